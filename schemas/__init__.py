@@ -1,0 +1,1 @@
+"""What data looks like: configuration, models, rows, units of work and errors."""

@@ -1,0 +1,95 @@
+"""Every error that is raised on purpose.
+
+BulkEmbedError
+├── ConfigError          what the user asked for cannot be done; exit code 2
+├── InputError           an input file cannot be read
+├── OutputError          the output cannot be written or is not what it should be
+└── CallError            one call to the service did not give vectors
+    ├── JobRefused       the service refuses the job: key, permission, model, dim; final
+    ├── CallRefused      the make-up of the call is refused: split it, down to the row
+    ├── QuotaExceeded    a limit a minute or a day was hit (429)
+    ├── Unavailable      the service's state: 408, 5xx, a broken connection, a time-out
+    └── BadAnswer        an answer that is not the one asked for
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class BulkEmbedError(Exception):
+    """Base of the errors above: one message for people, and facts by keyword for programs.
+
+    The facts survive pickling, which Beam does to every error of a worker.
+    """
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.facts)
+
+    @property
+    def message(self) -> str:
+        """The sentence to show."""
+        return str(self.args[0])
+
+
+def _rebuild(
+    kind: type[BulkEmbedError], args: tuple[Any, ...], facts: dict[str, object]
+) -> BulkEmbedError:
+    error = kind(*args)
+    error.facts = facts
+    return error
+
+
+class ConfigError(BulkEmbedError):
+    """What was asked for cannot be done; nothing was sent."""
+
+
+class InputError(BulkEmbedError):
+    """An input file cannot be read, or is not what its name says."""
+
+
+class OutputError(BulkEmbedError):
+    """The output cannot be written, or what stands there does not fit."""
+
+
+class CallError(BulkEmbedError):
+    """One call to the service did not give vectors.
+
+    Facts, where they are known: `http_status`, `code` (a short word of ours).
+    """
+
+    @property
+    def http_status(self) -> int | None:
+        """The HTTP status of the answer; None where there was no answer."""
+        status = self.facts.get("http_status")
+        return status if isinstance(status, int) else None
+
+
+class JobRefused(CallError):
+    """The service will refuse every call of this job: key, permission, model or dim."""
+
+
+class CallRefused(CallError):
+    """The service refuses this call for its make-up; fewer rows may pass.
+
+    Facts: `index`, the position of the text that the service names, if it names one.
+    """
+
+
+class QuotaExceeded(CallError):
+    """A quota was hit.
+
+    Facts: `retry_delay_s`, `quota_id`, `quota_value`, each None where the service is silent.
+    """
+
+
+class Unavailable(CallError):
+    """The service could not answer: 408, 5xx, a broken connection or a time-out."""
+
+
+class BadAnswer(CallError):
+    """The answer has the wrong count, length or form, or numbers that are not finite."""

@@ -1,0 +1,1 @@
+"""Pure decisions: packing, quota, backoff, hashing, tokens, prompts and ranges."""

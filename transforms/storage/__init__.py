@@ -1,0 +1,1 @@
+"""Files: finding and reading inputs, part files, commit records and the plan."""
