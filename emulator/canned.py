@@ -1,0 +1,80 @@
+"""Ready-made answers for benchmarks, so that the server is not what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from typing import Any
+
+import numpy as np
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emulator.answers import embed_answer, encode
+from emulator.calls import ConnectionFault, State
+from emulator.faults import error_of
+from emulator.refusals import invalid
+from emulator.rules import Target
+
+TOKENS_A_TEXT = 16
+"""What each text is said to have: the bodies are made before the texts are known."""
+_GZIP_LEVEL = 6
+
+
+class CannedBodies:
+    """One body for each (method, count, dim), made when first asked for.
+
+    Of the request only the count and the dim are read; no rule but the number of texts and no
+    quota is kept.  Latency and those faults that have an error answer work.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._bodies: dict[tuple[str, bool, int, int, bool], bytes] = {}
+
+    async def answer(self, target: Target, raw: bytes, request: Request) -> Response:
+        """The ready-made body, after the latency."""
+        started = time.monotonic()
+        try:
+            requests, dim = _asked(target, orjson.loads(raw))
+        except (AttributeError, KeyError, TypeError, IndexError, orjson.JSONDecodeError):
+            raise invalid("The canned mode does not understand this request.") from None
+        state, now = self._state, self._state.clock.now()
+        fault = state.faults.draw(now)
+        if len(requests) > target.settings.max_texts and not target.vertex:
+            raise invalid(f"at most {target.settings.max_texts} requests can be in one batch")
+        gzipped = target.settings.gzip and "gzip" in request.headers.get("accept-encoding", "")
+        content = self._body(target, len(requests), dim, gzipped=gzipped)
+        await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
+        if fault is not None:
+            raise error_of(fault) or ConnectionFault(fault)
+        count = len(requests)
+        state.stats.paid(map(hash, map(str, requests)), count, count * TOKENS_A_TEXT, now)
+        headers = {"content-encoding": "gzip"} if gzipped else {}
+        return Response(content, 200, headers, media_type="application/json; charset=UTF-8")
+
+    def _body(self, target: Target, count: int, dim: int, *, gzipped: bool) -> bytes:
+        key = (target.method, target.vertex, count, dim, gzipped)
+        if key not in self._bodies:
+            vectors = np.random.default_rng(count).standard_normal((count, dim))
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            rows = list(vectors.astype(np.float32))
+            body = embed_answer(target, rows, [TOKENS_A_TEXT] * count, [False] * count, None)
+            content = encode(body, pretty=target.settings.pretty)
+            self._bodies[key] = gzip.compress(content, _GZIP_LEVEL) if gzipped else content
+        return self._bodies[key]
+
+
+def _asked(target: Target, body: Any) -> tuple[list[Any], int]:
+    """What is to be embedded, one item a text, and the dim."""
+    if target.method == "predict":
+        items, options = body["instances"], body.get("parameters") or {}
+    elif target.method == "embedContent":
+        items, options = [body], body.get("embedContentConfig") or body
+    else:
+        items = body["requests"]
+        options = items[0].get("embedContentConfig") or items[0]
+    dim = options.get("outputDimensionality") or options.get("output_dimensionality")
+    return items, int(dim or target.spec.default_dim)

@@ -1,0 +1,83 @@
+"""Which models are served, and how the service describes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+from emulator.refusals import invalid, no_model, no_vertex_model
+from emulator.settings import EmulatorSettings
+from schemas.errors import ConfigError
+from schemas.models import MODELS, ModelSpec, TaskStyle, find_model
+
+_ALL = "all"
+_METHODS = ("embedContent", "batchEmbedContents", "countTokens", "predict", "getModel")
+
+
+class Catalog:
+    """The registry's models and the extra ones, without those that are retired."""
+
+    def __init__(self, settings: EmulatorSettings, today: dt.date) -> None:
+        self._models = MODELS | {name: _extra(name, dim) for name, dim in settings.extra_models}
+        for name in settings.retired:
+            if name == _ALL:
+                for spec in MODELS.values():
+                    if spec.is_shut_down(today):
+                        self._models.pop(spec.name, None)
+            elif self._models.pop(name, None) is None and name not in MODELS:
+                raise ConfigError(
+                    f"--retired {name}: no such model; known are {', '.join(sorted(MODELS))}"
+                )
+
+    def find(self, name: str, version: str, method: str, *, vertex: bool) -> ModelSpec:
+        """The model, if it is served and has the method; raises Refusal otherwise."""
+        spec = self._models.get(name)
+        if spec is None or (spec.vertex_only and not vertex):
+            raise no_vertex_model(name) if vertex else no_model(name, version, method)
+        if method not in _METHODS or (method == "predict" and not vertex):
+            raise no_model(name, version, method)
+        gemini = "gemini" in name
+        if vertex and method == "predict" and gemini:
+            raise invalid(f"{name} is not supported in the predict API; use embedContent.")
+        if vertex and method in ("embedContent", "batchEmbedContents") and not gemini:
+            raise invalid(f"{name} is not supported in the {method} API; use predict.")
+        return spec
+
+    def page(self, size: str | None, token: str | None, *, vertex: bool) -> dict[str, Any]:
+        """One page of `models.list`; a token is where the page begins."""
+        specs = [one for one in self._models.values() if vertex or not one.vertex_only]
+        try:
+            first, count = int(token or 0), int(size or 0) or 50
+        except ValueError:
+            raise invalid("page_size and page_token must be ones that the service gave.") from None
+        last = first + count
+        key = "publisherModels" if vertex else "models"
+        body: dict[str, Any] = {
+            key: [self.describe(one, vertex=vertex) for one in specs[first:last]]
+        }
+        if last < len(specs):
+            body["nextPageToken"] = str(last)
+        return body
+
+    def describe(self, spec: ModelSpec, *, vertex: bool) -> dict[str, Any]:
+        """One model as `models.get` answers."""
+        if vertex:
+            return {"name": f"publishers/google/models/{spec.name}", "versionId": "default"}
+        return {
+            "name": f"models/{spec.name}",
+            "version": spec.name.rsplit("-", 1)[-1],
+            "displayName": spec.name,
+            "description": f"{spec.name}, emulated: its vectors are not the service's",
+            "inputTokenLimit": spec.max_tokens,
+            "outputTokenLimit": 1,
+            "supportedGenerationMethods": ["embedContent", "batchEmbedContents", "countTokens"],
+        }
+
+
+def _extra(name: str, dim: int) -> ModelSpec:
+    """A model that the registry does not know; a `gemini-embedding-2` one reads prefixes."""
+    unit_dims = "all" if find_model(name).task_style is TaskStyle.PREFIX else "default"
+    return dataclasses.replace(
+        find_model(name), default_dim=dim, min_dim=1, unit_dims=unit_dims, known=True
+    )

@@ -1,0 +1,154 @@
+"""`bulkembed emulator`: the local server on the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from emulator.settings import EmulatorSettings, Fault, LongText, QuotaDetails
+from schemas.errors import ConfigError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_NEEDED = ("safetensors", "starlette", "tokenizers", "uvicorn", "wordllama")
+_FAULT_OPTIONS = {
+    Fault.TOO_MANY: "share_429",
+    Fault.INTERNAL: "share_500",
+    Fault.UNAVAILABLE: "share_503",
+    Fault.DEADLINE: "share_504",
+    Fault.RESET: "share_reset",
+    Fault.HANG: "share_hang",
+    Fault.SHORT: "share_short",
+    Fault.WRONG_DIM: "share_wrong_dim",
+    Fault.NULL: "share_null",
+    Fault.BROKEN_JSON: "share_broken_json",
+}
+
+
+def _number_option(name: str, default: float, text: str) -> Callable[[_F], _F]:
+    kind = int if isinstance(default, int) else float
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
+
+
+def _share_options(command: _F) -> _F:
+    for fault, name in reversed(_FAULT_OPTIONS.items()):
+        flag = "--" + name.replace("_", "-")
+        command = click.option(
+            flag, type=float, default=0.0, help=f"Share of calls with the fault {fault}, 0 to 1."
+        )(command)
+    return command
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@_number_option("--port", 0, "Port to listen on; 0: any free one.")
+@click.option("--api-key", help="The only key that is valid; without it any key is.")
+@click.option(
+    "--retired",
+    multiple=True,
+    metavar="MODEL",
+    help='Answer 404 for this model; "all": for each model past its shut-down date.',
+)
+@click.option(
+    "--extra-model", multiple=True, metavar="NAME:DIM", help="Serve a model of that name and dim."
+)
+@click.option(
+    "--long-text",
+    type=click.Choice([one.value for one in LongText]),
+    default=LongText.TRUNCATE.value,
+    show_default=True,
+    help="What a gemini-embedding-2 model does beyond 8,192 tokens.",
+)
+@click.option(
+    "--usage-metadata/--no-usage-metadata", default=True, help="Tell token counts in answers."
+)
+@_number_option("--max-texts", 100, "Most texts of a batch on the Developer API.")
+@_number_option("--max-body-bytes", 4_194_304, "Most bytes of a request's body.")
+@_number_option("--vertex-batch-texts", 100, "Most texts of a batchEmbedContents on Vertex.")
+@_number_option("--vertex-predict-texts", 250, "Most texts of a predict on Vertex.")
+@_number_option("--vertex-predict-tokens", 20_000, "Most tokens of a predict on Vertex.")
+@_number_option("--rpm", 0, "Texts a minute; 0: no limit.")
+@_number_option("--tpm", 0, "Tokens a minute; 0: no limit.")
+@_number_option("--rpd", 0, "Texts a day, which ends at midnight Pacific time; 0: no limit.")
+@click.option("--rpm-counts-calls", is_flag=True, help="Count calls, not texts, as requests.")
+@click.option("--no-access", is_flag=True, help="Answer every call with 429, quotaValue 0.")
+@click.option("--charge-failed", is_flag=True, help="Failed calls use quota as well.")
+@click.option("--free-tier", is_flag=True, help="Name the free tier's quotas in a 429.")
+@click.option(
+    "--quota-details",
+    type=click.Choice([one.value for one in QuotaDetails]),
+    default=QuotaDetails.FULL.value,
+    show_default=True,
+    help="How much a 429 tells.",
+)
+@_number_option("--clock-offset-s", 0.0, "Seconds that the quota's clock is ahead.")
+@_number_option("--latency-ms", 0.0, "Mean time of a call.")
+@_number_option("--jitter-ms", 0.0, "A call takes the mean, plus or minus this.")
+@_number_option("--slow-share", 0.0, "Share of calls that take --slow-ms longer, 0 to 1.")
+@_number_option("--slow-ms", 2000.0, "What the slow calls take longer.")
+@_share_options
+@click.option(
+    "--script",
+    metavar="FAULT,FAULT,...",
+    default="",
+    help='What happens to the first calls, in order; "ok": nothing. E.g. 503,503,ok,reset',
+)
+@click.option(
+    "--outage",
+    multiple=True,
+    metavar="FROM-UNTIL",
+    help="Answer 503 between these seconds after the start.",
+)
+@click.option("--poison", help="Refuse a call with a text that holds this, without saying which.")
+@_number_option("--seed", 0, "What faults and latencies are drawn from.")
+@click.option("--pretty", is_flag=True, help="Print a vector over many lines, as the service does.")
+@click.option("--gzip", is_flag=True, help="Compress answers for clients that take it.")
+@click.option("--canned", is_flag=True, help="Ready-made answers, for measuring clients.")
+def emulator(**options: Any) -> None:
+    """Serve the Gemini embedding API on this machine, without a key.
+
+    Point a client at the URL that is printed. The vectors mean something, but are not Gemini's.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the emulator needs {', '.join(missing)}; pip install 'bulkembed[emulator]'"
+        )
+    settings = settings_from(options)
+
+    from emulator.server import serve_forever
+
+    serve_forever(settings, lambda url: click.echo(f"emulator listening on {url}"))
+
+
+def settings_from(options: dict[str, Any]) -> EmulatorSettings:
+    """The settings that the command's options say."""
+    options = dict(options)
+    shares = [(fault, options.pop(name)) for fault, name in _FAULT_OPTIONS.items()]
+    script = [step.strip() for step in options.pop("script").split(",")]
+    return EmulatorSettings(
+        faults=tuple((fault, share) for fault, share in shares if share),
+        script=tuple(step for step in script if step),
+        outages=tuple(map(_outage, options.pop("outage"))),
+        extra_models=tuple(map(_extra_model, options.pop("extra_model"))),
+        long_text=LongText(options.pop("long_text")),
+        quota_details=QuotaDetails(options.pop("quota_details")),
+        **options,
+    )
+
+
+def _outage(text: str) -> tuple[float, float]:
+    try:
+        start_s, end_s = map(float, text.split("-"))
+    except ValueError:
+        raise ConfigError(f"--outage {text}: give FROM-UNTIL in seconds, such as 30-60") from None
+    return start_s, end_s
+
+
+def _extra_model(text: str) -> tuple[str, int]:
+    name, _, dim = text.rpartition(":")
+    if not dim.isdecimal():
+        raise ConfigError(f"--extra-model {text}: give NAME:DIM, such as my-model:512")
+    return name, int(dim)

@@ -1,0 +1,63 @@
+"""What goes wrong, and how slow calls are: drawn from one seeded source."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from emulator.refusals import Refusal, invalid
+from emulator.settings import OK, EmulatorSettings, Fault
+
+_ERRORS = {
+    Fault.INTERNAL: (500, "An internal error has occurred. Please retry or report in "
+                          "https://developers.generativeai.google/guide/troubleshooting"),
+    Fault.UNAVAILABLE: (503, "The model is overloaded. Please try again later."),
+    Fault.DEADLINE: (504, "The request timed out. Please try again."),
+}  # fmt: skip
+
+
+class Faults:
+    """Decides call by call: the script first, then outages, then shares."""
+
+    def __init__(self, settings: EmulatorSettings, start: float) -> None:
+        self._settings = settings
+        self._start = start
+        self._random = random.Random(settings.seed)
+        self._script = iter(settings.script)
+
+    def draw(self, now: float) -> Fault | None:
+        """The fault of the next call, None for a call that passes."""
+        step = next(self._script, None)
+        if step is not None:
+            return None if step == OK else Fault(step)
+        elapsed_s = now - self._start
+        if any(start <= elapsed_s < end for start, end in self._settings.outages):
+            return Fault.UNAVAILABLE
+        drawn = self._random.random()
+        for fault, share in self._settings.faults:
+            if drawn < share:
+                return fault
+            drawn -= share
+        return None
+
+    def latency_s(self) -> float:
+        """How long the next call takes: even within mean ± jitter, longer for the slow tail."""
+        settings = self._settings
+        latency_ms = settings.latency_ms + self._random.uniform(-1, 1) * settings.jitter_ms
+        if self._random.random() < settings.slow_share:
+            latency_ms += settings.slow_ms
+        return max(0.0, latency_ms) / 1000
+
+    def check_poison(self, texts: Iterable[str]) -> None:
+        """Raises the 400 for the whole call if a text holds the poison; it does not say which."""
+        poison = self._settings.poison
+        if poison is not None and any(poison in text for text in texts):
+            raise invalid("Request contains an invalid argument.")
+
+
+def error_of(fault: Fault) -> Refusal | None:
+    """The error that a fault is answered with; None for one that is no error answer."""
+    if fault not in _ERRORS:
+        return None
+    code, message = _ERRORS[fault]
+    return Refusal(code, message)

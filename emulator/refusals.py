@@ -1,0 +1,113 @@
+"""The service's errors, in its own words and JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STATUS_OF = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class Refusal(Exception):
+    """A call that is answered with an error; `code` is the HTTP status."""
+
+    def __init__(
+        self, code: int, message: str, details: list[dict[str, Any]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details or []
+
+    def body(self) -> dict[str, Any]:
+        """The JSON that Google's servers answer with."""
+        error: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "status": STATUS_OF[self.code],
+        }
+        if self.details:
+            error["details"] = self.details
+        return {"error": error}
+
+
+def bad_field(field: str, description: str) -> Refusal:
+    """400 for JSON that does not fit the message, as the gateway words it."""
+    violation = (
+        {"field": field, "description": description} if field else {"description": description}
+    )
+    return Refusal(
+        400,
+        description,
+        [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}],
+    )
+
+
+def invalid(message: str) -> Refusal:
+    """400 for a request that the model's server does not take."""
+    return Refusal(400, message)
+
+
+def unregistered() -> Refusal:
+    """No key on the Developer API."""
+    return Refusal(
+        403,
+        "Method doesn't allow unregistered callers (callers without established identity). "
+        "Please use API Key or other form of API consumer identity to call this API.",
+    )
+
+
+def unauthenticated() -> Refusal:
+    """Neither key nor token on Vertex."""
+    return Refusal(
+        401,
+        "Request is missing required authentication credential. Expected OAuth 2 access token, "
+        "login cookie or other valid authentication credential.",
+        [_error_info("CREDENTIALS_MISSING", "aiplatform.googleapis.com")],
+    )
+
+
+def bad_key(service: str) -> Refusal:
+    """A key that is not the right one."""
+    message = "API key not valid. Please pass a valid API key."
+    localized = {
+        "@type": "type.googleapis.com/google.rpc.LocalizedMessage",
+        "locale": "en-US",
+        "message": message,
+    }
+    return Refusal(400, message, [_error_info("API_KEY_INVALID", service), localized])
+
+
+def no_model(name: str, version: str, method: str) -> Refusal:
+    """A model that does not exist, or no longer."""
+    return Refusal(
+        404,
+        f"models/{name} is not found for API version {version}, or is not supported for {method}. "
+        "Call ListModels to see the list of available models and their supported methods.",
+    )
+
+
+def no_vertex_model(path: str) -> Refusal:
+    """The same in Vertex's words."""
+    return Refusal(
+        404,
+        f"Publisher Model `{path}` was not found or your project does not have access to it. "
+        "Please ensure you are using a valid model version.",
+    )
+
+
+def _error_info(reason: str, service: str) -> dict[str, Any]:
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": {"service": service},
+    }

@@ -1,0 +1,197 @@
+"""Requests read and checked as the service does: each way of calling gives the same `EmbedCall`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from emulator import wire
+from emulator.prefixes import read_prefix
+from emulator.refusals import invalid
+from emulator.settings import EmulatorSettings
+from schemas.models import ModelSpec, TaskStyle, TaskType, bare_name
+
+EMPTY_PART = "EmbedContentRequest.content contains an empty Part."
+_DEVELOPER_REQUEST = frozenset({"model", "content", "taskType", "title", "outputDimensionality"})
+_VERTEX_REQUEST = _DEVELOPER_REQUEST | {"autoTruncate", "embedContentConfig"}
+_CONFIG = frozenset({
+    "taskType", "title", "outputDimensionality", "autoTruncate", "documentOcr",
+    "audioTrackExtraction",
+})  # fmt: skip
+_INSTANCE = frozenset({"content", "taskType", "title", "mimeType"})
+_PARAMETERS = frozenset({"outputDimensionality", "autoTruncate"})
+_COUNT = frozenset({"contents", "generateContentRequest"})
+_VERTEX_COUNT = frozenset({
+    "model", "contents", "instances", "systemInstruction", "tools", "generationConfig",
+})  # fmt: skip
+_GENERATE = frozenset({
+    "model", "contents", "systemInstruction", "tools", "toolConfig", "safetySettings",
+    "generationConfig", "cachedContent",
+})  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """One text of a call: what is counted, what is embedded, and how."""
+
+    sent: str
+    """The words that count as tokens: prefix and title with them."""
+    meant: str
+    """The words that the vector is made of."""
+    task: str
+    dim: int
+    truncate: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """What the URL names."""
+
+    spec: ModelSpec
+    method: str
+    vertex: bool
+    settings: EmulatorSettings
+
+
+def read_batch(target: Target, body: object) -> list[Item]:
+    """The items of a `batchEmbedContents`."""
+    message = wire.Message(body, "", frozenset({"requests", "model"}))
+    _check_model(target, message.text("model"), "BatchEmbedContentsRequest.model", required=False)
+    requests = list(message.items("requests"))
+    if not requests:
+        raise invalid("* BatchEmbedContentsRequest.requests: contents is not specified\n")
+    settings = target.settings
+    most = settings.vertex_batch_texts if target.vertex else settings.max_texts
+    if len(requests) > most:
+        raise invalid(
+            f"* BatchEmbedContentsRequest.requests: at most {most} requests can be in one batch\n"
+        )
+    return [
+        _read_request(target, value, where, in_batch=index)
+        for index, (value, where) in enumerate(requests)
+    ]
+
+
+def read_single(target: Target, body: object) -> list[Item]:
+    """The one item of an `embedContent`."""
+    return [_read_request(target, body, "")]
+
+
+def read_predict(target: Target, body: object) -> list[Item]:
+    """The items of Vertex's `predict`."""
+    message = wire.Message(body, "", frozenset({"instances", "parameters"}))
+    parameters = wire.Message(message.get("parameters") or {}, "parameters", _PARAMETERS)
+    dim = _check_dim(target.spec, parameters.integer("outputDimensionality"))
+    truncate = parameters.flag("autoTruncate") is not False
+    instances = list(message.items("instances"))
+    if not instances:
+        raise invalid("Invalid instances: at least one instance is needed.")
+    most = target.settings.vertex_predict_texts
+    if len(instances) > most:
+        raise invalid(f"{len(instances)} instance(s) is over the limit of {most} per prediction.")
+    items = []
+    for value, where in instances:
+        instance = wire.Message(value, where, _INSTANCE)
+        text = instance.text("content")
+        if text is None or not text.strip():
+            raise invalid("The text content is empty.")
+        task, title = instance.task_type(), instance.text("title")
+        items.append(
+            _item(target.spec, text, task or TaskType.RETRIEVAL_QUERY, title, dim, truncate)
+        )
+    return items
+
+
+def read_count(target: Target, body: object) -> list[str]:
+    """The texts of a `countTokens`."""
+    message = wire.Message(body, "", _VERTEX_COUNT if target.vertex else _COUNT)
+    if "generateContentRequest" in message:
+        where = "generate_content_request"
+        message = wire.Message(message.get("generateContentRequest"), where, _GENERATE)
+    texts = [_text_of(value, where) for value, where in message.items("contents")]
+    for value, where in message.items("instances"):
+        texts.append(wire.Message(value, where, _INSTANCE).text("content") or "")
+    if not texts:
+        raise invalid("* CountTokensRequest.contents: contents is not specified\n")
+    return texts
+
+
+def _read_request(target: Target, value: object, where: str, in_batch: int | None = None) -> Item:
+    message = wire.Message(value, where, _VERTEX_REQUEST if target.vertex else _DEVELOPER_REQUEST)
+    if in_batch is None:
+        name, required = "EmbedContentRequest.model", False
+    else:
+        name = f"BatchEmbedContentsRequest.requests[{in_batch}].model"
+        required = not target.vertex
+    _check_model(target, message.text("model"), name, required=required)
+    options = message
+    if "embedContentConfig" in message:
+        path = message.path("embedContentConfig")
+        options = wire.Message(message.get("embedContentConfig"), path, _CONFIG)
+    dim = _check_dim(target.spec, options.integer("outputDimensionality"))
+    if "content" not in message:
+        raise invalid("* EmbedContentRequest.content: content is required\n")
+    text = _text_of(message.get("content"), message.path("content"))
+    if not text.strip():
+        raise invalid(EMPTY_PART)
+    truncate = not target.vertex or options.flag("autoTruncate") is not False
+    task = options.task_type()
+    if target.vertex and task is None:
+        task = TaskType.RETRIEVAL_QUERY
+    return _item(target.spec, text, task, options.text("title"), dim, truncate)
+
+
+def _text_of(value: object, where: str) -> str:
+    """A content's parts as one text: several parts are fused into one vector."""
+    content = wire.Message(value, where, wire.CONTENT)
+    content.text("role")
+    texts = []
+    for part_value, part_where in content.items("parts"):
+        part = wire.Message(part_value, part_where, wire.PART)
+        text = part.text("text")
+        if text is None and any(name in part for name in wire.PART):
+            raise invalid(f"The emulator embeds text only, and {part_where} is none.")
+        if text is None or not text.strip():
+            raise invalid(EMPTY_PART)
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _item(
+    spec: ModelSpec, text: str, task: TaskType | None, title: str | None, dim: int, truncate: bool
+) -> Item:
+    if spec.task_style is TaskStyle.PREFIX:
+        prefix_task, meant = read_prefix(text)
+        return Item(text, meant, prefix_task, dim, truncate)
+    if title and task is not TaskType.RETRIEVAL_DOCUMENT:
+        raise invalid(
+            "* EmbedContentRequest.title: title is only applicable when TaskType is "
+            "RETRIEVAL_DOCUMENT\n"
+        )
+    whole = f"{title}\n{text}" if title else text
+    return Item(whole, whole, task or "", dim, truncate)
+
+
+def _check_dim(spec: ModelSpec, dim: int | None) -> int:
+    if dim is None:
+        return spec.default_dim
+    if spec.min_dim == spec.max_dim:
+        raise invalid(f"Embedding dimension cannot be set for models/{spec.name}.")
+    if not spec.min_dim <= dim <= spec.max_dim:
+        raise invalid(
+            f"* EmbedContentRequest.output_dimensionality: {dim} is out of the range "
+            f"[{spec.min_dim}, {spec.max_dim}] of models/{spec.name}\n"
+        )
+    return dim
+
+
+def _check_model(target: Target, name: str | None, field: str, *, required: bool) -> None:
+    if not name:
+        if required:
+            raise invalid(f"* {field}: model is not specified\n")
+        return
+    if "models/" not in name:
+        raise invalid(f"* {field}: unexpected model name format\n")
+    if bare_name(name) != target.spec.name:
+        raise invalid(
+            f"* {field}: model must match the model of the batch, models/{target.spec.name}\n"
+        )

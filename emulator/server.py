@@ -1,0 +1,156 @@
+"""The server: in a thread for tests and benchmarks, or until a signal for the command."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import orjson
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from emulator.app import Emulator
+from emulator.calls import State
+from emulator.clock import Clock
+from emulator.settings import EmulatorSettings
+from emulator.vectors import words
+from schemas.errors import ConfigError
+
+_STOP_S = 5.0
+
+
+class _Protocol(H11Protocol):
+    """Hands the transport to the application, which resets it for a fault."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it accepts and hangs up on everybody at the end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.accepting.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            transport: Any = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await super().shutdown(sockets)
+
+
+class EmulatorServer:
+    """An emulator in a thread of this process: `with EmulatorServer(settings) as server: ...`.
+
+    `url` is known at once and answers from the moment the block is entered; leaving the block
+    ends calls that are still in the air.
+    """
+
+    def __init__(
+        self, settings: EmulatorSettings | None = None, clock: Clock | None = None
+    ) -> None:
+        self.settings = settings or EmulatorSettings()
+        self.clock = clock or Clock(offset_s=self.settings.clock_offset_s)
+        self.state = State(self.settings, self.clock)
+        app = Emulator(self.state).app()
+        self._socket = _bind(self.settings)
+        self._address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                loop="asyncio",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                timeout_keep_alive=60,
+                backlog=2048,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a slash at the end."""
+        host, port = self._address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def stats(self) -> dict[str, Any]:
+        """What `/stats` answers, without the network."""
+        found: dict[str, Any] = orjson.loads(orjson.dumps(self.state.stats.as_json()))
+        return found
+
+    def start(self) -> None:
+        """Returns when the server accepts connections."""
+        if not self.settings.canned:
+            words()
+        self._thread.start()
+        if not self._server.accepting.wait(timeout=30):
+            raise RuntimeError("the emulator did not start within 30 s")
+
+    def stop(self) -> None:
+        """Returns when the thread has ended; calling it twice does no harm."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(timeout=_STOP_S)
+        self._socket.close()
+
+    def __enter__(self) -> EmulatorServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def serve_forever(settings: EmulatorSettings, announce: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT; `announce` gets the URL once it accepts.
+
+    Only for a main thread, since it takes both signals.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with EmulatorServer(settings) as server:
+        announce(server.url)
+        while not stop.wait(timeout=0.5):
+            pass
+
+
+def _bind(settings: EmulatorSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"the emulator cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another --port, or 0 for any free one"
+        ) from error
+    return listener

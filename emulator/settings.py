@@ -1,0 +1,145 @@
+"""What an emulator can be told: one frozen value that checks itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from schemas.errors import ConfigError
+
+
+class LongText(enum.StrEnum):
+    """What a gemini-embedding-2 model does with a text beyond its limit; unknown of the service."""
+
+    TRUNCATE = "truncate"
+    REFUSE = "refuse"
+
+
+class QuotaDetails(enum.StrEnum):
+    """How much a 429 tells."""
+
+    FULL = "full"
+    """QuotaFailure with its value, RetryInfo, Help."""
+    NO_VALUE = "no-value"
+    """As full, but the violation does not say the limit."""
+    ZERO_DELAY = "zero-delay"
+    """As full, but the delay is "0s", which has been seen."""
+    NONE = "none"
+    """No details at all."""
+
+
+class Fault(enum.StrEnum):
+    """What may go wrong with a call."""
+
+    TOO_MANY = "429"
+    INTERNAL = "500"
+    UNAVAILABLE = "503"
+    DEADLINE = "504"
+    RESET = "reset"
+    """The connection is reset without an answer."""
+    HANG = "hang"
+    """The call is taken and never answered."""
+    SHORT = "short"
+    """One embedding too few."""
+    WRONG_DIM = "wrong-dim"
+    """Each vector one number short."""
+    NULL = "null"
+    """A vector whose values are null."""
+    BROKEN_JSON = "broken-json"
+    """The answer's first half."""
+
+
+OK = "ok"
+"""In a script of faults: a call that passes."""
+
+Outage = tuple[float, float]
+"""From and until, in seconds after the start."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmulatorSettings:
+    """Everything that can be set; the defaults keep the service's rules and no quota.
+
+    Limits of 0 mean no limit.  `retired` is `("all",)` for every model whose day has come, or the
+    models' names.  `extra_models` maps names that the registry does not know to their dims.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+
+    api_key: str | None = dataclasses.field(default=None, repr=False)
+    retired: tuple[str, ...] = ()
+    extra_models: tuple[tuple[str, int], ...] = ()
+    long_text: LongText = LongText.TRUNCATE
+    usage_metadata: bool = True
+    max_texts: int = 100
+    max_body_bytes: int = 4_194_304
+    vertex_batch_texts: int = 100
+    vertex_predict_texts: int = 250
+    vertex_predict_tokens: int = 20_000
+
+    rpm: int = 0
+    tpm: int = 0
+    rpd: int = 0
+    rpm_counts_calls: bool = False
+    no_access: bool = False
+    charge_failed: bool = False
+    free_tier: bool = False
+    quota_details: QuotaDetails = QuotaDetails.FULL
+    clock_offset_s: float = 0.0
+
+    latency_ms: float = 0.0
+    jitter_ms: float = 0.0
+    slow_share: float = 0.0
+    slow_ms: float = 2000.0
+    faults: tuple[tuple[Fault, float], ...] = ()
+    script: tuple[str, ...] = ()
+    outages: tuple[Outage, ...] = ()
+    poison: str | None = None
+    seed: int = 0
+
+    pretty: bool = False
+    gzip: bool = False
+    canned: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_faults()
+        for start_s, end_s in self.outages:
+            if not 0 <= start_s < end_s:
+                raise ConfigError(f"--outage {start_s:g}-{end_s:g}: give FROM-UNTIL in seconds")
+        for name, dim in self.extra_models:
+            if not name or "/" in name or ":" in name or dim < 1:
+                raise ConfigError(f"--extra-model {name}:{dim}: give NAME:DIM, a dim from 1")
+        if self.api_key == "" or self.poison == "":
+            raise ConfigError("an empty --api-key or --poison would match everything; leave it out")
+
+    def _check_numbers(self) -> None:
+        for name in ("rpm", "tpm", "rpd", "latency_ms", "jitter_ms", "slow_ms"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{_flag(name)} {getattr(self, name):g}: give 0 or more")
+        for name in (
+            "max_texts", "max_body_bytes", "vertex_batch_texts",
+            "vertex_predict_texts", "vertex_predict_tokens",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{_flag(name)} {getattr(self, name)}: give 1 or more")
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError(f"--port {self.port}: give 0 (any free one) to 65535")
+
+    def _check_faults(self) -> None:
+        shares = [("slow", self.slow_share), *self.faults]
+        for name, share in shares:
+            if not 0 <= share <= 1:
+                raise ConfigError(f"the share of {name} is {share:g}: give 0 to 1")
+        total = sum(share for _, share in self.faults)
+        if total > 1 + 1e-9:
+            raise ConfigError(f"the shares of all faults add up to {total:g}: at most 1")
+        known = {OK, *Fault}
+        for step in self.script:
+            if step not in known:
+                raise ConfigError(f"--script {step}: give any of {', '.join(sorted(known))}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,137 @@
+"""Texts to vectors that mean something: static word vectors, turned into each model's space."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from schemas.errors import ConfigError
+from schemas.models import ModelSpec
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+_WEIGHTS = "weights/l2_supercat_256.safetensors"
+_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+_TASK_ANGLE = 0.2
+"""Radians between a text's vector without a task and with one: cos 0.2 is 0.98, so that a query
+stays near its document, and no two tasks give the same vector."""
+_GRID = 2.0**20
+
+
+def _seed(*words: str) -> int:
+    return int.from_bytes(hashlib.sha256("\0".join(words).encode()).digest()[:8], "little")
+
+
+def _orthonormal(rows: int, columns: int, seed: int) -> Doubles:
+    """A matrix with orthonormal columns, the same one for the same seed."""
+    normal = np.random.default_rng(seed).standard_normal((rows, columns))
+    return np.linalg.qr(normal)[0]
+
+
+class Words:
+    """The word vectors and the tokenizer of wordllama's wheel."""
+
+    def __init__(self) -> None:
+        spec = importlib.util.find_spec("wordllama")
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError("wordllama is not installed; pip install 'bulkembed[emulator]'")
+        root = pathlib.Path(next(iter(spec.submodule_search_locations)))
+        self._tokenizer = Tokenizer.from_file(str(root / _TOKENIZER))
+        self._vectors = load_file(root / _WEIGHTS)["embedding.weight"].astype(np.float32)
+        self._longest_token = max(map(len, self._tokenizer.get_vocab()))
+
+    @property
+    def dim(self) -> int:
+        """The length of a word's vector."""
+        return int(self._vectors.shape[1])
+
+    def token_ids(self, texts: Sequence[str], most: int) -> list[list[int]]:
+        """The tokens of each text; of a very long one enough to know that it has more than `most`.
+
+        What follows is not looked at, so that a text of megabytes costs no more than a long one.
+        """
+        enough = (most + 1) * self._longest_token
+        encoded = self._tokenizer.encode_batch_fast(
+            [text[:enough] for text in texts], add_special_tokens=False
+        )
+        return [one.ids for one in encoded]
+
+    def count(self, texts: Sequence[str]) -> int:
+        """How many tokens the whole texts have."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return sum(len(one.ids) for one in encoded)
+
+    def means(self, ids: Sequence[Sequence[int]]) -> Doubles:
+        """The mean of each text's word vectors at unit length; never zero."""
+        lengths = [max(1, len(one)) for one in ids]
+        flat = np.concatenate([np.asarray(one or [0], dtype=np.intp) for one in ids])
+        starts = np.cumsum([0, *lengths[:-1]])
+        sums = np.add.reduceat(self._vectors[flat], starts, axis=0)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        for row in np.flatnonzero(norms[:, 0] < 1e-6):
+            sums[row], norms[row] = self._vectors[0], np.linalg.norm(self._vectors[0])
+        return np.asarray(sums / norms, dtype=np.float64)
+
+
+@functools.cache
+def words() -> Words:
+    """The word vectors, loaded once a process."""
+    return Words()
+
+
+@functools.lru_cache(maxsize=16)
+def _projection(model: str, dim: int, width: int) -> Doubles:
+    """From the words' space into the model's: orthonormal rows, so cosines stay as they are."""
+    rows = _orthonormal(max(dim, width), min(dim, width), _seed("model", model))
+    return _on_grid(rows.T if dim >= width else rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _turn(model: str, task: str, width: int) -> Doubles:
+    """A rotation that turns every vector by the same small angle, in planes of the task's own.
+
+    Being a rotation it keeps the cosines between texts of one task; being small it keeps texts of
+    different tasks comparable.
+    """
+    basis = _orthonormal(width, width, _seed("task", model, task))
+    inner = np.eye(width) * np.cos(_TASK_ANGLE)
+    even = np.arange(0, width - 1, 2)
+    inner[even, even + 1] = np.sin(_TASK_ANGLE)
+    inner[even + 1, even] = -np.sin(_TASK_ANGLE)
+    return _on_grid(basis @ inner @ basis.T)
+
+
+def _on_grid(values: Doubles) -> Doubles:
+    """Whole numbers, `_GRID` for 1.
+
+    Sums of their products are exact in a double, in whatever order a matrix product adds them: so
+    a text's vector does not depend on the texts beside it in the call.
+    """
+    return np.ascontiguousarray(np.rint(values * _GRID))
+
+
+def embed(spec: ModelSpec, dim: int, tasks: Sequence[str], ids: Sequence[Sequence[int]]) -> Floats:
+    """The model's vectors of texts that are tokens already, one row each, in their order.
+
+    A shorter output is the first part of the full one, brought to unit length only where the
+    model does so itself.
+    """
+    means = _on_grid(words().means(ids))
+    turned = np.empty_like(means)
+    for task in set(tasks):
+        rows = [row for row, one in enumerate(tasks) if one == task]
+        turned[rows] = np.rint(means[rows] @ _turn(spec.name, task, means.shape[1]) / _GRID)
+    full = _projection(spec.name, spec.default_dim, means.shape[1])
+    vectors = turned @ full[:, :dim] / _GRID**2
+    if spec.gives_unit_length(dim):
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors.astype(np.float32)

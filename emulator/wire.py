@@ -1,0 +1,141 @@
+"""Protobuf's JSON: which names a message knows, and values of the right kind.
+
+Both spellings of a name are taken (`taskType`, `task_type`), null stands for unset, an integer may
+be written as a string, an enum as its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from emulator.refusals import Refusal, bad_field
+from schemas.models import TaskType
+
+TASK_NUMBERS = {
+    1: TaskType.RETRIEVAL_QUERY,
+    2: TaskType.RETRIEVAL_DOCUMENT,
+    3: TaskType.SEMANTIC_SIMILARITY,
+    4: TaskType.CLASSIFICATION,
+    5: TaskType.CLUSTERING,
+    6: TaskType.QUESTION_ANSWERING,
+    7: TaskType.FACT_VERIFICATION,
+    8: TaskType.CODE_RETRIEVAL_QUERY,
+}
+"""Source: google/ai/generativelanguage/v1beta/generative_service.proto."""
+
+PART = frozenset({
+    "text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode",
+    "codeExecutionResult", "thought", "thoughtSignature", "videoMetadata", "mediaResolution",
+})  # fmt: skip
+CONTENT = frozenset({"parts", "role"})
+
+
+class Message:
+    """One JSON object read as a message that knows certain names."""
+
+    def __init__(self, value: object, where: str, names: frozenset[str], kind: str = "") -> None:
+        if not isinstance(value, dict):
+            raise wrong_value(where, kind or "message", value)
+        self.where = where
+        self._values: dict[str, Any] = {}
+        for key, one in value.items():
+            name = _camel(key)
+            if name not in names:
+                raise unknown_name(key, where)
+            if one is not None:
+                self._values[name] = one
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str) -> Any:
+        """The value as it stands, None where it is unset."""
+        return self._values.get(name)
+
+    def text(self, name: str) -> str | None:
+        """A string."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, str):
+            raise wrong_value(self.path(name), "TYPE_STRING", value)
+        return value
+
+    def flag(self, name: str) -> bool | None:
+        """A bool."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise wrong_value(self.path(name), "TYPE_BOOL", value)
+        return value
+
+    def integer(self, name: str) -> int | None:
+        """An int32, also as a string or a float without a fraction."""
+        value = self.get(name)
+        if value is None:
+            return None
+        try:
+            number = int(value)
+            exact = not isinstance(value, bool) and number == float(value)
+        except (TypeError, ValueError, OverflowError):
+            exact = False
+        if not exact or abs(number) >= 1 << 31:
+            raise wrong_value(self.path(name), "TYPE_INT32", value)
+        return number
+
+    def task_type(self, name: str = "taskType") -> TaskType | None:
+        """One of the eight, None where it is unset or says unspecified."""
+        value = self.get(name)
+        if value in (None, 0, "TASK_TYPE_UNSPECIFIED") and not isinstance(value, bool):
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value in TASK_NUMBERS:
+            return TASK_NUMBERS[value]
+        if isinstance(value, str) and value in TaskType.__members__:
+            return TaskType(value)
+        kind = "type.googleapis.com/google.ai.generativelanguage.v1beta.TaskType"
+        raise wrong_value(self.path(name), kind, value)
+
+    def items(self, name: str) -> Iterator[tuple[object, str]]:
+        """The items of a list, each with where it stands."""
+        value = self.get(name)
+        for index, one in enumerate(value if isinstance(value, list) else [value]):
+            if value is not None:
+                yield one, self.path(f"{name}[{index}]")
+
+    def path(self, name: str) -> str:
+        """Where a field stands, from the root."""
+        name = _snake(name)
+        return f"{self.where}.{name}" if self.where else name
+
+
+def unknown_name(name: str, where: str) -> Refusal:
+    """400 for a field that the message does not have."""
+    at = f" at '{where}'" if where else ""
+    return bad_field(
+        where, f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.'
+    )
+
+
+def wrong_value(where: str, kind: str, value: object) -> Refusal:
+    """400 for a value of the wrong kind."""
+    shown = f'"{value}"' if isinstance(value, str) else repr(value)
+    return bad_field(where, f"Invalid value at '{where}' ({kind}), {shown[:200]}")
+
+
+def check_names(names: Mapping[str, str], allowed: frozenset[str]) -> None:
+    """Raises Refusal for a query parameter that the service does not know."""
+    for name in names:
+        if name not in allowed:
+            raise bad_field(
+                "",
+                f'Invalid JSON payload received. Unknown name "{name}": '
+                "Cannot bind query parameter. "
+                f"Field '{name}' could not be found in request message.",
+            )
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{one.lower()}" if one.isupper() else one for one in name)
