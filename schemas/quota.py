@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import fractions
+import re
 
 from schemas.errors import ConfigError
 
@@ -26,21 +28,53 @@ class Pace(enum.StrEnum):
     """Evenly over the window, for services that punish bursts."""
 
 
+class QuotaKind(enum.StrEnum):
+    """Which of the limits a refusal is about."""
+
+    RPM = "rpm"
+    TPM = "tpm"
+    RPD = "rpd"
+
+    @classmethod
+    def of_id(cls, quota_id: str | None) -> QuotaKind | None:
+        """The kind that a 429's `quotaId` names; None where it names none.
+
+        Source: the quotaIds in public threads, see docs/quotas.md.
+        """
+        if not quota_id:
+            return None
+        if "PerDay" in quota_id:
+            return cls.RPD
+        if "PerMinute" not in quota_id:
+            return None
+        return cls.TPM if "Token" in quota_id else cls.RPM
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaLimits:
-    """The limits a run keeps; None stands for no limit."""
+    """The limits a run keeps; None stands for no limit.
+
+    The three limits are the project's; `share` of each is this host's to use.
+    """
 
     rpm: int | None = None
     tpm: int | None = None
     rpd: int | None = None
     rpm_counts: RpmCounts = RpmCounts.TEXTS
     pace: Pace = Pace.WINDOW
+    share: fractions.Fraction = fractions.Fraction(1)
 
     def __post_init__(self) -> None:
         for name in ("rpm", "tpm", "rpd"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} {value}: give a number from 1, or 0 for no limit")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"--quota-share {self.share}: give a part of 1, such as 1/4")
+
+    def shared(self, limit: int) -> int:
+        """This host's share of a limit, at least 1."""
+        return max(1, int(limit * self.share))
 
     def __str__(self) -> str:
         parts = [
@@ -52,4 +86,20 @@ class QuotaLimits:
             )
             if value is not None
         ]
-        return ", ".join(parts) if parts else "no quota"
+        if not parts:
+            return "no quota"
+        own = f" (of which {self.share} here)" if self.share != 1 else ""
+        return ", ".join(parts) + own
+
+
+def parse_share(text: str) -> fractions.Fraction:
+    """The share that `1/4`, `0.25` or `1` stands for.
+
+    Raises: ConfigError where it is no number above 0 and up to 1.
+    """
+    plain = text.strip()
+    if re.fullmatch(r"\d+(/\d*[1-9]\d*|\.\d+)?", plain):
+        share = fractions.Fraction(plain)
+        if 0 < share <= 1:
+            return share
+    raise ConfigError(f"--quota-share {text}: give a part of 1, such as 1/4")

@@ -1,0 +1,272 @@
+"""An exact mirror of the service's quotas: when may a call go, and how big may it be?
+
+The far end counts a call at a moment that this side cannot see, somewhere between sending and
+answering. So a call counts here from the moment it is taken, for as long as it is in the air, and
+then until 60 s after its answer, the latest moment at which it can have been counted, and a small
+margin for clocks that run at different speeds and windows kept in steps. That is never too little,
+and it is dear by one answer's time and the margin a window (some 0.45 s of 60 s), not more: the
+entry of each call leaves by itself, so only the calls at the head of a window wait for it.
+
+Time is `now`, in seconds of a wall clock (`time.time`), because processes share the state. A clock
+set back only delays; a clock set forward by more than the margin can cost refusals for a minute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
+from transforms.core import quota_waits
+from transforms.core.backoff import waking_jitter_s
+from transforms.core.quota_ledger import Call, QuotaLedger
+from transforms.core.quota_window import WINDOW_S
+
+MARGIN_S = 0.25
+CALL_TEXTS = 100
+CALL_TPM_PART = 0.02
+"""The part of a minute's tokens that one call may ask for: small enough to fill a window well."""
+SMOOTH_CALLS_PER_MIN = 40
+SMOOTH_SLACK_S = 1.0
+"""How far behind its even pace a caller may be and still catch up."""
+UNEXPLAINED_BEFORE_SMOOTH = 2
+_ROUNDING_S = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a 429 changed."""
+
+    wait_s: float
+    """Until the pause is over."""
+    adopted: bool = False
+    """The service named a limit lower than the one that was kept; warn once."""
+    unexplained: bool = False
+    """The mirror saw room: somebody else uses the quota, or it is counted in another way."""
+    pace_changed: bool = False
+    """The pace is smooth from now on; say so once."""
+
+
+class QuotaMirror:
+    """The quotas of one project and model, mirrored; pure but for its own state.
+
+    `call_timeout_s` is after how long a call in the air is over at the latest, whoever sent it:
+    a ticket of a crashed owner counts as answered then.
+    """
+
+    def __init__(
+        self,
+        limits: QuotaLimits,
+        margin_s: float = MARGIN_S,
+        *,
+        call_texts: int = CALL_TEXTS,
+        call_timeout_s: float = 120.0,
+    ) -> None:
+        self.limits = limits
+        self.call_texts = call_texts
+        self._ledger = QuotaLedger(limits, margin_s, call_timeout_s)
+
+    def wait_s(self, now: float, texts: int, tokens: int) -> float:
+        """Seconds until a call of that size may go: 0.0 is now, inf is never (pack it smaller).
+
+        Within `most_texts` and `most_tokens` it is finite, and where nothing is in the air the call
+        fits after that wait; else ask again then, or when an answer came. More tokens than TPM
+        wait for an empty window: the estimate may be too high, so the service is asked.
+        """
+        book = self._ledger
+        book.refresh(now)
+        ask = self._requests(texts), tokens
+        rpm, tpm = book.limit(now, QuotaKind.RPM), book.limit(now, QuotaKind.TPM)
+        if rpm is not None and ask[0] > rpm:
+            return math.inf
+        wait = max(book.pause.wait_s(now), quota_waits.for_day(book, now, ask[0]))
+        if self.pace is Pace.SMOOTH:
+            wait = max(wait, min(book.smooth_at - now, WINDOW_S))
+        wait = max(wait, quota_waits.for_window(book, now, ask, rpm, tpm))
+        return wait + _ROUNDING_S if wait > 0 else quota_waits.for_answer(book, now, ask, rpm, tpm)
+
+    def take(self, now: float, texts: int, tokens: int) -> int:
+        """Count a call that is about to be sent; gives its ticket.
+
+        Raises: ValueError if `wait_s` is above 0.
+        """
+        wait = self.wait_s(now, texts, tokens)
+        if wait > 0:
+            raise ValueError(f"a call of {texts} texts, {tokens} tokens must wait {wait:.3f} s")
+        book, requests = self._ledger, self._requests(texts)
+        even_s = quota_waits.evenly(book, now, (requests, tokens))
+        book.smooth_at = max(book.smooth_at, now - SMOOTH_SLACK_S) + even_s
+        return book.launch(now, requests, tokens)
+
+    def most_texts(self, now: float) -> int:
+        """The most texts one call may hold now; 0 means that the day is spent."""
+        self._ledger.refresh(now)
+        left = self._day_left(now)
+        if self.limits.rpm_counts is RpmCounts.CALLS:
+            return self.call_texts if left >= 1 else 0
+        rpm = self._ledger.limit(now, QuotaKind.RPM)
+        most = min(self.call_texts, left)
+        if rpm is not None:
+            smooth = self.pace is Pace.SMOOTH
+            most = min(most, max(1, rpm // SMOOTH_CALLS_PER_MIN) if smooth else rpm)
+        return int(most)
+
+    def most_tokens(self, now: float) -> int | None:
+        """The most tokens a call of several texts may hold; None without a limit.
+
+        One text may always go by itself, however long it is.
+        """
+        tpm = self._ledger.limit(now, QuotaKind.TPM)
+        return None if tpm is None else max(1, int(tpm * CALL_TPM_PART))
+
+    def settle(self, ticket: int, now: float, tokens: int | None = None) -> None:
+        """The call was answered: it leaves 60 s and a margin from now, with its actual tokens.
+
+        None keeps the estimate. A ticket that ran out or is not known changes nothing.
+        """
+        book = self._ledger
+        book.refresh(now)
+        call = book.land(ticket)
+        if call is None:
+            return
+        sent_at, requests, reserved = call
+        counted = reserved if tokens is None else tokens
+        book.window.add(now, requests, counted)
+        book.pause.succeeded(sent_at)
+        if sent_at <= book.incident_at:
+            book.learnt[QuotaKind.RPM].passed_late(requests)
+            book.learnt[QuotaKind.TPM].passed_late(counted)
+
+    def refuse(self, ticket: int, now: float, charged: bool = False) -> None:
+        """The call failed. `charged`: the service may have counted it (time-outs, resets, 5xx).
+
+        Then it stays in the minute's window, where that costs little. The day's counter gets it
+        back in any case: where the service did count it, it will say so itself, once.
+        """
+        book = self._ledger
+        book.refresh(now)
+        call = book.land(ticket)
+        if call is None:
+            return
+        book.day.used = max(0, book.day.used - call[1])
+        if charged:
+            book.window.add(now, call[1], call[2])
+
+    def on_refusal(
+        self,
+        ticket: int,
+        now: float,
+        *,
+        delay_s: float | None = None,
+        jitter: float = 0.0,
+        kind: QuotaKind | None = None,
+        quota_value: int | None = None,
+    ) -> Refusal:
+        """The call was answered 429: give it back, pause everybody, learn from it.
+
+        `kind` and `quota_value` are what the answer says, None where it is silent. A day's
+        refusal spends the day (`day_spent`), and pauses nobody: its delay is not to be believed.
+        """
+        book = self._ledger
+        call = book.air.get(ticket, (now, 0, 0))
+        self.refuse(ticket, now)
+        adopted = bool(kind and quota_value and book.adopt(now, kind, quota_value))
+        if kind is QuotaKind.RPD:
+            book.day.spent = True
+            return Refusal(book.day.ends_at - now, adopted)
+        wait = book.pause.refused(now, call[0], delay_s, jitter)
+        new = call[0] > book.incident_at
+        unexplained = new and not adopted and not self._tokens_ran_over(now, kind, call)
+        if adopted or unexplained:
+            book.incident_at = now
+        pace = self.pace
+        if unexplained:
+            book.unexplained += 1
+            self._cut(now, kind)
+        return Refusal(wait, adopted, unexplained, self.pace is not pace)
+
+    def pause(self, now: float, delay_s: float, jitter: float = 0.0) -> None:
+        """Nobody may go for `delay_s`, and for `jitter` times a tenth of it (1 s at most) more."""
+        self._ledger.pause.hold(now, delay_s + waking_jitter_s(delay_s, jitter))
+
+    def adopt(
+        self, now: float, rpm: int | None = None, tpm: int | None = None, rpd: int | None = None
+    ) -> bool:
+        """Keep limits that the service names, where they are lower; True if any was.
+
+        They are the project's: the share is applied to them as well. They hold for an hour.
+        """
+        self._ledger.refresh(now)
+        named = zip(QuotaKind, (rpm, tpm, rpd), strict=True)
+        return any([self._ledger.adopt(now, kind, value or 0) for kind, value in named])
+
+    @property
+    def pace(self) -> Pace:
+        """How the allowance is spent now: as configured, or smooth after unexplained refusals."""
+        changed = self._ledger.unexplained >= UNEXPLAINED_BEFORE_SMOOTH
+        return Pace.SMOOTH if changed else self.limits.pace
+
+    @property
+    def unexplained(self) -> int:
+        """Incidents of refusals for which the mirror has no reason."""
+        return self._ledger.unexplained
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in the air, of all processes that share the state."""
+        return len(self._ledger.air)
+
+    def limit(self, now: float, kind: QuotaKind) -> int | None:
+        """What is kept now: configured or adopted, the share of it, cut by what was learnt."""
+        return self._ledger.limit(now, kind)
+
+    def day_spent(self, now: float) -> bool:
+        """Whether nothing is left of the day. Calls in the air give theirs back if they fail."""
+        self._ledger.refresh(now)
+        return self._day_left(now) < 1
+
+    def day_resets_at(self, now: float) -> float:
+        """When the day's quota is back, in epoch seconds: midnight in California and a second."""
+        self._ledger.refresh(now)
+        return self._ledger.day.ends_at
+
+    def to_bytes(self) -> bytes:
+        """The state for a shared file; limits and margins are no part of it."""
+        return self._ledger.to_bytes()
+
+    def load(self, data: bytes) -> bool:
+        """Take over the state of `to_bytes`; False, and a new beginning, where `data` is none."""
+        return self._ledger.load(data)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, limits: QuotaLimits, margin_s: float = MARGIN_S
+    ) -> QuotaMirror:
+        """A mirror with the state of `to_bytes`, or a new one where `data` is none."""
+        mirror = cls(limits, margin_s)
+        mirror.load(data)
+        return mirror
+
+    def _requests(self, texts: int) -> int:
+        return 1 if self.limits.rpm_counts is RpmCounts.CALLS else texts
+
+    def _day_left(self, now: float) -> float:
+        return self._ledger.day.left(self._ledger.limit(now, QuotaKind.RPD))
+
+    def _tokens_ran_over(self, now: float, kind: QuotaKind | None, call: Call) -> bool:
+        """Whether estimates that were a quarter too low explain the refusal."""
+        book = self._ledger
+        tpm = book.limit(now, QuotaKind.TPM)
+        if tpm is None or kind is QuotaKind.RPM:
+            return False
+        in_air = book.air_tokens + call[2]
+        return book.window.tokens + 1.25 * in_air > tpm
+
+    def _cut(self, now: float, kind: QuotaKind | None) -> None:
+        """Lower the limit that was refused, or the one that was closest, to what passed."""
+        book = self._ledger
+        used = {QuotaKind.RPM: book.window.requests, QuotaKind.TPM: book.window.tokens}
+        full = {k: used[k] / limit for k in used if (limit := book.limit(now, k))}
+        at = kind if kind in full else max(full, key=full.__getitem__, default=None)
+        if at is not None:
+            book.learnt[at].cut(now, book.limit(now, at) or 1, used[at])
