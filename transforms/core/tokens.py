@@ -1,0 +1,156 @@
+"""How many tokens a text has, estimated from its bytes and corrected by what the service counts.
+
+Source of the priors: about 4 characters a token in English, 2.5 in code and Devanagari, 1 in
+Chinese and Korean; UTF-8 bytes are an upper bound (public threads, 2026-11).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+
+import numpy as np
+
+Features = tuple[int, ...]
+"""Counts that add up, so that a call's features are the sum of its texts':
+
+texts, lower-case letters, upper-case letters, digits, single spaces, pairs of spaces, other white
+space and controls, ASCII punctuation, then characters by the length and range of their UTF-8 code:
+two bytes, three (Indic, Thai, Vietnamese), three (signs), three (Chinese, Japanese, Korean), four.
+"""
+
+_LOWER = b"abcdefghijklmnopqrstuvwxyz"
+_UPPER = _LOWER.upper()
+_DIGITS = b"0123456789"
+_CONTROLS = bytes((*range(32), 127))
+_NOT_LEADS = bytes(range(0xC0))
+_TWO = bytes(range(0xC0, 0xE0))
+_INDIC = b"\xe0\xe1"
+_SIGNS = b"\xe2"
+_EAST = bytes(range(0xE3, 0xF0))
+
+_PRIOR = np.array([0.5, 0.15, 0.4, 0.9, 0.5, 0.1, 0.5, 0.75, 0.5, 0.5, 1.0, 1.0, 2.0])
+_BYTES = np.array([0, 1, 1, 1, 1, 2, 1, 1, 2, 3, 3, 3, 4])
+NO_FEATURES: Features = (0,) * len(_PRIOR)
+_PRIOR_SPREAD = 0.5
+_NOISE = 0.03
+_HUBER = 0.15
+_KEEP = 0.995
+_SWEEPS = 4
+
+
+def features(text: str) -> Features:
+    """The counts of one text; 1 µs for a short one, 3 to 8 ms for 500,000 characters."""
+    data = text.encode("utf-8", "surrogatepass")
+    pairs = data.count(b"  ")
+    spaces = data.count(b" ")
+    rest = data.translate(None, _LOWER)
+    lower = len(data) - len(rest)
+    upper_off = rest.translate(None, _UPPER)
+    digits_off = upper_off.translate(None, _DIGITS)
+    plain = digits_off.translate(None, _CONTROLS)
+    punct = len(plain) - spaces
+    high: tuple[int, ...] = (0, 0, 0, 0, 0)
+    if len(data) != len(text):
+        high = _high(plain.translate(None, _NOT_LEADS))
+        punct -= sum(map(operator.mul, (2, 3, 3, 3, 4), high))
+    return (
+        1,
+        lower,
+        len(rest) - len(upper_off),
+        len(upper_off) - len(digits_off),
+        spaces - 2 * pairs,
+        pairs,
+        len(digits_off) - len(plain),
+        punct,
+        *high,
+    )
+
+
+def _high(leads: bytes) -> tuple[int, ...]:
+    two = leads.translate(None, _TWO)
+    indic = two.translate(None, _INDIC)
+    signs = indic.translate(None, _SIGNS)
+    four = signs.translate(None, _EAST)
+    sizes = (len(leads), len(two), len(indic), len(signs), len(four))
+    return (*map(operator.sub, sizes, sizes[1:]), len(four))
+
+
+def add(many: Iterable[Features]) -> Features:
+    """The features of a call: the sum of its texts'."""
+    return tuple(map(sum, zip(NO_FEATURES, *many, strict=True)))
+
+
+def upper_bound(text: str) -> int:
+    """No tokenizer of this kind gives more tokens than a text has UTF-8 bytes."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+class TokenEstimator:
+    """Estimates that get better with each answered call.
+
+    Recursive least squares on the features of whole calls, with a prior that gives way, weights
+    that are never negative, and slow forgetting. Errors are relative ones. An answer that is far off
+    counts for less, so a few of them (truncated texts) do no harm.
+
+    `max_tokens`: what the model cuts a text to; no text is estimated above it.
+    """
+
+    def __init__(self, max_tokens: int | None = None) -> None:
+        self.max_tokens = max_tokens
+        self.calls = 0
+        self.error = 0.25
+        """Size of the usual relative error of a call, smoothed."""
+        self._weights = _PRIOR.copy()
+        self._list = self._weights.tolist()
+        self._prior = np.diag((_PRIOR_SPREAD * _PRIOR) ** -2.0)
+        self._seen = np.zeros_like(self._prior)
+        self._seen_right = np.zeros_like(_PRIOR)
+
+    def estimate(self, text: str) -> int:
+        """Tokens of one text, at least 1, at most `max_tokens`."""
+        tokens = self.estimate_call(features(text))
+        return tokens if self.max_tokens is None else min(tokens, self.max_tokens)
+
+    def estimate_call(self, call: Features) -> int:
+        """Tokens of a call (or of one text) by its features; at least 1."""
+        return max(1, round(sum(map(operator.mul, self._list, call))))
+
+    def reserve(self, call: Features) -> int:
+        """What to ask of the quota: the estimate and twice the usual error; settled by the answer.
+
+        Never above the call's bytes, nor above `max_tokens` for each of its texts.
+        """
+        tokens = self.estimate_call(call) * (1 + 2 * self.error)
+        if self.max_tokens is not None:
+            tokens = min(tokens, call[0] * self.max_tokens)
+        return max(1, round(min(tokens, float(_BYTES @ call) + call[0])))
+
+    def learn(self, call: Features, actual_tokens: int) -> None:
+        """Correct the estimates by what the service counted for a call.
+
+        Leave out calls with texts that the model may have cut: their counts tell nothing.
+        """
+        guess = float(self._weights @ call)
+        if actual_tokens <= 0 or guess <= 0:
+            return
+        miss = abs(guess / actual_tokens - 1)
+        trust = 1.0 if self.calls < 3 else min(1.0, max(_HUBER, 3 * self.error) / max(miss, 1e-9))
+        scaled = np.asarray(call, float) / actual_tokens
+        self._seen = _KEEP * self._seen + (trust / _NOISE**2) * np.outer(scaled, scaled)
+        self._seen_right = _KEEP * self._seen_right + (trust / _NOISE**2) * scaled
+        self._solve()
+        rate = max(0.1, 1 / (self.calls + 2))
+        self.error += rate * (min(miss, 1.0) - self.error)
+        self.calls += 1
+
+    def _solve(self) -> None:
+        """Non-negative least squares by a few sweeps over the weights, from where they are."""
+        matrix = self._prior + self._seen
+        right = self._prior @ _PRIOR + self._seen_right
+        weights = self._weights
+        for _ in range(_SWEEPS):
+            for at in range(len(weights)):
+                step = (right[at] - matrix[at] @ weights) / matrix[at, at]
+                weights[at] = max(0.0, weights[at] + step)
+        self._list = weights.tolist()
