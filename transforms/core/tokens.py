@@ -76,7 +76,7 @@ def _high(leads: bytes) -> tuple[int, ...]:
     return (*map(operator.sub, sizes, sizes[1:]), len(four))
 
 
-def add(many: Iterable[Features]) -> Features:
+def sum_features(many: Iterable[Features]) -> Features:
     """The features of a call: the sum of its texts'."""
     return tuple(map(sum, zip(NO_FEATURES, *many, strict=True)))
 
@@ -90,8 +90,8 @@ class TokenEstimator:
     """Estimates that get better with each answered call.
 
     Recursive least squares on the features of whole calls, with a prior that gives way, weights
-    that are never negative, and slow forgetting. Errors are relative ones. An answer that is far off
-    counts for less, so a few of them (truncated texts) do no harm.
+    that are never negative, and slow forgetting. Errors are relative ones. An answer that is far
+    off counts for less, so a few of them (truncated texts) do no harm.
 
     `max_tokens`: what the model cuts a text to; no text is estimated above it.
     """
@@ -102,7 +102,7 @@ class TokenEstimator:
         self.error = 0.25
         """Size of the usual relative error of a call, smoothed."""
         self._weights = _PRIOR.copy()
-        self._list = self._weights.tolist()
+        self._list: list[float] = self._weights.tolist()
         self._prior = np.diag((_PRIOR_SPREAD * _PRIOR) ** -2.0)
         self._seen = np.zeros_like(self._prior)
         self._seen_right = np.zeros_like(_PRIOR)
