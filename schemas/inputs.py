@@ -93,7 +93,8 @@ class FoundFile:
     """A file that a pattern matched: where it is and what the store says of it, nothing read yet.
 
     `name` is the path relative to the pattern's root, with `/`, and stays the same when the data
-    is copied or mounted elsewhere.  `path` is what pyarrow.fs opens.
+    is copied or mounted elsewhere.  `path` is what pyarrow.fs opens, on the file system that
+    `store` names.
     """
 
     path: str
@@ -103,6 +104,8 @@ class FoundFile:
     format: FileFormat
     compression: str | None = None
     """`gzip`, `bz2` or `zstd` for JSONL; None for plain files and for Parquet."""
+    store: str = ""
+    """The URI that opens the file system (`s3://bucket/`); empty for local files."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

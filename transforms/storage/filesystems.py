@@ -1,0 +1,134 @@
+"""Which file system a path or URI means, and the path on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import urllib.parse
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from schemas.errors import ConfigError, InputError
+from schemas.inputs import FoundFile
+
+SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
+_ALLOWED = "a local path, file://, s3://, gs://, abfs:// or abfss://"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_OPTIONS = re.compile(r"\?([A-Za-z_]\w*=[^?*\[\]]*)$")
+_SECRET = re.compile(r"secret|token|password|passwd|key|signature", re.IGNORECASE)
+
+
+class Location(NamedTuple):
+    """A path taken apart: `store` opens the file system ("" for local), `path` is the rest.
+
+    A local path is absolute.  A store's path begins with its bucket or container, as pyarrow.fs
+    wants it.
+    """
+
+    store: str
+    path: str
+
+
+def open_filesystem(path_or_uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a path or URI, and the path to open on it.
+
+    Local paths are taken literally (`~` apart), whatever characters they hold; `file://` URIs are
+    percent-decoded.  Keys of a store are literal too, as the stores' own tools take them; options
+    of pyarrow.fs come last: `s3://bucket/key?region=eu-west-1`.
+
+    Raises:
+        ConfigError: another scheme, credentials in the URI, or a store that cannot be opened.
+    """
+    location = locate(path_or_uri)
+    return open_store(location.store), location.path
+
+
+def open_found(found: FoundFile) -> pafs.FileSystem:
+    """The file system that `found.path` is on; one object a process and store."""
+    return open_store(found.store)
+
+
+def locate(path_or_uri: str) -> Location:
+    """A path or URI taken apart; nothing is opened, and a glob's characters are left alone.
+
+    Raises:
+        ConfigError: an unknown scheme, a host in a `file://` URI, or credentials in a URI.
+    """
+    if not path_or_uri:
+        raise ConfigError(f"the path is empty; give {_ALLOWED}")
+    match = _SCHEME.match(path_or_uri)
+    if match is None:
+        return Location("", os.path.abspath(os.path.expanduser(path_or_uri)))  # noqa: PTH100, PTH111 - pathlib cannot tidy `..`
+    scheme = match[1].lower()
+    if scheme not in SCHEMES:
+        raise ConfigError(f"{path_or_uri}: {scheme}:// is no known kind of path; give {_ALLOWED}")
+    rest = path_or_uri[match.end() :]
+    if scheme == "file":
+        return Location("", _file_path(path_or_uri, rest))
+    return _store_location(scheme, rest)
+
+
+def _file_path(uri: str, rest: str) -> str:
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise ConfigError(f"{uri}: a file URI has three slashes and no host: file:///data/in")
+    return os.path.abspath("/" + urllib.parse.unquote(path))  # noqa: PTH100 - pathlib cannot tidy `..`
+
+
+def _store_location(scheme: str, rest: str) -> Location:
+    options = _OPTIONS.search(rest)
+    if options is not None:
+        rest = rest[: options.start()]
+    authority, _, key = rest.partition("/")
+    query = options[0] if options is not None else ""
+    _refuse_secrets(scheme, authority, query)
+    # pyarrow's path of gs://anonymous@bucket and abfs://container@account is the first or last.
+    before, at, after = authority.rpartition("@")
+    bucket = before if at and scheme.startswith("abfs") else after
+    if not bucket:
+        raise ConfigError(f"{scheme}://{rest}: the bucket is missing; give {scheme}://bucket/path")
+    return Location(f"{scheme}://{authority}/{query}", "/".join(filter(None, (bucket, key))))
+
+
+def _refuse_secrets(scheme: str, authority: str, query: str) -> None:
+    names = [name for name, _ in urllib.parse.parse_qsl(query.lstrip("?"))]
+    if ":" in authority.rpartition("@")[0] or any(_SECRET.search(name) for name in names):
+        raise ConfigError(
+            f"a {scheme}:// path holds credentials, which would be written into the plan; "
+            "give them by the environment or the store's own settings file"
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def open_store(store: str) -> pafs.FileSystem:
+    """The file system that `Location.store` or `FoundFile.store` names.
+
+    Raises:
+        ConfigError: the store cannot be opened from here.
+    """
+    if not store:
+        return pafs.LocalFileSystem()
+    try:
+        return pafs.FileSystem.from_uri(store)[0]
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"{store} cannot be opened: {error}; check the name, the network and the credentials, "
+            "or name the region: s3://bucket/path?region=eu-west-1"
+        ) from error
+
+
+def file_info(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
+    """What stands at a path; `type` is NotFound where nothing does.
+
+    Raises:
+        InputError: the store or the folder does not let us look.
+    """
+    try:
+        return filesystem.get_file_info(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be looked at: {error}", path=path) from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"the path {path!r} is no UTF-8; rename it", path=path) from error
