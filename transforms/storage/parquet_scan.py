@@ -1,0 +1,81 @@
+"""A Parquet file's identity, rows and types."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from schemas.errors import InputError
+from schemas.inputs import FoundFile, InputColumns
+from transforms.storage.column_checks import check_kept, check_present, check_types, check_unique
+from transforms.storage.column_types import plain_type
+from transforms.storage.scanned_file import ScannedFile
+from transforms.storage.stored_bytes import HashingReader, changed, reading
+
+
+def scan_parquet(
+    filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
+) -> ScannedFile:
+    """The footer, and a digest of the bytes; see `scan.scan_file`."""
+    with reading(found), filesystem.open_input_stream(found.path, compression=None) as raw:
+        reader = HashingReader(raw)
+        digest = reader.finish()
+    if reader.bytes_read != found.size_bytes:
+        raise changed(found, f"it has {reader.bytes_read:,} bytes")
+    if not reader.bytes_read:
+        raise InputError(
+            f"{found.name} has no bytes, which is no Parquet file; remove it, or pass it over "
+            "with --skip-bad-files",
+            path=found.path,
+        )
+    with reading(found), filesystem.open_input_file(found.path) as file:
+        footer = pq.ParquetFile(file)
+        schema, metadata = footer.schema_arrow, footer.metadata
+    used = _used(schema, found, columns)
+    return ScannedFile(
+        found=found,
+        digest=digest,
+        rows=metadata.num_rows,
+        offsets=(),
+        schema=pa.schema([pa.field(name, schema.field(name).type) for name in used]),
+        columns=tuple(schema.names),
+        id_range=_id_range(metadata, schema, columns.id_column),
+    )
+
+
+def _used(schema: pa.Schema, found: FoundFile, columns: InputColumns) -> list[str]:
+    """The id's and the kept columns' names, once they are known to be usable."""
+    check_present(found.name, columns, schema.names)
+    check_kept(found.name, columns, schema.names)
+    kept = schema.names if columns.keeps_all else list(columns.keep_columns)
+    ids = [columns.id_column] if columns.id_column is not None else []
+    used = list(dict.fromkeys(ids + kept))
+    check_unique(found.name, [*used, *columns.text_fields], schema.names)
+    check_types(found.name, schema, columns)
+    return used
+
+
+def _id_range(
+    metadata: pq.FileMetaData, schema: pa.Schema, column: str | None
+) -> tuple[int, int] | None:
+    """The smallest and largest integer id by the row groups' statistics, if all have them."""
+    if column is None or not pat.is_integer(plain_type(schema.field(column).type)):
+        return None
+    ranges = []
+    for group in range(metadata.num_row_groups):
+        statistics = _statistics(metadata.row_group(group), column)
+        if statistics is None or not statistics.has_min_max:
+            return None
+        ranges.append((statistics.min, statistics.max))
+    return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+
+
+def _statistics(group: pq.RowGroupMetaData, column: str) -> pq.Statistics | None:
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        # A column within a struct can have the same path as a flat one with a dot in its name.
+        if chunk.path_in_schema == column:
+            return chunk.statistics if chunk.is_stats_set else None
+    return None

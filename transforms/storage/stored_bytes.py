@@ -1,0 +1,94 @@
+"""A file's bytes as they are stored, counted and hashed while something else reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from schemas.errors import InputError
+from schemas.inputs import FoundFile
+
+CHUNK_BYTES = 1 << 20
+
+
+class HashingReader(io.RawIOBase):
+    """A stream that knows the digest and the number of the bytes that went through it."""
+
+    def __init__(self, raw: pa.NativeFile) -> None:
+        self._raw = raw
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.bytes_read = 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def read(self, nbytes: int = -1) -> bytes:
+        """The next bytes; b"" at the end."""
+        data: bytes = self._raw.read(nbytes if nbytes >= 0 else None)
+        self._hash.update(data)
+        self.bytes_read += len(data)
+        return data
+
+    def finish(self) -> str:
+        """The digest of the whole file, 32 hex digits; reads what is left of it."""
+        while self.read(CHUNK_BYTES):
+            pass
+        return self._hash.hexdigest()
+
+
+def decoded(raw: pa.NativeFile | HashingReader, compression: str | None) -> pa.NativeFile:
+    """The stream's bytes with the compression taken off.
+
+    Arrow's own decoder goes over several gzip members, zstd frames and bz2 streams, and raises
+    where the last one is cut short or something else follows; the other readers that were tried
+    end early without a word.  A file of no bytes at all has no rows.
+    """
+    if isinstance(raw, HashingReader):
+        raw = pa.PythonFile(raw, mode="r")
+    return raw if compression is None else pa.CompressedInputStream(raw, compression)
+
+
+@contextlib.contextmanager
+def reading(found: FoundFile) -> Iterator[None]:
+    """Turns what goes wrong with a file's bytes into an InputError that names the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{found.name} is no longer there; run the command again", path=found.path
+        ) from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{found.name} cannot be read: {_first_line(error)}; it may be cut short or damaged: "
+            "replace it, or pass it over with --skip-bad-files",
+            path=found.path,
+        ) from error
+
+
+def check_size(filesystem: pafs.FileSystem, found: FoundFile) -> None:
+    """Raises InputError if the file has another size than when it was found."""
+    with reading(found):
+        size = filesystem.get_file_info(found.path).size
+    if size is not None and size != found.size_bytes:
+        raise changed(found, f"it has {size:,} bytes")
+    if size is None:
+        raise changed(found, "it is no longer there")
+
+
+def changed(found: FoundFile, now: str) -> InputError:
+    """The error for a file that is not what it was when the run was planned."""
+    return InputError(
+        f"{found.name} has changed since it was scanned: {now}, and had {found.size_bytes:,} bytes "
+        "then; run the command again when nothing writes to it",
+        path=found.path,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
