@@ -1,0 +1,149 @@
+"""What is written by plain pyarrow and json is read back, whatever the format and the runs."""
+
+import bz2
+import gzip
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.inputs import InputColumns
+from transforms.storage.columns import merge_schemas
+from transforms.storage.discover import find_files
+from transforms.storage.filesystems import open_found
+from transforms.storage.row_reader import read_runs
+from transforms.storage.row_run import RowRun
+from transforms.storage.scan import scan_file
+from transforms.storage.scanned_file import ScannedFile
+
+
+def zstd(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as out:
+        out.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+CODECS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstd}
+
+
+def write(folder: Path, suffix: str, rows: list[dict[str, Any]], group_rows: int = 7) -> Path:
+    path = folder / f"in{suffix}"
+    if suffix == ".parquet":
+        schema = pa.schema(
+            [
+                ("uid", pa.int64()),
+                ("my text", pa.string()),
+                ("tïtle.x", pa.string()),
+                ("size", pa.int64()),
+            ]
+        )
+        pq.write_table(pa.Table.from_pylist(rows, schema), path, row_group_size=group_rows)
+    else:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path.write_bytes(CODECS[suffix.removeprefix(".jsonl")](lines.encode()))
+    return path
+
+
+COLUMNS = InputColumns(
+    id_column="uid", text_column="my text", title_column="tïtle.x", keep_columns=("size", "my text")
+)
+texts = st.none() | st.text(max_size=30)
+row = st.fixed_dictionaries(
+    {
+        "uid": st.integers(-(2**63), 2**63 - 1),
+        "my text": texts,
+        "tïtle.x": texts,
+        "size": st.none() | st.integers(-(2**63), 2**63 - 1),
+    }
+)
+
+
+@st.composite
+def runs_of(draw: st.DrawFn, rows: int) -> list[tuple[int, int]]:
+    cuts = sorted(draw(st.sets(st.integers(0, rows), max_size=8)))
+    pairs = list(itertools.pairwise(cuts))
+    return [(a, b - a) for a, b in pairs if draw(st.booleans())]
+
+
+def scan(path: Path, columns: InputColumns = COLUMNS) -> ScannedFile:
+    (found,) = find_files([str(path)])
+    return scan_file(open_found(found), found, columns)
+
+
+def read(
+    scanned: ScannedFile, runs: list[tuple[int, int]], columns: InputColumns = COLUMNS
+) -> list[RowRun]:
+    schema = merge_schemas([scanned], columns)
+    filesystem = open_found(scanned.found)
+    return list(read_runs(filesystem, scanned.input_file, columns, schema, runs))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", *(f".jsonl{codec}" for codec in CODECS)])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_random_runs_of_random_rows_come_back_as_they_were(
+    tmp_path: Path, suffix: str, data: st.DataObject
+) -> None:
+    rows = data.draw(st.lists(row, min_size=1, max_size=40))
+    scanned = scan(write(tmp_path, suffix, rows))
+    assert scanned.rows == len(rows)
+    assert ScannedFile.from_json(json.loads(json.dumps(scanned.to_json()))) == scanned
+    runs = data.draw(runs_of(len(rows)))
+    got = read(scanned, runs)
+    assert [(run.first_row, run.rows) for run in got] == runs
+    for run in got:
+        expected = rows[run.first_row : run.first_row + run.rows]
+        assert run.bad == {}
+        assert run.ids.type == pa.int64()
+        assert run.ids.to_pylist() == [r["uid"] for r in expected]
+        assert run.texts == [r["my text"] for r in expected]
+        assert run.titles == [r["tïtle.x"] for r in expected]
+        assert run.kept.num_rows == len(expected)
+        assert run.kept.column("size").to_pylist() == [r["size"] for r in expected]
+        assert run.kept.column("my text").to_pylist() == [r["my text"] for r in expected]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_runs_far_into_a_long_file_are_found(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"uid": n, "my text": f"t{n}é" * (n % 5), "tïtle.x": None, "size": n} for n in range(12_345)
+    ]
+    scanned = scan(write(tmp_path, suffix, rows, group_rows=5000))
+    runs = [(10, 5), (999, 3), (4990, 20), (9000, 1), (9001, 2), (12_000, 345)]
+    for run in read(scanned, runs):
+        expected = range(run.first_row, run.first_row + run.rows)
+        assert run.ids.to_pylist() == list(expected)
+        assert run.texts == [rows[n]["my text"] for n in expected]
+    assert len(scanned.offsets) == (13 if suffix == ".jsonl" else 0)
+
+
+def test_a_row_group_of_a_million_rows_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    count, step = 1_000_000, 2_500
+    path = tmp_path / "big.parquet"
+    ids = pa.array(range(count), pa.int64())
+    table = pa.table({"id": ids, "text": ids.cast(pa.string())})
+    pq.write_table(table, path, row_group_size=count, compression="none", use_dictionary=False)
+    whole = table.nbytes
+    del table, ids
+    columns = InputColumns()
+    scanned = scan(path, columns)
+    schema = merge_schemas([scanned], columns)
+    before, peak, seen = pa.total_allocated_bytes(), 0, 0
+    runs = [(first, step) for first in range(0, count, step)]
+    filesystem = open_found(scanned.found)
+    for run in read_runs(filesystem, scanned.input_file, columns, schema, runs):
+        peak = max(peak, pa.total_allocated_bytes() - before)
+        assert run.texts[0] == str(seen)
+        seen += run.rows
+    assert seen == count
+    assert whole > 16 << 20
+    assert peak < 8 << 20
