@@ -35,7 +35,12 @@ def respond(
 
 
 def embed_answer(
-    target: Target, vectors: list[Floats], counts: list[int], cut: list[bool], fault: Fault | None
+    target: Target,
+    vectors: list[Floats],
+    counts: list[int],
+    cut: list[bool],
+    fault: Fault | None,
+    characters: int = 0,
 ) -> dict[str, Any]:
     """The JSON of an answered call, spoilt as the fault says."""
     rows: list[Any] = list(vectors)
@@ -46,7 +51,7 @@ def embed_answer(
     elif fault is Fault.NULL:
         rows[-1] = [None] * len(rows[-1])
     if target.method == "predict":
-        return _predictions(rows, counts, cut)
+        return _predictions(rows, counts, cut, characters)
     body: dict[str, Any] = {}
     if target.method == "embedContent":
         body["embedding"] = {"values": rows[0]} if rows else None
@@ -59,7 +64,9 @@ def embed_answer(
     return body
 
 
-def _predictions(rows: list[Any], counts: list[int], cut: list[bool]) -> dict[str, Any]:
+def _predictions(
+    rows: list[Any], counts: list[int], cut: list[bool], characters: int
+) -> dict[str, Any]:
     predictions = [
         {
             "embeddings": {
@@ -69,7 +76,7 @@ def _predictions(rows: list[Any], counts: list[int], cut: list[bool]) -> dict[st
         }
         for row, count, was_cut in zip(rows, counts, cut, strict=False)
     ]
-    return {"predictions": predictions}
+    return {"predictions": predictions, "metadata": {"billableCharacterCount": characters}}
 
 
 def paid_keys(target: Target, items: list[Item]) -> list[int]:

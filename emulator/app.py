@@ -57,7 +57,8 @@ class Emulator:
     def __init__(self, state: State) -> None:
         self._state = state
         self._settings = state.settings
-        self._catalog = Catalog(state.settings, dt.datetime.now(dt.UTC).date())
+        today = dt.datetime.fromtimestamp(state.clock.now(), dt.UTC).date()
+        self._catalog = Catalog(state.settings, today)
         self._canned = CannedBodies(state) if state.settings.canned else None
 
     def app(self) -> Starlette:
@@ -87,7 +88,7 @@ class Emulator:
         """A POST to a model's method."""
         method = request.path_params["method"]
         if method not in EMBED_METHODS:
-            return await self.count_tokens(request)
+            return await self.other_method(request)
         self._state.stats.begin()
         outcome = "aborted"
         try:
@@ -112,8 +113,8 @@ class Emulator:
         content = await answer(self._state, target, project, _parse(raw))
         return respond(content, request, self._settings)
 
-    async def count_tokens(self, request: Request) -> Response:
-        """`countTokens`."""
+    async def other_method(self, request: Request) -> Response:
+        """`countTokens`; the catalogue refuses any other method."""
         target = self._target(request)
         texts = read_count(target, _parse(await self._read(request)))
         tokens = await asyncio.to_thread(words().count, texts)
@@ -124,6 +125,7 @@ class Emulator:
 
     async def list_models(self, request: Request) -> Response:
         """`models.list`."""
+        self._check_access(request)
         query = request.query_params
         size = query.get("pageSize") or query.get("page_size")
         token = query.get("pageToken") or query.get("page_token")
@@ -132,9 +134,10 @@ class Emulator:
 
     async def get_model(self, request: Request) -> Response:
         """`models.get`."""
+        self._check_access(request)
         model, version = request.path_params["model"], request.path_params["version"]
         vertex = _is_vertex(request)
-        spec = self._catalog.find(model, version, "getModel", vertex=vertex)
+        spec = self._catalog.get(model, version, "getModel", vertex=vertex)
         return self._json(request, self._catalog.describe(spec, vertex=vertex))
 
     async def stats(self, request: Request) -> Response:
@@ -164,13 +167,16 @@ class Emulator:
         raise Refusal(404, f"The requested URL {request.url.path} was not found on this server.")
 
     def _target(self, request: Request) -> Target:
+        self._check_access(request)
+        vertex, path = _is_vertex(request), request.path_params
+        spec = self._catalog.find(path["model"], path["version"], path["method"], vertex=vertex)
+        return Target(spec, path["method"], vertex, self._settings)
+
+    def _check_access(self, request: Request) -> None:
         vertex = _is_vertex(request)
         self._check_version(request.path_params["version"], vertex=vertex)
         self._check_key(request, vertex=vertex)
         check_names(request.query_params, _QUERY)
-        path = request.path_params
-        spec = self._catalog.find(path["model"], path["version"], path["method"], vertex=vertex)
-        return Target(spec, path["method"], vertex, self._settings)
 
     def _check_version(self, version: str, *, vertex: bool) -> None:
         if version not in (("v1", "v1beta", "v1beta1") if vertex else ("v1", "v1beta")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import time
 
@@ -36,20 +37,29 @@ class ConnectionFault(Exception):
 
 @dataclasses.dataclass
 class State:
-    """What a server remembers between calls."""
+    """What a server remembers between calls.
+
+    `worker` is one thread that makes the vectors: more of them would only contend for the cores
+    that the matrix products use already.
+    """
 
     settings: EmulatorSettings
     clock: Clock
     stats: Stats = dataclasses.field(default_factory=Stats)
 
     def __post_init__(self) -> None:
+        self.worker = concurrent.futures.ThreadPoolExecutor(1, "emulator-vectors")
+        self._start()
+
+    def _start(self) -> None:
         self.quotas: dict[tuple[str, str], Quotas] = {}
         self.faults = Faults(self.settings, self.clock.now())
 
     def reset(self) -> None:
         """As if just started; the clock keeps its offset."""
-        self.stats.reset()
-        self.__post_init__()
+        flying = self.stats.in_flight
+        self.stats = Stats(in_flight=flying, most_in_flight=flying)
+        self._start()
 
     def quotas_of(self, project: str, model: str) -> Quotas:
         """The quotas are a project's and a model's own."""
@@ -77,7 +87,8 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
         ConnectionFault: there is to be no answer.
     """
     started = time.monotonic()
-    prepared = await asyncio.to_thread(_prepare, target, body)
+    loop = asyncio.get_running_loop()
+    prepared = await loop.run_in_executor(state.worker, _prepare, target, body)
     state.faults.check_poison(item.sent for item in prepared.items)
     texts, tokens = len(prepared.items), sum(prepared.counts)
     admission = state.quotas_of(project, target.spec.name).admit(
@@ -86,7 +97,7 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     fault = state.faults.draw(admission.at)
     content = b""
     if fault not in _UNANSWERED:
-        content = await asyncio.to_thread(_encode, target, prepared, fault)
+        content = await loop.run_in_executor(state.worker, _encode, target, prepared, fault)
     await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
     if fault is not None:
         _fail(state, target, fault, admission)
@@ -158,7 +169,8 @@ def _check_predict_tokens(target: Target, items: list[Item]) -> None:
 
 def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
     vectors = _embed(target, prepared)
-    body = embed_answer(target, vectors, prepared.counts, prepared.cut, fault)
+    characters = sum(len("".join(item.sent.split())) for item in prepared.items)
+    body = embed_answer(target, vectors, prepared.counts, prepared.cut, fault, characters)
     content = encode(body, pretty=target.settings.pretty)
     return content[: len(content) // 2] if fault is Fault.BROKEN_JSON else content
 

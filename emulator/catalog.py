@@ -12,7 +12,7 @@ from schemas.errors import ConfigError
 from schemas.models import MODELS, ModelSpec, TaskStyle, find_model
 
 _ALL = "all"
-_METHODS = ("embedContent", "batchEmbedContents", "countTokens", "predict", "getModel")
+_METHODS = ("embedContent", "batchEmbedContents", "countTokens", "predict")
 
 
 class Catalog:
@@ -32,9 +32,7 @@ class Catalog:
 
     def find(self, name: str, version: str, method: str, *, vertex: bool) -> ModelSpec:
         """The model, if it is served and has the method; raises Refusal otherwise."""
-        spec = self._models.get(name)
-        if spec is None or (spec.vertex_only and not vertex):
-            raise no_vertex_model(name) if vertex else no_model(name, version, method)
+        spec = self.get(name, version, method, vertex=vertex)
         if method not in _METHODS or (method == "predict" and not vertex):
             raise no_model(name, version, method)
         gemini = "gemini" in name
@@ -42,6 +40,13 @@ class Catalog:
             raise invalid(f"{name} is not supported in the predict API; use embedContent.")
         if vertex and method in ("embedContent", "batchEmbedContents") and not gemini:
             raise invalid(f"{name} is not supported in the {method} API; use predict.")
+        return spec
+
+    def get(self, name: str, version: str, method: str, *, vertex: bool) -> ModelSpec:
+        """The model, if it is served."""
+        spec = self._models.get(name)
+        if spec is None or (spec.vertex_only and not vertex):
+            raise no_vertex_model(name) if vertex else no_model(name, version, method)
         return spec
 
     def page(self, size: str | None, token: str | None, *, vertex: bool) -> dict[str, Any]:

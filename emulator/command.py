@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -117,6 +118,8 @@ def emulator(**options: Any) -> None:
             f"the emulator needs {', '.join(missing)}; pip install 'bulkembed[emulator]'"
         )
     settings = settings_from(options)
+    # One thread a matrix product: more would spin on the cores that the client needs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     from emulator.server import serve_forever
 

@@ -77,7 +77,7 @@ class EmulatorServer:
                 lifespan="off",
                 loop="asyncio",
                 log_config=None,
-                log_level="critical",
+                log_level="error",
                 access_log=False,
                 timeout_keep_alive=60,
                 backlog=2048,
@@ -109,6 +109,7 @@ class EmulatorServer:
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout=_STOP_S)
+        self.state.worker.shutdown(wait=False, cancel_futures=True)
         self._socket.close()
 
     def __enter__(self) -> EmulatorServer:

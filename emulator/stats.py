@@ -65,9 +65,3 @@ class Stats:
                 [second - first, texts] for second, texts in sorted(self._per_second.items())
             ],
         }
-
-    def reset(self) -> None:
-        """Back to zero, but for the calls that are in flight."""
-        in_flight = self.in_flight
-        self.__init__()  # type: ignore[misc]
-        self.in_flight = self.most_in_flight = in_flight

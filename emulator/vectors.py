@@ -72,10 +72,7 @@ class Words:
 
     def means(self, ids: Sequence[Sequence[int]]) -> Doubles:
         """The mean of each text's word vectors at unit length; never zero."""
-        lengths = [max(1, len(one)) for one in ids]
-        flat = np.concatenate([np.asarray(one or [0], dtype=np.intp) for one in ids])
-        starts = np.cumsum([0, *lengths[:-1]])
-        sums = np.add.reduceat(self._vectors[flat], starts, axis=0)
+        sums = np.stack([self._vectors.take(one or [0], axis=0).sum(axis=0) for one in ids])
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         for row in np.flatnonzero(norms[:, 0] < 1e-6):
             sums[row], norms[row] = self._vectors[0], np.linalg.norm(self._vectors[0])
