@@ -84,7 +84,7 @@ def _next_piece(part: str, place: int) -> tuple[str, int]:
 def _char_class(inside: str) -> str:
     negated = inside.startswith("!")
     chars = inside[1:] if negated else inside
-    ranges = re.sub(r"([\\\[\]^&~|])", r"\\\1", chars)
+    ranges = re.sub(r"([\\\[\]^&~|])", r"\\\1", chars).replace("--", r"-\-")
     try:
         re.compile(f"[{ranges}]")
     except re.error:  # A range that runs backwards, [z-a], matches nothing.

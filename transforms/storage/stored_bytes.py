@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import hashlib
 import io
@@ -42,16 +43,57 @@ class HashingReader(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def decoded(raw: pa.NativeFile | HashingReader, compression: str | None) -> pa.NativeFile:
-    """The stream's bytes with the compression taken off.
+class Bz2Reader:
+    """The decoded bytes of a bz2 file of any number of streams; raises where one is cut short.
 
-    Arrow's own decoder goes over several gzip members, zstd frames and bz2 streams, and raises
-    where the last one is cut short or something else follows; the other readers that were tried
-    end early without a word.  A file of no bytes at all has no rows.
+    Arrow's decoder takes several streams, but fails on an empty one among them.
     """
+
+    def __init__(self, raw: pa.NativeFile | HashingReader) -> None:
+        self._raw = raw
+        self._decoder = bz2.BZ2Decompressor()
+        self._begun = False
+
+    def read(self, nbytes: int) -> bytes:
+        """Up to `nbytes` decoded bytes; b"" at the end."""
+        data = b""
+        while not data:
+            stored = self._next_stored()
+            if stored is None:
+                return b""
+            data = self._decoder.decompress(stored, nbytes)
+        return data
+
+    def _next_stored(self) -> bytes | None:
+        """What the decoder is to be given next; None at the end of the last stream."""
+        if not self._decoder.eof and not self._decoder.needs_input:
+            return b""
+        stored: bytes = self._decoder.unused_data if self._decoder.eof else b""
+        stored = stored or self._raw.read(CHUNK_BYTES)
+        if self._decoder.eof:
+            self._decoder, self._begun = bz2.BZ2Decompressor(), False
+        if not stored and self._begun:
+            raise OSError("the last bz2 stream has no end")
+        self._begun = self._begun or bool(stored)
+        return stored or None
+
+
+def decoded(
+    raw: pa.NativeFile | HashingReader, compression: str | None
+) -> pa.NativeFile | HashingReader | Bz2Reader:
+    """The stream's bytes with the compression taken off; `raw` gives them as they are stored.
+
+    Several gzip members, zstd frames or bz2 streams are one after another; where the last one is
+    cut short or something else follows, reading raises, which the readers of zstandard and Beam do
+    not.  A file of no bytes at all has no rows.
+    """
+    if compression is None:
+        return raw
+    if compression == "bz2":
+        return Bz2Reader(raw)
     if isinstance(raw, HashingReader):
         raw = pa.PythonFile(raw, mode="r")
-    return raw if compression is None else pa.CompressedInputStream(raw, compression)
+    return pa.CompressedInputStream(raw, compression)
 
 
 @contextlib.contextmanager

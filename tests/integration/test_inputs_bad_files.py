@@ -1,0 +1,291 @@
+"""Files that are damaged, empty, odd in their bytes, or not what they were."""
+
+import bz2
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.deadletters import DeadCode
+from schemas.errors import ConfigError, InputError
+from schemas.inputs import FileFormat, InputColumns
+from transforms.storage.columns import merge_schemas
+from transforms.storage.discover import find_files
+from transforms.storage.filesystems import open_found
+from transforms.storage.row_reader import read_runs
+from transforms.storage.row_run import RowRun
+from transforms.storage.scan import scan_file
+from transforms.storage.scanned_file import ScannedFile
+
+
+def zstd(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as out:
+        out.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+Encode = Callable[[bytes], bytes]
+CODECS = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstd}
+LINES = b"".join(b'{"id": %d, "text": "%d"}\n' % (n, n**20) for n in range(3000))
+PLAIN = InputColumns()
+each_codec = pytest.mark.parametrize(("suffix", "encode"), CODECS.items(), ids=CODECS)
+
+
+def scan(path: Path, columns: InputColumns = PLAIN) -> ScannedFile:
+    (found,) = find_files([str(path)])
+    return scan_file(open_found(found), found, columns)
+
+
+def read(scanned: ScannedFile, columns: InputColumns = PLAIN) -> RowRun:
+    schema = merge_schemas([scanned], columns)
+    filesystem, runs = open_found(scanned.found), [(0, scanned.rows)]
+    (run,) = read_runs(filesystem, scanned.input_file, columns, schema, runs)
+    return run
+
+
+@each_codec
+def test_a_compressed_file_cut_short_anywhere_is_refused(
+    tmp_path: Path, suffix: str, encode: Encode
+) -> None:
+    whole = encode(LINES)
+    path = tmp_path / f"in.jsonl.{suffix}"
+    for cut in (1, 2, 5, 11, len(whole) // 2, *(len(whole) - left for left in range(1, 12))):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(InputError, match="--skip-bad-files") as caught:
+            scan(path)
+        assert path.name in caught.value.message, cut
+
+
+@each_codec
+def test_several_members_in_one_file_are_all_read(
+    tmp_path: Path, suffix: str, encode: Encode
+) -> None:
+    path = tmp_path / f"in.jsonl.{suffix}"
+    half = len(LINES) // 2 + 3
+    path.write_bytes(encode(LINES[:half]) + encode(b"") + encode(LINES[half:]))
+    scanned = scan(path)
+    assert scanned.rows == 3000
+    assert read(scanned).ids.to_pylist() == list(range(3000))
+
+
+@each_codec
+def test_a_second_member_cut_short_is_refused(tmp_path: Path, suffix: str, encode: Encode) -> None:
+    path = tmp_path / f"in.jsonl.{suffix}"
+    first, second = encode(LINES[:1000]), encode(LINES[1000:])
+    for end in (1, 3, len(second) // 2, len(second) - 1):
+        path.write_bytes(first + second[:end])
+        with pytest.raises(InputError):
+            scan(path)
+
+
+@each_codec
+@pytest.mark.parametrize("garbage", [b"x", b"garbage" * 9, b"\0" * 512])
+def test_bytes_after_the_end_are_refused(
+    tmp_path: Path, suffix: str, encode: Encode, garbage: bytes
+) -> None:
+    path = tmp_path / f"in.jsonl.{suffix}"
+    path.write_bytes(encode(LINES) + garbage)
+    with pytest.raises(InputError, match=path.name):
+        scan(path)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2"])  # A zstd frame need not have a checksum.
+def test_a_flipped_bit_is_refused(tmp_path: Path, suffix: str) -> None:
+    encode = CODECS[suffix]
+    whole = bytearray(encode(LINES))
+    whole[len(whole) // 2] ^= 1
+    path = tmp_path / f"in.jsonl.{suffix}"
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=path.name):
+        scan(path)
+
+
+def test_a_name_that_promises_compression_is_held_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(LINES)
+    with pytest.raises(InputError, match=r"in\.jsonl\.gz"):
+        scan(path)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.bz2", "jsonl.zst"])
+@pytest.mark.parametrize("content", [b"", b"\n\r\n  \n"], ids=["no-bytes", "blank-lines"])
+def test_jsonl_without_rows_is_empty(tmp_path: Path, suffix: str, content: bytes) -> None:
+    encode = CODECS.get(suffix.rpartition(".")[2], bytes) if content else bytes
+    path = tmp_path / f"in.{suffix}"
+    path.write_bytes(encode(content))
+    columns = InputColumns(keep_columns=("x",))
+    scanned = scan(path, columns)
+    assert (scanned.rows, scanned.offsets, scanned.columns) == (0, (), ())
+    assert merge_schemas([scanned], columns) == pa.schema([("id", pa.string()), ("x", pa.string())])
+    assert read(scanned, columns).rows == 0
+
+
+def test_parquet_without_rows_is_empty_and_keeps_its_types(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string()), ("x", pa.float32())])
+    pq.write_table(schema.empty_table(), path)
+    columns = InputColumns(keep_columns=("x",))
+    scanned = scan(path, columns)
+    assert scanned.rows == 0
+    assert merge_schemas([scanned], columns) == pa.schema([("id", pa.int64()), ("x", pa.float32())])
+    assert read(scanned, columns).kept.schema.names == ["x"]
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"id": range(1000), "text": ["t"] * 1000}), path)
+    return path
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_parquet_file_cut_short_is_refused(parquet: Path, share: float) -> None:
+    whole = parquet.read_bytes()
+    parquet.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(InputError, match=r"in\.parquet.*--skip-bad-files"):
+        scan(parquet)
+
+
+def test_parquet_damaged_in_its_pages_is_refused_when_read(parquet: Path) -> None:
+    whole = bytearray(parquet.read_bytes())
+    whole[4:200] = b"\xff" * 196
+    parquet.write_bytes(whole)
+    scanned = scan(parquet)
+    with pytest.raises(InputError, match=r"in\.parquet"):
+        read(scanned)
+
+
+def test_a_file_that_is_gone_is_named(parquet: Path) -> None:
+    scanned = scan(parquet)
+    parquet.unlink()
+    with pytest.raises(InputError, match=r"in\.parquet.*no longer there"):
+        read(scanned)
+    with pytest.raises(InputError, match=r"in\.parquet.*no longer there"):
+        scan_file(open_found(scanned.found), scanned.found, PLAIN)
+
+
+def test_a_file_of_another_size_is_refused(parquet: Path) -> None:
+    scanned = scan(parquet)
+    parquet.write_bytes(parquet.read_bytes() + b"x")
+    with pytest.raises(InputError, match=r"in\.parquet has changed"):
+        read(scanned)
+
+
+def test_a_file_with_fewer_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"id": 1, "text": "a"}\n' * 2)
+    scanned = scan(path)
+    path.write_bytes(b'{"id": 1, "text": "a"}\n' + b" " * 23)
+    with pytest.raises(InputError, match=r"in\.jsonl has changed.*fewer than 2 rows"):
+        read(scanned)
+
+
+def test_identity_goes_by_content_and_not_by_time(tmp_path: Path, parquet: Path) -> None:
+    copy = tmp_path / "copy" / parquet.name
+    copy.parent.mkdir()
+    copy.write_bytes(parquet.read_bytes())
+    assert scan(copy).input_file.key == scan(parquet).input_file.key
+    assert len(scan(parquet).digest) == 32
+    copy.write_bytes(parquet.read_bytes().replace(b"t", b"u", 1))
+    assert scan(copy).input_file.key != scan(parquet).input_file.key
+
+
+def test_a_mark_at_the_start_crlf_and_lone_cr_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"id": 1, "text": "a"}\r\n\r\n'
+        b'{"id": 2,\r"text": "b"}\r\n{"id": 3, "text": "c"}'
+    )
+    scanned = scan(path)
+    assert (scanned.rows, scanned.offsets) == (3, (3,))
+    run = read(scanned)
+    assert run.ids.to_pylist() == [1, 2, 3]
+    assert run.texts == ["a", "b", "c"]
+    assert run.bad == {}
+
+
+@pytest.mark.parametrize("format", [FileFormat.JSONL, FileFormat.PARQUET])
+def test_texts_of_every_kind_stay_as_they_are(tmp_path: Path, format: FileFormat) -> None:
+    texts = [
+        "x" * 500_000,
+        "a\0b",
+        "👩‍👩‍👧 🏳️‍🌈",
+        "שלום עולם",
+        "é vs é",
+        "\u2028\x85\ufeff\r\n\t",
+        " a ",
+    ]
+    path = tmp_path / f"in.{format}"
+    if format is FileFormat.PARQUET:
+        pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), path)
+    else:
+        rows = [{"id": n, "text": text} for n, text in enumerate(texts)]
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    run = read(scan(path))
+    assert run.texts == texts
+    assert run.bad == {}
+
+
+def test_parquet_without_the_column_lists_those_it_has(parquet: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"in\.parquet has no column 'body'.*'id', 'text'.*--text"
+    ):
+        scan(parquet, InputColumns(text_column="body"))
+    with pytest.raises(ConfigError, match=r"no column 'uid'.*--generate-ids"):
+        scan(parquet, InputColumns(id_column="uid"))
+    with pytest.raises(ConfigError, match=r"no column 'x'.*--keep-columns"):
+        scan(parquet, InputColumns(keep_columns=("x",)))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        pytest.param("text", pa.array([1, 2]), id="text-int"),
+        pytest.param("text", pa.array([["a"], ["b"]]), id="text-list"),
+        pytest.param("text", pa.array([b"a", b"b"]), id="text-binary"),
+        pytest.param("id", pa.array([[1], [2]]), id="id-list"),
+        pytest.param("id", pa.array([1.0, 2.0]), id="id-float"),
+        pytest.param("id", pa.array([True, False]), id="id-bool"),
+        pytest.param("id", pa.array([b"a", b"b"]), id="id-binary"),
+    ],
+)
+def test_a_parquet_column_of_a_wrong_type_is_refused(
+    tmp_path: Path, column: str, values: pa.Array
+) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"]} | {column: values}), path)
+    with pytest.raises(ConfigError) as caught:
+        scan(path)
+    for word in ("in.parquet", repr(column), str(values.type).partition("<")[0], "cast it"):
+        assert word in caught.value.message
+
+
+def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    arrays = [pa.array([1]), pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(arrays, names=["id", "text", "text"]), path)
+    with pytest.raises(ConfigError, match="more than one column 'text'"):
+        scan(path)
+
+
+def test_parquet_strings_that_are_no_utf8_cost_their_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    broken = pa.array([b"a", b"\xff", b"c", None]).view(pa.string())
+    fine = pa.array(["1", "2", "3", "4"])
+    for column in ("id", "text", "x"):
+        pq.write_table(pa.table({"id": fine, "text": fine, "x": fine} | {column: broken}), path)
+        columns = InputColumns(keep_columns=("x",))
+        run = read(scan(path, columns), columns)
+        code = {"id": DeadCode.BAD_ID, "text": DeadCode.BAD_TEXT, "x": DeadCode.BAD_COLUMN}[column]
+        got, message = run.bad.pop(1)
+        assert got is code
+        assert "row 1 of in.parquet" in message
+        missing = {3: DeadCode.MISSING_ID} if column == "id" else {}
+        assert {offset: code for offset, (code, _) in run.bad.items()} == missing
+        run.kept.validate(full=True)
+        run.ids.validate(full=True)

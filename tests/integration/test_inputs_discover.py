@@ -1,0 +1,200 @@
+"""Patterns against folders that really are there."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.inputs import FileFormat, FoundFile
+from transforms.storage.discover import find_files
+
+TREE = (
+    "a.parquet", "b.jsonl", "c.ndjson.ZST", "notes.txt", "_old.parquet", ".hidden.parquet",
+    "deep/d.parquet", "deep/er/e.JSONL.gz", "_tmp/f.parquet", ".git/g.parquet",
+    "odd/a[1].parquet", "odd/a1.parquet", "odd/sp ace #1 50%.parquet", "odd/ünï.jsonl.bz2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "in"
+    for name in TREE:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return root
+
+
+def names(found: list[FoundFile]) -> list[str]:
+    return [file.name for file in found]
+
+
+ALL = [
+    "a.parquet", "b.jsonl", "c.ndjson.ZST", "deep/d.parquet", "deep/er/e.JSONL.gz",
+    "odd/a1.parquet", "odd/a[1].parquet", "odd/sp ace #1 50%.parquet", "odd/ünï.jsonl.bz2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        pytest.param("", ALL, id="folder"),
+        pytest.param("/", ALL, id="folder-with-slash"),
+        pytest.param("/*.parquet", ["a.parquet"], id="star-stays-in-its-folder"),
+        pytest.param(
+            "/**/*.parquet",
+            [name for name in ALL if name.endswith("parquet")],
+            id="two-stars-match-the-top-too",
+        ),
+        pytest.param("/**/d*", ["deep/d.parquet"], id="two-stars-then-one"),
+        pytest.param("/deep/**", ["d.parquet", "er/e.JSONL.gz"], id="two-stars-last"),
+        pytest.param("/*/*/*.gz", ["deep/er/e.JSONL.gz"], id="a-star-a-folder"),
+        pytest.param("/odd/a[1].parquet", ["a[1].parquet"], id="a-name-comes-before-a-glob"),
+        pytest.param("/odd/a[0-9].parquet", ["a1.parquet"], id="class"),
+        pytest.param("/odd/a[!2].parquet", ["a1.parquet"], id="negated-class"),
+        pytest.param("/odd/a[[]1].parquet", ["a[1].parquet"], id="bracket-in-a-class"),
+        pytest.param("/odd/?1.parquet", ["a1.parquet"], id="question-mark"),
+        pytest.param(
+            "/odd/sp ace #1 50%.parquet", ["sp ace #1 50%.parquet"], id="space-hash-percent"
+        ),
+        pytest.param("/odd/ünï.jsonl.bz2", ["ünï.jsonl.bz2"], id="non-ascii"),
+        pytest.param("/_old.parquet", ["_old.parquet"], id="underscore-named-outright"),
+    ],
+)
+def test_a_pattern_matches_what_it_says(tree: Path, pattern: str, expected: list[str]) -> None:
+    assert names(find_files([f"{tree}{pattern}"])) == expected
+
+
+def test_formats_and_compressions_go_by_name_in_any_case(tree: Path) -> None:
+    kinds = {file.name: (file.format, file.compression) for file in find_files([str(tree)])}
+    assert kinds["a.parquet"] == (FileFormat.PARQUET, None)
+    assert kinds["b.jsonl"] == (FileFormat.JSONL, None)
+    assert kinds["c.ndjson.ZST"] == (FileFormat.JSONL, "zstd")
+    assert kinds["deep/er/e.JSONL.gz"] == (FileFormat.JSONL, "gzip")
+    assert kinds["odd/ünï.jsonl.bz2"] == (FileFormat.JSONL, "bz2")
+
+
+def test_a_file_uri_is_percent_decoded(tree: Path) -> None:
+    uri = (tree / "odd" / "sp ace #1 50%.parquet").as_uri()
+    assert "%20" in uri
+    assert names(find_files([uri])) == ["sp ace #1 50%.parquet"]
+    assert names(find_files([f"{tree.as_uri()}/**/e.*"])) == ["deep/er/e.JSONL.gz"]
+
+
+def test_relative_and_home_paths_are_made_absolute(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree)
+    monkeypatch.setenv("HOME", str(tree))
+    for pattern in ("a.parquet", "./deep/../a.parquet", "~/a.parquet"):
+        (found,) = find_files([pattern])
+        assert (found.path, found.name) == (str(tree / "a.parquet"), "a.parquet")
+
+
+def test_size_and_time_are_those_of_the_file(tree: Path) -> None:
+    (found,) = find_files([str(tree / "a.parquet")])
+    stat = (tree / "a.parquet").stat()
+    assert (found.size_bytes, found.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+
+
+def test_a_file_matched_twice_counts_once(tree: Path) -> None:
+    found = find_files([str(tree / "deep"), f"{tree}/**/d.parquet", f"{tree}/deep/d.parquet"])
+    assert names(found) == ["d.parquet", "er/e.JSONL.gz"]
+
+
+def test_a_name_met_before_gets_its_parents_before_it(tmp_path: Path) -> None:
+    for folder in ("x/p", "y/p", "z"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.parquet").touch()
+    patterns = [f"{tmp_path}/{folder}/*.parquet" for folder in ("z", "x/p", "y/p")]
+    found = {file.path.removeprefix(f"{tmp_path}/"): file.name for file in find_files(patterns)}
+    assert found == {
+        "z/a.parquet": "a.parquet",
+        "x/p/a.parquet": "p/a.parquet",
+        "y/p/a.parquet": "y/p/a.parquet",
+    }
+
+
+def test_a_loop_of_links_ends(tree: Path) -> None:
+    (tree / "deep" / "loop").symlink_to(tree)
+    (tree / "deep" / "gone").symlink_to(tree / "nowhere")
+    assert names(find_files([str(tree)])) == ALL
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        pytest.param("/gone.parquet", ["gone.parquet", "holds", "a.parquet"], id="no-such-file"),
+        pytest.param("/gone/x/y.parquet", ["gone/x/y.parquet", "holds"], id="no-such-folder"),
+        pytest.param("/*.orc", ["*.orc", "passed over", "a.parquet"], id="glob-of-nothing"),
+        pytest.param("/_tm*/*", ["_tm*/*", "_"], id="passed-over"),
+        pytest.param("/*", ["notes.txt", ".parquet", "--format"], id="unknown-kind-in-a-glob"),
+        pytest.param("/notes.txt", ["notes.txt", ".ndjson", "--format"], id="unknown-kind"),
+        pytest.param("/a[z-a]*", ["a[z-a]*"], id="class-backwards"),
+    ],
+)
+def test_what_matches_nothing_is_named(tree: Path, pattern: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_files([f"{tree}{pattern}"])
+    assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no input files"):
+        find_files([str(tmp_path)])
+
+
+def test_a_format_takes_every_name(tree: Path) -> None:
+    (found,) = find_files([f"{tree}/notes.txt"], FileFormat.JSONL)
+    assert (found.format, found.compression) == (FileFormat.JSONL, None)
+    (tree / "log.gz").touch()
+    (found,) = find_files([f"{tree}/log.gz"], FileFormat.JSONL)
+    assert found.compression == "gzip"
+    assert "notes.txt" in names(find_files([str(tree)], FileFormat.PARQUET))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output"),
+    [
+        pytest.param("", "out", id="in-a-folder"),
+        pytest.param("", "", id="the-folder-itself"),
+        pytest.param("/**/*.parquet", "out", id="two-stars"),
+        pytest.param("/*/*/*.parquet", "out", id="as-deep-as-the-parts"),
+        pytest.param("/*/*.parquet", "", id="parts-one-below"),
+        pytest.param("/deep", "..", id="output-above-is-fine"),
+    ],
+)
+def test_an_output_that_would_be_read_is_refused(tree: Path, pattern: str, output: str) -> None:
+    if output == "..":
+        assert find_files([f"{tree}{pattern}"], output=str(tree.parent))
+        return
+    with pytest.raises(ConfigError, match="--output"):
+        find_files([f"{tree}{pattern}"], output=str(tree / output))
+
+
+def test_the_vectors_of_an_output_are_no_input_of_it(tree: Path) -> None:
+    (tree / "vectors").mkdir()
+    (tree / "vectors" / "x.parquet").touch()
+    for pattern in (f"{tree}/vectors", f"{tree}/vectors/x*.parquet"):
+        with pytest.raises(ConfigError, match="--output"):
+            find_files([pattern], output=str(tree))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output"),
+    [
+        pytest.param("/*.parquet", "out", id="star-does-not-cross-folders"),
+        pytest.param("", "../out", id="beside"),
+        pytest.param("", "_out", id="passed-over"),
+        pytest.param("/**/*.jsonl", "out", id="another-kind"),
+        pytest.param("/a.parquet", "", id="one-file"),
+    ],
+)
+def test_an_output_that_would_not_be_read_is_taken(tree: Path, pattern: str, output: str) -> None:
+    assert find_files([f"{tree}{pattern}"], output=str(tree / output))
+
+
+def test_an_output_reached_by_a_link_is_refused_too(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    with pytest.raises(ConfigError, match="--output"):
+        find_files([str(tree)], output=str(tmp_path / "link" / "out"))

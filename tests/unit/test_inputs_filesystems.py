@@ -1,0 +1,66 @@
+"""Paths and URIs taken apart; no store is opened."""
+
+import pytest
+
+from schemas.errors import ConfigError
+from transforms.storage.filesystems import Location, locate
+from transforms.storage.patterns import split_glob
+
+
+@pytest.mark.parametrize(
+    ("path", "store", "rest"),
+    [
+        pytest.param("/d/a[1] #50%.parquet", "", "/d/a[1] #50%.parquet", id="local-is-literal"),
+        pytest.param("file:///d/a%20b%23.parquet", "", "/d/a b#.parquet", id="file-is-decoded"),
+        pytest.param("file://localhost/d/x", "", "/d/x", id="localhost"),
+        pytest.param("s3://b/k/a b%20.parquet", "s3://b/", "b/k/a b%20.parquet", id="s3-literal"),
+        pytest.param("s3://b/k/?.parquet", "s3://b/", "b/k/?.parquet", id="question-mark"),
+        pytest.param("s3://b/k?region=eu-1", "s3://b/?region=eu-1", "b/k", id="options"),
+        pytest.param("s3://b", "s3://b/", "b", id="bucket-alone"),
+        pytest.param("gs://anonymous@b/k", "gs://anonymous@b/", "b/k", id="gs-anonymous"),
+        pytest.param("abfs://c@acc/k", "abfs://c@acc/", "c/k", id="abfs-container"),
+    ],
+)
+def test_a_path_is_taken_apart(path: str, store: str, rest: str) -> None:
+    assert locate(path) == Location(store, rest)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        pytest.param("", "empty", id="empty"),
+        pytest.param("http://h/x", "s3://", id="scheme"),
+        pytest.param("file://host/x", "three slashes", id="file-host"),
+        pytest.param("s3:///k", "bucket", id="no-bucket"),
+        pytest.param("s3://AK:hush@b/k", "environment", id="password"),
+        pytest.param("s3://b/k?secret_key=hush", "environment", id="secret-option"),
+    ],
+)
+def test_what_is_no_path_is_refused_without_telling_secrets(path: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        locate(path)
+    assert "hush" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("glob", "root", "name", "matched"),
+    [
+        ("/d/**/*.parquet", "/d", "a.parquet", True),
+        ("/d/**/*.parquet", "/d", "x/y/a.parquet", True),
+        ("/d/x*/**/b/*", "/d", "x1/b/a", True),
+        ("/d/x*/**/b/*", "/d", "x1/c/b/a", True),
+        ("/d/x*/**/b/*", "/d", "x1/a", False),
+        ("/d/[!a]*", "/d", "b", True),
+        ("/d/[!a]*", "/d", "a", False),
+        ("/d/[]x]*", "/d", "]", True),
+        ("/d/[a", "/d", "[a", True),
+        ("/d/a+b.*", "/d", "aab.x", False),
+        ("/*", "/", "x", True),
+        ("/d/[a^-]?", "/d", "^-", True),
+        ("/d/a*", "/d", "a\nb", True),
+    ],
+)
+def test_a_glob_matches_whole_names(glob: str, root: str, name: str, matched: bool) -> None:
+    taken = split_glob(glob)
+    assert taken.root == root
+    assert taken.matches(name) is matched
