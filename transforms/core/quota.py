@@ -26,7 +26,7 @@ MARGIN_S = 0.25
 CALL_TEXTS = 100
 CALL_TPM_PART = 0.02
 """The part of a minute's tokens that one call may ask for: small enough to fill a window well."""
-SMOOTH_CALLS_PER_MIN = 40
+SMOOTH_CALLS_PER_MIN = 60
 SMOOTH_SLACK_S = 1.0
 """How far behind its even pace a caller may be and still catch up."""
 UNEXPLAINED_BEFORE_SMOOTH = 2
@@ -174,8 +174,8 @@ class QuotaMirror:
         if kind is QuotaKind.RPD:
             book.day.spent = True
             return Refusal(book.day.ends_at - now, adopted)
-        wait = book.pause.refused(now, call[0], delay_s, jitter)
         new = call[0] > book.incident_at
+        wait = book.pause.refused(now, call[0], delay_s, jitter)
         unexplained = new and not adopted and not self._tokens_ran_over(now, kind, call)
         if adopted or unexplained:
             book.incident_at = now

@@ -149,8 +149,8 @@ class QuotaLedger:
         self.adopted = dict(zip(QuotaKind, head[7:10], strict=True))
         self.day.load(head[10:13])
         self.pause.load(head[13:18])
-        self.learnt[QuotaKind.RPM].load(head[18:23])
-        self.learnt[QuotaKind.TPM].load(head[23:28])
+        self.learnt[QuotaKind.RPM].load(head[18:24])
+        self.learnt[QuotaKind.TPM].load(head[24:30])
         self._load_air([int(number) for number in air], list(air[1::4]))
         self.window.load(window)
         self._set_own()
@@ -163,4 +163,4 @@ class QuotaLedger:
         self.air_tokens = sum(numbers[3::4])
 
 
-_HEAD = 28
+_HEAD = 30

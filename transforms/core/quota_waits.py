@@ -13,7 +13,7 @@ from transforms.core.quota_window import WINDOW_S
 
 APPROACH_CALLS = 3
 APPROACH_PART = 1 / 3
-"""In the first minute, so many calls, or this part of the room left, may be in the air at once."""
+"""While strangers may be about, so many calls, or this part of the room left, may be in the air at once."""
 POLL_S = 0.05
 """The wait told where an answer in the air decides, not the clock."""
 
@@ -45,14 +45,16 @@ def for_window(book: QuotaLedger, now: float, ask: Ask, rpm: int | None, tpm: in
 def for_answer(book: QuotaLedger, now: float, ask: Ask, rpm: int | None, tpm: int | None) -> float:
     """Waits that end with an answer: for the probe after a pause, and in the first minute.
 
-    In the first minute nobody knows what others have used of the window, so calls in the air get
-    fewer as the limit comes near: a stranger's use then costs a few refusals, not K of them.
+    In the first minute, and after unexplained refusals, nobody knows what others have used of the
+    window, so calls in the air get fewer as the limit comes near: a stranger's use then costs a
+    few refusals, not K of them.
     """
     if not book.air:
         return 0.0
     if book.pause.probing and next(reversed(book.air.values()))[0] >= book.pause.refused_at:
         return POLL_S
-    if len(book.air) < APPROACH_CALLS or now - book.began_at >= WINDOW_S:
+    known = now - book.began_at >= WINDOW_S and not book.unexplained
+    if known or len(book.air) < APPROACH_CALLS:
         return 0.0
     crowded = _crowded(rpm, book.window.requests, book.air_requests + ask[0])
     crowded = crowded or _crowded(tpm, book.window.tokens, book.air_tokens + ask[1])

@@ -114,7 +114,8 @@ class TokenEstimator:
 
     def estimate_call(self, call: Features) -> int:
         """Tokens of a call (or of one text) by its features; at least 1."""
-        return max(1, round(sum(map(operator.mul, self._list, call))))
+        tokens: float = sum(map(operator.mul, self._list, call))
+        return max(1, round(tokens))
 
     def reserve(self, call: Features) -> int:
         """What to ask of the quota: the estimate and twice the usual error; settled by the answer.
