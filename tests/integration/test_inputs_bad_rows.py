@@ -252,6 +252,18 @@ def test_a_star_keeps_the_union_with_nulls(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out.parquet").column("l").to_pylist() == [None, None, []]
 
 
+def test_lists_of_fixed_size_that_a_file_lacks_become_plain_lists(tmp_path: Path) -> None:
+    fixed = pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))
+    put(tmp_path, "a.parquet", pa.array([1]), v=fixed)
+    columns = InputColumns(keep_columns=("*",))
+    assert read_all(tmp_path, columns)[0].field("v").type == fixed.type
+    put(tmp_path, "b.parquet", pa.array([2]))
+    schema, runs = read_all(tmp_path, columns)
+    assert schema.field("v").type == pa.list_(pa.float32())
+    pq.write_table(pa.concat_tables([run.kept for run in runs]), tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").column("v").to_pylist() == [[1.0, 2.0], None]
+
+
 def test_kept_columns_that_do_not_go_together_name_both_files(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x",))
     put(tmp_path, "a.parquet", pa.array([1]), x=pa.array([1]))

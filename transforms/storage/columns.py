@@ -65,6 +65,9 @@ def _kept_type(name: str, scanned: Sequence[ScannedFile]) -> pa.DataType:
         if source is None or not both.equals(merged):
             source = file
         merged = both
+    if pat.is_fixed_size_list(merged) and len(having) < len(scanned):
+        # pyarrow writes null rows of this type to Parquet, but cannot read them back.
+        return pa.list_(merged.value_field)
     return merged
 
 

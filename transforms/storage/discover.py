@@ -220,7 +220,8 @@ def _free_name(file: FoundFile, taken: set[str]) -> str:
 def _refuse_output(place: _Place, output: str) -> None:
     """Raises ConfigError if what is written below `output` would be matched as input."""
     store, path = locate(output)
-    if store != place.store or place.file is not None:
+    # What follows `?` says how the store is reached, not which one it is.
+    if store.partition("?")[0] != place.store.partition("?")[0] or place.file is not None:
         return
     root = place.root if store else os.path.realpath(place.root)
     base = path.rstrip("/") if store else os.path.realpath(path)
