@@ -144,7 +144,9 @@ def serve_forever(settings: EmulatorSettings, announce: Callable[[str], None]) -
 
 def _bind(settings: EmulatorSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+    # The protocol is named because asyncio sends at once (TCP_NODELAY) only where it is: otherwise
+    # the second part of an answer waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

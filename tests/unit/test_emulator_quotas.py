@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.clock import Clock
+from emulator.quotas import WINDOW_S, Quotas, Window
+from emulator.refusals import Refusal
+from emulator.settings import EmulatorSettings, QuotaDetails
+
+PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
+
+
+class Hands:
+    """A time that a test moves."""
+
+    def __init__(self, at: float = 1_790_000_000.0) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def quotas(hands: Hands, **settings: Any) -> Quotas:
+    return Quotas("gemini-embedding-001", EmulatorSettings(**settings), Clock(hands))
+
+
+def refusal(found: Quotas, texts: int, tokens: int = 1, **more: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        found.admit(texts, tokens, **more)
+    return caught.value
+
+
+def of_type(answer: Refusal, kind: str) -> dict[str, Any]:
+    return next(one for one in answer.details if one["@type"].endswith("." + kind))
+
+
+@given(
+    limit=st.integers(1, 300),
+    steps=st.lists(
+        st.tuples(st.integers(1, 200), st.floats(0, 40), st.booleans()), min_size=1, max_size=60
+    ),
+)
+def test_no_sixty_seconds_ever_hold_more_than_the_limit(
+    limit: int, steps: list[tuple[int, float, bool]]
+) -> None:
+    window, now, kept = Window(limit), 1_000.0, []
+    for amount, pause, answered in steps:
+        now += pause
+        if window.wait_s(amount, now) == 0:
+            entry = window.add(amount, now)
+            if answered:
+                kept.append((now, amount))
+            else:
+                window.take_back(entry)
+    for start, _ in kept:
+        assert sum(amount for at, amount in kept if start <= at < start + WINDOW_S) <= limit
+
+
+@given(
+    st.integers(1, 50),
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 40)), max_size=30),
+    st.integers(1, 50),
+)
+def test_what_is_told_to_wait_fits_after_that_wait(
+    limit: int, before: list[tuple[int, int]], amount: int
+) -> None:
+    window, now = Window(limit), 1_000.0
+    for spent, pause in before:
+        now += pause
+        if window.wait_s(spent, now) == 0:
+            window.add(spent, now)
+    wait_s = window.wait_s(amount, now)
+    assert 0 <= wait_s <= WINDOW_S
+    if amount <= limit:
+        assert window.wait_s(amount, now + wait_s) == 0
+
+
+def test_each_text_counts_as_a_request_and_the_window_slides() -> None:
+    hands = Hands()
+    found = quotas(hands, rpm=100)
+    found.admit(60, 1)
+    hands.at += 30
+    found.admit(40, 1)
+    answer = refusal(found, 1)
+    assert answer.code == 429
+    assert of_type(answer, "RetryInfo")["retryDelay"] == "30.000000000s"
+    hands.at += 30
+    found.admit(60, 1)
+    refusal(found, 1)
+
+
+def test_calls_can_be_counted_instead_of_texts() -> None:
+    found = quotas(Hands(), rpm=2, rpm_counts_calls=True)
+    found.admit(100, 1)
+    found.admit(100, 1)
+    refusal(found, 1)
+
+
+def test_tokens_have_a_window_of_their_own() -> None:
+    found = quotas(Hands(), tpm=1000)
+    found.admit(1, 900)
+    answer = refusal(found, 1, 101)
+    (violation,) = of_type(answer, "QuotaFailure")["violations"]
+    assert violation["quotaId"] == "EmbedContentInputTokensPerMinutePerProjectPerModel-PaidTier"
+    assert violation["quotaValue"] == "1000"
+    found.admit(1, 100)
+
+
+def test_a_call_that_is_not_answered_is_given_back() -> None:
+    found = quotas(Hands(), rpm=10, rpd=10)
+    found.admit(10, 1).cancel()
+    found.admit(10, 1)
+    refusal(found, 1)
+
+
+@pytest.mark.parametrize("month", [1, 7], ids=["winter", "summer"])
+def test_the_day_ends_at_midnight_pacific_time(month: int) -> None:
+    midnight = dt.datetime(2027, month, 10, tzinfo=PACIFIC).timestamp()
+    hands = Hands(midnight - 61)
+    found = quotas(hands, rpd=5, free_tier=True)
+    found.admit(5, 1)
+    hands.at = midnight - 0.5
+    answer = refusal(found, 1)
+    (violation,) = of_type(answer, "QuotaFailure")["violations"]
+    assert violation["quotaId"] == "EmbedContentRequestsPerDayPerProjectPerModel-FreeTier"
+    assert float(of_type(answer, "RetryInfo")["retryDelay"].rstrip("s")) < 60
+    hands.at = midnight
+    found.admit(5, 1)
+
+
+def test_the_minutes_429_names_the_paid_tiers_quota_in_full() -> None:
+    found = quotas(Hands(), rpm=3)
+    answer = refusal(found, 4)
+    kinds = {one["@type"].rsplit(".", 1)[-1] for one in answer.details}
+    assert kinds == {"QuotaFailure", "RetryInfo", "Help"}
+    (violation,) = of_type(answer, "QuotaFailure")["violations"]
+    assert violation["quotaId"] == "EmbedContentPerMinutePerProjectPerUserPerModel-PaidTier"
+    assert violation["quotaValue"] == "3"
+    assert violation["quotaMetric"].startswith("generativelanguage.googleapis.com/embed_content")
+    assert answer.body()["error"]["status"] == "RESOURCE_EXHAUSTED"
+
+
+def test_no_access_says_a_limit_of_zero() -> None:
+    answer = refusal(quotas(Hands(), no_access=True), 1)
+    assert of_type(answer, "QuotaFailure")["violations"][0]["quotaValue"] == "0"
+
+
+def test_a_429_can_tell_less() -> None:
+    silent = quotas(Hands(), rpm=1, quota_details=QuotaDetails.NONE)
+    assert "details" not in refusal(silent, 2).body()["error"]
+    at_once = quotas(Hands(), rpm=1, quota_details=QuotaDetails.ZERO_DELAY)
+    assert of_type(refusal(at_once, 2), "RetryInfo")["retryDelay"] == "0s"
+    no_value = quotas(Hands(), rpm=1, quota_details=QuotaDetails.NO_VALUE)
+    answer = refusal(no_value, 2)
+    assert "quotaValue" not in of_type(answer, "QuotaFailure")["violations"][0]
+    assert "limit: " not in answer.message
+
+
+def test_vertex_says_only_that_the_quota_is_exceeded() -> None:
+    answer = refusal(quotas(Hands(), rpm=1), 2, vertex=True)
+    assert answer.message.startswith("Quota exceeded for aiplatform.googleapis.com/")
+    assert not answer.details
