@@ -97,6 +97,7 @@ class Job:
         self.air = self.answered = self.calls = self.refused = 0
         self.refusals: list[tuple[float, bool]] = []
         self.day_spent = False
+        self.alarm = 0.0
 
     def pump(self) -> None:
         world = self.world
@@ -107,9 +108,14 @@ class Job:
             wait = self.mirror.wait_s(world.now, len(call), estimate)
             if wait or not call:
                 self.queue.extendleft(reversed(call))
-                world.at(world.now + min(wait, 5.0), self.pump)
+                self._ring(world.now + min(wait, 5.0))
                 return
             self._send(call, self.mirror.take(world.now, len(call), estimate))
+
+    def _ring(self, when: float) -> None:
+        """One alarm at a time: the newest counts."""
+        self.alarm = when
+        self.world.at(when, lambda: self.pump() if self.alarm == when else None)
 
     def _pack(self) -> list[tuple[int, int]]:
         texts = self.mirror.most_texts(self.world.now)

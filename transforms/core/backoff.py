@@ -112,7 +112,8 @@ class PauseState:
         Never more than the pause was long: a clock that was set back does not prolong it.
         """
         self.refused_at = min(self.refused_at, now)
-        return min(max(0.0, self.until - now), self.length_s)
+        self.until = min(self.until, now + self.length_s)
+        return max(0.0, self.until - now)
 
     def refused(self, now: float, sent_at: float, delay_s: float | None, jitter: float) -> float:
         """Pause after a refusal of a call sent at `sent_at`; gives the seconds until its end.

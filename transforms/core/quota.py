@@ -20,7 +20,6 @@ from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
 from transforms.core import quota_waits
 from transforms.core.backoff import waking_jitter_s
 from transforms.core.quota_ledger import Call, QuotaLedger
-from transforms.core.quota_window import WINDOW_S
 
 MARGIN_S = 0.25
 CALL_TEXTS = 100
@@ -81,7 +80,7 @@ class QuotaMirror:
             return math.inf
         wait = max(book.pause.wait_s(now), quota_waits.for_day(book, now, ask[0]))
         if self.pace is Pace.SMOOTH:
-            wait = max(wait, min(book.smooth_at - now, WINDOW_S))
+            wait = max(wait, book.smooth_at - now)
         wait = max(wait, quota_waits.for_window(book, now, ask, rpm, tpm))
         return wait + _ROUNDING_S if wait > 0 else quota_waits.for_answer(book, now, ask, rpm, tpm)
 
@@ -99,7 +98,10 @@ class QuotaMirror:
         return book.launch(now, requests, tokens)
 
     def most_texts(self, now: float) -> int:
-        """The most texts one call may hold now; 0 means that the day is spent."""
+        """The most texts one call may hold now; 0 means that the day is spent.
+
+        Full calls fill a window evenly: 61 of 123 a minute, for 100 would leave 23 unused.
+        """
         self._ledger.refresh(now)
         left = self._day_left(now)
         if self.limits.rpm_counts is RpmCounts.CALLS:
@@ -108,7 +110,8 @@ class QuotaMirror:
         most = min(self.call_texts, left)
         if rpm is not None:
             smooth = self.pace is Pace.SMOOTH
-            most = min(most, max(1, rpm // SMOOTH_CALLS_PER_MIN) if smooth else rpm)
+            calls = SMOOTH_CALLS_PER_MIN if smooth else math.ceil(rpm / self.call_texts)
+            most = min(most, max(1, rpm // calls))
         return int(most)
 
     def most_tokens(self, now: float) -> int | None:

@@ -77,6 +77,7 @@ class QuotaLedger:
         self.incident_at = min(self.incident_at, now)
         self.adopted_at = min(self.adopted_at, now)
         self.began_at = min(self.began_at, now)
+        self.smooth_at = min(self.smooth_at, now + WINDOW_S)
 
     def _expire_air(self, now: float) -> None:
         """A call that is in the air for longer than a call may take counts as answered then."""

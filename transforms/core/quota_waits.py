@@ -13,7 +13,7 @@ from transforms.core.quota_window import WINDOW_S
 
 APPROACH_CALLS = 3
 APPROACH_PART = 1 / 3
-"""While strangers may be about, so many calls, or this part of the room left, may be in the air at once."""
+"""While strangers may be about, so many calls, or this part of the room left, may be in the air."""
 POLL_S = 0.05
 """The wait told where an answer in the air decides, not the clock."""
 

@@ -137,9 +137,11 @@ class TokenEstimator:
             return
         miss = abs(guess / actual_tokens - 1)
         trust = 1.0 if self.calls < 3 else min(1.0, max(_HUBER, 3 * self.error) / max(miss, 1e-9))
-        scaled = np.asarray(call, float) / actual_tokens
-        self._seen = _KEEP * self._seen + (trust / _NOISE**2) * np.outer(scaled, scaled)
-        self._seen_right = _KEEP * self._seen_right + (trust / _NOISE**2) * scaled
+        size = max(guess, actual_tokens)
+        scaled = np.asarray(call, float) / size
+        weight = trust / _NOISE**2
+        self._seen = _KEEP * self._seen + weight * np.outer(scaled, scaled)
+        self._seen_right = _KEEP * self._seen_right + weight * scaled * (actual_tokens / size)
         self._solve()
         rate = max(0.1, 1 / (self.calls + 2))
         self.error += rate * (min(miss, 1.0) - self.error)

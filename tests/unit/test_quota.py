@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import datetime
+import fractions
+import math
+import zoneinfo
+
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts, parse_share
+from transforms.core.quota import QuotaMirror
+from transforms.core.quota_day import next_pacific_midnight
+
+NOW = 1_780_000_000.0
+
+
+def mirror_of(**limits: object) -> QuotaMirror:
+    return QuotaMirror(QuotaLimits(**limits))  # type: ignore[arg-type]
+
+
+def test_a_call_leaves_the_window_60_s_and_the_margin_after_its_answer() -> None:
+    mirror = mirror_of(rpm=10)
+    mirror.settle(mirror.take(NOW, 10, 1), NOW + 0.2)
+    assert mirror.wait_s(NOW + 0.2, 10, 1) == pytest.approx(60.25, abs=1e-4)
+    assert mirror.wait_s(NOW + 60.5, 10, 1) == 0
+
+
+def test_settling_gives_back_what_the_estimate_was_too_high() -> None:
+    mirror = mirror_of(tpm=1000)
+    ticket = mirror.take(NOW, 1, 900)
+    assert mirror.wait_s(NOW, 1, 200) > 0
+    mirror.settle(ticket, NOW, 100)
+    assert mirror.wait_s(NOW, 1, 200) == 0
+
+
+def test_a_take_that_must_wait_is_an_error() -> None:
+    mirror = mirror_of(rpm=1)
+    mirror.take(NOW, 1, 1)
+    with pytest.raises(ValueError, match="must wait"):
+        mirror.take(NOW, 1, 1)
+
+
+def test_more_texts_than_a_window_holds_never_go() -> None:
+    assert mirror_of(rpm=5).wait_s(NOW, 6, 1) == math.inf
+
+
+def test_a_text_with_more_tokens_than_the_limit_waits_for_an_empty_window() -> None:
+    mirror = mirror_of(tpm=100)
+    mirror.settle(mirror.take(NOW, 1, 10), NOW)
+    assert mirror.wait_s(NOW, 1, 5000) == pytest.approx(60.25, abs=1e-4)
+    assert mirror.wait_s(NOW + 61, 1, 5000) == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "texts", "tokens"),
+    [
+        pytest.param(QuotaLimits(), 100, None, id="no-limit"),
+        pytest.param(QuotaLimits(rpm=3000, tpm=1_000_000), 100, 20_000, id="tier-1"),
+        pytest.param(QuotaLimits(rpm=123), 61, None, id="two-full-calls"),
+        pytest.param(QuotaLimits(rpm=7, tpm=10), 7, 1, id="tiny"),
+        pytest.param(QuotaLimits(rpd=30), 30, None, id="day"),
+        pytest.param(QuotaLimits(rpm=1, rpm_counts=RpmCounts.CALLS), 100, None, id="calls"),
+        pytest.param(QuotaLimits(rpm=10, share=fractions.Fraction(1, 4)), 2, None, id="share"),
+        pytest.param(QuotaLimits(rpm=3, share=fractions.Fraction(1, 4)), 1, None, id="share-of-1"),
+        pytest.param(QuotaLimits(rpm=3000, pace=Pace.SMOOTH), 50, None, id="smooth"),
+    ],
+)
+def test_a_call_never_asks_for_more_than_a_window_gives(
+    limits: QuotaLimits, texts: int, tokens: int | None
+) -> None:
+    mirror = QuotaMirror(limits)
+    assert (mirror.most_texts(NOW), mirror.most_tokens(NOW)) == (texts, tokens)
+    assert mirror.wait_s(NOW, texts, tokens or 1) == 0
+
+
+def test_a_smooth_pace_spreads_calls_evenly() -> None:
+    mirror = mirror_of(rpm=60, pace=Pace.SMOOTH)
+    at = NOW
+    for _ in range(5):
+        mirror.settle(mirror.take(at, 1, 1), at)
+        at += mirror.wait_s(at, 1, 1)
+    assert at - NOW == pytest.approx(4.0, abs=0.01)
+
+
+def test_a_crashed_owner_leaves_nothing_stuck() -> None:
+    mirror = QuotaMirror(QuotaLimits(rpm=1), call_timeout_s=30)
+    ticket = mirror.take(NOW, 1, 1)
+    assert mirror.wait_s(NOW + 31, 1, 1) == pytest.approx(59.25, abs=1e-4)
+    assert mirror.in_flight == 0
+    mirror.settle(ticket, NOW + 32)
+    assert mirror.wait_s(NOW + 90.3, 1, 1) == 0
+
+
+def test_a_refusal_with_a_lower_value_is_adopted_once_and_forgotten_after_an_hour() -> None:
+    mirror = mirror_of(rpm=3000)
+    tickets = [mirror.take(NOW, 100, 1) for _ in range(2)]
+    changes = [
+        mirror.on_refusal(ticket, NOW + 1, kind=QuotaKind.RPM, quota_value=2000, delay_s=5)
+        for ticket in tickets
+    ]
+    assert [(one.adopted, one.unexplained) for one in changes] == [(True, False), (False, False)]
+    assert mirror.limit(NOW + 1, QuotaKind.RPM) == 2000
+    for minute in range(62):
+        mirror.wait_s(NOW + 60 * minute, 1, 1)
+    assert mirror.limit(NOW + 3700, QuotaKind.RPM) == 3000
+
+
+def test_everybody_waits_for_the_delay_and_then_one_probe_goes_first() -> None:
+    mirror = mirror_of(rpm=3000)
+    refusal = mirror.on_refusal(mirror.take(NOW, 1, 1), NOW, delay_s=20, jitter=0.5)
+    assert refusal.wait_s == pytest.approx(20.5)
+    assert mirror.wait_s(NOW + 20, 1, 1) == pytest.approx(0.5, abs=1e-4)
+    probe = mirror.take(NOW + 21, 1, 1)
+    assert 0 < mirror.wait_s(NOW + 21, 1, 1) < 1
+    mirror.settle(probe, NOW + 21.2)
+    assert mirror.wait_s(NOW + 21.2, 1, 1) == 0
+
+
+def test_a_pause_outlives_a_shorter_one_but_not_a_clock_set_back() -> None:
+    mirror = mirror_of()
+    mirror.pause(NOW, 30)
+    mirror.pause(NOW, 5)
+    assert mirror.wait_s(NOW, 1, 1) == pytest.approx(30, abs=1e-4)
+    assert mirror.wait_s(NOW - 9999, 1, 1) == pytest.approx(30, abs=1e-4)
+
+
+def test_a_refusal_of_the_day_spends_it_until_midnight_in_california() -> None:
+    mirror = mirror_of(rpm=3000)
+    mirror.on_refusal(mirror.take(NOW, 1, 1), NOW, kind=QuotaKind.RPD, delay_s=4)
+    assert mirror.day_spent(NOW)
+    assert mirror.most_texts(NOW) == 0
+    assert mirror.wait_s(NOW, 1, 1) == pytest.approx(mirror.day_resets_at(NOW) - NOW, abs=1e-4)
+    assert not mirror.day_spent(mirror.day_resets_at(NOW))
+
+
+def test_failed_calls_give_the_day_back_and_charged_ones_keep_the_minute() -> None:
+    mirror = mirror_of(rpm=2, rpd=2)
+    mirror.refuse(mirror.take(NOW, 1, 1), NOW, charged=True)
+    mirror.refuse(mirror.take(NOW, 1, 1), NOW)
+    assert mirror.most_texts(NOW) == 2
+    assert mirror.wait_s(NOW, 1, 1) == 0
+    assert mirror.wait_s(NOW, 2, 1) > 0
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [
+        pytest.param("2026-03-08", 23, id="spring-forward"),
+        pytest.param("2026-07-01", 24, id="plain"),
+        pytest.param("2026-11-01", 25, id="fall-back"),
+    ],
+)
+def test_a_pacific_day_has_its_own_length(day: str, hours: int) -> None:
+    zone = zoneinfo.ZoneInfo("America/Los_Angeles")
+    begin = datetime.datetime.fromisoformat(day).replace(tzinfo=zone).timestamp()
+    assert next_pacific_midnight(begin - 1) == begin
+    assert next_pacific_midnight(begin) == begin + hours * 3600
+
+
+@pytest.mark.parametrize("damage", [b"", b"BEQ\x01", b"BEQ\x09" + bytes(400), bytes(3000)])
+def test_a_state_that_is_none_begins_anew(damage: bytes) -> None:
+    mirror = mirror_of(rpm=1)
+    mirror.take(NOW, 1, 1)
+    assert not mirror.load(damage)
+    assert mirror.wait_s(NOW, 1, 1) == 0
+
+
+def test_a_flipped_bit_is_noticed_and_what_stands_behind_is_not_read() -> None:
+    mirror = mirror_of(rpm=1)
+    mirror.take(NOW, 1, 1)
+    state = mirror.to_bytes()
+    again = QuotaMirror.from_bytes(state + b"older", mirror.limits)
+    assert again.wait_s(NOW, 1, 1) > 0
+    assert not again.load(state[:-1] + bytes([state[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("quota_id", "kind"),
+    [
+        ("EmbedContentPerMinutePerProjectPerUserPerModel-PaidTier", QuotaKind.RPM),
+        ("EmbedContentInputTokensPerMinutePerProjectPerModel-FreeTier", QuotaKind.TPM),
+        ("EmbedContentRequestsPerDayPerProjectPerModel-FreeTier", QuotaKind.RPD),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_quota_id_names_its_limit(quota_id: str | None, kind: QuotaKind | None) -> None:
+    assert QuotaKind.of_id(quota_id) is kind
+
+
+@pytest.mark.parametrize("text", ["1/4", "0.25", " 1/4 "])
+def test_a_share_is_a_part_of_one(text: str) -> None:
+    assert parse_share(text) == fractions.Fraction(1, 4)
+
+
+@pytest.mark.parametrize("text", ["0", "5/4", "1/0", "x", "", "-1/4", "2"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="quota-share"):
+        parse_share(text)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import random
+import re
+import statistics
+import tarfile
+import textwrap
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.core.tokens import NO_FEATURES, TokenEstimator, features, sum_features, upper_bound
+
+HAN = (
+    "的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可"
+    "里后小么心多天而能好都然没日于起还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已"
+)
+MODULES = (ast, inspect, json, random, re, statistics, tarfile, textwrap, typing)
+
+
+def sources() -> list[str]:
+    return [inspect.getsource(module) for module in MODULES]
+
+
+def docstrings() -> list[str]:
+    nodes = (node for source in sources() for node in ast.walk(ast.parse(source)))
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
+    texts = (ast.get_docstring(node) for node in nodes if isinstance(node, kinds))
+    return [text for text in texts if text and len(text) > 40]
+
+
+def code() -> list[str]:
+    lines = [source.splitlines() for source in sources()]
+    return ["\n".join(one[at : at + 25]) for one in lines for at in range(0, len(one), 25)]
+
+
+def chinese() -> list[str]:
+    source = random.Random(5)
+    return ["".join(source.choices(HAN + "，。", k=source.randint(20, 200))) for _ in range(500)]
+
+
+def by_llama() -> Callable[[str], int]:
+    tokenizers = pytest.importorskip("tokenizers")
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        pytest.skip("wordllama is not installed")
+    folder = Path(spec.origin).parent / "tokenizers"
+    made = tokenizers.Tokenizer.from_file(str(folder / "l2_supercat_tokenizer_config.json"))
+    made.no_truncation()
+    made.no_padding()
+    return lambda text: len(made.encode(text, add_special_tokens=False).ids)
+
+
+def by_rule() -> Callable[[str], int]:
+    piece = re.compile(r"[a-zA-Z]{1,6}|\d|[^\x00-\x7f]|[^\w\s]|\n")
+    return lambda text: max(1, len(piece.findall(text)))
+
+
+CORPORA = {"english": [docstrings], "code": [code], "chinese": [chinese]}
+CORPORA["mixed"] = [docstrings, code, chinese]
+
+
+@pytest.mark.parametrize("counter", [by_llama, by_rule])
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_after_a_few_calls_estimates_are_within_five_percent(
+    counter: Callable[[], Callable[[str], int]], corpus: str
+) -> None:
+    count, source, estimator = counter(), random.Random(7), TokenEstimator()
+    groups = [make() for make in CORPORA[corpus]]
+    misses = []
+    for _ in range(30):
+        texts = [source.choice(source.choice(groups)) for _ in range(50)]
+        call, actual = sum_features(map(features, texts)), sum(map(count, texts))
+        misses.append(abs(estimator.estimate_call(call) / actual - 1))
+        estimator.learn(call, actual)
+    assert statistics.mean(misses[5:]) < 0.04
+    assert sorted(misses[5:])[-3] < 0.07
+
+
+def test_a_few_truncated_answers_do_no_harm() -> None:
+    estimator, count = TokenEstimator(), by_rule()
+    calls = [sum_features(map(features, docstrings()[at : at + 40])) for at in range(0, 200, 40)]
+    actual = [sum(map(count, docstrings()[at : at + 40])) for at in range(0, 200, 40)]
+    for turn in range(40):
+        at = turn % len(calls)
+        cut = 0.2 if turn % 13 == 12 else 1.0
+        estimator.learn(calls[at], int(actual[at] * cut))
+    misses = [abs(estimator.estimate_call(c) / a - 1) for c, a in zip(calls, actual, strict=True)]
+    assert max(misses) < 0.1
+
+
+@given(st.text())
+def test_features_count_every_byte_once(text: str) -> None:
+    widths = (0, 1, 1, 1, 1, 2, 1, 1, 2, 3, 3, 3, 4)
+    counts = features(text)
+    assert min(counts) >= 0
+    assert sum(w * c for w, c in zip(widths, counts, strict=True)) == upper_bound(text)
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_features_add_up(texts: list[str]) -> None:
+    total = sum_features(map(features, texts))
+    assert total == tuple(map(sum, zip(NO_FEATURES, *map(features, texts), strict=True)))
+    assert total[0] == len(texts)
+
+
+def test_estimates_stay_between_one_and_the_cap() -> None:
+    estimator = TokenEstimator(max_tokens=2048)
+    assert estimator.estimate("") == 1
+    assert estimator.estimate("word " * 100_000) == 2048
+    assert estimator.reserve(features("word " * 100_000)) == 2048
+
+
+def test_lone_surrogates_are_counted_too() -> None:
+    assert TokenEstimator().estimate("\ud800abc") >= 1
+
+
+def test_answers_without_sense_change_nothing() -> None:
+    estimator = TokenEstimator()
+    estimator.learn(features("hello"), 0)
+    assert estimator.calls == 0
