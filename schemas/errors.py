@@ -81,10 +81,7 @@ class CallRefused(CallError):
 
 
 class QuotaExceeded(CallError):
-    """A quota was hit.
-
-    Facts: `retry_delay_s`, `quota_id`, `quota_value`, each None where the service is silent.
-    """
+    """A quota was hit.  Facts: `quota`, what the service says of it (core.verdict.QuotaWords)."""
 
 
 class Unavailable(CallError):

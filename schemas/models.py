@@ -25,6 +25,22 @@ class TaskType(enum.StrEnum):
     CODE_RETRIEVAL_QUERY = "CODE_RETRIEVAL_QUERY"
 
 
+PREFIXES: dict[TaskType, str] = {
+    TaskType.SEMANTIC_SIMILARITY: "task: sentence similarity | query: ",
+    TaskType.CLASSIFICATION: "task: classification | query: ",
+    TaskType.CLUSTERING: "task: clustering | query: ",
+    TaskType.RETRIEVAL_DOCUMENT: "title: {title} | text: ",
+    TaskType.RETRIEVAL_QUERY: "task: search result | query: ",
+    TaskType.QUESTION_ANSWERING: "task: question answering | query: ",
+    TaskType.FACT_VERIFICATION: "task: fact checking | query: ",
+    TaskType.CODE_RETRIEVAL_QUERY: "task: code retrieval | query: ",
+}
+"""How gemini-embedding-2 is told the task; a document's title is `none` where it has none.
+
+Source: ai.google.dev/gemini-api/docs/embeddings, 2026-11.
+"""
+
+
 class TaskStyle(enum.StrEnum):
     """How a model is told the task."""
 

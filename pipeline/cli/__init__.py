@@ -1,0 +1,1 @@
+"""The command line: subcommands, their options, and how errors are shown."""

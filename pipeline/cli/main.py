@@ -1,0 +1,52 @@
+"""The `bulkembed` command: its subcommands, loaded when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from schemas.errors import BulkEmbedError, ConfigError
+from schemas.stop import ExitCode
+
+COMMANDS = {
+    "run": ("pipeline.cli.run_command", "run"),
+    "models": ("pipeline.cli.models_command", "models"),
+    "emulator": ("emulator.command", "emulator"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand only when it is called, or listed by --help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BULKEMBED"},
+)
+@click.version_option(package_name="bulkembed", prog_name="bulkembed")
+def cli() -> None:
+    """Bulk text embedding with Gemini: Parquet and JSONL shards in, vectors out."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Runs the command line; errors of ours become one line on standard error and an exit code."""
+    try:
+        return cli.main(args, prog_name="bulkembed")
+    except BulkEmbedError as error:
+        click.echo(f"bulkembed: {error.message}", err=True)
+        sys.exit(int(ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED))

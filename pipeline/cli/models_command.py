@@ -1,0 +1,65 @@
+"""`bulkembed models`: the registry as a table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+
+import click
+
+from schemas.models import MODELS, ModelSpec, TaskStyle, TaskType
+
+TABLE_WIDTH = 190
+"""The table is not cut to a narrow terminal: a pager or a wide window shows it whole."""
+
+
+@click.command()
+def models() -> None:
+    """List the embedding models: dims, tokens, tasks, price, state and successor."""
+    from rich.table import Table
+
+    from pipeline.cli.show import console
+
+    today = dt.datetime.now(dt.UTC).date()
+    headings = (
+        "model", "dim", "dims", "most tokens", "task", "unit length", "USD / 1M tokens",
+        "batch", "state", "successor",
+    )  # fmt: skip
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for spec in MODELS.values():
+        table.add_row(*_cells(spec, today))
+    out = console(sys.stdout)
+    out.width = max(out.width, TABLE_WIDTH)
+    out.print(table)
+    out.print(f"\ntask types: {', '.join(TaskType)}")
+    out.print("task: field, as the request's taskType; prefix, as words before the text")
+
+
+def _cells(spec: ModelSpec, today: dt.date) -> tuple[str, ...]:
+    advised = f" ({', '.join(map(str, spec.advised_dims))})" if spec.advised_dims else ""
+    unit = {"all": "every dim", "default": f"at {spec.default_dim}", "none": "no"}[spec.unit_dims]
+    return (
+        spec.name,
+        str(spec.default_dim),
+        spec.dims() + advised,
+        f"{spec.max_tokens:,}",
+        "prefix" if spec.task_style is TaskStyle.PREFIX else "field",
+        unit,
+        _price(spec.price),
+        _price(spec.batch_price),
+        _state(spec, today),
+        spec.successor or "",
+    )
+
+
+def _price(price: float | None) -> str:
+    return "" if price is None else "free" if price == 0 else f"{price:.3f}"
+
+
+def _state(spec: ModelSpec, today: dt.date) -> str:
+    where = "Vertex only, " if spec.vertex_only else ""
+    if spec.is_shut_down(today):
+        return f"{where}shut down {spec.shut_down}"
+    return f"{where}until {spec.shut_down}" if spec.shut_down else f"{where}served"

@@ -1,0 +1,121 @@
+"""`bulkembed run`: its options, and the request that they make."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.run_options import OPTIONS
+from pipeline.cli.sections import BEAM_ARGS, SectionCommand
+from pipeline.request import InputRequest, ModelRequest, RunRequest, service_from
+from schemas.embedding import BlankText, LongText
+from schemas.inputs import FileFormat, IdType, InputColumns
+from schemas.job import CallSettings, OutputConfig, VectorEncoding, VectorType
+from schemas.models import TaskType
+from schemas.quota import QuotaLimits
+
+EPILOG = (
+    "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "
+    "API key comes from GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file, never from a flag. Each "
+    "flag is also a key of the --config file and, in capitals behind BULKEMBED_RUN_, an "
+    "environment variable. Exit codes: 0 complete, 1 failed, 2 wrong usage, 75 incomplete: run "
+    "the same command again."
+)
+
+
+@click.command(
+    "run",
+    cls=SectionCommand,
+    params=list(OPTIONS),
+    context_settings={"max_content_width": 100},
+    epilog=EPILOG,
+)
+@click.pass_context
+def run(ctx: click.Context, /, **options: Any) -> None:
+    """Embed every row of the input, and write ids and vectors to Parquet.
+
+    The same command again goes on where the last one stopped, and pays for nothing twice.
+    """
+    from pipeline.cli.show import console, set_log_level
+    from pipeline.run import run as run_job
+    from pipeline.summary import show
+
+    set_log_level(options["log_level"])
+    request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
+    summary = run_job(request)
+    show(summary, console(sys.stdout))
+    if summary.stop is not None:
+        click.echo(f"bulkembed: {summary.stop.message}", err=True)
+    ctx.exit(int(summary.exit_code))
+
+
+def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> RunRequest:
+    """The request that the options make.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+    service = service_from(
+        emulator=options["emulator"],
+        vertexai=options["vertexai"],
+        base_url=options["base_url"],
+        api_version=options["api_version"],
+        timeout_s=options["timeout_s"],
+        vertex_project=options["vertex_project"],
+        vertex_location=options["vertex_location"],
+        api_key_file=options["api_key_file"],
+    )
+    return RunRequest(
+        input=_input_from(options),
+        model=ModelRequest(
+            model=options["model"],
+            task_type=TaskType(options["task_type"]),
+            dim=options["dim"],
+            normalize=options["normalize"],
+            long_text=LongText(options["long_text"]),
+        ),
+        service=service,
+        calls=CallSettings(
+            limits=QuotaLimits(
+                rpm=options["rpm"] or None, tpm=options["tpm"] or None, rpd=options["rpd"] or None
+            ),
+            max_in_flight=options["max_in_flight"],
+        ),
+        output=OutputConfig(
+            uri=options["output"],
+            vector_type=VectorType(options["vector_type"]),
+            vector_encoding=VectorEncoding(options["vector_encoding"]),
+        ),
+        unit_rows=options["unit_rows"],
+        runner=options["runner"],
+        beam_args=beam_args,
+        settings={name: _plain(value) for name, value in options.items() if value is not None},
+    )
+
+
+def _input_from(options: dict[str, Any]) -> InputRequest:
+    template = options["text_template"]
+    text_column = options["text_column"] or (None if template is not None else "text")
+    keep = [name.strip() for name in options["keep_columns"].split(",")]
+    return InputRequest(
+        patterns=tuple(options["patterns"]),
+        columns=InputColumns(
+            id_column=None if options["generate_ids"] else options["id_column"],
+            text_column=text_column,
+            text_template=template,
+            title_column=options["title_column"],
+            keep_columns=tuple(name for name in keep if name),
+            id_type=IdType(options["id_type"]),
+        ),
+        format=FileFormat(options["format"]) if options["format"] else None,
+        skip_bad_files=options["skip_bad_files"],
+        limit_rows=options["limit_rows"],
+        blank_text=BlankText(options["blank_text"]),
+    )
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value

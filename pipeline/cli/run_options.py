@@ -1,0 +1,92 @@
+"""The options of `bulkembed run`, a line or two each, under the headings of its help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.config_file import read_config
+from pipeline.cli.sections import SectionOption
+from schemas.embedding import BlankText, LongText
+from schemas.inputs import FileFormat, IdType
+from schemas.job import VectorEncoding, VectorType
+from schemas.models import DEFAULT_MODEL, TaskType
+
+
+def _option(section: str, *names: str, **settings: Any) -> click.Option:
+    settings.setdefault("show_default", settings.get("default") not in (None, ""))
+    return SectionOption(list(names), section=section, **settings)
+
+
+def _choice(values: Iterable[str]) -> click.Choice[str]:
+    return click.Choice([str(value) for value in values], case_sensitive=False)
+
+
+_INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
+_SERVICE, _PACE, _RUN = "Service", "Calls and quota", "Run"
+
+# fmt: off
+OPTIONS: tuple[click.Option, ...] = (
+    _option(_INPUT, "--input", "patterns", multiple=True, required=True, metavar="PATTERN",
+            help="File, folder or glob (** too), local or s3://, gs://, abfs://; repeatable."),
+    _option(_INPUT, "--format", type=_choice(FileFormat), help="Take each file for this format."),
+    _option(_INPUT, "--id-column", default="id", metavar="NAME", help="Column of the ids."),
+    _option(_INPUT, "--id-type", type=_choice(IdType), default="auto",
+            help="string: make all ids strings."),
+    _option(_INPUT, "--generate-ids", is_flag=True,
+            help="Make path#row ids; there is no id column."),
+    _option(_INPUT, "--text-column", metavar="NAME", help="Column of the text.  [default: text]"),
+    _option(_INPUT, "--text-template", metavar="TEMPLATE",
+            help="Text made of several columns, as in '{title}\\n\\n{body}'."),
+    _option(_INPUT, "--title-column", metavar="NAME", help="Column of the documents' titles."),
+    _option(_INPUT, "--keep-columns", metavar="A,B", default="",
+            help="Columns to carry over; '*' for all."),
+    _option(_INPUT, "--blank-text", type=_choice(BlankText), default="skip",
+            help="What becomes of rows without text."),
+    _option(_INPUT, "--skip-bad-files", is_flag=True, help="Pass over files that cannot be read."),
+    _option(_INPUT, "--limit-rows", type=int, metavar="N", help="Only so many rows, for a trial."),
+    _option(_OUTPUT, "--output", required=True, metavar="DIR", help="Folder of the dataset."),
+    _option(_OUTPUT, "--vector-type", type=_choice(VectorType), default="float32",
+            help="The numbers of a vector."),
+    _option(_OUTPUT, "--vector-encoding", type=_choice(VectorEncoding), default="plain",
+            help="byte_stream_split saves 15 %, but Spark cannot read it."),
+    _option(_MODEL, "--model", default=DEFAULT_MODEL, metavar="NAME",
+            help="See `bulkembed models`."),
+    _option(_MODEL, "--task-type", type=_choice(TaskType), default="RETRIEVAL_DOCUMENT",
+            metavar="TYPE", help=f"What the vectors are for: {', '.join(TaskType)}."),
+    _option(_MODEL, "--dim", type=int, metavar="N",
+            help="Numbers of a vector; without it the model's own."),
+    _option(_MODEL, "--normalize/--no-normalize", default=True,
+            help="Bring vectors to unit length."),
+    _option(_MODEL, "--long-text", type=_choice(LongText), default="truncate",
+            help="What becomes of texts with more tokens than the model takes."),
+    _option(_SERVICE, "--emulator", is_flag=True,
+            help="Start a local server and use it: no key, but not Gemini's vectors."),
+    _option(_SERVICE, "--base-url", metavar="URL", help="Where the API is, if not at Google."),
+    _option(_SERVICE, "--api-version", metavar="V", help="[default: v1beta; Vertex: v1beta1]"),
+    _option(_SERVICE, "--api-key-file", metavar="FILE", help="File that holds the key."),
+    _option(_SERVICE, "--vertexai", is_flag=True,
+            help="Vertex AI; with a key alone: express mode."),
+    _option(_SERVICE, "--vertex-project", metavar="ID",
+            help="With application-default credentials."),
+    _option(_SERVICE, "--vertex-location", metavar="REGION", help="Goes with --vertex-project."),
+    _option(_SERVICE, "--timeout", "timeout_s", type=float, default=60.0, metavar="S",
+            help="Seconds that a call may take."),
+    _option(_PACE, "--rpm", type=int, metavar="N", help="Texts a minute; 0: no limit."),
+    _option(_PACE, "--tpm", type=int, metavar="N", help="Tokens a minute; 0: no limit."),
+    _option(_PACE, "--rpd", type=int, metavar="N", help="Texts a day; 0: no limit."),
+    _option(_PACE, "--max-in-flight", type=int, default=16, metavar="N",
+            help="Most calls in the air at once."),
+    _option(_RUN, "--unit-rows", type=int, default=2500, metavar="N",
+            help="Rows that are committed together."),
+    _option(_RUN, "--runner", metavar="NAME",
+            help="Beam's runner; the default works in this process."),
+    _option(_RUN, "--config", type=click.Path(path_type=Path), is_eager=True,
+            callback=read_config, metavar="FILE", help="YAML file with flags as keys; flags win."),
+    _option(_RUN, "--log-level", default="info", help="How much is logged.",
+            type=_choice(("debug", "info", "warning", "error"))),
+)
+# fmt: on

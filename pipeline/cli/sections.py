@@ -1,0 +1,42 @@
+"""A click command whose help lists its options under headings, and whose Beam flags follow `--`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+BEAM_ARGS = "beam_args"
+"""Where `ctx.meta` holds the flags behind a bare `--`."""
+
+
+class SectionOption(click.Option):
+    """An option that knows the heading it is listed under."""
+
+    def __init__(self, *args: Any, section: str = "Other options", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class SectionCommand(click.Command):
+    """Lists options by section; hands on what stands behind a bare `--` without reading it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keeps Beam's flags aside, so that a stray word before them is still an error."""
+        if "--" in args:
+            at = args.index("--")
+            args, rest = args[:at], args[at + 1 :]
+            ctx.meta[BEAM_ARGS] = tuple(rest)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options, a heading for each section, in the order of first use."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                section = getattr(parameter, "section", "Other options")
+                sections.setdefault(section, []).append(record)
+        for name, records in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(records)

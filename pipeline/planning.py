@@ -1,0 +1,192 @@
+"""The launcher's plan: what is there, what is done, and what is left in units and slices."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import orjson
+
+from schemas.errors import InputError
+from schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
+from schemas.units import FileUnits, PlanSlice, Unit
+from transforms.core import ranges
+from transforms.storage import whole_files
+from transforms.storage.dataset import PLAN, Dataset, State
+from transforms.storage.discover import find_files
+from transforms.storage.filesystems import open_found
+from transforms.storage.scan import scan_file
+from transforms.storage.scanned_file import ScannedFile
+
+SCANS_FILE = f"{PLAN}/files.jsonl"
+SCAN_THREADS = 4
+MOST_UNITS_A_SLICE = 40
+SLICES_A_WORKER = 4
+"""So that a worker that is done early, or lost, leaves work that others can take."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scans:
+    """The input as it was found: files that can be read, and those that cannot."""
+
+    files: tuple[ScannedFile, ...]
+    unreadable: tuple[InputError, ...] = ()
+
+    @property
+    def inputs(self) -> list[InputFile]:
+        """The files as the plan takes them."""
+        return [file.input_file for file in self.files]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files that can be read."""
+        return sum(file.rows for file in self.files)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What this run sets out to do, and what the input comes to."""
+
+    work: tuple[FileUnits, ...]
+    rows: int
+    """Rows of the input."""
+    left_rows: int
+    """Rows that no commit record covers."""
+
+    @property
+    def due_rows(self) -> int:
+        """Rows of this run: what is left, or the part of it that a limit allows."""
+        return sum(unit.rows for file in self.work for unit in file.units)
+
+    @property
+    def units(self) -> int:
+        """Units of this run."""
+        return sum(len(file.units) for file in self.work)
+
+
+def scan_inputs(
+    dataset: Dataset,
+    patterns: Sequence[str],
+    columns: InputColumns,
+    *,
+    format: FileFormat | None = None,
+    skip_bad_files: bool = False,
+    output: str | None = None,
+) -> Scans:
+    """Finds the input files and scans those that changed since the last run.
+
+    A file of the same name, size and mtime is not read again; its digest was saved.
+
+    Raises:
+        ConfigError: nothing matched, or a column is not there.
+        InputError: a file cannot be read, and bad files are not to be skipped.
+    """
+    found = find_files(patterns, format, output)
+    saved = _saved_scans(dataset, columns)
+    with concurrent.futures.ThreadPoolExecutor(SCAN_THREADS) as pool:
+        results = list(pool.map(lambda f: saved.get(_stamp(f)) or _scan(f, columns), found))
+    unreadable = tuple(result for result in results if isinstance(result, InputError))
+    if unreadable and not skip_bad_files:
+        raise unreadable[0]
+    files = tuple(
+        dataclasses.replace(result, found=file)
+        for file, result in zip(found, results, strict=True)
+        if isinstance(result, ScannedFile)
+    )
+    return Scans(files, unreadable)
+
+
+def make_plan(
+    files: Sequence[InputFile], state: State, unit_rows: int, limit_rows: int | None = None
+) -> Plan:
+    """What is left of the files, cut into units: each file minus what is covered.
+
+    Args:
+        files: the input, in order.
+        state: what the commit records say.
+        unit_rows: the most rows of a unit; may differ from run to run.
+        limit_rows: the most rows of this run.
+    """
+    covered = state.covered()
+    work: list[FileUnits] = []
+    left_rows = 0
+    room = math.inf if limit_rows is None else limit_rows
+    for file in files:
+        left = ranges.subtract(file.rows, covered.get(file.key, ()))
+        rows = sum(count for _, count in left)
+        left_rows += rows
+        if limit_rows is not None:
+            left = list(ranges.take(left, int(room)))
+            room -= sum(count for _, count in left)
+        units = tuple(Unit(file.key, first, count) for first, count in ranges.cut(left, unit_rows))
+        if units:
+            work.append(FileUnits(file, units))
+    return Plan(tuple(work), sum(file.rows for file in files), left_rows)
+
+
+def slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
+    """The plan's units in slices, in order.
+
+    One slice for each of a known, small number of local workers keeps the calls flowing over all
+    borders; `workers` None makes slices small enough for an engine to spread.  The units of a file
+    that can only be read from its beginning stay in one slice.
+    """
+    if workers is None:
+        most = max(1, min(MOST_UNITS_A_SLICE, plan.units // (SLICES_A_WORKER * 4) or 1))
+    else:
+        most = max(1, math.ceil(plan.units / workers))
+    current: list[FileUnits] = []
+    size = 0
+    for piece in _pieces(plan, most):
+        if current and size + len(piece.units) > most:
+            yield PlanSlice(tuple(current))
+            current, size = [], 0
+        current.append(piece)
+        size += len(piece.units)
+    if current:
+        yield PlanSlice(tuple(current))
+
+
+def _pieces(plan: Plan, most: int) -> Iterator[FileUnits]:
+    for file_units in plan.work:
+        if not file_units.file.can_seek:
+            yield file_units
+            continue
+        for start in range(0, len(file_units.units), most):
+            yield FileUnits(file_units.file, file_units.units[start : start + most])
+
+
+def save_scans(dataset: Dataset, scans: Scans, columns: InputColumns) -> None:
+    """Saves what the scans found, for this run's records and for the next run's planning."""
+    lines = [
+        orjson.dumps({"columns": repr(columns), **file.to_json()}, option=orjson.OPT_APPEND_NEWLINE)
+        for file in scans.files
+    ]
+    dataset.write(SCANS_FILE, b"".join(lines))
+
+
+def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, ...], ScannedFile]:
+    data = whole_files.read_bytes(dataset.filesystem, dataset.path(SCANS_FILE)) or b""
+    saved = {}
+    for line in data.splitlines():
+        try:
+            content = orjson.loads(line)
+            if content.pop("columns") == repr(columns):
+                scanned = ScannedFile.from_json(content)
+                saved[_stamp(scanned.found)] = scanned
+        except (ValueError, KeyError, TypeError):
+            continue  # A shortcut only: a file that is not in it is scanned again.
+    return saved
+
+
+def _stamp(found: FoundFile) -> tuple[object, ...]:
+    return (found.path, found.name, found.size_bytes, found.mtime_ns, found.format)
+
+
+def _scan(found: FoundFile, columns: InputColumns) -> ScannedFile | InputError:
+    try:
+        return scan_file(open_found(found), found, columns)
+    except InputError as error:
+        return error

@@ -1,0 +1,119 @@
+"""What one `bulkembed run` is asked to do, after flags, environment and file are put together."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+from schemas.embedding import BlankText, EmbeddingConfig, LongText, Service, ServiceConfig
+from schemas.errors import ConfigError
+from schemas.inputs import FileFormat, InputColumns
+from schemas.job import CallSettings, OutputConfig
+from schemas.models import TaskType
+
+BASE_URL_VARIABLES = ("GOOGLE_GEMINI_BASE_URL",)
+VERTEX_BASE_URL_VARIABLES = ("GOOGLE_VERTEX_BASE_URL",)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InputRequest:
+    """Which rows."""
+
+    patterns: tuple[str, ...]
+    columns: InputColumns
+    format: FileFormat | None = None
+    skip_bad_files: bool = False
+    limit_rows: int | None = None
+    blank_text: BlankText = BlankText.SKIP
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """Which vectors."""
+
+    model: str
+    task_type: TaskType = TaskType.RETRIEVAL_DOCUMENT
+    dim: int | None = None
+    normalize: bool = True
+    long_text: LongText = LongText.TRUNCATE
+
+    def embedding(self, service: ServiceConfig, columns: InputColumns) -> EmbeddingConfig:
+        """The checked configuration.
+
+        Raises:
+            ConfigError: the model does not take what is asked of it.
+        """
+        return EmbeddingConfig(
+            service=service.identity,
+            model=self.model,
+            task_type=self.task_type,
+            dim=self.dim,
+            normalize=self.normalize,
+            long_text=self.long_text,
+            has_titles=columns.title_column is not None,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunRequest:
+    """All of it.  `settings` are the options as people see them; none of them is a secret."""
+
+    input: InputRequest
+    model: ModelRequest
+    service: ServiceConfig
+    calls: CallSettings
+    output: OutputConfig
+    unit_rows: int = 2500
+    grace_s: float = 20.0
+    deadline_s: float | None = None
+    runner: str | None = None
+    beam_args: tuple[str, ...] = ()
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.unit_rows < 1:
+            raise ConfigError(f"--unit-rows {self.unit_rows}: give a number from 1")
+        if self.input.limit_rows is not None and self.input.limit_rows < 1:
+            raise ConfigError(f"--limit-rows {self.input.limit_rows}: give a number from 1")
+
+
+def service_from(
+    *,
+    emulator: bool,
+    vertexai: bool,
+    base_url: str | None,
+    api_version: str | None,
+    timeout_s: float,
+    vertex_project: str | None,
+    vertex_location: str | None,
+    api_key_file: str | None,
+    environ: Mapping[str, str] | None = None,
+) -> ServiceConfig:
+    """Where calls go: flags first, then google-genai's own environment variables.
+
+    Raises:
+        ConfigError: flags that do not go together.
+    """
+    environ = os.environ if environ is None else environ
+    if emulator and base_url:
+        raise ConfigError("--emulator starts a server of its own: leave --base-url out")
+    variables = VERTEX_BASE_URL_VARIABLES if vertexai else BASE_URL_VARIABLES
+    if not emulator and base_url is None:
+        base_url = next((environ[name] for name in variables if environ.get(name)), None)
+    if emulator:
+        kind = Service.EMULATOR
+    elif base_url:
+        kind = Service.CUSTOM
+    else:
+        kind = Service.VERTEX if vertexai else Service.DEVELOPER
+    return ServiceConfig(
+        kind=kind,
+        base_url=base_url,
+        api_version=api_version or ("v1beta1" if vertexai else "v1beta"),
+        vertex_project=vertex_project,
+        vertex_location=vertex_location,
+        api_key_file=api_key_file,
+        timeout_s=timeout_s,
+        vertexai=vertexai,
+    )

@@ -1,0 +1,142 @@
+"""What a run came to: the numbers, whether they add up, and the lines to show."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from schemas.deadletters import DeadCode
+from schemas.errors import OutputError
+from schemas.stop import ExitCode, Stop
+from schemas.units import CallCounts, UnitRecord
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Where rows are: rows_in == embedded + dead + skipped + left."""
+
+    rows_in: int = 0
+    embedded: int = 0
+    dead: int = 0
+    skipped: int = 0
+    left: int = 0
+
+    def check(self) -> None:
+        """Raises OutputError unless every row is in exactly one place."""
+        if self.rows_in != self.embedded + self.dead + self.skipped + self.left:
+            raise OutputError(
+                f"rows do not add up: {self.rows_in} in, {self.embedded} embedded, {self.dead} "
+                f"dead, {self.skipped} skipped, {self.left} left; please report this"
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run, as it is shown and saved as `_run/summaries/<run_id>.json`."""
+
+    run_id: str
+    version: str
+    output: str
+    seconds: float
+    dataset: RowCounts
+    """All rows of the input, after this run."""
+    run: RowCounts
+    """The rows that this run set out to do; `left` are those it did not get to."""
+    counts: CallCounts
+    codes: dict[str, int]
+    stop: Stop | None = None
+    throttled_s: float = 0.0
+    calls_sent: int = 0
+    skipped_files: tuple[str, ...] = ()
+    vanished_files: tuple[str, ...] = ()
+    duplicate_ids: int = 0
+    limit_rows: int | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a scheduler is told."""
+        if self.stop is not None:
+            return self.stop.exit_code
+        return ExitCode.INCOMPLETE if self.run.left else ExitCode.COMPLETE
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the exit code."""
+        return {**dataclasses.asdict(self), "exit_code": int(self.exit_code)}
+
+
+def run_rows(due: int, records: Iterable[UnitRecord]) -> RowCounts:
+    """Where the rows of a run are, by the records that it committed."""
+    records = list(records)
+    embedded = sum(record.embedded for record in records)
+    dead = sum(record.dead for record in records)
+    skipped = sum(record.skipped for record in records)
+    return RowCounts(due, embedded, dead, skipped, due - embedded - dead - skipped)
+
+
+def add_counts(records: Iterable[UnitRecord]) -> CallCounts:
+    """What the calls behind some records came to."""
+    total = CallCounts()
+    for record in records:
+        total += record.counts
+    return total
+
+
+def add_codes(records: Iterable[UnitRecord]) -> dict[str, int]:
+    """Dead letters by their code."""
+    total: collections.Counter[str] = collections.Counter()
+    for record in records:
+        total.update({str(code): count for code, count in record.codes})
+    return dict(sorted(total.items()))
+
+
+def show(summary: RunSummary, console: Console) -> None:
+    """Prints the summary, a line each."""
+    table = Table.grid(padding=(0, 2))
+    for name, text in _lines(summary):
+        table.add_row(name, text)
+    console.print(table)
+
+
+def _lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
+    run, counts = summary.run, summary.counts
+    yield "rows", _rows_line(run)
+    if run.dead:
+        failed = {c: n for c, n in summary.codes.items() if not DeadCode(c).is_skip}
+        yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
+    yield (
+        "calls",
+        f"{summary.calls_sent or counts.calls:,} with {counts.texts:,} texts, {counts.tokens:,} "
+        f"tokens" + (f"; {counts.repeated:,} repeated texts not sent" if counts.repeated else ""),
+    )
+    yield "time", _time_line(summary)
+    if summary.dataset != run:
+        yield "dataset", _rows_line(summary.dataset)
+    if summary.duplicate_ids:
+        yield "duplicate ids", f"{summary.duplicate_ids:,} rows have the id of an earlier row"
+    for name in summary.skipped_files:
+        yield "file skipped", name
+    for name in summary.vanished_files:
+        yield "file gone", f"{name}: its rows are kept"
+    if summary.limit_rows is not None and summary.dataset.left:
+        yield "limit", f"--limit-rows {summary.limit_rows}: {summary.dataset.left:,} rows are left"
+    yield "output", summary.output
+
+
+def _rows_line(rows: RowCounts) -> str:
+    line = f"{rows.rows_in:,} in: {rows.embedded:,} embedded, {rows.skipped:,} skipped (blank), "
+    return line + f"{rows.dead:,} dead, {rows.left:,} left"
+
+
+def _time_line(summary: RunSummary) -> str:
+    rate = summary.run.embedded / summary.seconds if summary.seconds > 0 else 0.0
+    line = f"{summary.seconds:,.1f} s"
+    if summary.run.embedded:
+        line += f", {rate:,.0f} rows a second"
+    if summary.throttled_s >= 1:
+        line += f"; {summary.throttled_s:,.0f} s of it waiting for quota"
+    return line

@@ -1,0 +1,178 @@
+"""What makes vectors comparable, and the service that makes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import urllib.parse
+
+from schemas.errors import ConfigError
+from schemas.models import PREFIXES, ModelSpec, TaskStyle, TaskType, find_model
+
+
+class LongText(enum.StrEnum):
+    """What becomes of a text with more tokens than the model takes."""
+
+    TRUNCATE = "truncate"
+    """The service embeds its first tokens."""
+    DEAD_LETTER = "dead-letter"
+    """The row is given up on, with code `too_long`."""
+    STOP = "stop"
+    """The run stops."""
+
+
+class BlankText(enum.StrEnum):
+    """What becomes of a row whose text is null, empty or white space."""
+
+    SKIP = "skip"
+    STOP = "stop"
+
+
+class Service(enum.StrEnum):
+    """Who answers; vectors of different services never share a dataset."""
+
+    DEVELOPER = "developer"
+    VERTEX = "vertex"
+    EMULATOR = "emulator"
+    CUSTOM = "custom"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """Where the service is and how it is called; names where the key is, never holds it."""
+
+    kind: Service = Service.DEVELOPER
+    base_url: str | None = None
+    api_version: str | None = None
+    vertex_project: str | None = None
+    vertex_location: str | None = None
+    api_key_file: str | None = None
+    timeout_s: float = 60.0
+    vertexai: bool = False
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0:
+            raise ConfigError(f"--timeout {self.timeout_s:g}: give seconds above 0")
+        if bool(self.vertex_project) != bool(self.vertex_location):
+            raise ConfigError(
+                "--vertex-project and --vertex-location go together; "
+                "leave both out for express mode with a key"
+            )
+        if self.vertex_project and not self.vertexai:
+            raise ConfigError("--vertex-project needs --vertexai")
+        if self.base_url is not None and self.host is None:
+            raise ConfigError(
+                f"--base-url {self.base_url!r} is no URL; write https://host or http://host:port"
+            )
+
+    @property
+    def host(self) -> str | None:
+        """The host of a base URL, without its port."""
+        if self.base_url is None:
+            return None
+        parts = urllib.parse.urlsplit(self.base_url)
+        return parts.hostname if parts.scheme in ("http", "https") else None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the base URL is on this machine, where no key need be set."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a key must be found before anything can be sent."""
+        if self.kind is Service.EMULATOR or self.is_loopback:
+            return False
+        return not (self.vertexai and self.vertex_project)
+
+    @property
+    def identity(self) -> str:
+        """What stands for the service in the embedding digest: ports are set aside."""
+        return f"{self.kind}:{self.host}" if self.kind is Service.CUSTOM else str(self.kind)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbeddingConfig:
+    """Everything that decides what vector a text gets.
+
+    `dim` None asks for the model's own length.  Two runs may share a dataset only if `digest` is
+    equal.
+
+    Raises:
+        ConfigError: the model does not take this dim, task type or title.
+    """
+
+    service: str
+    model: str
+    task_type: TaskType = TaskType.RETRIEVAL_DOCUMENT
+    dim: int | None = None
+    normalize: bool = True
+    long_text: LongText = LongText.TRUNCATE
+    has_titles: bool = False
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        spec.check_dim(self.dim)
+        if self.has_titles and self.task_type is not TaskType.RETRIEVAL_DOCUMENT:
+            raise ConfigError(
+                f"--title-column goes with --task-type RETRIEVAL_DOCUMENT only, "
+                f"not with {self.task_type}; leave --title-column out"
+            )
+        if spec.vertex_only and self.service == Service.DEVELOPER:
+            raise ConfigError(
+                f"--model {spec.name} is served by Vertex AI only; add --vertexai, "
+                f"or choose {spec.successor}"
+            )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What is known of the model."""
+        return find_model(self.model)
+
+    @property
+    def out_dim(self) -> int | None:
+        """The length of a vector; None where only the first answer tells."""
+        return self.dim or self.spec.default_dim or None
+
+    @property
+    def sent_task_type(self) -> TaskType | None:
+        """The task type of the request's field; None for models that want a prefix."""
+        return None if self.spec.task_style is TaskStyle.PREFIX else self.task_type
+
+    @property
+    def sent_dim(self) -> int | None:
+        """The dim of the request's field; None where the model's own is wanted."""
+        return None if self.dim == self.spec.default_dim else self.dim
+
+    @property
+    def prefix(self) -> str | None:
+        """What stands before each text; None for models that take a task type."""
+        if self.spec.task_style is TaskStyle.FIELD:
+            return None
+        return PREFIXES[self.task_type]
+
+    def facts(self) -> dict[str, object]:
+        """The settings behind the digest, as they are pinned and compared."""
+        return {
+            "service": self.service,
+            "model": self.spec.name,
+            "task_type": str(self.task_type),
+            "prefix": self.prefix,
+            "dim": self.out_dim,
+            "normalize": self.normalize,
+            "long_text": str(self.long_text),
+            "titles": self.has_titles,
+        }
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits, equal exactly for settings whose vectors may stand side by side."""
+        return digest_of(self.facts())
+
+
+def digest_of(facts: dict[str, object]) -> str:
+    """16 hex digits over a JSON object, whatever the order of its keys."""
+    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,88 @@
+"""What a worker is told: the service, the embedding, the calls, the rows and the output."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+import pyarrow as pa
+
+from schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
+from schemas.errors import ConfigError
+from schemas.inputs import InputColumns
+from schemas.quota import QuotaLimits
+
+
+class VectorType(enum.StrEnum):
+    """The numbers of a vector in the output."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
+class VectorEncoding(enum.StrEnum):
+    """How Parquet writes a vector's numbers."""
+
+    PLAIN = "plain"
+    """Every engine reads it."""
+    BYTE_STREAM_SPLIT = "byte_stream_split"
+    """15 % smaller; Spark cannot read it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallSettings:
+    """How calls are sent."""
+
+    limits: QuotaLimits = dataclasses.field(default_factory=QuotaLimits)
+    max_in_flight: int = 16
+    call_deadline_s: float = 600.0
+    texts: int = 100
+    """The most texts in one call."""
+
+    def __post_init__(self) -> None:
+        if self.max_in_flight < 1:
+            raise ConfigError(f"--max-in-flight {self.max_in_flight}: give a number from 1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputConfig:
+    """Where the dataset is and how its vectors are written."""
+
+    uri: str
+    vector_type: VectorType = VectorType.FLOAT32
+    vector_encoding: VectorEncoding = VectorEncoding.PLAIN
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class JobConfig:
+    """All of the above for one run.  Pickles; holds no key.
+
+    `row_schema` is the type of `id` and of the kept columns over all input files.
+    """
+
+    run_id: str
+    service: ServiceConfig
+    embedding: EmbeddingConfig
+    calls: CallSettings
+    columns: InputColumns
+    row_schema: pa.Schema
+    output: OutputConfig
+    blank_text: BlankText = BlankText.SKIP
+    version: str = ""
+
+    @property
+    def uses_predict(self) -> bool:
+        """Whether calls go to Vertex's `:predict`, as those of models before Gemini do."""
+        return self.service.vertexai and "gemini" not in self.embedding.spec.name
+
+    def layout_facts(self) -> dict[str, object]:
+        """What two runs must have in common for their parts to have one schema."""
+        return {
+            "id_type": str(self.row_schema.field("id").type),
+            "kept": {f.name: str(f.type) for f in self.row_schema if f.name != "id"},
+            "vector_type": str(self.output.vector_type),
+            "vector_encoding": str(self.output.vector_encoding),
+            "id_column": self.columns.id_column,
+            "text": self.columns.text_column or self.columns.text_template,
+            "title_column": self.columns.title_column,
+        }

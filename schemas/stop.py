@@ -1,0 +1,69 @@
+"""Why a run ends, and the exit code that a scheduler sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+
+class ExitCode(enum.IntEnum):
+    """What a scheduler is told."""
+
+    COMPLETE = 0
+    FAILED = 1
+    USAGE = 2
+    TOO_MANY_DEAD_LETTERS = 3
+    COST_CAP = 4
+    LOCKED = 5
+    INCOMPLETE = 75
+    """Run the same command again; nothing need be looked at."""
+
+
+class StopReason(enum.StrEnum):
+    """What ended a run before its last row, the most serious one first."""
+
+    REFUSED = "refused"
+    """The service refuses the job: key, permission, model, dim."""
+    BROKEN = "broken"
+    """Input that cannot be read, output that cannot be written, or an error of our own."""
+    DEAD_LETTERS = "dead_letters"
+    """Too many rows were given up on."""
+    DAY_SPENT = "day_spent"
+    """The day's quota is gone."""
+    UNAVAILABLE = "unavailable"
+    """The service failed for too long."""
+    SIGNAL = "signal"
+    """SIGINT or SIGTERM."""
+    DEADLINE = "deadline"
+    """The time that the run was given is over."""
+
+
+_EXIT_CODES = {
+    StopReason.REFUSED: ExitCode.FAILED,
+    StopReason.BROKEN: ExitCode.FAILED,
+    StopReason.DEAD_LETTERS: ExitCode.TOO_MANY_DEAD_LETTERS,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stop:
+    """One reason to end early, with its sentence for people."""
+
+    reason: StopReason
+    message: str
+
+    @property
+    def rank(self) -> int:
+        """0 for the most serious reason."""
+        return list(StopReason).index(self.reason)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of a run that ends so."""
+        return _EXIT_CODES.get(self.reason, ExitCode.INCOMPLETE)
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Stop:
+        """The stop from its saved fields."""
+        return cls(StopReason(facts["reason"]), str(facts["message"]))

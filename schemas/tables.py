@@ -1,0 +1,54 @@
+"""The columns of the output: vectors and dead letters."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from schemas.inputs import OUR_COLUMNS
+
+TEXT_HASH_TYPE = pa.binary(16)
+_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
+
+
+def vectors_schema(
+    row_schema: pa.Schema, dim: int, vector_type: str, metadata: dict[str, str]
+) -> pa.Schema:
+    """id, vector, kept columns, text_hash, truncated, source_file, source_row.
+
+    Args:
+        row_schema: `id` and the kept columns, typed as in the input.
+        dim: numbers of a vector.
+        vector_type: "float32" or "float16".
+        metadata: what stands in every part's footer.
+    """
+    number = pa.field("element", _FLOATS[vector_type], nullable=False)
+    kept = [field for field in row_schema if field.name not in OUR_COLUMNS]
+    return pa.schema(
+        [
+            row_schema.field("id").with_nullable(False),
+            pa.field("vector", pa.list_(number, dim), nullable=False),
+            *kept,
+            pa.field("text_hash", TEXT_HASH_TYPE, nullable=False),
+            pa.field("truncated", pa.bool_()),
+            pa.field("source_file", pa.string(), nullable=False),
+            pa.field("source_row", pa.int64(), nullable=False),
+        ],
+        metadata=metadata,
+    )
+
+
+def dead_letters_schema(row_schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
+    """id, source_file, source_row, code, message, http_status, attempts, text."""
+    return pa.schema(
+        [
+            row_schema.field("id").with_nullable(True),
+            pa.field("source_file", pa.string(), nullable=False),
+            pa.field("source_row", pa.int64(), nullable=False),
+            pa.field("code", pa.string(), nullable=False),
+            pa.field("message", pa.string(), nullable=False),
+            pa.field("http_status", pa.int32()),
+            pa.field("attempts", pa.int32(), nullable=False),
+            pa.field("text", pa.string()),
+        ],
+        metadata=metadata,
+    )

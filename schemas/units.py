@@ -1,0 +1,97 @@
+"""Work units, slices of them, and the records of what was committed."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+from schemas.deadletters import DeadCode
+from schemas.inputs import InputFile
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """A run of rows of one input file: what is read, embedded and committed together."""
+
+    file_key: str
+    first_row: int
+    rows: int
+
+    @property
+    def end_row(self) -> int:
+        """The row after the last."""
+        return self.first_row + self.rows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileUnits:
+    """Units of one file, in order of rows."""
+
+    file: InputFile
+    units: tuple[Unit, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlanSlice:
+    """Units that are handed out together to one worker."""
+
+    files: tuple[FileUnits, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all units of the slice."""
+        return sum(unit.rows for file in self.files for unit in file.units)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallCounts:
+    """What the calls of a unit, or of a run, came to; they add up."""
+
+    calls: int = 0
+    """Calls that were answered with vectors."""
+    retried: int = 0
+    """Calls sent again, and pieces of calls that were split."""
+    texts: int = 0
+    """Texts that were answered with vectors: what is paid for."""
+    tokens: int = 0
+    """Tokens by the service's count, estimated where it gives none."""
+    repeated: int = 0
+    """Rows that share a vector with an earlier row instead of being sent."""
+
+    def __add__(self, other: CallCounts) -> CallCounts:
+        return CallCounts(
+            *(
+                getattr(self, field.name) + getattr(other, field.name)
+                for field in dataclasses.fields(CallCounts)
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """What says that a unit is done: the rows it covers and where each of them went.
+
+    rows == embedded + dead + skipped.  `generation` counts how often the same rows were committed
+    anew (a retry of dead letters); the highest one holds.
+    """
+
+    unit: Unit
+    embedded: int
+    dead: int
+    skipped: int
+    generation: int = 0
+    source_file: str = ""
+    run_id: str = ""
+    codes: tuple[tuple[DeadCode, int], ...] = ()
+    counts: CallCounts = dataclasses.field(default_factory=CallCounts)
+    vector_parts: tuple[str, ...] = ()
+    dead_part: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit.rows != self.embedded + self.dead + self.skipped:
+            raise ValueError(f"rows do not add up: {self}")
+
+
+def count_codes(codes: list[DeadCode]) -> tuple[tuple[DeadCode, int], ...]:
+    """How often each code occurs, in the order of their names."""
+    return tuple(sorted(collections.Counter(codes).items()))

@@ -1,0 +1,58 @@
+"""Where the API key comes from: the environment or a file, on the worker, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from schemas.embedding import ServiceConfig
+from schemas.errors import ConfigError
+
+KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+"""In the order in which google-genai looks at them."""
+
+NO_KEY = "no-key-needed"
+"""What is sent to a server on this machine when no key is set: the SDK insists on one."""
+
+
+def find_key(
+    service: ServiceConfig, environ: Mapping[str, str] | None = None
+) -> tuple[str | None, str]:
+    """The key, and where it was found.  None where the service needs none.
+
+    Raises:
+        ConfigError: there is no key and one is needed, or the key file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    if service.vertexai and service.vertex_project:
+        return None, "application-default credentials"
+    if service.kind == "emulator":
+        return NO_KEY, "no key needed"
+    if service.api_key_file:
+        return _read_key(Path(service.api_key_file)), "--api-key-file"
+    for name in KEY_VARIABLES:
+        if environ.get(name, "").strip():
+            return environ[name].strip(), name
+    if not service.needs_key:
+        return NO_KEY, "no key needed"
+    raise ConfigError(
+        "no API key: set GEMINI_API_KEY or GOOGLE_API_KEY, or give --api-key-file; "
+        "to try without a key, add --emulator"
+    )
+
+
+def _read_key(path: Path) -> str:
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"--api-key-file {path}: {reason}") from None
+    if not key or len(key.split()) != 1 or not key.isascii():
+        raise ConfigError(f"--api-key-file {path}: the file must hold the key and nothing else")
+    return key
+
+
+def mask(text: str, key: str | None) -> str:
+    """The text with the key blotted out, for words that come from elsewhere."""
+    return text.replace(key, "***") if key and key != NO_KEY else text

@@ -1,0 +1,42 @@
+"""Runs of rows: what is left of a file, and how it is cut into units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+Run = tuple[int, int]
+"""First row, and number of rows (at least one)."""
+
+
+def subtract(rows: int, covered: Iterable[Run]) -> list[Run]:
+    """The runs of `range(rows)` that no covered run holds, in order.
+
+    Covered runs may come in any order, overlap and reach past the end.
+    """
+    left: list[Run] = []
+    reached = 0
+    for first, count in sorted(covered):
+        if first > reached:
+            left.append((reached, min(first, rows) - reached))
+        reached = max(reached, first + count)
+        if reached >= rows:
+            break
+    if reached < rows:
+        left.append((reached, rows - reached))
+    return left
+
+
+def cut(runs: Iterable[Run], unit_rows: int) -> Iterator[Run]:
+    """The same rows in runs of at most `unit_rows`, in order."""
+    for first, count in runs:
+        for start in range(first, first + count, unit_rows):
+            yield start, min(unit_rows, first + count - start)
+
+
+def take(runs: Iterable[Run], limit: int) -> Iterator[Run]:
+    """The first `limit` rows of the runs."""
+    for first, count in runs:
+        if limit <= 0:
+            return
+        yield first, min(count, limit)
+        limit -= count

@@ -1,0 +1,302 @@
+"""Texts to vectors: calls under the quota, sent again or split as their answers demand."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import logging
+import random as random_module
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import tenacity
+
+from schemas.deadletters import DeadCode
+from schemas.errors import (
+    BadAnswer,
+    CallError,
+    CallRefused,
+    JobRefused,
+    QuotaExceeded,
+    Unavailable,
+)
+from schemas.stop import StopReason
+from transforms.clients.decode import Answer
+from transforms.core.backoff import RetryWait
+from transforms.core.packing import TextItem, halves, pack
+from transforms.core.quota import Refusal
+from transforms.core.tokens import Features, TokenEstimator, sum_features
+from transforms.engine.gate import DaySpent, Gate, TooLarge
+from transforms.engine.stopping import StopFlag, Stopping
+
+log = logging.getLogger("bulkembed")
+
+RETRIED = (Unavailable, BadAnswer, QuotaExceeded)
+"""Errors about the service's state: the same call again, never split."""
+
+COUNTS_IN_FLIGHT = 8
+"""countTokens has a quota of its own, which nobody publishes."""
+UNCUT_PART = 0.8
+"""A text estimated below this part of the model's most tokens was surely not cut."""
+
+
+class Client(Protocol):
+    """What makes vectors of texts; see clients.gemini."""
+
+    async def embed(self, items: Sequence[TextItem]) -> Answer:
+        """The vectors of the texts, in their order."""
+
+    async def count_tokens(self, text: str) -> int:
+        """The service's own count of a text's tokens."""
+
+
+class Sink(Protocol):
+    """Where a text's fate is written down; a text that is never named stays undone."""
+
+    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+        """The texts have vectors."""
+
+    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+        """The text is given up on."""
+
+
+@dataclasses.dataclass(slots=True)
+class CallStats:
+    """What this process has sent so far; they only grow."""
+
+    calls_sent: int = 0
+    calls_retried: int = 0
+    calls_answered: int = 0
+    texts_embedded: int = 0
+    tokens_counted: int = 0
+    refused_429: int = 0
+
+
+class Caller:
+    """Gets vectors for texts.  Lives on one event loop, serves all units of a process.
+
+    Args:
+        client: sends one call.
+        gate: says when.
+        estimator: guesses tokens, and learns from the service's counts.
+        stop: set by answers that end the job; ends all waiting.
+        deadline_s: how long one call is tried again, from its first failure on.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        gate: Gate,
+        estimator: TokenEstimator,
+        stop: StopFlag,
+        *,
+        deadline_s: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._client = client
+        self._gate = gate
+        self._estimator = estimator
+        self._stop = stop
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._wait = RetryWait(random)
+        self._counting = asyncio.Semaphore(COUNTS_IN_FLIGHT)
+        self._flying: set[asyncio.Future[Answer]] = set()
+        self._aborted = False
+        self.stats = CallStats()
+
+    async def embed(self, items: Sequence[TextItem], sink: Sink) -> None:
+        """Embeds the texts in as many calls as the limits ask for, several at a time.
+
+        Returns when each text has its fate, or the run is to end.
+        """
+        calls = pack(items, self._gate.call_limits())
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(self._embed_call(call, sink))
+
+    def abort(self) -> None:
+        """Gives up the calls in the air; their texts stay undone.  On the event loop only."""
+        self._aborted = True
+        for task in self._flying:
+            task.cancel()
+
+    async def count_tokens(self, text: str) -> int | None:
+        """The service's count of a text's tokens; None where it does not tell."""
+        try:
+            async with self._counting:
+                return await self._client.count_tokens(text)
+        except CallError as error:
+            log.warning("the service does not count tokens: %s", error.message)
+            return None
+
+    async def _embed_call(self, items: Sequence[TextItem], sink: Sink) -> None:
+        attempts = _Attempts()
+        try:
+            answer = await self._answered(items, attempts)
+        except Stopping:
+            return
+        except TooLarge:
+            await self.embed(items, sink)
+        except DaySpent as spent:
+            self._stop.set(StopReason.DAY_SPENT, day_spent_message(spent.resets_at))
+        except JobRefused as error:
+            self._stop.set(StopReason.REFUSED, error.message)
+        except CallRefused as error:
+            await self._split(items, sink, error, attempts.count)
+        except RETRIED as error:
+            self._give_up(error)
+        else:
+            sink.embedded(items, answer, attempts.count)
+
+    def _give_up(self, error: CallError) -> None:
+        log.warning(
+            "a call failed for %.0f s and is left undone: %s", self._deadline_s, error.message
+        )
+        self._stop.set(
+            StopReason.UNAVAILABLE,
+            f"the service failed for {self._deadline_s:g} s: {error.message}",
+        )
+
+    async def _split(
+        self, items: Sequence[TextItem], sink: Sink, error: CallRefused, attempts: int
+    ) -> None:
+        """Narrows a refusal down to the rows it is about."""
+        cap = error.facts.get("most_texts")
+        if len(items) == 1:
+            return sink.dead(items[0], _dead_code(error), error, attempts)
+        if isinstance(cap, int) and cap < len(items):
+            log.warning("the service takes at most %d texts a call", cap)
+            self._gate.learn_cap(cap)
+            return await self.embed(items, sink)
+        index = error.facts.get("index")
+        if isinstance(index, int) and index < len(items):
+            sink.dead(items[index], _dead_code(error), error, attempts)
+            return await self._resend([items[:index], items[index + 1 :]], sink, merge=True)
+        return await self._resend(list(halves(items)), sink)
+
+    async def _resend(
+        self, pieces: list[Sequence[TextItem]], sink: Sink, *, merge: bool = False
+    ) -> None:
+        if merge:
+            pieces = [[item for piece in pieces for item in piece]]
+        async with asyncio.TaskGroup() as group:
+            for piece in pieces:
+                if piece:
+                    self.stats.calls_retried += 1
+                    group.create_task(self._embed_call(piece, sink))
+
+    async def _answered(self, items: Sequence[TextItem], attempts: _Attempts) -> Answer:
+        """The answer to one call, tried again while the service's state is at fault.
+
+        Raises:
+            JobRefused, CallRefused: at once.
+            Unavailable, BadAnswer, QuotaExceeded: the last one, when the deadline is over.
+            TooLarge, DaySpent, Stopping: from the gate.
+        """
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(RETRIED),
+            wait=self._wait,
+            stop=lambda _: attempts.failed_for_s(self._clock()) >= self._deadline_s,
+            sleep=self._stop.sleep,
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    return await self._attempt(items, attempts)
+                except RETRIED:
+                    attempts.note_failure(self._clock())
+                    raise
+        raise AssertionError("tenacity ends with an answer or an error")
+
+    async def _attempt(self, items: Sequence[TextItem], attempts: _Attempts) -> Answer:
+        made_of = sum_features(item.features for item in items)
+        tokens = self._estimator.reserve(made_of)
+        slot = await self._gate.enter(items, tokens, again=attempts.count > 0)
+        attempts.count += 1
+        self.stats.calls_sent += 1
+        self.stats.calls_retried += attempts.count > 1
+        try:
+            answer = await self._in_the_air(items)
+        except CallError as error:
+            self._note_refusal(self._gate.fail(slot, error), error)
+            raise
+        except BaseException:
+            self._gate.abandon(slot)
+            raise
+        self._gate.succeed(slot, answer.tokens)
+        self._learn(items, made_of, answer)
+        return answer
+
+    async def _in_the_air(self, items: Sequence[TextItem]) -> Answer:
+        task = asyncio.ensure_future(self._client.embed(items))
+        self._flying.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._aborted:
+                raise Stopping("the call was given up") from None
+            task.cancel()
+            raise
+        finally:
+            self._flying.discard(task)
+
+    def _learn(self, items: Sequence[TextItem], made_of: Features, answer: Answer) -> None:
+        tokens = answer.tokens
+        self.stats.calls_answered += 1
+        self.stats.texts_embedded += len(items)
+        self.stats.tokens_counted += (
+            self._estimator.estimate_call(made_of) if tokens is None else tokens
+        )
+        most = self._estimator.max_tokens
+        uncut = most is None or all(item.tokens < UNCUT_PART * most for item in items)
+        if tokens is not None and uncut:
+            self._estimator.learn(made_of, tokens)
+
+    def _note_refusal(self, refusal: Refusal | None, error: CallError) -> None:
+        if refusal is None:
+            return
+        self.stats.refused_429 += 1
+        if "resets_at" in error.facts:
+            self._stop.set(StopReason.DAY_SPENT, day_spent_message(error.facts["resets_at"]))
+        if refusal.adopted:
+            log.warning("the service names a lower limit, which is kept from now on: %s", error)
+        if refusal.pace_changed:
+            log.warning(
+                "the service refuses calls that its quota should let through: somebody else uses "
+                "it, or it counts in another way; from now on calls are spread evenly"
+            )
+
+
+@dataclasses.dataclass(slots=True)
+class _Attempts:
+    """The tries of one call."""
+
+    count: int = 0
+    first_failure: float | None = None
+
+    def note_failure(self, now: float) -> None:
+        if self.first_failure is None:
+            self.first_failure = now
+
+    def failed_for_s(self, now: float) -> float:
+        return 0.0 if self.first_failure is None else now - self.first_failure
+
+
+def day_spent_message(resets_at: object) -> str:
+    """When the day's quota is back, in the zone of whoever reads it."""
+    when = dt.datetime.fromtimestamp(float(str(resets_at))).astimezone()
+    return (
+        f"the day's quota is spent; it is back at {when:%Y-%m-%d %H:%M %Z}: "
+        "run the same command again then"
+    )
+
+
+_CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
+
+
+def _dead_code(error: CallRefused) -> DeadCode:
+    return _CODES.get(str(error.facts.get("code")), DeadCode.REFUSED)

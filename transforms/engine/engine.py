@@ -1,0 +1,133 @@
+"""All that a process shares while it works on one run: the client, the gate, the stop flag."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+
+from schemas.job import JobConfig
+from schemas.stop import Stop
+from transforms.clients.gemini import GeminiClient
+from transforms.clients.keys import find_key
+from transforms.core.concurrency import ConcurrencyLevel
+from transforms.core.packing import CallLimits
+from transforms.core.quota import QuotaMirror
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.caller import Caller, CallStats
+from transforms.engine.event_loop import LoopThread
+from transforms.engine.gate import Gate, LocalQuota
+from transforms.engine.stopping import StopFlag
+from transforms.engine.unit_work import UnitWorker
+from transforms.storage import stop_notes
+from transforms.storage.dataset import Dataset
+
+VERTEX_CALL_TOKENS = 20_000
+"""Most tokens of one Vertex `:predict` call.  Source: cloud.google.com/vertex-ai, 2026-11."""
+
+
+class Engine:
+    """The running job inside one process; see `engine_for`."""
+
+    def __init__(self, job: JobConfig) -> None:
+        self.job = job
+        self._taken = (0, 0, 0)
+        self.dataset = Dataset.open(job.output.uri)
+        self.stop = StopFlag(self._leave_note)
+        self.estimator = TokenEstimator(job.embedding.spec.max_tokens)
+        self._loop = LoopThread(f"bulkembed-{job.run_id}")
+        key, _ = find_key(job.service)
+        calls = job.calls
+        self._client = GeminiClient(job.service, job.embedding, key, calls.max_in_flight)
+        self.gate = Gate(
+            LocalQuota(QuotaMirror(calls.limits, call_timeout_s=job.service.timeout_s)),
+            ConcurrencyLevel(calls.max_in_flight),
+            CallLimits(texts=calls.texts, tokens=VERTEX_CALL_TOKENS if job.uses_predict else None),
+            self.stop,
+        )
+        self.caller = Caller(
+            self._client, self.gate, self.estimator, self.stop, deadline_s=calls.call_deadline_s
+        )
+        self.worker = UnitWorker(job, self.caller, self.dataset, self.stop)
+
+    @property
+    def stats(self) -> CallStats:
+        """What this process has sent so far."""
+        return self.caller.stats
+
+    @property
+    def loop(self) -> LoopThread:
+        """The background event loop."""
+        return self._loop
+
+    def take_counts(self) -> tuple[int, int, int]:
+        """Calls sent, calls retried and milliseconds throttled since the last time of asking."""
+        stats = self.caller.stats
+        now = (stats.calls_sent, stats.calls_retried, int(self.gate.throttled_s * 1000))
+        with _lock:
+            before, self._taken = self._taken, now
+        return now[0] - before[0], now[1] - before[1], now[2] - before[2]
+
+    def look_for_notes(self) -> None:
+        """Takes over the reason to end that another process, or the launcher, has left."""
+        for stop in stop_notes.read(self.dataset, self.job.run_id):
+            self.stop.set(stop.reason, stop.message)
+
+    def abort(self) -> None:
+        """Gives up the calls that are still in the air; may be called from any thread."""
+        self._loop.call(self.caller.abort)
+
+    def close(self) -> None:
+        """Ends the loop and closes the connections."""
+        self._loop.run(self._client.close())
+        self._loop.close()
+
+    def _leave_note(self, stop: Stop) -> None:
+        stop_notes.leave(self.dataset, self.job.run_id, stop)
+
+
+@dataclasses.dataclass(slots=True)
+class _Shared:
+    engine: Engine
+    users: int
+
+
+_engines: dict[str, _Shared] = {}
+_lock = threading.Lock()
+
+
+def engine_for(job: JobConfig) -> Engine:
+    """The one engine of this process for a run; each caller must `release` it once.
+
+    Beam makes a DoFn for each thread: settings held there would be per thread, and two threads
+    would keep twice the calls in flight.
+
+    Raises:
+        ConfigError: there is no key.
+    """
+    with _lock:
+        shared = _engines.get(job.run_id)
+        if shared is None:
+            shared = _engines[job.run_id] = _Shared(Engine(job), 0)
+        shared.users += 1
+        return shared.engine
+
+
+def release(engine: Engine) -> None:
+    """Gives an engine back; the last one to do so closes it."""
+    with _lock:
+        shared = _engines.get(engine.job.run_id)
+        if shared is None:
+            return
+        shared.users -= 1
+        if shared.users > 0:
+            return
+        del _engines[engine.job.run_id]
+    engine.close()
+
+
+def running_engines() -> Iterator[Engine]:
+    """The engines of this process: for signals and progress."""
+    with _lock:
+        engines = [shared.engine for shared in _engines.values()]
+    yield from engines

@@ -1,0 +1,280 @@
+"""Who may send next: first come, first served, under the quota and the calls in the air."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import random as random_module
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from schemas.errors import CallError, QuotaExceeded, Unavailable
+from schemas.quota import QuotaKind, RpmCounts
+from transforms.core.concurrency import ConcurrencyLevel
+from transforms.core.packing import CallLimits, TextItem, within
+from transforms.core.quota import QuotaMirror, Refusal
+from transforms.core.verdict import QuotaWords
+from transforms.engine.stopping import StopFlag, Stopping
+
+MAX_NAP_S = 5.0
+"""How long the queue sleeps at most before it looks again: other processes give quota back."""
+
+
+class QuotaStore(Protocol):
+    """Where the mirror lives: in this process, or in a file that processes share."""
+
+    def transaction(self) -> contextlib.AbstractContextManager[QuotaMirror]:
+        """The mirror, for reading and changing, alone."""
+
+
+class LocalQuota:
+    """A mirror of one process."""
+
+    def __init__(self, mirror: QuotaMirror) -> None:
+        self._mirror = mirror
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[QuotaMirror]:
+        """The mirror."""
+        yield self._mirror
+
+
+class TooLarge(Exception):
+    """The call no longer fits what a call may hold: pack it anew."""
+
+
+class DaySpent(Exception):
+    """The day's quota is gone until `resets_at` (epoch seconds)."""
+
+    def __init__(self, resets_at: float) -> None:
+        super().__init__(resets_at)
+        self.resets_at = resets_at
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slot:
+    """A call in the air: its ticket in the mirror, and when it was let go."""
+
+    ticket: int
+    sent_at: float
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Waiter:
+    items: Sequence[TextItem]
+    tokens: int
+    granted: asyncio.Future[Slot]
+
+
+class Gate:
+    """The queue in front of the service.  Lives on one event loop.
+
+    A permit is held only while a call is in the air: neither waiting for quota nor backing off
+    holds one.  The first call goes alone, and the others wait for its answer: it is the probe.
+
+    Args:
+        quota: the mirror of the service's quotas.
+        level: how many calls may be in the air.
+        limits: the most that one call may hold, whatever the quota.
+        stop: ends all waiting.
+        clock: epoch seconds; the quota's state is shared between processes.
+    """
+
+    def __init__(
+        self,
+        quota: QuotaStore,
+        level: ConcurrencyLevel,
+        limits: CallLimits,
+        stop: StopFlag,
+        *,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._quota = quota
+        self._level = level
+        self._limits = limits
+        self._stop = stop
+        self._clock = clock
+        self._random = random
+        self._queue: collections.deque[_Waiter] = collections.deque()
+        self._in_air = 0
+        self._proven = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._throttled_since: float | None = None
+        self.throttled_s = 0.0
+        self.most_in_air = 0
+
+    def call_limits(self) -> CallLimits:
+        """The most that one call may hold now."""
+        now = self._clock()
+        with self._quota.transaction() as mirror:
+            return self._limits_of(mirror, now)
+
+    def learn_cap(self, texts: int) -> None:
+        """Never again packs more than `texts` into one call: the service said so."""
+        self._limits = dataclasses.replace(
+            self._limits, texts=max(1, min(texts, self._limits.texts))
+        )
+
+    async def enter(self, items: Sequence[TextItem], tokens: int, *, again: bool = False) -> Slot:
+        """Waits until the call may go, and counts it as sent.
+
+        Args:
+            items: the texts of the call.
+            tokens: their estimated tokens.
+            again: the call was in the air before; it goes before those that were not.
+
+        Raises:
+            TooLarge: the limits were lowered, and the call must be packed anew.
+            DaySpent: nothing is left of the day's quota.
+            Stopping: the run is to end.
+        """
+        if self._stop.is_set():
+            raise Stopping("the run is to end")
+        waiter = _Waiter(items, tokens, asyncio.get_running_loop().create_future())
+        (self._queue.appendleft if again else self._queue.append)(waiter)
+        self._pump()
+        try:
+            return await waiter.granted
+        except asyncio.CancelledError:
+            self._forget(waiter)
+            raise
+
+    def succeed(self, slot: Slot, tokens: int | None) -> None:
+        """The call was answered with vectors; `tokens` is the service's count, if it gives one."""
+        now = self._clock()
+        with self._quota.transaction() as mirror:
+            mirror.settle(slot.ticket, now, tokens)
+        self._level.succeeded(slot.sent_at, now, self._in_air)
+        self._proven = True
+        self._left()
+
+    def fail(self, slot: Slot, error: CallError) -> Refusal | None:
+        """The call was answered with an error; gives what a 429 changed."""
+        now = self._clock()
+        refusal = None
+        with self._quota.transaction() as mirror:
+            if isinstance(error, QuotaExceeded):
+                refusal = self._refused(mirror, slot, now, error)
+            else:
+                mirror.refuse(slot.ticket, now, charged=isinstance(error, Unavailable))
+        if isinstance(error, Unavailable):
+            self._level.failed(slot.sent_at, now)
+        self._left()
+        return refusal
+
+    def abandon(self, slot: Slot) -> None:
+        """The call was given up while in the air: it may have been counted."""
+        with self._quota.transaction() as mirror:
+            mirror.refuse(slot.ticket, self._clock(), charged=True)
+        self._left()
+
+    def close(self) -> None:
+        """Ends all waiting: nothing more is sent."""
+        while self._queue:
+            self._answer(self._queue.popleft(), Stopping("the run is to end"))
+
+    def _refused(
+        self, mirror: QuotaMirror, slot: Slot, now: float, error: QuotaExceeded
+    ) -> Refusal:
+        words = error.facts.get("quota")
+        if not isinstance(words, QuotaWords):
+            words = QuotaWords()
+        kind = QuotaKind.of_id(words.quota_id)
+        refusal = mirror.on_refusal(
+            slot.ticket,
+            now,
+            delay_s=words.delay_s,
+            jitter=self._random(),
+            kind=kind,
+            quota_value=words.quota_value,
+        )
+        if kind is QuotaKind.RPD:
+            error.facts["resets_at"] = mirror.day_resets_at(now)
+        return refusal
+
+    def _left(self) -> None:
+        self._in_air -= 1
+        self._pump()
+
+    def _pump(self) -> None:
+        """Lets go what may go, and sets the alarm for the next look."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._queue:
+            if self._stop.is_set():
+                return self.close()
+            now = self._clock()
+            if self._in_air >= self._permits(now):
+                return self._note_throttle(now, waiting=False)
+            wait = self._let_go(self._queue[0], now)
+            if wait > 0:
+                self._note_throttle(now, waiting=True)
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(min(wait, MAX_NAP_S), self._pump)
+                return None
+        return self._note_throttle(self._clock(), waiting=False)
+
+    def _permits(self, now: float) -> int:
+        """How many calls may be in the air now."""
+        if not self._proven:
+            return 1
+        with self._quota.transaction() as mirror:
+            rpm = mirror.limit(now, QuotaKind.RPM)
+            texts = 1 if mirror.limits.rpm_counts is RpmCounts.CALLS else mirror.most_texts(now)
+        return self._level.level(None if rpm is None else rpm / 60 / max(1, texts))
+
+    def _let_go(self, waiter: _Waiter, now: float) -> float:
+        """Sends the head of the queue, or gives the seconds that it has to wait."""
+        answer: Slot | Exception
+        with self._quota.transaction() as mirror:
+            if mirror.day_spent(now):
+                answer = DaySpent(mirror.day_resets_at(now))
+            elif not within(waiter.items, self._limits_of(mirror, now)):
+                answer = TooLarge()
+            else:
+                texts = len(waiter.items)
+                wait = mirror.wait_s(now, texts, waiter.tokens)
+                if wait > 0:
+                    return wait
+                answer = Slot(mirror.take(now, texts, waiter.tokens), now)
+        self._queue.popleft()
+        if self._answer(waiter, answer):
+            self._in_air += 1
+            self.most_in_air = max(self.most_in_air, self._in_air)
+        return 0.0
+
+    def _answer(self, waiter: _Waiter, answer: Slot | Exception) -> bool:
+        """Wakes a waiter; whether a call is in the air now."""
+        if waiter.granted.done():
+            return False
+        if isinstance(answer, Exception):
+            waiter.granted.set_exception(answer)
+            return False
+        waiter.granted.set_result(answer)
+        return True
+
+    def _forget(self, waiter: _Waiter) -> None:
+        if waiter.granted.done() and not waiter.granted.cancelled():
+            if waiter.granted.exception() is None:
+                self.abandon(waiter.granted.result())
+        elif waiter in self._queue:
+            self._queue.remove(waiter)
+
+    def _limits_of(self, mirror: QuotaMirror, now: float) -> CallLimits:
+        texts = max(1, min(self._limits.texts, mirror.most_texts(now)))
+        return dataclasses.replace(self._limits, texts=texts, tokens=self._tokens(mirror, now))
+
+    def _tokens(self, mirror: QuotaMirror, now: float) -> int | None:
+        caps = [cap for cap in (self._limits.tokens, mirror.most_tokens(now)) if cap is not None]
+        return min(caps) if caps else None
+
+    def _note_throttle(self, now: float, *, waiting: bool) -> None:
+        """Counts the time in which the head of the queue waits for quota and for nothing else."""
+        if self._throttled_since is not None:
+            self.throttled_s += max(0.0, now - self._throttled_since)
+        self._throttled_since = now if waiting else None

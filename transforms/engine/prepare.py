@@ -1,0 +1,112 @@
+"""Rows as they were read, to distinct texts that can be sent and rows that cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from schemas.deadletters import DeadCode
+from schemas.embedding import BlankText, EmbeddingConfig
+from schemas.errors import InputError
+from schemas.units import Unit
+from transforms.core.hashing import text_hash
+from transforms.core.packing import TextItem, json_bytes
+from transforms.core.prompts import as_sent
+from transforms.core.tokens import TokenEstimator, features
+from transforms.storage.row_run import RowRun
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeadRow:
+    """A row that is given up on: its offset in the unit, and why."""
+
+    offset: int
+    code: DeadCode
+    message: str
+    http_status: int | None = None
+    attempts: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class PreparedUnit:
+    """A unit ready to be sent.
+
+    `item_of[row]` is the index in `items` of the row's text, or -1 for a row that is dead already;
+    `hashes[i]` is the text hash of `items[i]`.
+    """
+
+    unit: Unit
+    source_file: str
+    rows: RowRun
+    items: tuple[TextItem, ...]
+    hashes: tuple[bytes, ...]
+    item_of: tuple[int, ...]
+    dead: tuple[DeadRow, ...]
+
+
+def prepare(
+    run: RowRun,
+    unit: Unit,
+    source_file: str,
+    embedding: EmbeddingConfig,
+    estimator: TokenEstimator,
+    blank_text: BlankText = BlankText.SKIP,
+) -> PreparedUnit:
+    """The distinct texts of a unit, as they are sent, and its rows that cannot be sent.
+
+    Raises:
+        InputError: a text is blank, and blank texts are to stop the run.
+    """
+    items: list[TextItem] = []
+    hashes: list[bytes] = []
+    index_of: dict[bytes, int] = {}
+    item_of: list[int] = []
+    dead: list[DeadRow] = []
+    for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
+        bad = run.bad.get(offset) or _blank(text, source_file, unit.first_row + offset, blank_text)
+        if bad is not None or text is None:
+            item_of.append(-1)
+            dead.append(DeadRow(offset, *(bad or (DeadCode.BLANK_TEXT, ""))))
+            continue
+        sent_title, sent_text = as_sent(embedding, title, text)
+        name = text_hash(sent_title, sent_text)
+        index = index_of.setdefault(name, len(items))
+        if index == len(items):
+            items.append(_item(index, sent_title, sent_text, estimator))
+            hashes.append(name)
+        item_of.append(index)
+    return PreparedUnit(
+        unit, source_file, run, tuple(items), tuple(hashes), tuple(item_of), tuple(dead)
+    )
+
+
+def _item(index: int, title: str | None, text: str, estimator: TokenEstimator) -> TextItem:
+    made_of = features(text if title is None else f"{title} {text}")
+    tokens = estimator.estimate_call(made_of)
+    if estimator.max_tokens is not None:
+        tokens = min(tokens, estimator.max_tokens)
+    body_bytes = json_bytes(text) + (json_bytes(title) + 10 if title is not None else 0)
+    return TextItem(index, title, text, tokens, body_bytes, made_of)
+
+
+def _blank(
+    text: str | None, source_file: str, row: int, policy: BlankText
+) -> tuple[DeadCode, str] | None:
+    if text is not None and not text.isspace() and text:
+        return None
+    what = "null" if text is None else "empty" if not text else "white space only"
+    if policy is BlankText.STOP:
+        raise InputError(
+            f"row {row} of {source_file}: the text is {what}; with --blank-text skip such rows "
+            "become dead letters with code blank_text"
+        )
+    return DeadCode.BLANK_TEXT, f"the text is {what}"
+
+
+def rows_of_items(prepared: PreparedUnit) -> Sequence[list[int]]:
+    """For each item the offsets of the rows that share it, in order."""
+    rows: list[list[int]] = [[] for _ in prepared.items]
+    for offset, index in enumerate(prepared.item_of):
+        if index >= 0:
+            rows[index].append(offset)
+    return rows

@@ -1,0 +1,24 @@
+"""The job's counters, by name: namespace is the stage, units of measure go last."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+
+NAMESPACE = "EmbedUnits"
+
+UNITS_DONE = "units_done"
+ROWS_IN = "rows_in"
+ROWS_OUT = "rows_out"
+ROWS_DEAD = "rows_dead"
+CALLS_SENT = "calls_sent"
+CALLS_RETRIED = "calls_retried"
+THROTTLED_MS = "throttled_ms"
+DEAD_PREFIX = "dead_"
+"""Before a dead letter's code: rows given up on for that reason."""
+
+# The fields of schemas.units.CallCounts: `calls`, `retried`, `texts`, `tokens`, `repeated`.
+
+
+def counter(name: str) -> beam.metrics.metric.Metrics.DelegatingCounter:
+    """The counter of that name."""
+    return beam.metrics.Metrics.counter(NAMESPACE, name)

@@ -1,0 +1,180 @@
+"""The output folder: where everything stands, and what is done."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from schemas.errors import OutputError
+from schemas.job import OutputConfig
+from schemas.units import UnitRecord
+from transforms.core.ranges import Run
+from transforms.storage import whole_files
+from transforms.storage.filesystems import open_filesystem
+from transforms.storage.part_files import encode_part, part_name
+from transforms.storage.records import decode_record, encode_record, parse_name, record_name
+
+VECTORS = "vectors"
+DEAD_LETTERS = "dead_letters"
+UNITS = "_run/units"
+PLAN = "_run/plan"
+SUMMARIES = "_run/summaries"
+STOPS = "_run/stops"
+RUN_FILE = "_run/run.json"
+SUCCESS = "_SUCCESS"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """What the commit records say: of each run of rows only the highest generation holds."""
+
+    records: tuple[UnitRecord, ...] = ()
+
+    def covered(self) -> dict[str, list[Run]]:
+        """The rows that are done, by file key."""
+        runs: dict[str, list[Run]] = collections.defaultdict(list)
+        for record in self.records:
+            runs[record.unit.file_key].append((record.unit.first_row, record.unit.rows))
+        return runs
+
+
+class Dataset:
+    """The files of one output folder, on any file system that pyarrow.fs opens."""
+
+    def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
+        self.filesystem = filesystem
+        self.root = root.rstrip("/") or "/"
+
+    @classmethod
+    def open(cls, uri: str) -> Dataset:
+        """The dataset at a path or URI; nothing is read or made yet."""
+        return cls(*open_filesystem(uri))
+
+    def path(self, *parts: str) -> str:
+        """The path of a file of the dataset, as the file system takes it."""
+        return "/".join((self.root, *parts))
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted."""
+        return whole_files.list_names(self.filesystem, self.path(folder))
+
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+        """Writes one file, whole."""
+        whole_files.write_whole(self.filesystem, self.path(name), data)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Writes one file of JSON, indented for people."""
+        self.write(name, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The content of a file of JSON; None where there is none.
+
+        Raises:
+            OutputError: it is no JSON object.
+        """
+        data = whole_files.read_bytes(self.filesystem, self.path(name))
+        if data is None:
+            return None
+        try:
+            content = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise OutputError(f"{self.path(name)} is damaged: {error}") from None
+        if not isinstance(content, dict):
+            raise OutputError(f"{self.path(name)} is damaged: no JSON object")
+        return content
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Deletes files of the dataset."""
+        whole_files.delete_files(self.filesystem, [self.path(name) for name in names])
+
+    def state(self) -> State:
+        """What is done, by one listing; the records themselves are not opened."""
+        found = [record for name in self.names(UNITS) if (record := parse_name(name))]
+        newest: dict[tuple[str, int, int], UnitRecord] = {}
+        for record in sorted(found, key=lambda r: r.generation):
+            unit = record.unit
+            newest[unit.file_key, unit.first_row, unit.rows] = record
+        return State(tuple(newest[key] for key in sorted(newest)))
+
+    def whole_record(self, record: UnitRecord) -> UnitRecord:
+        """The same record with all that its file says."""
+        name = record_name(record)
+        data = whole_files.read_bytes(self.filesystem, self.path(UNITS, name))
+        if data is None:
+            raise OutputError(f"{self.path(UNITS, name)} is gone; run the same command again")
+        return decode_record(data, name)
+
+    def parts_of(self, record: UnitRecord) -> list[str]:
+        """The part files that a record names, as names within the dataset.
+
+        Records of the first generation need not be opened: their parts follow from their counts.
+        """
+        if record.generation:
+            record = self.whole_record(record)
+            dead = [f"{DEAD_LETTERS}/{record.dead_part}"] if record.dead_part else []
+            return [f"{VECTORS}/{name}" for name in record.vector_parts] + dead
+        name = part_name(record.unit, 0)
+        parts = [f"{VECTORS}/{name}"] if record.embedded else []
+        return parts + ([f"{DEAD_LETTERS}/{name}"] if record.dead + record.skipped else [])
+
+    def forget(self, records: Iterable[UnitRecord]) -> None:
+        """Takes units back: their records first, so that nothing names a part that is gone."""
+        for record in records:
+            parts = self.parts_of(record)
+            self.delete([f"{UNITS}/{record_name(record)}"])
+            self.delete(parts)
+
+    def strangers(self, state: State) -> list[str]:
+        """Parts that no record names and files that were never finished: what a kill leaves."""
+        named = {part for record in state.records for part in self.parts_of(record)}
+        folders = (VECTORS, DEAD_LETTERS, UNITS, PLAN, SUMMARIES, STOPS, "_run", "")
+        left = []
+        for folder in folders:
+            for name in self.names(folder) if folder else self._root_names():
+                full = f"{folder}/{name}" if folder else name
+                is_part = folder in (VECTORS, DEAD_LETTERS) and name.startswith("part-")
+                if name.startswith(whole_files.TEMP_PREFIX) or (is_part and full not in named):
+                    left.append(full)
+        return left
+
+    def _root_names(self) -> list[str]:
+        return whole_files.list_names(self.filesystem, self.root)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class UnitTables:
+    """What a unit comes to: its vectors and its dead letters; None where there are none."""
+
+    vectors: pa.Table | None
+    dead_letters: pa.Table | None
+
+
+def commit_unit(
+    dataset: Dataset, output: OutputConfig, record: UnitRecord, tables: UnitTables
+) -> UnitRecord:
+    """Writes vectors, then dead letters, then the record that makes both count.
+
+    Returns:
+        The record, with the names of its parts.
+
+    Raises:
+        OutputError: a file could not be written; then the unit is not done.
+    """
+    name = part_name(record.unit, record.generation)
+    vector_parts = list(record.vector_parts)
+    dead_part = None
+    if tables.vectors is not None and tables.vectors.num_rows:
+        dataset.write(f"{VECTORS}/{name}", encode_part(tables.vectors, output.vector_encoding))
+        vector_parts.append(name)
+    if tables.dead_letters is not None and tables.dead_letters.num_rows:
+        dataset.write(f"{DEAD_LETTERS}/{name}", encode_part(tables.dead_letters))
+        dead_part = name
+    whole = dataclasses.replace(record, vector_parts=tuple(vector_parts), dead_part=dead_part)
+    dataset.write(f"{UNITS}/{record_name(whole)}", encode_record(whole))
+    return whole

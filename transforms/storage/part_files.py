@@ -1,0 +1,56 @@
+"""Parquet parts of the output: how they are named and encoded."""
+
+from __future__ import annotations
+
+import functools
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.job import VectorEncoding
+from schemas.units import Unit
+
+VECTOR_PATH = "vector.list.element"
+_NO_DICTIONARY = frozenset({"id", "text_hash", "truncated", "source_row", VECTOR_PATH})
+
+
+def part_name(unit: Unit, generation: int) -> str:
+    """The name of a unit's part: made of what it covers, so that a second try overwrites it."""
+    return (
+        f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
+        f"{f'-g{generation}' if generation else ''}.parquet"
+    )
+
+
+def encode_part(table: pa.Table, encoding: VectorEncoding = VectorEncoding.PLAIN) -> pa.Buffer:
+    """One part as bytes: one row group, zstd level 1 for all but the plain vectors.
+
+    Numbers of a vector hardly compress, and a reader is spared the work; with byte_stream_split
+    they do, by some 15 %.
+    """
+    paths = _leaf_paths(table.schema)
+    split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
+    plain_vector = VECTOR_PATH in paths and not split
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=max(1, table.num_rows),
+        compression={p: "none" if p == VECTOR_PATH and plain_vector else "zstd" for p in paths},
+        compression_level={p: 1 for p in paths if not (p == VECTOR_PATH and plain_vector)},
+        use_dictionary=[p for p in paths if p not in _NO_DICTIONARY],
+        column_encoding={VECTOR_PATH: "BYTE_STREAM_SPLIT"}
+        if split and VECTOR_PATH in paths
+        else None,
+        write_statistics=[p for p in paths if p != VECTOR_PATH],
+        store_schema=True,
+    )
+    return sink.getvalue()
+
+
+@functools.lru_cache(maxsize=8)
+def _leaf_paths(schema: pa.Schema) -> tuple[str, ...]:
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    parquet_schema = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return tuple(parquet_schema.column(i).path for i in range(len(parquet_schema)))

@@ -1,0 +1,88 @@
+"""Commit records: a unit is done when its record is there; the counts stand in its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import orjson
+
+from schemas.deadletters import DeadCode
+from schemas.errors import OutputError
+from schemas.units import CallCounts, Unit, UnitRecord
+
+_NAME = re.compile(
+    r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
+    r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)\.json"
+)
+
+
+def record_name(record: UnitRecord) -> str:
+    """The file name of a record: what it covers, then its counts."""
+    unit = record.unit
+    return (
+        f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
+        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}.json"
+    )
+
+
+def parse_name(name: str) -> UnitRecord | None:
+    """The record as far as its name tells; None for another file's name."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    number = {key: int(value) for key, value in found.groupdict().items() if key != "key"}
+    unit = Unit(found["key"], number["first"], number["rows"])
+    try:
+        return UnitRecord(
+            unit, number["embedded"], number["dead"], number["skipped"], number["generation"]
+        )
+    except ValueError as error:
+        raise OutputError(f"_run/units/{name}: {error}; was the file renamed?") from None
+
+
+def encode_record(record: UnitRecord) -> bytes:
+    """The record as JSON, whole."""
+    content: dict[str, Any] = {
+        "version": 1,
+        "unit": dataclasses.asdict(record.unit),
+        "embedded": record.embedded,
+        "dead": record.dead,
+        "skipped": record.skipped,
+        "generation": record.generation,
+        "source_file": record.source_file,
+        "run_id": record.run_id,
+        "codes": {str(code): count for code, count in record.codes},
+        "counts": dataclasses.asdict(record.counts),
+        "vector_parts": record.vector_parts,
+        "dead_part": record.dead_part,
+    }
+    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode_record(data: bytes, name: str) -> UnitRecord:
+    """The record from its JSON.
+
+    Raises:
+        OutputError: the file is damaged, or of another version.
+    """
+    try:
+        content = orjson.loads(data)
+        return UnitRecord(
+            unit=Unit(**content["unit"]),
+            embedded=content["embedded"],
+            dead=content["dead"],
+            skipped=content["skipped"],
+            generation=content["generation"],
+            source_file=content["source_file"],
+            run_id=content["run_id"],
+            codes=tuple((DeadCode(code), n) for code, n in content["codes"].items()),
+            counts=CallCounts(**content["counts"]),
+            vector_parts=tuple(content["vector_parts"]),
+            dead_part=content["dead_part"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"_run/units/{name} is damaged ({error}); delete it, and its rows are done anew"
+        ) from None

@@ -1,0 +1,80 @@
+"""`_run/run.json`: what is pinned for a dataset, so that nothing is mixed into it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from schemas.embedding import digest_of
+from schemas.errors import ConfigError
+from schemas.job import JobConfig
+from transforms.storage.dataset import RUN_FILE, Dataset
+
+FORMAT_VERSION = 1
+
+
+def pin(dataset: Dataset, job: JobConfig, settings: dict[str, Any]) -> None:
+    """Pins the two digests of a new dataset, or holds a run against those of an old one.
+
+    Args:
+        dataset: the output.
+        job: what this run is about to do.
+        settings: the options of the run, for people; without a secret.
+
+    Raises:
+        ConfigError: the dataset was made with other settings.
+    """
+    pinned = check(dataset, job) or {}
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    embedding, layout = job.embedding.facts(), job.layout_facts()
+    dataset.write_json(
+        RUN_FILE,
+        {
+            "format_version": FORMAT_VERSION,
+            "bulkembed_version": job.version,
+            "created": pinned.get("created", now),
+            "embedding_digest": digest_of(embedding),
+            "embedding": embedding,
+            "layout_digest": digest_of(layout),
+            "layout": layout,
+            "last_run_id": job.run_id,
+            "settings": settings,
+        },
+    )
+
+
+def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
+    """What is pinned for the dataset; None where nothing is.
+
+    Raises:
+        ConfigError: the dataset cannot take this run's rows; the message has the difference.
+    """
+    pinned = dataset.read_json(RUN_FILE)
+    if pinned is None:
+        return None
+    if pinned.get("format_version") != FORMAT_VERSION:
+        raise ConfigError(
+            f"{dataset.root} was written in format {pinned.get('format_version')}, this version "
+            f"writes format {FORMAT_VERSION}; choose another --output"
+        )
+    lines = _differences(pinned["embedding"], job.embedding.facts())
+    if lines:
+        raise ConfigError(
+            f"{dataset.root} holds vectors that cannot be mixed with those of this run: "
+            f"{'; '.join(lines)}; choose another --output, or the same settings"
+        )
+    lines = _differences(pinned["layout"], job.layout_facts())
+    if lines:
+        raise ConfigError(
+            f"{dataset.root} has other columns than this run would write: {'; '.join(lines)}; the "
+            "vectors are comparable and could be kept: choose the same columns, or another --output"
+        )
+    return pinned
+
+
+def _differences(pinned: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} is {pinned.get(name)!r} there and {wanted.get(name)!r} here"
+        for name in sorted(pinned.keys() | wanted.keys())
+        if pinned.get(name) != wanted.get(name)
+    ]
