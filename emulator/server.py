@@ -67,6 +67,8 @@ class EmulatorServer:
         self.clock = clock or Clock(offset_s=self.settings.clock_offset_s)
         self.state = State(self.settings, self.clock)
         app = Emulator(self.state).app()
+        if not self.settings.canned:
+            words()
         self._socket = _bind(self.settings)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
         self._server = _Server(
@@ -98,8 +100,6 @@ class EmulatorServer:
 
     def start(self) -> None:
         """Returns when the server accepts connections."""
-        if not self.settings.canned:
-            words()
         self._thread.start()
         if not self._server.accepting.wait(timeout=30):
             raise RuntimeError("the emulator did not start within 30 s")
