@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import collections
+import concurrent.futures
 import gzip
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SHARDS = ("docstrings-00000.parquet", "docstrings-00001.parquet", "docstrings-00002.jsonl.gz")
-_NOT_OURS = frozenset({"site-packages", "dist-packages", "idlelib", "__pycache__"})
+_NOT_OURS = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
 
 class Docstring(NamedTuple):
@@ -33,22 +36,32 @@ def docstrings() -> Iterator[Docstring]:
     Sources are parsed, nothing is imported, so that no module of the library runs.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(root.rglob("*.py")):
-        if _NOT_OURS.isdisjoint(path.relative_to(root).parts):
-            yield from _of_file(path, ".".join(path.relative_to(root).with_suffix("").parts))
+    paths = [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if _NOT_OURS.isdisjoint(path.relative_to(root).parts)
+    ]
+    modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        for found in pool.map(_of_file, paths, modules, chunksize=20):
+            yield from found
 
 
-def _of_file(path: Path, module: str) -> Iterator[Docstring]:
+def _of_file(path: Path, module: str) -> list[Docstring]:
     try:
-        tree = ast.parse(path.read_bytes())
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return  # The library's own tests hold files that are broken on purpose.
-    seen: dict[str, int] = {}
+        return []  # The library's own tests hold files that are broken on purpose.
+    seen: collections.Counter[str] = collections.Counter()
+    found = []
     for name, kind, node in _documented(tree, module):
         text = ast.get_docstring(node)
         if text:
-            seen[name] = seen.get(name, 0) + 1
-            yield Docstring(name if seen[name] == 1 else f"{name}~{seen[name]}", kind, module, text)
+            seen[name] += 1
+            unique = name if seen[name] == 1 else f"{name}~{seen[name]}"
+            found.append(Docstring(unique, kind, module, text))
+    return found
 
 
 def _documented(

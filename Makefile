@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint types check lock clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(READY)  ## Make the virtual environment, from the lock file
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and \
+	  f"Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(READY)
+
+run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT=dir ARGS='...'
+	@INPUT='$(INPUT)' OUTPUT='$(OUTPUT)' ARGS='$(ARGS)' EMULATOR='$(EMULATOR)' $(BIN)/python -m pipeline.demo
+
+test: $(READY)  ## Run the tests
+	timeout 600 $(BIN)/python -m pytest -n 2 tests
+
+lint: $(READY)  ## Check style and format
+	timeout 120 $(BIN)/ruff check .
+	timeout 120 $(BIN)/ruff format --check .
+
+types: $(READY)  ## Check types
+	timeout 300 $(BIN)/mypy
+
+check: lint types test  ## All of the above
+
+lock: $(READY)  ## Renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --extra emulator --group dev pyproject.toml --output-file requirements.lock
+
+clean:  ## Remove what was made, but no dataset
+	rm -rf $(VENV) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
