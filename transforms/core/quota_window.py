@@ -46,7 +46,7 @@ class SlidingWindow:
         if rows and rows[-_ROW] > now:
             self._clamp(now)
         gone = 0
-        while gone < len(rows) and rows[gone] + self.span_s <= now + 0.5:
+        while gone < len(rows) and rows[gone] + self.span_s <= now:
             self.requests -= int(rows[gone + 1])
             self.tokens -= int(rows[gone + 2])
             gone += _ROW
