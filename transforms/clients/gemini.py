@@ -7,17 +7,19 @@ becomes a list of Python floats in a pydantic model.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import google.auth.exceptions
 import httpx2
 from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types
 
-from schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
+from schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig
 from schemas.errors import BadAnswer, CallError, JobRefused, Unavailable
 from schemas.models import bare_name
 from transforms.clients.decode import Answer, decode_answer
@@ -61,6 +63,8 @@ class GeminiClient:
         self._form = _RequestForm(service, embedding)
         self._key = key
         self._http = _BodyKeeper(
+            # A proxy that the environment names cannot reach the emulator of this process.
+            trust_env=service.kind is not Service.EMULATOR,
             timeout=httpx2.Timeout(service.timeout_s),
             limits=httpx2.Limits(
                 max_connections=connections,
@@ -90,19 +94,14 @@ class GeminiClient:
         body: list[bytes] = []
         token = _BODY.set(body)
         try:
-            await self._client.aio.models.embed_content(
-                model=self._embedding.model,
-                contents=self._form.dummies(len(items)),
-                config=types.EmbedContentConfig(
-                    http_options=types.HttpOptions(extra_body=self._form.body(items))
-                ),
-            )
-        except genai_errors.APIError as error:
-            raise self._named(error) from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _transport(error) from None
-        except json.JSONDecodeError as error:
-            raise BadAnswer(f"the answer is no JSON: {error}", code="json") from None
+            with self._our_errors():
+                await self._client.aio.models.embed_content(
+                    model=self._embedding.model,
+                    contents=self._form.dummies(len(items)),
+                    config=types.EmbedContentConfig(
+                        http_options=types.HttpOptions(extra_body=self._form.body(items))
+                    ),
+                )
         finally:
             _BODY.reset(token)
         return decode_answer(body[0] if body else b"", len(items), self._embedding.out_dim)
@@ -113,16 +112,10 @@ class GeminiClient:
         Raises:
             CallError: as `embed`.
         """
-        try:
+        with self._our_errors():
             answer = await self._client.aio.models.count_tokens(
                 model=self._embedding.model, contents=text
             )
-        except genai_errors.APIError as error:
-            raise self._named(error) from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _transport(error) from None
-        except json.JSONDecodeError as error:
-            raise BadAnswer(f"the answer is no JSON: {error}", code="json") from None
         if answer.total_tokens is None:
             raise BadAnswer("countTokens gives no count", code="count")
         return answer.total_tokens
@@ -130,6 +123,20 @@ class GeminiClient:
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
+
+    @contextlib.contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        """Turns whatever the SDK and its transport raise into errors of ours."""
+        try:
+            yield
+        except genai_errors.APIError as error:
+            raise self._named(error) from None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise _transport(error) from None
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise _credentials(error) from None
+        except json.JSONDecodeError as error:
+            raise BadAnswer(f"the answer is no JSON: {error}", code="json") from None
 
     def _named(self, error: genai_errors.APIError) -> CallError:
         """The error of ours that stands for the service's, with the key blotted out."""
@@ -228,6 +235,16 @@ def _transport(error: Exception) -> CallError:
     return Unavailable(
         f"no answer from the service: {kind}" + (f": {error}" if str(error) else ""),
         code="timeout" if timed_out else "connection",
+    )
+
+
+def _credentials(error: google.auth.exceptions.GoogleAuthError) -> CallError:
+    if isinstance(error, google.auth.exceptions.TransportError) or error.retryable:
+        return Unavailable(f"no access token: {error}", code="credentials")
+    sentence = f"no application-default credentials: {error}".rstrip(".")
+    return JobRefused(
+        f"{sentence}; run `gcloud auth application-default login`, or use a key",
+        code="credentials",
     )
 
 
