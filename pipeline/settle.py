@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.planning import Scans
@@ -99,8 +100,12 @@ def _hash_ids(dataset: Dataset, part: str) -> npt.NDArray[np.int64]:
     table = pq.read_table(
         dataset.path(part), columns=["id"], filesystem=dataset.filesystem, use_threads=False
     )
-    ids = [value for value in table.column("id").to_pylist() if value is not None]
-    return np.fromiter((hash(value) for value in ids), np.int64, len(ids))
+    ids = table.column("id").drop_null()
+    if pa.types.is_integer(ids.type):
+        # Not `hash`, which gives -1 and -2 the same number.
+        numbers: npt.NDArray[np.int64] = ids.to_numpy().astype(np.int64)
+        return numbers
+    return np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids))
 
 
 def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> None:
