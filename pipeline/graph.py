@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
+from apache_beam.runners.runner import create_runner
 
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
@@ -31,6 +32,8 @@ def beam_options(runner: str | None, beam_args: Sequence[str]) -> PipelineOption
     Raises:
         ConfigError: a flag that Beam does not know; Beam itself would drop it with a warning.
     """
+    if beam_args and not beam_args[0].startswith("-"):
+        raise ConfigError(f"{beam_args[0]!r} after --: only Beam's own flags stand there")
     named = [flag for flag in beam_args if flag.split("=")[0] == "--runner"]
     flags = list(beam_args) if named else [*beam_args, f"--runner={runner or DEFAULT_RUNNER}"]
     options = PipelineOptions(flags)
@@ -40,7 +43,15 @@ def beam_options(runner: str | None, beam_args: Sequence[str]) -> PipelineOption
             f"--{unknown[0]}: Beam has no such flag; only Beam's own flags stand after the bare "
             "--, bulkembed's stand before it"
         )
+    _check_runner(str(options.view_as(StandardOptions).runner))
     return options
+
+
+def _check_runner(name: str) -> None:
+    try:
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise ConfigError(f"--runner {name}: {error}") from None
 
 
 def is_local(options: PipelineOptions) -> bool:
