@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import logging
 import secrets
 import time
@@ -18,7 +19,7 @@ from pipeline.summary import RunSummary, run_rows
 from schemas.embedding import ServiceConfig
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
-from schemas.models import find_model
+from schemas.models import ModelSpec, find_model
 from schemas.stop import Stop
 from schemas.units import CallCounts
 from transforms.clients.keys import find_key
@@ -37,6 +38,7 @@ def run(request: RunRequest) -> RunSummary:
     """
     started = time.monotonic()
     _, key_from = find_key(request.service)
+    _check_beam_flags(request)
     dataset = Dataset.open(request.output.uri)
     with _service(request.service) as service:
         scans = _scan(dataset, request)
@@ -46,10 +48,19 @@ def run(request: RunRequest) -> RunSummary:
         plan = make_plan(scans.inputs, before, request.unit_rows, request.input.limit_rows)
         _announce(request, job, plan, key_from)
         counters: dict[str, int] = {}
-        if plan.work:
+        if plan.work or not settle.is_settled(dataset):
             _open_dataset(dataset, job, scans, before, request)
+        if plan.work:
             counters = _embed(request, job, plan)
         return _finish(request, job, scans, plan, dataset, before, counters, started)
+
+
+def _check_beam_flags(request: RunRequest) -> None:
+    """Raises ConfigError before anything is changed; Beam is imported only if it has flags."""
+    if request.runner or request.beam_args:
+        from pipeline.graph import beam_options
+
+        beam_options(request.runner, request.beam_args)
 
 
 def _scan(dataset: Dataset, request: RunRequest) -> Scans:
@@ -83,6 +94,7 @@ def _job(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConfig
 
 def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) -> None:
     spec = find_model(request.model.model)
+    _warn_of_model(spec, dt.datetime.now(dt.UTC).date())
     log.info(
         "%s on %s (%s), %s, dim %s; %s; %s rows in, %s to do in %s units",
         spec.name,
@@ -95,6 +107,22 @@ def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) ->
         f"{plan.due_rows:,}",
         f"{plan.units:,}",
     )
+
+
+def _warn_of_model(spec: ModelSpec, today: dt.date) -> None:
+    if not spec.known:
+        log.warning(
+            "%s is not in bulkembed's registry: nothing is known of its dims, tasks and tokens; "
+            "see `bulkembed models`",
+            spec.name,
+        )
+    if spec.is_shut_down(today):
+        log.warning(
+            "Google shut %s down on %s; its successor is %s",
+            spec.name,
+            spec.shut_down,
+            spec.successor,
+        )
 
 
 def _open_dataset(
