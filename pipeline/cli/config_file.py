@@ -36,6 +36,8 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Pa
             value = [value]
         if f"--{name}" in parameter.secondary_opts and isinstance(value, bool):
             value = not value
+        if isinstance(value, list) and not getattr(parameter, "multiple", False):
+            value = ",".join(map(str, value))
         defaults[str(parameter.name)] = value
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
