@@ -50,7 +50,7 @@ TABLE: tuple[Verdict, ...] = (
     _row("permission", (401, 403), JobRefused, None,
          "check the key's project and its permissions"),
     _row("model_gone", (404,), JobRefused, None, "check --model"),
-    _row("dim", (400,), JobRefused, r"output_?dimensionality", "check --dim"),
+    _row("dim", (400,), JobRefused, r"output_?dimensionality|embedding dimension", "check --dim"),
     _row("task_type", (400,), JobRefused, r"task_?type", "check --task-type"),
     _row("request_form", (400,), JobRefused, r"Unknown name \"",
          "the service does not know a field of the request; check --api-version"),
