@@ -38,6 +38,10 @@ class CallSettings:
     call_deadline_s: float = 600.0
     texts: int = 100
     """The most texts in one call."""
+    quota_name: str | None = None
+    """Runs of one name share one quota; without it those of one project or key do."""
+    rate_service: str | None = None
+    """host:port of an Envoy rate limit service, asked on top of the mirror."""
 
     def __post_init__(self) -> None:
         if self.max_in_flight < 1:

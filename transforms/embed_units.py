@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
+from apache_beam.io.components.adaptive_throttler import ThrottlingSignaler
 
 from schemas.job import JobConfig
 from schemas.units import PlanSlice, UnitRecord
@@ -44,6 +45,7 @@ class EmbedUnitsFn(beam.DoFn):
     def __init__(self, job: JobConfig) -> None:
         self._job = job
         self._engine: Engine | None = None
+        self._throttled_ms = 0
 
     def setup(self) -> None:
         """Joins the engine of this process, or starts it."""
@@ -87,3 +89,11 @@ class EmbedUnitsFn(beam.DoFn):
         metrics.counter(metrics.CALLS_SENT).inc(sent)
         metrics.counter(metrics.CALLS_RETRIED).inc(retried)
         metrics.counter(metrics.THROTTLED_MS).inc(throttled_ms)
+        self._signal_throttled(throttled_ms)
+
+    def _signal_throttled(self, throttled_ms: int) -> None:
+        """Tells the runner, which then does not add workers to a quota that is full."""
+        self._throttled_ms += throttled_ms
+        seconds, self._throttled_ms = divmod(self._throttled_ms, 1000)
+        if seconds:
+            ThrottlingSignaler(metrics.NAMESPACE).signal_throttled(seconds)

@@ -10,12 +10,13 @@ import click
 
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand
+from pipeline.limits import Tier, limits_for
 from pipeline.request import InputRequest, ModelRequest, RunRequest, service_from
 from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType, InputColumns
 from schemas.job import CallSettings, OutputConfig, VectorEncoding, VectorType
-from schemas.models import TaskType
-from schemas.quota import QuotaLimits
+from schemas.models import TaskType, bare_name
+from schemas.quota import Pace, RpmCounts, parse_share
 
 EPILOG = (
     "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "
@@ -79,10 +80,20 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         ),
         service=service,
         calls=CallSettings(
-            limits=QuotaLimits(
-                rpm=options["rpm"] or None, tpm=options["tpm"] or None, rpd=options["rpd"] or None
+            limits=limits_for(
+                service.kind,
+                bare_name(options["model"]),
+                tier=Tier(options["tier"]) if options["tier"] else None,
+                rpm=options["rpm"],
+                tpm=options["tpm"],
+                rpd=options["rpd"],
+                rpm_counts=RpmCounts(options["rpm_counts"]),
+                pace=Pace(options["pace"]),
+                share=parse_share(options["quota_share"]),
             ),
             max_in_flight=options["max_in_flight"],
+            quota_name=options["quota_name"],
+            rate_service=options["rate_limit_service"],
         ),
         output=OutputConfig(
             uri=options["output"],

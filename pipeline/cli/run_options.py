@@ -10,10 +10,12 @@ import click
 
 from pipeline.cli.config_file import read_config
 from pipeline.cli.sections import SectionOption
+from pipeline.limits import Tier
 from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType
 from schemas.job import VectorEncoding, VectorType
 from schemas.models import DEFAULT_MODEL, TaskType
+from schemas.quota import Pace, RpmCounts
 
 
 def _option(section: str, *names: str, **settings: Any) -> click.Option:
@@ -75,9 +77,24 @@ OPTIONS: tuple[click.Option, ...] = (
     _option(_SERVICE, "--vertex-location", metavar="REGION", help="Goes with --vertex-project."),
     _option(_SERVICE, "--timeout", "timeout_s", type=float, default=60.0, metavar="S",
             help="Seconds that a call may take."),
-    _option(_PACE, "--rpm", type=int, metavar="N", help="Texts a minute; 0: no limit."),
-    _option(_PACE, "--tpm", type=int, metavar="N", help="Tokens a minute; 0: no limit."),
-    _option(_PACE, "--rpd", type=int, metavar="N", help="Texts a day; 0: no limit."),
+    _option(_PACE, "--tier", type=_choice(Tier), help="Google's usage tier, which sets --rpm, "
+            "--tpm and --rpd.  [default: 1 on the Developer API]"),
+    _option(_PACE, "--rpm", type=click.IntRange(min=0), metavar="N",
+            help="Texts a minute; 0: no limit."),
+    _option(_PACE, "--tpm", type=click.IntRange(min=0), metavar="N",
+            help="Tokens a minute; 0: no limit."),
+    _option(_PACE, "--rpd", type=click.IntRange(min=0), metavar="N",
+            help="Texts a day; 0: no limit."),
+    _option(_PACE, "--rpm-counts", type=_choice(RpmCounts), default="texts",
+            help="What --rpm and --rpd count."),
+    _option(_PACE, "--pace", type=_choice(Pace), default="window",
+            help="window: as soon as the last 60 s allow it; smooth: evenly."),
+    _option(_PACE, "--quota-share", metavar="1/N", default="1",
+            help="This host's part of the limits, where several hosts share them."),
+    _option(_PACE, "--quota-name", metavar="NAME",
+            help="Runs of one name share one quota: for several keys of one project."),
+    _option(_PACE, "--rate-limit-service", metavar="HOST:PORT",
+            help="An Envoy rate limit service, asked on top of the limits."),
     _option(_PACE, "--max-in-flight", type=int, default=16, metavar="N",
             help="Most calls in the air at once."),
     _option(_RUN, "--unit-rows", type=int, default=2500, metavar="N",

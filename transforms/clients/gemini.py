@@ -7,6 +7,7 @@ becomes a list of Python floats in a pydantic model.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import json
@@ -62,6 +63,7 @@ class GeminiClient:
         self._embedding = embedding
         self._form = _RequestForm(service, embedding)
         self._key = key
+        self._timeout_s = service.timeout_s
         self._http = _BodyKeeper(
             # A proxy that the environment names cannot reach the emulator of this process.
             trust_env=service.kind is not Service.EMULATOR,
@@ -95,13 +97,14 @@ class GeminiClient:
         token = _BODY.set(body)
         try:
             with self._our_errors():
-                await self._client.aio.models.embed_content(
-                    model=self._embedding.model,
-                    contents=self._form.dummies(len(items)),
-                    config=types.EmbedContentConfig(
-                        http_options=types.HttpOptions(extra_body=self._form.body(items))
-                    ),
-                )
+                async with asyncio.timeout(self._timeout_s):
+                    await self._client.aio.models.embed_content(
+                        model=self._embedding.model,
+                        contents=self._form.dummies(len(items)),
+                        config=types.EmbedContentConfig(
+                            http_options=types.HttpOptions(extra_body=self._form.body(items))
+                        ),
+                    )
         finally:
             _BODY.reset(token)
         return decode_answer(body[0] if body else b"", len(items), self._embedding.out_dim)
@@ -113,9 +116,10 @@ class GeminiClient:
             CallError: as `embed`.
         """
         with self._our_errors():
-            answer = await self._client.aio.models.count_tokens(
-                model=self._embedding.model, contents=text
-            )
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._client.aio.models.count_tokens(
+                    model=self._embedding.model, contents=text
+                )
         if answer.total_tokens is None:
             raise BadAnswer("countTokens gives no count", code="count")
         return answer.total_tokens
@@ -131,6 +135,8 @@ class GeminiClient:
             yield
         except genai_errors.APIError as error:
             raise self._named(error) from None
+        except TimeoutError:
+            raise Unavailable(f"no answer within {self._timeout_s:g} s", code="timeout") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _transport(error) from None
         except google.auth.exceptions.GoogleAuthError as error:

@@ -9,7 +9,6 @@ import logging
 import random as random_module
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import tenacity
 
@@ -28,7 +27,9 @@ from transforms.core.backoff import RetryWait
 from transforms.core.packing import TextItem, halves, pack
 from transforms.core.quota import Refusal
 from transforms.core.tokens import Features, TokenEstimator, sum_features
-from transforms.engine.gate import DaySpent, Gate, TooLarge
+from transforms.engine.gate import DaySpent, Gate, Slot, TooLarge
+from transforms.engine.rate_service import RateService
+from transforms.engine.seams import Client, Sink
 from transforms.engine.stopping import StopFlag, Stopping
 
 log = logging.getLogger("bulkembed")
@@ -40,26 +41,6 @@ COUNTS_IN_FLIGHT = 8
 """countTokens has a quota of its own, which nobody publishes."""
 UNCUT_PART = 0.8
 """A text estimated below this part of the model's most tokens was surely not cut."""
-
-
-class Client(Protocol):
-    """What makes vectors of texts; see clients.gemini."""
-
-    async def embed(self, items: Sequence[TextItem]) -> Answer:
-        """The vectors of the texts, in their order."""
-
-    async def count_tokens(self, text: str) -> int:
-        """The service's own count of a text's tokens."""
-
-
-class Sink(Protocol):
-    """Where a text's fate is written down; a text that is never named stays undone."""
-
-    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
-        """The texts have vectors."""
-
-    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
-        """The text is given up on."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -82,6 +63,7 @@ class Caller:
         gate: says when.
         estimator: guesses tokens, and learns from the service's counts.
         stop: set by answers that end the job; ends all waiting.
+        rate_service: asked before each call, on top of the gate.
         deadline_s: how long one call is tried again, from its first failure on.
     """
 
@@ -93,6 +75,7 @@ class Caller:
         stop: StopFlag,
         *,
         deadline_s: float = 600.0,
+        rate_service: RateService | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -101,6 +84,8 @@ class Caller:
         self._estimator = estimator
         self._stop = stop
         self._deadline_s = deadline_s
+        self._rate_service = rate_service
+        self._turn = asyncio.Lock()
         self._clock = clock
         self._wait = RetryWait(random)
         self._counting = asyncio.Semaphore(COUNTS_IN_FLIGHT)
@@ -215,7 +200,7 @@ class Caller:
     async def _attempt(self, items: Sequence[TextItem], attempts: _Attempts) -> Answer:
         made_of = sum_features(item.features for item in items)
         tokens = self._estimator.reserve(made_of)
-        slot = await self._gate.enter(items, tokens, again=attempts.count > 0)
+        slot = await self._enter(items, tokens, again=attempts.count > 0)
         attempts.count += 1
         self.stats.calls_sent += 1
         self.stats.calls_retried += attempts.count > 1
@@ -230,6 +215,14 @@ class Caller:
         self._gate.succeed(slot, answer.tokens)
         self._learn(items, made_of, answer)
         return answer
+
+    async def _enter(self, items: Sequence[TextItem], tokens: int, *, again: bool) -> Slot:
+        """A slot from the gate; where there is a rate service, calls ask it one by one first."""
+        if self._rate_service is None:
+            return await self._gate.enter(items, tokens, again=again)
+        async with self._turn:
+            await self._rate_service.allow(len(items))
+            return await self._gate.enter(items, tokens, again=again)
 
     async def _in_the_air(self, items: Sequence[TextItem]) -> Answer:
         task = asyncio.ensure_future(self._client.embed(items))

@@ -16,12 +16,22 @@ from transforms.core.quota import QuotaMirror
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.caller import Caller, CallStats
 from transforms.engine.event_loop import LoopThread
-from transforms.engine.gate import Gate, LocalQuota
+from transforms.engine.gate import Gate
+from transforms.engine.quota_file import (
+    LocalQuota,
+    Quota,
+    SharedQuota,
+    quota_file,
+    secret_digest,
+)
+from transforms.engine.rate_service import EnvoyService
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_work import UnitWorker
 from transforms.storage import stop_notes
 from transforms.storage.dataset import Dataset
 
+CLOSE_TO_S = 5.0
+"""A call is over some moments after its time-out at the latest."""
 VERTEX_CALL_TOKENS = 20_000
 """Most tokens of one Vertex `:predict` call.  Source: cloud.google.com/vertex-ai, 2026-11."""
 
@@ -39,14 +49,24 @@ class Engine:
         key, _ = find_key(job.service)
         calls = job.calls
         self._client = GeminiClient(job.service, job.embedding, key, calls.max_in_flight)
+        self._quota = quota_of(job, key)
         self.gate = Gate(
-            LocalQuota(QuotaMirror(calls.limits, call_timeout_s=job.service.timeout_s)),
+            self._quota,
             ConcurrencyLevel(calls.max_in_flight),
             CallLimits(texts=calls.texts, tokens=VERTEX_CALL_TOKENS if job.uses_predict else None),
             self.stop,
         )
         self.caller = Caller(
-            self._client, self.gate, self.estimator, self.stop, deadline_s=calls.call_deadline_s
+            self._client,
+            self.gate,
+            self.estimator,
+            self.stop,
+            deadline_s=calls.call_deadline_s,
+            rate_service=(
+                EnvoyService(calls.rate_service, job.embedding.spec.name)
+                if calls.rate_service
+                else None
+            ),
         )
         self.worker = UnitWorker(job, self.caller, self.dataset, self.stop)
 
@@ -81,9 +101,26 @@ class Engine:
         """Ends the loop and closes the connections."""
         self._loop.run(self._client.close())
         self._loop.close()
+        self._quota.close()
 
     def _leave_note(self, stop: Stop) -> None:
         stop_notes.leave(self.dataset, self.job.run_id, stop)
+
+
+def quota_of(job: JobConfig, key: str | None) -> Quota:
+    """The quota's mirror: shared by the processes of this host, unless there is no limit to keep.
+
+    It belongs to the quota's name, else the project, else the key; the key itself goes nowhere.
+    """
+    limits, service = job.calls.limits, job.service
+    mirror = QuotaMirror(
+        limits, call_timeout_s=service.timeout_s + CLOSE_TO_S, call_texts=job.calls.texts
+    )
+    if limits.rpm is None and limits.tpm is None and limits.rpd is None:
+        return LocalQuota(mirror)
+    owner = job.calls.quota_name or service.vertex_project or secret_digest(key or "")
+    where = service.base_url or service.identity
+    return SharedQuota(mirror, quota_file(where, owner, job.embedding.spec.name))
 
 
 @dataclasses.dataclass(slots=True)

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import dataclasses
 import random as random_module
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from schemas.errors import CallError, QuotaExceeded, Unavailable
 from schemas.quota import QuotaKind, RpmCounts
+from transforms.core.backoff import PauseState
 from transforms.core.concurrency import ConcurrencyLevel
 from transforms.core.packing import CallLimits, TextItem, within
 from transforms.core.quota import QuotaMirror, Refusal
+from transforms.core.quota_waits import POLL_S
 from transforms.core.verdict import QuotaWords
+from transforms.engine.quota_file import Quota
 from transforms.engine.stopping import StopFlag, Stopping
 
 MAX_NAP_S = 5.0
 """How long the queue sleeps at most before it looks again: other processes give quota back."""
-
-
-class QuotaStore(Protocol):
-    """Where the mirror lives: in this process, or in a file that processes share."""
-
-    def transaction(self) -> contextlib.AbstractContextManager[QuotaMirror]:
-        """The mirror, for reading and changing, alone."""
-
-
-class LocalQuota:
-    """A mirror of one process."""
-
-    def __init__(self, mirror: QuotaMirror) -> None:
-        self._mirror = mirror
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[QuotaMirror]:
-        """The mirror."""
-        yield self._mirror
+OUTAGE_AFTER = 8
+"""Failures in a row, over all calls, after which the service counts as down."""
 
 
 class TooLarge(Exception):
@@ -85,7 +69,7 @@ class Gate:
 
     def __init__(
         self,
-        quota: QuotaStore,
+        quota: Quota,
         level: ConcurrencyLevel,
         limits: CallLimits,
         stop: StopFlag,
@@ -102,6 +86,8 @@ class Gate:
         self._queue: collections.deque[_Waiter] = collections.deque()
         self._in_air = 0
         self._proven = False
+        self._outage = PauseState(first_s=0.5, cap_s=5.0)
+        self._failed_in_row = 0
         self._timer: asyncio.TimerHandle | None = None
         self._throttled_since: float | None = None
         self.throttled_s = 0.0
@@ -150,6 +136,8 @@ class Gate:
             mirror.settle(slot.ticket, now, tokens)
         self._level.succeeded(slot.sent_at, now, self._in_air)
         self._proven = True
+        self._failed_in_row = 0
+        self._outage.succeeded(slot.sent_at)
         self._left()
 
     def fail(self, slot: Slot, error: CallError) -> Refusal | None:
@@ -163,6 +151,7 @@ class Gate:
                 mirror.refuse(slot.ticket, now, charged=isinstance(error, Unavailable))
         if isinstance(error, Unavailable):
             self._level.failed(slot.sent_at, now)
+            self._note_outage(slot, now)
         self._left()
         return refusal
 
@@ -175,7 +164,9 @@ class Gate:
     def close(self) -> None:
         """Ends all waiting: nothing more is sent."""
         while self._queue:
-            self._answer(self._queue.popleft(), Stopping("the run is to end"))
+            waiter = self._queue.popleft()
+            if not waiter.granted.done():
+                waiter.granted.set_exception(Stopping("the run is to end"))
 
     def _refused(
         self, mirror: QuotaMirror, slot: Slot, now: float, error: QuotaExceeded
@@ -196,6 +187,12 @@ class Gate:
             error.facts["resets_at"] = mirror.day_resets_at(now)
         return refusal
 
+    def _note_outage(self, slot: Slot, now: float) -> None:
+        """After a row of failures the service is down: then one probe at a time, ever rarer."""
+        self._failed_in_row += 1
+        if self._failed_in_row >= OUTAGE_AFTER:
+            self._outage.refused(now, slot.sent_at, None, self._random())
+
     def _left(self) -> None:
         self._in_air -= 1
         self._pump()
@@ -211,9 +208,10 @@ class Gate:
             now = self._clock()
             if self._in_air >= self._permits(now):
                 return self._note_throttle(now, waiting=False)
-            wait = self._let_go(self._queue[0], now)
+            pause = self._outage.wait_s(now)
+            wait = pause or self._let_go(self._queue[0], now)
             if wait > 0:
-                self._note_throttle(now, waiting=True)
+                self._note_throttle(now, waiting=pause == 0)
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(min(wait, MAX_NAP_S), self._pump)
                 return None
@@ -221,7 +219,7 @@ class Gate:
 
     def _permits(self, now: float) -> int:
         """How many calls may be in the air now."""
-        if not self._proven:
+        if not self._proven or self._outage.probing:
             return 1
         with self._quota.transaction() as mirror:
             rpm = mirror.limit(now, QuotaKind.RPM)
@@ -231,8 +229,13 @@ class Gate:
     def _let_go(self, waiter: _Waiter, now: float) -> float:
         """Sends the head of the queue, or gives the seconds that it has to wait."""
         answer: Slot | Exception
+        if waiter.granted.done():
+            self._queue.popleft()
+            return 0.0
         with self._quota.transaction() as mirror:
             if mirror.day_spent(now):
+                if mirror.in_flight:
+                    return POLL_S  # What is in the air gives its part of the day back if it fails.
                 answer = DaySpent(mirror.day_resets_at(now))
             elif not within(waiter.items, self._limits_of(mirror, now)):
                 answer = TooLarge()
@@ -243,20 +246,13 @@ class Gate:
                     return wait
                 answer = Slot(mirror.take(now, texts, waiter.tokens), now)
         self._queue.popleft()
-        if self._answer(waiter, answer):
+        if isinstance(answer, Slot):
+            waiter.granted.set_result(answer)
             self._in_air += 1
             self.most_in_air = max(self.most_in_air, self._in_air)
-        return 0.0
-
-    def _answer(self, waiter: _Waiter, answer: Slot | Exception) -> bool:
-        """Wakes a waiter; whether a call is in the air now."""
-        if waiter.granted.done():
-            return False
-        if isinstance(answer, Exception):
+        else:
             waiter.granted.set_exception(answer)
-            return False
-        waiter.granted.set_result(answer)
-        return True
+        return 0.0
 
     def _forget(self, waiter: _Waiter) -> None:
         if waiter.granted.done() and not waiter.granted.cancelled():
