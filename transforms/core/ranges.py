@@ -16,11 +16,11 @@ def subtract(rows: int, covered: Iterable[Run]) -> list[Run]:
     left: list[Run] = []
     reached = 0
     for first, count in sorted(covered):
+        if reached >= rows:
+            break
         if first > reached:
             left.append((reached, min(first, rows) - reached))
         reached = max(reached, first + count)
-        if reached >= rows:
-            break
     if reached < rows:
         left.append((reached, rows - reached))
     return left

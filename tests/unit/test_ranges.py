@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.core.ranges import Run, cut, subtract, take
+
+RUNS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=8)
+ROWS = st.integers(0, 60)
+
+
+def rows_of(runs: list[Run]) -> list[int]:
+    return [row for first, count in runs for row in range(first, first + count)]
+
+
+@given(ROWS, RUNS)
+def test_what_is_left_is_the_file_minus_what_is_covered(rows: int, covered: list[Run]) -> None:
+    left = subtract(rows, covered)
+    assert rows_of(left) == sorted(set(range(rows)) - set(rows_of(covered)))
+    assert all(count > 0 for _, count in left)
+
+
+@given(ROWS, RUNS)
+def test_what_is_left_is_in_as_few_runs_as_can_be(rows: int, covered: list[Run]) -> None:
+    left = subtract(rows, covered)
+    for (first, count), (following, _) in zip(left, left[1:], strict=False):
+        assert first + count < following
+
+
+@given(ROWS, RUNS, st.integers(1, 20))
+def test_cutting_keeps_every_row_in_order(rows: int, covered: list[Run], unit_rows: int) -> None:
+    left = subtract(rows, covered)
+    pieces = list(cut(left, unit_rows))
+    assert rows_of(pieces) == rows_of(left)
+    assert all(0 < count <= unit_rows for _, count in pieces)
+
+
+@given(ROWS, RUNS, st.integers(0, 70))
+def test_taking_gives_the_first_rows(rows: int, covered: list[Run], limit: int) -> None:
+    left = subtract(rows, covered)
+    assert rows_of(list(take(left, limit))) == rows_of(left)[:limit]
