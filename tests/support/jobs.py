@@ -1,0 +1,65 @@
+"""Jobs, units and rows made by hand, for tests without files and network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.embedding import EmbeddingConfig, ServiceConfig
+from schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
+from schemas.job import CallSettings, JobConfig, OutputConfig
+from schemas.units import Unit
+from transforms.core.packing import TextItem
+from transforms.core.tokens import TokenEstimator, features
+from transforms.engine.prepare import PreparedUnit, prepare
+from transforms.storage.row_run import RowRun
+
+KEY = "0123456789abcdef"
+SCHEMA = pa.schema([("id", pa.int64())])
+
+
+def a_job(output: str = "out", **changes: Any) -> JobConfig:
+    facts: dict[str, Any] = {
+        "run_id": "run-1",
+        "service": ServiceConfig(),
+        "embedding": EmbeddingConfig(service="developer", model="gemini-embedding-001"),
+        "calls": CallSettings(),
+        "columns": InputColumns(),
+        "row_schema": SCHEMA,
+        "output": OutputConfig(uri=output),
+        "version": "0.0.test",
+    }
+    return JobConfig(**{**facts, **changes})
+
+
+def a_file(rows: int, name: str = "a.parquet", compression: str | None = None) -> InputFile:
+    form = FileFormat.JSONL if compression else FileFormat.PARQUET
+    found = FoundFile(f"/in/{name}", name, 1000, 1, form, compression)
+    return InputFile(found, "d" * 32, rows)
+
+
+def item(text: str, index: int = 0, title: str | None = None) -> TextItem:
+    return TextItem(index, title, text, max(1, len(text) // 4), len(text) + 2, features(text))
+
+
+def a_run(
+    texts: Sequence[str | None],
+    titles: Sequence[str | None] | None = None,
+    bad: dict[int, Any] | None = None,
+    first_row: int = 0,
+) -> RowRun:
+    ids = pa.array(range(first_row, first_row + len(texts)), pa.int64())
+    kept = pa.table({"": pa.nulls(len(texts))}).select([])
+    return RowRun(first_row, ids, list(titles or [None] * len(texts)), list(texts), kept, bad or {})
+
+
+def prepared(
+    texts: Sequence[str | None], job: JobConfig | None = None, **more: Any
+) -> PreparedUnit:
+    job = job or a_job()
+    first_row = more.pop("first_row", 0)
+    run = a_run(texts, first_row=first_row, **more)
+    unit = Unit(KEY, first_row, len(texts))
+    return prepare(run, unit, "a.parquet", job.embedding, TokenEstimator(2048), job.blank_text)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from schemas.embedding import EmbeddingConfig
+from schemas.models import MODELS, TaskStyle, TaskType
+from transforms.core.prompts import as_sent
+
+WRITTEN = {
+    TaskType.RETRIEVAL_QUERY: "task: search result | query: x",
+    TaskType.QUESTION_ANSWERING: "task: question answering | query: x",
+    TaskType.FACT_VERIFICATION: "task: fact checking | query: x",
+    TaskType.CODE_RETRIEVAL_QUERY: "task: code retrieval | query: x",
+    TaskType.CLASSIFICATION: "task: classification | query: x",
+    TaskType.CLUSTERING: "task: clustering | query: x",
+    TaskType.SEMANTIC_SIMILARITY: "task: sentence similarity | query: x",
+    TaskType.RETRIEVAL_DOCUMENT: "title: none | text: x",
+}
+PREFIXED = [name for name, spec in MODELS.items() if spec.task_style is TaskStyle.PREFIX]
+
+
+def config(model: str, task_type: TaskType = TaskType.RETRIEVAL_DOCUMENT) -> EmbeddingConfig:
+    return EmbeddingConfig(service="vertex", model=model, task_type=task_type)
+
+
+def test_the_table_above_names_every_task_type() -> None:
+    assert WRITTEN.keys() == set(TaskType)
+    assert PREFIXED == ["gemini-embedding-2-preview", "gemini-embedding-2"]
+
+
+@pytest.mark.parametrize("task_type", TaskType)
+@pytest.mark.parametrize("model", PREFIXED)
+def test_a_model_without_task_types_has_the_task_written_before_the_text(
+    model: str, task_type: TaskType
+) -> None:
+    made = config(model, task_type)
+    assert as_sent(made, None, "x") == (None, WRITTEN[task_type])
+    assert made.sent_task_type is None
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if name not in PREFIXED])
+@pytest.mark.parametrize("task_type", TaskType)
+def test_other_models_get_the_text_exactly_as_it_is(model: str, task_type: TaskType) -> None:
+    made = config(model, task_type)
+    assert as_sent(made, None, " x\n") == (None, " x\n")
+    assert made.sent_task_type is task_type
+    assert made.prefix is None
+
+
+def test_a_title_goes_into_the_prefix_whatever_it_holds() -> None:
+    made = config("gemini-embedding-2")
+    assert as_sent(made, "On {title} | text: ", "x") == (
+        None,
+        "title: On {title} | text:  | text: x",
+    )
+    assert as_sent(made, "", "x") == (None, "title: none | text: x")
+
+
+def test_a_title_stays_beside_the_text_for_models_that_take_titles() -> None:
+    made = config("gemini-embedding-001")
+    assert as_sent(made, "T", "x") == ("T", "x")
+    assert as_sent(made, "", "x") == (None, "x")
