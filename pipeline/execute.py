@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 from pipeline import signals
 from schemas.job import JobConfig
-from schemas.stop import Stop, StopReason
+from schemas.stop import ExitCode, Stop, StopReason
 from transforms.engine.engine import running_engines
 from transforms.storage import stop_notes
 from transforms.storage.dataset import Dataset
 
 LOOK_EVERY_S = 0.05
+LAST_S = 1.5
+"""After the grace period, what the commits of finished rows may take."""
 RESUME = "run the same command again to go on"
 
 
@@ -22,8 +27,8 @@ RESUME = "run the same command again to go on"
 class Watch:
     """When a run is to end early.
 
-    `grace_s` is how long calls in the air may take to come back once the run is to end;
-    `deadline_s` how long the run may take; None: as long as it wants.
+    `grace_s` is how long calls in the air may take to come back once the run is to end (the
+    engines see to that); `deadline_s` how long the run may take; None: as long as it wants.
     """
 
     grace_s: float = 20.0
@@ -47,27 +52,34 @@ def execute(pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch
     with signals.handled(on_signal):
         worker.start()
         ends_at = time.monotonic() + watch.deadline_s if watch.deadline_s else None
-        aborts_at: float | None = None
+        stopped_at: float | None = None
         while worker.is_alive():
             worker.join(LOOK_EVERY_S)
             now = time.monotonic()
-            if aborts_at is None and asked.is_set():
-                aborts_at = now + watch.grace_s
+            if stopped_at is not None:
+                if now >= stopped_at + watch.grace_s + LAST_S:
+                    _give_up()
+            elif asked.is_set():
+                stopped_at = now
                 _stop(job, StopReason.SIGNAL, f"{names[0]}: ended in good order; {RESUME}")
-            if aborts_at is None and ends_at is not None and now >= ends_at:
-                aborts_at = now + watch.grace_s
+            elif ends_at is not None and now >= ends_at:
+                stopped_at = now
                 _stop(job, StopReason.DEADLINE, f"the deadline is reached; {RESUME}")
-            if aborts_at is not None and now >= aborts_at:
-                for engine in running_engines():
-                    engine.abort()
     return worker.result()
+
+
+def _give_up() -> None:
+    """Ends the process although something hangs: what is committed is safe."""
+    print(f"bulkembed: not done within the grace period; {RESUME}", file=sys.stderr, flush=True)
+    os._exit(ExitCode.INCOMPLETE)
 
 
 def _stop(job: JobConfig, reason: StopReason, message: str) -> None:
     """Tells the engines of this process at once, and those of others by a note."""
-    stop_notes.leave(Dataset.open(job.output.uri), job.run_id, Stop(reason, message))
+    stop = Stop(reason, message, time.time())
+    stop_notes.leave(Dataset.open(job.output.uri), job.run_id, stop)
     for engine in running_engines():
-        engine.stop.set(reason, message)
+        engine.stop.take_over(stop)
 
 
 class _Worker(threading.Thread):
@@ -80,6 +92,9 @@ class _Worker(threading.Thread):
         self._error: BaseException | None = None
 
     def run(self) -> None:
+        # What Beam starts from this thread inherits its mask: Ctrl-C in a terminal goes to the
+        # whole process group, and must not kill worker processes with paid work in the air.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
         try:
             self._counters = self._work()
         except BaseException as error:

@@ -36,6 +36,9 @@ class CallSettings:
     limits: QuotaLimits = dataclasses.field(default_factory=QuotaLimits)
     max_in_flight: int = 16
     call_deadline_s: float = 600.0
+    """How long one call is tried again, from its first failure on."""
+    grace_s: float = 20.0
+    """How long calls in the air may take to come back once the run is to end."""
     texts: int = 100
     """The most texts in one call."""
     quota_name: str | None = None
@@ -46,6 +49,8 @@ class CallSettings:
     def __post_init__(self) -> None:
         if self.max_in_flight < 1:
             raise ConfigError(f"--max-in-flight {self.max_in_flight}: give a number from 1")
+        if self.call_deadline_s <= 0 or self.grace_s < 0:
+            raise ConfigError("--call-deadline and --grace: give a time, such as 30s or 10m")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +77,10 @@ class JobConfig:
     row_schema: pa.Schema
     output: OutputConfig
     blank_text: BlankText = BlankText.SKIP
+    most_dead_rows: int | None = None
+    """Rows that may be given up on in this run, blank ones not counted; None: any number."""
+    launcher: tuple[str, int] = ("", 0)
+    """Host and process of the launcher: its workers on that host end when it is gone."""
     version: str = ""
 
     @property

@@ -52,6 +52,8 @@ class Stop:
 
     reason: StopReason
     message: str
+    at: float
+    """When it was asked for, in epoch seconds: calls in the air have the grace period from then."""
 
     @property
     def rank(self) -> int:
@@ -66,4 +68,4 @@ class Stop:
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Stop:
         """The stop from its saved fields."""
-        return cls(StopReason(facts["reason"]), str(facts["message"]))
+        return cls(StopReason(facts["reason"]), str(facts["message"]), float(facts["at"]))

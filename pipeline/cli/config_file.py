@@ -32,15 +32,22 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Pa
         parameter = known.get(name)
         if parameter is None or parameter.name in ("config", "help"):
             raise ConfigError(f"--config {path}: {key!r} is no flag{_nearest(name, list(known))}")
-        if getattr(parameter, "multiple", False) and isinstance(value, str):
-            value = [value]
         if f"--{name}" in parameter.secondary_opts and isinstance(value, bool):
             value = not value
-        if isinstance(value, list) and not getattr(parameter, "multiple", False):
-            value = ",".join(map(str, value))
-        defaults[str(parameter.name)] = value
+        defaults[str(parameter.name)] = _as_typed(parameter, value)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
+
+
+def _as_typed(parameter: click.Parameter, value: Any) -> Any:
+    """A YAML value as it would be typed behind the flag, for click to read and to check."""
+    if value is None or isinstance(value, bool):
+        return value
+    if getattr(parameter, "multiple", False):
+        return list(map(str, value if isinstance(value, list) else [value]))
+    if isinstance(value, list) and parameter.type is click.STRING:
+        return ",".join(map(str, value))
+    return str(value)
 
 
 def _load(path: Path) -> dict[Any, Any]:

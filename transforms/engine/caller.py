@@ -6,9 +6,10 @@ import asyncio
 import dataclasses
 import datetime as dt
 import logging
+import math
 import random as random_module
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import tenacity
 
@@ -39,6 +40,8 @@ RETRIED = (Unavailable, BadAnswer, QuotaExceeded)
 
 COUNTS_IN_FLIGHT = 8
 """countTokens has a quota of its own, which nobody publishes."""
+ROW_DEADLINE_PART = 0.2
+"""Of a call's deadline, what a row gets that is sent alone because its call failed throughout."""
 UNCUT_PART = 0.8
 """A text estimated below this part of the model's most tokens was surely not cut."""
 
@@ -91,6 +94,7 @@ class Caller:
         self._counting = asyncio.Semaphore(COUNTS_IN_FLIGHT)
         self._flying: set[asyncio.Future[Answer]] = set()
         self._aborted = False
+        self._last_answer = -math.inf
         self.stats = CallStats()
 
     async def embed(self, items: Sequence[TextItem], sink: Sink) -> None:
@@ -118,8 +122,10 @@ class Caller:
             log.warning("the service does not count tokens: %s", error.message)
             return None
 
-    async def _embed_call(self, items: Sequence[TextItem], sink: Sink) -> None:
-        attempts = _Attempts()
+    async def _embed_call(
+        self, items: Sequence[TextItem], sink: Sink, deadline_s: float | None = None
+    ) -> None:
+        attempts = _Attempts(self._deadline_s if deadline_s is None else deadline_s)
         try:
             answer = await self._answered(items, attempts)
         except Stopping:
@@ -132,19 +138,30 @@ class Caller:
             self._stop.set(StopReason.REFUSED, error.message)
         except CallRefused as error:
             await self._split(items, sink, error, attempts.count)
-        except RETRIED as error:
-            self._give_up(error)
+        except QuotaExceeded as error:
+            log.warning("a call is left undone: %s", error.message)
+        except (Unavailable, BadAnswer) as error:
+            await self._give_up(items, sink, error, attempts)
         else:
             sink.embedded(items, answer, attempts.count)
 
-    def _give_up(self, error: CallError) -> None:
-        log.warning(
-            "a call failed for %.0f s and is left undone: %s", self._deadline_s, error.message
-        )
-        self._stop.set(
-            StopReason.UNAVAILABLE,
-            f"the service failed for {self._deadline_s:g} s: {error.message}",
-        )
+    async def _give_up(
+        self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: _Attempts
+    ) -> None:
+        """What becomes of a call that failed until its deadline.
+
+        Where not one call passed meanwhile, the service is down, and the run ends.  Where others
+        pass, the call itself is at fault: it is split once, to the row, so that nobody has to run
+        the same command for ever.
+        """
+        if self._last_answer <= attempts.first_failure:
+            message = f"the service failed for {attempts.deadline_s:g} s: {error.message}"
+            return self._stop.set(StopReason.UNAVAILABLE, message)
+        if len(items) == 1:
+            return sink.dead(items[0], DeadCode.SERVICE_ERROR, error, attempts.count)
+        log.warning("a call of %d texts fails while others pass: sent row by row", len(items))
+        rows = [[item] for item in items]
+        return await self._resend(rows, sink, deadline_s=attempts.deadline_s * ROW_DEADLINE_PART)
 
     async def _split(
         self, items: Sequence[TextItem], sink: Sink, error: CallRefused, attempts: int
@@ -160,19 +177,21 @@ class Caller:
         index = error.facts.get("index")
         if isinstance(index, int) and index < len(items):
             sink.dead(items[index], _dead_code(error), error, attempts)
-            return await self._resend([items[:index], items[index + 1 :]], sink, merge=True)
-        return await self._resend(list(halves(items)), sink)
+            return await self._resend([[*items[:index], *items[index + 1 :]]], sink)
+        return await self._resend(halves(items), sink)
 
     async def _resend(
-        self, pieces: list[Sequence[TextItem]], sink: Sink, *, merge: bool = False
+        self,
+        pieces: Iterable[Sequence[TextItem]],
+        sink: Sink,
+        *,
+        deadline_s: float | None = None,
     ) -> None:
-        if merge:
-            pieces = [[item for piece in pieces for item in piece]]
+        """Sends the pieces of a call as calls of their own."""
         async with asyncio.TaskGroup() as group:
             for piece in pieces:
-                if piece:
-                    self.stats.calls_retried += 1
-                    group.create_task(self._embed_call(piece, sink))
+                self.stats.calls_retried += 1
+                group.create_task(self._embed_call(piece, sink, deadline_s))
 
     async def _answered(self, items: Sequence[TextItem], attempts: _Attempts) -> Answer:
         """The answer to one call, tried again while the service's state is at fault.
@@ -185,7 +204,7 @@ class Caller:
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(RETRIED),
             wait=self._wait,
-            stop=lambda _: attempts.failed_for_s(self._clock()) >= self._deadline_s,
+            stop=lambda _: attempts.over(self._clock()),
             sleep=self._stop.sleep,
             reraise=True,
         ):
@@ -212,6 +231,7 @@ class Caller:
         except BaseException:
             self._gate.abandon(slot)
             raise
+        self._last_answer = self._clock()
         self._gate.succeed(slot, answer.tokens)
         self._learn(items, made_of, answer)
         return answer
@@ -266,17 +286,17 @@ class Caller:
 
 @dataclasses.dataclass(slots=True)
 class _Attempts:
-    """The tries of one call."""
+    """The tries of one call, and how long it may fail."""
 
+    deadline_s: float
     count: int = 0
-    first_failure: float | None = None
+    first_failure: float = math.inf
 
     def note_failure(self, now: float) -> None:
-        if self.first_failure is None:
-            self.first_failure = now
+        self.first_failure = min(self.first_failure, now)
 
-    def failed_for_s(self, now: float) -> float:
-        return 0.0 if self.first_failure is None else now - self.first_failure
+    def over(self, now: float) -> bool:
+        return now - self.first_failure >= self.deadline_s
 
 
 def day_spent_message(resets_at: object) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
 
 from schemas.job import JobConfig
-from schemas.stop import Stop
+from schemas.stop import Stop, StopReason
 from transforms.clients.gemini import GeminiClient
 from transforms.clients.keys import find_key
 from transforms.core.concurrency import ConcurrencyLevel
@@ -43,7 +46,7 @@ class Engine:
         self.job = job
         self._taken = (0, 0, 0)
         self.dataset = Dataset.open(job.output.uri)
-        self.stop = StopFlag(self._leave_note)
+        self.stop = StopFlag(self._on_stop)
         self.estimator = TokenEstimator(job.embedding.spec.max_tokens)
         self._loop = LoopThread(f"bulkembed-{job.run_id}")
         key, _ = find_key(job.service)
@@ -91,11 +94,9 @@ class Engine:
     def look_for_notes(self) -> None:
         """Takes over the reason to end that another process, or the launcher, has left."""
         for stop in stop_notes.read(self.dataset, self.job.run_id):
-            self.stop.set(stop.reason, stop.message)
-
-    def abort(self) -> None:
-        """Gives up the calls that are still in the air; may be called from any thread."""
-        self._loop.call(self.caller.abort)
+            self.stop.take_over(stop)
+        if launcher_is_gone(self.job.launcher):
+            self.stop.set(StopReason.SIGNAL, "the launcher is gone; its workers end in good order")
 
     def close(self) -> None:
         """Ends the loop and closes the connections."""
@@ -103,7 +104,10 @@ class Engine:
         self._loop.close()
         self._quota.close()
 
-    def _leave_note(self, stop: Stop) -> None:
+    def _on_stop(self, stop: Stop) -> None:
+        """Tells the other workers, and gives calls in the air their time to come back."""
+        left_s = stop.at + self.job.calls.grace_s - time.time()
+        self._loop.call_later(max(0.0, left_s), self.caller.abort)
         stop_notes.leave(self.dataset, self.job.run_id, stop)
 
 
@@ -121,6 +125,20 @@ def quota_of(job: JobConfig, key: str | None) -> Quota:
     owner = job.calls.quota_name or service.vertex_project or secret_digest(key or "")
     where = service.base_url or service.identity
     return SharedQuota(mirror, quota_file(where, owner, job.embedding.spec.name))
+
+
+def launcher_is_gone(launcher: tuple[str, int]) -> bool:
+    """Whether this is a worker on the launcher's host, and the launcher was killed."""
+    host, pid = launcher
+    if not pid or pid == os.getpid() or host != socket.gethostname():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 @dataclasses.dataclass(slots=True)

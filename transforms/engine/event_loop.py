@@ -29,10 +29,10 @@ class LoopThread:
         """Runs a coroutine to its end."""
         return self.submit(work).result()
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Calls a plain function on the loop, soon; nothing happens on a closed one."""
+    def call_later(self, delay_s: float, function: Callable[[], None]) -> None:
+        """Calls a plain function on the loop after a while; nothing happens on a closed one."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function)
+            self._loop.call_soon_threadsafe(self._loop.call_later, delay_s, function)
 
     def close(self) -> None:
         """Cancels what still runs, and ends the thread."""

@@ -9,7 +9,7 @@ import random as random_module
 import time
 from collections.abc import Callable, Sequence
 
-from schemas.errors import CallError, QuotaExceeded, Unavailable
+from schemas.errors import BadAnswer, CallError, QuotaExceeded, Unavailable
 from schemas.quota import QuotaKind, RpmCounts
 from transforms.core.backoff import PauseState
 from transforms.core.concurrency import ConcurrencyLevel
@@ -148,7 +148,7 @@ class Gate:
             if isinstance(error, QuotaExceeded):
                 refusal = self._refused(mirror, slot, now, error)
             else:
-                mirror.refuse(slot.ticket, now, charged=isinstance(error, Unavailable))
+                mirror.refuse(slot.ticket, now, charged=isinstance(error, Unavailable | BadAnswer))
         if isinstance(error, Unavailable):
             self._level.failed(slot.sent_at, now)
             self._note_outage(slot, now)

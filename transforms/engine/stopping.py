@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 from schemas.errors import BulkEmbedError
@@ -37,7 +38,10 @@ class StopFlag:
 
     def set(self, reason: StopReason, message: str) -> None:
         """Asks for the end; may be called from any thread, and more than once."""
-        new = Stop(reason, message)
+        self.take_over(Stop(reason, message, time.time()))
+
+    def take_over(self, new: Stop) -> None:
+        """Asks for the end for a reason that somebody else gave."""
         with self._lock:
             known = self._stop is not None and self._stop.rank <= new.rank
             if not known:
