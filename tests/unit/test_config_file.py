@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from pipeline.cli.run_command import run
+from schemas.errors import ConfigError
+
+
+def options(tmp_path: Path, text: str, *flags: str) -> dict[str, Any]:
+    """The options of `bulkembed run --config FILE` with that text, nothing run."""
+    file = tmp_path / "job.yaml"
+    file.write_text(text, encoding="utf-8")
+    args = ["--config", str(file), *flags]
+    with run.make_context("run", args, auto_envvar_prefix="BULKEMBED_RUN") as ctx:
+        return dict(ctx.params)
+
+
+NEEDED = "input: a.parquet\noutput: out\n"
+
+
+def test_every_kind_of_flag_may_stand_in_the_file(tmp_path: Path) -> None:
+    found = options(
+        tmp_path,
+        "input: [a.parquet, 'b/*.jsonl']\noutput: out\nrpm: 100\ntimeout: 2.5\n"
+        "generate-ids: true\ntask-type: CLUSTERING\nkeep-columns: [a, b]\nunit_rows: 7\n"
+        'text-template: "{title}\\n\\n{body}"\n',
+    )
+    assert found["patterns"] == ("a.parquet", "b/*.jsonl")
+    assert (found["output"], found["rpm"], found["timeout_s"]) == ("out", 100, 2.5)
+    assert (found["generate_ids"], found["task_type"]) == (True, "CLUSTERING")
+    assert (found["keep_columns"], found["unit_rows"]) == ("a,b", 7)
+    assert found["text_template"] == "{title}\n\n{body}"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("normalize: false", False), ("no-normalize: true", False), ("normalize: true", True),
+     ("no-normalize: false", True)],
+)  # fmt: skip
+def test_a_switch_may_be_written_either_way(tmp_path: Path, line: str, expected: bool) -> None:
+    assert options(tmp_path, NEEDED + line)["normalize"] is expected
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = NEEDED + "rpm: 1\ntpm: 1\nrpd: 1\n"
+    monkeypatch.setenv("BULKEMBED_RUN_RPM", "2")
+    monkeypatch.setenv("BULKEMBED_RUN_TPM", "2")
+    found = options(tmp_path, text, "--rpm", "3", "--input", "c.parquet")
+    assert (found["rpm"], found["tpm"], found["rpd"]) == (3, 2, 1)
+    assert found["patterns"] == ("c.parquet",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (NEEDED + "rmp: 3", "'rmp' is no flag; did you mean 'rpm'?"),
+        (NEEDED + "zzzz: 3", "is no flag; allowed are"),
+        (NEEDED + "config: other.yaml", "'config' is no flag"),
+        (NEEDED + "help: true", "'help' is no flag"),
+        ("- a\n- b\n", "must hold `flag: value` lines"),
+        ("just words", "must hold `flag: value` lines"),
+        ("a: [1,", "no YAML"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        options(tmp_path, text)
+    assert words in caught.value.message
+    assert "job.yaml" in caught.value.message
+
+
+@pytest.mark.parametrize("line", ["rpm: fast", "task-type: RETRIEVAL", "unit-rows: [1]"])
+def test_a_value_that_does_not_fit_is_wrong_usage(tmp_path: Path, line: str) -> None:
+    with pytest.raises(click.UsageError):
+        options(tmp_path, NEEDED + line)
+
+
+def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
+    assert options(tmp_path, "", "--input", "a", "--output", "b")["unit_rows"] == 2500
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
+        run.make_context("run", ["--config", str(tmp_path / "none.yaml")])
