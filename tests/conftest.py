@@ -16,10 +16,13 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_from_the_users_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_from_the_users_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     for name in list(os.environ):
         if name.startswith(FOREIGN) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

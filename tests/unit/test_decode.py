@@ -33,7 +33,7 @@ SHAPES = {
     "vertex-batch": body(embeddings=[{"embedding": {"values": row}} for row in ROWS]),
     "predict": predictions(None, None),
     "pretty": json.dumps({"embeddings": [{"values": row} for row in ROWS]}, indent=4).encode(),
-    "more-fields": body(embeddings=[{"values": row, "shape": [2]} for row in ROWS], model="m", x=[]),
+    "more": body(embeddings=[{"values": row, "shape": [2]} for row in ROWS], model="m", x=[]),
     "unicode-and-escapes": b'\n{"a\\"b":"\\u0041\xc3\xa9",' + body(
         embeddings=[{"values": row} for row in ROWS])[1:],
 }  # fmt: skip
@@ -67,10 +67,9 @@ def test_the_developer_api_counts_tokens_for_the_whole_call() -> None:
 
 
 def test_vertex_counts_tokens_and_tells_truncation_for_each_text() -> None:
-    answer = decode_answer(
-        predictions({"token_count": 4, "truncated": False}, {"token_count": 5.0, "truncated": True}),
-        2, 2,
-    )  # fmt: skip
+    one = {"token_count": 4, "truncated": False}
+    other = {"token_count": 5.0, "truncated": True}
+    answer = decode_answer(predictions(one, other), 2, 2)
     assert answer.tokens == 9
     assert answer.text_tokens == (4, 5)
     assert answer.truncated == (False, True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -61,7 +62,7 @@ def test_no_call_had_room_for_the_text_after_it(
     sizes: list[tuple[int, int]], limits: CallLimits
 ) -> None:
     calls = pack(items(sizes), limits)
-    for call, following in zip(calls, calls[1:], strict=False):
+    for call, following in itertools.pairwise(calls):
         assert not within([*call, following[0]], limits)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ def test_what_is_left_is_the_file_minus_what_is_covered(rows: int, covered: list
 @given(ROWS, RUNS)
 def test_what_is_left_is_in_as_few_runs_as_can_be(rows: int, covered: list[Run]) -> None:
     left = subtract(rows, covered)
-    for (first, count), (following, _) in zip(left, left[1:], strict=False):
+    for (first, count), (following, _) in itertools.pairwise(left):
         assert first + count < following
 
 

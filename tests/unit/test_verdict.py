@@ -51,7 +51,7 @@ KEY_INFO = {
         (400, "* EmbedContentRequest.output_dimensionality: 99999 is out", JobRefused, "dim"),
         (400, "Embedding dimension cannot be set for models/embedding-001.", JobRefused, "dim"),
         (400, "Invalid value at 'requests[0].task_type' (TYPE_ENUM)", JobRefused, "task_type"),
-        (400, 'Invalid JSON payload received. Unknown name "x": Cannot', JobRefused, "request_form"),
+        (400, 'Invalid JSON payload received. Unknown name "x"', JobRefused, "request_form"),
         (400, "User location is not supported for the API use.", JobRefused, "location"),
         (400, "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch",
          CallRefused, "batch_size"),

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig, digest_of
+from schemas.errors import ConfigError
+from schemas.models import TaskType
+
+
+def config(**changes: Any) -> EmbeddingConfig:
+    return EmbeddingConfig(**{"service": "developer", "model": "gemini-embedding-001", **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"service": "vertex"},
+        {"model": "gemini-embedding-2"},
+        {"task_type": TaskType.RETRIEVAL_QUERY},
+        {"dim": 768},
+        {"normalize": False},
+        {"long_text": LongText.STOP},
+        {"has_titles": True},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_makes_vectors_different_makes_the_digest_different(changes: dict[str, Any]) -> None:
+    assert config(**changes).digest != config().digest
+    assert config(**changes).digest == config(**changes).digest
+
+
+def test_writing_the_default_out_changes_nothing() -> None:
+    assert config(dim=3072).digest == config().digest
+    assert config(model="models/gemini-embedding-001").digest == config().digest
+    assert config(dim=3072).sent_dim is None
+    assert config(dim=768).sent_dim == 768
+
+
+def test_the_digest_does_not_depend_on_the_order_of_facts() -> None:
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    assert len(config().digest) == 16
+
+
+def test_a_title_goes_with_documents_only() -> None:
+    with pytest.raises(ConfigError, match="--title-column goes with"):
+        config(has_titles=True, task_type=TaskType.CLUSTERING)
+
+
+def test_a_model_of_vertex_is_refused_on_the_developer_api_alone() -> None:
+    with pytest.raises(ConfigError, match="--vertexai"):
+        config(model="text-embedding-005")
+    assert config(model="text-embedding-005", service="vertex").out_dim == 768
+    assert config(model="text-embedding-005", service="custom:host").out_dim == 768
+
+
+def test_the_dim_of_an_unknown_model_is_told_by_its_first_answer() -> None:
+    assert config(model="new-model").out_dim is None
+    assert config(model="new-model", dim=77).out_dim == 77
+
+
+def service(**changes: Any) -> ServiceConfig:
+    return ServiceConfig(**changes)
+
+
+def test_a_service_is_told_apart_by_its_host_and_not_by_its_port() -> None:
+    one = service(kind=Service.CUSTOM, base_url="http://localhost:1234")
+    other = service(kind=Service.CUSTOM, base_url="http://localhost:99/x")
+    assert one.identity == other.identity == "custom:localhost"
+    assert service().identity == "developer"
+    assert service(kind=Service.EMULATOR, base_url="http://127.0.0.1:9").identity == "emulator"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"timeout_s": 0}, "--timeout 0"),
+        ({"vertex_project": "p", "vertexai": True}, "--vertex-project and --vertex-location"),
+        ({"vertex_location": "l", "vertexai": True}, "go together"),
+        ({"vertex_project": "p", "vertex_location": "l"}, "needs --vertexai"),
+        ({"base_url": "localhost:80"}, "is no URL"),
+        ({"base_url": "ftp://host"}, "is no URL"),
+        ({"base_url": "https://"}, "is no URL"),
+    ],
+)
+def test_a_service_that_cannot_be_called_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        service(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({}, True),
+        ({"vertexai": True, "kind": Service.VERTEX}, True),
+        ({"vertexai": True, "vertex_project": "p", "vertex_location": "l"}, False),
+        ({"kind": Service.EMULATOR}, False),
+        ({"kind": Service.CUSTOM, "base_url": "http://127.0.0.1:8080"}, False),
+        ({"kind": Service.CUSTOM, "base_url": "http://[::1]:8080"}, False),
+        ({"kind": Service.CUSTOM, "base_url": "https://gateway.example"}, True),
+    ],
+)
+def test_a_key_is_needed_unless_the_server_is_here_or_google_knows_the_caller(
+    changes: dict[str, Any], needs: bool
+) -> None:
+    assert service(**changes).needs_key is needs
+
+
+def test_configurations_survive_the_way_to_a_worker() -> None:
+    for one in (config(dim=768), service(base_url="http://a", kind=Service.CUSTOM)):
+        assert pickle.loads(pickle.dumps(one)) == one

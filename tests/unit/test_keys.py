@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.embedding import Service, ServiceConfig
+from schemas.errors import ConfigError
+from transforms.clients.keys import NO_KEY, find_key, mask
+
+DEVELOPER = ServiceConfig()
+
+
+def test_googles_variable_goes_before_geminis() -> None:
+    both = {"GEMINI_API_KEY": "two", "GOOGLE_API_KEY": "one"}
+    assert find_key(DEVELOPER, both) == ("one", "GOOGLE_API_KEY")
+    assert find_key(DEVELOPER, {"GEMINI_API_KEY": " two\n"}) == ("two", "GEMINI_API_KEY")
+    assert find_key(DEVELOPER, {**both, "GOOGLE_API_KEY": " "}) == ("two", "GEMINI_API_KEY")
+
+
+def test_a_key_file_goes_before_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("secret\n")
+    service = ServiceConfig(api_key_file=str(file))
+    assert find_key(service, {"GOOGLE_API_KEY": "one"}) == ("secret", "--api-key-file")
+
+
+def test_no_key_is_a_sentence_with_its_cure() -> None:
+    with pytest.raises(ConfigError, match=r"GEMINI_API_KEY or GOOGLE_API_KEY.*--api-key-file"):
+        find_key(DEVELOPER, {})
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two words", "one\ntwo", "schlüssel"])
+def test_a_file_that_holds_no_key_is_refused_without_showing_it(
+    tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match="nothing else") as caught:
+        find_key(ServiceConfig(api_key_file=str(file)), {})
+    assert not content.strip() or content not in caught.value.message
+
+
+def test_a_key_file_that_is_not_there_or_is_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing: No such file"):
+        find_key(ServiceConfig(api_key_file=str(tmp_path / "missing")), {})
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not a text file"):
+        find_key(ServiceConfig(api_key_file=str(tmp_path / "binary")), {})
+
+
+def test_a_server_on_this_machine_and_the_emulator_need_none() -> None:
+    here = ServiceConfig(kind=Service.CUSTOM, base_url="http://127.0.0.1:1")
+    assert find_key(here, {}) == (NO_KEY, "no key needed")
+    assert find_key(here, {"GEMINI_API_KEY": "k"})[0] == "k"
+    assert find_key(ServiceConfig(kind=Service.EMULATOR), {"GEMINI_API_KEY": "k"})[0] == NO_KEY
+
+
+def test_a_project_on_vertex_uses_no_key_at_all() -> None:
+    service = ServiceConfig(vertexai=True, vertex_project="p", vertex_location="l")
+    assert find_key(service, {"GOOGLE_API_KEY": "k"})[0] is None
+
+
+def test_a_key_is_blotted_out_of_others_words() -> None:
+    assert mask("API key AIza-1 not valid", "AIza-1") == "API key *** not valid"
+    assert mask("words", None) == mask("words", "") == mask("words", NO_KEY) == "words"

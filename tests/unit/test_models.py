@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.models import DEFAULT_MODEL, MODELS, TaskStyle, TaskType, bare_name, find_model
+
+TODAY = dt.date(2026, 11, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "least", "tokens", "shut", "successor"),
+    [
+        ("embedding-001", 768, 768, 2048, "2025-10-30", "gemini-embedding-001"),
+        ("text-embedding-004", 768, 1, 2048, "2026-01-14", "gemini-embedding-001"),
+        ("gemini-embedding-exp-03-07", 3072, 128, 8192, "2025-10-30", "gemini-embedding-001"),
+        ("gemini-embedding-001", 3072, 128, 2048, None, None),
+        ("gemini-embedding-2-preview", 3072, 128, 8192, "2026-08-10", "gemini-embedding-2"),
+        ("gemini-embedding-2", 3072, 128, 8192, None, None),
+        ("text-embedding-005", 768, 1, 2048, "2027-04-01", "gemini-embedding-001"),
+        ("text-multilingual-embedding-002", 768, 1, 2048, "2027-04-01", "gemini-embedding-001"),
+    ],
+)
+def test_the_registry_says_what_the_service_documents(
+    name: str, dim: int, least: int, tokens: int, shut: str | None, successor: str | None
+) -> None:
+    spec = MODELS[name]
+    assert (spec.default_dim, spec.min_dim, spec.max_tokens) == (dim, least, tokens)
+    assert spec.shut_down == (None if shut is None else dt.date.fromisoformat(shut))
+    assert spec.successor == successor
+    assert spec.is_shut_down(TODAY) is (shut is not None and shut < "2026-11-20")
+
+
+def test_the_registry_holds_eight_models_and_the_default_is_one_that_is_served() -> None:
+    assert len(MODELS) == 8
+    assert len(TaskType) == 8
+    assert DEFAULT_MODEL == "gemini-embedding-001"
+    assert all(spec.successor in MODELS for spec in MODELS.values() if spec.successor)
+
+
+def test_a_model_is_shut_down_from_its_day_on() -> None:
+    spec = MODELS["gemini-embedding-2-preview"]
+    assert not spec.is_shut_down(dt.date(2026, 8, 9))
+    assert spec.is_shut_down(dt.date(2026, 8, 10))
+
+
+def test_only_gemini_embedding_001_at_3072_and_version_2_give_unit_length() -> None:
+    assert MODELS["gemini-embedding-001"].gives_unit_length(3072)
+    assert not MODELS["gemini-embedding-001"].gives_unit_length(768)
+    assert all(MODELS["gemini-embedding-2"].gives_unit_length(dim) for dim in (128, 768, 3072))
+    assert not MODELS["embedding-001"].gives_unit_length(768)
+
+
+@pytest.mark.parametrize("dim", [None, 128, 768, 3072])
+def test_a_dim_within_the_range_passes(dim: int | None) -> None:
+    MODELS["gemini-embedding-001"].check_dim(dim)
+
+
+@pytest.mark.parametrize(
+    ("model", "dim", "words"),
+    [
+        ("gemini-embedding-001", 127, "takes 128..3072 (768, 1536 advised)"),
+        ("gemini-embedding-001", 3073, "--dim 3073"),
+        ("embedding-001", 767, "takes 768; leave --dim out"),
+        ("text-embedding-004", 0, "takes 1..768"),
+    ],
+)
+def test_a_dim_that_a_model_does_not_take_is_named_with_those_it_takes(
+    model: str, dim: int, words: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MODELS[model].check_dim(dim)
+    assert words in caught.value.message
+
+
+def test_a_model_may_be_written_with_its_path() -> None:
+    assert bare_name("models/gemini-embedding-001") == "gemini-embedding-001"
+    assert bare_name("publishers/google/models/text-embedding-005") == "text-embedding-005"
+    assert find_model("models/gemini-embedding-2") is MODELS["gemini-embedding-2"]
+
+
+def test_an_unknown_model_takes_any_dim_and_writes_its_task_as_its_family_does() -> None:
+    spec = find_model("gemini-embedding-9")
+    assert not spec.known
+    assert (spec.default_dim, spec.task_style, spec.dims()) == (0, TaskStyle.FIELD, "any")
+    spec.check_dim(5)
+    assert find_model("gemini-embedding-2-flash").task_style is TaskStyle.PREFIX

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from pipeline.cli.run_command import request_from, run
+from pipeline.cli.run_options import OPTIONS
+from schemas.embedding import LongText, Service
+from schemas.errors import ConfigError
+from schemas.inputs import FileFormat
+from schemas.models import TaskType
+
+NEEDED = ("--input", "a.parquet", "--output", "out")
+FLAGS = sorted({flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)})
+
+
+def options(*flags: str) -> dict[str, Any]:
+    with run.make_context("run", [*NEEDED, *flags]) as ctx:
+        return dict(ctx.params)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.opts[0])
+def test_every_flag_is_explained_and_is_a_key_of_the_config_file(
+    option: click.Option, tmp_path: Path
+) -> None:
+    assert option.help
+    if option.name == "config":
+        return
+    value = option.default
+    if isinstance(option.type, click.Choice):
+        value = option.type.choices[0]
+    elif not isinstance(value, str | bool | int | float):
+        value = "1"
+    for flag in (*option.opts, *option.secondary_opts):
+        file = tmp_path / "job.yaml"
+        file.write_text(f"{flag.removeprefix('--')}: {str(value) or 'x'}\n")
+        needed = ["--config", str(file)]
+        needed += ["--input", "a"] if option.name != "patterns" else []
+        needed += ["--output", "b"] if option.name != "output" else []
+        with run.make_context("run", needed) as ctx:
+            assert str(option.name) in ctx.params
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--input", "--output", "--id-column", "--text-column", "--text-template", "--title-column", "--keep-columns", "--generate-ids", "--id-type", "--format", "--skip-bad-files", "--model", "--task-type", "--dim", "--normalize", "--no-normalize", "--vector-type", "--vector-encoding", "--base-url", "--api-version", "--timeout", "--vertexai", "--vertex-project", "--vertex-location", "--api-key-file", "--rpm", "--tpm", "--rpd", "--max-in-flight", "--unit-rows", "--limit-rows", "--config", "--log-level", "--long-text", "--blank-text", "--runner"],
+)
+def test_the_flags_that_users_were_promised_are_there(flag: str) -> None:
+    assert flag in FLAGS
+
+
+def test_no_flag_takes_a_key_itself() -> None:
+    assert not {"--api-key", "--key", "--token"} & set(FLAGS)
+
+
+def test_the_defaults_are_those_of_the_handbook() -> None:
+    request = request_from(options())
+    assert request.model.model == "gemini-embedding-001"
+    assert request.model.task_type is TaskType.RETRIEVAL_DOCUMENT
+    assert (request.model.dim, request.model.normalize) == (None, True)
+    assert request.model.long_text is LongText.TRUNCATE
+    assert (request.unit_rows, request.calls.max_in_flight, request.service.timeout_s) == (
+        2500, 16, 60.0,
+    )  # fmt: skip
+    assert request.service.kind is Service.DEVELOPER
+    assert request.service.api_version == "v1beta"
+    columns = request.input.columns
+    assert (columns.id_column, columns.text_column, columns.keep_columns) == ("id", "text", ())
+
+
+def test_flags_become_the_request() -> None:
+    request = request_from(
+        options(
+            "--input", "b", "--format", "JSONL", "--generate-ids", "--text-template", "{a} {b}",
+            "--keep-columns", " a , b,", "--dim", "768", "--no-normalize", "--limit-rows", "5",
+            "--timeout", "2", "--runner", "FnApiRunner", "--skip-bad-files",
+        )
+    )  # fmt: skip
+    assert request.input.patterns == ("a.parquet", "b")
+    assert request.input.format is FileFormat.JSONL
+    columns = request.input.columns
+    assert (columns.id_column, columns.text_column) == (None, None)
+    assert (columns.text_fields, columns.keep_columns) == (("a", "b"), ("a", "b"))
+    assert (request.model.dim, request.model.normalize) == (768, False)
+    assert (request.input.limit_rows, request.input.skip_bad_files) == (5, True)
+    assert (request.service.timeout_s, request.runner) == (2.0, "FnApiRunner")
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "version"),
+    [
+        ((), Service.DEVELOPER, "v1beta"),
+        (("--vertexai",), Service.VERTEX, "v1beta1"),
+        (("--base-url", "https://gateway.example"), Service.CUSTOM, "v1beta"),
+        (("--emulator",), Service.EMULATOR, "v1beta"),
+        (("--api-version", "v1"), Service.DEVELOPER, "v1"),
+    ],
+)
+def test_the_service_follows_from_the_flags(
+    flags: tuple[str, ...], kind: Service, version: str
+) -> None:
+    service = request_from(options(*flags)).service
+    assert (service.kind, service.api_version) == (kind, version)
+
+
+def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "https://one.example")
+    monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", "https://two.example")
+    assert request_from(options()).service.identity == "custom:one.example"
+    assert request_from(options("--vertexai")).service.identity == "custom:two.example"
+    flag = request_from(options("--base-url", "https://three.example")).service
+    assert flag.identity == "custom:three.example"
+    assert request_from(options("--emulator")).service.identity == "emulator"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--text-column", "a", "--text-template", "{b}"), "not both"),
+        (("--text-template", "no column"), "names no column"),
+        (("--text-template", "{a!r}"), "without a format"),
+        (("--text-template", "{a"), "for a brace"),
+        (("--keep-columns", "vector,b"), "--keep-columns vector"),
+        (("--emulator", "--base-url", "http://x"), "leave --base-url out"),
+        (("--unit-rows", "0"), "--unit-rows 0"),
+        (("--limit-rows", "0"), "--limit-rows 0"),
+        (("--max-in-flight", "0"), "--max-in-flight 0"),
+        (("--vertex-project", "p"), "--vertex-location"),
+        (("--timeout", "-1"), "--timeout -1"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        request_from(options(*flags))
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "flags", [("--dim", "x"), ("--task-type", "NONE"), ("--long-text", "cut"), ("stray",), ("--x",)]
+)
+def test_values_and_words_that_mean_nothing_are_wrong_usage(flags: tuple[str, ...]) -> None:
+    with pytest.raises(click.UsageError):
+        options(*flags)
+
+
+def test_beams_flags_are_those_behind_the_bare_dashes() -> None:
+    from pipeline.cli.sections import BEAM_ARGS
+
+    with run.make_context("run", [*NEEDED, "--", "--runner=FlinkRunner", "--x"]) as ctx:
+        assert ctx.meta[BEAM_ARGS] == ("--runner=FlinkRunner", "--x")
