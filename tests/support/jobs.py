@@ -20,7 +20,7 @@ KEY = "0123456789abcdef"
 SCHEMA = pa.schema([("id", pa.int64())])
 
 
-def a_job(output: str = "out", **changes: Any) -> JobConfig:
+def a_job(where: str = "out", **changes: Any) -> JobConfig:
     facts: dict[str, Any] = {
         "run_id": "run-1",
         "service": ServiceConfig(),
@@ -28,7 +28,7 @@ def a_job(output: str = "out", **changes: Any) -> JobConfig:
         "calls": CallSettings(),
         "columns": InputColumns(),
         "row_schema": SCHEMA,
-        "output": OutputConfig(uri=output),
+        "output": OutputConfig(uri=where),
         "version": "0.0.test",
     }
     return JobConfig(**{**facts, **changes})

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.jobs import a_job, prepared
+
+from schemas.deadletters import DeadCode
+from schemas.embedding import EmbeddingConfig
+from schemas.errors import CallRefused
+from schemas.job import JobConfig, OutputConfig, VectorType
+from transforms.clients.decode import Answer
+from transforms.core.packing import TextItem
+from transforms.engine.outcome import UnitOutcome
+from transforms.engine.prepare import PreparedUnit
+
+DIM = 2
+
+
+def vector(item: TextItem) -> list[float]:
+    return [1.0, float(item.index)]
+
+
+def answer(items: list[TextItem], **more: Any) -> Answer:
+    return Answer(np.array([vector(item) for item in items], np.float32), **more)
+
+
+def job(**changes: Any) -> JobConfig:
+    embedding = EmbeddingConfig(
+        service="developer", model="text-embedding-004", dim=DIM, **changes.pop("embedding", {})
+    )
+    return a_job(embedding=embedding, **changes)
+
+
+def outcome(texts: list[str | None], **changes: Any) -> tuple[UnitOutcome, PreparedUnit]:
+    made = job(**changes)
+    unit = prepared(texts, made, first_row=100)
+    return UnitOutcome(unit, made), unit
+
+
+FATES = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "c", "d", "e", "f", None]), st.just(None)), max_size=20
+).map(lambda rows: [text for text, _ in rows])
+
+
+@given(FATES, st.data())
+def test_what_is_committed_is_the_longest_run_of_rows_that_all_have_their_fate(
+    texts: list[str | None], data: st.DataObject
+) -> None:
+    found, unit = outcome(texts)
+    fates: dict[str, str] = {}
+    for item in data.draw(st.permutations(unit.items)):
+        fate = data.draw(st.sampled_from(["vector", "dead", "left"]))
+        fates[item.text] = fate
+        if fate == "vector":
+            found.embedded([item], answer([item]), 1)
+        elif fate == "dead":
+            found.dead(item, DeadCode.REFUSED, CallRefused("no", http_status=400), 2)
+    rows = 0
+    for text in texts:
+        if text is not None and fates[text] == "left":
+            break
+        rows += 1
+    assert found.finished_rows() == rows
+    finished = found.finish()
+    assert (finished is None) is (rows == 0)
+    if finished is None:
+        return
+    record, tables = finished
+    fate_of = ["skipped" if text is None else fates[text] for text in texts[:rows]]
+    assert (record.unit.first_row, record.unit.rows) == (100, rows)
+    assert (record.embedded, record.dead, record.skipped) == tuple(
+        fate_of.count(fate) for fate in ("vector", "dead", "skipped")
+    )
+    offsets = {fate: [100 + n for n, one in enumerate(fate_of) if one == fate] for fate in fate_of}
+    written = tables.vectors["source_row"].to_pylist() if tables.vectors is not None else []
+    assert written == offsets.get("vector", [])
+    dead = tables.dead_letters["source_row"].to_pylist() if tables.dead_letters is not None else []
+    assert dead == sorted(offsets.get("dead", []) + offsets.get("skipped", []))
+
+
+def test_rows_with_one_text_share_its_vector_and_its_fate() -> None:
+    found, unit = outcome(["x", "y", "x", "z", "y"])
+    x, y, z = unit.items
+    found.embedded([z, x], answer([z, x]), 1)
+    found.dead(y, DeadCode.REFUSED, CallRefused("no", http_status=400), 3)
+    finished = found.finish()
+    assert finished is not None
+    record, tables = finished
+    assert tables.vectors is not None
+    assert tables.dead_letters is not None
+    assert tables.vectors["id"].to_pylist() == [100, 102, 103]
+    assert record.counts.repeated == 1
+    assert record.codes == ((DeadCode.REFUSED, 2),)
+    assert tables.dead_letters.select(["id", "message", "http_status", "attempts"]).to_pylist() == [
+        {"id": row, "message": "no", "http_status": 400, "attempts": 3} for row in (101, 104)
+    ]
+
+
+def test_vectors_come_out_at_unit_length_unless_that_is_switched_off() -> None:
+    raw = np.array([[3.0, 4.0]], np.float32)
+    for normalize, expected in ((True, [0.6, 0.8]), (False, [3.0, 4.0])):
+        found, unit = outcome(["x"], embedding={"normalize": normalize})
+        found.embedded(unit.items, Answer(raw), 1)
+        finished = found.finish()
+        assert finished is not None
+        assert finished[1].vectors is not None
+        assert finished[1].vectors["vector"][0].as_py() == pytest.approx(expected)
+
+
+def test_vectors_that_are_of_unit_length_already_are_left_bit_by_bit() -> None:
+    raw = np.array([[0.6, 0.8]], np.float32)
+    found, unit = outcome(["x"])
+    found.embedded(unit.items, Answer(raw), 1)
+    finished = found.finish()
+    assert finished is not None
+    assert finished[1].vectors is not None
+    assert finished[1].vectors["vector"][0].as_py() == raw[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "expected"),
+    [
+        pytest.param("short", None, False, id="surely-whole"),
+        pytest.param("x" * 2048, None, False, id="as-many-bytes-as-tokens"),
+        pytest.param("x" * 2049, None, None, id="nobody-knows"),
+        pytest.param("x" * 9000, True, True, id="the-service-says-cut"),
+        pytest.param("x" * 9000, False, False, id="the-service-says-whole"),
+    ],
+)
+def test_truncated_is_null_where_it_cannot_be_known(
+    text: str, flag: bool | None, expected: bool | None
+) -> None:
+    found, unit = outcome([text])
+    truncated = None if flag is None else (flag,)
+    found.embedded(unit.items, answer(list(unit.items), truncated=truncated), 1)
+    finished = found.finish()
+    assert finished is not None
+    assert finished[1].vectors is not None
+    assert finished[1].vectors["truncated"].to_pylist() == [expected]
+
+
+@pytest.mark.parametrize("kind", VectorType)
+def test_the_schema_is_the_one_that_was_promised(kind: VectorType) -> None:
+    found, unit = outcome(["x"], output=OutputConfig(uri="out", vector_type=kind))
+    found.embedded(unit.items, answer(list(unit.items), tokens=7), 2)
+    finished = found.finish()
+    assert finished is not None
+    record, tables = finished
+    assert tables.vectors is not None
+    assert tables.vectors.schema.names == [
+        "id", "vector", "text_hash", "truncated", "source_file", "source_row",
+    ]  # fmt: skip
+    number = pa.float16() if kind is VectorType.FLOAT16 else pa.float32()
+    kept = tables.vectors.schema.field("vector").type
+    assert (kept.value_type, kept.list_size) == (number, DIM)
+    assert (record.counts.calls, record.counts.retried, record.counts.tokens) == (1, 1, 7)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support.jobs import a_file
+
+from pipeline.planning import Plan, make_plan, slices
+from schemas.inputs import InputFile
+from schemas.units import PlanSlice, Unit, UnitRecord
+from transforms.storage.dataset import State
+
+ROWS = st.integers(0, 90)
+COVERED = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40)), max_size=4)
+COMPRESSION = st.sampled_from([None, "gzip"])
+UNIT_ROWS = st.integers(1, 50)
+LIMIT = st.none() | st.integers(1, 150)
+Row = tuple[str, int]
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> tuple[list[InputFile], State]:
+    files, records = [], []
+    for number in range(draw(st.integers(0, 4))):
+        file = a_file(draw(ROWS), f"{number}.x", draw(COMPRESSION))
+        files.append(file)
+        for first, count in draw(COVERED):
+            records.append(UnitRecord(Unit(file.key, first, count), count, 0, 0))
+    return files, State(tuple(records))
+
+
+def rows_of_units(plan: Plan) -> list[Row]:
+    return [
+        (unit.file_key, row)
+        for work in plan.work
+        for unit in work.units
+        for row in range(unit.first_row, unit.end_row)
+    ]
+
+
+def rows_of_slices(found: list[PlanSlice]) -> list[Row]:
+    return [
+        (unit.file_key, row)
+        for one in found
+        for work in one.files
+        for unit in work.units
+        for row in range(unit.first_row, unit.end_row)
+    ]
+
+
+def left_of(files: list[InputFile], state: State) -> list[Row]:
+    done = {
+        (record.unit.file_key, row)
+        for record in state.records
+        for row in range(record.unit.first_row, record.unit.end_row)
+    }
+    every = [(file.key, row) for file in files for row in range(file.rows)]
+    return [row for row in every if row not in done]
+
+
+@given(inputs(), UNIT_ROWS)
+def test_each_row_that_is_left_is_planned_once_and_in_order(
+    found: tuple[list[InputFile], State], unit_rows: int
+) -> None:
+    files, state = found
+    plan = make_plan(files, state, unit_rows)
+    left = left_of(files, state)
+    assert rows_of_units(plan) == left
+    assert plan.due_rows == plan.left_rows == len(left)
+    assert plan.rows == sum(file.rows for file in files)
+    assert all(0 < unit.rows <= unit_rows for work in plan.work for unit in work.units)
+
+
+@given(inputs(), UNIT_ROWS, st.integers(1, 150))
+def test_a_limit_takes_the_first_rows_that_are_left(
+    found: tuple[list[InputFile], State], unit_rows: int, limit: int
+) -> None:
+    files, state = found
+    plan = make_plan(files, state, unit_rows, limit)
+    left = left_of(files, state)
+    assert rows_of_units(plan) == left[:limit]
+    assert plan.left_rows == len(left)
+    assert plan.due_rows == min(limit, len(left))
+
+
+@given(inputs(), UNIT_ROWS, LIMIT, UNIT_ROWS)
+def test_runs_of_any_sizes_one_after_the_other_do_each_row_once(
+    found: tuple[list[InputFile], State], unit_rows: int, limit: int | None, other: int
+) -> None:
+    files, state = found
+    first = make_plan(files, state, unit_rows, limit)
+    done = [UnitRecord(u, u.rows, 0, 0) for work in first.work for u in work.units]
+    after = State(state.records + tuple(done))
+    second = make_plan(files, after, other)
+    assert sorted(rows_of_units(first) + rows_of_units(second)) == sorted(left_of(files, state))
+
+
+@given(inputs(), UNIT_ROWS, LIMIT, st.none() | st.integers(1, 9))
+def test_slices_hold_every_unit_once_and_in_order(
+    found: tuple[list[InputFile], State],
+    unit_rows: int,
+    limit: int | None,
+    workers: int | None,
+) -> None:
+    plan = make_plan(*found, unit_rows, limit)
+    cut = list(slices(plan, workers))
+    assert rows_of_slices(cut) == rows_of_units(plan)
+    assert sum(one.rows for one in cut) == plan.due_rows
+    assert all(one.files and all(work.units for work in one.files) for one in cut)
+
+
+@given(inputs(), UNIT_ROWS, st.none() | st.integers(1, 9))
+def test_a_file_that_is_read_from_its_beginning_is_in_one_slice(
+    found: tuple[list[InputFile], State], unit_rows: int, workers: int | None
+) -> None:
+    cut = list(slices(make_plan(*found, unit_rows), workers))
+    for file in found[0]:
+        if not file.can_seek:
+            holding = [one for one in cut if any(work.file.key == file.key for work in one.files)]
+            assert len(holding) <= 1
+
+
+def test_a_file_that_changed_is_another_file() -> None:
+    file = a_file(10)
+    changed = dataclasses.replace(file, digest="e" * 32)
+    moved = dataclasses.replace(
+        file, found=dataclasses.replace(file.found, path="/elsewhere/a.parquet", mtime_ns=99)
+    )
+    state = State((UnitRecord(Unit(file.key, 0, 10), 10, 0, 0),))
+    assert make_plan([changed], state, 5).due_rows == 10
+    assert make_plan([moved], state, 5).due_rows == 0
+
+
+def test_a_known_number_of_workers_gets_about_as_many_slices() -> None:
+    plan = make_plan([a_file(1000, "a"), a_file(1000, "b")], State(), 10)
+    assert len(list(slices(plan, 1))) == 1
+    assert len(list(slices(plan, 4))) == 4
+    assert len(list(slices(plan, None))) > 10

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.summary import RowCounts, RunSummary, add_codes, add_counts, run_rows, show
+from schemas.deadletters import DeadCode
+from schemas.errors import OutputError
+from schemas.stop import ExitCode, Stop, StopReason
+from schemas.units import CallCounts, Unit, UnitRecord
+
+COUNTS = CallCounts(calls=12, retried=1, texts=1100, tokens=54321, repeated=7)
+
+
+def summary(**changes: Any) -> RunSummary:
+    rows = RowCounts(1234, 1200, 4, 30, 0)
+    facts: dict[str, Any] = {
+        "run_id": "r", "version": "1", "output": "out", "seconds": 2.0, "dataset": rows,
+        "run": rows, "counts": COUNTS, "codes": {"refused": 3, "too_long": 1, "blank_text": 30},
+    }  # fmt: skip
+    return RunSummary(**{**facts, **changes})
+
+
+def shown(found: RunSummary) -> str:
+    out = io.StringIO()
+    show(found, Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_the_summary_says_where_every_row_is() -> None:
+    text = shown(summary())
+    assert "1,234 in: 1,200 embedded, 30 skipped (blank), 4 dead, 0 left" in text
+    assert "3 refused, 1 too_long" in text
+    assert "blank_text" not in text
+    assert "12 with 1,100 texts, 54,321 tokens; 7 repeated texts not sent" in text
+    assert "600 rows a second" in text
+    assert "out" in text
+
+
+def test_the_summary_names_what_a_reader_would_miss() -> None:
+    text = shown(
+        summary(
+            duplicate_ids=5,
+            skipped_files=("b.gz is cut off",),
+            vanished_files=("c.parquet",),
+            limit_rows=1234,
+            dataset=RowCounts(9000, 1200, 4, 30, 7766),
+            throttled_s=61.0,
+        )
+    )
+    for words in (
+        "5 rows have the id of an earlier row", "b.gz is cut off", "c.parquet: its rows are kept",
+        "7,766 rows are left", "61 s of it waiting for quota", "9,000 in",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_rows_that_do_not_add_up_are_an_error() -> None:
+    RowCounts(10, 5, 2, 2, 1).check()
+    with pytest.raises(OutputError, match="do not add up: 10 in, 5 embedded"):
+        RowCounts(10, 5, 2, 2, 2).check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, ExitCode.COMPLETE),
+        ({"run": RowCounts(5, 1, 0, 0, 4)}, ExitCode.INCOMPLETE),
+        ({"dataset": RowCounts(5, 1, 0, 0, 4)}, ExitCode.COMPLETE),
+        ({"stop": Stop(StopReason.REFUSED, "", 1.5)}, ExitCode.FAILED),
+        ({"stop": Stop(StopReason.SIGNAL, "", 1.5)}, ExitCode.INCOMPLETE),
+    ],
+)
+def test_the_exit_code_tells_a_scheduler_what_to_do(
+    changes: dict[str, Any], code: ExitCode
+) -> None:
+    assert summary(**changes).exit_code == code
+    assert summary(**changes).to_json()["exit_code"] == int(code)
+
+
+def test_the_summary_can_be_saved() -> None:
+    saved = json.loads(json.dumps(summary(stop=Stop(StopReason.SIGNAL, "SIGINT", 1.5)).to_json()))
+    assert saved["dataset"]["rows_in"] == 1234
+    assert saved["stop"] == {"reason": "signal", "message": "SIGINT", "at": 1.5}
+
+
+def test_records_add_up_to_a_run() -> None:
+    records = [
+        UnitRecord(
+            Unit("a" * 16, 0, 10), 7, 1, 2,
+            codes=((DeadCode.BLANK_TEXT, 2), (DeadCode.REFUSED, 1)), counts=COUNTS,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert run_rows(25, records) == RowCounts(25, 14, 2, 4, 5)
+    assert add_counts(records).tokens == 2 * COUNTS.tokens
+    assert add_codes(records) == {"blank_text": 4, "refused": 2}
