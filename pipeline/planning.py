@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import math
@@ -11,7 +12,7 @@ import orjson
 
 from schemas.errors import InputError
 from schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
-from schemas.units import FileUnits, PlanSlice, Unit
+from schemas.units import FileUnits, PlanSlice, Unit, UnitRecord
 from transforms.core import ranges
 from transforms.storage import whole_files
 from transforms.storage.dataset import PLAN, Dataset, State
@@ -58,7 +59,8 @@ class Plan:
     @property
     def due_rows(self) -> int:
         """Rows of this run: what is left, or the part of it that a limit allows."""
-        return sum(unit.rows for file in self.work for unit in file.units)
+        retried = sum(record.dead for file in self.work for record in file.redo)
+        return retried or sum(unit.rows for file in self.work for unit in file.units)
 
     @property
     def units(self) -> int:
@@ -126,6 +128,32 @@ def make_plan(
     return Plan(tuple(work), sum(file.rows for file in files), left_rows)
 
 
+def make_retry_plan(files: Sequence[InputFile], state: State, limit_rows: int | None) -> Plan:
+    """The units that gave up on rows: only those rows are done again, in whole units.
+
+    Args:
+        files: the input, in order.
+        state: what the commit records say.
+        limit_rows: the most rows to try; the last unit may go beyond it.
+    """
+    by_key: dict[str, list[UnitRecord]] = collections.defaultdict(list)
+    for record in state.records:
+        if record.dead:
+            by_key[record.unit.file_key].append(record)
+    work = []
+    room = math.inf if limit_rows is None else limit_rows
+    for file in files:
+        redo = []
+        for record in by_key[file.key]:
+            if room > 0:
+                redo.append(record)
+                room -= record.dead
+        if redo:
+            work.append(FileUnits(file, tuple(r.unit for r in redo), tuple(redo)))
+    rest = make_plan(files, state, 1)
+    return Plan(tuple(work), rest.rows, rest.left_rows)
+
+
 def slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
     """The plan's units in slices, in order.
 
@@ -155,7 +183,7 @@ def _pieces(plan: Plan, most: int) -> Iterator[FileUnits]:
             yield file_units
             continue
         for start in range(0, len(file_units.units), most):
-            yield FileUnits(file_units.file, file_units.units[start : start + most])
+            yield file_units.part(start, start + most)
 
 
 def save_scans(dataset: Dataset, scans: Scans, columns: InputColumns) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 
+from pipeline.dead_letter_budget import DEFAULT_BUDGET, DeadLetterBudget
 from schemas.embedding import BlankText, EmbeddingConfig, LongText, Service, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import FileFormat, InputColumns
@@ -65,7 +66,13 @@ class RunRequest:
     calls: CallSettings
     output: OutputConfig
     unit_rows: int = 2500
-    grace_s: float = 20.0
+    dead_letters: DeadLetterBudget = DEFAULT_BUDGET
+    fresh: bool = False
+    """Start anew: what stands at the output goes, once all checks have passed."""
+    prune: bool = False
+    """Remove the rows of input files that are gone."""
+    retry_dead_letters: bool = False
+    """Do only the rows that were given up on."""
     deadline_s: float | None = None
     runner: str | None = None
     beam_args: tuple[str, ...] = ()
@@ -74,6 +81,8 @@ class RunRequest:
     def __post_init__(self) -> None:
         if self.unit_rows < 1:
             raise ConfigError(f"--unit-rows {self.unit_rows}: give a number from 1")
+        if self.fresh and self.retry_dead_letters:
+            raise ConfigError("--fresh leaves no dead letters for --retry-dead-letters: drop one")
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
             raise ConfigError(f"--limit-rows {self.input.limit_rows}: give a number from 1")
 

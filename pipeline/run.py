@@ -12,20 +12,30 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from pipeline import settle
+from pipeline.disk import check_room
 from pipeline.execute import Watch, execute
-from pipeline.planning import Plan, Scans, make_plan, save_scans, scan_inputs, slices
+from pipeline.planning import (
+    Plan,
+    Scans,
+    make_plan,
+    make_retry_plan,
+    save_scans,
+    scan_inputs,
+    slices,
+)
 from pipeline.request import RunRequest
-from pipeline.summary import RunSummary, run_rows
+from pipeline.settle import Outcome
+from pipeline.summary import RunSummary
 from schemas.embedding import ServiceConfig
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
 from schemas.models import ModelSpec, find_model
-from schemas.stop import Stop
-from schemas.units import CallCounts
+from schemas.stop import Stop, StopReason
 from transforms.clients.keys import find_key
-from transforms.storage import run_file, stop_notes
+from transforms.storage import output_lock, run_file, stop_notes
 from transforms.storage.columns import merge_schemas
-from transforms.storage.dataset import SUCCESS, SUMMARIES, Dataset, State
+from transforms.storage.dataset import SUCCESS, Dataset, State
+from transforms.storage.output_lock import LockOwner
 
 log = logging.getLogger("bulkembed")
 
@@ -43,16 +53,49 @@ def run(request: RunRequest) -> RunSummary:
     with _service(request.service) as service:
         scans = _scan(dataset, request)
         job = _job(request, service, scans)
-        run_file.check(dataset, job)
-        before = dataset.state()
-        plan = make_plan(scans.inputs, before, request.unit_rows, request.input.limit_rows)
-        _announce(request, job, plan, key_from)
-        counters: dict[str, int] = {}
-        if plan.work or not settle.is_settled(dataset):
-            _open_dataset(dataset, job, scans, before, request)
-        if plan.work:
-            counters = _embed(request, job, plan)
-        return _finish(request, job, scans, plan, dataset, before, counters, started)
+        if not request.fresh:
+            run_file.check(dataset, job)
+        with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
+            before = State() if request.fresh else dataset.state()
+            plan = _plan(request, scans, before)
+            job = dataclasses.replace(
+                job, most_dead_rows=request.dead_letters.allowed(plan.due_rows)
+            )
+            _announce(request, job, plan, key_from)
+            _take_over(dataset, dead)
+            counters: dict[str, int] = {}
+            if _changes_anything(request, dataset, scans, before, plan):
+                check_room(dataset, plan, job)
+                _open_dataset(dataset, job, scans, before, request)
+            if plan.work:
+                counters = _embed(request, job, plan)
+            outcome = Outcome(request, job, scans, plan, before, counters)
+            return settle.finish(dataset, outcome, time.monotonic() - started)
+
+
+def _plan(request: RunRequest, scans: Scans, before: State) -> Plan:
+    limit = request.input.limit_rows
+    if request.retry_dead_letters:
+        return make_retry_plan(scans.inputs, before, limit)
+    return make_plan(scans.inputs, before, request.unit_rows, limit)
+
+
+def _changes_anything(
+    request: RunRequest, dataset: Dataset, scans: Scans, before: State, plan: Plan
+) -> bool:
+    """Whether this run has anything to write; if not, `_SUCCESS` stays where it is."""
+    if plan.work or request.fresh or not settle.is_settled(dataset):
+        return True
+    gone, replaced = settle.old_files(dataset, scans, before)
+    return bool(replaced) or (request.prune and bool(gone))
+
+
+def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
+    """Tells the workers of a run whose launcher died to end: they would go on paying."""
+    if dead is not None:
+        log.warning("run %s on %s is dead; this one takes its output over", dead.run_id, dead.host)
+        stop = Stop(StopReason.SIGNAL, "another run has taken the output over", time.time())
+        stop_notes.leave(dataset, dead.run_id, stop)
 
 
 def _check_beam_flags(request: RunRequest) -> None:
@@ -130,8 +173,9 @@ def _open_dataset(
 ) -> None:
     """The first change of a run: `_SUCCESS` goes, and so does what a killed run left."""
     dataset.delete([SUCCESS])
+    if request.fresh:
+        dataset.wipe()
     dataset.delete(dataset.strangers(state))
-    stop_notes.clear(dataset)
     run_file.pin(dataset, job, request.settings)
     save_scans(dataset, scans, request.input.columns)
 
@@ -141,65 +185,8 @@ def _embed(request: RunRequest, job: JobConfig, plan: Plan) -> dict[str, int]:
 
     options = beam_options(request.runner, request.beam_args)
     work = list(slices(plan, local_workers(options)))
-    watch = Watch(grace_s=request.grace_s, deadline_s=request.deadline_s)
+    watch = Watch(grace_s=request.calls.grace_s, deadline_s=request.deadline_s)
     return execute(lambda: run_graph(job, work, options), job, watch)
-
-
-def _finish(
-    request: RunRequest,
-    job: JobConfig,
-    scans: Scans,
-    plan: Plan,
-    dataset: Dataset,
-    before: State,
-    counters: dict[str, int],
-    started: float,
-) -> RunSummary:
-    """Settles the dataset, and counts every row once."""
-    stops = stop_notes.read(dataset, job.run_id)
-    after = settle.remove_replaced(dataset, scans, dataset.state())
-    known = set(before.records)
-    rows = settle.dataset_rows(scans, after)
-    rows.check()
-    summary = RunSummary(
-        run_id=job.run_id,
-        version=job.version,
-        output=request.output.uri,
-        seconds=time.monotonic() - started,
-        dataset=rows,
-        run=run_rows(plan.due_rows, [r for r in after.records if r not in known]),
-        counts=_counts(counters),
-        codes=_codes(counters),
-        stop=_most_serious(stops),
-        throttled_s=counters.get("throttled_ms", 0) / 1000,
-        calls_sent=counters.get("calls_sent", 0),
-        skipped_files=tuple(error.message for error in scans.unreadable),
-        vanished_files=settle.vanished(dataset, scans, after),
-        duplicate_ids=settle.duplicate_ids(dataset, after),
-        limit_rows=request.input.limit_rows,
-    )
-    if plan.work or not settle.is_settled(dataset):
-        settle.close(dataset, job, after, complete=rows.left == 0 and summary.stop is None)
-        dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
-    stop_notes.clear(dataset)
-    return summary
-
-
-def _most_serious(stops: list[Stop]) -> Stop | None:
-    return stops[0] if stops else None
-
-
-def _counts(counters: dict[str, int]) -> CallCounts:
-    names = {field.name for field in dataclasses.fields(CallCounts)}
-    return CallCounts(**{name: value for name, value in counters.items() if name in names})
-
-
-def _codes(counters: dict[str, int]) -> dict[str, int]:
-    return {
-        name.removeprefix("dead_"): value
-        for name, value in sorted(counters.items())
-        if name.startswith("dead_")
-    }
 
 
 @contextlib.contextmanager

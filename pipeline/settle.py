@@ -10,15 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.planning import Scans
-from pipeline.summary import RowCounts
+from pipeline.planning import Plan, Scans
+from pipeline.request import RunRequest
+from pipeline.summary import RowCounts, RunSummary, call_counts, dead_codes, run_rows
 from schemas.job import JobConfig
 from schemas.tables import vectors_schema
 from schemas.units import UnitRecord
 from transforms.core import ranges
-from transforms.engine.outcome import part_metadata
-from transforms.storage import whole_files
-from transforms.storage.dataset import SUCCESS, VECTORS, Dataset, State
+from transforms.engine.unit_tables import part_metadata
+from transforms.storage import stop_notes, whole_files
+from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
 from transforms.storage.part_files import encode_part
 
 EMPTY_PART = "empty.parquet"
@@ -35,6 +36,53 @@ class OldFile:
     records: tuple[UnitRecord, ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of a run when its pipeline has ended."""
+
+    request: RunRequest
+    job: JobConfig
+    scans: Scans
+    plan: Plan
+    before: State
+    counters: dict[str, int]
+
+
+def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
+    """Settles the dataset, and counts every row once.
+
+    Raises:
+        OutputError: the rows do not add up, or something cannot be written.
+    """
+    request, job, plan = outcome.request, outcome.job, outcome.plan
+    stops = stop_notes.read(dataset, job.run_id)
+    after, gone = _remove_old(dataset, outcome, dataset.state())
+    rows = dataset_rows(outcome.scans, after)
+    rows.check()
+    summary = RunSummary(
+        run_id=job.run_id,
+        version=job.version,
+        output=request.output.uri,
+        seconds=seconds,
+        dataset=rows,
+        run=_run_rows(outcome, after),
+        counts=call_counts(outcome.counters),
+        codes=dead_codes(outcome.counters),
+        stop=stops[0] if stops else None,
+        throttled_s=outcome.counters.get("throttled_ms", 0) / 1000,
+        calls_sent=outcome.counters.get("calls_sent", 0),
+        skipped_files=tuple(error.message for error in outcome.scans.unreadable),
+        vanished_files=gone,
+        duplicate_ids=duplicate_ids(dataset, after) if plan.work else 0,
+        limit_rows=request.input.limit_rows,
+    ).judged(job.most_dead_rows)
+    if plan.work or not is_settled(dataset):
+        dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
+        close(dataset, job, after, complete=rows.left == 0 and summary.stop is None)
+    stop_notes.clear(dataset)
+    return summary
+
+
 def dataset_rows(scans: Scans, state: State) -> RowCounts:
     """Where the rows of the input are, by the commit records of files that are still there."""
     current = {file.key for file in scans.inputs}
@@ -48,39 +96,58 @@ def dataset_rows(scans: Scans, state: State) -> RowCounts:
     )
 
 
-def old_files(dataset: Dataset, scans: Scans, state: State) -> list[OldFile]:
-    """The files behind records whose content is not in the input any more."""
+def _run_rows(outcome: Outcome, after: State) -> RowCounts:
+    """Where the rows are that this run set out to do."""
+    due = outcome.plan.due_rows
+    known = set(outcome.before.records)
+    new = [record for record in after.records if record not in known]
+    if not outcome.request.retry_dead_letters:
+        return run_rows(due, new)
+    old = {record.unit: record for record in outcome.before.records}
+    embedded = sum(record.embedded - old[record.unit].embedded for record in new)
+    skipped = sum(record.skipped - old[record.unit].skipped for record in new)
+    left = due - sum(old[record.unit].dead for record in new)
+    return RowCounts(due, embedded, due - embedded - skipped - left, skipped, left)
+
+
+def old_files(dataset: Dataset, scans: Scans, state: State) -> tuple[list[OldFile], list[OldFile]]:
+    """Files behind records that are not in the input any more: those gone, and those replaced.
+
+    A file is replaced when its name is still there with other content.
+    """
     current = {file.key for file in scans.inputs}
+    names = {file.name for file in scans.inputs}
     old = [record for record in state.records if record.unit.file_key not in current]
-    files = []
+    gone: list[OldFile] = []
+    replaced: list[OldFile] = []
     for _, group in itertools.groupby(old, key=lambda record: record.unit.file_key):
         records = tuple(group)
-        files.append(OldFile(dataset.whole_record(records[0]).source_file, records))
-    return files
+        file = OldFile(dataset.whole_record(records[0]).source_file, records)
+        (replaced if file.name in names else gone).append(file)
+    return gone, replaced
 
 
-def remove_replaced(dataset: Dataset, scans: Scans, state: State) -> State:
-    """Removes the rows of files whose content changed, once the new rows are all committed."""
+def _remove_old(dataset: Dataset, outcome: Outcome, state: State) -> tuple[State, tuple[str, ...]]:
+    """Removes rows whose file changed, once the new ones are all committed, or was pruned.
+
+    Returns:
+        What is left, and the names of files that are gone and whose rows stay.
+    """
+    scans = outcome.scans
+    gone, replaced = old_files(dataset, scans, state)
     covered = state.covered()
     done = {
         file.name
         for file in scans.inputs
         if not ranges.subtract(file.rows, covered.get(file.key, ()))
     }
-    replaced = {
-        record
-        for file in old_files(dataset, scans, state)
-        if file.name in done
-        for record in file.records
-    }
-    dataset.forget(sorted(replaced, key=lambda record: record.unit))
-    return State(tuple(record for record in state.records if record not in replaced))
-
-
-def vanished(dataset: Dataset, scans: Scans, state: State) -> tuple[str, ...]:
-    """Names of files that are gone from the input; their rows stay."""
-    names = {file.name for file in scans.inputs}
-    return tuple(sorted({f.name for f in old_files(dataset, scans, state) if f.name not in names}))
+    remove = [file for file in replaced if file.name in done]
+    if outcome.request.prune:
+        remove, gone = remove + gone, []
+    records = {record for file in remove for record in file.records}
+    dataset.forget(sorted(records, key=lambda record: record.unit))
+    left = State(tuple(record for record in state.records if record not in records))
+    return left, tuple(sorted({file.name for file in gone}))
 
 
 def duplicate_ids(dataset: Dataset, state: State) -> int:

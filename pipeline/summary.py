@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,8 +12,10 @@ from rich.table import Table
 
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
-from schemas.stop import ExitCode, Stop
+from schemas.stop import ExitCode, Stop, StopReason
 from schemas.units import CallCounts, UnitRecord
+from transforms.engine.dead_rows import too_many
+from transforms.metrics import DEAD_PREFIX
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +66,16 @@ class RunSummary:
             return self.stop.exit_code
         return ExitCode.INCOMPLETE if self.run.left else ExitCode.COMPLETE
 
+    def judged(self, most_dead_rows: int | None) -> RunSummary:
+        """The same, ended by its dead letters where there are more than may be."""
+        if most_dead_rows is None or self.run.dead <= most_dead_rows:
+            return self
+        message = too_many(self.run.dead, most_dead_rows)
+        stop = Stop(StopReason.DEAD_LETTERS, message, time.time())
+        if self.stop is not None and self.stop.rank <= stop.rank:
+            return self
+        return dataclasses.replace(self, stop=stop)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the exit code."""
         return {**dataclasses.asdict(self), "exit_code": int(self.exit_code)}
@@ -78,20 +90,19 @@ def run_rows(due: int, records: Iterable[UnitRecord]) -> RowCounts:
     return RowCounts(due, embedded, dead, skipped, due - embedded - dead - skipped)
 
 
-def add_counts(records: Iterable[UnitRecord]) -> CallCounts:
-    """What the calls behind some records came to."""
-    total = CallCounts()
-    for record in records:
-        total += record.counts
-    return total
+def call_counts(counters: dict[str, int]) -> CallCounts:
+    """What the calls of a run came to, from its counters."""
+    names = {field.name for field in dataclasses.fields(CallCounts)}
+    return CallCounts(**{name: value for name, value in counters.items() if name in names})
 
 
-def add_codes(records: Iterable[UnitRecord]) -> dict[str, int]:
-    """Dead letters by their code."""
-    total: collections.Counter[str] = collections.Counter()
-    for record in records:
-        total.update({str(code): count for code, count in record.codes})
-    return dict(sorted(total.items()))
+def dead_codes(counters: dict[str, int]) -> dict[str, int]:
+    """Dead letters by their code, from a run's counters."""
+    return {
+        name.removeprefix(DEAD_PREFIX): value
+        for name, value in sorted(counters.items())
+        if name.startswith(DEAD_PREFIX)
+    }
 
 
 def show(summary: RunSummary, console: Console) -> None:

@@ -4,6 +4,7 @@ BulkEmbedError
 ├── ConfigError          what the user asked for cannot be done; exit code 2
 ├── InputError           an input file cannot be read
 ├── OutputError          the output cannot be written or is not what it should be
+│   └── OutputLocked     another run is at work on it; exit code 5
 └── CallError            one call to the service did not give vectors
     ├── JobRefused       the service refuses the job: key, permission, model, dim; final
     ├── CallRefused      the make-up of the call is refused: split it, down to the row
@@ -54,6 +55,10 @@ class InputError(BulkEmbedError):
 
 class OutputError(BulkEmbedError):
     """The output cannot be written, or what stands there does not fit."""
+
+
+class OutputLocked(OutputError):
+    """Another run is at work on the output; exit code 5."""
 
 
 class CallError(BulkEmbedError):

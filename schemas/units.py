@@ -29,6 +29,12 @@ class FileUnits:
 
     file: InputFile
     units: tuple[Unit, ...]
+    redo: tuple[UnitRecord, ...] = ()
+    """The records of the same units, where only their dead letters are to be tried again."""
+
+    def part(self, start: int, end: int) -> FileUnits:
+        """The units from one position to another."""
+        return FileUnits(self.file, self.units[start:end], self.redo[start:end])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

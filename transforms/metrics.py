@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import apache_beam as beam
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apache_beam.metrics.metric import Metrics
 
 NAMESPACE = "EmbedUnits"
 
@@ -19,6 +22,8 @@ DEAD_PREFIX = "dead_"
 # The fields of schemas.units.CallCounts: `calls`, `retried`, `texts`, `tokens`, `repeated`.
 
 
-def counter(name: str) -> beam.metrics.metric.Metrics.DelegatingCounter:
+def counter(name: str) -> Metrics.DelegatingCounter:
     """The counter of that name."""
-    return beam.metrics.Metrics.counter(NAMESPACE, name)
+    from apache_beam.metrics.metric import Metrics
+
+    return Metrics.counter(NAMESPACE, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from schemas.errors import BulkEmbedError, ConfigError
+from schemas.errors import BulkEmbedError, ConfigError, OutputLocked
 from schemas.stop import ExitCode
 
 COMMANDS = {
@@ -49,4 +49,10 @@ def main(args: list[str] | None = None) -> Any:
         return cli.main(args, prog_name="bulkembed")
     except BulkEmbedError as error:
         click.echo(f"bulkembed: {error.message}", err=True)
-        sys.exit(int(ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED))
+        sys.exit(int(_exit_code(error)))
+
+
+def _exit_code(error: BulkEmbedError) -> ExitCode:
+    if isinstance(error, OutputLocked):
+        return ExitCode.LOCKED
+    return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED

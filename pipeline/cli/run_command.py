@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand
+from pipeline.dead_letter_budget import parse_budget
 from pipeline.limits import Tier, limits_for
 from pipeline.request import InputRequest, ModelRequest, RunRequest, service_from
 from schemas.embedding import BlankText, LongText
@@ -22,8 +23,9 @@ EPILOG = (
     "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "
     "API key comes from GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file, never from a flag. Each "
     "flag is also a key of the --config file and, in capitals behind BULKEMBED_RUN_, an "
-    "environment variable. Exit codes: 0 complete, 1 failed, 2 wrong usage, 75 incomplete: run "
-    "the same command again."
+    "environment variable. Exit codes: 0 complete, 1 failed, 2 wrong usage or other settings than "
+    "the output's, 3 too many dead letters, 5 another run is at work on the output, 75 incomplete: "
+    "run the same command again."
 )
 
 
@@ -92,6 +94,8 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
                 share=parse_share(options["quota_share"]),
             ),
             max_in_flight=options["max_in_flight"],
+            call_deadline_s=options["call_deadline_s"],
+            grace_s=options["grace_s"],
             quota_name=options["quota_name"],
             rate_service=options["rate_limit_service"],
         ),
@@ -101,6 +105,11 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
             vector_encoding=VectorEncoding(options["vector_encoding"]),
         ),
         unit_rows=options["unit_rows"],
+        deadline_s=options["deadline_s"],
+        dead_letters=parse_budget(options["max_dead_letters"]),
+        fresh=options["fresh"],
+        prune=options["prune"],
+        retry_dead_letters=options["retry_dead_letters"],
         runner=options["runner"],
         beam_args=beam_args,
         settings={name: _plain(value) for name, value in options.items() if value is not None},

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipeline.cli.config_file import read_config
+from pipeline.cli.durations import Duration
 from pipeline.cli.sections import SectionOption
 from pipeline.limits import Tier
 from schemas.embedding import BlankText, LongText
@@ -85,6 +86,8 @@ OPTIONS: tuple[click.Option, ...] = (
             help="Tokens a minute; 0: no limit."),
     _option(_PACE, "--rpd", type=click.IntRange(min=0), metavar="N",
             help="Texts a day; 0: no limit."),
+    _option(_PACE, "--call-deadline", "call_deadline_s", type=Duration(), default="10m",
+            metavar="TIME", help="How long a call is tried again before it is given up."),
     _option(_PACE, "--rpm-counts", type=_choice(RpmCounts), default="texts",
             help="What --rpm and --rpd count."),
     _option(_PACE, "--pace", type=_choice(Pace), default="window",
@@ -99,6 +102,17 @@ OPTIONS: tuple[click.Option, ...] = (
             help="Most calls in the air at once."),
     _option(_RUN, "--unit-rows", type=int, default=2500, metavar="N",
             help="Rows that are committed together."),
+    _option(_RUN, "--max-dead-letters", metavar="N|P%",
+            help="Rows that may be given up on, blank ones not counted; beyond it the run ends "
+            "with code 3.  [default: 1% of the planned rows, at least 10]"),
+    _option(_RUN, "--retry-dead-letters", is_flag=True,
+            help="Do only the rows that were given up on."),
+    _option(_RUN, "--prune", is_flag=True, help="Remove the rows of input files that are gone."),
+    _option(_RUN, "--fresh", is_flag=True, help="Start anew: delete what stands at --output."),
+    _option(_RUN, "--deadline", "deadline_s", type=Duration(), metavar="TIME",
+            help="End in good order after this time, such as 2h."),
+    _option(_RUN, "--grace", "grace_s", type=Duration(), default="20s", metavar="TIME",
+            help="How long calls in the air may take to come back when the run is to end."),
     _option(_RUN, "--runner", metavar="NAME",
             help="Beam's runner; the default works in this process."),
     _option(_RUN, "--config", type=click.Path(path_type=Path), is_eager=True,

@@ -26,6 +26,11 @@ def subtract(rows: int, covered: Iterable[Run]) -> list[Run]:
     return left
 
 
+def is_covered(first: int, rows: int, covered: Iterable[Run]) -> bool:
+    """Whether every row of a run is held by the covered runs."""
+    return all(start + count <= first for start, count in subtract(first + rows, covered))
+
+
 def cut(runs: Iterable[Run], unit_rows: int) -> Iterator[Run]:
     """The same rows in runs of at most `unit_rows`, in order."""
     for first, count in runs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import datetime as dt
 import logging
 import math
 import random as random_module
@@ -28,6 +27,7 @@ from transforms.core.backoff import RetryWait
 from transforms.core.packing import TextItem, halves, pack
 from transforms.core.quota import Refusal
 from transforms.core.tokens import Features, TokenEstimator, sum_features
+from transforms.engine.attempts import Attempts, day_spent_message
 from transforms.engine.gate import DaySpent, Gate, Slot, TooLarge
 from transforms.engine.rate_service import RateService
 from transforms.engine.seams import Client, Sink
@@ -125,7 +125,7 @@ class Caller:
     async def _embed_call(
         self, items: Sequence[TextItem], sink: Sink, deadline_s: float | None = None
     ) -> None:
-        attempts = _Attempts(self._deadline_s if deadline_s is None else deadline_s)
+        attempts = Attempts(self._deadline_s if deadline_s is None else deadline_s)
         try:
             answer = await self._answered(items, attempts)
         except Stopping:
@@ -146,7 +146,7 @@ class Caller:
             sink.embedded(items, answer, attempts.count)
 
     async def _give_up(
-        self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: _Attempts
+        self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: Attempts
     ) -> None:
         """What becomes of a call that failed until its deadline.
 
@@ -193,7 +193,7 @@ class Caller:
                 self.stats.calls_retried += 1
                 group.create_task(self._embed_call(piece, sink, deadline_s))
 
-    async def _answered(self, items: Sequence[TextItem], attempts: _Attempts) -> Answer:
+    async def _answered(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
         """The answer to one call, tried again while the service's state is at fault.
 
         Raises:
@@ -216,7 +216,7 @@ class Caller:
                     raise
         raise AssertionError("tenacity ends with an answer or an error")
 
-    async def _attempt(self, items: Sequence[TextItem], attempts: _Attempts) -> Answer:
+    async def _attempt(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
         made_of = sum_features(item.features for item in items)
         tokens = self._estimator.reserve(made_of)
         slot = await self._enter(items, tokens, again=attempts.count > 0)
@@ -282,30 +282,6 @@ class Caller:
                 "the service refuses calls that its quota should let through: somebody else uses "
                 "it, or it counts in another way; from now on calls are spread evenly"
             )
-
-
-@dataclasses.dataclass(slots=True)
-class _Attempts:
-    """The tries of one call, and how long it may fail."""
-
-    deadline_s: float
-    count: int = 0
-    first_failure: float = math.inf
-
-    def note_failure(self, now: float) -> None:
-        self.first_failure = min(self.first_failure, now)
-
-    def over(self, now: float) -> bool:
-        return now - self.first_failure >= self.deadline_s
-
-
-def day_spent_message(resets_at: object) -> str:
-    """When the day's quota is back, in the zone of whoever reads it."""
-    when = dt.datetime.fromtimestamp(float(str(resets_at))).astimezone()
-    return (
-        f"the day's quota is spent; it is back at {when:%Y-%m-%d %H:%M %Z}: "
-        "run the same command again then"
-    )
 
 
 _CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}

@@ -18,6 +18,7 @@ from transforms.core.packing import CallLimits
 from transforms.core.quota import QuotaMirror
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.caller import Caller, CallStats
+from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.event_loop import LoopThread
 from transforms.engine.gate import Gate
 from transforms.engine.quota_file import (
@@ -32,6 +33,7 @@ from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_work import UnitWorker
 from transforms.storage import stop_notes
 from transforms.storage.dataset import Dataset
+from transforms.storage.spill import Spill
 
 CLOSE_TO_S = 5.0
 """A call is over some moments after its time-out at the latest."""
@@ -71,7 +73,14 @@ class Engine:
                 else None
             ),
         )
-        self.worker = UnitWorker(job, self.caller, self.dataset, self.stop)
+        self.worker = UnitWorker(
+            job,
+            self.caller,
+            self.dataset,
+            self.stop,
+            Spill(self.dataset, job.run_id),
+            DeadRowBudget(job.most_dead_rows, self.stop),
+        )
 
     @property
     def stats(self) -> CallStats:

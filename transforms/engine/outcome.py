@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from schemas.deadletters import DeadCode
 from schemas.errors import CallError
 from schemas.job import JobConfig
-from schemas.tables import TEXT_HASH_TYPE, dead_letters_schema, vectors_schema
-from schemas.units import CallCounts, Unit, UnitRecord, count_codes
+from schemas.units import CallCounts, UnitRecord, count_codes
 from transforms.clients.decode import Answer, Matrix
 from transforms.core.packing import TextItem
 from transforms.engine.prepare import DeadRow, PreparedUnit, rows_of_items
+from transforms.engine.unit_tables import TableMaker
 from transforms.storage.dataset import UnitTables
+from transforms.storage.spill import Spill, SpillWriter
 
 UNIT_LENGTH_TOLERANCE = 1e-5
 
@@ -25,29 +24,57 @@ UNIT_LENGTH_TOLERANCE = 1e-5
 class UnitOutcome:
     """The fate of each text of a unit; the sink that the caller writes to."""
 
-    def __init__(self, prepared: PreparedUnit, job: JobConfig) -> None:
+    def __init__(
+        self,
+        prepared: PreparedUnit,
+        job: JobConfig,
+        spill: SpillWriter | None = None,
+        on_dead: Callable[[int], None] | None = None,
+    ) -> None:
         self._prepared = prepared
         self._job = job
+        self._tables = TableMaker(job, prepared)
+        self._spill = spill or SpillWriter(None)
+        self._on_dead = on_dead or (lambda _: None)
         self._vectors: Matrix | None = None
         self._has_vector = np.zeros(len(prepared.items), dtype=bool)
         self._truncated: list[bool | None] = [None] * len(prepared.items)
         self._dead: dict[int, DeadRow] = {}
         self._rows_of = rows_of_items(prepared)
+        self._restored = 0
         self.calls = self.retried = self.tokens = 0
+        self._on_dead(sum(not row.code.is_skip for row in prepared.dead))
+
+    def restore(self, spill: Spill) -> list[TextItem]:
+        """Takes over vectors that an earlier run has paid for; gives the texts still to send."""
+        left = []
+        for item, name in zip(self._prepared.items, self._prepared.hashes, strict=True):
+            found = spill.find(name) if len(spill) else None
+            if found is None:
+                left.append(item)
+                continue
+            vector, self._truncated[item.index] = found
+            self._room(len(vector))[item.index] = vector
+            self._has_vector[item.index] = True
+            self._restored += 1
+        return left
 
     def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
         """Writes down the vectors of one answered call."""
-        if self._vectors is None:
-            shape = (len(self._prepared.items), answer.vectors.shape[1])
-            self._vectors = np.empty(shape, dtype=np.float32)
         where = [item.index for item in items]
-        self._vectors[where] = self._to_unit_length(answer.vectors)
+        vectors = self._to_unit_length(answer.vectors)
+        self._room(vectors.shape[1])[where] = vectors
         self._has_vector[where] = True
         flags = answer.truncated or (None,) * len(items)
         most = self._job.embedding.spec.max_tokens
         for item, flag in zip(items, flags, strict=True):
             surely_whole = flag is None and len(item.text.encode()) <= most
             self._truncated[item.index] = False if surely_whole else flag
+        self._spill.append(
+            [self._prepared.hashes[at] for at in where],
+            vectors,
+            [self._truncated[at] for at in where],
+        )
         self.calls += 1
         self.retried += attempts - 1
         self.tokens += (
@@ -56,8 +83,10 @@ class UnitOutcome:
 
     def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
         """Writes down that a text is given up on."""
-        first = self._rows_of[item.index][0]
-        self._dead[item.index] = DeadRow(first, code, error.message, error.http_status, attempts)
+        rows = self._rows_of[item.index]
+        self._dead[item.index] = DeadRow(rows[0], code, error.message, error.http_status, attempts)
+        if not code.is_skip:
+            self._on_dead(len(rows))
 
     def finished_rows(self) -> int:
         """The length of the longest prefix of rows that all have their fate."""
@@ -67,9 +96,13 @@ class UnitOutcome:
         return len(self._prepared.item_of)
 
     def finish(self) -> tuple[UnitRecord, UnitTables] | None:
-        """Record and tables of the finished prefix; None where not one row is finished."""
+        """Record and tables of the finished prefix; None where not one row is finished.
+
+        A unit that is done anew is finished as a whole or not at all: its old record stands.
+        """
+        redo = self._prepared.redo
         rows = self.finished_rows()
-        if rows == 0:
+        if rows == 0 or (redo is not None and rows < redo.unit.rows):
             return None
         kept = [
             offset
@@ -82,18 +115,29 @@ class UnitOutcome:
         skipped = sum(code.is_skip for code in codes)
         record = UnitRecord(
             unit=unit,
-            embedded=len(kept),
+            embedded=len(kept) + (redo.embedded if redo else 0),
             dead=len(dead) - skipped,
             skipped=skipped,
+            generation=redo.generation + 1 if redo else 0,
             source_file=self._prepared.source_file,
             run_id=self._job.run_id,
             codes=count_codes(codes),
             counts=self._counts(kept),
+            vector_parts=redo.vector_parts if redo else (),
         )
-        return record, UnitTables(self._vector_table(kept, unit), self._dead_table(dead, unit))
+        vectors = None
+        if kept and self._vectors is not None:
+            vectors = self._tables.vectors(kept, self._vectors, self._truncated)
+        return record, UnitTables(vectors, self._tables.dead_letters(dead) if dead else None)
+
+    def _room(self, dim: int) -> Matrix:
+        """The matrix of the unit's distinct texts, made when the first vector shows its length."""
+        if self._vectors is None:
+            self._vectors = np.empty((len(self._prepared.items), dim), dtype=np.float32)
+        return self._vectors
 
     def _counts(self, kept: Sequence[int]) -> CallCounts:
-        texts = int(self._has_vector.sum())
+        texts = int(self._has_vector.sum()) - self._restored
         distinct = len({self._prepared.item_of[offset] for offset in kept})
         return CallCounts(self.calls, self.retried, texts, self.tokens, len(kept) - distinct)
 
@@ -115,74 +159,3 @@ class UnitOutcome:
             return vectors
         scaled: Matrix = (vectors / norms[:, None]).astype(np.float32)
         return scaled
-
-    def _vector_table(self, offsets: Sequence[int], unit: Unit) -> pa.Table | None:
-        if self._vectors is None or not offsets:
-            return None
-        run, prepared = self._prepared.rows, self._prepared
-        schema = vectors_schema(
-            self._job.row_schema,
-            self._vectors.shape[1],
-            self._job.output.vector_type,
-            part_metadata(self._job, self._vectors.shape[1]),
-        )
-        items = [prepared.item_of[offset] for offset in offsets]
-        where = pa.array(offsets, pa.int64())
-        columns = {
-            "id": run.ids.take(where),
-            "vector": self._vector_column(items, schema.field("vector").type),
-            "text_hash": pa.array([prepared.hashes[i] for i in items], TEXT_HASH_TYPE),
-            "truncated": pa.array([self._truncated[i] for i in items], pa.bool_()),
-            **_source(prepared.source_file, unit, offsets),
-        }
-        for name in run.kept.column_names:
-            columns[name] = run.kept.column(name).take(where)
-        return pa.table([columns[name] for name in schema.names], schema=schema)
-
-    def _vector_column(self, items: Sequence[int], kind: pa.DataType) -> pa.Array:
-        assert self._vectors is not None
-        whole = len(items) == len(self._vectors) and list(items) == list(range(len(items)))
-        rows: npt.NDArray[np.float32] = self._vectors if whole else self._vectors[list(items)]
-        numbers = rows.astype(np.float16) if kind.value_type == pa.float16() else rows
-        flat = pa.array(numbers.reshape(-1), kind.value_type)
-        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
-
-    def _dead_table(self, dead: Sequence[DeadRow], unit: Unit) -> pa.Table | None:
-        if not dead:
-            return None
-        run = self._prepared.rows
-        offsets = [row.offset for row in dead]
-        schema = dead_letters_schema(self._job.row_schema, part_metadata(self._job, None))
-        columns = {
-            "id": run.ids.take(pa.array(offsets, pa.int64())),
-            **_source(self._prepared.source_file, unit, offsets),
-            "code": pa.array([str(row.code) for row in dead]),
-            "message": pa.array([row.message for row in dead]),
-            "http_status": pa.array([row.http_status for row in dead], pa.int32()),
-            "attempts": pa.array([row.attempts for row in dead], pa.int32()),
-            "text": pa.array([run.texts[offset] for offset in offsets], pa.string()),
-        }
-        return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _source(source_file: str, unit: Unit, offsets: Sequence[int]) -> dict[str, pa.Array]:
-    return {
-        "source_file": pa.array([source_file] * len(offsets), pa.string()),
-        "source_row": pa.array([unit.first_row + offset for offset in offsets], pa.int64()),
-    }
-
-
-def part_metadata(job: JobConfig, dim: int | None) -> dict[str, str]:
-    """What stands in the footer of each part; `dim` None for dead letters."""
-    embedding = job.embedding
-    facts = {
-        "version": job.version,
-        "digest": embedding.digest,
-        "service": embedding.service,
-        "model": embedding.spec.name,
-        "task_type": str(embedding.task_type),
-        "prefix": embedding.prefix or "",
-        "normalized": str(embedding.normalize).lower(),
-        **({"dim": str(dim)} if dim is not None else {}),
-    }
-    return {f"bulkembed.{name}": value for name, value in facts.items()}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from schemas.deadletters import DeadCode
 from schemas.embedding import BlankText, EmbeddingConfig
 from schemas.errors import InputError
-from schemas.units import Unit
+from schemas.units import Unit, UnitRecord
 from transforms.core.hashing import text_hash
 from transforms.core.packing import TextItem, json_bytes
 from transforms.core.prompts import as_sent
@@ -27,11 +27,19 @@ class DeadRow:
     attempts: int = 0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Redo:
+    """A committed unit whose dead letters are tried again: its record, and their offsets."""
+
+    record: UnitRecord
+    offsets: frozenset[int]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PreparedUnit:
     """A unit ready to be sent.
 
-    `item_of[row]` is the index in `items` of the row's text, or -1 for a row that is dead already;
+    `item_of[row]` is the index in `items` of the row's text, or -1 for a row that is not sent;
     `hashes[i]` is the text hash of `items[i]`.
     """
 
@@ -42,6 +50,8 @@ class PreparedUnit:
     hashes: tuple[bytes, ...]
     item_of: tuple[int, ...]
     dead: tuple[DeadRow, ...]
+    redo: UnitRecord | None = None
+    """The record that stands, where only the rows that it gave up on are done."""
 
 
 def prepare(
@@ -51,8 +61,11 @@ def prepare(
     embedding: EmbeddingConfig,
     estimator: TokenEstimator,
     blank_text: BlankText = BlankText.SKIP,
+    redo: Redo | None = None,
 ) -> PreparedUnit:
     """The distinct texts of a unit, as they are sent, and its rows that cannot be sent.
+
+    With `redo` only the rows that were given up on are looked at.
 
     Raises:
         InputError: a text is blank, and blank texts are to stop the run.
@@ -63,6 +76,9 @@ def prepare(
     item_of: list[int] = []
     dead: list[DeadRow] = []
     for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
+        if redo is not None and offset not in redo.offsets:
+            item_of.append(-1)
+            continue
         bad = run.bad.get(offset) or _blank(text, source_file, unit.first_row + offset, blank_text)
         if bad is not None or text is None:
             item_of.append(-1)
@@ -76,7 +92,14 @@ def prepare(
             hashes.append(name)
         item_of.append(index)
     return PreparedUnit(
-        unit, source_file, run, tuple(items), tuple(hashes), tuple(item_of), tuple(dead)
+        unit,
+        source_file,
+        run,
+        tuple(items),
+        tuple(hashes),
+        tuple(item_of),
+        tuple(dead),
+        redo.record if redo else None,
     )
 
 

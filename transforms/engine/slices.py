@@ -5,13 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from schemas.errors import BulkEmbedError
 from schemas.stop import StopReason
 from schemas.units import FileUnits, PlanSlice, UnitRecord
 from transforms.engine.engine import Engine
-from transforms.engine.prepare import PreparedUnit, prepare
+from transforms.engine.prepare import PreparedUnit, Redo, prepare
 from transforms.storage.filesystems import open_found
 from transforms.storage.row_reader import read_runs
 
@@ -48,10 +48,24 @@ def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
     filesystem = open_found(file.found)
     runs = [(unit.first_row, unit.rows) for unit in file_units.units]
     rows_read = read_runs(filesystem, file, job.columns, job.row_schema, runs)
-    for unit, rows in zip(file_units.units, rows_read, strict=True):
-        yield prepare(rows, unit, file.name, job.embedding, engine.estimator, job.blank_text)
+    redo: Sequence[UnitRecord | None] = file_units.redo or [None] * len(runs)
+    for unit, record, rows in zip(file_units.units, redo, rows_read, strict=True):
+        yield prepare(
+            rows,
+            unit,
+            file.name,
+            job.embedding,
+            engine.estimator,
+            job.blank_text,
+            _redo(engine, record) if record is not None else None,
+        )
         if engine.stop.is_set():
             return
+
+
+def _redo(engine: Engine, record: UnitRecord) -> Redo:
+    whole = engine.dataset.whole_record(record)
+    return Redo(whole, engine.dataset.redo_offsets(whole))
 
 
 @dataclasses.dataclass(slots=True)

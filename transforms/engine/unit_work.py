@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 from schemas.deadletters import DeadCode
 from schemas.embedding import LongText
@@ -13,10 +14,12 @@ from schemas.stop import StopReason
 from schemas.units import UnitRecord
 from transforms.core.packing import TextItem
 from transforms.engine.caller import Caller
+from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.outcome import UnitOutcome
 from transforms.engine.prepare import PreparedUnit
 from transforms.engine.stopping import StopFlag
 from transforms.storage.dataset import Dataset, commit_unit
+from transforms.storage.spill import Spill
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class UnitWorker:
     caller: Caller
     dataset: Dataset
     stop: StopFlag
+    spill: Spill
+    budget: DeadRowBudget
 
     async def embed(self, prepared: PreparedUnit) -> UnitRecord | None:
         """Embeds a unit and commits it, or its finished prefix where the run is to end.
@@ -37,20 +42,26 @@ class UnitWorker:
         Raises:
             OutputError: the unit could not be written.
         """
-        outcome = UnitOutcome(prepared, self.job)
-        items = await self._short_enough(prepared, outcome)
-        await self.caller.embed(items, outcome)
-        return await asyncio.to_thread(self._commit, outcome)
+        spill = self.spill.writer(prepared.unit)
+        record = None
+        try:
+            outcome = UnitOutcome(prepared, self.job, spill, self.budget.spend)
+            items = await self._short_enough(outcome.restore(self.spill), prepared, outcome)
+            await self.caller.embed(items, outcome)
+            record = await asyncio.to_thread(self._commit, outcome, prepared.redo)
+        finally:
+            spill.close(committed=record is not None and record.unit == prepared.unit)
+        return record
 
-    def _commit(self, outcome: UnitOutcome) -> UnitRecord | None:
+    def _commit(self, outcome: UnitOutcome, redo: UnitRecord | None) -> UnitRecord | None:
         finished = outcome.finish()
         if finished is None:
             return None
-        return commit_unit(self.dataset, self.job.output, *finished)
+        return commit_unit(self.dataset, self.job.output, *finished, replaces=redo)
 
     async def _short_enough(
-        self, prepared: PreparedUnit, outcome: UnitOutcome
-    ) -> tuple[TextItem, ...]:
+        self, items: Sequence[TextItem], prepared: PreparedUnit, outcome: UnitOutcome
+    ) -> Sequence[TextItem]:
         """The texts that may be sent; those that the service counts too long are given up on.
 
         UTF-8 bytes bound the tokens, so that only longer texts are asked about.  Where the service
@@ -58,15 +69,15 @@ class UnitWorker:
         """
         policy, most = self.job.embedding.long_text, self.job.embedding.spec.max_tokens
         if policy is LongText.TRUNCATE:
-            return prepared.items
-        doubtful = [item for item in prepared.items if len(item.text.encode()) > most]
+            return items
+        doubtful = [item for item in items if len(item.text.encode()) > most]
         counts = await asyncio.gather(*(self.caller.count_tokens(i.text) for i in doubtful))
         too_long = set()
         for item, tokens in zip(doubtful, counts, strict=True):
             if tokens is not None and tokens > most:
                 too_long.add(item.index)
                 self._too_long(item, tokens, prepared, outcome)
-        return tuple(item for item in prepared.items if item.index not in too_long)
+        return [item for item in items if item.index not in too_long]
 
     def _too_long(
         self, item: TextItem, tokens: int, prepared: PreparedUnit, outcome: UnitOutcome

@@ -10,15 +10,22 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from schemas.errors import OutputError
 from schemas.job import OutputConfig
 from schemas.units import UnitRecord
-from transforms.core.ranges import Run
+from transforms.core.ranges import Run, is_covered
 from transforms.storage import whole_files
 from transforms.storage.filesystems import open_filesystem
 from transforms.storage.part_files import encode_part, part_name
-from transforms.storage.records import decode_record, encode_record, parse_name, record_name
+from transforms.storage.records import (
+    decode_record,
+    encode_record,
+    parse_name,
+    parse_spill_name,
+    record_name,
+)
 
 VECTORS = "vectors"
 DEAD_LETTERS = "dead_letters"
@@ -26,7 +33,9 @@ UNITS = "_run/units"
 PLAN = "_run/plan"
 SUMMARIES = "_run/summaries"
 STOPS = "_run/stops"
+SPILL = "_run/spill"
 RUN_FILE = "_run/run.json"
+LOCK = "_run/lock.json"
 SUCCESS = "_SUCCESS"
 
 
@@ -110,6 +119,14 @@ class Dataset:
             raise OutputError(f"{self.path(UNITS, name)} is gone; run the same command again")
         return decode_record(data, name)
 
+    def redo_offsets(self, record: UnitRecord) -> frozenset[int]:
+        """The offsets in its unit of the rows that a record gave up on, blank ones as well."""
+        if record.dead_part is None:
+            return frozenset()
+        path = self.path(DEAD_LETTERS, record.dead_part)
+        rows = pq.read_table(path, columns=["source_row"], filesystem=self.filesystem)
+        return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
+
     def parts_of(self, record: UnitRecord) -> list[str]:
         """The part files that a record names, as names within the dataset.
 
@@ -130,21 +147,48 @@ class Dataset:
             self.delete([f"{UNITS}/{record_name(record)}"])
             self.delete(parts)
 
+    def wipe(self) -> None:
+        """Deletes the dataset, and nothing else that may stand in its folder."""
+        self.delete([SUCCESS])
+        for folder in (UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL):
+            self.delete(f"{folder}/{name}" for name in self.names(folder))
+        self.delete([RUN_FILE])
+
     def strangers(self, state: State) -> list[str]:
-        """Parts that no record names and files that were never finished: what a kill leaves."""
+        """Parts that no record names and files that were never finished: what a kill leaves.
+
+        So are records that a later generation replaced.
+        """
         named = {part for record in state.records for part in self.parts_of(record)}
-        folders = (VECTORS, DEAD_LETTERS, UNITS, PLAN, SUMMARIES, STOPS, "_run", "")
+        named.update(f"{UNITS}/{record_name(record)}" for record in state.records)
+        covered = state.covered()
         left = []
-        for folder in folders:
+        for folder in ("", "_run", UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL):
             for name in self.names(folder) if folder else self._root_names():
                 full = f"{folder}/{name}" if folder else name
-                is_part = folder in (VECTORS, DEAD_LETTERS) and name.startswith("part-")
-                if name.startswith(whole_files.TEMP_PREFIX) or (is_part and full not in named):
+                unfinished = name.startswith(whole_files.TEMP_PREFIX)
+                unnamed = _must_be_named(folder, name) and full not in named
+                if unfinished or unnamed or (folder == SPILL and _is_spent(name, covered)):
                     left.append(full)
         return left
 
     def _root_names(self) -> list[str]:
         return whole_files.list_names(self.filesystem, self.root)
+
+
+def _must_be_named(folder: str, name: str) -> bool:
+    """Whether a file is there only if a record names it."""
+    if folder == UNITS:
+        return parse_name(name) is not None
+    return folder in (VECTORS, DEAD_LETTERS) and name.startswith("part-")
+
+
+def _is_spent(name: str, covered: dict[str, list[Run]]) -> bool:
+    """Whether a spill file's rows are all committed."""
+    unit = parse_spill_name(name)
+    return unit is not None and is_covered(
+        unit.first_row, unit.rows, covered.get(unit.file_key, ())
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -156,9 +200,15 @@ class UnitTables:
 
 
 def commit_unit(
-    dataset: Dataset, output: OutputConfig, record: UnitRecord, tables: UnitTables
+    dataset: Dataset,
+    output: OutputConfig,
+    record: UnitRecord,
+    tables: UnitTables,
+    replaces: UnitRecord | None = None,
 ) -> UnitRecord:
     """Writes vectors, then dead letters, then the record that makes both count.
+
+    The record of an earlier generation, and its dead letters, go last.
 
     Returns:
         The record, with the names of its parts.
@@ -177,4 +227,7 @@ def commit_unit(
         dead_part = name
     whole = dataclasses.replace(record, vector_parts=tuple(vector_parts), dead_part=dead_part)
     dataset.write(f"{UNITS}/{record_name(whole)}", encode_record(whole))
+    if replaces is not None:
+        dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
+        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead])
     return whole

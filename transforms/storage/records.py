@@ -17,6 +17,8 @@ _NAME = re.compile(
     r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)\.json"
 )
 
+_SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-.+\.spill")
+
 
 def record_name(record: UnitRecord) -> str:
     """The file name of a record: what it covers, then its counts."""
@@ -40,6 +42,17 @@ def parse_name(name: str) -> UnitRecord | None:
         )
     except ValueError as error:
         raise OutputError(f"_run/units/{name}: {error}; was the file renamed?") from None
+
+
+def spill_name(unit: Unit, run_id: str) -> str:
+    """The file name of a unit's spill."""
+    return f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}-{run_id}.spill"
+
+
+def parse_spill_name(name: str) -> Unit | None:
+    """The unit that a spill file belongs to; None for another file's name."""
+    found = _SPILL_NAME.fullmatch(name)
+    return Unit(found[1], int(found[2]), int(found[3])) if found else None
 
 
 def encode_record(record: UnitRecord) -> bytes:

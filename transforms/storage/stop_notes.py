@@ -25,5 +25,5 @@ def read(dataset: Dataset, run_id: str) -> list[Stop]:
 
 
 def clear(dataset: Dataset) -> None:
-    """Deletes the notes of all runs: done by the launcher when a run has ended."""
+    """Deletes the notes of all runs: done by the launcher when its run has ended."""
     dataset.delete(f"{STOPS}/{name}" for name in dataset.names(STOPS))

@@ -1,0 +1,46 @@
+"""Whether what a run is going to write fits on the disk, asked before anything is paid."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from pipeline.planning import Plan
+from schemas.errors import OutputError
+from schemas.job import JobConfig, VectorType
+from transforms.storage.dataset import Dataset
+
+ROW_BYTES = 64
+"""What a row takes beside its vector and its kept columns: id, hash, source."""
+
+
+def bytes_needed(plan: Plan, job: JobConfig) -> int:
+    """A bound on what the parts of this run take: kept columns are taken at the input's size."""
+    width = 2 if job.output.vector_type is VectorType.FLOAT16 else 4
+    vector = (job.embedding.out_dim or 0) * width
+    needed = plan.due_rows * (vector + ROW_BYTES)
+    if job.columns.keep_columns:
+        needed += sum(file.file.found.size_bytes for file in plan.work)
+    return needed
+
+
+def check_room(dataset: Dataset, plan: Plan, job: JobConfig) -> None:
+    """Raises OutputError where the disk has less room than the run needs; local disks only."""
+    if not isinstance(dataset.filesystem, pafs.LocalFileSystem):
+        return
+    folder = Path(dataset.root)
+    while not folder.exists():
+        folder = folder.parent
+    needed, free = bytes_needed(plan, job), shutil.disk_usage(folder).free
+    if needed > free:
+        raise OutputError(
+            f"{dataset.root}: the vectors of {plan.due_rows:,} rows take about "
+            f"{_gib(needed)}, the disk has {_gib(free)} left; free some space, choose another "
+            "--output, a smaller --dim, or --vector-type float16"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

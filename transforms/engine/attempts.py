@@ -1,0 +1,33 @@
+"""The tries of one call, and what is said when there can be none before tomorrow."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+
+
+@dataclasses.dataclass(slots=True)
+class Attempts:
+    """The tries of one call, and how long it may fail."""
+
+    deadline_s: float
+    count: int = 0
+    first_failure: float = math.inf
+
+    def note_failure(self, now: float) -> None:
+        """Remembers when the call failed for the first time."""
+        self.first_failure = min(self.first_failure, now)
+
+    def over(self, now: float) -> bool:
+        """Whether the call has failed for as long as it may."""
+        return now - self.first_failure >= self.deadline_s
+
+
+def day_spent_message(resets_at: object) -> str:
+    """When the day's quota is back, in the zone of whoever reads it."""
+    when = dt.datetime.fromtimestamp(float(str(resets_at))).astimezone()
+    return (
+        f"the day's quota is spent; it is back at {when:%Y-%m-%d %H:%M %Z}: "
+        "run the same command again then"
+    )

@@ -1,0 +1,39 @@
+"""How many rows this process has given up on, and when that is too many."""
+
+from __future__ import annotations
+
+import threading
+
+from schemas.stop import StopReason
+from transforms.engine.stopping import StopFlag
+
+
+class DeadRowBudget:
+    """Ends the run as soon as it is certain that too many rows are given up on.
+
+    Args:
+        most: the rows that may be; None: any number.
+        stop: set when there are more.
+    """
+
+    def __init__(self, most: int | None, stop: StopFlag) -> None:
+        self._most = most
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._spent = 0
+
+    def spend(self, rows: int) -> None:
+        """Counts rows that were given up on; blank ones are not among them."""
+        with self._lock:
+            self._spent += rows
+            spent = self._spent
+        if self._most is not None and rows and spent > self._most:
+            self._stop.set(StopReason.DEAD_LETTERS, too_many(spent, self._most))
+
+
+def too_many(dead: int, most: int) -> str:
+    """The sentence for a run that gave up on too many rows."""
+    return (
+        f"{dead:,} rows were given up on, {most:,} may be: look at dead_letters/ for the reasons, "
+        "then raise --max-dead-letters or mend the input"
+    )
