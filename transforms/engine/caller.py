@@ -134,8 +134,8 @@ class Caller:
             await self.embed(items, sink)
         except DaySpent as spent:
             self._stop.set(StopReason.DAY_SPENT, day_spent_message(spent.resets_at))
-        except JobRefused as error:
-            self._stop.set(StopReason.REFUSED, error.message)
+        except JobRefused:
+            return
         except CallRefused as error:
             await self._split(items, sink, error, attempts.count)
         except QuotaExceeded as error:
@@ -226,6 +226,9 @@ class Caller:
         try:
             answer = await self._in_the_air(items)
         except CallError as error:
+            if isinstance(error, JobRefused):
+                # Before the gate hears of it, which would let the next call go.
+                self._stop.set(StopReason.REFUSED, error.message)
             self._note_refusal(self._gate.fail(slot, error), error)
             raise
         except BaseException:
