@@ -182,7 +182,7 @@ def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> 
     if embedded and EMPTY_PART in names:
         dataset.delete([f"{VECTORS}/{EMPTY_PART}"])
     dim = job.embedding.out_dim
-    if complete and not embedded and dim is not None and EMPTY_PART not in names:
+    if complete and not embedded and dim is not None:
         schema = vectors_schema(
             job.row_schema, dim, job.output.vector_type, part_metadata(job, dim)
         )

@@ -8,7 +8,7 @@ from typing import Any
 from schemas.embedding import digest_of
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
-from transforms.storage.dataset import RUN_FILE, Dataset
+from transforms.storage.dataset import RUN_FILE, SPILL, UNITS, Dataset
 
 FORMAT_VERSION = 1
 
@@ -57,6 +57,8 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
             f"{dataset.root} was written in format {pinned.get('format_version')}, this version "
             f"writes format {FORMAT_VERSION}; choose another --output"
         )
+    if not dataset.names(UNITS) and not dataset.names(SPILL):
+        return pinned  # Not one row is there: a first run that was refused, or an empty input.
     lines = _differences(pinned["embedding"], job.embedding.facts())
     if lines:
         raise ConfigError(
