@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -189,24 +190,36 @@ def _pieces(plan: Plan, most: int) -> Iterator[FileUnits]:
 def save_scans(dataset: Dataset, scans: Scans, columns: InputColumns) -> None:
     """Saves what the scans found, for this run's records and for the next run's planning."""
     lines = [
-        orjson.dumps({"columns": repr(columns), **file.to_json()}, option=orjson.OPT_APPEND_NEWLINE)
+        orjson.dumps(
+            {"scanned_for": repr(columns), **file.to_json()}, option=orjson.OPT_APPEND_NEWLINE
+        )
         for file in scans.files
     ]
     dataset.write(SCANS_FILE, b"".join(lines))
 
 
+def planned_rows(dataset: Dataset) -> dict[str, int]:
+    """Rows of each file of the last plan, by the file's key."""
+    scanned = _read_scans(dataset)
+    return {file.input_file.key: file.rows for _, file in scanned}
+
+
 def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, ...], ScannedFile]:
+    return {
+        _stamp(file.found): file
+        for scanned_for, file in _read_scans(dataset)
+        if scanned_for == repr(columns)
+    }
+
+
+def _read_scans(dataset: Dataset) -> Iterator[tuple[str, ScannedFile]]:
+    """What was saved of earlier scans, with the columns that they were for."""
     data = whole_files.read_bytes(dataset.filesystem, dataset.path(SCANS_FILE)) or b""
-    saved = {}
     for line in data.splitlines():
-        try:
+        # A shortcut only: a file whose line cannot be read is scanned again.
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             content = orjson.loads(line)
-            if content.pop("columns") == repr(columns):
-                scanned = ScannedFile.from_json(content)
-                saved[_stamp(scanned.found)] = scanned
-        except (ValueError, KeyError, TypeError):
-            continue  # A shortcut only: a file that is not in it is scanned again.
-    return saved
+            yield content.pop("scanned_for"), ScannedFile.from_json(content)
 
 
 def _stamp(found: FoundFile) -> tuple[object, ...]:

@@ -79,6 +79,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     if plan.work or not is_settled(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         close(dataset, job, after, complete=rows.left == 0 and summary.stop is None)
+    dataset.delete(dataset.spent_spill(after))
     stop_notes.clear(dataset)
     return summary
 

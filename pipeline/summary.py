@@ -115,7 +115,7 @@ def show(summary: RunSummary, console: Console) -> None:
 
 def _lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     run, counts = summary.run, summary.counts
-    yield "rows", _rows_line(run)
+    yield "rows", rows_line(run)
     if run.dead:
         failed = {c: n for c, n in summary.codes.items() if not DeadCode(c).is_skip}
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
@@ -126,7 +126,7 @@ def _lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     )
     yield "time", _time_line(summary)
     if summary.dataset != run:
-        yield "dataset", _rows_line(summary.dataset)
+        yield "dataset", rows_line(summary.dataset)
     if summary.duplicate_ids:
         yield "duplicate ids", f"{summary.duplicate_ids:,} rows have the id of an earlier row"
     for name in summary.skipped_files:
@@ -138,7 +138,8 @@ def _lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "output", summary.output
 
 
-def _rows_line(rows: RowCounts) -> str:
+def rows_line(rows: RowCounts) -> str:
+    """Where rows are, in one line."""
     line = f"{rows.rows_in:,} in: {rows.embedded:,} embedded, {rows.skipped:,} skipped (blank), "
     return line + f"{rows.dead:,} dead, {rows.left:,} left"
 

@@ -28,7 +28,6 @@ def test_an_error_keeps_message_and_facts_on_its_way_through_pickle(
 
 def test_the_docstring_draws_the_whole_tree() -> None:
     drawn = schemas.errors.__doc__ or ""
-    assert len(KINDS) == 10
     assert all(kind.__name__ in drawn for kind in KINDS)
 
 

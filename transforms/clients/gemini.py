@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,6 +46,10 @@ class _BodyKeeper(httpx2.AsyncClient):
 
 
 _PLAIN_JSON = {"content-type": "application/json"}
+
+
+# A line for each call says nothing that the counters do not; where a worker's log goes is not ours.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class GeminiClient:

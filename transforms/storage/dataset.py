@@ -154,6 +154,11 @@ class Dataset:
             self.delete(f"{folder}/{name}" for name in self.names(folder))
         self.delete([RUN_FILE])
 
+    def spent_spill(self, state: State) -> list[str]:
+        """Spill files whose rows are all committed."""
+        covered = state.covered()
+        return [f"{SPILL}/{name}" for name in self.names(SPILL) if _is_spent(name, covered)]
+
     def strangers(self, state: State) -> list[str]:
         """Parts that no record names and files that were never finished: what a kill leaves.
 
@@ -161,14 +166,12 @@ class Dataset:
         """
         named = {part for record in state.records for part in self.parts_of(record)}
         named.update(f"{UNITS}/{record_name(record)}" for record in state.records)
-        covered = state.covered()
-        left = []
-        for folder in ("", "_run", UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL):
+        left = self.spent_spill(state)
+        for folder in ("", "_run", UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS):
             for name in self.names(folder) if folder else self._root_names():
                 full = f"{folder}/{name}" if folder else name
                 unfinished = name.startswith(whole_files.TEMP_PREFIX)
-                unnamed = _must_be_named(folder, name) and full not in named
-                if unfinished or unnamed or (folder == SPILL and _is_spent(name, covered)):
+                if unfinished or (_must_be_named(folder, name) and full not in named):
                     left.append(full)
         return left
 

@@ -39,6 +39,13 @@ class LockOwner:
         """Whether the owner showed itself lately."""
         return time.time() - self.heartbeat < DEAD_AFTER_S
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the owner is at work, as far as can be told from this host."""
+        if self.host != socket.gethostname():
+            return self.is_fresh
+        return Path(f"/proc/{self.pid}").exists() or not Path("/proc").exists()
+
     def encoded(self) -> bytes:
         """As JSON."""
         return orjson.dumps(dataclasses.asdict(self), option=orjson.OPT_INDENT_2)
@@ -132,6 +139,12 @@ def _advisory(dataset: Dataset, owner: LockOwner) -> Iterator[LockOwner | None]:
         yield before
     finally:
         dataset.delete([LOCK])
+
+
+def owner_of(dataset: Dataset) -> LockOwner | None:
+    """Who holds an output, as its lock file says; None where nobody does, or the owner is dead."""
+    owner = _read(dataset)
+    return owner if owner is not None and owner.is_alive else None
 
 
 def _read(dataset: Dataset) -> LockOwner | None:

@@ -1,0 +1,28 @@
+"""`bulkembed status`: what is done, left and dead of a dataset, also while a run is at work."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("output", metavar="OUT")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+def status(output: str, as_json: bool) -> None:
+    """Show what is done, left, dead by reason and spent, from the commit records of OUT."""
+    from rich.table import Table
+
+    from pipeline.cli.show import console
+    from pipeline.status import read_status, status_lines
+
+    found = read_status(output)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, text in status_lines(found):
+        table.add_row(name, text)
+    console(sys.stdout).print(table)

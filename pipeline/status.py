@@ -1,0 +1,105 @@
+"""What the commit records of a dataset say, without Beam, and without waiting for a run's end."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.planning import planned_rows
+from pipeline.summary import RowCounts, rows_line
+from schemas.errors import ConfigError
+from schemas.models import find_model
+from schemas.units import CallCounts, UnitRecord
+from transforms.storage import output_lock
+from transforms.storage.dataset import RUN_FILE, SUCCESS, Dataset
+
+READ_THREADS = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """A dataset as it stands; `rows.left` counts the files of the last plan."""
+
+    output: str
+    model: str
+    rows: RowCounts
+    codes: dict[str, int]
+    counts: CallCounts
+    usd: float | None
+    """What the committed rows cost online; None where the model's price is not known."""
+    complete: bool
+    runner: str | None
+    """Who is at work on it now."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def read_status(output: str) -> Status:
+    """The status of the dataset at a path or URI.
+
+    Raises:
+        ConfigError: there is no dataset.
+    """
+    dataset = Dataset.open(output)
+    pinned = dataset.read_json(RUN_FILE)
+    if pinned is None:
+        raise ConfigError(f"{output}: there is no dataset; `bulkembed run --output` makes one")
+    state = dataset.state()
+    with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+        records = list(pool.map(dataset.whole_record, state.records))
+    planned = planned_rows(dataset)
+    current = [record for record in records if record.unit.file_key in planned]
+    owner = output_lock.owner_of(dataset)
+    return Status(
+        output=output,
+        model=pinned["embedding"]["model"],
+        rows=_rows(sum(planned.values()), current),
+        codes=_codes(records),
+        counts=sum((record.counts for record in records), CallCounts()),
+        usd=_usd(pinned["embedding"]["model"], records),
+        complete=SUCCESS in dataset.names(""),
+        runner=f"run {owner.run_id}, process {owner.pid} on {owner.host}" if owner else None,
+    )
+
+
+def status_lines(status: Status) -> Iterable[tuple[str, str]]:
+    """The status for people, a name and a text a line."""
+    yield "dataset", f"{status.output}, {status.model}"
+    yield "state", "complete" if status.complete else "incomplete: run the same command again"
+    if status.runner:
+        yield "at work", status.runner
+    yield "rows", rows_line(status.rows)
+    for code, rows in status.codes.items():
+        yield f"  {code}", f"{rows:,}"
+    counts = status.counts
+    usd = f", about {status.usd:,.4f} USD" if status.usd is not None else ""
+    yield "spent", f"{counts.calls:,} calls, {counts.texts:,} texts, {counts.tokens:,} tokens{usd}"
+
+
+def _rows(planned: int, records: list[UnitRecord]) -> RowCounts:
+    return RowCounts(
+        rows_in=planned,
+        embedded=sum(record.embedded for record in records),
+        dead=sum(record.dead for record in records),
+        skipped=sum(record.skipped for record in records),
+        left=planned - sum(record.unit.rows for record in records),
+    )
+
+
+def _codes(records: list[UnitRecord]) -> dict[str, int]:
+    total: collections.Counter[str] = collections.Counter()
+    for record in records:
+        total.update({str(code): rows for code, rows in record.codes})
+    return dict(sorted(total.items()))
+
+
+def _usd(model: str, records: list[UnitRecord]) -> float | None:
+    price = find_model(model).price
+    if price is None:
+        return None
+    return price * sum(record.counts.tokens for record in records) / 1_000_000
