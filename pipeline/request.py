@@ -79,6 +79,7 @@ class RunRequest:
     settings: dict[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.model.embedding(self.service, self.input.columns)
         if self.unit_rows < 1:
             raise ConfigError(f"--unit-rows {self.unit_rows}: give a number from 1")
         if self.fresh and self.retry_dead_letters:
