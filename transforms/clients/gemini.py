@@ -195,8 +195,11 @@ class _RequestForm:
             self._fields["autoTruncate"] = False
 
     def dummies(self, texts: int) -> list[Any]:
-        """Contents that make the SDK pick its endpoint; `body` takes their place."""
-        return ["x", "x"] if self._vertex and not self._predict and texts > 1 else ["x"]
+        """Contents that make the SDK pick its endpoint; `body` takes their place.
+
+        Plain strings would be fused into one content for gemini-embedding-2 (python-genai#2523).
+        """
+        return [["x"], ["x"]] if self._vertex and not self._predict and texts > 1 else ["x"]
 
     def body(self, items: Sequence[TextItem]) -> dict[str, Any]:
         """The part of the request's body that holds the texts."""
