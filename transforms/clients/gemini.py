@@ -153,15 +153,16 @@ class GeminiClient:
         """The error of ours that stands for the service's, with the key blotted out."""
         details = error.details.get("error", error.details) if _is_map(error.details) else {}
         listed = details.get("details") if _is_map(details) else None
-        message = mask(str(error.message or error.status or "no message"), self._key).strip()
-        row = verdict.classify(error.code, f"{message} {json.dumps(listed, default=str)}")
+        said = str(error.message or error.status or "no message").strip()
+        message = mask(said, self._key)
+        row = verdict.classify(error.code, f"{said} {json.dumps(listed, default=str)}")
         return row.error(
             self._sentence(row, error.code, message),
             http_status=error.code,
             code=row.name,
             service_message=message,
-            index=verdict.named_index(message),
-            most_texts=verdict.named_cap(message) if row.name == "batch_size" else None,
+            index=verdict.named_index(said),
+            most_texts=verdict.named_cap(said) if row.name == "batch_size" else None,
             quota=verdict.quota_words(listed),
         )
 
