@@ -1,0 +1,127 @@
+"""The output folder: commits, what counts, and what a kill leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.deadletters import DeadCode
+from schemas.errors import OutputError
+from schemas.job import OutputConfig, VectorEncoding
+from schemas.units import Unit, UnitRecord
+from transforms.storage.dataset import Dataset, UnitTables, commit_unit
+
+KEY = "0123456789abcdef"
+DIM = 4
+
+
+def record(first: int, embedded: int, dead: int = 0, generation: int = 0) -> UnitRecord:
+    codes = ((DeadCode.REFUSED, dead),) if dead else ()
+    unit = Unit(KEY, first, embedded + dead)
+    return UnitRecord(unit, embedded, dead, 0, generation, "a.parquet", "run-1", codes)
+
+
+def tables(embedded: int, dead: int = 0) -> UnitTables:
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), DIM)
+    flat = pa.array([float(n) for n in range(embedded * DIM)], pa.float32())
+    vectors = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    return UnitTables(
+        pa.table({"id": pa.array(range(embedded)), "vector": vectors}) if embedded else None,
+        pa.table({"id": pa.array(range(dead))}) if dead else None,
+    )
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset.open(str(tmp_path / "out"))
+
+
+def commit(dataset: Dataset, embedded: int, dead: int = 0, first: int = 0) -> UnitRecord:
+    output = OutputConfig(uri=dataset.root)
+    return commit_unit(dataset, output, record(first, embedded, dead), tables(embedded, dead))
+
+
+def test_a_commit_writes_parts_and_then_the_record_that_names_them(dataset: Dataset) -> None:
+    whole = commit(dataset, 3, 2)
+    root = Path(dataset.root)
+    (part,) = (root / "vectors").iterdir()
+    (dead,) = (root / "dead_letters").iterdir()
+    assert whole.vector_parts == (part.name,)
+    assert whole.dead_part == dead.name
+    assert pq.read_table(part).equals(tables(3).vectors)
+    (found,) = dataset.state().records
+    assert (found.embedded, found.dead, found.unit) == (3, 2, whole.unit)
+    assert dataset.whole_record(found) == whole
+    assert dataset.parts_of(found) == [f"vectors/{part.name}", f"dead_letters/{dead.name}"]
+    assert dataset.strangers(dataset.state()) == []
+
+
+def test_a_unit_without_vectors_or_dead_letters_has_no_such_part(dataset: Dataset) -> None:
+    commit(dataset, 2)
+    commit(dataset, 0, 1, first=10)
+    assert len(dataset.names("vectors")) == len(dataset.names("dead_letters")) == 1
+    assert dataset.state().covered() == {KEY: [(0, 2), (10, 1)]}
+
+
+def test_an_unwritten_dataset_is_empty_and_nothing_is_made_by_looking(dataset: Dataset) -> None:
+    assert dataset.state().records == ()
+    assert dataset.read_json("_run/run.json") is None
+    assert dataset.strangers(dataset.state()) == []
+    assert not Path(dataset.root).exists()
+
+
+def test_parts_that_no_record_names_and_unfinished_files_are_strangers(dataset: Dataset) -> None:
+    commit(dataset, 3)
+    root = Path(dataset.root)
+    for name in (
+        "vectors/part-ffffffffffffffff-000000000000-00000001.parquet", "vectors/.tmp-1-x",
+        "_run/units/.tmp-2-x", "_run/.tmp-3-run.json", ".tmp-4-_SUCCESS", "vectors/notes.txt",
+    ):  # fmt: skip
+        (root / name).write_bytes(b"x")
+    left = dataset.strangers(dataset.state())
+    assert sorted(left) == [
+        ".tmp-4-_SUCCESS", "_run/.tmp-3-run.json", "_run/units/.tmp-2-x", "vectors/.tmp-1-x",
+        "vectors/part-ffffffffffffffff-000000000000-00000001.parquet",
+    ]  # fmt: skip
+    dataset.delete(left)
+    assert dataset.strangers(dataset.state()) == []
+    assert len(dataset.state().records) == 1
+
+
+def test_a_unit_that_is_forgotten_is_gone_with_its_parts(dataset: Dataset) -> None:
+    commit(dataset, 3, 1)
+    commit(dataset, 2, 0, first=10)
+    dataset.forget([found for found in dataset.state().records if found.unit.first_row == 0])
+    assert dataset.state().covered() == {KEY: [(10, 2)]}
+    assert len(dataset.names("vectors")) == 1
+    assert dataset.names("dead_letters") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null"])
+def test_a_damaged_file_of_ours_is_named(dataset: Dataset, content: bytes) -> None:
+    dataset.write("_run/run.json", content)
+    with pytest.raises(OutputError, match=r"_run/run\.json is damaged"):
+        dataset.read_json("_run/run.json")
+
+
+def test_a_second_commit_of_a_unit_overwrites_the_first(dataset: Dataset) -> None:
+    commit(dataset, 3)
+    commit(dataset, 3)
+    assert len(dataset.state().records) == len(dataset.names("vectors")) == 1
+
+
+@pytest.mark.parametrize("encoding", VectorEncoding)
+def test_parts_are_read_back_by_plain_pyarrow(dataset: Dataset, encoding: VectorEncoding) -> None:
+    output = OutputConfig(uri=dataset.root, vector_encoding=encoding)
+    commit_unit(dataset, output, record(0, 5), tables(5))
+    (name,) = dataset.names("vectors")
+    file = pq.ParquetFile(dataset.path("vectors", name))
+    assert file.read().equals(tables(5).vectors)
+    assert file.metadata.num_row_groups == 1
+    column = file.metadata.row_group(0).column(1)
+    split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
+    assert ("BYTE_STREAM_SPLIT" in column.encodings) is split
+    assert column.compression == ("ZSTD" if split else "UNCOMPRESSED")

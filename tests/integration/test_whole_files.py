@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all, on a local disk and on a store."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+
+from schemas.errors import OutputError
+from transforms.storage.whole_files import (
+    TEMP_PREFIX,
+    delete_files,
+    list_names,
+    read_bytes,
+    write_whole,
+)
+
+LOCAL = pafs.LocalFileSystem()
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100_000, pa.py_buffer(b"arrow")])
+def test_what_is_written_is_read_back(tmp_path: Path, data: bytes | pa.Buffer) -> None:
+    path = str(tmp_path / "deep/er/file")
+    write_whole(LOCAL, path, data)
+    assert read_bytes(LOCAL, path) == bytes(data)
+    assert list_names(LOCAL, str(tmp_path / "deep/er")) == ["file"]
+
+
+def test_a_second_write_replaces_the_first_and_no_reader_ever_sees_half(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    contents = [bytes([n]) * 300_000 for n in (1, 2)]
+    write_whole(LOCAL, path, contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for n in range(30):
+            write_whole(LOCAL, path, contents[n % 2])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        assert read_bytes(LOCAL, path) in contents
+    writer.join()
+    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_folder_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        write_whole(LOCAL, str(tmp_path / "file/inside"), b"x")
+    assert "run the same command again" in caught.value.message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_write_that_fails_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/x").write_text("x")
+    with pytest.raises(OutputError):
+        write_whole(LOCAL, str(tmp_path / "taken"), b"x")
+    assert not [name for name in tmp_path.iterdir() if name.name.startswith(TEMP_PREFIX)]
+
+
+def test_what_is_not_there_is_none_and_no_names() -> None:
+    assert read_bytes(LOCAL, "/nowhere/at/all") is None
+    assert list_names(LOCAL, "/nowhere/at/all") == []
+    delete_files(LOCAL, ["/nowhere/at/all"])
+
+
+def test_names_are_sorted_and_folders_are_none_of_them(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "folder").mkdir()
+    assert list_names(LOCAL, str(tmp_path)) == ["a", "b", "c"]
+
+
+def test_a_store_without_rename_gets_one_upload(tmp_path: Path) -> None:
+    store = pafs.SubTreeFileSystem(str(tmp_path), LOCAL)
+    write_whole(store, "file", b"data")
+    assert (tmp_path / "file").read_bytes() == b"data"
+    delete_files(store, ["file", "file"])
+    assert list_names(store, "") == []

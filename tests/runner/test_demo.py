@@ -1,0 +1,80 @@
+"""`make run`: its variables and its rules."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.cli import python, read, write_rows
+
+from emulator.server import EmulatorServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "shards/a.parquet", ["cats", "dogs", "banks", "rain", "snow"])
+
+
+def test_ones_own_files_are_not_embedded_without_a_key(source: Path, tmp_path: Path) -> None:
+    ended = python("-m", "pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out")
+    assert ended.code == 2
+    assert "EMULATOR=1" in ended.last
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_emulator_may_embed_them_if_the_user_says_so(source: Path, tmp_path: Path) -> None:
+    ended = python(
+        "-m", "pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out", EMULATOR="1",
+        ARGS="--dim 128 --unit-rows 2",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "5 in: 5 embedded" in ended.out
+    assert len(read(tmp_path / "out")) == 5
+    again = python(
+        "-m", "pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out",
+        GEMINI_API_KEY="k", ARGS="--dim 128 --unit-rows 2",
+    )  # fmt: skip
+    assert again.code == 2
+    assert "service is 'emulator' there" in again.err
+
+
+def test_a_key_is_used_and_said_to_be(source: Path, tmp_path: Path) -> None:
+    with EmulatorServer() as server:
+        ended = python(
+            "-m", "pipeline.demo", cwd=tmp_path, INPUT="shards", OUTPUT="out",
+            GEMINI_API_KEY="k", ARGS=f"--base-url {server.url} --dim 128",
+        )  # fmt: skip
+        assert server.stats()["texts"] == 5
+    assert ended.code == 0, ended.err
+    assert "GEMINI_API_KEY gives access" in ended.err
+
+
+def test_an_input_without_an_output_is_refused(source: Path, tmp_path: Path) -> None:
+    ended = python("-m", "pipeline.demo", cwd=tmp_path, INPUT="shards", EMULATOR="1")
+    assert ended.code == 2
+    assert "OUTPUT" in ended.last
+
+
+def test_the_corpus_is_embedded_and_three_rows_shown_with_their_neighbours(tmp_path: Path) -> None:
+    ended = python(
+        "-m", "pipeline.demo", cwd=tmp_path, ARGS="--limit-rows 200 --dim 128", PATH="/usr/bin"
+    )
+    assert ended.code == 0, ended.err
+    assert "no key is used" in ended.err
+    blocks = ended.out.split("\n\n")[1:]
+    assert len(blocks) == 3
+    for block in blocks:
+        scores = [float(line.split()[0]) for line in block.strip().splitlines()[1:]]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_the_makefile_hands_its_variables_over() -> None:
+    text = (ROOT / "Makefile").read_text()
+    for name in ("INPUT", "OUTPUT", "ARGS", "EMULATOR"):
+        assert f"{name}='$({name})'" in text
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"bulkembed": "pipeline.cli.main:main"}

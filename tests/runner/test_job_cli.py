@@ -1,0 +1,267 @@
+"""What the command line says, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.cli import (
+    bulkembed,
+    matrix,
+    process,
+    python,
+    read,
+    run,
+    snapshot,
+    summary,
+    write_rows,
+)
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+SCRIPT = str(Path(sys.executable).with_name("bulkembed"))
+KEY = "AIzaSy-this-is-the-secret-key"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(8)])
+
+
+def test_the_command_and_the_module_are_the_same(source: Path, tmp_path: Path) -> None:
+    args = ("run", "--input", str(source), "--dim", "128", "--emulator", "--output")
+    one = process(SCRIPT, *args, str(tmp_path / "one"))
+    two = python("-m", "pipeline", *args, str(tmp_path / "two"))
+    assert (one.code, two.code) == (0, 0), one.err + two.err
+    assert "8 in: 8 embedded" in one.out
+    assert (matrix(read(tmp_path / "one")) == matrix(read(tmp_path / "two"))).all()
+
+
+def test_help_comes_without_beam_or_the_sdk() -> None:
+    look = (
+        "import sys\nfrom pipeline.cli.main import main\n"
+        "for args in (['--help'], ['run', '--help'], ['models']):\n"
+        "    try:\n        main(args)\n    except SystemExit as end:\n        assert not end.code\n"
+        "heavy = {'apache_beam', 'google.genai', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    ended = python("-c", look)
+    assert ended.code == 0, ended.err
+    for words in ("run", "models", "emulator", "--input", "--rpm", "gemini-embedding-2-preview"):
+        assert words in ended.out
+
+
+def test_the_table_of_models_has_every_model_and_its_state() -> None:
+    ended = bulkembed("models")
+    rows = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
+    assert "shut down 2025-10-30" in rows["embedding-001"]
+    assert "0.150" in rows["gemini-embedding-001"]
+    assert "prefix" in rows["gemini-embedding-2"]
+    assert "Vertex only" in rows["text-embedding-005"]
+    assert "CODE_RETRIEVAL_QUERY" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--rmp", "3"), "--rpm"),
+        (("--ouput", "x"), "--output"),
+        (("--task-type", "RETRIEVAL"), "retrieval_document"),
+        (("--dim", "77"), "--dim 77: gemini-embedding-001 takes 128..3072"),
+        (("--model", "embedding-001", "--dim", "5"), "takes 768"),
+        (("--title-column", "text", "--task-type", "CLUSTERING"), "leave --title-column out"),
+        (("--model", "text-embedding-005"), "--vertexai"),
+        (("--keep-columns", "id"), "--keep-columns id"),
+        (("--text-column", "body"), "has no column 'body'; it has 'id', 'text'"),
+        (("--id-column", "key"), "'id', 'text'"),
+        (("--unit-rows", "0"), "--unit-rows 0"),
+        (("--input", "nothing-*.parquet"), "nothing-*.parquet"),
+        (("--runner", "Flunk"), "--runner Flunk"),
+        (("--", "--nonsense=1"), "--nonsense: Beam has no such flag"),
+        (("--", "FlinkRunner"), "'FlinkRunner' after --"),
+        (("stray",), "stray"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_a_sentence_and_changes_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    ended = bulkembed("run", "--input", source, "--output", tmp_path / "out", *args)
+    assert ended.code == 2
+    assert words in ended.err
+    assert "Traceback" not in ended.err
+    assert KEY not in ended.err + ended.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_beams_own_flags_come_behind_the_bare_dashes(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    args = ("--dim", 128, "--", "--runner=FnApiRunner", "--direct_num_workers=2")
+    assert run(server.url, source, tmp_path / "out", *args).code == 0
+
+
+def test_the_config_file_and_the_environment_say_what_flags_say(
+    server: EmulatorServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "job.yaml").write_text(
+        f"input: {source}\noutput: {tmp_path / 'out'}\nbase-url: {server.url}\ndim: 256\n"
+    )
+    monkeypatch.setenv("BULKEMBED_RUN_DIM", "128")
+    ended = bulkembed("run", "--config", tmp_path / "job.yaml", "--unit-rows", 3)
+    assert ended.code == 0, ended.err
+    assert matrix(read(tmp_path / "out")).shape == (8, 128)
+    assert len(list((tmp_path / "out/_run/units").iterdir())) == 3
+
+
+def test_without_a_key_the_cure_is_named(source: Path, tmp_path: Path) -> None:
+    ended = bulkembed("run", "--input", source, "--output", tmp_path / "out")
+    assert ended.code == 2
+    assert "set GEMINI_API_KEY or GOOGLE_API_KEY, or give --api-key-file" in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("vertex", [(), ("--vertexai",)])
+def test_a_wrong_key_ends_the_job_after_one_call_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vertex: tuple[str, ...]
+) -> None:
+    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(1200)])
+    monkeypatch.setenv("GEMINI_API_KEY", "AIza-wrong")
+    with EmulatorServer(EmulatorSettings(api_key="right")) as server:
+        args = ("--unit-rows", 200, "--dim", 128, *vertex)
+        ended = run(server.url, source, tmp_path / "out", *args)
+        assert server.stats()["calls"] == 1
+    assert ended.code == 1
+    lines = [line for line in ended.err.splitlines() if "400" in line or "Error" in line]
+    assert len(lines) == 1
+    assert "API key not valid" in ended.last
+    assert "check GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file" in ended.last
+    assert "AIza-wrong" not in ended.err + ended.out
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_retired_model_ends_the_job_after_one_call_and_names_its_successor(
+    source: Path, tmp_path: Path
+) -> None:
+    with EmulatorServer(EmulatorSettings(retired=("all",))) as server:
+        args = ("--model", "text-embedding-004", "--unit-rows", 1)
+        ended = run(server.url, source, tmp_path / "out", *args)
+        assert server.stats()["calls"] == 1
+    assert ended.code == 1
+    assert "404" in ended.last
+    assert "use --model gemini-embedding-001" in ended.last
+    assert "shut text-embedding-004 down on 2026-01-14" in ended.err.splitlines()[0]
+
+
+def test_a_model_that_is_shut_down_still_works_where_it_is_served(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    ended = run(server.url, source, tmp_path / "out", "--model", "embedding-001")
+    assert ended.code == 0
+    assert matrix(read(tmp_path / "out")).shape == (8, 768)
+
+
+def test_a_model_that_nobody_knows_works_with_a_warning(source: Path, tmp_path: Path) -> None:
+    with EmulatorServer(EmulatorSettings(extra_models=(("my-model", 64),))) as server:
+        ended = run(server.url, source, tmp_path / "out", "--model", "my-model")
+        assert ended.code == 0, ended.err
+        assert "my-model is not in bulkembed's registry" in ended.err
+        assert matrix(read(tmp_path / "out")).shape == (8, 64)
+        refused = run(
+            server.url, source, tmp_path / "two", "--model", "my-model", "--dim", 99,
+            "--unit-rows", 1,
+        )  # fmt: skip
+        assert refused.code == 1
+        assert "check --dim" in refused.last
+
+
+def test_a_model_that_is_not_there_ends_the_job(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    ended = run(server.url, source, tmp_path / "out", "--model", "gemini-embedding-9")
+    assert ended.code == 1
+    assert "check --model" in ended.last
+    assert server.stats()["calls"] == 1
+
+
+def test_a_day_without_credentials_for_a_project_is_one_line(source: Path, tmp_path: Path) -> None:
+    ended = python(
+        "-m", "pipeline", "run", "--input", str(source), "--output", str(tmp_path / "out"),
+        "--vertexai", "--vertex-project", "p", "--vertex-location", "l",
+        GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "none.json"), NO_GCE_CHECK="true",
+    )  # fmt: skip
+    assert ended.code == 1
+    assert "no application-default credentials" in ended.err.splitlines()[-1]
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_the_key_stands_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    source = write_rows(tmp_path / "in/a.parquet", ["one", " ", "two poison", "three"])
+    args: tuple[object, ...] = ("--log-level", "debug", "--dim", 128, "--blank-text", "skip")
+    if where == "file":
+        (tmp_path / "key").write_text(KEY)
+        args = (*args, "--api-key-file", tmp_path / "key")
+    else:
+        monkeypatch.setenv("GOOGLE_API_KEY", KEY)
+    settings = EmulatorSettings(api_key=KEY, poison="poison", script=("503", "429", "ok"))
+    with EmulatorServer(settings) as server:
+        ended = run(server.url, source, tmp_path / "out", *args)
+    assert ended.code == 0, ended.err
+    assert KEY not in ended.err + ended.out
+    assert {
+        path for path, data in snapshot(tmp_path / "out").items() if KEY.encode() in data
+    } == set()
+    assert len(read(tmp_path / "out")) == 2
+
+
+def test_a_proxy_of_the_environment_is_not_in_the_emulators_way(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    ended = run(None, source, tmp_path / "out", "--dim", 128)
+    assert ended.code == 0, ended.err
+
+
+def test_a_signal_ends_the_job_in_good_order_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(900)])
+    output = tmp_path / "out"
+    with EmulatorServer(EmulatorSettings(latency_ms=150)) as server:
+        args = [
+            "--unit-rows",
+            "100",
+            "--max-in-flight",
+            "1",
+            "--dim",
+            "128",
+            "--log-level",
+            "error",
+        ]
+        command = [sys.executable, "-m", "pipeline", "run", "--input", str(source), *args]
+        job = subprocess.Popen(
+            [*command, "--output", str(output), "--base-url", server.url],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+        )  # fmt: skip
+        until = time.monotonic() + 40
+        while not list(output.glob("_run/units/*.json")) and time.monotonic() < until:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGTERM)
+        _, err = job.communicate(timeout=40)
+        assert job.returncode == 75, err
+        assert "SIGTERM" in err.splitlines()[-1]
+        assert "Traceback" not in err
+        first = summary(output)
+        assert 0 < first["dataset"]["embedded"] < 900
+        assert not (output / "_SUCCESS").exists()
+        assert run(server.url, source, output, *args[:2], "--dim", 128).code == 0
+        assert server.stats()["texts_paid_twice"] == 0
+    assert read(output)["id"].to_pylist() == list(range(900))
