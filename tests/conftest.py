@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from emulator.server import EmulatorServer
+from pipeline.corpus import SHARDS, write_corpus
 
 settings.register_profile("suite", deadline=None, max_examples=60)
 settings.load_profile("suite")
@@ -23,6 +26,17 @@ def _nothing_from_the_users_environment(
         if name.startswith(FOREIGN) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole corpus, written once for all processes of a test run."""
+    folder = tmp_path_factory.getbasetemp().parent / "corpus"
+    with (tmp_path_factory.getbasetemp().parent / "corpus.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all((folder / shard).exists() for shard in SHARDS):
+            write_corpus(folder)
+    return folder
 
 
 @pytest.fixture

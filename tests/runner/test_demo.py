@@ -58,10 +58,11 @@ def test_an_input_without_an_output_is_refused(source: Path, tmp_path: Path) -> 
     assert "OUTPUT" in ended.last
 
 
-def test_the_corpus_is_embedded_and_three_rows_shown_with_their_neighbours(tmp_path: Path) -> None:
-    ended = python(
-        "-m", "pipeline.demo", cwd=tmp_path, ARGS="--limit-rows 200 --dim 128", PATH="/usr/bin"
-    )
+def test_the_corpus_is_embedded_and_three_rows_shown_with_their_neighbours(
+    corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "corpus").symlink_to(corpus)
+    ended = python("-m", "pipeline.demo", cwd=tmp_path, ARGS="--limit-rows 200 --dim 128")
     assert ended.code == 0, ended.err
     assert "no key is used" in ended.err
     blocks = ended.out.split("\n\n")[1:]

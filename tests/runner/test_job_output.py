@@ -16,7 +16,7 @@ import pytest
 from support.cli import asked_alone, dead_codes, matrix, parts, read, run, summary, write_rows
 
 from emulator.server import EmulatorServer
-from pipeline.corpus import write_corpus
+from pipeline.corpus import SHARDS
 
 COLUMNS = ["id", "vector", "text_hash", "truncated", "source_file", "source_row"]
 
@@ -28,10 +28,11 @@ def sent_hash(text: str, title: str = "") -> bytes:
 
 
 def test_eleven_thousand_docstrings_go_in_and_every_one_comes_out(
-    server: EmulatorServer, tmp_path: Path
+    server: EmulatorServer, corpus: Path, tmp_path: Path
 ) -> None:
-    source, output = tmp_path / "in", tmp_path / "out"
-    rows = write_corpus(source)
+    source, output = corpus, tmp_path / "out"
+    rows = sum(pq.read_metadata(file).num_rows for file in source.glob("*.parquet"))
+    rows += polars.read_ndjson(source / SHARDS[2]).height
     assert rows > 9_000
     ended = run(
         server.url, source, output, "--dim", 128, "--keep-columns", "module,text",
@@ -60,7 +61,7 @@ def test_eleven_thousand_docstrings_go_in_and_every_one_comes_out(
         for file in sorted(source.glob("*.parquet"))
         for row in pq.read_table(file).select(["id", "module", "text"]).to_pylist()
     ]
-    lines = polars.read_ndjson(source / "docstrings-00002.jsonl.gz").select("id", "module", "text")
+    lines = polars.read_ndjson(source / SHARDS[2]).select("id", "module", "text")
     expected = [row for row in expected + lines.to_dicts() if row["text"].strip()]
     assert len(expected) == rows - blank
     assert table.select(["id", "module", "text"]).to_pylist() == expected

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.summary import RowCounts, RunSummary, add_codes, add_counts, run_rows, show
+from pipeline.summary import RowCounts, RunSummary, run_rows, show
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.stop import ExitCode, Stop, StopReason
@@ -97,5 +97,3 @@ def test_records_add_up_to_a_run() -> None:
         for _ in range(2)
     ]  # fmt: skip
     assert run_rows(25, records) == RowCounts(25, 14, 2, 4, 5)
-    assert add_counts(records).tokens == 2 * COUNTS.tokens
-    assert add_codes(records) == {"blank_text": 4, "refused": 2}
