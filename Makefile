@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types check lock clean
+.PHONY: help install run test test-kill lint types check lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT
 
 test: $(READY)  ## Run the tests
 	timeout 600 $(BIN)/python -m pytest -n 2 tests
+
+test-kill: $(READY)  ## Kill the job at each step of a commit and at random, some 60 times
+	timeout 900 $(BIN)/python -m pytest -m kill -s tests/kill
 
 lint: $(READY)  ## Check style and format
 	timeout 120 $(BIN)/ruff check .
