@@ -1,0 +1,163 @@
+"""The pages say what is true: their snippets run, and what they name is there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from emulator.server import EmulatorServer
+from pipeline.cli.main import COMMANDS
+from pipeline.cli.run_options import OPTIONS
+from schemas.deadletters import DeadCode
+from schemas.models import MODELS, PREFIXES, TaskType
+from schemas.tables import dead_letters_schema, vectors_schema
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+OUTPUT = ROOT / "docs/output.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SNIPPETS_S = 60
+SHELLS = {
+    "bash": ["bash", "-euc", 'for code in "$@"; do bash -euo pipefail -c "$code"; done', "-"],
+    # Each snippet has names of its own; libraries are imported once.
+    "python": [sys.executable, "-c", "import sys\nfor code in sys.argv[1:]: exec(code, {})"],
+}
+FLAGS = {flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def table_flags(page: Path) -> set[str]:
+    """The flags in the first column of the page's tables."""
+    rows = re.findall(r"^\| (`--.*?`) \| ", page.read_text(), re.MULTILINE)
+    return {flag for row in rows for flag in re.findall(r"--[a-z][a-z-]*", row)}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with the shards that the README speaks of."""
+    shards = tmp_path / "shards/2026"
+    shards.mkdir(parents=True)
+    columns = ("id", "title", "body", "url", "lang")
+    rows = [{name: f"{name} {row}" for name in columns} for row in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), shards / "a.parquet")
+    return tmp_path
+
+
+@pytest.fixture
+def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
+    """An environment in which Google's API is the emulator and `bulkembed` is on the path."""
+    here = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
+        "GOOGLE_GEMINI_BASE_URL": server.url,
+        "GEMINI_API_KEY": "a-key",
+        "XDG_CACHE_HOME": str(workplace / "cache"),
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+@pytest.mark.parametrize("page", [README, OUTPUT], ids=lambda page: page.name)
+def test_every_snippet_of_a_page_runs_in_its_order(
+    page: Path, workplace: Path, at_home: dict[str, str]
+) -> None:
+    fences = FENCE.findall(page.read_text())
+    assert {language for language, _ in fences} == {*SHELLS, "text"}
+    snippets = [(language, code) for language, code in fences if language != "text"]
+    for language, group in itertools.groupby(snippets, key=lambda snippet: snippet[0]):
+        command = [*SHELLS[language], *(code for _, code in group)]
+        done = subprocess.run(
+            command, cwd=workplace, env=at_home, capture_output=True, text=True, timeout=SNIPPETS_S
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_readme_names_every_flag_and_no_other() -> None:
+    named = table_flags(README)
+    missing, unknown = sorted(FLAGS - named), sorted(named - FLAGS)
+    assert not missing, f"README.md, the flags of `bulkembed run`: write rows for {missing}"
+    assert not unknown, f"README.md, the flags of `bulkembed run`: there is no {unknown}"
+
+
+@each_page
+def test_flags_in_running_text_exist(page: Path) -> None:
+    if page.name in ("emulator.md", "benchmarks.md"):
+        pytest.skip("its flags are those of other commands")
+    others = {"--help", "--direct_num_workers"}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
+    assert named <= FLAGS | others
+
+
+def test_the_readme_is_no_longer_than_a_front_door() -> None:
+    assert len(README.read_text().splitlines()) <= 220
+
+
+def test_make_targets_that_pages_name_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"(?:^|`| {4})make ([a-z][a-z-]*)\b", page.read_text(), re.MULTILINE)
+        assert set(named) <= targets, page.name
+
+
+def test_subcommands_that_pages_name_exist() -> None:
+    for page in PAGES:
+        named = re.findall(r"`bulkembed ([a-z]+)\b", page.read_text())
+        named += re.findall(r"^bulkembed ([a-z]+) -", page.read_text(), re.MULTILINE)
+        assert set(named) <= set(COMMANDS), page.name
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_the_tests_that_guard_the_pitfalls_exist() -> None:
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs/pitfalls.md").read_text())
+    files = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    existing = {name for text in files for name in re.findall(r"def (test_\w+)", text)}
+    assert len(named) > 30
+    assert not sorted(set(named) - existing)
+
+
+def pointers() -> list[tuple[str, str]]:
+    """Files and the names in them, as docs/design.md writes them: `file.py` `name`."""
+    text = (ROOT / "docs/design.md").read_text()
+    found: list[tuple[str, str]] = re.findall(r"`(\w[\w/]+\.py)` `(\w+)`", text)
+    return found
+
+
+@pytest.mark.parametrize(("file", "name"), pointers())
+def test_the_code_that_the_design_points_to_is_there(file: str, name: str) -> None:
+    text = (ROOT / file).read_text()
+    assert re.search(rf"^(?:def|async def|class) {name}\b", text, re.MULTILINE)
+
+
+def test_the_output_page_names_every_column_and_code() -> None:
+    text = OUTPUT.read_text()
+    row = pa.schema([("id", pa.int64())])
+    for name in (*vectors_schema(row, 8, "float32", {}).names, *dead_letters_schema(row, {}).names):
+        assert f"`{name}`" in text
+    assert {code.value for code in DeadCode} <= set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+
+
+def test_the_models_page_is_the_registry() -> None:
+    text = (ROOT / "docs/models.md").read_text()
+    for spec in MODELS.values():
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{spec.name}`"))
+        assert f"| {spec.default_dim:,} |" in line
+        assert f"| {spec.max_tokens:,} |" in line
+        assert f"| {spec.task_style} |" in line
+    for task in TaskType:
+        assert f"\n| {task}" in text
+        assert f"`{PREFIXES[task]}`".replace("|", "\\|") in text
