@@ -39,7 +39,7 @@ check: lint types test  ## All of the above
 
 lock: $(READY)  ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --extra emulator --group dev pyproject.toml --output-file requirements.lock
+	  --no-annotate --extra emulator --group dev --group bench pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what was made, but no dataset
 	rm -rf $(VENV) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import orjson
 
 from schemas.errors import BadAnswer
+from transforms.clients.fast_decode import take_vectors
 
 Matrix = npt.NDArray[np.float32]
 
@@ -37,13 +38,25 @@ def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
     Raises:
         BadAnswer: no JSON, another count or length, or a number that is missing or not finite.
     """
+    taken = take_vectors(body, texts, dim)
+    if taken is not None:
+        vectors, answer = taken
+        return Answer(check_numbers(vectors), *_counts(answer, _items(answer)))
+    return decode_plainly(body, texts, dim)
+
+
+def decode_plainly(body: bytes, texts: int, dim: int | None) -> Answer:
+    """The same by an ordinary JSON parser: for answers of another shape, and where it is missing.
+
+    Raises:
+        BadAnswer: as `decode_answer`, whose verdicts it gives.
+    """
     answer = _load(body)
     items = _items(answer)
     if len(items) != texts:
         raise BadAnswer(f"the answer has {len(items)} embeddings for {texts} texts", code="count")
     vectors = _matrix([_values(item) for item in items], dim)
-    tokens, text_tokens, truncated = _counts(answer, items)
-    return Answer(vectors, tokens, text_tokens, truncated)
+    return Answer(vectors, *_counts(answer, items))
 
 
 def _load(body: bytes) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig
 from schemas.errors import BadAnswer, CallError, JobRefused, Unavailable
 from schemas.models import bare_name
 from transforms.clients.decode import Answer, decode_answer
+from transforms.clients.inflate import inflate
 from transforms.clients.keys import mask
 from transforms.core import verdict
 from transforms.core.packing import TextItem
@@ -37,11 +38,18 @@ class _BodyKeeper(httpx2.AsyncClient):
     """An HTTP client that keeps the body of a good answer from the SDK's decoder."""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        response = await super().send(request, **options)
         kept = _BODY.get()
-        if kept is None or response.status_code != 200:
-            return response
-        kept.append(await response.aread())
+        if kept is None:
+            return await super().send(request, **options)
+        response = await super().send(request, **{**options, "stream": True})
+        try:
+            if response.status_code != 200:
+                await response.aread()
+                return response
+            raw = b"".join([chunk async for chunk in response.aiter_raw()])
+        finally:
+            await response.aclose()
+        kept.append(inflate(raw, response.headers.get("content-encoding", "")))
         return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
 
 

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import BadAnswer
+from transforms.clients.decode import Answer, decode_answer, decode_plainly
+from transforms.clients.fast_decode import take_vectors
+from transforms.clients.inflate import inflate
+
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([0, -0.0, 1e-320, 1e300, 2**53 + 1, 16777217]),
+)
+ODD = st.one_of(NUMBERS, st.none(), st.booleans(), st.text(max_size=3), st.lists(NUMBERS))
+VALUES = st.one_of(
+    st.lists(NUMBERS, min_size=2, max_size=2),
+    st.lists(ODD, max_size=3),
+    st.none(),
+    st.text(max_size=2),
+)
+EXTRAS = st.dictionaries(
+    st.sampled_from(["statistics", "shape", "a[b", "embedding", "truncated"]),
+    st.one_of(
+        st.fixed_dictionaries({"token_count": ODD, "truncated": st.booleans()}),
+        st.fixed_dictionaries({"values": VALUES}),
+        st.lists(st.text("[]x", max_size=3), max_size=2),
+        ODD,
+    ),
+    max_size=2,
+)
+ITEMS = st.one_of(
+    st.builds(lambda values, extra: {**extra, "values": values}, VALUES, EXTRAS),
+    st.builds(lambda values, extra: {"embedding": {"values": values}, **extra}, VALUES, EXTRAS),
+    st.builds(
+        lambda values, extra: {"embeddings": {**extra, "values": values}, "more": [1]},
+        VALUES,
+        EXTRAS,
+    ),
+    ODD,
+)
+ANSWERS = st.dictionaries(
+    st.sampled_from(["embeddings", "predictions", "embedding", "usageMetadata", "x["]),
+    st.one_of(
+        st.lists(ITEMS, min_size=2, max_size=2),
+        st.fixed_dictionaries({"promptTokenCount": ODD, "promptTokensDetails": st.lists(ODD)}),
+        ITEMS,
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def outcome(decode: Any, body: bytes, dim: int | None) -> Any:
+    try:
+        answer: Answer = decode(body, 2, dim)
+    except BadAnswer as error:
+        return "refused", error.facts["code"]
+    return answer.vectors.tobytes(), answer.tokens, answer.text_tokens, answer.truncated
+
+
+@settings(max_examples=400)
+@given(ANSWERS, st.sampled_from([None, 2]), st.sampled_from([None, 2]))
+def test_the_fast_path_gives_the_same_bits_and_refusals(
+    answer: dict[str, Any], dim: int | None, indent: int | None
+) -> None:
+    body = json.dumps(answer, indent=indent).encode()
+    assert outcome(decode_answer, body, dim) == outcome(decode_plainly, body, dim)
+
+
+@given(st.binary(max_size=30), st.integers(0, 60))
+def test_bytes_that_are_cut_or_changed_are_taken_alike(noise: bytes, at: int) -> None:
+    whole = b'{"embeddings":[{"values":[0.5,1]},{"values":[2,3e-1]}],"usageMetadata":{}}'
+    body = whole[:at] + noise + whole[at + len(noise) :]
+    assert outcome(decode_answer, body, 2) == outcome(decode_plainly, body, 2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"embeddings":[{"values":[1,2]},{"values":[3,4]}]}', id="batch"),
+        pytest.param(
+            b'{"predictions":[{"embeddings":{"values":[1,2]}},{"embeddings":{"values":[3,4]}}]}',
+            id="predict",
+        ),
+        pytest.param(
+            b'{"embeddings":[{"values":[1,2]},{"values":[3,4]}],'
+            b'"usageMetadata":{"promptTokensDetails":[{"modality":"TEXT[]"}]}}',
+            id="details",
+        ),
+    ],
+)
+def test_usual_answers_take_the_fast_path(body: bytes) -> None:
+    taken = take_vectors(body, 2, 2)
+    assert taken is not None
+    assert taken[0].dtype == np.float32
+    assert taken[0].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"embeddings":[{"values":[[1],2]},{"values":[3,4]}]}', id="nested"),
+        pytest.param(
+            b'{"embeddings":[],"embeddings":[{"values":[1,2]},{"values":[3,4]}]}', id="key-twice"
+        ),
+        pytest.param(b'{"embeddings":[{"values":[1,2]}]}', id="one-short"),
+    ],
+)
+def test_unusual_answers_are_left_to_the_plain_path(body: bytes) -> None:
+    assert take_vectors(body, 2, 2) is None
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "", "identity"])
+def test_a_body_is_inflated_by_its_encoding(encoding: str) -> None:
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower(), bytes)
+    assert inflate(packed(b"abc" * 1000), encoding) == b"abc" * 1000
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"abc" * 1000)[:-9], b"no gzip", b""])
+def test_a_body_that_is_cut_is_a_bad_answer(body: bytes) -> None:
+    with pytest.raises(BadAnswer, match="cannot be decompressed"):
+        inflate(body, "gzip")
