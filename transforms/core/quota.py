@@ -26,9 +26,10 @@ CALL_TEXTS = 100
 CALL_TPM_PART = 0.02
 """The part of a minute's tokens that one call may ask for: small enough to fill a window well."""
 SMOOTH_CALLS_PER_MIN = 60
+SMOOTH_TEXTS = 20
+"""Fewer calls than that many a minute rather than calls with fewer texts than this."""
 SMOOTH_SLACK_S = 1.0
 """How far behind its even pace a caller may be and still catch up."""
-UNEXPLAINED_BEFORE_SMOOTH = 2
 _ROUNDING_S = 1e-6
 
 
@@ -109,8 +110,9 @@ class QuotaMirror:
         rpm = self._ledger.limit(now, QuotaKind.RPM)
         most = min(self.call_texts, left)
         if rpm is not None:
-            smooth = self.pace is Pace.SMOOTH
-            calls = SMOOTH_CALLS_PER_MIN if smooth else math.ceil(rpm / self.call_texts)
+            calls = math.ceil(rpm / self.call_texts)
+            if self.pace is Pace.SMOOTH:
+                calls = max(calls, min(SMOOTH_CALLS_PER_MIN, rpm // SMOOTH_TEXTS))
             most = min(most, max(1, rpm // calls))
         return int(most)
 
@@ -136,6 +138,7 @@ class QuotaMirror:
         counted = reserved if tokens is None else tokens
         book.window.add(now, requests, counted)
         book.pause.succeeded(sent_at)
+        book.passed(sent_at)
         if sent_at <= book.incident_at:
             book.learnt[QuotaKind.RPM].passed_late(requests)
             book.learnt[QuotaKind.TPM].passed_late(counted)
@@ -184,8 +187,8 @@ class QuotaMirror:
             book.incident_at = now
         pace = self.pace
         if unexplained:
-            book.unexplained += 1
-            self._cut(now, kind)
+            book.unexplained += self._strike(now, kind, wait)
+            book.passes = 0
         return Refusal(wait, adopted, unexplained, self.pace is not pace)
 
     def pause(self, now: float, delay_s: float, jitter: float = 0.0) -> None:
@@ -206,12 +209,11 @@ class QuotaMirror:
     @property
     def pace(self) -> Pace:
         """How the allowance is spent now: as configured, or smooth after unexplained refusals."""
-        changed = self._ledger.unexplained >= UNEXPLAINED_BEFORE_SMOOTH
-        return Pace.SMOOTH if changed else self.limits.pace
+        return Pace.SMOOTH if self._ledger.unexplained else self.limits.pace
 
     @property
     def unexplained(self) -> int:
-        """Incidents of refusals for which the mirror has no reason."""
+        """How often refusals that the mirror cannot explain have shown a wall."""
         return self._ledger.unexplained
 
     @property
@@ -265,11 +267,13 @@ class QuotaMirror:
         in_air = book.air_tokens + call[2]
         return book.window.tokens + 1.25 * in_air > tpm
 
-    def _cut(self, now: float, kind: QuotaKind | None) -> None:
-        """Lower the limit that was refused, or the one that was closest, to what passed."""
+    def _strike(self, now: float, kind: QuotaKind | None, wait_s: float) -> bool:
+        """Learn from a refusal of a limit, or of the one that was closest; True if it was cut."""
         book = self._ledger
         used = {QuotaKind.RPM: book.window.requests, QuotaKind.TPM: book.window.tokens}
         full = {k: used[k] / limit for k in used if (limit := book.limit(now, k))}
         at = kind if kind in full else max(full, key=full.__getitem__, default=None)
-        if at is not None:
-            book.learnt[at].cut(now, book.limit(now, at) or 1, used[at])
+        if at is None:
+            return False
+        limit = book.limit(now, at) or 1
+        return book.learnt[at].strike(now, limit, used[at], book.passes, wait_s)

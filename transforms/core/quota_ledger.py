@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from schemas.quota import QuotaKind, QuotaLimits
 from transforms.core.backoff import PauseState
 from transforms.core.quota_day import DayCounter
-from transforms.core.quota_learnt import LearntLimit
+from transforms.core.quota_learnt import LEARNT, LearntLimit
 from transforms.core.quota_state import pack, unpack
 from transforms.core.quota_window import WINDOW_S, SlidingWindow
 
@@ -47,7 +47,7 @@ class QuotaLedger:
         self.learnt = {QuotaKind.RPM: LearntLimit(), QuotaKind.TPM: LearntLimit()}
         self.adopted = dict.fromkeys(QuotaKind, math.inf)
         self.adopted_at = self.began_at = self.incident_at = _NEVER
-        self.unexplained = 0
+        self.unexplained = self.passes = 0
         self._set_own()
 
     def _set_own(self) -> None:
@@ -118,6 +118,10 @@ class QuotaLedger:
         self.day.used += requests
         return ticket
 
+    def passed(self, sent_at: float) -> None:
+        """A call was answered that was sent at that time."""
+        self.passes += sent_at > self.incident_at
+
     def land(self, ticket: int) -> Call | None:
         """Take a call out of the air; None if it is not there (any more)."""
         call = self.air.pop(ticket, None)
@@ -128,7 +132,7 @@ class QuotaLedger:
 
     def _head(self) -> Iterator[float]:
         times = (self.touched_at, self.began_at, self.adopted_at, self.incident_at, self.smooth_at)
-        counts = (self.next_ticket, self.unexplained)
+        counts = (self.next_ticket, self.unexplained, self.passes)
         learnt = itertools.chain.from_iterable(one.dump() for one in self.learnt.values())
         parts = (self.adopted.values(), self.day.dump(), self.pause.dump(), learnt)
         return itertools.chain(times, counts, *parts)
@@ -146,12 +150,12 @@ class QuotaLedger:
             return False
         head, air, window = parts
         self.touched_at, self.began_at, self.adopted_at, self.incident_at, self.smooth_at = head[:5]
-        self.next_ticket, self.unexplained = int(head[5]), int(head[6])
-        self.adopted = dict(zip(QuotaKind, head[7:10], strict=True))
-        self.day.load(head[10:13])
-        self.pause.load(head[13:18])
-        self.learnt[QuotaKind.RPM].load(head[18:24])
-        self.learnt[QuotaKind.TPM].load(head[24:30])
+        self.next_ticket, self.unexplained, self.passes = map(int, head[5:8])
+        self.adopted = dict(zip(QuotaKind, head[8:11], strict=True))
+        self.day.load(head[11:14])
+        self.pause.load(head[14:19])
+        self.learnt[QuotaKind.RPM].load(head[19 : 19 + LEARNT])
+        self.learnt[QuotaKind.TPM].load(head[19 + LEARNT :])
         self._load_air([int(number) for number in air], list(air[1::4]))
         self.window.load(window)
         self._set_own()
@@ -164,4 +168,4 @@ class QuotaLedger:
         self.air_tokens = sum(numbers[3::4])
 
 
-_HEAD = 30
+_HEAD = 19 + 2 * LEARNT

@@ -14,6 +14,8 @@ from transforms.core.quota_window import WINDOW_S
 APPROACH_CALLS = 3
 APPROACH_PART = 1 / 3
 """While strangers may be about, so many calls, or this part of the room left, may be in the air."""
+WARY_S = 180.0
+"""For so long after an unexplained refusal strangers may be about."""
 POLL_S = 0.05
 """The wait told where an answer in the air decides, not the clock."""
 
@@ -45,7 +47,7 @@ def for_window(book: QuotaLedger, now: float, ask: Ask, rpm: int | None, tpm: in
 def for_answer(book: QuotaLedger, now: float, ask: Ask, rpm: int | None, tpm: int | None) -> float:
     """Waits that end with an answer: for the probe after a pause, and in the first minute.
 
-    In the first minute, and after unexplained refusals, nobody knows what others have used of the
+    In the first minute, and some minutes after a refusal, nobody knows what others have used of the
     window, so calls in the air get fewer as the limit comes near: a stranger's use then costs a
     few refusals, not K of them.
     """
@@ -53,7 +55,7 @@ def for_answer(book: QuotaLedger, now: float, ask: Ask, rpm: int | None, tpm: in
         return 0.0
     if book.pause.probing and next(reversed(book.air.values()))[0] >= book.pause.refused_at:
         return POLL_S
-    known = now - book.began_at >= WINDOW_S and not book.unexplained
+    known = now - max(book.began_at + WINDOW_S, book.incident_at + WARY_S) >= 0
     if known or len(book.air) < APPROACH_CALLS:
         return 0.0
     crowded = _crowded(rpm, book.window.requests, book.air_requests + ask[0])
