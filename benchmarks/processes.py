@@ -1,0 +1,166 @@
+"""Emulators and jobs in processes of their own, and what the emulator has counted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+LOOK_EVERY_S = 0.25
+DIM = 768
+"""Small, so that not two cores for service, job and all others decide what is reached."""
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Emulator:
+    """A `bulkembed emulator` process, looked at four times a second."""
+
+    def __init__(self, *options: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "emulator", *map(str, options)],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        self.started_s = time.time()
+        self.url = self._process.stdout.readline().split()[-1]
+        self._client = httpx2.Client(trust_env=False, timeout=30)
+        self.looks: list[dict[str, Any]] = []
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look_on, daemon=True)
+        self._watch.start()
+
+    def stats(self) -> dict[str, Any]:
+        """What it has counted by now; `at_s` is when."""
+        found: dict[str, Any] = self._client.get(f"{self.url}/stats").json()
+        found["at_s"] = time.time()
+        return found
+
+    def set_clock(self, offset_s: float) -> None:
+        """Moves its clock."""
+        self._client.post(f"{self.url}/clock", json={"offset_s": offset_s}).raise_for_status()
+
+    def at(self, elapsed_s: float, what: str) -> float:
+        """A count as it stood so many seconds after the first text was counted."""
+        first = next((one["first_counted_s"] for one in self.looks if one["first_counted_s"]), 0)
+        seen = [one[what] for one in self.looks if one["at_s"] <= first + elapsed_s]
+        return float(seen[-1]) if seen else 0.0
+
+    def texts_between(self, from_s: int, until_s: int) -> int:
+        """Texts counted in these seconds after the first one."""
+        return sum(
+            texts for second, texts in self.stats()["timeline"] if from_s <= second < until_s
+        )
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._over.set()
+        self._watch.join()
+        self._client.close()
+        self._process.terminate()
+        self._process.wait()
+
+    def _look_on(self) -> None:
+        while not self._over.wait(LOOK_EVERY_S):
+            with contextlib.suppress(httpx2.HTTPError):
+                self.looks.append(self.stats())
+
+
+@contextlib.contextmanager
+def emulator(*options: object) -> Iterator[Emulator]:
+    """An emulator for the time of a `with`."""
+    one = Emulator(*options)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended, and what it said."""
+
+    code: int
+    words: str
+
+
+class Job:
+    """A `bulkembed run` process; its words go to a file beside its output.
+
+    Args:
+        url: the emulator's.
+        source: a Parquet file.
+        home: a folder of the scenario; runs of one home share quota files.
+        options: more options of `bulkembed run`.
+        output: name of the dataset in `home`.
+        clock_offset_s: how far ahead its clock is.
+    """
+
+    def __init__(
+        self, url: str, source: Path, home: Path, *options: object,
+        output: str = "out", clock_offset_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        home.mkdir(parents=True, exist_ok=True)
+        self._said = home / f"{output}.err"
+        self.output = home / output
+        environ = {
+            **os.environ,
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "GEMINI_API_KEY": "benchmark",
+            "BULKEMBED_CLOCK_OFFSET_S": str(clock_offset_s),
+        }
+        command = [
+            sys.executable, "-m", "pipeline", "run", "--input", source, "--output", self.output,
+            "--base-url", url, "--dim", DIM, *options,
+        ]  # fmt: skip
+        with self._said.open("a") as said:
+            self._process = subprocess.Popen(
+                list(map(str, command)), cwd=ROOT, env=environ, stdout=said, stderr=said
+            )
+
+    def wait(self, timeout_s: float = 1500) -> Ended:
+        """Until it ends by itself."""
+        code = self._process.wait(timeout_s)
+        return Ended(code, self._said.read_text())
+
+    def stop(self) -> Ended:
+        """Asks it to end in good order."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        return self.wait(60)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def rows(self) -> list[int]:
+        """Rows that each run committed, as their summaries tell."""
+        found = sorted((self.output / "_run" / "summaries").glob("*.json"))
+        return [json.loads(one.read_bytes())["run"]["embedded"] for one in found]
+
+
+def script(module: str, *args: object) -> subprocess.Popen[str]:
+    """A script of this folder in a process of its own; it prints one JSON object at its end."""
+    environ = {**os.environ, "GEMINI_API_KEY": "benchmark"}
+    return subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, args)],
+        cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def result(process: subprocess.Popen[str], timeout_s: float = 1500) -> dict[str, Any]:
+    """What a script has printed."""
+    out, _ = process.communicate(timeout=timeout_s)
+    found: dict[str, Any] = json.loads(out.strip().splitlines()[-1]) if out.strip() else {}
+    return found

@@ -1,0 +1,42 @@
+"""The texts of the benchmarks: docstrings of Python's standard library, each of them once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.corpus import docstrings
+
+
+class Texts:
+    """Writes inputs of any size from one reading of the corpus."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._distinct = list(dict.fromkeys(one.text for one in docstrings() if one.text.strip()))
+
+    @property
+    def distinct(self) -> int:
+        """How many different texts the corpus has."""
+        return len(self._distinct)
+
+    def write(self, name: str, rows: int | None = None, first: int = 0) -> Path:
+        """A Parquet file of `rows` texts from number `first` on, or of the whole corpus.
+
+        Beyond the corpus it begins anew, with a number before each text, so that no text comes
+        twice: a job sends equal texts once.
+        """
+        path = self._folder / f"{name}.parquet"
+        texts = list(itertools.islice(self._endless(), first, first + (rows or self.distinct)))
+        table = pa.table({"id": range(first, first + len(texts)), "text": texts})
+        pq.write_table(table, path)
+        return path
+
+    def _endless(self) -> Iterator[str]:
+        yield from self._distinct
+        for turn in itertools.count(2):
+            yield from (f"{turn}. {text}" for text in self._distinct)
