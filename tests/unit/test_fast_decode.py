@@ -125,7 +125,7 @@ def test_a_body_is_inflated_by_its_encoding(encoding: str) -> None:
     assert inflate(packed(b"abc" * 1000), encoding) == b"abc" * 1000
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"abc" * 1000)[:-9], b"no gzip", b""])
+@pytest.mark.parametrize("body", [gzip.compress(b"abc" * 1000, mtime=0)[:-9], b"no gzip", b""])
 def test_a_body_that_is_cut_is_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer, match="cannot be decompressed"):
         inflate(body, "gzip")
