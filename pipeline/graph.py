@@ -66,6 +66,17 @@ def local_workers(options: PipelineOptions) -> int | None:
     return int(options.view_as(DirectOptions).direct_num_workers) or os.cpu_count() or 1
 
 
+def cluster_workers(options: PipelineOptions) -> int | None:
+    """How many workers share the quota on another engine; None where that is not known."""
+    if is_local(options):
+        return None
+    flags = options.get_all_options(retain_unknown_options=True)
+    for name in ("max_num_workers", "num_workers", "parallelism"):
+        if str(flags.get(name) or "").isdigit() and int(flags[name]) > 0:
+            return int(flags[name])
+    return None
+
+
 def _unknown_flags(options: PipelineOptions) -> list[str]:
     logging.getLogger("apache_beam.options.pipeline_options").setLevel(logging.ERROR)
     known = options.get_all_options().keys()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from fractions import Fraction
 
 from schemas.embedding import Service
+from schemas.job import JobConfig
 from schemas.quota import Pace, QuotaLimits, RpmCounts
 
 
@@ -58,6 +60,15 @@ def limits_for(
         for flag, default in zip((rpm, tpm, rpd), known, strict=True)
     ]
     return QuotaLimits(chosen[0], chosen[1], chosen[2], rpm_counts, pace, share)
+
+
+def share_quota(job: JobConfig, workers: int | None) -> JobConfig:
+    """The job with each worker's share of the quota, unless `--quota-share` says it already."""
+    limits = job.calls.limits
+    if not workers or limits.share != 1:
+        return job
+    limits = dataclasses.replace(limits, share=Fraction(1, workers))
+    return dataclasses.replace(job, calls=dataclasses.replace(job.calls, limits=limits))
 
 
 def _known(

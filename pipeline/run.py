@@ -14,6 +14,7 @@ from importlib import metadata
 from pipeline import settle
 from pipeline.disk import check_room
 from pipeline.execute import Watch, execute
+from pipeline.limits import share_quota
 from pipeline.planning import (
     Plan,
     Scans,
@@ -181,9 +182,10 @@ def _open_dataset(
 
 
 def _embed(request: RunRequest, job: JobConfig, plan: Plan) -> dict[str, int]:
-    from pipeline.graph import beam_options, local_workers, run_graph
+    from pipeline.graph import beam_options, cluster_workers, local_workers, run_graph
 
     options = beam_options(request.runner, request.beam_args)
+    job = share_quota(job, cluster_workers(options))
     work = list(slices(plan, local_workers(options)))
     watch = Watch(grace_s=request.calls.grace_s, deadline_s=request.deadline_s)
     return execute(lambda: run_graph(job, work, options), job, watch)

@@ -16,6 +16,7 @@ from pipeline.summary import RowCounts, RunSummary, call_counts, dead_codes, run
 from schemas.job import JobConfig
 from schemas.tables import vectors_schema
 from schemas.units import UnitRecord
+from transforms import metrics
 from transforms.core import ranges
 from transforms.engine.unit_tables import part_metadata
 from transforms.storage import stop_notes, whole_files
@@ -69,8 +70,9 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         counts=call_counts(outcome.counters),
         codes=dead_codes(outcome.counters),
         stop=stops[0] if stops else None,
-        throttled_s=outcome.counters.get("throttled_ms", 0) / 1000,
-        calls_sent=outcome.counters.get("calls_sent", 0),
+        throttled_s=outcome.counters.get(metrics.THROTTLED_MS, 0) / 1000,
+        calls_sent=outcome.counters.get(metrics.CALLS_SENT, 0),
+        calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.message for error in outcome.scans.unreadable),
         vanished_files=gone,
         duplicate_ids=duplicate_ids(dataset, after) if plan.work else 0,

@@ -17,6 +17,9 @@ from schemas.units import CallCounts, UnitRecord
 from transforms.engine.dead_rows import too_many
 from transforms.metrics import DEAD_PREFIX
 
+FORMAT_VERSION = 1
+"""Of the saved summary; goes up when a field changes its meaning."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowCounts:
@@ -54,6 +57,8 @@ class RunSummary:
     stop: Stop | None = None
     throttled_s: float = 0.0
     calls_sent: int = 0
+    calls_refused: int = 0
+    """429s."""
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
     duplicate_ids: int = 0
@@ -78,7 +83,11 @@ class RunSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the exit code."""
-        return {**dataclasses.asdict(self), "exit_code": int(self.exit_code)}
+        return {
+            "format_version": FORMAT_VERSION,
+            **dataclasses.asdict(self),
+            "exit_code": int(self.exit_code),
+        }
 
 
 def run_rows(due: int, records: Iterable[UnitRecord]) -> RowCounts:
@@ -121,7 +130,8 @@ def _lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
     yield (
         "calls",
-        f"{summary.calls_sent or counts.calls:,} with {counts.texts:,} texts, {counts.tokens:,} "
+        f"{summary.calls_sent or counts.calls:,}{_refused(summary)} with {counts.texts:,} texts, "
+        f"{counts.tokens:,} "
         f"tokens" + (f"; {counts.repeated:,} repeated texts not sent" if counts.repeated else ""),
     )
     yield "time", _time_line(summary)
@@ -136,6 +146,10 @@ def _lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     if summary.limit_rows is not None and summary.dataset.left:
         yield "limit", f"--limit-rows {summary.limit_rows}: {summary.dataset.left:,} rows are left"
     yield "output", summary.output
+
+
+def _refused(summary: RunSummary) -> str:
+    return f" ({summary.calls_refused:,} refused by the quota)" if summary.calls_refused else ""
 
 
 def rows_line(rows: RowCounts) -> str:

@@ -85,11 +85,10 @@ class EmbedUnitsFn(beam.DoFn):
     def _count_calls(self) -> None:
         """Counts what the process has sent since the last look; in `process`, or it is lost."""
         assert self._engine is not None
-        sent, retried, throttled_ms = self._engine.take_counts()
-        metrics.counter(metrics.CALLS_SENT).inc(sent)
-        metrics.counter(metrics.CALLS_RETRIED).inc(retried)
-        metrics.counter(metrics.THROTTLED_MS).inc(throttled_ms)
-        self._signal_throttled(throttled_ms)
+        counts = self._engine.take_counts()
+        for name, value in counts.items():
+            metrics.counter(name).inc(value)
+        self._signal_throttled(counts[metrics.THROTTLED_MS])
 
     def _signal_throttled(self, throttled_ms: int) -> None:
         """Tells the runner, which then does not add workers to a quota that is full."""

@@ -14,12 +14,13 @@ ROWS_IN = "rows_in"
 ROWS_OUT = "rows_out"
 ROWS_DEAD = "rows_dead"
 CALLS_SENT = "calls_sent"
-CALLS_RETRIED = "calls_retried"
+CALLS_REFUSED = "calls_refused"
 THROTTLED_MS = "throttled_ms"
 DEAD_PREFIX = "dead_"
 """Before a dead letter's code: rows given up on for that reason."""
 
-# The fields of schemas.units.CallCounts: `calls`, `retried`, `texts`, `tokens`, `repeated`.
+# Besides these: the fields of schemas.units.CallCounts (`calls`, `retried`, `texts`, `tokens`,
+# `repeated`), and those of engine.attempts.CallStats.
 
 
 def counter(name: str) -> Metrics.DelegatingCounter:

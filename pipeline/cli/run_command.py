@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pipeline import signals
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand
 from pipeline.dead_letter_budget import parse_budget
@@ -18,6 +19,7 @@ from schemas.inputs import FileFormat, IdType, InputColumns
 from schemas.job import CallSettings, OutputConfig, VectorEncoding, VectorType
 from schemas.models import TaskType, bare_name
 from schemas.quota import Pace, RpmCounts, parse_share
+from schemas.stop import ExitCode
 
 EPILOG = (
     "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "
@@ -48,7 +50,12 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     set_log_level(options["log_level"])
     request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
-    summary = run_job(request)
+    try:
+        with signals.as_interrupts():
+            summary = run_job(request)
+    except KeyboardInterrupt:
+        click.echo("bulkembed: interrupted; run the same command again to go on", err=True)
+        ctx.exit(int(ExitCode.INCOMPLETE))
     show(summary, console(sys.stdout))
     if summary.stop is not None:
         click.echo(f"bulkembed: {summary.stop.message}", err=True)

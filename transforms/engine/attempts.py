@@ -8,6 +8,16 @@ import math
 
 
 @dataclasses.dataclass(slots=True)
+class CallStats:
+    """What a process has sent so far; the fields are the names of counters, and only grow."""
+
+    calls_sent: int = 0
+    calls_retried: int = 0
+    calls_refused: int = 0
+    """429s."""
+
+
+@dataclasses.dataclass(slots=True)
 class Attempts:
     """The tries of one call, and how long it may fail."""
 
@@ -18,6 +28,10 @@ class Attempts:
     def note_failure(self, now: float) -> None:
         """Remembers when the call failed for the first time."""
         self.first_failure = min(self.first_failure, now)
+
+    def left_s(self, now: float) -> float:
+        """Seconds until it has."""
+        return max(0.0, self.first_failure + self.deadline_s - now)
 
     def over(self, now: float) -> bool:
         """Whether the call has failed for as long as it may."""

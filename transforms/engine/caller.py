@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import math
 import random as random_module
@@ -27,7 +26,7 @@ from transforms.core.backoff import RetryWait
 from transforms.core.packing import TextItem, halves, pack
 from transforms.core.quota import Refusal
 from transforms.core.tokens import Features, TokenEstimator, sum_features
-from transforms.engine.attempts import Attempts, day_spent_message
+from transforms.engine.attempts import Attempts, CallStats, day_spent_message
 from transforms.engine.gate import DaySpent, Gate, Slot, TooLarge
 from transforms.engine.rate_service import RateService
 from transforms.engine.seams import Client, Sink
@@ -44,18 +43,6 @@ ROW_DEADLINE_PART = 0.2
 """Of a call's deadline, what a row gets that is sent alone because its call failed throughout."""
 UNCUT_PART = 0.8
 """A text estimated below this part of the model's most tokens was surely not cut."""
-
-
-@dataclasses.dataclass(slots=True)
-class CallStats:
-    """What this process has sent so far; they only grow."""
-
-    calls_sent: int = 0
-    calls_retried: int = 0
-    calls_answered: int = 0
-    texts_embedded: int = 0
-    tokens_counted: int = 0
-    refused_429: int = 0
 
 
 class Caller:
@@ -94,6 +81,7 @@ class Caller:
         self._counting = asyncio.Semaphore(COUNTS_IN_FLIGHT)
         self._flying: set[asyncio.Future[Answer]] = set()
         self._aborted = False
+        self._told = False
         self._last_answer = -math.inf
         self.stats = CallStats()
 
@@ -203,7 +191,7 @@ class Caller:
         """
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(RETRIED),
-            wait=self._wait,
+            wait=lambda state: min(self._wait(state), attempts.left_s(self._clock())),
             stop=lambda _: attempts.over(self._clock()),
             sleep=self._stop.sleep,
             reraise=True,
@@ -211,10 +199,17 @@ class Caller:
             with attempt:
                 try:
                     return await self._attempt(items, attempts)
-                except RETRIED:
+                except RETRIED as error:
                     attempts.note_failure(self._clock())
+                    self._tell(error)
                     raise
         raise AssertionError("tenacity ends with an answer or an error")
+
+    def _tell(self, error: CallError) -> None:
+        """Says once that the service fails, and again only after it has answered."""
+        if not self._told and not isinstance(error, QuotaExceeded):
+            self._told = True
+            log.warning("%s; tried again for up to %g s", error.message, self._deadline_s)
 
     async def _attempt(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
         made_of = sum_features(item.features for item in items)
@@ -235,6 +230,7 @@ class Caller:
             self._gate.abandon(slot)
             raise
         self._last_answer = self._clock()
+        self._told = False
         self._gate.succeed(slot, answer.tokens)
         self._learn(items, made_of, answer)
         return answer
@@ -261,21 +257,15 @@ class Caller:
             self._flying.discard(task)
 
     def _learn(self, items: Sequence[TextItem], made_of: Features, answer: Answer) -> None:
-        tokens = answer.tokens
-        self.stats.calls_answered += 1
-        self.stats.texts_embedded += len(items)
-        self.stats.tokens_counted += (
-            self._estimator.estimate_call(made_of) if tokens is None else tokens
-        )
         most = self._estimator.max_tokens
         uncut = most is None or all(item.tokens < UNCUT_PART * most for item in items)
-        if tokens is not None and uncut:
-            self._estimator.learn(made_of, tokens)
+        if answer.tokens is not None and uncut:
+            self._estimator.learn(made_of, answer.tokens)
 
     def _note_refusal(self, refusal: Refusal | None, error: CallError) -> None:
         if refusal is None:
             return
-        self.stats.refused_429 += 1
+        self.stats.calls_refused += 1
         if "resets_at" in error.facts:
             self._stop.set(StopReason.DAY_SPENT, day_spent_message(error.facts["resets_at"]))
         if refusal.adopted:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
 from schemas.stop import Stop, StopReason
+from transforms import metrics
 from transforms.clients.gemini import GeminiClient
 from transforms.clients.keys import find_key
 from transforms.core.concurrency import ConcurrencyLevel
 from transforms.core.packing import CallLimits
 from transforms.core.quota import QuotaMirror
 from transforms.core.tokens import TokenEstimator
-from transforms.engine.caller import Caller, CallStats
+from transforms.engine.attempts import CallStats
+from transforms.engine.caller import Caller
 from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.event_loop import LoopThread
 from transforms.engine.gate import Gate
@@ -48,7 +50,7 @@ class Engine:
 
     def __init__(self, job: JobConfig) -> None:
         self.job = job
-        self._taken = (0, 0, 0)
+        self._taken: dict[str, int] = {}
         self.dataset = Dataset.open(job.output.uri)
         self.stop = StopFlag(self._on_stop)
         self.estimator = TokenEstimator(job.embedding.spec.max_tokens)
@@ -95,13 +97,15 @@ class Engine:
         """The background event loop."""
         return self._loop
 
-    def take_counts(self) -> tuple[int, int, int]:
-        """Calls sent, calls retried and milliseconds throttled since the last time of asking."""
-        stats = self.caller.stats
-        now = (stats.calls_sent, stats.calls_retried, int(self.gate.throttled_s * 1000))
+    def take_counts(self) -> dict[str, int]:
+        """What the process did since the last time of asking, by the names of the counters."""
+        now = {
+            **dataclasses.asdict(self.caller.stats),
+            metrics.THROTTLED_MS: int(self.gate.throttled_s * 1000),
+        }
         with _lock:
             before, self._taken = self._taken, now
-        return now[0] - before[0], now[1] - before[1], now[2] - before[2]
+        return {name: value - before.get(name, 0) for name, value in now.items()}
 
     def look_for_notes(self) -> None:
         """Takes over the reason to end that another process, or the launcher, has left."""
