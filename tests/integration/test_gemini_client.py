@@ -44,7 +44,7 @@ def url() -> Iterator[str]:
 
 def with_client(
     url: str, work: Callable[[GeminiClient], Awaitable[T]], *,
-    vertexai: bool = False, key: str = "the-key", timeout_s: float = 10.0, **embedding: Any,
+    vertexai: bool = False, key: str = "the-key", timeout_s: float = 60.0, **embedding: Any,
 ) -> T:  # fmt: skip
     service = ServiceConfig(
         kind=Service.CUSTOM, base_url=url, vertexai=vertexai, timeout_s=timeout_s,
@@ -94,7 +94,7 @@ def test_every_model_gives_a_vector_a_text_that_is_the_one_of_that_text_alone(
     assert len(np.unique(together.vectors, axis=0)) == len(TEXTS)
 
 
-@pytest.mark.parametrize("model", DEVELOPER)
+@pytest.mark.parametrize("model", ["embedding-001", "gemini-embedding-001", "gemini-embedding-2"])
 @pytest.mark.parametrize("task_type", TaskType)
 def test_each_task_type_is_sent_as_the_model_wants_it(
     url: str, model: str, task_type: TaskType

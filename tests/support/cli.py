@@ -113,6 +113,7 @@ def asked_alone(url: str, text: str, model: str = "gemini-embedding-001", **fiel
         f"{url}/v1beta/models/{model}:embedContent",
         json={"content": {"parts": [{"text": text}]}, **fields},
         headers={"x-goog-api-key": "x"},
+        timeout=60,
     )
     return np.array(response.raise_for_status().json()["embedding"]["values"], np.float32)
 
