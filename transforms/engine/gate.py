@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import collections
+import bisect
 import dataclasses
+import itertools
 import random as random_module
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from transforms.engine.stopping import StopFlag, Stopping
 
 MAX_NAP_S = 5.0
 """How long the queue sleeps at most before it looks again: other processes give quota back."""
+REPACK_S = 0.01
+"""How long the queue stands still for a call that is packed anew: it keeps its place."""
 OUTAGE_AFTER = 8
 """Failures in a row, over all calls, after which the service counts as down."""
 
@@ -51,6 +54,7 @@ class _Waiter:
     items: Sequence[TextItem]
     tokens: int
     granted: asyncio.Future[Slot]
+    place: tuple[int, int]
 
 
 class Gate:
@@ -83,15 +87,23 @@ class Gate:
         self._stop = stop
         self._clock = clock
         self._random = random
-        self._queue: collections.deque[_Waiter] = collections.deque()
+        self._queue: list[_Waiter] = []
+        self._numbers = itertools.count()
+        self._places: dict[int, tuple[int, int]] = {}
         self._in_air = 0
         self._proven = False
         self._outage = PauseState(first_s=0.5, cap_s=5.0)
         self._failed_in_row = 0
         self._timer: asyncio.TimerHandle | None = None
         self._throttled_since: float | None = None
-        self.throttled_s = 0.0
+        self._throttled_s = 0.0
         self.most_in_air = 0
+
+    @property
+    def throttled_s(self) -> float:
+        """How long the head of the queue has waited for quota, up to now."""
+        since, now = self._throttled_since, self._clock()
+        return self._throttled_s + (max(0.0, now - since) if since is not None else 0.0)
 
     def call_limits(self) -> CallLimits:
         """The most that one call may hold now."""
@@ -120,14 +132,20 @@ class Gate:
         """
         if self._stop.is_set():
             raise Stopping("the run is to end")
-        waiter = _Waiter(items, tokens, asyncio.get_running_loop().create_future())
-        (self._queue.appendleft if again else self._queue.append)(waiter)
+        granted = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(items, tokens, granted, self._place(items, again))
+        bisect.insort(self._queue, waiter, key=lambda one: one.place)
         self._pump()
         try:
             return await waiter.granted
         except asyncio.CancelledError:
             self._forget(waiter)
             raise
+
+    def _place(self, items: Sequence[TextItem], again: bool) -> tuple[int, int]:
+        """The place in the queue; texts of a call that was too large keep theirs, and its order."""
+        kept = [self._places.pop(id(item), None) for item in items] if self._places else [None]
+        return kept[0] or (0 if again else 1, next(self._numbers))
 
     def succeed(self, slot: Slot, tokens: int | None) -> None:
         """The call was answered with vectors; `tokens` is the service's count, if it gives one."""
@@ -164,7 +182,7 @@ class Gate:
     def close(self) -> None:
         """Ends all waiting: nothing more is sent."""
         while self._queue:
-            waiter = self._queue.popleft()
+            waiter = self._queue.pop(0)
             if not waiter.granted.done():
                 waiter.granted.set_exception(Stopping("the run is to end"))
 
@@ -230,7 +248,7 @@ class Gate:
         """Sends the head of the queue, or gives the seconds that it has to wait."""
         answer: Slot | Exception
         if waiter.granted.done():
-            self._queue.popleft()
+            self._queue.pop(0)
             return 0.0
         with self._quota.transaction() as mirror:
             if mirror.day_spent(now):
@@ -245,7 +263,11 @@ class Gate:
                 if wait > 0:
                     return wait
                 answer = Slot(mirror.take(now, texts, waiter.tokens), now)
-        self._queue.popleft()
+        self._queue.pop(0)
+        if isinstance(answer, TooLarge):
+            self._places.update((id(item), waiter.place) for item in waiter.items)
+            waiter.granted.set_exception(answer)
+            return REPACK_S
         if isinstance(answer, Slot):
             waiter.granted.set_result(answer)
             self._in_air += 1
@@ -272,5 +294,5 @@ class Gate:
     def _note_throttle(self, now: float, *, waiting: bool) -> None:
         """Counts the time in which the head of the queue waits for quota and for nothing else."""
         if self._throttled_since is not None:
-            self.throttled_s += max(0.0, now - self._throttled_since)
+            self._throttled_s += max(0.0, now - self._throttled_since)
         self._throttled_since = now if waiting else None
