@@ -13,6 +13,7 @@ import hashlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,8 @@ from typing import Protocol
 from schemas.errors import ConfigError
 from transforms.core.quota import QuotaMirror
 
+OLD_S = 3 * 86400.0
+"""A file that nobody has written for so long holds nothing that counts any more."""
 _MOST_BYTES = 1 << 20
 _PERSON = b"bulkembed-quota"
 
@@ -67,6 +70,17 @@ def _private(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder}: cannot be written")
     return folder
+
+
+def _remove_old(folder: Path) -> None:
+    """Clears away files of quotas that are no longer used, such as those of dead local servers.
+
+    Whoever has one open still finds it gone (`_locked_file`), and makes it anew.
+    """
+    for path in folder.glob("*.quota"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > OLD_S:
+                path.unlink()
 
 
 class SharedQuota:
@@ -128,6 +142,7 @@ class SharedQuota:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            _remove_old(self.path.parent)
             self._file = os.open(self.path, flags, 0o600)
         except OSError as error:
             raise ConfigError(f"{self.path}: the quota file cannot be opened: {error}") from error
