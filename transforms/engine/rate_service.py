@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from schemas.errors import Unavailable
+
 DOMAIN = "bulkembed"
 DESCRIPTOR = "model"
 
@@ -30,14 +32,26 @@ class EnvoyService:
     def __init__(self, address: str, model: str) -> None:
         from apache_beam.io.components.rate_limiter import EnvoyRateLimiter
 
+        self._address = address
         self._limiter = EnvoyRateLimiter(
             address, DOMAIN, [{DESCRIPTOR: model}], namespace="EmbedUnits"
         )
 
     async def allow(self, texts: int) -> None:
-        """Returns when the service has let each text through."""
+        """Returns when the service has let each text through.
+
+        Raises:
+            Unavailable: the service did not answer, five times in 40 s.
+        """
         await asyncio.to_thread(self._allow, texts)
 
     def _allow(self, texts: int) -> None:
-        for _ in range(texts):
-            self._limiter.allow()
+        from grpc import RpcError  # type: ignore[import-untyped]  # grpcio ships no types
+
+        try:
+            for _ in range(texts):
+                self._limiter.allow()
+        except RpcError as error:
+            raise Unavailable(
+                f"--rate-limit-service {self._address}: does not answer: {error}"
+            ) from error
