@@ -117,7 +117,7 @@ def three(setting: Setting) -> list[Row]:
             (one["answers_429"] for one in server.looks if one["at_s"] <= first + 1), default=0
         )
         part = server.texts_between(60, 60 * (minutes + 1)) / (2000 * minutes)
-    warned = ended.words.count("names a lower limit")
+    warned = ended.words.count("the service's limit is lower")
     return [
         Row(
             "3 told 3,000, limit is 2,000",

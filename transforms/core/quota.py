@@ -41,6 +41,8 @@ class Refusal:
     """Until the pause is over."""
     adopted: bool = False
     """The service named a limit lower than the one that was kept; warn once."""
+    limits: tuple[int | None, int | None] = (None, None)
+    """What was kept before an adopted limit, and what is kept now (this host's share)."""
     unexplained: bool = False
     """The mirror saw room: somebody else uses the quota, or it is counted in another way."""
     pace_changed: bool = False
@@ -176,10 +178,12 @@ class QuotaMirror:
         book = self._ledger
         call = book.air.get(ticket, (now, 0, 0))
         self.refuse(ticket, now)
+        before = book.limit(now, kind) if kind else None
         adopted = bool(kind and quota_value and book.adopt(now, kind, quota_value))
+        limits = (before, book.limit(now, kind)) if kind else (None, None)
         if kind is QuotaKind.RPD:
             book.day.spent = True
-            return Refusal(book.day.ends_at - now, adopted)
+            return Refusal(book.day.ends_at - now, adopted, limits)
         new = call[0] > book.incident_at
         wait = book.pause.refused(now, call[0], delay_s, jitter)
         unexplained = new and not adopted and not self._tokens_ran_over(now, kind, call)
@@ -189,7 +193,7 @@ class QuotaMirror:
         if unexplained:
             book.unexplained += self._strike(now, kind, wait)
             book.passes = 0
-        return Refusal(wait, adopted, unexplained, self.pace is not pace)
+        return Refusal(wait, adopted, limits, unexplained, self.pace is not pace)
 
     def pause(self, now: float, delay_s: float, jitter: float = 0.0) -> None:
         """Nobody may go for `delay_s`, and for `jitter` times a tenth of it (1 s at most) more."""

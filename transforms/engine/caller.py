@@ -269,7 +269,8 @@ class Caller:
         if "resets_at" in error.facts:
             self._stop.set(StopReason.DAY_SPENT, day_spent_message(error.facts["resets_at"]))
         if refusal.adopted:
-            log.warning("the service names a lower limit, which is kept from now on: %s", error)
+            old, new = ("none" if one is None else f"{one:,}" for one in refusal.limits)
+            log.warning("the service's limit is lower: %s, not %s: %s", new, old, error.message)
         if refusal.pace_changed:
             log.warning(
                 "the service refuses calls that its quota should let through: somebody else uses "
