@@ -7,9 +7,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.stop import ExitCode, Stop, StopReason
@@ -114,15 +111,8 @@ def dead_codes(counters: dict[str, int]) -> dict[str, int]:
     }
 
 
-def show(summary: RunSummary, console: Console) -> None:
-    """Prints the summary, a line each."""
-    table = Table.grid(padding=(0, 2))
-    for name, text in _lines(summary):
-        table.add_row(name, text)
-    console.print(table)
-
-
-def _lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
+def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
+    """The summary for people, a name and a text a line."""
     run, counts = summary.run, summary.counts
     yield "rows", rows_line(run)
     if run.dead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
 from rich.console import Console
@@ -14,6 +15,15 @@ NOISY = ("apache_beam", "google_genai", "httpx2", "httpcore2", "root")
 def console(stream: TextIO) -> Console:
     """A console on a stream; plain where it is no terminal or NO_COLOR is set."""
     return Console(file=stream, highlight=False, soft_wrap=True)
+
+
+def show_lines(lines: Iterable[tuple[str, str]], stream: TextIO) -> None:
+    """Prints names and texts, a pair a line, the texts under one another."""
+    pairs = list(lines)
+    width = max((len(name) for name, _ in pairs), default=0)
+    out = console(stream)
+    for name, text in pairs:
+        out.print(f"{name:<{width}}  {text}", markup=False)
 
 
 def set_log_level(level: str) -> None:

@@ -13,16 +13,11 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 def status(output: str, as_json: bool) -> None:
     """Show what is done, left, dead by reason and spent, from the commit records of OUT."""
-    from rich.table import Table
-
-    from pipeline.cli.show import console
+    from pipeline.cli.show import show_lines
     from pipeline.status import read_status, status_lines
 
     found = read_status(output)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
         return
-    table = Table.grid(padding=(0, 2))
-    for name, text in status_lines(found):
-        table.add_row(name, text)
-    console(sys.stdout).print(table)
+    show_lines(status_lines(found), sys.stdout)

@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from pipeline.summary import RowCounts, RunSummary, run_rows, show
+from pipeline.cli.show import show_lines
+from pipeline.summary import RowCounts, RunSummary, run_rows, summary_lines
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.stop import ExitCode, Stop, StopReason
@@ -27,7 +27,7 @@ def summary(**changes: Any) -> RunSummary:
 
 def shown(found: RunSummary) -> str:
     out = io.StringIO()
-    show(found, Console(file=out, width=200))
+    show_lines(summary_lines(found), out)
     return out.getvalue()
 
 

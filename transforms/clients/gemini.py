@@ -161,7 +161,8 @@ class GeminiClient:
         """The error of ours that stands for the service's, with the key blotted out."""
         details = error.details.get("error", error.details) if _is_map(error.details) else {}
         listed = details.get("details") if _is_map(details) else None
-        said = str(error.message or error.status or "no message").strip()
+        # One line, however many the service writes: it goes into a log and into dead letters.
+        said = " ".join(str(error.message or error.status or "no message").split())
         message = mask(said, self._key)
         row = verdict.classify(error.code, f"{said} {json.dumps(listed, default=str)}")
         return row.error(

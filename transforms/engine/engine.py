@@ -121,7 +121,8 @@ class Engine:
         self._quota.close()
 
     def _on_stop(self, stop: Stop) -> None:
-        """Tells the other workers, and gives calls in the air their time to come back."""
+        """Tells the other workers; ends all waiting, and gives calls in the air their time."""
+        self._loop.call_later(0.0, self.gate.close)
         left_s = stop.at + self.job.calls.grace_s - time.time()
         self._loop.call_later(max(0.0, left_s), self.caller.abort)
         stop_notes.leave(self.dataset, self.job.run_id, stop)
