@@ -44,9 +44,9 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     The same command again goes on where the last one stopped, and pays for nothing twice.
     """
-    from pipeline.cli.show import console, set_log_level
+    from pipeline.cli.show import set_log_level, show_lines
     from pipeline.run import run as run_job
-    from pipeline.summary import show
+    from pipeline.summary import summary_lines
 
     set_log_level(options["log_level"])
     request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
@@ -56,7 +56,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     except KeyboardInterrupt:
         click.echo("bulkembed: interrupted; run the same command again to go on", err=True)
         ctx.exit(int(ExitCode.INCOMPLETE))
-    show(summary, console(sys.stdout))
+    show_lines(summary_lines(summary), sys.stdout)
     if summary.stop is not None:
         click.echo(f"bulkembed: {summary.stop.message}", err=True)
     ctx.exit(int(summary.exit_code))
