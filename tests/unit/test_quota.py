@@ -198,3 +198,39 @@ def test_a_share_is_a_part_of_one(text: str) -> None:
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="quota-share"):
         parse_share(text)
+
+
+def test_one_refusal_without_a_reason_only_pauses_and_an_echo_cuts_the_limit() -> None:
+    mirror = mirror_of(rpm=3000)
+    at = NOW
+    for _ in range(20):
+        mirror.settle(mirror.take(at, 100, 1), at)
+    first = mirror.on_refusal(mirror.take(at, 100, 1), at, delay_s=1)
+    assert first.unexplained
+    assert not first.pace_changed
+    assert mirror.limit(at, QuotaKind.RPM) == 3000
+    at += 1 + mirror.wait_s(at, 100, 1)
+    echo = mirror.on_refusal(mirror.take(at, 100, 1), at, delay_s=1)
+    assert echo.pace_changed
+    assert mirror.limit(at, QuotaKind.RPM) == 2100
+    assert mirror.pace is Pace.SMOOTH
+    assert mirror.most_texts(at) == 35
+
+
+def test_refusals_far_apart_never_cut_the_limit() -> None:
+    mirror = mirror_of(rpm=6000)
+    at = NOW
+    for number in range(300):
+        at += 1.5 + mirror.wait_s(at, 100, 1)
+        ticket = mirror.take(at, 100, 1)
+        if number % 40 == 39:
+            assert mirror.on_refusal(ticket, at + 0.1, delay_s=1).unexplained
+        else:
+            mirror.settle(ticket, at + 0.1)
+    assert mirror.limit(at, QuotaKind.RPM) == 6000
+    assert mirror.pace is Pace.WINDOW
+
+
+def test_a_smooth_pace_keeps_calls_of_twenty_texts() -> None:
+    most = [mirror_of(rpm=rpm, pace=Pace.SMOOTH).most_texts(NOW) for rpm in (5, 100, 600, 6000)]
+    assert most == [5, 20, 20, 100]
