@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-kill lint types check lock clean
+.PHONY: help install run test test-kill bench-quota bench-quota-small lint types check lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ test: $(READY)  ## Run the tests
 
 test-kill: $(READY)  ## Kill the job at each step of a commit and at random, some 60 times
 	timeout 900 $(BIN)/python -m pytest -m kill -s tests/kill
+
+bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minutes
+	timeout 1500 $(BIN)/python -m benchmarks.quota
+
+bench-quota-small: $(READY)  ## The same with fewer windows: 6 minutes
+	timeout 900 $(BIN)/python -m benchmarks.quota --small
 
 lint: $(READY)  ## Check style and format
 	timeout 120 $(BIN)/ruff check .
