@@ -25,7 +25,7 @@ README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SNIPPETS_S = 60
+SNIPPETS_S = 100
 SHELLS = {
     "bash": ["bash", "-euc", 'for code in "$@"; do bash -euo pipefail -c "$code"; done', "-"],
     # Each snippet has names of its own; libraries are imported once.
