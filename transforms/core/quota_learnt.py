@@ -21,7 +21,9 @@ HOLD_S = 90.0
 MOST_HOLD_S = 1800.0
 CREEP_PER_MIN = 0.1
 """Part of the configured limit that comes back in the first half a minute or so, then faster."""
-LEARNT = 9
+LONG_S = 5.0
+"""A service that asks for such a pause and refuses at the same level again has a wall there."""
+LEARNT = 10
 """Numbers of a dump."""
 
 
@@ -36,7 +38,8 @@ class LearntLimit:
     """
 
     __slots__ = (
-        "before", "creeps_at", "hold_s", "last", "least", "passed", "repeats", "value", "wall",
+        "before", "creeps_at", "hold_s", "last", "least", "passed", "repeats", "value", "waited_s",
+        "wall",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -49,6 +52,7 @@ class LearntLimit:
         self.wall = 0.0
         self.last = 0.0
         self.repeats = 0.0
+        self.waited_s = 0.0
 
     def limit(self, now: float, configured: int) -> int:
         """The limit to keep at `now`: at least 1, at most `configured`."""
@@ -76,7 +80,9 @@ class LearntLimit:
         met = limit > self.value and _same(level, self.wall)
         echo = calls < FEW_CALLS and before > 0
         self.repeats = self.repeats + 1.0 if calls < SOME_CALLS and _same(level, before) else 0
-        if not (met or echo or self.repeats >= 2):
+        told = self.waited_s >= LONG_S and _same(level, before)
+        self.waited_s = wait_s
+        if not (met or echo or told or self.repeats >= 2):
             self._stand(now, limit, wait_s)
             return False
         if echo:  # The pause has emptied the window: what it held before it counts.
@@ -108,12 +114,12 @@ class LearntLimit:
     def dump(self) -> tuple[float, ...]:
         """The state as numbers."""
         cut = (self.value, self.before, self.least, self.passed, self.creeps_at, self.hold_s)
-        return (*cut, self.wall, self.last, self.repeats)
+        return (*cut, self.wall, self.last, self.repeats, self.waited_s)
 
     def load(self, state: Sequence[float]) -> None:
         """Take the numbers of a `dump`."""
         self.value, self.before, self.least, self.passed, self.creeps_at, self.hold_s = state[:6]
-        self.wall, self.last, self.repeats = state[6:LEARNT]
+        self.wall, self.last, self.repeats, self.waited_s = state[6:LEARNT]
 
 
 def _same(level: float, wall: float) -> bool:

@@ -14,7 +14,7 @@ import array
 import zlib
 from collections.abc import Iterable
 
-MAGIC = b"BEQ\x02"
+MAGIC = b"BEQ\x03"
 _FRONT = len(MAGIC) + 4
 _WORD = 8
 _LENGTHS = 3 * _WORD
