@@ -20,6 +20,7 @@ from emulator.settings import EmulatorSettings
 from pipeline.corpus import write_corpus
 
 CALL_TEXTS = 100
+GRACE_S = 5
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ class Corpus:
         self.whole = folder / "whole"
         self.args = (
             "--text-template", "{id}: {text}", "--dim", "256", "--unit-rows", "250",
-            "--max-in-flight", "3",
+            "--max-in-flight", "3", "--grace", f"{GRACE_S}s",
         )  # fmt: skip
         with self.server() as server:
             ended = Job(server, self.source, self.whole, self.args).finish()
@@ -132,14 +133,13 @@ def test_thirty_kills_over_the_docstrings_lose_nothing(
 def test_twenty_five_sigterms_over_the_docstrings_pay_for_nothing_twice(
     corpus: Corpus, tmp_path: Path, chance: random.Random
 ) -> None:
-    grace_s = 5.0
     with corpus.server() as server:
         job = corpus.job(server, tmp_path / "out")
         for _ in range(25):
             ended, took_s = job.signalled(signal.SIGTERM, chance, 0.3)
             print(f"ended with {ended.code} within {took_s:.2f} s", flush=True)
             assert ended.code == 75, ended.err
-            assert took_s <= grace_s + 2
+            assert took_s <= GRACE_S + 2
             assert "Traceback" not in ended.err
             assert len(ended.err.strip().splitlines()) == 1
         check(job, job.finish(), corpus.whole, corpus.distinct, 25, 0)

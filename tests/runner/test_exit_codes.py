@@ -1,0 +1,204 @@
+"""Each exit code by a real run, with the one line that goes with it; and how signals end a run."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli import Ended, read, run, write_rows
+from support.killing import Job, descendants, ended, is_running, leftovers, wait_for
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+TEXTS = [f"text {n}" for n in range(60)]
+MODES = ("in_memory", "multi_threading", "multi_processing")
+GRACE_S = 6
+BUSY_S = 1.5
+"""What a machine that runs other tests at the same time may add."""
+
+
+def outcome(tmp_path: Path, *args: object, texts: list[str] = TEXTS, **settings: Any) -> Ended:
+    source = write_rows(tmp_path / "a.parquet", texts)
+    with EmulatorServer(EmulatorSettings(**settings)) as server:
+        return run(server.url, source, tmp_path / "out", "--dim", 128, *args)
+
+
+def with_one_line(found: Ended, code: int, *words: str) -> None:
+    assert found.code == code, found.err
+    assert "Traceback" not in found.err
+    assert found.last.startswith("bulkembed: ")
+    for word in words:
+        assert word in found.last
+
+
+def test_0_is_a_complete_dataset(tmp_path: Path) -> None:
+    found = outcome(tmp_path)
+    assert found.code == 0
+    assert (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_1_is_a_job_that_cannot_go_on(tmp_path: Path) -> None:
+    found = outcome(tmp_path, retired=("gemini-embedding-001",))
+    with_one_line(found, 1, "404", "check --model")
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_2_is_wrong_usage_or_another_digest(tmp_path: Path) -> None:
+    assert outcome(tmp_path).code == 0
+    with_one_line(outcome(tmp_path, "--dim", 256), 2, "dim is 128 there and 256 here")
+    with_one_line(outcome(tmp_path, "--unit-rows", 0), 2, "--unit-rows 0")
+    with_one_line(outcome(tmp_path, "--max-dead-letters", "x%"), 2, "--max-dead-letters x%")
+    assert outcome(tmp_path, "--rmp", 3).code == 2
+
+
+def test_3_is_too_many_dead_letters(tmp_path: Path) -> None:
+    texts = ["poison " + text for text in TEXTS[:12]] + TEXTS
+    found = outcome(tmp_path, texts=texts, poison="poison")
+    with_one_line(found, 3, "10 may be", "--max-dead-letters")
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_5_is_an_output_that_another_run_holds(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(2000)])
+    with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
+        job = Job(server, source, tmp_path / "out", ("--dim", "128", "--max-in-flight", "1"))
+        first = job.start()
+        wait_for(lambda: server.stats()["texts"] > 0)
+        second = run(server.url, source, tmp_path / "out", "--dim", 128)
+        first.kill()
+        ended(first)
+        with_one_line(second, 5, "is being written by", f"process {first.pid} on")
+        taken_over = run(server.url, source, tmp_path / "out", "--dim", 128)
+    assert taken_over.code == 0
+    assert "is dead; this one takes its output over" in taken_over.err
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_75_is_a_run_that_the_same_command_goes_on_with(tmp_path: Path) -> None:
+    args = ("--deadline", "4s", "--max-in-flight", 1, "--grace", "2s")
+    texts = [f"text {n}" for n in range(2000)]
+    found = outcome(tmp_path, *args, texts=texts, latency_ms=500)
+    with_one_line(found, 75, "the deadline is reached", "run the same command again")
+    done = len(read(tmp_path / "out"))
+    assert 0 < done < 2000
+    assert outcome(tmp_path, texts=texts).code == 0
+    assert read(tmp_path / "out")["id"].to_pylist() == list(range(2000))
+
+
+def long_job(server: EmulatorServer, tmp_path: Path, mode: str, grace_s: float = GRACE_S) -> Job:
+    """Some five seconds of work in nine units, which two workers may have at once."""
+    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(1800)])
+    args = (
+        "--dim", "128", "--unit-rows", "200", "--max-in-flight", "2", "--grace", f"{grace_s}s",
+        "--", f"--direct_running_mode={mode}", "--direct_num_workers=2",
+    )  # fmt: skip
+    return Job(server, source, tmp_path / "out", args)
+
+
+def goes_on(job: Job) -> Ended:
+    """The same job in this process, which has imported everything already."""
+    return run(job.server.url, job.source, job.output, "--dim", 128, "--unit-rows", 300)
+
+
+@pytest.fixture
+def slow() -> Any:
+    with EmulatorServer(EmulatorSettings(latency_ms=500)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_lets_calls_in_the_air_come_back_and_commits_them(
+    slow: EmulatorServer, tmp_path: Path, mode: str, number: signal.Signals
+) -> None:
+    job = long_job(slow, tmp_path, mode)
+    process = job.start()
+    wait_for(lambda: slow.stats()["texts"] > 100 and slow.stats()["in_flight"] > 0)
+    children = descendants(process.pid)
+    process.send_signal(number)
+    asked = time.monotonic()
+    found = ended(process)
+    assert time.monotonic() - asked < GRACE_S + 2 + BUSY_S
+    assert not any(map(is_running, children))
+    assert (mode == "multi_processing") == bool(children)
+    with_one_line(found, 75, number.name)
+    paid = slow.stats()["texts"]
+    assert slow.stats()["in_flight"] == 0
+    assert goes_on(job).code == 0
+    assert slow.stats()["texts"] == 1800
+    assert paid < 1800
+    assert leftovers(job.output) == []
+    assert sorted(read(job.output)["id"].to_pylist()) == list(range(1800))
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+def test_calls_that_do_not_come_back_within_the_grace_period_are_given_up(
+    tmp_path: Path, mode: str
+) -> None:
+    script = ("ok",) * 2 + ("hang",) * 100
+    with EmulatorServer(EmulatorSettings(script=script, latency_ms=200)) as server:
+        job = long_job(server, tmp_path, mode, grace_s=1)
+        process = job.start()
+        wait_for(lambda: server.stats()["texts"] > 100 and server.stats()["in_flight"] > 0)
+        time.sleep(0.3)
+        process.terminate()
+        asked = time.monotonic()
+        found = ended(process)
+        assert time.monotonic() - asked < 1 + 2 + BUSY_S
+    with_one_line(found, 75)
+
+
+def test_a_second_signal_ends_the_run_at_once(slow: EmulatorServer, tmp_path: Path) -> None:
+    process = long_job(slow, tmp_path, "in_memory", 60).start()
+    wait_for(lambda: slow.stats()["in_flight"] > 0)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    assert ended(process).code == 128 + signal.SIGINT
+    assert time.monotonic() - asked < 0.5 + BUSY_S
+
+
+def soon(what: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not what() and time.monotonic() < until:
+        time.sleep(0.05)
+    return what()
+
+
+def test_workers_whose_launcher_was_killed_end_by_themselves(
+    slow: EmulatorServer, tmp_path: Path
+) -> None:
+    job = long_job(slow, tmp_path, "multi_processing")
+    process = job.start()
+    wait_for(lambda: slow.stats()["texts"] > 100)
+    workers = descendants(process.pid)
+    assert workers
+    process.kill()
+    process.communicate()
+    assert soon(lambda: not any(map(is_running, workers)), 15)
+    assert slow.stats()["texts"] < 1800
+    assert goes_on(job).code == 0
+    assert leftovers(job.output) == []
+    assert sorted(read(job.output)["id"].to_pylist()) == list(range(1800))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_before_the_first_call_ends_the_run_in_the_same_way(
+    slow: EmulatorServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The lock is taken before Beam is imported, which lasts longer than the test needs."""
+    job = long_job(slow, tmp_path, "in_memory")
+    process = job.start()
+    wait_for((job.output / "_run/lock.json").exists)
+    process.send_signal(number)
+    found = ended(process)
+    with_one_line(found, 75, number.name, "run the same command again")
+    assert slow.stats()["texts"] <= 200
+    assert goes_on(job).code == 0
+    assert leftovers(job.output) == []
