@@ -20,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT=dir ARGS='...'
-	@INPUT='$(INPUT)' OUTPUT='$(OUTPUT)' ARGS='$(ARGS)' EMULATOR='$(EMULATOR)' $(BIN)/python -m pipeline.demo
+	@$(BIN)/python -m pipeline.demo
 
 test: $(READY)  ## Run the tests
 	timeout 600 $(BIN)/python -m pytest -n 2 tests

@@ -96,7 +96,7 @@ def main() -> None:
     try:
         sys.exit(demo(dict(os.environ)))
     except BulkEmbedError as error:
-        click.echo(f"make run: {error.message}", err=True)
+        click.echo(f"bulkembed: {error.message}", err=True)
         sys.exit(int(ExitCode.USAGE))
 
 

@@ -33,7 +33,8 @@ def show_neighbours(dataset: Dataset, text_column: str | None, console: Console)
     ]
     _, first = np.unique(table.column("text_hash").to_pylist(), return_index=True)
     distinct = np.sort(first)
-    for row in distinct[np.linspace(0, len(distinct) - 1, SHOWN + 2).astype(int)[1:-1]]:
+    picked = np.unique(np.linspace(0, len(distinct) - 1, SHOWN + 2).astype(int)[1:-1])
+    for row in distinct[picked]:
         scores = vectors @ vectors[row]
         order = [other for other in distinct[np.argsort(-scores[distinct])] if other != row]
         console.print(f"\n{names[row]}", style="bold", markup=False)

@@ -77,7 +77,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         vanished_files=gone,
         duplicate_ids=duplicate_ids(dataset, after) if plan.work else 0,
         limit_rows=request.input.limit_rows,
-    ).judged(job.most_dead_rows)
+    ).judged(request.dead_letters)
     if plan.work or not is_settled(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         close(dataset, job, after, complete=rows.left == 0 and summary.stop is None)

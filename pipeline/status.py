@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.planning import planned_rows
 from pipeline.summary import RowCounts, rows_line
+from schemas.embedding import Service
 from schemas.errors import ConfigError
 from schemas.models import find_model
 from schemas.units import CallCounts, UnitRecord
@@ -29,7 +30,7 @@ class Status:
     codes: dict[str, int]
     counts: CallCounts
     usd: float | None
-    """What the committed rows cost online; None where the model's price is not known."""
+    """What the committed rows cost at Google's price; None where that is not known."""
     complete: bool
     runner: str | None
     """Who is at work on it now."""
@@ -61,7 +62,7 @@ def read_status(output: str) -> Status:
         rows=_rows(sum(planned.values()), current),
         codes=_codes(records),
         counts=sum((record.counts for record in records), CallCounts()),
-        usd=_usd(pinned["embedding"]["model"], records),
+        usd=_usd(pinned["embedding"], records),
         complete=SUCCESS in dataset.names(""),
         runner=f"run {owner.run_id}, process {owner.pid} on {owner.host}" if owner else None,
     )
@@ -98,8 +99,8 @@ def _codes(records: list[UnitRecord]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _usd(model: str, records: list[UnitRecord]) -> float | None:
-    price = find_model(model).price
-    if price is None:
+def _usd(embedding: dict[str, Any], records: list[UnitRecord]) -> float | None:
+    price = find_model(embedding["model"]).price
+    if price is None or embedding["service"] not in (Service.DEVELOPER, Service.VERTEX):
         return None
     return price * sum(record.counts.tokens for record in records) / 1_000_000

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.dead_letter_budget import DeadLetterBudget
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.stop import ExitCode, Stop, StopReason
@@ -68,11 +69,17 @@ class RunSummary:
             return self.stop.exit_code
         return ExitCode.INCOMPLETE if self.run.left else ExitCode.COMPLETE
 
-    def judged(self, most_dead_rows: int | None) -> RunSummary:
-        """The same, ended by its dead letters where there are more than may be."""
-        if most_dead_rows is None or self.run.dead <= most_dead_rows:
+    def judged(self, budget: DeadLetterBudget) -> RunSummary:
+        """The same, ended by dead letters where the run, or the dataset, has more than may be.
+
+        The dataset as well: else the same command again, with nothing left to do, would look green.
+        """
+        over = [
+            rows for rows in (self.run, self.dataset) if rows.dead > budget.allowed(rows.rows_in)
+        ]
+        if not over:
             return self
-        message = too_many(self.run.dead, most_dead_rows)
+        message = too_many(over[0].dead, budget.allowed(over[0].rows_in))
         stop = Stop(StopReason.DEAD_LETTERS, message, time.time())
         if self.stop is not None and self.stop.rank <= stop.rank:
             return self

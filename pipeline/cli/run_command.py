@@ -42,7 +42,8 @@ EPILOG = (
 def run(ctx: click.Context, /, **options: Any) -> None:
     """Embed every row of the input, and write ids and vectors to Parquet.
 
-    The same command again goes on where the last one stopped, and pays for nothing twice.
+    The same command again goes on where the last one stopped; paid again are at most the calls
+    that were in the air when it was killed.
     """
     from pipeline.cli.show import set_log_level, show_lines
     from pipeline.run import run as run_job

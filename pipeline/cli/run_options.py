@@ -21,6 +21,8 @@ from schemas.quota import Pace, RpmCounts
 
 def _option(section: str, *names: str, **settings: Any) -> click.Option:
     settings.setdefault("show_default", settings.get("default") not in (None, ""))
+    flag = names[0].split("/")[0].removeprefix("--")
+    settings.setdefault("envvar", f"BULKEMBED_RUN_{flag.replace('-', '_').upper()}")
     return SectionOption(list(names), section=section, **settings)
 
 

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from support.jobs import a_job, prepared
 
 from schemas.deadletters import DeadCode
-from schemas.embedding import EmbeddingConfig
+from schemas.embedding import EmbeddingConfig, LongText
 from schemas.errors import CallRefused
 from schemas.job import JobConfig, OutputConfig, VectorType
 from transforms.clients.decode import Answer
 from transforms.core.packing import TextItem
+from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.outcome import UnitOutcome
 from transforms.engine.prepare import PreparedUnit
+from transforms.engine.stopping import StopFlag
 
 DIM = 2
 
@@ -159,3 +161,14 @@ def test_the_schema_is_the_one_that_was_promised(kind: VectorType) -> None:
     kept = tables.vectors.schema.field("vector").type
     assert (kept.value_type, kept.list_size) == (number, DIM)
     assert (record.counts.calls, record.counts.retried, record.counts.tokens) == (1, 1, 7)
+
+
+def test_a_text_refused_as_too_long_stops_the_run_where_it_was_asked_to() -> None:
+    made = job(embedding={"long_text": LongText.STOP})
+    unit = prepared(["a", "b"], made, first_row=100)
+    stop = StopFlag()
+    found = UnitOutcome(unit, made, None, DeadRowBudget(None, stop))
+    found.dead(unit.items[1], DeadCode.TOO_LONG, CallRefused("9 tokens"), 1)
+    assert stop.stop is not None
+    assert stop.stop.message.startswith("row 101 of ")
+    assert found.finished_rows() == 0

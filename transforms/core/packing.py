@@ -49,6 +49,11 @@ class TextItem:
     body_bytes: int
     features: Features
 
+    @property
+    def most_tokens(self) -> int:
+        """A sure bound: no tokenizer makes more tokens of a text than it has UTF-8 bytes."""
+        return len(self.text.encode()) + len((self.title or "").encode())
+
 
 def json_bytes(text: str) -> int:
     """The bytes of a text in a JSON body that escapes everything but ASCII, as the SDK's does."""

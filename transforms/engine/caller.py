@@ -101,8 +101,9 @@ class Caller:
         for task in self._flying:
             task.cancel()
 
-    async def count_tokens(self, text: str) -> int | None:
-        """The service's count of a text's tokens; None where it does not tell."""
+    async def count_tokens(self, item: TextItem) -> int | None:
+        """The service's count of a text's tokens, title included; None where it does not tell."""
+        text = item.text if item.title is None else f"{item.title}\n{item.text}"
         try:
             async with self._counting:
                 return await self._client.count_tokens(text)

@@ -22,18 +22,24 @@ class DeadRowBudget:
         self._lock = threading.Lock()
         self._spent = 0
 
-    def spend(self, rows: int) -> None:
-        """Counts rows that were given up on; blank ones are not among them."""
+    def end(self, message: str) -> None:
+        """Ends the run for one row that was to stop it."""
+        self._stop.set(StopReason.BROKEN, message)
+
+    def spend(self, rows: int, reason: str) -> None:
+        """Counts rows that were given up on, for a reason; blank ones are not among them."""
         with self._lock:
             self._spent += rows
             spent = self._spent
         if self._most is not None and rows and spent > self._most:
-            self._stop.set(StopReason.DEAD_LETTERS, too_many(spent, self._most))
+            self._stop.set(StopReason.DEAD_LETTERS, too_many(spent, self._most, reason))
 
 
-def too_many(dead: int, most: int) -> str:
-    """The sentence for a run that gave up on too many rows."""
+def too_many(dead: int, most: int, reason: str | None = None) -> str:
+    """The sentence for a run that gave up on too many rows; `reason` is the last one."""
     return (
-        f"{dead:,} rows were given up on, {most:,} may be: look at dead_letters/ for the reasons, "
-        "then raise --max-dead-letters or mend the input"
+        f"{dead:,} rows were given up on, {most:,} may be"
+        + (f" (the last one: {reason})" if reason else "")
+        + "; look at dead_letters/, mend the input or the cause and --retry-dead-letters, "
+        "or raise --max-dead-letters"
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from schemas.deadletters import DeadCode
+from schemas.embedding import LongText
 from schemas.errors import CallError
 from schemas.job import JobConfig
 from schemas.units import CallCounts, UnitRecord, count_codes
 from transforms.clients.decode import Answer, Matrix
 from transforms.core.packing import TextItem
+from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.prepare import DeadRow, PreparedUnit, rows_of_items
+from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_tables import TableMaker
 from transforms.storage.dataset import UnitTables
 from transforms.storage.spill import Spill, SpillWriter
@@ -29,13 +32,13 @@ class UnitOutcome:
         prepared: PreparedUnit,
         job: JobConfig,
         spill: SpillWriter | None = None,
-        on_dead: Callable[[int], None] | None = None,
+        budget: DeadRowBudget | None = None,
     ) -> None:
         self._prepared = prepared
         self._job = job
         self._tables = TableMaker(job, prepared)
         self._spill = spill or SpillWriter(None)
-        self._on_dead = on_dead or (lambda _: None)
+        self._budget = budget or DeadRowBudget(None, StopFlag())
         self._vectors: Matrix | None = None
         self._has_vector = np.zeros(len(prepared.items), dtype=bool)
         self._truncated: list[bool | None] = [None] * len(prepared.items)
@@ -43,7 +46,6 @@ class UnitOutcome:
         self._rows_of = rows_of_items(prepared)
         self._restored = 0
         self.calls = self.retried = self.tokens = 0
-        self._on_dead(sum(not row.code.is_skip for row in prepared.dead))
 
     def restore(self, spill: Spill) -> list[TextItem]:
         """Takes over vectors that an earlier run has paid for; gives the texts still to send."""
@@ -68,7 +70,7 @@ class UnitOutcome:
         flags = answer.truncated or (None,) * len(items)
         most = self._job.embedding.spec.max_tokens
         for item, flag in zip(items, flags, strict=True):
-            surely_whole = flag is None and len(item.text.encode()) <= most
+            surely_whole = flag is None and item.most_tokens <= most
             self._truncated[item.index] = False if surely_whole else flag
         self._spill.append(
             [self._prepared.hashes[at] for at in where],
@@ -84,9 +86,16 @@ class UnitOutcome:
     def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
         """Writes down that a text is given up on."""
         rows = self._rows_of[item.index]
+        if code is DeadCode.TOO_LONG and self._job.embedding.long_text is LongText.STOP:
+            unit = self._prepared.unit
+            return self._budget.end(
+                f"row {unit.first_row + rows[0]} of {self._prepared.source_file}: {error.message}; "
+                "choose another --long-text"
+            )
         self._dead[item.index] = DeadRow(rows[0], code, error.message, error.http_status, attempts)
         if not code.is_skip:
-            self._on_dead(len(rows))
+            self._budget.spend(len(rows), f"{code}: {error.message}")
+        return None
 
     def finished_rows(self) -> int:
         """The length of the longest prefix of rows that all have their fate."""

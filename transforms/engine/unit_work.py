@@ -10,7 +10,6 @@ from schemas.deadletters import DeadCode
 from schemas.embedding import LongText
 from schemas.errors import CallRefused
 from schemas.job import JobConfig
-from schemas.stop import StopReason
 from schemas.units import UnitRecord
 from transforms.core.packing import TextItem
 from transforms.engine.caller import Caller
@@ -45,13 +44,20 @@ class UnitWorker:
         spill = self.spill.writer(prepared.unit)
         record = None
         try:
-            outcome = UnitOutcome(prepared, self.job, spill, self.budget.spend)
-            items = await self._short_enough(outcome.restore(self.spill), prepared, outcome)
+            outcome = UnitOutcome(prepared, self.job, spill, self.budget)
+            items = await self._short_enough(outcome.restore(self.spill), outcome)
             await self.caller.embed(items, outcome)
             record = await asyncio.to_thread(self._commit, outcome, prepared.redo)
+            self._count_bad_rows(prepared)
         finally:
             spill.close(committed=record is not None and record.unit == prepared.unit)
         return record
+
+    def _count_bad_rows(self, prepared: PreparedUnit) -> None:
+        """Counts rows that could not be sent: after the commit, so that they can be looked at."""
+        bad = [row for row in prepared.dead if not row.code.is_skip]
+        if bad:
+            self.budget.spend(len(bad), f"{bad[-1].code}: {bad[-1].message}")
 
     def _commit(self, outcome: UnitOutcome, redo: UnitRecord | None) -> UnitRecord | None:
         finished = outcome.finish()
@@ -60,34 +66,22 @@ class UnitWorker:
         return commit_unit(self.dataset, self.job.output, *finished, replaces=redo)
 
     async def _short_enough(
-        self, items: Sequence[TextItem], prepared: PreparedUnit, outcome: UnitOutcome
+        self, items: Sequence[TextItem], outcome: UnitOutcome
     ) -> Sequence[TextItem]:
         """The texts that may be sent; those that the service counts too long are given up on.
 
         UTF-8 bytes bound the tokens, so that only longer texts are asked about.  Where the service
         does not count, the text is sent, and `truncated` stays null.
         """
-        policy, most = self.job.embedding.long_text, self.job.embedding.spec.max_tokens
-        if policy is LongText.TRUNCATE:
+        spec = self.job.embedding.spec
+        if self.job.embedding.long_text is LongText.TRUNCATE:
             return items
-        doubtful = [item for item in items if len(item.text.encode()) > most]
-        counts = await asyncio.gather(*(self.caller.count_tokens(i.text) for i in doubtful))
+        doubtful = [item for item in items if item.most_tokens > spec.max_tokens]
+        counts = await asyncio.gather(*map(self.caller.count_tokens, doubtful))
         too_long = set()
         for item, tokens in zip(doubtful, counts, strict=True):
-            if tokens is not None and tokens > most:
+            if tokens is not None and tokens > spec.max_tokens:
                 too_long.add(item.index)
-                self._too_long(item, tokens, prepared, outcome)
+                message = f"the text has {tokens:,} tokens, {spec.name} takes {spec.max_tokens:,}"
+                outcome.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
         return [item for item in items if item.index not in too_long]
-
-    def _too_long(
-        self, item: TextItem, tokens: int, prepared: PreparedUnit, outcome: UnitOutcome
-    ) -> None:
-        spec = self.job.embedding.spec
-        message = f"the text has {tokens:,} tokens, {spec.name} takes {spec.max_tokens:,}"
-        if self.job.embedding.long_text is LongText.STOP:
-            row = prepared.unit.first_row + prepared.item_of.index(item.index)
-            return self.stop.set(
-                StopReason.BROKEN,
-                f"row {row} of {prepared.source_file}: {message}; choose another --long-text",
-            )
-        return outcome.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
