@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -73,9 +75,19 @@ def test_the_corpus_is_embedded_and_three_rows_shown_with_their_neighbours(
         assert scores == sorted(scores, reverse=True)
 
 
-def test_the_makefile_hands_its_variables_over() -> None:
-    text = (ROOT / "Makefile").read_text()
-    for name in ("INPUT", "OUTPUT", "ARGS", "EMULATOR"):
-        assert f"{name}='$({name})'" in text
+def test_the_makefile_hands_its_variables_over_quotes_and_all(source: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [
+            "make", "-C", str(ROOT), "run", f"INPUT={source}", f"OUTPUT={tmp_path / 'out'}",
+            "EMULATOR=1", "ARGS=--dim 128 --text-template 'about {text}'",
+        ],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    made = json.loads((tmp_path / "out/_run/run.json").read_text())
+    assert made["layout"]["text"] == "about {text}"
+
+
+def test_the_command_is_called_bulkembed() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"bulkembed": "pipeline.cli.main:main"}
