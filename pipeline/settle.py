@@ -21,10 +21,8 @@ from transforms.core import ranges
 from transforms.engine.unit_tables import part_metadata
 from transforms.storage import stop_notes, whole_files
 from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
-from transforms.storage.part_files import encode_part
+from transforms.storage.part_files import EMPTY_PART, encode_part
 
-EMPTY_PART = "empty.parquet"
-"""Stands in `vectors/` where there is not one vector, so that readers find the schema."""
 MOST_IDS = 50_000_000
 """Ids beyond this number are not compared: each takes 8 bytes of memory."""
 
@@ -75,13 +73,15 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.message for error in outcome.scans.unreadable),
         vanished_files=gone,
-        duplicate_ids=duplicate_ids(dataset, after) if plan.work else 0,
+        # All parts are read for it: not where the run is to end within seconds.
+        duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else 0,
         limit_rows=request.input.limit_rows,
     ).judged(request.dead_letters)
+    complete = rows.left == 0 and summary.stop is None
     if plan.work or not is_settled(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
-        close(dataset, job, after, complete=rows.left == 0 and summary.stop is None)
-    dataset.delete(dataset.spent_spill(after))
+        close(dataset, job, after, complete=complete)
+    dataset.delete(dataset.all_spill() if complete else dataset.spent_spill(after))
     stop_notes.clear(dataset)
     return summary
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from schemas.deadletters import DeadCode
 from schemas.embedding import LongText
-from schemas.errors import CallRefused
+from schemas.errors import BulkEmbedError, CallRefused
 from schemas.job import JobConfig
 from schemas.units import UnitRecord
 from transforms.core.packing import TextItem
@@ -41,13 +41,14 @@ class UnitWorker:
         Raises:
             OutputError: the unit could not be written.
         """
-        spill = self.spill.writer(prepared.unit)
+        redo = prepared.redo
+        spill = self.spill.writer(prepared.unit, redo.generation + 1 if redo else 0)
         record = None
         try:
             outcome = UnitOutcome(prepared, self.job, spill, self.budget)
             items = await self._short_enough(outcome.restore(self.spill), outcome)
-            await self.caller.embed(items, outcome)
-            record = await asyncio.to_thread(self._commit, outcome, prepared.redo)
+            await self._embed(items, outcome)
+            record = await asyncio.to_thread(self._commit, outcome, redo)
             self._count_bad_rows(prepared)
         finally:
             spill.close(committed=record is not None and record.unit == prepared.unit)
@@ -58,6 +59,16 @@ class UnitWorker:
         bad = [row for row in prepared.dead if not row.code.is_skip]
         if bad:
             self.budget.spend(len(bad), f"{bad[-1].code}: {bad[-1].message}")
+
+    async def _embed(self, items: Sequence[TextItem], outcome: UnitOutcome) -> None:
+        try:
+            await self.caller.embed(items, outcome)
+        except BaseExceptionGroup as group:
+            # The calls of a unit fail as a group, even where one alone does.
+            ours = group.subgroup(BulkEmbedError)
+            if ours is None:
+                raise
+            raise _first_of(ours) from None
 
     def _commit(self, outcome: UnitOutcome, redo: UnitRecord | None) -> UnitRecord | None:
         finished = outcome.finish()
@@ -85,3 +96,8 @@ class UnitWorker:
                 message = f"the text has {tokens:,} tokens, {spec.name} takes {spec.max_tokens:,}"
                 outcome.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
         return [item for item in items if item.index not in too_long]
+
+
+def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from schemas.errors import OutputError
 from schemas.job import OutputConfig
-from schemas.units import UnitRecord
+from schemas.units import Unit, UnitRecord
 from transforms.core.ranges import Run, is_covered
 from transforms.storage import whole_files
 from transforms.storage.filesystems import open_filesystem
-from transforms.storage.part_files import encode_part, part_name
+from transforms.storage.part_files import EMPTY_PART, encode_part, is_part_name, part_name
 from transforms.storage.records import (
     decode_record,
     encode_record,
@@ -151,13 +151,19 @@ class Dataset:
         """Deletes the dataset, and nothing else that may stand in its folder."""
         self.delete([SUCCESS])
         for folder in (UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL):
-            self.delete(f"{folder}/{name}" for name in self.names(folder))
+            names = self.names(folder)
+            self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
         self.delete([RUN_FILE])
+
+    def all_spill(self) -> list[str]:
+        """All spill files: of no use once a run is complete, whatever they were for."""
+        return [f"{SPILL}/{name}" for name in self.names(SPILL)]
 
     def spent_spill(self, state: State) -> list[str]:
         """Spill files whose rows are all committed."""
         covered = state.covered()
-        return [f"{SPILL}/{name}" for name in self.names(SPILL) if _is_spent(name, covered)]
+        newest = {record.unit: record.generation for record in state.records}
+        return [f"{SPILL}/{name}" for name in self.names(SPILL) if _is_spent(name, covered, newest)]
 
     def strangers(self, state: State) -> list[str]:
         """Parts that no record names and files that were never finished: what a kill leaves.
@@ -183,15 +189,29 @@ def _must_be_named(folder: str, name: str) -> bool:
     """Whether a file is there only if a record names it."""
     if folder == UNITS:
         return parse_name(name) is not None
-    return folder in (VECTORS, DEAD_LETTERS) and name.startswith("part-")
+    return folder in (VECTORS, DEAD_LETTERS) and is_part_name(name)
 
 
-def _is_spent(name: str, covered: dict[str, list[Run]]) -> bool:
-    """Whether a spill file's rows are all committed."""
-    unit = parse_spill_name(name)
-    return unit is not None and is_covered(
-        unit.first_row, unit.rows, covered.get(unit.file_key, ())
-    )
+def _is_ours(folder: str, name: str) -> bool:
+    """Whether a file was written by a run; in `_run` no other ones are."""
+    if folder not in (VECTORS, DEAD_LETTERS):
+        return True
+    return is_part_name(name) or name == EMPTY_PART or name.startswith(whole_files.TEMP_PREFIX)
+
+
+def _is_spent(name: str, covered: dict[str, list[Run]], newest: dict[Unit, int]) -> bool:
+    """Whether a spill file's rows are all committed.
+
+    Those that are tried again are when a record of their generation is there: the one before it
+    covers them as well, and gave up on them.
+    """
+    found = parse_spill_name(name)
+    if found is None:
+        return False
+    unit, generation = found
+    if generation:
+        return newest.get(unit, 0) >= generation
+    return is_covered(unit.first_row, unit.rows, covered.get(unit.file_key, ()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

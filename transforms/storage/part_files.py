@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,9 @@ from schemas.job import VectorEncoding
 from schemas.units import Unit
 
 VECTOR_PATH = "vector.list.element"
+EMPTY_PART = "empty.parquet"
+"""Stands in `vectors/` where there is not one vector, so that readers find the schema."""
+_PART = re.compile(r"part-[0-9a-f]{16}-\d{12}-\d{8}(-g\d+)?\.parquet")
 _NO_DICTIONARY = frozenset({"id", "text_hash", "truncated", "source_row", VECTOR_PATH})
 
 
@@ -20,6 +24,11 @@ def part_name(unit: Unit, generation: int) -> str:
         f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
         f"{f'-g{generation}' if generation else ''}.parquet"
     )
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a file's name is one that `part_name` gives."""
+    return _PART.fullmatch(name) is not None
 
 
 def encode_part(table: pa.Table, encoding: VectorEncoding = VectorEncoding.PLAIN) -> pa.Buffer:

@@ -17,7 +17,7 @@ _NAME = re.compile(
     r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)\.json"
 )
 
-_SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-.+\.spill")
+_SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 
 
 def record_name(record: UnitRecord) -> str:
@@ -44,15 +44,15 @@ def parse_name(name: str) -> UnitRecord | None:
         raise OutputError(f"_run/units/{name}: {error}; was the file renamed?") from None
 
 
-def spill_name(unit: Unit, run_id: str) -> str:
-    """The file name of a unit's spill."""
-    return f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}-{run_id}.spill"
+def spill_name(unit: Unit, generation: int, run_id: str) -> str:
+    """The file name of the spill of a unit, and of the generation that its record will have."""
+    return f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}-g{generation}-{run_id}.spill"
 
 
-def parse_spill_name(name: str) -> Unit | None:
-    """The unit that a spill file belongs to; None for another file's name."""
+def parse_spill_name(name: str) -> tuple[Unit, int] | None:
+    """The unit that a spill file belongs to, and its generation; None for another file's name."""
     found = _SPILL_NAME.fullmatch(name)
-    return Unit(found[1], int(found[2]), int(found[3])) if found else None
+    return (Unit(found[1], int(found[2]), int(found[3])), int(found[4])) if found else None
 
 
 def encode_record(record: UnitRecord) -> bytes:

@@ -65,7 +65,7 @@ class SpillWriter:
             if self._file < 0:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.writev(self._file, (header, payload))
+            _write_all(self._file, header + payload)
         except OSError as error:
             raise output_error(str(self._path), error) from error
 
@@ -102,16 +102,23 @@ class Spill:
             vector = np.frombuffer(file.read(4 * place.dim), np.float32)
         return (vector, place.truncated) if len(vector) == place.dim else None
 
-    def writer(self, unit: Unit) -> SpillWriter:
+    def writer(self, unit: Unit, generation: int = 0) -> SpillWriter:
         """The file for the answers of a unit of this run."""
         if self._folder is None:
             return SpillWriter(None)
-        return SpillWriter(self._folder / spill_name(unit, self._run_id))
+        return SpillWriter(self._folder / spill_name(unit, generation, self._run_id))
 
     def _old_files(self) -> list[Path]:
         if self._folder is None or not self._folder.is_dir():
             return []
         return sorted(path for path in self._folder.iterdir() if self._run_id not in path.name)
+
+
+def _write_all(file: int, block: bytes) -> None:
+    """Writes a block; a full disk takes a part of it first, and raises at the next try."""
+    left = memoryview(block)
+    while left:
+        left = left[os.write(file, left) :]
 
 
 def _places(path: Path) -> Iterator[tuple[bytes, _Place]]:
