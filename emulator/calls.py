@@ -89,7 +89,7 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     prepared = await loop.run_in_executor(state.worker, _prepare, target, body)
-    state.faults.check_poison(item.sent for item in prepared.items)
+    state.faults.check_texts([item.sent for item in prepared.items])
     texts, tokens = len(prepared.items), sum(prepared.counts)
     admission = state.quotas_of(project, target.spec.name).admit(
         texts, tokens, vertex=target.vertex

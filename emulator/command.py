@@ -103,6 +103,7 @@ def _share_options(command: _F) -> _F:
     help="Answer 503 between these seconds after the start.",
 )
 @click.option("--poison", help="Refuse a call with a text that holds this, without saying which.")
+@click.option("--sick", help="Answer 503 to each call with a text that holds this.")
 @_number_option("--seed", 0, "What faults and latencies are drawn from.")
 @click.option("--pretty", is_flag=True, help="Print a vector over many lines, as the service does.")
 @click.option("--gzip", is_flag=True, help="Compress answers for clients that take it.")

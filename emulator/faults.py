@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from emulator.refusals import Refusal, invalid
 from emulator.settings import OK, EmulatorSettings, Fault
@@ -48,11 +48,13 @@ class Faults:
             latency_ms += settings.slow_ms
         return max(0.0, latency_ms) / 1000
 
-    def check_poison(self, texts: Iterable[str]) -> None:
-        """Raises the 400 for the whole call if a text holds the poison; it does not say which."""
-        poison = self._settings.poison
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Raises the 400 or 503 for the whole call if a text is poison or sick; not for which."""
+        poison, sick = self._settings.poison, self._settings.sick
         if poison is not None and any(poison in text for text in texts):
             raise invalid("Request contains an invalid argument.")
+        if sick is not None and any(sick in text for text in texts):
+            raise Refusal(*_ERRORS[Fault.UNAVAILABLE])
 
 
 def error_of(fault: Fault) -> Refusal | None:

@@ -96,6 +96,7 @@ class EmulatorSettings:
     script: tuple[str, ...] = ()
     outages: tuple[Outage, ...] = ()
     poison: str | None = None
+    sick: str | None = None
     seed: int = 0
 
     pretty: bool = False
@@ -111,8 +112,10 @@ class EmulatorSettings:
         for name, dim in self.extra_models:
             if not name or "/" in name or ":" in name or dim < 1:
                 raise ConfigError(f"--extra-model {name}:{dim}: give NAME:DIM, a dim from 1")
-        if self.api_key == "" or self.poison == "":
-            raise ConfigError("an empty --api-key or --poison would match everything; leave it out")
+        if "" in (self.api_key, self.poison, self.sick):
+            raise ConfigError(
+                "an empty --api-key, --poison or --sick would match everything; leave it out"
+            )
 
     def _check_numbers(self) -> None:
         for name in ("rpm", "tpm", "rpd", "latency_ms", "jitter_ms", "slow_ms"):
