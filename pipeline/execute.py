@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import sys
 import threading
@@ -71,7 +70,7 @@ def execute(pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch
 def _give_up() -> None:
     """Ends the process although something hangs: what is committed is safe."""
     print(f"bulkembed: not done within the grace period; {RESUME}", file=sys.stderr, flush=True)
-    os._exit(ExitCode.INCOMPLETE)
+    signals.end_now(ExitCode.INCOMPLETE)
 
 
 def _stop(job: JobConfig, reason: StopReason, message: str) -> None:

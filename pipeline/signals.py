@@ -7,18 +7,34 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
+
+from schemas.stop import ExitCode
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LAST_S = 1.5
+"""What the end of a run that has nothing in the air may take."""
 
 
 @contextlib.contextmanager
 def as_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as SIGINT does: for work that has nothing in the air."""
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does: for work that has nothing in the air.
+
+    Threads that scan the input would hold the process: it ends without them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        timer = threading.Timer(LAST_S, end_now, (int(ExitCode.INCOMPLETE),))
+        timer.daemon = True
+        timer.start()
+        signal.default_int_handler(number, frame)
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
     finally:
@@ -40,7 +56,7 @@ def handled(on_first: Callable[[str], None]) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal asked
         if asked:
-            os._exit(128 + number)
+            end_now(128 + number)
         asked = True
         on_first(signal.Signals(number).name)
 
@@ -50,3 +66,24 @@ def handled(on_first: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_now(code: int) -> NoReturn:
+    """Ends this process and the workers that it started, whatever they are at.
+
+    Where there is no /proc, workers see within some seconds that their launcher is gone.
+    """
+    for child in _descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    os._exit(code)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that they did: Beam starts workers by a shell."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, listed.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found

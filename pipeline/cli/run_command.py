@@ -45,22 +45,26 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     The same command again goes on where the last one stopped; paid again are at most the calls
     that were in the air when it was killed.
     """
+    try:
+        with signals.as_interrupts():
+            code = _run(options, ctx.meta.get(BEAM_ARGS, ()))
+    except KeyboardInterrupt:
+        click.echo("bulkembed: interrupted; run the same command again to go on", err=True)
+        code = ExitCode.INCOMPLETE
+    ctx.exit(int(code))
+
+
+def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
     from pipeline.cli.show import set_log_level, show_lines
     from pipeline.run import run as run_job
     from pipeline.summary import summary_lines
 
     set_log_level(options["log_level"])
-    request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
-    try:
-        with signals.as_interrupts():
-            summary = run_job(request)
-    except KeyboardInterrupt:
-        click.echo("bulkembed: interrupted; run the same command again to go on", err=True)
-        ctx.exit(int(ExitCode.INCOMPLETE))
+    summary = run_job(request_from(options, beam_args))
     show_lines(summary_lines(summary), sys.stdout)
     if summary.stop is not None:
         click.echo(f"bulkembed: {summary.stop.message}", err=True)
-    ctx.exit(int(summary.exit_code))
+    return summary.exit_code
 
 
 def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> RunRequest:
