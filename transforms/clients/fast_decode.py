@@ -7,6 +7,7 @@ the same refusals.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ try:
     import simdjson
 except ImportError:  # Optional: the plain path needs no compiled parser.
     simdjson = None
+
+_ours = threading.local()
+"""The parser of each thread: a new one would ask for 10 MB of fresh pages for each answer."""
 
 Slim = dict[str, Any]
 """An answer as Python values, its vectors left out."""
@@ -33,10 +37,19 @@ def take_vectors(
     if simdjson is None:
         return None
     try:
-        # A parser of its own: one that is used again must outlive all that it gave away.
-        return _take(simdjson.Parser().parse(body), body, texts, dim)
+        return _take(_parsed(body), body, texts, dim)
     except (ValueError, TypeError, KeyError, RuntimeError, UnicodeDecodeError):
         return None
+
+
+def _parsed(body: bytes) -> Any:
+    """The root of the body; it is good until this thread parses the next one."""
+    try:
+        return _ours.parser.parse(body)
+    except (AttributeError, RuntimeError):
+        # None yet, or something that it gave away is still held, for which it refuses to go on.
+        _ours.parser = simdjson.Parser()
+        return _ours.parser.parse(body)
 
 
 def _take(
