@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import google.auth.exceptions
+import httpcore2
 import httpx2
 from google import genai
 from google.genai import errors as genai_errors
@@ -52,6 +53,10 @@ class _BodyKeeper(httpx2.AsyncClient):
         kept.append(inflate(raw, response.headers.get("content-encoding", "")))
         return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
 
+
+# Answers are megabytes.  asyncio reads 256 kB at a time, which httpcore takes in pieces of 64 kB,
+# copying the rest of it each time: a fifth of what the download costs.
+httpcore2.AsyncHTTP11Connection.READ_NUM_BYTES = 256 * 1024
 
 _PLAIN_JSON = {"content-type": "application/json"}
 
