@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.fs as pafs
@@ -25,6 +25,12 @@ from transforms.core.hashing import HASH_BYTES
 from transforms.storage.dataset import SPILL, Dataset
 from transforms.storage.records import spill_name
 from transforms.storage.whole_files import output_error
+
+crc32: Any
+try:
+    from isal.isal_zlib import crc32
+except ImportError:  # Optional: the same sums, several times as fast as zlib's.
+    from zlib import crc32
 
 _HEADER = struct.Struct("<4sIII")
 _MAGIC = b"BES1"
@@ -59,13 +65,15 @@ class SpillWriter:
         if self._path is None:
             return
         flags = bytes(_FLAGS.index(flag) for flag in truncated)
-        payload = b"".join((*hashes, flags, np.ascontiguousarray(vectors).tobytes()))
-        header = _HEADER.pack(_MAGIC, len(hashes), vectors.shape[1], zlib.crc32(payload))
+        names = b"".join((*hashes, flags))
+        numbers = np.ascontiguousarray(vectors).data.cast("B")
+        checksum = crc32(numbers, crc32(names))
+        header = _HEADER.pack(_MAGIC, len(hashes), vectors.shape[1], checksum)
         try:
             if self._file < 0:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            _write_all(self._file, header + payload)
+            _write_all(self._file, header, names, numbers)
         except OSError as error:
             raise output_error(str(self._path), error) from error
 
@@ -114,11 +122,15 @@ class Spill:
         return sorted(path for path in self._folder.iterdir() if self._run_id not in path.name)
 
 
-def _write_all(file: int, block: bytes) -> None:
+def _write_all(file: int, *pieces: bytes | memoryview) -> None:
     """Writes a block; a full disk takes a part of it first, and raises at the next try."""
-    left = memoryview(block)
+    left = [memoryview(piece) for piece in pieces]
     while left:
-        left = left[os.write(file, left) :]
+        done = os.writev(file, left)
+        while left and done >= len(left[0]):
+            done -= len(left.pop(0))
+        if left:
+            left[0] = left[0][done:]
 
 
 def _places(path: Path) -> Iterator[tuple[bytes, _Place]]:
@@ -132,7 +144,7 @@ def _places(path: Path) -> Iterator[tuple[bytes, _Place]]:
             magic, texts, dim, checksum = _HEADER.unpack(header)
             size = texts * (HASH_BYTES + 1 + 4 * dim)
             payload = file.read(size) if magic == _MAGIC else b""
-            if len(payload) < size or zlib.crc32(payload) != checksum:
+            if len(payload) < size or crc32(payload) != checksum:
                 return
             vectors = start + _HEADER.size + texts * (HASH_BYTES + 1)
             for at in range(texts):
