@@ -21,7 +21,7 @@ from transforms.core import ranges
 from transforms.engine.unit_tables import part_metadata
 from transforms.storage import stop_notes, whole_files
 from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
-from transforms.storage.part_files import EMPTY_PART, encode_part
+from transforms.storage.part_files import EMPTY_PART, part_writer
 
 MOST_IDS = 50_000_000
 """Ids beyond this number are not compared: each takes 8 bytes of memory."""
@@ -189,7 +189,7 @@ def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> 
         schema = vectors_schema(
             job.row_schema, dim, job.output.vector_type, part_metadata(job, dim)
         )
-        dataset.write(f"{VECTORS}/{EMPTY_PART}", encode_part(schema.empty_table()))
+        dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:
         dataset.write(SUCCESS, b"")
 

@@ -18,7 +18,7 @@ from schemas.units import Unit, UnitRecord
 from transforms.core.ranges import Run, is_covered
 from transforms.storage import whole_files
 from transforms.storage.filesystems import open_filesystem
-from transforms.storage.part_files import EMPTY_PART, encode_part, is_part_name, part_name
+from transforms.storage.part_files import EMPTY_PART, is_part_name, part_name, part_writer
 from transforms.storage.records import (
     decode_record,
     encode_record,
@@ -73,9 +73,9 @@ class Dataset:
         """The names of the files in a folder, sorted."""
         return whole_files.list_names(self.filesystem, self.path(folder))
 
-    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+    def write(self, name: str, content: whole_files.Content) -> None:
         """Writes one file, whole."""
-        whole_files.write_whole(self.filesystem, self.path(name), data)
+        whole_files.write_whole(self.filesystem, self.path(name), content)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes one file of JSON, indented for people."""
@@ -243,10 +243,10 @@ def commit_unit(
     vector_parts = list(record.vector_parts)
     dead_part = None
     if tables.vectors is not None and tables.vectors.num_rows:
-        dataset.write(f"{VECTORS}/{name}", encode_part(tables.vectors, output.vector_encoding))
+        dataset.write(f"{VECTORS}/{name}", part_writer(tables.vectors, output.vector_encoding))
         vector_parts.append(name)
     if tables.dead_letters is not None and tables.dead_letters.num_rows:
-        dataset.write(f"{DEAD_LETTERS}/{name}", encode_part(tables.dead_letters))
+        dataset.write(f"{DEAD_LETTERS}/{name}", part_writer(tables.dead_letters))
         dead_part = name
     whole = dataclasses.replace(record, vector_parts=tuple(vector_parts), dead_part=dead_part)
     dataset.write(f"{UNITS}/{record_name(whole)}", encode_record(whole))

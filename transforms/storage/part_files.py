@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,8 +32,10 @@ def is_part_name(name: str) -> bool:
     return _PART.fullmatch(name) is not None
 
 
-def encode_part(table: pa.Table, encoding: VectorEncoding = VectorEncoding.PLAIN) -> pa.Buffer:
-    """One part as bytes: one row group, zstd level 1 for all but the plain vectors.
+def part_writer(
+    table: pa.Table, encoding: VectorEncoding = VectorEncoding.PLAIN
+) -> Callable[[pa.NativeFile], None]:
+    """Writes one part to a stream: one row group, zstd level 1 for all but the plain vectors.
 
     Numbers of a vector hardly compress, and a reader is spared the work; with byte_stream_split
     they do, by some 15 %.
@@ -40,10 +43,9 @@ def encode_part(table: pa.Table, encoding: VectorEncoding = VectorEncoding.PLAIN
     paths = _leaf_paths(table.schema)
     split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
     plain_vector = VECTOR_PATH in paths and not split
-    sink = pa.BufferOutputStream()
-    pq.write_table(
+    return functools.partial(
+        pq.write_table,
         table,
-        sink,
         row_group_size=max(1, table.num_rows),
         compression={p: "none" if p == VECTOR_PATH and plain_vector else "zstd" for p in paths},
         compression_level={p: 1 for p in paths if not (p == VECTOR_PATH and plain_vector)},
@@ -54,7 +56,6 @@ def encode_part(table: pa.Table, encoding: VectorEncoding = VectorEncoding.PLAIN
         write_statistics=[p for p in paths if p != VECTOR_PATH],
         store_schema=True,
     )
-    return sink.getvalue()
 
 
 @functools.lru_cache(maxsize=8)

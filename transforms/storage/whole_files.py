@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -16,7 +18,11 @@ TEMP_PREFIX = ".tmp-"
 """Begins the name of a file that is not yet whole; such a file never counts."""
 
 
-def write_whole(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
+Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
+"""What a file is to hold, or a function that writes it to a stream."""
+
+
+def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> None:
     """Writes a file that no reader ever sees half: temp name, fsync and rename, or one upload.
 
     On object stores the upload is one PUT, which the store shows whole.  Nothing is ever streamed
@@ -27,22 +33,34 @@ def write_whole(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer)
     """
     try:
         if isinstance(filesystem, pafs.LocalFileSystem):
-            _rename_into_place(Path(path), data)
+            _rename_into_place(Path(path), content)
         else:
+            data = _in_memory(content)
             with filesystem.open_output_stream(path) as stream:
                 stream.write(data)
     except OSError as error:
         raise output_error(path, error) from error
 
 
-def _rename_into_place(path: Path, data: bytes | pa.Buffer) -> None:
+def _in_memory(content: Content) -> bytes | pa.Buffer:
+    if not callable(content):
+        return content
+    sink = pa.BufferOutputStream()
+    content(sink)
+    return sink.getvalue()
+
+
+def _rename_into_place(path: Path, content: Content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f"{TEMP_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
-        with temp.open("wb") as stream:
-            stream.write(memoryview(data))
-            stream.flush()
-            os.fsync(stream.fileno())
+        with pa.OSFile(str(temp), "wb") as stream:
+            if callable(content):
+                content(stream)
+            else:
+                stream.write(content)
+        with temp.open("rb") as written:
+            os.fsync(written.fileno())
         temp.replace(path)
     except OSError:
         temp.unlink(missing_ok=True)
