@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import functools
 
 from schemas.errors import ConfigError
 
@@ -156,6 +157,7 @@ def bare_name(name: str) -> str:
     return name.rsplit("models/", 1)[-1]
 
 
+@functools.lru_cache(maxsize=64)
 def find_model(name: str) -> ModelSpec:
     """The registry's entry, or a permissive one for a model that the registry does not know.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import socket
 import threading
@@ -195,6 +196,8 @@ def engine_for(job: JobConfig) -> Engine:
         shared = _engines.get(job.run_id)
         if shared is None:
             shared = _engines[job.run_id] = _Shared(Engine(job), 0)
+            # What Beam and the SDK have imported lives to the end: no collection needs to walk it.
+            gc.freeze()
         shared.users += 1
         return shared.engine
 
