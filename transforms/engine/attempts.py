@@ -22,8 +22,15 @@ class Attempts:
     """The tries of one call, and how long it may fail."""
 
     deadline_s: float
+    resent: bool = False
+    """Whether the call is a piece of one that failed."""
     count: int = 0
     first_failure: float = math.inf
+
+    @property
+    def again(self) -> bool:
+        """Whether its texts were in the air before: they go before those that were not."""
+        return self.resent or self.count > 0
 
     def note_failure(self, now: float) -> None:
         """Remembers when the call failed for the first time."""

@@ -93,7 +93,7 @@ class Caller:
         calls = pack(items, self._gate.call_limits())
         async with asyncio.TaskGroup() as group:
             for call in calls:
-                group.create_task(self._embed_call(call, sink))
+                group.create_task(self._embed_call(call, sink, Attempts(self._deadline_s)))
 
     def abort(self) -> None:
         """Gives up the calls in the air; their texts stay undone.  On the event loop only."""
@@ -111,10 +111,7 @@ class Caller:
             log.warning("the service does not count tokens: %s", error.message)
             return None
 
-    async def _embed_call(
-        self, items: Sequence[TextItem], sink: Sink, deadline_s: float | None = None
-    ) -> None:
-        attempts = Attempts(self._deadline_s if deadline_s is None else deadline_s)
+    async def _embed_call(self, items: Sequence[TextItem], sink: Sink, attempts: Attempts) -> None:
         try:
             answer = await self._answered(items, attempts)
         except Stopping:
@@ -176,11 +173,12 @@ class Caller:
         *,
         deadline_s: float | None = None,
     ) -> None:
-        """Sends the pieces of a call as calls of their own."""
+        """Sends the pieces of a call as calls of their own, before those that are new."""
         async with asyncio.TaskGroup() as group:
             for piece in pieces:
                 self.stats.calls_retried += 1
-                group.create_task(self._embed_call(piece, sink, deadline_s))
+                attempts = Attempts(deadline_s or self._deadline_s, resent=True)
+                group.create_task(self._embed_call(piece, sink, attempts))
 
     async def _answered(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
         """The answer to one call, tried again while the service's state is at fault.
@@ -215,7 +213,7 @@ class Caller:
     async def _attempt(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
         made_of = sum_features(item.features for item in items)
         tokens = self._estimator.reserve(made_of)
-        slot = await self._enter(items, tokens, again=attempts.count > 0)
+        slot = await self._enter(items, tokens, again=attempts.again)
         attempts.count += 1
         self.stats.calls_sent += 1
         self.stats.calls_retried += attempts.count > 1
