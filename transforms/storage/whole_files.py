@@ -81,12 +81,18 @@ def output_error(path: str, error: OSError) -> OutputError:
 
 
 def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes | None:
-    """The content of a small file; None where there is none."""
+    """The content of a small file; None where there is none.
+
+    Raises:
+        OutputError: it may not be read.
+    """
     try:
         with filesystem.open_input_file(path) as stream:
             return bytes(stream.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise OutputError(f"{path}: cannot be read: no permission") from error
 
 
 def list_names(filesystem: pafs.FileSystem, folder: str) -> list[str]:
