@@ -1,0 +1,349 @@
+"""The same command again: what is done is kept, what changed is done anew, what is gone is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.cli import (
+    Ended,
+    bulkembed,
+    dead_codes,
+    matrix,
+    parts,
+    process,
+    read,
+    run,
+    snapshot,
+    summary,
+    write_rows,
+)
+from support.killing import Job, Step, leftovers
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+TEXTS = [f"text {n}" for n in range(25)]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "in/b.parquet", ["more", "rows"])
+    return write_rows(tmp_path / "in/a.parquet", TEXTS)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def go(server: EmulatorServer, source: object, output: Path, *args: object) -> Ended:
+    return run(server.url, source, output, "--dim", 128, *args)
+
+
+def test_nothing_to_do_takes_a_moment_and_does_not_start_beam(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source.parent, output).code == 0
+    calls, before = server.stats()["calls"], snapshot(output)
+    look = (
+        "import sys\nfrom pipeline.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'apache_beam' not in sys.modules\n"
+    )
+    args = ("run", "--input", source.parent, "--output", output, "--base-url", server.url)
+    started = time.monotonic()
+    ended = process(sys.executable, "-c", look, *map(str, args), "--dim", "128")
+    assert ended.code == 0, ended.err
+    assert time.monotonic() - started < 10
+    assert server.stats()["calls"] == calls
+    assert snapshot(output) == before
+
+
+def test_files_touched_copied_or_mounted_elsewhere_pay_nothing(
+    server: EmulatorServer, source: Path, output: Path, tmp_path: Path
+) -> None:
+    assert go(server, source.parent, output).code == 0
+    calls = server.stats()["calls"]
+    os.utime(source, (1, 1))
+    assert go(server, source.parent, output).code == 0
+    shutil.copytree(source.parent, tmp_path / "mounted/elsewhere")
+    ended = go(server, tmp_path / "mounted/elsewhere", output)
+    assert ended.code == 0
+    assert server.stats()["calls"] == calls
+    assert "27 in: 27 embedded" in ended.out
+    assert summary(output)["vanished_files"] == []
+
+
+def test_a_file_of_known_size_and_mtime_is_not_read_again(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source.parent, output).code == 0
+    stat = source.stat()
+    source.write_bytes(b"x" * stat.st_size)
+    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert go(server, source.parent, output).code == 0
+    os.utime(source)
+    ended = go(server, source.parent, output)
+    assert ended.code == 1
+    assert "a.parquet" in ended.last
+
+
+def test_changed_content_is_done_anew_and_the_old_rows_stay_until_then(
+    source: Path, output: Path
+) -> None:
+    with EmulatorServer() as server:
+        assert go(server, source.parent, output, "--unit-rows", 10).code == 0
+    old = {path.name for path in parts(output, "vectors")}
+    write_rows(source, ["poison", *TEXTS[1:20]])
+    with EmulatorServer(EmulatorSettings(retired=("gemini-embedding-001",))) as server:
+        assert go(server, source.parent, output).code == 1
+    assert old <= {path.name for path in parts(output, "vectors")}
+    assert len(read(output)) == 27
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        assert go(server, source.parent, output).code == 0
+        assert server.stats()["texts"] == 19
+    assert read(output)["source_row"].to_pylist() == [*range(1, 20), 0, 1]
+    assert len(old & {path.name for path in parts(output, "vectors")}) == 1
+    assert dead_codes(output) == {0: "refused"}
+    assert leftovers(output) == []
+
+
+def test_rows_of_a_file_that_vanished_stay_and_are_told_of_until_they_are_pruned(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source.parent, output).code == 0
+    source.unlink()
+    ended = go(server, source.parent, output)
+    assert ended.code == 0
+    assert "a.parquet: its rows are kept" in ended.out
+    assert len(read(output)) == 27
+    assert (output / "_SUCCESS").exists()
+    pruned = go(server, source.parent, output, "--prune")
+    assert pruned.code == 0
+    assert "a.parquet" not in pruned.out
+    assert read(output)["source_file"].to_pylist() == ["b.parquet"] * 2
+    assert (output / "_SUCCESS").exists()
+    assert server.stats()["texts"] == 27
+    assert leftovers(output) == []
+
+
+def test_the_same_dataset_may_be_gone_on_with_at_another_pace(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source.parent, output, "--limit-rows", 7, "--unit-rows", 3).code == 0
+    args = ("--unit-rows", 4, "--max-in-flight", 2, "--grace", "1s", "--rpm", 9000, "--timeout", 9)
+    assert go(server, source.parent, output, *args).code == 0
+    assert server.stats()["texts_paid_twice"] == 0
+    assert len(read(output)) == 27
+
+
+def test_fresh_starts_anew_and_only_then_deletes(
+    server: EmulatorServer, source: Path, output: Path, tmp_path: Path
+) -> None:
+    assert go(server, source.parent, output).code == 0
+    strangers = [
+        output / name
+        for name in ("notes.txt", "vectors/mine.parquet", "vectors/part-0.parquet", "other/x")
+    ]
+    for path in strangers:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("not ours")
+    before = snapshot(output)
+    for args in (
+        ("--input", tmp_path / "nothing-*.parquet"),
+        ("--text-column", "body"),
+        ("--dim", 5),
+        ("--", "--nonsense"),
+    ):
+        assert go(server, source.parent, output, "--fresh", *args).code == 2
+        assert snapshot(output) == before
+    ended = go(server, source.parent, output, "--fresh", "--dim", 256)
+    assert ended.code == 0, ended.err
+    assert all(path.read_text() == "not ours" for path in strangers)
+    strangers[1].unlink()
+    strangers[2].unlink()
+    assert matrix(read(output)).shape == (27, 256)
+    assert server.stats()["texts"] == 2 * 27
+
+
+@pytest.fixture
+def refused(source: Path, output: Path) -> Path:
+    """A dataset of 27 rows in units of 10, three of them refused, and two blank."""
+    texts: list[str | None] = [*TEXTS]
+    texts[3] = texts[17] = texts[18] = "poison"
+    texts[4], texts[20] = None, " "
+    write_rows(source, texts)
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        assert go(server, source.parent, output, "--unit-rows", 10).code == 0
+    assert len(dead_codes(output)) == 5
+    return output
+
+
+def generations(output: Path) -> list[int]:
+    return sorted(
+        json.loads(path.read_bytes())["generation"] for path in (output / "_run/units").iterdir()
+    )
+
+
+def test_dead_letters_tried_again_move_to_the_vectors(
+    server: EmulatorServer, source: Path, refused: Path
+) -> None:
+    ended = go(server, source.parent, refused, "--retry-dead-letters")
+    assert ended.code == 0, ended.err
+    assert "3 in: 3 embedded" in ended.out
+    assert server.stats()["texts"] == 2
+    assert dead_codes(refused) == {4: "blank_text", 20: "blank_text"}
+    assert sorted(read(refused)["source_row"].to_pylist()[:23]) == [
+        row for row in range(25) if row not in (4, 20)
+    ]
+    assert generations(refused) == [0, 0, 1, 1]
+    assert leftovers(refused) == []
+    assert (refused / "_SUCCESS").exists()
+    again = go(server, source.parent, refused, "--retry-dead-letters")
+    assert again.code == 0
+    assert server.stats()["texts"] == 2
+
+
+def test_rows_that_are_refused_again_stay_dead_letters(source: Path, refused: Path) -> None:
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        for generation in (1, 2):
+            assert go(server, source.parent, refused, "--retry-dead-letters").code == 0
+            assert generations(refused) == [0, 0, generation, generation]
+        assert server.stats()["texts"] == 0
+    assert len(dead_codes(refused)) == 5
+    assert len(read(refused)) == 22
+    assert leftovers(refused) == []
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step("os.remove", ".spill"),
+        Step("os.rename", "/vectors/part-"),
+        Step("os.rename", "/_run/units/"),
+        Step("os.rename", "_SUCCESS"),
+    ],
+    ids=str,
+)
+def test_a_retry_that_was_killed_goes_on_and_pays_for_nothing_twice(
+    server: EmulatorServer, source: Path, refused: Path, step: Step
+) -> None:
+    job = Job(server, source.parent, refused, ("--dim", "128", "--retry-dead-letters"))
+    assert job.finish(step).code == -9
+    assert go(server, source.parent, refused, "--retry-dead-letters").code == 0
+    assert server.stats()["texts"] <= 2
+    assert dead_codes(refused) == {4: "blank_text", 20: "blank_text"}
+    assert len(read(refused)) == 25
+    assert leftovers(refused) == []
+
+
+def test_a_deadline_ends_the_run_in_good_order(source: Path, output: Path) -> None:
+    write_rows(source, [f"text {n}" for n in range(2000)])
+    with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
+        args = ("--unit-rows", 50, "--max-in-flight", 1)
+        ended = go(server, source, output, *args, "--deadline", "4s")
+        assert ended.code == 75
+        assert "the deadline is reached" in ended.last
+        assert 0 < summary(output)["dataset"]["left"] < 2000
+        shown = bulkembed("status", output)
+        assert "incomplete" in shown.out
+        paid = server.stats()["texts"]
+    assert len(read(output)) == paid
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs takes a root that may mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_without_room_for_the_vectors_is_known_before_anything_is_paid(
+    server: EmulatorServer, source: Path, small_disk: Path
+) -> None:
+    write_rows(source, [f"text {n}" for n in range(200)])
+    ended = run(server.url, source, small_disk / "out", "--dim", 3072)
+    assert ended.code == 1
+    assert "the disk has 0.00 GiB left" in ended.last
+    assert server.stats()["calls"] == 0
+
+
+def one_clear_line(ended: Ended, *words: str) -> None:
+    assert ended.code == 1, ended.err
+    assert "Traceback" not in ended.err
+    assert ended.last.startswith("bulkembed: ")
+    for word in words:
+        assert word in ended.last
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_nothing_half_counts(
+    server: EmulatorServer, source: Path, small_disk: Path
+) -> None:
+    """The bound counts vectors, not what others write meanwhile."""
+    write_rows(source, [f"text {n}" for n in range(1000)])
+    output = small_disk / "out"
+    assert go(server, source, output, "--limit-rows", 100, "--unit-rows", 100).code == 0
+    free = shutil.disk_usage(small_disk).free
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (free - 610_000))
+    ended = go(server, source, output, "--unit-rows", 450)
+    one_clear_line(ended, "the disk is full", "run the same command again")
+    ballast.unlink()
+    kept = len(read(output))
+    assert 100 <= kept < 1000
+    assert not (output / "_SUCCESS").exists()
+    small_disk.joinpath("ballast").unlink(missing_ok=True)
+    subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
+    assert go(server, source, output).code == 0
+    assert read(output)["id"].to_pylist() == list(range(1000))
+    assert leftovers(output) == []
+
+
+def test_a_file_that_cannot_grow_ends_the_run_with_one_line(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    write_rows(source, [f"text {n}" for n in range(300)])
+    args = ("--input", source, "--output", output, "--base-url", server.url, "--dim", "512")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run", *map(str, args)],
+        capture_output=True, text=True, timeout=60, env=dict(os.environ),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000)),
+    )  # fmt: skip
+    one_clear_line(Ended(done.returncode, done.stdout, done.stderr), "File too large")
+    assert parts(output, "vectors") == []
+    assert run(server.url, source, output, "--dim", 512).code == 0
+    assert read(output)["id"].to_pylist() == list(range(300))
+    assert server.stats()["texts"] < 2 * 300
+    assert leftovers(output) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_paid(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    one_clear_line(go(server, source, tmp_path / "file/out"), "file/out", "cannot be written")
+    assert server.stats()["calls"] == 0
+
+
+def test_a_folder_without_permission_is_named_before_anything_is_paid(
+    server: EmulatorServer, source: Path, small_disk: Path
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    one_clear_line(go(server, source, small_disk / "out"), "read-only file system")
+    assert server.stats()["calls"] == 0

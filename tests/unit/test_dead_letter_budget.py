@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.dead_letter_budget import DEFAULT_BUDGET, parse_budget
+from schemas.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "planned", "most"),
+    [
+        (None, 100, 10), (None, 1000, 10), (None, 1001, 10), (None, 1100, 11),
+        (None, 1_000_000, 10_000), (None, 0, 10), ("0", 1000, 0), ("25", 10, 25),
+        (" 7 ", 10, 7), ("0.5%", 1000, 5), ("0.5%", 199, 0), ("100%", 77, 77), ("3 %", 100, 3),
+        ("0%", 10**9, 0),
+    ],
+)  # fmt: skip
+def test_a_number_or_a_part_of_the_planned_rows_may_be_given_up_on(
+    text: str | None, planned: int, most: int
+) -> None:
+    assert parse_budget(text).allowed(planned) == most
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "101%", "%", "1e3", "5%%", "1,000"])
+def test_anything_else_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"give a number of rows, or a part such as 0.5%"):
+        parse_budget(text)
+
+
+@given(st.integers(0, 10**12))
+def test_by_default_it_is_one_in_a_hundred_and_at_least_ten(planned: int) -> None:
+    assert DEFAULT_BUDGET.allowed(planned) == max(10, planned // 100)
