@@ -15,12 +15,16 @@ from transforms.storage.dataset import Dataset
 ROW_BYTES = 64
 """What a row takes beside its vector and its kept columns: id, hash, source."""
 
+SPILL_BYTES = 128 * 1024 * 1024
+"""What the spill of the units in flight takes at most; one slice at a time, see engine.slices."""
+
 
 def bytes_needed(plan: Plan, job: JobConfig) -> int:
     """A bound on what the parts of this run take: kept columns are taken at the input's size."""
     width = 2 if job.output.vector_type is VectorType.FLOAT16 else 4
-    vector = (job.embedding.out_dim or 0) * width
-    needed = plan.due_rows * (vector + ROW_BYTES)
+    dim = job.embedding.out_dim or 0
+    needed = plan.due_rows * (dim * width + ROW_BYTES)
+    needed += min(plan.due_rows * dim * 4, SPILL_BYTES)
     if job.columns.keep_columns:
         needed += sum(file.file.found.size_bytes for file in plan.work)
     return needed

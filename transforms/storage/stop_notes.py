@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
+from schemas.errors import OutputError
 from schemas.stop import Stop
 from transforms.storage.dataset import STOPS, Dataset
 
+log = logging.getLogger("bulkembed")
+
 
 def leave(dataset: Dataset, run_id: str, stop: Stop) -> None:
-    """Leaves the note; one for each reason is enough."""
-    dataset.write_json(f"{STOPS}/{run_id}-{stop.reason}.json", dataclasses.asdict(stop))
+    """Leaves the note; one for each reason is enough.
+
+    On a full disk there is no room for it: the run ends here all the same, and its last lines,
+    which cannot be written either, say why.
+    """
+    try:
+        dataset.write_json(f"{STOPS}/{run_id}-{stop.reason}.json", dataclasses.asdict(stop))
+    except OutputError as error:
+        log.warning("%s; the other workers are not told to end: %s", error.message, stop.message)
 
 
 def read(dataset: Dataset, run_id: str) -> list[Stop]:
