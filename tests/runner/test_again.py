@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -26,7 +27,8 @@ from support.cli import (
     summary,
     write_rows,
 )
-from support.killing import Job, Step, leftovers
+from support.killing import Job, Step, leftovers, wait_for
+from support.killing import ended as finished
 
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
@@ -292,25 +294,27 @@ def one_clear_line(ended: Ended, *words: str) -> None:
         assert word in ended.last
 
 
-def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_nothing_half_counts(
-    server: EmulatorServer, source: Path, small_disk: Path
+def test_a_disk_that_others_fill_ends_the_run_with_one_line_and_nothing_half_counts(
+    source: Path, small_disk: Path
 ) -> None:
-    """The bound counts vectors, not what others write meanwhile."""
-    write_rows(source, [f"text {n}" for n in range(1000)])
-    output = small_disk / "out"
-    assert go(server, source, output, "--limit-rows", 100, "--unit-rows", 100).code == 0
-    free = shutil.disk_usage(small_disk).free
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * (free - 610_000))
-    ended = go(server, source, output, "--unit-rows", 450)
-    one_clear_line(ended, "the disk is full", "run the same command again")
-    ballast.unlink()
-    kept = len(read(output))
-    assert 100 <= kept < 1000
-    assert not (output / "_SUCCESS").exists()
-    small_disk.joinpath("ballast").unlink(missing_ok=True)
     subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
-    assert go(server, source, output).code == 0
+    write_rows(source, [f"text {n}" for n in range(1000)])
+    output, ballast = small_disk / "out", small_disk / "ballast"
+    with EmulatorServer(EmulatorSettings(latency_ms=250)) as server:
+        args = ("--dim", "128", "--unit-rows", "200", "--max-in-flight", "1")
+        job = Job(server, source, output, args)
+        working = job.start()
+        wait_for(lambda: server.stats()["texts"] >= 200)
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        one_clear_line(finished(working), "the disk is full", "run the same command again")
+        kept = len(read(output)) if parts(output, "vectors") else 0
+        assert kept < 1000
+        assert not (output / "_SUCCESS").exists()
+        ballast.unlink()
+        assert go(server, source, output).code == 0
+        assert server.stats()["texts"] <= 1000 + 100
     assert read(output)["id"].to_pylist() == list(range(1000))
     assert leftovers(output) == []
 
