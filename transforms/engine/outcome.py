@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -145,7 +146,11 @@ class UnitOutcome:
     def _room(self, dim: int) -> Matrix:
         """The matrix of the unit's distinct texts, made when the first vector shows its length."""
         if self._vectors is None:
-            self._vectors = np.empty((len(self._prepared.items), dim), dtype=np.float32)
+            # Pages of its own, which go back when it does: out of malloc's heap blocks of this size
+            # leave holes, and the process grows.
+            shape = (len(self._prepared.items), dim)
+            pages = mmap.mmap(-1, max(1, 4 * shape[0] * shape[1]))
+            self._vectors = np.ndarray(shape, np.float32, buffer=pages)
         return self._vectors
 
     def _counts(self, kept: Sequence[int]) -> CallCounts:
