@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-kill bench-quota bench-quota-small lint types check lock clean
+.PHONY: help install run test test-kill bench-quota bench-quota-small bench-speed bench-speed-small \
+  bench-memory bench-memory-small lock-peers lint types check lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,31 @@ bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minu
 bench-quota-small: $(READY)  ## The same with fewer windows: 6 minutes
 	timeout 900 $(BIN)/python -m benchmarks.quota --small
 
+PEERS := .venv-peers
+
+$(PEERS)/.ready: benchmarks/peers.lock
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+bench-speed: $(READY) $(PEERS)/.ready  ## Compare rows a second, CPU and memory with others: 30 minutes
+	timeout 3600 $(BIN)/python -m benchmarks.speed --repeat 3 --peers $(PEERS)/bin/python
+	timeout 600 $(BIN)/python -m benchmarks.slots
+
+bench-speed-small: $(READY)  ## The same at 3,072 dims, without LlamaIndex: 4 minutes
+	timeout 600 $(BIN)/python -m benchmarks.speed --small
+	timeout 200 $(BIN)/python -m benchmarks.slots --small
+
+bench-memory: $(READY)  ## Measure peak memory over 100,000 and 1,000,000 rows: 30 minutes
+	timeout 3600 $(BIN)/python -m benchmarks.memory
+
+bench-memory-small: $(READY)  ## The same over 30,000 and 120,000 rows: 2 minutes
+	timeout 400 $(BIN)/python -m benchmarks.memory --small
+
+lock-peers: $(READY)  ## Renew benchmarks/peers.lock from benchmarks/peers.in
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate benchmarks/peers.in --output-file benchmarks/peers.lock
+
 lint: $(READY)  ## Check style and format
 	timeout 120 $(BIN)/ruff check .
 	timeout 120 $(BIN)/ruff format --check .
@@ -48,4 +74,4 @@ lock: $(READY)  ## Renew requirements.lock from pyproject.toml
 	  --no-annotate --extra emulator --group dev --group bench pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what was made, but no dataset
-	rm -rf $(VENV) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -36,6 +36,17 @@ class Texts:
         pq.write_table(table, path)
         return path
 
+    def write_short(self, name: str, rows: int, chars: int) -> Path:
+        """A Parquet file of `rows` different texts of at most some `chars`, each with a number."""
+        path = self._folder / f"{name}.parquet"
+        with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as file:
+            for at in range(0, rows, 100_000):
+                ids = range(at, min(at + 100_000, rows))
+                count = self.distinct
+                texts = [f"{n}: {self._distinct[n % count][:chars]}" for n in ids]
+                file.write_table(pa.table({"id": ids, "text": texts}, schema=file.schema))
+        return path
+
     def _endless(self) -> Iterator[str]:
         yield from self._distinct
         for turn in itertools.count(2):

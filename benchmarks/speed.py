@@ -1,0 +1,194 @@
+"""Compares what a thousand rows cost this job and others, against one canned emulator.
+
+    python -m benchmarks.speed [--small] [--repeat 3] [--only job,sdk] [--peers PYTHON]
+
+Each client runs twice, over a few rows and over many; the difference is what the rows cost, and
+start-up is apart.  With --repeat the clients take turns, and the median counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.children import ROOT, Cost, cost_of
+from benchmarks.processes import emulator
+from benchmarks.texts import Texts
+from pipeline.cli.run_options import OPTIONS
+
+TINY_ROWS = 100
+LATENCY_MS = 50
+BODIES = {"plain": (), "pretty gzip": ("--pretty", "--gzip")}
+PYTHON = sys.executable
+TEXT_CHARS = 400
+"""Texts are cut to this: of the docstrings that leaves 143 characters a text in the mean."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Client:
+    """Who is measured: the command up to its arguments, and rows as parts of the job's."""
+
+    name: str
+    command: tuple[str, ...]
+    part: float = 2.0
+    arguments: tuple[str, ...] = ()
+    environ: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it is this project's own command."""
+        return self.command[-1] == "run"
+
+    def line(self, url: str, source: Path, output: Path, dim: int, rows: int) -> list[object]:
+        """The command to run."""
+        if not self.is_job:
+            return [*self.command, url, source, output, dim, rows, *self.arguments]
+        return [
+            *self.command, "--input", source, "--output", output, "--base-url", url, "--dim", dim,
+            "--limit-rows", rows, "--rpm", 0, "--tpm", 0, "--rpd", 0, "--log-level", "error",
+            *self.arguments,
+        ]  # fmt: skip
+
+
+def clients(peers: str | None) -> list[Client]:
+    """All that take part."""
+    job = (PYTHON, "-m", "pipeline", "run")
+    found = [
+        Client("job, 1 worker", job),
+        Client("job, 2 workers", job, arguments=_workers(2)),
+        Client("job, plain decode", job, environ=(("BULKEMBED_PLAIN_DECODE", "1"),)),
+        Client("sdk script, nested lists", _script("sdk"), 0.3, ("nested",)),
+        Client("sdk script, Content objects", _script("sdk"), 0.3, ("contents",)),
+        Client("Beam RunInference, repaired", _script("beam"), 0.15),
+        Client("bare sockets (what is served)", _script("wire"), 2.0),
+    ]
+    if peers is not None:
+        llama = (peers, str(ROOT / "benchmarks" / "speed_llama.py"))
+        found.insert(-1, Client("LlamaIndex, 16 async calls", llama, 0.3))
+    return found
+
+
+def _script(name: str) -> tuple[str, ...]:
+    return PYTHON, "-m", f"benchmarks.speed_{name}"
+
+
+def _workers(count: int) -> tuple[str, ...]:
+    if any("--workers" in option.opts for option in OPTIONS):
+        return "--workers", str(count)
+    return "--", f"--direct_num_workers={count}", "--direct_running_mode=multi_processing"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figures:
+    """What the rows of one run cost."""
+
+    rows_per_s: float
+    cpu_s: float
+    """A thousand rows, start-up apart."""
+    peak_mb: float
+    start_s: float
+
+
+class Bench:
+    """Runs clients over one input."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self._folder = folder
+        self._rows = rows
+        self._numbers = itertools.count()
+        self._source = Texts(folder).write_short("speed", 2 * rows, TEXT_CHARS)
+
+    def figures(self, client: Client, url: str, dim: int) -> Figures:
+        """Runs a client over a few rows, for its start-up, and over its part of them."""
+        tiny = self._run(client, url, dim, TINY_ROWS)
+        rows = int(self._rows * client.part) // TINY_ROWS * TINY_ROWS
+        cost = self._run(client, url, dim, rows)
+        more = (rows - TINY_ROWS) / 1000
+        return Figures(
+            1000 * more / max(0.01, cost.wall_s - tiny.wall_s),
+            (cost.cpu_s - tiny.cpu_s) / more,
+            cost.peak_mb,
+            tiny.wall_s,
+        )
+
+    def _run(self, client: Client, url: str, dim: int, rows: int) -> Cost:
+        output = self._folder / f"out-{next(self._numbers)}"
+        environ = {"XDG_CACHE_HOME": str(self._folder / "cache"), **dict(client.environ)}
+        try:
+            return cost_of(client.line(url, self._source, output, dim, rows), environ)
+        finally:
+            remove(output)
+
+
+def remove(output: Path) -> None:
+    """Deletes what a run wrote: a folder, a file, or Beam's shards beside that name."""
+    for found in output.parent.glob(f"{output.name}*"):
+        inside = sorted(found.rglob("*"), reverse=True) if found.is_dir() else []
+        for one in [*inside, found]:
+            one.rmdir() if one.is_dir() else one.unlink()
+
+
+def measure(
+    bench: Bench, taking_part: Sequence[Client], dim: int, body: str, repeat: int
+) -> dict[str, Figures]:
+    """The median figures of each client, who take turns."""
+    seen: dict[str, list[Figures]] = {client.name: [] for client in taking_part}
+    options = ("--canned", "--latency-ms", LATENCY_MS, *BODIES[body])
+    with emulator(*options) as server:
+        for _ in range(repeat):
+            for client in taking_part:
+                found = bench.figures(client, server.url, dim)
+                seen[client.name].append(found)
+                print(f"{dim} {body:12} {client.name:30} {found}", file=sys.stderr, flush=True)
+    return {
+        name: Figures(*map(statistics.median, zip(*map(dataclasses.astuple, many), strict=True)))
+        for name, many in seen.items()
+    }
+
+
+def show(title: str, found: dict[str, Figures]) -> None:
+    """Prints one table; the SDK's script is what the others are compared with."""
+    table = Table(
+        "client", "rows/s", "CPU s / 1,000 rows", "of the script's CPU", "peak MB", "start-up s",
+        title=title,
+    )  # fmt: skip
+    base = found.get("sdk script, nested lists")
+    for name, one in found.items():
+        share = f"{one.cpu_s / base.cpu_s:.2f}" if base else ""
+        table.add_row(
+            name, f"{one.rows_per_s:,.0f}", f"{one.cpu_s:.3f}", share, f"{one.peak_mb:,.0f}",
+            f"{one.start_s:.1f}",
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--small", action="store_true", help="3,072 dims and fewer rows")
+    parser.add_argument("--rows", type=int, help="rows of the job; others take a part of them")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each; the median counts")
+    parser.add_argument("--only", default="", help="beginnings of clients' names, with commas")
+    parser.add_argument("--peers", help="Python of the environment with LlamaIndex")
+    args = parser.parse_args()
+    names = tuple(filter(None, args.only.split(",")))
+    chosen = [one for one in clients(args.peers) if not names or one.name.startswith(names)]
+    with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
+        for dim in (3072,) if args.small else (3072, 768):
+            bench = Bench(Path(folder), args.rows or (8_000 if args.small else 20_000))
+            for body in BODIES:
+                found = measure(bench, chosen, dim, body, args.repeat)
+                show(f"{dim} dims, {body} bodies, {LATENCY_MS} ms a call, 16 in flight", found)
+
+
+if __name__ == "__main__":
+    main()
