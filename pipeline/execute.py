@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from pipeline import signals
+from schemas.errors import OutputError
 from schemas.job import JobConfig
 from schemas.stop import ExitCode, Stop, StopReason
 from transforms.engine.engine import running_engines
@@ -27,11 +29,11 @@ class Watch:
     """When a run is to end early.
 
     `grace_s` is how long calls in the air may take to come back once the run is to end (the
-    engines see to that); `deadline_s` how long the run may take; None: as long as it wants.
+    engines see to that); `ends_at` when the run must end, by `time.monotonic`; None: never.
     """
 
     grace_s: float = 20.0
-    deadline_s: float | None = None
+    ends_at: float | None = None
 
 
 def execute(pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch) -> dict[str, int]:
@@ -50,7 +52,6 @@ def execute(pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch
 
     with signals.handled(on_signal):
         worker.start()
-        ends_at = time.monotonic() + watch.deadline_s if watch.deadline_s else None
         stopped_at: float | None = None
         while worker.is_alive():
             worker.join(LOOK_EVERY_S)
@@ -61,7 +62,7 @@ def execute(pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch
             elif asked.is_set():
                 stopped_at = now
                 _stop(job, StopReason.SIGNAL, f"{names[0]}: ended in good order; {RESUME}")
-            elif ends_at is not None and now >= ends_at:
+            elif watch.ends_at is not None and now >= watch.ends_at:
                 stopped_at = now
                 _stop(job, StopReason.DEADLINE, f"the deadline is reached; {RESUME}")
     return worker.result()
@@ -76,9 +77,11 @@ def _give_up() -> None:
 def _stop(job: JobConfig, reason: StopReason, message: str) -> None:
     """Tells the engines of this process at once, and those of others by a note."""
     stop = Stop(reason, message, time.time())
-    stop_notes.leave(Dataset.open(job.output.uri), job.run_id, stop)
     for engine in running_engines():
         engine.stop.take_over(stop)
+    # For the engines of other processes; those of this one have left the note as well.
+    with contextlib.suppress(OSError, OutputError):
+        stop_notes.leave(Dataset.open(job.output.uri), job.run_id, stop)
 
 
 class _Worker(threading.Thread):

@@ -129,6 +129,16 @@ def make_plan(
     return Plan(tuple(work), sum(file.rows for file in files), left_rows)
 
 
+def rows_left(files: Sequence[InputFile], state: State) -> int:
+    """Rows of the files that no commit record covers."""
+    covered = state.covered()
+    return sum(
+        count
+        for file in files
+        for _, count in ranges.subtract(file.rows, covered.get(file.key, ()))
+    )
+
+
 def make_retry_plan(files: Sequence[InputFile], state: State, limit_rows: int | None) -> Plan:
     """The units that gave up on rows: only those rows are done again, in whole units.
 
@@ -151,8 +161,7 @@ def make_retry_plan(files: Sequence[InputFile], state: State, limit_rows: int | 
                 room -= record.dead
         if redo:
             work.append(FileUnits(file, tuple(r.unit for r in redo), tuple(redo)))
-    rest = make_plan(files, state, 1)
-    return Plan(tuple(work), rest.rows, rest.left_rows)
+    return Plan(tuple(work), sum(file.rows for file in files), rows_left(files, state))
 
 
 def slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import datetime as dt
 import logging
+import os
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -49,7 +51,7 @@ def run(request: RunRequest) -> RunSummary:
     """
     started = time.monotonic()
     _, key_from = find_key(request.service)
-    _check_beam_flags(request)
+    workers = _cluster_workers(request)
     dataset = Dataset.open(request.output.uri)
     with _service(request.service) as service:
         scans = _scan(dataset, request)
@@ -59,9 +61,10 @@ def run(request: RunRequest) -> RunSummary:
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
             before = State() if request.fresh else dataset.state()
             plan = _plan(request, scans, before)
-            job = dataclasses.replace(
-                job, most_dead_rows=request.dead_letters.allowed(plan.due_rows)
-            )
+            # A retry makes no row dead that was not: it may fail on all that it tries.
+            planned = plan.rows if request.retry_dead_letters else plan.due_rows
+            job = share_quota(job, workers)
+            job = dataclasses.replace(job, most_dead_rows=request.dead_letters.allowed(planned))
             _announce(request, job, plan, key_from)
             _take_over(dataset, dead)
             counters: dict[str, int] = {}
@@ -69,7 +72,7 @@ def run(request: RunRequest) -> RunSummary:
                 check_room(dataset, plan, job)
                 _open_dataset(dataset, job, scans, before, request)
             if plan.work:
-                counters = _embed(request, job, plan)
+                counters = _embed(request, job, plan, started)
             outcome = Outcome(request, job, scans, plan, before, counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
 
@@ -99,12 +102,19 @@ def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
         stop_notes.leave(dataset, dead.run_id, stop)
 
 
-def _check_beam_flags(request: RunRequest) -> None:
-    """Raises ConfigError before anything is changed; Beam is imported only if it has flags."""
-    if request.runner or request.beam_args:
-        from pipeline.graph import beam_options
+def _cluster_workers(request: RunRequest) -> int | None:
+    """The workers that share the quota on another engine, None where that is not known.
 
-        beam_options(request.runner, request.beam_args)
+    Beam is imported only if it has flags.
+
+    Raises:
+        ConfigError: a flag that Beam does not know, before anything is changed.
+    """
+    if not request.runner and not request.beam_args:
+        return None
+    from pipeline.graph import beam_options, cluster_workers
+
+    return cluster_workers(beam_options(request.runner, request.beam_args))
 
 
 def _scan(dataset: Dataset, request: RunRequest) -> Scans:
@@ -132,6 +142,7 @@ def _job(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConfig
         row_schema=merge_schemas(scans.files, request.input.columns),
         output=request.output,
         blank_text=request.input.blank_text,
+        launcher=(socket.gethostname(), os.getpid()),
         version=metadata.version("bulkembed"),
     )
 
@@ -146,7 +157,7 @@ def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) ->
         key_from,
         request.model.task_type,
         job.embedding.out_dim or "by the first answer",
-        request.calls.limits,
+        job.calls.limits,
         f"{plan.rows:,}",
         f"{plan.due_rows:,}",
         f"{plan.units:,}",
@@ -181,13 +192,13 @@ def _open_dataset(
     save_scans(dataset, scans, request.input.columns)
 
 
-def _embed(request: RunRequest, job: JobConfig, plan: Plan) -> dict[str, int]:
-    from pipeline.graph import beam_options, cluster_workers, local_workers, run_graph
+def _embed(request: RunRequest, job: JobConfig, plan: Plan, started: float) -> dict[str, int]:
+    from pipeline.graph import beam_options, local_workers, run_graph
 
     options = beam_options(request.runner, request.beam_args)
-    job = share_quota(job, cluster_workers(options))
     work = list(slices(plan, local_workers(options)))
-    watch = Watch(grace_s=request.calls.grace_s, deadline_s=request.deadline_s)
+    ends_at = None if request.deadline_s is None else started + request.deadline_s
+    watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
     return execute(lambda: run_graph(job, work, options), job, watch)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.planning import Plan, Scans
+from pipeline.planning import Plan, Scans, rows_left
 from pipeline.request import RunRequest
 from pipeline.summary import RowCounts, RunSummary, call_counts, dead_codes, run_rows
 from schemas.job import JobConfig
@@ -76,7 +76,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         # All parts are read for it: not where the run is to end within seconds.
         duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else 0,
         limit_rows=request.input.limit_rows,
-    ).judged(request.dead_letters)
+    ).judged(request.dead_letters, retry=request.retry_dead_letters)
     complete = rows.left == 0 and summary.stop is None
     if plan.work or not is_settled(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
@@ -95,7 +95,7 @@ def dataset_rows(scans: Scans, state: State) -> RowCounts:
         embedded=sum(record.embedded for record in records),
         dead=sum(record.dead for record in records),
         skipped=sum(record.skipped for record in records),
-        left=scans.rows - sum(record.unit.rows for record in records),
+        left=rows_left(scans.inputs, state),
     )
 
 
@@ -163,7 +163,8 @@ def duplicate_ids(dataset: Dataset, state: State) -> int:
     if not hashes:
         return 0
     everything = np.concatenate(hashes)
-    return len(everything) - len(np.unique(everything))
+    everything.sort()
+    return int((everything[1:] == everything[:-1]).sum())
 
 
 def _hash_ids(dataset: Dataset, part: str) -> npt.NDArray[np.int64]:

@@ -69,14 +69,14 @@ class RunSummary:
             return self.stop.exit_code
         return ExitCode.INCOMPLETE if self.run.left else ExitCode.COMPLETE
 
-    def judged(self, budget: DeadLetterBudget) -> RunSummary:
+    def judged(self, budget: DeadLetterBudget, *, retry: bool) -> RunSummary:
         """The same, ended by dead letters where the run, or the dataset, has more than may be.
 
         The dataset as well: else the same command again, with nothing left to do, would look green.
+        A retry is judged by the dataset alone: it makes no row dead that was not.
         """
-        over = [
-            rows for rows in (self.run, self.dataset) if rows.dead > budget.allowed(rows.rows_in)
-        ]
+        judged = (self.dataset,) if retry else (self.run, self.dataset)
+        over = [rows for rows in judged if rows.dead > budget.allowed(rows.rows_in)]
         if not over:
             return self
         message = too_many(over[0].dead, budget.allowed(over[0].rows_in))

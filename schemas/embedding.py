@@ -62,10 +62,27 @@ class ServiceConfig:
             )
         if self.vertex_project and not self.vertexai:
             raise ConfigError("--vertex-project needs --vertexai")
+        self._check_url()
+
+    def _check_url(self) -> None:
+        """Raises ConfigError for a base URL that is none, or that holds what may be a secret."""
+        parts = urllib.parse.urlsplit(self.base_url or "")
         if self.base_url is not None and self.host is None:
             raise ConfigError(
                 f"--base-url {self.base_url!r} is no URL; write https://host or http://host:port"
             )
+        if parts.username or parts.password or parts.query:
+            raise ConfigError(
+                f"--base-url with a user, a password or a query (at {parts.hostname}): it would "
+                "stand in run.json; leave them out, and give the key in the environment"
+            )
+
+    def predicts(self, model: str) -> bool:
+        """Whether calls go to Vertex's `:predict`, as those of models before Gemini do.
+
+        Source: google-genai 3.4.0, `t_is_vertex_embed_content_model`.
+        """
+        return self.vertexai and "gemini" not in model and "maas" not in model
 
     @property
     def host(self) -> str | None:

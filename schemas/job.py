@@ -83,11 +83,6 @@ class JobConfig:
     """Host and process of the launcher: its workers on that host end when it is gone."""
     version: str = ""
 
-    @property
-    def uses_predict(self) -> bool:
-        """Whether calls go to Vertex's `:predict`, as those of models before Gemini do."""
-        return self.service.vertexai and "gemini" not in self.embedding.spec.name
-
     def layout_facts(self) -> dict[str, object]:
         """What two runs must have in common for their parts to have one schema."""
         return {

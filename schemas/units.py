@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Set
 
 from schemas.deadletters import DeadCode
 from schemas.inputs import InputFile
@@ -31,6 +32,13 @@ class FileUnits:
     units: tuple[Unit, ...]
     redo: tuple[UnitRecord, ...] = ()
     """The records of the same units, where only their dead letters are to be tried again."""
+
+    def without(self, done: Set[tuple[Unit, int]]) -> FileUnits:
+        """Without the units whose next generation is committed already, since the plan was made."""
+        if self.redo:
+            kept = [r for r in self.redo if (r.unit, r.generation + 1) not in done]
+            return FileUnits(self.file, tuple(r.unit for r in kept), tuple(kept))
+        return FileUnits(self.file, tuple(unit for unit in self.units if (unit, 0) not in done))
 
     def part(self, start: int, end: int) -> FileUnits:
         """The units from one position to another."""

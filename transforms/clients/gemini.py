@@ -197,7 +197,7 @@ class _RequestForm:
     def __init__(self, service: ServiceConfig, embedding: EmbeddingConfig) -> None:
         self._embedding = embedding
         self._vertex = service.vertexai
-        self._predict = service.vertexai and "gemini" not in bare_name(embedding.model)
+        self._predict = service.predicts(bare_name(embedding.model))
         self._fields: dict[str, Any] = {
             name: value
             for name, value in (

@@ -86,6 +86,10 @@ def _server_delay_s(retry_state: tenacity.RetryCallState) -> float | None:
     return float(delay) if isinstance(delay, int | float) else None
 
 
+MOST_DELAY_S = 3600.0
+"""A service that asks for more is asked again after an hour: the pause is kept for all runs."""
+
+
 class PauseState:
     """One pause for everybody, then one probe, then everybody again.
 
@@ -123,7 +127,7 @@ class PauseState:
         if self.floor_s == 0.0 or sent_at >= self.refused_at:
             self.floor_s = min(self.cap_s, max(self.first_s, 2 * self.floor_s))
             self.refused_at = now
-        length = max(delay_s or 0.0, self.floor_s)
+        length = max(min(delay_s or 0.0, MOST_DELAY_S), self.floor_s)
         self.hold(now, length + waking_jitter_s(length, jitter))
         self.probing = True
         return self.wait_s(now)

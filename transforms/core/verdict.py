@@ -45,7 +45,7 @@ TABLE: tuple[Verdict, ...] = (
     _row("no_quota", (429,), JobRefused, r'quotaValue"?: "?0\b',
          "the project has no access to this model; choose another one, or ask for quota"),
     _row("quota", (429,), QuotaExceeded),
-    _row("key", (400, 401, 403), JobRefused, r"API_KEY_INVALID|API key (not valid|expired)",
+    _row("key", (400, 401, 403), JobRefused, r"API_KEY_INVALID|^API key (not valid|expired)",
          "check GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file"),
     _row("permission", (401, 403), JobRefused, None,
          "check the key's project and its permissions"),
@@ -59,26 +59,40 @@ TABLE: tuple[Verdict, ...] = (
     _row("payload", (400, 413), CallRefused, r"payload size|too large"),
     _row("payload", (413,), CallRefused),
     _row("batch_size", (400,), CallRefused,
-         r"at most \d+ \w+|batch size|too many (instance|request)s"),
+         r"at most \d+ (request|instance|content|text)s|batch size|too many (instance|request)s"),
     _row("too_long", (400,), CallRefused,
          r"(input|text|content|token)[^.]*(too long|exceeds?|maximum|longer)"),
     _row("empty_part", (400,), CallRefused, r"empty Part"),
-    _row("refused", (400, 405, 409, 411, 412, 415, 416, 422), CallRefused),
+    _row("refused", (400, 422), CallRefused),
     _row("service", (408, 425, 500, 501, 502, 503, 504), Unavailable),
 )  # fmt: skip
 
+UNEXPECTED = _row(
+    "unexpected",
+    (),
+    JobRefused,
+    None,
+    "a proxy or another server may stand between; see --base-url",
+)
+"""Any status below 500 that the table does not list: no row is to blame for it."""
+
+SETTINGS = frozenset({"dim", "task_type", "request_form", "location"})
+"""Rows about the settings of the whole job.  Once a call has passed, the settings are good, and
+such words are those of a text that the service repeats."""
+
 
 def classify(status: int, words: str) -> Verdict:
-    """The table's row for an answer; an unlisted status from 500 up is the service's state.
+    """The table's row for an answer.
 
-    `words` are the message and the details of the answer, as text.
+    An unlisted status from 500 up is the service's state, one below is `UNEXPECTED`.  `words`
+    are the message and the details of the answer, as text.
     """
     for verdict in TABLE:
         if verdict.fits(status, words):
             return verdict
     if status >= 500:
         return _row("service", (status,), Unavailable)
-    return _row("refused", (status,), CallRefused)
+    return UNEXPECTED
 
 
 def named_index(words: str) -> int | None:
@@ -89,7 +103,10 @@ def named_index(words: str) -> int | None:
 
 def named_cap(words: str) -> int | None:
     """The most texts a call may hold, where a refusal tells it."""
-    found = re.search(r"at most (\d+)|maximum (?:of|is|allowed is) (\d+)", words)
+    found = re.search(
+        r"at most (\d+) (?:request|instance|content|text)s|maximum (?:of|is|allowed is) (\d+)",
+        words,
+    )
     return int(next(group for group in found.groups() if group)) if found else None
 
 

@@ -7,7 +7,8 @@ import logging
 import math
 import random as random_module
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 import tenacity
 
@@ -34,9 +35,12 @@ from transforms.engine.stopping import StopFlag, Stopping
 
 log = logging.getLogger("bulkembed")
 
+T = TypeVar("T")
+
 RETRIED = (Unavailable, BadAnswer, QuotaExceeded)
 """Errors about the service's state: the same call again, never split."""
 
+NO_SUCH_METHOD = (404, 501)
 COUNTS_IN_FLIGHT = 8
 """countTokens has a quota of its own, which nobody publishes."""
 ROW_DEADLINE_PART = 0.2
@@ -82,6 +86,7 @@ class Caller:
         self._flying: set[asyncio.Future[Answer]] = set()
         self._aborted = False
         self._told = False
+        self._counts = True
         self._last_answer = -math.inf
         self.stats = CallStats()
 
@@ -102,14 +107,32 @@ class Caller:
             task.cancel()
 
     async def count_tokens(self, item: TextItem) -> int | None:
-        """The service's count of a text's tokens, title included; None where it does not tell."""
+        """The service's count of a text's tokens, title included.
+
+        None where it does not count, and where the run is to end: then nothing is sent any more.
+        """
         text = item.text if item.title is None else f"{item.title}\n{item.text}"
+        attempts = Attempts(self._deadline_s)
         try:
             async with self._counting:
-                return await self._client.count_tokens(text)
-        except CallError as error:
-            log.warning("the service does not count tokens: %s", error.message)
+                if self._counts:
+                    return await self._retried(lambda: self._client.count_tokens(text), attempts)
+        except Stopping:
             return None
+        except (Unavailable, BadAnswer, QuotaExceeded) as error:
+            self._stop.set(StopReason.UNAVAILABLE, f"texts cannot be counted: {error.message}")
+        except JobRefused as error:
+            if error.http_status not in NO_SUCH_METHOD:
+                self._stop.set(StopReason.REFUSED, error.message)
+            self._no_counts(error)
+        except CallRefused as error:
+            self._no_counts(error)
+        return None
+
+    def _no_counts(self, error: CallError) -> None:
+        if self._counts:
+            log.warning("the service does not count tokens: %s", error.message)
+        self._counts = False
 
     async def _embed_call(self, items: Sequence[TextItem], sink: Sink, attempts: Attempts) -> None:
         try:
@@ -150,20 +173,21 @@ class Caller:
         return await self._resend(rows, sink, deadline_s=attempts.deadline_s * ROW_DEADLINE_PART)
 
     async def _split(
-        self, items: Sequence[TextItem], sink: Sink, error: CallRefused, attempts: int
+        self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: int
     ) -> None:
-        """Narrows a refusal down to the rows it is about."""
-        cap = error.facts.get("most_texts")
+        """Narrows a refusal down to the rows it is about: one is given up on only by itself."""
         if len(items) == 1:
             return sink.dead(items[0], _dead_code(error), error, attempts)
-        if isinstance(cap, int) and cap < len(items):
-            log.warning("the service takes at most %d texts a call", cap)
+        if error.facts.get("code") == "batch_size":
+            told = _whole(error, "most_texts") or len(items)
+            cap = told if told < len(items) else len(items) // 2
+            log.warning("the service takes no %d texts a call: %d from now on", len(items), cap)
             self._gate.learn_cap(cap)
             return await self.embed(items, sink)
-        index = error.facts.get("index")
-        if isinstance(index, int) and index < len(items):
-            sink.dead(items[index], _dead_code(error), error, attempts)
-            return await self._resend([[*items[:index], *items[index + 1 :]]], sink)
+        index = _whole(error, "index")
+        if index is not None and index < len(items):
+            rest = [*items[:index], *items[index + 1 :]]
+            return await self._resend([[items[index]], rest], sink)
         return await self._resend(halves(items), sink)
 
     async def _resend(
@@ -181,12 +205,16 @@ class Caller:
                 group.create_task(self._embed_call(piece, sink, attempts))
 
     async def _answered(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
-        """The answer to one call, tried again while the service's state is at fault.
+        """The answer to one call; raises what `_retried` and the gate do."""
+        return await self._retried(lambda: self._attempt(items, attempts), attempts)
+
+    async def _retried(self, work: Callable[[], Awaitable[T]], attempts: Attempts) -> T:
+        """What the work gives, tried again while the service's state is at fault.
 
         Raises:
             JobRefused, CallRefused: at once.
             Unavailable, BadAnswer, QuotaExceeded: the last one, when the deadline is over.
-            TooLarge, DaySpent, Stopping: from the gate.
+            Stopping: the run is to end.
         """
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(RETRIED),
@@ -197,7 +225,7 @@ class Caller:
         ):
             with attempt:
                 try:
-                    return await self._attempt(items, attempts)
+                    return await work()
                 except RETRIED as error:
                     attempts.note_failure(self._clock())
                     self._tell(error)
@@ -280,5 +308,10 @@ class Caller:
 _CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
 
 
-def _dead_code(error: CallRefused) -> DeadCode:
+def _whole(error: CallError, fact: str) -> int | None:
+    value = error.facts.get(fact)
+    return value if isinstance(value, int) else None
+
+
+def _dead_code(error: CallError) -> DeadCode:
     return _CODES.get(str(error.facts.get("code")), DeadCode.REFUSED)

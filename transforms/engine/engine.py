@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, OutputError
 from schemas.job import JobConfig
 from schemas.stop import Stop, StopReason
 from transforms import metrics
@@ -42,6 +44,8 @@ from transforms.storage.spill import Spill
 CLOSE_TO_S = 5.0
 """A call is over some moments after its time-out at the latest."""
 CLOCK_OFFSET = "BULKEMBED_CLOCK_OFFSET_S"
+log = logging.getLogger("bulkembed")
+
 VERTEX_CALL_TOKENS = 20_000
 """Most tokens of one Vertex `:predict` call.  Source: cloud.google.com/vertex-ai, 2026-11."""
 
@@ -63,7 +67,12 @@ class Engine:
         self.gate = Gate(
             self._quota,
             ConcurrencyLevel(calls.max_in_flight),
-            CallLimits(texts=calls.texts, tokens=VERTEX_CALL_TOKENS if job.uses_predict else None),
+            CallLimits(
+                texts=calls.texts,
+                tokens=VERTEX_CALL_TOKENS
+                if job.service.predicts(job.embedding.spec.name)
+                else None,
+            ),
             self.stop,
             clock=quota_clock(),
         )
@@ -110,8 +119,10 @@ class Engine:
 
     def look_for_notes(self) -> None:
         """Takes over the reason to end that another process, or the launcher, has left."""
-        for stop in stop_notes.read(self.dataset, self.job.run_id):
-            self.stop.take_over(stop)
+        # A store that fails for a moment is asked again a second later.
+        with contextlib.suppress(OSError, OutputError):
+            for stop in stop_notes.read(self.dataset, self.job.run_id):
+                self.stop.take_over(stop)
         if launcher_is_gone(self.job.launcher):
             self.stop.set(StopReason.SIGNAL, "the launcher is gone; its workers end in good order")
 
@@ -126,7 +137,10 @@ class Engine:
         self._loop.call_later(0.0, self.gate.close)
         left_s = stop.at + self.job.calls.grace_s - time.time()
         self._loop.call_later(max(0.0, left_s), self.caller.abort)
-        stop_notes.leave(self.dataset, self.job.run_id, stop)
+        try:
+            stop_notes.leave(self.dataset, self.job.run_id, stop)
+        except (OSError, OutputError):
+            log.error("%s", stop.message)  # Nobody will read it there: the disk may be full.
 
 
 def quota_clock() -> Callable[[], float]:

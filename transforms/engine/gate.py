@@ -105,6 +105,11 @@ class Gate:
         since, now = self._throttled_since, self._clock()
         return self._throttled_s + (max(0.0, now - since) if since is not None else 0.0)
 
+    @property
+    def proven(self) -> bool:
+        """Whether the service has answered a call of this process."""
+        return self._proven
+
     def call_limits(self) -> CallLimits:
         """The most that one call may hold now."""
         now = self._clock()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import tempfile
 import threading
@@ -23,6 +24,8 @@ from transforms.core.quota import QuotaMirror
 
 OLD_S = 3 * 86400.0
 """A file that nobody has written for so long holds nothing that counts any more."""
+log = logging.getLogger("bulkembed")
+
 _MOST_BYTES = 1 << 20
 _PERSON = b"bulkembed-quota"
 
@@ -97,25 +100,53 @@ class SharedQuota:
         self._file = -1
         self._pid = 0
         self._known = b""
+        self._warned = False
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[QuotaMirror]:
         """The mirror with the newest state; changes are stored unless the body raises.
 
+        Where the file fails (a full disk, a home without locks), this process goes on with what
+        it knows, and says so once: a quota that is not shared is better than a job that hangs.
+
         Raises: ConfigError if the file cannot be opened.
         """
         with self._lock:
-            file = self._locked_file()
+            file = self._begin()
             try:
-                self._load(file)
                 yield self._mirror
-                self._known = self._mirror.to_bytes()
-                os.pwrite(file, self._known, 0)
+                self._store(file)
             except BaseException:
                 self._known = b""
                 raise
             finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+                if file is not None:
+                    fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _begin(self) -> int | None:
+        """The locked file, its state loaded; None where it fails."""
+        try:
+            file = self._locked_file()
+            self._load(file)
+        except OSError as error:
+            self._warn(error)
+            return None
+        return file
+
+    def _store(self, file: int | None) -> None:
+        if file is None:
+            return
+        try:
+            self._known = self._mirror.to_bytes()
+            os.pwrite(file, self._known, 0)
+        except OSError as error:
+            self._known = b""
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            log.warning("%s: %s; other processes do not see this one's calls", self.path, error)
+        self._warned = True
 
     def close(self) -> None:
         """Close the file; the state stays in it."""

@@ -25,19 +25,27 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     """Works a slice off; yields the record of each unit as it is committed.
 
     Ends early, and in good order, once the engine's stop flag is set.  An error of one unit sets
-    it: what the other units have finished is committed.
+    it: what the other units have finished is committed.  A unit that is committed already is passed
+    over: an engine that lost a worker hands its slice out again.
+
+    Raises:
+        Exception: an error that is not of our own, once all units have landed.
     """
     flight = _Flight(engine)
     try:
+        records = engine.dataset.state().records
+        done = {(record.unit, record.generation) for record in records}
         for file_units in plan_slice.files:
-            for prepared in _prepared(engine, file_units):
+            for prepared in _prepared(engine, file_units.without(done)):
                 yield from flight.make_room(prepared)
                 if flight.must_end():
                     break
                 flight.start(prepared)
-    except BulkEmbedError as error:
-        engine.stop.set(StopReason.BROKEN, error.message)
+    except Exception as error:
+        flight.failed(error)
     yield from flight.land_all()
+    if flight.failure is not None:
+        raise flight.failure
 
 
 def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
@@ -77,6 +85,15 @@ class _Flight:
         default_factory=dict
     )
     looked_at: float = 0.0
+    failure: Exception | None = None
+    """The first error that is not of our own."""
+
+    def failed(self, error: Exception) -> None:
+        """Ends the run for an error; what flies may land."""
+        if isinstance(error, BulkEmbedError):
+            return self.engine.stop.set(StopReason.BROKEN, error.message)
+        self.failure = self.failure or error
+        return self.engine.stop.set(StopReason.BROKEN, f"please report this: {error!r}")
 
     def start(self, prepared: PreparedUnit) -> None:
         """Sends a unit on its way."""
@@ -115,8 +132,8 @@ class _Flight:
             del self.bytes_of[future]
             try:
                 record = future.result()
-            except BulkEmbedError as error:
-                self.engine.stop.set(StopReason.BROKEN, error.message)
+            except Exception as error:
+                self.failed(error)
                 continue
             if record is not None:
                 yield record

@@ -58,8 +58,14 @@ class StopFlag:
         with self._lock:
             if self._stop is not None:
                 return
-            self._waiting.append((asyncio.get_running_loop(), event))
-        await event.wait()
+            entry = (asyncio.get_running_loop(), event)
+            self._waiting.append(entry)
+        try:
+            await event.wait()
+        finally:
+            with self._lock:
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
 
     async def sleep(self, seconds: float) -> None:
         """Sleeps, or raises Stopping as soon as the flag is set."""

@@ -124,7 +124,10 @@ class Dataset:
         if record.dead_part is None:
             return frozenset()
         path = self.path(DEAD_LETTERS, record.dead_part)
-        rows = pq.read_table(path, columns=["source_row"], filesystem=self.filesystem)
+        try:
+            rows = pq.read_table(path, columns=["source_row"], filesystem=self.filesystem)
+        except (OSError, pa.ArrowException) as error:
+            raise OutputError(f"{path}: cannot be read: {error}") from error
         return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
 
     def parts_of(self, record: UnitRecord) -> list[str]:

@@ -135,6 +135,7 @@ def _write_all(file: int, *pieces: bytes | memoryview) -> None:
 
 def _places(path: Path) -> Iterator[tuple[bytes, _Place]]:
     """The texts of a spill file, up to the first block that is not whole."""
+    end = path.stat().st_size
     with path.open("rb") as file:
         while True:
             start = file.tell()
@@ -143,7 +144,9 @@ def _places(path: Path) -> Iterator[tuple[bytes, _Place]]:
                 return
             magic, texts, dim, checksum = _HEADER.unpack(header)
             size = texts * (HASH_BYTES + 1 + 4 * dim)
-            payload = file.read(size) if magic == _MAGIC else b""
+            if magic != _MAGIC or file.tell() + size > end:
+                return  # Not whole, or a header that is damaged and asks for too much.
+            payload = file.read(size)
             if len(payload) < size or crc32(payload) != checksum:
                 return
             vectors = start + _HEADER.size + texts * (HASH_BYTES + 1)

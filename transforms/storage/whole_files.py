@@ -91,17 +91,31 @@ def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes | None:
             return bytes(stream.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except PermissionError as error:
-        raise OutputError(f"{path}: cannot be read: no permission") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def list_names(filesystem: pafs.FileSystem, folder: str) -> list[str]:
-    """The names of the files of a folder, sorted; empty where there is no folder."""
+    """The names of the files of a folder, sorted; empty where there is no folder.
+
+    Raises:
+        OutputError: it may not be listed.
+    """
     selector = pafs.FileSelector(folder, allow_not_found=True)
-    infos = filesystem.get_file_info(selector)
+    try:
+        infos = filesystem.get_file_info(selector)
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     return sorted(
         PurePosixPath(info.path).name for info in infos if info.type == pafs.FileType.File
     )
+
+
+def _unreadable(path: str, error: OSError) -> OutputError:
+    reason = "no permission" if isinstance(error, PermissionError) else str(error)
+    return OutputError(f"{path}: cannot be read: {reason}")
 
 
 def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
