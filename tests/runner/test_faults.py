@@ -26,7 +26,9 @@ FAULTS = {
 }
 TEXTS = [f"text {n}, {n * 7919 % 1000} and {n * 104729 % 997}" for n in range(1200)]
 POISONED = 777
-ARGS = ("--dim", 128, "--timeout", 2)
+ARGS = ("--dim", 128)
+SHORT = ("--timeout", 3)
+"""So that a call that hangs does not hold the test."""
 
 
 def served(**settings: Any) -> EmulatorServer:
@@ -61,7 +63,7 @@ def test_a_share_of_faults_changes_nothing_but_the_time(
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", TEXTS)
     with served(faults=((fault, 0.2),), seed=3) as server:
-        ended = run(server.url, source, tmp_path / "out", *ARGS, "--unit-rows", 100)
+        ended = run(server.url, source, tmp_path / "out", *ARGS, *SHORT, "--unit-rows", 100)
         assert ended.code == 0, ended.err
         assert server.stats()["calls"] > 12
     everything_is_right(tmp_path / "out", expected)
@@ -74,7 +76,7 @@ def test_all_faults_a_quota_and_a_poison_row_at_once(
     source = write_rows(tmp_path / "a.parquet", texts)
     settings: dict[str, Any] = {"faults": tuple(FAULTS.items()), "poison": "poison", "seed": 11}
     with served(**settings, rpm=3000, latency_ms=20, jitter_ms=20) as server:
-        args = (*ARGS, "--rpm", 3000, "--unit-rows", 50)
+        args = (*ARGS, *SHORT, "--rpm", 3000, "--unit-rows", 50)
         ended = run(server.url, source, tmp_path / "out", *args)
         assert ended.code == 0, ended.err
         assert server.stats()["answers"]["200"] < server.stats()["calls"]
@@ -111,7 +113,7 @@ def test_one_bad_row_among_five_thousand_costs_at_most_14_calls_more(
 def test_a_row_that_always_fails_while_others_pass_is_given_up_on(tmp_path: Path) -> None:
     texts = [f"text {n}" + (" sick" if n == 250 else "") for n in range(600)]
     source = write_rows(tmp_path / "a.parquet", texts)
-    with served(sick="sick", latency_ms=300) as server:
+    with served(sick="sick", latency_ms=80) as server:
         args = (*ARGS, "--call-deadline", "1s", "--unit-rows", 100, "--max-in-flight", 2)
         ended = run(server.url, source, tmp_path / "out", *args)
         assert ended.code == 0, ended.err
