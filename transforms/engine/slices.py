@@ -15,9 +15,9 @@ from transforms.engine.prepare import PreparedUnit, Redo, prepare
 from transforms.storage.filesystems import open_found
 from transforms.storage.row_reader import read_runs
 
-BYTES_IN_FLIGHT = 256 * 1024 * 1024
-COPIES = 2.2
-"""A unit's vectors stand in memory as a matrix, and for a while as an encoded part as well."""
+BYTES_IN_FLIGHT = 192 * 1024 * 1024
+COPIES = 1.1
+"""A unit's vectors stand in memory as one matrix; a page of Parquet at a time is made of it."""
 NOTES_EVERY_S = 1.0
 
 
