@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import subprocess
@@ -121,3 +122,20 @@ def test_a_path_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be opened"):
         takes(shared(tmp_path / "file" / "x"))
+
+
+def test_a_file_that_fails_is_told_once_and_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quota = SharedQuota(QuotaMirror(QuotaLimits(rpm=10)), tmp_path / "a.quota")
+    with quota.transaction() as mirror:
+        mirror.take(0.0, 4, 4)
+    os.close(quota._file)  # As a network home that goes away: every later call fails.
+    logging.getLogger("bulkembed").propagate = True
+    for _ in range(2):
+        with quota.transaction() as mirror:
+            mirror.take(0.0, 1, 1)
+    assert mirror.most_texts(0.0) == 10
+    assert mirror.wait_s(0.0, 5, 5) > 0
+    assert len([r for r in caplog.records if "other processes do not see" in r.message]) == 1
+    quota._file = -1

@@ -56,3 +56,14 @@ def test_a_refusal_is_a_failure_and_what_time_heals_is_incomplete() -> None:
     assert codes[StopReason.REFUSED] == codes[StopReason.BROKEN] == ExitCode.FAILED == 1
     for reason in ("day_spent", "unavailable", "signal", "deadline"):
         assert codes[StopReason(reason)] == ExitCode.INCOMPLETE == 75
+
+
+def test_a_sleep_that_is_over_leaves_nothing_behind() -> None:
+    flag = StopFlag()
+
+    async def sleep_often() -> None:
+        for _ in range(20):
+            await flag.sleep(0)
+
+    asyncio.run(sleep_often())
+    assert not flag._waiting

@@ -7,10 +7,7 @@ import logging
 import math
 import random as random_module
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
-
-import tenacity
+from collections.abc import Callable, Iterable, Sequence
 
 from schemas.deadletters import DeadCode
 from schemas.errors import (
@@ -23,22 +20,21 @@ from schemas.errors import (
 )
 from schemas.stop import StopReason
 from transforms.clients.decode import Answer
+from transforms.core import verdict
 from transforms.core.backoff import RetryWait
 from transforms.core.packing import TextItem, halves, pack
 from transforms.core.quota import Refusal
 from transforms.core.tokens import Features, TokenEstimator, sum_features
 from transforms.engine.attempts import Attempts, CallStats, day_spent_message
-from transforms.engine.gate import DaySpent, Gate, Slot, TooLarge
+from transforms.engine.gate import Gate
 from transforms.engine.rate_service import RateService
+from transforms.engine.refusals import dead_code, named_number
+from transforms.engine.retrying import Retrier
 from transforms.engine.seams import Client, Sink
 from transforms.engine.stopping import StopFlag, Stopping
+from transforms.engine.turns import DaySpent, Slot, TooLarge
 
 log = logging.getLogger("bulkembed")
-
-T = TypeVar("T")
-
-RETRIED = (Unavailable, BadAnswer, QuotaExceeded)
-"""Errors about the service's state: the same call again, never split."""
 
 NO_SUCH_METHOD = (404, 501)
 COUNTS_IN_FLIGHT = 8
@@ -81,11 +77,10 @@ class Caller:
         self._rate_service = rate_service
         self._turn = asyncio.Lock()
         self._clock = clock
-        self._wait = RetryWait(random)
+        self._retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
         self._counting = asyncio.Semaphore(COUNTS_IN_FLIGHT)
         self._flying: set[asyncio.Future[Answer]] = set()
         self._aborted = False
-        self._told = False
         self._counts = True
         self._last_answer = -math.inf
         self.stats = CallStats()
@@ -116,7 +111,9 @@ class Caller:
         try:
             async with self._counting:
                 if self._counts:
-                    return await self._retried(lambda: self._client.count_tokens(text), attempts)
+                    return await self._retrier.run(
+                        lambda: self._client.count_tokens(text), attempts
+                    )
         except Stopping:
             return None
         except (Unavailable, BadAnswer, QuotaExceeded) as error:
@@ -143,10 +140,9 @@ class Caller:
             await self.embed(items, sink)
         except DaySpent as spent:
             self._stop.set(StopReason.DAY_SPENT, day_spent_message(spent.resets_at))
-        except JobRefused:
-            return
-        except CallRefused as error:
-            await self._split(items, sink, error, attempts.count)
+        except (JobRefused, CallRefused) as error:
+            if not self._is_about_job(error):
+                await self._split(items, sink, error, attempts.count)
         except QuotaExceeded as error:
             log.warning("a call is left undone: %s", error.message)
         except (Unavailable, BadAnswer) as error:
@@ -177,14 +173,14 @@ class Caller:
     ) -> None:
         """Narrows a refusal down to the rows it is about: one is given up on only by itself."""
         if len(items) == 1:
-            return sink.dead(items[0], _dead_code(error), error, attempts)
+            return sink.dead(items[0], dead_code(error), error, attempts)
         if error.facts.get("code") == "batch_size":
-            told = _whole(error, "most_texts") or len(items)
+            told = named_number(error, "most_texts") or len(items)
             cap = told if told < len(items) else len(items) // 2
             log.warning("the service takes no %d texts a call: %d from now on", len(items), cap)
             self._gate.learn_cap(cap)
             return await self.embed(items, sink)
-        index = _whole(error, "index")
+        index = named_number(error, "index")
         if index is not None and index < len(items):
             rest = [*items[:index], *items[index + 1 :]]
             return await self._resend([[items[index]], rest], sink)
@@ -205,38 +201,8 @@ class Caller:
                 group.create_task(self._embed_call(piece, sink, attempts))
 
     async def _answered(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
-        """The answer to one call; raises what `_retried` and the gate do."""
-        return await self._retried(lambda: self._attempt(items, attempts), attempts)
-
-    async def _retried(self, work: Callable[[], Awaitable[T]], attempts: Attempts) -> T:
-        """What the work gives, tried again while the service's state is at fault.
-
-        Raises:
-            JobRefused, CallRefused: at once.
-            Unavailable, BadAnswer, QuotaExceeded: the last one, when the deadline is over.
-            Stopping: the run is to end.
-        """
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(RETRIED),
-            wait=lambda state: min(self._wait(state), attempts.left_s(self._clock())),
-            stop=lambda _: attempts.over(self._clock()),
-            sleep=self._stop.sleep,
-            reraise=True,
-        ):
-            with attempt:
-                try:
-                    return await work()
-                except RETRIED as error:
-                    attempts.note_failure(self._clock())
-                    self._tell(error)
-                    raise
-        raise AssertionError("tenacity ends with an answer or an error")
-
-    def _tell(self, error: CallError) -> None:
-        """Says once that the service fails, and again only after it has answered."""
-        if not self._told and not isinstance(error, QuotaExceeded):
-            self._told = True
-            log.warning("%s; tried again for up to %g s", error.message, self._deadline_s)
+        """The answer to one call; raises what the retrier and the gate do."""
+        return await self._retrier.run(lambda: self._attempt(items, attempts), attempts)
 
     async def _attempt(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
         made_of = sum_features(item.features for item in items)
@@ -248,7 +214,7 @@ class Caller:
         try:
             answer = await self._in_the_air(items)
         except CallError as error:
-            if isinstance(error, JobRefused):
+            if self._is_about_job(error):
                 # Before the gate hears of it, which would let the next call go.
                 self._stop.set(StopReason.REFUSED, error.message)
             self._note_refusal(self._gate.fail(slot, error), error)
@@ -257,7 +223,7 @@ class Caller:
             self._gate.abandon(slot)
             raise
         self._last_answer = self._clock()
-        self._told = False
+        self._retrier.answered()
         self._gate.succeed(slot, answer.tokens)
         self._learn(items, made_of, answer)
         return answer
@@ -269,6 +235,11 @@ class Caller:
         async with self._turn:
             await self._rate_service.allow(len(items))
             return await self._gate.enter(items, tokens, again=again)
+
+    def _is_about_job(self, error: CallError) -> bool:
+        """Whether every call would be refused; see `verdict.SETTINGS` for what is none."""
+        settings_work = self._gate.proven and error.facts.get("code") in verdict.SETTINGS
+        return isinstance(error, JobRefused) and not settings_work
 
     async def _in_the_air(self, items: Sequence[TextItem]) -> Answer:
         task = asyncio.ensure_future(self._client.embed(items))
@@ -303,15 +274,3 @@ class Caller:
                 "the service refuses calls that its quota should let through: somebody else uses "
                 "it, or it counts in another way; from now on calls are spread evenly"
             )
-
-
-_CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
-
-
-def _whole(error: CallError, fact: str) -> int | None:
-    value = error.facts.get(fact)
-    return value if isinstance(value, int) else None
-
-
-def _dead_code(error: CallError) -> DeadCode:
-    return _CODES.get(str(error.facts.get("code")), DeadCode.REFUSED)

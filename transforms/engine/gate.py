@@ -20,6 +20,7 @@ from transforms.core.quota_waits import POLL_S
 from transforms.core.verdict import QuotaWords
 from transforms.engine.quota_file import Quota
 from transforms.engine.stopping import StopFlag, Stopping
+from transforms.engine.turns import DaySpent, Slot, TooLarge, Waiter
 
 MAX_NAP_S = 5.0
 """How long the queue sleeps at most before it looks again: other processes give quota back."""
@@ -27,34 +28,6 @@ REPACK_S = 0.01
 """How long the queue stands still for a call that is packed anew: it keeps its place."""
 OUTAGE_AFTER = 8
 """Failures in a row, over all calls, after which the service counts as down."""
-
-
-class TooLarge(Exception):
-    """The call no longer fits what a call may hold: pack it anew."""
-
-
-class DaySpent(Exception):
-    """The day's quota is gone until `resets_at` (epoch seconds)."""
-
-    def __init__(self, resets_at: float) -> None:
-        super().__init__(resets_at)
-        self.resets_at = resets_at
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Slot:
-    """A call in the air: its ticket in the mirror, and when it was let go."""
-
-    ticket: int
-    sent_at: float
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Waiter:
-    items: Sequence[TextItem]
-    tokens: int
-    granted: asyncio.Future[Slot]
-    place: tuple[int, int]
 
 
 class Gate:
@@ -87,7 +60,7 @@ class Gate:
         self._stop = stop
         self._clock = clock
         self._random = random
-        self._queue: list[_Waiter] = []
+        self._queue: list[Waiter] = []
         self._numbers = itertools.count()
         self._places: dict[int, tuple[int, int]] = {}
         self._in_air = 0
@@ -138,7 +111,7 @@ class Gate:
         if self._stop.is_set():
             raise Stopping("the run is to end")
         granted = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(items, tokens, granted, self._place(items, again))
+        waiter = Waiter(items, tokens, granted, self._place(items, again))
         bisect.insort(self._queue, waiter, key=lambda one: one.place)
         self._pump()
         try:
@@ -249,7 +222,7 @@ class Gate:
             texts = 1 if mirror.limits.rpm_counts is RpmCounts.CALLS else mirror.most_texts(now)
         return self._level.level(None if rpm is None else rpm / 60 / max(1, texts))
 
-    def _let_go(self, waiter: _Waiter, now: float) -> float:
+    def _let_go(self, waiter: Waiter, now: float) -> float:
         """Sends the head of the queue, or gives the seconds that it has to wait."""
         answer: Slot | Exception
         if waiter.granted.done():
@@ -281,7 +254,7 @@ class Gate:
             waiter.granted.set_exception(answer)
         return 0.0
 
-    def _forget(self, waiter: _Waiter) -> None:
+    def _forget(self, waiter: Waiter) -> None:
         if waiter.granted.done() and not waiter.granted.cancelled():
             if waiter.granted.exception() is None:
                 self.abandon(waiter.granted.result())

@@ -1,0 +1,134 @@
+"""Refusals narrowed down, caps learnt and counts tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from support.jobs import a_job, prepared
+
+from schemas.deadletters import DeadCode
+from schemas.errors import CallError, CallRefused, JobRefused, Unavailable
+from schemas.quota import QuotaLimits
+from schemas.stop import StopReason
+from transforms.clients.decode import Answer
+from transforms.core.concurrency import ConcurrencyLevel
+from transforms.core.packing import CallLimits, TextItem
+from transforms.core.quota import QuotaMirror
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.caller import Caller
+from transforms.engine.gate import Gate
+from transforms.engine.quota_file import LocalQuota
+from transforms.engine.stopping import StopFlag
+
+Refuse = Callable[[Sequence[TextItem]], CallError | None]
+
+
+class Client:
+    """Answers each call with vectors, unless `refuse` says how it fails."""
+
+    def __init__(self, refuse: Refuse, counts: list[int | CallError] | None = None) -> None:
+        self._refuse = refuse
+        self._counts = counts or []
+        self.calls: list[list[str]] = []
+
+    async def embed(self, items: Sequence[TextItem]) -> Answer:
+        self.calls.append([item.text for item in items])
+        error = self._refuse(items)
+        if error is not None:
+            raise error
+        return Answer(np.ones((len(items), 2), np.float32), len(items))
+
+    async def count_tokens(self, text: str) -> int:
+        count = self._counts.pop(0)
+        if isinstance(count, CallError):
+            raise count
+        return count
+
+
+class Sink:
+    """Where the fate of each text is written down."""
+
+    def __init__(self) -> None:
+        self.good: list[str] = []
+        self.bad: dict[str, DeadCode] = {}
+
+    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+        self.good.extend(item.text for item in items)
+
+    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+        self.bad[item.text] = code
+
+
+def caller_of(client: Client, stop: StopFlag, texts: int = 4) -> Caller:
+    gate = Gate(
+        LocalQuota(QuotaMirror(QuotaLimits())), ConcurrencyLevel(4), CallLimits(texts=texts), stop
+    )
+    return Caller(client, gate, TokenEstimator(), stop, deadline_s=5.0, random=lambda: 0.0)
+
+
+def embed(texts: list[str], refuse: Refuse) -> tuple[Client, Sink, StopFlag]:
+    client, sink, stop = Client(refuse), Sink(), StopFlag()
+    items = prepared(list(texts), a_job()).items
+    asyncio.run(caller_of(client, stop).embed(items, sink))
+    return client, sink, stop
+
+
+def test_words_about_settings_that_have_worked_are_those_of_a_text() -> None:
+    def refuse(items: Sequence[TextItem]) -> CallError | None:
+        if any("task_type" in item.text for item in items):
+            return JobRefused("Content blocked: 'what is task_type'", code="task_type")
+        return None
+
+    texts = ["a", "b", "c", "d", "e", "what is task_type", "f"]
+    _, sink, stop = embed(texts, refuse)
+    assert stop.stop is None
+    assert sink.bad == {"what is task_type": DeadCode.REFUSED}
+    assert sorted(sink.good) == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_the_same_words_to_the_first_call_end_the_job() -> None:
+    client, sink, stop = embed(["a"] * 1, lambda _: JobRefused("bad task_type", code="task_type"))
+    assert stop.stop is not None
+    assert stop.stop.reason is StopReason.REFUSED
+    assert (len(client.calls), sink.good, sink.bad) == (1, [], {})
+
+
+def test_a_row_that_a_message_names_is_given_up_on_only_when_it_is_refused_alone() -> None:
+    def refuse(items: Sequence[TextItem]) -> CallError | None:
+        if any(item.text == "bad" for item in items):
+            return CallRefused("requests[0] repeats: 'contents[0]'", code="refused", index=0)
+        return None
+
+    _, sink, _ = embed(["good", "x", "bad", "y"], refuse)
+    assert sink.bad == {"bad": DeadCode.REFUSED}
+    assert sorted(sink.good) == ["good", "x", "y"]
+
+
+def test_a_batch_cap_is_learnt_even_where_nobody_names_it() -> None:
+    def refuse(items: Sequence[TextItem]) -> CallError | None:
+        return CallRefused("too many instances", code="batch_size") if len(items) > 1 else None
+
+    client, sink, _ = embed([f"t{n}" for n in range(12)], refuse)
+    assert len(sink.good) == 12
+    assert not sink.bad
+    assert {len(call) for call in client.calls[-6:]} == {1}
+
+
+def test_a_count_is_tried_again_while_the_service_is_at_fault() -> None:
+    client = Client(lambda _: None, [Unavailable("503", http_status=503), 7])
+    stop = StopFlag()
+    item = prepared(["a"], a_job()).items[0]
+    assert asyncio.run(caller_of(client, stop).count_tokens(item)) == 7
+    assert stop.stop is None
+
+
+def test_a_service_without_counts_is_asked_once() -> None:
+    client = Client(lambda _: None, [JobRefused("no such method", http_status=404)])
+    caller, item = caller_of(client, StopFlag()), prepared(["a"], a_job()).items[0]
+
+    async def twice() -> list[int | None]:
+        return [await caller.count_tokens(item), await caller.count_tokens(item)]
+
+    assert asyncio.run(twice()) == [None, None]
