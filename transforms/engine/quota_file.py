@@ -100,6 +100,7 @@ class SharedQuota:
         self._file = -1
         self._pid = 0
         self._known = b""
+        self._worked = False
         self._warned = False
 
     @contextlib.contextmanager
@@ -109,7 +110,7 @@ class SharedQuota:
         Where the file fails (a full disk, a home without locks), this process goes on with what
         it knows, and says so once: a quota that is not shared is better than a job that hangs.
 
-        Raises: ConfigError if the file cannot be opened.
+        Raises: ConfigError if the file cannot be opened in the first place.
         """
         with self._lock:
             file = self._begin()
@@ -128,9 +129,13 @@ class SharedQuota:
         try:
             file = self._locked_file()
             self._load(file)
-        except OSError as error:
+        except (OSError, ConfigError) as error:
+            if not self._worked and isinstance(error, ConfigError):
+                raise
             self._warn(error)
+            self._close()  # And with the file its lock, which others may wait for.
             return None
+        self._worked = True
         return file
 
     def _store(self, file: int | None) -> None:
@@ -143,7 +148,7 @@ class SharedQuota:
             self._known = b""
             self._warn(error)
 
-    def _warn(self, error: OSError) -> None:
+    def _warn(self, error: Exception) -> None:
         if not self._warned:
             log.warning("%s: %s; other processes do not see this one's calls", self.path, error)
         self._warned = True
