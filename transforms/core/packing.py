@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from transforms.core.tokens import Features
+from transforms.core.tokens import Features, upper_bound
 
 REQUEST_BYTES = 320
 """What one request of a batch adds to the body around its text: field names, model, task type."""
@@ -52,7 +52,7 @@ class TextItem:
     @property
     def most_tokens(self) -> int:
         """A sure bound: no tokenizer makes more tokens of a text than it has UTF-8 bytes."""
-        return len(self.text.encode()) + len((self.title or "").encode())
+        return upper_bound(self.text) + upper_bound(self.title or "")
 
 
 def json_bytes(text: str) -> int:
