@@ -54,6 +54,15 @@ class CallSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class EmbedderConfig:
+    """Which vectors, from which service, and how fast.  Pickles; holds no key."""
+
+    service: ServiceConfig
+    embedding: EmbeddingConfig
+    calls: CallSettings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class OutputConfig:
     """Where the dataset is and how its vectors are written."""
 
@@ -82,6 +91,11 @@ class JobConfig:
     launcher: tuple[str, int] = ("", 0)
     """Host and process of the launcher: its workers on that host end when it is gone."""
     version: str = ""
+
+    @property
+    def embedder(self) -> EmbedderConfig:
+        """The part that is about vectors, not about files."""
+        return EmbedderConfig(self.service, self.embedding, self.calls)
 
     def layout_facts(self) -> dict[str, object]:
         """What two runs must have in common for their parts to have one schema."""

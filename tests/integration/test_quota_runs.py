@@ -14,7 +14,7 @@ from support.cli import Ended, run, summary, write_rows
 
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings, QuotaDetails
-from transforms.engine.engine import CLOCK_OFFSET
+from transforms.engine.embedder import CLOCK_OFFSET
 from transforms.engine.quota_file import default_folder, quota_file
 
 DAY_S = 86_400

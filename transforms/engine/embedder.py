@@ -1,0 +1,134 @@
+"""All that a process shares to get vectors from one service under one quota."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from schemas.errors import ConfigError
+from schemas.job import EmbedderConfig
+from transforms import metrics
+from transforms.clients.gemini import GeminiClient
+from transforms.clients.keys import find_key
+from transforms.core.concurrency import ConcurrencyLevel
+from transforms.core.packing import CallLimits
+from transforms.core.quota import QuotaMirror
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.caller import Caller
+from transforms.engine.event_loop import LoopThread
+from transforms.engine.gate import Gate
+from transforms.engine.quota_file import (
+    LocalQuota,
+    Quota,
+    SharedQuota,
+    quota_file,
+    secret_digest,
+)
+from transforms.engine.rate_service import EnvoyService
+from transforms.engine.stopping import StopFlag
+
+CLOSE_TO_S = 5.0
+"""A call is over some moments after its time-out at the latest."""
+CLOCK_OFFSET = "BULKEMBED_CLOCK_OFFSET_S"
+VERTEX_CALL_TOKENS = 20_000
+"""Most tokens of one Vertex `:predict` call.  Source: cloud.google.com/vertex-ai, 2026-11."""
+
+
+class Embedder:
+    """The way from texts to vectors: event loop, client, quota, gate and caller.
+
+    Args:
+        config: which vectors, from where and how fast; the key is found here.
+        stop: ends all waiting.
+        name: of its thread.
+
+    Raises:
+        ConfigError: there is no key.
+    """
+
+    def __init__(self, config: EmbedderConfig, stop: StopFlag, name: str) -> None:
+        self.config = config
+        self.stop = stop
+        self._taken: dict[str, int] = {}
+        self._lock = threading.Lock()
+        embedding, calls = config.embedding, config.calls
+        self.estimator = TokenEstimator(embedding.spec.max_tokens)
+        key, _ = find_key(config.service)
+        self.loop = LoopThread(name)
+        self._client = GeminiClient(config.service, embedding, key, calls.max_in_flight)
+        self._quota = quota_of(config, key)
+        predicts = config.service.predicts(embedding.spec.name)
+        self.gate = Gate(
+            self._quota,
+            ConcurrencyLevel(calls.max_in_flight),
+            CallLimits(texts=calls.texts, tokens=VERTEX_CALL_TOKENS if predicts else None),
+            stop,
+            clock=quota_clock(),
+        )
+        self.caller = Caller(
+            self._client,
+            self.gate,
+            self.estimator,
+            stop,
+            deadline_s=calls.call_deadline_s,
+            rate_service=(
+                EnvoyService(calls.rate_service, embedding.spec.name)
+                if calls.rate_service
+                else None
+            ),
+        )
+
+    def take_counts(self) -> dict[str, int]:
+        """What the process did since the last time of asking, by the names of the counters."""
+        now = {
+            **dataclasses.asdict(self.caller.stats),
+            metrics.THROTTLED_MS: int(self.gate.throttled_s * 1000),
+        }
+        with self._lock:
+            before, self._taken = self._taken, now
+        return {name: value - before.get(name, 0) for name, value in now.items()}
+
+    def end_calls(self, grace_s: float) -> None:
+        """Ends all waiting now, and the calls in the air after `grace_s`."""
+        self.loop.call_later(0.0, self.gate.close)
+        self.loop.call_later(max(0.0, grace_s), self.caller.abort)
+
+    def close(self) -> None:
+        """Ends the loop and closes the connections."""
+        self.loop.run(self._client.close())
+        self.loop.close()
+        self._quota.close()
+
+
+def quota_clock() -> Callable[[], float]:
+    """The wall clock; ahead by BULKEMBED_CLOCK_OFFSET_S, for tests that cannot wait a day.
+
+    Raises:
+        ConfigError: the variable holds no number.
+    """
+    told = os.environ.get(CLOCK_OFFSET, "").strip()
+    try:
+        offset_s = float(told or 0)
+    except ValueError as error:
+        raise ConfigError(f"{CLOCK_OFFSET}={told}: give seconds, or leave it out") from error
+    return (lambda: time.time() + offset_s) if offset_s else time.time
+
+
+def quota_of(config: EmbedderConfig, key: str | None) -> Quota:
+    """The quota's mirror: shared by the processes of this host, unless there is no limit to keep.
+
+    It belongs to the quota's name, else the project, else the key; the key itself goes nowhere.
+    """
+    calls, service = config.calls, config.service
+    limits = calls.limits
+    mirror = QuotaMirror(
+        limits, call_timeout_s=service.timeout_s + CLOSE_TO_S, call_texts=calls.texts
+    )
+    if limits.rpm is None and limits.tpm is None and limits.rpd is None:
+        return LocalQuota(mirror)
+    owner = calls.quota_name or service.vertex_project or secret_digest(key or "")
+    where = service.base_url or service.identity
+    return SharedQuota(mirror, quota_file(where, owner, config.embedding.spec.name))
