@@ -15,14 +15,13 @@ from schemas.job import JobConfig
 from schemas.units import CallCounts, UnitRecord, count_codes
 from transforms.clients.decode import Answer, Matrix
 from transforms.core.packing import TextItem
+from transforms.core.unit_length import to_unit_length
 from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.prepare import DeadRow, PreparedUnit, rows_of_items
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_tables import TableMaker
 from transforms.storage.dataset import UnitTables
 from transforms.storage.spill import Spill, SpillWriter
-
-UNIT_LENGTH_TOLERANCE = 1e-5
 
 
 class UnitOutcome:
@@ -65,7 +64,8 @@ class UnitOutcome:
     def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
         """Writes down the vectors of one answered call."""
         where = [item.index for item in items]
-        vectors = self._to_unit_length(answer.vectors)
+        normalize = self._job.embedding.normalize
+        vectors = to_unit_length(answer.vectors) if normalize else answer.vectors
         # As a rule the texts of a call stand side by side, and a slice is copied much faster.
         run = slice(where[0], where[-1] + 1)
         places = run if where == list(range(run.start, run.stop)) else where
@@ -167,15 +167,3 @@ class UnitOutcome:
                 if offset < rows
             )
         return sorted(found, key=lambda row: row.offset)
-
-    def _to_unit_length(self, vectors: Matrix) -> Matrix:
-        if not self._job.embedding.normalize:
-            return vectors
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        if np.abs(squares - 1).max() <= UNIT_LENGTH_TOLERANCE:
-            return vectors  # Half the tolerance of the length: float32 is exact enough to tell.
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-        if np.abs(norms - 1).max() <= UNIT_LENGTH_TOLERANCE:
-            return vectors
-        scaled: Matrix = (vectors / norms[:, None]).astype(np.float32)
-        return scaled

@@ -10,9 +10,10 @@ from schemas.embedding import BlankText, EmbeddingConfig
 from schemas.errors import InputError
 from schemas.units import Unit, UnitRecord
 from transforms.core.hashing import text_hash
-from transforms.core.packing import TextItem, json_bytes
+from transforms.core.packing import TextItem
 from transforms.core.prompts import as_sent
-from transforms.core.tokens import TokenEstimator, features
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.text_items import text_item, why_blank
 from transforms.storage.row_run import RowRun
 
 
@@ -88,7 +89,7 @@ def prepare(
         name = text_hash(sent_title, sent_text)
         index = index_of.setdefault(name, len(items))
         if index == len(items):
-            items.append(_item(index, sent_title, sent_text, estimator))
+            items.append(text_item(index, sent_title, sent_text, estimator))
             hashes.append(name)
         item_of.append(index)
     return PreparedUnit(
@@ -103,27 +104,18 @@ def prepare(
     )
 
 
-def _item(index: int, title: str | None, text: str, estimator: TokenEstimator) -> TextItem:
-    made_of = features(text if title is None else f"{title} {text}")
-    tokens = estimator.estimate_call(made_of)
-    if estimator.max_tokens is not None:
-        tokens = min(tokens, estimator.max_tokens)
-    body_bytes = json_bytes(text) + (json_bytes(title) + 10 if title is not None else 0)
-    return TextItem(index, title, text, tokens, body_bytes, made_of)
-
-
 def _blank(
     text: str | None, source_file: str, row: int, policy: BlankText
 ) -> tuple[DeadCode, str] | None:
-    if text is not None and not text.isspace() and text:
+    why = why_blank(text)
+    if why is None:
         return None
-    what = "null" if text is None else "empty" if not text else "white space only"
     if policy is BlankText.STOP:
         raise InputError(
-            f"row {row} of {source_file}: the text is {what}; with --blank-text skip such rows "
+            f"row {row} of {source_file}: {why}; with --blank-text skip such rows "
             "become dead letters with code blank_text"
         )
-    return DeadCode.BLANK_TEXT, f"the text is {what}"
+    return DeadCode.BLANK_TEXT, why
 
 
 def rows_of_items(prepared: PreparedUnit) -> Sequence[list[int]]:

@@ -6,14 +6,13 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 
-from schemas.deadletters import DeadCode
-from schemas.embedding import LongText
-from schemas.errors import BulkEmbedError, CallRefused
+from schemas.errors import BulkEmbedError
 from schemas.job import JobConfig
 from schemas.units import UnitRecord
 from transforms.core.packing import TextItem
 from transforms.engine.caller import Caller
 from transforms.engine.dead_rows import DeadRowBudget
+from transforms.engine.long_texts import short_enough
 from transforms.engine.outcome import UnitOutcome
 from transforms.engine.prepare import PreparedUnit
 from transforms.engine.stopping import StopFlag
@@ -46,7 +45,9 @@ class UnitWorker:
         record = None
         try:
             outcome = UnitOutcome(prepared, self.job, spill, self.budget)
-            items = await self._short_enough(outcome.restore(self.spill), outcome)
+            items = await short_enough(
+                outcome.restore(self.spill), self.job.embedding, self.caller, outcome
+            )
             await self._embed(items, outcome)
             record = await asyncio.to_thread(self._commit, outcome, redo)
             self._count_bad_rows(prepared)
@@ -75,27 +76,6 @@ class UnitWorker:
         if finished is None:
             return None
         return commit_unit(self.dataset, self.job.output, *finished, replaces=redo)
-
-    async def _short_enough(
-        self, items: Sequence[TextItem], outcome: UnitOutcome
-    ) -> Sequence[TextItem]:
-        """The texts that may be sent; those that the service counts too long are given up on.
-
-        UTF-8 bytes bound the tokens, so that only longer texts are asked about.  Where the service
-        does not count, the text is sent, and `truncated` stays null.
-        """
-        spec = self.job.embedding.spec
-        if self.job.embedding.long_text is LongText.TRUNCATE:
-            return items
-        doubtful = [item for item in items if item.most_tokens > spec.max_tokens]
-        counts = await asyncio.gather(*map(self.caller.count_tokens, doubtful))
-        too_long = set()
-        for item, tokens in zip(doubtful, counts, strict=True):
-            if tokens is not None and tokens > spec.max_tokens:
-                too_long.add(item.index)
-                message = f"the text has {tokens:,} tokens, {spec.name} takes {spec.max_tokens:,}"
-                outcome.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
-        return [item for item in items if item.index not in too_long]
 
 
 def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:

@@ -1,0 +1,35 @@
+"""Texts with more tokens than the model takes, where the service is not to cut them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from schemas.deadletters import DeadCode
+from schemas.embedding import EmbeddingConfig, LongText
+from schemas.errors import CallRefused
+from transforms.core.packing import TextItem
+from transforms.engine.caller import Caller
+from transforms.engine.seams import Sink
+
+
+async def short_enough(
+    items: Sequence[TextItem], embedding: EmbeddingConfig, caller: Caller, sink: Sink
+) -> Sequence[TextItem]:
+    """The texts that may be sent; those that the service counts too long are given up on.
+
+    UTF-8 bytes bound the tokens, so that only longer texts are asked about.  Where the service
+    does not count, the text is sent, and whether it was cut stays unknown.
+    """
+    spec = embedding.spec
+    if embedding.long_text is LongText.TRUNCATE:
+        return items
+    doubtful = [item for item in items if item.most_tokens > spec.max_tokens]
+    counts = await asyncio.gather(*map(caller.count_tokens, doubtful))
+    too_long = set()
+    for item, tokens in zip(doubtful, counts, strict=True):
+        if tokens is not None and tokens > spec.max_tokens:
+            too_long.add(item.index)
+            message = f"the text has {tokens:,} tokens, {spec.name} takes {spec.max_tokens:,}"
+            sink.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
+    return [item for item in items if item.index not in too_long]
