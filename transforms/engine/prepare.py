@@ -9,11 +9,9 @@ from schemas.deadletters import DeadCode
 from schemas.embedding import BlankText, EmbeddingConfig
 from schemas.errors import InputError
 from schemas.units import Unit, UnitRecord
-from transforms.core.hashing import text_hash
 from transforms.core.packing import TextItem
-from transforms.core.prompts import as_sent
 from transforms.core.tokens import TokenEstimator
-from transforms.engine.text_items import text_item, why_blank
+from transforms.engine.text_items import DistinctTexts, why_blank
 from transforms.storage.row_run import RowRun
 
 
@@ -71,9 +69,7 @@ def prepare(
     Raises:
         InputError: a text is blank, and blank texts are to stop the run.
     """
-    items: list[TextItem] = []
-    hashes: list[bytes] = []
-    index_of: dict[bytes, int] = {}
+    distinct = DistinctTexts(embedding, estimator)
     item_of: list[int] = []
     dead: list[DeadRow] = []
     for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
@@ -85,19 +81,13 @@ def prepare(
             item_of.append(-1)
             dead.append(DeadRow(offset, *(bad or (DeadCode.BLANK_TEXT, ""))))
             continue
-        sent_title, sent_text = as_sent(embedding, title, text)
-        name = text_hash(sent_title, sent_text)
-        index = index_of.setdefault(name, len(items))
-        if index == len(items):
-            items.append(text_item(index, sent_title, sent_text, estimator))
-            hashes.append(name)
-        item_of.append(index)
+        item_of.append(distinct.add(title, text))
     return PreparedUnit(
         unit,
         source_file,
         run,
-        tuple(items),
-        tuple(hashes),
+        tuple(distinct.items),
+        tuple(distinct.hashes),
         tuple(item_of),
         tuple(dead),
         redo.record if redo else None,

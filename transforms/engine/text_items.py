@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from schemas.embedding import EmbeddingConfig
+from transforms.core.hashing import text_hash
 from transforms.core.packing import TextItem, json_bytes
+from transforms.core.prompts import as_sent
 from transforms.core.tokens import TokenEstimator, features
 
 
@@ -22,3 +27,27 @@ def why_blank(text: str | None) -> str | None:
         return None
     what = "null" if text is None else "empty" if not text else "white space only"
     return f"the text is {what}"
+
+
+@dataclasses.dataclass(slots=True)
+class DistinctTexts:
+    """Texts as they are sent, each once, in the order in which they came first.
+
+    `hashes[i]` is the text hash of `items[i]`.
+    """
+
+    embedding: EmbeddingConfig
+    estimator: TokenEstimator
+    items: list[TextItem] = dataclasses.field(default_factory=list)
+    hashes: list[bytes] = dataclasses.field(default_factory=list)
+    _index_of: dict[bytes, int] = dataclasses.field(default_factory=dict)
+
+    def add(self, title: str | None, text: str) -> int:
+        """The index of a row's text in `items`."""
+        sent_title, sent_text = as_sent(self.embedding, title, text)
+        name = text_hash(sent_title, sent_text)
+        index = self._index_of.setdefault(name, len(self.items))
+        if index == len(self.items):
+            self.items.append(text_item(index, sent_title, sent_text, self.estimator))
+            self.hashes.append(name)
+        return index
