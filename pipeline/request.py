@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Mapping
 
 from pipeline.dead_letter_budget import DEFAULT_BUDGET, DeadLetterBudget
-from schemas.embedding import BlankText, EmbeddingConfig, LongText, Service, ServiceConfig
+from schemas.embedding import BlankText, EmbeddingConfig, LongText, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import FileFormat, InputColumns
 from schemas.job import CallSettings, OutputConfig
 from schemas.models import TaskType
-
-BASE_URL_VARIABLES = ("GOOGLE_GEMINI_BASE_URL",)
-VERTEX_BASE_URL_VARIABLES = ("GOOGLE_VERTEX_BASE_URL",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,44 +81,3 @@ class RunRequest:
             raise ConfigError("--fresh leaves no dead letters for --retry-dead-letters: drop one")
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
             raise ConfigError(f"--limit-rows {self.input.limit_rows}: give a number from 1")
-
-
-def service_from(
-    *,
-    emulator: bool,
-    vertexai: bool,
-    base_url: str | None,
-    api_version: str | None,
-    timeout_s: float,
-    vertex_project: str | None,
-    vertex_location: str | None,
-    api_key_file: str | None,
-    environ: Mapping[str, str] | None = None,
-) -> ServiceConfig:
-    """Where calls go: flags first, then google-genai's own environment variables.
-
-    Raises:
-        ConfigError: flags that do not go together.
-    """
-    environ = os.environ if environ is None else environ
-    if emulator and base_url:
-        raise ConfigError("--emulator starts a server of its own: leave --base-url out")
-    variables = VERTEX_BASE_URL_VARIABLES if vertexai else BASE_URL_VARIABLES
-    if not emulator and base_url is None:
-        base_url = next((environ[name] for name in variables if environ.get(name)), None)
-    if emulator:
-        kind = Service.EMULATOR
-    elif base_url:
-        kind = Service.CUSTOM
-    else:
-        kind = Service.VERTEX if vertexai else Service.DEVELOPER
-    return ServiceConfig(
-        kind=kind,
-        base_url=base_url,
-        api_version=api_version or ("v1beta1" if vertexai else "v1beta"),
-        vertex_project=vertex_project,
-        vertex_location=vertex_location,
-        api_key_file=api_key_file,
-        timeout_s=timeout_s,
-        vertexai=vertexai,
-    )

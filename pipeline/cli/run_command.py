@@ -12,14 +12,15 @@ from pipeline import signals
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand
 from pipeline.dead_letter_budget import parse_budget
-from pipeline.limits import Tier, limits_for
-from pipeline.request import InputRequest, ModelRequest, RunRequest, service_from
+from pipeline.request import InputRequest, ModelRequest, RunRequest
 from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType, InputColumns
 from schemas.job import CallSettings, OutputConfig, VectorEncoding, VectorType
 from schemas.models import TaskType, bare_name
 from schemas.quota import Pace, RpmCounts, parse_share
 from schemas.stop import ExitCode
+from transforms.clients.service import service_from
+from transforms.core.limits import Tier, limits_for
 
 EPILOG = (
     "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "

@@ -11,12 +11,12 @@ import click
 from pipeline.cli.config_file import read_config
 from pipeline.cli.durations import Duration
 from pipeline.cli.sections import SectionOption
-from pipeline.limits import Tier
 from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType
 from schemas.job import VectorEncoding, VectorType
 from schemas.models import DEFAULT_MODEL, TaskType
 from schemas.quota import Pace, RpmCounts
+from transforms.core.limits import Tier
 
 
 def _option(section: str, *names: str, **settings: Any) -> click.Option:

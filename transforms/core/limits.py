@@ -1,0 +1,70 @@
+"""Which limits a run keeps: flags, or a tier, or what is known of the service."""
+
+from __future__ import annotations
+
+import enum
+from fractions import Fraction
+
+from schemas.embedding import Service
+from schemas.quota import Pace, QuotaLimits, RpmCounts
+
+
+class Tier(enum.StrEnum):
+    """Google's usage tiers of the Developer API."""
+
+    FREE = "free"
+    ONE = "1"
+    TWO = "2"
+    THREE = "3"
+
+
+NO_LIMITS: tuple[int | None, int | None, int | None] = (None, None, None)
+
+TIERS: dict[Tier, tuple[int | None, int | None, int | None]] = {
+    Tier.FREE: (100, 30_000, 1_000),
+    Tier.ONE: (3_000, 1_000_000, None),
+    Tier.TWO: (5_000, 5_000_000, None),
+    Tier.THREE: (10_000, 10_000_000, None),
+}
+"""RPM, TPM, RPD.  Source: ai.google.dev/gemini-api/docs/rate-limits, as last published, 2025-11."""
+
+VERTEX: dict[str, tuple[int | None, int | None, int | None]] = {
+    "gemini-embedding-001": (None, 5_000_000, None),
+    "gemini-embedding-2": (40_000, 10_000_000, None),
+}
+"""Source: cloud.google.com/vertex-ai/generative-ai/docs/quotas, 2026-11; new projects get less."""
+
+
+def limits_for(
+    service: Service,
+    model: str,
+    *,
+    tier: Tier | None = None,
+    rpm: int | None = None,
+    tpm: int | None = None,
+    rpd: int | None = None,
+    rpm_counts: RpmCounts = RpmCounts.TEXTS,
+    pace: Pace = Pace.WINDOW,
+    share: Fraction = Fraction(1),
+) -> QuotaLimits:
+    """The limits of a run; each flag outweighs the tier, and 0 stands for no limit.
+
+    Raises:
+        ConfigError: a limit below 0.
+    """
+    known = _known(service, model, tier)
+    chosen = [
+        default if flag is None else (flag or None)
+        for flag, default in zip((rpm, tpm, rpd), known, strict=True)
+    ]
+    return QuotaLimits(chosen[0], chosen[1], chosen[2], rpm_counts, pace, share)
+
+
+def _known(
+    service: Service, model: str, tier: Tier | None
+) -> tuple[int | None, int | None, int | None]:
+    if tier is not None:
+        return TIERS[tier]
+    if service is Service.DEVELOPER:
+        return TIERS[Tier.ONE]
+    return VERTEX.get(model, NO_LIMITS) if service is Service.VERTEX else NO_LIMITS
