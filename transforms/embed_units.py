@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-from apache_beam.io.components.adaptive_throttler import ThrottlingSignaler
 
 from schemas.job import JobConfig
 from schemas.units import PlanSlice, UnitRecord
@@ -45,7 +44,7 @@ class EmbedUnitsFn(beam.DoFn):
     def __init__(self, job: JobConfig) -> None:
         self._job = job
         self._engine: Engine | None = None
-        self._throttled_ms = 0
+        self._calls = metrics.CallCounters()
 
     def setup(self) -> None:
         """Joins the engine of this process, or starts it."""
@@ -83,16 +82,5 @@ class EmbedUnitsFn(beam.DoFn):
         self._count_calls()
 
     def _count_calls(self) -> None:
-        """Counts what the process has sent since the last look; in `process`, or it is lost."""
         assert self._engine is not None
-        counts = self._engine.take_counts()
-        for name, value in counts.items():
-            metrics.counter(name).inc(value)
-        self._signal_throttled(counts[metrics.THROTTLED_MS])
-
-    def _signal_throttled(self, throttled_ms: int) -> None:
-        """Tells the runner, which then does not add workers to a quota that is full."""
-        self._throttled_ms += throttled_ms
-        seconds, self._throttled_ms = divmod(self._throttled_ms, 1000)
-        if seconds:
-            ThrottlingSignaler(metrics.NAMESPACE).signal_throttled(seconds)
+        self._calls.add(self._engine.take_counts())
