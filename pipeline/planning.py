@@ -207,10 +207,10 @@ def save_scans(dataset: Dataset, scans: Scans, columns: InputColumns) -> None:
     dataset.write(SCANS_FILE, b"".join(lines))
 
 
-def planned_rows(dataset: Dataset) -> dict[str, int]:
-    """Rows of each file of the last plan, by the file's key."""
-    scanned = _read_scans(dataset)
-    return {file.input_file.key: file.rows for _, file in scanned}
+def planned_files(dataset: Dataset) -> dict[str, InputFile]:
+    """The files of the last plan, by their keys."""
+    scanned = [file.input_file for _, file in _read_scans(dataset)]
+    return {file.key: file for file in scanned}
 
 
 def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, ...], ScannedFile]:

@@ -5,26 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.planning import Plan, Scans, rows_left
 from pipeline.request import RunRequest
 from pipeline.summary import RowCounts, RunSummary, call_counts, dead_codes, run_rows
 from schemas.job import JobConfig
-from schemas.tables import vectors_schema
+from schemas.tables import part_metadata, vectors_schema
 from schemas.units import UnitRecord
 from transforms import metrics
 from transforms.core import ranges
-from transforms.engine.unit_tables import part_metadata
-from transforms.storage import stop_notes, whole_files
+from transforms.storage import part_reader, stop_notes, whole_files
 from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
+from transforms.storage.id_count import MOST_IDS, IdCount
 from transforms.storage.part_files import EMPTY_PART, part_writer
-
-MOST_IDS = 50_000_000
-"""Ids beyond this number are not compared: each takes 8 bytes of memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,26 +149,13 @@ def duplicate_ids(dataset: Dataset, state: State) -> int:
     """How many rows have the id of another row before them, over vectors and dead letters."""
     if sum(record.unit.rows for record in state.records) > MOST_IDS:
         return 0
-    hashes = [
-        _hash_ids(dataset, part) for record in state.records for part in dataset.parts_of(record)
-    ]
-    if not hashes:
-        return 0
-    everything = np.concatenate(hashes)
-    everything.sort()
-    return int((everything[1:] == everything[:-1]).sum())
-
-
-def _hash_ids(dataset: Dataset, part: str) -> npt.NDArray[np.int64]:
-    table = pq.read_table(
-        dataset.path(part), columns=["id"], filesystem=dataset.filesystem, use_threads=False
-    )
-    ids = table.column("id").drop_null()
-    if pa.types.is_integer(ids.type):
-        # Not `hash`, which gives -1 and -2 the same number.
-        numbers: npt.NDArray[np.int64] = ids.to_numpy().astype(np.int64)
-        return numbers
-    return np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids))
+    ids = IdCount()
+    for record in state.records:
+        for name in dataset.parts_of(record):
+            part = part_reader.open_part(dataset, name)
+            for block in part_reader.read_blocks(part, name, ["id"]):
+                ids.add(block.column("id"))
+    return len(ids.repeated())
 
 
 def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> None:
@@ -187,9 +166,8 @@ def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> 
         dataset.delete([f"{VECTORS}/{EMPTY_PART}"])
     dim = job.embedding.out_dim
     if complete and not embedded and dim is not None:
-        schema = vectors_schema(
-            job.row_schema, dim, job.output.vector_type, part_metadata(job, dim)
-        )
+        metadata = part_metadata(job.embedding, job.version, dim)
+        schema = vectors_schema(job.row_schema, dim, job.output.vector_type, metadata)
         dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:
         dataset.write(SUCCESS, b"")

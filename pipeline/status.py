@@ -8,14 +8,13 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.planning import planned_rows
+from pipeline.planning import planned_files
 from pipeline.summary import RowCounts, rows_line
 from schemas.embedding import Service
-from schemas.errors import ConfigError
 from schemas.models import find_model
 from schemas.units import CallCounts, UnitRecord
-from transforms.storage import output_lock
-from transforms.storage.dataset import RUN_FILE, SUCCESS, Dataset
+from transforms.storage import output_lock, run_file
+from transforms.storage.dataset import SUCCESS, Dataset
 
 READ_THREADS = 8
 
@@ -47,19 +46,17 @@ def read_status(output: str) -> Status:
         ConfigError: there is no dataset.
     """
     dataset = Dataset.open(output)
-    pinned = dataset.read_json(RUN_FILE)
-    if pinned is None:
-        raise ConfigError(f"{output}: there is no dataset; `bulkembed run --output` makes one")
+    pinned = run_file.read(dataset)
     state = dataset.state()
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
         records = list(pool.map(dataset.whole_record, state.records))
-    planned = planned_rows(dataset)
+    planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
     owner = output_lock.owner_of(dataset)
     return Status(
         output=output,
         model=pinned["embedding"]["model"],
-        rows=_rows(sum(planned.values()), current),
+        rows=_rows(sum(file.rows for file in planned.values()), current),
         codes=_codes(records),
         counts=sum((record.counts for record in records), CallCounts()),
         usd=_usd(pinned["embedding"], records),

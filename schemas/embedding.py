@@ -7,6 +7,7 @@ import enum
 import hashlib
 import json
 import urllib.parse
+from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.models import PREFIXES, ModelSpec, TaskStyle, TaskType, find_model
@@ -142,6 +143,19 @@ class EmbeddingConfig:
                 f"--model {spec.name} is served by Vertex AI only; add --vertexai, "
                 f"or choose {spec.successor}"
             )
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> EmbeddingConfig:
+        """The configuration whose `facts` were pinned."""
+        return cls(
+            service=facts["service"],
+            model=facts["model"],
+            task_type=TaskType(facts["task_type"]),
+            dim=facts["dim"],
+            normalize=facts["normalize"],
+            long_text=LongText(facts["long_text"]),
+            has_titles=facts["titles"],
+        )
 
     @property
     def spec(self) -> ModelSpec:

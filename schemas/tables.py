@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from schemas.embedding import EmbeddingConfig
 from schemas.inputs import OUR_COLUMNS
 
 TEXT_HASH_TYPE = pa.binary(16)
@@ -52,3 +53,18 @@ def dead_letters_schema(row_schema: pa.Schema, metadata: dict[str, str]) -> pa.S
         ],
         metadata=metadata,
     )
+
+
+def part_metadata(embedding: EmbeddingConfig, version: str, dim: int | None) -> dict[str, str]:
+    """What stands in the footer of each part; `dim` None for dead letters."""
+    facts = {
+        "version": version,
+        "digest": embedding.digest,
+        "service": embedding.service,
+        "model": embedding.spec.name,
+        "task_type": str(embedding.task_type),
+        "prefix": embedding.prefix or "",
+        "normalized": str(embedding.normalize).lower(),
+        **({"dim": str(dim)} if dim is not None else {}),
+    }
+    return {f"bulkembed.{name}": value for name, value in facts.items()}

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.job import JobConfig
-from schemas.tables import TEXT_HASH_TYPE, dead_letters_schema, vectors_schema
+from schemas.tables import TEXT_HASH_TYPE, dead_letters_schema, part_metadata, vectors_schema
 from transforms.clients.decode import Matrix
 from transforms.engine.prepare import DeadRow, PreparedUnit
 
@@ -31,7 +31,7 @@ class TableMaker:
             self.job.row_schema,
             dim,
             self.job.output.vector_type,
-            part_metadata(self.job, dim),
+            part_metadata(self.job.embedding, self.job.version, dim),
         )
         items = [prepared.item_of[offset] for offset in offsets]
         where = pa.array(offsets, pa.int64())
@@ -50,7 +50,8 @@ class TableMaker:
         """The rows that were given up on."""
         run = self.prepared.rows
         offsets = [row.offset for row in dead]
-        schema = dead_letters_schema(self.job.row_schema, part_metadata(self.job, None))
+        metadata = part_metadata(self.job.embedding, self.job.version, None)
+        schema = dead_letters_schema(self.job.row_schema, metadata)
         columns = {
             "id": run.ids.take(pa.array(offsets, pa.int64())),
             **self._source(offsets),
@@ -76,19 +77,3 @@ def _vector_column(vectors: Matrix, items: Sequence[int], kind: pa.DataType) -> 
     numbers = rows.astype(np.float16) if kind.value_type == pa.float16() else rows
     flat = pa.array(numbers.reshape(-1), kind.value_type)
     return pa.FixedSizeListArray.from_arrays(flat, type=kind)
-
-
-def part_metadata(job: JobConfig, dim: int | None) -> dict[str, str]:
-    """What stands in the footer of each part; `dim` None for dead letters."""
-    embedding = job.embedding
-    facts = {
-        "version": job.version,
-        "digest": embedding.digest,
-        "service": embedding.service,
-        "model": embedding.spec.name,
-        "task_type": str(embedding.task_type),
-        "prefix": embedding.prefix or "",
-        "normalized": str(embedding.normalize).lower(),
-        **({"dim": str(dim)} if dim is not None else {}),
-    }
-    return {f"bulkembed.{name}": value for name, value in facts.items()}

@@ -45,6 +45,15 @@ class State:
 
     records: tuple[UnitRecord, ...] = ()
 
+    @classmethod
+    def of(cls, found: Iterable[UnitRecord]) -> State:
+        """The state behind records of any generation, in any order."""
+        newest: dict[tuple[str, int, int], UnitRecord] = {}
+        for record in sorted(found, key=lambda r: r.generation):
+            unit = record.unit
+            newest[unit.file_key, unit.first_row, unit.rows] = record
+        return cls(tuple(newest[key] for key in sorted(newest)))
+
     def covered(self) -> dict[str, list[Run]]:
         """The rows that are done, by file key."""
         runs: dict[str, list[Run]] = collections.defaultdict(list)
@@ -104,12 +113,7 @@ class Dataset:
 
     def state(self) -> State:
         """What is done, by one listing; the records themselves are not opened."""
-        found = [record for name in self.names(UNITS) if (record := parse_name(name))]
-        newest: dict[tuple[str, int, int], UnitRecord] = {}
-        for record in sorted(found, key=lambda r: r.generation):
-            unit = record.unit
-            newest[unit.file_key, unit.first_row, unit.rows] = record
-        return State(tuple(newest[key] for key in sorted(newest)))
+        return State.of(record for name in self.names(UNITS) if (record := parse_name(name)))
 
     def whole_record(self, record: UnitRecord) -> UnitRecord:
         """The same record with all that its file says."""

@@ -43,20 +43,29 @@ def pin(dataset: Dataset, job: JobConfig, settings: dict[str, Any]) -> None:
     )
 
 
+def read(dataset: Dataset) -> dict[str, Any]:
+    """What is pinned for a dataset that is there.
+
+    Raises:
+        ConfigError: there is no dataset, or it is of another format.
+    """
+    pinned = _read(dataset)
+    if pinned is None:
+        raise ConfigError(
+            f"{dataset.root}: there is no dataset; `bulkembed run --output` makes one"
+        )
+    return pinned
+
+
 def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
     """What is pinned for the dataset; None where nothing is.
 
     Raises:
         ConfigError: the dataset cannot take this run's rows; the message has the difference.
     """
-    pinned = dataset.read_json(RUN_FILE)
+    pinned = _read(dataset)
     if pinned is None:
         return None
-    if pinned.get("format_version") != FORMAT_VERSION:
-        raise ConfigError(
-            f"{dataset.root} was written in format {pinned.get('format_version')}, this version "
-            f"writes format {FORMAT_VERSION}; choose another --output"
-        )
     if not dataset.names(UNITS) and not dataset.names(SPILL):
         return pinned  # Not one row is there: a first run that was refused, or an empty input.
     lines = _differences(pinned["embedding"], job.embedding.facts())
@@ -70,6 +79,16 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
         raise ConfigError(
             f"{dataset.root} has other columns than this run would write: {'; '.join(lines)}; the "
             "vectors are comparable and could be kept: choose the same columns, or another --output"
+        )
+    return pinned
+
+
+def _read(dataset: Dataset) -> dict[str, Any] | None:
+    pinned = dataset.read_json(RUN_FILE)
+    if pinned is not None and pinned.get("format_version") != FORMAT_VERSION:
+        raise ConfigError(
+            f"{dataset.root} was written in format {pinned.get('format_version')}, this version "
+            f"knows format {FORMAT_VERSION}; choose another output"
         )
     return pinned
 

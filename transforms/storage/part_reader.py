@@ -1,0 +1,77 @@
+"""Parts of the output read back, block by block, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import OutputError
+from transforms.storage.dataset import Dataset
+
+BLOCK_BYTES = 16 << 20
+"""About what the vectors of one block take."""
+BUFFER_BYTES = 1 << 20
+ROW_BYTES = 4096
+"""What a row is taken to have where there is no vector."""
+
+
+def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
+    """A part by its name within the dataset; its footer is read.
+
+    Raises:
+        OutputError: it is not there (fact `gone`), or no Parquet file.
+    """
+    with _readable(name):
+        return pq.ParquetFile(
+            dataset.path(name), filesystem=dataset.filesystem, buffer_size=BUFFER_BYTES
+        )
+
+
+def read_blocks(
+    part: pq.ParquetFile, name: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a part in their order, in blocks of some 16 MB of vectors.
+
+    Raises:
+        OutputError: the part is cut short or damaged.
+    """
+    with _readable(name):
+        yield from part.iter_batches(
+            block_rows(part.schema_arrow), columns=columns, use_threads=False
+        )
+
+
+def block_rows(schema: pa.Schema) -> int:
+    """How many rows a block has."""
+    at = schema.get_field_index("vector")
+    listed = at >= 0 and pa.types.is_fixed_size_list(schema.field(at).type)
+    numbers = schema.field(at).type.list_size if listed else 0
+    return max(64, BLOCK_BYTES // max(4 * numbers, ROW_BYTES))
+
+
+def matrix_of(block: pa.RecordBatch | pa.Table) -> npt.NDArray[np.float32]:
+    """The column `vector` as rows x dim, float32; shares the block's memory where it can."""
+    column = block.column("vector")
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors: npt.NDArray[np.float32] = flat.reshape(-1, column.type.list_size).astype(
+        np.float32, copy=False
+    )
+    return vectors
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OutputError(f"{name} is not there", gone=True) from error
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise OutputError(f"{name}: cannot be read: {reason}") from error
