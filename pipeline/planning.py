@@ -77,17 +77,19 @@ def scan_inputs(
     format: FileFormat | None = None,
     skip_bad_files: bool = False,
     output: str | None = None,
+    trust_saved: bool = True,
 ) -> Scans:
     """Finds the input files and scans those that changed since the last run.
 
-    A file of the same name, size and mtime is not read again; its digest was saved.
+    A file of the same name, size and mtime is not read again; its digest was saved.  With
+    `trust_saved` off each file is.
 
     Raises:
         ConfigError: nothing matched, or a column is not there.
         InputError: a file cannot be read, and bad files are not to be skipped.
     """
     found = find_files(patterns, format, output)
-    saved = _saved_scans(dataset, columns)
+    saved = _saved_scans(dataset, columns) if trust_saved else {}
     with concurrent.futures.ThreadPoolExecutor(SCAN_THREADS) as pool:
         results = list(pool.map(lambda f: saved.get(_stamp(f)) or _scan(f, columns), found))
     unreadable = tuple(result for result in results if isinstance(result, InputError))

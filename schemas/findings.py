@@ -37,8 +37,6 @@ class Check(enum.StrEnum):
     """An id is there more than once."""
     INPUT = "input"
     """The rows are not those of the input."""
-    SAMPLE = "sample"
-    """A text's vector is not the one that the service gives for it now."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

@@ -14,6 +14,7 @@ from schemas.stop import ExitCode
 COMMANDS = {
     "run": ("pipeline.cli.run_command", "run"),
     "status": ("pipeline.cli.status_command", "status"),
+    "verify": ("pipeline.cli.verify_command", "verify"),
     "models": ("pipeline.cli.models_command", "models"),
     "emulator": ("emulator.command", "emulator"),
 }

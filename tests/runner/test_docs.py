@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import re
@@ -17,12 +18,14 @@ from emulator.server import EmulatorServer
 from pipeline.cli.main import COMMANDS
 from pipeline.cli.run_options import OPTIONS
 from schemas.deadletters import DeadCode
+from schemas.findings import Check
 from schemas.models import MODELS, PREFIXES, TaskType
 from schemas.tables import dead_letters_schema, vectors_schema
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"
+VERIFY = ROOT / "docs/verify.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS_S = 100
@@ -34,6 +37,13 @@ SHELLS = {
 FLAGS = {flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def flags_of(command: str) -> set[str]:
+    """The flags of another command than `run`."""
+    module, name = COMMANDS[command]
+    options = getattr(importlib.import_module(module), name).params
+    return {flag for option in options for flag in option.opts if flag.startswith("--")}
 
 
 def table_flags(page: Path) -> set[str]:
@@ -67,12 +77,12 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("page", [README, OUTPUT], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, OUTPUT, VERIFY], ids=lambda page: page.name)
 def test_every_snippet_of_a_page_runs_in_its_order(
     page: Path, workplace: Path, at_home: dict[str, str]
 ) -> None:
     fences = FENCE.findall(page.read_text())
-    assert {language for language, _ in fences} == {*SHELLS, "text"}
+    assert {language for language, _ in fences} <= {*SHELLS, "text"}
     snippets = [(language, code) for language, code in fences if language != "text"]
     for language, group in itertools.groupby(snippets, key=lambda snippet: snippet[0]):
         command = [*SHELLS[language], *(code for _, code in group)]
@@ -93,7 +103,7 @@ def test_the_readme_names_every_flag_and_no_other() -> None:
 def test_flags_in_running_text_exist(page: Path) -> None:
     if page.name in ("emulator.md", "benchmarks.md"):
         pytest.skip("its flags are those of other commands")
-    others = {"--help", "--direct_num_workers"}
+    others = {"--help", "--direct_num_workers", *flags_of("verify")}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
     assert named <= FLAGS | others
 
@@ -149,6 +159,11 @@ def test_the_output_page_names_every_column_and_code() -> None:
     for name in (*vectors_schema(row, 8, "float32", {}).names, *dead_letters_schema(row, {}).names):
         assert f"`{name}`" in text
     assert {code.value for code in DeadCode} <= set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+
+
+def test_the_verify_page_names_every_check() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", VERIFY.read_text(), re.MULTILINE)
+    assert named == [check.value for check in Check]
 
 
 def test_the_models_page_is_the_registry() -> None:

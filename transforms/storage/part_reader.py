@@ -24,7 +24,7 @@ def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
     """A part by its name within the dataset; its footer is read.
 
     Raises:
-        OutputError: it is not there (fact `gone`), or no Parquet file.
+        OutputError: it is not there (fact `gone`), or no Parquet file; fact `reason` says it.
     """
     with _readable(name):
         return pq.ParquetFile(
@@ -71,7 +71,8 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise OutputError(f"{name} is not there", gone=True) from error
+        raise OutputError(f"{name}: is not there", reason="is not there", gone=True) from error
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise OutputError(f"{name}: cannot be read: {reason}") from error
+        said = str(error).partition("\n")[0] or type(error).__name__
+        reason = f"cannot be read: {said}"
+        raise OutputError(f"{name}: {reason}", reason=reason) from error

@@ -1,0 +1,73 @@
+"""`bulkembed verify`: opens every part of a dataset, and shows what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.verify.report import Report
+
+FILE_WIDTH = 1000
+"""Off a terminal a finding is one line, for grep."""
+
+
+@click.command()
+@click.argument("output", metavar="OUT")
+@click.option(
+    "--against", multiple=True, metavar="PATTERN",
+    help="Input that OUT was made of, written as it was for --input: every row of it must be "
+    "there, under its id and with its text; repeatable.",
+)  # fmt: skip
+@click.option("--repeated-ids", is_flag=True, help="Ids of the input may repeat: do not compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def verify(
+    ctx: click.Context, output: str, against: tuple[str, ...], repeated_ids: bool, as_json: bool
+) -> None:
+    """Read every part of OUT, and hold it against its records, its settings and its input.
+
+    Exit code 0: nothing is wrong; 1: something is, and the table says what.
+    """
+    from pipeline.cli.pinned_run import request_of
+    from pipeline.verify.verify import VerifyRequest
+    from pipeline.verify.verify import verify as look
+    from transforms.storage import run_file
+    from transforms.storage.dataset import Dataset
+
+    wanted = None
+    if against:
+        settings = run_file.read(Dataset.open(output))["settings"]
+        wanted = request_of(settings, patterns=against).input
+    report = look(VerifyRequest(output, wanted, unique_ids=not repeated_ids))
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        _show(report)
+    ctx.exit(int(report.exit_code))
+
+
+def _show(report: Report) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.cli.show import console, show_lines
+    from pipeline.verify.report import report_lines
+
+    shown = report.shown()
+    if shown:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("check", "where", "what is wrong"):
+            table.add_column(heading, overflow="fold")
+        for finding in shown:
+            table.add_row(*map(Text, (finding.check, finding.where, finding.message)))
+        out = console(sys.stdout)
+        if not out.is_terminal:
+            out.width = FILE_WIDTH
+        out.print(table)
+        hidden = len(report.findings) - len(shown)
+        out.print(f"... and {hidden:,} more, see --json\n" if hidden else "")
+    show_lines(report_lines(report), sys.stdout)

@@ -1,0 +1,99 @@
+"""The folder as a whole: records that go together, no strangers, nothing left to do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import pyarrow.fs as pafs
+
+from pipeline.planning import planned_files
+from schemas.errors import OutputError
+from schemas.findings import Check, Finding
+from transforms.core import ranges
+from transforms.storage import whole_files
+from transforms.storage.dataset import DEAD_LETTERS, SUCCESS, UNITS, VECTORS, Dataset, State
+from transforms.storage.part_files import EMPTY_PART
+from transforms.storage.records import parse_name, record_name
+
+READERS_TAKE_IT = "no commit record names it, but readers of the folder take it; delete it"
+
+
+def read_state(dataset: Dataset) -> tuple[State, list[Finding]]:
+    """What the commit records' names say, and which of them say nothing."""
+    records, found = [], []
+    for name in dataset.names(UNITS):
+        try:
+            record = parse_name(name)
+        except OutputError as error:
+            found.append(Finding(Check.RECORD, f"{UNITS}/{name}", error.message))
+            continue
+        if record is not None:
+            records.append(record)
+    state = State.of(records)
+    return state, found + _overlaps(state)
+
+
+def _overlaps(state: State) -> list[Finding]:
+    found = []
+    for _, group in itertools.groupby(state.records, key=lambda record: record.unit.file_key):
+        end = 0
+        for record in group:
+            if record.unit.first_row < end:
+                message = f"rows before {end} are covered by another record as well"
+                found.append(Finding(Check.RECORD, f"{UNITS}/{record_name(record)}", message))
+            end = max(end, record.unit.end_row)
+    return found
+
+
+def unfinished(dataset: Dataset, state: State) -> list[Finding]:
+    """Rows of the last plan that no record covers; `_SUCCESS` where it should not be, or not."""
+    covered = state.covered()
+    found = []
+    for key, file in planned_files(dataset).items():
+        left = sum(rows for _, rows in ranges.subtract(file.rows, covered.get(key, ())))
+        if left:
+            message = f"{left:,} of {file.rows:,} rows are not done; run the same command again"
+            found.append(Finding(Check.UNFINISHED, file.name, message))
+    if SUCCESS not in dataset.names(""):
+        message = "not there: the last run was not complete; run the same command again"
+        found.append(Finding(Check.UNFINISHED, SUCCESS, message))
+    elif found:
+        message = "there, though not all rows are done: commit records are lost"
+        found.append(Finding(Check.UNFINISHED, SUCCESS, message))
+    return found
+
+
+def strangers(dataset: Dataset, state: State, named: Iterable[str]) -> list[Finding]:
+    """Files that do not belong where they are.
+
+    Args:
+        dataset: whose folder it is.
+        state: the records that hold.
+        named: the parts that they name, as names within the dataset.
+    """
+    known = {*named, *(f"{UNITS}/{record_name(record)}" for record in state.records)}
+    if not any(record.embedded for record in state.records):
+        known.add(f"{VECTORS}/{EMPTY_PART}")
+    found = []
+    for name in _all_files(dataset):
+        if PurePosixPath(name).name.startswith(whole_files.TEMP_PREFIX):
+            message = "a file that was never finished; the next run with something to do deletes it"
+            found.append(Finding(Check.STRANGER, name, message))
+        elif name not in known and name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
+            found.append(Finding(Check.STRANGER, name, READERS_TAKE_IT))
+        elif name not in known and name.startswith(f"{UNITS}/"):
+            found.append(Finding(Check.STRANGER, name, "no commit record that holds; delete it"))
+    return found
+
+
+def _all_files(dataset: Dataset) -> Sequence[str]:
+    """Every file below the dataset's folder, as names within it, sorted."""
+    selector = pafs.FileSelector(dataset.root, recursive=True)
+    try:
+        infos = dataset.filesystem.get_file_info(selector)
+    except OSError as error:
+        raise OutputError(f"{dataset.root}: cannot be listed: {error}") from error
+    root = dataset.root.rstrip("/") + "/"
+    return sorted(i.path.removeprefix(root) for i in infos if i.type == pafs.FileType.File)

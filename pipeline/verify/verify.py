@@ -1,0 +1,127 @@
+"""A dataset opened, every part of it read, and held against what it should be."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.request import InputRequest
+from pipeline.verify.expected import Expected
+from pipeline.verify.folder_check import read_state, strangers, unfinished
+from pipeline.verify.id_check import part_names, repeated_ids
+from pipeline.verify.input_check import check_input
+from pipeline.verify.report import Report
+from pipeline.verify.unit_check import UnitReport, check_unit
+from schemas.embedding import EmbeddingConfig
+from schemas.errors import OutputError, OutputLocked
+from schemas.findings import Finding
+from schemas.units import UnitRecord
+from transforms.storage import output_lock, part_reader, run_file
+from transforms.storage.dataset import VECTORS, Dataset, State
+from transforms.storage.id_count import MOST_IDS, IdCount
+
+READ_THREADS = min(4, os.cpu_count() or 1)
+"""Parts read at once; each holds a block in memory."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """What to look at beside the dataset itself."""
+
+    output: str
+    against: InputRequest | None = None
+    """The input that the dataset should hold."""
+    unique_ids: bool = True
+
+
+def verify(request: VerifyRequest) -> Report:
+    """Looks at every file of a dataset; changes nothing.
+
+    Raises:
+        ConfigError: there is no dataset, or no such input.
+        OutputLocked: a run is at work on it.
+        OutputError: the folder cannot be read, or `run.json` is damaged.
+    """
+    started = time.monotonic()
+    dataset = Dataset.open(request.output)
+    pinned = run_file.read(dataset)
+    owner = output_lock.owner_of(dataset)
+    if owner is not None:
+        raise OutputLocked(f"{request.output}: run {owner.run_id} is at work on it; wait for it")
+    state, findings = read_state(dataset)
+    ids = IdCount()
+    units = _check_units(dataset, pinned, state, ids)
+    findings += [finding for unit in units for finding in unit.findings]
+    findings += unfinished(dataset, state)
+    findings += strangers(dataset, state, _named(dataset, state, units))
+    records = [unit.record for unit in units if unit.record is not None]
+    sound = [unit.record for unit in units if unit.record is not None and not unit.findings]
+    beside = {}
+    for what, how, more in _beside(request, dataset, pinned, records, sound, ids):
+        beside[what] = how
+        findings += more
+    return Report(
+        output=request.output,
+        findings=tuple(findings),
+        vectors=sum(unit.vectors for unit in units),
+        dead_letters=sum(unit.dead_letters for unit in units),
+        units=len(units),
+        beside=beside,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _check_units(
+    dataset: Dataset, pinned: dict[str, Any], state: State, ids: IdCount
+) -> list[UnitReport]:
+    expected = Expected.of(pinned, pinned["embedding"]["dim"] or _first_dim(dataset, state))
+    with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+        return list(pool.map(lambda r: check_unit(dataset, expected, r, ids), state.records))
+
+
+def _first_dim(dataset: Dataset, state: State) -> int:
+    """The dim of the first part that tells one: of a model that the registry does not know."""
+    for record in state.records:
+        for name in dataset.parts_of(record):
+            if not name.startswith(f"{VECTORS}/"):
+                continue
+            try:
+                metadata = part_reader.open_part(dataset, name).schema_arrow.metadata or {}
+                return int(metadata[b"bulkembed.dim"])
+            except (OutputError, KeyError, ValueError):
+                continue
+    return 0
+
+
+def _named(dataset: Dataset, state: State, units: Sequence[UnitReport]) -> Iterator[str]:
+    """The parts that records name; those of a damaged record follow from its name."""
+    for record, unit in zip(state.records, units, strict=True):
+        if unit.record is not None:
+            yield from part_names(unit.record)
+        elif not record.generation:
+            yield from dataset.parts_of(record)
+
+
+def _beside(
+    request: VerifyRequest,
+    dataset: Dataset,
+    pinned: dict[str, Any],
+    records: Sequence[UnitRecord],
+    sound: Sequence[UnitRecord],
+    ids: IdCount,
+) -> Iterator[tuple[str, str, list[Finding]]]:
+    """What is looked at beside the parts themselves, how, and what is found."""
+    if not request.unique_ids:
+        yield "ids", "may repeat: not compared", []
+    elif sum(record.unit.rows for record in records) > MOST_IDS:
+        yield "ids", f"more than {MOST_IDS:,}: not compared", []
+    else:
+        yield "ids", "compared with one another", list(repeated_ids(dataset, records, ids))
+    if request.against is not None:
+        embedding = EmbeddingConfig.from_facts(pinned["embedding"])
+        found = list(check_input(dataset, request.against, embedding, records, sound))
+        yield "input", f"{', '.join(request.against.patterns)}: compared row by row", found
