@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from schemas.errors import OutputError
 from schemas.job import OutputConfig, VectorEncoding
 from schemas.units import Unit, UnitRecord
 from transforms.storage.dataset import Dataset, UnitTables, commit_unit
+from transforms.storage.part_files import part_writer
 
 KEY = "0123456789abcdef"
 DIM = 4
@@ -125,3 +127,20 @@ def test_parts_are_read_back_by_plain_pyarrow(dataset: Dataset, encoding: Vector
     split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
     assert ("BYTE_STREAM_SPLIT" in column.encodings) is split
     assert column.compression == ("ZSTD" if split else "UNCOMPRESSED")
+
+
+def test_a_part_is_encoded_in_less_memory_than_its_vectors_take(dataset: Dataset) -> None:
+    rows, dim = 2_000, 3_072
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
+    flat = pa.array(np.arange(rows * dim, dtype=np.float32))
+    vectors = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    table = pa.table({"id": pa.array(range(rows)), "vector": vectors})
+    usual = pa.default_memory_pool()
+    watched = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(watched)
+    try:
+        dataset.write("part", part_writer(table))
+    finally:
+        pa.set_memory_pool(usual)
+    assert pq.read_table(dataset.path("part")).equals(table)
+    assert 0 < watched.max_memory() < vectors.nbytes / 2
