@@ -1,6 +1,7 @@
 """What is written by plain pyarrow and json is read back, whatever the format and the runs."""
 
 import bz2
+import dataclasses
 import gzip
 import itertools
 import json
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +23,7 @@ from transforms.storage.row_reader import read_runs
 from transforms.storage.row_run import RowRun
 from transforms.storage.scan import scan_file
 from transforms.storage.scanned_file import ScannedFile
+from transforms.storage.stored_bytes import HashingReader
 
 
 def zstd(data: bytes) -> bytes:
@@ -124,6 +127,34 @@ def test_runs_far_into_a_long_file_are_found(tmp_path: Path, suffix: str) -> Non
         assert run.ids.to_pylist() == list(expected)
         assert run.texts == [rows[n]["my text"] for n in expected]
     assert len(scanned.offsets) == (13 if suffix == ".jsonl" else 0)
+
+
+@dataclasses.dataclass
+class Counted:
+    """A local file system that counts the bytes of each file it opens."""
+
+    opened: list[HashingReader] = dataclasses.field(default_factory=list)
+
+    def get_file_info(self, path: str) -> pafs.FileInfo:
+        return pafs.LocalFileSystem().get_file_info(path)
+
+    def open_input_stream(self, path: str, compression: None) -> pa.NativeFile:
+        stream = pafs.LocalFileSystem().open_input_stream(path, compression=compression)
+        self.opened.append(HashingReader(stream))
+        return pa.PythonFile(self.opened[-1], mode="r")
+
+
+@pytest.mark.parametrize("codec", [".gz", ".bz2", ".zst"])
+def test_a_compressed_file_is_decoded_once_whatever_its_runs(tmp_path: Path, codec: str) -> None:
+    rows = [{"id": n, "text": f"text {n}"} for n in range(5_000)]
+    columns = InputColumns()
+    scanned = scan(write(tmp_path, f".jsonl{codec}", rows), columns)
+    schema = merge_schemas([scanned], columns)
+    filesystem = Counted()
+    runs = [(first, 100) for first in range(0, 5_000, 100)]
+    got = list(read_runs(filesystem, scanned.input_file, columns, schema, runs))
+    assert [run.texts[0] for run in got] == [f"text {first}" for first, _ in runs]
+    assert [one.bytes_read for one in filesystem.opened] == [scanned.found.size_bytes]
 
 
 def test_a_row_group_of_a_million_rows_is_read_in_bounded_memory(tmp_path: Path) -> None:
