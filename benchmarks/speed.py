@@ -23,7 +23,6 @@ from rich.table import Table
 from benchmarks.children import ROOT, Cost, cost_of
 from benchmarks.processes import emulator
 from benchmarks.texts import Texts
-from pipeline.cli.run_options import OPTIONS
 
 TINY_ROWS = 100
 LATENCY_MS = 50
@@ -64,7 +63,7 @@ def clients(peers: str | None) -> list[Client]:
     job = (PYTHON, "-m", "pipeline", "run")
     found = [
         Client("job, 1 worker", job),
-        Client("job, 2 workers", job, arguments=_workers(2)),
+        Client("job, 2 workers", job, arguments=("--workers", "2")),
         Client("job, plain decode", job, environ=(("BULKEMBED_PLAIN_DECODE", "1"),)),
         Client("sdk script, nested lists", _script("sdk"), 0.3, ("nested",)),
         Client("sdk script, Content objects", _script("sdk"), 0.3, ("contents",)),
@@ -79,12 +78,6 @@ def clients(peers: str | None) -> list[Client]:
 
 def _script(name: str) -> tuple[str, ...]:
     return PYTHON, "-m", f"benchmarks.speed_{name}"
-
-
-def _workers(count: int) -> tuple[str, ...]:
-    if any("--workers" in option.opts for option in OPTIONS):
-        return "--workers", str(count)
-    return "--", f"--direct_num_workers={count}", "--direct_running_mode=multi_processing"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
@@ -13,21 +15,24 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
-from apache_beam.runners.runner import create_runner
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner, create_runner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from pipeline import worker
+from pipeline.request import LOCAL_RUNNER
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
 from schemas.units import PlanSlice
 from transforms import metrics
 from transforms.embed_units import EmbedUnits
 
-DEFAULT_RUNNER = "FnApiRunner"
-"""Beam's engine in this process.  `DirectRunner` first tries to download a binary."""
-LOCAL_RUNNERS = (DEFAULT_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
+LOCAL_RUNNERS = (LOCAL_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
+PROCESSES = "multi_processing"
 
 
-def beam_options(runner: str | None, beam_args: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the flags behind `--`, and `--runner`.
+def beam_options(runner: str | None, beam_args: Sequence[str], workers: int = 1) -> PipelineOptions:
+    """Beam's options from the flags behind `--`, `--runner` and `--workers`.
 
     Raises:
         ConfigError: a flag that Beam does not know; Beam itself would drop it with a warning.
@@ -35,7 +40,9 @@ def beam_options(runner: str | None, beam_args: Sequence[str]) -> PipelineOption
     if beam_args and not beam_args[0].startswith("-"):
         raise ConfigError(f"{beam_args[0]!r} after --: only Beam's own flags stand there")
     named = [flag for flag in beam_args if flag.split("=")[0] == "--runner"]
-    flags = list(beam_args) if named else [*beam_args, f"--runner={runner or DEFAULT_RUNNER}"]
+    flags = list(beam_args) if named else [*beam_args, f"--runner={runner or LOCAL_RUNNER}"]
+    if workers > 1:
+        flags += [f"--direct_num_workers={workers}", f"--direct_running_mode={PROCESSES}"]
     options = PipelineOptions(flags)
     unknown = _unknown_flags(options) if is_local(options) else []
     if unknown:
@@ -66,6 +73,18 @@ def local_workers(options: PipelineOptions) -> int | None:
     return int(options.view_as(DirectOptions).direct_num_workers) or os.cpu_count() or 1
 
 
+def worker_processes(options: PipelineOptions) -> int:
+    """How many processes of this machine share the work; 1 where it is not the local engine's."""
+    if not _starts_processes(options):
+        return 1
+    return local_workers(options) or 1
+
+
+def _starts_processes(options: PipelineOptions) -> bool:
+    runner = options.view_as(StandardOptions).runner
+    return (runner, options.view_as(DirectOptions).direct_running_mode) == (LOCAL_RUNNER, PROCESSES)
+
+
 def cluster_workers(options: PipelineOptions) -> int | None:
     """How many workers share the quota on another engine; None where that is not known."""
     if is_local(options):
@@ -91,13 +110,27 @@ def run_graph(
     Returns:
         The job's counters by name, over all workers.
     """
-    pipeline = beam.Pipeline(options=options)
-    _ = (
-        pipeline
-        | "Plan" >> beam.Create(list(slices), reshuffle=False)
-        | "EmbedUnits" >> EmbedUnits(job)
-    )
-    result = pipeline.run()
-    result.wait_until_finish()
+    with _runner(options) as runner:
+        pipeline = beam.Pipeline(runner, options=options)
+        _ = (
+            pipeline
+            | "Plan" >> beam.Create(list(slices), reshuffle=False)
+            | "EmbedUnits" >> EmbedUnits(job)
+        )
+        result = pipeline.run()
+        result.wait_until_finish()
     found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
     return {counter.key.metric.name: int(counter.result) for counter in found["counters"]}
+
+
+@contextlib.contextmanager
+def _runner(options: PipelineOptions) -> Iterator[PipelineRunner | None]:
+    """The runner that starts worker processes by our command; None for the one in the options."""
+    if not _starts_processes(options):
+        yield None
+        return
+    # With the mode set, the runner would take Beam's own command.
+    options.view_as(DirectOptions).direct_running_mode = None
+    with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
+        command = worker.command(logging.getLogger("bulkembed").getEffectiveLevel(), folder)
+        yield FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))

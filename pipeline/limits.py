@@ -1,4 +1,4 @@
-"""The part of the quota that is each worker's."""
+"""Each worker's part of the quota, and of the calls that may be in the air."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ def share_quota(job: JobConfig, workers: int | None) -> JobConfig:
         return job
     limits = dataclasses.replace(limits, share=Fraction(1, workers))
     return dataclasses.replace(job, calls=dataclasses.replace(job.calls, limits=limits))
+
+
+def share_calls(job: JobConfig, processes: int) -> JobConfig:
+    """The job with each process's part of the calls that may be in the air."""
+    calls = dataclasses.replace(
+        job.calls, max_in_flight=max(1, job.calls.max_in_flight // processes)
+    )
+    return dataclasses.replace(job, calls=calls)

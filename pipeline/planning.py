@@ -6,8 +6,9 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
@@ -27,6 +28,8 @@ SCAN_THREADS = 4
 MOST_UNITS_A_SLICE = 40
 SLICES_A_WORKER = 4
 """So that a worker that is done early, or lost, leaves work that others can take."""
+PIECES_A_WORKER = 8
+"""Taken from all over the input, so that no worker gets all of its long texts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,16 +170,17 @@ def make_retry_plan(files: Sequence[InputFile], state: State, limit_rows: int | 
 
 
 def slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
-    """The plan's units in slices, in order.
+    """The plan's units in slices; each unit is in one of them, and those of a file ascend.
 
-    One slice for each of a known, small number of local workers keeps the calls flowing over all
-    borders; `workers` None makes slices small enough for an engine to spread.  The units of a file
-    that can only be read from its beginning stay in one slice.
+    A known, small number of local workers gets one slice each, of about as many rows: a slice keeps
+    the calls flowing over all borders of units.  With `workers` None there are enough small ones
+    for an engine to spread.  The units of a file that can only be read from its beginning stay in
+    one slice.
     """
-    if workers is None:
-        most = max(1, min(MOST_UNITS_A_SLICE, plan.units // (SLICES_A_WORKER * 4) or 1))
-    else:
-        most = max(1, math.ceil(plan.units / workers))
+    if workers is not None:
+        yield from _dealt(plan, workers)
+        return
+    most = max(1, min(MOST_UNITS_A_SLICE, plan.units // (SLICES_A_WORKER * 4) or 1))
     current: list[FileUnits] = []
     size = 0
     for piece in _pieces(plan, most):
@@ -187,6 +191,29 @@ def slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
         size += len(piece.units)
     if current:
         yield PlanSlice(tuple(current))
+
+
+def _dealt(plan: Plan, workers: int) -> Iterator[PlanSlice]:
+    """Pieces of the plan, the largest first, each to the worker that has the fewest rows."""
+    most = max(1, math.ceil(plan.units / (workers * PIECES_A_WORKER)))
+    pieces = list(_pieces(plan, most))
+    hands: list[list[int]] = [[] for _ in range(workers)]
+    rows = [0] * workers
+    for number in sorted(range(len(pieces)), key=lambda n: pieces[n].rows, reverse=True):
+        fewest = rows.index(min(rows))
+        hands[fewest].append(number)
+        rows[fewest] += pieces[number].rows
+    for hand in filter(None, hands):
+        yield PlanSlice(tuple(_joined(pieces[number] for number in sorted(hand))))
+
+
+def _joined(pieces: Iterable[FileUnits]) -> Iterator[FileUnits]:
+    """Pieces of one file as one, so that the file is gone through once."""
+    for _, group in itertools.groupby(pieces, key=lambda piece: piece.file.found.path):
+        same = list(group)
+        units = itertools.chain.from_iterable(piece.units for piece in same)
+        redo = itertools.chain.from_iterable(piece.redo for piece in same)
+        yield FileUnits(same[0].file, tuple(units), tuple(redo))
 
 
 def _pieces(plan: Plan, most: int) -> Iterator[FileUnits]:

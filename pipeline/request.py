@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from pipeline.dead_letter_budget import DEFAULT_BUDGET, DeadLetterBudget
 from schemas.embedding import BlankText, EmbeddingConfig, LongText, ServiceConfig
@@ -10,6 +11,11 @@ from schemas.errors import ConfigError
 from schemas.inputs import FileFormat, InputColumns
 from schemas.job import CallSettings, OutputConfig
 from schemas.models import TaskType
+
+LOCAL_RUNNER = "FnApiRunner"
+"""Beam's engine in this process.  `DirectRunner` first tries to download a binary."""
+WORKER_FLAGS = ("--runner", "--direct_num_workers", "--direct_running_mode")
+"""Beam's flags that `--workers` stands for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +75,8 @@ class RunRequest:
     retry_dead_letters: bool = False
     """Do only the rows that were given up on."""
     deadline_s: float | None = None
+    workers: int = 1
+    """Processes of this machine that share the work."""
     runner: str | None = None
     beam_args: tuple[str, ...] = ()
     settings: dict[str, object] = dataclasses.field(default_factory=dict)
@@ -81,3 +89,26 @@ class RunRequest:
             raise ConfigError("--fresh leaves no dead letters for --retry-dead-letters: drop one")
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
             raise ConfigError(f"--limit-rows {self.input.limit_rows}: give a number from 1")
+        self._check_workers()
+
+    def _check_workers(self) -> None:
+        """Raises ConfigError where so many workers make no sense, or others are asked for too."""
+        given = f"--workers {self.workers}"
+        most = max(2, os.cpu_count() or 1)
+        if not 1 <= self.workers <= most:
+            raise ConfigError(f"{given}: give 1 to {most}; more than cores only cost memory")
+        if self.workers == 1:
+            return
+        if self.runner not in (None, LOCAL_RUNNER):
+            raise ConfigError(
+                f"{given}: --runner {self.runner} has workers of its own; leave one of them out, "
+                "and say how many by that runner's flags after --"
+            )
+        names = {flag.split("=")[0] for flag in self.beam_args}
+        clash = next((name for name in WORKER_FLAGS if name in names), None)
+        if clash:
+            raise ConfigError(f"{given} and {clash} after -- both say it: leave one of them out")
+        if self.workers > self.calls.max_in_flight:
+            raise ConfigError(
+                f"{given}: --max-in-flight {self.calls.max_in_flight} leaves some without a call"
+            )

@@ -16,7 +16,7 @@ from importlib import metadata
 from pipeline import settle
 from pipeline.disk import check_room
 from pipeline.execute import Watch, execute
-from pipeline.limits import share_quota
+from pipeline.limits import share_calls, share_quota
 from pipeline.planning import (
     Plan,
     Scans,
@@ -193,10 +193,11 @@ def _open_dataset(
 
 
 def _embed(request: RunRequest, job: JobConfig, plan: Plan, started: float) -> dict[str, int]:
-    from pipeline.graph import beam_options, local_workers, run_graph
+    from pipeline.graph import beam_options, local_workers, run_graph, worker_processes
 
-    options = beam_options(request.runner, request.beam_args)
+    options = beam_options(request.runner, request.beam_args, request.workers)
     work = list(slices(plan, local_workers(options)))
+    job = share_calls(job, worker_processes(options))
     ends_at = None if request.deadline_s is None else started + request.deadline_s
     watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
     return execute(lambda: run_graph(job, work, options), job, watch)

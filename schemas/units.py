@@ -33,6 +33,11 @@ class FileUnits:
     redo: tuple[UnitRecord, ...] = ()
     """The records of the same units, where only their dead letters are to be tried again."""
 
+    @property
+    def rows(self) -> int:
+        """Rows of all units."""
+        return sum(unit.rows for unit in self.units)
+
     def without(self, done: Set[tuple[Unit, int]]) -> FileUnits:
         """Without the units whose next generation is committed already, since the plan was made."""
         if self.redo:
@@ -54,7 +59,7 @@ class PlanSlice:
     @property
     def rows(self) -> int:
         """Rows of all units of the slice."""
-        return sum(unit.rows for file in self.files for unit in file.units)
+        return sum(file.rows for file in self.files)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         fresh=options["fresh"],
         prune=options["prune"],
         retry_dead_letters=options["retry_dead_letters"],
+        workers=options["workers"],
         runner=options["runner"],
         beam_args=beam_args,
         settings={name: _plain(value) for name, value in options.items() if value is not None},

@@ -115,6 +115,8 @@ OPTIONS: tuple[click.Option, ...] = (
             help="End in good order after this time, such as 2h."),
     _option(_RUN, "--grace", "grace_s", type=Duration(), default="20s", metavar="TIME",
             help="How long calls in the air may take to come back when the run is to end."),
+    _option(_RUN, "--workers", type=int, default=1, metavar="N",
+            help="Processes of this machine that share work, quota and calls in the air."),
     _option(_RUN, "--runner", metavar="NAME",
             help="Beam's runner; the default works in this process."),
     _option(_RUN, "--config", type=click.Path(path_type=Path), is_eager=True,

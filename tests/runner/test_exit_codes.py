@@ -16,7 +16,8 @@ from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
 TEXTS = [f"text {n}" for n in range(60)]
-MODES = ("in_memory", "multi_threading", "multi_processing")
+THREADS = ("--", "--direct_running_mode=multi_threading", "--direct_num_workers=2")
+WORKERS = {"one process": (), "threads": THREADS, "processes": ("--workers", "2")}
 GRACE_S = 10
 BUSY_S = 1.5
 """What a machine that runs other tests at the same time may add."""
@@ -90,12 +91,12 @@ def test_75_is_a_run_that_the_same_command_goes_on_with(tmp_path: Path) -> None:
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(2000))
 
 
-def long_job(server: EmulatorServer, tmp_path: Path, mode: str, grace_s: float = GRACE_S) -> Job:
+def long_job(server: EmulatorServer, tmp_path: Path, workers: str, grace_s: float = GRACE_S) -> Job:
     """Some five seconds of work in nine units, which two workers may have at once."""
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(1800)])
     args = (
         "--dim", "128", "--unit-rows", "200", "--max-in-flight", "2", "--grace", f"{grace_s}s",
-        "--", f"--direct_running_mode={mode}", "--direct_num_workers=2",
+        *WORKERS[workers],
     )  # fmt: skip
     return Job(server, source, tmp_path / "out", args)
 
@@ -111,12 +112,12 @@ def slow() -> Any:
         yield server
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_lets_calls_in_the_air_come_back_and_commits_them(
-    slow: EmulatorServer, tmp_path: Path, mode: str, number: signal.Signals
+    slow: EmulatorServer, tmp_path: Path, workers: str, number: signal.Signals
 ) -> None:
-    job = long_job(slow, tmp_path, mode)
+    job = long_job(slow, tmp_path, workers)
     process = job.start()
     wait_for(lambda: slow.stats()["texts"] > 100 and slow.stats()["in_flight"] > 0)
     children = descendants(process.pid)
@@ -125,7 +126,7 @@ def test_a_signal_lets_calls_in_the_air_come_back_and_commits_them(
     found = ended(process)
     assert time.monotonic() - asked < GRACE_S + 2 + BUSY_S
     assert not any(map(is_running, children))
-    assert (mode == "multi_processing") == bool(children)
+    assert (workers == "processes") == bool(children)
     with_one_line(found, 75, number.name)
     paid = slow.stats()["texts"]
     assert slow.stats()["in_flight"] == 0
@@ -136,13 +137,13 @@ def test_a_signal_lets_calls_in_the_air_come_back_and_commits_them(
     assert sorted(read(job.output)["id"].to_pylist()) == list(range(1800))
 
 
-@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+@pytest.mark.parametrize("workers", ["one process", "processes"])
 def test_calls_that_do_not_come_back_within_the_grace_period_are_given_up(
-    tmp_path: Path, mode: str
+    tmp_path: Path, workers: str
 ) -> None:
     script = ("ok",) * 2 + ("hang",) * 100
     with EmulatorServer(EmulatorSettings(script=script, latency_ms=200)) as server:
-        job = long_job(server, tmp_path, mode, grace_s=1)
+        job = long_job(server, tmp_path, workers, grace_s=1)
         process = job.start()
         wait_for(lambda: server.stats()["texts"] > 100 and server.stats()["in_flight"] > 0)
         time.sleep(0.3)
@@ -154,7 +155,7 @@ def test_calls_that_do_not_come_back_within_the_grace_period_are_given_up(
 
 
 def test_a_second_signal_ends_the_run_at_once(slow: EmulatorServer, tmp_path: Path) -> None:
-    process = long_job(slow, tmp_path, "in_memory", 60).start()
+    process = long_job(slow, tmp_path, "one process", 60).start()
     wait_for(lambda: slow.stats()["in_flight"] > 0)
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
@@ -174,14 +175,14 @@ def soon(what: Callable[[], bool], seconds: float) -> bool:
 def test_workers_whose_launcher_was_killed_end_by_themselves(
     slow: EmulatorServer, tmp_path: Path
 ) -> None:
-    job = long_job(slow, tmp_path, "multi_processing")
+    job = long_job(slow, tmp_path, "processes")
     process = job.start()
     wait_for(lambda: slow.stats()["texts"] > 100)
-    workers = descendants(process.pid)
-    assert workers
+    children = descendants(process.pid)
+    assert len(children) == 2
     process.kill()
     process.communicate()
-    assert soon(lambda: not any(map(is_running, workers)), 15)
+    assert soon(lambda: not any(map(is_running, children)), 15)
     assert slow.stats()["texts"] < 1800
     assert goes_on(job).code == 0
     assert leftovers(job.output) == []
@@ -193,7 +194,7 @@ def test_a_signal_before_the_first_call_ends_the_run_in_the_same_way(
     slow: EmulatorServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The lock is taken before Beam is imported, which lasts longer than the test needs."""
-    job = long_job(slow, tmp_path, "in_memory")
+    job = long_job(slow, tmp_path, "one process")
     process = job.start()
     wait_for((job.output / "_run/lock.json").exists)
     process.send_signal(number)

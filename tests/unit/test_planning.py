@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
-from pipeline.planning import Plan, make_plan, slices
+from pipeline.planning import PIECES_A_WORKER, Plan, make_plan, slices
 from schemas.inputs import InputFile
 from schemas.units import PlanSlice, Unit, UnitRecord
 from transforms.storage.dataset import State
@@ -97,7 +98,7 @@ def test_runs_of_any_sizes_one_after_the_other_do_each_row_once(
 
 
 @given(inputs(), UNIT_ROWS, LIMIT, st.none() | st.integers(1, 9))
-def test_slices_hold_every_unit_once_and_in_order(
+def test_slices_hold_every_unit_once_and_those_of_a_file_ascend(
     found: tuple[list[InputFile], State],
     unit_rows: int,
     limit: int | None,
@@ -105,9 +106,31 @@ def test_slices_hold_every_unit_once_and_in_order(
 ) -> None:
     plan = make_plan(*found, unit_rows, limit)
     cut = list(slices(plan, workers))
-    assert rows_of_slices(cut) == rows_of_units(plan)
+    assert sorted(rows_of_slices(cut)) == sorted(rows_of_units(plan))
     assert sum(one.rows for one in cut) == plan.due_rows
     assert all(one.files and all(work.units for work in one.files) for one in cut)
+    assert workers is None or len(cut) <= workers
+    for one in cut:
+        keys = [work.file.key for work in one.files]
+        assert workers is None or len(keys) == len(set(keys))
+        assert all(sorted(work.units) == list(work.units) for work in one.files)
+
+
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=9), st.integers(2, 9))
+def test_workers_get_the_same_number_of_rows_but_for_a_piece(
+    sizes: list[int], workers: int
+) -> None:
+    plan = make_plan([a_file(rows, str(n)) for n, rows in enumerate(sizes)], State(), 10)
+    rows = [one.rows for one in slices(plan, workers)]
+    rows += [0] * (workers - len(rows))
+    piece = 10 * math.ceil(plan.units / (workers * PIECES_A_WORKER))
+    assert max(rows) - min(rows) <= piece
+
+
+def test_each_worker_gets_rows_from_all_over_a_file() -> None:
+    one, two = slices(make_plan([a_file(3200)], State(), 10), 2)
+    for half in (one, two):
+        assert {unit.first_row // 400 for unit in half.files[0].units} == set(range(8))
 
 
 @given(inputs(), UNIT_ROWS, st.none() | st.integers(1, 9))
@@ -132,7 +155,7 @@ def test_a_file_that_changed_is_another_file() -> None:
     assert make_plan([moved], state, 5).due_rows == 0
 
 
-def test_a_known_number_of_workers_gets_about_as_many_slices() -> None:
+def test_a_known_number_of_workers_gets_as_many_slices() -> None:
     plan = make_plan([a_file(1000, "a"), a_file(1000, "b")], State(), 10)
     assert len(list(slices(plan, 1))) == 1
     assert len(list(slices(plan, 4))) == 4

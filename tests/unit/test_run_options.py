@@ -81,7 +81,7 @@ def test_flags_become_the_request() -> None:
         options(
             "--input", "b", "--format", "JSONL", "--generate-ids", "--text-template", "{a} {b}",
             "--keep-columns", " a , b,", "--dim", "768", "--no-normalize", "--limit-rows", "5",
-            "--timeout", "2", "--runner", "FnApiRunner", "--skip-bad-files",
+            "--timeout", "2", "--runner", "FnApiRunner", "--skip-bad-files", "--workers", "2",
         )
     )  # fmt: skip
     assert request.input.patterns == ("a.parquet", "b")
@@ -91,7 +91,7 @@ def test_flags_become_the_request() -> None:
     assert (columns.text_fields, columns.keep_columns) == (("a", "b"), ("a", "b"))
     assert (request.model.dim, request.model.normalize) == (768, False)
     assert (request.input.limit_rows, request.input.skip_bad_files) == (5, True)
-    assert (request.service.timeout_s, request.runner) == (2.0, "FnApiRunner")
+    assert (request.service.timeout_s, request.runner, request.workers) == (2.0, "FnApiRunner", 2)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,32 @@ def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch)
         (("--max-in-flight", "0"), "--max-in-flight 0"),
         (("--vertex-project", "p"), "--vertex-location"),
         (("--timeout", "-1"), "--timeout -1"),
+        (("--workers", "0"), "--workers 0: give 1 to"),
+        (("--workers", "5000"), "--workers 5000: give 1 to"),
+        (("--workers", "2", "--runner", "FlinkRunner"), "--runner FlinkRunner has workers of its"),
+        (("--workers", "2", "--max-in-flight", "1"), "--max-in-flight 1 leaves some without"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         request_from(options(*flags))
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "beam_args",
+    [
+        ("--direct_num_workers=2",),
+        ("--x=1", "--direct_running_mode", "y"),
+        ("--runner=SparkRunner",),
+    ],
+)
+def test_workers_are_not_asked_for_twice(beam_args: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        request_from(options("--workers", "2"), beam_args)
+    assert "--workers 2" in caught.value.message
+    assert "leave one of them out" in caught.value.message
+    assert request_from(options("--workers", "1"), beam_args).beam_args == beam_args
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""A worker process of `--workers`: Beam's harness, with our log and without Beam's.
+
+    python -m pipeline.worker LEVEL FOLDER
+
+Beam's own command logs each of its steps to standard error, and ours a second time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+from pipeline.cli.show import set_log_level
+
+
+class OnceARun(logging.Filter):
+    """Lets a sentence through that no worker of the run has logged before.
+
+    Args:
+        folder: where the workers leave a mark for each sentence.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show it; where no mark can be left, it is shown."""
+        said = record.getMessage().encode(errors="replace")
+        try:
+            (self._folder / hashlib.blake2b(said, digest_size=16).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
+def command(level: int, folder: str) -> str:
+    """The shell's line that starts a worker; `-P`: a module in the user's folder is not ours."""
+    words = (sys.executable, "-P", "-m", "pipeline.worker", logging.getLevelName(level), folder)
+    return f"exec {shlex.join(words)}"
+
+
+def main() -> None:
+    """Works for the runner that Beam's environment variables name, until it has no more work."""
+    level, folder = sys.argv[1:]
+    set_log_level(level.lower())
+    logging.getLogger("bulkembed").addFilter(OnceARun(Path(folder)))
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
