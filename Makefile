@@ -5,10 +5,10 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-kill bench-quota bench-quota-small bench-speed bench-speed-small \
-  bench-memory bench-memory-small lock-peers lint types check lock clean
+  bench-memory bench-memory-small bench-search bench-search-small lock-peers lint types check lock clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY)  ## Make the virtual environment, from the lock file
 
@@ -55,6 +55,12 @@ bench-memory: $(READY)  ## Measure peak memory over 100,000 and 1,000,000 rows: 
 
 bench-memory-small: $(READY)  ## The same over 30,000 and 120,000 rows: 2 minutes
 	timeout 400 $(BIN)/python -m benchmarks.memory --small
+
+bench-search: $(READY)  ## Measure a search over 1,000,000 rows of 768 numbers: 5 minutes
+	timeout 1200 $(BIN)/python -m benchmarks.search
+
+bench-search-small: $(READY)  ## The same over 100,000 rows: 1 minute
+	timeout 300 $(BIN)/python -m benchmarks.search --small
 
 lock-peers: $(READY)  ## Renew benchmarks/peers.lock from benchmarks/peers.in
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import logging
@@ -10,7 +9,6 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
 from importlib import metadata
 
 from pipeline import settle
@@ -27,10 +25,10 @@ from pipeline.planning import (
     slices,
 )
 from pipeline.request import RunRequest
+from pipeline.service import serving
 from pipeline.settle import Outcome
 from pipeline.summary import RunSummary
 from schemas.embedding import ServiceConfig
-from schemas.errors import ConfigError
 from schemas.job import JobConfig
 from schemas.models import ModelSpec, find_model
 from schemas.stop import Stop, StopReason
@@ -53,7 +51,7 @@ def run(request: RunRequest) -> RunSummary:
     _, key_from = find_key(request.service)
     workers = _cluster_workers(request)
     dataset = Dataset.open(request.output.uri)
-    with _service(request.service) as service:
+    with serving(request.service) as service:
         scans = _scan(dataset, request)
         job = _job(request, service, scans)
         if not request.fresh:
@@ -201,19 +199,3 @@ def _embed(request: RunRequest, job: JobConfig, plan: Plan, started: float) -> d
     ends_at = None if request.deadline_s is None else started + request.deadline_s
     watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
     return execute(lambda: run_graph(job, work, options), job, watch)
-
-
-@contextlib.contextmanager
-def _service(service: ServiceConfig) -> Iterator[ServiceConfig]:
-    """The service to call; starts the emulator where it is asked for."""
-    if service.kind != "emulator":
-        yield service
-        return
-    try:
-        from emulator.server import EmulatorServer
-    except ImportError as error:
-        raise ConfigError(
-            f"--emulator needs {error.name}; pip install 'bulkembed[emulator]'"
-        ) from None
-    with EmulatorServer() as server:
-        yield dataclasses.replace(service, base_url=server.url)

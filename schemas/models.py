@@ -26,6 +26,15 @@ class TaskType(enum.StrEnum):
     CODE_RETRIEVAL_QUERY = "CODE_RETRIEVAL_QUERY"
 
 
+def query_task(corpus: TaskType) -> TaskType:
+    """The task type of a query that is to be compared with a corpus.
+
+    Documents have queries of their own kind (QUESTION_ANSWERING, FACT_VERIFICATION and
+    CODE_RETRIEVAL_QUERY go with them as well); all others are compared with their like.
+    """
+    return TaskType.RETRIEVAL_QUERY if corpus is TaskType.RETRIEVAL_DOCUMENT else corpus
+
+
 PREFIXES: dict[TaskType, str] = {
     TaskType.SEMANTIC_SIMILARITY: "task: sentence similarity | query: ",
     TaskType.CLASSIFICATION: "task: classification | query: ",

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": ("pipeline.cli.run_command", "run"),
     "status": ("pipeline.cli.status_command", "status"),
     "verify": ("pipeline.cli.verify_command", "verify"),
+    "search": ("pipeline.cli.search_command", "search"),
     "models": ("pipeline.cli.models_command", "models"),
     "emulator": ("emulator.command", "emulator"),
 }

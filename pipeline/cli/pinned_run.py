@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
+from click.core import ParameterSource
+
 from pipeline.cli.run_command import request_from, run
+from pipeline.cli.run_options import OPTIONS, SERVICE
 from pipeline.request import RunRequest
 
+SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
+"""The options of `run` that say which service is called, for commands that call it as well."""
+_NAMES = frozenset(str(option.name) for option in SERVICE_OPTIONS)
 
-def request_of(settings: dict[str, Any], **flags: Any) -> RunRequest:
+
+def given_service(ctx: click.Context) -> dict[str, Any]:
+    """The options of SERVICE_OPTIONS that a command was given, by their names."""
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if name in _NAMES and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+
+
+def request_of(settings: dict[str, Any], given: dict[str, Any]) -> RunRequest:
     """What the last run of a dataset was asked to do, with some of its options replaced.
 
     The settings stand where a `--config` file does: below flags and environment.
 
     Args:
         settings: as `run.json` has them: options by their names.
-        flags: options that this command was given; None for those that it was not.
+        given: options that take the place of those.  One about the service replaces all that the
+            settings say of it.
 
     Raises:
         ConfigError: options that do not go together.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
-    known = {name: value for name, value in settings.items() if name != "config"}
-    ctx = run.make_context("run", [], default_map={**known, **given})
+    other = _NAMES if _NAMES & given.keys() else frozenset[str]()
+    kept = {k: v for k, v in settings.items() if k != "config" and k not in other}
+    ctx = run.make_context("run", [], default_map={**kept, **given})
     return request_from({**ctx.params, **given})

@@ -19,7 +19,7 @@ from schemas.quota import Pace, RpmCounts
 from transforms.core.limits import Tier
 
 
-def _option(section: str, *names: str, **settings: Any) -> click.Option:
+def _option(section: str, *names: str, **settings: Any) -> SectionOption:
     settings.setdefault("show_default", settings.get("default") not in (None, ""))
     flag = names[0].split("/")[0].removeprefix("--")
     settings.setdefault("envvar", f"BULKEMBED_RUN_{flag.replace('-', '_').upper()}")
@@ -31,10 +31,10 @@ def _choice(values: Iterable[str]) -> click.Choice[str]:
 
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
-_SERVICE, _PACE, _RUN = "Service", "Calls and quota", "Run"
+SERVICE, _PACE, _RUN = "Service", "Calls and quota", "Run"
 
 # fmt: off
-OPTIONS: tuple[click.Option, ...] = (
+OPTIONS: tuple[SectionOption, ...] = (
     _option(_INPUT, "--input", "patterns", multiple=True, required=True, metavar="PATTERN",
             help="File, folder or glob (** too), local or s3://, gs://, abfs://; repeatable."),
     _option(_INPUT, "--format", type=_choice(FileFormat), help="Take each file for this format."),
@@ -68,17 +68,17 @@ OPTIONS: tuple[click.Option, ...] = (
             help="Bring vectors to unit length."),
     _option(_MODEL, "--long-text", type=_choice(LongText), default="truncate",
             help="What becomes of texts with more tokens than the model takes."),
-    _option(_SERVICE, "--emulator", is_flag=True,
+    _option(SERVICE, "--emulator", is_flag=True,
             help="Start a local server and use it: no key, but not Gemini's vectors."),
-    _option(_SERVICE, "--base-url", metavar="URL", help="Where the API is, if not at Google."),
-    _option(_SERVICE, "--api-version", metavar="V", help="[default: v1beta; Vertex: v1beta1]"),
-    _option(_SERVICE, "--api-key-file", metavar="FILE", help="File that holds the key."),
-    _option(_SERVICE, "--vertexai", is_flag=True,
+    _option(SERVICE, "--base-url", metavar="URL", help="Where the API is, if not at Google."),
+    _option(SERVICE, "--api-version", metavar="V", help="[default: v1beta; Vertex: v1beta1]"),
+    _option(SERVICE, "--api-key-file", metavar="FILE", help="File that holds the key."),
+    _option(SERVICE, "--vertexai", is_flag=True,
             help="Vertex AI; with a key alone: express mode."),
-    _option(_SERVICE, "--vertex-project", metavar="ID",
+    _option(SERVICE, "--vertex-project", metavar="ID",
             help="With application-default credentials."),
-    _option(_SERVICE, "--vertex-location", metavar="REGION", help="Goes with --vertex-project."),
-    _option(_SERVICE, "--timeout", "timeout_s", type=float, default=60.0, metavar="S",
+    _option(SERVICE, "--vertex-location", metavar="REGION", help="Goes with --vertex-project."),
+    _option(SERVICE, "--timeout", "timeout_s", type=float, default=60.0, metavar="S",
             help="Seconds that a call may take."),
     _option(_PACE, "--tier", type=_choice(Tier), help="Google's usage tier, which sets --rpm, "
             "--tpm and --rpd.  [default: 1 on the Developer API]"),

@@ -34,7 +34,7 @@ class SectionCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 section = getattr(parameter, "section", "Other options")
                 sections.setdefault(section, []).append(record)
         for name, records in sections.items():

@@ -9,6 +9,8 @@ from typing import TextIO
 
 from rich.console import Console
 
+FILE_WIDTH = 1000
+"""Of a table off a terminal: a row is one line, for grep."""
 NOISY = ("apache_beam", "google_genai", "httpx2", "httpcore2", "root")
 
 

@@ -11,9 +11,6 @@ import click
 if TYPE_CHECKING:
     from pipeline.verify.report import Report
 
-FILE_WIDTH = 1000
-"""Off a terminal a finding is one line, for grep."""
-
 
 @click.command()
 @click.argument("output", metavar="OUT")
@@ -41,7 +38,7 @@ def verify(
     wanted = None
     if against:
         settings = run_file.read(Dataset.open(output))["settings"]
-        wanted = request_of(settings, patterns=against).input
+        wanted = request_of(settings, {"patterns": against}).input
     report = look(VerifyRequest(output, wanted, unique_ids=not repeated_ids))
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
@@ -54,7 +51,7 @@ def _show(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.cli.show import console, show_lines
+    from pipeline.cli.show import FILE_WIDTH, console, show_lines
     from pipeline.verify.report import report_lines
 
     shown = report.shown()

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"
 VERIFY = ROOT / "docs/verify.md"
+SEARCH = ROOT / "docs/search.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS_S = 100
@@ -77,7 +78,7 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("page", [README, OUTPUT, VERIFY], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, OUTPUT, VERIFY, SEARCH], ids=lambda page: page.name)
 def test_every_snippet_of_a_page_runs_in_its_order(
     page: Path, workplace: Path, at_home: dict[str, str]
 ) -> None:
@@ -103,7 +104,7 @@ def test_the_readme_names_every_flag_and_no_other() -> None:
 def test_flags_in_running_text_exist(page: Path) -> None:
     if page.name in ("emulator.md", "benchmarks.md"):
         pytest.skip("its flags are those of other commands")
-    others = {"--help", "--direct_num_workers", *flags_of("verify")}
+    others = {"--help", "--direct_num_workers", *flags_of("verify"), *flags_of("search")}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
     assert named <= FLAGS | others
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from schemas.errors import OutputError
 from transforms.storage.dataset import Dataset
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 """About what the vectors of one block take."""
 BUFFER_BYTES = 1 << 20
 ROW_BYTES = 4096
@@ -35,7 +35,7 @@ def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
 def read_blocks(
     part: pq.ParquetFile, name: str, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a part in their order, in blocks of some 16 MB of vectors.
+    """The rows of a part in their order, in blocks of some 4 MB of vectors.
 
     Raises:
         OutputError: the part is cut short or damaged.

@@ -1,0 +1,1 @@
+"""`bulkembed search`: a query embedded, and the rows nearest to it, exactly."""
