@@ -37,6 +37,8 @@ class Check(enum.StrEnum):
     """An id is there more than once."""
     INPUT = "input"
     """The rows are not those of the input."""
+    SAMPLE = "sample"
+    """A row's vector is not the one that the service gives for its text now."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

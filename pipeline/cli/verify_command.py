@@ -4,42 +4,67 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
+from pipeline.cli.sections import SectionCommand
 
 if TYPE_CHECKING:
     from pipeline.verify.report import Report
 
+MOST_SAMPLED = 10_000
+"""Their texts and vectors are in memory."""
 
-@click.command()
+
+@click.command(
+    cls=SectionCommand,
+    params=list(SERVICE_OPTIONS),
+    context_settings={"max_content_width": 100},
+)
 @click.argument("output", metavar="OUT")
 @click.option(
     "--against", multiple=True, metavar="PATTERN",
     help="Input that OUT was made of, written as it was for --input: every row of it must be "
     "there, under its id and with its text; repeatable.",
 )  # fmt: skip
+@click.option(
+    "--sample", type=click.IntRange(0, MOST_SAMPLED), default=0, metavar="N",
+    help="Embed N rows anew, and compare; their texts are read from --against, else from the "
+    "input of OUT's last run.",
+)  # fmt: skip
 @click.option("--repeated-ids", is_flag=True, help="Ids of the input may repeat: do not compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def verify(
-    ctx: click.Context, output: str, against: tuple[str, ...], repeated_ids: bool, as_json: bool
+    ctx: click.Context,
+    /,
+    output: str,
+    against: tuple[str, ...],
+    sample: int,
+    repeated_ids: bool,
+    as_json: bool,
+    **_: Any,
 ) -> None:
     """Read every part of OUT, and hold it against its records, its settings and its input.
 
-    Exit code 0: nothing is wrong; 1: something is, and the table says what.
+    Exit code 0: nothing is wrong; 1: something is, and the table says what.  The service is only
+    called for --sample.
     """
-    from pipeline.cli.pinned_run import request_of
+    from pipeline.cli.show import set_log_level
     from pipeline.verify.verify import VerifyRequest
     from pipeline.verify.verify import verify as look
     from transforms.storage import run_file
     from transforms.storage.dataset import Dataset
 
-    wanted = None
-    if against:
+    set_log_level("warning")
+    made_by = None
+    if against or sample:
         settings = run_file.read(Dataset.open(output))["settings"]
-        wanted = request_of(settings, {"patterns": against}).input
-    report = look(VerifyRequest(output, wanted, unique_ids=not repeated_ids))
+        patterns = {"patterns": against} if against else {}
+        made_by = request_of(settings, {**given_service(ctx), **patterns})
+    report = look(VerifyRequest(output, made_by, bool(against), sample, not repeated_ids))
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.request import InputRequest
+from pipeline.request import RunRequest
 from pipeline.verify.expected import Expected
 from pipeline.verify.folder_check import read_state, strangers, unfinished
 from pipeline.verify.id_check import part_names, repeated_ids
 from pipeline.verify.input_check import check_input
 from pipeline.verify.report import Report
+from pipeline.verify.sample_check import check_sample
 from pipeline.verify.unit_check import UnitReport, check_unit
 from schemas.embedding import EmbeddingConfig
 from schemas.errors import OutputError, OutputLocked
@@ -33,8 +34,12 @@ class VerifyRequest:
     """What to look at beside the dataset itself."""
 
     output: str
-    against: InputRequest | None = None
-    """The input that the dataset should hold."""
+    made_by: RunRequest | None = None
+    """The run that made it, with the input and the service to hold it against; for the next two."""
+    against_input: bool = False
+    """Whether the dataset should hold each row of the input."""
+    sample: int = 0
+    """How many rows are to be embedded anew."""
     unique_ids: bool = True
 
 
@@ -42,7 +47,7 @@ def verify(request: VerifyRequest) -> Report:
     """Looks at every file of a dataset; changes nothing.
 
     Raises:
-        ConfigError: there is no dataset, or no such input.
+        ConfigError: there is no dataset, no such input, or another service.
         OutputLocked: a run is at work on it.
         OutputError: the folder cannot be read, or `run.json` is damaged.
     """
@@ -121,7 +126,13 @@ def _beside(
         yield "ids", f"more than {MOST_IDS:,}: not compared", []
     else:
         yield "ids", "compared with one another", list(repeated_ids(dataset, records, ids))
-    if request.against is not None:
+    if request.made_by is None:
+        return
+    if request.against_input:
+        wanted = request.made_by.input
         embedding = EmbeddingConfig.from_facts(pinned["embedding"])
-        found = list(check_input(dataset, request.against, embedding, records, sound))
-        yield "input", f"{', '.join(request.against.patterns)}: compared row by row", found
+        found = list(check_input(dataset, wanted, embedding, records, sound))
+        yield "input", f"{', '.join(wanted.patterns)}: compared row by row", found
+    if request.sample:
+        how, found = check_sample(dataset, pinned, request.made_by, sound, request.sample)
+        yield "sample", how, found
