@@ -1,8 +1,10 @@
-"""Why a row was given up on: the codes of dead letters."""
+"""Why a row was given up on: dead letters and their codes."""
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+from typing import Any
 
 
 class DeadCode(enum.StrEnum):
@@ -31,3 +33,16 @@ class DeadCode(enum.StrEnum):
     def is_skip(self) -> bool:
         """Whether such a row counts as skipped rather than as failed."""
         return self is DeadCode.BLANK_TEXT
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An element of a pipeline that was given up on, and why."""
+
+    element: Any
+    """As it came in; of an Arrow batch or table, one of that row alone."""
+    code: str
+    """One of DeadCode."""
+    message: str
+    http_status: int | None = None
+    attempts: int = 0

@@ -20,6 +20,7 @@ from transforms.core.tokens import TokenEstimator
 from transforms.engine.caller import Caller
 from transforms.engine.event_loop import LoopThread
 from transforms.engine.gate import Gate
+from transforms.engine.pool import Pool
 from transforms.engine.quota_file import (
     LocalQuota,
     Quota,
@@ -132,3 +133,31 @@ def quota_of(config: EmbedderConfig, key: str | None) -> Quota:
     owner = calls.quota_name or service.vertex_project or secret_digest(key or "")
     where = service.base_url or service.identity
     return SharedQuota(mirror, quota_file(where, owner, config.embedding.spec.name))
+
+
+_embedders: Pool[Embedder] = Pool()
+
+
+def embedder_for(config: EmbedderConfig) -> Embedder:
+    """The one embedder of this process for these settings; each caller must `release` it once.
+
+    One that has stopped is left to those who use it still: whoever comes later gets a new one.
+
+    Raises:
+        ConfigError: there is no key.
+    """
+    return _embedders.take(
+        config, lambda: _stage_embedder(config), lambda one: not one.stop.is_set()
+    )
+
+
+def release(embedder: Embedder) -> None:
+    """Gives an embedder back; the last one to do so closes it."""
+    _embedders.give_back(embedder)
+
+
+def _stage_embedder(config: EmbedderConfig) -> Embedder:
+    """An embedder whose stop ends the bundles under way: the runner tries them again, or not."""
+    stop = StopFlag(lambda _: embedder.end_calls(config.calls.grace_s))
+    embedder = Embedder(config, stop, "bulkembed-rows")
+    return embedder

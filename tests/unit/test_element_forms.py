@@ -1,0 +1,161 @@
+"""Elements of every kind give their texts, and take their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.ml.rag.embeddings.base import create_text_adapter
+from apache_beam.ml.rag.types import EmbeddableItem
+from apache_beam.typehints import typehints
+from apache_beam.typehints.row_type import RowTypeConstraint
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.deadletters import DeadCode
+from schemas.errors import ConfigError
+from schemas.inputs import InputColumns
+from transforms.element_forms import AdapterForm, RowForm, rows_of
+from transforms.engine.row_texts import GivenUp, RowText, Vector
+
+FORM = RowForm(InputColumns(None, "text"))
+VECTOR: Vector = np.array([0.25, 0.5], np.float32)
+REFUSED = GivenUp(DeadCode.REFUSED, "no", 400, 1)
+
+
+class Doc(NamedTuple):
+    id: int
+    text: str | None
+
+
+class DocWithVector(NamedTuple):
+    text: str
+    vector: Sequence[float] = ()
+
+
+ONE_ROW = [
+    pytest.param(beam.Row(id=1, text="a"), beam.Row(id=1, text="a", vector=[0.25, 0.5]), id="row"),
+    pytest.param(Doc(1, "a"), beam.Row(id=1, text="a", vector=[0.25, 0.5]), id="named-tuple"),
+    pytest.param(DocWithVector("a"), DocWithVector("a", [0.25, 0.5]), id="with-the-field"),
+    pytest.param({"text": "a"}, {"text": "a", "vector": [0.25, 0.5]}, id="dict"),
+    pytest.param({"text": "a", "vector": 1}, {"text": "a", "vector": [0.25, 0.5]}, id="replaced"),
+]
+
+
+@pytest.mark.parametrize(("element", "expected"), ONE_ROW)
+def test_a_row_gets_its_vector_and_stays_what_it_was(element: Any, expected: Any) -> None:
+    before = repr(element)
+    assert FORM.texts(element) == [RowText(None, "a")]
+    out, letters = FORM.settle(element, [VECTOR])
+    assert (out, letters) == (expected, [])
+    assert type(out) is type(expected)
+    assert repr(element) == before
+    assert rows_of(element) == 1
+
+
+@pytest.mark.parametrize("kind", [pa.RecordBatch, pa.Table])
+def test_an_arrow_batch_keeps_its_good_rows_and_gives_bad_ones_one_by_one(kind: Any) -> None:
+    element = kind.from_pydict({"id": [1, 2, 3], "text": ["a", None, "c"]})
+    assert [row.text for row in FORM.texts(element)] == ["a", None, "c"]
+    out, (letter,) = FORM.settle(element, [VECTOR, REFUSED, 2 * VECTOR])
+    assert isinstance(out, kind)
+    assert out.schema.field("vector").type == pa.list_(pa.float32(), 2)
+    assert out.column("id").to_pylist() == [1, 3]
+    assert out.column("vector").to_pylist() == [[0.25, 0.5], [0.5, 1.0]]
+    assert letter.element.to_pylist() == [{"id": 2, "text": None}]
+    assert (letter.code, letter.http_status, letter.attempts) == ("refused", 400, 1)
+    assert rows_of(element) == 3
+
+
+def test_nothing_is_left_of_an_arrow_batch_without_a_good_row() -> None:
+    out, letters = FORM.settle(pa.table({"text": [""]}), [REFUSED])
+    assert out is None
+    assert len(letters) == 1
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_each_row_of_a_batch_comes_out_once(good: list[bool]) -> None:
+    table = pa.table({"id": range(len(good)), "text": ["x"] * len(good)})
+    fates = [np.full(2, row, np.float32) if fine else REFUSED for row, fine in enumerate(good)]
+    out, letters = FORM.settle(table, fates)
+    kept = [] if out is None else out.to_pylist()
+    assert [row["vector"][0] for row in kept] == [row["id"] for row in kept]
+    lost = [letter.element["id"][0].as_py() for letter in letters]
+    assert sorted([row["id"] for row in kept] + lost) == list(range(len(good)))
+
+
+BAD = [
+    pytest.param({"text": 7}, "'text' is an integer 7", id="no-string"),
+    pytest.param({"text": "\ud800"}, "lone surrogate", id="surrogate"),
+    pytest.param({"body": "a"}, "no field 'text'; it has 'body'", id="no-field"),
+    pytest.param({}, "it has none", id="no-fields"),
+    pytest.param("a", "str is no row: give beam.Rows", id="no-row"),
+    pytest.param(pa.table({"body": ["a"]}), "no field 'text'; it has 'body'", id="no-column"),
+    pytest.param(
+        pa.table({"text": pa.array([b"\xff"]).cast(pa.binary()).view(pa.string())}),
+        "'text' is bytes",
+        id="no-utf8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("element", "words"), BAD)
+def test_a_text_that_cannot_be_sent_says_why(element: Any, words: str) -> None:
+    (row,) = FORM.texts(element)
+    assert row.bad is not None
+    assert row.bad[0] is DeadCode.BAD_TEXT
+    assert words in row.bad[1]
+
+
+def test_a_template_and_a_title_are_taken_from_their_fields() -> None:
+    form = RowForm(InputColumns(None, None, "{head}: {body}", "head"))
+    assert form.texts({"head": "H", "body": "B"}) == [RowText("H", "H: B")]
+    assert form.texts(pa.table({"head": ["H"], "body": ["B"]})) == [RowText("H", "H: B")]
+
+
+def test_the_type_of_rows_with_a_schema_gets_the_vectors_field() -> None:
+    rows = RowTypeConstraint.from_fields([("id", int), ("text", str)])
+    out = RowTypeConstraint.from_fields(
+        [("id", int), ("text", str), ("vector", Sequence[np.float32])]
+    )
+    assert FORM.output_type(rows) == out
+    assert FORM.output_type(Doc) == RowTypeConstraint.from_fields(
+        [("id", int), ("text", str | None), ("vector", Sequence[np.float32])]
+    )
+    for other in (Any, pa.Table, DocWithVector):
+        assert FORM.output_type(other) == other
+
+
+@pytest.mark.parametrize("kind", [dict, dict[str, str], typehints.Dict[str, str]])
+def test_a_dict_of_strings_is_none_any_more(kind: Any) -> None:
+    assert FORM.output_type(kind) == dict[str, Any]
+
+
+def test_a_field_that_rows_do_not_have_is_named_before_anything_runs() -> None:
+    rows = RowTypeConstraint.from_fields([("id", int), ("body", str)])
+    with pytest.raises(ConfigError, match=r"no field 'text'; they have 'id', 'body'"):
+        FORM.output_type(rows)
+
+
+def test_an_adapter_reads_and_fills_a_copy() -> None:
+    form = AdapterForm(create_text_adapter())
+    item = EmbeddableItem.from_text("a", id="one")
+    assert form.texts(item) == [RowText(None, "a")]
+    out, letters = form.settle(item, [VECTOR])
+    assert (out.id, out.dense_embedding, letters) == ("one", [0.25, 0.5], [])
+    assert item.embedding is None
+
+
+def test_what_an_adapter_cannot_read_is_given_up_on_with_its_words() -> None:
+    form = AdapterForm(create_text_adapter())
+    image = EmbeddableItem.from_image("a.png", id="one")
+    ((_, _, bad),) = form.texts(image)
+    assert bad is not None
+    assert "Expected text content" in bad[1]
+    out, (letter,) = form.settle(image, [GivenUp(*bad)])
+    assert out is None
+    assert letter.element is image

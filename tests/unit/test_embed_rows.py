@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam.internal.pickler import dumps, loads
+from apache_beam.transforms.display import DisplayData
+
+from schemas.embedding import Service
+from schemas.errors import ConfigError
+from schemas.models import TaskType
+from schemas.quota import QuotaLimits
+from transforms.clients.service import service_from
+from transforms.embed_rows import EmbedElementsFn, EmbedRows
+from transforms.gemini import Gemini
+
+KEY = "AIza-this-is-the-key"
+HERE = service_from(base_url="http://127.0.0.1:9")
+
+
+def a_stage(**settings: Any) -> EmbedElementsFn:
+    stage = EmbedRows(Gemini(**settings))
+    return EmbedElementsFn(stage.config, stage.form, None)
+
+
+def test_the_stage_survives_the_way_to_a_worker_and_carries_no_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    (tmp_path / "key").write_text(KEY)
+    stage = a_stage(dim=128, service=service_from(api_key_file=str(tmp_path / "key")))
+    stage.setup()
+    stage.teardown()
+    for data in (dumps(stage), pickle.dumps(stage)):
+        assert KEY.encode() not in (data if isinstance(data, bytes) else data.encode())
+    assert loads(dumps(stage))._config == stage._config
+
+
+def test_stages_of_equal_settings_share_what_they_set_up_and_others_do_not() -> None:
+    one, two, other = (a_stage(service=HERE, dim=dim) for dim in (128, 128, 256))
+    for stage in (one, two, other):
+        stage.setup()
+    assert one._embedder is two._embedder
+    assert one._embedder is not other._embedder
+    for stage in (one, two, other, one):
+        stage.teardown()
+    one.setup()
+    assert one._embedder is not two._embedder
+    one.teardown()
+
+
+def test_setup_without_a_key_says_so() -> None:
+    with pytest.raises(ConfigError, match="no API key"):
+        a_stage().setup()
+
+
+def test_the_display_data_says_what_is_asked_and_holds_no_path() -> None:
+    service = service_from(api_key_file="/secret/key")
+    data = DisplayData.create_from(EmbedRows(Gemini(dim=768, service=service))).items
+    shown = {item.key: item.value for item in data}
+    assert shown["model"] == "gemini-embedding-001"
+    assert shown["dim"] == 768
+    assert shown["limits"] == "3,000 texts a minute, 1,000,000 tokens a minute"
+    assert "/secret/key" not in str(shown)
+
+
+def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Gemini(task_type="CLUSTERING").config()
+    assert config.service.kind is Service.DEVELOPER
+    assert config.calls.limits == QuotaLimits(rpm=3_000, tpm=1_000_000)
+    assert config.embedding.task_type is TaskType.CLUSTERING
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:9")
+    assert Gemini().config().service.base_url == "http://127.0.0.1:9"
+    assert Gemini(limits=QuotaLimits(rpm=5)).config().calls.limits == QuotaLimits(rpm=5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"dim": 7}, "takes 128..3072"),
+        ({"task_type": "SEARCH"}, "task_type 'SEARCH': give one of SEMANTIC_SIMILARITY"),
+        ({"long_text": "stop"}, "give 'dead-letter'"),
+        ({"long_text": "cut"}, "long_text 'cut': give one of truncate"),
+        ({"model": "text-embedding-005"}, "add --vertexai"),
+        ({"max_in_flight": 0}, "give a number from 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_where_they_are_written(
+    settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        EmbedRows(Gemini(**settings))
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"text_column": "a", "text_template": "{b}"}, "either --text-column or --text-template"),
+        ({"text_template": "no field"}, "names no column"),
+    ],
+)
+def test_columns_that_do_not_go_together_are_refused(columns: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        EmbedRows(Gemini(service=HERE), **columns)

@@ -1,0 +1,257 @@
+"""The stage that embeds the rows of one's own pipeline."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.display import DisplayDataItem
+from apache_beam.utils.windowed_value import WindowedValue
+
+from schemas.errors import CallRefused
+from schemas.inputs import InputColumns
+from schemas.job import EmbedderConfig
+from transforms import metrics
+from transforms.element_forms import Form, RowForm, rows_of
+from transforms.gather import Gather
+from transforms.gemini import Gemini
+
+if TYPE_CHECKING:
+    from transforms.engine.embedder import Embedder
+    from transforms.engine.row_texts import RowFates, RowText
+
+BATCH_ROWS = 500
+BATCH_CHARS = 1_000_000
+BATCHES_IN_FLIGHT = 8
+"""Of a bundle: some 40 full calls, which keeps the default of 16 in the air."""
+
+
+class EmbedElements(beam.PTransform):
+    """Elements in, the same with vectors out; all that is not about their form.
+
+    Args:
+        config: which vectors, from where and how fast.
+        form: how an element gives its texts and takes its vectors.
+        gather_s: rows of several bundles go together, and wait for that many seconds at most.
+    """
+
+    def __init__(self, config: EmbedderConfig, form: Form, gather_s: float | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.form = form
+        self.gather_s = gather_s
+        self._tags: tuple[str, str] | None = None
+
+    def with_exception_handling(
+        self, main_tag: str = "good", dead_letter_tag: str = "bad"
+    ) -> EmbedElements:
+        """Gives dead letters as a second output, `good, bad = rows | ...with_exception_handling()`.
+
+        `bad` holds schemas.deadletters.DeadLetter.  Without it the first row that would be one
+        fails the pipeline, so that no row is lost in silence.  Faults of the service are no row's.
+        """
+        self._tags = (main_tag, dead_letter_tag)
+        return self
+
+    def expand(
+        self, rows: beam.PCollection[Any]
+    ) -> beam.PCollection[Any] | beam.pvalue.DoOutputsTuple:
+        """One output, or two with `with_exception_handling`."""
+        out = self.form.output_type(rows.element_type)
+        if self.gather_s is not None:
+            rows = rows | "Gather" >> Gather(BATCH_ROWS, self.gather_s)
+        main, dead = self._tags or (None, None)
+        stage = beam.ParDo(EmbedElementsFn(self.config, self.form, dead)).with_output_types(out)
+        return rows | "Embed" >> (stage.with_outputs(dead, main=main) if dead else stage)
+
+    def display_data(self) -> dict[str, Any]:
+        """What is asked of the service; no secret, and no path of one."""
+        embedding, calls = self.config.embedding, self.config.calls
+        return {
+            "model": DisplayDataItem(embedding.spec.name, label="Model"),
+            "service": DisplayDataItem(embedding.service, label="Service"),
+            "task_type": DisplayDataItem(str(embedding.task_type), label="Task type"),
+            "dim": DisplayDataItem(embedding.out_dim, label="Dimensions").drop_if_none(),
+            "limits": DisplayDataItem(str(calls.limits), label="Quota"),
+            "max_in_flight": DisplayDataItem(calls.max_in_flight, label="Most calls in the air"),
+        }
+
+
+class EmbedRows(EmbedElements):
+    r"""Rows in, the same rows with a vector out, for a pipeline of one's own.
+
+    Takes beam.Rows, NamedTuples, dicts, and Arrow RecordBatches and Tables, bounded or not.  A row
+    gets a list of floats in `vector_column`; an Arrow batch a column, fixed-size lists of float32.
+    Windows and timestamps are kept; the order is not promised.  A NamedTuple that has no
+    such field becomes a beam.Row.
+
+    One engine a process serves all stages of equal settings: its calls are full, many are in the
+    air, and the quota of `gemini` is kept over all of them.  What a failed bundle has paid for is
+    paid for again when the runner tries it again; for jobs whose answers must last, see EmbedUnits.
+
+    Args:
+        gemini: which vectors, from where and how fast.
+        text_column: the field that is sent.
+        text_template: or a text of several fields: `{title}\n\n{body}`.
+        title_column: the title of each document; RETRIEVAL_DOCUMENT only.
+        vector_column: the field that gets the vector; replaced where there is one.
+        gather_s: on unbounded input bundles may hold one row each; rows of several then wait for
+            each other up to that many seconds, so that calls are full.
+
+    Raises:
+        ConfigError: the settings do not go together, or the rows' type has no such field.
+    """
+
+    def __init__(
+        self,
+        gemini: Gemini | None = None,
+        *,
+        text_column: str | None = None,
+        text_template: str | None = None,
+        title_column: str | None = None,
+        vector_column: str = "vector",
+        gather_s: float | None = None,
+    ) -> None:
+        if text_template is None and text_column is None:
+            text_column = "text"
+        columns = InputColumns(None, text_column, text_template, title_column)
+        config = (gemini or Gemini()).config(has_titles=title_column is not None)
+        super().__init__(config, RowForm(columns, vector_column), gather_s)
+
+
+@dataclasses.dataclass(slots=True)
+class _Batch:
+    """Elements that are embedded together, each with its window, and their texts."""
+
+    elements: list[tuple[WindowedValue, int]] = dataclasses.field(default_factory=list)
+    texts: list[RowText] = dataclasses.field(default_factory=list)
+    chars: int = 0
+
+    def add(self, element: WindowedValue, texts: list[RowText]) -> None:
+        self.elements.append((element, len(texts)))
+        self.texts.extend(texts)
+        self.chars += sum(len(row.text or "") + len(row.title or "") for row in texts)
+
+    @property
+    def full(self) -> bool:
+        return len(self.texts) >= BATCH_ROWS or self.chars >= BATCH_CHARS
+
+
+Flying = collections.deque[tuple[_Batch, "concurrent.futures.Future[RowFates]"]]
+
+
+class EmbedElementsFn(beam.DoFn):
+    """Gathers the elements of a bundle into batches and keeps several in the air.
+
+    Plain twin: engine.row_texts.embed_texts.  Holds no key: `setup` finds it on the worker.
+
+    Args:
+        config: which vectors, from where and how fast.
+        form: how an element gives its texts and takes its vectors.
+        dead_tag: of the output for dead letters; None: a dead letter is an error.
+    """
+
+    def __init__(self, config: EmbedderConfig, form: Form, dead_tag: str | None) -> None:
+        self._config = config
+        self._form = form
+        self._dead_tag = dead_tag
+        self._embedder: Embedder | None = None
+        self._calls = metrics.CallCounters(metrics.ROWS_NAMESPACE)
+        self._batch = _Batch()
+        self._flying: Flying = collections.deque()
+
+    def setup(self) -> None:
+        """Joins the embedder of this process, or starts it."""
+        from transforms.engine.embedder import embedder_for
+
+        self._embedder = embedder_for(self._config)
+
+    def start_bundle(self) -> None:
+        """Forgets what a failed bundle left, and an embedder that has stopped."""
+        self._forget()
+        if self._embedder is not None and self._embedder.stop.is_set():
+            self.teardown()
+            self.setup()
+
+    def process(
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[Any]:
+        """Takes an element; yields those whose batch must make room."""
+        value = WindowedValue(element, timestamp, (window,), pane)
+        self._batch.add(value, self._form.texts(element))
+        self._count(metrics.ROWS_IN, rows_of(element))
+        if self._batch.full:
+            yield from self._land(BATCHES_IN_FLIGHT - 1)
+            self._start()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yields what is left, each element in its own window."""
+        self._start()
+        yield from self._land(0)
+
+    def teardown(self) -> None:
+        """Leaves the embedder; the last one to leave closes it."""
+        from transforms.engine.embedder import release
+
+        self._forget()
+        if self._embedder is not None:
+            release(self._embedder)
+            self._embedder = None
+
+    def _forget(self) -> None:
+        """Gives up what is in the air: its bundle has failed, and nobody waits for it."""
+        for _, future in self._flying:
+            future.cancel()
+        self._flying.clear()
+        self._batch = _Batch()
+
+    def _start(self) -> None:
+        from transforms.engine.row_texts import embed_texts
+
+        if self._batch.elements and self._embedder is not None:
+            work = embed_texts(self._embedder, self._batch.texts)
+            self._flying.append((self._batch, self._embedder.loop.submit(work)))
+            self._batch = _Batch()
+
+    def _land(self, most: int) -> Iterator[Any]:
+        """Waits for the oldest batches until at most so many are in the air."""
+        while len(self._flying) > most:
+            batch, future = self._flying.popleft()
+            yield from self._settled(batch, future.result())
+            if self._embedder is not None:
+                self._calls.add(self._embedder.take_counts())
+
+    def _settled(self, batch: _Batch, fates: RowFates) -> Iterator[Any]:
+        for name in ("texts", "tokens", "repeated"):
+            self._count(name, getattr(fates, name))
+        at = 0
+        for value, texts in batch.elements:
+            good, letters = self._form.settle(value.value, fates.rows[at : at + texts])
+            at += texts
+            yield from self._dead(value, letters)
+            if good is not None:
+                self._count(metrics.ROWS_OUT, rows_of(good))
+                yield value.with_value(good)
+
+    def _dead(self, value: WindowedValue, letters: Iterable[Any]) -> Iterator[Any]:
+        for letter in letters:
+            if self._dead_tag is None:
+                raise CallRefused(
+                    f"a row cannot be embedded: {letter.code}: {letter.message}; "
+                    "with_exception_handling() gives such rows as a second output"
+                )
+            self._count(metrics.ROWS_DEAD, 1)
+            self._count(metrics.DEAD_PREFIX + letter.code, 1)
+            yield TaggedOutput(self._dead_tag, value.with_value(letter))
+
+    def _count(self, name: str, value: int) -> None:
+        metrics.counter(name, metrics.ROWS_NAMESPACE).inc(value)
