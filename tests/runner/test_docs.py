@@ -27,6 +27,7 @@ README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"
 VERIFY = ROOT / "docs/verify.md"
 SEARCH = ROOT / "docs/search.md"
+LIBRARY = ROOT / "docs/library.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS_S = 100
@@ -78,7 +79,7 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("page", [README, OUTPUT, VERIFY, SEARCH], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, OUTPUT, VERIFY, SEARCH, LIBRARY], ids=lambda page: page.name)
 def test_every_snippet_of_a_page_runs_in_its_order(
     page: Path, workplace: Path, at_home: dict[str, str]
 ) -> None:
