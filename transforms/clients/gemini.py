@@ -1,7 +1,7 @@
 """One call to the Gemini API through google-genai: texts in, a checked matrix out.
 
 The SDK makes and signs the request and names the errors.  The body of a good answer does not pass
-through it: `send` keeps the bytes aside and hands the SDK an empty answer, so that no vector ever
+through it: `BodyKeeper` keeps the bytes and hands the SDK an empty answer, so that no vector ever
 becomes a list of Python floats in a pydantic model.
 """
 
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import google.auth.exceptions
-import httpcore2
 import httpx2
 from google import genai
 from google.genai import errors as genai_errors
@@ -25,41 +23,11 @@ from google.genai import types
 from schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig
 from schemas.errors import BadAnswer, CallError, JobRefused, Unavailable
 from schemas.models import bare_name
+from transforms.clients.bodies import BodyKeeper, kept_body
 from transforms.clients.decode import Answer, decode_answer
-from transforms.clients.inflate import inflate
 from transforms.clients.keys import mask
 from transforms.core import verdict
 from transforms.core.packing import TextItem
-
-_BODY: contextvars.ContextVar[list[bytes] | None] = contextvars.ContextVar("body", default=None)
-"""Where the call that is under way in this task wants the body of a good answer."""
-
-
-class _BodyKeeper(httpx2.AsyncClient):
-    """An HTTP client that keeps the body of a good answer from the SDK's decoder."""
-
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        kept = _BODY.get()
-        if kept is None:
-            return await super().send(request, **options)
-        response = await super().send(request, **{**options, "stream": True})
-        try:
-            if response.status_code != 200:
-                await response.aread()
-                return response
-            raw = b"".join([chunk async for chunk in response.aiter_raw()])
-        finally:
-            await response.aclose()
-        kept.append(inflate(raw, response.headers.get("content-encoding", "")))
-        return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
-
-
-# Answers are megabytes.  asyncio reads 256 kB at a time, which httpcore takes in pieces of 64 kB,
-# copying the rest of it each time: a fifth of what the download costs.
-httpcore2.AsyncHTTP11Connection.READ_NUM_BYTES = 256 * 1024
-
-_PLAIN_JSON = {"content-type": "application/json"}
-
 
 # A line for each call says nothing that the counters do not; where a worker's log goes is not ours.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -82,7 +50,7 @@ class GeminiClient:
         self._form = _RequestForm(service, embedding)
         self._key = key
         self._timeout_s = service.timeout_s
-        self._http = _BodyKeeper(
+        self._http = BodyKeeper(
             # A proxy that the environment names cannot reach the emulator of this process.
             trust_env=service.kind is not Service.EMULATOR,
             timeout=httpx2.Timeout(service.timeout_s),
@@ -111,20 +79,15 @@ class GeminiClient:
         Raises:
             JobRefused, CallRefused, QuotaExceeded, Unavailable, BadAnswer: see schemas.errors.
         """
-        body: list[bytes] = []
-        token = _BODY.set(body)
-        try:
-            with self._our_errors():
-                async with asyncio.timeout(self._timeout_s):
-                    await self._client.aio.models.embed_content(
-                        model=self._embedding.model,
-                        contents=self._form.dummies(len(items)),
-                        config=types.EmbedContentConfig(
-                            http_options=types.HttpOptions(extra_body=self._form.body(items))
-                        ),
-                    )
-        finally:
-            _BODY.reset(token)
+        with self._our_errors(), kept_body() as body:
+            async with asyncio.timeout(self._timeout_s):
+                await self._client.aio.models.embed_content(
+                    model=self._embedding.model,
+                    contents=self._form.dummies(len(items)),
+                    config=types.EmbedContentConfig(
+                        http_options=types.HttpOptions(extra_body=self._form.body(items))
+                    ),
+                )
         return decode_answer(body[0] if body else b"", len(items), self._embedding.out_dim)
 
     async def count_tokens(self, text: str) -> int:
