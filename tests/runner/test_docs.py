@@ -79,7 +79,9 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("page", [README, OUTPUT, VERIFY, SEARCH, LIBRARY], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [README, OUTPUT, VERIFY, SEARCH, LIBRARY], ids=lambda page: page.name
+)
 def test_every_snippet_of_a_page_runs_in_its_order(
     page: Path, workplace: Path, at_home: dict[str, str]
 ) -> None:
