@@ -19,25 +19,31 @@ SPILL_BYTES = 128 * 1024 * 1024
 """What the spill of the units in flight takes at most; one slice at a time, see engine.slices."""
 
 
-def bytes_needed(plan: Plan, job: JobConfig) -> int:
-    """A bound on what the parts of this run take: kept columns are taken at the input's size."""
+def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
+    """A bound on what this run writes: kept columns are taken at the input's size.
+
+    Args:
+        plan: the rows.
+        job: the width of a vector.
+        shared_texts: texts whose vectors are kept beside the parts until all units have them.
+    """
     width = 2 if job.output.vector_type is VectorType.FLOAT16 else 4
     dim = job.embedding.out_dim or 0
     needed = plan.due_rows * (dim * width + ROW_BYTES)
-    needed += min(plan.due_rows * dim * 4, SPILL_BYTES)
+    needed += min(plan.due_rows * dim * 4, SPILL_BYTES) + shared_texts * dim * 4
     if job.columns.keep_columns:
         needed += sum(file.file.found.size_bytes for file in plan.work)
     return needed
 
 
-def check_room(dataset: Dataset, plan: Plan, job: JobConfig) -> None:
+def check_room(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:
     """Raises OutputError where the disk has less room than the run needs; local disks only."""
     if not isinstance(dataset.filesystem, pafs.LocalFileSystem):
         return
     folder = Path(dataset.root)
     while not folder.exists():
         folder = folder.parent
-    needed, free = bytes_needed(plan, job), shutil.disk_usage(folder).free
+    needed, free = bytes_needed(plan, job, shared_texts), shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(
             f"{dataset.root}: the vectors of {plan.due_rows:,} rows take about "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
@@ -23,7 +24,7 @@ from pipeline import worker
 from pipeline.request import LOCAL_RUNNER
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
-from schemas.units import PlanSlice
+from schemas.units import PlanSlice, SharedSlice
 from transforms import metrics
 from transforms.embed_units import EmbedUnits
 
@@ -103,9 +104,18 @@ def _unknown_flags(options: PipelineOptions) -> list[str]:
 
 
 def run_graph(
-    job: JobConfig, slices: Iterable[PlanSlice], options: PipelineOptions
+    job: JobConfig,
+    slices: Iterable[PlanSlice],
+    shared: Iterable[SharedSlice],
+    options: PipelineOptions,
 ) -> dict[str, int]:
     """Runs the job to its end, whatever that is; stop notes and records tell how it went.
+
+    Args:
+        job: what the workers are told.
+        slices: the units to do.
+        shared: texts that several units share, done first.
+        options: Beam's.
 
     Returns:
         The job's counters by name, over all workers.
@@ -115,12 +125,15 @@ def run_graph(
         _ = (
             pipeline
             | "Plan" >> beam.Create(list(slices), reshuffle=False)
-            | "EmbedUnits" >> EmbedUnits(job)
+            | "EmbedUnits" >> EmbedUnits(job, list(shared))
         )
         result = pipeline.run()
         result.wait_until_finish()
     found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
-    return {counter.key.metric.name: int(counter.result) for counter in found["counters"]}
+    total: collections.Counter[str] = collections.Counter()
+    for counter in found["counters"]:  # One of the same name for each step.
+        total[counter.key.metric.name] += int(counter.result)
+    return dict(total)
 
 
 @contextlib.contextmanager

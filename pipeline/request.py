@@ -9,7 +9,7 @@ from pipeline.dead_letter_budget import DEFAULT_BUDGET, DeadLetterBudget
 from schemas.embedding import BlankText, EmbeddingConfig, LongText, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import FileFormat, InputColumns
-from schemas.job import CallSettings, OutputConfig
+from schemas.job import CallSettings, Dedupe, OutputConfig
 from schemas.models import TaskType
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -67,6 +67,7 @@ class RunRequest:
     calls: CallSettings
     output: OutputConfig
     unit_rows: int = 2500
+    dedupe: Dedupe = Dedupe.RUN
     dead_letters: DeadLetterBudget = DEFAULT_BUDGET
     fresh: bool = False
     """Start anew: what stands at the output goes, once all checks have passed."""

@@ -27,6 +27,7 @@ from pipeline.planning import (
 from pipeline.request import RunRequest
 from pipeline.service import serving
 from pipeline.settle import Outcome
+from pipeline.sharing import Sharing, find_sharing, keep_committed
 from pipeline.summary import RunSummary
 from schemas.embedding import ServiceConfig
 from schemas.job import JobConfig
@@ -66,11 +67,13 @@ def run(request: RunRequest) -> RunSummary:
             _announce(request, job, plan, key_from)
             _take_over(dataset, dead)
             counters: dict[str, int] = {}
+            sharing = _sharing(request, job, dataset, plan, before)
             if _changes_anything(request, dataset, scans, before, plan):
-                check_room(dataset, plan, job)
+                check_room(dataset, plan, job, sharing.texts)
                 _open_dataset(dataset, job, scans, before, request)
             if plan.work:
-                counters = _embed(request, job, plan, started)
+                keep_committed(dataset, job, sharing)
+                counters = _embed(request, job, plan, sharing, started)
             outcome = Outcome(request, job, scans, plan, before, counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
 
@@ -140,6 +143,7 @@ def _job(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConfig
         row_schema=merge_schemas(scans.files, request.input.columns),
         output=request.output,
         blank_text=request.input.blank_text,
+        dedupe=request.dedupe,
         launcher=(socket.gethostname(), os.getpid()),
         version=metadata.version("bulkembed"),
     )
@@ -190,12 +194,28 @@ def _open_dataset(
     save_scans(dataset, scans, request.input.columns)
 
 
-def _embed(request: RunRequest, job: JobConfig, plan: Plan, started: float) -> dict[str, int]:
+def _sharing(
+    request: RunRequest, job: JobConfig, dataset: Dataset, plan: Plan, before: State
+) -> Sharing:
+    """What the units share; a retry of some rows is not worth the look."""
+    if not plan.work or request.retry_dead_letters:
+        return Sharing()
+    from pipeline.graph import beam_options, is_local
+
+    local = is_local(beam_options(request.runner, request.beam_args, request.workers))
+    return find_sharing(dataset, job, plan, before, local=local)
+
+
+def _embed(
+    request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing, started: float
+) -> dict[str, int]:
     from pipeline.graph import beam_options, local_workers, run_graph, worker_processes
 
     options = beam_options(request.runner, request.beam_args, request.workers)
-    work = list(slices(plan, local_workers(options)))
+    workers = local_workers(options)
+    work = list(slices(plan, workers))
+    shared = list(sharing.slices(workers or 1))
     job = share_calls(job, worker_processes(options))
     ends_at = None if request.deadline_s is None else started + request.deadline_s
     watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
-    return execute(lambda: run_graph(job, work, options), job, watch)
+    return execute(lambda: run_graph(job, work, shared, options), job, watch)

@@ -13,7 +13,7 @@ from pipeline.summary import RowCounts, rows_line
 from schemas.embedding import Service
 from schemas.models import find_model
 from schemas.units import CallCounts, UnitRecord
-from transforms.storage import output_lock, run_file
+from transforms.storage import output_lock, run_file, shared_counts
 from transforms.storage.dataset import SUCCESS, Dataset
 
 READ_THREADS = 8
@@ -53,13 +53,14 @@ def read_status(output: str) -> Status:
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
     owner = output_lock.owner_of(dataset)
+    counts = sum((record.counts for record in records), shared_counts.total(dataset))
     return Status(
         output=output,
         model=pinned["embedding"]["model"],
         rows=_rows(sum(file.rows for file in planned.values()), current),
         codes=_codes(records),
-        counts=sum((record.counts for record in records), CallCounts()),
-        usd=_usd(pinned["embedding"], records),
+        counts=counts,
+        usd=_usd(pinned["embedding"], counts.tokens),
         complete=SUCCESS in dataset.names(""),
         runner=f"run {owner.run_id}, process {owner.pid} on {owner.host}" if owner else None,
     )
@@ -96,8 +97,8 @@ def _codes(records: list[UnitRecord]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _usd(embedding: dict[str, Any], records: list[UnitRecord]) -> float | None:
+def _usd(embedding: dict[str, Any], tokens: int) -> float | None:
     price = find_model(embedding["model"]).price
     if price is None or embedding["service"] not in (Service.DEVELOPER, Service.VERTEX):
         return None
-    return price * sum(record.counts.tokens for record in records) / 1_000_000
+    return price * tokens / 1_000_000

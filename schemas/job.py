@@ -29,6 +29,17 @@ class VectorEncoding(enum.StrEnum):
     """15 % smaller; Spark cannot read it."""
 
 
+class Dedupe(enum.StrEnum):
+    """Among which rows a text that occurs several times is sent once."""
+
+    RUN = "run"
+    """All rows of the input, those that are committed already with them."""
+    UNIT = "unit"
+    """The rows that are committed together."""
+    OFF = "off"
+    """None: each row is sent."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallSettings:
     """How calls are sent."""
@@ -86,6 +97,7 @@ class JobConfig:
     row_schema: pa.Schema
     output: OutputConfig
     blank_text: BlankText = BlankText.SKIP
+    dedupe: Dedupe = Dedupe.RUN
     most_dead_rows: int | None = None
     """Rows that may be given up on in this run, blank ones not counted; None: any number."""
     launcher: tuple[str, int] = ("", 0)

@@ -6,6 +6,9 @@ import collections
 import dataclasses
 from collections.abc import Set
 
+import numpy as np
+import numpy.typing as npt
+
 from schemas.deadletters import DeadCode
 from schemas.inputs import InputFile
 
@@ -62,6 +65,23 @@ class PlanSlice:
         return sum(file.rows for file in self.files)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class FilePicks:
+    """Single rows of one file: `rows`, ascending int64, counted from the file's first row, 0."""
+
+    file: InputFile
+    rows: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class SharedSlice:
+    """Rows whose texts several units share, handed out together to one worker."""
+
+    name: str
+    """Names the slice's files; no two of a run have the same."""
+    files: tuple[FilePicks, ...]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallCounts:
     """What the calls of a unit, or of a run, came to; they add up."""
@@ -75,7 +95,11 @@ class CallCounts:
     tokens: int = 0
     """Tokens by the service's count, estimated where it gives none."""
     repeated: int = 0
-    """Rows that share a vector with an earlier row instead of being sent."""
+    """Rows that share a vector with another row instead of being sent.
+
+    Units count all rows whose text was sent before them; the texts sent for that are taken off
+    where they are counted, so that only the sum over a run, or a dataset, says how many.
+    """
 
     def __add__(self, other: CallCounts) -> CallCounts:
         return CallCounts(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
 from schemas.job import JobConfig
-from schemas.units import PlanSlice, UnitRecord
+from schemas.units import CallCounts, PlanSlice, SharedSlice, UnitRecord
 from transforms import metrics
 
 if TYPE_CHECKING:
@@ -20,26 +20,34 @@ class EmbedUnits(beam.PTransform):
     """Slices of the plan in, records of committed units out.
 
     Vectors never are elements: they go from the call to the part file inside one `process`.
+
+    Args:
+        job: what the workers are told.
+        shared: texts that several units share; no unit is begun before all of them are done.
     """
 
-    def __init__(self, job: JobConfig) -> None:
+    def __init__(self, job: JobConfig, shared: Sequence[SharedSlice] = ()) -> None:
         super().__init__()
         self.job = job
+        self.shared = list(shared)
 
     def expand(self, slices: beam.PCollection[PlanSlice]) -> beam.PCollection[UnitRecord]:
         """Shuffles the slices over the workers, and works them off."""
-        return (
-            slices
-            | "SpreadSlices" >> beam.Reshuffle()
-            | "EmbedSlice" >> beam.ParDo(EmbedUnitsFn(self.job))
+        spread = slices | "SpreadSlices" >> beam.Reshuffle()
+        units = EmbedUnitsFn(self.job)
+        if not self.shared:
+            return spread | "EmbedSlice" >> beam.ParDo(units)
+        first = (
+            slices.pipeline
+            | "Shared" >> beam.Create(self.shared, reshuffle=False)
+            | "SpreadShared" >> beam.Reshuffle()
+            | "EmbedShared" >> beam.ParDo(EmbedSharedFn(self.job))
         )
+        return spread | "EmbedSlice" >> beam.ParDo(units, beam.pvalue.AsIter(first))
 
 
-class EmbedUnitsFn(beam.DoFn):
-    """Works slices off with the one engine of its process; plain twin: engine.slices.embed_slice.
-
-    Holds no key: `setup` finds it on the worker.
-    """
+class _EngineFn(beam.DoFn):
+    """Works with the one engine of its process.  Holds no key: `setup` finds it on the worker."""
 
     def __init__(self, job: JobConfig) -> None:
         self._job = job
@@ -52,16 +60,6 @@ class EmbedUnitsFn(beam.DoFn):
 
         self._engine = engine_for(self._job)
 
-    def process(self, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
-        """Yields the record of each unit of the slice as it is committed."""
-        from transforms.engine.slices import embed_slice
-
-        assert self._engine is not None
-        for record in embed_slice(self._engine, plan_slice):
-            self._count(record)
-            yield record
-        self._count_calls()
-
     def teardown(self) -> None:
         """Leaves the engine; the last one to leave closes it."""
         from transforms.engine.engine import release
@@ -70,17 +68,49 @@ class EmbedUnitsFn(beam.DoFn):
             release(self._engine)
             self._engine = None
 
+    def _count_calls(self, counts: CallCounts | None = None) -> None:
+        assert self._engine is not None
+        self._calls.add(self._engine.take_counts())
+        if counts is not None:
+            for name, value in dataclasses.asdict(counts).items():
+                metrics.counter(name).inc(value)
+
+
+class EmbedSharedFn(_EngineFn):
+    """Embeds texts that units share; plain twin: engine.shared_slices.embed_shared."""
+
+    def process(self, shared: SharedSlice) -> Iterator[CallCounts]:
+        """Yields what the calls came to, some texts at a time."""
+        from transforms.engine.shared_slices import embed_shared
+
+        assert self._engine is not None
+        for counts in embed_shared(self._engine, shared):
+            self._count_calls(counts)
+            yield counts
+        self._count_calls()
+
+
+class EmbedUnitsFn(_EngineFn):
+    """Works slices off; plain twin: engine.slices.embed_slice."""
+
+    def process(self, plan_slice: PlanSlice, after: Iterable[object] = ()) -> Iterator[UnitRecord]:
+        """Yields the record of each unit of the slice as it is committed.
+
+        `after` is what has to be done before; a side input, so that Beam waits for it.
+        """
+        from transforms.engine.slices import embed_slice
+
+        assert self._engine is not None
+        for record in embed_slice(self._engine, plan_slice):
+            self._count(record)
+            yield record
+        self._count_calls()
+
     def _count(self, record: UnitRecord) -> None:
         metrics.counter(metrics.UNITS_DONE).inc()
         metrics.counter(metrics.ROWS_IN).inc(record.unit.rows)
         metrics.counter(metrics.ROWS_OUT).inc(record.embedded)
         metrics.counter(metrics.ROWS_DEAD).inc(record.dead + record.skipped)
-        for name, value in dataclasses.asdict(record.counts).items():
-            metrics.counter(name).inc(value)
         for code, rows in record.codes:
             metrics.counter(metrics.DEAD_PREFIX + code).inc(rows)
-        self._count_calls()
-
-    def _count_calls(self) -> None:
-        assert self._engine is not None
-        self._calls.add(self._engine.take_counts())
+        self._count_calls(record.counts)

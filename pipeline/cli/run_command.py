@@ -15,7 +15,7 @@ from pipeline.dead_letter_budget import parse_budget
 from pipeline.request import InputRequest, ModelRequest, RunRequest
 from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType, InputColumns
-from schemas.job import CallSettings, OutputConfig, VectorEncoding, VectorType
+from schemas.job import CallSettings, Dedupe, OutputConfig, VectorEncoding, VectorType
 from schemas.models import TaskType, bare_name
 from schemas.quota import Pace, RpmCounts, parse_share
 from schemas.stop import ExitCode
@@ -118,6 +118,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
             vector_encoding=VectorEncoding(options["vector_encoding"]),
         ),
         unit_rows=options["unit_rows"],
+        dedupe=Dedupe(options["dedupe"]),
         deadline_s=options["deadline_s"],
         dead_letters=parse_budget(options["max_dead_letters"]),
         fresh=options["fresh"],

@@ -13,7 +13,7 @@ from pipeline.cli.durations import Duration
 from pipeline.cli.sections import SectionOption
 from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType
-from schemas.job import VectorEncoding, VectorType
+from schemas.job import Dedupe, VectorEncoding, VectorType
 from schemas.models import DEFAULT_MODEL, TaskType
 from schemas.quota import Pace, RpmCounts
 from transforms.core.limits import Tier
@@ -104,6 +104,8 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="Most calls in the air at once."),
     _option(_RUN, "--unit-rows", type=int, default=2500, metavar="N",
             help="Rows that are committed together."),
+    _option(_RUN, "--dedupe", type=_choice(Dedupe), default="run",
+            help="Among which rows a text is sent once: all, those of a unit, or none."),
     _option(_RUN, "--max-dead-letters", metavar="N|P%",
             help="Rows that may be given up on, blank ones not counted; beyond it the run ends "
             "with code 3.  [default: 1% of the planned rows, at least 10]"),

@@ -15,13 +15,14 @@ from schemas.job import JobConfig
 from schemas.units import CallCounts, UnitRecord, count_codes
 from transforms.clients.decode import Answer, Matrix
 from transforms.core.packing import TextItem
-from transforms.core.unit_length import to_unit_length
+from transforms.engine.answers import Answers
 from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.prepare import DeadRow, PreparedUnit, rows_of_items
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_tables import TableMaker
 from transforms.storage.dataset import UnitTables
-from transforms.storage.spill import Spill, SpillWriter
+from transforms.storage.spill import Spill
+from transforms.storage.spill_file import SpillWriter
 
 
 class UnitOutcome:
@@ -37,55 +38,36 @@ class UnitOutcome:
         self._prepared = prepared
         self._job = job
         self._tables = TableMaker(job, prepared)
-        self._spill = spill or SpillWriter(None)
+        self._answers = Answers(job.embedding, prepared.hashes, spill or SpillWriter(None))
         self._budget = budget or DeadRowBudget(None, StopFlag())
         self._vectors: Matrix | None = None
         self._has_vector = np.zeros(len(prepared.items), dtype=bool)
         self._truncated: list[bool | None] = [None] * len(prepared.items)
         self._dead: dict[int, DeadRow] = {}
         self._rows_of = rows_of_items(prepared)
-        self._restored = 0
-        self.calls = self.retried = self.tokens = 0
+        self._shared: set[int] = set()
 
     def restore(self, spill: Spill) -> list[TextItem]:
-        """Takes over vectors that an earlier run has paid for; gives the texts still to send."""
-        left = []
-        for item, name in zip(self._prepared.items, self._prepared.hashes, strict=True):
-            found = spill.find(name) if len(spill) else None
-            if found is None:
-                left.append(item)
-                continue
-            vector, self._truncated[item.index] = found
-            self._room(len(vector))[item.index] = vector
-            self._has_vector[item.index] = True
-            self._restored += 1
-        return left
+        """Takes over vectors that are paid for already; gives the texts still to send."""
+        for index, vector, truncated, shared in spill.find(self._prepared.hashes):
+            self._room(len(vector))[index] = vector
+            self._has_vector[index] = True
+            self._truncated[index] = truncated
+            if shared:
+                self._shared.add(index)
+        return [item for item in self._prepared.items if not self._has_vector[item.index]]
 
     def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
         """Writes down the vectors of one answered call."""
+        vectors, truncated = self._answers.take(items, answer, attempts)
         where = [item.index for item in items]
-        normalize = self._job.embedding.normalize
-        vectors = to_unit_length(answer.vectors) if normalize else answer.vectors
         # As a rule the texts of a call stand side by side, and a slice is copied much faster.
         run = slice(where[0], where[-1] + 1)
         places = run if where == list(range(run.start, run.stop)) else where
         self._room(vectors.shape[1])[places] = vectors
         self._has_vector[places] = True
-        flags = answer.truncated or (None,) * len(items)
-        most = self._job.embedding.spec.max_tokens
-        for item, flag in zip(items, flags, strict=True):
-            surely_whole = flag is None and item.most_tokens <= most
-            self._truncated[item.index] = False if surely_whole else flag
-        self._spill.append(
-            [self._prepared.hashes[at] for at in where],
-            vectors,
-            [self._truncated[at] for at in where],
-        )
-        self.calls += 1
-        self.retried += attempts - 1
-        self.tokens += (
-            sum(item.tokens for item in items) if answer.tokens is None else answer.tokens
-        )
+        for index, flag in zip(where, truncated, strict=True):
+            self._truncated[index] = flag
 
     def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
         """Writes down that a text is given up on."""
@@ -154,9 +136,8 @@ class UnitOutcome:
         return self._vectors
 
     def _counts(self, kept: Sequence[int]) -> CallCounts:
-        texts = int(self._has_vector.sum()) - self._restored
-        distinct = len({self._prepared.item_of[offset] for offset in kept})
-        return CallCounts(self.calls, self.retried, texts, self.tokens, len(kept) - distinct)
+        distinct = {self._prepared.item_of[offset] for offset in kept}
+        return self._answers.counts(len(kept) - len(distinct - self._shared))
 
     def _dead_rows(self, rows: int) -> list[DeadRow]:
         found = [row for row in self._prepared.dead if row.offset < rows]

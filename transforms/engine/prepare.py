@@ -11,7 +11,7 @@ from schemas.errors import InputError
 from schemas.units import Unit, UnitRecord
 from transforms.core.packing import TextItem
 from transforms.core.tokens import TokenEstimator
-from transforms.engine.text_items import DistinctTexts, why_blank
+from transforms.engine.text_items import SentTexts, why_blank
 from transforms.storage.row_run import RowRun
 
 
@@ -61,15 +61,18 @@ def prepare(
     estimator: TokenEstimator,
     blank_text: BlankText = BlankText.SKIP,
     redo: Redo | None = None,
+    *,
+    dedupe: bool = True,
 ) -> PreparedUnit:
-    """The distinct texts of a unit, as they are sent, and its rows that cannot be sent.
+    """The texts of a unit, as they are sent, and its rows that cannot be sent.
 
-    With `redo` only the rows that were given up on are looked at.
+    Rows with the same text share an item, unless `dedupe` is off.  With `redo` only the rows that
+    were given up on are looked at.
 
     Raises:
         InputError: a text is blank, and blank texts are to stop the run.
     """
-    distinct = DistinctTexts(embedding, estimator)
+    sent = SentTexts(embedding, estimator, dedupe=dedupe)
     item_of: list[int] = []
     dead: list[DeadRow] = []
     for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
@@ -81,13 +84,13 @@ def prepare(
             item_of.append(-1)
             dead.append(DeadRow(offset, *(bad or (DeadCode.BLANK_TEXT, ""))))
             continue
-        item_of.append(distinct.add(title, text))
+        item_of.append(sent.add(title, text))
     return PreparedUnit(
         unit,
         source_file,
         run,
-        tuple(distinct.items),
-        tuple(distinct.hashes),
+        tuple(sent.items),
+        tuple(sent.hashes),
         tuple(item_of),
         tuple(dead),
         redo.record if redo else None,

@@ -30,8 +30,8 @@ def why_blank(text: str | None) -> str | None:
 
 
 @dataclasses.dataclass(slots=True)
-class DistinctTexts:
-    """Texts as they are sent, each once, in the order in which they came first.
+class SentTexts:
+    """Texts as they are sent, in the order in which they came first; each once with `dedupe`.
 
     `hashes[i]` is the text hash of `items[i]`.
     """
@@ -40,14 +40,16 @@ class DistinctTexts:
     estimator: TokenEstimator
     items: list[TextItem] = dataclasses.field(default_factory=list)
     hashes: list[bytes] = dataclasses.field(default_factory=list)
+    dedupe: bool = True
     _index_of: dict[bytes, int] = dataclasses.field(default_factory=dict)
 
     def add(self, title: str | None, text: str) -> int:
         """The index of a row's text in `items`."""
         sent_title, sent_text = as_sent(self.embedding, title, text)
         name = text_hash(sent_title, sent_text)
-        index = self._index_of.setdefault(name, len(self.items))
-        if index == len(self.items):
+        new = len(self.items)
+        index = self._index_of.setdefault(name, new) if self.dedupe else new
+        if index == new:
             self.items.append(text_item(index, sent_title, sent_text, self.estimator))
             self.hashes.append(name)
         return index

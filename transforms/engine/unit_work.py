@@ -8,16 +8,20 @@ from collections.abc import Sequence
 
 from schemas.errors import BulkEmbedError
 from schemas.job import JobConfig
-from schemas.units import UnitRecord
+from schemas.units import CallCounts, UnitRecord
 from transforms.core.packing import TextItem
 from transforms.engine.caller import Caller
 from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.long_texts import short_enough
 from transforms.engine.outcome import UnitOutcome
 from transforms.engine.prepare import PreparedUnit
+from transforms.engine.seams import Sink
+from transforms.engine.shared_texts import SharedOutcome
 from transforms.engine.stopping import StopFlag
+from transforms.engine.text_items import SentTexts
 from transforms.storage.dataset import Dataset, commit_unit
 from transforms.storage.spill import Spill
+from transforms.storage.spill_file import SpillWriter
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,15 +49,25 @@ class UnitWorker:
         record = None
         try:
             outcome = UnitOutcome(prepared, self.job, spill, self.budget)
-            items = await short_enough(
-                outcome.restore(self.spill), self.job.embedding, self.caller, outcome
-            )
-            await self._embed(items, outcome)
+            await self._embed(outcome.restore(self.spill), outcome)
             record = await asyncio.to_thread(self._commit, outcome, redo)
             self._count_bad_rows(prepared)
         finally:
             spill.close(committed=record is not None and record.unit == prepared.unit)
         return record
+
+    async def embed_shared(self, texts: SentTexts, kept: SpillWriter) -> CallCounts:
+        """Embeds texts that units share, but for those that are there already.
+
+        Returns:
+            What the calls came to.
+
+        Raises:
+            OutputError: the vectors cannot be kept.
+        """
+        outcome = SharedOutcome(texts, self.job.embedding, kept)
+        await self._embed(outcome.restore(self.spill), outcome)
+        return outcome.counts()
 
     def _count_bad_rows(self, prepared: PreparedUnit) -> None:
         """Counts rows that could not be sent: after the commit, so that they can be looked at."""
@@ -61,9 +75,10 @@ class UnitWorker:
         if bad:
             self.budget.spend(len(bad), f"{bad[-1].code}: {bad[-1].message}")
 
-    async def _embed(self, items: Sequence[TextItem], outcome: UnitOutcome) -> None:
+    async def _embed(self, items: Sequence[TextItem], outcome: Sink) -> None:
+        short = await short_enough(items, self.job.embedding, self.caller, outcome)
         try:
-            await self.caller.embed(items, outcome)
+            await self.caller.embed(short, outcome)
         except BaseExceptionGroup as group:
             # The calls of a unit fail as a group, even where one alone does.
             ours = group.subgroup(BulkEmbedError)

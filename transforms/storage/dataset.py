@@ -20,6 +20,7 @@ from transforms.storage import whole_files
 from transforms.storage.filesystems import open_filesystem
 from transforms.storage.part_files import EMPTY_PART, is_part_name, part_name, part_writer
 from transforms.storage.records import (
+    SPILL_SUFFIX,
     decode_record,
     encode_record,
     parse_name,
@@ -34,6 +35,7 @@ PLAN = "_run/plan"
 SUMMARIES = "_run/summaries"
 STOPS = "_run/stops"
 SPILL = "_run/spill"
+SHARED = "_run/shared"
 RUN_FILE = "_run/run.json"
 LOCK = "_run/lock.json"
 SUCCESS = "_SUCCESS"
@@ -157,14 +159,19 @@ class Dataset:
     def wipe(self) -> None:
         """Deletes the dataset, and nothing else that may stand in its folder."""
         self.delete([SUCCESS])
-        for folder in (UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL):
+        for folder in (UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL, SHARED):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
         self.delete([RUN_FILE])
 
     def all_spill(self) -> list[str]:
         """All spill files: of no use once a run is complete, whatever they were for."""
-        return [f"{SPILL}/{name}" for name in self.names(SPILL)]
+        return [
+            f"{folder}/{name}"
+            for folder in (SPILL, SHARED)
+            for name in self.names(folder)
+            if name.endswith(SPILL_SUFFIX)
+        ]
 
     def spent_spill(self, state: State) -> list[str]:
         """Spill files whose rows are all committed."""
@@ -180,7 +187,7 @@ class Dataset:
         named = {part for record in state.records for part in self.parts_of(record)}
         named.update(f"{UNITS}/{record_name(record)}" for record in state.records)
         left = self.spent_spill(state)
-        for folder in ("", "_run", UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS):
+        for folder in ("", "_run", UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED):
             for name in self.names(folder) if folder else self._root_names():
                 full = f"{folder}/{name}" if folder else name
                 unfinished = name.startswith(whole_files.TEMP_PREFIX)

@@ -17,6 +17,7 @@ _NAME = re.compile(
     r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)\.json"
 )
 
+SPILL_SUFFIX = ".spill"
 _SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 
 

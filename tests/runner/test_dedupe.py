@@ -1,0 +1,160 @@
+"""A text is paid for once, wherever it occurs, and every row has its vector."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary, write_rows
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+from pipeline import sharing
+
+TEXTS = [f"text {n % 40 if n % 3 else n}" for n in range(200)]
+MORE = [None, " ", *[f"text {n}" for n in range(60, 120)], "text 119"]
+ALL = [text for text in [*TEXTS, *MORE] if text and text.strip()]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "in/a.parquet", TEXTS)
+    lines = [json.dumps({"id": n, "text": text}) for n, text in enumerate(MORE)]
+    (tmp_path / "in/b.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def go(server: EmulatorServer, source: Path, output: Path, *args: object) -> Ended:
+    return run(server.url, source, output, "--dim", 128, "--unit-rows", 17, *args)
+
+
+def same_vectors(one: Path, other: Path) -> bool:
+    left, right = read(one), read(other)
+    facts = ["id", "text_hash", "truncated", "source_file", "source_row"]
+    assert left.select(facts).equals(right.select(facts))
+    return bool(np.array_equal(matrix(left), matrix(right)))
+
+
+@pytest.mark.parametrize(
+    ("dedupe", "texts"),
+    [
+        pytest.param("run", len(set(ALL)), id="run"),
+        pytest.param("off", len(ALL), id="off"),
+    ],
+)
+def test_how_often_a_text_is_sent(
+    server: EmulatorServer, source: Path, output: Path, dedupe: str, texts: int
+) -> None:
+    assert go(server, source, output, "--dedupe", dedupe).code == 0
+    assert server.stats()["texts"] == texts
+    assert len(read(output)) == len(ALL)
+    counts = summary(output)["counts"]
+    assert (counts["texts"], counts["repeated"]) == (texts, len(ALL) - texts)
+    told = json.loads(bulkembed("status", output, "--json").out)["counts"]
+    assert (told["texts"], told["repeated"]) == (texts, len(ALL) - texts)
+
+
+def test_the_vectors_are_those_of_a_run_that_sends_each_row(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    for dedupe in ("run", "unit", "off"):
+        assert go(server, source, tmp_path / dedupe, "--dedupe", dedupe).code == 0
+    assert same_vectors(tmp_path / "run", tmp_path / "off")
+    assert same_vectors(tmp_path / "unit", tmp_path / "off")
+
+
+def test_nothing_is_left_of_it_but_what_it_cost(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source, output).code == 0
+    assert {path.suffix for path in (output / "_run/shared").iterdir()} == {".json"}
+
+
+def test_a_text_of_a_committed_row_is_not_paid_again(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source, output).code == 0
+    paid = server.stats()["texts"]
+    write_rows(source / "c.parquet", [*TEXTS[:50], "new", "new"])
+    assert go(server, source, output).code == 0
+    assert server.stats()["texts"] == paid + 1
+    rows = read(output)
+    assert len(rows) == len(ALL) + 52
+    vectors, names = matrix(rows), rows["source_file"].to_pylist()
+    old = [n for n, name in enumerate(names) if name.endswith("a.parquet")][:50]
+    new = [n for n, name in enumerate(names) if name.endswith("c.parquet")][:50]
+    assert np.array_equal(vectors[old], vectors[new])
+
+
+def test_a_file_that_grew_pays_for_what_is_new(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source, output).code == 0
+    paid = server.stats()["texts"]
+    write_rows(source / "a.parquet", [*TEXTS, "one more"])
+    assert go(server, source, output).code == 0
+    assert server.stats()["texts"] == paid + 1
+    assert len(read(output)) == len(ALL) + 1
+
+
+def test_titles_count_as_what_is_sent(server: EmulatorServer, output: Path, tmp_path: Path) -> None:
+    texts = ["same"] * 40
+    titles = ["one", "two", None, ""] * 10
+    source = write_rows(tmp_path / "in/a.parquet", texts, title=titles)
+    assert go(server, source, output, "--title-column", "title").code == 0
+    assert server.stats()["texts"] == 3
+
+
+def test_rows_of_a_text_that_is_refused_are_dead_letters_each(tmp_path: Path, output: Path) -> None:
+    texts = [f"poison {n % 2}" if n % 10 == 0 else f"text {n % 30}" for n in range(100)]
+    source = write_rows(tmp_path / "in/a.parquet", texts)
+    bad = [n for n in range(100) if n % 10 == 0]
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        ended = go(server, source, output, "--max-dead-letters", 10)
+        assert ended.code == 0
+        assert server.stats()["texts"] == len({text for text in texts if "poison" not in text})
+    assert sorted(dead_codes(output)) == bad
+    assert len(read(output)) == 90
+    assert "10 dead" in ended.out
+
+
+def test_a_day_that_is_spent_in_the_middle_of_it_costs_nothing_twice(
+    source: Path, output: Path
+) -> None:
+    with EmulatorServer(EmulatorSettings()) as server:
+        assert go(server, source, output, "--rpd", 20).code == 75
+        assert list((output / "_run/shared").glob("*.spill"))
+        first = server.stats()["texts"]
+        assert 0 < first <= 20
+        assert go(server, source, output, "--rpd", 0).code == 0
+        stats = server.stats()
+    assert (stats["texts"], stats["texts_paid_twice"]) == (len(set(ALL)), 0)
+    told = json.loads(bulkembed("status", output, "--json").out)["counts"]
+    assert (told["texts"], told["repeated"]) == (len(set(ALL)), len(ALL) - len(set(ALL)))
+
+
+def test_several_processes_share_what_one_of_them_has_sent(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    beam = ("--", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    assert go(server, source, output, *beam).code == 0
+    assert server.stats()["texts"] == len(set(ALL))
+
+
+def test_where_it_would_not_fit_texts_are_compared_within_units(
+    server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "MOST_BYTES", 1000)
+    ended = go(server, source, output)
+    assert ended.code == 0
+    assert "texts are compared within units only, as by --dedupe unit: 263 rows" in ended.err
+    assert len(set(ALL)) < server.stats()["texts"] < len(ALL)
+    assert len(read(output)) == len(ALL)

@@ -1,0 +1,110 @@
+"""Texts that several units share: read, embedded first, and kept where every unit finds them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from schemas.deadletters import DeadCode
+from schemas.embedding import EmbeddingConfig
+from schemas.errors import CallError
+from schemas.inputs import InputColumns
+from schemas.units import CallCounts, FilePicks
+from transforms.clients.decode import Answer
+from transforms.core.packing import TextItem
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.answers import Answers
+from transforms.engine.text_items import SentTexts, why_blank
+from transforms.storage.filesystems import open_found
+from transforms.storage.row_reader import read_runs
+from transforms.storage.spill import Spill
+from transforms.storage.spill_file import SpillWriter
+
+TEXTS = 1000
+"""Texts that are sent and counted together: ten calls."""
+WINDOW_ROWS = 2500
+
+
+class SharedOutcome:
+    """The sink for texts that units share.
+
+    A text that is given up on is not written down here: each unit sends it again, so that each of
+    its rows gets its own verdict and counts as its unit asks.
+    """
+
+    def __init__(self, texts: SentTexts, embedding: EmbeddingConfig, kept: SpillWriter) -> None:
+        self._texts = texts
+        self._answers = Answers(embedding, texts.hashes, kept)
+        self._sent = 0
+
+    def restore(self, spill: Spill) -> list[TextItem]:
+        """The texts that no run has paid for yet."""
+        there = {index for index, *_ in spill.find(self._texts.hashes)}
+        return [item for item in self._texts.items if item.index not in there]
+
+    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+        """Keeps the vectors of one answered call."""
+        self._answers.take(items, answer, attempts)
+        self._sent += len(items)
+
+    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+        """Leaves the text to the units."""
+
+    def counts(self) -> CallCounts:
+        """What the calls came to; the texts are taken off the repeats that the units count."""
+        return self._answers.counts(repeated=-self._sent)
+
+
+def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:
+    """What is read of a file for its texts and titles alone: neither ids nor kept columns."""
+    less = dataclasses.replace(columns, id_column=None, keep_columns=())
+    return less, pa.schema([pa.field("id", pa.string())])
+
+
+def read_shared(
+    files: Sequence[FilePicks],
+    columns: InputColumns,
+    embedding: EmbeddingConfig,
+    estimator: TokenEstimator,
+) -> Iterator[SentTexts]:
+    """The texts of single rows, some at a time.  Rows that cannot be sent are left to their units.
+
+    Raises:
+        InputError: a file cannot be read, or is not what it was.
+    """
+    texts = SentTexts(embedding, estimator)
+    for title, text in _rows(files, columns):
+        texts.add(title, text)
+        if len(texts.items) == TEXTS:
+            yield texts
+            texts = SentTexts(embedding, estimator)
+    if texts.items:
+        yield texts
+
+
+def _rows(files: Sequence[FilePicks], columns: InputColumns) -> Iterator[tuple[str | None, str]]:
+    """(title, text) of the rows that have a text."""
+    for picks in files:
+        rows = picks.rows.tolist()
+        runs = list(_windows(rows, picks.file.rows))
+        read = read_runs(open_found(picks.file.found), picks.file, *text_only(columns), runs)
+        wanted = iter(rows)
+        row = next(wanted, None)
+        for (first, count), found in zip(runs, read, strict=True):
+            while row is not None and row < first + count:
+                offset = row - first
+                text = found.texts[offset]
+                if text is not None and offset not in found.bad and why_blank(text) is None:
+                    yield found.titles[offset], text
+                row = next(wanted, None)
+
+
+def _windows(rows: Sequence[int], file_rows: int) -> Iterator[tuple[int, int]]:
+    """(first row, rows) of runs that hold all of the rows."""
+    end = -1
+    for row in rows:
+        if row >= end:
+            end = min(row + WINDOW_ROWS, file_rows)
+            yield row, end - row
