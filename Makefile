@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-kill bench-quota bench-quota-small bench-speed bench-speed-small \
-  bench-memory bench-memory-small bench-search bench-search-small lock-peers lint types check lock clean
+.PHONY: help install run test test-kill bench-quota bench-quota-small bench-dedupe bench-speed \
+  bench-speed-small bench-memory bench-memory-small bench-search bench-search-small lock-peers \
+  lint types check lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minu
 
 bench-quota-small: $(READY)  ## The same with fewer windows: 6 minutes
 	timeout 900 $(BIN)/python -m benchmarks.quota --small
+
+bench-dedupe: $(READY)  ## Measure the search for texts that repeat, over a million rows: 2 minutes
+	timeout 600 $(BIN)/python -m benchmarks.dedupe
 
 PEERS := .venv-peers
 

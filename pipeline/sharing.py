@@ -120,9 +120,8 @@ def _hashes(rows: RowRun, embedding: EmbeddingConfig) -> Iterator[bytes]:
 
 
 def _sharing(dataset: Dataset, plan: Plan, state: State, every: repeats.Keys) -> Sharing:
-    distinct = np.unique(every)
-    committed, keys = find_committed(dataset, state.records, distinct[distinct != 0])
-    every[np.isin(every, keys)] = 0  # Not to be sent at all.
+    committed, keys = _committed(dataset, state, every)
+    every[repeats.among(every, keys)] = 0  # Not to be sent at all.
     sizes = [unit.rows for file in plan.work for unit in file.units]
     units = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     first = repeats.shared_rows(every, units)
@@ -134,6 +133,17 @@ def _sharing(dataset: Dataset, plan: Plan, state: State, every: repeats.Keys) ->
             f"{len(keys):,}",
         )
     return sharing
+
+
+def _committed(
+    dataset: Dataset, state: State, every: repeats.Keys
+) -> tuple[list[PartRows], repeats.Keys]:
+    """Committed rows with texts that are due again, and the keys of these texts."""
+    embedded = [record for record in state.records if record.embedded]
+    if not embedded:
+        return [], every[:0]
+    distinct = np.unique(every)
+    return find_committed(dataset, embedded, distinct[distinct != 0])
 
 
 def _picks(plan: Plan, due: np.ndarray) -> Iterator[FilePicks]:

@@ -144,8 +144,7 @@ def test_a_day_that_is_spent_in_the_middle_of_it_costs_nothing_twice(
 def test_several_processes_share_what_one_of_them_has_sent(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
-    beam = ("--", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    assert go(server, source, output, *beam).code == 0
+    assert go(server, source, output, "--workers", 2).code == 0
     assert server.stats()["texts"] == len(set(ALL))
 
 

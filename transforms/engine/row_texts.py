@@ -23,7 +23,7 @@ from transforms.core.packing import TextItem
 from transforms.core.unit_length import to_unit_length
 from transforms.engine.embedder import Embedder
 from transforms.engine.long_texts import short_enough
-from transforms.engine.text_items import DistinctTexts, why_blank
+from transforms.engine.text_items import SentTexts, why_blank
 
 Vector = npt.NDArray[np.float32]
 """Of shape (dim,)."""
@@ -90,7 +90,7 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> RowFates:
         CallError: the service refuses every call, is down, or the day's quota is spent.
     """
     embedding = embedder.config.embedding
-    distinct = DistinctTexts(embedding, embedder.estimator)
+    distinct = SentTexts(embedding, embedder.estimator)
     item_of = [_item_or_reason(row, distinct) for row in rows]
     sink = TextFates(embedding.normalize)
     items = await short_enough(distinct.items, embedding, embedder.caller, sink)
@@ -102,7 +102,7 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> RowFates:
     return RowFates(fates, sink.texts, sink.tokens, sent - len(distinct.items))
 
 
-def _item_or_reason(row: RowText, distinct: DistinctTexts) -> int | GivenUp:
+def _item_or_reason(row: RowText, distinct: SentTexts) -> int | GivenUp:
     if row.bad is not None:
         return GivenUp(*row.bad)
     why = why_blank(row.text)

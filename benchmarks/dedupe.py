@@ -1,0 +1,141 @@
+"""What it takes to find the texts that occur in more than one unit.
+
+    python -m benchmarks.dedupe [--small]
+
+The look at all texts that `--dedupe run` takes before anything is sent, over short texts of which
+11 % are repeats, in Parquet and JSONL with a column of 200 bytes that is not read; no call is sent.
+Then the index by which units find the vectors that are kept for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.planning import make_plan, scan_inputs
+from pipeline.sharing import find_sharing
+from schemas.embedding import EmbeddingConfig, ServiceConfig
+from schemas.inputs import InputColumns
+from schemas.job import CallSettings, JobConfig, OutputConfig
+from transforms.storage.columns import merge_schemas
+from transforms.storage.dataset import Dataset, State
+from transforms.storage.spill_file import SpillWriter
+from transforms.storage.vector_index import VectorIndex
+
+REPEATED = 0.11
+TIMES = 3
+INDEX_TEXTS = 100_000
+
+
+def inputs(folder: Path, rows: int) -> list[Path]:
+    """The same rows as Parquet and as JSONL."""
+    draw = random.Random(1)
+    words = [f"word{n}" for n in range(5000)]
+    first = int(rows * (1 - REPEATED))
+    texts = [f"{n} " + " ".join(draw.choices(words, k=draw.randint(5, 30))) for n in range(first)]
+    texts += draw.choices(texts, k=rows - first)
+    draw.shuffle(texts)
+    more = "x" * 200
+    pq.write_table(
+        pa.table({"id": range(rows), "text": texts, "more": [more] * rows}), folder / "a.parquet"
+    )
+    with (folder / "a.jsonl").open("w") as file:
+        for n, text in enumerate(texts):
+            file.write(json.dumps({"id": n, "text": text, "more": more}) + "\n")
+    return [folder / "a.parquet", folder / "a.jsonl"]
+
+
+def search(path: Path, output: Path) -> tuple[Callable[[], int], int]:
+    """The search over one file, which gives the texts to send first; and the file's rows."""
+    dataset = Dataset.open(str(output))
+    columns = InputColumns()
+    scans = scan_inputs(dataset, [str(path)], columns)
+    job = JobConfig(
+        run_id="bench",
+        service=ServiceConfig(),
+        calls=CallSettings(),
+        embedding=EmbeddingConfig(service="emulator", model="gemini-embedding-001"),
+        columns=columns,
+        row_schema=merge_schemas(scans.files, columns),
+        output=OutputConfig(uri=str(output)),
+    )
+    plan = make_plan(scans.inputs, State(), 2500)
+    return lambda: find_sharing(dataset, job, plan, State(), local=True).texts, plan.rows
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds by the clock and of CPU, the medians of some runs."""
+    took = []
+    for _ in range(TIMES):
+        clock, cpu = time.perf_counter(), time.process_time()
+        work()
+        took.append((time.perf_counter() - clock, time.process_time() - cpu))
+    return statistics.median(t for t, _ in took), statistics.median(t for _, t in took)
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """The most memory that the work held at once, as Python and numpy count it."""
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def index_bytes(folder: Path) -> float:
+    """What a text takes in the index of vectors."""
+    path = folder / "a.spill"
+    writer = SpillWriter(path)
+    names = np.random.default_rng(1).bytes(16 * INDEX_TEXTS)
+    for start in range(0, INDEX_TEXTS, 100):
+        hashes = [names[16 * n : 16 * n + 16] for n in range(start, start + 100)]
+        writer.append(hashes, np.ones((100, 4), np.float32), [False] * 100)
+    writer.close()
+    index = VectorIndex()
+    tracemalloc.start()
+    index.add([path])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held / len(index)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--small", action="store_true", help="fewer rows")
+    rows = 100_000 if parser.parse_args().small else 1_000_000
+    table = Table("input", "rows", "sent first", "rows/s", "rows/CPU s", "peak bytes a row")
+    with tempfile.TemporaryDirectory(prefix="bench-dedupe-") as name:
+        folder = Path(name)
+        for path in inputs(folder, rows):
+            work, found = search(path, folder / "out")
+            clock, cpu = timed(work)
+            table.add_row(
+                path.suffix[1:],
+                f"{found:,}",
+                f"{work():,}",
+                f"{found / clock:,.0f}",
+                f"{found / cpu:,.0f}",
+                f"{peak_bytes(work) / found:.0f}",
+            )
+        held = index_bytes(folder)
+    Console().print(table)
+    print(f"the index of vectors holds {held:.0f} bytes a text")
+
+
+if __name__ == "__main__":
+    main()
