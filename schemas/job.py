@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import InputColumns
 from schemas.quota import QuotaLimits
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class VectorType(enum.StrEnum):

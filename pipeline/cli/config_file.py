@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from schemas.errors import ConfigError
 
@@ -51,6 +50,8 @@ def _as_typed(parameter: click.Parameter, value: Any) -> Any:
 
 
 def _load(path: Path) -> dict[Any, Any]:
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from schemas.stop import StopReason
-from transforms.engine.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from transforms.engine.stopping import StopFlag
 
 
 class DeadRowBudget:

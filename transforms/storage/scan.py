@@ -5,8 +5,6 @@ from __future__ import annotations
 import pyarrow.fs as pafs
 
 from schemas.inputs import FileFormat, FoundFile, InputColumns
-from transforms.storage.jsonl_scan import scan_jsonl
-from transforms.storage.parquet_scan import scan_parquet
 from transforms.storage.scanned_file import ScannedFile
 from transforms.storage.stored_bytes import check_size
 
@@ -23,5 +21,8 @@ def scan_file(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColum
         ConfigError: a column is not there, or has a type that cannot be used.
     """
     check_size(filesystem, found)
-    scan = scan_parquet if found.format is FileFormat.PARQUET else scan_jsonl
+    if found.format is FileFormat.PARQUET:
+        from transforms.storage.parquet_scan import scan_parquet as scan
+    else:
+        from transforms.storage.jsonl_scan import scan_jsonl as scan
     return scan(filesystem, found, columns)
