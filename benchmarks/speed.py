@@ -25,6 +25,9 @@ from benchmarks.processes import emulator
 from benchmarks.texts import Texts
 
 TINY_ROWS = 100
+UNIT_ROWS = 2_500
+MOST_WORKERS = 2
+"""The few rows are units for so many workers, so that the start-up of each is apart."""
 LATENCY_MS = 50
 BODIES = {"plain": (), "pretty gzip": ("--pretty", "--gzip")}
 PYTHON = sys.executable
@@ -53,8 +56,8 @@ class Client:
             return [*self.command, url, source, output, dim, rows, *self.arguments]
         return [
             *self.command, "--input", source, "--output", output, "--base-url", url, "--dim", dim,
-            "--limit-rows", rows, "--rpm", 0, "--tpm", 0, "--rpd", 0, "--log-level", "error",
-            *self.arguments,
+            "--limit-rows", rows, "--unit-rows", min(UNIT_ROWS, rows // MOST_WORKERS),
+            "--rpm", 0, "--tpm", 0, "--rpd", 0, "--log-level", "error", *self.arguments,
         ]  # fmt: skip
 
 
