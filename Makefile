@@ -5,8 +5,8 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-kill bench-quota bench-quota-small bench-dedupe bench-speed \
-  bench-speed-small bench-memory bench-memory-small bench-search bench-search-small lock-peers \
-  lint types check lock clean
+  bench-speed-small bench-start bench-memory bench-memory-small bench-search bench-search-small \
+  lock-peers lint types check lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-speed: $(READY) $(PEERS)/.ready  ## Compare rows a second, CPU and memory 
 bench-speed-small: $(READY)  ## The same at 3,072 dims, without LlamaIndex: 4 minutes
 	timeout 600 $(BIN)/python -m benchmarks.speed --small
 	timeout 200 $(BIN)/python -m benchmarks.slots --small
+
+bench-start: $(READY)  ## Measure what the command takes beside the rows: 2 minutes
+	timeout 400 $(BIN)/python -m benchmarks.start
 
 bench-memory: $(READY)  ## Measure peak memory over 100,000 and 1,000,000 rows: 30 minutes
 	timeout 3600 $(BIN)/python -m benchmarks.memory

@@ -1,0 +1,95 @@
+"""How long the command takes before and beside the rows: help, status, and jobs with nothing to do.
+
+    python -m benchmarks.start [--repeat 5]
+
+Prints the median of the runs, in seconds of the clock and of the CPU (user and system).  On a busy
+machine only the latter tell.  Exit code 1 if a command took longer than it may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.children import cost_of
+from benchmarks.processes import emulator
+from benchmarks.speed import PYTHON, remove
+from benchmarks.texts import Texts
+
+UNITS = 400
+UNIT_ROWS = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Case:
+    """A command, and the seconds that it may take; None: nothing was asked of it."""
+
+    name: str
+    words: tuple[object, ...]
+    most_s: float | None = None
+    anew: Path | None = None
+    """An output that is removed before each run."""
+
+
+def cases(folder: Path, url: str) -> list[Case]:
+    """All of them; the finished job is run here, once."""
+    texts = Texts(folder)
+    done, fresh = folder / "done", folder / "fresh"
+
+    def job(rows: int, output: Path) -> tuple[object, ...]:
+        source = texts.write_short(f"rows-{rows}", rows, 100)
+        return (
+            "run", "--input", source, "--output", output, "--base-url", url, "--dim", 768,
+            "--unit-rows", UNIT_ROWS, "--log-level", "error",
+        )  # fmt: skip
+
+    finished = job(UNITS * UNIT_ROWS, done)
+    cost_of([PYTHON, "-m", "pipeline", *finished])
+    return [
+        Case("--help", ("--help",), 0.4),
+        Case("run --help", ("run", "--help")),
+        Case("models", ("models",), 0.4),
+        Case(f"status, {UNITS} units", ("status", done), 0.4),
+        Case("run, no rows", job(0, fresh), 4.0, fresh),
+        Case("run, one row", job(1, fresh), None, fresh),
+        Case("run, one row, 2 workers", (*job(1, fresh), "--workers", 2), None, fresh),
+        Case(f"run, {UNITS} finished units", finished, 6.0),
+    ]
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each; the median counts")
+    repeat = parser.parse_args().repeat
+    table = Table("bulkembed", "seconds", "CPU s", "may take s", title=f"median of {repeat}")
+    held = True
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-start-") as folder,
+        emulator("--canned") as server,
+    ):
+        for case in cases(Path(folder), server.url):
+            costs = []
+            for _ in range(repeat):
+                if case.anew is not None:
+                    remove(case.anew)
+                costs.append(cost_of([PYTHON, "-m", "pipeline", *case.words]))
+            wall_s = statistics.median(cost.wall_s for cost in costs)
+            cpu_s = statistics.median(cost.cpu_s for cost in costs)
+            held &= case.most_s is None or wall_s <= case.most_s
+            most = "" if case.most_s is None else f"{case.most_s:g}"
+            table.add_row(case.name, f"{wall_s:.2f}", f"{cpu_s:.2f}", most)
+            print(f"{case.name:28} {wall_s:.2f} s, CPU {cpu_s:.2f} s", file=sys.stderr, flush=True)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    sys.exit(not held)
+
+
+if __name__ == "__main__":
+    main()
