@@ -7,9 +7,11 @@ import contextlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
+import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -20,13 +22,19 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import worker
+from pipeline import job_server, staging, worker
 from pipeline.request import LOCAL_RUNNER
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
+from schemas.stop import Stop, StopReason
 from schemas.units import PlanSlice, SharedSlice
 from transforms import metrics
 from transforms.embed_units import EmbedUnits
+from transforms.storage import stop_notes
+from transforms.storage.dataset import Dataset
+
+log = logging.getLogger("bulkembed")
+MOST_SAID = 300
 
 LOCAL_RUNNERS = (LOCAL_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
 PROCESSES = "multi_processing"
@@ -87,7 +95,7 @@ def _starts_processes(options: PipelineOptions) -> bool:
 
 
 def cluster_workers(options: PipelineOptions) -> int | None:
-    """How many workers share the quota on another engine; None where that is not known."""
+    """How many workers another engine has, by its flags; None where they do not say."""
     if is_local(options):
         return None
     flags = options.get_all_options(retain_unknown_options=True)
@@ -95,6 +103,16 @@ def cluster_workers(options: PipelineOptions) -> int | None:
         if str(flags.get(name) or "").isdigit() and int(flags[name]) > 0:
             return int(flags[name])
     return None
+
+
+def quota_shares(options: PipelineOptions) -> int | None:
+    """How many parts the quota is cut into; None where that is not known.
+
+    One on this machine: its processes keep one mirror of the quota, in a file.
+    """
+    if is_local(options) or staging.on_this_machine(options):
+        return 1
+    return cluster_workers(options)
 
 
 def _unknown_flags(options: PipelineOptions) -> list[str]:
@@ -118,17 +136,31 @@ def run_graph(
         options: Beam's.
 
     Returns:
-        The job's counters by name, over all workers.
+        The job's counters by name, over all workers; none where the engine gave the job up.
     """
-    with _runner(options) as runner:
-        pipeline = beam.Pipeline(runner, options=options)
-        _ = (
-            pipeline
-            | "Plan" >> beam.Create(list(slices), reshuffle=False)
-            | "EmbedUnits" >> EmbedUnits(job, list(shared))
-        )
-        result = pipeline.run()
-        result.wait_until_finish()
+    embed = EmbedUnits(job, list(shared))
+    if is_local(options):
+        with _runner(options) as runner:
+            return _run(slices, embed, options, runner)
+    try:
+        with staging.staged(options), job_server.running(options):
+            return _run(slices, embed, options)
+    except (RuntimeError, grpc.RpcError) as error:
+        log.debug("the engine's own words", exc_info=error)
+        stop_notes.leave(Dataset.open(job.output.uri), job.run_id, _engine_failed(error))
+        return {}
+
+
+def _run(
+    slices: Iterable[PlanSlice],
+    embed: EmbedUnits,
+    options: PipelineOptions,
+    runner: PipelineRunner | None = None,
+) -> dict[str, int]:
+    pipeline = beam.Pipeline(runner, options=options)
+    _ = pipeline | "Plan" >> beam.Create(list(slices), reshuffle=False) | "EmbedUnits" >> embed
+    result = pipeline.run()
+    result.wait_until_finish()
     found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
     total: collections.Counter[str] = collections.Counter()
     for counter in found["counters"]:  # One of the same name for each step.
@@ -147,3 +179,13 @@ def _runner(options: PipelineOptions) -> Iterator[PipelineRunner | None]:
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
         command = worker.command(logging.getLogger("bulkembed").getEffectiveLevel(), folder)
         yield FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+
+
+def _engine_failed(error: Exception) -> Stop:
+    said = (str(error).strip() or repr(error)).splitlines()[0][:MOST_SAID]
+    return Stop(
+        StopReason.ENGINE,
+        f"the engine gave the job up: {said}; run the same command again to go on, with "
+        "--log-level debug to see more",
+        time.time(),
+    )

@@ -30,6 +30,8 @@ SLICES_A_WORKER = 4
 """So that a worker that is done early, or lost, leaves work that others can take."""
 PIECES_A_WORKER = 8
 """Taken from all over the input, so that no worker gets all of its long texts."""
+LIKELY_WORKERS = 4
+"""Where the engine's flags do not say how many there are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,32 +171,13 @@ def make_retry_plan(files: Sequence[InputFile], state: State, limit_rows: int | 
     return Plan(tuple(work), sum(file.rows for file in files), rows_left(files, state))
 
 
-def slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
-    """The plan's units in slices; each unit is in one of them, and those of a file ascend.
+def slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
+    """The plan's units in a slice for each worker of this machine; those of a file ascend.
 
-    A known, small number of local workers gets one slice each, of about as many rows: a slice keeps
-    the calls flowing over all borders of units.  With `workers` None there are enough small ones
-    for an engine to spread.  The units of a file that can only be read from its beginning stay in
+    Each unit is in one of them, and all are of about as many rows: a slice keeps the calls flowing
+    over all borders of units.  The units of a file that can only be read from its beginning stay in
     one slice.
     """
-    if workers is not None:
-        yield from _dealt(plan, workers)
-        return
-    most = max(1, min(MOST_UNITS_A_SLICE, plan.units // (SLICES_A_WORKER * 4) or 1))
-    current: list[FileUnits] = []
-    size = 0
-    for piece in _pieces(plan, most):
-        if current and size + len(piece.units) > most:
-            yield PlanSlice(tuple(current))
-            current, size = [], 0
-        current.append(piece)
-        size += len(piece.units)
-    if current:
-        yield PlanSlice(tuple(current))
-
-
-def _dealt(plan: Plan, workers: int) -> Iterator[PlanSlice]:
-    """Pieces of the plan, the largest first, each to the worker that has the fewest rows."""
     most = max(1, math.ceil(plan.units / (workers * PIECES_A_WORKER)))
     pieces = list(_pieces(plan, most))
     hands: list[list[int]] = [[] for _ in range(workers)]
@@ -205,6 +188,26 @@ def _dealt(plan: Plan, workers: int) -> Iterator[PlanSlice]:
         rows[fewest] += pieces[number].rows
     for hand in filter(None, hands):
         yield PlanSlice(tuple(_joined(pieces[number] for number in sorted(hand))))
+
+
+def spread_slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
+    """The plan's units in slices that an engine can spread over its workers, in order.
+
+    Several for each worker, so that what a lost one leaves is shared by the others; `workers` None
+    where their number is not known.  A file that cannot be read from its middle is in one slice.
+    """
+    wanted = SLICES_A_WORKER * (workers or LIKELY_WORKERS)
+    most = max(1, min(MOST_UNITS_A_SLICE, plan.units // wanted))
+    current: list[FileUnits] = []
+    size = 0
+    for piece in _pieces(plan, most):
+        if current and size + len(piece.units) > most:
+            yield PlanSlice(tuple(current))
+            current, size = [], 0
+        current.append(piece)
+        size += len(piece.units)
+    if current:
+        yield PlanSlice(tuple(current))
 
 
 def _joined(pieces: Iterable[FileUnits]) -> Iterator[FileUnits]:

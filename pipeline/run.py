@@ -23,6 +23,7 @@ from pipeline.planning import (
     save_scans,
     scan_inputs,
     slices,
+    spread_slices,
 )
 from pipeline.request import RunRequest
 from pipeline.service import serving
@@ -50,7 +51,7 @@ def run(request: RunRequest) -> RunSummary:
     """
     started = time.monotonic()
     _, key_from = find_key(request.service)
-    workers = _cluster_workers(request)
+    shares = _quota_shares(request)
     dataset = Dataset.open(request.output.uri)
     with serving(request.service) as service:
         scans = _scan(dataset, request)
@@ -62,7 +63,7 @@ def run(request: RunRequest) -> RunSummary:
             plan = _plan(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
             planned = plan.rows if request.retry_dead_letters else plan.due_rows
-            job = share_quota(job, workers)
+            job = share_quota(job, shares)
             job = dataclasses.replace(job, most_dead_rows=request.dead_letters.allowed(planned))
             _announce(request, job, plan, key_from)
             _take_over(dataset, dead)
@@ -103,8 +104,8 @@ def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
         stop_notes.leave(dataset, dead.run_id, stop)
 
 
-def _cluster_workers(request: RunRequest) -> int | None:
-    """The workers that share the quota on another engine, None where that is not known.
+def _quota_shares(request: RunRequest) -> int | None:
+    """How many workers have a part of the quota each, None where that is not known.
 
     Beam is imported only if it has flags.
 
@@ -112,10 +113,17 @@ def _cluster_workers(request: RunRequest) -> int | None:
         ConfigError: a flag that Beam does not know, before anything is changed.
     """
     if not request.runner and not request.beam_args:
-        return None
-    from pipeline.graph import beam_options, cluster_workers
+        return 1
+    from pipeline.graph import beam_options, quota_shares
 
-    return cluster_workers(beam_options(request.runner, request.beam_args))
+    shares = quota_shares(beam_options(request.runner, request.beam_args))
+    calls = request.calls
+    if shares is None and calls.limits.share == 1 and calls.rate_service is None:
+        log.warning(
+            "Beam's flags do not say how many workers share the quota: each of them keeps all of "
+            "it; say --quota-share 1/WORKERS, or run a --rate-limit-service"
+        )
+    return shares
 
 
 def _scan(dataset: Dataset, request: RunRequest) -> Scans:
@@ -209,13 +217,13 @@ def _sharing(
 def _embed(
     request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing, started: float
 ) -> dict[str, int]:
-    from pipeline.graph import beam_options, local_workers, run_graph, worker_processes
+    from pipeline import graph
 
-    options = beam_options(request.runner, request.beam_args, request.workers)
-    workers = local_workers(options)
-    work = list(slices(plan, workers))
-    shared = list(sharing.slices(workers or 1))
-    job = share_calls(job, worker_processes(options))
+    options = graph.beam_options(request.runner, request.beam_args, request.workers)
+    here, there = graph.local_workers(options), graph.cluster_workers(options)
+    work = list(slices(plan, here) if here else spread_slices(plan, there))
+    shared = list(sharing.slices(here or there or 1))
+    job = share_calls(job, graph.worker_processes(options))
     ends_at = None if request.deadline_s is None else started + request.deadline_s
     watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
-    return execute(lambda: run_graph(job, work, shared, options), job, watch)
+    return execute(lambda: graph.run_graph(job, work, shared, options), job, watch)

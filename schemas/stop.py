@@ -33,6 +33,8 @@ class StopReason(enum.StrEnum):
     """The day's quota is gone."""
     UNAVAILABLE = "unavailable"
     """The service failed for too long."""
+    ENGINE = "engine"
+    """Beam's engine gave the job up: a worker was lost, or the engine itself."""
     SIGNAL = "signal"
     """SIGINT or SIGTERM."""
     DEADLINE = "deadline"

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
-from pipeline.planning import PIECES_A_WORKER, Plan, make_plan, slices
+from pipeline.planning import PIECES_A_WORKER, Plan, make_plan, slices, spread_slices
 from schemas.inputs import InputFile
 from schemas.units import PlanSlice, Unit, UnitRecord
 from transforms.storage.dataset import State
@@ -48,6 +50,10 @@ def rows_of_slices(found: list[PlanSlice]) -> list[Row]:
         for unit in work.units
         for row in range(unit.first_row, unit.end_row)
     ]
+
+
+def cut_for(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
+    return slices(plan, workers) if workers else spread_slices(plan, None)
 
 
 def left_of(files: list[InputFile], state: State) -> list[Row]:
@@ -105,7 +111,7 @@ def test_slices_hold_every_unit_once_and_those_of_a_file_ascend(
     workers: int | None,
 ) -> None:
     plan = make_plan(*found, unit_rows, limit)
-    cut = list(slices(plan, workers))
+    cut = list(cut_for(plan, workers))
     assert sorted(rows_of_slices(cut)) == sorted(rows_of_units(plan))
     assert sum(one.rows for one in cut) == plan.due_rows
     assert all(one.files and all(work.units for work in one.files) for one in cut)
@@ -137,7 +143,7 @@ def test_each_worker_gets_rows_from_all_over_a_file() -> None:
 def test_a_file_that_is_read_from_its_beginning_is_in_one_slice(
     found: tuple[list[InputFile], State], unit_rows: int, workers: int | None
 ) -> None:
-    cut = list(slices(make_plan(*found, unit_rows), workers))
+    cut = list(cut_for(make_plan(*found, unit_rows), workers))
     for file in found[0]:
         if not file.can_seek:
             holding = [one for one in cut if any(work.file.key == file.key for work in one.files)]
@@ -159,4 +165,19 @@ def test_a_known_number_of_workers_gets_as_many_slices() -> None:
     plan = make_plan([a_file(1000, "a"), a_file(1000, "b")], State(), 10)
     assert len(list(slices(plan, 1))) == 1
     assert len(list(slices(plan, 4))) == 4
-    assert len(list(slices(plan, None))) > 10
+
+
+@pytest.mark.parametrize(
+    ("units", "workers", "most"),
+    [
+        pytest.param(3, 8, 1, id="fewer-units-than-workers"),
+        pytest.param(320, 8, 10, id="four-slices-a-worker"),
+        pytest.param(320, None, 20, id="four-workers-where-nobody-says"),
+        pytest.param(9000, 2, 40, id="no-slice-takes-hours"),
+    ],
+)
+def test_an_engine_gets_slices_by_its_workers(units: int, workers: int | None, most: int) -> None:
+    plan = make_plan([a_file(units)], State(), 1)
+    sizes = [one.rows for one in spread_slices(plan, workers)]
+    assert max(sizes) == most
+    assert sum(sizes) == units
