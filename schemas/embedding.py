@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import re
 import urllib.parse
 from typing import Any
 
@@ -50,6 +51,7 @@ class ServiceConfig:
     vertex_project: str | None = None
     vertex_location: str | None = None
     api_key_file: str | None = None
+    api_key_secret: str | None = None
     timeout_s: float = 60.0
     vertexai: bool = False
 
@@ -63,7 +65,21 @@ class ServiceConfig:
             )
         if self.vertex_project and not self.vertexai:
             raise ConfigError("--vertex-project needs --vertexai")
+        self._check_secret()
         self._check_url()
+
+    def _check_secret(self) -> None:
+        if self.api_key_secret is None:
+            return
+        if self.api_key_file:
+            raise ConfigError("--api-key-file and --api-key-secret: give one of them")
+        if not re.fullmatch(
+            r"projects/[^/\s]+/secrets/[\w-]+(/versions/[\w-]+)?", self.api_key_secret
+        ):
+            # The words are not shown: somebody may have put the key itself there.
+            raise ConfigError(
+                "--api-key-secret takes the name of a secret, projects/PROJECT/secrets/NAME"
+            )
 
     def _check_url(self) -> None:
         """Raises ConfigError for a base URL that is none, or that holds what may be a secret."""

@@ -24,10 +24,11 @@ from transforms.core.limits import Tier, limits_for
 
 EPILOG = (
     "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "
-    "API key comes from GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file, never from a flag. Each "
-    "flag is also a key of the --config file and, in capitals behind BULKEMBED_RUN_, an "
-    "environment variable. Exit codes: 0 complete, 1 failed, 2 wrong usage or other settings than "
-    "the output's, 3 too many dead letters, 5 another run is at work on the output, 75 incomplete: "
+    "API key comes from GOOGLE_API_KEY, GEMINI_API_KEY, --api-key-file or --api-key-secret, never "
+    "from a flag. Each flag is also a key of the --config file and, in capitals behind "
+    "BULKEMBED_RUN_, an environment variable. Exit codes: 0 complete, 1 failed, 2 wrong usage or "
+    "other settings than the output's, 3 too many dead letters, 5 another run is at work on the "
+    "output, 75 incomplete: "
     "run the same command again."
 )
 
@@ -83,6 +84,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         vertex_project=options["vertex_project"],
         vertex_location=options["vertex_location"],
         api_key_file=options["api_key_file"],
+        api_key_secret=options["api_key_secret"],
     )
     return RunRequest(
         input=_input_from(options),

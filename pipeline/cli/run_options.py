@@ -73,6 +73,9 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(SERVICE, "--base-url", metavar="URL", help="Where the API is, if not at Google."),
     _option(SERVICE, "--api-version", metavar="V", help="[default: v1beta; Vertex: v1beta1]"),
     _option(SERVICE, "--api-key-file", metavar="FILE", help="File that holds the key."),
+    _option(SERVICE, "--api-key-secret", metavar="NAME",
+            help="Secret of Google Secret Manager, projects/PROJECT/secrets/NAME, that each worker "
+            "reads."),
     _option(SERVICE, "--vertexai", is_flag=True,
             help="Vertex AI; with a key alone: express mode."),
     _option(SERVICE, "--vertex-project", metavar="ID",

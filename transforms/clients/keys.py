@@ -1,4 +1,4 @@
-"""Where the API key comes from: the environment or a file, on the worker, and nowhere else."""
+"""Where the API key comes from: environment, file or secret store, on the worker only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schemas.embedding import ServiceConfig
 from schemas.errors import ConfigError
+from transforms.clients.secret_manager import read_secret
 
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 """In the order in which google-genai looks at them."""
@@ -22,7 +23,7 @@ def find_key(
     """The key, and where it was found.  None where the service needs none.
 
     Raises:
-        ConfigError: there is no key and one is needed, or the key file cannot be read.
+        ConfigError: there is no key and one is needed, or file or secret cannot be read.
     """
     environ = os.environ if environ is None else environ
     if service.vertexai and service.vertex_project:
@@ -31,25 +32,32 @@ def find_key(
         return NO_KEY, "no key needed"
     if service.api_key_file:
         return _read_key(Path(service.api_key_file)), "--api-key-file"
+    if service.api_key_secret:
+        where = f"--api-key-secret {service.api_key_secret}"
+        return _checked(read_secret(service.api_key_secret), where), "--api-key-secret"
     for name in KEY_VARIABLES:
         if environ.get(name, "").strip():
             return environ[name].strip(), name
     if not service.needs_key:
         return NO_KEY, "no key needed"
     raise ConfigError(
-        "no API key: set GEMINI_API_KEY or GOOGLE_API_KEY, or give --api-key-file; "
-        "to try without a key, add --emulator"
+        "no API key: set GEMINI_API_KEY or GOOGLE_API_KEY, or give --api-key-file or "
+        "--api-key-secret; to try without a key, add --emulator"
     )
 
 
 def _read_key(path: Path) -> str:
     try:
-        key = path.read_text().strip()
+        return _checked(path.read_text(), f"--api-key-file {path}")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"--api-key-file {path}: {reason}") from None
+
+
+def _checked(text: str, where: str) -> str:
+    key = text.strip()
     if not key or len(key.split()) != 1 or not key.isascii():
-        raise ConfigError(f"--api-key-file {path}: the file must hold the key and nothing else")
+        raise ConfigError(f"{where}: it must hold the key and nothing else")
     return key
 
 

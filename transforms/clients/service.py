@@ -22,6 +22,7 @@ def service_from(
     vertex_project: str | None = None,
     vertex_location: str | None = None,
     api_key_file: str | None = None,
+    api_key_secret: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ServiceConfig:
     """Where calls go: flags first, then google-genai's own environment variables.
@@ -48,6 +49,7 @@ def service_from(
         vertex_project=vertex_project,
         vertex_location=vertex_location,
         api_key_file=api_key_file,
+        api_key_secret=api_key_secret,
         timeout_s=timeout_s,
         vertexai=vertexai,
     )
