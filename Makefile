@@ -30,6 +30,10 @@ test: $(READY)  ## Run the tests
 test-kill: $(READY)  ## Kill the job at each step of a commit and at random, some 60 times
 	timeout 900 $(BIN)/python -m pytest -m kill -s tests/kill
 
+.PHONY: test-runners
+test-runners: $(READY)  ## Run the job on Prism, Flink and Spark, fetched on first use: 12 minutes
+	timeout 1500 $(BIN)/python -m pytest -m runners -s tests/engines
+
 bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minutes
 	timeout 1500 $(BIN)/python -m benchmarks.quota
 
@@ -69,6 +73,10 @@ bench-search: $(READY)  ## Measure a search over 1,000,000 rows of 768 numbers: 
 bench-search-small: $(READY)  ## The same over 100,000 rows: 1 minute
 	timeout 300 $(BIN)/python -m benchmarks.search --small
 
+.PHONY: dataflow-package
+dataflow-package: $(READY)  ## Make what a flex template of Dataflow is built from, in dist/dataflow
+	timeout 200 $(BIN)/python -m dataflow.package
+
 lock-peers: $(READY)  ## Renew benchmarks/peers.lock from benchmarks/peers.in
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate benchmarks/peers.in --output-file benchmarks/peers.lock
@@ -87,4 +95,4 @@ lock: $(READY)  ## Renew requirements.lock from pyproject.toml
 	  --no-annotate --extra emulator --group dev --group bench pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what was made, but no dataset
-	rm -rf $(VENV) $(PEERS) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .engines corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,138 @@
+"""The command on real engines: Prism, Flink and Spark, whose workers install what is staged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from support.cli import read, run, summary, write_rows
+from support.engines import Engine, workers_of
+from support.killing import ended, leftovers, same_rows, wait_for
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+from . import installed
+
+pytestmark = [pytest.mark.runners, pytest.mark.timeout(600)]
+KEY = "AIzaSy-a-key-that-must-not-be-found-0123"
+ROWS = 1500
+ARGS = ("--dim", 128, "--unit-rows", 100, "--max-in-flight", 4)
+FAULTS = EmulatorSettings(
+    api_key=KEY,
+    script=("ok", "503", "ok", "reset", "ok", "504"),
+    latency_ms=50,
+)
+
+
+@pytest.fixture(scope="module")
+def docstrings(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first docstrings of the corpus; their ids make each text unlike the others."""
+    file = tmp_path_factory.mktemp("docstrings") / "a.parquet"
+    pq.write_table(pq.read_table(min(corpus.glob("*.parquet"))).slice(0, ROWS), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def here(docstrings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same job in this process, without faults."""
+    output = tmp_path_factory.mktemp("here") / "out"
+    with EmulatorServer() as server:
+        assert run(server.url, docstrings, output, *job_args()).code == 0
+    return output
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+
+
+def job_args(*more: object) -> tuple[object, ...]:
+    return ("--text-template", "{id}: {text}", *ARGS, *more)
+
+
+def where(server: EmulatorServer, source: Path, output: Path) -> tuple[object, ...]:
+    return ("--input", source, "--output", output, "--base-url", server.url)
+
+
+def test_an_engine_gives_the_rows_that_this_process_gives(
+    engine: Engine, docstrings: Path, here: Path, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    with EmulatorServer(FAULTS) as server:
+        args = (*where(server, docstrings, tmp_path / "out"), *job_args("--log-level", "debug"))
+        first = engine.run(*args, "--limit-rows", 700)
+        assert first.code == 0, first.err
+        assert len(read(tmp_path / "out")) <= 700
+        paid = server.stats()["texts"]
+        second = engine.run(*args)
+        assert second.code == 0, second.err
+        assert server.stats()["texts_paid_twice"] == 0
+        assert server.stats()["texts"] > paid
+        third = engine.run(*args)
+        assert third.code == 0, third.err
+        assert server.stats()["texts"] == len(read(here))
+        assert {"503", "reset"} <= server.stats()["answers"].keys()
+    same_rows(tmp_path / "out", here)
+    assert summary(tmp_path / "out")["counts"]["texts"] + paid == len(read(here))
+    said = "".join(one.out + one.err for one in (first, second, third))
+    assert KEY not in said
+    assert files_with_the_key(tmp_path, installed.HOME) == []
+    print(f"{engine.name}: three runs in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def files_with_the_key(*folders: Path) -> list[Path]:
+    """What was written, staged, or left by workers, and holds the key."""
+    return [
+        path
+        for folder in folders
+        for path in own_files(folder)
+        if KEY.encode() in path.read_bytes()
+    ]
+
+
+def own_files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        ours = not {"image", "lib", "lib64", "bin"} & set(path.relative_to(folder).parts)
+        if ours and path.is_file() and path.suffix != ".jar":
+            yield path
+
+
+def test_a_killed_worker_loses_nothing(
+    engine: Engine, docstrings: Path, here: Path, tmp_path: Path
+) -> None:
+    settings = EmulatorSettings(latency_ms=400)
+    with EmulatorServer(settings) as server:
+        args = (*where(server, docstrings, tmp_path / "out"), *job_args())
+        process = engine.start(*args)
+        wait_for(lambda: server.stats()["texts"] > 0 or process.poll() is not None, 90)
+        workers = workers_of(process.pid)
+        assert workers, "no worker to kill"
+        os.kill(workers[0], signal.SIGKILL)
+        codes = [ended(process, 240).code]
+        while codes[-1] == 75 and len(codes) < 3:
+            codes.append(engine.run(*args).code)
+        print(f"{engine.name}: exit codes {codes} with a worker killed", flush=True)
+        assert codes[-1] == 0
+        # What was in the air, and answers that the worker had not written down.
+        assert server.stats()["texts_paid_twice"] <= 2 * 4 * 100
+    same_rows(tmp_path / "out", here)
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_two_workers_keep_one_quota(flink: Engine, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(420)])
+    two = flink.with_flags("--parallelism=2", "--sdk_worker_parallelism=2")
+    with EmulatorServer(EmulatorSettings(rpm=300, latency_ms=30)) as server:
+        args = (*where(server, source, tmp_path / "out"), "--dim", 128, "--unit-rows", 30)
+        process = two.start(*args, "--rpm", 300)
+        wait_for(lambda: len(workers_of(process.pid)) == 2 or process.poll() is not None, 60)
+        done = ended(process, 200)
+        assert done.code == 0, done.err
+        stats = server.stats()
+    assert (stats["texts"], stats["answers_429"]) == (420, 0)

@@ -1,0 +1,54 @@
+"""Jobs on a real engine of Beam's, as a user would start them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support.cli import Ended
+from support.killing import descendants, ended
+
+WORKER = "apache_beam.runners.worker.sdk_worker_main"
+TIMEOUT_S = 240.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """One engine, and Beam's flags that make it work here."""
+
+    name: str
+    flags: tuple[str, ...]
+
+    def start(self, *args: object, **environ: str) -> subprocess.Popen[str]:
+        """`bulkembed run` on the engine, in a process of its own."""
+        runner = f"{self.name.capitalize()}Runner"
+        words = ["run", *map(str, args), "--runner", runner, "--", *self.flags]
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **environ},
+        )  # fmt: skip
+
+    def run(self, *args: object, **environ: str) -> Ended:
+        """The same to its end."""
+        return ended(self.start(*args, **environ), TIMEOUT_S)
+
+    def with_flags(self, *flags: str) -> Engine:
+        """The same engine with more flags."""
+        return dataclasses.replace(self, flags=(*self.flags, *flags))
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes below another one that run Beam's Python worker."""
+    return [child for child in descendants(pid) if WORKER in command_of(child)]
+
+
+def command_of(pid: int) -> str:
+    """A process's command line; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
