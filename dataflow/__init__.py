@@ -1,0 +1,1 @@
+"""Packaging for Dataflow: nothing of it runs in a job."""

@@ -1,0 +1,64 @@
+"""Makes what a flex template of Dataflow is built from: `make dataflow-package`.
+
+In `dist/dataflow/`: the sdist, requirements.txt (pins of what is installed here), launch.py, the
+Dockerfile, and metadata.json, whose parameters are the flags of `bulkembed run`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.run_options import OPTIONS
+from pipeline.staging import pinned_requirements
+
+HERE = Path(__file__).parent
+NOT_THERE = ("--emulator", "--runner", "--config", "--api-key-file")
+"""Flags that mean nothing where there is no disk of one's own."""
+
+
+def package(folder: Path) -> None:
+    """Writes all files of the template's image, and its metadata."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)]
+    subprocess.run(build, cwd=HERE.parent, check=True, timeout=120)
+    pins = [f"# apache-beam=={metadata.version('apache-beam')}", *pinned_requirements()]
+    (folder / "requirements.txt").write_text("".join(f"{pin}\n" for pin in pins))
+    (folder / "metadata.json").write_text(json.dumps(template(), indent=2) + "\n")
+    for name in ("Dockerfile", "launch.py"):
+        shutil.copy(HERE / name, folder)
+
+
+def template() -> dict[str, Any]:
+    """The template's metadata.
+
+    Source: cloud.google.com/dataflow/docs, "Configure Flex Templates", 2026-11.
+    """
+    shown = [option for option in OPTIONS if option.opts[0] not in NOT_THERE]
+    return {
+        "name": "bulkembed",
+        "description": metadata.metadata("bulkembed")["Summary"],
+        "parameters": [parameter(option) for option in shown],
+    }
+
+
+def parameter(option: click.Option) -> dict[str, Any]:
+    """One flag as a parameter: names have underscores here, and a switch takes true."""
+    return {
+        "name": option.opts[0].removeprefix("--").replace("-", "_"),
+        "label": option.opts[0],
+        "helpText": (option.help or "") + (" Say true." if option.is_flag else ""),
+        "isOptional": not option.required,
+    }
+
+
+if __name__ == "__main__":
+    package(HERE.parent / "dist/dataflow")
