@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from emulator.server import EmulatorServer
 from pipeline.cli.main import COMMANDS
@@ -107,7 +108,8 @@ def test_the_readme_names_every_flag_and_no_other() -> None:
 def test_flags_in_running_text_exist(page: Path) -> None:
     if page.name in ("emulator.md", "benchmarks.md"):
         pytest.skip("its flags are those of other commands")
-    others = {"--help", "--direct_num_workers", *flags_of("verify"), *flags_of("search")}
+    others = {"--help", *flags_of("verify"), *flags_of("search")}
+    others |= {f"--{name}" for name in PipelineOptions([]).get_all_options()}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
     assert named <= FLAGS | others
 
