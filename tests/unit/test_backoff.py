@@ -10,7 +10,6 @@ from transforms.core.backoff import (
     PauseState,
     RetryWait,
     equal_jitter_s,
-    full_jitter_s,
     grow_s,
     retry_wait_s,
 )
@@ -33,7 +32,6 @@ def test_the_server_is_never_undercut(attempt: int, random: float, delay: float)
 
 @given(part, st.floats(0, 100))
 def test_jitter_stays_within_its_base(random: float, base: float) -> None:
-    assert 0 <= full_jitter_s(base, random) <= base
     assert base / 2 <= equal_jitter_s(base, random) <= base
     assert grow_s(3, 1.0, base) <= base
 

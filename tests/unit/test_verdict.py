@@ -138,12 +138,6 @@ def test_a_429_in_full_tells_delay_limit_and_kind() -> None:
     words = quota_words([failure(MINUTE), retry("45.837906927s"), HELP])
     assert words.delay_s == pytest.approx(45.837906927)
     assert (words.quota_id, words.quota_value) == (MINUTE, 100)
-    assert not words.per_day
-    assert not words.counts_tokens
-
-
-def test_a_token_quota_is_known_by_its_id() -> None:
-    assert quota_words([failure(TOKENS, "30000")]).counts_tokens
 
 
 def test_the_days_quota_outweighs_a_minutes_wherever_it_stands() -> None:
@@ -152,8 +146,7 @@ def test_the_days_quota_outweighs_a_minutes_wherever_it_stands() -> None:
         [failure(DAY, "1000"), failure(MINUTE)],
     ):
         words = quota_words([*details, retry("3s")])
-        assert words.per_day
-        assert (words.quota_value, words.delay_s) == (1000, 3.0)
+        assert (words.quota_id, words.quota_value, words.delay_s) == (DAY, 1000, 3.0)
 
 
 @pytest.mark.parametrize(

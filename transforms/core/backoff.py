@@ -21,16 +21,11 @@ def grow_s(attempt: int, first_s: float, cap_s: float) -> float:
     return min(cap_s, first_s * 2.0 ** min(max(0, attempt - 1), 60))
 
 
-def full_jitter_s(base_s: float, random: float) -> float:
-    """Anything between 0 and `base_s`.
+def equal_jitter_s(base_s: float, random: float) -> float:
+    """Between half of `base_s` and the whole: never at once.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
-    return base_s * random
-
-
-def equal_jitter_s(base_s: float, random: float) -> float:
-    """Between half of `base_s` and the whole: never at once. Source: as for full jitter."""
     return base_s * (0.5 + 0.5 * random)
 
 

@@ -118,16 +118,6 @@ class QuotaWords:
     quota_id: str | None = None
     quota_value: int | None = None
 
-    @property
-    def per_day(self) -> bool:
-        """Whether the day's quota is gone."""
-        return "PerDay" in (self.quota_id or "")
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether the limit that was hit counts tokens rather than requests."""
-        return "token" in (self.quota_id or "").lower()
-
 
 def quota_words(details: object) -> QuotaWords:
     """Reads the `details` of a 429; anything of another form is passed over.

@@ -1,0 +1,47 @@
+"""Input files read as a job reads them, without a job around them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.inputs import InputColumns
+from transforms.storage.columns import merge_schemas
+from transforms.storage.discover import find_files
+from transforms.storage.filesystems import open_found
+from transforms.storage.row_reader import read_runs
+from transforms.storage.row_run import RowRun
+from transforms.storage.scan import scan_file
+from transforms.storage.scanned_file import ScannedFile
+
+PLAIN = InputColumns()
+
+
+def scan_all(folder: Path, columns: InputColumns = PLAIN) -> list[ScannedFile]:
+    return [scan_file(open_found(f), f, columns) for f in find_files([str(folder)])]
+
+
+def read_all(folder: Path, columns: InputColumns = PLAIN) -> tuple[pa.Schema, list[RowRun]]:
+    scanned = scan_all(folder, columns)
+    schema = merge_schemas(scanned, columns)
+    runs = []
+    for file in scanned:
+        filesystem = open_found(file.found)
+        runs += read_runs(filesystem, file.input_file, columns, schema, [(0, file.rows)])
+    return schema, runs
+
+
+def read_lines(
+    folder: Path, *lines: bytes | str | dict[str, Any], columns: InputColumns = PLAIN
+) -> RowRun:
+    raw = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
+    encoded = [line.encode() if isinstance(line, str) else line for line in raw]
+    (folder / "in.jsonl").write_bytes(b"\n".join(encoded) + b"\n")
+    _, (run,) = read_all(folder, columns)
+    return run
+
+
+def put(folder: Path, name: str, ids: pa.Array, **kept: pa.Array) -> None:
+    pq.write_table(pa.table({"id": ids, "text": ["t"] * len(ids)} | kept), folder / name)
