@@ -16,6 +16,10 @@ from transforms.engine.engine import Engine
 BYTES_IN_FLIGHT = 192 * 1024 * 1024
 COPIES = 1.1
 """A unit's vectors stand in memory as one matrix; a page of Parquet at a time is made of it."""
+ROW_BYTES = 1000
+"""What a row takes besides its text and its vector: hash, features, its place in a call."""
+MOST_DIM = 3072
+"""What is reckoned with where only the first answer tells the dim."""
 NOTES_EVERY_S = 1.0
 
 Result = TypeVar("Result")
@@ -89,8 +93,8 @@ class Flight(Generic[Result]):
                 yield result
 
 
-def bytes_of(engine: Engine, items: Sequence[TextItem]) -> int:
-    """What texts and their vectors take while they are under way."""
-    dim = engine.job.embedding.out_dim or 3072
+def bytes_of(dim: int | None, items: Sequence[TextItem], rows: int) -> int:
+    """What texts, their vectors and the rows that they belong to take while they are under way."""
     texts = sum(item.body_bytes for item in items)
-    return int(len(items) * dim * 4 * COPIES) + 2 * texts
+    vectors = int(len(items) * (dim or MOST_DIM) * 4 * COPIES)
+    return vectors + 2 * texts + rows * ROW_BYTES

@@ -30,7 +30,7 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
         for number, texts in enumerate(
             read_shared(shared.files, job.columns, job.embedding, engine.estimator)
         ):
-            held_bytes = bytes_of(engine, texts.items)
+            held_bytes = bytes_of(job.embedding.out_dim, texts.items, len(texts.items))
             yield from flight.make_room(held_bytes)
             if flight.must_end():
                 break

@@ -30,7 +30,7 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
         done = {(record.unit, record.generation) for record in records}
         for file_units in plan_slice.files:
             for prepared in _prepared(engine, file_units.without(done)):
-                held_bytes = bytes_of(engine, prepared.items) + int(prepared.rows.kept.nbytes)
+                held_bytes = _bytes_of(engine, prepared)
                 yield from flight.make_room(held_bytes)
                 if flight.must_end():
                     break
@@ -62,6 +62,12 @@ def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
         )
         if engine.stop.is_set():
             return
+
+
+def _bytes_of(engine: Engine, prepared: PreparedUnit) -> int:
+    rows = prepared.rows
+    kept_bytes = int(rows.kept.nbytes)
+    return bytes_of(engine.job.embedding.out_dim, prepared.items, rows.rows) + kept_bytes
 
 
 def _redo(engine: Engine, record: UnitRecord) -> Redo:

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from support.jobs import a_job, prepared
+
+from transforms.core.packing import CallLimits, pack
+from transforms.engine.flight import bytes_of
+from transforms.engine.outcome import UnitOutcome
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 2000], ids=["none", "twice", "all"])
+def test_a_unit_takes_less_than_it_is_counted_for_before_its_vectors_come(repeats: int) -> None:
+    texts = [f"text number {n // repeats}" for n in range(2000)]
+    job = a_job()
+    prepared(texts[:1])  # What is made once is not the unit's.
+    tracemalloc.start()
+    try:
+        unit = prepared(texts)
+        outcome, calls = UnitOutcome(unit, job), pack(unit.items, CallLimits())
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outcome.finished_rows() == 0
+    assert sum(map(len, calls)) == len(unit.items)
+    assert 0 < held < bytes_of(1, unit.items, len(texts))
