@@ -1,4 +1,4 @@
-"""Peak memory of one process at 3,072 dims, over inputs of two sizes: one row group, JSONL, gzip.
+"""Peak memory of one process at 3,072 dims, over inputs of several forms and two sizes.
 
     python -m benchmarks.memory [--small] [--only parquet,jsonl] [--rows 100000,1000000]
 
@@ -29,7 +29,9 @@ from benchmarks.speed import PYTHON, remove
 DIM = 3072
 MOST_MB = 500
 GROWTH = 1.1
-FORMS = {"parquet": ".parquet", "jsonl": ".jsonl", "gzip": ".jsonl.gz"}
+FORMS = {"parquet": ".parquet", "groups": ".parquet", "jsonl": ".jsonl", "gzip": ".jsonl.gz"}
+"""`parquet` is one row group of all rows, `groups` has many of them."""
+GROUP_ROWS = 1000
 
 
 def _lines(rows: int) -> Iterator[bytes]:
@@ -38,11 +40,11 @@ def _lines(rows: int) -> Iterator[bytes]:
 
 
 def write(path: Path, form: str, rows: int) -> None:
-    """An input of short texts; Parquet in a single row group."""
-    if form == "parquet":
+    """An input of short texts."""
+    if FORMS[form] == ".parquet":
         texts = pa.array([f"text number {row}" for row in range(rows)])
         table = pa.table({"id": pa.array(range(rows)), "text": texts})
-        pq.write_table(table, path, row_group_size=rows)
+        pq.write_table(table, path, row_group_size=GROUP_ROWS if form == "groups" else rows)
         return
     opened: Any = functools.partial(gzip.open, compresslevel=1) if form == "gzip" else open
     with opened(path, "wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from schemas.job import OutputConfig, VectorEncoding
 from schemas.units import Unit, UnitRecord
 from transforms.storage.dataset import Dataset, UnitTables, commit_unit
 from transforms.storage.part_files import part_writer
+from transforms.storage.records import record_name
 
 KEY = "0123456789abcdef"
 DIM = 4
@@ -144,3 +146,20 @@ def test_a_part_is_encoded_in_less_memory_than_its_vectors_take(dataset: Dataset
         pa.set_memory_pool(usual)
     assert pq.read_table(dataset.path("part")).equals(table)
     assert 0 < watched.max_memory() < vectors.nbytes / 2
+
+
+def test_what_is_done_takes_less_than_a_kilobyte_a_unit_to_know(dataset: Dataset) -> None:
+    units = 2_000
+    folder = Path(dataset.path("_run/units"))
+    folder.mkdir(parents=True)
+    for number in range(units):
+        (folder / record_name(record(2_500 * number, 2_500))).touch()
+    tracemalloc.start()
+    try:
+        state = dataset.state()
+        covered = state.covered()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(state.records) == len(covered[KEY]) == units
+    assert peak / units < 1000
