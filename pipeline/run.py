@@ -5,23 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import logging
-import os
-import secrets
-import socket
 import time
-from importlib import metadata
 
 from pipeline import settle
 from pipeline.disk import check_room
+from pipeline.due_work import job_of, plan_of, quota_shares, scan
 from pipeline.execute import Watch, execute
 from pipeline.limits import share_calls, share_quota
 from pipeline.planning import (
     Plan,
     Scans,
-    make_plan,
-    make_retry_plan,
     save_scans,
-    scan_inputs,
     slices,
     spread_slices,
 )
@@ -30,13 +24,11 @@ from pipeline.service import serving
 from pipeline.settle import Outcome
 from pipeline.sharing import Sharing, find_sharing, keep_committed
 from pipeline.summary import RunSummary
-from schemas.embedding import ServiceConfig
 from schemas.job import JobConfig
 from schemas.models import ModelSpec, find_model
 from schemas.stop import Stop, StopReason
 from transforms.clients.keys import find_key
 from transforms.storage import output_lock, run_file, stop_notes
-from transforms.storage.columns import merge_schemas
 from transforms.storage.dataset import SUCCESS, Dataset, State
 from transforms.storage.output_lock import LockOwner
 
@@ -51,16 +43,16 @@ def run(request: RunRequest) -> RunSummary:
     """
     started = time.monotonic()
     _, key_from = find_key(request.service)
-    shares = _quota_shares(request)
+    shares = quota_shares(request)
     dataset = Dataset.open(request.output.uri)
     with serving(request.service) as service:
-        scans = _scan(dataset, request)
-        job = _job(request, service, scans)
+        scans = scan(dataset, request)
+        job = job_of(request, service, scans)
         if not request.fresh:
             run_file.check(dataset, job)
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
             before = State() if request.fresh else dataset.state()
-            plan = _plan(request, scans, before)
+            plan = plan_of(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
             planned = plan.rows if request.retry_dead_letters else plan.due_rows
             job = share_quota(job, shares)
@@ -79,13 +71,6 @@ def run(request: RunRequest) -> RunSummary:
             return settle.finish(dataset, outcome, time.monotonic() - started)
 
 
-def _plan(request: RunRequest, scans: Scans, before: State) -> Plan:
-    limit = request.input.limit_rows
-    if request.retry_dead_letters:
-        return make_retry_plan(scans.inputs, before, limit)
-    return make_plan(scans.inputs, before, request.unit_rows, limit)
-
-
 def _changes_anything(
     request: RunRequest, dataset: Dataset, scans: Scans, before: State, plan: Plan
 ) -> bool:
@@ -102,59 +87,6 @@ def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
         log.warning("run %s on %s is dead; this one takes its output over", dead.run_id, dead.host)
         stop = Stop(StopReason.SIGNAL, "another run has taken the output over", time.time())
         stop_notes.leave(dataset, dead.run_id, stop)
-
-
-def _quota_shares(request: RunRequest) -> int | None:
-    """How many workers have a part of the quota each, None where that is not known.
-
-    Beam is imported only if it has flags.
-
-    Raises:
-        ConfigError: a flag that Beam does not know, before anything is changed.
-    """
-    if not request.runner and not request.beam_args:
-        return 1
-    from pipeline.graph import beam_options, quota_shares
-
-    shares = quota_shares(beam_options(request.runner, request.beam_args))
-    calls = request.calls
-    if shares is None and calls.limits.share == 1 and calls.rate_service is None:
-        log.warning(
-            "Beam's flags do not say how many workers share the quota: each of them keeps all of "
-            "it; say --quota-share 1/WORKERS, or run a --rate-limit-service"
-        )
-    return shares
-
-
-def _scan(dataset: Dataset, request: RunRequest) -> Scans:
-    wanted = request.input
-    scans = scan_inputs(
-        dataset,
-        wanted.patterns,
-        wanted.columns,
-        format=wanted.format,
-        skip_bad_files=wanted.skip_bad_files,
-        output=request.output.uri,
-    )
-    for error in scans.unreadable:
-        log.warning("%s: passed over by --skip-bad-files", error.message)
-    return scans
-
-
-def _job(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConfig:
-    return JobConfig(
-        run_id=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
-        service=service,
-        embedding=request.model.embedding(request.service, request.input.columns),
-        calls=request.calls,
-        columns=request.input.columns,
-        row_schema=merge_schemas(scans.files, request.input.columns),
-        output=request.output,
-        blank_text=request.input.blank_text,
-        dedupe=request.dedupe,
-        launcher=(socket.gethostname(), os.getpid()),
-        version=metadata.version("bulkembed"),
-    )
 
 
 def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) -> None:

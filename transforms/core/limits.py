@@ -1,4 +1,4 @@
-"""Which limits a run keeps: flags, or a tier, or what is known of the service."""
+"""Which limits a run, and each call, keeps: flags, or a tier, or what is known of the service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import enum
 from fractions import Fraction
 
 from schemas.embedding import Service
+from schemas.job import EmbedderConfig
 from schemas.quota import Pace, QuotaLimits, RpmCounts
+from transforms.core.packing import CallLimits
 
 
 class Tier(enum.StrEnum):
@@ -33,6 +35,15 @@ VERTEX: dict[str, tuple[int | None, int | None, int | None]] = {
     "gemini-embedding-2": (40_000, 10_000_000, None),
 }
 """Source: cloud.google.com/vertex-ai/generative-ai/docs/quotas, 2026-11; new projects get less."""
+
+VERTEX_CALL_TOKENS = 20_000
+"""Most tokens of one Vertex `:predict` call.  Source: cloud.google.com/vertex-ai, 2026-11."""
+
+
+def call_limits(config: EmbedderConfig) -> CallLimits:
+    """The most that one call may hold, whatever the quota."""
+    predicts = config.service.predicts(config.embedding.spec.name)
+    return CallLimits(texts=config.calls.texts, tokens=VERTEX_CALL_TOKENS if predicts else None)
 
 
 def limits_for(

@@ -19,6 +19,7 @@ import math
 from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
 from transforms.core import quota_waits
 from transforms.core.backoff import waking_jitter_s
+from transforms.core.packing import CallLimits
 from transforms.core.quota_ledger import Call, QuotaLedger
 
 MARGIN_S = 0.25
@@ -125,6 +126,12 @@ class QuotaMirror:
         """
         tpm = self._ledger.limit(now, QuotaKind.TPM)
         return None if tpm is None else max(1, int(tpm * CALL_TPM_PART))
+
+    def call_limits(self, now: float, most: CallLimits) -> CallLimits:
+        """The most that one call may hold now, within `most`, which holds whatever the quota."""
+        caps = [cap for cap in (most.tokens, self.most_tokens(now)) if cap is not None]
+        texts = max(1, min(most.texts, self.most_texts(now)))
+        return dataclasses.replace(most, texts=texts, tokens=min(caps, default=None))
 
     def settle(self, ticket: int, now: float, tokens: int | None = None) -> None:
         """The call was answered: it leaves 60 s and a margin from now, with its actual tokens.

@@ -14,7 +14,7 @@ from transforms import metrics
 from transforms.clients.gemini import GeminiClient
 from transforms.clients.keys import find_key
 from transforms.core.concurrency import ConcurrencyLevel
-from transforms.core.packing import CallLimits
+from transforms.core.limits import call_limits
 from transforms.core.quota import QuotaMirror
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.caller import Caller
@@ -34,8 +34,6 @@ from transforms.engine.stopping import StopFlag
 CLOSE_TO_S = 5.0
 """A call is over some moments after its time-out at the latest."""
 CLOCK_OFFSET = "BULKEMBED_CLOCK_OFFSET_S"
-VERTEX_CALL_TOKENS = 20_000
-"""Most tokens of one Vertex `:predict` call.  Source: cloud.google.com/vertex-ai, 2026-11."""
 
 
 class Embedder:
@@ -61,11 +59,10 @@ class Embedder:
         self.loop = LoopThread(name)
         self._client = GeminiClient(config.service, embedding, key, calls.max_in_flight)
         self._quota = quota_of(config, key)
-        predicts = config.service.predicts(embedding.spec.name)
         self.gate = Gate(
             self._quota,
             ConcurrencyLevel(calls.max_in_flight),
-            CallLimits(texts=calls.texts, tokens=VERTEX_CALL_TOKENS if predicts else None),
+            call_limits(config),
             stop,
             clock=quota_clock(),
         )

@@ -87,7 +87,7 @@ class Gate:
         """The most that one call may hold now."""
         now = self._clock()
         with self._quota.transaction() as mirror:
-            return self._limits_of(mirror, now)
+            return mirror.call_limits(now, self._limits)
 
     def learn_cap(self, texts: int) -> None:
         """Never again packs more than `texts` into one call: the service said so."""
@@ -233,7 +233,7 @@ class Gate:
                 if mirror.in_flight:
                     return POLL_S  # What is in the air gives its part of the day back if it fails.
                 answer = DaySpent(mirror.day_resets_at(now))
-            elif not within(waiter.items, self._limits_of(mirror, now)):
+            elif not within(waiter.items, mirror.call_limits(now, self._limits)):
                 answer = TooLarge()
             else:
                 texts = len(waiter.items)
@@ -260,14 +260,6 @@ class Gate:
                 self.abandon(waiter.granted.result())
         elif waiter in self._queue:
             self._queue.remove(waiter)
-
-    def _limits_of(self, mirror: QuotaMirror, now: float) -> CallLimits:
-        texts = max(1, min(self._limits.texts, mirror.most_texts(now)))
-        return dataclasses.replace(self._limits, texts=texts, tokens=self._tokens(mirror, now))
-
-    def _tokens(self, mirror: QuotaMirror, now: float) -> int | None:
-        caps = [cap for cap in (self._limits.tokens, mirror.most_tokens(now)) if cap is not None]
-        return min(caps) if caps else None
 
     def _note_throttle(self, now: float, *, waiting: bool) -> None:
         """Counts the time in which the head of the queue waits for quota and for nothing else."""

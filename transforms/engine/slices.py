@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from schemas.job import Dedupe
 from schemas.units import FileUnits, PlanSlice, UnitRecord
 from transforms.engine.engine import Engine
 from transforms.engine.flight import Flight, bytes_of
-from transforms.engine.prepare import PreparedUnit, Redo, prepare
-from transforms.storage.filesystems import open_found
-from transforms.storage.row_reader import read_runs
+from transforms.engine.prepare import PreparedUnit
+from transforms.engine.prepared_units import prepared_units
 
 
 def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
@@ -41,25 +39,10 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
 
 
 def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
-    job = engine.job
-    file = file_units.file
     if engine.stop.is_set():
         return
-    filesystem = open_found(file.found)
-    runs = [(unit.first_row, unit.rows) for unit in file_units.units]
-    rows_read = read_runs(filesystem, file, job.columns, job.row_schema, runs)
-    redo: Sequence[UnitRecord | None] = file_units.redo or [None] * len(runs)
-    for unit, record, rows in zip(file_units.units, redo, rows_read, strict=True):
-        yield prepare(
-            rows,
-            unit,
-            file.name,
-            job.embedding,
-            engine.estimator,
-            job.blank_text,
-            _redo(engine, record) if record is not None else None,
-            dedupe=job.dedupe is not Dedupe.OFF,
-        )
+    for prepared in prepared_units(engine.job, engine.dataset, engine.estimator, file_units):
+        yield prepared
         if engine.stop.is_set():
             return
 
@@ -68,8 +51,3 @@ def _bytes_of(engine: Engine, prepared: PreparedUnit) -> int:
     rows = prepared.rows
     kept_bytes = int(rows.kept.nbytes)
     return bytes_of(engine.job.embedding.out_dim, prepared.items, rows.rows) + kept_bytes
-
-
-def _redo(engine: Engine, record: UnitRecord) -> Redo:
-    whole = engine.dataset.whole_record(record)
-    return Redo(whole, engine.dataset.redo_offsets(whole))

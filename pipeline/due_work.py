@@ -1,0 +1,83 @@
+"""What a run has to do: the input as it stands, minus what is committed.  Nothing is changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from importlib import metadata
+
+from pipeline.planning import Plan, Scans, make_plan, make_retry_plan, scan_inputs
+from pipeline.request import RunRequest
+from schemas.embedding import ServiceConfig
+from schemas.job import JobConfig
+from transforms.storage.columns import merge_schemas
+from transforms.storage.dataset import Dataset, State
+
+log = logging.getLogger("bulkembed")
+
+
+def scan(dataset: Dataset, request: RunRequest) -> Scans:
+    """The input files; those that are passed over are told of."""
+    wanted = request.input
+    scans = scan_inputs(
+        dataset,
+        wanted.patterns,
+        wanted.columns,
+        format=wanted.format,
+        skip_bad_files=wanted.skip_bad_files,
+        output=request.output.uri or None,
+    )
+    for error in scans.unreadable:
+        log.warning("%s: passed over by --skip-bad-files", error.message)
+    return scans
+
+
+def job_of(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConfig:
+    """What the workers are told, under a name of its own."""
+    return JobConfig(
+        run_id=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
+        service=service,
+        embedding=request.model.embedding(request.service, request.input.columns),
+        calls=request.calls,
+        columns=request.input.columns,
+        row_schema=merge_schemas(scans.files, request.input.columns),
+        output=request.output,
+        blank_text=request.input.blank_text,
+        dedupe=request.dedupe,
+        launcher=(socket.gethostname(), os.getpid()),
+        version=metadata.version("bulkembed"),
+    )
+
+
+def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
+    """The units that are due, by what was there before."""
+    limit = request.input.limit_rows
+    if request.retry_dead_letters:
+        return make_retry_plan(scans.inputs, before, limit)
+    return make_plan(scans.inputs, before, request.unit_rows, limit)
+
+
+def quota_shares(request: RunRequest) -> int | None:
+    """How many workers have a part of the quota each, None where that is not known.
+
+    Beam is imported only if it has flags.
+
+    Raises:
+        ConfigError: a flag that Beam does not know, before anything is changed.
+    """
+    if not request.runner and not request.beam_args:
+        return 1
+    from pipeline.graph import beam_options
+    from pipeline.graph import quota_shares as shares_of
+
+    shares = shares_of(beam_options(request.runner, request.beam_args))
+    calls = request.calls
+    if shares is None and calls.limits.share == 1 and calls.rate_service is None:
+        log.warning(
+            "Beam's flags do not say how many workers share the quota: each of them keeps all of "
+            "it; say --quota-share 1/WORKERS, or run a --rate-limit-service"
+        )
+    return shares
