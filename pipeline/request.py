@@ -69,6 +69,8 @@ class RunRequest:
     unit_rows: int = 2500
     dedupe: Dedupe = Dedupe.RUN
     dead_letters: DeadLetterBudget = DEFAULT_BUDGET
+    usd_per_mtok: float | None = None
+    """Price of a million tokens; None for Google's list price."""
     fresh: bool = False
     """Start anew: what stands at the output goes, once all checks have passed."""
     prune: bool = False

@@ -13,6 +13,7 @@ from schemas.stop import ExitCode
 
 COMMANDS = {
     "run": ("pipeline.cli.run_command", "run"),
+    "estimate": ("pipeline.cli.estimate_command", "estimate"),
     "status": ("pipeline.cli.status_command", "status"),
     "verify": ("pipeline.cli.verify_command", "verify"),
     "search": ("pipeline.cli.search_command", "search"),

@@ -123,6 +123,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         dedupe=Dedupe(options["dedupe"]),
         deadline_s=options["deadline_s"],
         dead_letters=parse_budget(options["max_dead_letters"]),
+        usd_per_mtok=options["usd_per_mtok"],
         fresh=options["fresh"],
         prune=options["prune"],
         retry_dead_letters=options["retry_dead_letters"],

@@ -112,6 +112,9 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_RUN, "--max-dead-letters", metavar="N|P%",
             help="Rows that may be given up on, blank ones not counted; beyond it the run ends "
             "with code 3.  [default: 1% of the planned rows, at least 10]"),
+    _option(_RUN, "--price-usd-per-mtok", "usd_per_mtok", metavar="USD",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Price of a million tokens, where it is not Google's list price."),
     _option(_RUN, "--retry-dead-letters", is_flag=True,
             help="Do only the rows that were given up on."),
     _option(_RUN, "--prune", is_flag=True, help="Remove the rows of input files that are gone."),

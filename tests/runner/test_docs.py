@@ -29,6 +29,7 @@ OUTPUT = ROOT / "docs/output.md"
 VERIFY = ROOT / "docs/verify.md"
 SEARCH = ROOT / "docs/search.md"
 LIBRARY = ROOT / "docs/library.md"
+ESTIMATE = ROOT / "docs/estimate.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS_S = 100
@@ -81,7 +82,7 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "page", [README, OUTPUT, VERIFY, SEARCH, LIBRARY], ids=lambda page: page.name
+    "page", [README, OUTPUT, VERIFY, SEARCH, LIBRARY, ESTIMATE], ids=lambda page: page.name
 )
 def test_every_snippet_of_a_page_runs_in_its_order(
     page: Path, workplace: Path, at_home: dict[str, str]
@@ -108,7 +109,7 @@ def test_the_readme_names_every_flag_and_no_other() -> None:
 def test_flags_in_running_text_exist(page: Path) -> None:
     if page.name in ("emulator.md", "benchmarks.md"):
         pytest.skip("its flags are those of other commands")
-    others = {"--help", *flags_of("verify"), *flags_of("search")}
+    others = {"--help"}.union(*map(flags_of, ("estimate", "verify", "search")))
     others |= {f"--{name}" for name in PipelineOptions([]).get_all_options()}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
     assert named <= FLAGS | others

@@ -61,6 +61,17 @@ def find_committed(
     return found, wanted[~missing]
 
 
+def read_hashes(dataset: Dataset, found: Sequence[PartRows]) -> Iterator[bytes]:
+    """The text hashes of rows of parts.
+
+    Raises:
+        OutputError: a part cannot be read.
+    """
+    for rows in found:
+        table = _read(dataset, rows.part, ["text_hash"])
+        yield from table["text_hash"].take(pa.array(rows.rows)).to_pylist()
+
+
 def copy_vectors(dataset: Dataset, found: Sequence[PartRows], to: SpillWriter) -> None:
     """Copies the vectors of rows of parts.
 

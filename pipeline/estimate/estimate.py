@@ -1,0 +1,150 @@
+"""What a run would do, told by the same planner, search, packer and token counts as the run's."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+
+from pipeline.due_work import job_of, plan_of, quota_shares, scan
+from pipeline.estimate.learning import learn_from
+from pipeline.estimate.report import Amount, Estimate
+from pipeline.estimate.sampling import SampleSize, draw, total_of
+from pipeline.estimate.tally import Counter, SharedTally, UnitTally
+from pipeline.limits import share_quota
+from pipeline.planning import Plan, Scans
+from pipeline.request import RunRequest
+from pipeline.sharing import find_sharing
+from schemas.job import JobConfig
+from schemas.prices import price_of
+from transforms.core.limits import call_limits
+from transforms.core.quota import QuotaMirror
+from transforms.core.quota_time import quota_time
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.prepared_units import prepared_units
+from transforms.storage import run_file
+from transforms.storage.committed_vectors import read_hashes
+from transforms.storage.dataset import Dataset, State
+from transforms.storage.spill import Spill
+
+
+def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
+    """What the run of a request would do.  Nothing is sent or changed, and no key is needed.
+
+    Args:
+        request: the run; an empty output stands for none.
+        sample: how much of the input to look at; None for all of it.
+
+    Raises:
+        ConfigError, InputError, OutputError: as the run would.
+    """
+    shares = quota_shares(request)
+    with _output(request) as dataset:
+        scans = scan(dataset, request)
+        job = share_quota(job_of(request, request.service, scans), shares)
+        run_file.check(dataset, job)
+        before = dataset.state()
+        plan = plan_of(request, scans, before)
+        return _Look(request, job, dataset, scans, before, plan).estimate(sample)
+
+
+@contextlib.contextmanager
+def _output(request: RunRequest) -> Iterator[Dataset]:
+    """The dataset that the run would go on with; an empty folder where there is none."""
+    if request.output.uri and not request.fresh:
+        yield Dataset.open(request.output.uri)
+        return
+    with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
+        yield Dataset.open(folder)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Look:
+    """The due units, about to be looked at."""
+
+    request: RunRequest
+    job: JobConfig
+    dataset: Dataset
+    scans: Scans
+    before: State
+    plan: Plan
+
+    def estimate(self, sample: SampleSize | None) -> Estimate:
+        units = self.plan.units if sample is None else sample.units(self.plan)
+        estimator = TokenEstimator(self.job.embedding.spec.max_tokens)
+        learnt = learn_from(self.job, self.dataset, self.scans.inputs, self.before, estimator)
+        counter = self._counter(estimator)
+        whole = units == self.plan.units
+        shared = self._count_shared(counter) if whole else SharedTally()
+        tallies = [
+            counter.unit(prepared)
+            for file in (self.plan.work if whole else draw(self.plan, units))
+            for prepared in prepared_units(self.job, self.dataset, estimator, file)
+        ]
+        return self._sum_up(tallies, shared, counter, learnt)
+
+    def _counter(self, estimator: TokenEstimator) -> Counter:
+        calls = self.job.calls
+        mirror = QuotaMirror(calls.limits, call_texts=calls.texts)
+        limits = mirror.call_limits(0.0, call_limits(self.job.embedder))
+        return Counter(self.job, estimator, limits, Spill(self.dataset, self.job.run_id))
+
+    def _count_shared(self, counter: Counter) -> SharedTally:
+        """What becomes of the texts that are sent before the units; a retry has none."""
+        if self.request.retry_dead_letters:
+            return SharedTally()
+        local = self._is_local()
+        sharing = find_sharing(self.dataset, self.job, self.plan, self.before, local=local)
+        counter.know(read_hashes(self.dataset, sharing.committed))
+        return counter.shared(sharing.slices(self.request.workers))
+
+    def _is_local(self) -> bool:
+        """Whether the workers have a disk in common; Beam is imported only if it has flags."""
+        if not self.request.runner and not self.request.beam_args:
+            return True
+        from pipeline.graph import beam_options, is_local
+
+        return is_local(beam_options(self.request.runner, self.request.beam_args))
+
+    def _sum_up(
+        self, tallies: list[UnitTally], shared: SharedTally, counter: Counter, learnt: int
+    ) -> Estimate:
+        plan, embedding = self.plan, self.job.embedding
+        rows = [tally.rows for tally in tallies]
+        all_rows = sum(file.rows for file in plan.work)
+
+        def total(value: Callable[[UnitTally], float]) -> Amount:
+            if not tallies:
+                return Amount(0.0)
+            return Amount(*total_of([*map(value, tallies)], rows, plan.units, all_rows))
+
+        texts = total(lambda tally: tally.sent.texts) + shared.sent.texts
+        tokens = total(lambda tally: tally.sent.tokens) + shared.sent.tokens
+        calls = total(lambda tally: tally.sent.calls) + shared.sent.calls
+        return Estimate(
+            model=embedding.spec.name,
+            service=embedding.service,
+            dim=embedding.out_dim,
+            long_text=str(embedding.long_text),
+            limits=self.request.calls.limits,
+            rows_in=plan.rows,
+            rows_left=plan.left_rows,
+            rows_due=plan.due_rows,
+            blank=total(lambda tally: tally.blank),
+            unfit=total(lambda tally: tally.unfit),
+            codes=dict(sorted(counter.codes.items())),
+            repeated=total(lambda tally: tally.repeated) + -shared.texts,
+            too_long=total(lambda tally: tally.too_long),
+            paid=total(lambda tally: tally.paid) + shared.paid,
+            texts=texts,
+            tokens=tokens,
+            calls=calls,
+            price=price_of(embedding.service, embedding.model, self.request.usd_per_mtok),
+            time=quota_time(self.request.calls.limits, texts.value, calls.value, tokens.value),
+            longest=tuple(counter.longest),
+            units=plan.units,
+            units_read=len(tallies),
+            rows_read=sum(rows),
+            learnt_units=learnt,
+        )

@@ -1,0 +1,89 @@
+"""`--sample N|P%`: some units of the plan for all of them, and how far off that may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import re
+from collections.abc import Sequence
+
+from pipeline.planning import Plan
+from schemas.errors import ConfigError
+from schemas.units import FileUnits
+
+LEAST_UNITS = 10
+"""Of a sample: fewer would not tell how much units differ."""
+T_95 = 2.262
+"""Student's t of two-sided 95 % at 9 degrees of freedom: those of the smallest sample."""
+_SEED = 7
+"""The same sample each time, so that two estimates can be compared."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SampleSize:
+    """A number of rows, or a part of those that are due."""
+
+    rows: int | None = None
+    percent: float | None = None
+
+    def units(self, plan: Plan) -> int:
+        """The units to look at: of at least so many rows, and of at least LEAST_UNITS."""
+        part = (self.percent or 0.0) / 100
+        if self.rows is not None:
+            part = self.rows / max(1, plan.due_rows)
+        return min(plan.units, max(LEAST_UNITS, math.ceil(part * plan.units)))
+
+
+def parse_sample(text: str | None) -> SampleSize | None:
+    """The size that `100000` or `5%` stands for; None for everything.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    number = float(found[1]) if found else 0.0
+    if found and found[2] and 0 < number <= 100:
+        return SampleSize(percent=number)
+    if found and not found[2] and found[1].isdigit() and number > 0:
+        return SampleSize(rows=int(found[1]))
+    raise ConfigError(f"--sample {text}: give a number of rows, or a part such as 5%")
+
+
+def draw(plan: Plan, units: int) -> tuple[FileUnits, ...]:
+    """So many units of a plan, each as likely as any other, in the order of the plan."""
+    chosen = set(random.Random(_SEED).sample(range(plan.units), units))
+    drawn, number = [], 0
+    for file in plan.work:
+        mine = [at for at in range(len(file.units)) if number + at in chosen]
+        number += len(file.units)
+        if mine:
+            redo = tuple(file.redo[at] for at in mine) if file.redo else ()
+            drawn.append(FileUnits(file.file, tuple(file.units[at] for at in mine), redo))
+    return tuple(drawn)
+
+
+def total_of(
+    values: Sequence[float], rows: Sequence[int], units: int, all_rows: int
+) -> tuple[float, float]:
+    """What units come to, by those of a sample, and half the width of its 95 % interval.
+
+    The total goes by rows, for the last unit of a file may be a small one (ratio estimator).
+
+    Args:
+        values: of each unit of the sample.
+        rows: of each unit of the sample.
+        units: how many there are in all.
+        all_rows: theirs.
+
+    Source: Cochran, Sampling Techniques, 3rd edition, 6.3.
+    """
+    ratio = sum(values) / sum(rows)
+    drawn = len(values)
+    if drawn == units:
+        return sum(values), 0.0
+    squares = sum((value - ratio * count) ** 2 for value, count in zip(values, rows, strict=True))
+    error = units * math.sqrt((1 - drawn / units) * squares / (drawn - 1) / drawn)
+    return ratio * all_rows, T_95 * error

@@ -1,0 +1,159 @@
+"""Units gone through as a run goes through them, and counted instead of sent."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import heapq
+from collections.abc import Iterable, Sequence
+
+from schemas.embedding import LongText
+from schemas.job import JobConfig
+from schemas.units import SharedSlice
+from transforms.core.packing import CallLimits, TextItem, pack
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.prepare import PreparedUnit
+from transforms.engine.shared_texts import read_shared
+from transforms.storage.spill import Spill
+
+LONGEST = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sent:
+    """What goes to the service; adds up."""
+
+    texts: int = 0
+    tokens: int = 0
+    calls: int = 0
+
+    def __add__(self, other: Sent) -> Sent:
+        return Sent(self.texts + other.texts, self.tokens + other.tokens, self.calls + other.calls)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnitTally:
+    """What becomes of the rows of one unit."""
+
+    rows: int
+    blank: int
+    unfit: int
+    """Rows that cannot be sent for another reason."""
+    repeated: int
+    """Rows whose text comes from another row."""
+    too_long: int
+    """Rows whose texts have more tokens than the model takes, as estimated."""
+    sent: Sent
+    paid: int
+    """Texts whose answers a killed run left."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SharedTally:
+    """What becomes of the texts that several units share."""
+
+    sent: Sent = Sent()
+    texts: int = 0
+    """Distinct ones; units count the rows of all of them as repeated."""
+    paid: int = 0
+    """Those whose answers a killed run left."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class LongestText:
+    """One of the longest texts, and where it stands."""
+
+    tokens: int
+    """As estimated; the model may take less."""
+    characters: int
+    file: str
+    row: int
+
+
+class Counter:
+    """Counts what a run would send.
+
+    Args:
+        job: the run.
+        estimator: guesses tokens.
+        limits: of one call.
+        spill: what is paid for already.
+    """
+
+    def __init__(
+        self, job: JobConfig, estimator: TokenEstimator, limits: CallLimits, spill: Spill
+    ) -> None:
+        self._job = job
+        self._estimator = estimator
+        self._limits = limits
+        self._spill = spill
+        self._there: set[bytes] = set()
+        self.longest: list[LongestText] = []
+        """The longest one first."""
+        self.codes: collections.Counter[str] = collections.Counter()
+        """Rows that cannot be sent, by their code."""
+
+    def know(self, hashes: Iterable[bytes]) -> None:
+        """Takes texts for sent that no unit need send."""
+        self._there.update(hashes)
+
+    def shared(self, slices: Iterable[SharedSlice]) -> SharedTally:
+        """What becomes of texts that are sent before the units."""
+        total, distinct, paid = Sent(), 0, 0
+        job = self._job
+        for one in slices:
+            for texts in read_shared(one.files, job.columns, job.embedding, self._estimator):
+                due = self._unpaid(texts.items, texts.hashes)
+                distinct += len(texts.items)
+                paid += len(texts.items) - len(due)
+                total += self._send(due)
+                self.know(texts.hashes)
+        return SharedTally(total, distinct, paid)
+
+    def unit(self, prepared: PreparedUnit) -> UnitTally:
+        """What becomes of a unit."""
+        codes = [row.code for row in prepared.dead]
+        blank = sum(code.is_skip for code in codes)
+        self.codes.update(str(code) for code in codes if not code.is_skip)
+        tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
+        self._note_longest(prepared, tokens)
+        with_text = [index for index in prepared.item_of if index >= 0]
+        new = [
+            item
+            for item, name in zip(prepared.items, prepared.hashes, strict=True)
+            if name not in self._there
+        ]
+        due = self._unpaid(new, [prepared.hashes[item.index] for item in new])
+        return UnitTally(
+            rows=prepared.unit.rows,
+            blank=0 if prepared.redo else blank,  # Those of a retry are not tried.
+            unfit=len(codes) - blank,
+            repeated=len(with_text) - len(new),
+            too_long=sum(
+                tokens[index] > self._job.embedding.spec.max_tokens for index in with_text
+            ),
+            sent=self._send(due),
+            paid=len(new) - len(due),
+        )
+
+    def _unpaid(self, items: Sequence[TextItem], hashes: Sequence[bytes]) -> list[TextItem]:
+        if not len(self._spill):
+            return list(items)
+        there = {number for number, *_ in self._spill.find(hashes)}
+        return [item for number, item in enumerate(items) if number not in there]
+
+    def _send(self, items: Sequence[TextItem]) -> Sent:
+        """What goes out of these texts; without those that are given up on for their length."""
+        if self._job.embedding.long_text is not LongText.TRUNCATE:
+            most = self._job.embedding.spec.max_tokens
+            items = [i for i in items if self._estimator.estimate_call(i.features) <= most]
+        calls = pack(items, self._limits)
+        return Sent(len(items), sum(item.tokens for item in items), len(calls))
+
+    def _note_longest(self, prepared: PreparedUnit, tokens: Sequence[int]) -> None:
+        unit = prepared.unit
+        for index in heapq.nlargest(LONGEST, range(len(tokens)), key=tokens.__getitem__):
+            row = unit.first_row + prepared.item_of.index(index)
+            text = prepared.items[index].text
+            self.longest.append(LongestText(tokens[index], len(text), prepared.source_file, row))
+        self.longest = heapq.nlargest(LONGEST, self.longest)

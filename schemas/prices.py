@@ -1,0 +1,42 @@
+"""What a million tokens cost, in USD."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from schemas.embedding import Service
+from schemas.models import find_model
+
+MTOK = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Price:
+    """USD for a million input tokens: by calls, and by the Batch API."""
+
+    online: float
+    batch: float
+
+    def usd(self, tokens: float) -> float:
+        """What so many tokens cost by calls."""
+        return self.online * tokens / MTOK
+
+    def batch_usd(self, tokens: float) -> float:
+        """What so many tokens cost by the Batch API."""
+        return self.batch * tokens / MTOK
+
+
+def price_of(service: str, model: str, told: float | None = None) -> Price | None:
+    """The price that was told, else Google's list price; None where neither is known.
+
+    Args:
+        service: the identity of the service.  Only Google's own have a known price.
+        model: its name.
+        told: USD for a million tokens; the Batch API takes half.
+    """
+    if told is not None:
+        return Price(told, told / 2)
+    spec = find_model(model)
+    if spec.price is None or service not in (Service.DEVELOPER, Service.VERTEX):
+        return None
+    return Price(spec.price, spec.price / 2 if spec.batch_price is None else spec.batch_price)

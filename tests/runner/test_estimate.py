@@ -1,0 +1,214 @@
+"""An estimate is what the run then does: counts exactly, tokens within bounds."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli import bulkembed, python, run, snapshot, summary, write_rows
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+SHAPE = ("--dim", 128, "--unit-rows", 40)
+PROSE = (
+    "On Monday the committee published its annual report about renewable energy, and several "
+    "members asked whether the numbers for solar power had been measured or only estimated."
+)
+
+
+def text_of(number: int) -> str:
+    words = PROSE.split()
+    chosen = (words[(number * 7 + at * at) % len(words)] for at in range(3 + number % 40))
+    return f"{number}: {' '.join(chosen)}"
+
+
+TEXTS = [text_of(n % 90 if n % 4 else n) for n in range(300)]
+MORE = [None, " ", *[text_of(n) for n in range(250, 330)], text_of(329)]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Rows that repeat within units and over them, blank ones, and some that are unfit to send."""
+    write_rows(tmp_path / "in/a.parquet", TEXTS)
+    rows = [{"id": n, "text": text} for n, text in enumerate(MORE)]
+    lines = [json.dumps(row) for row in [*rows, {"text": "no id"}, {"id": 9, "text": 8}]]
+    (tmp_path / "in/b.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return tmp_path / "in"
+
+
+def estimated(source: Path, *args: object) -> dict[str, Any]:
+    found = bulkembed("estimate", "--input", source, "--json", *SHAPE, *args)
+    assert found.code == 0, found.err
+    told: dict[str, Any] = json.loads(found.out)
+    return told
+
+
+def values(told: dict[str, Any], *names: str) -> tuple[int, ...]:
+    assert all(told[name]["off"] == 0 for name in names)
+    return tuple(told[name]["value"] for name in names)
+
+
+def hold_against_the_run(
+    told: dict[str, Any], server: EmulatorServer, output: Path, tokens: float
+) -> None:
+    """Fails unless the last run, the first of its server, did what was told."""
+    run_rows, counts, stats = summary(output)["run"], summary(output)["counts"], server.stats()
+    assert told["rows"]["due"] == run_rows["rows_in"]
+    assert values(told, "blank", "unfit") == (run_rows["skipped"], run_rows["dead"])
+    assert values(told, "texts", "repeated") == (stats["texts"], counts["repeated"])
+    assert values(told, "calls") == (stats["calls"],)
+    assert told["tokens"]["value"] == pytest.approx(stats["tokens"], rel=tokens)
+
+
+@pytest.mark.parametrize("dedupe", ["run", "unit", "off"])
+def test_the_run_does_what_was_told(
+    server: EmulatorServer, source: Path, tmp_path: Path, dedupe: str
+) -> None:
+    args = ("--dedupe", dedupe)
+    told = estimated(source, *args)
+    assert run(server.url, source, tmp_path / "out", *SHAPE, *args).code == 0
+    # One sentence in all orders: a corpus is nearer to what the prior weights are made for.
+    hold_against_the_run(told, server, tmp_path / "out", 0.2)
+    assert told["codes"] == {"bad_text": 1, "missing_id": 1}
+
+
+def test_a_real_corpus_costs_what_was_told(
+    server: EmulatorServer, corpus: Path, tmp_path: Path
+) -> None:
+    shape = ("--dim", 128, "--unit-rows", 2500)
+    told = estimated(corpus, *shape)
+    assert run(server.url, corpus, tmp_path / "out", *shape).code == 0
+    assert told["usd"] == pytest.approx(0.15e-6 * server.stats()["tokens"], rel=0.1)
+    assert told["batch_usd"] == told["usd"] / 2
+    minutes = -(-server.stats()["texts"] // 3000) - 1
+    assert told["limit_that_binds"] == "rpm"
+    assert told["seconds_by_limit"] == {"rpm": 60.25 * minutes, "tpm": 0.0}
+    # Tokens a minute bound the size of a call: without them, as in this run, some are larger.
+    told["calls"] = estimated(corpus, *shape, "--tpm", 0)["calls"]
+    hold_against_the_run(told, server, tmp_path / "out", 0.1)
+
+
+def test_what_is_committed_need_not_be_done_and_teaches_how_many_tokens_there_are(
+    server: EmulatorServer, corpus: Path, tmp_path: Path
+) -> None:
+    shape = ("--dim", 128, "--unit-rows", 500)
+    there = ("--output", tmp_path / "out", "--base-url", server.url)
+    args = (*shape, "--limit-rows", 3000)
+    assert run(server.url, corpus, tmp_path / "out", *args).code == 0
+    before = snapshot(tmp_path / "out")
+    told = estimated(corpus, *shape, *there)
+    assert snapshot(tmp_path / "out") == before
+    assert told["learnt_units"] > 0
+    assert told["rows"] == {"in": told["rows"]["in"], "left": told["rows"]["due"],
+                            "due": told["rows"]["in"] - 3000}  # fmt: skip
+    paid = server.stats()
+    assert run(server.url, corpus, tmp_path / "out", *shape).code == 0
+    stats = server.stats()
+    assert values(told, "texts", "calls") == (
+        stats["texts"] - paid["texts"], stats["calls"] - paid["calls"],
+    )  # fmt: skip
+    assert told["tokens"]["value"] == pytest.approx(stats["tokens"] - paid["tokens"], rel=0.05)
+
+
+def test_answers_that_an_ended_run_left_are_not_paid_again(source: Path, tmp_path: Path) -> None:
+    there = ("--output", tmp_path / "out")
+    with EmulatorServer(EmulatorSettings()) as server:
+        assert run(server.url, source, tmp_path / "out", *SHAPE, "--rpd", 30).code == 75
+        paid = server.stats()["texts"]
+        told = estimated(source, *there, "--base-url", server.url)
+        assert values(told, "paid")[0] > 0
+        assert run(server.url, source, tmp_path / "out", *SHAPE, "--rpd", 0).code == 0
+        assert values(told, "texts") == (server.stats()["texts"] - paid,)
+    fresh = estimated(source, *there, "--emulator", "--fresh")
+    assert values(fresh, "texts") == (len({text for text in [*TEXTS, *MORE[2:]]}),)
+
+
+def test_a_retry_is_told_by_its_rows(tmp_path: Path) -> None:
+    texts = [*(f"poison {n}" for n in range(7)), None, *(f"text {n}" for n in range(90))]
+    source = write_rows(tmp_path / "in/a.parquet", texts)
+    with EmulatorServer(EmulatorSettings(poison="poison")) as bad:
+        args = (*SHAPE, "--max-dead-letters", 10)
+        assert run(bad.url, source, tmp_path / "out", *args).code == 0
+        there = ("--output", tmp_path / "out", "--base-url", bad.url)
+        told = estimated(source, *there, "--retry-dead-letters")
+    assert told["rows"]["due"] == 7
+    assert values(told, "texts", "blank", "calls") == (7, 0, 1)
+
+
+def test_long_texts_are_named_and_go_as_they_are_to_go(
+    server: EmulatorServer, tmp_path: Path
+) -> None:
+    texts = [*(f"text {n}" for n in range(50)), "a long word or two " * 900, "end"]
+    source = write_rows(tmp_path / "in/a.parquet", texts)
+    for policy, sent in (("truncate", 52), ("dead-letter", 51)):
+        told = estimated(source, "--long-text", policy)
+        assert values(told, "too_long", "texts") == (1, sent)
+        assert (told["longest"][0]["file"], told["longest"][0]["row"]) == ("a.parquet", 50)
+        args = ("--long-text", policy, "--max-dead-letters", 5)
+        assert run(server.url, source, tmp_path / policy, *SHAPE, *args).code == 0
+        assert summary(tmp_path / policy)["counts"]["texts"] == sent
+
+
+def test_a_sample_says_how_far_off_it_may_be(source: Path, tmp_path: Path) -> None:
+    texts = [text_of(n) for n in range(4000)]
+    source = write_rows(tmp_path / "big/a.parquet", texts)
+    whole = estimated(source)
+    sample = estimated(source, "--sample", "25%")
+    assert sample["sample"] == {"units": 25, "of": 100, "rows": 1000}
+    assert 0 < sample["tokens"]["off"] < 0.2 * sample["tokens"]["value"]
+    for name in ("tokens", "texts", "calls"):
+        assert abs(sample[name]["value"] - whole[name]["value"]) <= sample[name]["off"]
+    found = bulkembed("estimate", "--input", source, *SHAPE, "--sample", 100)
+    assert "sample  400 rows in 10 of 100 units; ±" in found.out.replace("   ", "  ")
+
+
+def test_neither_a_key_nor_beam_nor_the_client_is_needed(source: Path) -> None:
+    code = (
+        "import sys; from pipeline.cli.main import cli\n"
+        f"cli.main(['estimate', '--input', {str(source)!r}], standalone_mode=False)\n"
+        "print([name for name in ('apache_beam', 'google.genai') if name in sys.modules])"
+    )
+    found = python("-c", code)
+    assert found.code == 0, found.err
+    assert found.out.splitlines()[-1] == "[]"
+    assert "price" in found.out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--sample", "0"), "--sample 0: give a number of rows, or a part such as 5%"),
+        (("--sample", "101%"), "--sample 101%"),
+        (("--text-column", "none"), "none"),
+        (("--blank-text", "stop"), "the text is null"),
+    ],
+)
+def test_what_the_run_would_refuse_is_refused(
+    source: Path, args: tuple[str, ...], words: str
+) -> None:
+    found = bulkembed("estimate", "--input", source, *args)
+    assert found.code in (1, 2)
+    assert words in found.last
+    assert "Traceback" not in found.err
+
+
+def test_other_settings_than_the_datasets_are_refused(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    assert run(server.url, source, tmp_path / "out", *SHAPE).code == 0
+    args = ("--output", tmp_path / "out", "--base-url", server.url, "--dim", 256)
+    found = bulkembed("estimate", "--input", source, *args)
+    assert found.code == 2
+    assert "dim is 128 there and 256 here" in found.last
+
+
+def test_the_price_of_another_service_has_to_be_told(source: Path) -> None:
+    where = ("--input", source, "--base-url", "http://127.0.0.1:9")
+    assert "say --price-usd-per-mtok" in bulkembed("estimate", *where).out
+    told = estimated(source, *where[2:], "--price-usd-per-mtok", 20)
+    assert told["usd"] == pytest.approx(20e-6 * told["tokens"]["value"])
+    assert told["batch_usd"] == told["usd"] / 2

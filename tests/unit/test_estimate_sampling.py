@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.estimate.sampling import LEAST_UNITS, SampleSize, draw, parse_sample, total_of
+from pipeline.planning import Plan
+from schemas.errors import ConfigError
+from schemas.inputs import FileFormat, FoundFile, InputFile
+from schemas.units import FileUnits, Unit
+
+
+def a_plan(*units: int) -> Plan:
+    """Files with so many units of 100 rows each."""
+    work = []
+    for number, count in enumerate(units):
+        found = FoundFile(f"{number}", f"{number}", 1, 1, FileFormat.PARQUET)
+        file = InputFile(found, "00", 100 * count)
+        work.append(FileUnits(file, tuple(Unit(file.key, 100 * n, 100) for n in range(count))))
+    rows = 100 * sum(units)
+    return Plan(tuple(work), rows, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        pytest.param(None, None, id="everything"),
+        pytest.param("5000", SampleSize(rows=5000), id="rows"),
+        pytest.param(" 2.5 % ", SampleSize(percent=2.5), id="part"),
+        pytest.param("100%", SampleSize(percent=100.0), id="all"),
+    ],
+)
+def test_what_the_flag_stands_for(text: str | None, size: SampleSize | None) -> None:
+    assert parse_sample(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-3", "1.5", "some", "5 rows"])
+def test_what_it_does_not(text: str) -> None:
+    with pytest.raises(ConfigError, match="give a number of rows, or a part"):
+        parse_sample(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "units"),
+    [
+        (SampleSize(percent=50.0), 20),
+        (SampleSize(rows=1501), 16),
+        (SampleSize(rows=1), LEAST_UNITS),
+        (SampleSize(rows=9_999_999), 40),
+    ],
+)
+def test_how_many_units_are_looked_at(size: SampleSize, units: int) -> None:
+    assert size.units(a_plan(10, 30)) == units
+    assert size.units(a_plan(3)) == 3
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.data())
+def test_a_draw_has_units_of_the_plan_once_and_in_their_order(
+    files: list[int], data: st.DataObject
+) -> None:
+    plan = a_plan(*files)
+    units = data.draw(st.integers(1, plan.units))
+    drawn = draw(plan, units)
+    assert drawn == draw(plan, units)
+    names = [file.file.name for file in drawn]
+    assert names == sorted(set(names))
+    assert sum(len(file.units) for file in drawn) == units
+    for file in drawn:
+        (whole,) = (one for one in plan.work if one.file.name == file.file.name)
+        assert [unit for unit in whole.units if unit in file.units] == list(file.units)
+
+
+def test_all_units_give_the_total_itself() -> None:
+    assert total_of([5, 7, 1], [10, 10, 2], 3, 22) == (13, 0.0)
+
+
+def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
+    """Units as they are: unlike one another, the last one small."""
+    chance = random.Random(1)
+    rows = [*[100] * 199, 13]
+    values = [count * chance.lognormvariate(3, 0.4) for count in rows]
+    hits = 0
+    for _ in range(400):
+        chosen = chance.sample(range(200), 20)
+        total, off = total_of(
+            [values[n] for n in chosen], [rows[n] for n in chosen], 200, sum(rows)
+        )
+        hits += abs(total - sum(values)) <= off
+    assert 370 <= hits < 400

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from schemas.prices import Price, price_of
+
+
+@pytest.mark.parametrize(
+    ("service", "model", "told", "price"),
+    [
+        ("developer", "gemini-embedding-001", None, Price(0.15, 0.075)),
+        ("vertex", "models/gemini-embedding-2", None, Price(0.20, 0.10)),
+        ("vertex", "text-embedding-005", None, None),
+        ("developer", "an-unknown-model", None, None),
+        ("emulator", "gemini-embedding-001", None, None),
+        ("custom:a.example", "gemini-embedding-001", None, None),
+        ("custom:a.example", "gemini-embedding-001", 3.0, Price(3.0, 1.5)),
+        ("developer", "gemini-embedding-001", 0.1, Price(0.1, 0.05)),
+    ],
+)
+def test_whose_price_it_is(
+    service: str, model: str, told: float | None, price: Price | None
+) -> None:
+    assert price_of(service, model, told) == price
+
+
+def test_what_tokens_cost() -> None:
+    assert Price(0.15, 0.075).usd(2_000_000) == pytest.approx(0.30)
+    assert Price(0.15, 0.075).batch_usd(2_000_000) == pytest.approx(0.15)
