@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -85,7 +85,12 @@ class Emulator:
             ]
         lost = self._guard(self.lost)
         return Starlette(
-            routes=routes, exception_handlers={404: _handled(lost), 405: _handled(lost)}
+            routes=routes,
+            exception_handlers={
+                404: _handled(lost),
+                405: _handled(lost),
+                ClientDisconnect: _nobody_there,
+            },
         )
 
     async def call(self, request: Request) -> Response:
@@ -227,6 +232,11 @@ def _handled(handler: Handler) -> Callable[[Request, Exception], Awaitable[Respo
         return await handler(request)
 
     return handle
+
+
+async def _nobody_there(_: Request, __: Exception) -> Response:
+    """What a client gets that hung up in the middle of its call; nobody reads it."""
+    return Response(status_code=499)
 
 
 def _is_vertex(request: Request) -> bool:

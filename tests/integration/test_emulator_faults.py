@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -208,3 +210,21 @@ def test_stats_tell_what_was_counted_and_when_and_can_be_reset() -> None:
         }
         assert http.post("/reset").json()["texts"] == 0
         assert post(http, *"abcde").status_code == 200
+
+
+def test_a_client_that_hangs_up_in_the_middle_of_its_call_is_no_error_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with EmulatorServer() as server:
+        where = urllib.parse.urlsplit(server.url)
+        with socket.create_connection((where.hostname, where.port)) as client:
+            client.sendall(
+                b"POST /v1beta/models/gemini-embedding-001:batchEmbedContents HTTP/1.1\r\n"
+                b"host: x\r\nx-goog-api-key: k\r\ncontent-length: 1000\r\n\r\n{"
+            )
+            while not server.stats()["in_flight"]:
+                time.sleep(0.01)
+        while server.stats()["in_flight"]:
+            time.sleep(0.01)
+        assert server.stats()["calls"] == 1
+    assert not caplog.records
