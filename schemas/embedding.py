@@ -179,6 +179,11 @@ class EmbeddingConfig:
         return find_model(self.model)
 
     @property
+    def usd_per_million(self) -> float | None:
+        """What a million tokens cost at Google's price; None elsewhere, and where none is known."""
+        return self.spec.price if self.service in (Service.DEVELOPER, Service.VERTEX) else None
+
+    @property
     def out_dim(self) -> int | None:
         """The length of a vector; None where only the first answer tells."""
         return self.dim or self.spec.default_dim or None

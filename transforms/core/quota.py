@@ -16,8 +16,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from schemas.live import QuotaUse, Waiting
 from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
-from transforms.core import quota_waits
+from transforms.core import quota_use, quota_waits
 from transforms.core.backoff import waking_jitter_s
 from transforms.core.packing import CallLimits
 from transforms.core.quota_ledger import Call, QuotaLedger
@@ -235,6 +236,14 @@ class QuotaMirror:
     def limit(self, now: float, kind: QuotaKind) -> int | None:
         """What is kept now: configured or adopted, the share of it, cut by what was learnt."""
         return self._ledger.limit(now, kind)
+
+    def use(self, now: float) -> QuotaUse:
+        """What counts against the limits now."""
+        return quota_use.use_of(self._ledger, now)
+
+    def waits_for(self, now: float, texts: int, tokens: int) -> Waiting | None:
+        """What a call of that size waits for now."""
+        return quota_use.waits_for(self._ledger, now, (self._requests(texts), tokens), self.pace)
 
     def day_spent(self, now: float) -> bool:
         """Whether nothing is left of the day. Calls in the air give theirs back if they fail."""

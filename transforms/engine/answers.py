@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.embedding import EmbeddingConfig
+from schemas.live import LiveCounts
 from schemas.units import CallCounts
 from transforms.clients.decode import Answer, Matrix
 from transforms.core.packing import TextItem
@@ -56,3 +57,7 @@ class Answers:
     def counts(self, repeated: int) -> CallCounts:
         """What the calls came to; see CallCounts for what is repeated."""
         return CallCounts(self._calls, self._retried, self._texts, self._tokens, repeated)
+
+    def live(self) -> LiveCounts:
+        """What was answered so far, for progress."""
+        return LiveCounts(texts=self._texts, tokens=self._tokens)

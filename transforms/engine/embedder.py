@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from schemas.errors import ConfigError
 from schemas.job import EmbedderConfig
+from schemas.live import LiveCounts
 from transforms import metrics
 from transforms.clients.gemini import GeminiClient
 from transforms.clients.keys import find_key
@@ -88,6 +89,13 @@ class Embedder:
         with self._lock:
             before, self._taken = self._taken, now
         return {name: value - before.get(name, 0) for name, value in now.items()}
+
+    def sent(self) -> LiveCounts:
+        """The calls sent so far; takes no counts away."""
+        stats = self.caller.stats
+        return LiveCounts(
+            sent=stats.calls_sent, retried=stats.calls_retried, refused=stats.calls_refused
+        )
 
     def end_calls(self, grace_s: float) -> None:
         """Ends all waiting now, and the calls in the air after `grace_s`."""

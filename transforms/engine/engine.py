@@ -11,6 +11,7 @@ import time
 
 from schemas.errors import OutputError
 from schemas.job import JobConfig
+from schemas.live import Live, LiveCounts
 from schemas.stop import Stop, StopReason
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.dead_rows import DeadRowBudget
@@ -56,6 +57,14 @@ class Engine:
     def take_counts(self) -> dict[str, int]:
         """What the process did since the last time of asking, by the names of the counters."""
         return self._embedder.take_counts()
+
+    def done(self) -> LiveCounts:
+        """What was done so far; from any thread, and once it is closed as well."""
+        return self.worker.tally.counts() + self._embedder.sent()
+
+    def at(self) -> Live:
+        """What it is at: calls in the air, the quota, the reason to wait; from any thread."""
+        return self._embedder.gate.look()
 
     def look_for_notes(self) -> None:
         """Takes over the reason to end that another process, or the launcher, has left."""

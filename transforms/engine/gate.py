@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from schemas.errors import BadAnswer, CallError, QuotaExceeded, Unavailable
+from schemas.live import Live, Waiting
 from schemas.quota import QuotaKind, RpmCounts
 from transforms.core.backoff import PauseState
 from transforms.core.concurrency import ConcurrencyLevel
@@ -82,6 +83,23 @@ class Gate:
     def proven(self) -> bool:
         """Whether the service has answered a call of this process."""
         return self._proven
+
+    def look(self) -> Live:
+        """Calls in the air, the quota's use, and why the next call does not go; from any thread."""
+        now = self._clock()
+        head = next(iter(self._queue), None)
+        with self._quota.transaction() as mirror:
+            waits = mirror.waits_for(now, len(head.items), head.tokens) if head else None
+            use = mirror.use(now)
+        if head is not None and not self._proven:
+            waits = Waiting.PROBE
+        elif head is not None and (self._outage.probing or self._outage.wait_s(now) > 0):
+            waits = Waiting.OUTAGE
+        return Live(
+            in_air=self._in_air,
+            waiting=waits or (Waiting.SLOTS if head is not None else None),
+            quota=use,
+        )
 
     def call_limits(self) -> CallLimits:
         """The most that one call may hold now."""

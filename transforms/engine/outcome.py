@@ -12,6 +12,7 @@ from schemas.deadletters import DeadCode
 from schemas.embedding import LongText
 from schemas.errors import CallError
 from schemas.job import JobConfig
+from schemas.live import LiveCounts
 from schemas.units import CallCounts, UnitRecord, count_codes
 from transforms.clients.decode import Answer, Matrix
 from transforms.core.packing import TextItem
@@ -46,6 +47,7 @@ class UnitOutcome:
         self._dead: dict[int, DeadRow] = {}
         self._rows_of = rows_of_items(prepared)
         self._shared: set[int] = set()
+        self._ready = len(prepared.dead)
 
     def restore(self, spill: Spill) -> list[TextItem]:
         """Takes over vectors that are paid for already; gives the texts still to send."""
@@ -53,6 +55,7 @@ class UnitOutcome:
             self._room(len(vector))[index] = vector
             self._has_vector[index] = True
             self._truncated[index] = truncated
+            self._ready += len(self._rows_of[index])
             if shared:
                 self._shared.add(index)
         return [item for item in self._prepared.items if not self._has_vector[item.index]]
@@ -68,6 +71,7 @@ class UnitOutcome:
         self._has_vector[places] = True
         for index, flag in zip(where, truncated, strict=True):
             self._truncated[index] = flag
+            self._ready += len(self._rows_of[index])
 
     def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
         """Writes down that a text is given up on."""
@@ -79,9 +83,14 @@ class UnitOutcome:
                 "choose another --long-text"
             )
         self._dead[item.index] = DeadRow(rows[0], code, error.message, error.http_status, attempts)
+        self._ready += len(rows)
         if not code.is_skip:
             self._budget.spend(len(rows), f"{code}: {error.message}")
         return None
+
+    def live(self) -> LiveCounts:
+        """What the unit has come to so far."""
+        return dataclasses.replace(self._answers.live(), ready=self._ready)
 
     def finished_rows(self) -> int:
         """The length of the longest prefix of rows that all have their fate."""

@@ -11,6 +11,7 @@ from schemas.deadletters import DeadCode
 from schemas.embedding import EmbeddingConfig
 from schemas.errors import CallError
 from schemas.inputs import InputColumns
+from schemas.live import LiveCounts
 from schemas.units import CallCounts, FilePicks
 from transforms.clients.decode import Answer
 from transforms.core.packing import TextItem
@@ -38,10 +39,12 @@ class SharedOutcome:
         self._texts = texts
         self._answers = Answers(embedding, texts.hashes, kept)
         self._sent = 0
+        self._there = 0
 
     def restore(self, spill: Spill) -> list[TextItem]:
         """The texts that no run has paid for yet."""
         there = {index for index, *_ in spill.find(self._texts.hashes)}
+        self._there = len(there)
         return [item for item in self._texts.items if item.index not in there]
 
     def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
@@ -55,6 +58,10 @@ class SharedOutcome:
     def counts(self) -> CallCounts:
         """What the calls came to; the texts are taken off the repeats that the units count."""
         return self._answers.counts(repeated=-self._sent)
+
+    def live(self) -> LiveCounts:
+        """What the texts have come to so far."""
+        return dataclasses.replace(self._answers.live(), shared=self._there + self._sent)
 
 
 def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:

@@ -18,6 +18,7 @@ from transforms.engine.prepare import PreparedUnit
 from transforms.engine.seams import Sink
 from transforms.engine.shared_texts import SharedOutcome
 from transforms.engine.stopping import StopFlag
+from transforms.engine.tally import Tally, committed_rows
 from transforms.engine.text_items import SentTexts
 from transforms.storage.dataset import Dataset, commit_unit
 from transforms.storage.spill import Spill
@@ -34,6 +35,7 @@ class UnitWorker:
     stop: StopFlag
     spill: Spill
     budget: DeadRowBudget
+    tally: Tally = dataclasses.field(default_factory=Tally)
 
     async def embed(self, prepared: PreparedUnit) -> UnitRecord | None:
         """Embeds a unit and commits it, or its finished prefix where the run is to end.
@@ -47,12 +49,14 @@ class UnitWorker:
         redo = prepared.redo
         spill = self.spill.writer(prepared.unit, redo.generation + 1 if redo else 0)
         record = None
+        outcome = UnitOutcome(prepared, self.job, spill, self.budget)
+        self.tally.begin(outcome)
         try:
-            outcome = UnitOutcome(prepared, self.job, spill, self.budget)
             await self._embed(outcome.restore(self.spill), outcome)
             record = await asyncio.to_thread(self._commit, outcome, redo)
             self._count_bad_rows(prepared)
         finally:
+            self.tally.end(outcome, committed_rows(record, redo) if record else None)
             spill.close(committed=record is not None and record.unit == prepared.unit)
         return record
 
@@ -66,7 +70,11 @@ class UnitWorker:
             OutputError: the vectors cannot be kept.
         """
         outcome = SharedOutcome(texts, self.job.embedding, kept)
-        await self._embed(outcome.restore(self.spill), outcome)
+        self.tally.begin(outcome)
+        try:
+            await self._embed(outcome.restore(self.spill), outcome)
+        finally:
+            self.tally.end(outcome)
         return outcome.counts()
 
     def _count_bad_rows(self, prepared: PreparedUnit) -> None:
