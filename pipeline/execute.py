@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 from pipeline import signals
+from pipeline.progress.progress import Progress
 from schemas.errors import OutputError
 from schemas.job import JobConfig
 from schemas.stop import ExitCode, Stop, StopReason
 from transforms.engine.engine import running_engines
 from transforms.storage import stop_notes
 from transforms.storage.dataset import Dataset
+
+log = logging.getLogger("bulkembed")
 
 LOOK_EVERY_S = 0.05
 LAST_S = 1.5
@@ -36,8 +39,16 @@ class Watch:
     ends_at: float | None = None
 
 
-def execute(pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch) -> dict[str, int]:
+def execute(
+    pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch, progress: Progress
+) -> dict[str, int]:
     """Runs the pipeline to its end, or to an end in good order, and gives its counters.
+
+    Args:
+        pipeline: the work, in a thread of its own.
+        job: what the workers are told.
+        watch: when to end early.
+        progress: shown meanwhile, and closed.
 
     Raises:
         Exception: whatever the pipeline raised, where it was not stopped on purpose.
@@ -50,27 +61,31 @@ def execute(pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch
         names.append(name)
         asked.set()
 
-    with signals.handled(on_signal):
+    with signals.handled(on_signal, progress.close), progress:
         worker.start()
         stopped_at: float | None = None
         while worker.is_alive():
             worker.join(LOOK_EVERY_S)
+            progress.tick()
             now = time.monotonic()
             if stopped_at is not None:
                 if now >= stopped_at + watch.grace_s + LAST_S:
+                    progress.close()
                     _give_up()
             elif asked.is_set():
                 stopped_at = now
+                progress.ending = names[0]
                 _stop(job, StopReason.SIGNAL, f"{names[0]}: ended in good order; {RESUME}")
             elif watch.ends_at is not None and now >= watch.ends_at:
                 stopped_at = now
+                progress.ending = "deadline"
                 _stop(job, StopReason.DEADLINE, f"the deadline is reached; {RESUME}")
     return worker.result()
 
 
 def _give_up() -> None:
     """Ends the process although something hangs: what is committed is safe."""
-    print(f"bulkembed: not done within the grace period; {RESUME}", file=sys.stderr, flush=True)
+    log.error("not done within the grace period; %s", RESUME)
     signals.end_now(ExitCode.INCOMPLETE)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import logging
 import os
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import apache_beam as beam
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
@@ -126,6 +125,7 @@ def run_graph(
     slices: Iterable[PlanSlice],
     shared: Iterable[SharedSlice],
     options: PipelineOptions,
+    folder: Path,
 ) -> dict[str, int]:
     """Runs the job to its end, whatever that is; stop notes and records tell how it went.
 
@@ -134,14 +134,14 @@ def run_graph(
         slices: the units to do.
         shared: texts that several units share, done first.
         options: Beam's.
+        folder: of this run, for what the worker processes of this machine share.
 
     Returns:
         The job's counters by name, over all workers; none where the engine gave the job up.
     """
     embed = EmbedUnits(job, list(shared))
     if is_local(options):
-        with _runner(options) as runner:
-            return _run(slices, embed, options, runner)
+        return _run(slices, embed, options, _runner(options, folder))
     try:
         with staging.staged(options), job_server.running(options):
             return _run(slices, embed, options)
@@ -168,17 +168,14 @@ def _run(
     return dict(total)
 
 
-@contextlib.contextmanager
-def _runner(options: PipelineOptions) -> Iterator[PipelineRunner | None]:
+def _runner(options: PipelineOptions, folder: Path) -> PipelineRunner | None:
     """The runner that starts worker processes by our command; None for the one in the options."""
     if not _starts_processes(options):
-        yield None
-        return
+        return None
     # With the mode set, the runner would take Beam's own command.
     options.view_as(DirectOptions).direct_running_mode = None
-    with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
-        command = worker.command(logging.getLogger("bulkembed").getEffectiveLevel(), folder)
-        yield FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+    command = worker.command(logging.getLogger("bulkembed").getEffectiveLevel(), str(folder))
+    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
 
 def _engine_failed(error: Exception) -> Stop:

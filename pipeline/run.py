@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import logging
+import tempfile
 import time
+from pathlib import Path
 
 from pipeline import settle
 from pipeline.disk import check_room
@@ -19,6 +21,8 @@ from pipeline.planning import (
     slices,
     spread_slices,
 )
+from pipeline.progress.snapshot import Goal
+from pipeline.progress.start import goal_of, progress_of
 from pipeline.request import RunRequest
 from pipeline.service import serving
 from pipeline.settle import Outcome
@@ -66,7 +70,8 @@ def run(request: RunRequest) -> RunSummary:
                 _open_dataset(dataset, job, scans, before, request)
             if plan.work:
                 keep_committed(dataset, job, sharing)
-                counters = _embed(request, job, plan, sharing, started)
+                goal = goal_of(request, job, scans, plan, before, sharing)
+                counters = _embed(request, job, plan, sharing, goal, started)
             outcome = Outcome(request, job, scans, plan, before, counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
 
@@ -147,15 +152,23 @@ def _sharing(
 
 
 def _embed(
-    request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing, started: float
+    request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing, goal: Goal, started: float
 ) -> dict[str, int]:
     from pipeline import graph
 
     options = graph.beam_options(request.runner, request.beam_args, request.workers)
     here, there = graph.local_workers(options), graph.cluster_workers(options)
+    processes = graph.worker_processes(options)
     work = list(slices(plan, here) if here else spread_slices(plan, there))
     shared = list(sharing.slices(here or there or 1))
-    job = share_calls(job, graph.worker_processes(options))
+    job = share_calls(job, processes)
     ends_at = None if request.deadline_s is None else started + request.deadline_s
     watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
-    return execute(lambda: graph.run_graph(job, work, shared, options), job, watch)
+    with tempfile.TemporaryDirectory(prefix="bulkembed-") as name:
+        folder = Path(name)
+        progress = progress_of(
+            goal, job, local=here is not None, processes=processes, folder=folder
+        )
+        return execute(
+            lambda: graph.run_graph(job, work, shared, options, folder), job, watch, progress
+        )

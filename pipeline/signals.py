@@ -43,8 +43,8 @@ def as_interrupts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def handled(on_first: Callable[[str], None]) -> Iterator[None]:
-    """Calls `on_first` with the signal's name, and ends the process at the second signal.
+def handled(on_first: Callable[[str], None], on_second: Callable[[], None]) -> Iterator[None]:
+    """Calls `on_first` with the signal's name; at the second one `on_second`, and ends the process.
 
     Outside the main thread signals are not ours to handle, and nothing is changed.
     """
@@ -56,6 +56,7 @@ def handled(on_first: Callable[[str], None]) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal asked
         if asked:
+            on_second()
             end_now(128 + number)
         asked = True
         on_first(signal.Signals(number).name)

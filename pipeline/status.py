@@ -10,8 +10,7 @@ from typing import Any
 
 from pipeline.planning import planned_files
 from pipeline.summary import RowCounts, rows_line
-from schemas.embedding import Service
-from schemas.models import find_model
+from schemas.prices import price_of
 from schemas.units import CallCounts, UnitRecord
 from transforms.storage import output_lock, run_file, shared_counts
 from transforms.storage.dataset import SUCCESS, Dataset
@@ -53,14 +52,16 @@ def read_status(output: str) -> Status:
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
     owner = output_lock.owner_of(dataset)
+    embedding = pinned["embedding"]
+    price = price_of(embedding["service"], embedding["model"])
     counts = sum((record.counts for record in records), shared_counts.total(dataset))
     return Status(
         output=output,
-        model=pinned["embedding"]["model"],
+        model=embedding["model"],
         rows=_rows(sum(file.rows for file in planned.values()), current),
         codes=_codes(records),
         counts=counts,
-        usd=_usd(pinned["embedding"], counts.tokens),
+        usd=None if price is None else price.usd(counts.tokens),
         complete=SUCCESS in dataset.names(""),
         runner=f"run {owner.run_id}, process {owner.pid} on {owner.host}" if owner else None,
     )
@@ -95,10 +96,3 @@ def _codes(records: list[UnitRecord]) -> dict[str, int]:
     for record in records:
         total.update({str(code): rows for code, rows in record.codes})
     return dict(sorted(total.items()))
-
-
-def _usd(embedding: dict[str, Any], tokens: int) -> float | None:
-    price = find_model(embedding["model"]).price
-    if price is None or embedding["service"] not in (Service.DEVELOPER, Service.VERTEX):
-        return None
-    return price * tokens / 1_000_000

@@ -1,6 +1,6 @@
 """A worker process of `--workers`: Beam's harness, with our log and without Beam's.
 
-    python -m pipeline.worker LEVEL FOLDER
+    python -m pipeline.worker LEVEL plain|json FOLDER
 
 Beam's own command logs each of its steps to standard error, and ours a second time.
 """
@@ -13,7 +13,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from pipeline.cli.show import set_log_level
+from pipeline.logs import is_json, log, set_log
+from pipeline.progress import worker_files
 
 
 class OnceARun(logging.Filter):
@@ -41,15 +42,17 @@ class OnceARun(logging.Filter):
 
 def command(level: int, folder: str) -> str:
     """The shell's line that starts a worker; `-P`: a module in the user's folder is not ours."""
-    words = (sys.executable, "-P", "-m", "pipeline.worker", logging.getLevelName(level), folder)
-    return f"exec {shlex.join(words)}"
+    form = "json" if is_json() else "plain"
+    words = ("-P", "-m", "pipeline.worker", logging.getLevelName(level), form, folder)
+    return f"exec {shlex.join((sys.executable, *words))}"
 
 
 def main() -> None:
     """Works for the runner that Beam's environment variables name, until it has no more work."""
-    level, folder = sys.argv[1:]
-    set_log_level(level.lower())
-    logging.getLogger("bulkembed").addFilter(OnceARun(Path(folder)))
+    level, form, folder = sys.argv[1:]
+    set_log(level.lower(), as_json=form == "json")
+    log.addFilter(OnceARun(Path(folder)))
+    worker_files.keep_writing(Path(folder))
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)

@@ -12,6 +12,7 @@ import click
 from pipeline.cli.run_command import request_from
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand, SectionOption
+from pipeline.logs import set_log
 
 
 def _options() -> list[click.Parameter]:
@@ -45,12 +46,12 @@ def estimate(ctx: click.Context, /, sample: str | None, as_json: bool, **options
     Reads all texts, or a --sample of them.  Nothing is sent or written, and no key is needed.
     Flags of `run` that do not bear on it are taken, so that one command line does for both.
     """
-    from pipeline.cli.show import set_log_level, show_lines
+    from pipeline.cli.show import show_lines
     from pipeline.estimate.estimate import estimate as look
     from pipeline.estimate.report import estimate_lines
     from pipeline.estimate.sampling import parse_sample
 
-    set_log_level("warning")
+    set_log("warning")
     request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
     found = look(request, parse_sample(sample))
     if as_json:

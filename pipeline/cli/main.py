@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pipeline.logs import log, set_log
 from schemas.errors import BulkEmbedError, ConfigError, OutputLocked
 from schemas.stop import ExitCode
 
@@ -49,10 +50,11 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """Runs the command line; errors of ours become one line on standard error and an exit code."""
+    set_log()
     try:
         return cli.main(args, prog_name="bulkembed")
     except BulkEmbedError as error:
-        click.echo(f"bulkembed: {error.message}", err=True)
+        log.error("%s", error.message)
         sys.exit(int(_exit_code(error)))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,7 @@ from pipeline import signals
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand
 from pipeline.dead_letter_budget import parse_budget
+from pipeline.logs import is_json, json_line, log, set_log
 from pipeline.request import InputRequest, ModelRequest, RunRequest
 from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType, InputColumns
@@ -21,6 +23,9 @@ from schemas.quota import Pace, RpmCounts, parse_share
 from schemas.stop import ExitCode
 from transforms.clients.service import service_from
 from transforms.core.limits import Tier, limits_for
+
+if TYPE_CHECKING:
+    from pipeline.summary import RunSummary
 
 EPILOG = (
     "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "
@@ -51,22 +56,32 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         with signals.as_interrupts():
             code = _run(options, ctx.meta.get(BEAM_ARGS, ()))
     except KeyboardInterrupt:
-        click.echo("bulkembed: interrupted; run the same command again to go on", err=True)
+        log.error("interrupted; run the same command again to go on")
         code = ExitCode.INCOMPLETE
     ctx.exit(int(code))
 
 
 def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
-    from pipeline.cli.show import set_log_level, show_lines
     from pipeline.run import run as run_job
-    from pipeline.summary import summary_lines
 
-    set_log_level(options["log_level"])
+    set_log(options["log_level"], as_json=options["log_json"])
     summary = run_job(request_from(options, beam_args))
-    show_lines(summary_lines(summary), sys.stdout)
+    _show(summary)
     if summary.stop is not None:
-        click.echo(f"bulkembed: {summary.stop.message}", err=True)
+        log.error("%s", summary.stop.message)
     return summary.exit_code
+
+
+def _show(summary: RunSummary) -> None:
+    """The summary on standard output, as the log is: for people or for machines."""
+    from pipeline.cli.show import show_lines
+    from pipeline.summary import rows_line, summary_lines
+
+    if is_json():
+        facts = summary.to_json()
+        click.echo(json_line(time.time(), "info", "summary", rows_line(summary.run), summary=facts))
+    else:
+        show_lines(summary_lines(summary), sys.stdout)
 
 
 def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> RunRequest:

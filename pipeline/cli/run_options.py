@@ -131,5 +131,7 @@ OPTIONS: tuple[SectionOption, ...] = (
             callback=read_config, metavar="FILE", help="YAML file with flags as keys; flags win."),
     _option(_RUN, "--log-level", default="info", help="How much is logged.",
             type=_choice(("debug", "info", "warning", "error"))),
+    _option(_RUN, "--log-json", is_flag=True,
+            help="Write log, progress and summary as JSON, an object a line."),
 )
 # fmt: on

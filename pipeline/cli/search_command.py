@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
 from pipeline.cli.sections import SectionCommand
+from pipeline.logs import set_log
 from schemas.models import TaskType
 
 if TYPE_CHECKING:
@@ -53,12 +54,11 @@ def search(
 
     The query is embedded with the model, dim and service of the dataset.  One text is sent.
     """
-    from pipeline.cli.show import set_log_level
     from pipeline.search.search import search as look
     from transforms.storage import run_file
     from transforms.storage.dataset import Dataset
 
-    set_log_level("warning")
+    set_log("warning")
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
     request = request_of(pinned["settings"], given_service(ctx))

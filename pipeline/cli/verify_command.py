@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
 from pipeline.cli.sections import SectionCommand
+from pipeline.logs import set_log
 
 if TYPE_CHECKING:
     from pipeline.verify.report import Report
@@ -52,13 +53,12 @@ def verify(
     Exit code 0: nothing is wrong; 1: something is, and the table says what.  The service is only
     called for --sample.
     """
-    from pipeline.cli.show import set_log_level
     from pipeline.verify.verify import VerifyRequest
     from pipeline.verify.verify import verify as look
     from transforms.storage import run_file
     from transforms.storage.dataset import Dataset
 
-    set_log_level("warning")
+    set_log("warning")
     made_by = None
     if against or sample:
         settings = run_file.read(Dataset.open(output))["settings"]

@@ -18,8 +18,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from emulator.server import EmulatorServer
 from pipeline.cli.main import COMMANDS
 from pipeline.cli.run_options import OPTIONS
+from pipeline.progress.line import facts_of
+from pipeline.progress.rates import Rates
+from pipeline.progress.snapshot import Goal, take_snapshot
+from pipeline.summary import RowCounts
 from schemas.deadletters import DeadCode
 from schemas.findings import Check
+from schemas.live import Live, Waiting
 from schemas.models import MODELS, PREFIXES, TaskType
 from schemas.tables import dead_letters_schema, vectors_schema
 
@@ -30,6 +35,7 @@ VERIFY = ROOT / "docs/verify.md"
 SEARCH = ROOT / "docs/search.md"
 LIBRARY = ROOT / "docs/library.md"
 ESTIMATE = ROOT / "docs/estimate.md"
+PROGRESS = ROOT / "docs/progress.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SNIPPETS_S = 100
@@ -82,7 +88,9 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "page", [README, OUTPUT, VERIFY, SEARCH, LIBRARY, ESTIMATE], ids=lambda page: page.name
+    "page",
+    [README, OUTPUT, VERIFY, SEARCH, LIBRARY, ESTIMATE, PROGRESS],
+    ids=lambda page: page.name,
 )
 def test_every_snippet_of_a_page_runs_in_its_order(
     page: Path, workplace: Path, at_home: dict[str, str]
@@ -183,3 +191,14 @@ def test_the_models_page_is_the_registry() -> None:
     for task in TaskType:
         assert f"\n| {task}" in text
         assert f"`{PREFIXES[task]}`".replace("|", "\\|") in text
+
+
+def test_the_progress_page_names_every_number_and_reason() -> None:
+    named = {
+        name
+        for cell in re.findall(r"^\| (`[^|]*) \|", (PROGRESS).read_text(), re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", cell)
+    }
+    nothing = take_snapshot(Goal(RowCounts()), Live(), 0.0, Rates())
+    facts = {name.replace("tpm_", "rpm_").replace("rpd_", "rpm_") for name in facts_of(nothing)}
+    assert named == facts | set(Waiting) | {"dead_CODE", "waiting"}

@@ -32,4 +32,4 @@ def test_a_path_with_blanks_is_one_word_of_the_shells_line(monkeypatch: pytest.M
     monkeypatch.setattr("sys.executable", "/my python/bin/python")
     words = shlex.split(worker.command(logging.WARNING, "/tmp/a b"))
     assert words[:2] == ["exec", "/my python/bin/python"]
-    assert words[-2:] == ["WARNING", "/tmp/a b"]
+    assert words[-3:] == ["WARNING", "plain", "/tmp/a b"]

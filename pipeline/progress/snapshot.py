@@ -1,0 +1,173 @@
+"""A run at one moment: where its rows are, how fast it is, what it costs, when it will be done."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from pipeline.progress.rates import Rates
+from pipeline.summary import RowCounts
+from schemas.live import Live, LiveCounts, QuotaUse, Waiting
+from schemas.prices import Price
+from schemas.quota import QuotaKind
+from transforms.storage.dataset import State
+
+MINUTE_S = 60.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Goal:
+    """What a run set out to do."""
+
+    rows: RowCounts
+    """Where the rows are when it begins; `left` are those that it is to do."""
+    before: State = dataclasses.field(default_factory=State)
+    """What was committed when it began."""
+    shared: int = 0
+    """Texts that several units share; they are sent first."""
+    price: Price | None = None
+    """None where it is not known."""
+    texts_a_request: int = 1
+    """How many texts the service counts as one request."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that is shown.  None stands for what nobody can tell, or not yet."""
+
+    elapsed_s: float
+    rows: RowCounts
+    """As it stands; rows that are `ready` are in none of its places."""
+    ready: int
+    """Rows that have their fate, in units that are not committed yet."""
+    shared: int
+    shared_all: int
+    rows_per_s: float
+    texts_per_s: float
+    in_air: int | None
+    quota: QuotaUse | None
+    texts: int
+    tokens: int
+    tokens_all: int | None
+    """What the run will have sent when it is done."""
+    usd: float | None
+    usd_all: float | None
+    waiting: Waiting | None
+    left_s: float | None
+    sent: int
+    retried: int
+    refused: int
+    codes: dict[str, int]
+    """Dead letters of this run by code."""
+    ending: str | None = None
+    """Why the run is about to end."""
+
+    @property
+    def done(self) -> int:
+        """Rows that have their fate, committed or not."""
+        return self.rows.rows_in - self.rows.left
+
+
+def take_snapshot(
+    goal: Goal, live: Live, elapsed_s: float, rates: Rates, ending: str | None = None
+) -> Snapshot:
+    """The snapshot of what the processes of a run have counted.
+
+    Args:
+        goal: what the run set out to do.
+        live: all processes together.
+        elapsed_s: since the run began to send.
+        rates: is told the new numbers here.
+        ending: why the run is about to end.
+    """
+    counts = live.counts
+    rows = _rows_now(goal.rows, counts)
+    done = goal.rows.left - rows.left
+    rates.add(elapsed_s, done, counts.texts)
+    texts_left = _texts_left(goal, counts, done, rows.left)
+    tokens_left = _tokens_left(counts, texts_left)
+    tokens_all = None if tokens_left is None else counts.tokens + tokens_left
+    return Snapshot(
+        elapsed_s=elapsed_s,
+        rows=rows,
+        ready=counts.ready,
+        shared=counts.shared,
+        shared_all=goal.shared,
+        rows_per_s=rates.rows_per_s,
+        texts_per_s=rates.texts_per_s,
+        in_air=live.in_air,
+        quota=live.quota,
+        texts=counts.texts,
+        tokens=counts.tokens,
+        tokens_all=tokens_all,
+        usd=_usd(goal, counts.tokens),
+        usd_all=_usd(goal, tokens_all),
+        waiting=live.waiting,
+        left_s=_left_s(goal, live.quota, rates.rows_per_s, rows.left, texts_left, tokens_left),
+        sent=counts.sent,
+        retried=counts.retried,
+        refused=counts.refused,
+        codes=dict(counts.codes),
+        ending=ending,
+    )
+
+
+def _rows_now(before: RowCounts, counts: LiveCounts) -> RowCounts:
+    embedded = before.embedded + counts.embedded
+    dead = before.dead + counts.dead
+    skipped = before.skipped + counts.skipped
+    left = before.rows_in - embedded - dead - skipped - counts.ready
+    return RowCounts(before.rows_in, embedded, dead, skipped, max(0, left))
+
+
+def _texts_left(goal: Goal, counts: LiveCounts, done: int, left: int) -> int | None:
+    """How many texts are still to be sent; None as long as no row shows how many one takes."""
+    if not left:
+        return 0
+    if not done:
+        return None
+    return round(left * max(0, counts.texts - counts.shared) / done)
+
+
+def _tokens_left(counts: LiveCounts, texts_left: int | None) -> int | None:
+    if texts_left is None or (texts_left and not counts.texts):
+        return None
+    return round(texts_left * counts.tokens / max(1, counts.texts))
+
+
+def _usd(goal: Goal, tokens: int | None) -> float | None:
+    return None if goal.price is None or tokens is None else goal.price.usd(tokens)
+
+
+def _left_s(
+    goal: Goal,
+    quota: QuotaUse | None,
+    rows_per_s: float,
+    rows_left: int,
+    texts_left: int | None,
+    tokens_left: int | None,
+) -> float | None:
+    """Seconds until the last row: by the speed so far, or by the quota where that is slower.
+
+    A window that has room is filled faster than the quota is given back, so that the first
+    seconds promise too much.
+    """
+    if not rows_left:
+        return 0.0
+    if texts_left is None or tokens_left is None or rows_per_s <= 0:
+        return None
+    requests = math.ceil(texts_left / goal.texts_a_request)
+    by_quota = 0.0
+    if quota is not None:
+        by_quota = max(
+            _quota_s(quota, QuotaKind.RPM, requests), _quota_s(quota, QuotaKind.TPM, tokens_left)
+        )
+    return max(rows_left / rows_per_s, by_quota)
+
+
+def _quota_s(quota: QuotaUse, kind: QuotaKind, needed: int) -> float:
+    limit = quota.limits[kind]
+    if limit is None:
+        return 0.0
+    room = max(0, limit - quota.used[kind])
+    return max(0, needed - room) / limit * MINUTE_S

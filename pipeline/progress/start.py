@@ -1,0 +1,66 @@
+"""The progress of a run: its goal, and where and how its numbers are found and shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from pipeline.planning import Plan, Scans
+from pipeline.progress.progress import Progress, new_show
+from pipeline.progress.snapshot import Goal
+from pipeline.progress.sources import CommitRecords, EnginesHere, Source, WorkerProcesses
+from pipeline.request import RunRequest
+from pipeline.settle import dataset_rows
+from pipeline.sharing import Sharing
+from schemas.job import JobConfig
+from schemas.prices import price_of
+from schemas.quota import RpmCounts
+from transforms.storage.dataset import Dataset, State
+
+
+def goal_of(
+    request: RunRequest,
+    job: JobConfig,
+    scans: Scans,
+    plan: Plan,
+    before: State,
+    sharing: Sharing,
+) -> Goal:
+    """What a run set out to do; rows that are tried again count as left, not as dead."""
+    rows = dataset_rows(scans, before)
+    dead = rows.dead - sum(record.dead for file in plan.work for record in file.redo)
+    due = plan.due_rows
+    total = rows.embedded + dead + rows.skipped + due
+    counts_texts = job.calls.limits.rpm_counts is RpmCounts.TEXTS
+    return Goal(
+        rows=dataclasses.replace(rows, rows_in=total, dead=dead, left=due),
+        before=before,
+        shared=sum(len(file.rows) for file in sharing.picks),
+        price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
+        texts_a_request=1 if counts_texts else job.calls.texts,
+    )
+
+
+def progress_of(
+    goal: Goal, job: JobConfig, folder: Path, *, local: bool, processes: int
+) -> Progress:
+    """The progress of a run that begins now.
+
+    Args:
+        goal: what it set out to do.
+        job: what the workers are told.
+        folder: where worker processes of this machine leave their numbers.
+        local: the work is done on this machine, by Beam's own engine.
+        processes: by how many.
+
+    Raises:
+        ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
+    """
+    source: Source
+    if not local:
+        source = CommitRecords(Dataset.open(job.output.uri), goal.before)
+    elif processes > 1:
+        source = WorkerProcesses(folder)
+    else:
+        source = EnginesHere()
+    return Progress(goal, source, new_show())

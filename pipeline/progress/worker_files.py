@@ -1,0 +1,52 @@
+"""What the worker processes of a run are at, in a small file each that its launcher reads."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from schemas.live import Live
+
+EVERY_S = 1.0
+_SUFFIX = ".live"
+
+
+def keep_writing(folder: Path) -> None:
+    """Writes this process's numbers once a second, in a thread that ends with the process."""
+    threading.Thread(target=_keep_writing, args=(folder,), name="progress", daemon=True).start()
+
+
+def _keep_writing(folder: Path) -> None:
+    # Imported late: Beam's harness is told from here on what its threads are to do.
+    from pipeline.progress.sources import EnginesHere
+
+    here, never = EnginesHere(), threading.Event()
+    while not never.wait(EVERY_S):
+        # A full disk costs the progress, not the rows; so does a folder that went with its run.
+        with contextlib.suppress(OSError):
+            write(folder, here.look())
+
+
+def write(folder: Path, live: Live) -> None:
+    """Replaces the file of this process.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = folder / f"{os.getpid()}{_SUFFIX}"
+    new = path.with_suffix(".new")
+    new.write_bytes(orjson.dumps(dataclasses.asdict(live), option=orjson.OPT_NON_STR_KEYS))
+    new.replace(path)
+
+
+def read(folder: Path) -> Iterator[Live]:
+    """The numbers of all processes that have written some."""
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            yield Live.from_json(orjson.loads(path.read_bytes()))

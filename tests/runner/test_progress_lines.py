@@ -1,0 +1,96 @@
+"""What a run says while it is at work, off a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli import python, run, write_rows
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+ROWS = 600
+SHAPE = ("--dim", "128", "--unit-rows", "200", "--max-in-flight", "2")
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows of which the tenth is blank and the twentieth refused; told often."""
+    monkeypatch.setenv("BULKEMBED_PROGRESS_S", "0.1")
+    texts = [f"text {n}" for n in range(ROWS)]
+    texts[10], texts[20] = "", "poison"
+    return write_rows(tmp_path / "a.parquet", texts)
+
+
+def told(log: str) -> list[dict[str, str]]:
+    """The progress lines as names and words."""
+    lines = re.findall(r"^bulkembed: progress (.*)$", log, re.MULTILINE)
+    return [dict(word.split("=") for word in line.split(" ")) for line in lines]
+
+
+def test_lines_count_up_to_all_rows(rows: Path, tmp_path: Path) -> None:
+    settings = EmulatorSettings(latency_ms=300, poison="poison", script=("503",))
+    with EmulatorServer(settings) as server:
+        found = run(server.url, rows, tmp_path / "out", *SHAPE, "--rpm", "100000")
+        sent = server.stats()["calls"]
+    assert found.code == 0, found.err
+    lines = told(found.err)
+    done = [int(line["done"]) for line in lines]
+    assert done == sorted(done)
+    assert done[-1] > 0
+    last = lines[-1]
+    assert last["rows"] == str(ROWS)
+    assert (last["rpm_limit"], last["retried"] > "0") == ("100000", True)
+    assert int(last["calls"]) <= sent
+    assert max(int(line["in_air"]) for line in lines) == 2
+    assert {line.get("waiting") for line in lines} >= {"probe", "slots"}
+    places = ("embedded", "skipped", "dead", "ready", "left")
+    assert all(sum(int(line[name]) for name in places) == ROWS for line in lines)
+
+
+def test_warnings_only_leave_progress_out(rows: Path, tmp_path: Path) -> None:
+    with EmulatorServer(EmulatorSettings(latency_ms=300, poison="poison")) as server:
+        found = run(server.url, rows, tmp_path / "out", *SHAPE, "--log-level", "warning")
+    assert (found.code, found.err) == (0, "")
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_with_log_json_each_line_is_an_object(rows: Path, tmp_path: Path, workers: str) -> None:
+    with EmulatorServer(
+        EmulatorSettings(latency_ms=1000, poison="poison", script=("503",))
+    ) as server:
+        where = ("--base-url", server.url, "--output", str(tmp_path / "out"))
+        found = python(
+            "-m", "pipeline", "run", "--input", str(rows), *where, *SHAPE, "--log-json",
+            "--workers", workers,
+        )  # fmt: skip
+    assert found.code == 0, found.err
+    said = events(found.err)
+    assert all(datum["time"].endswith("+00:00") for datum in said)
+    assert [one["message"] for one in said if one["level"] == "warning"] == [
+        next(one["message"] for one in said if "503" in one["message"])
+    ]
+    shown = [one["progress"] for one in said if one["event"] == "progress"]
+    assert max(one["done"] for one in shown) > 0
+    assert max(one["in_air"] for one in shown) == 2
+    (summary,) = events(found.out)
+    assert summary["event"] == "summary"
+    assert summary["summary"]["run"]["embedded"] == ROWS - 2
+
+
+def test_with_log_json_an_error_is_an_object_too(tmp_path: Path) -> None:
+    found = python(
+        "-m", "pipeline", "run", "--input", "nowhere/*.parquet", "--output", str(tmp_path / "out"),
+        "--emulator", "--log-json",
+    )  # fmt: skip
+    assert found.code == 2
+    (error,) = events(found.err)
+    assert (error["level"], "nowhere" in error["message"]) == ("error", True)

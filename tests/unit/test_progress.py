@@ -1,0 +1,242 @@
+"""What a run is at: the arithmetic of snapshots, and how they read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.logs import JsonLines
+from pipeline.progress.line import facts_of, line_of
+from pipeline.progress.progress import Progress, every_s
+from pipeline.progress.rates import Rates
+from pipeline.progress.snapshot import Goal, Snapshot, take_snapshot
+from pipeline.summary import RowCounts
+from schemas.errors import ConfigError
+from schemas.live import Live, LiveCounts, QuotaUse, Waiting
+from schemas.prices import Price
+from schemas.quota import QuotaKind
+
+NO_LIMITS = QuotaUse.of(rpm=(0, None), tpm=(0, None), rpd=(0, None))
+
+
+def goal(left: int = 1000, **more: Any) -> Goal:
+    rows = RowCounts(left + 100, embedded=90, dead=4, skipped=6, left=left)
+    return Goal(rows=rows, price=Price(0.15, 0.075), **more)
+
+
+def snapshot(live: Live | None = None, elapsed_s: float = 10.0, **more: Any) -> Snapshot:
+    return take_snapshot(goal(**more), live or Live(), elapsed_s, Rates())
+
+
+def counts(**numbers: Any) -> Live:
+    return Live(counts=LiveCounts(**numbers), in_air=3, quota=NO_LIMITS)
+
+
+small = st.integers(0, 50)
+
+
+@given(embedded=small, dead=small, skipped=small, ready=small)
+def test_every_row_is_in_one_place(embedded: int, dead: int, skipped: int, ready: int) -> None:
+    found = snapshot(counts(embedded=embedded, dead=dead, skipped=skipped, ready=ready))
+    rows = found.rows
+    assert rows.embedded + rows.dead + rows.skipped + found.ready + rows.left == rows.rows_in
+    assert found.done == 100 + embedded + dead + skipped + ready
+
+
+def test_tokens_and_dollars_go_on_as_they_began() -> None:
+    found = snapshot(counts(embedded=200, ready=50, texts=200, tokens=20_000))
+    assert (found.tokens, found.tokens_all) == (20_000, 80_000)
+    assert found.usd == pytest.approx(0.003)
+    assert found.usd_all == pytest.approx(0.012)
+
+
+def test_texts_that_were_sent_ahead_are_not_expected_again() -> None:
+    found = snapshot(counts(embedded=250, shared=100, texts=200, tokens=20_000), shared=100)
+    assert found.tokens_all == 20_000 + 750 * 100 // 250 * 100
+
+
+def test_nothing_is_projected_before_the_first_row() -> None:
+    found = snapshot(counts(shared=100, texts=100, tokens=900))
+    assert (found.tokens_all, found.usd_all, found.left_s) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("quota", "left_s"),
+    [
+        pytest.param(NO_LIMITS, 40.0, id="by-the-speed"),
+        pytest.param(
+            QuotaUse.of(rpm=(200, 300), tpm=(0, None), rpd=(0, None)), 140.0, id="by-the-texts"
+        ),
+        pytest.param(
+            QuotaUse.of(rpm=(200, 300), tpm=(10_000, 10_000), rpd=(0, None)), 480.0, id="by-tokens"
+        ),
+        pytest.param(
+            QuotaUse.of(rpm=(200, 3000), tpm=(0, None), rpd=(0, None)), 40.0, id="there-is-room"
+        ),
+    ],
+)
+def test_time_left_is_that_of_the_slower_one_of_speed_and_quota(
+    quota: QuotaUse, left_s: float
+) -> None:
+    live = Live(counts=LiveCounts(embedded=200, texts=200, tokens=20_000), quota=quota)
+    assert snapshot(live).left_s == pytest.approx(left_s)
+
+
+def test_nothing_left_takes_no_time() -> None:
+    assert snapshot(counts(embedded=1000)).left_s == 0.0
+
+
+def test_the_speed_is_that_of_the_last_minute() -> None:
+    rates = Rates()
+    for second in range(200):
+        rates.add(float(second), 10 * second if second < 100 else 1000, 5 * second)
+    assert rates.rows_per_s == 0.0
+    assert rates.texts_per_s == pytest.approx(5.0)
+
+
+def test_the_time_before_the_first_answer_does_not_count() -> None:
+    rates = Rates()
+    for second, rows in [(1, 0), (2, 0), (9, 0), (10, 500)]:
+        rates.add(float(second), rows, rows)
+    assert rates.rows_per_s == pytest.approx(500.0)
+
+
+def test_a_line_is_made_of_names_and_numbers() -> None:
+    live = dataclasses.replace(
+        counts(embedded=200, texts=200, tokens=20_000, refused=2, codes=(("too_long", 3),)),
+        waiting=Waiting.RPM,
+        quota=QuotaUse.of(rpm=(300, 300), tpm=(20_000, None), rpd=(0, None)),
+    )
+    first, *words = line_of(snapshot(live)).split(" ")
+    assert first == "progress"
+    found = dict(word.split("=") for word in words)
+    wanted = {
+        "done": "300", "rows": "1100", "left": "800", "in_air": "3", "rows_per_s": "20",
+        "rpm_used": "300", "rpm_limit": "300", "tpm_used": "20000", "tokens_all": "100000",
+        "usd": "0.003", "waiting": "rpm", "refused": "2", "dead_too_long": "3",
+    }  # fmt: skip
+    assert {name: found.get(name) for name in wanted} == wanted
+    assert "tpm_limit" not in found, "there is none"
+
+
+def test_facts_have_the_same_names_whatever_is_known() -> None:
+    nothing, much = snapshot(Live()), snapshot(counts(embedded=1, texts=1, tokens=1))
+    assert facts_of(nothing).keys() == facts_of(much).keys()
+    json.dumps(facts_of(nothing))
+
+
+lives = st.builds(
+    Live,
+    counts=st.builds(
+        LiveCounts,
+        embedded=small,
+        tokens=small,
+        codes=st.dictionaries(st.sampled_from(["refused", "too_long"]), small).map(
+            lambda codes: tuple(sorted(codes.items()))
+        ),
+    ),
+    in_air=st.none() | small,
+    waiting=st.none() | st.sampled_from(Waiting),
+    quota=st.none()
+    | st.builds(
+        lambda used, limit: QuotaUse.of(rpm=(used, limit), tpm=(0, None), rpd=(1, 2)),
+        small,
+        st.none() | small,
+    ),
+)
+
+
+@given(lives)
+def test_numbers_survive_the_way_from_another_process(live: Live) -> None:
+    data = orjson.dumps(dataclasses.asdict(live), option=orjson.OPT_NON_STR_KEYS)
+    assert Live.from_json(orjson.loads(data)) == live
+
+
+@given(lives, lives)
+def test_processes_add_up(one: Live, two: Live) -> None:
+    both = one + two
+    assert both.counts.embedded == one.counts.embedded + two.counts.embedded
+    assert sum(dict(both.counts.codes).values()) == sum(
+        rows for live in (one, two) for _, rows in live.counts.codes
+    )
+    assert (both.in_air or 0) == (one.in_air or 0) + (two.in_air or 0)
+    assert (both.waiting is None) is (one.waiting is two.waiting is None)
+
+
+class OneLook:
+    def look(self) -> Live:
+        return counts(embedded=1)
+
+    def close(self) -> None:
+        pass
+
+
+class Shown:
+    """Keeps what is shown, and fails when it is told to."""
+
+    every_s = 1.0
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+        self.seen: list[Snapshot] = []
+        self.closed = 0
+
+    def show(self, snapshot: Snapshot) -> None:
+        if self.fails:
+            raise OSError("the terminal is gone")
+        self.seen.append(snapshot)
+
+    def between(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def ticked(show: Shown, *times: float) -> None:
+    now = iter([0.0, *times])
+    with Progress(goal(), OneLook(), show, clock=lambda: next(now)) as progress:
+        for _ in times:
+            progress.tick()
+
+
+def test_a_snapshot_is_taken_when_one_is_due() -> None:
+    show = Shown()
+    ticked(show, 0.1, 0.9, 1.0, 1.5, 2.1)
+    assert [round(one.elapsed_s, 1) for one in show.seen] == [1.0, 2.1]
+    assert show.closed
+
+
+def test_what_cannot_be_shown_ends_the_showing_and_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    show = Shown(fails=True)
+    logging.getLogger("bulkembed").propagate = True
+    ticked(show, 1.0, 2.0, 3.0)
+    assert show.closed
+    assert [record.getMessage() for record in caplog.records] == [
+        "progress is not shown any more: OSError('the terminal is gone'); the run goes on"
+    ]
+
+
+@pytest.mark.parametrize("told", ["0", "-1", "often", "nan"])
+def test_an_interval_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("BULKEMBED_PROGRESS_S", told)
+    with pytest.raises(ConfigError, match="BULKEMBED_PROGRESS_S"):
+        every_s(30.0)
+
+
+def test_a_log_line_is_an_object_with_the_facts_of_its_event() -> None:
+    record = logging.LogRecord("bulkembed", logging.WARNING, "x", 1, "a %s", ("word",), None)
+    plain = json.loads(JsonLines().format(record))
+    assert (plain["level"], plain["event"], plain["message"]) == ("warning", "log", "a word")
+    record.event = ("progress", {QuotaKind.RPM: 3})
+    event = json.loads(JsonLines().format(record))
+    assert (event["event"], event["progress"]) == ("progress", {"rpm": 3})
