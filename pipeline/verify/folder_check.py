@@ -16,6 +16,7 @@ from transforms.storage import whole_files
 from transforms.storage.dataset import DEAD_LETTERS, SUCCESS, UNITS, VECTORS, Dataset, State
 from transforms.storage.part_files import EMPTY_PART
 from transforms.storage.records import parse_name, record_name
+from transforms.storage.store_errors import said
 
 READERS_TAKE_IT = "no commit record names it, but readers of the folder take it; delete it"
 
@@ -94,6 +95,6 @@ def _all_files(dataset: Dataset) -> Sequence[str]:
     try:
         infos = dataset.filesystem.get_file_info(selector)
     except OSError as error:
-        raise OutputError(f"{dataset.root}: cannot be listed: {error}") from error
+        raise OutputError(f"{dataset.root}: cannot be listed: {said(error)}") from error
     root = dataset.root.rstrip("/") + "/"
     return sorted(i.path.removeprefix(root) for i in infos if i.type == pafs.FileType.File)

@@ -19,6 +19,7 @@ from transforms.storage.patterns import split_glob
         pytest.param("s3://b", "s3://b/", "b", id="bucket-alone"),
         pytest.param("gs://anonymous@b/k", "gs://anonymous@b/", "b/k", id="gs-anonymous"),
         pytest.param("abfs://c@acc/k", "abfs://c@acc/", "c/k", id="abfs-container"),
+        pytest.param("az://c/k", "az://c/", "c/k", id="az"),
     ],
 )
 def test_a_path_is_taken_apart(path: str, store: str, rest: str) -> None:
@@ -34,6 +35,9 @@ def test_a_path_is_taken_apart(path: str, store: str, rest: str) -> None:
         pytest.param("s3:///k", "bucket", id="no-bucket"),
         pytest.param("s3://AK:hush@b/k", "environment", id="password"),
         pytest.param("s3://b/k?secret_key=hush", "environment", id="secret-option"),
+        pytest.param("az://c/k?sv=2&sig=hush", "environment", id="signature"),
+        pytest.param("az://c/k?sv=2&sig=hush/*.parquet", "environment", id="before-a-glob"),
+        pytest.param("https://u:hush@h/k", "no known kind", id="another-scheme"),
     ],
 )
 def test_what_is_no_path_is_refused_without_telling_secrets(path: str, words: str) -> None:

@@ -13,6 +13,7 @@ from schemas.errors import ConfigError, InputError
 from schemas.inputs import FileFormat, FoundFile
 from transforms.storage.filesystems import file_info, locate, open_store
 from transforms.storage.patterns import Glob, has_magic, split_glob
+from transforms.storage.store_errors import said
 
 _FORMATS = {
     ".parquet": FileFormat.PARQUET,
@@ -200,7 +201,9 @@ def _list(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[
     try:
         return list(filesystem.get_file_info(selector))
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"the folder {folder} cannot be listed: {error}", path=folder) from error
+        raise InputError(
+            f"the folder {folder} cannot be listed: {said(error)}", path=folder
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"the folder {folder} holds a name that is no UTF-8 ({error.object!r}); rename it",

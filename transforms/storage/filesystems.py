@@ -13,12 +13,15 @@ import pyarrow.fs as pafs
 
 from schemas.errors import ConfigError, InputError
 from schemas.inputs import FoundFile
+from transforms.storage.store_errors import said
+from transforms.storage.stores import kind_of, open_uri
 
-SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss")
-_ALLOWED = "a local path, file://, s3://, gs://, abfs:// or abfss://"
+SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "az")
+_ALLOWED = "a local path, file://, s3://, gs://, abfs:// or az://"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _OPTIONS = re.compile(r"\?([A-Za-z_]\w*=[^?*\[\]]*)$")
-_SECRET = re.compile(r"secret|token|password|passwd|key|signature", re.IGNORECASE)
+_OPTION_NAME = re.compile(r"[?&]([^=&?/]+)=")
+_SECRET = re.compile(r"secret|token|passw|key|sig|credential", re.IGNORECASE)
 
 
 class Location(NamedTuple):
@@ -37,7 +40,7 @@ def open_filesystem(path_or_uri: str) -> tuple[pafs.FileSystem, str]:
 
     Local paths are taken literally (`~` apart), whatever characters they hold; `file://` URIs are
     percent-decoded.  Keys of a store are literal too, as the stores' own tools take them; options
-    of pyarrow.fs come last: `s3://bucket/key?region=eu-west-1`.
+    come last: `s3://bucket/key?region=eu-west-1`, see `stores.OPTIONS`.
 
     Raises:
         ConfigError: another scheme, credentials in the URI, or a store that cannot be opened.
@@ -64,7 +67,7 @@ def locate(path_or_uri: str) -> Location:
         return Location("", os.path.abspath(os.path.expanduser(path_or_uri)))  # noqa: PTH100, PTH111 - pathlib cannot tidy `..`
     scheme = match[1].lower()
     if scheme not in SCHEMES:
-        raise ConfigError(f"{path_or_uri}: {scheme}:// is no known kind of path; give {_ALLOWED}")
+        raise ConfigError(f"{scheme}:// is no known kind of path; give {_ALLOWED}")
     rest = path_or_uri[match.end() :]
     if scheme == "file":
         return Location("", _file_path(path_or_uri, rest))
@@ -79,23 +82,21 @@ def _file_path(uri: str, rest: str) -> str:
 
 
 def _store_location(scheme: str, rest: str) -> Location:
+    _refuse_secrets(scheme, rest)
     options = _OPTIONS.search(rest)
-    if options is not None:
-        rest = rest[: options.start()]
-    authority, _, key = rest.partition("/")
     query = options[0] if options is not None else ""
-    _refuse_secrets(scheme, authority, query)
-    # pyarrow's path of gs://anonymous@bucket and abfs://container@account is the first or last.
+    authority, _, key = rest[: len(rest) - len(query)].partition("/")
     before, at, after = authority.rpartition("@")
-    bucket = before if at and scheme.startswith("abfs") else after
+    # abfs://container@account names the container first; gs://anonymous@bucket the bucket last.
+    bucket = before if at and kind_of(scheme) == "az" else after
     if not bucket:
-        raise ConfigError(f"{scheme}://{rest}: the bucket is missing; give {scheme}://bucket/path")
+        raise ConfigError(f"{scheme}:///{key}: the bucket is missing; give {scheme}://bucket/path")
     return Location(f"{scheme}://{authority}/{query}", "/".join(filter(None, (bucket, key))))
 
 
-def _refuse_secrets(scheme: str, authority: str, query: str) -> None:
-    names = [name for name, _ in urllib.parse.parse_qsl(query.lstrip("?"))]
-    if ":" in authority.rpartition("@")[0] or any(_SECRET.search(name) for name in names):
+def _refuse_secrets(scheme: str, rest: str) -> None:
+    user = rest.partition("/")[0].rpartition("@")[0]
+    if ":" in user or any(_SECRET.search(name) for name in _OPTION_NAME.findall(rest)):
         raise ConfigError(
             f"a {scheme}:// path holds credentials, which would be written into the plan; "
             "give them by the environment or the store's own settings file"
@@ -112,11 +113,11 @@ def open_store(store: str) -> pafs.FileSystem:
     if not store:
         return pafs.LocalFileSystem()
     try:
-        return pafs.FileSystem.from_uri(store)[0]
+        return open_uri(store)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(
-            f"{store} cannot be opened: {error}; check the name, the network and the credentials, "
-            "or name the region: s3://bucket/path?region=eu-west-1"
+            f"{store} cannot be opened: {said(error)}; check the name, the network and the "
+            "credentials, or name the region: s3://bucket/path?region=eu-west-1"
         ) from error
 
 
@@ -129,6 +130,6 @@ def file_info(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
     try:
         return filesystem.get_file_info(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be looked at: {error}", path=path) from error
+        raise InputError(f"{path} cannot be looked at: {said(error)}", path=path) from error
     except UnicodeEncodeError as error:
         raise InputError(f"the path {path!r} is no UTF-8; rename it", path=path) from error

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import OutputError
 from transforms.storage.dataset import Dataset
+from transforms.storage.store_errors import said
 
 BLOCK_BYTES = 4 << 20
 """About what the vectors of one block take."""
@@ -73,6 +74,5 @@ def _readable(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise OutputError(f"{name}: is not there", reason="is not there", gone=True) from error
     except (OSError, pa.ArrowException) as error:
-        said = str(error).partition("\n")[0] or type(error).__name__
-        reason = f"cannot be read: {said}"
+        reason = f"cannot be read: {said(error)}"
         raise OutputError(f"{name}: {reason}", reason=reason) from error

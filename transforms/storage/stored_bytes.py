@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 
 from schemas.errors import InputError
 from schemas.inputs import FoundFile
+from transforms.storage.store_errors import said
 
 CHUNK_BYTES = 1 << 20
 
@@ -107,7 +108,7 @@ def reading(found: FoundFile) -> Iterator[None]:
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{found.name} cannot be read: {_first_line(error)}; it may be cut short or damaged: "
+            f"{found.name} cannot be read: {said(error)}; it may be cut short or damaged: "
             "replace it, or pass it over with --skip-bad-files",
             path=found.path,
         ) from error
@@ -130,7 +131,3 @@ def changed(found: FoundFile, now: str) -> InputError:
         "then; run the command again when nothing writes to it",
         path=found.path,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

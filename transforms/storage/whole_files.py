@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
+import functools
 import os
 import secrets
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from schemas.errors import OutputError
+from transforms.storage.store_errors import said
 
 TEMP_PREFIX = ".tmp-"
 """Begins the name of a file that is not yet whole; such a file never counts."""
+DELETE_THREADS = 8
 
 
 Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
@@ -25,8 +29,10 @@ Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
 def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> None:
     """Writes a file that no reader ever sees half: temp name, fsync and rename, or one upload.
 
-    On object stores the upload is one PUT, which the store shows whole.  Nothing is ever streamed
-    to its final name: an error inside an open stream would publish the half object.
+    S3 and Google's store show an upload whole when it ends, or not at all.  Azure's would show an
+    empty file first, as pyarrow writes it: there the upload has a temporary name, and the store
+    copies it.  Nothing is ever streamed to its final name: an error inside an open stream would
+    publish the half object.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
@@ -34,12 +40,30 @@ def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> Non
     try:
         if isinstance(filesystem, pafs.LocalFileSystem):
             _rename_into_place(Path(path), content)
+        elif filesystem.type_name == "abfs":
+            _copy_into_place(filesystem, path, content)
         else:
-            data = _in_memory(content)
-            with filesystem.open_output_stream(path) as stream:
-                stream.write(data)
-    except OSError as error:
+            _upload(filesystem, path, content)
+    except (OSError, pa.ArrowException) as error:
         raise output_error(path, error) from error
+
+
+def _upload(filesystem: pafs.FileSystem, path: str, content: Content) -> None:
+    data = _in_memory(content)
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(data)
+
+
+def _copy_into_place(filesystem: pafs.FileSystem, path: str, content: Content) -> None:
+    folder, _, name = path.rpartition("/")
+    temp = f"{folder}/{_temp_name(name)}"
+    _upload(filesystem, temp, content)
+    filesystem.copy_file(temp, path)
+    filesystem.delete_file(temp)
+
+
+def _temp_name(name: str) -> str:
+    return f"{TEMP_PREFIX}{secrets.token_hex(4)}-{name}"
 
 
 def _in_memory(content: Content) -> bytes | pa.Buffer:
@@ -52,7 +76,7 @@ def _in_memory(content: Content) -> bytes | pa.Buffer:
 
 def _rename_into_place(path: Path, content: Content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f"{TEMP_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    temp = path.with_name(_temp_name(path.name))
     try:
         with pa.OSFile(str(temp), "wb") as stream:
             if callable(content):
@@ -67,14 +91,15 @@ def _rename_into_place(path: Path, content: Content) -> None:
         raise
 
 
-def output_error(path: str, error: OSError) -> OutputError:
+def output_error(path: str, error: Exception) -> OutputError:
     """The error to show for a file that could not be written."""
+    number = error.errno if isinstance(error, OSError) else None
     cure = {
         errno.ENOSPC: "the disk is full; free some space",
         errno.EDQUOT: "the disk quota is used up",
         errno.EACCES: "no permission to write there",
         errno.EROFS: "it is on a read-only file system",
-    }.get(error.errno or 0, error.strerror or str(error))
+    }.get(number or 0) or (getattr(error, "strerror", None) or said(error))
     return OutputError(
         f"{path}: cannot be written: {cure}; what is committed stays, run the same command again"
     )
@@ -91,7 +116,7 @@ def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes | None:
             return bytes(stream.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
 
@@ -101,29 +126,44 @@ def list_names(filesystem: pafs.FileSystem, folder: str) -> list[str]:
     Raises:
         OutputError: it may not be listed.
     """
+    return sorted(file.base_name for file in list_files(filesystem, folder))
+
+
+def list_files(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
+    """The files of a folder, each with size and time; a store is asked page by page.
+
+    Raises:
+        OutputError: it may not be listed.
+    """
     selector = pafs.FileSelector(folder, allow_not_found=True)
     try:
         infos = filesystem.get_file_info(selector)
     except NotADirectoryError:
         return []
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise _unreadable(folder, error) from error
-    return sorted(
-        PurePosixPath(info.path).name for info in infos if info.type == pafs.FileType.File
-    )
+    return [info for info in infos if info.type == pafs.FileType.File]
 
 
-def _unreadable(path: str, error: OSError) -> OutputError:
-    reason = "no permission" if isinstance(error, PermissionError) else str(error)
+def _unreadable(path: str, error: Exception) -> OutputError:
+    reason = "no permission" if isinstance(error, PermissionError) else said(error)
     return OutputError(f"{path}: cannot be read: {reason}")
 
 
-def delete_files(filesystem: pafs.FileSystem, paths: list[str]) -> None:
-    """Deletes files; one that is gone already is no error."""
-    for path in paths:
-        try:
-            filesystem.delete_file(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise output_error(path, error) from error
+def delete_files(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
+    """Deletes files, on a store several at a time; one that is gone already is no error."""
+    if isinstance(filesystem, pafs.LocalFileSystem) or len(paths) < 2:
+        for path in paths:
+            _delete_file(filesystem, path)
+        return
+    with concurrent.futures.ThreadPoolExecutor(DELETE_THREADS) as pool:
+        list(pool.map(functools.partial(_delete_file, filesystem), paths))
+
+
+def _delete_file(filesystem: pafs.FileSystem, path: str) -> None:
+    try:
+        filesystem.delete_file(path)
+    except FileNotFoundError:
+        return
+    except (OSError, pa.ArrowException) as error:
+        raise output_error(path, error) from error
