@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from pipeline.planning import Plan
 from schemas.errors import OutputError
 from schemas.job import JobConfig, VectorType
@@ -38,7 +36,7 @@ def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
 
 def check_room(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:
     """Raises OutputError where the disk has less room than the run needs; local disks only."""
-    if not isinstance(dataset.filesystem, pafs.LocalFileSystem):
+    if dataset.is_on_a_store:
         return
     folder = Path(dataset.root)
     while not folder.exists():

@@ -47,7 +47,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     """
     request, job, plan = outcome.request, outcome.job, outcome.plan
     stops = stop_notes.read(dataset, job.run_id)
-    after, gone = _remove_old(dataset, outcome, dataset.state())
+    after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
     rows = dataset_rows(outcome.scans, after)
     rows.check()
     summary = RunSummary(
@@ -65,8 +65,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.message for error in outcome.scans.unreadable),
         vanished_files=gone,
-        # All parts are read for it: not where the run is to end within seconds.
-        duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else 0,
+        duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
         limit_rows=request.input.limit_rows,
     ).judged(request.dead_letters, retry=request.retry_dead_letters)
     complete = rows.left == 0 and summary.stop is None
@@ -145,10 +144,14 @@ def _remove_old(dataset: Dataset, outcome: Outcome, state: State) -> tuple[State
     return left, tuple(sorted({file.name for file in gone}))
 
 
-def duplicate_ids(dataset: Dataset, state: State) -> int:
-    """How many rows have the id of another row before them, over vectors and dead letters."""
-    if sum(record.unit.rows for record in state.records) > MOST_IDS:
-        return 0
+def duplicate_ids(dataset: Dataset, state: State) -> int | None:
+    """How many rows have the id of another row before them, over vectors and dead letters.
+
+    All parts are read for it: not where the run is to end within seconds, and not on a store, of
+    which each part would be three requests in every run that goes on; None then.
+    """
+    if sum(record.unit.rows for record in state.records) > MOST_IDS or dataset.is_on_a_store:
+        return None
     ids = IdCount()
     for record in state.records:
         for name in dataset.parts_of(record):
@@ -161,8 +164,7 @@ def duplicate_ids(dataset: Dataset, state: State) -> int:
 def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> None:
     """Leaves the dataset as readers expect it: a schema even without rows; `_SUCCESS` last."""
     embedded = any(record.embedded for record in state.records)
-    names = dataset.names(VECTORS)
-    if embedded and EMPTY_PART in names:
+    if embedded:
         dataset.delete([f"{VECTORS}/{EMPTY_PART}"])
     dim = job.embedding.out_dim
     if complete and not embedded and dim is not None:

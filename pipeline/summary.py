@@ -59,7 +59,8 @@ class RunSummary:
     """429s."""
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
-    duplicate_ids: int = 0
+    duplicate_ids: int | None = None
+    """Rows with the id of an earlier row; None where that was not looked at."""
     limit_rows: int | None = None
 
     @property

@@ -27,6 +27,7 @@ from transforms.storage.records import (
     parse_spill_name,
     record_name,
 )
+from transforms.storage.store_errors import said
 
 VECTORS = "vectors"
 DEAD_LETTERS = "dead_letters"
@@ -38,6 +39,7 @@ SPILL = "_run/spill"
 SHARED = "_run/shared"
 RUN_FILE = "_run/run.json"
 LOCK = "_run/lock.json"
+CLAIMS = "_run/claims"
 SUCCESS = "_SUCCESS"
 
 
@@ -46,6 +48,8 @@ class State:
     """What the commit records say: of each run of rows only the highest generation holds."""
 
     records: tuple[UnitRecord, ...] = ()
+    stale: tuple[str, ...] = ()
+    """Names beside the records: of earlier generations, and of files that were never whole."""
 
     @classmethod
     def of(cls, found: Iterable[UnitRecord]) -> State:
@@ -75,6 +79,11 @@ class Dataset:
     def open(cls, uri: str) -> Dataset:
         """The dataset at a path or URI; nothing is read or made yet."""
         return cls(*open_filesystem(uri))
+
+    @property
+    def is_on_a_store(self) -> bool:
+        """Whether it is no local disk: then every request takes its time, and is paid for."""
+        return not isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def path(self, *parts: str) -> str:
         """The path of a file of the dataset, as the file system takes it."""
@@ -115,7 +124,11 @@ class Dataset:
 
     def state(self) -> State:
         """What is done, by one listing; the records themselves are not opened."""
-        return State.of(record for name in self.names(UNITS) if (record := parse_name(name)))
+        names = self.names(UNITS)
+        state = State.of(record for name in names if (record := parse_name(name)))
+        held = {record_name(record) for record in state.records}
+        ours = (name for name in names if parse_name(name) or _is_unfinished(name))
+        return dataclasses.replace(state, stale=tuple(name for name in ours if name not in held))
 
     def whole_record(self, record: UnitRecord) -> UnitRecord:
         """The same record with all that its file says."""
@@ -133,7 +146,7 @@ class Dataset:
         try:
             rows = pq.read_table(path, columns=["source_row"], filesystem=self.filesystem)
         except (OSError, pa.ArrowException) as error:
-            raise OutputError(f"{path}: cannot be read: {error}") from error
+            raise OutputError(f"{path}: cannot be read: {said(error)}") from error
         return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
 
     def parts_of(self, record: UnitRecord) -> list[str]:
@@ -185,13 +198,11 @@ class Dataset:
         So are records that a later generation replaced.
         """
         named = {part for record in state.records for part in self.parts_of(record)}
-        named.update(f"{UNITS}/{record_name(record)}" for record in state.records)
-        left = self.spent_spill(state)
-        for folder in ("", "_run", UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED):
+        left = [*self.spent_spill(state), *(f"{UNITS}/{name}" for name in state.stale)]
+        for folder in ("", "_run", VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED):
             for name in self.names(folder) if folder else self._root_names():
                 full = f"{folder}/{name}" if folder else name
-                unfinished = name.startswith(whole_files.TEMP_PREFIX)
-                if unfinished or (_must_be_named(folder, name) and full not in named):
+                if _is_unfinished(name) or (_must_be_named(folder, name) and full not in named):
                     left.append(full)
         return left
 
@@ -199,10 +210,12 @@ class Dataset:
         return whole_files.list_names(self.filesystem, self.root)
 
 
+def _is_unfinished(name: str) -> bool:
+    return name.startswith(whole_files.TEMP_PREFIX)
+
+
 def _must_be_named(folder: str, name: str) -> bool:
     """Whether a file is there only if a record names it."""
-    if folder == UNITS:
-        return parse_name(name) is not None
     return folder in (VECTORS, DEAD_LETTERS) and is_part_name(name)
 
 
@@ -210,7 +223,7 @@ def _is_ours(folder: str, name: str) -> bool:
     """Whether a file was written by a run; in `_run` no other ones are."""
     if folder not in (VECTORS, DEAD_LETTERS):
         return True
-    return is_part_name(name) or name == EMPTY_PART or name.startswith(whole_files.TEMP_PREFIX)
+    return is_part_name(name) or name == EMPTY_PART or _is_unfinished(name)
 
 
 def _is_spent(name: str, covered: dict[str, list[Run]], newest: dict[Unit, int]) -> bool:

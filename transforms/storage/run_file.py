@@ -66,21 +66,21 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
     pinned = _read(dataset)
     if pinned is None:
         return None
+    embedding = _differences(pinned["embedding"], job.embedding.facts())
+    layout = _differences(pinned["layout"], job.layout_facts())
+    if not embedding and not layout:
+        return pinned
     if not dataset.names(UNITS) and not dataset.names(SPILL):
         return pinned  # Not one row is there: a first run that was refused, or an empty input.
-    lines = _differences(pinned["embedding"], job.embedding.facts())
-    if lines:
+    if embedding:
         raise ConfigError(
             f"{dataset.root} holds vectors that cannot be mixed with those of this run: "
-            f"{'; '.join(lines)}; choose another --output, or the same settings"
+            f"{'; '.join(embedding)}; choose another --output, or the same settings"
         )
-    lines = _differences(pinned["layout"], job.layout_facts())
-    if lines:
-        raise ConfigError(
-            f"{dataset.root} has other columns than this run would write: {'; '.join(lines)}; the "
-            "vectors are comparable and could be kept: choose the same columns, or another --output"
-        )
-    return pinned
+    raise ConfigError(
+        f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}; the "
+        "vectors are comparable and could be kept: choose the same columns, or another --output"
+    )
 
 
 def _read(dataset: Dataset) -> dict[str, Any] | None:
