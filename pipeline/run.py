@@ -34,7 +34,7 @@ from schemas.stop import Stop, StopReason
 from transforms.clients.keys import find_key
 from transforms.storage import output_lock, run_file, stop_notes
 from transforms.storage.dataset import SUCCESS, Dataset, State
-from transforms.storage.output_lock import LockOwner
+from transforms.storage.lock_owner import LockOwner
 
 log = logging.getLogger("bulkembed")
 

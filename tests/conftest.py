@@ -15,6 +15,7 @@ settings.register_profile("suite", deadline=None, max_examples=60)
 settings.load_profile("suite")
 
 FOREIGN = ("GOOGLE_", "GEMINI_", "BULKEMBED_", "INPUT", "OUTPUT", "ARGS", "EMULATOR")
+STORES = ("AWS_", "AZURE_", "STORAGE_EMULATOR_HOST", "CLOUD_STORAGE_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -23,7 +24,7 @@ def _nothing_from_the_users_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for name in list(os.environ):
-        if name.startswith(FOREIGN) or name.upper() in PROXIES:
+        if name.startswith(FOREIGN + STORES) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 

@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 
 from schemas.errors import OutputLocked
 from transforms.storage import output_lock
 from transforms.storage.dataset import Dataset
-from transforms.storage.output_lock import DEAD_AFTER_S, LockOwner
+from transforms.storage.lock_owner import DEAD_AFTER_S, LockOwner
 
 HERE = LockOwner("run-1", "local")
 
@@ -24,14 +23,6 @@ HERE = LockOwner("run-1", "local")
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     return Dataset.open(str(tmp_path / "out"))
-
-
-@pytest.fixture
-def store() -> Dataset:
-    """A file system without locks, such as object stores are: a mock of Arrow's own."""
-    filesystem = pafs._MockFileSystem()
-    filesystem.create_dir("out/_run")
-    return Dataset(filesystem, "out")
 
 
 def leave(dataset: Dataset, owner: LockOwner) -> None:
@@ -102,14 +93,3 @@ def test_a_damaged_lock_file_stops_nobody(dataset: Dataset, damage: bytes) -> No
 def test_a_lock_comes_back_from_its_file() -> None:
     assert LockOwner.decoded(HERE.encoded()) == HERE
     assert HERE.host == socket.gethostname()
-
-
-def test_a_store_without_locks_is_advised_by_the_file(store: Dataset) -> None:
-    leave(store, elsewhere(1))
-    with pytest.raises(OutputLocked), output_lock.held(store, HERE):
-        pytest.fail("the owner lives")
-    leave(store, elsewhere(DEAD_AFTER_S + 1))
-    with output_lock.held(store, HERE) as before:
-        assert before is not None
-        assert output_lock.owner_of(store) == HERE
-    assert store.names("_run") == []

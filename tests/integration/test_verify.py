@@ -43,7 +43,7 @@ from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 from transforms.storage import output_lock
 from transforms.storage.dataset import Dataset
-from transforms.storage.output_lock import LockOwner
+from transforms.storage.lock_owner import LockOwner
 
 
 @pytest.fixture(scope="module")

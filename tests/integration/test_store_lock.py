@@ -1,0 +1,88 @@
+"""One run at a time on an object store, against a server that speaks S3."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from support.stores import BUCKET, Store, s3
+
+from schemas.errors import OutputLocked
+from transforms.storage import output_lock, store_lock
+from transforms.storage.dataset import CLAIMS, Dataset
+from transforms.storage.lock_owner import LockOwner
+
+HERE = LockOwner("run-1", "local")
+ELSEWHERE = dataclasses.replace(HERE, run_id="run-0", host="another", pid=1)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with s3() as running:
+        yield running
+
+
+@pytest.fixture
+def dataset(store: Store, request: pytest.FixtureRequest) -> Dataset:
+    return Dataset(store.filesystem, f"{BUCKET}/{request.node.name}")
+
+
+def leave(dataset: Dataset, owner: LockOwner) -> None:
+    """A claim as a killed run leaves it."""
+    dataset.write(store_lock.claim_of(owner), owner.encoded())
+
+
+def test_the_second_of_two_runs_is_told_who_holds_the_output(dataset: Dataset) -> None:
+    with output_lock.held(dataset, HERE) as before:
+        assert before is None
+        second = output_lock.held(dataset, LockOwner("run-2", "local"))
+        with pytest.raises(OutputLocked, match=f"run run-1 .*process {os.getpid()} on"), second:
+            pytest.fail("two runs hold one output")
+        assert output_lock.owner_of(dataset) == HERE
+    assert output_lock.owner_of(dataset) is None
+    assert dataset.names(CLAIMS) == []
+
+
+def test_of_many_that_begin_at_once_never_two_go_on(dataset: Dataset) -> None:
+    start, answered = threading.Barrier(8), threading.Barrier(8)
+
+    def goes_on(number: int) -> bool:
+        start.wait(30)
+        try:
+            with output_lock.held(dataset, LockOwner(f"run-{number}", "local")):
+                answered.wait(30)
+                return True
+        except OutputLocked:
+            answered.wait(30)
+            return False
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(goes_on, range(8))) <= 1
+    assert dataset.names(CLAIMS) == []
+
+
+def test_an_owner_elsewhere_lives_as_long_as_its_heart_beats(dataset: Dataset) -> None:
+    leave(dataset, ELSEWHERE)
+    with pytest.raises(OutputLocked, match="on another"), output_lock.held(dataset, HERE):
+        pytest.fail("the owner lives")
+    with store_lock.held(dataset, HERE, dead_after_s=0) as before:
+        assert before == ELSEWHERE
+        assert dataset.names(CLAIMS) == ["run-1.json"]
+
+
+def test_a_dead_owner_on_this_host_is_taken_over_at_once(dataset: Dataset) -> None:
+    no_process = 2**22 + 1  # More than Linux gives.
+    dead = dataclasses.replace(HERE, run_id="run-0", pid=no_process)
+    leave(dataset, dead)
+    with output_lock.held(dataset, HERE) as before:
+        assert before == dead
+
+
+def test_a_claim_that_cannot_be_read_counts_as_a_living_owners(dataset: Dataset) -> None:
+    dataset.write(f"{CLAIMS}/run-0.json", b"")
+    with pytest.raises(OutputLocked, match="another run"), output_lock.held(dataset, HERE):
+        pytest.fail("somebody is about to begin")
