@@ -34,6 +34,20 @@ test-kill: $(READY)  ## Kill the job at each step of a commit and at random, som
 test-runners: $(READY)  ## Run the job on Prism, Flink and Spark, fetched on first use: 8 minutes
 	timeout 1500 $(BIN)/python -m pytest -m runners -s tests/engines
 
+STORES := .stores
+FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
+AZURITE := azurite@3.35.0
+
+$(STORES)/.ready:
+	@mkdir -p $(STORES)
+	if command -v go; then GOBIN=$(abspath $(STORES)) timeout 600 go install $(FAKE_GCS); fi
+	if command -v npm; then timeout 300 npm install --silent --prefix $(STORES) $(AZURITE); fi
+	@touch $@
+
+.PHONY: test-stores
+test-stores: $(READY) $(STORES)/.ready  ## Run the job on S3, and Google's and Azure's stores where Go and Node.js are: 5 minutes
+	timeout 600 $(BIN)/python -m pytest -m stores -s tests/stores
+
 bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minutes
 	timeout 1500 $(BIN)/python -m benchmarks.quota
 
@@ -95,4 +109,4 @@ lock: $(READY)  ## Renew requirements.lock from pyproject.toml
 	  --no-annotate --extra emulator --group dev --group bench pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what was made, but no dataset
-	rm -rf $(VENV) $(PEERS) .engines corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .engines $(STORES) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
