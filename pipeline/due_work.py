@@ -60,6 +60,16 @@ def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
     return make_plan(scans.inputs, before, request.unit_rows, limit)
 
 
+def is_here(request: RunRequest) -> bool:
+    """Whether all workers are processes of this machine; Beam is imported only if it has flags."""
+    if not request.runner and not request.beam_args:
+        return True
+    from pipeline import graph, staging
+
+    options = graph.beam_options(request.runner, request.beam_args)
+    return graph.is_local(options) or staging.on_this_machine(options)
+
+
 def quota_shares(request: RunRequest) -> int | None:
     """How many workers have a part of the quota each, None where that is not known.
 

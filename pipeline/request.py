@@ -11,6 +11,7 @@ from schemas.errors import ConfigError
 from schemas.inputs import FileFormat, InputColumns
 from schemas.job import CallSettings, Dedupe, OutputConfig
 from schemas.models import TaskType
+from schemas.prices import Budget, price_of
 
 LOCAL_RUNNER = "FnApiRunner"
 """Beam's engine in this process.  `DirectRunner` first tries to download a binary."""
@@ -69,6 +70,8 @@ class RunRequest:
     unit_rows: int = 2500
     dedupe: Dedupe = Dedupe.RUN
     dead_letters: DeadLetterBudget = DEFAULT_BUDGET
+    max_cost_usd: float | None = None
+    """What the dataset may cost, all of its runs together."""
     usd_per_mtok: float | None = None
     """Price of a million tokens; None for Google's list price."""
     fresh: bool = False
@@ -92,7 +95,25 @@ class RunRequest:
             raise ConfigError("--fresh leaves no dead letters for --retry-dead-letters: drop one")
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
             raise ConfigError(f"--limit-rows {self.input.limit_rows}: give a number from 1")
+        self.budget()
         self._check_workers()
+
+    def budget(self) -> Budget | None:
+        """What the dataset may cost; None for any sum.
+
+        Raises:
+            ConfigError: nobody knows what a token costs.
+        """
+        if self.max_cost_usd is None:
+            return None
+        price = price_of(self.service.identity, self.model.model, self.usd_per_mtok)
+        if price is None:
+            raise ConfigError(
+                f"--max-cost-usd {self.max_cost_usd:g}: the price of {self.model.model} on "
+                f"{self.service.identity} is not known; add --price-usd-per-mtok, the USD that it "
+                "takes for a million tokens"
+            )
+        return Budget(self.max_cost_usd, price.online) if price.online else None
 
     def _check_workers(self) -> None:
         """Raises ConfigError where so many workers make no sense, or others are asked for too."""

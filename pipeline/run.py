@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 from pipeline import settle
+from pipeline.account import begin as begin_account
+from pipeline.account import with_account
 from pipeline.disk import check_room
 from pipeline.due_work import job_of, plan_of, quota_shares, scan
 from pipeline.execute import Watch, execute
@@ -51,7 +53,7 @@ def run(request: RunRequest) -> RunSummary:
     dataset = Dataset.open(request.output.uri)
     with serving(request.service) as service:
         scans = scan(dataset, request)
-        job = job_of(request, service, scans)
+        job = with_account(request, job_of(request, service, scans), dataset)
         if not request.fresh:
             run_file.check(dataset, job)
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
@@ -70,6 +72,7 @@ def run(request: RunRequest) -> RunSummary:
                 _open_dataset(dataset, job, scans, before, request)
             if plan.work:
                 keep_committed(dataset, job, sharing)
+                begin_account(request, job, dataset, before)
                 goal = goal_of(request, job, scans, plan, before, sharing)
                 counters = _embed(request, job, plan, sharing, goal, started)
             outcome = Outcome(request, job, scans, plan, before, counters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -14,8 +13,6 @@ from schemas.prices import price_of
 from schemas.units import CallCounts, UnitRecord
 from transforms.storage import output_lock, run_file, shared_counts
 from transforms.storage.dataset import SUCCESS, Dataset
-
-READ_THREADS = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Status:
     codes: dict[str, int]
     counts: CallCounts
     usd: float | None
-    """What the committed rows cost at Google's price; None where that is not known."""
+    """What the committed rows cost, by the price that was told or Google's; None: not known."""
     complete: bool
     runner: str | None
     """Who is at work on it now."""
@@ -47,13 +44,13 @@ def read_status(output: str) -> Status:
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
     state = dataset.state()
-    with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
-        records = list(pool.map(dataset.whole_record, state.records))
+    records = dataset.whole_records(state.records)
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
     owner = output_lock.owner_of(dataset)
     embedding = pinned["embedding"]
-    price = price_of(embedding["service"], embedding["model"])
+    told = pinned["settings"].get("usd_per_mtok")
+    price = price_of(embedding["service"], embedding["model"], told)
     counts = sum((record.counts for record in records), shared_counts.total(dataset))
     return Status(
         output=output,

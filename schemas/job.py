@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import InputColumns
+from schemas.prices import Budget
 from schemas.quota import QuotaLimits
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ class JobConfig:
     dedupe: Dedupe = Dedupe.RUN
     most_dead_rows: int | None = None
     """Rows that may be given up on in this run, blank ones not counted; None: any number."""
+    account: str | None = None
+    """The file that says what the dataset has cost; None where the workers have none in common."""
+    budget: Budget | None = None
+    """What it may cost; None for any sum."""
     launcher: tuple[str, int] = ("", 0)
     """Host and process of the launcher: its workers on that host end when it is gone."""
     version: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from decimal import Decimal
 
 from schemas.embedding import Service
 from schemas.models import find_model
@@ -24,6 +25,26 @@ class Price:
     def batch_usd(self, tokens: float) -> float:
         """What so many tokens cost by the Batch API."""
         return self.batch * tokens / MTOK
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Budget:
+    """What a dataset may cost, all of its runs together; both numbers are above 0."""
+
+    usd: float
+    usd_per_mtok: float
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens that cost no more than that."""
+        return int(Decimal(str(self.usd)) * MTOK / Decimal(str(self.usd_per_mtok)))
+
+    def spent_message(self) -> str:
+        """The sentence for a run that ends so."""
+        return (
+            f"--max-cost-usd {self.usd:g} is reached: another call might cost more than is left of "
+            "it; raise it to go on"
+        )
 
 
 def price_of(service: str, model: str, told: float | None = None) -> Price | None:

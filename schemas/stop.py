@@ -29,6 +29,8 @@ class StopReason(enum.StrEnum):
     """Input that cannot be read, output that cannot be written, or an error of our own."""
     DEAD_LETTERS = "dead_letters"
     """Too many rows were given up on."""
+    COST_CAP = "cost_cap"
+    """Another call might cost more than the dataset may."""
     DAY_SPENT = "day_spent"
     """The day's quota is gone."""
     UNAVAILABLE = "unavailable"
@@ -45,6 +47,7 @@ _EXIT_CODES = {
     StopReason.REFUSED: ExitCode.FAILED,
     StopReason.BROKEN: ExitCode.FAILED,
     StopReason.DEAD_LETTERS: ExitCode.TOO_MANY_DEAD_LETTERS,
+    StopReason.COST_CAP: ExitCode.COST_CAP,
 }
 
 

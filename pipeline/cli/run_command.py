@@ -32,9 +32,8 @@ EPILOG = (
     "API key comes from GOOGLE_API_KEY, GEMINI_API_KEY, --api-key-file or --api-key-secret, never "
     "from a flag. Each flag is also a key of the --config file and, in capitals behind "
     "BULKEMBED_RUN_, an environment variable. Exit codes: 0 complete, 1 failed, 2 wrong usage or "
-    "other settings than the output's, 3 too many dead letters, 5 another run is at work on the "
-    "output, 75 incomplete: "
-    "run the same command again."
+    "other settings than the output's, 3 too many dead letters, 4 --max-cost-usd is reached, 5 "
+    "another run is at work on the output, 75 incomplete: run the same command again."
 )
 
 
@@ -138,6 +137,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         dedupe=Dedupe(options["dedupe"]),
         deadline_s=options["deadline_s"],
         dead_letters=parse_budget(options["max_dead_letters"]),
+        max_cost_usd=options["max_cost_usd"],
         usd_per_mtok=options["usd_per_mtok"],
         fresh=options["fresh"],
         prune=options["prune"],

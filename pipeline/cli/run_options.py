@@ -112,6 +112,9 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_RUN, "--max-dead-letters", metavar="N|P%",
             help="Rows that may be given up on, blank ones not counted; beyond it the run ends "
             "with code 3.  [default: 1% of the planned rows, at least 10]"),
+    _option(_RUN, "--max-cost-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD",
+            help="What the dataset may cost, all of its runs together; before the run would go "
+            "beyond it, it ends with code 4."),
     _option(_RUN, "--price-usd-per-mtok", "usd_per_mtok", metavar="USD",
             type=click.FloatRange(min=0, min_open=True),
             help="Price of a million tokens, where it is not Google's list price."),

@@ -49,9 +49,7 @@ class Answers:
         self._calls += 1
         self._retried += attempts - 1
         self._texts += len(items)
-        self._tokens += (
-            sum(item.tokens for item in items) if answer.tokens is None else answer.tokens
-        )
+        self._tokens += counted_tokens(items, answer)
         return vectors, truncated
 
     def counts(self, repeated: int) -> CallCounts:
@@ -61,3 +59,8 @@ class Answers:
     def live(self) -> LiveCounts:
         """What was answered so far, for progress."""
         return LiveCounts(texts=self._texts, tokens=self._tokens)
+
+
+def counted_tokens(items: Sequence[TextItem], answer: Answer) -> int:
+    """The tokens of an answered call, as the service counts them; estimated where it does not."""
+    return sum(item.tokens for item in items) if answer.tokens is None else answer.tokens

@@ -25,12 +25,14 @@ from transforms.core.backoff import RetryWait
 from transforms.core.packing import TextItem, halves, pack
 from transforms.core.quota import Refusal
 from transforms.core.tokens import Features, TokenEstimator, sum_features
+from transforms.engine.answers import counted_tokens
 from transforms.engine.attempts import Attempts, CallStats, day_spent_message
 from transforms.engine.gate import Gate
 from transforms.engine.rate_service import RateService
 from transforms.engine.refusals import dead_code, named_number
 from transforms.engine.retrying import Retrier
 from transforms.engine.seams import Client, Sink
+from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag, Stopping
 from transforms.engine.turns import DaySpent, Slot, TooLarge
 
@@ -54,6 +56,7 @@ class Caller:
         estimator: guesses tokens, and learns from the service's counts.
         stop: set by answers that end the job; ends all waiting.
         rate_service: asked before each call, on top of the gate.
+        spending: holds what a call can cost.
         deadline_s: how long one call is tried again, from its first failure on.
     """
 
@@ -65,6 +68,7 @@ class Caller:
         stop: StopFlag,
         *,
         deadline_s: float = 600.0,
+        spending: Spending | None = None,
         rate_service: RateService | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_module.random,
@@ -75,6 +79,7 @@ class Caller:
         self._stop = stop
         self._deadline_s = deadline_s
         self._rate_service = rate_service
+        self._spending = spending or Spending(None, None, stop)
         self._turn = asyncio.Lock()
         self._clock = clock
         self._retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
@@ -208,6 +213,7 @@ class Caller:
         made_of = sum_features(item.features for item in items)
         tokens = self._estimator.reserve(made_of)
         slot = await self._enter(items, tokens, again=attempts.again)
+        held = await self._hold(items, slot)
         attempts.count += 1
         self.stats.calls_sent += 1
         self.stats.calls_retried += attempts.count > 1
@@ -218,13 +224,16 @@ class Caller:
                 # Before the gate hears of it, which would let the next call go.
                 self._stop.set(StopReason.REFUSED, error.message)
             self._note_refusal(self._gate.fail(slot, error), error)
+            self._spending.failed(held, error)
             raise
         except BaseException:
             self._gate.abandon(slot)
+            self._spending.settle(held, held)
             raise
         self._last_answer = self._clock()
         self._retrier.answered()
         self._gate.succeed(slot, answer.tokens)
+        self._spending.settle(held, counted_tokens(items, answer))
         self._learn(items, made_of, answer)
         return answer
 
@@ -235,6 +244,14 @@ class Caller:
         async with self._turn:
             await self._rate_service.allow(len(items))
             return await self._gate.enter(items, tokens, again=again)
+
+    async def _hold(self, items: Sequence[TextItem], slot: Slot) -> int:
+        """What the call can cost, held; gives its slot back where it may not go."""
+        try:
+            return await self._spending.hold(items)
+        except BaseException:
+            self._gate.abandon(slot)
+            raise
 
     def _is_about_job(self, error: CallError) -> bool:
         """Whether every call would be refused; see `verdict.SETTINGS` for what is none."""

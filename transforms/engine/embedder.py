@@ -30,6 +30,7 @@ from transforms.engine.quota_file import (
     secret_digest,
 )
 from transforms.engine.rate_service import EnvoyService
+from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag
 
 CLOSE_TO_S = 5.0
@@ -44,12 +45,15 @@ class Embedder:
         config: which vectors, from where and how fast; the key is found here.
         stop: ends all waiting.
         name: of its thread.
+        spending: holds what calls can cost; None where nobody keeps an account.
 
     Raises:
         ConfigError: there is no key.
     """
 
-    def __init__(self, config: EmbedderConfig, stop: StopFlag, name: str) -> None:
+    def __init__(
+        self, config: EmbedderConfig, stop: StopFlag, name: str, spending: Spending | None = None
+    ) -> None:
         self.config = config
         self.stop = stop
         self._taken: dict[str, int] = {}
@@ -73,6 +77,7 @@ class Embedder:
             self.estimator,
             stop,
             deadline_s=calls.call_deadline_s,
+            spending=spending,
             rate_service=(
                 EnvoyService(calls.rate_service, embedding.spec.name)
                 if calls.rate_service

@@ -15,9 +15,10 @@ from schemas.live import Live, LiveCounts
 from schemas.stop import Stop, StopReason
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.dead_rows import DeadRowBudget
-from transforms.engine.embedder import Embedder
+from transforms.engine.embedder import CLOSE_TO_S, Embedder
 from transforms.engine.event_loop import LoopThread
 from transforms.engine.pool import Pool
+from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_work import UnitWorker
 from transforms.storage import stop_notes
@@ -34,7 +35,10 @@ class Engine:
         self.job = job
         self.dataset = Dataset.open(job.output.uri)
         self.stop = StopFlag(self._on_stop)
-        self._embedder = Embedder(job.embedder, self.stop, f"bulkembed-{job.run_id}")
+        spending = Spending(
+            job.account, job.budget, self.stop, call_s=job.service.timeout_s + CLOSE_TO_S
+        )
+        self._embedder = Embedder(job.embedder, self.stop, f"bulkembed-{job.run_id}", spending)
         self.worker = UnitWorker(
             job,
             self._embedder.caller,

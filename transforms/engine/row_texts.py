@@ -21,6 +21,7 @@ from schemas.stop import Stop, StopReason
 from transforms.clients.decode import Answer
 from transforms.core.packing import TextItem
 from transforms.core.unit_length import to_unit_length
+from transforms.engine.answers import counted_tokens
 from transforms.engine.embedder import Embedder
 from transforms.engine.long_texts import short_enough
 from transforms.engine.text_items import SentTexts, why_blank
@@ -61,9 +62,7 @@ class TextFates:
         for item, vector in zip(items, vectors, strict=True):
             self.of_item[item.index] = vector
         self.texts += len(items)
-        self.tokens += (
-            sum(item.tokens for item in items) if answer.tokens is None else answer.tokens
-        )
+        self.tokens += counted_tokens(items, answer)
 
     def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
         """Writes down that a text is given up on."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -40,7 +41,9 @@ SHARED = "_run/shared"
 RUN_FILE = "_run/run.json"
 LOCK = "_run/lock.json"
 CLAIMS = "_run/claims"
+ACCOUNT = "_run/account.json"
 SUCCESS = "_SUCCESS"
+READ_THREADS = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,6 +141,11 @@ class Dataset:
             raise OutputError(f"{self.path(UNITS, name)} is gone; run the same command again")
         return decode_record(data, name)
 
+    def whole_records(self, records: Sequence[UnitRecord]) -> list[UnitRecord]:
+        """The same records with all that their files say, in their order."""
+        with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+            return list(pool.map(self.whole_record, records))
+
     def redo_offsets(self, record: UnitRecord) -> frozenset[int]:
         """The offsets in its unit of the rows that a record gave up on, blank ones as well."""
         if record.dead_part is None:
@@ -175,7 +183,7 @@ class Dataset:
         for folder in (UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL, SHARED):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
-        self.delete([RUN_FILE])
+        self.delete([ACCOUNT, RUN_FILE])
 
     def all_spill(self) -> list[str]:
         """All spill files: of no use once a run is complete, whatever they were for."""

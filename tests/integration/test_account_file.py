@@ -1,0 +1,61 @@
+"""The account of a dataset on disk, shared by processes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import OutputError
+from transforms.core.account import Account
+from transforms.storage.account_file import AccountFile
+
+
+def spend(path: Path) -> None:
+    file = AccountFile(path)
+    for _ in range(200):
+        with file.account() as account:
+            account.hold(7, None)
+        with file.account() as account:
+            account.settle(7, 3, account.run)
+
+
+def test_processes_lose_nothing_of_what_others_write(tmp_path: Path) -> None:
+    path = tmp_path / "account.json"
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(3, context) as pool:
+        list(pool.map(spend, [path] * 3))
+    with AccountFile(path).account() as account:
+        assert account == Account(paid=3 * 200 * 3)
+
+
+def test_a_change_that_fails_is_not_written(tmp_path: Path) -> None:
+    file = AccountFile(tmp_path / "account.json")
+
+    def fail() -> None:
+        with file.account() as account:
+            account.hold(7, None)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with file.account() as account:
+        assert account == Account()
+
+
+def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "account.json"
+    path.write_text('{"paid": 1')
+    with (
+        pytest.raises(OutputError, match=r"is damaged: .*; delete it"),
+        AccountFile(path).account(),
+    ):
+        raise AssertionError
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
+    file = AccountFile(tmp_path / "none/account.json")
+    with pytest.raises(OutputError, match=r"account\.json: cannot be written"), file.account():
+        raise AssertionError

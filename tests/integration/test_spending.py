@@ -1,0 +1,84 @@
+"""How a process asks the account of its dataset for a call."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from pathlib import Path
+
+import pytest
+from support.jobs import a_job, prepared
+
+from schemas.errors import CallError, JobRefused, OutputError, Unavailable
+from schemas.prices import Budget
+from schemas.stop import ExitCode, StopReason
+from transforms.core.account import most_cost
+from transforms.engine.spending import Spending
+from transforms.engine.stopping import StopFlag, Stopping
+from transforms.storage.account_file import AccountFile
+
+ITEMS = prepared(["one text", "and another"], a_job()).items
+COST = most_cost(ITEMS)
+ROOM_FOR_ONE = Budget(COST * 1.5, 1_000_000)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "account.json"
+
+
+def test_a_call_waits_for_another_process_and_takes_what_that_gives_back(path: Path) -> None:
+    one, two = (Spending(str(path), ROOM_FOR_ONE, StopFlag()) for _ in range(2))
+
+    async def both() -> int:
+        held = await one.hold(ITEMS)
+        waiting = asyncio.create_task(two.hold(ITEMS))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        one.settle(held, COST // 4)
+        return await waiting
+
+    assert asyncio.run(both()) == COST
+
+
+def test_it_does_not_wait_for_a_process_that_was_lost(path: Path) -> None:
+    with AccountFile(path).account() as account:
+        account.hold(COST, None)
+    stop, seconds = StopFlag(), itertools.count(step=30)
+    spending = Spending(str(path), ROOM_FOR_ONE, stop, call_s=60, clock=lambda: next(seconds))
+    with pytest.raises(Stopping):
+        asyncio.run(spending.hold(ITEMS))
+    assert stop.stop is not None
+    assert (stop.stop.reason, stop.stop.exit_code) == (StopReason.COST_CAP, ExitCode.COST_CAP)
+
+
+@pytest.mark.parametrize(
+    ("error", "paid"),
+    [
+        pytest.param(Unavailable("reset"), COST, id="nobody-knows"),
+        pytest.param(Unavailable("503", http_status=503), 0, id="not-answered"),
+        pytest.param(JobRefused("key", http_status=403), 0, id="refused"),
+    ],
+)
+def test_what_a_failed_call_may_have_cost_is_spent(path: Path, error: CallError, paid: int) -> None:
+    spending = Spending(str(path), ROOM_FOR_ONE, StopFlag())
+    spending.failed(asyncio.run(spending.hold(ITEMS)), error)
+    with AccountFile(path).account() as account:
+        assert (account.paid, account.held) == (paid, 0)
+
+
+def test_without_a_budget_an_account_that_cannot_be_kept_is_told_once_and_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spending = Spending(str(tmp_path / "none/account.json"), None, StopFlag())
+    with caplog.at_level(logging.WARNING, "bulkembed"):
+        for _ in range(3):
+            spending.settle(asyncio.run(spending.hold(ITEMS)), COST)
+    assert [record.message.count("cannot be written") for record in caplog.records] == [1]
+
+
+def test_with_a_budget_it_ends_the_run(tmp_path: Path) -> None:
+    spending = Spending(str(tmp_path / "none/account.json"), ROOM_FOR_ONE, StopFlag())
+    with pytest.raises(OutputError, match="cannot be written"):
+        asyncio.run(spending.hold(ITEMS))

@@ -1,0 +1,91 @@
+"""What a dataset has cost in tokens, over all its runs, and whether one more call may go."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Iterable
+
+from transforms.core.packing import TextItem
+
+EXTRA_TOKENS = 8
+"""Tokens that a service may add to each text."""
+
+
+class Leave(enum.Enum):
+    """What a call is told."""
+
+    GO = enum.auto()
+    WAIT = enum.auto()
+    """What is in the air may cost less than it holds: ask again."""
+    NEVER = enum.auto()
+
+
+def most_cost(items: Iterable[TextItem]) -> int:
+    """The most tokens that a call can be billed for: the bytes of its texts, and some."""
+    return sum(item.most_tokens + EXTRA_TOKENS for item in items)
+
+
+@dataclasses.dataclass(slots=True)
+class Account:
+    """Tokens paid for, and tokens that calls in the air hold until they are answered.
+
+    A call holds the most that it can cost, so that `paid` never passes a limit, however many calls
+    there are in the air, and a call whose process was killed counts as if it had cost that.
+    """
+
+    paid: int = 0
+    held: int = 0
+    run: int = 0
+    """Counts the runs: what a call holds goes when the next run begins."""
+    reached: int = 0
+    """The limit that ended a run, so that the next one does not begin to fill the last gap."""
+
+    def begin(self, known: int) -> None:
+        """Begins a run.  What the last one held may have been paid; so may what others know of."""
+        self.paid = max(self.paid + self.held, known)
+        self.held = 0
+        self.run += 1
+
+    def hold(self, tokens: int, most: int | None) -> Leave:
+        """Holds a call's tokens where there is room for them; `most` None: there always is."""
+        if most is not None:
+            if self.reached >= most or self.paid + tokens > most:
+                self.close(most)
+                return Leave.NEVER
+            if self.paid + self.held + tokens > most:
+                return Leave.WAIT
+        self.held += tokens
+        return Leave.GO
+
+    def close(self, most: int) -> None:
+        """Nothing more may be sent under this limit, nor under a lower one."""
+        self.reached = max(self.reached, most)
+
+    def settle(self, held: int, paid: int, run: int) -> None:
+        """A call is over: what it held goes, what it cost stays."""
+        if run == self.run:
+            self.held -= held
+            self.paid += paid
+
+    def to_bytes(self) -> bytes:
+        """A line of JSON, always of the same length: it is written over."""
+        return json.dumps(dataclasses.asdict(self)).ljust(_LENGTH).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Account:
+        """The account of `to_bytes`; a new one where there is nothing.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not data:
+            return cls()
+        content = json.loads(data)
+        if not isinstance(content, dict) or content.keys() != dataclasses.asdict(cls()).keys():
+            raise ValueError("no account")
+        return cls(**{name: int(value) for name, value in content.items()})
+
+
+_LENGTH = 120
