@@ -91,6 +91,9 @@ bench-search-small: $(READY)  ## The same over 100,000 rows: 1 minute
 dataflow-package: $(READY)  ## Make what a flex template of Dataflow is built from, in dist/dataflow
 	timeout 200 $(BIN)/python -m dataflow.package
 
+# A page at the end of each run is no part of what is measured.
+bench-%: export BULKEMBED_RUN_REPORT = 0
+
 lock-peers: $(READY)  ## Renew benchmarks/peers.lock from benchmarks/peers.in
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate benchmarks/peers.in --output-file benchmarks/peers.lock
@@ -106,7 +109,7 @@ check: lint types test  ## All of the above
 
 lock: $(READY)  ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --extra emulator --group dev --group bench pyproject.toml --output-file requirements.lock
+	  --no-annotate --extra emulator --extra report --group dev --group bench pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what was made, but no dataset
 	rm -rf $(VENV) $(PEERS) .engines $(STORES) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -43,8 +43,14 @@ def read_status(output: str) -> Status:
     """
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
-    state = dataset.state()
-    records = dataset.whole_records(state.records)
+    records = dataset.whole_records(dataset.state().records)
+    return status_of(output, dataset, pinned, records)
+
+
+def status_of(
+    output: str, dataset: Dataset, pinned: dict[str, Any], records: list[UnitRecord]
+) -> Status:
+    """The status behind what is pinned for a dataset, and its records."""
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
     owner = output_lock.owner_of(dataset)

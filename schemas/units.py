@@ -129,6 +129,8 @@ class UnitRecord:
     counts: CallCounts = dataclasses.field(default_factory=CallCounts)
     vector_parts: tuple[str, ...] = ()
     dead_part: str | None = None
+    seconds: float = 0.0
+    """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped:

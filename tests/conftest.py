@@ -26,6 +26,8 @@ def _nothing_from_the_users_environment(
     for name in list(os.environ):
         if name.startswith(FOREIGN + STORES) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
+    # A page takes seconds: the tests that are about it ask for it.
+    monkeypatch.setenv("BULKEMBED_RUN_REPORT", "0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "status": ("pipeline.cli.status_command", "status"),
     "verify": ("pipeline.cli.verify_command", "verify"),
     "search": ("pipeline.cli.search_command", "search"),
+    "report": ("pipeline.cli.report_command", "report"),
     "models": ("pipeline.cli.models_command", "models"),
     "emulator": ("emulator.command", "emulator"),
 }

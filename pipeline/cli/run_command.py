@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from schemas.inputs import FileFormat, IdType, InputColumns
 from schemas.job import CallSettings, Dedupe, OutputConfig, VectorEncoding, VectorType
 from schemas.models import TaskType, bare_name
 from schemas.quota import Pace, RpmCounts, parse_share
-from schemas.stop import ExitCode
+from schemas.stop import ExitCode, StopReason
 from transforms.clients.service import service_from
 from transforms.core.limits import Tier, limits_for
 
@@ -68,6 +69,8 @@ def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
     _show(summary)
     if summary.stop is not None:
         log.error("%s", summary.stop.message)
+    if options["report"]:
+        _report(summary)
     return summary.exit_code
 
 
@@ -81,6 +84,30 @@ def _show(summary: RunSummary) -> None:
         click.echo(json_line(time.time(), "info", "summary", rows_line(summary.run), summary=facts))
     else:
         show_lines(summary_lines(summary), sys.stdout)
+
+
+def _report(summary: RunSummary) -> None:
+    """Writes the page of a run that did something; nothing that goes wrong with it fails the run.
+
+    Not after a signal or at a deadline: then the process is to end within seconds.
+    """
+    hurry = (StopReason.SIGNAL, StopReason.DEADLINE)
+    if not summary.run.rows_in or (summary.stop is not None and summary.stop.reason in hurry):
+        return
+    if importlib.util.find_spec("altair") is None:
+        return  # The extra is not installed.
+    try:
+        from pipeline.report.write import write_report
+
+        place = write_report(summary.output)
+        if is_json():
+            log.info("report %s", place)
+        else:
+            click.echo(f"report  {place}")
+    except Exception as error:
+        log.warning("the report is not written: %s", error)
+    except KeyboardInterrupt:
+        log.warning("the report is not written: interrupted")
 
 
 def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> RunRequest:

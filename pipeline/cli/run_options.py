@@ -130,6 +130,8 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="Processes of this machine that share work, quota and calls in the air."),
     _option(_RUN, "--runner", metavar="NAME",
             help="Beam's runner; the default works in this process."),
+    _option(_RUN, "--report/--no-report", default=True,
+            help="Write OUT/report.html at the end, if bulkembed[report] is installed."),
     _option(_RUN, "--config", type=click.Path(path_type=Path), is_eager=True,
             callback=read_config, metavar="FILE", help="YAML file with flags as keys; flags win."),
     _option(_RUN, "--log-level", default="info", help="How much is logged.",

@@ -34,6 +34,7 @@ OUTPUT = ROOT / "docs/output.md"
 VERIFY = ROOT / "docs/verify.md"
 SEARCH = ROOT / "docs/search.md"
 LIBRARY = ROOT / "docs/library.md"
+REPORT = ROOT / "docs/report.md"
 ESTIMATE = ROOT / "docs/estimate.md"
 PROGRESS = ROOT / "docs/progress.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -89,7 +90,7 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "page",
-    [README, OUTPUT, VERIFY, SEARCH, LIBRARY, ESTIMATE, PROGRESS],
+    [README, OUTPUT, VERIFY, SEARCH, LIBRARY, ESTIMATE, PROGRESS, REPORT],
     ids=lambda page: page.name,
 )
 def test_every_snippet_of_a_page_runs_in_its_order(

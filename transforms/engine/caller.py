@@ -24,6 +24,7 @@ from transforms.core import verdict
 from transforms.core.backoff import RetryWait
 from transforms.core.packing import TextItem, halves, pack
 from transforms.core.quota import Refusal
+from transforms.core.timeline import Timeline
 from transforms.core.tokens import Features, TokenEstimator, sum_features
 from transforms.engine.answers import counted_tokens
 from transforms.engine.attempts import Attempts, CallStats, day_spent_message
@@ -89,6 +90,7 @@ class Caller:
         self._counts = True
         self._last_answer = -math.inf
         self.stats = CallStats()
+        self.timeline = Timeline()
 
     async def embed(self, items: Sequence[TextItem], sink: Sink) -> None:
         """Embeds the texts in as many calls as the limits ask for, several at a time.
@@ -138,7 +140,7 @@ class Caller:
 
     async def _embed_call(self, items: Sequence[TextItem], sink: Sink, attempts: Attempts) -> None:
         try:
-            answer = await self._answered(items, attempts)
+            answer = await self._retrier.run(lambda: self._attempt(items, attempts), attempts)
         except Stopping:
             return
         except TooLarge:
@@ -205,15 +207,14 @@ class Caller:
                 attempts = Attempts(deadline_s or self._deadline_s, resent=True)
                 group.create_task(self._embed_call(piece, sink, attempts))
 
-    async def _answered(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
-        """The answer to one call; raises what the retrier and the gate do."""
-        return await self._retrier.run(lambda: self._attempt(items, attempts), attempts)
-
     async def _attempt(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
+        """One try of a call; raises what the gate and the client do."""
         made_of = sum_features(item.features for item in items)
         tokens = self._estimator.reserve(made_of)
         slot = await self._enter(items, tokens, again=attempts.again)
         held = await self._hold(items, slot)
+        started = self._clock()
+        self.timeline.at(slot.sent_at).retried += attempts.again
         attempts.count += 1
         self.stats.calls_sent += 1
         self.stats.calls_retried += attempts.count > 1
@@ -223,7 +224,7 @@ class Caller:
             if self._is_about_job(error):
                 # Before the gate hears of it, which would let the next call go.
                 self._stop.set(StopReason.REFUSED, error.message)
-            self._note_refusal(self._gate.fail(slot, error), error)
+            self._note_failure(slot, self._gate.fail(slot, error), error)
             self._spending.failed(held, error)
             raise
         except BaseException:
@@ -233,7 +234,10 @@ class Caller:
         self._last_answer = self._clock()
         self._retrier.answered()
         self._gate.succeed(slot, answer.tokens)
-        self._spending.settle(held, counted_tokens(items, answer))
+        counted = counted_tokens(items, answer)
+        self._spending.settle(held, counted)
+        took_s = self._last_answer - started
+        self.timeline.at(slot.sent_at).answered(len(items), counted, took_s)
         self._learn(items, made_of, answer)
         return answer
 
@@ -277,7 +281,8 @@ class Caller:
         if answer.tokens is not None and uncut:
             self._estimator.learn(made_of, answer.tokens)
 
-    def _note_refusal(self, refusal: Refusal | None, error: CallError) -> None:
+    def _note_failure(self, slot: Slot, refusal: Refusal | None, error: CallError) -> None:
+        self.timeline.at(slot.sent_at).gave_none(refused=refusal is not None)
         if refusal is None:
             return
         self.stats.calls_refused += 1

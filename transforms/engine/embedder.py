@@ -17,6 +17,7 @@ from transforms.clients.keys import find_key
 from transforms.core.concurrency import ConcurrencyLevel
 from transforms.core.limits import call_limits
 from transforms.core.quota import QuotaMirror
+from transforms.core.timeline import Timeline
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.caller import Caller
 from transforms.engine.event_loop import LoopThread
@@ -101,6 +102,11 @@ class Embedder:
         return LiveCounts(
             sent=stats.calls_sent, retried=stats.calls_retried, refused=stats.calls_refused
         )
+
+    @property
+    def timeline(self) -> Timeline:
+        """What became of the calls of this process over time."""
+        return self.caller.timeline
 
     def end_calls(self, grace_s: float) -> None:
         """Ends all waiting now, and the calls in the air after `grace_s`."""

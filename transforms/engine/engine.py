@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import socket
 import time
 
@@ -21,11 +22,14 @@ from transforms.engine.pool import Pool
 from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_work import UnitWorker
-from transforms.storage import stop_notes
+from transforms.storage import stop_notes, timelines
 from transforms.storage.dataset import Dataset
 from transforms.storage.spill import Spill
 
 log = logging.getLogger("bulkembed")
+
+TIMELINE_EVERY_S = 30.0
+"""How much of the timeline a kill can cost."""
 
 
 class Engine:
@@ -47,6 +51,8 @@ class Engine:
             Spill(self.dataset, job.run_id),
             DeadRowBudget(job.most_dead_rows, self.stop),
         )
+        self._process = secrets.token_hex(4)
+        self._timeline_saved = time.monotonic()
 
     @property
     def estimator(self) -> TokenEstimator:
@@ -60,6 +66,8 @@ class Engine:
 
     def take_counts(self) -> dict[str, int]:
         """What the process did since the last time of asking, by the names of the counters."""
+        if time.monotonic() >= self._timeline_saved + TIMELINE_EVERY_S:
+            self._save_timeline()
         return self._embedder.take_counts()
 
     def done(self) -> LiveCounts:
@@ -82,6 +90,19 @@ class Engine:
     def close(self) -> None:
         """Ends the loop and closes the connections."""
         self._embedder.close()
+        self._save_timeline()
+
+    def _save_timeline(self) -> None:
+        """Writes down what the process did over time, for the report: no run fails for that."""
+        self._timeline_saved = time.monotonic()
+        timeline = self._embedder.timeline
+        if not timeline.moments():
+            return
+        job = self.job
+        try:
+            timelines.write(self.dataset, job.run_id, self._process, timeline, job.calls.limits)
+        except (OSError, OutputError) as error:
+            log.warning("the timeline of this process is not kept: %s", error)
 
     def _on_stop(self, stop: Stop) -> None:
         """Tells the other workers; ends all waiting, and gives calls in the air their time."""

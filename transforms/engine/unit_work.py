@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Sequence
 
 from schemas.errors import BulkEmbedError
@@ -46,14 +47,14 @@ class UnitWorker:
         Raises:
             OutputError: the unit could not be written.
         """
-        redo = prepared.redo
+        redo, started = prepared.redo, time.monotonic()
         spill = self.spill.writer(prepared.unit, redo.generation + 1 if redo else 0)
         record = None
         outcome = UnitOutcome(prepared, self.job, spill, self.budget)
         self.tally.begin(outcome)
         try:
             await self._embed(outcome.restore(self.spill), outcome)
-            record = await asyncio.to_thread(self._commit, outcome, redo)
+            record = await asyncio.to_thread(self._commit, outcome, redo, started)
             self._count_bad_rows(prepared)
         finally:
             self.tally.end(outcome, committed_rows(record, redo) if record else None)
@@ -94,11 +95,15 @@ class UnitWorker:
                 raise
             raise _first_of(ours) from None
 
-    def _commit(self, outcome: UnitOutcome, redo: UnitRecord | None) -> UnitRecord | None:
+    def _commit(
+        self, outcome: UnitOutcome, redo: UnitRecord | None, started: float
+    ) -> UnitRecord | None:
         finished = outcome.finish()
         if finished is None:
             return None
-        return commit_unit(self.dataset, self.job.output, *finished, replaces=redo)
+        record, tables = finished
+        record = dataclasses.replace(record, seconds=time.monotonic() - started)
+        return commit_unit(self.dataset, self.job.output, record, tables, replaces=redo)
 
 
 def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:

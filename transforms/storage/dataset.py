@@ -38,11 +38,15 @@ SUMMARIES = "_run/summaries"
 STOPS = "_run/stops"
 SPILL = "_run/spill"
 SHARED = "_run/shared"
+TIMELINE = "_run/timeline"
 RUN_FILE = "_run/run.json"
 LOCK = "_run/lock.json"
 CLAIMS = "_run/claims"
 ACCOUNT = "_run/account.json"
 SUCCESS = "_SUCCESS"
+REPORT = "report.html"
+_OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE)
+"""Folders in which a kill can leave files that were never finished."""
 READ_THREADS = 8
 
 
@@ -179,8 +183,8 @@ class Dataset:
 
     def wipe(self) -> None:
         """Deletes the dataset, and nothing else that may stand in its folder."""
-        self.delete([SUCCESS])
-        for folder in (UNITS, VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SPILL, SHARED):
+        self.delete([SUCCESS, REPORT])
+        for folder in (UNITS, *_OF_RUNS, SPILL):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
         self.delete([ACCOUNT, RUN_FILE])
@@ -207,7 +211,7 @@ class Dataset:
         """
         named = {part for record in state.records for part in self.parts_of(record)}
         left = [*self.spent_spill(state), *(f"{UNITS}/{name}" for name in state.stale)]
-        for folder in ("", "_run", VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED):
+        for folder in ("", "_run", *_OF_RUNS):
             for name in self.names(folder) if folder else self._root_names():
                 full = f"{folder}/{name}" if folder else name
                 if _is_unfinished(name) or (_must_be_named(folder, name) and full not in named):

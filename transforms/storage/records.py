@@ -71,6 +71,7 @@ def encode_record(record: UnitRecord) -> bytes:
         "counts": dataclasses.asdict(record.counts),
         "vector_parts": record.vector_parts,
         "dead_part": record.dead_part,
+        "seconds": round(record.seconds, 3),
     }
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -95,6 +96,7 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
             counts=CallCounts(**content["counts"]),
             vector_parts=tuple(content["vector_parts"]),
             dead_part=content["dead_part"],
+            seconds=float(content.get("seconds", 0.0)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(

@@ -1,0 +1,1 @@
+"""`bulkembed report`: one page about a dataset."""

@@ -1,0 +1,121 @@
+"""What a report tells about a dataset, read from its records; no vector is read."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.status import Status, status_of
+from schemas.embedding import Service
+from schemas.errors import OutputError
+from schemas.prices import Price, price_of
+from schemas.units import UnitRecord
+from transforms.storage import part_reader, run_file, timelines
+from transforms.storage.dataset import DEAD_LETTERS, SUMMARIES, Dataset
+from transforms.storage.timelines import RunTimeline
+
+log = logging.getLogger("bulkembed")
+
+EXAMPLES_A_CODE = 3
+MOST_RUNS = 50
+EXAMPLE_COLUMNS = ("id", "source_file", "source_row", "code", "message", "text")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """Tokens that were sent, and those that were not because their texts had been."""
+
+    tokens: int
+    spared: int
+    """Estimated: a repeated text is taken to be as long as the mean of those sent."""
+    price: Price | None
+    """What was told, else Google's list price whatever the service; None: neither is known."""
+
+    def usd(self, tokens: int) -> float | None:
+        """The price of some tokens."""
+        return None if self.price is None else self.price.usd(tokens)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """A dataset as the page shows it."""
+
+    output: str
+    embedding: dict[str, Any]
+    version: str
+    status: Status
+    cost: Cost
+    runs: tuple[dict[str, Any], ...]
+    """The summaries of the last runs, oldest first."""
+    timeline: RunTimeline | None
+    """That of the last run that sent calls."""
+    slow_units: tuple[UnitRecord, ...]
+    """Those that took the longest, the slowest first."""
+    examples: tuple[dict[str, Any], ...]
+    """Dead letters, a few of each code."""
+
+
+def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
+    """What is known of the dataset at a path or URI.
+
+    Raises:
+        ConfigError: there is no dataset.
+        OutputError: a record of it is damaged.
+    """
+    dataset = Dataset.open(output)
+    pinned = run_file.read(dataset)
+    records = dataset.whole_records(dataset.state().records)
+    status = status_of(output, dataset, pinned, records)
+    timed = [record for record in records if record.seconds]
+    return ReportFacts(
+        output=output,
+        embedding=pinned["embedding"],
+        version=pinned["bulkembed_version"],
+        status=status,
+        cost=_cost(status, pinned["settings"].get("usd_per_mtok")),
+        runs=tuple(_runs(dataset)),
+        timeline=_timeline(dataset),
+        slow_units=tuple(sorted(timed, key=lambda record: -record.seconds)[:slow_units]),
+        examples=tuple(_examples(dataset, records)),
+    )
+
+
+def _cost(status: Status, told: float | None) -> Cost:
+    counts = status.counts
+    mean = counts.tokens / counts.texts if counts.texts else 0.0
+    price = price_of(Service.DEVELOPER, status.model, told)
+    return Cost(counts.tokens, round(mean * counts.repeated), price)
+
+
+def _runs(dataset: Dataset) -> list[dict[str, Any]]:
+    # A run's id begins with the second in which it began.
+    names = dataset.names(SUMMARIES)[-MOST_RUNS:]
+    return [content for name in names if (content := dataset.read_json(f"{SUMMARIES}/{name}"))]
+
+
+def _timeline(dataset: Dataset) -> RunTimeline | None:
+    try:
+        return timelines.read_last(dataset)
+    except OutputError as error:
+        log.warning("%s", error.message)
+        return None
+
+
+def _examples(dataset: Dataset, records: Sequence[UnitRecord]) -> list[dict[str, Any]]:
+    """A few dead letters of each code; only parts that have a code still wanted are opened."""
+    found: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+    for record in records:
+        wanted = {str(code) for code, _ in record.codes if len(found[code]) < EXAMPLES_A_CODE}
+        if record.dead_part is None or not wanted:
+            continue
+        name = f"{DEAD_LETTERS}/{record.dead_part}"
+        part = part_reader.open_part(dataset, name)
+        columns = [column for column in EXAMPLE_COLUMNS if column in part.schema_arrow.names]
+        for block in part_reader.read_blocks(part, name, columns):
+            for at, code in enumerate(block.column("code").to_pylist()):
+                if len(found[code]) < EXAMPLES_A_CODE:
+                    found[code] += block.slice(at, 1).to_pylist()
+    return [row for code in sorted(found) for row in found[code]]

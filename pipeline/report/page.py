@@ -1,0 +1,103 @@
+"""The page of a report: one HTML file with its charts and all that draws them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import textwrap
+from collections.abc import Iterator
+from importlib import metadata
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from pipeline.report import figures
+from pipeline.report.facts import ReportFacts
+from pipeline.report.figures import Spec
+from pipeline.report.rates import points_of
+from pipeline.summary import rows_line
+
+SHOWN_CHARS = 160
+"""Of a message or a text in a table."""
+
+
+def render(facts: ReportFacts) -> str:
+    """The page.  Whatever comes from the dataset is escaped: texts may hold markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["shorten"] = shorten
+    specs = dict(_figures(facts))
+    return environment.get_template("page.html").render(
+        facts=facts,
+        status=facts.status,
+        tiles=list(_tiles(facts)),
+        rows_line=rows_line(facts.status.rows),
+        cost_line=_cost_line(facts),
+        figures=specs,
+        figure=_place,
+        library=Markup(_library()),
+        version=metadata.version("bulkembed"),
+        now=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def shorten(text: object, most: int = SHOWN_CHARS) -> str:
+    """A text on one line, cut at a word; nothing for None."""
+    line = " ".join(str("" if text is None else text).split())
+    return textwrap.shorten(line, most, placeholder=" ...") if " " in line else line[:most]
+
+
+def _place(name: str) -> Markup:
+    return Markup('<div class="figure" id="figure-{}"></div>').format(name)
+
+
+@functools.cache
+def _library() -> str:
+    """Vega, Vega-Lite and vega-embed as one script; their authors close no tag within it."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
+        "</script", "<\\/script"
+    )
+
+
+def _figures(facts: ReportFacts) -> Iterator[tuple[str, Spec]]:
+    yield "fates", figures.fates(facts.status)
+    yield "cost", figures.cost(facts.cost)
+    if facts.status.codes:
+        yield "dead_codes", figures.dead_codes(facts.status.codes)
+    if facts.timeline is None:
+        return
+    points = points_of(facts.timeline.timeline)
+    yield "rate", figures.rate(points, facts.timeline.rpm_counts, facts.timeline.rpm)
+    yield "tokens", figures.rate(points, "tokens", facts.timeline.tpm)
+    yield "latency", figures.latency(points)
+    if any(point.retried or point.refused or point.failed for point in points):
+        yield "troubles", figures.troubles(points)
+
+
+def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
+    rows, counts = facts.status.rows, facts.status.counts
+    yield "rows in", f"{rows.rows_in:,}"
+    yield "embedded", f"{rows.embedded:,}"
+    yield "dead letters", f"{rows.dead:,}"
+    yield "left to do", f"{rows.left:,}"
+    yield "texts sent", f"{counts.texts:,}"
+    yield "tokens sent", f"{counts.tokens:,}"
+    if facts.status.usd is not None:
+        yield "USD, about", f"{facts.status.usd:,.2f}"
+
+
+def _cost_line(facts: ReportFacts) -> str:
+    cost, counts = facts.cost, facts.status.counts
+    line = f"{cost.tokens:,} tokens sent"
+    if counts.repeated:
+        line += f", about {cost.spared:,} spared: {counts.repeated:,} rows repeat another's text"
+    paid, spared = cost.usd(cost.tokens), cost.usd(cost.spared)
+    if cost.price is None or paid is None or spared is None:
+        return line + "."
+    at = f"At {cost.price.online:g} USD for a million tokens"
+    return f"{line}. {at}: {paid:,.4f} USD, not {paid + spared:,.4f}."

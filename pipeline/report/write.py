@@ -1,0 +1,28 @@
+"""A report, written where its dataset is."""
+
+from __future__ import annotations
+
+from pipeline.report.facts import read_facts
+from schemas.errors import ConfigError
+from transforms.storage.dataset import REPORT, Dataset
+
+EXTRA = "bulkembed[report]"
+
+
+def write_report(output: str) -> str:
+    """Writes the page of the dataset at a path or URI, over an older one; gives its place.
+
+    Raises:
+        ConfigError: there is no dataset, or the libraries that draw are not installed.
+        OutputError: the dataset cannot be read, or the page not be written.
+    """
+    facts = read_facts(output)
+    try:
+        from pipeline.report.page import render
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a report needs {error.name}, which is not installed: pip install '{EXTRA}'"
+        ) from None
+    dataset = Dataset.open(output)
+    dataset.write(REPORT, render(facts).encode())
+    return f"{output.rstrip('/')}/{REPORT}"

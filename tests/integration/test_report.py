@@ -1,0 +1,164 @@
+"""`bulkembed report`: what the page says, and what it must not."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from support.cli import bulkembed, run, write_rows
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+EVIL = "poison <img src=x onerror=alert(1)></script><script>alert(2)</script>"
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page, the text of its body, and its charts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._in_script = False
+        source = path.read_text()
+        self.feed(source)
+        [charts] = re.findall(r"^const figures = (.*);$", source, re.MULTILINE)
+        self.charts: dict[str, Any] = json.loads(charts)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._in_script = tag == "script"
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._in_script else data
+
+    def rows(self, chart: str) -> list[dict[str, Any]]:
+        """The rows that a chart draws, layer by layer."""
+        spec = self.charts[chart]
+        layers = spec.get("layer", [spec])
+        return [row for layer in layers for row in spec["datasets"][layer["data"]["name"]]]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    texts = [f"text {n % 40}" for n in range(60)]
+    texts[3], texts[4] = EVIL, ""
+    source = write_rows(tmp_path / "in/a.parquet", texts)
+    settings = EmulatorSettings(poison="poison")
+    out = tmp_path / "out"
+    with EmulatorServer(settings) as server:
+        ended = run(server.url, source, out, "--dim", 128, "--unit-rows", 10, "--rpm", 3000)
+    assert ended.code == 0, ended.err
+    return out
+
+
+def test_the_page_says_where_rows_went_and_what_was_spent(dataset: Path) -> None:
+    ended = bulkembed("report", dataset)
+    assert ended.code == 0, ended.err
+    assert ended.out.strip() == f"{dataset}/report.html"
+    page = Page(dataset / "report.html")
+    assert {row["fate"]: row["rows"] for row in page.rows("fates")} == {
+        "embedded": 58, "skipped": 1, "dead": 1,
+    }  # fmt: skip
+    codes = {row["code"]: row["rows"] for row in page.rows("dead_codes")}
+    assert codes == {"refused": 1, "blank_text": 1}
+    paid, whole = (row["tokens"] for row in page.rows("cost"))
+    assert 0 < paid < whole
+    assert "a.parquet, row 3" in page.text
+
+
+def test_the_page_draws_the_run_against_its_quota(dataset: Path) -> None:
+    assert bulkembed("report", dataset).code == 0
+    page = Page(dataset / "report.html")
+    *points, line = page.rows("rate")
+    assert line == {"quota": 3000}
+    assert max(point["texts"] for point in points) >= 38
+    assert {row["calls"] for row in page.rows("latency")} == {"half", "95 %"}
+    assert sum(row["calls"] for row in page.rows("troubles") if row["what"] == "failed") >= 1
+
+
+def test_no_text_of_the_dataset_becomes_markup(dataset: Path) -> None:
+    assert bulkembed("report", dataset).code == 0
+    page = Page(dataset / "report.html")
+    assert "<img src=x onerror=alert(1)>" in page.text
+    assert not [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
+
+
+def test_the_page_loads_nothing(dataset: Path) -> None:
+    assert bulkembed("report", dataset).code == 0
+    page = Page(dataset / "report.html")
+    loaded = [v for tag, attrs in page.tags for k, v in attrs.items() if k in ("src", "href")]
+    assert loaded == ["data:,"]
+    [policy] = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    assert policy is not None
+    assert "default-src 'none'" in policy
+
+
+def test_the_key_is_nowhere_in_the_page(
+    tmp_path: Path, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "AIza-very-secret")
+    out = tmp_path / "out"
+    source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
+    ended = run(server.url, source, out, "--dim", 128, "--report")
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[-1] == f"report  {out}/report.html"
+    assert b"very-secret" not in (out / "report.html").read_bytes()
+
+
+def test_a_run_that_did_nothing_and_one_that_is_told_not_to_write_no_page(
+    tmp_path: Path, server: EmulatorServer
+) -> None:
+    out = tmp_path / "out"
+    source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
+    for flag in ("--no-report", "--report"):
+        assert run(server.url, source, out, "--dim", 128, flag).code == 0
+    assert not (out / "report.html").exists()
+
+
+def test_a_report_that_fails_is_a_warning_of_the_run(
+    tmp_path: Path, server: EmulatorServer
+) -> None:
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)
+    source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
+    ended = run(server.url, source, out, "--dim", 128, "--report")
+    assert ended.code == 0
+    assert "the report is not written" in ended.last
+    assert (out / "_SUCCESS").exists()
+
+
+def test_a_folder_that_is_no_dataset_is_a_sentence(tmp_path: Path) -> None:
+    ended = bulkembed("report", tmp_path)
+    assert ended.code == 2
+    assert "there is no dataset" in ended.last
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_damaged_timeline_costs_its_charts_and_nothing_else(dataset: Path) -> None:
+    [kept] = (dataset / "_run/timeline").iterdir()
+    kept.write_bytes(orjson.dumps({"width_s": 1}))
+    ended = bulkembed("report", dataset)
+    assert ended.code == 0
+    assert "_run/timeline" in ended.err
+    assert "delete it" in ended.err
+    assert set(Page(dataset / "report.html").charts) == {"fates", "cost", "dead_codes"}
+
+
+def test_fresh_removes_the_page_and_the_timelines(dataset: Path, server: EmulatorServer) -> None:
+    assert bulkembed("report", dataset).code == 0
+    [old] = (dataset / "_run/timeline").iterdir()
+    source = dataset.parent / "in"
+    assert (
+        run(server.url, source, dataset, "--dim", 128, "--fresh", "--max-dead-letters", 9).code == 0
+    )
+    assert not (dataset / "report.html").exists()
+    assert not old.exists()
+    assert bulkembed("verify", dataset).code == 0
