@@ -140,6 +140,20 @@ def test_a_killed_job_goes_on_and_pays_only_for_what_was_not_committed(
     assert not [path for path in output.rglob("*") if path.name.startswith(".tmp-")]
 
 
+def test_a_cap_on_cost_holds_over_runs(store: Store) -> None:
+    texts: list[str | None] = [f"{n}: a text about the weather on day {n}" for n in range(800)]
+    store.write(f"{store.root}/{FOLDER}/in/a.parquet", parquet(texts))
+    cap = ("--max-cost-usd", "6000", "--price-usd-per-mtok", "1000000", "--unit-rows", "100")
+    with EmulatorServer() as server:
+        command = job(store, server, *cap, "--max-in-flight", "2")
+        assert store.run(*command).code == 4
+        stats = server.stats()
+        assert 0 < stats["tokens"] <= 6000
+        assert 0 < committed_rows(store) < 800
+        assert store.run(*command).code == 4
+        assert server.stats()["calls"] == stats["calls"]
+
+
 UNITS = {"s3": 1010, "gs": 1010, "az": 200}
 PAGES = {"s3": 2, "gs": 1, "az": 1}
 """Pages of a listing of the records: of 1,000 names; fake-gcs-server gives all in one."""
