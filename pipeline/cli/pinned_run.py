@@ -13,6 +13,8 @@ from pipeline.request import RunRequest
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
 """The options of `run` that say which service is called, for commands that call it as well."""
+_OF_THE_RUN = frozenset({"config", "max_cost_usd"})
+"""Settings that mean nothing once the run is over."""
 _NAMES = frozenset(str(option.name) for option in SERVICE_OPTIONS)
 
 
@@ -39,6 +41,6 @@ def request_of(settings: dict[str, Any], given: dict[str, Any]) -> RunRequest:
         ConfigError: options that do not go together.
     """
     other = _NAMES if _NAMES & given.keys() else frozenset[str]()
-    kept = {k: v for k, v in settings.items() if k != "config" and k not in other}
+    kept = {k: v for k, v in settings.items() if k not in _OF_THE_RUN | other}
     ctx = run.make_context("run", [], default_map={**kept, **given})
     return request_from({**ctx.params, **given})

@@ -187,3 +187,12 @@ def test_a_cap_that_cannot_be_kept_is_wrong_usage(
     assert found.code == 2
     assert words in found.err
     assert server.stats()["calls"] == 0
+
+
+def test_a_cap_of_the_run_is_none_of_a_search(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    assert capped(server, source, tmp_path / "out", "--limit-rows", "100").code == 0
+    assert bulkembed("search", tmp_path / "out", "weather").code == 0
+    other = bulkembed("search", tmp_path / "out", "weather", "--base-url", "http://a.example")
+    assert "this would ask custom:a.example: they cannot be compared" in other.last
