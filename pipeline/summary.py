@@ -126,11 +126,13 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     if run.dead:
         failed = {c: n for c, n in summary.codes.items() if not DeadCode(c).is_skip}
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
+    # Texts sent ahead count against repeats until the rows that share them are there.
+    repeated = max(0, counts.repeated)
     yield (
         "calls",
         f"{summary.calls_sent or counts.calls:,}{_refused(summary)} with {counts.texts:,} texts, "
-        f"{counts.tokens:,} "
-        f"tokens" + (f"; {counts.repeated:,} repeated texts not sent" if counts.repeated else ""),
+        f"{counts.tokens:,} tokens"
+        + (f"; {repeated:,} repeated texts not sent" if repeated else ""),
     )
     yield "time", _time_line(summary)
     if summary.dataset != run:

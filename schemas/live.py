@@ -23,7 +23,7 @@ class Waiting(enum.StrEnum):
     PACE = "pace"
     """Calls are spread evenly."""
     PROBE = "probe"
-    """The first call, or the first one after a pause, goes alone."""
+    """At first, after a pause and near a limit few calls go: one of them has to be answered."""
     SLOTS = "slots"
     """As many calls are in the air as may be: the service's answers are waited for."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from pipeline.logs import is_json, log
+from pipeline.logs import log
 from pipeline.progress.line import facts_of, line_of, sentence_of
 from pipeline.progress.rates import Rates
 from pipeline.progress.snapshot import Goal, Snapshot, take_snapshot
@@ -131,8 +131,3 @@ def every_s(default: float) -> float:
     if not seconds > 0:
         raise ConfigError(f"{EVERY_VARIABLE}={told}: give seconds above 0, or leave it out")
     return seconds
-
-
-def new_show() -> Show:
-    """Lines in the log."""
-    return Lines(every_s(LINE_EVERY_S), as_json=is_json())

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import sys
 from pathlib import Path
+from typing import TextIO
 
+from pipeline.logs import is_json, log
 from pipeline.planning import Plan, Scans
-from pipeline.progress.progress import Progress, new_show
+from pipeline.progress.progress import LINE_EVERY_S, Lines, Progress, Show, every_s
+from pipeline.progress.screen import PANEL_EVERY_S, Screen, takes_a_panel
 from pipeline.progress.snapshot import Goal
 from pipeline.progress.sources import CommitRecords, EnginesHere, Source, WorkerProcesses
 from pipeline.request import RunRequest
@@ -63,4 +68,17 @@ def progress_of(
         source = WorkerProcesses(folder)
     else:
         source = EnginesHere()
-    return Progress(goal, source, new_show())
+    return Progress(goal, source, show_on(sys.stderr))
+
+
+def show_on(stream: TextIO) -> Show:
+    """A panel on a terminal, where people look on; else lines in the log.
+
+    A log of warnings only says nothing of progress, and one of `debug` is too much for a panel.
+
+    Raises:
+        ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
+    """
+    if takes_a_panel(stream) and not is_json() and log.level == logging.INFO:
+        return Screen(stream, every_s(PANEL_EVERY_S))
+    return Lines(every_s(LINE_EVERY_S), as_json=is_json())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import logging
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.logs import JsonLines
+from pipeline.logs import JsonLines, set_log
 from pipeline.progress.line import facts_of, line_of
 from pipeline.progress.progress import Progress, every_s
 from pipeline.progress.rates import Rates
@@ -214,16 +216,16 @@ def test_a_snapshot_is_taken_when_one_is_due() -> None:
     assert show.closed
 
 
-def test_what_cannot_be_shown_ends_the_showing_and_nothing_else(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_what_cannot_be_shown_ends_the_showing_and_nothing_else() -> None:
     show = Shown(fails=True)
-    logging.getLogger("bulkembed").propagate = True
-    ticked(show, 1.0, 2.0, 3.0)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        set_log()
+        ticked(show, 1.0, 2.0, 3.0)
     assert show.closed
-    assert [record.getMessage() for record in caplog.records] == [
-        "progress is not shown any more: OSError('the terminal is gone'); the run goes on"
-    ]
+    assert said.getvalue() == (
+        "bulkembed: progress is not shown any more: OSError('the terminal is gone'); "
+        "the run goes on\n"
+    )
 
 
 @pytest.mark.parametrize("told", ["0", "-1", "often", "nan"])

@@ -1,0 +1,153 @@
+"""What the panel says of a snapshot."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pipeline.logs import set_log
+from pipeline.progress.panel import panel_of
+from pipeline.progress.progress import Lines
+from pipeline.progress.screen import Screen
+from pipeline.progress.snapshot import Snapshot
+from pipeline.progress.start import show_on
+from pipeline.summary import RowCounts
+from schemas.live import QuotaUse, Waiting
+
+SNAPSHOT = Snapshot(
+    elapsed_s=75.2,
+    rows=RowCounts(11_459, embedded=7_639, dead=3, skipped=1, left=3_372),
+    ready=444,
+    shared=119,
+    shared_all=119,
+    rows_per_s=103.4,
+    texts_per_s=98.6,
+    in_air=16,
+    quota=QuotaUse.of(rpm=(2_950, 3_000), tpm=(90_000, None), rpd=(7_900, 10_000)),
+    texts=7_800,
+    tokens=421_550,
+    tokens_all=594_783,
+    usd=0.06323,
+    usd_all=0.08922,
+    waiting=Waiting.RPM,
+    left_s=66.8,
+    sent=98,
+    retried=2,
+    refused=1,
+    codes={"refused": 2, "too_long": 1},
+)
+
+
+def drawn(width: int = 80, **changes: Any) -> list[str]:
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, force_terminal=True)
+    console.print(panel_of(dataclasses.replace(SNAPSHOT, **changes)))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, r"done +━+.* 8,087 of 11,459 +71%"),
+        ({}, r"embedded +━.* 7,639 +67%"),
+        ({}, r"ready +━.* 444 +4%"),
+        ({}, r"skipped .* 1 +0%"),
+        ({}, r"dead .* 3 +0%"),
+        ({}, r"left .* 3,372 +29%"),
+        ({}, r"texts/min .* 2,950 of 3,000"),
+        ({}, r"texts/day .* 7,900 of 10,000"),
+        ({}, r"speed +103 rows a second, 99 texts a second; calls in the air: 16"),
+        ({"in_air": None}, r"speed +103 rows a second, 99 texts a second"),
+        ({}, r"spent +421,550 tokens, 0.0632 USD; about 594,783 tokens, 0.0892 USD in all"),
+        ({"usd": None, "usd_all": None}, r"spent +421,550 tokens; about 594,783 tokens in all"),
+        ({"tokens_all": None}, r"spent +421,550 tokens, 0.0632 USD"),
+        ({}, r"calls +98, 2 of them again; 1 429s"),
+        ({}, r"dead by +2 refused, 1 too_long"),
+        ({}, r"waits for +the minute's texts, which are used up"),
+        ({"waiting": None}, r"waits for +-"),
+        ({}, r"time +0:01:15; left: about 0:01:07"),
+        ({"left_s": None}, r"time +0:01:15; left: -"),
+        ({"ending": "SIGINT"}, r"ending +SIGINT: .*"),
+        ({"shared": 20}, r"shared .* 20 of 119 texts, ahead"),
+    ],
+)
+def test_a_line_says_it(changes: dict[str, Any], line: str) -> None:
+    assert [one for one in drawn(**changes) if re.fullmatch(line, one)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "tokens/min"),
+        ({}, "shared"),
+        ({}, "ending"),
+        ({"quota": None}, "texts/min"),
+        ({"codes": {}}, "dead by"),
+    ],
+)
+def test_what_there_is_not_has_no_line(changes: dict[str, Any], name: str) -> None:
+    assert not [line for line in drawn(**changes) if line.startswith(name)]
+
+
+def test_every_reason_has_its_words() -> None:
+    said = {line for one in Waiting for line in drawn(waiting=one) if line.startswith("waits")}
+    assert len(said) == len(Waiting)
+
+
+@given(width=st.integers(40, 200), many=st.integers(0, 10**9))
+def test_a_line_of_the_panel_is_a_line_of_the_terminal(width: int, many: int) -> None:
+    rows = RowCounts(many, embedded=many)
+    lines = drawn(
+        width, ending=None, rows=rows, tokens=many, tokens_all=many, texts_per_s=float(many)
+    )
+    assert len(lines) == len(drawn())
+    assert max(map(len, lines)) <= min(width, 80)
+
+
+@pytest.fixture
+def terminal() -> Iterator[TextIO]:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        yield stream
+    os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("level", "as_json", "term", "kind"),
+    [
+        pytest.param("info", False, "xterm", Screen, id="people"),
+        pytest.param("info", False, "dumb", Lines, id="a-terminal-without-a-cursor"),
+        pytest.param("info", True, "xterm", Lines, id="machines"),
+        pytest.param("warning", False, "xterm", Lines, id="warnings-only"),
+        pytest.param("debug", False, "xterm", Lines, id="debugging"),
+    ],
+)
+def test_there_is_a_panel_where_people_look_on(
+    terminal: TextIO,
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    as_json: bool,
+    term: str,
+    kind: type,
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    set_log(level, as_json=as_json)
+    assert isinstance(show_on(terminal), kind)
+
+
+def test_there_is_none_in_a_file(tmp_path: Path) -> None:
+    set_log()
+    with (tmp_path / "log").open("w") as stream:
+        assert isinstance(show_on(stream), Lines)
