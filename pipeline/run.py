@@ -33,7 +33,7 @@ from pipeline.summary import RunSummary
 from schemas.job import JobConfig
 from schemas.models import ModelSpec, find_model
 from schemas.stop import Stop, StopReason
-from transforms.clients.keys import find_key
+from transforms.clients.keys import find_key, refuse_in_flags
 from transforms.storage import output_lock, run_file, stop_notes
 from transforms.storage.dataset import SUCCESS, Dataset, State
 from transforms.storage.lock_owner import LockOwner
@@ -48,7 +48,8 @@ def run(request: RunRequest) -> RunSummary:
         ConfigError, InputError, OutputError: nothing was sent.
     """
     started = time.monotonic()
-    _, key_from = find_key(request.service)
+    key, key_from = find_key(request.service)
+    refuse_in_flags(request.beam_args, key)
     shares = quota_shares(request)
     dataset = Dataset.open(request.output.uri)
     with serving(request.service) as service:

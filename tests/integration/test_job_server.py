@@ -40,6 +40,20 @@ def test_an_engine_that_is_not_there_is_one_sentence(
     assert server.stats()["calls"] == 0
 
 
+def test_a_key_in_beams_flags_is_one_sentence(
+    server: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    source = write_rows(tmp_path / "a.parquet", ["a text"])
+    where = ("--input", source, "--output", tmp_path / "out", "--base-url", server.url)
+    environment = '--environment_config={"command": "/boot", "env": {"MINE": "' + KEY + '"}}'
+    ended = bulkembed("run", *where, "--runner", "FlinkRunner", "--", environment)
+    assert ended.code == 2
+    assert "--environment_config after the bare -- holds the API key" in ended.last
+    assert KEY not in ended.out + ended.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_byte_of_the_key_is_in_what_an_engine_is_given(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

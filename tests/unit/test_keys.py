@@ -6,7 +6,7 @@ import pytest
 
 from schemas.embedding import Service, ServiceConfig
 from schemas.errors import ConfigError
-from transforms.clients.keys import NO_KEY, find_key, mask
+from transforms.clients.keys import NO_KEY, find_key, mask, refuse_in_flags
 
 DEVELOPER = ServiceConfig()
 
@@ -64,3 +64,34 @@ def test_a_project_on_vertex_uses_no_key_at_all() -> None:
 def test_a_key_is_blotted_out_of_others_words() -> None:
     assert mask("API key AIza-1 not valid", "AIza-1") == "API key *** not valid"
     assert mask("words", None) == mask("words", "") == mask("words", NO_KEY) == "words"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(
+            ['--environment_config={"command": "/boot", "env": {"GEMINI_API_KEY": "another"}}'],
+            id="process",
+        ),
+        pytest.param(["--environment_options=process_variables=GOOGLE_API_KEY=x"], id="options"),
+        pytest.param(["--parallelism=2", "--environment_config=AIza-the-key"], id="the-key-itself"),
+    ],
+)
+def test_a_key_in_a_flag_of_beams_is_refused_without_showing_it(flags: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"--environment_\w+ after .*--api-key-secret") as caught:
+        refuse_in_flags(flags, "AIza-the-key")
+    assert "AIza" not in caught.value.message
+    assert "another" not in caught.value.message
+
+
+def test_a_key_that_is_a_flags_first_word_is_not_shown_either() -> None:
+    for flag in ("AIza-the-key", "--AIza-the-key=1"):
+        with pytest.raises(ConfigError) as caught:
+            refuse_in_flags([flag], "AIza-the-key")
+        assert "AIza" not in caught.value.message
+
+
+def test_other_flags_of_beams_pass() -> None:
+    flags = ["--runner=FlinkRunner", '--environment_config={"command": "/boot"}']
+    for key in (None, NO_KEY, "k", "AIza-the-key"):
+        refuse_in_flags(flags, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from schemas.embedding import ServiceConfig
@@ -15,6 +15,8 @@ KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
 NO_KEY = "no-key-needed"
 """What is sent to a server on this machine when no key is set: the SDK insists on one."""
+SHORTEST_KEY = 8
+"""Shorter ones are made up for a server of one's own, and found in a flag by chance."""
 
 
 def find_key(
@@ -59,6 +61,24 @@ def _checked(text: str, where: str) -> str:
     if not key or len(key.split()) != 1 or not key.isascii():
         raise ConfigError(f"{where}: it must hold the key and nothing else")
     return key
+
+
+def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
+    """Looks for the key in Beam's flags, which engines store with the job and show on their pages.
+
+    Raises:
+        ConfigError: a flag holds the key, or sets one of its variables.
+    """
+    secret = [key] if key and key != NO_KEY and len(key) >= SHORTEST_KEY else []
+    words = [*KEY_VARIABLES, *secret]
+    for flag in flags:
+        if any(word in flag for word in words):
+            name = mask(flag.split("=")[0], key) if flag.startswith("--") else "a flag"
+            raise ConfigError(
+                f"{name} after the bare -- holds the API key or sets its variable; engines show "
+                "their flags in job files, logs and pages, so give the key to the workers by "
+                "their own environment, --api-key-file or --api-key-secret"
+            )
 
 
 def mask(text: str, key: str | None) -> str:
