@@ -76,14 +76,17 @@ def quota_shares(request: RunRequest) -> int | None:
     Beam is imported only if it has flags.
 
     Raises:
-        ConfigError: a flag that Beam does not know, before anything is changed.
+        ConfigError: a flag that Beam does not know, or Dataflow cannot do; nothing is changed.
     """
     if not request.runner and not request.beam_args:
         return 1
+    from pipeline import dataflow_job
     from pipeline.graph import beam_options
     from pipeline.graph import quota_shares as shares_of
 
-    shares = shares_of(beam_options(request.runner, request.beam_args))
+    options = beam_options(request.runner, request.beam_args)
+    dataflow_job.check(options, (*request.input.patterns, request.output.uri))
+    shares = shares_of(options)
     calls = request.calls
     if shares is None and calls.limits.share == 1 and calls.rate_service is None:
         log.warning(

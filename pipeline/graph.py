@@ -21,7 +21,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import job_server, staging, worker
+from pipeline import dataflow_job, job_server, staging, worker
 from pipeline.request import LOCAL_RUNNER
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
@@ -157,11 +157,13 @@ def _run(
     options: PipelineOptions,
     runner: PipelineRunner | None = None,
 ) -> dict[str, int]:
-    pipeline = beam.Pipeline(runner, options=options)
-    _ = pipeline | "Plan" >> beam.Create(list(slices), reshuffle=False) | "EmbedUnits" >> embed
-    result = pipeline.run()
-    result.wait_until_finish()
-    found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
+    with dataflow_job.handing_in(options):
+        pipeline = beam.Pipeline(runner, options=options)
+        _ = pipeline | "Plan" >> beam.Create(list(slices), reshuffle=False) | "EmbedUnits" >> embed
+        result = pipeline.run()
+    with dataflow_job.waiting(options):
+        result.wait_until_finish()
+        found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
     total: collections.Counter[str] = collections.Counter()
     for counter in found["counters"]:  # One of the same name for each step.
         total[counter.key.metric.name] += int(counter.result)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,6 +21,7 @@ HOME = Path(__file__).parents[2] / ".engines"
 BEAM = f"v{metadata.version('apache-beam')}"
 JAVA_BEAM = "2.62.0"
 """The newest whose parts are all on Maven Central, for Flink and for Spark; 2026-11."""
+FAKE_GCS = "github.com/fsouza/fake-gcs-server@v1.56.1"
 LEFT_OUT = ("isal", "pysimdjson")
 """Pinned packages that workers' Python lacks, so that a job runs only if its pins are installed."""
 
@@ -59,17 +61,28 @@ JOB_SERVERS = {
 
 def prism() -> Path:
     """Prism's binary, of the installed Beam's version."""
-    return _once(HOME / BEAM / "prism", lambda: _go("go/cmd/prism"))
+    return _once(HOME / BEAM / "prism", lambda: _beam("go/cmd/prism"))
 
 
 def boot() -> Path:
     """The program that a Python worker's container starts with, of the same version."""
-    return _once(HOME / BEAM / "container", lambda: _go("python/container"))
+    return _once(HOME / BEAM / "container", lambda: _beam("python/container"))
 
 
 def job_server(engine: str) -> Path:
     """A jar that starts the engine's job server with an engine of its own."""
     return _once(HOME / JAVA_BEAM / f"{engine}.jar", lambda: _maven(engine))
+
+
+def fake_gcs() -> Path:
+    """A server that speaks as Google's object store does."""
+    return _once(HOME / "google" / "fake-gcs-server", lambda: _go(FAKE_GCS, HOME / "google"))
+
+
+def google_python() -> Path:
+    """A Python with Beam's Google extra, which is too large for everybody's environment."""
+    home = HOME / f"google/python-{sys.version_info.minor}"
+    return _once(home, lambda: _google(home)) / "bin/python"
 
 
 def worker() -> Path:
@@ -113,11 +126,12 @@ def _once(path: Path, make: Callable[[], object]) -> Path:
     return path
 
 
-def _go(package: str) -> None:
-    _call(
-        ["go", "install", f"github.com/apache/beam/sdks/v2/{package}@{BEAM}"],
-        GOBIN=str(HOME / BEAM),
-    )
+def _beam(package: str) -> None:
+    _go(f"github.com/apache/beam/sdks/v2/{package}@{BEAM}", HOME / BEAM)
+
+
+def _go(package: str, folder: Path) -> None:
+    _call(["go", "install", package], GOBIN=str(folder))
 
 
 def _image(folder: Path) -> None:
@@ -128,6 +142,16 @@ def _image(folder: Path) -> None:
     shutil.rmtree(making, ignore_errors=True)
     _call([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(making), *wanted])
     making.rename(folder)
+
+
+def _google(home: Path) -> None:
+    making = home.with_name("python.tmp")
+    shutil.rmtree(making, ignore_errors=True)
+    uv = [sys.executable, "-m", "uv"]
+    _call([*uv, "venv", "--relocatable", "--python", sys.executable, str(making)])
+    checkout = f"{HOME.parent}[dataflow]"
+    _call([*uv, "pip", "install", "--python", str(making / "bin/python"), "pip", "-e", checkout])
+    making.rename(home)
 
 
 def _maven(engine: str) -> None:
@@ -181,3 +205,9 @@ def _call(command: list[str], cwd: Path | None = None, **environ: str) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise NotHere(f"{shlex.join(command[:4])}: {said[-1] if said else done.returncode}")
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

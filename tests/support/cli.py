@@ -56,10 +56,11 @@ def run(url: str | None, source: object, output: object, *args: object) -> Ended
     return bulkembed("run", "--input", source, "--output", output, *where, *args)
 
 
-def process(*command: str, cwd: Path | None = None, **environ: str) -> Ended:
+def process(*command: str, cwd: Path | None = None, timeout_s: float = 60, **environ: str) -> Ended:
     """A command in a process of its own."""
+    env = {**os.environ, **environ}
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environ}, timeout=60
+        command, capture_output=True, text=True, cwd=cwd, env=env, timeout=timeout_s
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 
