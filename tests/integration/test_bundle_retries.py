@@ -1,0 +1,100 @@
+"""What a slice costs that Beam hands out again, as it does up to four times."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from apache_beam.internal.pickler import dumps, loads
+from support.cli import read, run, write_rows
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+from pipeline.cli.run_command import request_from
+from pipeline.cli.run_command import run as run_command
+from pipeline.due_work import job_of, plan_of, scan
+from pipeline.planning import slices
+from schemas.job import JobConfig
+from schemas.stop import StopReason
+from schemas.units import PlanSlice, UnitRecord
+from transforms.embed_units import EmbedUnitsFn
+from transforms.storage import stop_notes
+from transforms.storage.dataset import Dataset, State
+
+TRIES = 4
+UNITS, UNIT_ROWS = 4, 10
+HandOut = Callable[[PlanSlice], list[UnitRecord]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A job and the one slice of its plan, as the launcher makes them."""
+
+    job: JobConfig
+    plan_slice: PlanSlice
+    dataset: Dataset
+
+    def part(self, units: int) -> PlanSlice:
+        """The slice's first units only: all that a worker did before it was lost."""
+        (file_units,) = self.plan_slice.files
+        return dataclasses.replace(self.plan_slice, files=(file_units.part(0, units),))
+
+    def hand_out(self, plan_slice: PlanSlice) -> list[UnitRecord]:
+        """The slice on a worker that knows nothing of those before it."""
+        fn = loads(dumps(EmbedUnitsFn(self.job)))
+        fn.setup()
+        try:
+            return list(fn.process(plan_slice))
+        finally:
+            fn.teardown()
+
+
+def work(server: EmulatorServer, tmp_path: Path) -> Work:
+    texts = [f"text {n}" for n in range(UNITS * UNIT_ROWS)]
+    source = write_rows(tmp_path / "a.parquet", texts)
+    where = ["--input", str(source), "--output", str(tmp_path / "out"), "--base-url", server.url]
+    with run_command.make_context("run", [*where, "--unit-rows", str(UNIT_ROWS)]) as context:
+        request = request_from(context.params)
+    dataset = Dataset.open(request.output.uri)
+    scans = scan(dataset, request)
+    (plan_slice,) = slices(plan_of(request, scans, State()), 1)
+    return Work(job_of(request, request.service, scans), plan_slice, dataset)
+
+
+@pytest.mark.parametrize("before", [0, 1, 3, UNITS])
+def test_what_is_committed_is_not_sent_again(before: int, tmp_path: Path) -> None:
+    with EmulatorServer() as server:
+        given = work(server, tmp_path)
+        assert len(given.hand_out(given.part(before))) == before
+        assert server.stats()["texts"] == before * UNIT_ROWS
+        for left in (UNITS - before, *[0] * (TRIES - 1)):
+            assert len(given.hand_out(given.plan_slice)) == left
+        assert server.stats()["texts"] == UNITS * UNIT_ROWS
+        assert server.stats()["texts_paid_twice"] == 0
+    assert read(tmp_path / "out")["id"].to_pylist() == list(range(UNITS * UNIT_ROWS))
+
+
+def test_a_job_that_is_refused_is_refused_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "another-key")
+    with EmulatorServer(EmulatorSettings(api_key="the-key")) as server:
+        given = work(server, tmp_path)
+        for _ in range(TRIES):
+            assert given.hand_out(given.plan_slice) == []
+        assert server.stats()["calls"] == 1
+    (stop,) = stop_notes.read(given.dataset, given.job.run_id)
+    assert stop.reason is StopReason.REFUSED
+
+
+def test_an_engine_that_tries_four_times_sends_a_refused_job_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "another-key")
+    source = write_rows(tmp_path / "a.parquet", ["a text", "another"])
+    with EmulatorServer(EmulatorSettings(api_key="the-key")) as server:
+        ended = run(server.url, source, tmp_path / "out", "--runner", "BundleBasedDirectRunner")
+        assert ended.code == 1, ended.err
+        assert server.stats()["calls"] == 1
