@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.cli import read, run, summary, write_rows
+from support.cli import read, run, summary
 from support.engines import Engine, workers_of
 from support.killing import ended, leftovers, same_rows, wait_for
 
@@ -139,16 +139,3 @@ def is_over(process: subprocess.Popen[str], within_s: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def test_two_workers_keep_one_quota(flink: Engine, tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(420)])
-    two = flink.with_flags("--parallelism=2", "--sdk_worker_parallelism=2")
-    with EmulatorServer(EmulatorSettings(rpm=300, latency_ms=30)) as server:
-        args = (*where(server, source, tmp_path / "out"), "--dim", 128, "--unit-rows", 30)
-        process = two.start(*args, "--rpm", 300)
-        wait_for(lambda: len(workers_of(process.pid)) > 1 or process.poll() is not None, 120)
-        done = ended(process, 200)
-        assert done.code == 0, done.err
-        stats = server.stats()
-    assert (stats["texts"], stats["answers_429"]) == (420, 0)
