@@ -144,8 +144,14 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     for name in summary.vanished_files:
         yield "file gone", f"{name}: its rows are kept"
     if summary.limit_rows is not None and summary.dataset.left:
-        yield "limit", f"--limit-rows {summary.limit_rows}: {summary.dataset.left:,} rows are left"
+        left = f"{summary.dataset.left:,} rows are left"
+        yield (
+            "limit",
+            f"--limit-rows {summary.limit_rows}: {left}; run it without the flag for them",
+        )
     yield "output", summary.output
+    if summary.dataset.dead and summary.stop is None:
+        yield "next", "look at dead_letters/ there; --retry-dead-letters sends these rows again"
 
 
 def _refused(summary: RunSummary) -> str:

@@ -21,6 +21,7 @@ COMMANDS = {
     "report": ("pipeline.cli.report_command", "report"),
     "models": ("pipeline.cli.models_command", "models"),
     "emulator": ("emulator.command", "emulator"),
+    "completion": ("pipeline.cli.completion_command", "completion"),
 }
 
 
