@@ -50,6 +50,15 @@ class QuotaKind(enum.StrEnum):
         return cls.TPM if "Token" in quota_id else cls.RPM
 
 
+class Tier(enum.StrEnum):
+    """Google's usage tiers of the Developer API."""
+
+    FREE = "free"
+    ONE = "1"
+    TWO = "2"
+    THREE = "3"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaLimits:
     """The limits a run keeps; None stands for no limit.

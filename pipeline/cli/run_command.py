@@ -20,10 +20,10 @@ from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType, InputColumns
 from schemas.job import CallSettings, Dedupe, OutputConfig, VectorEncoding, VectorType
 from schemas.models import TaskType, bare_name
-from schemas.quota import Pace, RpmCounts, parse_share
+from schemas.quota import Pace, RpmCounts, Tier, parse_share
 from schemas.stop import ExitCode, StopReason
 from transforms.clients.service import service_from
-from transforms.core.limits import Tier, limits_for
+from transforms.core.limits import limits_for
 
 if TYPE_CHECKING:
     from pipeline.summary import RunSummary

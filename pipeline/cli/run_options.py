@@ -15,8 +15,7 @@ from schemas.embedding import BlankText, LongText
 from schemas.inputs import FileFormat, IdType
 from schemas.job import Dedupe, VectorEncoding, VectorType
 from schemas.models import DEFAULT_MODEL, TaskType
-from schemas.quota import Pace, RpmCounts
-from transforms.core.limits import Tier
+from schemas.quota import Pace, RpmCounts, Tier
 
 
 def _option(section: str, *names: str, **settings: Any) -> SectionOption:

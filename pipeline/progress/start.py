@@ -68,17 +68,17 @@ def progress_of(
         source = WorkerProcesses(folder)
     else:
         source = EnginesHere()
-    return Progress(goal, source, show_on(sys.stderr))
+    return Progress(goal, source, show_on(sys.stderr, alone=local and processes == 1))
 
 
-def show_on(stream: TextIO) -> Show:
+def show_on(stream: TextIO, *, alone: bool = True) -> Show:
     """A panel on a terminal, where people look on; else lines in the log.
 
-    A log of warnings only says nothing of progress, and one of `debug` is too much for a panel.
+    Where other processes may write to the terminal as well (not `alone`), a panel would be torn. A log of warnings only says nothing of progress, and one of `debug` is too much for a panel.
 
     Raises:
         ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
     """
-    if takes_a_panel(stream) and not is_json() and log.level == logging.INFO:
+    if alone and takes_a_panel(stream) and not is_json() and log.level == logging.INFO:
         return Screen(stream, every_s(PANEL_EVERY_S))
     return Lines(every_s(LINE_EVERY_S), as_json=is_json())

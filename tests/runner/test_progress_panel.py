@@ -79,13 +79,10 @@ def terminate(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "workers"),
-    [pytest.param(ctrl_c, 2, id="ctrl-c"), pytest.param(terminate, 1, id="sigterm")],
+    "end", [pytest.param(ctrl_c, id="ctrl-c"), pytest.param(terminate, id="sigterm")]
 )
-def test_a_signal_leaves_a_clean_screen(
-    start: Start, end: Callable[[Terminal], None], workers: int
-) -> None:
-    terminal = start("--workers", str(workers), rows=MANY)
+def test_a_signal_leaves_a_clean_screen(start: Start, end: Callable[[Terminal], None]) -> None:
+    terminal = start(rows=MANY)
     terminal.read_until(shows_work(terminal))
     end(terminal)
     terminal.read_until(lambda: any(line.startswith("ending") for line in terminal.lines))

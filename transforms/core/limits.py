@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from schemas.embedding import Service
 from schemas.job import EmbedderConfig
-from schemas.quota import Pace, QuotaLimits, RpmCounts
-from transforms.core.packing import CallLimits
+from schemas.quota import Pace, QuotaLimits, RpmCounts, Tier
 
-
-class Tier(enum.StrEnum):
-    """Google's usage tiers of the Developer API."""
-
-    FREE = "free"
-    ONE = "1"
-    TWO = "2"
-    THREE = "3"
+if TYPE_CHECKING:
+    from transforms.core.packing import CallLimits
 
 
 NO_LIMITS: tuple[int | None, int | None, int | None] = (None, None, None)
@@ -42,6 +35,9 @@ VERTEX_CALL_TOKENS = 20_000
 
 def call_limits(config: EmbedderConfig) -> CallLimits:
     """The most that one call may hold, whatever the quota."""
+    # The command's help needs the limits of a run, and not numpy.
+    from transforms.core.packing import CallLimits
+
     predicts = config.service.predicts(config.embedding.spec.name)
     return CallLimits(texts=config.calls.texts, tokens=VERTEX_CALL_TOKENS if predicts else None)
 
