@@ -74,7 +74,8 @@ def progress_of(
 def show_on(stream: TextIO, *, alone: bool = True) -> Show:
     """A panel on a terminal, where people look on; else lines in the log.
 
-    Where other processes may write to the terminal as well (not `alone`), a panel would be torn. A log of warnings only says nothing of progress, and one of `debug` is too much for a panel.
+    Where other processes may write to the terminal as well (not `alone`), a panel would be torn.
+    A log of warnings only says nothing of progress, and one of `debug` is too much for a panel.
 
     Raises:
         ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
