@@ -59,7 +59,7 @@ def peak(folder: Path, url: str, form: str, rows: int) -> Cost:
         return cost_of([
             PYTHON, "-m", "pipeline", "run", "--input", source, "--output", output,
             "--base-url", url, "--dim", DIM, "--rpm", 0, "--tpm", 0, "--rpd", 0,
-            "--log-level", "error",
+            "--log-level", "error", "--no-report",
         ])  # fmt: skip
     finally:
         remove(output)
