@@ -159,7 +159,7 @@ PAGES = {"s3": 2, "gs": 1, "az": 1}
 """Pages of a listing of the records: of 1,000 names; fake-gcs-server gives all in one."""
 A_UNIT = {"s3": 2, "gs": 4, "az": 22}
 """Requests for a unit: its two files, of less than 10 MiB; docs/stores.md says so."""
-A_RUN = {"s3": 45, "gs": 45, "az": 110}
+A_RUN = {"s3": 60, "gs": 60, "az": 140}
 """Most requests of a run beside; the notes of other workers are asked for once a second."""
 
 
