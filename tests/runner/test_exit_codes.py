@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli import Ended, read, run, write_rows
+from support.cli import Ended, python, read, run, write_rows
 from support.killing import Job, descendants, ended, is_running, leftovers, wait_for
 
 from emulator.server import EmulatorServer
@@ -187,6 +187,21 @@ def test_workers_whose_launcher_was_killed_end_by_themselves(
     assert goes_on(job).code == 0
     assert leftovers(job.output) == []
     assert sorted(read(job.output)["id"].to_pylist()) == list(range(1800))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_in_the_middle_of_an_import_keeps_the_exit_code(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "job.py").write_text(
+        "import sys\nfrom pipeline import signals\n"
+        "try:\n"
+        "    with signals.as_interrupts():\n"
+        f"        exec('import os, time; os.kill(os.getpid(), {int(number)}); time.sleep(9)')\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(75)\n"
+    )
+    assert python("-m", "job", cwd=tmp_path).code == 75
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
