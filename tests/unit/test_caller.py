@@ -9,7 +9,7 @@ import numpy as np
 from support.jobs import a_job, prepared
 
 from schemas.deadletters import DeadCode
-from schemas.errors import CallError, CallRefused, JobRefused, Unavailable
+from schemas.errors import CallError, CallRefused, JobRefused, OutputError, Unavailable
 from schemas.quota import QuotaLimits
 from schemas.stop import StopReason
 from transforms.clients.decode import Answer
@@ -132,3 +132,22 @@ def test_a_service_without_counts_is_asked_once() -> None:
         return [await caller.count_tokens(item), await caller.count_tokens(item)]
 
     assert asyncio.run(twice()) == [None, None]
+
+
+def test_an_answer_that_cannot_be_kept_lets_no_other_call_go() -> None:
+    class Full(Sink):
+        def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+            raise OutputError("the disk is full")
+
+    client, stop = Client(lambda _: None), StopFlag()
+    items = prepared(["a", "b", "c"], a_job()).items
+
+    async def units() -> list[object]:
+        caller = caller_of(client, stop, texts=1)
+        work = [caller.embed([item], Full()) for item in items]
+        return list(await asyncio.gather(*work, return_exceptions=True))
+
+    asyncio.run(units())
+    assert stop.stop is not None
+    assert (stop.stop.reason, stop.stop.message) == (StopReason.BROKEN, "the disk is full")
+    assert client.calls == [["a"]]

@@ -15,6 +15,7 @@ from schemas.errors import (
     CallError,
     CallRefused,
     JobRefused,
+    OutputError,
     QuotaExceeded,
     Unavailable,
 )
@@ -155,7 +156,11 @@ class Caller:
         except (Unavailable, BadAnswer) as error:
             await self._give_up(items, sink, error, attempts)
         else:
-            sink.embedded(items, answer, attempts.count)
+            try:
+                sink.embedded(items, answer, attempts.count)
+            except OutputError as error:
+                self._stop.set(StopReason.BROKEN, error.message)  # Before another call goes.
+                raise
 
     async def _give_up(
         self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: Attempts
@@ -194,11 +199,7 @@ class Caller:
         return await self._resend(halves(items), sink)
 
     async def _resend(
-        self,
-        pieces: Iterable[Sequence[TextItem]],
-        sink: Sink,
-        *,
-        deadline_s: float | None = None,
+        self, pieces: Iterable[Sequence[TextItem]], sink: Sink, *, deadline_s: float | None = None
     ) -> None:
         """Sends the pieces of a call as calls of their own, before those that are new."""
         async with asyncio.TaskGroup() as group:

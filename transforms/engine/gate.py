@@ -133,10 +133,14 @@ class Gate:
         bisect.insort(self._queue, waiter, key=lambda one: one.place)
         self._pump()
         try:
-            return await waiter.granted
+            slot = await waiter.granted
         except asyncio.CancelledError:
             self._forget(waiter)
             raise
+        if self._stop.is_set():
+            self.abandon(slot)  # The call whose answer made room could not be kept.
+            raise Stopping("the run is to end")
+        return slot
 
     def _place(self, items: Sequence[TextItem], again: bool) -> tuple[int, int]:
         """The place in the queue; texts of a call that was too large keep theirs, and its order."""
