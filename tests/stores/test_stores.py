@@ -6,6 +6,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,6 +116,38 @@ def test_a_job_on_a_faulty_store_gives_what_it_gives_on_a_disk(
     assert not [p for p in output.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
 
 
+def first_uploads(kind: Fault, most: int) -> Callable[[str, str, int], Fault | None]:
+    """So many uploads of vectors go wrong, each at its first try."""
+    begun: set[str] = set()
+
+    def fault(method: str, path: str, number: int) -> Fault | None:
+        upload = method == "PUT" and ("/vectors/" in unquote(path) or "upload_id=" in path)
+        if not upload or path in begun or len(begun) == most:
+            return None
+        begun.add(path)
+        return kind
+
+    return fault
+
+
+@pytest.mark.parametrize("kind", [Fault.CUT, Fault.ERROR], ids=["cut", "500"])
+def test_an_upload_that_fails_at_first_is_whole_in_the_end(
+    store: Store, tmp_path: Path, kind: Fault
+) -> None:
+    texts: list[str | None] = [f"text {n}" for n in range(200)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").write_bytes(parquet(texts))
+    store.write(f"{store.root}/{FOLDER}/in/a.parquet", parquet(texts))
+    with EmulatorServer() as server:
+        more = ("--unit-rows", "20")
+        assert run(server.url, tmp_path / "in", tmp_path / "disk", *ARGS, *more).code == 0
+        store.proxy.fault = first_uploads(kind, 8)
+        ended = store.run(*job(store, server, *more))
+        assert ended.code == 0, ended.err
+    assert store.proxy.faults == {kind: 8}
+    same_rows(store.fetch(f"{store.root}/{FOLDER}/out", tmp_path / "store"), tmp_path / "disk")
+
+
 def test_a_killed_job_goes_on_and_pays_only_for_what_was_not_committed(
     store: Store, tmp_path: Path
 ) -> None:
@@ -159,7 +192,7 @@ PAGES = {"s3": 2, "gs": 1, "az": 1}
 """Pages of a listing of the records: of 1,000 names; fake-gcs-server gives all in one."""
 A_UNIT = {"s3": 2, "gs": 4, "az": 22}
 """Requests for a unit: its two files, of less than 10 MiB; docs/stores.md says so."""
-A_RUN = {"s3": 60, "gs": 60, "az": 140}
+A_RUN = {"s3": 45, "gs": 50, "az": 110}
 """Most requests of a run beside; the notes of other workers are asked for once a second."""
 
 

@@ -28,6 +28,12 @@ class Fault(enum.Enum):
     LOST = "the store has done it, and the connection is closed before the answer"
 
 
+_HOW_FAR = "bytes */*"
+"""Google's client asks so what has come of an upload after a 500.  The service says 308, and where
+nothing has come, no range (cloud.google.com/storage/docs/performing-resumable-uploads#status-check,
+2026-11); fake-gcs-server takes it for the end of the upload, and stores an empty file."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """A request as it came in; `path` with the query; `status` 0 where none was answered."""
@@ -148,6 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is Fault.SLOW:
             time.sleep(SLOW_S)
+        if self.headers.get("Content-Range") == _HOW_FAR:
+            self._answer(308, [], b"")
+            proxy.note(Request(self.command, self.path, 0, 308))
+            return
         status, headers, answer = self._ask(body)
         proxy.note(
             Request(self.command, self.path, len(body), 0 if fault is Fault.LOST else status)
