@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from pipeline.due_work import is_here
 from pipeline.request import RunRequest
 from schemas.errors import ConfigError, OutputError
@@ -34,7 +32,7 @@ def with_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCo
             "it out, or use --workers instead of another --runner"
         )
     path = None
-    if here and isinstance(dataset.filesystem, pafs.LocalFileSystem):
+    if here and not dataset.is_on_a_store:
         path = dataset.path(ACCOUNT)
     elif budget is not None:
         path = str(default_folder() / f"{secret_digest(request.output.uri)}.account.json")

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow.fs as pafs
 
 from pipeline.planning import Plan
 from schemas.embedding import EmbeddingConfig
@@ -94,7 +93,7 @@ def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
 def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:
     if not local:
         return "the workers have no disk in common"
-    if not isinstance(dataset.filesystem, pafs.LocalFileSystem):
+    if dataset.is_on_a_store:
         return "the output is on an object store, which cannot append"
     needed = plan.due_rows * repeats.BYTES_A_ROW
     if needed > MOST_BYTES:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from schemas.units import Unit
 from transforms.clients.decode import Matrix
 from transforms.storage.dataset import SHARED, SPILL, Dataset
@@ -28,9 +26,8 @@ class Spill:
     """
 
     def __init__(self, dataset: Dataset, run_id: str) -> None:
-        local = isinstance(dataset.filesystem, pafs.LocalFileSystem)
-        self._folder = Path(dataset.path(SPILL)) if local else None
-        self._shared = Path(dataset.path(SHARED)) if local else None
+        self._folder = None if dataset.is_on_a_store else Path(dataset.path(SPILL))
+        self._shared = None if dataset.is_on_a_store else Path(dataset.path(SHARED))
         self._run_id = run_id
         self._index = VectorIndex()
         old = [path for path in _spill_files(self._folder) if run_id not in path.name]
