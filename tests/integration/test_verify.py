@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from support.damage import (
     cut_short,
     findings,
     infinity,
-    make_dataset,
     nan,
     no_success,
     overwritten_in_the_middle,
@@ -44,19 +42,6 @@ from emulator.settings import EmulatorSettings
 from transforms.storage import output_lock
 from transforms.storage.dataset import Dataset
 from transforms.storage.lock_owner import LockOwner
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound dataset, not to be changed."""
-    return make_dataset(tmp_path_factory.mktemp("verify"))
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
 
 DAMAGES = [
     pytest.param(cut_short, {"unreadable"}, id="cut-short"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from support.damage import (
     findings,
     hashes_that_were_swapped,
     ids_that_were_swapped,
-    make_dataset,
     rewrite,
     vectors_that_were_swapped,
     with_column,
@@ -22,18 +20,6 @@ from support.damage import (
 
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound dataset, not to be changed."""
-    return make_dataset(tmp_path_factory.mktemp("verify"))
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def more_input(place: Path) -> None:

@@ -24,19 +24,6 @@ from support.killing import ended as finished
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
-TEXTS = [f"text {n}" for n in range(25)]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    write_rows(tmp_path / "in/b.parquet", ["more", "rows"])
-    return write_rows(tmp_path / "in/a.parquet", TEXTS)
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
 
 def go(server: EmulatorServer, source: object, output: Path, *args: object) -> Ended:
     return run(server.url, source, output, "--dim", 128, *args)
