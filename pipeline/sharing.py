@@ -20,14 +20,17 @@ from transforms.core.prompts import as_sent
 from transforms.engine.shared_texts import text_only
 from transforms.engine.text_items import why_blank
 from transforms.storage.committed_vectors import PartRows, copy_vectors, find_committed
-from transforms.storage.dataset import Dataset, State
+from transforms.storage.dataset import SHARED, Dataset, State
 from transforms.storage.filesystems import open_found
+from transforms.storage.records import SPILL_SUFFIX
 from transforms.storage.row_reader import read_runs
 from transforms.storage.row_run import RowRun
-from transforms.storage.spill import Spill
+from transforms.storage.spill import shared_writer
 
 log = logging.getLogger("bulkembed")
 
+COMMITTED = "committed"
+"""Names the file of vectors that are copied."""
 MOST_BYTES = 2**30
 """Of memory for the search; beyond it texts are compared within units only."""
 
@@ -79,15 +82,18 @@ def find_sharing(
 
 
 def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
-    """Copies what is committed to where the units find it.
+    """Copies what is committed to where the units find it, in place of an earlier run's copy.
 
     Raises:
         OutputError: a part cannot be read, or the disk is full.
     """
-    if sharing.committed:
-        kept = Spill(dataset, job.run_id).shared_writer("committed")
-        copy_vectors(dataset, sharing.committed, kept)
-        kept.close()
+    if not sharing.committed:
+        return
+    suffix = f"-{COMMITTED}{SPILL_SUFFIX}"
+    dataset.delete(f"{SHARED}/{name}" for name in dataset.names(SHARED) if name.endswith(suffix))
+    kept = shared_writer(dataset, job.run_id, COMMITTED)
+    copy_vectors(dataset, sharing.committed, kept)
+    kept.close()
 
 
 def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:

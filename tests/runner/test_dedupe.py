@@ -105,6 +105,18 @@ def test_a_file_that_grew_pays_for_what_is_new(
     assert len(read(output)) == len(ALL) + 1
 
 
+def test_what_is_committed_is_copied_once_however_often_a_run_is_begun(
+    source: Path, output: Path
+) -> None:
+    with EmulatorServer() as server:
+        assert go(server, source, output).code == 0
+        write_rows(source / "c.parquet", [*TEXTS, *[f"new {n}" for n in range(60)]])
+        for _ in range(3):
+            assert go(server, source, output, "--limit-rows", 20).code == 0
+    copies = list((output / "_run/shared").glob("*committed*.spill"))
+    assert len(copies) == 1
+
+
 def test_titles_count_as_what_is_sent(server: EmulatorServer, output: Path, tmp_path: Path) -> None:
     texts = ["same"] * 40
     titles = ["one", "two", None, ""] * 10

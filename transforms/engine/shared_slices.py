@@ -11,6 +11,7 @@ from transforms.engine.flight import Flight, bytes_of
 from transforms.engine.shared_texts import read_shared
 from transforms.engine.text_items import SentTexts
 from transforms.storage import shared_counts
+from transforms.storage.spill import shared_writer
 from transforms.storage.spill_file import SpillWriter
 
 
@@ -24,8 +25,8 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
         Exception: an error that is not of our own, once all calls have landed.
     """
     flight: Flight[CallCounts] = Flight(engine)
-    kept = engine.worker.spill.shared_writer(shared.name)
     job = engine.job
+    kept = shared_writer(engine.dataset, job.run_id, shared.name)
     try:
         for number, texts in enumerate(
             read_shared(shared.files, job.columns, job.embedding, engine.estimator)

@@ -56,11 +56,12 @@ class Spill:
         name = spill_name(unit, generation, self._run_id)
         return SpillWriter(self._folder / name if self._folder is not None else None)
 
-    def shared_writer(self, name: str) -> SpillWriter:
-        """A file for vectors that units share."""
-        if self._shared is None:
-            return SpillWriter(None)
-        return SpillWriter(self._shared / f"{self._run_id}-{name}{SPILL_SUFFIX}")
+
+def shared_writer(dataset: Dataset, run_id: str, name: str) -> SpillWriter:
+    """A file of a run for vectors that units share; keeps nothing on an object store."""
+    if dataset.is_on_a_store:
+        return SpillWriter(None)
+    return SpillWriter(Path(dataset.path(SHARED)) / f"{run_id}-{name}{SPILL_SUFFIX}")
 
 
 def _spill_files(folder: Path | None) -> list[Path]:
