@@ -25,7 +25,7 @@ run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT
 	@$(BIN)/python -m pipeline.demo
 
 test: $(READY)  ## Run the tests
-	timeout 900 $(BIN)/python -m pytest -n 2 tests
+	timeout 900 $(BIN)/python -m pytest -n 3 tests
 
 test-kill: $(READY)  ## Kill the job at each step of a commit and at random, some 60 times
 	timeout 900 $(BIN)/python -m pytest -m kill -s tests/kill
