@@ -1,11 +1,14 @@
-"""How things are shown: one console for tables and lines."""
+"""How things are shown: tables on a console, and lines, which do not wait for rich's import."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FILE_WIDTH = 1000
 """Of a table off a terminal: a row is one line, for grep."""
@@ -13,6 +16,8 @@ FILE_WIDTH = 1000
 
 def console(stream: TextIO) -> Console:
     """A console on a stream; plain where it is no terminal or NO_COLOR is set."""
+    from rich.console import Console
+
     return Console(file=stream, highlight=False, soft_wrap=True)
 
 
@@ -20,6 +25,5 @@ def show_lines(lines: Iterable[tuple[str, str]], stream: TextIO) -> None:
     """Prints names and texts, a pair a line, the texts under one another."""
     pairs = list(lines)
     width = max((len(name) for name, _ in pairs), default=0)
-    out = console(stream)
     for name, text in pairs:
-        out.print(f"{name:<{width}}  {text}", markup=False)
+        click.echo(f"{name:<{width}}  {text}", stream)
