@@ -26,6 +26,7 @@ class Fault(enum.Enum):
     SLOW = "the answer takes a second longer"
     CUT = "the connection is closed when half of the body is read"
     LOST = "the store has done it, and the connection is closed before the answer"
+    HALF = "the store keeps the first half of the body, and says that it has done it"
 
 
 _HOW_FAR = "bytes */*"
@@ -158,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(308, [], b"")
             proxy.note(Request(self.command, self.path, 0, 308))
             return
+        if fault is Fault.HALF:
+            body = body[: len(body) // 2]
         status, headers, answer = self._ask(body)
         proxy.note(
             Request(self.command, self.path, len(body), 0 if fault is Fault.LOST else status)

@@ -20,6 +20,8 @@ from transforms.storage.store_errors import said
 TEMP_PREFIX = ".tmp-"
 """Begins the name of a file that is not yet whole; such a file never counts."""
 DELETE_THREADS = 8
+UPLOADS = 3
+"""Tries of a file that is not in the store as it was sent; the SDK's own tries are within each."""
 
 
 Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
@@ -32,32 +34,50 @@ def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> Non
     S3 and Google's store show an upload whole when it ends, or not at all.  Azure's would show an
     empty file first, as pyarrow writes it: there the upload has a temporary name, and the store
     copies it.  Nothing is ever streamed to its final name: an error inside an open stream would
-    publish the half object.
+    publish the half object.  What a store holds is then asked for, and must have the right size.
 
     Raises:
-        OutputError: the disk is full, or the folder cannot be written.
+        OutputError: the disk is full, the folder cannot be written, or a store does not keep what
+            it is given.
     """
     try:
         if isinstance(filesystem, pafs.LocalFileSystem):
             _rename_into_place(Path(path), content)
-        elif filesystem.type_name == "abfs":
-            _copy_into_place(filesystem, path, content)
         else:
-            _upload(filesystem, path, content)
+            _store(filesystem, path, _in_memory(content))
     except (OSError, pa.ArrowException) as error:
         raise output_error(path, error) from error
 
 
-def _upload(filesystem: pafs.FileSystem, path: str, content: Content) -> None:
-    data = _in_memory(content)
+def _store(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
+    """Uploads until the store holds as many bytes as the file has.
+
+    Arrow calls an upload to Google's store done though the store's answer has another checksum.
+    """
+    put = _copy_into_place if filesystem.type_name == "abfs" else _upload
+    held: int | None = None
+    for left in reversed(range(UPLOADS)):
+        try:
+            put(filesystem, path, data)
+        except FileNotFoundError:  # So says Google's store of an upload that it knows no more.
+            if not left:
+                raise
+            continue
+        held = filesystem.get_file_info(path).size
+        if held == len(data):
+            return
+    raise OSError(f"of its {len(data):,} bytes the store holds {held or 0:,}")
+
+
+def _upload(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
     with filesystem.open_output_stream(path) as stream:
         stream.write(data)
 
 
-def _copy_into_place(filesystem: pafs.FileSystem, path: str, content: Content) -> None:
+def _copy_into_place(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
     folder, _, name = path.rpartition("/")
     temp = f"{folder}/{_temp_name(name)}"
-    _upload(filesystem, temp, content)
+    _upload(filesystem, temp, data)
     filesystem.copy_file(temp, path)
     filesystem.delete_file(temp)
 
