@@ -22,6 +22,7 @@ BEAM = f"v{metadata.version('apache-beam')}"
 JAVA_BEAM = "2.62.0"
 """The newest whose parts are all on Maven Central, for Flink and for Spark; 2026-11."""
 FAKE_GCS = "github.com/fsouza/fake-gcs-server@v1.56.1"
+UV = (sys.executable, "-m", "uv")
 LEFT_OUT = ("isal", "pysimdjson")
 """Pinned packages that workers' Python lacks, so that a job runs only if its pins are installed."""
 
@@ -140,17 +141,16 @@ def _image(folder: Path) -> None:
     wanted = ["pip", "setuptools", beam, *pins]
     making = folder.with_name("image.tmp")
     shutil.rmtree(making, ignore_errors=True)
-    _call([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(making), *wanted])
+    _call([*UV, "pip", "install", "--python", sys.executable, "--target", str(making), *wanted])
     making.rename(folder)
 
 
 def _google(home: Path) -> None:
     making = home.with_name("python.tmp")
     shutil.rmtree(making, ignore_errors=True)
-    uv = [sys.executable, "-m", "uv"]
-    _call([*uv, "venv", "--relocatable", "--python", sys.executable, str(making)])
+    _call([*UV, "venv", "--relocatable", "--python", sys.executable, str(making)])
     checkout = f"{HOME.parent}[dataflow]"
-    _call([*uv, "pip", "install", "--python", str(making / "bin/python"), "pip", "-e", checkout])
+    _call([*UV, "pip", "install", "--python", str(making / "bin/python"), "pip", "-e", checkout])
     making.rename(home)
 
 
