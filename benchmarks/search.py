@@ -31,7 +31,8 @@ from schemas.job import CallSettings, JobConfig, OutputConfig, VectorEncoding, V
 from schemas.tables import part_metadata, vectors_schema
 from schemas.units import Unit, UnitRecord
 from transforms.storage import run_file
-from transforms.storage.dataset import Dataset, UnitTables, commit_unit
+from transforms.storage.commit import UnitTables, commit_unit
+from transforms.storage.dataset import Dataset
 
 UNIT_ROWS = 2500
 MOST_S = 3.0

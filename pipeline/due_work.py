@@ -11,6 +11,7 @@ from importlib import metadata
 
 from pipeline.planning import Plan, Scans, make_plan, make_retry_plan, scan_inputs
 from pipeline.request import RunRequest
+from pipeline.settle import is_settled
 from schemas.embedding import ServiceConfig
 from schemas.job import JobConfig
 from transforms.storage.columns import merge_schemas
@@ -58,6 +59,24 @@ def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
     if request.retry_dead_letters:
         return make_retry_plan(scans.inputs, before, limit)
     return make_plan(scans.inputs, before, request.unit_rows, limit)
+
+
+def committed(dataset: Dataset) -> State:
+    """What is done; units whose files are not there as they were committed are done anew.
+
+    A dataset that was complete is believed: its files were looked at before `_SUCCESS` was written.
+    """
+    state = dataset.state()
+    if not state.records or is_settled(dataset):
+        return state
+    damaged = frozenset(dataset.damaged(state))
+    if damaged:
+        log.warning(
+            "files of %s rows are missing or of another size than was committed; these are done "
+            "anew",
+            f"{sum(record.unit.rows for record in damaged):,}",
+        )
+    return state.without(damaged)
 
 
 def is_here(request: RunRequest) -> bool:

@@ -13,7 +13,7 @@ from pipeline import settle
 from pipeline.account import begin as begin_account
 from pipeline.account import with_account
 from pipeline.disk import check_room
-from pipeline.due_work import job_of, plan_of, quota_shares, scan
+from pipeline.due_work import committed, job_of, plan_of, quota_shares, scan
 from pipeline.execute import Watch, execute
 from pipeline.limits import share_calls, share_quota
 from pipeline.planning import (
@@ -58,7 +58,7 @@ def run(request: RunRequest) -> RunSummary:
         if not request.fresh:
             run_file.check(dataset, job)
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
-            before = State() if request.fresh else dataset.state()
+            before = State() if request.fresh else committed(dataset)
             plan = plan_of(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
             planned = plan.rows if request.retry_dead_letters else plan.due_rows

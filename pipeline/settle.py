@@ -8,6 +8,7 @@ import itertools
 from pipeline.planning import Plan, Scans, rows_left
 from pipeline.request import RunRequest
 from pipeline.summary import RowCounts, RunSummary, call_counts, dead_codes, run_rows
+from schemas.errors import OutputError
 from schemas.job import JobConfig
 from schemas.tables import part_metadata, vectors_schema
 from schemas.units import UnitRecord
@@ -16,7 +17,7 @@ from transforms.core import ranges
 from transforms.storage import part_reader, stop_notes, whole_files
 from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
 from transforms.storage.id_count import MOST_IDS, IdCount
-from transforms.storage.part_files import EMPTY_PART, part_writer
+from transforms.storage.part_files import EMPTY_PART, part_name, part_writer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,13 +44,15 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     """Settles the dataset, and counts every row once.
 
     Raises:
-        OutputError: the rows do not add up, or something cannot be written.
+        OutputError: the rows do not add up, parts are damaged, or something cannot be written.
     """
     request, job, plan = outcome.request, outcome.job, outcome.plan
     stops = stop_notes.read(dataset, job.run_id)
     after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
     rows = dataset_rows(outcome.scans, after)
     rows.check()
+    if plan.work and not rows.left:
+        _check_sizes(dataset, after)
     summary = RunSummary(
         run_id=job.run_id,
         version=job.version,
@@ -140,8 +143,7 @@ def _remove_old(dataset: Dataset, outcome: Outcome, state: State) -> tuple[State
         remove, gone = remove + gone, []
     records = {record for file in remove for record in file.records}
     dataset.forget(sorted(records, key=lambda record: record.unit))
-    left = State(tuple(record for record in state.records if record not in records))
-    return left, tuple(sorted({file.name for file in gone}))
+    return state.without(records), tuple(sorted({file.name for file in gone}))
 
 
 def duplicate_ids(dataset: Dataset, state: State) -> int | None:
@@ -159,6 +161,18 @@ def duplicate_ids(dataset: Dataset, state: State) -> int | None:
             for block in part_reader.read_blocks(part, name, ["id"]):
                 ids.add(block.column("id"))
     return len(ids.repeated())
+
+
+def _check_sizes(dataset: Dataset, state: State) -> None:
+    """Raises OutputError unless all parts have the size that was committed, by a listing."""
+    damaged = dataset.damaged(state)
+    if damaged:
+        rows = sum(record.unit.rows for record in damaged)
+        name = part_name(damaged[0].unit, damaged[0].generation)
+        raise OutputError(
+            f"{dataset.root}: files of {rows:,} rows are missing or of another size than was "
+            f"committed, such as {name}; run the same command again, which does them anew"
+        )
 
 
 def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> None:

@@ -131,6 +131,8 @@ class UnitRecord:
     dead_part: str | None = None
     seconds: float = 0.0
     """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
+    part_bytes: int = 0
+    """Of the files that this commit wrote: its vectors and its dead letters."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped:

@@ -61,7 +61,8 @@ def check_unit(dataset: Dataset, expected: Expected, named: UnitRecord, ids: IdC
 
 
 def _by_name(record: UnitRecord) -> tuple[object, ...]:
-    return (record.unit, record.embedded, record.dead, record.skipped, record.generation)
+    counts = (record.embedded, record.dead, record.skipped)
+    return (record.unit, *counts, record.generation, record.part_bytes)
 
 
 def _row_count(parts: Sequence[PartReport]) -> int:

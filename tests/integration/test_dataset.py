@@ -14,7 +14,8 @@ from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.job import OutputConfig, VectorEncoding
 from schemas.units import Unit, UnitRecord
-from transforms.storage.dataset import Dataset, UnitTables, commit_unit
+from transforms.storage.commit import UnitTables, commit_unit
+from transforms.storage.dataset import Dataset
 from transforms.storage.part_files import part_writer
 from transforms.storage.records import record_name
 
@@ -95,6 +96,34 @@ def test_parts_that_no_record_names_and_unfinished_files_are_strangers(dataset: 
     assert len(dataset.state().records) == 1
 
 
+def test_units_whose_files_have_another_size_than_was_committed_are_damaged(
+    dataset: Dataset,
+) -> None:
+    first, second = commit(dataset, 3, 1), commit(dataset, 2, 0, first=10)
+    commit(dataset, 0, 2, first=20)
+    assert dataset.damaged(dataset.state()) == []
+    for folder, size in (("dead_letters", 1), ("vectors", 0)):
+        path = Path(dataset.path(folder, first.vector_parts[0]))
+        whole = path.read_bytes()
+        path.write_bytes(whole[:size])
+        (damaged,) = dataset.damaged(dataset.state())
+        assert damaged.unit == first.unit
+        path.write_bytes(whole)
+    Path(dataset.path("vectors", second.vector_parts[0])).unlink()
+    (damaged,) = dataset.damaged(dataset.state())
+    assert damaged.unit == second.unit
+    left = dataset.state().without({damaged})
+    assert record_name(damaged) in left.stale
+    assert second.unit not in [record.unit for record in left.records]
+
+
+def test_a_record_without_content_is_none(dataset: Dataset) -> None:
+    whole = commit(dataset, 3)
+    Path(dataset.path("_run/units", record_name(whole))).write_bytes(b"")
+    assert dataset.state().records == ()
+    assert f"_run/units/{record_name(whole)}" in dataset.strangers(dataset.state())
+
+
 def test_a_unit_that_is_forgotten_is_gone_with_its_parts(dataset: Dataset) -> None:
     commit(dataset, 3, 1)
     commit(dataset, 2, 0, first=10)
@@ -153,7 +182,7 @@ def test_what_is_done_takes_less_than_a_kilobyte_a_unit_to_know(dataset: Dataset
     folder = Path(dataset.path("_run/units"))
     folder.mkdir(parents=True)
     for number in range(units):
-        (folder / record_name(record(2_500 * number, 2_500))).touch()
+        (folder / record_name(record(2_500 * number, 2_500))).write_bytes(b"{}")
     tracemalloc.start()
     try:
         state = dataset.state()

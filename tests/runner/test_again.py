@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,11 @@ from support.cli import (
     summary,
     write_rows,
 )
-from support.killing import Job, Step, leftovers
+from support.killing import Job, Step, ended, leftovers, wait_for
 
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
+from transforms.storage.dataset import Dataset
 
 TEXTS = [f"text {n}" for n in range(25)]
 
@@ -120,6 +122,39 @@ def test_rows_of_a_file_that_vanished_stay_and_are_told_of_until_they_are_pruned
     assert (output / "_SUCCESS").exists()
     assert server.stats()["texts"] == 27
     assert leftovers(output) == []
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda part: part.write_bytes(b"")])
+def test_a_part_that_is_not_as_it_was_committed_is_done_anew(
+    server: EmulatorServer, source: Path, output: Path, damage: Callable[[Path], object]
+) -> None:
+    assert go(server, source, output, "--unit-rows", 10, "--limit-rows", 20).code == 0
+    whole = snapshot(output / "vectors")
+    damage(parts(output, "vectors")[1])
+    ended = go(server, source, output, "--unit-rows", 10)
+    assert ended.code == 0
+    assert "files of 10 rows are missing or of another size" in ended.err
+    assert server.stats()["texts"] == 25 + 10
+    assert snapshot(output / "vectors").items() > whole.items()
+    assert leftovers(output) == []
+
+
+def test_a_run_whose_parts_were_damaged_meanwhile_does_not_end_well(
+    source: Path, output: Path
+) -> None:
+    with EmulatorServer(EmulatorSettings(latency_ms=100)) as server:
+        job = Job(server, source, output, ("--dim", "128", "--unit-rows", "1", "--max-in-flight=1"))
+        process = job.start()
+        dataset = Dataset.open(str(output))
+        wait_for(lambda: bool(dataset.state().records) or process.poll() is not None)
+        (output / dataset.parts_of(dataset.state().records[0])[0]).write_bytes(b"")
+        done = ended(process)
+        assert done.code == 1
+        assert "files of 1 rows are missing or of another size" in done.last
+        assert not (output / "_SUCCESS").exists()
+        assert go(server, source, output).code == 0
+        assert server.stats()["texts"] == 25 + 1
+    assert len(read(output)) == 25
 
 
 def test_the_same_dataset_may_be_gone_on_with_at_another_pace(

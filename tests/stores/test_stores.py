@@ -229,7 +229,7 @@ PAGES = {"s3": 2, "gs": 1, "az": 1}
 """Pages of a listing of the records: of 1,000 names; fake-gcs-server gives all in one."""
 A_UNIT = {"s3": 4, "gs": 6, "az": 24}
 """Requests for a unit: its two files, of less than 10 MiB, and a look at the size of each."""
-A_RUN = {"s3": 55, "gs": 65, "az": 120}
+A_RUN = {"s3": 65, "gs": 70, "az": 125}
 """Most requests of a run beside; the notes of other workers are asked for once a second."""
 
 

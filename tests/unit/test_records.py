@@ -29,7 +29,7 @@ def records(draw: st.DrawFn) -> UnitRecord:
         count_codes(draw(st.lists(st.sampled_from(DeadCode), max_size=5))),
         CallCounts(*draw(st.tuples(COUNT, COUNT, COUNT, COUNT, COUNT))),
         tuple(draw(st.lists(NAME, max_size=2))),
-        draw(st.none() | NAME),
+        draw(st.none() | NAME), 0.0, draw(st.integers(0, 10**10)),
     )  # fmt: skip
 
 
@@ -42,8 +42,9 @@ def test_a_record_comes_back_from_its_file_whole(record: UnitRecord) -> None:
 def test_a_records_name_alone_tells_what_it_covers_and_the_counts(record: UnitRecord) -> None:
     told = parse_name(record_name(record))
     assert told == UnitRecord(
-        record.unit, record.embedded, record.dead, record.skipped, record.generation
-    )
+        record.unit, record.embedded, record.dead, record.skipped, record.generation,
+        part_bytes=record.part_bytes,
+    )  # fmt: skip
 
 
 def test_names_sort_by_file_and_row() -> None:
@@ -52,8 +53,8 @@ def test_names_sort_by_file_and_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "x.json", ".tmp-1234-" + "a" * 16 + "-000000000000-00000001-e1-d0-s0-g0.json",
-             "A" * 16 + "-000000000000-00000001-e1-d0-s0-g0.json", "checkpoint.parquet"],
+    "name", ["", "x.json", ".tmp-1234-" + "a" * 16 + "-000000000000-00000001-e1-d0-s0-g0-b10.json",
+             "A" * 16 + "-000000000000-00000001-e1-d0-s0-g0-b10.json", "checkpoint.parquet"],
 )  # fmt: skip
 def test_another_files_name_is_no_record(name: str) -> None:
     assert parse_name(name) is None
@@ -61,7 +62,7 @@ def test_another_files_name_is_no_record(name: str) -> None:
 
 def test_a_record_that_was_renamed_is_not_believed() -> None:
     with pytest.raises(OutputError, match="was the file renamed"):
-        parse_name("a" * 16 + "-000000000000-00000009-e1-d0-s0-g0.json")
+        parse_name("a" * 16 + "-000000000000-00000009-e1-d0-s0-g0-b10.json")
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"unit": 1}', b"\xff"])

@@ -21,7 +21,7 @@ from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.prepare import DeadRow, PreparedUnit, rows_of_items
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_tables import TableMaker
-from transforms.storage.dataset import UnitTables
+from transforms.storage.commit import UnitTables
 from transforms.storage.spill import Spill
 from transforms.storage.spill_file import SpillWriter
 

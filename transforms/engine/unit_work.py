@@ -21,7 +21,8 @@ from transforms.engine.shared_texts import SharedOutcome
 from transforms.engine.stopping import StopFlag
 from transforms.engine.tally import Tally, committed_rows
 from transforms.engine.text_items import SentTexts
-from transforms.storage.dataset import Dataset, commit_unit
+from transforms.storage.commit import commit_unit
+from transforms.storage.dataset import Dataset
 from transforms.storage.spill import Spill
 from transforms.storage.spill_file import SpillWriter
 

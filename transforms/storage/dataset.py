@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import orjson
@@ -14,16 +14,14 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from schemas.errors import OutputError
-from schemas.job import OutputConfig
 from schemas.units import Unit, UnitRecord
 from transforms.core.ranges import Run, is_covered
 from transforms.storage import whole_files
 from transforms.storage.filesystems import open_filesystem
-from transforms.storage.part_files import EMPTY_PART, is_part_name, part_name, part_writer
+from transforms.storage.part_files import EMPTY_PART, is_part_name, part_name
 from transforms.storage.records import (
     SPILL_SUFFIX,
     decode_record,
-    encode_record,
     parse_name,
     parse_spill_name,
     record_name,
@@ -56,7 +54,7 @@ class State:
 
     records: tuple[UnitRecord, ...] = ()
     stale: tuple[str, ...] = ()
-    """Names beside the records: of earlier generations, and of files that were never whole."""
+    """Names beside the records: of earlier generations, and of what is not, or no longer, whole."""
 
     @classmethod
     def of(cls, found: Iterable[UnitRecord]) -> State:
@@ -66,6 +64,13 @@ class State:
             unit = record.unit
             newest[unit.file_key, unit.first_row, unit.rows] = record
         return cls(tuple(newest[key] for key in sorted(newest)))
+
+    def without(self, gone: Set[UnitRecord]) -> State:
+        """The state if some records were not there; their names are stale."""
+        return State(
+            tuple(record for record in self.records if record not in gone),
+            (*self.stale, *(record_name(record) for record in gone)),
+        )
 
     def covered(self) -> dict[str, list[Run]]:
         """The rows that are done, by file key."""
@@ -100,9 +105,9 @@ class Dataset:
         """The names of the files in a folder, sorted."""
         return whole_files.list_names(self.filesystem, self.path(folder))
 
-    def write(self, name: str, content: whole_files.Content) -> None:
-        """Writes one file, whole."""
-        whole_files.write_whole(self.filesystem, self.path(name), content)
+    def write(self, name: str, content: whole_files.Content) -> int:
+        """Writes one file, whole; gives its bytes."""
+        return whole_files.write_whole(self.filesystem, self.path(name), content)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes one file of JSON, indented for people."""
@@ -130,9 +135,11 @@ class Dataset:
         whole_files.delete_files(self.filesystem, [self.path(name) for name in names])
 
     def state(self) -> State:
-        """What is done, by one listing; the records themselves are not opened."""
-        names = self.names(UNITS)
-        state = State.of(record for name in names if (record := parse_name(name)))
+        """What is done, by one listing; the records are not opened, but must have content."""
+        files = whole_files.list_files(self.filesystem, self.path(UNITS))
+        sizes = {file.base_name: file.size for file in files}
+        names = sorted(sizes)
+        state = State.of(record for n in names if sizes[n] and (record := parse_name(n)))
         held = {record_name(record) for record in state.records}
         ours = (name for name in names if parse_name(name) or _is_unfinished(name))
         return dataclasses.replace(state, stale=tuple(name for name in ours if name not in held))
@@ -173,6 +180,24 @@ class Dataset:
         name = part_name(record.unit, 0)
         parts = [f"{VECTORS}/{name}"] if record.embedded else []
         return parts + ([f"{DEAD_LETTERS}/{name}"] if record.dead + record.skipped else [])
+
+    def damaged(self, state: State) -> list[UnitRecord]:
+        """The records whose files are not there in the size that was committed, by a listing.
+
+        Only files are looked at that a record's own commit wrote: those that a retry of dead
+        letters took over stand in its content, which is not opened.
+        """
+        sizes = {
+            f"{folder}/{file.base_name}": file.size or 0
+            for folder in (VECTORS, DEAD_LETTERS)
+            for file in whole_files.list_files(self.filesystem, self.path(folder))
+        }
+
+        def held_bytes(record: UnitRecord) -> int:
+            name = part_name(record.unit, record.generation)
+            return sum(sizes.get(f"{folder}/{name}", 0) for folder in (VECTORS, DEAD_LETTERS))
+
+        return [record for record in state.records if held_bytes(record) != record.part_bytes]
 
     def forget(self, records: Iterable[UnitRecord]) -> None:
         """Takes units back: their records first, so that nothing names a part that is gone."""
@@ -251,45 +276,3 @@ def _is_spent(name: str, covered: dict[str, list[Run]], newest: dict[Unit, int])
     if generation:
         return newest.get(unit, 0) >= generation
     return is_covered(unit.first_row, unit.rows, covered.get(unit.file_key, ()))
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class UnitTables:
-    """What a unit comes to: its vectors and its dead letters; None where there are none."""
-
-    vectors: pa.Table | None
-    dead_letters: pa.Table | None
-
-
-def commit_unit(
-    dataset: Dataset,
-    output: OutputConfig,
-    record: UnitRecord,
-    tables: UnitTables,
-    replaces: UnitRecord | None = None,
-) -> UnitRecord:
-    """Writes vectors, then dead letters, then the record that makes both count.
-
-    The record of an earlier generation, and its dead letters, go last.
-
-    Returns:
-        The record, with the names of its parts.
-
-    Raises:
-        OutputError: a file could not be written; then the unit is not done.
-    """
-    name = part_name(record.unit, record.generation)
-    vector_parts = list(record.vector_parts)
-    dead_part = None
-    if tables.vectors is not None and tables.vectors.num_rows:
-        dataset.write(f"{VECTORS}/{name}", part_writer(tables.vectors, output.vector_encoding))
-        vector_parts.append(name)
-    if tables.dead_letters is not None and tables.dead_letters.num_rows:
-        dataset.write(f"{DEAD_LETTERS}/{name}", part_writer(tables.dead_letters))
-        dead_part = name
-    whole = dataclasses.replace(record, vector_parts=tuple(vector_parts), dead_part=dead_part)
-    dataset.write(f"{UNITS}/{record_name(whole)}", encode_record(whole))
-    if replaces is not None:
-        dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
-        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead])
-    return whole

@@ -1,4 +1,4 @@
-"""Commit records: a unit is done when its record is there; the counts stand in its name."""
+"""Commit records: a unit is done when its record is there; counts and size stand in its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from schemas.units import CallCounts, Unit, UnitRecord
 
 _NAME = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
-    r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)\.json"
+    r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)"
+    r"-b(?P<part_bytes>\d+)\.json"
 )
 
 SPILL_SUFFIX = ".spill"
@@ -22,11 +23,12 @@ _SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 
 
 def record_name(record: UnitRecord) -> str:
-    """The file name of a record: what it covers, then its counts."""
+    """The file name of a record: what it covers, its counts, and the bytes of its parts."""
     unit = record.unit
     return (
         f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
-        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}.json"
+        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}"
+        f"-b{record.part_bytes}.json"
     )
 
 
@@ -39,7 +41,12 @@ def parse_name(name: str) -> UnitRecord | None:
     unit = Unit(found["key"], number["first"], number["rows"])
     try:
         return UnitRecord(
-            unit, number["embedded"], number["dead"], number["skipped"], number["generation"]
+            unit,
+            number["embedded"],
+            number["dead"],
+            number["skipped"],
+            number["generation"],
+            part_bytes=number["part_bytes"],
         )
     except ValueError as error:
         raise OutputError(f"_run/units/{name}: {error}; was the file renamed?") from None
@@ -72,6 +79,7 @@ def encode_record(record: UnitRecord) -> bytes:
         "vector_parts": record.vector_parts,
         "dead_part": record.dead_part,
         "seconds": round(record.seconds, 3),
+        "part_bytes": record.part_bytes,
     }
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -97,6 +105,7 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
             vector_parts=tuple(content["vector_parts"]),
             dead_part=content["dead_part"],
             seconds=float(content.get("seconds", 0.0)),
+            part_bytes=content["part_bytes"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(

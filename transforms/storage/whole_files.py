@@ -28,7 +28,7 @@ Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
 """What a file is to hold, or a function that writes it to a stream."""
 
 
-def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> None:
+def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> int:
     """Writes a file that no reader ever sees half: temp name, fsync and rename, or one upload.
 
     S3 and Google's store show an upload whole when it ends, or not at all.  Azure's would show an
@@ -36,15 +36,19 @@ def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> Non
     copies it.  Nothing is ever streamed to its final name: an error inside an open stream would
     publish the half object.  What a store holds is then asked for, and must have the right size.
 
+    Returns:
+        How many bytes the file has.
+
     Raises:
         OutputError: the disk is full, the folder cannot be written, or a store does not keep what
             it is given.
     """
     try:
         if isinstance(filesystem, pafs.LocalFileSystem):
-            _rename_into_place(Path(path), content)
-        else:
-            _store(filesystem, path, _in_memory(content))
+            return _rename_into_place(Path(path), content)
+        data = _in_memory(content)
+        _store(filesystem, path, data)
+        return len(data)
     except (OSError, pa.ArrowException) as error:
         raise output_error(path, error) from error
 
@@ -94,7 +98,7 @@ def _in_memory(content: Content) -> bytes | pa.Buffer:
     return sink.getvalue()
 
 
-def _rename_into_place(path: Path, content: Content) -> None:
+def _rename_into_place(path: Path, content: Content) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(_temp_name(path.name))
     try:
@@ -105,7 +109,9 @@ def _rename_into_place(path: Path, content: Content) -> None:
                 stream.write(content)
         with temp.open("rb") as written:
             os.fsync(written.fileno())
+            size = os.fstat(written.fileno()).st_size
         temp.replace(path)
+        return size
     except OSError:
         temp.unlink(missing_ok=True)
         raise

@@ -1,0 +1,58 @@
+"""A unit's commit: its parts, and then the record that makes them count."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pyarrow as pa
+
+from schemas.job import OutputConfig
+from schemas.units import UnitRecord
+from transforms.storage.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
+from transforms.storage.part_files import part_name, part_writer
+from transforms.storage.records import encode_record, record_name
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class UnitTables:
+    """What a unit comes to: its vectors and its dead letters; None where there are none."""
+
+    vectors: pa.Table | None
+    dead_letters: pa.Table | None
+
+
+def commit_unit(
+    dataset: Dataset,
+    output: OutputConfig,
+    record: UnitRecord,
+    tables: UnitTables,
+    replaces: UnitRecord | None = None,
+) -> UnitRecord:
+    """Writes vectors, then dead letters, then the record that makes both count.
+
+    The record of an earlier generation, and its dead letters, go last.
+
+    Returns:
+        The record, with the names of its parts.
+
+    Raises:
+        OutputError: a file could not be written; then the unit is not done.
+    """
+    name = part_name(record.unit, record.generation)
+    vector_parts = list(record.vector_parts)
+    dead_part, part_bytes = None, 0
+    if tables.vectors is not None and tables.vectors.num_rows:
+        writer = part_writer(tables.vectors, output.vector_encoding)
+        part_bytes += dataset.write(f"{VECTORS}/{name}", writer)
+        vector_parts.append(name)
+    if tables.dead_letters is not None and tables.dead_letters.num_rows:
+        part_bytes += dataset.write(f"{DEAD_LETTERS}/{name}", part_writer(tables.dead_letters))
+        dead_part = name
+    whole = dataclasses.replace(
+        record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
+    )
+    dataset.write(f"{UNITS}/{record_name(whole)}", encode_record(whole))
+    if replaces is not None:
+        dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
+        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead])
+    return whole
