@@ -227,7 +227,7 @@ def test_a_cap_on_cost_holds_over_runs(store: Store) -> None:
 UNITS = {"s3": 1010, "gs": 1010, "az": 200}
 PAGES = {"s3": 2, "gs": 1, "az": 1}
 """Pages of a listing of the records: of 1,000 names; fake-gcs-server gives all in one."""
-A_UNIT = {"s3": 4, "gs": 6, "az": 24}
+A_UNIT = {"s3": 4, "gs": 6, "az": 17}
 """Requests for a unit: its two files, of less than 10 MiB, and a look at the size of each."""
 A_RUN = {"s3": 65, "gs": 70, "az": 125}
 """Most requests of a run beside; the notes of other workers are asked for once a second."""

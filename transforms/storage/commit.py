@@ -10,7 +10,7 @@ from schemas.job import OutputConfig
 from schemas.units import UnitRecord
 from transforms.storage.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
 from transforms.storage.part_files import part_name, part_writer
-from transforms.storage.records import encode_record, record_name
+from transforms.storage.records import record_name
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ def commit_unit(
     whole = dataclasses.replace(
         record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
     )
-    dataset.write(f"{UNITS}/{record_name(whole)}", encode_record(whole))
+    dataset.write_record(whole)
     if replaces is not None:
         dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
         dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead])

@@ -22,6 +22,7 @@ from transforms.storage.part_files import EMPTY_PART, is_part_name, part_name
 from transforms.storage.records import (
     SPILL_SUFFIX,
     decode_record,
+    encode_record,
     parse_name,
     parse_spill_name,
     record_name,
@@ -108,6 +109,11 @@ class Dataset:
     def write(self, name: str, content: whole_files.Content) -> int:
         """Writes one file, whole; gives its bytes."""
         return whole_files.write_whole(self.filesystem, self.path(name), content)
+
+    def write_record(self, record: UnitRecord) -> None:
+        """Writes a commit record; `state` takes one without content for none."""
+        path = self.path(UNITS, record_name(record))
+        whole_files.write_whole(self.filesystem, path, encode_record(record), empty_is_none=True)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes one file of JSON, indented for people."""

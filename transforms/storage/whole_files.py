@@ -26,15 +26,19 @@ UPLOADS = 3
 
 Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
 """What a file is to hold, or a function that writes it to a stream."""
+_Put: TypeAlias = Callable[[pafs.FileSystem, str, bytes | pa.Buffer], None]
 
 
-def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> int:
+def write_whole(
+    filesystem: pafs.FileSystem, path: str, content: Content, *, empty_is_none: bool = False
+) -> int:
     """Writes a file that no reader ever sees half: temp name, fsync and rename, or one upload.
 
     S3 and Google's store show an upload whole when it ends, or not at all.  Azure's would show an
     empty file first, as pyarrow writes it: there the upload has a temporary name, and the store
-    copies it.  Nothing is ever streamed to its final name: an error inside an open stream would
-    publish the half object.  What a store holds is then asked for, and must have the right size.
+    copies it, but where readers take an empty file for none, which saves 7 requests.  Nothing is
+    ever streamed to its final name: an error inside an open stream would publish the half object.
+    What a store holds is then asked for, and must have the right size.
 
     Returns:
         How many bytes the file has.
@@ -47,18 +51,18 @@ def write_whole(filesystem: pafs.FileSystem, path: str, content: Content) -> int
         if isinstance(filesystem, pafs.LocalFileSystem):
             return _rename_into_place(Path(path), content)
         data = _in_memory(content)
-        _store(filesystem, path, data)
+        is_shown_empty = filesystem.type_name == "abfs" and not empty_is_none
+        _store(_copy_into_place if is_shown_empty else _upload, filesystem, path, data)
         return len(data)
     except (OSError, pa.ArrowException) as error:
         raise output_error(path, error) from error
 
 
-def _store(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
+def _store(put: _Put, filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
     """Uploads until the store holds as many bytes as the file has.
 
     Arrow calls an upload to Google's store done though the store's answer has another checksum.
     """
-    put = _copy_into_place if filesystem.type_name == "abfs" else _upload
     held: int | None = None
     for left in reversed(range(UPLOADS)):
         try:
