@@ -22,6 +22,20 @@ BEAM = f"v{metadata.version('apache-beam')}"
 JAVA_BEAM = "2.62.0"
 """The newest whose parts are all on Maven Central, for Flink and for Spark; 2026-11."""
 FAKE_GCS = "github.com/fsouza/fake-gcs-server@v1.56.1"
+RATE_LIMIT = "github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36"
+MINIREDIS = "github.com/alicebob/miniredis/v2@v2.33.0"
+REDIS_MAIN = """\
+package main
+
+import "github.com/alicebob/miniredis/v2"
+import "os"
+
+func main() {
+	if err := miniredis.NewMiniRedis().StartAddr(os.Args[1]); err != nil { panic(err) }
+	select {}
+}
+"""
+"""Envoy's service keeps its counts in Redis; this one is in memory, and needs nothing but Go."""
 UV = (sys.executable, "-m", "uv")
 LEFT_OUT = ("isal", "pysimdjson")
 """Pinned packages that workers' Python lacks, so that a job runs only if its pins are installed."""
@@ -80,6 +94,18 @@ def fake_gcs() -> Path:
     return _once(HOME / "google" / "fake-gcs-server", lambda: _go(FAKE_GCS, HOME / "google"))
 
 
+def rate_limit_service() -> Path:
+    """Envoy's rate limit service."""
+    folder = HOME / "envoy"
+    return _once(folder / "service_cmd", lambda: _go(RATE_LIMIT, folder))
+
+
+def redis() -> Path:
+    """A Redis in memory; takes its address, host:port."""
+    folder = HOME / "envoy"
+    return _once(folder / "redis", lambda: _redis(folder))
+
+
 def google_python() -> Path:
     """A Python with Beam's Google extra, which is too large for everybody's environment."""
     home = HOME / f"google/python-{sys.version_info.minor}"
@@ -133,6 +159,15 @@ def _beam(package: str) -> None:
 
 def _go(package: str, folder: Path) -> None:
     _call(["go", "install", package], GOBIN=str(folder))
+
+
+def _redis(folder: Path) -> None:
+    source = folder / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir()
+    (source / "main.go").write_text(REDIS_MAIN)
+    for words in (["mod", "init", "redis"], ["get", MINIREDIS], ["build", "-o", str(folder)]):
+        _call(["go", *words], source)
 
 
 def _image(folder: Path) -> None:
