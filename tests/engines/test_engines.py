@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from support.cli import read, run, summary
-from support.engines import Engine, workers_of
+from support.engines import BUSY_S, Engine, workers_of
 from support.killing import ended, leftovers, same_rows, wait_for
 
 from emulator.server import EmulatorServer
@@ -112,15 +112,15 @@ def test_a_killed_worker_loses_nothing(
     settings = EmulatorSettings(latency_ms=400)
     with EmulatorServer(settings) as server:
         args = (*where(server, docstrings, tmp_path / "out"), *job_args())
-        process = engine.start(*args)
-        wait_for(lambda: server.stats()["texts"] > 0 or process.poll() is not None, 90)
-        workers = workers_of(process.pid)
-        assert workers, "no worker to kill"
-        os.kill(workers[0], signal.SIGKILL)
-        stuck = not is_over(process, PATIENCE_S)
-        if stuck:
-            process.send_signal(signal.SIGTERM)
-        codes = [ended(process, 60).code]
+        with engine.started(*args) as process:
+            wait_for(lambda: server.stats()["texts"] > 0 or is_over(process), BUSY_S)
+            workers = workers_of(process.pid)
+            assert workers, ended(process).err
+            os.kill(workers[0], signal.SIGKILL)
+            stuck = not is_over(process, PATIENCE_S)
+            if stuck:
+                process.send_signal(signal.SIGTERM)
+            codes = [ended(process).code]
         while codes[-1] == 75 and len(codes) < 3:
             codes.append(engine.run(*args).code)
         how = "stuck until SIGTERM" if stuck else "ended by itself"
@@ -132,7 +132,7 @@ def test_a_killed_worker_loses_nothing(
     assert leftovers(tmp_path / "out") == []
 
 
-def is_over(process: subprocess.Popen[str], within_s: float) -> bool:
+def is_over(process: subprocess.Popen[str], within_s: float = 0) -> bool:
     """Whether a command ends within some time."""
     try:
         process.wait(within_s)

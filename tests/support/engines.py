@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.cli import Ended
@@ -13,6 +14,8 @@ from support.killing import descendants, ended
 
 WORKER = "apache_beam.runners.worker.sdk_worker_main"
 TIMEOUT_S = 240.0
+BUSY_S = 240.0
+"""How long an engine, and workers that install what is staged, may take to start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,19 +25,25 @@ class Engine:
     name: str
     flags: tuple[str, ...]
 
-    def start(self, *args: object, **environ: str) -> subprocess.Popen[str]:
-        """`bulkembed run` on the engine, in a process of its own."""
+    @contextlib.contextmanager
+    def started(self, *args: object) -> Iterator[subprocess.Popen[str]]:
+        """`bulkembed run` on the engine, in a process of its own that does not outlive the test."""
         runner = f"{self.name.capitalize()}Runner"
         words = ["run", *map(str, args), "--runner", runner, "--", *self.flags]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *words],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **environ},
         )  # fmt: skip
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
-    def run(self, *args: object, **environ: str) -> Ended:
+    def run(self, *args: object) -> Ended:
         """The same to its end."""
-        return ended(self.start(*args, **environ), TIMEOUT_S)
+        with self.started(*args) as process:
+            return ended(process, TIMEOUT_S)
 
     def with_flags(self, *flags: str) -> Engine:
         """The same engine with more flags."""

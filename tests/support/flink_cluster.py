@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import urllib.request
@@ -37,34 +38,54 @@ PAGES = (
 """What Flink tells of a job."""
 
 
+RESTARTS = "restart-strategy: {type: fixed-delay, fixed-delay: {attempts: 3, delay: 1 s}}\n"
+"""Lets Flink begin a job again that failed; without it, it gives it up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A cluster that runs."""
+
+    address: str
+    """host:port of its REST interface."""
+    task_managers: tuple[int, ...]
+    """Their process ids."""
+
+
 @contextlib.contextmanager
-def session_cluster(jars: Path, folder: Path, ports: tuple[int, int]) -> Iterator[str]:
-    """The cluster; gives the address of its REST interface.
+def session_cluster(
+    jars: Path, folder: Path, ports: tuple[int, int], more: str = ""
+) -> Iterator[Cluster]:
+    """The cluster, while it runs.
 
     Args:
         jars: folder of Flink's jars.
         folder: for its configuration and its logs.
         ports: of the job manager and of REST.
+        more: lines of its configuration.
     """
     rpc, rest = ports
     (folder / "config.yaml").write_text(
         f"jobmanager: {{rpc: {{address: 127.0.0.1, port: {rpc}}}}}\n"
         "taskmanager: {host: 127.0.0.1, numberOfTaskSlots: 1}\n"
-        f"rest: {{address: 127.0.0.1, port: {rest}}}\n"
+        "heartbeat: {interval: 1000, timeout: 10000}\n"
+        f"rest: {{address: 127.0.0.1, port: {rest}}}\n{more}"
     )
     memory = [f"-Dtaskmanager.memory.{name}={size}" for name, size in MEMORY.items()]
     commands = [
         java(jars, folder, ENTRY),
         *[java(jars, folder, WORKER, "-Dtaskmanager.cpu.cores=1", *memory)] * TASK_MANAGERS,
     ]
+    pids = []
     with contextlib.ExitStack() as running:
         for number, command in enumerate(commands):
             log = running.enter_context((folder / f"{number}.log").open("w"))
             process = running.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
             running.callback(process.terminate)
+            pids.append(process.pid)
         address = f"127.0.0.1:{rest}"
         wait_for(lambda: len(ask(address, "/taskmanagers").get("taskmanagers", [])) == 2, 120)
-        yield address
+        yield Cluster(address, tuple(pids[1:]))
 
 
 def java(jars: Path, folder: Path, program: str, *flags: str) -> list[str]:
