@@ -184,8 +184,10 @@ def _google(home: Path) -> None:
     making = home.with_name("python.tmp")
     shutil.rmtree(making, ignore_errors=True)
     _call([*UV, "venv", "--relocatable", "--python", sys.executable, str(making)])
-    checkout = f"{HOME.parent}[dataflow]"
-    _call([*UV, "pip", "install", "--python", str(making / "bin/python"), "pip", "-e", checkout])
+    constraints = home.with_name("constraints.txt")
+    constraints.write_text("\n".join(pinned_requirements()))  # What is staged is what is here.
+    wanted = ["pip", "-e", f"{HOME.parent}[dataflow]", "--constraint", str(constraints)]
+    _call([*UV, "pip", "install", "--python", str(making / "bin/python"), *wanted])
     making.rename(home)
 
 
