@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,7 +40,11 @@ class Engine:
             try:
                 yield process
             finally:
+                below = descendants(process.pid) if process.poll() is None else []
                 process.kill()
+                for pid in below:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     def run(self, *args: object) -> Ended:
         """The same to its end."""
