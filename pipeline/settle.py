@@ -72,6 +72,9 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         limit_rows=request.input.limit_rows,
     ).judged(request.dead_letters, retry=request.retry_dead_letters)
     complete = rows.left == 0 and summary.stop is None
+    if complete and plan.work and not dataset.is_on_a_store:
+        # Of workers that the engine lost; a store shows no half file, and nine listings cost.
+        dataset.delete(dataset.strangers(after))
     if plan.work or not is_settled(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         close(dataset, job, after, complete=complete)

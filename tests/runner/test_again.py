@@ -157,6 +157,19 @@ def test_a_run_whose_parts_were_damaged_meanwhile_does_not_end_well(
     assert len(read(output)) == 25
 
 
+def test_what_a_lost_worker_left_is_gone_when_its_run_is_complete(
+    source: Path, output: Path
+) -> None:
+    with EmulatorServer(EmulatorSettings(latency_ms=100)) as server:
+        job = Job(server, source, output, ("--dim", "128", "--unit-rows", "1", "--max-in-flight=1"))
+        process = job.start()
+        wait_for(lambda: bool(parts(output, "vectors")) or process.poll() is not None)
+        (output / "vectors/.tmp-0123-part.parquet").write_bytes(b"PAR1")
+        assert ended(process).code == 0
+    assert leftovers(output) == []
+    assert len(read(output)) == 25
+
+
 def test_the_same_dataset_may_be_gone_on_with_at_another_pace(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
