@@ -117,7 +117,7 @@ class Counter:
         self.codes.update(str(code) for code in codes if not code.is_skip)
         tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
         self._note_longest(prepared, tokens)
-        with_text = [index for index in prepared.item_of if index >= 0]
+        with_text = [passage.item for row in prepared.passages for passage in row]
         new = [
             item
             for item, name in zip(prepared.items, prepared.hashes, strict=True)
@@ -152,8 +152,11 @@ class Counter:
 
     def _note_longest(self, prepared: PreparedUnit, tokens: Sequence[int]) -> None:
         unit = prepared.unit
+        first_row: dict[int, int] = {}
+        for offset, passages in enumerate(prepared.passages):
+            for passage in passages:
+                first_row.setdefault(passage.item, unit.first_row + offset)
         for index in heapq.nlargest(LONGEST, range(len(tokens)), key=tokens.__getitem__):
-            row = unit.first_row + prepared.item_of.index(index)
-            text = prepared.items[index].text
+            text, row = prepared.items[index].text, first_row[index]
             self.longest.append(LongestText(tokens[index], len(text), prepared.source_file, row))
         self.longest = heapq.nlargest(LONGEST, self.longest)

@@ -10,7 +10,6 @@ from schemas.embedding import BlankText, EmbeddingConfig
 from schemas.errors import InputError
 from transforms.core.hashing import text_hash
 from transforms.core.packing import json_bytes
-from transforms.engine.prepare import rows_of_items
 
 TEXT = st.sampled_from([None, "", " \n\u3000", "a", "b", "c", "a ", "\x00", "\u200f\u0627"])
 
@@ -24,14 +23,9 @@ def test_every_row_is_dead_or_has_its_text_and_each_text_is_sent_once(
     sent = [item.text for item in unit.items]
     assert len(set(sent)) == len(sent)
     for offset, text in enumerate(texts):
-        index = unit.item_of[offset]
-        assert (index == -1) is (offset in dead)
-        assert (index == -1) is (text is None or not text.strip())
-        if index >= 0:
-            assert sent[index] == text
-    assert sorted(row for rows in rows_of_items(unit) for row in rows) == [
-        offset for offset in range(len(texts)) if offset not in dead
-    ]
+        passages = unit.passages[offset]
+        assert (not passages) is (offset in dead) is (text is None or not text.strip())
+        assert [sent[one.item][one.start : one.end] for one in passages] == [text][: len(passages)]
     assert list(unit.hashes) == [text_hash(item.title, item.text) for item in unit.items]
 
 
@@ -60,7 +54,7 @@ def test_a_row_that_could_not_be_read_keeps_its_own_reason() -> None:
 def test_equal_texts_under_different_titles_are_different_texts() -> None:
     unit = prepared(["x", "x", "x"], titles=["A", "B", "A"])
     assert [(item.title, item.text) for item in unit.items] == [("A", "x"), ("B", "x")]
-    assert unit.item_of == (0, 1, 0)
+    assert [passage.item for (passage,) in unit.passages] == [0, 1, 0]
 
 
 def test_texts_are_hashed_and_measured_as_they_are_sent() -> None:

@@ -18,7 +18,8 @@ from transforms.clients.decode import Answer, Matrix
 from transforms.core.packing import TextItem
 from transforms.engine.answers import Answers
 from transforms.engine.dead_rows import DeadRowBudget
-from transforms.engine.prepare import DeadRow, PreparedUnit, rows_of_items
+from transforms.engine.prepare import DeadRow, PreparedUnit
+from transforms.engine.row_fates import RowFates
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_tables import TableMaker
 from transforms.storage.commit import UnitTables
@@ -45,9 +46,8 @@ class UnitOutcome:
         self._has_vector = np.zeros(len(prepared.items), dtype=bool)
         self._truncated: list[bool | None] = [None] * len(prepared.items)
         self._dead: dict[int, DeadRow] = {}
-        self._rows_of = rows_of_items(prepared)
+        self._rows = RowFates(prepared.passages, len(prepared.items))
         self._shared: set[int] = set()
-        self._ready = len(prepared.dead)
 
     def restore(self, spill: Spill) -> list[TextItem]:
         """Takes over vectors that are paid for already; gives the texts still to send."""
@@ -55,9 +55,9 @@ class UnitOutcome:
             self._room(len(vector))[index] = vector
             self._has_vector[index] = True
             self._truncated[index] = truncated
-            self._ready += len(self._rows_of[index])
             if shared:
                 self._shared.add(index)
+        self._rows.embedded(np.flatnonzero(self._has_vector).tolist())
         return [item for item in self._prepared.items if not self._has_vector[item.index]]
 
     def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
@@ -71,33 +71,28 @@ class UnitOutcome:
         self._has_vector[places] = True
         for index, flag in zip(where, truncated, strict=True):
             self._truncated[index] = flag
-            self._ready += len(self._rows_of[index])
+        self._rows.embedded(where)
 
     def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
-        """Writes down that a text is given up on."""
-        rows = self._rows_of[item.index]
+        """Writes down that a text is given up on, and with it the rows that it is sent for."""
+        rows = self._rows.of(item.index)
         if code is DeadCode.TOO_LONG and self._job.embedding.long_text is LongText.STOP:
             unit = self._prepared.unit
             return self._budget.end(
                 f"row {unit.first_row + rows[0]} of {self._prepared.source_file}: {error.message}; "
                 "choose another --long-text"
             )
-        self._dead[item.index] = DeadRow(rows[0], code, error.message, error.http_status, attempts)
-        self._ready += len(rows)
+        for row in rows:
+            self._dead[row] = DeadRow(row, code, error.message, error.http_status, attempts)
+        self._rows.give_up(rows)
         if not code.is_skip:
             self._budget.spend(len(rows), f"{code}: {error.message}")
         return None
 
     def live(self) -> LiveCounts:
         """What the unit has come to so far."""
-        return dataclasses.replace(self._answers.live(), ready=self._ready)
-
-    def finished_rows(self) -> int:
-        """The length of the longest prefix of rows that all have their fate."""
-        for offset, index in enumerate(self._prepared.item_of):
-            if index >= 0 and not self._has_vector[index] and index not in self._dead:
-                return offset
-        return len(self._prepared.item_of)
+        ready = len(self._prepared.dead) + self._rows.done
+        return dataclasses.replace(self._answers.live(), ready=ready)
 
     def finish(self) -> tuple[UnitRecord, UnitTables] | None:
         """Record and tables of the finished prefix; None where not one row is finished.
@@ -105,14 +100,10 @@ class UnitOutcome:
         A unit that is done anew is finished as a whole or not at all: its old record stands.
         """
         redo = self._prepared.redo
-        rows = self.finished_rows()
+        rows = self._rows.finished()
         if rows == 0 or (redo is not None and rows < redo.unit.rows):
             return None
-        kept = [
-            offset
-            for offset in range(rows)
-            if (index := self._prepared.item_of[offset]) >= 0 and self._has_vector[index]
-        ]
+        kept = self._rows.embedded_rows(rows)
         dead = self._dead_rows(rows)
         codes = [row.code for row in dead]
         unit = dataclasses.replace(self._prepared.unit, rows=rows)
@@ -145,15 +136,9 @@ class UnitOutcome:
         return self._vectors
 
     def _counts(self, kept: Sequence[int]) -> CallCounts:
-        distinct = {self._prepared.item_of[offset] for offset in kept}
-        return self._answers.counts(len(kept) - len(distinct - self._shared))
+        items = [passage.item for offset in kept for passage in self._prepared.passages[offset]]
+        return self._answers.counts(len(items) - len(set(items) - self._shared))
 
     def _dead_rows(self, rows: int) -> list[DeadRow]:
-        found = [row for row in self._prepared.dead if row.offset < rows]
-        for index, row in self._dead.items():
-            found.extend(
-                dataclasses.replace(row, offset=offset)
-                for offset in self._rows_of[index]
-                if offset < rows
-            )
-        return sorted(found, key=lambda row: row.offset)
+        found = (*self._prepared.dead, *self._dead.values())
+        return sorted((row for row in found if row.offset < rows), key=lambda row: row.offset)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from schemas.deadletters import DeadCode
 from schemas.embedding import BlankText, EmbeddingConfig
@@ -11,7 +10,7 @@ from schemas.errors import InputError
 from schemas.units import Unit, UnitRecord
 from transforms.core.packing import TextItem
 from transforms.core.tokens import TokenEstimator
-from transforms.engine.text_items import SentTexts, why_blank
+from transforms.engine.text_items import Passage, SentTexts, why_blank
 from transforms.storage.row_run import RowRun
 
 
@@ -38,8 +37,8 @@ class Redo:
 class PreparedUnit:
     """A unit ready to be sent.
 
-    `item_of[row]` is the index in `items` of the row's text, or -1 for a row that is not sent;
-    `hashes[i]` is the text hash of `items[i]`.
+    `passages[row]` are the passages of the row's text, none for a row that is not sent; `hashes[i]`
+    is the text hash of `items[i]`.
     """
 
     unit: Unit
@@ -47,7 +46,7 @@ class PreparedUnit:
     rows: RowRun
     items: tuple[TextItem, ...]
     hashes: tuple[bytes, ...]
-    item_of: tuple[int, ...]
+    passages: tuple[tuple[Passage, ...], ...]
     dead: tuple[DeadRow, ...]
     redo: UnitRecord | None = None
     """The record that stands, where only the rows that it gave up on are done."""
@@ -73,25 +72,25 @@ def prepare(
         InputError: a text is blank, and blank texts are to stop the run.
     """
     sent = SentTexts(embedding, estimator, dedupe=dedupe)
-    item_of: list[int] = []
+    passages: list[tuple[Passage, ...]] = []
     dead: list[DeadRow] = []
     for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
         if redo is not None and offset not in redo.offsets:
-            item_of.append(-1)
+            passages.append(())
             continue
         bad = run.bad.get(offset) or _blank(text, source_file, unit.first_row + offset, blank_text)
         if bad is not None or text is None:
-            item_of.append(-1)
+            passages.append(())
             dead.append(DeadRow(offset, *(bad or (DeadCode.BLANK_TEXT, ""))))
             continue
-        item_of.append(sent.add(title, text))
+        passages.append(sent.add(title, text))
     return PreparedUnit(
         unit,
         source_file,
         run,
         tuple(sent.items),
         tuple(sent.hashes),
-        tuple(item_of),
+        tuple(passages),
         tuple(dead),
         redo.record if redo else None,
     )
@@ -109,12 +108,3 @@ def _blank(
             "become dead letters with code blank_text"
         )
     return DeadCode.BLANK_TEXT, why
-
-
-def rows_of_items(prepared: PreparedUnit) -> Sequence[list[int]]:
-    """For each item the offsets of the rows that share it, in order."""
-    rows: list[list[int]] = [[] for _ in prepared.items]
-    for offset, index in enumerate(prepared.item_of):
-        if index >= 0:
-            rows[index].append(offset)
-    return rows

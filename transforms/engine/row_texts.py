@@ -24,7 +24,7 @@ from transforms.core.unit_length import to_unit_length
 from transforms.engine.answers import counted_tokens
 from transforms.engine.embedder import Embedder
 from transforms.engine.long_texts import short_enough
-from transforms.engine.text_items import SentTexts, why_blank
+from transforms.engine.text_items import Passage, SentTexts, why_blank
 
 Vector = npt.NDArray[np.float32]
 """Of shape (dim,)."""
@@ -90,18 +90,18 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> RowFates:
     """
     embedding = embedder.config.embedding
     distinct = SentTexts(embedding, embedder.estimator)
-    item_of = [_item_or_reason(row, distinct) for row in rows]
+    passages = [_passages_or_reason(row, distinct) for row in rows]
     sink = TextFates(embedding.normalize)
     items = await short_enough(distinct.items, embedding, embedder.caller, sink)
     await embedder.caller.embed(items, sink)
     if len(sink.of_item) < len(distinct.items):
         raise _error_of(embedder.stop.stop)
-    fates = [sink.of_item[at] if isinstance(at, int) else at for at in item_of]
-    sent = sum(isinstance(at, int) for at in item_of)
+    fates = [one if isinstance(one, GivenUp) else sink.of_item[one[0].item] for one in passages]
+    sent = sum(not isinstance(one, GivenUp) for one in passages)
     return RowFates(fates, sink.texts, sink.tokens, sent - len(distinct.items))
 
 
-def _item_or_reason(row: RowText, distinct: SentTexts) -> int | GivenUp:
+def _passages_or_reason(row: RowText, distinct: SentTexts) -> tuple[Passage, ...] | GivenUp:
     if row.bad is not None:
         return GivenUp(*row.bad)
     why = why_blank(row.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 from schemas.embedding import EmbeddingConfig
 from transforms.core.hashing import text_hash
@@ -29,6 +30,16 @@ def why_blank(text: str | None) -> str | None:
     return f"the text is {what}"
 
 
+class Passage(NamedTuple):
+    """A part of a row's text that is sent by itself: all of it, as a rule."""
+
+    item: int
+    """Index of what is sent among the distinct texts."""
+    start: int
+    """Of the row's text, in characters."""
+    end: int
+
+
 @dataclasses.dataclass(slots=True)
 class SentTexts:
     """Texts as they are sent, in the order in which they came first; each once with `dedupe`.
@@ -43,8 +54,12 @@ class SentTexts:
     dedupe: bool = True
     _index_of: dict[bytes, int] = dataclasses.field(default_factory=dict)
 
-    def add(self, title: str | None, text: str) -> int:
-        """The index of a row's text in `items`."""
+    def add(self, title: str | None, text: str) -> tuple[Passage, ...]:
+        """The passages of a row's text, in order."""
+        return (Passage(self._item(title, text), 0, len(text)),)
+
+    def _item(self, title: str | None, text: str) -> int:
+        """The index in `items` of what is sent for a text."""
         sent_title, sent_text = as_sent(self.embedding, title, text)
         name = text_hash(sent_title, sent_text)
         new = len(self.items)

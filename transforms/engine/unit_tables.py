@@ -33,7 +33,7 @@ class TableMaker:
             self.job.output.vector_type,
             part_metadata(self.job.embedding, self.job.version, dim),
         )
-        items = [prepared.item_of[offset] for offset in offsets]
+        items = [prepared.passages[offset][0].item for offset in offsets]
         where = pa.array(offsets, pa.int64())
         columns = {
             "id": run.ids.take(where),
