@@ -9,10 +9,14 @@ import socket
 import time
 from importlib import metadata
 
+import pyarrow as pa
+
 from pipeline.planning import Plan, Scans, make_plan, make_retry_plan, scan_inputs
 from pipeline.request import RunRequest
 from pipeline.settle import is_settled
-from schemas.embedding import ServiceConfig
+from schemas.embedding import LongText, ServiceConfig
+from schemas.errors import ConfigError
+from schemas.inputs import PASSAGE_COLUMNS
 from schemas.job import JobConfig
 from transforms.storage.columns import merge_schemas
 from transforms.storage.dataset import Dataset, State
@@ -44,13 +48,25 @@ def job_of(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConf
         embedding=request.model.embedding(request.service, request.input.columns),
         calls=request.calls,
         columns=request.input.columns,
-        row_schema=merge_schemas(scans.files, request.input.columns),
+        row_schema=_row_schema(request, scans),
         output=request.output,
         blank_text=request.input.blank_text,
         dedupe=request.dedupe,
         launcher=(socket.gethostname(), os.getpid()),
         version=metadata.version("bulkembed"),
     )
+
+
+def _row_schema(request: RunRequest, scans: Scans) -> pa.Schema:
+    schema = merge_schemas(scans.files, request.input.columns)
+    taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
+    if taken and request.model.long_text is LongText.PASSAGES:
+        raise ConfigError(
+            f"--keep-columns: the input's column {taken[0]!r} has the name of one that "
+            f"--long-text passages writes ({', '.join(PASSAGE_COLUMNS)}); rename it, or keep "
+            "other columns by name"
+        )
+    return schema
 
 
 def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:

@@ -40,6 +40,8 @@ class ModelRequest:
     dim: int | None = None
     normalize: bool = True
     long_text: LongText = LongText.TRUNCATE
+    passage_tokens: int | None = None
+    passage_overlap: int | None = None
 
     def embedding(self, service: ServiceConfig, columns: InputColumns) -> EmbeddingConfig:
         """The checked configuration.
@@ -55,6 +57,8 @@ class ModelRequest:
             normalize=self.normalize,
             long_text=self.long_text,
             has_titles=columns.title_column is not None,
+            passage_tokens=self.passage_tokens,
+            passage_overlap=self.passage_overlap,
         )
 
 

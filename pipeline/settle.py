@@ -186,7 +186,10 @@ def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> 
     dim = job.embedding.out_dim
     if complete and not embedded and dim is not None:
         metadata = part_metadata(job.embedding, job.version, dim)
-        schema = vectors_schema(job.row_schema, dim, job.output.vector_type, metadata)
+        schema = vectors_schema(
+            job.row_schema, dim, job.output.vector_type, metadata,
+            passages=job.embedding.rows_are_passages,
+        )  # fmt: skip
         dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:
         dataset.write(SUCCESS, b"")

@@ -26,6 +26,8 @@ class DeadCode(enum.StrEnum):
     """The text has more tokens than the model takes, by the service's word."""
     REFUSED = "refused"
     """The service refuses this one row; `message` has its words."""
+    NO_MEAN = "no_mean"
+    """The vectors of the text's passages cancel each other out."""
     SERVICE_ERROR = "service_error"
     """The service fails on this one row again and again while others pass."""
 

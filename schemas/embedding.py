@@ -12,6 +12,7 @@ from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.models import PREFIXES, ModelSpec, TaskStyle, TaskType, find_model
+from schemas.passages import BYTES_A_TOKEN, DEFAULT_OVERLAP, DEFAULT_TOKENS, PassageSize
 
 
 class LongText(enum.StrEnum):
@@ -23,6 +24,15 @@ class LongText(enum.StrEnum):
     """The row is given up on, with code `too_long`."""
     STOP = "stop"
     """The run stops."""
+    PASSAGES = "passages"
+    """It is cut, and each passage is a row of the output."""
+    MEAN = "mean"
+    """It is cut, and its vector is the mean of its passages'."""
+
+    @property
+    def cuts(self) -> bool:
+        """Whether long texts are cut into passages."""
+        return self in (LongText.PASSAGES, LongText.MEAN)
 
 
 class BlankText(enum.StrEnum):
@@ -131,8 +141,8 @@ class ServiceConfig:
 class EmbeddingConfig:
     """Everything that decides what vector a text gets.
 
-    `dim` None asks for the model's own length.  Two runs may share a dataset only if `digest` is
-    equal.
+    `dim` None asks for the model's own length, and `passage_tokens` and `passage_overlap` None for
+    what fits.  Two runs may share a dataset only if `digest` is equal.
 
     Raises:
         ConfigError: the model does not take this dim, task type or title.
@@ -145,6 +155,8 @@ class EmbeddingConfig:
     normalize: bool = True
     long_text: LongText = LongText.TRUNCATE
     has_titles: bool = False
+    passage_tokens: int | None = None
+    passage_overlap: int | None = None
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -159,6 +171,23 @@ class EmbeddingConfig:
                 f"--model {spec.name} is served by Vertex AI only; add --vertexai, "
                 f"or choose {spec.successor}"
             )
+        self._check_passages()
+
+    def _check_passages(self) -> None:
+        size, most = self.passages, self.spec.max_tokens
+        if size is None and (self.passage_tokens, self.passage_overlap) != (None, None):
+            raise ConfigError(
+                "--passage-tokens and --passage-overlap go with --long-text passages or mean only"
+            )
+        if size is not None and size.tokens > most:
+            raise ConfigError(
+                f"--passage-tokens {size.tokens}: {self.spec.name} takes {most}, and up to "
+                f"{most // BYTES_A_TOKEN} nothing can be cut off"
+            )
+        if self.long_text is LongText.MEAN and not self.normalize:
+            raise ConfigError(
+                "--long-text mean brings vectors to unit length: leave --no-normalize out"
+            )
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> EmbeddingConfig:
@@ -171,6 +200,8 @@ class EmbeddingConfig:
             normalize=facts["normalize"],
             long_text=LongText(facts["long_text"]),
             has_titles=facts["titles"],
+            passage_tokens=facts.get("passage_tokens"),
+            passage_overlap=facts.get("passage_overlap"),
         )
 
     @property
@@ -205,8 +236,35 @@ class EmbeddingConfig:
             return None
         return PREFIXES[self.task_type]
 
+    @property
+    def rows_are_passages(self) -> bool:
+        """Whether a row of the output is a passage."""
+        return self.long_text is LongText.PASSAGES
+
+    @property
+    def passages(self) -> PassageSize | None:
+        """How long texts are cut; None where they are not.
+
+        For a mean: into as few passages as have no more bytes than the model takes tokens, so that
+        none of them can be cut off.
+        """
+        if not self.long_text.cuts:
+            return None
+        tokens, overlap = DEFAULT_TOKENS, DEFAULT_OVERLAP
+        if not self.rows_are_passages:
+            tokens, overlap = self.spec.max_tokens // BYTES_A_TOKEN, 0
+        tokens = tokens if self.passage_tokens is None else self.passage_tokens
+        overlap = (
+            min(overlap, tokens // 8) if self.passage_overlap is None else self.passage_overlap
+        )
+        return PassageSize(tokens, overlap)
+
     def facts(self) -> dict[str, object]:
         """The settings behind the digest, as they are pinned and compared."""
+        size = self.passages
+        cut = (
+            {} if size is None else {"passage_tokens": size.tokens, "passage_overlap": size.overlap}
+        )
         return {
             "service": self.service,
             "model": self.spec.name,
@@ -216,6 +274,7 @@ class EmbeddingConfig:
             "normalize": self.normalize,
             "long_text": str(self.long_text),
             "titles": self.has_titles,
+            **cut,
         }
 
     @property

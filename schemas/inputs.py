@@ -12,6 +12,9 @@ from schemas.errors import ConfigError
 OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_row")
 """Columns of the output that are ours; a kept column may not take one of these names."""
 
+PASSAGE_COLUMNS = ("passage", "start", "end")
+"""Ours as well where the rows of the output are passages."""
+
 KEEP_ALL = "*"
 
 

@@ -126,4 +126,5 @@ class JobConfig:
             "id_column": self.columns.id_column,
             "text": self.columns.text_column or self.columns.text_template,
             "title_column": self.columns.title_column,
+            **({"rows": "passages"} if self.embedding.rows_are_passages else {}),
         }

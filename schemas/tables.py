@@ -5,28 +5,40 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.embedding import EmbeddingConfig
-from schemas.inputs import OUR_COLUMNS
+from schemas.inputs import OUR_COLUMNS, PASSAGE_COLUMNS
 
 TEXT_HASH_TYPE = pa.binary(16)
+PASSAGE_FIELDS = tuple(
+    pa.field(name, kind, nullable=False)
+    for name, kind in zip(PASSAGE_COLUMNS, (pa.int32(), pa.int64(), pa.int64()), strict=True)
+)
+"""Where the rows are passages: the number in its text, from 0, and the characters that it is."""
 _FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
 def vectors_schema(
-    row_schema: pa.Schema, dim: int, vector_type: str, metadata: dict[str, str]
+    row_schema: pa.Schema,
+    dim: int,
+    vector_type: str,
+    metadata: dict[str, str],
+    *,
+    passages: bool = False,
 ) -> pa.Schema:
-    """id, vector, kept columns, text_hash, truncated, source_file, source_row.
+    """id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file, source_row.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
         dim: numbers of a vector.
         vector_type: "float32" or "float16".
         metadata: what stands in every part's footer.
+        passages: whether the rows are passages.
     """
     number = pa.field("element", _FLOATS[vector_type], nullable=False)
     kept = [field for field in row_schema if field.name not in OUR_COLUMNS]
     return pa.schema(
         [
             row_schema.field("id").with_nullable(False),
+            *(PASSAGE_FIELDS if passages else ()),
             pa.field("vector", pa.list_(number, dim), nullable=False),
             *kept,
             pa.field("text_hash", TEXT_HASH_TYPE, nullable=False),

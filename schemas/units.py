@@ -129,6 +129,8 @@ class UnitRecord:
     counts: CallCounts = dataclasses.field(default_factory=CallCounts)
     vector_parts: tuple[str, ...] = ()
     dead_part: str | None = None
+    vectors: int = 0
+    """Rows of the vector parts, more than embedded where they are passages; the name has it not."""
     seconds: float = 0.0
     """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
     part_bytes: int = 0

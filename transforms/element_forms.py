@@ -18,7 +18,8 @@ from apache_beam.typehints.row_type import RowTypeConstraint
 from schemas.deadletters import DeadCode, DeadLetter
 from schemas.errors import ConfigError
 from schemas.inputs import InputColumns
-from transforms.engine.row_texts import GivenUp, RowText, Vector
+from transforms.core.mean_vector import Vector
+from transforms.engine.row_texts import GivenUp, RowText
 from transforms.storage.jsonl_lines import describe, is_utf8
 from transforms.storage.text_recipe import TextRecipe, text_columns
 

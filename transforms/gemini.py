@@ -31,6 +31,8 @@ class Gemini:
     dim: int | None = None
     normalize: bool = True
     long_text: LongText | str = LongText.TRUNCATE
+    passage_tokens: int | None = None
+    passage_overlap: int | None = None
     service: ServiceConfig = dataclasses.field(default_factory=service_from)
     limits: QuotaLimits | None = None
     max_in_flight: int = 16
@@ -49,6 +51,11 @@ class Gemini:
                 "long_text 'stop' is for whole jobs: give 'dead-letter', and leave "
                 "with_exception_handling() out, which fails the pipeline at such a text"
             )
+        if self.long_text == LongText.PASSAGES:
+            raise ConfigError(
+                "long_text 'passages' is for whole jobs, since it makes several rows of one: give "
+                "'mean', or cut the texts before this stage"
+            )
         embedding = EmbeddingConfig(
             service=self.service.identity,
             model=self.model,
@@ -57,6 +64,8 @@ class Gemini:
             normalize=self.normalize,
             long_text=_member(LongText, "long_text", self.long_text),
             has_titles=has_titles,
+            passage_tokens=self.passage_tokens,
+            passage_overlap=self.passage_overlap,
         )
         limits = self.limits or limits_for(self.service.kind, bare_name(self.model))
         calls = CallSettings(

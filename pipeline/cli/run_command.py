@@ -135,6 +135,8 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
             dim=options["dim"],
             normalize=options["normalize"],
             long_text=LongText(options["long_text"]),
+            passage_tokens=options["passage_tokens"],
+            passage_overlap=options["passage_overlap"],
         ),
         service=service,
         calls=CallSettings(

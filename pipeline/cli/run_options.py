@@ -66,7 +66,12 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_MODEL, "--normalize/--no-normalize", default=True,
             help="Bring vectors to unit length."),
     _option(_MODEL, "--long-text", type=_choice(LongText), default="truncate",
-            help="What becomes of texts with more tokens than the model takes."),
+            help="What becomes of texts with more tokens than the model takes, or than a passage."),
+    _option(_MODEL, "--passage-tokens", type=int, metavar="N",
+            help="Most tokens of a passage, four UTF-8 bytes each.  [default: 512; for mean a "
+            "quarter of what the model takes]"),
+    _option(_MODEL, "--passage-overlap", type=int, metavar="N",
+            help="Most tokens of the passage before that one repeats.  [default: 64; for mean 0]"),
     _option(SERVICE, "--emulator", is_flag=True,
             help="Start a local server and use it: no key, but not Gemini's vectors."),
     _option(SERVICE, "--base-url", metavar="URL", help="Where the API is, if not at Google."),

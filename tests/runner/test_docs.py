@@ -31,6 +31,7 @@ from schemas.tables import dead_letters_schema, vectors_schema
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"
+LONG_TEXTS = ROOT / "docs/long_texts.md"
 VERIFY = ROOT / "docs/verify.md"
 SEARCH = ROOT / "docs/search.md"
 LIBRARY = ROOT / "docs/library.md"
@@ -90,7 +91,7 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "page",
-    [README, OUTPUT, VERIFY, SEARCH, LIBRARY, ESTIMATE, PROGRESS, REPORT],
+    [README, OUTPUT, LONG_TEXTS, VERIFY, SEARCH, LIBRARY, ESTIMATE, PROGRESS, REPORT],
     ids=lambda page: page.name,
 )
 def test_every_snippet_of_a_page_runs_in_its_order(

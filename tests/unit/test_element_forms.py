@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from schemas.deadletters import DeadCode
 from schemas.errors import ConfigError
 from schemas.inputs import InputColumns
+from transforms.core.mean_vector import Vector
 from transforms.element_forms import AdapterForm, RowForm, rows_of
-from transforms.engine.row_texts import GivenUp, RowText, Vector
+from transforms.engine.row_texts import GivenUp, RowText
 
 FORM = RowForm(InputColumns(None, "text"))
 VECTOR: Vector = np.array([0.25, 0.5], np.float32)

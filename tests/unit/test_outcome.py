@@ -14,6 +14,7 @@ from schemas.embedding import EmbeddingConfig, LongText
 from schemas.errors import CallRefused
 from schemas.job import JobConfig, OutputConfig, VectorType
 from transforms.clients.decode import Answer
+from transforms.core.hashing import text_hash
 from transforms.core.packing import TextItem
 from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.outcome import UnitOutcome
@@ -82,6 +83,119 @@ def test_what_is_committed_is_the_longest_run_of_rows_that_all_have_their_fate(
     assert written == offsets.get("vector", [])
     dead = tables.dead_letters["source_row"].to_pylist() if tables.dead_letters is not None else []
     assert dead == sorted(offsets.get("dead", []) + offsets.get("skipped", []))
+
+
+SENTENCE = "Sentence {} fills a passage of sixteen tokens, alone."
+CUTTING = {"passage_tokens": 16, "passage_overlap": 0}
+
+
+def paragraphs(letters: str) -> str:
+    return "\n\n".join(SENTENCE.format(letter) for letter in letters)
+
+
+@pytest.mark.parametrize("long_text", [LongText.PASSAGES, LongText.MEAN])
+@given(st.lists(st.text("abcdefg", min_size=1, max_size=4), max_size=12), st.data())
+def test_a_row_is_there_with_all_of_its_passages_or_not_at_all(
+    long_text: LongText, rows: list[str], data: st.DataObject
+) -> None:
+    texts: list[str | None] = [paragraphs(row) for row in rows]
+    found, unit = outcome(texts, embedding={"long_text": long_text, **CUTTING})
+    assert {item.text for item in unit.items} == {SENTENCE.format(c) for row in rows for c in row}
+    fates: dict[str, str] = {}
+    for item in data.draw(st.permutations(unit.items)):
+        fate = data.draw(st.sampled_from(["vector", "vector", "dead", "left"]))
+        fates[item.text[9]] = fate
+        if fate == "vector":
+            found.embedded([item], answer([item]), 1)
+        elif fate == "dead":
+            found.dead(item, DeadCode.REFUSED, CallRefused("no", http_status=400), 2)
+    fate_of = [
+        next((one for one in ("dead", "left") if one in {fates[c] for c in row}), "vector")
+        for row in rows
+    ]
+    done = fate_of.index("left") if "left" in fate_of else len(rows)
+    finished = found.finish()
+    assert (finished is None) is (done == 0)
+    if finished is None:
+        return
+    record, tables = finished
+    kept = [row for row in range(done) if fate_of[row] == "vector"]
+    assert (record.unit.rows, record.embedded, record.dead) == (done, len(kept), done - len(kept))
+    assert found.live().ready >= done
+    if tables.dead_letters is not None:
+        assert [row - 100 for row in tables.dead_letters["source_row"].to_pylist()] == [
+            row for row in range(done) if fate_of[row] == "dead"
+        ]
+    written = tables.vectors.to_pylist() if tables.vectors is not None else []
+    assert record.vectors == len(written)
+    by_text = {item.text: np.array(vector(item)) for item in unit.items}
+    by_text = {text: one / np.linalg.norm(one) for text, one in by_text.items()}
+    if long_text is LongText.PASSAGES:
+        assert [(one["id"] - 100, one["passage"]) for one in written] == [
+            (row, number) for row in kept for number in range(len(rows[row]))
+        ]
+        for one in written:
+            text = (texts[one["source_row"] - 100] or "")[one["start"] : one["end"]]
+            assert one["vector"] == pytest.approx(by_text[text], abs=1e-6)
+            assert one["text_hash"] == text_hash(None, text)
+    else:
+        assert [one["id"] - 100 for one in written] == kept
+        for one in written:
+            row = one["id"] - 100
+            mean = np.mean([by_text[SENTENCE.format(c)] for c in rows[row]], axis=0)
+            assert one["vector"] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+            assert one["text_hash"] == text_hash(None, texts[row] or "")
+
+
+def test_a_refused_passage_costs_its_row_and_says_which_it_was() -> None:
+    stop = StopFlag()
+    made = job(embedding={"long_text": LongText.PASSAGES, **CUTTING})
+    unit = prepared([paragraphs("ab"), paragraphs("cb"), SENTENCE.format("b")], made)
+    found = UnitOutcome(unit, made, None, DeadRowBudget(3, stop))
+    a, b, c = unit.items
+    for item in (b, a, c):
+        found.dead(item, DeadCode.REFUSED, CallRefused("no"), 1)
+    assert stop.stop is None  # Three rows are given up on, each counted once.
+    finished = found.finish()
+    assert finished is not None
+    assert finished[1].vectors is None
+    assert finished[1].dead_letters is not None
+    assert finished[1].dead_letters["message"].to_pylist() == [
+        "passage 1, characters 54 to 106: no", "passage 1, characters 54 to 106: no", "no",
+    ]  # fmt: skip
+
+
+def test_a_row_whose_passages_cancel_each_other_out_is_given_up_on() -> None:
+    stop = StopFlag()
+    made = job(embedding={"long_text": LongText.MEAN, **CUTTING})
+    unit = prepared([paragraphs("ab"), paragraphs("ac")], made)
+    found = UnitOutcome(unit, made, None, DeadRowBudget(0, stop))
+    found.embedded(unit.items, Answer(np.array([[1, 0], [-1, 0], [0, 1]], np.float32)), 1)
+    finished = found.finish()
+    assert finished is not None
+    record, tables = finished
+    assert record.codes == ((DeadCode.NO_MEAN, 1),)
+    assert tables.vectors is not None
+    assert tables.vectors["id"].to_pylist() == [1]
+    assert tables.vectors["truncated"].to_pylist() == [False]
+    assert stop.stop is not None
+    assert "no_mean" in stop.stop.message
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [((False, False), False), ((False, None), None), ((None, True), True)],
+)
+def test_a_mean_is_of_a_cut_text_if_any_of_its_passages_was_cut(
+    flags: tuple[bool | None, bool | None], expected: bool | None
+) -> None:
+    sizes = {"long_text": LongText.MEAN, "passage_tokens": 2048}
+    found, unit = outcome(["word " * 3000], embedding=sizes)
+    found.embedded(unit.items, answer(list(unit.items), truncated=flags), 1)
+    finished = found.finish()
+    assert finished is not None
+    assert finished[1].vectors is not None
+    assert finished[1].vectors["truncated"].to_pylist() == [expected]
 
 
 def test_rows_with_one_text_share_its_vector_and_its_fate() -> None:

@@ -22,7 +22,7 @@ async def short_enough(
     does not count, the text is sent, and whether it was cut stays unknown.
     """
     spec = embedding.spec
-    if embedding.long_text is LongText.TRUNCATE:
+    if embedding.long_text not in (LongText.DEAD_LETTER, LongText.STOP):
         return items
     doubtful = [item for item in items if item.most_tokens > spec.max_tokens]
     counts = await asyncio.gather(*map(caller.count_tokens, doubtful))

@@ -7,6 +7,7 @@ import mmap
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from schemas.deadletters import DeadCode
 from schemas.embedding import LongText
@@ -15,6 +16,7 @@ from schemas.job import JobConfig
 from schemas.live import LiveCounts
 from schemas.units import CallCounts, UnitRecord, count_codes
 from transforms.clients.decode import Answer, Matrix
+from transforms.core.mean_vector import NO_MEAN
 from transforms.core.packing import TextItem
 from transforms.engine.answers import Answers
 from transforms.engine.dead_rows import DeadRowBudget
@@ -83,10 +85,8 @@ class UnitOutcome:
                 "choose another --long-text"
             )
         for row in rows:
-            self._dead[row] = DeadRow(row, code, error.message, error.http_status, attempts)
-        self._rows.give_up(rows)
-        if not code.is_skip:
-            self._budget.spend(len(rows), f"{code}: {error.message}")
+            message = f"{self._place(row, item.index)}{error.message}"
+            self._note_dead([row], DeadRow(row, code, message, error.http_status, attempts))
         return None
 
     def live(self) -> LiveCounts:
@@ -103,15 +103,31 @@ class UnitOutcome:
         rows = self._rows.finished()
         if rows == 0 or (redo is not None and rows < redo.unit.rows):
             return None
-        kept = self._rows.embedded_rows(rows)
+        vectors = self._vector_table(rows)
         dead = self._dead_rows(rows)
-        codes = [row.code for row in dead]
-        unit = dataclasses.replace(self._prepared.unit, rows=rows)
+        record = self._record(rows, [row.code for row in dead], vectors)
+        return record, UnitTables(vectors, self._tables.dead_letters(dead) if dead else None)
+
+    def _vector_table(self, rows: int) -> pa.Table | None:
+        """The vectors of the first rows, which are finished; gives up on rows that have no mean."""
+        embedded = self._rows.embedded_rows(rows)
+        if self._vectors is None:
+            return None
+        means = self._tables.means(embedded, self._vectors)
+        without = [row for row, mean in means.items() if mean is None]
+        self._note_dead(without, DeadRow(-1, DeadCode.NO_MEAN, NO_MEAN))
+        kept = self._rows.embedded_rows(rows)
+        return self._tables.vectors(kept, self._vectors, self._truncated, means) if kept else None
+
+    def _record(self, rows: int, codes: list[DeadCode], vectors: pa.Table | None) -> UnitRecord:
+        kept = self._rows.embedded_rows(rows)
+        redo = self._prepared.redo
         skipped = sum(code.is_skip for code in codes)
-        record = UnitRecord(
-            unit=unit,
+        written = vectors.num_rows if vectors is not None else 0
+        return UnitRecord(
+            unit=dataclasses.replace(self._prepared.unit, rows=rows),
             embedded=len(kept) + (redo.embedded if redo else 0),
-            dead=len(dead) - skipped,
+            dead=len(codes) - skipped,
             skipped=skipped,
             generation=redo.generation + 1 if redo else 0,
             source_file=self._prepared.source_file,
@@ -119,11 +135,22 @@ class UnitOutcome:
             codes=count_codes(codes),
             counts=self._counts(kept),
             vector_parts=redo.vector_parts if redo else (),
+            vectors=written + (redo.vectors if redo else 0),
         )
-        vectors = None
-        if kept and self._vectors is not None:
-            vectors = self._tables.vectors(kept, self._vectors, self._truncated)
-        return record, UnitTables(vectors, self._tables.dead_letters(dead) if dead else None)
+
+    def _note_dead(self, rows: Sequence[int], why: DeadRow) -> None:
+        """Gives up on rows for one reason."""
+        self._rows.give_up(rows)
+        self._dead.update({row: dataclasses.replace(why, offset=row) for row in rows})
+        if not why.code.is_skip:
+            self._budget.spend(len(rows), f"{why.code}: {why.message}")
+
+    def _place(self, row: int, item: int) -> str:
+        """Where in a row's text an item stands; nothing where it is all of it."""
+        passages = self._prepared.passages[row]
+        number = [passage.item for passage in passages].index(item)
+        _, start, end = passages[number]
+        return f"passage {number}, characters {start} to {end}: " if len(passages) > 1 else ""
 
     def _room(self, dim: int) -> Matrix:
         """The matrix of the unit's distinct texts, made when the first vector shows its length."""

@@ -43,7 +43,7 @@ class RowFates:
 
     def give_up(self, rows: Sequence[int]) -> None:
         """These rows are given up on."""
-        self.done += len(rows)
+        self.done += sum(self._missing[row] > 0 for row in rows)
         self._dead.update(rows)
 
     def finished(self) -> int:

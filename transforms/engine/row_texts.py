@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.deadletters import DeadCode
 from schemas.errors import (
@@ -19,15 +18,13 @@ from schemas.errors import (
 )
 from schemas.stop import Stop, StopReason
 from transforms.clients.decode import Answer
+from transforms.core.mean_vector import NO_MEAN, Vector, mean_vector
 from transforms.core.packing import TextItem
 from transforms.core.unit_length import to_unit_length
 from transforms.engine.answers import counted_tokens
 from transforms.engine.embedder import Embedder
 from transforms.engine.long_texts import short_enough
 from transforms.engine.text_items import Passage, SentTexts, why_blank
-
-Vector = npt.NDArray[np.float32]
-"""Of shape (dim,)."""
 
 
 class RowText(NamedTuple):
@@ -96,9 +93,20 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> RowFates:
     await embedder.caller.embed(items, sink)
     if len(sink.of_item) < len(distinct.items):
         raise _error_of(embedder.stop.stop)
-    fates = [one if isinstance(one, GivenUp) else sink.of_item[one[0].item] for one in passages]
-    sent = sum(not isinstance(one, GivenUp) for one in passages)
+    fates = [one if isinstance(one, GivenUp) else _fate(one, sink.of_item) for one in passages]
+    sent = sum(0 if isinstance(one, GivenUp) else len(one) for one in passages)
     return RowFates(fates, sink.texts, sink.tokens, sent - len(distinct.items))
+
+
+def _fate(passages: tuple[Passage, ...], of_item: dict[int, Vector | GivenUp]) -> Vector | GivenUp:
+    """The vector of a row's text, the mean of its passages' where it has several."""
+    fates = [of_item[passage.item] for passage in passages]
+    vectors = [fate for fate in fates if not isinstance(fate, GivenUp)]
+    if len(fates) == 1 or len(vectors) < len(fates):
+        return next((fate for fate in fates if isinstance(fate, GivenUp)), fates[0])
+    weights = [passage.end - passage.start for passage in passages]
+    mean = mean_vector(np.stack(vectors), range(len(vectors)), weights)
+    return GivenUp(DeadCode.NO_MEAN, NO_MEAN) if mean is None else mean
 
 
 def _passages_or_reason(row: RowText, distinct: SentTexts) -> tuple[Passage, ...] | GivenUp:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from schemas.embedding import EmbeddingConfig
 from transforms.core.hashing import text_hash
 from transforms.core.packing import TextItem, json_bytes
+from transforms.core.passages import spans
 from transforms.core.prompts import as_sent
 from transforms.core.tokens import TokenEstimator, features
 
@@ -28,6 +29,11 @@ def why_blank(text: str | None) -> str | None:
         return None
     what = "null" if text is None else "empty" if not text else "white space only"
     return f"the text is {what}"
+
+
+def sent_hash(embedding: EmbeddingConfig, title: str | None, text: str) -> bytes:
+    """The hash of a text as it is sent, or would be if it were not cut."""
+    return text_hash(*as_sent(embedding, title, text))
 
 
 class Passage(NamedTuple):
@@ -56,7 +62,10 @@ class SentTexts:
 
     def add(self, title: str | None, text: str) -> tuple[Passage, ...]:
         """The passages of a row's text, in order."""
-        return (Passage(self._item(title, text), 0, len(text)),)
+        return tuple(
+            Passage(self._item(title, text[start:end]), start, end)
+            for start, end in spans(self.embedding, title, text)
+        )
 
     def _item(self, title: str | None, text: str) -> int:
         """The index in `items` of what is sent for a text."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from schemas.embedding import LongText
 from schemas.job import JobConfig
 from schemas.tables import TEXT_HASH_TYPE, dead_letters_schema, part_metadata, vectors_schema
 from transforms.clients.decode import Matrix
+from transforms.core.mean_vector import Vector
 from transforms.engine.prepare import DeadRow, PreparedUnit
+from transforms.engine.written_rows import mean_of, passage_rows, whole_rows
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -21,26 +24,41 @@ class TableMaker:
     job: JobConfig
     prepared: PreparedUnit
 
+    def means(self, offsets: Sequence[int], vectors: Matrix) -> dict[int, Vector | None]:
+        """The vectors of rows that have several passages and are written as one; see `mean_of`."""
+        if self.job.embedding.long_text is not LongText.MEAN:
+            return {}
+        rows = {offset: self.prepared.passages[offset] for offset in offsets}
+        return {offset: mean_of(vectors, row) for offset, row in rows.items() if len(row) > 1}
+
     def vectors(
-        self, offsets: Sequence[int], vectors: Matrix, truncated: Sequence[bool | None]
+        self,
+        offsets: Sequence[int],
+        vectors: Matrix,
+        truncated: Sequence[bool | None],
+        means: Mapping[int, Vector | None],
     ) -> pa.Table:
         """The rows with vectors; `vectors` and `truncated` are by distinct text, not by row."""
-        run, prepared = self.prepared.rows, self.prepared
-        dim = vectors.shape[1]
+        run, dim, embedding = self.prepared.rows, vectors.shape[1], self.job.embedding
+        if embedding.rows_are_passages:
+            written = passage_rows(self.prepared, offsets, vectors, truncated)
+        else:
+            written = whole_rows(self.prepared, offsets, vectors, truncated, means, embedding)
         schema = vectors_schema(
             self.job.row_schema,
             dim,
             self.job.output.vector_type,
-            part_metadata(self.job.embedding, self.job.version, dim),
+            part_metadata(embedding, self.job.version, dim),
+            passages=embedding.rows_are_passages,
         )
-        items = [prepared.passages[offset][0].item for offset in offsets]
-        where = pa.array(offsets, pa.int64())
+        where = pa.array(written.offsets, pa.int64())
         columns = {
             "id": run.ids.take(where),
-            "vector": _vector_column(vectors, items, schema.field("vector").type),
-            "text_hash": pa.array([prepared.hashes[i] for i in items], TEXT_HASH_TYPE),
-            "truncated": pa.array([truncated[i] for i in items], pa.bool_()),
-            **self._source(offsets),
+            **written.passages,
+            "vector": _vector_column(written.vectors, schema.field("vector").type),
+            "text_hash": pa.array(written.hashes, TEXT_HASH_TYPE),
+            "truncated": pa.array(written.truncated, pa.bool_()),
+            **self._source(written.offsets),
         }
         for name in run.kept.column_names:
             columns[name] = run.kept.column(name).take(where)
@@ -71,9 +89,7 @@ class TableMaker:
         }
 
 
-def _vector_column(vectors: Matrix, items: Sequence[int], kind: pa.DataType) -> pa.Array:
-    whole = len(items) == len(vectors) and list(items) == list(range(len(items)))
-    rows: Matrix = vectors if whole else vectors[list(items)]
+def _vector_column(rows: Matrix, kind: pa.DataType) -> pa.Array:
     numbers = rows.astype(np.float16) if kind.value_type == pa.float16() else rows
     flat = pa.array(numbers.reshape(-1), kind.value_type)
     return pa.FixedSizeListArray.from_arrays(flat, type=kind)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.inputs import PASSAGE_COLUMNS
 from schemas.job import VectorEncoding
 from schemas.units import Unit
 
@@ -19,7 +20,9 @@ EMPTY_PART = "empty.parquet"
 _PART = re.compile(r"part-[0-9a-f]{16}-\d{12}-\d{8}(-g\d+)?\.parquet")
 _PIECE_NUMBERS = 1 << 18
 """Numbers of vectors that Arrow encodes at a time: it makes 8 bytes of levels for each of them."""
-_NO_DICTIONARY = frozenset({"id", "text_hash", "truncated", "source_row", VECTOR_PATH})
+_NO_DICTIONARY = frozenset(
+    {"id", *PASSAGE_COLUMNS, "text_hash", "truncated", "source_row", VECTOR_PATH}
+)
 
 
 def part_name(unit: Unit, generation: int) -> str:

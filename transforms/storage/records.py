@@ -78,6 +78,7 @@ def encode_record(record: UnitRecord) -> bytes:
         "counts": dataclasses.asdict(record.counts),
         "vector_parts": record.vector_parts,
         "dead_part": record.dead_part,
+        "vectors": record.vectors,
         "seconds": round(record.seconds, 3),
         "part_bytes": record.part_bytes,
     }
@@ -104,6 +105,7 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
             counts=CallCounts(**content["counts"]),
             vector_parts=tuple(content["vector_parts"]),
             dead_part=content["dead_part"],
+            vectors=content.get("vectors", content["embedded"]),
             seconds=float(content.get("seconds", 0.0)),
             part_bytes=content["part_bytes"],
         )
