@@ -161,8 +161,9 @@ def duplicate_ids(dataset: Dataset, state: State) -> int | None:
     for record in state.records:
         for name in dataset.parts_of(record):
             part = part_reader.open_part(dataset, name)
-            for block in part_reader.read_blocks(part, name, ["id"]):
-                ids.add(block.column("id"))
+            columns = part_reader.with_passages(part, ["id"])
+            for block in part_reader.read_blocks(part, name, columns):
+                ids.add(part_reader.once_a_row(block).column("id"))
     return len(ids.repeated())
 
 

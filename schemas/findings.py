@@ -27,6 +27,8 @@ class Check(enum.StrEnum):
     """A part has more or fewer rows than its commit record says."""
     ROWS = "rows"
     """A row of the input is there twice, not at all, or in another unit's part."""
+    PASSAGE = "passage"
+    """The passages of a row are not there one after the other."""
     NOT_FINITE = "not_finite"
     """A vector holds NaN or infinity."""
     ZERO_VECTOR = "zero_vector"

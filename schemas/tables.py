@@ -13,6 +13,8 @@ PASSAGE_FIELDS = tuple(
     for name, kind in zip(PASSAGE_COLUMNS, (pa.int32(), pa.int64(), pa.int64()), strict=True)
 )
 """Where the rows are passages: the number in its text, from 0, and the characters that it is."""
+ROWS_KEY, PASSAGES = "bulkembed.rows", "passages"
+"""In the footer of parts whose rows are passages."""
 _FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -79,4 +81,5 @@ def part_metadata(embedding: EmbeddingConfig, version: str, dim: int | None) -> 
         "normalized": str(embedding.normalize).lower(),
         **({"dim": str(dim)} if dim is not None else {}),
     }
-    return {f"bulkembed.{name}": value for name, value in facts.items()}
+    rows = {ROWS_KEY: PASSAGES} if dim is not None and embedding.rows_are_passages else {}
+    return {f"bulkembed.{name}": value for name, value in facts.items()} | rows

@@ -59,7 +59,7 @@ class Expected:
         layout = pinned["layout"]
         return cls(
             PartKind(
-                _vector_types(layout, dim),
+                _vector_types(layout, dim, passages=embedding.rows_are_passages),
                 _metadata(embedding, dim),
                 has_vectors=True,
                 tolerance=_tolerance(embedding, VectorType(layout["vector_type"]), dim),
@@ -71,10 +71,11 @@ class Expected:
 _NO_ROWS = pa.schema([("id", pa.null())])
 
 
-def _vector_types(layout: dict[str, Any], dim: int) -> dict[str, str]:
-    ours = _types(vectors_schema(_NO_ROWS, dim, layout["vector_type"], {}))
-    first = {"id": layout["id_type"], "vector": ours["vector"]}
-    return {**first, **layout["kept"], **{n: t for n, t in ours.items() if n not in first}}
+def _vector_types(layout: dict[str, Any], dim: int, *, passages: bool) -> dict[str, str]:
+    schema = vectors_schema(_NO_ROWS, dim, layout["vector_type"], {}, passages=passages)
+    ours = list({**_types(schema), "id": layout["id_type"]}.items())
+    kept_at = schema.get_field_index("vector") + 1
+    return {**dict(ours[:kept_at]), **layout["kept"], **dict(ours[kept_at:])}
 
 
 def _dead_types(layout: dict[str, Any]) -> dict[str, str]:

@@ -61,7 +61,8 @@ def _rows_having(dataset: Dataset, name: str, names: Names) -> Iterator[dict[str
         part = part_reader.open_part(dataset, name)
         if not set(COLUMNS) <= set(part.schema_arrow.names):
             return
-        for block in part_reader.read_blocks(part, name, COLUMNS):
+        columns = part_reader.with_passages(part, COLUMNS)
+        for block in map(part_reader.once_a_row, part_reader.read_blocks(part, name, columns)):
             filled = block.filter(block.column("id").is_valid())
             yield from filled.take(
                 np.flatnonzero(np.isin(names_of(filled.column("id")), names))

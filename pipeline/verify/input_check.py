@@ -10,13 +10,14 @@ import pyarrow as pa
 from pipeline.planning import scan_inputs
 from pipeline.request import InputRequest
 from pipeline.verify.id_check import part_names
+from pipeline.verify.source_text import source_text
 from schemas.embedding import EmbeddingConfig
 from schemas.findings import Check, Finding
 from schemas.inputs import InputColumns, InputFile
 from schemas.units import UnitRecord
 from transforms.core import ranges
-from transforms.core.hashing import text_hash
-from transforms.core.prompts import as_sent
+from transforms.engine.row_texts import RowText
+from transforms.engine.text_items import sent_hash
 from transforms.storage import part_reader
 from transforms.storage.columns import merge_schemas
 from transforms.storage.dataset import Dataset
@@ -113,17 +114,14 @@ def _differing(
     ids, texts = [], []
     part = part_reader.open_part(dataset, name)
     wanted = [c for c in ("id", "source_row", "text_hash") if c in part.schema_arrow.names]
-    for block in part_reader.read_blocks(part, name, wanted):
+    for block in part_reader.read_blocks(part, name, part_reader.with_passages(part, wanted)):
         for row in block.to_pylist():
-            offset = row["source_row"] - run.first_row
-            if row["id"] != run.ids[offset].as_py():
+            if row["id"] != run.ids[row["source_row"] - run.first_row].as_py():
                 ids.append(row["source_row"])
-            if "text_hash" in row and row["text_hash"] != sent_hash(run, offset, embedding):
+            if "text_hash" in row and row["text_hash"] != _hash(source_text(run, row), embedding):
                 texts.append(row["source_row"])
     return ids, texts
 
 
-def sent_hash(run: RowRun, offset: int, embedding: EmbeddingConfig) -> bytes | None:
-    """The hash of a row's text as it is sent; None where there is no text."""
-    text = run.texts[offset]
-    return None if text is None else text_hash(*as_sent(embedding, run.titles[offset], text))
+def _hash(source: RowText, embedding: EmbeddingConfig) -> bytes | None:
+    return None if source.text is None else sent_hash(embedding, source.title, source.text)

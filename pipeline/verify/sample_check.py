@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.asking import ask
 from pipeline.planning import scan_inputs
 from pipeline.request import RunRequest
+from pipeline.verify.source_text import source_text
 from schemas.embedding import EmbeddingConfig
 from schemas.errors import CallError
 from schemas.findings import Check, Finding
@@ -103,15 +104,15 @@ def _draw(
     schema = merge_schemas(scans.files, wanted.columns)
     files = {file.key: file for file in scans.inputs}
     covered = [record for record in records if record.unit.file_key in files]
-    total = sum(record.embedded for record in covered)
+    total = sum(record.vectors for record in covered)
     places = sorted(random.sample(range(total), min(rows, total)))
     first = 0
     for record in covered:
-        here = [at - first for at in places if first <= at < first + record.embedded]
+        here = [at - first for at in places if first <= at < first + record.vectors]
         if here:
             file = files[record.unit.file_key]
             yield from _rows_of(dataset, request, file, schema, record, here)
-        first += record.embedded
+        first += record.vectors
 
 
 def _rows_of(
@@ -131,11 +132,12 @@ def _rows_of(
     for part in record.vector_parts:
         name = f"{VECTORS}/{part}"
         opened = part_reader.open_part(dataset, name)
-        for block in part_reader.read_blocks(opened, name, ["vector", "source_row"]):
+        columns = part_reader.with_passages(opened, ["vector", "source_row"])
+        for block in part_reader.read_blocks(opened, name, columns):
             here = [at - first for at in places if first <= at < first + block.num_rows]
-            vectors, rows = part_reader.matrix_of(block), block.column("source_row")
+            vectors, rows = part_reader.matrix_of(block), block.drop_columns(["vector"])
             for at in here:
-                row = rows[at].as_py()
-                text = RowText(run.titles[row - run.first_row], run.texts[row - run.first_row])
-                yield SampledRow(name, file.name, row, vectors[at].copy(), text)
+                (row,) = rows.slice(at, 1).to_pylist()
+                source, text = row["source_row"], source_text(run, row)
+                yield SampledRow(name, file.name, source, vectors[at].copy(), text)
             first += block.num_rows

@@ -66,7 +66,7 @@ def _by_name(record: UnitRecord) -> tuple[object, ...]:
 
 
 def _row_count(parts: Sequence[PartReport]) -> int:
-    return sum(len(part.rows) for part in parts if part.rows is not None)
+    return sum(part.count for part in parts if part.rows is not None)
 
 
 def _wrong_counts(
@@ -74,7 +74,7 @@ def _wrong_counts(
 ) -> list[Finding]:
     found = []
     lost = record.dead + record.skipped
-    for what, parts, said in (("vectors", vectors, record.embedded), ("dead letters", dead, lost)):
+    for what, parts, said in (("vectors", vectors, record.vectors), ("dead letters", dead, lost)):
         there = _row_count(parts)
         if there != said and all(part.rows is not None for part in parts):
             message = f"{said:,} {what} by the record, {there:,} in its parts"

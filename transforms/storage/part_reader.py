@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import OutputError
+from schemas.inputs import PASSAGE_COLUMNS
+from schemas.tables import PASSAGES, ROWS_KEY
 from transforms.storage.dataset import Dataset
 from transforms.storage.store_errors import said
 
@@ -45,6 +48,24 @@ def read_blocks(
         yield from part.iter_batches(
             block_rows(part.schema_arrow), columns=columns, use_threads=False
         )
+
+
+def once_a_row(block: pa.RecordBatch) -> pa.RecordBatch:
+    """A block with one row for each row of the input: the first of its passages, if it has any."""
+    if not holds_passages(block.schema):
+        return block
+    return block.filter(pc.equal(block.column("passage"), 0))
+
+
+def with_passages(part: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+    """The columns, and those of PASSAGE_COLUMNS where the rows are passages."""
+    return [*columns, *(PASSAGE_COLUMNS if holds_passages(part.schema_arrow) else ())]
+
+
+def holds_passages(schema: pa.Schema) -> bool:
+    """Whether rows are passages, by the footer: a column that was kept may have any name."""
+    metadata = schema.metadata or {}
+    return metadata.get(ROWS_KEY.encode()) == PASSAGES.encode()
 
 
 def block_rows(schema: pa.Schema) -> int:
