@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Set
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,10 @@ class Unit:
         """The row after the last."""
         return self.first_row + self.rows
 
+    def part(self, first_row: int, rows: int) -> Unit:
+        """The unit of some of its rows."""
+        return Unit(self.file_key, first_row, rows)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileUnits:
@@ -40,13 +43,6 @@ class FileUnits:
     def rows(self) -> int:
         """Rows of all units."""
         return sum(unit.rows for unit in self.units)
-
-    def without(self, done: Set[tuple[Unit, int]]) -> FileUnits:
-        """Without the units whose next generation is committed already, since the plan was made."""
-        if self.redo:
-            kept = [r for r in self.redo if (r.unit, r.generation + 1) not in done]
-            return FileUnits(self.file, tuple(r.unit for r in kept), tuple(kept))
-        return FileUnits(self.file, tuple(unit for unit in self.units if (unit, 0) not in done))
 
     def part(self, start: int, end: int) -> FileUnits:
         """The units from one position to another."""

@@ -62,4 +62,4 @@ def prepared(
     first_row = more.pop("first_row", 0)
     run = a_run(texts, first_row=first_row, **more)
     unit = Unit(KEY, first_row, len(texts))
-    return prepare(run, unit, "a.parquet", job.embedding, TokenEstimator(2048), job.blank_text)
+    return prepare(run, unit, "a.parquet", job, TokenEstimator(2048))

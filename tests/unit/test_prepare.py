@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.jobs import a_job, prepared
+from support.jobs import KEY, a_job, a_run, prepared
 
 from schemas.deadletters import DeadCode
-from schemas.embedding import BlankText, EmbeddingConfig
+from schemas.embedding import BlankText, EmbeddingConfig, LongText
 from schemas.errors import InputError
+from schemas.job import JobConfig
+from schemas.units import Unit
 from transforms.core.hashing import text_hash
 from transforms.core.packing import json_bytes
+from transforms.core.tokens import TokenEstimator
+from transforms.engine.prepare import prepare
 
 TEXT = st.sampled_from([None, "", " \n\u3000", "a", "b", "c", "a ", "\x00", "\u200f\u0627"])
 
@@ -69,3 +75,53 @@ def test_texts_are_hashed_and_measured_as_they_are_sent() -> None:
 def test_a_long_text_is_never_estimated_above_what_the_model_takes() -> None:
     (item,) = prepared(["word " * 100_000]).items
     assert item.tokens == 2048
+
+
+SENTENCE = "Sentence {} fills a passage of sixteen tokens, alone."
+
+
+def cutting(**changes: Any) -> JobConfig:
+    embedding = EmbeddingConfig(
+        service="developer", model="gemini-embedding-001", long_text=LongText.PASSAGES,
+        passage_tokens=16, passage_overlap=0, **changes,
+    )  # fmt: skip
+    return a_job(embedding=embedding)
+
+
+def test_each_passage_is_sent_with_its_title_and_equal_ones_once() -> None:
+    text = "\n\n".join(SENTENCE.format(letter) for letter in "aba")
+    unit = prepared([text, SENTENCE.format("b")], cutting(has_titles=True), titles=["T", "T"])
+    assert [(item.title, item.text) for item in unit.items] == [
+        ("T", SENTENCE.format("a")), ("T", SENTENCE.format("b")),
+    ]  # fmt: skip
+    assert [[one.item for one in row] for row in unit.passages] == [[0, 1, 0], [1]]
+    assert unit.passages[1][0][1:] == (0, len(SENTENCE.format("b")))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 12))
+def test_a_unit_with_many_passages_comes_in_parts_that_hold_each_row_once(
+    sizes: list[int], most: int
+) -> None:
+    texts = [
+        "\n\n".join(SENTENCE.format(f"{n}.{m}") for m in range(k)) for n, k in enumerate(sizes)
+    ]
+    run, rows, parts = a_run(texts, first_row=100), 0, []
+    while run.rows:
+        unit = Unit(KEY, run.first_row, run.rows)
+        part = prepare(run, unit, "a.parquet", cutting(), TokenEstimator(2048), most_texts=most)
+        assert part.unit.first_row == 100 + rows
+        assert part.rows.ids.to_pylist() == list(range(100 + rows, 100 + rows + part.unit.rows))
+        assert part.unit.rows == len(part.passages) == part.rows.rows > 0
+        before_last = {one.item for row in part.passages[:-1] for one in row}
+        assert len(before_last) < most
+        parts.append(part)
+        rows += part.unit.rows
+        run = run.part(part.unit.rows, run.rows)
+    assert rows == len(texts)
+    assert [len(row) for part in parts for row in part.passages] == sizes
+
+
+def test_a_unit_whose_texts_are_not_cut_stays_whole() -> None:
+    run = a_run([f"text {n}" for n in range(9)])
+    part = prepare(run, Unit(KEY, 0, 9), "a", a_job(), TokenEstimator(2048), most_texts=4)
+    assert part.unit.rows == 9

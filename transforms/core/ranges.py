@@ -26,6 +26,15 @@ def subtract(rows: int, covered: Iterable[Run]) -> list[Run]:
     return left
 
 
+def common(run: Run, others: Iterable[Run]) -> Iterator[Run]:
+    """The part of a run that each of the others holds, where it holds any."""
+    first, rows = run
+    for start, count in others:
+        end = min(first + rows, start + count)
+        if end > max(first, start):
+            yield max(first, start), end - max(first, start)
+
+
 def is_covered(first: int, rows: int, covered: Iterable[Run]) -> bool:
     """Whether every row of a run is held by the covered runs."""
     return all(start + count <= first for start, count in subtract(first + rows, covered))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from schemas.deadletters import DeadCode
-from schemas.embedding import BlankText, EmbeddingConfig
+from schemas.embedding import BlankText
 from schemas.errors import InputError
+from schemas.job import Dedupe, JobConfig
 from schemas.units import Unit, UnitRecord
 from transforms.core.packing import TextItem
 from transforms.core.tokens import TokenEstimator
@@ -56,38 +57,51 @@ def prepare(
     run: RowRun,
     unit: Unit,
     source_file: str,
-    embedding: EmbeddingConfig,
+    job: JobConfig,
     estimator: TokenEstimator,
-    blank_text: BlankText = BlankText.SKIP,
-    redo: Redo | None = None,
     *,
-    dedupe: bool = True,
+    redo: Redo | None = None,
+    most_texts: int | None = None,
 ) -> PreparedUnit:
     """The texts of a unit, as they are sent, and its rows that cannot be sent.
 
-    Rows with the same text share an item, unless `dedupe` is off.  With `redo` only the rows that
-    were given up on are looked at.
+    Rows with the same text share an item, unless texts are not to be compared.
+
+    Args:
+        run: the rows of the unit.
+        unit: what is done.
+        source_file: name of its file.
+        job: what is wanted of a row.
+        estimator: guesses tokens.
+        redo: only the rows that were given up on are looked at.
+        most_texts: where texts are cut the unit ends, by a prefix of its rows, once it has as many.
 
     Raises:
         InputError: a text is blank, and blank texts are to stop the run.
     """
-    sent = SentTexts(embedding, estimator, dedupe=dedupe)
+    sent = SentTexts(job.embedding, estimator, dedupe=job.dedupe is not Dedupe.OFF)
+    if not job.embedding.long_text.cuts:
+        most_texts = None
     passages: list[tuple[Passage, ...]] = []
     dead: list[DeadRow] = []
     for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
+        if most_texts is not None and len(sent.items) >= most_texts:
+            break
         if redo is not None and offset not in redo.offsets:
             passages.append(())
             continue
-        bad = run.bad.get(offset) or _blank(text, source_file, unit.first_row + offset, blank_text)
+        row = unit.first_row + offset
+        bad = run.bad.get(offset) or _blank(text, source_file, row, job.blank_text)
         if bad is not None or text is None:
             passages.append(())
             dead.append(DeadRow(offset, *(bad or (DeadCode.BLANK_TEXT, ""))))
             continue
         passages.append(sent.add(title, text))
+    rows = len(passages)
     return PreparedUnit(
-        unit,
+        unit.part(unit.first_row, rows),
         source_file,
-        run,
+        run if rows == run.rows else run.part(0, rows),
         tuple(sent.items),
         tuple(sent.hashes),
         tuple(passages),

@@ -34,6 +34,17 @@ class RowRun:
         """How many rows there are."""
         return len(self.texts)
 
+    def part(self, start: int, end: int) -> RowRun:
+        """The rows from one offset to another; shares their memory."""
+        return RowRun(
+            self.first_row + start,
+            self.ids.slice(start, end - start),
+            self.titles[start:end],
+            self.texts[start:end],
+            self.kept.slice(start, end - start),
+            {row - start: why for row, why in self.bad.items() if start <= row < end},
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
