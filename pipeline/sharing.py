@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.planning import Plan
 from schemas.embedding import EmbeddingConfig
@@ -15,10 +16,9 @@ from schemas.inputs import InputColumns
 from schemas.job import Dedupe, JobConfig
 from schemas.units import FilePicks, FileUnits, SharedSlice
 from transforms.core import repeats
-from transforms.core.hashing import text_hash
-from transforms.core.prompts import as_sent
+from transforms.core.passages import spans
 from transforms.engine.shared_texts import text_only
-from transforms.engine.text_items import why_blank
+from transforms.engine.text_items import sent_hash, why_blank
 from transforms.storage.committed_vectors import PartRows, copy_vectors, find_committed
 from transforms.storage.dataset import SHARED, Dataset, State
 from transforms.storage.filesystems import open_found
@@ -37,7 +37,7 @@ MOST_BYTES = 2**30
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sharing:
-    """What the units of a run share: rows to send first, and rows that are committed already."""
+    """What the units of a run share: texts to send first, and rows that are committed already."""
 
     picks: tuple[FilePicks, ...] = ()
     committed: tuple[PartRows, ...] = ()
@@ -45,11 +45,11 @@ class Sharing:
     @property
     def texts(self) -> int:
         """Texts whose vectors are kept for the units."""
-        picked = sum(len(file.rows) for file in self.picks)
+        picked = sum(file.texts for file in self.picks)
         return picked + sum(len(part.rows) for part in self.committed)
 
     def slices(self, workers: int) -> Iterator[SharedSlice]:
-        """The rows to send, in a slice a worker, all of about the same size."""
+        """The texts to send, in a slice a worker, all of about the same size."""
         pieces = _cut(self.picks, max(1, workers))
         return (SharedSlice(f"shared-{n}", files) for n, files in enumerate(pieces))
 
@@ -69,16 +69,12 @@ def find_sharing(
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
     why_not = _why_not(dataset, plan, local=local)
-    if why_not is not None:
+    due = _read_all(plan, job) if why_not is None else None
+    if due is None:
+        why_not = why_not or f"their passages would take more than {_gib(MOST_BYTES)} of memory"
         log.warning("texts are compared within units only, as by --dedupe unit: %s", why_not)
         return Sharing()
-    every = np.zeros(plan.due_rows, np.uint64)
-    row = 0
-    for file_units in plan.work:
-        for found in _read(file_units, job.columns, job.embedding):
-            every[row : row + len(found)] = found
-            row += len(found)
-    return _sharing(dataset, plan, state, every)
+    return _sharing(dataset, plan, state, due)
 
 
 def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
@@ -101,36 +97,67 @@ def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:
         return "the workers have no disk in common"
     if dataset.is_on_a_store:
         return "the output is on an object store, which cannot append"
-    needed = plan.due_rows * repeats.BYTES_A_ROW
+    needed = plan.due_rows * repeats.BYTES_A_TEXT
     if needed > MOST_BYTES:
-        return f"{plan.due_rows:,} rows would take {needed / 2**30:.1f} GiB of memory"
+        return f"{plan.due_rows:,} rows would take {_gib(needed)} of memory"
     return None
 
 
-def _read(
-    file_units: FileUnits, columns: InputColumns, embedding: EmbeddingConfig
-) -> Iterator[repeats.Keys]:
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _DueTexts:
+    """The texts of all due rows, in their order."""
+
+    keys: repeats.Keys
+    """Shape (texts,)."""
+    of_row: npt.NDArray[np.int32]
+    """How many texts each row has, shape (rows,)."""
+
+
+def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
+    """Reads all due rows; None where their texts are too many."""
+    found, texts = [], 0
+    of_row = np.zeros(plan.due_rows, np.int32)
+    row = 0
+    for file_units in plan.work:
+        for rows in _read(file_units, job.columns):
+            hashes = [_hashes(rows, offset, job.embedding) for offset in range(rows.rows)]
+            of_row[row : row + rows.rows] = [*map(len, hashes)]
+            found.append(repeats.keys([*itertools.chain.from_iterable(hashes)]))
+            row += rows.rows
+            texts += len(found[-1])
+            if texts * repeats.BYTES_A_TEXT > MOST_BYTES:
+                return None
+    return _DueTexts(np.concatenate(found), of_row)
+
+
+def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowRun]:
     runs = [(unit.first_row, unit.rows) for unit in file_units.units]
     file = file_units.file
-    for rows in read_runs(open_found(file.found), file, *text_only(columns), runs):
-        yield repeats.keys([*_hashes(rows, embedding)])
+    return read_runs(open_found(file.found), file, *text_only(columns), runs)
 
 
-def _hashes(rows: RowRun, embedding: EmbeddingConfig) -> Iterator[bytes]:
-    for offset, (title, text) in enumerate(zip(rows.titles, rows.texts, strict=True)):
-        if text is None or offset in rows.bad or why_blank(text) is not None:
-            yield repeats.NO_TEXT
-        else:
-            yield text_hash(*as_sent(embedding, title, text))
+def _hashes(rows: RowRun, offset: int, embedding: EmbeddingConfig) -> list[bytes]:
+    """Of what is sent for a row; nothing for one that cannot be."""
+    title, text = rows.titles[offset], rows.texts[offset]
+    if text is None or offset in rows.bad or why_blank(text) is not None:
+        return []
+    return [
+        sent_hash(embedding, title, text[start:end]) for start, end in spans(embedding, title, text)
+    ]
 
 
-def _sharing(dataset: Dataset, plan: Plan, state: State, every: repeats.Keys) -> Sharing:
+def _sharing(dataset: Dataset, plan: Plan, state: State, due: _DueTexts) -> Sharing:
+    every = due.keys
     committed, keys = _committed(dataset, state, every)
     every[repeats.among(every, keys)] = 0  # Not to be sent at all.
     sizes = [unit.rows for file in plan.work for unit in file.units]
-    units = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    first = repeats.shared_rows(every, units)
-    sharing = Sharing(tuple(_picks(plan, first)), tuple(committed))
+    units = np.repeat(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), due.of_row)
+    first = repeats.shared_texts(every, units)
+    sharing = Sharing(tuple(_picks(plan, first, due.of_row)), tuple(committed))
     if sharing.texts:
         log.info(
             "%s texts of several units are sent first; %s are committed already",
@@ -151,30 +178,36 @@ def _committed(
     return find_committed(dataset, embedded, distinct[distinct != 0])
 
 
-def _picks(plan: Plan, due: np.ndarray) -> Iterator[FilePicks]:
-    """The rows of each file, where they are given by their place among all due rows."""
+def _picks(
+    plan: Plan, texts: npt.NDArray[np.int64], of_row: npt.NDArray[np.int32]
+) -> Iterator[FilePicks]:
+    """The texts of each file, where they are given by their place among those of all due rows."""
+    ends = np.cumsum(of_row)
+    due = np.searchsorted(ends, texts, side="right")
+    passages = texts - (ends - of_row)[due]
     begin = 0
     for file_units in plan.work:
         starts = np.array([unit.first_row for unit in file_units.units], np.int64)
         sizes = [unit.rows for unit in file_units.units]
         ends = begin + np.cumsum(sizes)
-        mine = due[(due >= begin) & (due < ends[-1])]
-        if len(mine):
-            unit = np.searchsorted(ends, mine, side="right")
-            yield FilePicks(file_units.file, starts[unit] + mine - (ends - sizes)[unit])
+        here = (due >= begin) & (due < ends[-1])
+        if here.any():
+            unit = np.searchsorted(ends, due[here], side="right")
+            rows = starts[unit] + due[here] - (ends - sizes)[unit]
+            yield FilePicks(file_units.file, rows, passages[here])
         begin = int(ends[-1])
 
 
 def _cut(picks: tuple[FilePicks, ...], pieces: int) -> Iterator[tuple[FilePicks, ...]]:
-    """The rows in so many pieces, in order; the rows of a file may stand in several."""
-    total = sum(len(file.rows) for file in picks)
+    """The texts in so many pieces, in order; those of a file may stand in several."""
+    total = sum(file.texts for file in picks)
     bounds = [total * n // pieces for n in range(pieces + 1)]
     for low, high in itertools.pairwise(bounds):
         begin, piece = 0, []
         for file in picks:
-            rows = file.rows[max(0, low - begin) : max(0, high - begin)]
-            if len(rows):
-                piece.append(FilePicks(file.file, rows))
-            begin += len(file.rows)
+            part = file.part(max(0, low - begin), max(0, high - begin))
+            if part.texts:
+                piece.append(part)
+            begin += file.texts
         if piece:
             yield tuple(piece)

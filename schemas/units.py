@@ -63,10 +63,22 @@ class PlanSlice:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FilePicks:
-    """Single rows of one file: `rows`, ascending int64, counted from the file's first row, 0."""
+    """Single texts of one file: passages of rows, which have one as a rule."""
 
     file: InputFile
     rows: npt.NDArray[np.int64]
+    """Of each text, ascending, counted from the file's first row, 0; shape (n,)."""
+    passages: npt.NDArray[np.int64]
+    """Which passage of its row each text is, from 0; shape (n,)."""
+
+    @property
+    def texts(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def part(self, start: int, end: int) -> FilePicks:
+        """The texts from one position to another."""
+        return FilePicks(self.file, self.rows[start:end], self.passages[start:end])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,7 @@ def goal_of(
     return Goal(
         rows=dataclasses.replace(rows, rows_in=total, dead=dead, left=due),
         before=before,
-        shared=sum(len(file.rows) for file in sharing.picks),
+        shared=sum(file.texts for file in sharing.picks),
         price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
         texts_a_request=1 if counts_texts else job.calls.texts,
     )

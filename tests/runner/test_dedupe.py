@@ -169,3 +169,25 @@ def test_where_it_would_not_fit_texts_are_compared_within_units(
     assert "texts are compared within units only, as by --dedupe unit: 263 rows" in ended.err
     assert len(set(ALL)) < server.stats()["texts"] < len(ALL)
     assert len(read(output)) == len(ALL)
+
+
+PARAGRAPHS = [f"Paragraph {n} stands in several texts, and fills a passage." for n in range(12)]
+
+
+@pytest.mark.parametrize("long_text", ["passages", "mean"])
+def test_passages_that_several_texts_have_are_sent_once(
+    server: EmulatorServer, output: Path, tmp_path: Path, long_text: str
+) -> None:
+    texts = ["\n\n".join(PARAGRAPHS[n % 5 : n % 5 + 4]) for n in range(20)]
+    source = write_rows(tmp_path / "in/a.parquet", [*texts, None, PARAGRAPHS[0]])
+    args = ("--long-text", long_text, "--passage-tokens", 16, "--passage-overlap", 0)
+    assert run(server.url, source, output, "--dim", 128, "--unit-rows", 3, *args).code == 0
+    assert server.stats()["texts"] == 8
+    sent = 20 * 4 + 1
+    counts = summary(output)["counts"]
+    assert (counts["texts"], counts["repeated"]) == (8, sent - 8)
+    assert len(read(output)) == (sent if long_text == "passages" else 21)
+    write_rows(tmp_path / "in/b.parquet", ["\n\n".join(PARAGRAPHS[5:9])])
+    again = run(server.url, tmp_path / "in", output, "--dim", 128, "--unit-rows", 3, *args)
+    assert again.code == 0, again.err
+    assert server.stats()["texts"] == (9 if long_text == "passages" else 12)

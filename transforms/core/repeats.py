@@ -10,28 +10,24 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from transforms.core.hashing import HASH_BYTES
-
 Keys = npt.NDArray[np.uint64]
-NO_TEXT = bytes(HASH_BYTES)
-"""In the place of a hash, for a row that is not sent."""
-BYTES_A_ROW = 40
-"""A bound on what the search takes: its keys, a sorted copy of them, then rows of repeats only."""
+BYTES_A_TEXT = 40
+"""A bound on what the search takes: its keys, a sorted copy of them, then texts of repeats only."""
 _CHUNK_ROWS = 65_536
 
 
 def keys(hashes: Sequence[bytes]) -> Keys:
-    """The first eight bytes of each hash; 0 for NO_TEXT.  Shape (n,)."""
+    """The first eight bytes of each hash.  Shape (n,)."""
     joined: Keys = np.frombuffer(b"".join(hashes), np.uint64)[::2].copy()
     return joined
 
 
-def shared_rows(every: Keys, units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """The rows, ascending, that hold the first occurrence of a text of more than one unit.
+def shared_texts(every: Keys, units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """The places, ascending, of the first occurrence of each text of more than one unit.
 
     Args:
-        every: the keys of all rows, (n,), in order; 0 for a row without a text.
-        units: each row's unit, (n,), ascending.
+        every: the keys of all texts, (n,), in order; 0 for one that need not be looked at.
+        units: each text's unit, (n,), ascending.
     """
     candidates = np.flatnonzero(among(every, _repeated(every)))
     if not len(candidates):

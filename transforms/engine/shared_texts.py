@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.deadletters import DeadCode
@@ -15,11 +17,13 @@ from schemas.live import LiveCounts
 from schemas.units import CallCounts, FilePicks
 from transforms.clients.decode import Answer
 from transforms.core.packing import TextItem
+from transforms.core.passages import spans
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.answers import Answers
 from transforms.engine.text_items import SentTexts, why_blank
 from transforms.storage.filesystems import open_found
 from transforms.storage.row_reader import read_runs
+from transforms.storage.row_run import RowRun
 from transforms.storage.spill import Spill
 from transforms.storage.spill_file import SpillWriter
 
@@ -76,13 +80,13 @@ def read_shared(
     embedding: EmbeddingConfig,
     estimator: TokenEstimator,
 ) -> Iterator[SentTexts]:
-    """The texts of single rows, some at a time.  Rows that cannot be sent are left to their units.
+    """Single texts, some at a time.  Rows that cannot be sent are left to their units.
 
     Raises:
         InputError: a file cannot be read, or is not what it was.
     """
     texts = SentTexts(embedding, estimator)
-    for title, text in _rows(files, columns):
+    for title, text in _texts(files, columns, embedding):
         texts.add(title, text)
         if len(texts.items) == TEXTS:
             yield texts
@@ -91,21 +95,33 @@ def read_shared(
         yield texts
 
 
-def _rows(files: Sequence[FilePicks], columns: InputColumns) -> Iterator[tuple[str | None, str]]:
-    """(title, text) of the rows that have a text."""
+def _texts(
+    files: Sequence[FilePicks], columns: InputColumns, embedding: EmbeddingConfig
+) -> Iterator[tuple[str | None, str]]:
+    """(title, text or passage) of the picks whose rows have a text."""
     for picks in files:
-        rows = picks.rows.tolist()
-        runs = list(_windows(rows, picks.file.rows))
+        runs = list(_windows(picks.rows.tolist(), picks.file.rows))
         read = read_runs(open_found(picks.file.found), picks.file, *text_only(columns), runs)
-        wanted = iter(rows)
-        row = next(wanted, None)
-        for (first, count), found in zip(runs, read, strict=True):
-            while row is not None and row < first + count:
-                offset = row - first
-                text = found.texts[offset]
-                if text is not None and offset not in found.bad and why_blank(text) is None:
-                    yield found.titles[offset], text
-                row = next(wanted, None)
+        for found in read:
+            first, end = np.searchsorted(
+                picks.rows, [found.first_row, found.first_row + found.rows]
+            )
+            yield from _picked(found, picks.part(int(first), int(end)), embedding)
+
+
+def _picked(
+    found: RowRun, picks: FilePicks, embedding: EmbeddingConfig
+) -> Iterator[tuple[str | None, str]]:
+    pairs = zip(picks.rows.tolist(), picks.passages.tolist(), strict=True)
+    for row, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        offset = row - found.first_row
+        title, text = found.titles[offset], found.texts[offset]
+        if text is None or offset in found.bad or why_blank(text) is not None:
+            continue
+        places = spans(embedding, title, text)
+        for _, passage in group:
+            start, end = places[passage]
+            yield title, text[start:end]
 
 
 def _windows(rows: Sequence[int], file_rows: int) -> Iterator[tuple[int, int]]:
