@@ -27,11 +27,21 @@ def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
     """
     width = 2 if job.output.vector_type is VectorType.FLOAT16 else 4
     dim = job.embedding.out_dim or 0
-    needed = plan.due_rows * (dim * width + ROW_BYTES)
+    rows = plan.due_rows + _passages(plan, job)
+    needed = rows * (dim * width + ROW_BYTES)
     needed += min(plan.due_rows * dim * 4, SPILL_BYTES) + shared_texts * dim * 4
     if job.columns.keep_columns:
         needed += sum(file.file.found.size_bytes for file in plan.work)
     return needed
+
+
+def _passages(plan: Plan, job: JobConfig) -> int:
+    """Rows that passages add, about: as many as the input's bytes make, compressed as they are."""
+    size = job.embedding.passages
+    if size is None or not job.embedding.rows_are_passages:
+        return 0
+    sizes = (file.file.found.size_bytes for file in plan.work)
+    return sum(sizes) // (size.most_bytes - size.overlap_bytes)
 
 
 def check_room(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:

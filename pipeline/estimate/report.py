@@ -53,9 +53,9 @@ class Estimate:
     codes: dict[str, int]
     """Of those that were seen."""
     repeated: Amount
-    """Rows whose text another row brings, of this run or of one before."""
+    """Texts, passages as well, that another row brings, of this run or of one before."""
     too_long: Amount
-    """Rows whose text has more tokens than the model takes, as estimated."""
+    """Rows whose text is cut, or has more tokens than the model takes, as estimated."""
     paid: Amount
     """Texts whose answers a killed run left."""
     texts: Amount
@@ -132,13 +132,22 @@ def _rows(found: Estimate) -> str:
     )
 
 
+_FATES = {
+    "truncate": "too long for the model (cut by the service)",
+    "dead-letter": "too long for the model (given up on)",
+    "stop": "too long for the model (end the run)",
+    "passages": "cut into passages",
+    "mean": "cut into passages",
+}
+"""What becomes of long texts."""
+
+
 def _texts(found: Estimate) -> str:
     line = f"{found.texts} to send; {found.repeated} rows repeat one"
     if found.paid.value:
         line += f", {found.paid} answers of a killed run are there"
-    fate = {"truncate": "cut by the service", "dead-letter": "given up on", "stop": "end the run"}
     if found.too_long.value:
-        line += f"; {found.too_long} rows are too long for the model ({fate[found.long_text]})"
+        line += f"; {found.too_long} rows are {_FATES[found.long_text]}"
     return line
 
 

@@ -14,6 +14,7 @@ from transforms.core.packing import CallLimits, TextItem, pack
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.prepare import PreparedUnit
 from transforms.engine.shared_texts import read_shared
+from transforms.engine.text_items import Passage
 from transforms.storage.spill import Spill
 
 LONGEST = 5
@@ -40,9 +41,9 @@ class UnitTally:
     unfit: int
     """Rows that cannot be sent for another reason."""
     repeated: int
-    """Rows whose text comes from another row."""
+    """Texts that come from another row."""
     too_long: int
-    """Rows whose texts have more tokens than the model takes, as estimated."""
+    """Rows whose texts are cut, or have more tokens than the model takes, as estimated."""
     sent: Sent
     paid: int
     """Texts whose answers a killed run left."""
@@ -117,7 +118,6 @@ class Counter:
         self.codes.update(str(code) for code in codes if not code.is_skip)
         tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
         self._note_longest(prepared, tokens)
-        with_text = [passage.item for row in prepared.passages for passage in row]
         new = [
             item
             for item, name in zip(prepared.items, prepared.hashes, strict=True)
@@ -128,10 +128,8 @@ class Counter:
             rows=prepared.unit.rows,
             blank=0 if prepared.redo else blank,  # Those of a retry are not tried.
             unfit=len(codes) - blank,
-            repeated=len(with_text) - len(new),
-            too_long=sum(
-                tokens[index] > self._job.embedding.spec.max_tokens for index in with_text
-            ),
+            repeated=sum(map(len, prepared.passages)) - len(new),
+            too_long=sum(self._is_long(row, tokens) for row in prepared.passages),
             sent=self._send(due),
             paid=len(new) - len(due),
         )
@@ -144,19 +142,28 @@ class Counter:
 
     def _send(self, items: Sequence[TextItem]) -> Sent:
         """What goes out of these texts; without those that are given up on for their length."""
-        if self._job.embedding.long_text is not LongText.TRUNCATE:
+        if self._job.embedding.long_text in (LongText.DEAD_LETTER, LongText.STOP):
             most = self._job.embedding.spec.max_tokens
             items = [i for i in items if self._estimator.estimate_call(i.features) <= most]
         calls = pack(items, self._limits)
         return Sent(len(items), sum(item.tokens for item in items), len(calls))
 
     def _note_longest(self, prepared: PreparedUnit, tokens: Sequence[int]) -> None:
-        unit = prepared.unit
-        first_row: dict[int, int] = {}
-        for offset, passages in enumerate(prepared.passages):
-            for passage in passages:
-                first_row.setdefault(passage.item, unit.first_row + offset)
-        for index in heapq.nlargest(LONGEST, range(len(tokens)), key=tokens.__getitem__):
-            text, row = prepared.items[index].text, first_row[index]
-            self.longest.append(LongestText(tokens[index], len(text), prepared.source_file, row))
+        first: dict[tuple[int, ...], int] = {}
+        for offset, row in enumerate(prepared.passages):
+            if row:
+                first.setdefault(tuple(passage.item for passage in row), offset)
+        sizes = {items: sum(tokens[item] for item in items) for items in first}
+        for items in heapq.nlargest(LONGEST, sizes, key=sizes.__getitem__):
+            offset = first[items]
+            text, row_number = prepared.rows.texts[offset] or "", prepared.unit.first_row + offset
+            self.longest.append(
+                LongestText(sizes[items], len(text), prepared.source_file, row_number)
+            )
         self.longest = heapq.nlargest(LONGEST, self.longest)
+
+    def _is_long(self, row: Sequence[Passage], tokens: Sequence[int]) -> bool:
+        """Whether a row's text is cut, or has more tokens than the model takes."""
+        return len(row) > 1 or any(
+            tokens[passage.item] > self._job.embedding.spec.max_tokens for passage in row
+        )

@@ -153,6 +153,18 @@ def test_long_texts_are_named_and_go_as_they_are_to_go(
         assert summary(tmp_path / policy)["counts"]["texts"] == sent
 
 
+def test_passages_are_counted_as_they_will_be_sent(tmp_path: Path) -> None:
+    texts = [*(f"text {n}" for n in range(50)), *(f"{n} " + PROSE * 20 for n in (1, 2)), PROSE * 20]
+    source = write_rows(tmp_path / "in/a.parquet", texts)
+    with EmulatorServer() as server:
+        told = estimated(source, "--long-text", "passages")
+        assert values(told, "too_long") == (3,)
+        assert told["longest"][0]["characters"] == len(PROSE) * 20 + 2
+        args = ("--long-text", "passages")
+        assert run(server.url, source, tmp_path / "out", *SHAPE, *args).code == 0
+        hold_against_the_run(told, server, tmp_path / "out", tokens=0.25)
+
+
 def test_a_sample_says_how_far_off_it_may_be(source: Path, tmp_path: Path) -> None:
     texts = [text_of(n) for n in range(4000)]
     source = write_rows(tmp_path / "big/a.parquet", texts)
