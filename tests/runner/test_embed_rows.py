@@ -57,6 +57,24 @@ def local() -> beam.Pipeline:
     return beam.Pipeline(runner="FnApiRunner")
 
 
+LONG = "\n\n".join(f"Paragraph {n} is long enough to stand alone, as it is." for n in range(3))
+
+
+def test_a_long_text_gets_the_mean_of_its_passages_and_falls_with_one_of_them() -> None:
+    cut = {"long_text": "mean", "passage_tokens": 16}
+    with served(poison="poison") as server:
+        parts = [
+            asked_alone(server.url, part, outputDimensionality=DIM) for part in LONG.split("\n\n")
+        ]
+        mean = np.sum([part / np.linalg.norm(part) for part in parts], axis=0)
+        with local() as pipeline:
+            rows = pipeline | beam.Create([{"text": LONG}, {"text": f"{LONG}\n\npoison {LONG}"}])
+            good, bad = rows | EmbedRows(gemini(server, **cut)).with_exception_handling()
+            near = holds([True], lambda row: row["vector"] @ mean > 0.9999 * np.linalg.norm(mean))
+            assert_that(good, near, label="good")
+            assert_that(bad, holds(["refused"], lambda letter: letter.code), label="bad")
+
+
 def counters(result: PipelineResult) -> dict[str, int]:
     found = result.metrics().query(MetricsFilter().with_namespace(metrics.ROWS_NAMESPACE))
     return {counter.key.metric.name: counter.result for counter in found["counters"]}

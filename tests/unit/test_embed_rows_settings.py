@@ -82,6 +82,8 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         ({"dim": 7}, "takes 128..3072"),
         ({"task_type": "SEARCH"}, "task_type 'SEARCH': give one of SEMANTIC_SIMILARITY"),
         ({"long_text": "stop"}, "give 'dead-letter'"),
+        ({"long_text": "passages"}, "makes several rows of one"),
+        ({"long_text": "mean", "passage_tokens": 9}, "--passage-tokens 9: give 16 or more"),
         ({"long_text": "cut"}, "long_text 'cut': give one of truncate"),
         ({"model": "text-embedding-005"}, "add --vertexai"),
         ({"max_in_flight": 0}, "give a number from 1"),
