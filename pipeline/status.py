@@ -22,6 +22,8 @@ class Status:
     output: str
     model: str
     rows: RowCounts
+    vectors: int
+    """Rows of `vectors/`: more than are embedded where they are passages."""
     codes: dict[str, int]
     counts: CallCounts
     usd: float | None
@@ -62,6 +64,7 @@ def status_of(
         output=output,
         model=embedding["model"],
         rows=_rows(sum(file.rows for file in planned.values()), current),
+        vectors=sum(record.vectors for record in current),
         codes=_codes(records),
         counts=counts,
         usd=None if price is None else price.usd(counts.tokens),
@@ -77,6 +80,8 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     if status.runner:
         yield "at work", status.runner
     yield "rows", rows_line(status.rows)
+    if status.vectors != status.rows.embedded:
+        yield "passages", f"{status.vectors:,}"
     for code, rows in status.codes.items():
         yield f"  {code}", f"{rows:,}"
     counts = status.counts

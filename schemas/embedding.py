@@ -32,7 +32,7 @@ class LongText(enum.StrEnum):
     @property
     def cuts(self) -> bool:
         """Whether long texts are cut into passages."""
-        return self in (LongText.PASSAGES, LongText.MEAN)
+        return self is LongText.PASSAGES or self is LongText.MEAN
 
 
 class BlankText(enum.StrEnum):

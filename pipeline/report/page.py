@@ -83,6 +83,8 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
     rows, counts = facts.status.rows, facts.status.counts
     yield "rows in", f"{rows.rows_in:,}"
     yield "embedded", f"{rows.embedded:,}"
+    if facts.status.vectors != rows.embedded:
+        yield "passages", f"{facts.status.vectors:,}"
     yield "dead letters", f"{rows.dead:,}"
     yield "left to do", f"{rows.left:,}"
     yield "texts sent", f"{counts.texts:,}"

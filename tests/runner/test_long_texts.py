@@ -60,22 +60,23 @@ def test_each_passage_is_a_row_that_says_where_it_stands(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    ended = run(server.url, source, output, *PASSAGES, "--keep-columns", "lang")
+    ended = run(server.url, source, output, *PASSAGES, "--keep-columns", "text,lang")
     assert ended.code == 0, ended.err
     assert "14 in: 11 embedded, 3 skipped (blank)" in ended.out
     assert "duplicate ids" not in ended.out
     table = read(output)
     assert table.schema.names == [
-        "id", "passage", "start", "end", "vector", "lang", "text_hash", "truncated",
+        "id", "passage", "start", "end", "vector", "text", "lang", "text_hash", "truncated",
         "source_file", "source_row",
     ]  # fmt: skip
     rows, vectors = table.drop_columns(["vector"]).to_pylist(), matrix(table)
     assert {row["truncated"] for row in rows} == {False}
     short = next(row for row in rows if row["id"] == 12)
     assert (short["passage"], short["start"], short["end"]) == (0, 0, 5)
+    for row in rows:
+        assert row["text"] == (TEXTS[row["source_row"]] or "")[row["start"] : row["end"]]
     for row, vector in [*zip(rows, vectors, strict=True)][::7]:
-        text = (TEXTS[row["source_row"]] or "")[row["start"] : row["end"]]
-        alone = asked_alone(server.url, text, outputDimensionality=128)
+        alone = asked_alone(server.url, row["text"], outputDimensionality=128)
         assert vector @ alone / np.linalg.norm(alone) == pytest.approx(1, abs=1e-5)
     place = ("--base-url", server.url)
     assert "11 rows" not in sound(output, "--against", source, "--sample", 20, *place).out

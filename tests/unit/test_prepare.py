@@ -112,8 +112,7 @@ def test_a_unit_with_many_passages_comes_in_parts_that_hold_each_row_once(
         assert part.unit.first_row == 100 + rows
         assert part.rows.ids.to_pylist() == list(range(100 + rows, 100 + rows + part.unit.rows))
         assert part.unit.rows == len(part.passages) == part.rows.rows > 0
-        before_last = {one.item for row in part.passages[:-1] for one in row}
-        assert len(before_last) < most
+        assert sum(map(len, part.passages[:-1])) < most
         parts.append(part)
         rows += part.unit.rows
         run = run.part(part.unit.rows, run.rows)

@@ -74,7 +74,7 @@ def prepare(
         job: what is wanted of a row.
         estimator: guesses tokens.
         redo: only the rows that were given up on are looked at.
-        most_texts: where texts are cut the unit ends, by a prefix of its rows, once it has as many.
+        most_texts: where texts are cut, the unit ends after the row with which it has as many.
 
     Raises:
         InputError: a text is blank, and blank texts are to stop the run.
@@ -82,10 +82,11 @@ def prepare(
     sent = SentTexts(job.embedding, estimator, dedupe=job.dedupe is not Dedupe.OFF)
     if not job.embedding.long_text.cuts:
         most_texts = None
+    texts = 0
     passages: list[tuple[Passage, ...]] = []
     dead: list[DeadRow] = []
     for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
-        if most_texts is not None and len(sent.items) >= most_texts:
+        if most_texts is not None and texts >= most_texts:
             break
         if redo is not None and offset not in redo.offsets:
             passages.append(())
@@ -97,6 +98,7 @@ def prepare(
             dead.append(DeadRow(offset, *(bad or (DeadCode.BLANK_TEXT, ""))))
             continue
         passages.append(sent.add(title, text))
+        texts += len(passages[-1])
     rows = len(passages)
     return PreparedUnit(
         unit.part(unit.first_row, rows),

@@ -62,10 +62,8 @@ class SentTexts:
 
     def add(self, title: str | None, text: str) -> tuple[Passage, ...]:
         """The passages of a row's text, in order."""
-        return tuple(
-            Passage(self._item(title, text[start:end]), start, end)
-            for start, end in spans(self.embedding, title, text)
-        )
+        places = spans(self.embedding, title, text)
+        return tuple([Passage(self._item(title, text[a:b]), a, b) for a, b in places])
 
     def _item(self, title: str | None, text: str) -> int:
         """The index in `items` of what is sent for a text."""

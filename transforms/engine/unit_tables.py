@@ -41,9 +41,9 @@ class TableMaker:
         """The rows with vectors; `vectors` and `truncated` are by distinct text, not by row."""
         run, dim, embedding = self.prepared.rows, vectors.shape[1], self.job.embedding
         if embedding.rows_are_passages:
-            written = passage_rows(self.prepared, offsets, vectors, truncated)
+            written = passage_rows(self.prepared, offsets, vectors, truncated, self.job)
         else:
-            written = whole_rows(self.prepared, offsets, vectors, truncated, means, embedding)
+            written = whole_rows(self.prepared, offsets, vectors, truncated, means, self.job)
         schema = vectors_schema(
             self.job.row_schema,
             dim,
@@ -54,14 +54,15 @@ class TableMaker:
         where = pa.array(written.offsets, pa.int64())
         columns = {
             "id": run.ids.take(where),
-            **written.passages,
+            **written.columns,
             "vector": _vector_column(written.vectors, schema.field("vector").type),
             "text_hash": pa.array(written.hashes, TEXT_HASH_TYPE),
             "truncated": pa.array(written.truncated, pa.bool_()),
             **self._source(written.offsets),
         }
         for name in run.kept.column_names:
-            columns[name] = run.kept.column(name).take(where)
+            if name not in columns:
+                columns[name] = run.kept.column(name).take(where)
         return pa.table([columns[name] for name in schema.names], schema=schema)
 
     def dead_letters(self, dead: Sequence[DeadRow]) -> pa.Table:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from schemas.embedding import EmbeddingConfig
+from schemas.job import JobConfig
 from schemas.tables import PASSAGE_FIELDS
 from transforms.clients.decode import Matrix
 from transforms.core.mean_vector import Vector, mean_vector
@@ -24,8 +24,8 @@ class WrittenRows:
     vectors: Matrix
     hashes: list[bytes]
     truncated: list[bool | None]
-    passages: dict[str, pa.Array]
-    """The columns that only rows of passages have."""
+    columns: dict[str, pa.Array]
+    """More columns, of passages only: their places, and their text where the text is kept."""
 
 
 def passage_rows(
@@ -33,6 +33,7 @@ def passage_rows(
     kept: Sequence[int],
     vectors: Matrix,
     truncated: Sequence[bool | None],
+    job: JobConfig,
 ) -> WrittenRows:
     """A row for each passage of the kept rows.
 
@@ -41,6 +42,7 @@ def passage_rows(
         kept: offsets of the rows that have all of their vectors.
         vectors: by distinct text, not by row.
         truncated: the same.
+        job: which columns are kept.
     """
     offsets, numbers, passages = [], [], []
     for offset in kept:
@@ -49,16 +51,24 @@ def passage_rows(
             numbers.append(number)
             passages.append(passage)
     items = [passage.item for passage in passages]
-    columns = (numbers, [one.start for one in passages], [one.end for one in passages])
+    places = (numbers, [one.start for one in passages], [one.end for one in passages])
+    columns = {
+        field.name: pa.array(column, field.type)
+        for field, column in zip(PASSAGE_FIELDS, places, strict=True)
+    }
+    name, texts = job.columns.text_column, prepared.rows.texts
+    if name in job.row_schema.names:
+        cut = [
+            (texts[offset] or "")[one.start : one.end]
+            for offset, one in zip(offsets, passages, strict=True)
+        ]
+        columns[name] = pa.array(cut, job.row_schema.field(name).type)
     return WrittenRows(
         offsets,
         _taken(vectors, items),
         [prepared.hashes[item] for item in items],
         [truncated[item] for item in items],
-        {
-            field.name: pa.array(column, field.type)
-            for field, column in zip(PASSAGE_FIELDS, columns, strict=True)
-        },
+        columns,
     )
 
 
@@ -68,7 +78,7 @@ def whole_rows(
     vectors: Matrix,
     truncated: Sequence[bool | None],
     means: Mapping[int, Vector | None],
-    embedding: EmbeddingConfig,
+    job: JobConfig,
 ) -> WrittenRows:
     """A row for each of the kept rows: its text's vector, or the mean of those of its passages.
 
@@ -78,7 +88,7 @@ def whole_rows(
         vectors: by distinct text, not by row.
         truncated: the same.
         means: of the rows that have several passages, by their offsets.
-        embedding: how a text would be sent that was not: its hash is of that.
+        job: how a text would be sent if it were not cut: its hash is of that.
     """
     run, passages = prepared.rows, [prepared.passages[offset] for offset in kept]
     items = [row[0].item for row in passages]
@@ -88,7 +98,7 @@ def whole_rows(
         mean = means.get(offset)
         if mean is not None:
             found[at] = mean
-            hashes[at] = sent_hash(embedding, run.titles[offset], run.texts[offset] or "")
+            hashes[at] = sent_hash(job.embedding, run.titles[offset], run.texts[offset] or "")
     flags = [_any_cut([truncated[passage.item] for passage in row]) for row in passages]
     return WrittenRows(list(kept), found, hashes, flags, {})
 
