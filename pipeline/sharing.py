@@ -65,7 +65,8 @@ def find_sharing(
     Raises:
         InputError, OutputError: a file cannot be read.
     """
-    several = plan.units > 1 or any(record.embedded for record in state.records)
+    several = plan.units > 1 or job.embedding.long_text.cuts
+    several = several or any(record.embedded for record in state.records)
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
     why_not = _why_not(dataset, plan, local=local)
@@ -74,7 +75,7 @@ def find_sharing(
         why_not = why_not or f"their passages would take more than {_gib(MOST_BYTES)} of memory"
         log.warning("texts are compared within units only, as by --dedupe unit: %s", why_not)
         return Sharing()
-    return _sharing(dataset, plan, state, due)
+    return _sharing(dataset, plan, state, due, _parts(plan, job))
 
 
 def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
@@ -150,13 +151,24 @@ def _hashes(rows: RowRun, offset: int, embedding: EmbeddingConfig) -> list[bytes
     ]
 
 
-def _sharing(dataset: Dataset, plan: Plan, state: State, due: _DueTexts) -> Sharing:
+def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
+    """For each due row a number for what is committed together, ascending.
+
+    That is its unit; but one whose texts are cut may be committed in parts, down to a row.
+    """
+    sizes = [unit.rows for file in plan.work for unit in file.units]
+    if job.embedding.long_text.cuts:
+        return np.arange(sum(sizes), dtype=np.int32)
+    return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+
+
+def _sharing(
+    dataset: Dataset, plan: Plan, state: State, due: _DueTexts, parts: npt.NDArray[np.int32]
+) -> Sharing:
     every = due.keys
     committed, keys = _committed(dataset, state, every)
     every[repeats.among(every, keys)] = 0  # Not to be sent at all.
-    sizes = [unit.rows for file in plan.work for unit in file.units]
-    units = np.repeat(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), due.of_row)
-    first = repeats.shared_texts(every, units)
+    first = repeats.shared_texts(every, np.repeat(parts, due.of_row))
     sharing = Sharing(tuple(_picks(plan, first, due.of_row)), tuple(committed))
     if sharing.texts:
         log.info(

@@ -130,11 +130,18 @@ def test_a_refused_passage_takes_its_row_and_a_retry_brings_it_whole(
 def test_a_unit_of_many_passages_is_committed_in_parts_each_row_once(
     server: EmulatorServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    texts = [
+        f"{text or n}\n\nA paragraph that many of the texts have, at their end."
+        for n, text in enumerate(TEXTS)
+    ]
+    source = write_rows(tmp_path / "in/a.parquet", texts)
     assert run(server.url, source, tmp_path / "whole", *PASSAGES).code == 0
+    paid = server.stats()["texts"]
     monkeypatch.setattr(slices, "MOST_TEXTS", 7)
     assert run(server.url, source, tmp_path / "out", *PASSAGES, "--limit-rows", 9).code == 0
-    assert len(list((tmp_path / "out/_run/units").iterdir())) == 2
+    assert len(list((tmp_path / "out/_run/units").iterdir())) == 3
     assert run(server.url, source, tmp_path / "out", *PASSAGES).code == 0
+    assert server.stats()["texts"] == 2 * paid
     sound(tmp_path / "out", "--against", source)
     same_rows(tmp_path / "out", tmp_path / "whole")
 

@@ -58,6 +58,8 @@ def test_a_passage_has_no_more_bytes_than_four_a_token_with_what_is_sent_beside_
             beside = utf8_bytes("".join(filter(None, as_sent(made, title, ""))))
             most = 128 if beside <= 64 else 64 + beside
             assert utf8_bytes("".join(filter(None, sent))) <= most or found == [(0, len(text))]
+            if len(found) > 1:  # Sent by itself, as for another unit, it is not cut again.
+                assert spans(made, title, text[start:end]) == [(0, end - start)]
 
 
 @pytest.mark.parametrize("long_text", [LongText.PASSAGES, LongText.MEAN])
