@@ -8,9 +8,9 @@ import click
 @click.command()
 @click.argument("output", metavar="OUT")
 def report(output: str) -> None:
-    """Write OUT/report.html: pace, latency, rows, cost and dead letters, in one file.
+    """Write OUT/report.html: rows, a map of the texts, pace, cost and dead letters, in one file.
 
-    The page needs no network.  It may show texts and ids of the dataset.
+    The page needs no network.  It shows texts and ids of the dataset.
     """
     from pipeline.logs import set_log
     from pipeline.report.write import write_report

@@ -1,4 +1,4 @@
-"""What a report tells about a dataset, read from its records; no vector is read."""
+"""What a report tells about a dataset, read from its records and a sample of its rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.report.sample import Sample, draw_sample
+from pipeline.report.sample_texts import SampledText, input_columns, texts_of
 from pipeline.status import Status, status_of
 from schemas.embedding import Service
 from schemas.errors import OutputError
@@ -56,6 +58,10 @@ class ReportFacts:
     """Those that took the longest, the slowest first."""
     examples: tuple[dict[str, Any], ...]
     """Dead letters, a few of each code."""
+    sample: Sample | None
+    """Some of the rows; None where a part cannot be read."""
+    texts: tuple[SampledText | None, ...]
+    """Of the sampled rows."""
 
 
 def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
@@ -69,6 +75,7 @@ def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
     pinned = run_file.read(dataset)
     records = dataset.whole_records(dataset.state().records)
     status = status_of(output, dataset, pinned, records)
+    sample = _sample(dataset, pinned, records)
     timed = [record for record in records if record.seconds]
     return ReportFacts(
         output=output,
@@ -80,6 +87,8 @@ def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
         timeline=_timeline(dataset),
         slow_units=tuple(sorted(timed, key=lambda record: -record.seconds)[:slow_units]),
         examples=tuple(_examples(dataset, records)),
+        sample=sample,
+        texts=tuple(texts_of(dataset, pinned, sample.rows)) if sample else (),
     )
 
 
@@ -101,6 +110,16 @@ def _timeline(dataset: Dataset) -> RunTimeline | None:
         return timelines.read_last(dataset)
     except OutputError as error:
         log.warning("%s", error.message)
+        return None
+
+
+def _sample(
+    dataset: Dataset, pinned: dict[str, Any], records: Sequence[UnitRecord]
+) -> Sample | None:
+    try:
+        return draw_sample(dataset, records, input_columns(pinned).text_column)
+    except OutputError as error:
+        log.warning("no map of the corpus: %s", error.message)
         return None
 
 

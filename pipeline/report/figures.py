@@ -27,13 +27,13 @@ def rate(points: Sequence[Point], what: str, quota: int | None) -> Spec:
     """What was answered in a minute, `texts`, `calls` or `tokens`, against the quota's line."""
     rows = [{"at": point.at_ms, what: getattr(point, f"{what}_per_min")} for point in points]
     y = alt.Y(f"{what}:Q", title=f"{what} a minute", axis=alt.Axis(format="~s"))
-    area = _chart(rows).mark_area(color=BLUE, opacity=0.25, line={"color": BLUE})
+    area = inline(rows).mark_area(color=BLUE, opacity=0.25, line={"color": BLUE})
     tip = [_when(), alt.Tooltip(f"{what}:Q", format=",.0f")]
     layers: list[Any] = [area.encode(_time(), y, tooltip=tip)]
     if quota is not None:
-        line = _chart([{"quota": quota}]).mark_rule(color=RED, strokeDash=[6, 4], size=2)
+        line = inline([{"quota": quota}]).mark_rule(color=RED, strokeDash=[6, 4], size=2)
         layers.append(line.encode(y="quota:Q", tooltip=[alt.Tooltip("quota:Q", format=",")]))
-    return _spec(alt.LayerChart(layer=layers))
+    return sized(alt.LayerChart(layer=layers))
 
 
 def latency(points: Sequence[Point]) -> Spec:
@@ -44,12 +44,12 @@ def latency(points: Sequence[Point]) -> Spec:
         if point.half_s is not None
         for name, seconds in (("half", point.half_s), ("95 %", point.most_s))
     ]
-    mark = _chart(rows).mark_line(point={"size": 14}, interpolate="monotone")
-    return _spec(
+    mark = inline(rows).mark_line(point={"size": 14}, interpolate="monotone")
+    return sized(
         mark.encode(
             _time(),
             alt.Y("seconds:Q", title="seconds"),
-            _colour("calls", QUANTILES),
+            colour("calls", QUANTILES),
             tooltip=[_when(), "calls:N", alt.Tooltip("seconds:Q", format=".3f")],
         )
     )
@@ -63,14 +63,14 @@ def troubles(points: Sequence[Point]) -> Spec:
         for name, count in zip(TROUBLES, (point.refused, point.failed, point.retried), strict=True)
         if count
     ]
-    return _spec(
-        _chart(rows)
+    return sized(
+        inline(rows)
         .mark_bar()
         .encode(
             _time(),
             alt.X2("to"),
             alt.Y("sum(calls):Q", title="calls", axis=alt.Axis(tickMinStep=1, format="d")),
-            _colour("what", TROUBLES),
+            colour("what", TROUBLES),
             tooltip=[_when(), "what:N", "calls:Q"],
         )
     )
@@ -83,8 +83,8 @@ def fates(status: Status) -> Spec:
         for at, fate in enumerate(FATES)
         if (count := getattr(status.rows, fate))
     ]
-    mark = _chart(rows).mark_bar(height=34)
-    return _spec(
+    mark = inline(rows).mark_bar(height=34)
+    return sized(
         mark.encode(
             alt.X(
                 "rows:Q",
@@ -92,7 +92,7 @@ def fates(status: Status) -> Spec:
                 stack="zero",
                 scale=alt.Scale(nice=False),
             ),
-            _colour("fate", FATES),
+            colour("fate", FATES),
             order="order:Q",
             tooltip=["fate:N", alt.Tooltip("rows:Q", format=",")],
         ),
@@ -106,13 +106,13 @@ def dead_codes(codes: dict[str, int]) -> Spec:
         {"code": code, "rows": count, "fate": "skipped" if DeadCode(code).is_skip else "dead"}
         for code, count in codes.items()
     ]
-    return _spec(
-        _chart(rows)
+    return sized(
+        inline(rows)
         .mark_bar()
         .encode(
             alt.X("rows:Q", axis=alt.Axis(tickMinStep=1, format="d")),
             alt.Y("code:N", sort="-x", title=None),
-            _colour("fate", {"skipped": GREY, "dead": RED}),
+            colour("fate", {"skipped": GREY, "dead": RED}),
             tooltip=["code:N", alt.Tooltip("rows:Q", format=",")],
         ),
         height=28 * len(rows),
@@ -133,12 +133,13 @@ def cost(paid: Cost) -> Spec:
         tips.append(alt.Tooltip("USD:Q", format=",.4f"))
     x = alt.X("tokens:Q", axis=alt.Axis(format="~s"))
     scale = alt.Scale(domain=["each text once", "each row"], range=[GREEN, GREY])
-    colour = alt.Color("way:N", scale=scale, legend=None)
-    mark = _chart(rows).mark_bar()
-    return _spec(mark.encode(x, alt.Y("way:N", title=None, sort=None), colour, tooltip=tips), 80)
+    shade = alt.Color("way:N", scale=scale, legend=None)
+    mark = inline(rows).mark_bar()
+    return sized(mark.encode(x, alt.Y("way:N", title=None, sort=None), shade, tooltip=tips), 80)
 
 
-def _chart(rows: Iterable[dict[str, Any]]) -> alt.Chart:
+def inline(rows: Iterable[dict[str, Any]]) -> alt.Chart:
+    """A chart of rows that stand in its specification."""
     return alt.Chart(alt.InlineData(list(rows)))
 
 
@@ -151,16 +152,17 @@ def _when() -> alt.Tooltip:
     return alt.Tooltip("at:T", title="UTC", format="%Y-%m-%d %H:%M:%S")
 
 
-def _colour(field: str, colours: dict[str, str]) -> alt.Color:
+def colour(field: str, colours: dict[str, str]) -> alt.Color:
+    """A colour for each value of a field, and a legend above the chart."""
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     return alt.Color(f"{field}:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
 
 
-def _spec(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> Spec:
+def sized(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> Spec:
     """The chart as plain values, as wide as its place on the page."""
-    sized = chart.properties(width="container", height=height)
+    fitted = chart.properties(width="container", height=height)
     styled = (
-        sized.configure(font=FONT, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+        fitted.configure(font=FONT, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
         .configure_view(stroke=None)
         .configure_axis(grid=True, gridColor="#eceff2", domainColor="#c6ccd2", labelColor="#57606a")
     )

@@ -12,11 +12,13 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from pipeline.report import figures
+from pipeline.report import figures, sample_figures
+from pipeline.report.corpus_map import CorpusMap, draw_map
 from pipeline.report.facts import ReportFacts
 from pipeline.report.figures import Spec
 from pipeline.report.rates import points_of
 from pipeline.summary import rows_line
+from schemas.models import find_model
 
 SHOWN_CHARS = 160
 """Of a message or a text in a table."""
@@ -31,13 +33,18 @@ def render(facts: ReportFacts) -> str:
         trim_blocks=True,
     )
     environment.filters["shorten"] = shorten
-    specs = dict(_figures(facts))
+    drawn = draw_map(facts.sample, facts.texts) if facts.sample else None
+    specs = {**dict(_figures(facts)), **dict(_sample_figures(facts, drawn))}
     return environment.get_template("page.html").render(
         facts=facts,
         status=facts.status,
         tiles=list(_tiles(facts)),
         rows_line=rows_line(facts.status.rows),
         cost_line=_cost_line(facts),
+        map=drawn,
+        sample_line=_sample_line(facts),
+        lengths_line=_lengths_line(facts),
+        palette=sample_figures.PALETTE,
         figures=specs,
         figure=_place,
         library=Markup(_library()),
@@ -79,6 +86,14 @@ def _figures(facts: ReportFacts) -> Iterator[tuple[str, Spec]]:
         yield "troubles", figures.troubles(points)
 
 
+def _sample_figures(facts: ReportFacts, drawn: CorpusMap | None) -> Iterator[tuple[str, Spec]]:
+    if drawn is not None:
+        yield "map", sample_figures.corpus_map(drawn)
+    if facts.sample is not None and any(facts.texts):
+        most = find_model(facts.status.model).max_tokens
+        yield "lengths", sample_figures.lengths(facts.sample.rows, facts.texts, most)
+
+
 def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
     rows, counts = facts.status.rows, facts.status.counts
     yield "rows in", f"{rows.rows_in:,}"
@@ -103,3 +118,28 @@ def _cost_line(facts: ReportFacts) -> str:
         return line + "."
     at = f"At {cost.price.online:g} USD for a million tokens"
     return f"{line}. {at}: {paid:,.4f} USD, not {paid + spared:,.4f}."
+
+
+def _sample_line(facts: ReportFacts) -> str:
+    sample = facts.sample
+    if sample is None:
+        return "No row could be read."
+    line = f"{len(sample.rows):,} of {sample.rows_of:,} rows that have a vector"
+    if sample.parts < sample.parts_of:
+        line += f", from {sample.parts:,} of {sample.parts_of:,} parts"
+    found = sum(text is not None for text in facts.texts)
+    if found < len(sample.rows):
+        line += f"; the texts of {found:,} are found"
+    return line
+
+
+def _lengths_line(facts: ReportFacts) -> str:
+    known = sorted(text.tokens for text in facts.texts if text is not None)
+    if facts.sample is None or not known:
+        return ""
+    half, most = (known[round(part * (len(known) - 1))] for part in (0.5, 0.95))
+    line = f"Half of them have at most {half:,} tokens, 95 % at most {most:,}"
+    told = [row.truncated for row in facts.sample.rows if row.truncated is not None]
+    if told:
+        line += f"; the service cut {sum(told):,} of {len(told):,} of which it is known"
+    return f"{line}. Tokens are estimated from the characters."

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import html.parser
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 from support.cli import bulkembed, run, write_rows
+from support.report_page import Page
 
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
 EVIL = "poison <img src=x onerror=alert(1)></script><script>alert(2)</script>"
-
-
-class Page(html.parser.HTMLParser):
-    """The elements of a page, the text of its body, and its charts."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._in_script = False
-        source = path.read_text()
-        self.feed(source)
-        [charts] = re.findall(r"^const figures = (.*);$", source, re.MULTILINE)
-        self.charts: dict[str, Any] = json.loads(charts)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._in_script = tag == "script"
-
-    def handle_data(self, data: str) -> None:
-        self.text += "" if self._in_script else data
-
-    def rows(self, chart: str) -> list[dict[str, Any]]:
-        """The rows that a chart draws, layer by layer."""
-        spec = self.charts[chart]
-        layers = spec.get("layer", [spec])
-        return [row for layer in layers for row in spec["datasets"][layer["data"]["name"]]]
 
 
 @pytest.fixture
@@ -149,7 +119,8 @@ def test_a_damaged_timeline_costs_its_charts_and_nothing_else(dataset: Path) -> 
     assert ended.code == 0
     assert "_run/timeline" in ended.err
     assert "delete it" in ended.err
-    assert set(Page(dataset / "report.html").charts) == {"fates", "cost", "dead_codes"}
+    charts = set(Page(dataset / "report.html").charts)
+    assert charts == {"fates", "cost", "dead_codes", "map", "lengths"}
 
 
 def test_fresh_removes_the_page_and_the_timelines(dataset: Path, server: EmulatorServer) -> None:

@@ -1,0 +1,121 @@
+"""The texts of sampled rows: from a kept column, else from the input where it is as it was."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.planning import planned_files
+from pipeline.report.sample import SampledRow
+from pipeline.verify.input_check import sent_hash
+from schemas.embedding import EmbeddingConfig
+from schemas.errors import ConfigError, InputError
+from schemas.inputs import InputColumns, InputFile
+from transforms.core.tokens import TokenEstimator
+from transforms.storage.dataset import Dataset
+from transforms.storage.filesystems import open_found
+from transforms.storage.row_reader import read_runs
+
+MOST_CHARS = 2000
+"""Of a text in memory."""
+MOST_SECONDS = 5.0
+"""After which no further row is read: the input may be distant, or large."""
+MOST_COMPRESSED_BYTES = 64 << 20
+"""A compressed file is decoded from its beginning; a larger one is not."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SampledText:
+    """The beginning of a row's text, and its length as a whole."""
+
+    text: str
+    tokens: int
+    """Estimated from its characters."""
+
+
+def texts_of(
+    dataset: Dataset, pinned: dict[str, Any], rows: Sequence[SampledRow]
+) -> list[SampledText | None]:
+    """The text of each row; None where it is not found any more.
+
+    What is read from the input has the hash of what was embedded: nothing is shown that was not.
+
+    Args:
+        dataset: whose rows they are.
+        pinned: the content of its `run.json`.
+        rows: in any order.
+    """
+    found: dict[int, str] = {
+        at: row.kept_text for at, row in enumerate(rows) if row.kept_text is not None
+    }
+    if len(found) < len(rows):
+        missing = [at for at in range(len(rows)) if at not in found]
+        read = _input_texts(dataset, pinned, [rows[at] for at in missing])
+        found.update((missing[at], text) for at, text in read)
+    estimator = TokenEstimator(EmbeddingConfig.from_facts(pinned["embedding"]).spec.max_tokens)
+    return [_sampled(found[at], estimator) if at in found else None for at in range(len(rows))]
+
+
+def input_columns(pinned: dict[str, Any]) -> InputColumns:
+    """The columns that a text was made of; no id, and nothing kept."""
+    layout, template = pinned["layout"], pinned["settings"].get("text_template")
+    return InputColumns(
+        id_column=None,
+        text_column=None if template is not None else layout["text"],
+        text_template=template,
+        title_column=layout["title_column"],
+    )
+
+
+def _sampled(text: str, estimator: TokenEstimator) -> SampledText:
+    return SampledText(text[:MOST_CHARS], estimator.estimate(text))
+
+
+def _input_texts(
+    dataset: Dataset, pinned: dict[str, Any], rows: Sequence[SampledRow]
+) -> Iterator[tuple[int, str]]:
+    """Rows by their place among the given ones, and their texts, as long as there is time."""
+    until = time.monotonic() + MOST_SECONDS
+    embedding, columns = EmbeddingConfig.from_facts(pinned["embedding"]), input_columns(pinned)
+    files = planned_files(dataset)
+    by_file: dict[str, list[int]] = collections.defaultdict(list)
+    for at, row in enumerate(rows):
+        by_file[row.file_key].append(at)
+    for key, places in by_file.items():
+        file = files.get(key)
+        if file is None or not _is_quick(file):
+            continue
+        places.sort(key=lambda at: rows[at].source_row)
+        try:
+            for at, text in _file_texts(file, columns, embedding, rows, places):
+                if text is not None:
+                    yield at, text
+                if time.monotonic() > until:
+                    return
+        except (ConfigError, InputError):
+            continue  # It is gone, or is not what was embedded.
+
+
+def _is_quick(file: InputFile) -> bool:
+    return file.can_seek or file.found.size_bytes <= MOST_COMPRESSED_BYTES
+
+
+def _file_texts(
+    file: InputFile,
+    columns: InputColumns,
+    embedding: EmbeddingConfig,
+    rows: Sequence[SampledRow],
+    places: Sequence[int],
+) -> Iterator[tuple[int, str | None]]:
+    """The texts of one file's rows; None where it is not the one that was embedded."""
+    schema = pa.schema([("id", pa.string())])
+    spans = [(rows[at].source_row, 1) for at in places]
+    runs = read_runs(open_found(file.found), file, columns, schema, spans)
+    for at, run in zip(places, runs, strict=True):
+        same = sent_hash(run, 0, embedding) == rows[at].text_hash
+        yield at, run.texts[0] if same else None

@@ -1,0 +1,179 @@
+"""The map of the corpus: which rows it shows, with which texts, and when there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from support.cli import bulkembed, parts, run, write_rows
+from support.report_page import Page
+
+from emulator.server import EmulatorServer
+from pipeline.report.sample import MOST_PARTS, MOST_ROWS, draw_sample
+from schemas.job import OutputConfig, VectorEncoding, VectorType
+from schemas.tables import vectors_schema
+from schemas.units import Unit, UnitRecord
+from transforms.storage.dataset import Dataset, UnitTables, commit_unit
+
+TOPICS = (
+    "the dog is ill and the vet of {} gives it pills",
+    "the bank of {} sold its shares on the market",
+    "sailors from {} steer the ship into the harbour",
+)
+PLACES = (
+    "Athens", "Berlin", "Cairo", "Delhi", "Dublin", "Geneva", "Hanoi", "Helsinki", "Istanbul",
+    "Jakarta", "Kyoto", "Lagos", "Lima", "Lisbon", "London", "Madrid", "Manila", "Milan", "Moscow",
+    "Nairobi", "Oslo", "Paris", "Prague", "Rome", "Seoul", "Sydney", "Tokyo", "Vienna", "Warsaw",
+    "Zurich",
+)  # fmt: skip
+TEXTS = [topic.format(place) for place in PLACES for topic in TOPICS]
+KEY = "0123456789abcdef"
+DIM = 8
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "in/a.parquet", TEXTS)
+
+
+def embed(source: Path, *args: object) -> Path:
+    out = source.parent.parent / "out"
+    with EmulatorServer() as server:
+        ended = run(server.url, source, out, "--dim", 128, *args)
+    assert ended.code == 0, ended.err
+    return out
+
+
+def report(out: Path) -> Page:
+    ended = bulkembed("report", out)
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    return Page(out / "report.html")
+
+
+def shown(page: Page) -> dict[str, str]:
+    """The text of each point by where it is from."""
+    return {row["from"]: row["text"] for row in page.rows("map") if "from" in row}
+
+
+def wanted(texts: list[str]) -> dict[str, str]:
+    return {f"a.parquet, row {at}": text for at, text in enumerate(texts)}
+
+
+def test_each_point_has_its_rows_text_and_clusters_are_named_by_their_words(source: Path) -> None:
+    page = report(embed(source))
+    assert shown(page) == wanted(TEXTS)
+    assert "90 of 90 rows that have a vector." in page.text
+    names = {word for row in page.rows("map") for word in row.get("name", [])}
+    assert {"dog", "shares", "ship"} <= names
+    assert names.isdisjoint({"the", "and", "into"})
+    assert sum(row["rows"] for row in page.rows("lengths") if "rows" in row) == 90
+
+
+def test_where_the_input_is_gone_a_kept_column_has_the_texts(source: Path) -> None:
+    out = embed(source, "--keep-columns", "text")
+    source.unlink()
+    assert shown(report(out)) == wanted(TEXTS)
+
+
+def test_where_no_text_is_left_the_points_have_their_ids(source: Path) -> None:
+    out = embed(source)
+    source.unlink()
+    page = report(out)
+    assert set(shown(page).values()) == {"(not found any more)"}
+    assert {row["id"] for row in page.rows("map") if "id" in row} == {str(n) for n in range(90)}
+    assert "the texts of 0 are found" in page.text
+    assert "lengths" not in page.charts
+
+
+def test_a_text_that_is_not_the_one_that_was_embedded_is_not_shown(tmp_path: Path) -> None:
+    source = tmp_path / "in/a.jsonl"
+    source.parent.mkdir()
+    lines = [json.dumps({"id": n, "text": text}) for n, text in enumerate(TEXTS)]
+    source.write_text("\n".join(lines))
+    out = embed(source)
+    source.write_text("\n".join(lines).replace("Lisbon", "Boston"))
+    texts = shown(report(out))
+    assert len(texts) == len(TEXTS)
+    changed = {at for at, text in enumerate(TEXTS) if "Lisbon" in text}
+    hidden = {at for at in range(90) if texts[f"a.jsonl, row {at}"] == "(not found any more)"}
+    assert hidden == changed != set()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param([], id="none"),
+        pytest.param(["a dog"], id="one"),
+        pytest.param(["a dog", "a cat", "a ship"], id="three"),
+        pytest.param(["a dog"] * 50, id="equal"),
+    ],
+)
+def test_too_few_different_vectors_make_no_map(tmp_path: Path, texts: list[str]) -> None:
+    page = report(embed(write_rows(tmp_path / "in/a.parquet", texts)))
+    assert "map" not in page.charts
+    assert "Too few different vectors for a map." in page.text
+
+
+def test_a_part_that_cannot_be_read_costs_the_map_alone(source: Path) -> None:
+    out = embed(source)
+    [part] = parts(out, "vectors")
+    part.write_bytes(part.read_bytes()[:1000])
+    ended = bulkembed("report", out)
+    assert ended.code == 0
+    assert "no map of the corpus" in ended.err
+    assert part.name in ended.err
+    assert set(Page(out / "report.html").charts) >= {"fates", "cost", "rate"}
+
+
+def commit(dataset: Dataset, output: OutputConfig, number: int, rows: int) -> UnitRecord:
+    """A unit whose vectors begin with the number of its row."""
+    schema = vectors_schema(pa.schema([("id", pa.int64())]), DIM, str(output.vector_type), {})
+    first = number * rows
+    flat = np.random.default_rng(number).random((rows, DIM)).astype(np.float16)
+    flat[:, 0] = range(rows)
+    vector = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat.ravel()).cast(schema.field("vector").type.value_type),
+        type=schema.field("vector").type,
+    )
+    places = pa.array(range(first, first + rows))
+    table = pa.table(
+        [places, vector, [bytes(16)] * rows, [False] * rows, ["a.parquet"] * rows, places],
+        schema=schema,
+    )
+    record = UnitRecord(Unit(KEY, first, rows), rows, 0, 0, source_file="a.parquet")
+    return commit_unit(dataset, output, record, UnitTables(table, None))
+
+
+def write(folder: Path, units: int, rows: int, **changes: Any) -> tuple[Dataset, list[UnitRecord]]:
+    output = OutputConfig(uri=str(folder), **changes)
+    dataset = Dataset.open(output.uri)
+    return dataset, [commit(dataset, output, number, rows) for number in range(units)]
+
+
+def test_a_sample_is_spread_over_the_parts_and_the_same_each_time(tmp_path: Path) -> None:
+    dataset, records = write(tmp_path, MOST_PARTS + 1, 50)
+    sample = draw_sample(dataset, records, "text")
+    assert sample.rows_of == 50 * (MOST_PARTS + 1)
+    assert (sample.parts, sample.parts_of) == (MOST_PARTS, MOST_PARTS + 1)
+    places = [row.source_row for row in sample.rows]
+    assert len(set(places)) == len(places) == MOST_ROWS == len(sample.vectors)
+    counts = np.bincount([place // 50 for place in places])
+    assert counts[counts > 0].min() >= 10
+    assert draw_sample(dataset, records, "text").rows == sample.rows
+
+
+@pytest.mark.parametrize("vector_type", list(VectorType))
+@pytest.mark.parametrize("encoding", list(VectorEncoding))
+def test_each_sampled_row_has_its_own_vector_however_it_is_written(
+    tmp_path: Path, vector_type: VectorType, encoding: VectorEncoding
+) -> None:
+    kind = {"vector_type": vector_type, "vector_encoding": encoding}
+    sample = draw_sample(*write(tmp_path, 3, 100, **kind), "text")
+    assert sorted(row.source_row for row in sample.rows) == list(range(300))
+    assert [row.source_row % 100 for row in sample.rows] == sample.vectors[:, 0].tolist()
+    assert (sample.parts, sample.parts_of) == (3, 3)
