@@ -48,6 +48,12 @@ $(STORES)/.ready:
 test-stores: $(READY) $(STORES)/.ready  ## Run the job on S3, and Google's and Azure's stores where Go and Node.js are: 5 minutes
 	timeout 600 $(BIN)/python -m pytest -m stores -s tests/stores
 
+.PHONY: test-browser
+test-browser: $(READY)  ## Look at a report in headless Chromium, which root gets by apt-get where there is none
+	@which chromium chromium-browser google-chrome | grep -q . || if [ "$$(id -u)" = 0 ] && which apt-get; then \
+	  echo "no Chromium here: installing Debian's"; timeout 250 sh -c "apt-get update -qq && apt-get install -y -qq chromium"; fi
+	timeout 200 $(BIN)/python -m pytest -m browser tests/browser
+
 bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minutes
 	timeout 1500 $(BIN)/python -m benchmarks.quota
 

@@ -19,8 +19,8 @@ PALETTE = (
     "#4477aa", "#cc6677", "#117733", "#ddaa33", "#882255", "#88ccee", "#44aa99", "#999933",
     "#aa4499",
 )  # fmt: skip
-MAP_HEIGHT = 560
-MARGIN = 0.07
+MAP_HEIGHT = 540
+MARGIN = 0.04
 """Of the map's width, on each side, for the names of clusters at its edge."""
 SHOWN_CHARS = 220
 LINES = {"cut": RED, "whole": BLUE, "not told": GREY}

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from support.cli import bulkembed, parts, run, write_rows
 from support.report_page import Page
+from support.topics import TEXTS
 
 from emulator.server import EmulatorServer
 from pipeline.report.sample import MOST_PARTS, MOST_ROWS, draw_sample
@@ -19,18 +20,6 @@ from schemas.tables import vectors_schema
 from schemas.units import Unit, UnitRecord
 from transforms.storage.dataset import Dataset, UnitTables, commit_unit
 
-TOPICS = (
-    "the dog is ill and the vet of {} gives it pills",
-    "the bank of {} sold its shares on the market",
-    "sailors from {} steer the ship into the harbour",
-)
-PLACES = (
-    "Athens", "Berlin", "Cairo", "Delhi", "Dublin", "Geneva", "Hanoi", "Helsinki", "Istanbul",
-    "Jakarta", "Kyoto", "Lagos", "Lima", "Lisbon", "London", "Madrid", "Manila", "Milan", "Moscow",
-    "Nairobi", "Oslo", "Paris", "Prague", "Rome", "Seoul", "Sydney", "Tokyo", "Vienna", "Warsaw",
-    "Zurich",
-)  # fmt: skip
-TEXTS = [topic.format(place) for place in PLACES for topic in TOPICS]
 KEY = "0123456789abcdef"
 DIM = 8
 

@@ -1,0 +1,138 @@
+"""The page of `bulkembed report`, looked at in a real browser, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page
+from support.browser import Seen, chromium, opened
+from support.cli import bulkembed, run, write_rows
+from support.topics import TEXTS
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+from pipeline.report.sample_figures import PALETTE
+
+pytestmark = pytest.mark.browser
+
+CHARTS = {
+    "fates", "map", "lengths", "rate", "tokens", "latency", "troubles", "cost", "dead_codes",
+}  # fmt: skip
+MARKUP = "poison <img src=x onerror=alert(1)></script><script>alert(2)</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    try:
+        with chromium() as running:
+            yield running
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page of a run with everything that a page may show."""
+    folder = tmp_path_factory.mktemp("report")
+    texts = [*TEXTS, *TEXTS[:20], MARKUP, "", "<b>a text with markup of its own</b>"]
+    source = write_rows(folder / "in/a.parquet", texts)
+    out = folder / "out"
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        ended = run(server.url, source, out, "--dim", 128, "--unit-rows", 40, "--rpm", 3000)
+    assert ended.code == 0, ended.err
+    assert bulkembed("report", out).code == 0
+    return (out / "report.html").as_uri()
+
+
+@pytest.fixture(params=[pytest.param(1280, id="desk"), pytest.param(390, id="phone")])
+def seen(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[Seen]:
+    with opened(browser, url, request.param, 844, touch=request.param < 500) as seen:
+        seen.page.wait_for_function("document.body.dataset.drawn", timeout=30_000)
+        yield seen
+
+
+def picture(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def colours(image: Image.Image) -> set[tuple[int, int, int]]:
+    return {colour for _, colour in image.getcolors(image.width * image.height) or []}
+
+
+def test_the_page_is_drawn_without_a_complaint_and_asks_for_nothing(seen: Seen, url: str) -> None:
+    seen.page.mouse.wheel(0, 5000)
+    assert seen.complaints == []
+    assert [asked for asked in seen.requests if not asked.startswith("data:")] == [url]
+
+
+def test_every_chart_is_there_and_none_is_blank(seen: Seen, tmp_path: Path) -> None:
+    names = {str(figure.get_attribute("id")) for figure in seen.page.query_selector_all(".figure")}
+    assert names == {f"figure-{name}" for name in CHARTS}
+    for name in names:
+        png = seen.page.locator(f"#{name}").screenshot(path=tmp_path / f"{name}.png")
+        assert len(colours(picture(png))) > 10, name
+    whole = picture(seen.page.screenshot(path=tmp_path / "page.png", full_page=True))
+    assert whole.height > 2 * 844
+    assert len(colours(whole)) > 200
+
+
+def test_nothing_is_wider_than_the_window(seen: Seen) -> None:
+    window = seen.page.viewport_size
+    assert window is not None
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == window["width"]
+    for figure in seen.page.query_selector_all(".figure"):
+        inner = figure.query_selector("svg, canvas")
+        assert inner is not None
+        assert inner.bounding_box()["width"] <= figure.bounding_box()["width"] + 1  # type: ignore[index]
+
+
+def points_on(page: Page) -> Iterator[tuple[float, float]]:
+    """Places in the window where a point of the map is."""
+    canvas = page.locator("#figure-map canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    image = picture(canvas.screenshot())
+    wanted = [tuple(bytes.fromhex(colour[1:])) for colour in PALETTE]
+    for y in range(0, image.height, 3):
+        for x in range(0, image.width, 3):
+            pixel = image.getpixel((x, y))
+            assert isinstance(pixel, tuple)
+            if any(is_tint(pixel, full) for full in wanted):
+                yield box["x"] + x, box["y"] + y
+
+
+def is_tint(pixel: tuple[int, ...], full: tuple[int, ...], opacity: float = 0.7) -> bool:
+    """Whether a pixel is a colour laid on white."""
+    faded = (255 - opacity * (255 - channel) for channel in full)
+    return all(abs(one - other) < 6 for one, other in zip(pixel, faded, strict=True))
+
+
+def test_pointing_at_a_point_or_touching_it_shows_its_text(seen: Seen, tmp_path: Path) -> None:
+    touches = seen.page.evaluate("navigator.maxTouchPoints > 0")
+    shown = seen.page.locator("#picked:not(:empty)" if touches else "#vg-tooltip-element.visible")
+    for x, y in points_on(seen.page):
+        if touches:
+            seen.page.touchscreen.tap(x, y)
+        else:
+            seen.page.mouse.move(x, y)
+        if shown.count():
+            break
+    said = shown.inner_text(timeout=1000)
+    assert any(text in said for text in TEXTS), said
+    assert "a.parquet, row" in said
+    box, window = shown.bounding_box(), seen.page.viewport_size
+    assert box is not None
+    assert window is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= window["width"]
+    seen.page.screenshot(path=tmp_path / "pointed.png")
+
+
+def test_clusters_are_named_in_words(seen: Seen) -> None:
+    said = seen.page.locator("#map").inner_text()
+    assert all(word in said for word in ("dog", "shares", "ship"))
