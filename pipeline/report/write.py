@@ -19,10 +19,12 @@ def write_report(output: str) -> str:
     facts = read_facts(output)
     try:
         from pipeline.report.page import render
+
+        page = render(facts)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"a report needs {error.name}, which is not installed: pip install '{EXTRA}'"
         ) from None
     dataset = Dataset.open(output)
-    dataset.write(REPORT, render(facts).encode())
+    dataset.write(REPORT, page.encode())
     return f"{output.rstrip('/')}/{REPORT}"
