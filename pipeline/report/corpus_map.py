@@ -55,8 +55,8 @@ def draw_map(sample: Sample, texts: Sequence[SampledText | None]) -> CorpusMap |
     Equal vectors are one point.
     """
     finite = np.flatnonzero(np.isfinite(sample.vectors).all(axis=1))
-    _, first = np.unique(sample.vectors[finite], axis=0, return_index=True)
-    places = finite[np.sort(first)]
+    first = {sample.vectors[at].tobytes(): at for at in reversed(finite)}
+    places = sorted(first.values())
     if len(places) < LEAST_POINTS:
         return None
     # scikit-learn takes a second to load, which a small dataset is to be spared.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from pipeline.report.facts import read_facts
 from schemas.errors import ConfigError
 from transforms.storage.dataset import REPORT, Dataset
@@ -16,7 +18,11 @@ def write_report(output: str) -> str:
         ConfigError: there is no dataset, or the libraries that draw are not installed.
         OutputError: the dataset cannot be read, or the page not be written.
     """
+    # Arrow keeps what it has freed: here what a run has read, and then what is read here.
+    pool = pa.default_memory_pool()
+    pool.release_unused()
     facts = read_facts(output)
+    pool.release_unused()
     try:
         from pipeline.report.page import render
 
