@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.inputs import OUR_COLUMNS
 from schemas.units import UnitRecord
 from transforms.core.nearest import Floats
 from transforms.storage import part_reader
@@ -137,7 +138,8 @@ def _read(
     rows: list[SampledRow] = []
     vectors = []
     opened = part_reader.open_part(dataset, part.name)
-    kept = text_column if text_column in opened.schema_arrow.names else None
+    ours = text_column in OUR_COLUMNS  # An id may be the text: then the input has it.
+    kept = text_column if not ours and text_column in opened.schema_arrow.names else None
     for here, block in _blocks(part.name, opened, places, [*COLUMNS, *([kept] if kept else [])]):
         vectors.append(part_reader.matrix_of(block)[here])
         chosen = block.drop_columns(["vector"]).take(pa.array(here)).to_pylist()

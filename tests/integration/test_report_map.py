@@ -69,6 +69,13 @@ def test_where_the_input_is_gone_a_kept_column_has_the_texts(source: Path) -> No
     assert shown(report(out)) == wanted(TEXTS)
 
 
+def test_an_id_may_be_the_text(tmp_path: Path) -> None:
+    source = tmp_path / "in/a.jsonl"
+    source.parent.mkdir()
+    source.write_text("\n".join(json.dumps({"id": text}) for text in TEXTS))
+    assert sorted(shown(report(embed(source, "--text-column", "id"))).values()) == sorted(TEXTS)
+
+
 def test_where_no_text_is_left_the_points_have_their_ids(source: Path) -> None:
     out = embed(source)
     source.unlink()
