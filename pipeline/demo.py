@@ -30,20 +30,19 @@ def demo(environ: dict[str, str]) -> int:
         ConfigError: the user's own files without a key, and nobody said that the emulator will do.
     """
     own, args = environ.get("INPUT", ""), shlex.split(environ.get("ARGS", ""))
-    key = next((name for name in KEY_VARIABLES if environ.get(name, "").strip()), None)
-    emulator = environ.get("EMULATOR", "") not in ("", "0")
-    if own and key is None and not emulator and not _brings_its_own_access(args):
+    if own and is_local(environ, args) and not _emulator_will_do(environ):
         raise ConfigError(
             "make run INPUT=...: there is no API key. Set GEMINI_API_KEY or GOOGLE_API_KEY, or "
             "EMULATOR=1 if the vectors may be the local emulator's, which are not Gemini's"
         )
     flags = _own_flags(own, environ) if own else _corpus_flags(environ, args)
-    if emulator or (key is None and not _brings_its_own_access(args)):
+    if is_local(environ, args):
         click.echo("no key is used: the vectors come from the local emulator", err=True)
         flags = [*flags, "--emulator"]
         service = "emulator"
     else:
-        click.echo(f"{key or 'ARGS'} gives access: the vectors come from the service", err=True)
+        access = _key_name(environ) or "ARGS"
+        click.echo(f"{access} gives access: the vectors come from the service", err=True)
         service = "gemini"
         if not own and "--limit-rows" not in " ".join(args):
             flags = [*flags, "--limit-rows", str(TRIAL_ROWS)]
@@ -52,6 +51,19 @@ def demo(environ: dict[str, str]) -> int:
     if code == ExitCode.COMPLETE:
         _look(output, None if own else "text")
     return code
+
+
+def is_local(environ: dict[str, str], args: list[str]) -> bool:
+    """Whether the emulator answers: it is asked for, or nothing gives access to a service."""
+    return _emulator_will_do(environ) or not (_key_name(environ) or _brings_its_own_access(args))
+
+
+def _emulator_will_do(environ: dict[str, str]) -> bool:
+    return environ.get("EMULATOR", "") not in ("", "0")
+
+
+def _key_name(environ: dict[str, str]) -> str | None:
+    return next((name for name in KEY_VARIABLES if environ.get(name, "").strip()), None)
 
 
 def _own_flags(own: str, environ: dict[str, str]) -> list[str]:
