@@ -9,7 +9,7 @@ import gzip
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,16 +30,20 @@ class Docstring(NamedTuple):
     text: str
 
 
-def docstrings() -> Iterator[Docstring]:
+def docstrings(packages: Collection[str] = ()) -> Iterator[Docstring]:
     """Every docstring of the running interpreter's library, in order of file and line.
 
     Sources are parsed, nothing is imported, so that no module of the library runs.
+
+    Args:
+        packages: top-level modules to look at; all of them where none is named.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = [
         path
         for path in sorted(root.rglob("*.py"))
         if _NOT_OURS.isdisjoint(path.relative_to(root).parts)
+        and (not packages or path.relative_to(root).with_suffix("").parts[0] in packages)
     ]
     modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
     with concurrent.futures.ProcessPoolExecutor() as pool:
