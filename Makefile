@@ -54,6 +54,17 @@ test-browser: $(READY)  ## Look at a report in headless Chromium, which root get
 	  echo "no Chromium here: installing Debian's"; timeout 250 sh -c "apt-get update -qq && apt-get install -y -qq chromium"; fi
 	timeout 200 $(BIN)/python -m pytest -m browser tests/browser
 
+EXAMPLES := retrieval clustering classification similarity
+
+.PHONY: examples
+examples: $(READY)  ## Run the examples of docs/examples.md; pictures in out/examples: 2 minutes
+	@for name in $(EXAMPLES); do \
+	  echo "== $$name"; timeout 300 $(BIN)/python -m examples.$$name || exit 1; done
+
+.PHONY: test-examples
+test-examples: $(READY)  ## Test what the examples claim: 2 minutes
+	timeout 600 $(BIN)/python -m pytest -m examples tests/examples
+
 bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minutes
 	timeout 1500 $(BIN)/python -m benchmarks.quota
 
@@ -115,7 +126,7 @@ check: lint types test  ## All of the above
 
 lock: $(READY)  ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --extra emulator --extra report --group dev --group bench pyproject.toml --output-file requirements.lock
+	  --no-annotate --extra emulator --extra report --group dev --group examples --group bench pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what was made, but no dataset
 	rm -rf $(VENV) $(PEERS) .engines $(STORES) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,135 @@
+"""The examples do what their page says, on the emulator."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from support.cli import Ended, python
+
+from emulator.server import EmulatorServer
+from examples.page import PICTURES, printed, python_of_page
+
+pytestmark = pytest.mark.examples
+
+MOST_BYTES = 80_000
+NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")
+PAGE = printed()
+
+each_example = pytest.mark.parametrize("name", PAGE)
+
+
+@functools.cache
+def ended(name: str) -> tuple[Ended, Path]:
+    """An example's run in a folder of its own; all tests look at the same one."""
+    folder = Path(tempfile.mkdtemp())
+    return python("-m", f"examples.{name}", cwd=folder), folder
+
+
+def out(name: str) -> str:
+    done, _ = ended(name)
+    assert done.code == 0, done.err
+    return done.out
+
+
+def number(pattern: str, text: str) -> float:
+    """The number that a line of the output ends with, or that the pattern's group is."""
+    found = re.search(pattern, text, re.MULTILINE)
+    assert found, f"{pattern!r} is not in\n{text}"
+    return float(found[1].replace(",", "").rstrip("%"))
+
+
+def numbers(line: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in NUMBER.findall(line)]
+
+
+@each_example
+def test_an_example_says_that_its_vectors_are_not_geminis(name: str) -> None:
+    assert "vectors by the local emulator (sums of word vectors, not Gemini)" in out(name)
+
+
+@each_example
+def test_an_example_draws_a_picture(name: str) -> None:
+    out(name)
+    drawn = ended(name)[1] / f"out/examples/{name}.png"
+    pixels = matplotlib.image.imread(drawn)
+    assert pixels.std() > 0.05
+    assert min(pixels.shape[:2]) >= 300
+    assert drawn.stat().st_size < MOST_BYTES
+
+
+@each_example
+def test_the_page_shows_what_the_example_prints(name: str) -> None:
+    if python_of_page() != sys.version.split()[0]:
+        pytest.skip(f"the page is about the texts of Python {python_of_page()}")
+    told, shown = out(name), PAGE[name]
+    assert NUMBER.sub("0", told).split() == NUMBER.sub("0", shown).split()
+    # Another processor adds up in another order.
+    np.testing.assert_allclose(numbers(told), numbers(shown), rtol=0.05, atol=0.05)
+
+
+@each_example
+def test_the_page_has_a_small_picture(name: str) -> None:
+    assert 5_000 < (PICTURES / f"{name}.png").stat().st_size < MOST_BYTES
+
+
+def test_questions_find_their_topics_and_task_types_are_not_flattered() -> None:
+    text = out("retrieval")
+    scores = {
+        line.split()[0]: [float(value) for value in line.split()[1:]]
+        for line in text.splitlines()
+        if re.fullmatch(r"[A-Z_a-z]+ +[\d.]+ +[\d.]+ +[\d.]+", line)
+    }
+    chance = scores.pop("chance")
+    assert set(scores) == {"QUESTION_ANSWERING", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"}
+    for first, among_five, mean in scores.values():
+        assert first > 0.25 > 5 * chance[0]
+        assert among_five > 0.6 > 5 * chance[1]
+        assert mean > 0.4 > 5 * chance[2]
+    assert "these differences are noise" in text
+    assert "break" in text.split("$ bulkembed search")[1]
+
+
+def test_clusters_are_about_something_and_the_trend_is_unicodes() -> None:
+    text = out("clustering")
+    assert number(r"clusters (\S+),", text) > 0.08
+    assert number(r"by chance (\S+)$", text) < 0.01
+    gone = number(r"^braille.*\d% +\d+ +(\S+)%", text), number(r"^braille.* (\S+)%$", text)
+    come = number(r"^face.*\d% +\d+ +(\S+)%", text), number(r"^face.* (\S+)%$", text)
+    assert gone[0] > 5 > 1 > gone[1]
+    assert come[0] < 1 < 2 < come[1]
+
+
+def test_a_model_trained_on_the_vectors_beats_the_largest_class() -> None:
+    text = out("classification")
+    assert number(r"^logistic regression +(\S+)", text) > 0.7
+    assert number(r"^logistic regression .* (\S+)$", text) > 0.7
+    assert number(r"^always \w+ +(\S+)", text) < 0.3
+
+
+def test_cosines_follow_the_grades_and_the_traps_are_admitted() -> None:
+    text = out("similarity")
+    assert number(r"same subject: (\d+) of 12", text) >= 9
+    assert number(r"without the traps: (\S+)$", text) > 0.8
+    assert number(r"trap +(\S+)  The dog", text) > 0.99
+    assert "word order is lost" in text
+
+
+def test_with_a_key_an_example_asks_the_service_and_says_so(tmp_path: Path) -> None:
+    with EmulatorServer() as server:
+        done = python(
+            "-m", "examples.similarity", cwd=tmp_path,
+            GEMINI_API_KEY="a-key", ARGS=f"--base-url {server.url}",
+        )  # fmt: skip
+        assert server.stats()["texts"] > 30
+    assert done.code == 0, done.err
+    assert "vectors by gemini-embedding-001 (custom" in done.out
+    assert "--emulator" not in done.out
+    assert "emulator adds up" not in done.out
+    assert (tmp_path / "out/examples/similarity-gemini/vectors/_SUCCESS").exists()
