@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-from support.cli import Ended, python
+from support.cli import Ended, process, python
 
 from emulator.server import EmulatorServer
 from examples.page import PICTURES, printed, python_of_page
@@ -19,6 +19,7 @@ from examples.page import PICTURES, printed, python_of_page
 pytestmark = pytest.mark.examples
 
 MOST_BYTES = 80_000
+EXAMPLE_S = 110
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")
 PAGE = printed()
 
@@ -29,7 +30,8 @@ each_example = pytest.mark.parametrize("name", PAGE)
 def ended(name: str) -> tuple[Ended, Path]:
     """An example's run in a folder of its own; all tests look at the same one."""
     folder = Path(tempfile.mkdtemp())
-    return python("-m", f"examples.{name}", cwd=folder), folder
+    command = (sys.executable, "-m", f"examples.{name}")
+    return process(*command, cwd=folder, timeout_s=EXAMPLE_S), folder
 
 
 def out(name: str) -> str:
@@ -111,6 +113,25 @@ def test_a_model_trained_on_the_vectors_beats_the_largest_class() -> None:
     assert number(r"^logistic regression +(\S+)", text) > 0.7
     assert number(r"^logistic regression .* (\S+)$", text) > 0.7
     assert number(r"^always \w+ +(\S+)", text) < 0.3
+
+
+def test_databases_agree_with_exact_search() -> None:
+    text = out("vector_database")
+    assert number(r"^DuckDB, all rows +(\S+)$", text) == 1
+    assert number(r"^LanceDB, all rows +(\S+)$", text) == 1
+    assert number(r"^LanceDB, 8 of 8 partitions +(\S+)$", text) == 1
+    assert 0.4 < number(r"^LanceDB, 2 of 8 partitions +(\S+)$", text) < 1
+    assert number(r"^LanceDB, 4 of 8 partitions +(\S+)$", text) > 0.7
+    assert "DuckDB and LanceDB agree on the first 10: yes" in text
+
+
+def test_a_sentence_finds_its_function() -> None:
+    text = out("code_retrieval")
+    assert number(r"^(\d+) functions,", text) > 300
+    for task in ("CODE_RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"):
+        assert number(rf"^{task} +(\S+)", text) > 0.15
+        assert number(rf"^{task} +\S+ +(\S+)", text) > 0.5
+    assert number(r"^chance +\S+ +(\S+)", text) < 0.05
 
 
 def test_cosines_follow_the_grades_and_the_traps_are_admitted() -> None:
