@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +23,13 @@ from PIL import Image
 
 from pipeline import demo
 from pipeline.cli.main import main as command_line
+from pipeline.corpus import docstrings
 
 Floats = npt.NDArray[np.float32]
 
 OUT = Path("out/examples")
 DIM = "768"
 EMULATOR = "the local emulator (sums of word vectors, not Gemini)"
-SAID = (b"service", b"model")
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 """Colours that every eye tells apart.  Source: Okabe and Ito, Color Universal Design, 2008."""
 
@@ -62,6 +62,15 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Rows as a Parquet file."""
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
     return path
+
+
+def unique_docstrings(packages: Collection[str]) -> list[dict[str, str]]:
+    """Docstrings of packages of the standard library, each text once."""
+    rows: dict[str, dict[str, str]] = {}
+    for found in docstrings(packages):
+        row = {"id": found.id, "package": found.module.split(".")[0], "text": found.text}
+        rows.setdefault(found.text, row)
+    return list(rows.values())
 
 
 def bulkembed(*words: str | Path) -> None:
@@ -101,14 +110,13 @@ def save(figure: Figure, example: str, service: str) -> None:
     figure.supxlabel(f"vectors by {service}", x=0.99, ha="right", fontsize=7, color=GREY)
     drawn = io.BytesIO()
     figure.savefig(drawn)
-    Image.open(drawn).convert("RGB").quantize(64).save(OUT / f"{example}.png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(256).save(OUT / f"{example}.png", optimize=True)
 
 
 def _service(schema: pa.Schema) -> str:
     """Who made the vectors, by the words of the files themselves."""
-    service, model = (
-        schema.metadata[b"bulkembed." + key].decode() for key in (b"service", b"model")
-    )
+    said = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+    service, model = said["bulkembed.service"], said["bulkembed.model"]
     return EMULATOR if service == "emulator" else f"{model} ({service})"
 
 

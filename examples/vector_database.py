@@ -3,25 +3,36 @@
 Both read the Parquet files as they are.  The answer to be held against is exact: all cosines by
 numpy.  Without an index LanceDB and DuckDB must give the same neighbours; with one LanceDB looks at
 a part of the rows only, and recall@10 says how many of the ten nearest it still finds.
+
+Both are imported when the job is done: LanceDB does not go with processes that fork later on.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pyarrow.dataset as ds
 from matplotlib.figure import Figure
 
-from examples.shared import BLUE, DIM, VERMILION, Floats, bulkembed, place, read, save, write
-from pipeline.corpus import docstrings
+from examples.shared import (
+    BLUE,
+    DIM,
+    VERMILION,
+    Floats,
+    bulkembed,
+    place,
+    read,
+    save,
+    unique_docstrings,
+    write,
+)
 
 if TYPE_CHECKING:
+    import duckdb
     from lancedb.table import Table
 
 PACKAGES = (
@@ -37,15 +48,6 @@ Search = Callable[[Floats], list[str]]
 """From a query's vector to the ids of the ten nearest rows."""
 
 
-def documents() -> list[dict[str, str]]:
-    """The packages' docstrings, each text once: equal texts are equally near."""
-    texts: dict[str, dict[str, str]] = {}
-    for found in docstrings(PACKAGES):
-        row = {"id": found.id, "package": found.module.split(".")[0], "text": found.text}
-        texts.setdefault(found.text, row)
-    return list(texts.values())
-
-
 def first_lines(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The queries: first lines of docstrings taken by chance."""
     picked = random.Random(0).sample(rows, QUERIES)
@@ -54,11 +56,11 @@ def first_lines(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def into_lancedb(parts: Path, folder: Path) -> Table:
     """The Parquet files as a table of LanceDB."""
-    os.environ.setdefault("LANCEDB_LOG", "error")  # Its own scan warns once a search.
-    import lancedb  # Not above: once it is imported, the processes of `docstrings` may not fork.
+    import lancedb
 
     database = lancedb.connect(folder)
-    return database.create_table("docstrings", ds.dataset(parts).to_table(), mode="overwrite")
+    database.drop_table("docstrings", ignore_missing=True)
+    return database.create_table("docstrings", ds.dataset(parts).to_table())
 
 
 def give_index(table: Table) -> None:
@@ -71,6 +73,8 @@ def give_index(table: Table) -> None:
 
 def into_duckdb(parts: Path) -> duckdb.DuckDBPyConnection:
     """The Parquet files as a table of DuckDB, the vector as an array of fixed length."""
+    import duckdb
+
     connection = duckdb.connect()
     connection.sql(
         f"CREATE TABLE docstrings AS "
@@ -85,7 +89,7 @@ def ask_lancedb(table: Table, partitions: int = PARTITIONS, where: str = "") -> 
     def search(query: Floats) -> list[str]:
         asked = table.search(query).distance_type("cosine").nprobes(partitions).limit(K)
         found = asked.where(where, prefilter=True) if where else asked
-        return list(found.select(["id"]).to_arrow()["id"].to_pylist())
+        return list(found.select(["id", "_distance"]).to_arrow()["id"].to_pylist())
 
     return search
 
@@ -123,7 +127,7 @@ def draw(by_partitions: dict[int, float]) -> Figure:
 def main() -> None:
     """Embeds docstrings and queries, loads both databases, compares, prints, draws."""
     folder = place("vector_database")
-    texts = documents()
+    texts = unique_docstrings(PACKAGES)
     lines = first_lines(texts)
     source = write(folder / "docstrings.parquet", texts)
     bulkembed(

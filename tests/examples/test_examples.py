@@ -57,6 +57,12 @@ def test_an_example_says_that_its_vectors_are_not_geminis(name: str) -> None:
 
 
 @each_example
+def test_no_library_warns(name: str) -> None:
+    out(name)
+    assert not re.search(r"warn|deprecat|fork", ended(name)[0].err, re.IGNORECASE)
+
+
+@each_example
 def test_an_example_draws_a_picture(name: str) -> None:
     out(name)
     drawn = ended(name)[1] / f"out/examples/{name}.png"
@@ -72,8 +78,8 @@ def test_the_page_shows_what_the_example_prints(name: str) -> None:
         pytest.skip(f"the page is about the texts of Python {python_of_page()}")
     told, shown = out(name), PAGE[name]
     assert NUMBER.sub("0", told).split() == NUMBER.sub("0", shown).split()
-    # Another processor adds up in another order.
-    np.testing.assert_allclose(numbers(told), numbers(shown), rtol=0.05, atol=0.05)
+    # LanceDB's index starts by chance; another processor adds up in another order.
+    np.testing.assert_allclose(numbers(told), numbers(shown), rtol=0.05, atol=0.1)
 
 
 @each_example
