@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-kill bench-quota bench-quota-small bench-dedupe bench-speed \
   bench-speed-small bench-start bench-memory bench-memory-small bench-search bench-search-small \
-  lock-peers lint types check lock clean
+  lock-peers lock-readers lint types check lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,17 @@ examples: $(READY)  ## Run the examples of docs/examples.md; pictures in out/exa
 test-examples: $(READY)  ## Test what the examples claim: 2 minutes
 	timeout 600 $(BIN)/python -m pytest -m examples tests/examples
 
+READERS := .venv-readers
+
+$(READERS)/.ready: tests/readers/readers.lock
+	$(PYTHON) -m venv $(READERS)
+	timeout 900 $(READERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-readers
+test-readers: $(READY) $(READERS)/.ready  ## Open the output in Spark, LanceDB and datasets, and the pages' DAG in Airflow: 2 minutes
+	READERS=$(abspath $(READERS))/bin/python timeout 600 $(BIN)/python -m pytest -m readers tests/readers
+
 bench-quota: $(READY)  ## Measure the quota engine against the emulator: 13 minutes
 	timeout 1500 $(BIN)/python -m benchmarks.quota
 
@@ -115,6 +126,18 @@ lock-peers: $(READY)  ## Renew benchmarks/peers.lock from benchmarks/peers.in
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate benchmarks/peers.in --output-file benchmarks/peers.lock
 
+.PHONY: flags
+flags: $(READY)  ## Renew docs/flags.md from the commands
+	$(BIN)/python -m pipeline.cli.flags_page > docs/flags.md
+
+.PHONY: docs
+docs: $(READY)  ## Build the site, in build/site
+	NO_MKDOCS_2_WARNING=1 timeout 120 $(BIN)/mkdocs build --quiet --strict
+
+lock-readers: $(READY)  ## Renew tests/readers/readers.lock from readers.in
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate tests/readers/readers.in --output-file tests/readers/readers.lock
+
 lint: $(READY)  ## Check style and format
 	timeout 120 $(BIN)/ruff check .
 	timeout 120 $(BIN)/ruff format --check .
@@ -126,7 +149,7 @@ check: lint types test  ## All of the above
 
 lock: $(READY)  ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --extra emulator --extra report --group dev --group examples --group bench pyproject.toml --output-file requirements.lock
+	  --no-annotate --extra emulator --extra report --group dev --group examples --group bench --group docs pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what was made, but no dataset
-	rm -rf $(VENV) $(PEERS) .engines $(STORES) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(READERS) .engines $(STORES) corpus build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import itertools
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from support.pages import FENCE, PAGES, ROOT
 
-from emulator.server import EmulatorServer
+from pipeline.cli.flags_page import flags_page
 from pipeline.cli.main import COMMANDS
 from pipeline.cli.run_options import OPTIONS
 from pipeline.progress.line import facts_of
@@ -26,26 +22,17 @@ from schemas.deadletters import DeadCode
 from schemas.findings import Check
 from schemas.live import Live, Waiting
 from schemas.models import MODELS, PREFIXES, TaskType
+from schemas.stop import ExitCode
 from schemas.tables import dead_letters_schema, vectors_schema
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"
-LONG_TEXTS = ROOT / "docs/long_texts.md"
 VERIFY = ROOT / "docs/verify.md"
 SEARCH = ROOT / "docs/search.md"
 LIBRARY = ROOT / "docs/library.md"
 REPORT = ROOT / "docs/report.md"
 ESTIMATE = ROOT / "docs/estimate.md"
 PROGRESS = ROOT / "docs/progress.md"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SNIPPETS_S = 100
-SHELLS = {
-    "bash": ["bash", "-euc", 'for code in "$@"; do bash -euo pipefail -c "$code"; done', "-"],
-    # Each snippet has names of its own; libraries are imported once.
-    "python": [sys.executable, "-c", "import sys\nfor code in sys.argv[1:]: exec(code, {})"],
-}
 FLAGS = {flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -55,7 +42,8 @@ def flags_of(command: str) -> set[str]:
     """The flags of another command than `run`."""
     module, name = COMMANDS[command]
     options = getattr(importlib.import_module(module), name).params
-    return {flag for option in options for flag in option.opts if flag.startswith("--")}
+    flags = {flag for one in options for flag in (*one.opts, *one.secondary_opts)}
+    return {flag for flag in flags if flag.startswith("--")}
 
 
 def table_flags(page: Path) -> set[str]:
@@ -64,64 +52,36 @@ def table_flags(page: Path) -> set[str]:
     return {flag for row in rows for flag in re.findall(r"--[a-z][a-z-]*", row)}
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A folder with the shards that the README speaks of."""
-    shards = tmp_path / "shards/2026"
-    shards.mkdir(parents=True)
-    columns = ("id", "title", "body", "url", "lang")
-    rows = [{name: f"{name} {row}" for name in columns} for row in range(3)]
-    pq.write_table(pa.Table.from_pylist(rows), shards / "a.parquet")
-    return tmp_path
+def test_the_page_of_flags_is_made_from_the_code() -> None:
+    assert (ROOT / "docs/flags.md").read_text() == flags_page(), "run `make flags`"
 
 
-@pytest.fixture
-def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
-    """An environment in which Google's API is the emulator and `bulkembed` is on the path."""
-    here = str(Path(sys.executable).parent)
-    return {
-        **os.environ,
-        "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
-        "GOOGLE_GEMINI_BASE_URL": server.url,
-        "GEMINI_API_KEY": "a-key",
-        "XDG_CACHE_HOME": str(workplace / "cache"),
-        "NO_PROXY": "127.0.0.1",
-    }
+def test_the_page_of_flags_names_every_flag_of_every_command() -> None:
+    page = flags_page()
+    for command in COMMANDS:
+        assert f"\n## bulkembed {command}\n" in page
+        assert sorted(flag for flag in flags_of(command) if not re.search(rf"[` ]{flag}\b", page)) == []
 
 
-@pytest.mark.parametrize(
-    "page",
-    [README, OUTPUT, LONG_TEXTS, VERIFY, SEARCH, LIBRARY, ESTIMATE, PROGRESS, REPORT],
-    ids=lambda page: page.name,
-)
-def test_every_snippet_of_a_page_runs_in_its_order(
-    page: Path, workplace: Path, at_home: dict[str, str]
-) -> None:
-    fences = FENCE.findall(page.read_text())
-    assert {language for language, _ in fences} <= {*SHELLS, "text"}
-    snippets = [(language, code) for language, code in fences if language != "text"]
-    for language, group in itertools.groupby(snippets, key=lambda snippet: snippet[0]):
-        command = [*SHELLS[language], *(code for _, code in group)]
-        done = subprocess.run(
-            command, cwd=workplace, env=at_home, capture_output=True, text=True, timeout=SNIPPETS_S
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-
-
-def test_the_readme_names_every_flag_and_no_other() -> None:
+def test_the_readme_has_the_flags_that_are_needed_first() -> None:
     named = table_flags(README)
-    missing, unknown = sorted(FLAGS - named), sorted(named - FLAGS)
-    assert not missing, f"README.md, the flags of `bulkembed run`: write rows for {missing}"
-    assert not unknown, f"README.md, the flags of `bulkembed run`: there is no {unknown}"
+    assert {option.opts[0] for option in OPTIONS if option.required} <= named <= FLAGS
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs/exit_codes.md"], ids=lambda page: page.name)
+def test_every_exit_code_is_told(page: Path) -> None:
+    named = re.findall(r"^\| (\d+) \|", page.read_text(), re.MULTILINE)
+    assert list(map(int, named)) == list(ExitCode)
 
 
 @each_page
 def test_flags_in_running_text_exist(page: Path) -> None:
-    if page.name in ("emulator.md", "benchmarks.md"):
-        pytest.skip("its flags are those of other commands")
-    others = {"--help"}.union(*map(flags_of, ("estimate", "verify", "search")))
+    if page.name == "benchmarks.md":
+        pytest.skip("its flags are those of the benchmarks")
+    others = {"--help", "--version"}.union(*map(flags_of, COMMANDS))
     others |= {f"--{name}" for name in PipelineOptions([]).get_all_options()}
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
+    text = FENCE.sub("", page.read_text())
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", text))
     assert named <= FLAGS | others
 
 

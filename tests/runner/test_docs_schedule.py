@@ -1,0 +1,126 @@
+"""The recipes of docs/schedule.md do what the page says, as far as one machine can tell."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.cli import process
+from support.pages import NOT_RUN, ROOT, of_language, run_snippets, understand
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+from schemas.stop import ExitCode
+
+PAGE = ROOT / "docs/schedule.md"
+FOR_PEOPLE = {
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.TOO_MANY_DEAD_LETTERS,
+    ExitCode.COST_CAP,
+}
+CRON_TIME = re.compile(r"^(?:(?:\*|\d+(?:-\d+)?)(?:/\d+)?(?:,\d+)* ){5}\S+$")
+
+
+def test_the_script_for_cron_speaks_only_when_somebody_is_needed(
+    workplace: Path, at_home: dict[str, str]
+) -> None:
+    settings, script = of_language(PAGE, "bash")
+    with EmulatorServer(EmulatorSettings(rpd=1)) as server:
+        env = {**at_home, "GOOGLE_GEMINI_BASE_URL": server.url}
+        assert run_snippets("bash", [settings, script], workplace, env) == ""
+    assert "the day's quota is spent" in (workplace / "embed.log").read_text()
+
+    (workplace / "job.yaml").write_text("input: nowhere\noutput: out/articles\n")
+    said = process("./embed.sh", cwd=workplace, **at_home)
+    assert said.out.startswith("bulkembed ended with 1:\n")
+    assert "nowhere" in said.out
+
+
+def test_the_crontab_calls_that_script() -> None:
+    [crontab] = of_language(PAGE, "crontab")
+    *variables, entry = crontab.splitlines()
+    assert all(re.fullmatch(r"[A-Z]+=\S+", line) for line in variables)
+    assert CRON_TIME.match(entry)
+    assert Path(entry.split()[-1]).name == "embed.sh"
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units of the page, as files, with the `bulkembed` of this environment."""
+    for unit in of_language(PAGE, "ini"):
+        path = Path(unit.splitlines()[0].removeprefix("# "))
+        assert path.parent == Path("/etc/systemd/system")
+        here = unit.replace("/opt/bulkembed/.venv/bin", str(Path(sys.executable).parent))
+        (tmp_path / path.name).write_text(here)
+    return tmp_path
+
+
+def section(unit: Path, name: str) -> configparser.SectionProxy:
+    parser = configparser.RawConfigParser(strict=True)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(unit)
+    return parser[name]
+
+
+def test_the_units_of_systemd_restart_what_is_incomplete_and_nothing_else(
+    units: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = section(units / "bulkembed.service", "Service")
+    again, never = service["RestartForceExitStatus"], service["RestartPreventExitStatus"]
+    assert list(map(int, again.split())) == [ExitCode.INCOMPLETE]
+    assert set(map(int, never.split())) == FOR_PEOPLE | {ExitCode.LOCKED}
+    monkeypatch.chdir(units)
+    (units / "job.yaml").write_text("input: shards\noutput: out\n")
+    understand(shlex.split(service["ExecStart"])[1:])
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_systemd_finds_nothing_wrong_with_the_units(units: Path) -> None:
+    files = map(str, sorted(units.iterdir()))
+    checked = process("systemd-analyze", "verify", "--man=no", *files)
+    ours = [line for line in checked.err.splitlines() if "bulkembed" in line]
+    assert (checked.code, ours) == (0, [])
+
+
+def test_the_manifest_of_kubernetes_gives_up_where_people_are_needed() -> None:
+    [manifest] = map(yaml.safe_load, of_language(PAGE, "yaml"))
+    job = manifest["spec"]["jobTemplate"]["spec"]
+    [rule] = job["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob"
+    assert set(rule["onExitCodes"]["values"]) == FOR_PEOPLE
+    pod = job["template"]["spec"]
+    [container] = pod["containers"]
+    understand(container["args"])
+    [mount] = container["volumeMounts"]
+    assert f"--api-key-file={mount['mountPath']}/key" in container["args"]
+
+
+def test_the_image_starts_the_command() -> None:
+    [dockerfile] = of_language(PAGE, "dockerfile")
+    assert dockerfile.startswith(NOT_RUN)
+    lines = dict(line.split(maxsplit=1) for line in dockerfile.splitlines()[1:])
+    assert list(lines) == ["FROM", "COPY", "RUN", "ENTRYPOINT"]
+    source, target = lines["COPY"].split()
+    assert lines["RUN"].split()[-1] == target
+    assert (ROOT / source / "pyproject.toml").exists()
+    assert json.loads(lines["ENTRYPOINT"]) == ["bulkembed"]
+
+
+def test_the_command_of_the_dag_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [dag] = of_language(PAGE, "python")
+    texts = {node.value for node in ast.walk(ast.parse(dag)) if isinstance(node, ast.Constant)}
+    [command] = [text for text in texts if str(text).startswith("bulkembed run")]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.yaml").write_text("input: shards\noutput: out\n")
+    understand(shlex.split(command)[1:])
