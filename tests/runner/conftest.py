@@ -44,6 +44,8 @@ def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
         "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
         "GOOGLE_GEMINI_BASE_URL": server.url,
         "GEMINI_API_KEY": "a-key",
+        # Google's, which is not known of another address.
+        "BULKEMBED_RUN_PRICE_USD_PER_MTOK": "0.15",
         "XDG_CACHE_HOME": str(workplace / "cache"),
         "NO_PROXY": "127.0.0.1",
     }

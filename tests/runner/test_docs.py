@@ -60,7 +60,10 @@ def test_the_page_of_flags_names_every_flag_of_every_command() -> None:
     page = flags_page()
     for command in COMMANDS:
         assert f"\n## bulkembed {command}\n" in page
-        assert sorted(flag for flag in flags_of(command) if not re.search(rf"[` ]{flag}\b", page)) == []
+        assert (
+            sorted(flag for flag in flags_of(command) if not re.search(rf"[` ]{flag}\b", page))
+            == []
+        )
 
 
 def test_the_readme_has_the_flags_that_are_needed_first() -> None:
