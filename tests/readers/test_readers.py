@@ -1,0 +1,60 @@
+"""docs/readers.md, for the readers that are too heavy for `make test`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from support.pages import ELSEWHERE, of_language, run_snippets
+from support.readers import PAGE, outcomes, said_of
+
+from emulator.server import EmulatorServer
+
+pytestmark = pytest.mark.readers
+
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17")
+each_reader = pytest.mark.parametrize(
+    ("reader", "module"),
+    [
+        pytest.param("Spark", "pyspark", marks=needs_java),
+        ("LanceDB", "lancedb"),
+        ("Hugging Face datasets", "datasets"),
+    ],
+)
+
+
+def version(python: str, module: str, place: Path, env: dict[str, str]) -> str:
+    """The first two numbers of the installed package's version."""
+    code = f"from importlib.metadata import version; print(version({module!r}))"
+    found = re.match(r"\d+\.\d+", run_snippets("python", [code], place, env, python))
+    assert found is not None
+    return found[0]
+
+
+@each_reader
+def test_the_snippet_of_a_reader_finds_what_it_says(
+    reader: str, module: str, workplace: Path, elsewhere: dict[str, str], python: str
+) -> None:
+    run_snippets("bash", of_language(PAGE, "bash"), workplace, elsewhere)
+    marked = [code for code in of_language(PAGE, "python") if code.startswith(ELSEWHERE + module)]
+    assert len(marked) == 1
+    run_snippets("python", marked, workplace, elsewhere, python)
+    tested = version(python, module, workplace, elsewhere)
+    assert f"| {reader} | {tested} |" in PAGE.read_text()
+
+
+@each_reader
+def test_a_reader_takes_what_the_page_says(
+    reader: str,
+    module: str,
+    workplace: Path,
+    server: EmulatorServer,
+    elsewhere: dict[str, str],
+    python: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HF_HOME", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, elsewhere[name])
+    assert outcomes(python, module, workplace, server) == said_of(reader)
