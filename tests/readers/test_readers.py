@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.pages import ELSEWHERE, of_language, run_snippets
-from support.readers import PAGE, outcomes, said_of
+from support.readers import PAGE, folders_of_vectors, outcomes, said_of
 
 from emulator.server import EmulatorServer
 
@@ -57,4 +57,5 @@ def test_a_reader_takes_what_the_page_says(
 ) -> None:
     for name in ("HF_HOME", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, elsewhere[name])
-    assert outcomes(python, module, workplace, server) == said_of(reader)
+    folders = folders_of_vectors(workplace, server)
+    assert outcomes(python, module, folders) == said_of(reader)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
-from support.readers import outcomes, said_of
+from support.readers import folders_of_vectors, outcomes, said_of
 
 from emulator.server import EmulatorServer
 
+MODULES = {"pandas (pyarrow)": "pandas", "Polars": "polars", "DuckDB": "duckdb"}
 
-@pytest.mark.parametrize(
-    ("reader", "module"),
-    [("pandas (pyarrow)", "pandas"), ("Polars", "polars"), ("DuckDB", "duckdb")],
-)
-def test_a_reader_takes_what_the_page_says(
-    reader: str, module: str, tmp_path: Path, server: EmulatorServer
-) -> None:
-    assert outcomes(sys.executable, module, tmp_path, server) == said_of(reader)
+
+def test_each_reader_takes_what_the_page_says(tmp_path: Path, server: EmulatorServer) -> None:
+    folders = folders_of_vectors(tmp_path, server)
+    taken = {name: outcomes(sys.executable, module, folders) for name, module in MODULES.items()}
+    assert taken == {name: said_of(name) for name in MODULES}

@@ -22,8 +22,8 @@ def said_of(reader: str) -> list[str]:
     return [cell.strip() for cell in row.split("|")][1:]
 
 
-def outcomes(python: str, module: str, place: Path, server: EmulatorServer) -> list[str]:
-    """What a reader makes of datasets that the job writes, in the order of the table."""
+def folders_of_vectors(place: Path, server: EmulatorServer) -> list[str]:
+    """A dataset of each kind, written by the job, in the order of the table."""
     source = write_rows(place / "in/a.parquet", TEXTS)
     folders = []
     for kind in TYPES:
@@ -32,6 +32,11 @@ def outcomes(python: str, module: str, place: Path, server: EmulatorServer) -> l
             how = ("--vector-type", kind, "--vector-encoding", encoding)
             assert run(server.url, source, out, "--dim", 768, *how).code == 0
             folders.append(str(out / "vectors"))
-    ended = process(python, str(SCRIPT), module, *folders, cwd=place, timeout_s=100)
+    return folders
+
+
+def outcomes(python: str, module: str, folders: list[str]) -> list[str]:
+    """What a reader makes of them: `yes`, `no` or `wrong`."""
+    ended = process(python, str(SCRIPT), module, *folders, timeout_s=100)
     assert ended.code == 0, ended.err
     return ended.out.splitlines()[-1].split()
