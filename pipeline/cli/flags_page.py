@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -54,7 +55,7 @@ def _flags(ctx: click.Context) -> str:
     return _shared(shared) + "".join(_table(ctx, *table) for table in tables.items())
 
 
-def _shared(options: list[click.Option]) -> str:
+def _shared(options: Sequence[click.Option]) -> str:
     """The headings of `run` under which a command's other flags are listed."""
     if not options:
         return ""
