@@ -54,6 +54,10 @@ class SampledRow:
     """None where the service does not say."""
     kept_text: str | None
     """The text, where it is a column of the dataset."""
+    passage: int | None = None
+    start: int | None = None
+    end: int | None = None
+    """Of a passage, its number and the characters that it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +109,7 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
     return Sample(
         rows=tuple(itertools.chain.from_iterable(rows for rows, _ in pieces)),
         vectors=np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32),
-        rows_of=sum(record.embedded for record in records),
+        rows_of=sum(record.vectors for record in records),
         parts=len(pieces),
         parts_of=len(parts),
     )
@@ -140,7 +144,8 @@ def _read(
     opened = part_reader.open_part(dataset, part.name)
     ours = text_column in OUR_COLUMNS  # An id may be the text: then the input has it.
     kept = text_column if not ours and text_column in opened.schema_arrow.names else None
-    for here, block in _blocks(part.name, opened, places, [*COLUMNS, *([kept] if kept else [])]):
+    columns = part_reader.with_passages(opened, [*COLUMNS, *([kept] if kept else [])])
+    for here, block in _blocks(part.name, opened, places, columns):
         vectors.append(part_reader.matrix_of(block)[here])
         chosen = block.drop_columns(["vector"]).take(pa.array(here)).to_pylist()
         rows += [_row(part.file_key, facts, kept) for facts in chosen]

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from pipeline.planning import planned_files
 from pipeline.report.sample import SampledRow
-from pipeline.verify.input_check import sent_hash
+from pipeline.verify.source_text import source_text
 from schemas.embedding import EmbeddingConfig
 from schemas.errors import ConfigError, InputError
 from schemas.inputs import InputColumns, InputFile
 from transforms.core.tokens import TokenEstimator
+from transforms.engine.text_items import sent_hash
 from transforms.storage.dataset import Dataset
 from transforms.storage.filesystems import open_found
 from transforms.storage.row_reader import read_runs
@@ -114,8 +115,13 @@ def _file_texts(
 ) -> Iterator[tuple[int, str | None]]:
     """The texts of one file's rows; None where it is not the one that was embedded."""
     schema = pa.schema([("id", pa.string())])
-    spans = [(rows[at].source_row, 1) for at in places]
+    by_row: dict[int, list[int]] = collections.defaultdict(list)  # Passages may share one.
+    for at in places:
+        by_row[rows[at].source_row].append(at)
+    spans = [(source_row, 1) for source_row in by_row]
     runs = read_runs(open_found(file.found), file, columns, schema, spans)
-    for at, run in zip(places, runs, strict=True):
-        same = sent_hash(run, 0, embedding) == rows[at].text_hash
-        yield at, run.texts[0] if same else None
+    for run, same_row in zip(runs, by_row.values(), strict=True):
+        for at in same_row:
+            title, text, _ = source_text(run, dataclasses.asdict(rows[at]))
+            same = text is not None and sent_hash(embedding, title, text) == rows[at].text_hash
+            yield at, text if same else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.cli import bulkembed, parts, run, write_rows
+from support.cli import bulkembed, parts, read, run, write_rows
 from support.report_page import Page
 from support.topics import TEXTS
 
@@ -18,7 +18,8 @@ from pipeline.report.sample import MOST_PARTS, MOST_ROWS, draw_sample
 from schemas.job import OutputConfig, VectorEncoding, VectorType
 from schemas.tables import vectors_schema
 from schemas.units import Unit, UnitRecord
-from transforms.storage.dataset import Dataset, UnitTables, commit_unit
+from transforms.storage.commit import UnitTables, commit_unit
+from transforms.storage.dataset import Dataset
 
 KEY = "0123456789abcdef"
 DIM = 8
@@ -67,6 +68,21 @@ def test_where_the_input_is_gone_a_kept_column_has_the_texts(source: Path) -> No
     out = embed(source, "--keep-columns", "text")
     source.unlink()
     assert shown(report(out)) == wanted(TEXTS)
+
+
+def test_passages_have_their_own_words_not_their_rows(tmp_path: Path) -> None:
+    rows = [f"{dog}. {bank}. {ship}." for dog, bank, ship in zip(*[iter(TEXTS)] * 3, strict=True)]
+    source = write_rows(tmp_path / "in/a.parquet", rows)
+    sizes = ("--passage-tokens", 16, "--passage-overlap", 0)
+    out = embed(source, "--long-text", "passages", *sizes)
+    page = report(out)
+    passages = read(out).to_pylist()
+    assert len(passages) > len(rows)
+    cut = {rows[one["source_row"]][one["start"] : one["end"]] for one in passages}
+    points = [row["text"] for row in page.rows("map") if "from" in row]
+    assert len(points) > len(rows)  # Fewer than there are passages: equal vectors are one point.
+    assert cut.issuperset(points)
+    assert f"{len(passages)} of {len(passages)} rows that have a vector." in page.text
 
 
 def test_an_id_may_be_the_text(tmp_path: Path) -> None:
@@ -141,7 +157,7 @@ def commit(dataset: Dataset, output: OutputConfig, number: int, rows: int) -> Un
         [places, vector, [bytes(16)] * rows, [False] * rows, ["a.parquet"] * rows, places],
         schema=schema,
     )
-    record = UnitRecord(Unit(KEY, first, rows), rows, 0, 0, source_file="a.parquet")
+    record = UnitRecord(Unit(KEY, first, rows), rows, 0, 0, source_file="a.parquet", vectors=rows)
     return commit_unit(dataset, output, record, UnitTables(table, None))
 
 

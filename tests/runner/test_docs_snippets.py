@@ -46,7 +46,8 @@ def test_every_snippet_of_a_page_runs_in_its_order(
 def test_there_is_no_code_that_no_test_reads(page: Path) -> None:
     settings = {"yaml", "ini", "crontab", "dockerfile"} if page.name == "schedule.md" else set()
     assert {fence.language for fence in fences(page)} <= {*SHELLS, "sh", "text", *settings}
-    for output in of_language(page, "text"):
+    # What the examples print is compared with their page by tests/examples, their commands with it.
+    for output in of_language(page, "text") if page.name != "examples.md" else ():
         assert not COMMAND_LINE.search(output), f"a command, in a fence of output: {output}"
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert not re.search(r"^(?: {4}|\t)", prose, re.MULTILINE), "code without a fence"

@@ -65,7 +65,7 @@ def events(text: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_with_log_json_each_line_is_an_object(rows: Path, tmp_path: Path, workers: str) -> None:
     with EmulatorServer(
-        EmulatorSettings(latency_ms=300, poison="poison", script=("503",))
+        EmulatorSettings(latency_ms=900, poison="poison", script=("503",))
     ) as server:
         where = ("--base-url", server.url, "--output", str(tmp_path / "out"))
         found = python(
