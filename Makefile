@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# The tests start hundreds of processes, which need not compile the same modules each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-kill bench-quota bench-quota-small bench-dedupe bench-speed \
   bench-speed-small bench-start bench-memory bench-memory-small bench-search bench-search-small \
@@ -26,6 +29,10 @@ run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT
 
 test: $(READY)  ## Run the tests
 	timeout 900 $(BIN)/python -m pytest -n 3 tests
+
+.PHONY: test-docs
+test-docs: $(READY)  ## Run the commands of README and docs in their order: 1 minute
+	timeout 600 $(BIN)/python -m pytest -n 2 -m docs tests/runner
 
 test-kill: $(READY)  ## Kill the job at each step of a commit and at random, some 60 times
 	timeout 900 $(BIN)/python -m pytest -m kill -s tests/kill

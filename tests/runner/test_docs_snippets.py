@@ -33,6 +33,7 @@ OF_OTHERS = {"export", "gcloud", "kubectl", "source", "sudo"}
 each_page = pytest.mark.parametrize("page", README_AND_DOCS, ids=lambda page: page.name)
 
 
+@pytest.mark.docs
 @each_page
 def test_every_snippet_of_a_page_runs_in_its_order(
     page: Path, workplace: Path, at_home: dict[str, str]
