@@ -1,4 +1,4 @@
-"""Where the numbers come from: the engines of this process, worker processes, or the records."""
+"""Where the numbers come from if not from this process: its workers, or the commit records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pipeline.progress import worker_files
 from schemas.errors import OutputError
 from schemas.live import Live, LiveCounts
 from schemas.units import UnitRecord
-from transforms.engine.engine import Engine, running_engines
 from transforms.engine.tally import committed_rows
 from transforms.storage.dataset import Dataset, State
 
@@ -29,23 +28,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Ends what was started for it."""
-
-
-class EnginesHere:
-    """The engines of this process; those that are closed count on."""
-
-    def __init__(self) -> None:
-        self._seen: list[Engine] = []
-
-    def look(self) -> Live:
-        """What they have done, and what those that run are at."""
-        running = running_engines()
-        self._seen += [engine for engine in running if engine not in self._seen]
-        done = sum((engine.done() for engine in self._seen), LiveCounts())
-        return sum((engine.at() for engine in running), Live(counts=done, in_air=0))
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
 
 class WorkerProcesses:

@@ -10,10 +10,11 @@ from typing import TextIO
 
 from pipeline.logs import is_json, log
 from pipeline.planning import Plan, Scans
+from pipeline.progress.engines_here import EnginesHere
 from pipeline.progress.progress import LINE_EVERY_S, Lines, Progress, Show, every_s
 from pipeline.progress.screen import PANEL_EVERY_S, Screen, takes_a_panel
 from pipeline.progress.snapshot import Goal
-from pipeline.progress.sources import CommitRecords, EnginesHere, Source, WorkerProcesses
+from pipeline.progress.sources import CommitRecords, Source, WorkerProcesses
 from pipeline.request import RunRequest
 from pipeline.settle import dataset_rows
 from pipeline.sharing import Sharing

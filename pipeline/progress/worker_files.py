@@ -24,7 +24,7 @@ def keep_writing(folder: Path) -> None:
 
 def _keep_writing(folder: Path) -> None:
     # Imported late: Beam's harness is told from here on what its threads are to do.
-    from pipeline.progress.sources import EnginesHere
+    from pipeline.progress.engines_here import EnginesHere
 
     here, never = EnginesHere(), threading.Event()
     while not never.wait(EVERY_S):
