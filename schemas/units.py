@@ -141,8 +141,8 @@ class UnitRecord:
     """Rows of the vector parts, more than embedded where they are passages; the name has it not."""
     seconds: float = 0.0
     """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
-    part_bytes: int = 0
-    """Of the files that this commit wrote: its vectors and its dead letters."""
+    part_bytes: int | None = None
+    """Of the files that this commit wrote, vectors and dead letters; None: an older version did."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped:

@@ -29,7 +29,8 @@ def records(draw: st.DrawFn) -> UnitRecord:
         count_codes(draw(st.lists(st.sampled_from(DeadCode), max_size=5))),
         CallCounts(*draw(st.tuples(COUNT, COUNT, COUNT, COUNT, COUNT))),
         tuple(draw(st.lists(NAME, max_size=2))),
-        draw(st.none() | NAME), 0.0, draw(st.integers(0, 10**10)),
+        draw(st.none() | NAME), draw(COUNT),
+        part_bytes=draw(st.none() | st.integers(0, 10**10)),
     )  # fmt: skip
 
 
@@ -86,3 +87,11 @@ def test_counts_add_up() -> None:
     assert CallCounts(1, 2, 3, 4, 5) + CallCounts(10, 20, 30, 40, 50) == CallCounts(
         11, 22, 33, 44, 55
     )
+
+
+def test_a_record_from_before_sizes_were_kept_is_still_one() -> None:
+    name = "a" * 16 + "-000000000000-00000001-e1-d0-s0-g0.json"
+    told = parse_name(name)
+    assert told is not None
+    assert told.part_bytes is None
+    assert record_name(told) == name

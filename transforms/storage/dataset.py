@@ -203,7 +203,11 @@ class Dataset:
             name = part_name(record.unit, record.generation)
             return sum(sizes.get(f"{folder}/{name}", 0) for folder in (VECTORS, DEAD_LETTERS))
 
-        return [record for record in state.records if held_bytes(record) != record.part_bytes]
+        return [
+            record
+            for record in state.records
+            if record.part_bytes is not None and held_bytes(record) != record.part_bytes
+        ]
 
     def forget(self, records: Iterable[UnitRecord]) -> None:
         """Takes units back: their records first, so that nothing names a part that is gone."""

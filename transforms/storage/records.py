@@ -15,8 +15,10 @@ from schemas.units import CallCounts, Unit, UnitRecord
 _NAME = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
     r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)"
-    r"-b(?P<part_bytes>\d+)\.json"
+    r"(?:-b(?P<part_bytes>\d+))?\.json"
 )
+
+NUMBERS = ("first", "rows", "embedded", "dead", "skipped", "generation")
 
 SPILL_SUFFIX = ".spill"
 _SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
@@ -25,10 +27,10 @@ _SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 def record_name(record: UnitRecord) -> str:
     """The file name of a record: what it covers, its counts, and the bytes of its parts."""
     unit = record.unit
+    size = "" if record.part_bytes is None else f"-b{record.part_bytes}"
     return (
         f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
-        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}"
-        f"-b{record.part_bytes}.json"
+        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}{size}.json"
     )
 
 
@@ -37,7 +39,8 @@ def parse_name(name: str) -> UnitRecord | None:
     found = _NAME.fullmatch(name)
     if found is None:
         return None
-    number = {key: int(value) for key, value in found.groupdict().items() if key != "key"}
+    size = found["part_bytes"]
+    number = {name: int(found[name]) for name in NUMBERS}
     unit = Unit(found["key"], number["first"], number["rows"])
     try:
         return UnitRecord(
@@ -46,7 +49,7 @@ def parse_name(name: str) -> UnitRecord | None:
             number["dead"],
             number["skipped"],
             number["generation"],
-            part_bytes=number["part_bytes"],
+            part_bytes=None if size is None else int(size),
         )
     except ValueError as error:
         raise OutputError(f"_run/units/{name}: {error}; was the file renamed?") from None
@@ -107,7 +110,7 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
             dead_part=content["dead_part"],
             vectors=content.get("vectors", content["embedded"]),
             seconds=float(content.get("seconds", 0.0)),
-            part_bytes=content["part_bytes"],
+            part_bytes=content.get("part_bytes"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
