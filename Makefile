@@ -52,8 +52,8 @@ $(STORES)/.ready:
 	@touch $@
 
 .PHONY: test-stores
-test-stores: $(READY) $(STORES)/.ready  ## Run the job on S3, and Google's and Azure's stores where Go and Node.js are: 5 minutes
-	timeout 600 $(BIN)/python -m pytest -m stores -s tests/stores
+test-stores: $(READY) $(STORES)/.ready  ## Run the job on S3, and Google's and Azure's stores where Go and Node.js are: 8 minutes
+	timeout 900 $(BIN)/python -m pytest -m stores -s tests/stores
 
 .PHONY: test-browser
 test-browser: $(READY)  ## Look at a report in headless Chromium, which root gets by apt-get where there is none
