@@ -38,7 +38,7 @@ test-kill: $(READY)  ## Kill the job at each step of a commit and at random, som
 	timeout 900 $(BIN)/python -m pytest -m kill -s tests/kill
 
 .PHONY: test-runners
-test-runners: $(READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 10 minutes
+test-runners: $(READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 15 minutes
 	timeout 1500 $(BIN)/python -m pytest -m runners -s tests/engines
 
 STORES := .stores
