@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from pipeline.planning import Plan, Scans, make_plan, make_retry_plan, scan_inputs
 from pipeline.request import RunRequest
-from pipeline.settle import is_settled
 from schemas.embedding import LongText, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import PASSAGE_COLUMNS
@@ -34,6 +33,7 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
         format=wanted.format,
         skip_bad_files=wanted.skip_bad_files,
         output=request.output.uri or None,
+        trust_saved=not wanted.rescan,
     )
     for error in scans.unreadable:
         log.warning("%s: passed over by --skip-bad-files", error.message)
@@ -77,22 +77,31 @@ def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
     return make_plan(scans.inputs, before, request.unit_rows, limit)
 
 
-def committed(dataset: Dataset) -> State:
-    """What is done; units whose files are not there as they were committed are done anew.
+def committed(dataset: Dataset, scans: Scans) -> State:
+    """Return what is done: the units whose files are there in the size that was committed.
 
-    A dataset that was complete is believed: its files were looked at before `_SUCCESS` was written.
+    Units of input files that are gone count all the same: nothing can embed them again.
     """
     state = dataset.state()
-    if not state.records or is_settled(dataset):
+    if not state.records:
         return state
-    damaged = frozenset(dataset.damaged(state))
-    if damaged:
+    damaged = dataset.damaged(state)
+    current = {file.key for file in scans.inputs}
+    due = frozenset(record for record in damaged if record.unit.file_key in current)
+    if due:
         log.warning(
-            "files of %s rows are missing or of another size than was committed; these are done "
-            "anew",
-            f"{sum(record.unit.rows for record in damaged):,}",
+            "files of %s rows are missing or of another size than was committed; these rows are "
+            "embedded again",
+            f"{sum(record.unit.rows for record in due):,}",
         )
-    return state.without(damaged)
+    lost = sum(record.unit.rows for record in damaged) - sum(record.unit.rows for record in due)
+    if lost:
+        log.warning(
+            "files of %s rows are missing or of another size than was committed, and so are the "
+            "input files of these rows; bring the input files back, or remove the rows by --prune",
+            f"{lost:,}",
+        )
+    return state.without(due)
 
 
 def is_here(request: RunRequest) -> bool:

@@ -27,6 +27,8 @@ class InputRequest:
     columns: InputColumns
     format: FileFormat | None = None
     skip_bad_files: bool = False
+    rescan: bool = False
+    """Read each file, also those whose size and time are those of an earlier scan."""
     limit_rows: int | None = None
     blank_text: BlankText = BlankText.SKIP
 

@@ -58,7 +58,7 @@ def run(request: RunRequest) -> RunSummary:
         if not request.fresh:
             run_file.check(dataset, job)
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
-            before = State() if request.fresh else committed(dataset)
+            before = State() if request.fresh else committed(dataset, scans)
             plan = plan_of(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
             planned = plan.rows if request.retry_dead_letters else plan.due_rows

@@ -194,6 +194,7 @@ def _input_from(options: dict[str, Any]) -> InputRequest:
         ),
         format=FileFormat(options["format"]) if options["format"] else None,
         skip_bad_files=options["skip_bad_files"],
+        rescan=options["rescan"],
         limit_rows=options["limit_rows"],
         blank_text=BlankText(options["blank_text"]),
     )

@@ -56,6 +56,9 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="What becomes of rows without text."),
     _option(_INPUT, "--skip-bad-files", is_flag=True,
             help="Pass over files that cannot be read, and list them."),
+    _option(_INPUT, "--rescan", is_flag=True,
+            help="Read every input file again, even if its size and modification time are those "
+            "of the last run."),
     _option(_INPUT, "--limit-rows", type=int, metavar="N", help="Only so many rows, for a trial."),
     _option(_OUTPUT, "--output", required=True, metavar="DIR", help="Folder of the dataset."),
     _option(_OUTPUT, "--vector-type", type=_choice(VectorType), default="float32",

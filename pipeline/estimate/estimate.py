@@ -7,7 +7,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 
-from pipeline.due_work import job_of, plan_of, quota_shares, scan
+from pipeline.due_work import committed, job_of, plan_of, quota_shares, scan
 from pipeline.estimate.learning import learn_from
 from pipeline.estimate.report import Amount, Estimate
 from pipeline.estimate.sampling import SampleSize, draw, total_of
@@ -44,7 +44,7 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
         scans = scan(dataset, request)
         job = share_quota(job_of(request, request.service, scans), shares)
         run_file.check(dataset, job)
-        before = dataset.state()
+        before = committed(dataset, scans)
         plan = plan_of(request, scans, before)
         return _Look(request, job, dataset, scans, before, plan).estimate(sample)
 

@@ -78,7 +78,7 @@ def _missing_rows(
         return
     message = f"{rows:,} of {file.rows:,} rows are not in the dataset, first row {left[0][0]}"
     if not covering and file.name in known:
-        message = "its content is not the one that was embedded; run the same command again"
+        message = "its content is not the one that was embedded; run the same command with --rescan"
     elif not covering:
         message += "; names count from the pattern's root: is it the pattern of the run?"
     yield Finding(Check.INPUT, file.name, message)

@@ -14,6 +14,7 @@ from schemas.findings import Check, Finding
 from schemas.units import UnitRecord
 from transforms.storage.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
 from transforms.storage.id_count import IdCount
+from transforms.storage.part_files import part_name
 from transforms.storage.records import record_name
 
 
@@ -57,6 +58,7 @@ def check_unit(dataset: Dataset, expected: Expected, named: UnitRecord, ids: IdC
     found = [finding for part in (*vectors, *dead) for finding in part.findings]
     found += _wrong_counts(where, record, vectors, dead)
     found += _wrong_rows(where, record, [*vectors, *dead])
+    found += [] if found else _wrong_size(dataset, where, record)
     return UnitReport(found, record, _row_count(vectors), _row_count(dead))
 
 
@@ -84,6 +86,19 @@ def _wrong_counts(
         message = f"dead letters are {codes} by the record, {dict(dead[0].codes)} in its part"
         found.append(Finding(Check.COUNT, where, message))
     return found
+
+
+def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Finding]:
+    """Parts of another size than was committed: a run embeds their rows again."""
+    if record.part_bytes is None:
+        return []
+    name = part_name(record.unit, record.generation)
+    paths = [dataset.path(folder, name) for folder in (VECTORS, DEAD_LETTERS)]
+    held = sum(info.size or 0 for info in dataset.filesystem.get_file_info(paths))
+    if held == record.part_bytes:
+        return []
+    message = f"its parts have {held:,} bytes, and {record.part_bytes:,} were committed"
+    return [Finding(Check.COUNT, where, message)]
 
 
 def _wrong_rows(where: str, record: UnitRecord, parts: Sequence[PartReport]) -> list[Finding]:

@@ -14,6 +14,7 @@ from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.job import OutputConfig, VectorEncoding
 from schemas.units import Unit, UnitRecord
+from transforms.storage import part_reader
 from transforms.storage.commit import UnitTables, commit_unit
 from transforms.storage.dataset import Dataset
 from transforms.storage.part_files import part_writer
@@ -158,6 +159,14 @@ def test_parts_are_read_back_by_plain_pyarrow(dataset: Dataset, encoding: Vector
     split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
     assert ("BYTE_STREAM_SPLIT" in column.encodings) is split
     assert column.compression == ("ZSTD" if split else "UNCOMPRESSED")
+
+
+def test_a_part_without_checksums_is_read_as_well(dataset: Dataset) -> None:
+    rows = tables(5).vectors
+    Path(dataset.root).mkdir()
+    pq.write_table(rows, dataset.path("part"))
+    part = part_reader.open_part(dataset, "part")
+    assert pa.Table.from_batches(part_reader.read_blocks(part, "part")).equals(rows)
 
 
 def test_a_part_is_encoded_in_less_memory_than_its_vectors_take(dataset: Dataset) -> None:

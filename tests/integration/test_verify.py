@@ -9,6 +9,7 @@ import pytest
 from support.cli import bulkembed, run, write_rows
 from support.damage import (
     a_column_more,
+    a_flipped_bit_in_a_vector,
     a_footer_of_another_model,
     a_foreign_part,
     a_part_in_a_folder_below,
@@ -46,6 +47,7 @@ from transforms.storage.lock_owner import LockOwner
 DAMAGES = [
     pytest.param(cut_short, {"unreadable"}, id="cut-short"),
     pytest.param(overwritten_in_the_middle, {"unreadable"}, id="overwritten"),
+    pytest.param(a_flipped_bit_in_a_vector, {"unreadable"}, id="flipped-bit"),
     pytest.param(a_part_is_deleted, {"missing"}, id="part-deleted"),
     pytest.param(a_record_is_deleted, {"unfinished", "stranger"}, id="record-deleted"),
     pytest.param(a_record_is_cut_short, {"record"}, id="record-cut-short"),

@@ -70,6 +70,11 @@ def test_a_file_of_the_same_size_and_time_is_read_all_the_same(
     [(check, where, message)] = findings(tmp_path, "--against", source)
     assert (check, where) == ("input", "in.jsonl")
     assert "its content is not the one that was embedded" in message
+    assert "run the same command with --rescan" in message
+    ended = run(server.url, source, tmp_path / "out", "--dim", 128, "--rescan")
+    assert ended.code == 0, ended.err
+    assert server.stats()["texts"] == 2
+    assert findings(tmp_path, "--against", source) == []
 
 
 def test_a_sample_of_a_sound_dataset_is_what_the_service_gives(made: Path) -> None:

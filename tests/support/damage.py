@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 from support.cli import bulkembed, parts, run, write_rows
-from transforms.storage.part_files import part_writer
+from transforms.storage.part_files import VECTOR_PATH, part_writer
 
 ROWS = 30
 UNIT_ROWS = 10
@@ -55,6 +56,17 @@ def rewrite(part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     table = change(pq.read_table(part))
     with pa.OSFile(str(part), "wb") as stream:
         part_writer(table)(stream)
+    _commit_sizes(part)
+
+
+def _commit_sizes(part: Path) -> None:
+    """Let the part's record say the bytes that are there now, so that only the content tells."""
+    output = part.parents[1]
+    for record in output.glob(f"_run/units/{part.stem.removeprefix('part-')}-*.json"):
+        size = sum(one.stat().st_size for one in output.glob(f"*/{part.name}"))
+        text = re.sub(r'"part_bytes":\d+', f'"part_bytes":{size}', record.read_text())
+        record.unlink()
+        record.with_name(re.sub(r"-b\d+", f"-b{size}", record.name)).write_text(text)
 
 
 def with_vectors(change: Callable[[Any], None]) -> Callable[[pa.Table], pa.Table]:
@@ -85,6 +97,17 @@ def overwritten_in_the_middle(place: Path) -> None:
     part = first_part(place, "dead_letters")
     data = bytearray(part.read_bytes())
     data[10:60] = bytes(50)
+    part.write_bytes(data)
+
+
+def a_flipped_bit_in_a_vector(place: Path) -> None:
+    """The lowest bit of the last number of the last vector: no other check can see it."""
+    part = first_part(place)
+    group = pq.ParquetFile(part).metadata.row_group(0)
+    columns = (group.column(at) for at in range(group.num_columns))
+    vector = next(column for column in columns if column.path_in_schema == VECTOR_PATH)
+    data = bytearray(part.read_bytes())
+    data[vector.data_page_offset + vector.total_compressed_size - 4] ^= 1
     part.write_bytes(data)
 
 

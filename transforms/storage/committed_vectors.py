@@ -1,8 +1,12 @@
-"""Vectors of committed parts whose texts occur again, copied to where the units find them."""
+"""Vectors of committed parts whose texts occur again, copied to where the units find them.
+
+A part that cannot be read costs the texts that it has, which are sent again; the run goes on.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,11 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import OutputError
 from schemas.units import UnitRecord
 from transforms.core.repeats import Keys, keys
-from transforms.storage.dataset import VECTORS, Dataset
+from transforms.storage.dataset import REPAIR, VECTORS, Dataset
 from transforms.storage.spill_file import SpillWriter
+from transforms.storage.store_errors import said
+
+log = logging.getLogger("bulkembed")
 
 _BLOCK_ROWS = 256
 
@@ -39,9 +45,6 @@ def find_committed(
 
     Returns:
         The rows, and the keys that they have; a key is that of `repeats.keys`.
-
-    Raises:
-        OutputError: a part cannot be read.
     """
     missing = np.ones(len(wanted), bool)
     found = []
@@ -49,6 +52,8 @@ def find_committed(
         if not missing.any():
             break
         table = _read(dataset, part, ["text_hash"])
+        if table is None:
+            continue
         there = keys(table["text_hash"].to_pylist())
         at = np.searchsorted(wanted, there)
         at[at == len(wanted)] = 0
@@ -62,24 +67,23 @@ def find_committed(
 
 
 def read_hashes(dataset: Dataset, found: Sequence[PartRows]) -> Iterator[bytes]:
-    """The text hashes of rows of parts.
-
-    Raises:
-        OutputError: a part cannot be read.
-    """
+    """The text hashes of rows of parts."""
     for rows in found:
         table = _read(dataset, rows.part, ["text_hash"])
-        yield from table["text_hash"].take(pa.array(rows.rows)).to_pylist()
+        if table is not None:
+            yield from table["text_hash"].take(pa.array(rows.rows)).to_pylist()
 
 
 def copy_vectors(dataset: Dataset, found: Sequence[PartRows], to: SpillWriter) -> None:
     """Copies the vectors of rows of parts.
 
     Raises:
-        OutputError: a part cannot be read, or the disk is full.
+        OutputError: the disk is full.
     """
     for rows in found:
         table = _read(dataset, rows.part, ["text_hash", "truncated", "vector"])
+        if table is None:
+            continue
         for batch in table.take(pa.array(rows.rows)).to_batches(_BLOCK_ROWS):
             column = batch.column("vector")
             numbers = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
@@ -98,11 +102,17 @@ def _vector_parts(dataset: Dataset, records: Sequence[UnitRecord]) -> Iterator[s
                 yield part
 
 
-def _read(dataset: Dataset, part: str, columns: list[str]) -> pa.Table:
+def _read(dataset: Dataset, part: str, columns: list[str]) -> pa.Table | None:
+    """The columns of a part; None where it cannot be read, which is logged."""
     path = dataset.path(part)
     try:
         return pq.read_table(
-            path, columns=columns, filesystem=dataset.filesystem, use_threads=False
+            path,
+            columns=columns,
+            filesystem=dataset.filesystem,
+            use_threads=False,
+            page_checksum_verification=True,
         )
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"{path}: cannot be read: {error}") from error
+        log.warning("%s: cannot be read: %s; %s", path, said(error), REPAIR)
+        return None

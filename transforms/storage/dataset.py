@@ -47,6 +47,8 @@ REPORT = "report.html"
 _OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE)
 """Folders in which a kill can leave files that were never finished."""
 READ_THREADS = 8
+REPAIR = "`bulkembed verify OUT` says what is wrong and what to do"
+"""The cure for damaged files of a dataset, as the end of a sentence."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,7 +171,12 @@ class Dataset:
             return frozenset()
         path = self.path(DEAD_LETTERS, record.dead_part)
         try:
-            rows = pq.read_table(path, columns=["source_row"], filesystem=self.filesystem)
+            rows = pq.read_table(
+                path,
+                columns=["source_row"],
+                filesystem=self.filesystem,
+                page_checksum_verification=True,
+            )
         except (OSError, pa.ArrowException) as error:
             raise OutputError(f"{path}: cannot be read: {said(error)}") from error
         return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
@@ -188,10 +195,10 @@ class Dataset:
         return parts + ([f"{DEAD_LETTERS}/{name}"] if record.dead + record.skipped else [])
 
     def damaged(self, state: State) -> list[UnitRecord]:
-        """The records whose files are not there in the size that was committed, by a listing.
+        """Return the records whose files are not there in the size that was committed.
 
-        Only files are looked at that a record's own commit wrote: those that a retry of dead
-        letters took over stand in its content, which is not opened.
+        One listing of each folder tells it.  Of the parts that a retry of dead letters took over,
+        and of those of earlier versions, only the names are known.
         """
         sizes = {
             f"{folder}/{file.base_name}": file.size or 0
@@ -199,15 +206,16 @@ class Dataset:
             for file in whole_files.list_files(self.filesystem, self.path(folder))
         }
 
-        def held_bytes(record: UnitRecord) -> int:
-            name = part_name(record.unit, record.generation)
-            return sum(sizes.get(f"{folder}/{name}", 0) for folder in (VECTORS, DEAD_LETTERS))
+        def is_whole(record: UnitRecord) -> bool:
+            own = part_name(record.unit, record.generation)
+            held = sum(sizes.get(f"{folder}/{own}", 0) for folder in (VECTORS, DEAD_LETTERS))
+            if record.part_bytes is not None and held != record.part_bytes:
+                return False
+            if record.part_bytes is not None and not record.generation:
+                return True
+            return all(sizes.get(part) for part in self.parts_of(record))
 
-        return [
-            record
-            for record in state.records
-            if record.part_bytes is not None and held_bytes(record) != record.part_bytes
-        ]
+        return [record for record in state.records if not is_whole(record)]
 
     def forget(self, records: Iterable[UnitRecord]) -> None:
         """Takes units back: their records first, so that nothing names a part that is gone."""

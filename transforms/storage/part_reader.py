@@ -25,14 +25,19 @@ ROW_BYTES = 4096
 
 
 def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
-    """A part by its name within the dataset; its footer is read.
+    """Open a part by its name within the dataset, and read its footer.
+
+    Reading a page compares it with its checksum; parts of earlier versions have none.
 
     Raises:
         OutputError: it is not there (fact `gone`), or no Parquet file; fact `reason` says it.
     """
     with _readable(name):
         return pq.ParquetFile(
-            dataset.path(name), filesystem=dataset.filesystem, buffer_size=BUFFER_BYTES
+            dataset.path(name),
+            filesystem=dataset.filesystem,
+            buffer_size=BUFFER_BYTES,
+            page_checksum_verification=True,
         )
 
 

@@ -8,7 +8,15 @@ from typing import Any
 from schemas.embedding import digest_of
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
-from transforms.storage.dataset import RUN_FILE, SPILL, UNITS, Dataset
+from transforms.storage.dataset import (
+    DEAD_LETTERS,
+    RUN_FILE,
+    SPILL,
+    UNITS,
+    VECTORS,
+    Dataset,
+)
+from transforms.storage.part_files import is_part_name
 
 FORMAT_VERSION = 1
 
@@ -58,13 +66,14 @@ def read(dataset: Dataset) -> dict[str, Any]:
 
 
 def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
-    """What is pinned for the dataset; None where nothing is.
+    """Return what is pinned for the dataset; None where there is no dataset yet.
 
     Raises:
-        ConfigError: the dataset cannot take this run's rows; the message has the difference.
+        ConfigError: the dataset cannot take this run's rows, or its run.json is lost.
     """
     pinned = _read(dataset)
     if pinned is None:
+        _refuse_without_pins(dataset)
         return None
     embedding = _differences(pinned["embedding"], job.embedding.facts())
     layout = _differences(pinned["layout"], job.layout_facts())
@@ -81,6 +90,28 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
         f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}; the "
         "vectors are comparable and could be kept: choose the same columns, or another --output"
     )
+
+
+def _refuse_without_pins(dataset: Dataset) -> None:
+    """Raise ConfigError if there are parts or records, but nothing says how they were made."""
+    found = [
+        f"{folder}/{name}"
+        for folder, is_ours in (
+            (VECTORS, is_part_name),
+            (DEAD_LETTERS, is_part_name),
+            (UNITS, bool),
+        )
+        for name in dataset.names(folder)
+        if is_ours(name)
+    ]
+    if found:
+        raise ConfigError(
+            f"{dataset.root} holds {len(found):,} files of a dataset, such as {found[0]}, but "
+            f"{RUN_FILE}, which says how they were made, is missing; nothing was changed. Copying "
+            "tools often leave out folders whose names begin with _: bring _run back from where "
+            "the dataset came from, or choose another --output, or delete the dataset and start "
+            "again with --fresh"
+        )
 
 
 def _read(dataset: Dataset) -> dict[str, Any] | None:

@@ -1,0 +1,105 @@
+"""Files of a dataset that are gone or cut short: embedded again, or refused, never passed over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.cli import Ended, bulkembed, parts, read, run, snapshot, write_rows
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+
+
+def go(server: EmulatorServer, source: object, output: Path, *args: object) -> Ended:
+    return run(server.url, source, output, "--dim", 128, "--unit-rows", 10, *args)
+
+
+@pytest.fixture
+def complete(server: EmulatorServer, source: Path, output: Path) -> Path:
+    """A complete dataset of 27 rows in four units."""
+    assert go(server, source.parent, output).code == 0
+    assert (output / "_SUCCESS").exists()
+    return output
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda part: part.write_bytes(b"PAR1")])
+def test_a_part_that_a_complete_dataset_lost_is_embedded_again(
+    server: EmulatorServer, source: Path, complete: Path, damage: Callable[[Path], object]
+) -> None:
+    whole = snapshot(complete / "vectors")
+    damage(next(part for part in parts(complete, "vectors") if "-00000010" in part.name))
+    ended = go(server, source.parent, complete)
+    assert ended.code == 0, ended.err
+    assert "files of 10 rows are missing or of another size" in ended.err
+    assert server.stats()["texts"] == 27 + 10
+    assert snapshot(complete / "vectors") == whole
+    assert (complete / "_SUCCESS").exists()
+
+
+def test_a_part_that_a_retry_took_over_and_that_is_lost_is_embedded_again(
+    source: Path, output: Path
+) -> None:
+    write_rows(source, ["poison", "a", "b", "c"])
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        assert go(server, source, output).code == 0
+    with EmulatorServer() as server:
+        assert go(server, source, output, "--retry-dead-letters").code == 0
+        first = next(part for part in parts(output, "vectors") if "-g1" not in part.name)
+        first.unlink()
+        ended = go(server, source, output)
+        assert ended.code == 0, ended.err
+    assert "files of 4 rows are missing" in ended.err
+    assert read(output)["source_row"].to_pylist() == [0, 1, 2, 3]
+    assert bulkembed("verify", output).code == 0
+
+
+def test_rows_whose_part_and_input_are_both_lost_are_told_of_and_can_be_pruned(
+    server: EmulatorServer, source: Path, complete: Path
+) -> None:
+    (lost,) = [part for part in parts(complete, "vectors") if "-00000002" in part.name]
+    lost.unlink()
+    (source.parent / "b.parquet").unlink()
+    write_rows(source.parent / "c.parquet", ["new"])
+    ended = go(server, source.parent, complete)
+    assert ended.code == 0, ended.err
+    assert "files of 2 rows are missing" in ended.err
+    assert "remove the rows by --prune" in ended.err
+    assert go(server, source.parent, complete, "--prune").code == 0
+    assert server.stats()["texts"] == 27 + 1
+    assert len(read(complete)) == 26
+    assert bulkembed("verify", complete, "--repeated-ids").code == 0
+
+
+def lose_all_of_run(output: Path) -> None:
+    shutil.rmtree(output / "_run")
+
+
+def lose_run_and_success(output: Path) -> None:
+    shutil.rmtree(output / "_run")
+    (output / "_SUCCESS").unlink()
+
+
+def lose_run_json(output: Path) -> None:
+    (output / "_run/run.json").unlink()
+
+
+@pytest.mark.parametrize("dim", [128, 256])
+@pytest.mark.parametrize("lose", [lose_all_of_run, lose_run_and_success, lose_run_json])
+def test_a_dataset_that_lost_what_is_pinned_is_refused_and_left_as_it_is(
+    server: EmulatorServer, source: Path, complete: Path, lose: Callable[[Path], None], dim: int
+) -> None:
+    lose(complete)
+    before, texts = snapshot(complete), server.stats()["texts"]
+    for more in ((), ("--retry-dead-letters",), ("--prune",)):
+        ended = run(server.url, source.parent, complete, "--dim", dim, *more)
+        assert ended.code == 2, ended.err
+        assert "_run/run.json, which says how they were made, is missing" in ended.last
+        assert "--fresh" in ended.last
+        assert snapshot(complete) == before
+    assert server.stats()["texts"] == texts
+    ended = run(server.url, source.parent, complete, "--dim", dim, "--fresh")
+    assert ended.code == 0, ended.err
+    assert bulkembed("verify", complete, "--repeated-ids").code == 0
