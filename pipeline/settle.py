@@ -180,7 +180,7 @@ def _check_sizes(dataset: Dataset, scans: Scans, state: State) -> None:
     damaged = [one for one in dataset.damaged(state) if one.unit.file_key in current]
     if damaged:
         rows = sum(record.unit.rows for record in damaged)
-        name = part_name(damaged[0].unit, damaged[0].generation)
+        name = part_name(damaged[0])
         raise OutputError(
             f"{dataset.root}: files of {rows:,} rows are missing or of another size than was "
             f"committed, such as {name}; run the same command again, which embeds these rows again"

@@ -110,6 +110,8 @@ class JobConfig:
     launcher: tuple[str, int] = ("", 0)
     """Host and process of the launcher: its workers on that host end when it is gone."""
     version: str = ""
+    run_number: int = 0
+    """Of the run that holds the dataset, larger than that of each run before it; 0: none does."""
 
     @property
     def embedder(self) -> EmbedderConfig:

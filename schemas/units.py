@@ -123,7 +123,7 @@ class UnitRecord:
     """What says that a unit is done: the rows it covers and where each of them went.
 
     rows == embedded + dead + skipped.  `generation` counts how often the same rows were committed
-    anew (a retry of dead letters); the highest one holds.
+    again (a retry of dead letters); the highest one of a run number counts.
     """
 
     unit: Unit
@@ -143,6 +143,10 @@ class UnitRecord:
     """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
     part_bytes: int | None = None
     """Of the files that this commit wrote, vectors and dead letters; None: an older version did."""
+    run_number: int = 0
+    """That of the run that committed it: a later run has a larger one.  0: an older version did."""
+    embedding_digest: str = ""
+    """Of the settings that made its vectors.  Empty: an older version did, with those pinned."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
@@ -18,11 +17,12 @@ from transforms.storage.part_files import EMPTY_PART
 from transforms.storage.records import parse_name, record_name
 from transforms.storage.store_errors import said
 
+NOT_COUNTED = "no commit record that counts: it is none, or another one covers its rows; delete it"
 READERS_TAKE_IT = "no commit record names it, but readers of the folder take it; delete it"
 
 
 def read_state(dataset: Dataset) -> tuple[State, list[Finding]]:
-    """What the commit records' names say, and which of them say nothing."""
+    """Return the state that the names of the commit records say, and those that say nothing."""
     records, found = [], []
     for name in dataset.names(UNITS):
         try:
@@ -32,20 +32,7 @@ def read_state(dataset: Dataset) -> tuple[State, list[Finding]]:
             continue
         if record is not None:
             records.append(record)
-    state = State.of(records)
-    return state, found + _overlaps(state)
-
-
-def _overlaps(state: State) -> list[Finding]:
-    found = []
-    for _, group in itertools.groupby(state.records, key=lambda record: record.unit.file_key):
-        end = 0
-        for record in group:
-            if record.unit.first_row < end:
-                message = f"rows before {end} are covered by another record as well"
-                found.append(Finding(Check.RECORD, f"{UNITS}/{record_name(record)}", message))
-            end = max(end, record.unit.end_row)
-    return found
+    return dataset.state_of(records), found
 
 
 def unfinished(dataset: Dataset, state: State) -> list[Finding]:
@@ -85,7 +72,7 @@ def strangers(dataset: Dataset, state: State, named: Iterable[str]) -> list[Find
         elif name not in known and name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
             found.append(Finding(Check.STRANGER, name, READERS_TAKE_IT))
         elif name not in known and name.startswith(f"{UNITS}/"):
-            found.append(Finding(Check.STRANGER, name, "no commit record that holds; delete it"))
+            found.append(Finding(Check.STRANGER, name, NOT_COUNTED))
     return found
 
 

@@ -64,7 +64,8 @@ def check_unit(dataset: Dataset, expected: Expected, named: UnitRecord, ids: IdC
 
 def _by_name(record: UnitRecord) -> tuple[object, ...]:
     counts = (record.embedded, record.dead, record.skipped)
-    return (record.unit, *counts, record.generation, record.part_bytes)
+    made_by = (record.run_number, record.embedding_digest)
+    return (record.unit, *counts, record.generation, record.part_bytes, *made_by)
 
 
 def _row_count(parts: Sequence[PartReport]) -> int:
@@ -92,7 +93,7 @@ def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Findin
     """Parts of another size than was committed: a run embeds their rows again."""
     if record.part_bytes is None:
         return []
-    name = part_name(record.unit, record.generation)
+    name = part_name(record)
     paths = [dataset.path(folder, name) for folder in (VECTORS, DEAD_LETTERS)]
     held = sum(info.size or 0 for info in dataset.filesystem.get_file_info(paths))
     if held == record.part_bytes:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.units import CallCounts, Unit, UnitRecord, count_codes
-from transforms.storage.part_files import part_name
+from transforms.storage.dataset import State
+from transforms.storage.part_files import is_part_name, part_name
 from transforms.storage.records import decode_record, encode_record, parse_name, record_name
 
 COUNT = st.integers(0, 99_999)
@@ -31,6 +34,9 @@ def records(draw: st.DrawFn) -> UnitRecord:
         tuple(draw(st.lists(NAME, max_size=2))),
         draw(st.none() | NAME), draw(COUNT),
         part_bytes=draw(st.none() | st.integers(0, 10**10)),
+        **draw(st.just({}) | st.fixed_dictionaries(
+            {"run_number": st.integers(0, 10**6), "embedding_digest": st.just("0123456789abcdef")}
+        )),
     )  # fmt: skip
 
 
@@ -44,7 +50,8 @@ def test_a_records_name_alone_tells_what_it_covers_and_the_counts(record: UnitRe
     told = parse_name(record_name(record))
     assert told == UnitRecord(
         record.unit, record.embedded, record.dead, record.skipped, record.generation,
-        part_bytes=record.part_bytes,
+        part_bytes=record.part_bytes, run_number=record.run_number,
+        embedding_digest=record.embedding_digest,
     )  # fmt: skip
 
 
@@ -77,10 +84,21 @@ def test_rows_of_a_record_have_to_add_up() -> None:
         UnitRecord(Unit("a" * 16, 0, 5), 3, 1, 0)
 
 
-def test_a_second_try_of_a_unit_overwrites_its_part_and_a_new_generation_does_not() -> None:
-    unit = Unit("a" * 16, 0, 5)
-    assert part_name(unit, 0) == part_name(dataclasses.replace(unit), 0)
-    assert part_name(unit, 0) != part_name(unit, 1)
+def test_a_second_try_overwrites_its_part_and_another_run_or_generation_does_not() -> None:
+    record = UnitRecord(Unit("a" * 16, 0, 5), 5, 0, 0, run_number=7)
+    again = dataclasses.replace(record, embedded=4, dead=1)
+    names = {
+        part_name(one)
+        for one in (
+            record,
+            dataclasses.replace(record, generation=1),
+            dataclasses.replace(record, run_number=8),
+            dataclasses.replace(record, run_number=0),
+        )
+    }
+    assert part_name(again) == part_name(record)
+    assert len(names) == 4
+    assert all(is_part_name(name) for name in names)
 
 
 def test_counts_add_up() -> None:
@@ -95,3 +113,71 @@ def test_a_record_from_before_sizes_were_kept_is_still_one() -> None:
     assert told is not None
     assert told.part_bytes is None
     assert record_name(told) == name
+
+
+DIGESTS = ("a" * 16, "b" * 16)
+
+
+def a_record(
+    first: int, rows: int, run_number: int = 0, generation: int = 0, digest: str = DIGESTS[0]
+) -> UnitRecord:
+    unit = Unit("a" * 16, first, rows)
+    return UnitRecord(unit, rows, 0, 0, generation, run_number=run_number, embedding_digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("found", "counts"),
+    [
+        pytest.param([a_record(0, 5), a_record(5, 5)], [0, 1], id="side-by-side"),
+        pytest.param([a_record(0, 5, 2), a_record(0, 5, 1)], [0], id="late-commit-of-an-old-run"),
+        pytest.param([a_record(0, 5, 2), a_record(0, 3, 1)], [0], id="late-prefix"),
+        pytest.param([a_record(0, 3, 2), a_record(0, 5, 1)], [0], id="late-unit-around-a-prefix"),
+        pytest.param([a_record(5, 5, 2), a_record(0, 7, 1)], [0], id="late-overlap"),
+        pytest.param([a_record(0, 5, 2), a_record(0, 5, 1, 3)], [0], id="run-before-generation"),
+        pytest.param([a_record(0, 5, 2, 1), a_record(0, 5, 2)], [0], id="retry"),
+        pytest.param([a_record(0, 5), a_record(0, 3)], [0], id="doubled-by-an-older-version"),
+        pytest.param([a_record(0, 5, 3), a_record(3, 5, 2), a_record(6, 5, 1)], [0, 2], id="chain"),
+        pytest.param([a_record(0, 5, 9, digest=DIGESTS[1])], [], id="another-digest"),
+        pytest.param([a_record(0, 5, digest="")], [0], id="older-version"),
+    ],
+)
+def test_of_records_that_overlap_those_of_the_newer_run_count_in_whatever_order_they_come(
+    found: list[UnitRecord], counts: list[int]
+) -> None:
+    wanted = sorted((found[at] for at in counts), key=lambda record: record.unit)
+    for order in itertools.permutations(found):
+        assert State.of(order, DIGESTS[0]).records == tuple(wanted)
+
+
+def test_records_of_runs_before_an_overwrite_do_not_count() -> None:
+    old, new = a_record(0, 5, 3), a_record(5, 5, 4)
+    assert State.of([a_record(10, 5, 0, digest=""), old, new], DIGESTS[0], 4).records == (new,)
+
+
+@given(
+    st.lists(
+        st.builds(
+            a_record, st.integers(0, 40), st.integers(1, 12), st.integers(0, 3), st.integers(0, 2)
+        ),
+        max_size=12,
+    ),
+    st.randoms(),
+)
+def test_no_row_is_covered_twice_and_what_is_left_out_gives_way_to_a_newer_record(
+    found: list[UnitRecord], chance: random.Random
+) -> None:
+    def rows(record: UnitRecord) -> set[int]:
+        return set(range(record.unit.first_row, record.unit.end_row))
+
+    kept = State.of(found).records
+    covered = [row for record in kept for row in sorted(rows(record))]
+    assert covered == sorted(set(covered))
+    for record in set(found) - set(kept):
+        rivals = [other for other in kept if rows(other) & rows(record)]
+        assert any(
+            (other.run_number, other.generation, other.unit.rows)
+            >= (record.run_number, record.generation, record.unit.rows)
+            for other in rivals
+        )
+    shuffled = chance.sample(found, len(found))
+    assert State.of(shuffled).records == kept

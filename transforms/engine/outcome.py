@@ -136,6 +136,8 @@ class UnitOutcome:
             counts=self._counts(kept),
             vector_parts=redo.vector_parts if redo else (),
             vectors=written + (redo.vectors if redo else 0),
+            run_number=self._job.run_number,
+            embedding_digest=self._job.embedding.digest,
         )
 
     def _note_dead(self, rows: Sequence[int], why: DeadRow) -> None:

@@ -38,7 +38,7 @@ def commit_unit(
     Raises:
         OutputError: a file could not be written; then the unit is not done.
     """
-    name = part_name(record.unit, record.generation)
+    name = part_name(record)
     vector_parts = list(record.vector_parts)
     dead_part, part_bytes = None, 0
     if tables.vectors is not None and tables.vectors.num_rows:

@@ -26,6 +26,7 @@ from transforms.storage.records import (
     parse_name,
     parse_spill_name,
     record_name,
+    without_overlaps,
 )
 from transforms.storage.store_errors import said
 
@@ -53,20 +54,30 @@ REPAIR = "`bulkembed verify OUT` says what is wrong and what to do"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """What the commit records say: of each run of rows only the highest generation holds."""
+    """What the commit records say: each row is covered by one record at most."""
 
     records: tuple[UnitRecord, ...] = ()
+    """In the order of files and rows."""
     stale: tuple[str, ...] = ()
-    """Names beside the records: of earlier generations, and of what is not, or no longer, whole."""
+    """Names beside the records: those that do not count, and files that were never finished."""
 
     @classmethod
-    def of(cls, found: Iterable[UnitRecord]) -> State:
-        """The state behind records of any generation, in any order."""
-        newest: dict[tuple[str, int, int], UnitRecord] = {}
-        for record in sorted(found, key=lambda r: r.generation):
-            unit = record.unit
-            newest[unit.file_key, unit.first_row, unit.rows] = record
-        return cls(tuple(newest[key] for key in sorted(newest)))
+    def of(cls, found: Iterable[UnitRecord], digest: str = "", first_run_number: int = 0) -> State:
+        """Return the state that records say, in whatever order they were written.
+
+        Args:
+            found: the records.
+            digest: that of the dataset's vectors: records of another one do not count.  Empty for
+                any; so is that of records of an older version, which have none in their names.
+            first_run_number: records of earlier runs do not count: their rows were overwritten.
+        """
+        ours = (
+            record
+            for record in found
+            if record.run_number >= first_run_number
+            and (not digest or record.embedding_digest in ("", digest))
+        )
+        return cls(tuple(without_overlaps(ours)))
 
     def without(self, gone: Set[UnitRecord]) -> State:
         """The state if some records were not there; their names are stale."""
@@ -143,14 +154,20 @@ class Dataset:
         whole_files.delete_files(self.filesystem, [self.path(name) for name in names])
 
     def state(self) -> State:
-        """What is done, by one listing; the records are not opened, but must have content."""
+        """Return what is done, by one listing; no record is opened, but each must have content."""
         files = whole_files.list_files(self.filesystem, self.path(UNITS))
         sizes = {file.base_name: file.size for file in files}
         names = sorted(sizes)
-        state = State.of(record for n in names if sizes[n] and (record := parse_name(n)))
+        state = self.state_of(r for name in names if sizes[name] and (r := parse_name(name)))
         held = {record_name(record) for record in state.records}
         ours = (name for name in names if parse_name(name) or _is_unfinished(name))
         return dataclasses.replace(state, stale=tuple(name for name in ours if name not in held))
+
+    def state_of(self, found: Iterable[UnitRecord]) -> State:
+        """Return what records of this dataset say, by the settings pinned in `run.json`."""
+        pinned = self.read_json(RUN_FILE) or {}
+        digest, first = pinned.get("embedding_digest", ""), pinned.get("first_run_number", 0)
+        return State.of(found, digest, first)
 
     def whole_record(self, record: UnitRecord) -> UnitRecord:
         """The same record with all that its file says."""
@@ -190,7 +207,7 @@ class Dataset:
             record = self.whole_record(record)
             dead = [f"{DEAD_LETTERS}/{record.dead_part}"] if record.dead_part else []
             return [f"{VECTORS}/{name}" for name in record.vector_parts] + dead
-        name = part_name(record.unit, 0)
+        name = part_name(record)
         parts = [f"{VECTORS}/{name}"] if record.embedded else []
         return parts + ([f"{DEAD_LETTERS}/{name}"] if record.dead + record.skipped else [])
 
@@ -207,7 +224,7 @@ class Dataset:
         }
 
         def is_whole(record: UnitRecord) -> bool:
-            own = part_name(record.unit, record.generation)
+            own = part_name(record)
             held = sum(sizes.get(f"{folder}/{own}", 0) for folder in (VECTORS, DEAD_LETTERS))
             if record.part_bytes is not None and held != record.part_bytes:
                 return False

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from schemas.inputs import PASSAGE_COLUMNS
 from schemas.job import VectorEncoding
-from schemas.units import Unit
+from schemas.units import UnitRecord
 
 VECTOR_PATH = "vector.list.element"
 EMPTY_PART = "empty.parquet"
 """Stands in `vectors/` where there is not one vector, so that readers find the schema."""
-_PART = re.compile(r"part-[0-9a-f]{16}-\d{12}-\d{8}(-g\d+)?\.parquet")
+_PART = re.compile(r"part-[0-9a-f]{16}-\d{12}-\d{8}(-g\d+)?(-n\d+)?\.parquet")
 _PIECE_NUMBERS = 1 << 18
 """Numbers of vectors that Arrow encodes at a time: it makes 8 bytes of levels for each of them."""
 _NO_DICTIONARY = frozenset(
@@ -25,11 +25,17 @@ _NO_DICTIONARY = frozenset(
 )
 
 
-def part_name(unit: Unit, generation: int) -> str:
-    """The name of a unit's part: made of what it covers, so that a second try overwrites it."""
+def part_name(record: UnitRecord) -> str:
+    """Return the name of the parts that the commit of a record writes.
+
+    It is made of what the record covers, so that a second try of one run overwrites the first, and
+    of the run's number, so that a late writer of an earlier run overwrites nothing.
+    """
+    unit = record.unit
     return (
         f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
-        f"{f'-g{generation}' if generation else ''}.parquet"
+        f"{f'-g{record.generation}' if record.generation else ''}"
+        f"{f'-n{record.run_number}' if record.run_number else ''}.parquet"
     )
 
 

@@ -1,9 +1,11 @@
-"""Commit records: a unit is done when its record is there; counts and size stand in its name."""
+"""Commit records: a unit is done when its record is there; its name says all but the details."""
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -15,22 +17,27 @@ from schemas.units import CallCounts, Unit, UnitRecord
 _NAME = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
     r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)"
-    r"(?:-b(?P<part_bytes>\d+))?\.json"
+    r"(?:-b(?P<part_bytes>\d+))?(?:-n(?P<run_number>\d+)-v(?P<digest>[0-9a-f]{16}))?\.json"
 )
-
-NUMBERS = ("first", "rows", "embedded", "dead", "skipped", "generation")
 
 SPILL_SUFFIX = ".spill"
 _SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 
 
 def record_name(record: UnitRecord) -> str:
-    """The file name of a record: what it covers, its counts, and the bytes of its parts."""
+    """Return the file name of a record.
+
+    It tells what the record covers, its counts, its generation, the bytes of its parts, the number
+    of the run that wrote it and the digest of its vectors.
+    """
     unit = record.unit
     size = "" if record.part_bytes is None else f"-b{record.part_bytes}"
+    digest = record.embedding_digest
+    made_by = f"-n{record.run_number}-v{digest}" if digest else ""
     return (
         f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
-        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}{size}.json"
+        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}"
+        f"{size}{made_by}.json"
     )
 
 
@@ -40,19 +47,58 @@ def parse_name(name: str) -> UnitRecord | None:
     if found is None:
         return None
     size = found["part_bytes"]
-    number = {name: int(found[name]) for name in NUMBERS}
-    unit = Unit(found["key"], number["first"], number["rows"])
     try:
         return UnitRecord(
-            unit,
-            number["embedded"],
-            number["dead"],
-            number["skipped"],
-            number["generation"],
+            Unit(found["key"], int(found["first"]), int(found["rows"])),
+            int(found["embedded"]),
+            int(found["dead"]),
+            int(found["skipped"]),
+            int(found["generation"]),
             part_bytes=None if size is None else int(size),
+            run_number=int(found["run_number"] or 0),
+            embedding_digest=found["digest"] or "",
         )
     except ValueError as error:
         raise OutputError(f"_run/units/{name}: {error}; was the file renamed?") from None
+
+
+def without_overlaps(records: Iterable[UnitRecord]) -> Iterator[UnitRecord]:
+    """Yield the records that count, so that no row is covered twice; ordered by file and row.
+
+    Of records that overlap the one of the newer run counts, then the one of the higher generation,
+    then the one that covers more rows.  One that does not count is left out as a whole.
+    """
+    ordered = sorted(records, key=lambda record: record.unit)
+    start = 0
+    while start < len(ordered):
+        end, reached = start + 1, ordered[start].unit.end_row
+        while end < len(ordered) and _begins_before(ordered[end], ordered[start], reached):
+            reached = max(reached, ordered[end].unit.end_row)
+            end += 1
+        yield from ordered[start:end] if end == start + 1 else _winners(ordered[start:end])
+        start = end
+
+
+def _begins_before(record: UnitRecord, other: UnitRecord, row: int) -> bool:
+    """Whether a record begins before a row of another one's file."""
+    return record.unit.file_key == other.unit.file_key and record.unit.first_row < row
+
+
+def _winners(records: Sequence[UnitRecord]) -> list[UnitRecord]:
+    """Return the records of one file that count, ordered by row."""
+    kept: list[UnitRecord] = []
+    for record in sorted(records, key=_rank):
+        at = bisect.bisect(kept, record.unit.first_row, key=lambda one: one.unit.first_row)
+        free_from = kept[at - 1].unit.end_row if at else 0
+        free_to = kept[at].unit.first_row if at < len(kept) else record.unit.end_row
+        if free_from <= record.unit.first_row and record.unit.end_row <= free_to:
+            kept.insert(at, record)
+    return kept
+
+
+def _rank(record: UnitRecord) -> tuple[int, int, int, str]:
+    """Order records of one file, those that count first."""
+    return -record.run_number, -record.generation, -record.unit.rows, record_name(record)
 
 
 def spill_name(unit: Unit, generation: int, run_id: str) -> str:
@@ -84,6 +130,8 @@ def encode_record(record: UnitRecord) -> bytes:
         "vectors": record.vectors,
         "seconds": round(record.seconds, 3),
         "part_bytes": record.part_bytes,
+        "run_number": record.run_number,
+        "embedding_digest": record.embedding_digest,
     }
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -111,6 +159,8 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
             vectors=content.get("vectors", content["embedded"]),
             seconds=float(content.get("seconds", 0.0)),
             part_bytes=content.get("part_bytes"),
+            run_number=int(content.get("run_number", 0)),
+            embedding_digest=str(content.get("embedding_digest", "")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(

@@ -18,7 +18,10 @@ from transforms.storage.dataset import (
 )
 from transforms.storage.part_files import is_part_name
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of what a run writes.  2: the names of records and parts have the number of their run."""
+OLDEST_FORMAT = 1
+"""That a run goes on with."""
 
 
 def pin(dataset: Dataset, job: JobConfig, settings: dict[str, Any]) -> None:
@@ -116,10 +119,13 @@ def _refuse_without_pins(dataset: Dataset) -> None:
 
 def _read(dataset: Dataset) -> dict[str, Any] | None:
     pinned = dataset.read_json(RUN_FILE)
-    if pinned is not None and pinned.get("format_version") != FORMAT_VERSION:
+    if pinned is None:
+        return None
+    version = pinned.get("format_version")
+    if not isinstance(version, int) or not OLDEST_FORMAT <= version <= FORMAT_VERSION:
         raise ConfigError(
-            f"{dataset.root} was written in format {pinned.get('format_version')}, this version "
-            f"knows format {FORMAT_VERSION}; choose another output"
+            f"{dataset.root} was written in format {version}; this version reads formats "
+            f"{OLDEST_FORMAT} to {FORMAT_VERSION}. Use a newer bulkembed, or another --output"
         )
     return pinned
 
