@@ -24,6 +24,8 @@ from transforms.storage.scan import scan_file
 from transforms.storage.scanned_file import ScannedFile
 
 SCANS_FILE = f"{PLAN}/files.jsonl"
+SCAN_VERSION = 2
+"""Of what a scan learns; files that were scanned by another version are scanned again."""
 SCAN_THREADS = 4
 MOST_UNITS_A_SLICE = 40
 SLICES_A_WORKER = 4
@@ -101,7 +103,7 @@ def scan_inputs(
     if unreadable and not skip_bad_files:
         raise unreadable[0]
     files = tuple(
-        dataclasses.replace(result, found=file)
+        dataclasses.replace(result, found=_as_read(file, result.found))
         for file, result in zip(found, results, strict=True)
         if isinstance(result, ScannedFile)
     )
@@ -232,7 +234,8 @@ def save_scans(dataset: Dataset, scans: Scans, columns: InputColumns) -> None:
     """Saves what the scans found, for this run's records and for the next run's planning."""
     lines = [
         orjson.dumps(
-            {"scanned_for": repr(columns), **file.to_json()}, option=orjson.OPT_APPEND_NEWLINE
+            {"version": SCAN_VERSION, "scanned_for": repr(columns), **file.to_json()},
+            option=orjson.OPT_APPEND_NEWLINE,
         )
         for file in scans.files
     ]
@@ -246,25 +249,32 @@ def planned_files(dataset: Dataset) -> dict[str, InputFile]:
 
 
 def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, ...], ScannedFile]:
+    current = (SCAN_VERSION, repr(columns))
     return {
         _stamp(file.found): file
-        for scanned_for, file in _read_scans(dataset)
-        if scanned_for == repr(columns)
+        for scanned_by, file in _read_scans(dataset)
+        if scanned_by == current
     }
 
 
-def _read_scans(dataset: Dataset) -> Iterator[tuple[str, ScannedFile]]:
-    """What was saved of earlier scans, with the columns that they were for."""
+def _read_scans(dataset: Dataset) -> Iterator[tuple[tuple[int, str], ScannedFile]]:
+    """What was saved of earlier scans, with their version and the columns that they were for."""
     data = whole_files.read_bytes(dataset.filesystem, dataset.path(SCANS_FILE)) or b""
     for line in data.splitlines():
         # A shortcut only: a file whose line cannot be read is scanned again.
         with contextlib.suppress(ValueError, KeyError, TypeError):
             content = orjson.loads(line)
-            yield content.pop("scanned_for"), ScannedFile.from_json(content)
+            scanned_by = (content.pop("version", 1), content.pop("scanned_for"))
+            yield scanned_by, ScannedFile.from_json(content)
 
 
 def _stamp(found: FoundFile) -> tuple[object, ...]:
-    return (found.path, found.name, found.size_bytes, found.mtime_ns, found.format)
+    return (found.path, found.name, found.size_bytes, found.mtime_ns)
+
+
+def _as_read(found: FoundFile, scanned: FoundFile) -> FoundFile:
+    """The file as it is now, with what its content was found to be."""
+    return dataclasses.replace(found, format=scanned.format, compression=scanned.compression)
 
 
 def _scan(found: FoundFile, columns: InputColumns) -> ScannedFile | InputError:

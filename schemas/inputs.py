@@ -123,6 +123,9 @@ class InputFile:
     digest: str
     rows: int
     offsets: tuple[int, ...] = ()
+    reading: str = ""
+    """How rows are told apart, where it is not as the file's name says or a JSONL line is not
+    always one row: its format or compression, `OBJECTS`, or both with + between them."""
 
     @property
     def name(self) -> str:
@@ -133,13 +136,23 @@ class InputFile:
     def key(self) -> str:
         """16 hex digits over name, size and content: equal exactly when nobody need pay again."""
         facts = f"{self.name}\0{self.found.size_bytes}\0{self.digest}"
+        # A file that is read in another way has other rows under the same numbers.
+        facts += f"\0{self.reading}" if self.reading else ""
         return hashlib.blake2b(facts.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+    @property
+    def has_lines_of_objects(self) -> bool:
+        """Whether a JSONL line may hold several objects, each of which is a row."""
+        return OBJECTS in self.reading.split("+")
 
     @property
     def can_seek(self) -> bool:
         """Whether a row can be reached without decoding all rows before it."""
         return self.found.compression is None
 
+
+OBJECTS = "objects"
+"""The reading of a JSONL file with several objects in a line."""
 
 OFFSET_STRIDE_ROWS = 1000
 """Rows between two saved byte offsets of a plain JSONL file."""

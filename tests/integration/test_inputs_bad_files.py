@@ -105,13 +105,6 @@ def test_a_flipped_bit_is_refused(tmp_path: Path, suffix: str) -> None:
         scan(path)
 
 
-def test_a_name_that_promises_compression_is_held_to_it(tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl.gz"
-    path.write_bytes(LINES)
-    with pytest.raises(InputError, match=r"in\.jsonl\.gz"):
-        scan(path)
-
-
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.bz2", "jsonl.zst"])
 @pytest.mark.parametrize("content", [b"", b"\n\r\n  \n"], ids=["no-bytes", "blank-lines"])
 def test_jsonl_without_rows_is_empty(tmp_path: Path, suffix: str, content: bytes) -> None:

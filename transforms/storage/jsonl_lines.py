@@ -1,23 +1,23 @@
-"""The rows of a JSONL stream: bytes to lines, a line to an object."""
+"""The rows of a JSONL stream: bytes to lines, a line to its objects."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-CHUNK_BYTES = 1 << 20
+from transforms.storage.stored_bytes import CHUNK_BYTES, Stream
+
+LONG_LINE_BYTES = 16 << 20
+"""From here on, a line that has no end yet is cut behind the objects that are complete."""
 _BOM = b"\xef\xbb\xbf"
 _EXACT_FLOAT = 2.0**63
-
-
-class Stream(Protocol):
-    """What lines are read from: bytes in, b"" at the end."""
-
-    def read(self, nbytes: int) -> bytes:
-        """Up to `nbytes` bytes."""
+_BETWEEN = " \t\r\n\ufeff\x1e"
+"""What may stand around an object: white space, byte order marks that `cat` leaves in the middle of
+a file, and the record separator of JSON text sequences (RFC 7464)."""
+_DECODER = json.JSONDecoder()
 
 
 class NotARow(ValueError):
@@ -25,24 +25,103 @@ class NotARow(ValueError):
 
 
 def lines(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]]:
-    r"""The rows of a stream as (line number, byte where it begins, bytes), blank lines left out.
+    r"""Yield the lines of a stream as (line number, byte where it begins, bytes); no blank ones.
 
     Only `\n` ends a line; a `\r` before it stays, which JSON takes for white space.  Line numbers
     count from 1 where the stream begins, blank lines included.  `at_byte` is where in the file the
-    stream begins; a byte order mark is passed over at byte 0 only.
+    stream begins; a byte order mark is passed over at byte 0 only.  Objects without line breaks
+    between them come some at a time, so that memory does not grow with the file.
     """
     number, begin = 0, at_byte
     held: list[bytes] = []
+    held_bytes, long = 0, LONG_LINE_BYTES
     for chunk in _chunks(stream):
         first, *others = chunk.split(b"\n")
         held.append(first)
+        held_bytes += len(first)
         for line in others:
             whole = b"".join(held) if len(held) > 1 else held[0]
-            held = [line]
+            held, held_bytes, long = [line], len(line), LONG_LINE_BYTES
             number += 1
             yield from _row(number, begin, whole)
             begin += len(whole) + 1
+        if held_bytes >= long:
+            whole = b"".join(held)
+            cut = _last_piece(whole)
+            yield from _row(number + 1, begin, whole[:cut])
+            begin += cut
+            held, held_bytes = [whole[cut:]], len(whole) - cut
+            long = max(LONG_LINE_BYTES, 2 * held_bytes)
     yield from _row(number + 1, begin, b"".join(held))
+
+
+def objects(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the rows of a stream whose lines may hold several objects; see `lines` and `split`."""
+    for number, begin, line in lines(stream, at_byte):
+        if _is_one(line):
+            yield number, begin, line
+        else:
+            yield from ((number, begin + start, piece) for start, piece in split(line))
+
+
+def split(line: bytes) -> list[tuple[int, bytes]]:
+    r"""Return the rows of a line that is not one object, each with the byte where it begins.
+
+    Objects are decoded one after the other.  What is no object, or has something else than another
+    object behind it, is one row up to the next `\r` or to the end.  The rows from one of them on do
+    not depend on those before it, so that a file can be entered in the middle of a line.
+    """
+    text = line.decode("utf-8", "surrogateescape")
+    found, at, at_byte = [], 0, 0
+    while (start := _skip(text, at, _BETWEEN)) < len(text):
+        end = _end_of_row(text, start)
+        at_byte += _bytes(text, at, start)
+        size = _bytes(text, start, end)
+        found.append((at_byte, line[at_byte : at_byte + size]))
+        at, at_byte = end, at_byte + size
+    return found
+
+
+def _end_of_row(text: str, start: int) -> int:
+    """Return where the row ends that begins at `start`."""
+    broken = text.find("\r", start)
+    broken = len(text) if broken < 0 else broken
+    try:
+        _, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return broken
+    behind = _skip(text, end, _BETWEEN.replace("\r", ""))
+    if behind == len(text) or text[behind] in "\r{":
+        return end
+    after = text.find("\r", end)
+    return len(text) if after < 0 else after
+
+
+def _skip(text: str, at: int, chars: str) -> int:
+    while at < len(text) and text[at] in chars:
+        at += 1
+    return at
+
+
+def _bytes(text: str, start: int, end: int) -> int:
+    if text.isascii():
+        return end - start
+    return len(text[start:end].encode("utf-8", "surrogateescape"))
+
+
+def _last_piece(line: bytes) -> int:
+    """Return where the last row of an unfinished line begins; 0 if one before it may go on too."""
+    pieces = split(line)
+    sure = len(pieces) > 1 and all(_is_one(piece) for _, piece in pieces[:-1])
+    return pieces[-1][0] if sure else 0
+
+
+def _is_one(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _chunks(stream: Stream) -> Iterator[bytes]:
@@ -57,9 +136,10 @@ def _row(number: int, begin: int, line: bytes) -> tuple[tuple[int, int, bytes], 
 
 
 def parse(line: bytes) -> tuple[dict[str, Any], bool]:
-    """A row's object, and whether its strings are sure to be UTF-8 (no lone surrogates).
+    """Return a row's object, and whether its strings are sure to be UTF-8 (no lone surrogates).
 
-    orjson refuses lone surrogates, NaN and numbers beyond a double; those lines go through json.
+    orjson refuses lone surrogates, NaN, numbers beyond a double and byte order marks; those lines
+    go through json.
 
     Raises:
         NotARow: the line is no JSON object, or no UTF-8.
@@ -82,7 +162,7 @@ def parse_exactly(line: bytes) -> Any:
         NotARow: the line is no JSON, or no UTF-8.
     """
     try:
-        return json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8").strip(_BETWEEN))
     except UnicodeDecodeError as error:
         raise NotARow(f"byte {error.start} of the line is no UTF-8") from None
     except RecursionError:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from schemas.inputs import OFFSET_STRIDE_ROWS, InputFile
-from transforms.storage.jsonl_lines import lines
+from transforms.storage.jsonl_lines import lines, objects
 from transforms.storage.jsonl_run import JsonlRun
 from transforms.storage.row_run import RowRun, Wanted
 from transforms.storage.stored_bytes import changed, decoded, reading
@@ -21,12 +21,13 @@ def read_jsonl_runs(
 ) -> Iterator[RowRun]:
     """See `row_reader.read_runs`.  Plain files are entered near the run; others decoded once."""
     with reading(file.found), _open(filesystem, file) as stream:
-        next_row, rest = 0, _lines(stream, 0)
+        next_row, rest = 0, _rows(stream, file, 0)
         for first_row, count in runs:
             place = min(first_row // OFFSET_STRIDE_ROWS, len(file.offsets) - 1)
             if place * OFFSET_STRIDE_ROWS > next_row:
                 stream.seek(file.offsets[place])
-                next_row, rest = place * OFFSET_STRIDE_ROWS, _lines(stream, file.offsets[place])
+                next_row = place * OFFSET_STRIDE_ROWS
+                rest = _rows(stream, file, file.offsets[place])
             ahead = itertools.islice(rest, first_row - next_row, first_row - next_row + count)
             held = list(ahead)
             if len(held) < count:
@@ -46,5 +47,6 @@ def _open(filesystem: pafs.FileSystem, file: InputFile) -> Iterator[pa.NativeFil
             yield decoded(stored, compression)
 
 
-def _lines(stream: pa.NativeFile, at_byte: int) -> Iterator[bytes]:
-    return (line for _, _, line in lines(stream, at_byte))
+def _rows(stream: pa.NativeFile, file: InputFile, at_byte: int) -> Iterator[bytes]:
+    rows = objects if file.has_lines_of_objects else lines
+    return (row for _, _, row in rows(stream, at_byte))

@@ -5,43 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from schemas.errors import ConfigError
-from schemas.inputs import OFFSET_STRIDE_ROWS, FoundFile, InputColumns
+from schemas.inputs import OBJECTS, OFFSET_STRIDE_ROWS, FoundFile, InputColumns
 from transforms.storage.column_checks import check_present
 from transforms.storage.column_types import INT64_TOP, UINT64_TOP
-from transforms.storage.jsonl_lines import NotARow, may_be_rounded, parse, parse_exactly
+from transforms.storage.content import refused, without_rows
+from transforms.storage.jsonl_lines import NotARow, may_be_rounded, parse, parse_exactly, split
 from transforms.storage.jsonl_lines import lines as read_lines
 from transforms.storage.jsonl_types import ColumnType
 from transforms.storage.scanned_file import ScannedFile
-from transforms.storage.stored_bytes import HashingReader, changed, decoded, reading
+from transforms.storage.stored_bytes import Ahead
 
 _BATCH_ROWS = 1000
 _MOST_COLUMNS = 10_000
 
 
-def scan_jsonl(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns) -> ScannedFile:
-    """One pass over the file; see `scan.scan_file`."""
+def scan_jsonl(stream: Ahead, found: FoundFile, columns: InputColumns) -> ScannedFile:
+    """Return what one pass over the lines tells; see `scan.scan_file`.  The digest is the caller's.
+
+    Raises:
+        InputError: there are lines, and not one of them is a JSON object.
+    """
     facts = _Facts(found.name, columns)
     offsets: list[int] = []
-    rows = 0
-    with reading(found), filesystem.open_input_stream(found.path, compression=None) as raw:
-        reader = HashingReader(raw)
-        for number, begin, line in read_lines(decoded(reader, found.compression)):
+    rows, reading, last = 0, "", 0
+    for number, begin, line in read_lines(stream):
+        begins = [begin]
+        if not facts.add(number, line):
+            pieces = split(line)
+            begins = [begin + start for start, _ in pieces]
+            if len(pieces) > 1:
+                for _, piece in pieces:
+                    facts.add(number, piece)
+        if len(begins) != 1 or number == last:
+            reading = OBJECTS
+        for at in begins:
             if rows % OFFSET_STRIDE_ROWS == 0:
-                offsets.append(begin)
+                offsets.append(at)
             rows += 1
-            facts.add(number, line)
-        digest = reader.finish()
-    if reader.bytes_read != found.size_bytes:
-        raise changed(found, f"it has {reader.bytes_read:,} bytes")
+        last = number
     facts.finish()
+    if rows and not facts.any_row:
+        raise refused(found, without_rows(stream.head), found.compression)
     if facts.any_row:
         check_present(found.name, columns, facts.seen)
     return ScannedFile(
         found=found,
-        digest=digest,
+        digest="",
         rows=rows,
         offsets=tuple(offsets) if found.compression is None else (),
         schema=facts.schema(),
@@ -49,6 +60,7 @@ def scan_jsonl(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColu
         id_range=facts.ids.range,
         id_rows=tuple(facts.ids.first.items()),
         unsigned=facts.unsigned(),
+        reading=reading,
     )
 
 
@@ -93,11 +105,12 @@ class _Facts:
             self.types = {column: ColumnType() for column in columns.keep_columns}
         self.any_row = False
 
-    def add(self, number: int, line: bytes) -> None:
+    def add(self, number: int, line: bytes) -> bool:
+        """Take a row in; whether it is one."""
         try:
             row, _ = parse(line)
         except NotARow:
-            return
+            return False
         self.any_row = True
         if not row.keys() <= self.seen.keys():
             self._see(row)
@@ -106,6 +119,7 @@ class _Facts:
             self.ids.add(number, row[name], line, name)
         if self.types:
             self._keep(row, line)
+        return True
 
     def _see(self, row: dict[str, Any]) -> None:
         self.seen.update(dict.fromkeys(row))

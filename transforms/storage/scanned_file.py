@@ -36,11 +36,13 @@ class ScannedFile:
     """JSONL: ("int", line) and ("string", line) of the first id of each kind, lines from 1."""
     unsigned: tuple[str, ...] = ()
     """JSONL: kept int64 columns without a negative number."""
+    reading: str = ""
+    """See `InputFile.reading`."""
 
     @property
     def input_file(self) -> InputFile:
         """What the plan needs of it."""
-        return InputFile(self.found, self.digest, self.rows, self.offsets)
+        return InputFile(self.found, self.digest, self.rows, self.offsets, self.reading)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; `from_json` gives an equal object back."""
@@ -54,6 +56,7 @@ class ScannedFile:
             "id_range": list(self.id_range) if self.id_range is not None else None,
             "id_rows": [list(pair) for pair in self.id_rows],
             "unsigned": list(self.unsigned),
+            "reading": self.reading,
         }
 
     @classmethod
@@ -72,4 +75,5 @@ class ScannedFile:
             id_range=(id_range[0], id_range[1]) if id_range is not None else None,
             id_rows=tuple((kind, line) for kind, line in saved["id_rows"]),
             unsigned=tuple(saved["unsigned"]),
+            reading=saved.get("reading", ""),
         )

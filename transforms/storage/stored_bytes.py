@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterator
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -16,6 +17,13 @@ from schemas.inputs import FoundFile
 from transforms.storage.store_errors import said
 
 CHUNK_BYTES = 1 << 20
+
+
+class Stream(Protocol):
+    """What bytes are read from: b"" at the end."""
+
+    def read(self, nbytes: int, /) -> bytes:
+        """Up to `nbytes` bytes."""
 
 
 class HashingReader(io.RawIOBase):
@@ -44,13 +52,40 @@ class HashingReader(io.RawIOBase):
         return self._hash.hexdigest()
 
 
+class Ahead(io.RawIOBase):
+    """A stream whose first bytes were looked at; reading it gives them all the same."""
+
+    def __init__(self, stream: Stream, nbytes: int) -> None:
+        self._stream = stream
+        head = b""
+        self.is_whole = False
+        """Whether `head` is all that there is."""
+        while len(head) < nbytes and not self.is_whole:
+            more = stream.read(nbytes - len(head))
+            head += more
+            self.is_whole = not more
+        self.head = self._left = head
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def read(self, nbytes: int = -1) -> bytes:
+        """The next bytes; b"" at the end."""
+        if self._left:
+            given = self._left if nbytes < 0 else self._left[:nbytes]
+            self._left = self._left[len(given) :]
+            return given
+        return bytes(self._stream.read(nbytes))
+
+
 class Bz2Reader:
     """The decoded bytes of a bz2 file of any number of streams; raises where one is cut short.
 
     Arrow's decoder takes several streams, but fails on an empty one among them.
     """
 
-    def __init__(self, raw: pa.NativeFile | HashingReader) -> None:
+    def __init__(self, raw: Stream) -> None:
         self._raw = raw
         self._decoder = bz2.BZ2Decompressor()
         self._begun = False
@@ -79,9 +114,7 @@ class Bz2Reader:
         return stored or None
 
 
-def decoded(
-    raw: pa.NativeFile | HashingReader, compression: str | None
-) -> pa.NativeFile | HashingReader | Bz2Reader:
+def decoded(raw: Stream, compression: str | None) -> Stream:
     """The stream's bytes with the compression taken off; `raw` gives them as they are stored.
 
     Several gzip members, zstd frames or bz2 streams are one after another; where the last one is
@@ -92,9 +125,10 @@ def decoded(
         return raw
     if compression == "bz2":
         return Bz2Reader(raw)
-    if isinstance(raw, HashingReader):
+    if not isinstance(raw, pa.NativeFile):
         raw = pa.PythonFile(raw, mode="r")
-    return pa.CompressedInputStream(raw, compression)
+    stream: Stream = pa.CompressedInputStream(raw, compression)
+    return stream
 
 
 @contextlib.contextmanager
