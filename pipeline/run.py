@@ -8,6 +8,7 @@ import logging
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from pipeline import settle
 from pipeline.account import begin as begin_account
@@ -56,7 +57,7 @@ def run(request: RunRequest) -> RunSummary:
         scans = scan(dataset, request)
         job = with_account(request, job_of(request, service, scans), dataset)
         if not request.fresh:
-            run_file.check(dataset, job)
+            _warn_of_template(run_file.check(dataset, job))
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
             before = State() if request.fresh else committed(dataset, scans)
             plan = plan_of(request, scans, before)
@@ -129,6 +130,12 @@ def _warn_of_model(spec: ModelSpec, today: dt.date) -> None:
             spec.shut_down,
             spec.successor,
         )
+
+
+def _warn_of_template(pinned: dict[str, Any] | None) -> None:
+    warning = run_file.template_warning(pinned) if pinned is not None else None
+    if warning is not None:
+        log.warning("%s", warning)
 
 
 def _open_dataset(

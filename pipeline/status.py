@@ -31,6 +31,8 @@ class Status:
     complete: bool
     runner: str | None
     """Who is at work on it now."""
+    warning: str | None = None
+    """What is wrong with the texts that were embedded."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -70,6 +72,7 @@ def status_of(
         usd=None if price is None else price.usd(counts.tokens),
         complete=SUCCESS in dataset.names(""),
         runner=f"run {owner.run_id}, process {owner.pid} on {owner.host}" if owner else None,
+        warning=run_file.template_warning(pinned),
     )
 
 
@@ -77,6 +80,8 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     """The status for people, a name and a text a line."""
     yield "dataset", f"{status.output}, {status.model}"
     yield "state", "complete" if status.complete else "incomplete: run the same command again"
+    if status.warning:
+        yield "warning", status.warning
     if status.runner:
         yield "at work", status.runner
     yield "rows", rows_line(status.rows)

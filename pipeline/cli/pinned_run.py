@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from pipeline.cli.run_command import request_from, run
 from pipeline.cli.run_options import OPTIONS, SERVICE
 from pipeline.request import RunRequest
+from transforms.storage.text_recipe import encode_template
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
 """The options of `run` that say which service is called, for commands that call it as well."""
@@ -27,20 +28,26 @@ def given_service(ctx: click.Context) -> dict[str, Any]:
     }
 
 
-def request_of(settings: dict[str, Any], given: dict[str, Any]) -> RunRequest:
-    """What the last run of a dataset was asked to do, with some of its options replaced.
+def request_of(pinned: dict[str, Any], given: dict[str, Any]) -> RunRequest:
+    """Return what the last run of a dataset was asked to do, with some of its options replaced.
 
     The settings stand where a `--config` file does: below flags and environment.
 
     Args:
-        settings: as `run.json` has them: options by their names.
+        pinned: the content of `run.json`; its settings are options by their names.
         given: options that take the place of those.  One about the service replaces all that the
             settings say of it.
 
     Raises:
         ConfigError: options that do not go together.
     """
+    from transforms.storage import run_file
+
     other = _NAMES if _NAMES & given.keys() else frozenset[str]()
-    kept = {k: v for k, v in settings.items() if k not in _OF_THE_RUN | other}
+    kept = {k: v for k, v in pinned["settings"].items() if k not in _OF_THE_RUN | other}
+    template = run_file.template_of(pinned)
+    if template is not None:
+        # The one that texts were made with: earlier versions did not decode what was typed.
+        kept["text_template"] = encode_template(template)
     ctx = run.make_context("run", [], default_map={**kept, **given})
     return request_from({**ctx.params, **given})

@@ -24,6 +24,7 @@ from schemas.quota import Pace, RpmCounts, Tier, parse_share
 from schemas.stop import ExitCode, StopReason
 from transforms.clients.service import service_from
 from transforms.core.limits import limits_for
+from transforms.storage.text_recipe import decode_template
 
 if TYPE_CHECKING:
     from pipeline.summary import RunSummary
@@ -179,7 +180,8 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
 
 
 def _input_from(options: dict[str, Any]) -> InputRequest:
-    template = options["text_template"]
+    typed = options["text_template"]
+    template = decode_template(typed) if typed is not None else None
     text_column = options["text_column"] or (None if template is not None else "text")
     keep = [name.strip() for name in options["keep_columns"].split(",")]
     return InputRequest(

@@ -47,7 +47,8 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="Make path#row ids; there is no id column."),
     _option(_INPUT, "--text-column", metavar="NAME", help="Column of the text.  [default: text]"),
     _option(_INPUT, "--text-template", metavar="TEMPLATE",
-            help="Text made of several columns, as in '{title}\\n\\n{body}'."),
+            help="Text made of several columns, as in '{title}\\n\\n{body}'. \\n is a line break, "
+            "\\t a tab, \\r a carriage return, and \\\\ a backslash."),
     _option(_INPUT, "--title-column", metavar="NAME",
             help="Column of the documents' titles, sent beside the text; RETRIEVAL_DOCUMENT only."),
     _option(_INPUT, "--keep-columns", metavar="A,B", default="",

@@ -61,7 +61,7 @@ def search(
     set_log("warning")
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
-    request = request_of(pinned["settings"], given_service(ctx))
+    request = request_of(pinned, given_service(ctx))
     found = look(pinned, dataset, request, query, k, TaskType(task_type) if task_type else None)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False, default=_plain))

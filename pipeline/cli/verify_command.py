@@ -61,9 +61,9 @@ def verify(
     set_log("warning")
     made_by = None
     if against or sample:
-        settings = run_file.read(Dataset.open(output))["settings"]
+        pinned = run_file.read(Dataset.open(output))
         patterns = {"patterns": against} if against else {}
-        made_by = request_of(settings, {**given_service(ctx), **patterns})
+        made_by = request_of(pinned, {**given_service(ctx), **patterns})
     report = look(VerifyRequest(output, made_by, bool(against), sample, not repeated_ids))
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))

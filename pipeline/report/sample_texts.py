@@ -18,6 +18,7 @@ from schemas.errors import ConfigError, InputError
 from schemas.inputs import InputColumns, InputFile
 from transforms.core.tokens import TokenEstimator
 from transforms.engine.text_items import sent_hash
+from transforms.storage import run_file
 from transforms.storage.dataset import Dataset
 from transforms.storage.filesystems import open_found
 from transforms.storage.row_reader import read_runs
@@ -64,11 +65,12 @@ def texts_of(
 
 def input_columns(pinned: dict[str, Any]) -> InputColumns:
     """The columns that a text was made of; no id, and nothing kept."""
-    layout, template = pinned["layout"], pinned["settings"].get("text_template")
+    layout = pinned["layout"]
+    is_template = run_file.template_of(pinned) is not None
     return InputColumns(
         id_column=None,
-        text_column=None if template is not None else layout["text"],
-        text_template=template,
+        text_column=None if is_template else layout["text"],
+        text_template=layout["text"] if is_template else None,
         title_column=layout["title_column"],
     )
 

@@ -60,3 +60,9 @@ def test_a_title_stays_beside_the_text_for_models_that_take_titles() -> None:
     made = config("gemini-embedding-001")
     assert as_sent(made, "T", "x") == ("T", "x")
     assert as_sent(made, "", "x") == (None, "x")
+
+
+@pytest.mark.parametrize("title", [None, "", " ", "\n\t", "\u00a0\u3000"])
+def test_a_blank_title_is_none(title: str | None) -> None:
+    assert as_sent(config("gemini-embedding-001"), title, "x") == (None, "x")
+    assert as_sent(config("gemini-embedding-2"), title, "x") == (None, "title: none | text: x")

@@ -17,6 +17,7 @@ from transforms.storage.dataset import (
     Dataset,
 )
 from transforms.storage.part_files import is_part_name
+from transforms.storage.text_recipe import decode_template, encode_template, has_undecoded_escapes
 
 FORMAT_VERSION = 2
 """Of what a run writes.  2: the names of records and parts have the number of their run."""
@@ -89,6 +90,7 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
             f"{dataset.root} holds vectors that cannot be mixed with those of this run: "
             f"{'; '.join(embedding)}; choose another --output, or the same settings"
         )
+    _refuse_undecoded(dataset, pinned, job)
     raise ConfigError(
         f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}; the "
         "vectors are comparable and could be kept: choose the same columns, or another --output"
@@ -114,6 +116,39 @@ def _refuse_without_pins(dataset: Dataset) -> None:
             "tools often leave out folders whose names begin with _: bring _run back from where "
             "the dataset came from, or choose another --output, or delete the dataset and start "
             "again with --fresh"
+        )
+
+
+def template_of(pinned: dict[str, Any]) -> str | None:
+    """Return the template that texts were made with; None where they are one column's values."""
+    is_template = pinned["settings"].get("text_template") is not None
+    return str(pinned["layout"]["text"]) if is_template else None
+
+
+def template_warning(pinned: dict[str, Any]) -> str | None:
+    r"""Return the warning for a dataset whose texts hold `\n` as two characters; else None."""
+    template = template_of(pinned)
+    if template is None or not has_undecoded_escapes(template):
+        return None
+    return (
+        rf"the texts hold a backslash and a letter where the template '{template}' most likely "
+        r"means a line break or a tab: earlier versions did not decode \n, \t and \r in "
+        "--text-template. To embed the right texts, run the same command with another --output"
+    )
+
+
+def _refuse_undecoded(dataset: Dataset, pinned: dict[str, Any], job: JobConfig) -> None:
+    r"""Raises ConfigError where only the decoding of `\n` makes this template another one."""
+    template = template_of(pinned)
+    if template is None or not has_undecoded_escapes(template):
+        return
+    if decode_template(template) == job.columns.text_template:
+        raise ConfigError(
+            f"{dataset.root} was made by an earlier version, which did not decode the escapes of "
+            f"--text-template '{template}': its texts hold a backslash and a letter where this "
+            "run sends a line break or a tab. To embed the right texts, choose another --output, "
+            "or --fresh, which pays for all rows again. To go on with the texts as they are, write "
+            f"--text-template '{encode_template(template)}'"
         )
 
 
