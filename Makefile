@@ -37,6 +37,14 @@ test-docs: $(READY)  ## Run the commands of README and docs in their order: 1 mi
 test-kill: $(READY)  ## Kill the job at each step of a commit and at random, some 60 times
 	timeout 900 $(BIN)/python -m pytest -m kill -s tests/kill
 
+HISTORIES ?= 200
+export START := $(or $(START),$(shell date +%s))
+export SEED SHRINK
+
+.PHONY: test-chaos
+test-chaos: $(READY)  ## Play 200 random histories against a model, or HISTORIES=20, or SEED=123 again: 20 minutes
+	HISTORIES=$(HISTORIES) timeout 3600 $(BIN)/python -m pytest -n $(if $(SEED),0 -s,2) -m chaos tests/chaos
+
 .PHONY: test-runners
 test-runners: $(READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 15 minutes
 	timeout 1500 $(BIN)/python -m pytest -m runners -s tests/engines

@@ -1,0 +1,502 @@
+"""Plays a history against the real command and holds each step against the model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from chaos.damage import apply
+from chaos.history import (
+    CLEAN,
+    KILLS,
+    Change,
+    Cure,
+    Damage,
+    Edit,
+    End,
+    Harm,
+    History,
+    Launch,
+    Refused,
+    Rows,
+    Settings,
+    Step,
+    edited,
+)
+from chaos.inputs import write_input
+from chaos.model import Model, Snapshot, Wrong, same
+from chaos.places import Disk, Place
+from chaos.processes import Command, Starter, end_all, wait_until_gone
+from chaos.service import EmulatorService, Ledger
+from emulator.faults import Faults
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings, Fault
+
+RUN_S = 120.0
+"""How long a small run on a busy machine may take; beyond it hangs."""
+GONE_S = 40.0
+"""How long workers may live after their launcher."""
+QUIET_S = 5.0
+LAST = Launch(unit_rows=50, in_flight=4)
+EARLY = {-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP}
+
+
+class Player:
+    """One history being played."""
+
+    def __init__(self, history: History, starter: Starter, folder: Path, place: Place) -> None:
+        self.history = history
+        self.folder = folder
+        self.input = folder / "in"
+        self.place = place
+        self.starter = starter
+        self.model = Model(EmulatorService(), history.world.settings, dict(history.world.files))
+        self.server: EmulatorServer
+        self.ledger = Ledger()
+        self.commands: list[Command] = []
+        self.damaged = False
+        """Whether a run may have to be told to repair."""
+        self.paid_before = 0
+        """What the service was paid for before the run that is at work."""
+        self.overtaken_paid = 0
+        """What a run was paid for after it had lost the output."""
+        self.wiping = False
+        """Whether a `--fresh` was begun that may not have deleted anything yet."""
+        self.fresh = False
+        """Whether a `--fresh` was begun and has not completed."""
+
+    def play(self) -> None:
+        """All steps, and a run to the end.
+
+        Raises:
+            Wrong: the job did what it must not; the message begins with the step.
+        """
+        world = self.history.world
+        for name, rows in world.files.items():
+            write_input(self.input / name, rows)
+        for name in ("tmp", "cache"):
+            (self.folder / name).mkdir()
+        faults = tuple((Fault(kind), share) for kind, share in world.faults)
+        settings = EmulatorSettings(
+            poison="poisonous", latency_ms=world.latency_ms, jitter_ms=world.latency_ms / 4,
+            faults=faults, seed=self.history.seed % 2**31,
+        )  # fmt: skip
+        self.server = EmulatorServer(settings)
+        self.server.state.stats = self.ledger
+        with self.server:
+            try:
+                for number, step in enumerate(self.history.steps, 1):
+                    self._step(f"step {number} ({step})", step)
+                self._last()
+            finally:
+                for command in self.commands:
+                    end_all(command)
+
+    def _step(self, where: str, step: Step) -> None:
+        began = time.monotonic()
+        try:
+            match step:
+                case Launch():
+                    self.launch(step)
+                case Refused():
+                    self.refused(step)
+                case Change():
+                    self.change(step)
+                case Damage():
+                    self.damage(step)
+                case Cure():
+                    self.cure()
+        except Wrong as wrong:
+            raise Wrong(f"{where}: {wrong}\n{self._last_words()}") from wrong
+        codes = [command.code for command in self.commands]
+        print(f"{time.monotonic() - began:5.1f} s  {where}; codes so far {codes}", flush=True)
+
+    def _last_words(self) -> str:
+        said = self.commands[-1].said[-2500:] if self.commands else ""
+        return f"the last command said:\n{said}"
+
+    def _last(self) -> None:
+        """A run to the end, and one more that has nothing to do."""
+        self._step("the last run", LAST)
+        before = self.place.snapshot()
+        self._step("the run after it", LAST)
+        changed = same(before, self.place.snapshot())
+        if changed:
+            raise Wrong(f"a run with nothing to do changed {changed}")
+        left = sorted(path.name for path in (self.folder / "tmp").iterdir())
+        if left:
+            raise Wrong(f"temporary files are left: {left}\n{self._last_words()}")
+
+    # Commands.
+
+    def start(self, step: Launch, settings: Settings, *more: str) -> Command:
+        """A run."""
+        flags = [
+            "--unit-rows", str(step.unit_rows), "--max-in-flight", str(step.in_flight),
+            "--rpm", "0", "--tpm", "0", "--rpd", "0", "--max-dead-letters", "50%", "--no-report",
+            *settings.flags,
+        ]  # fmt: skip
+        flags += ["--workers", str(step.workers)] if step.workers > 1 else []
+        flags += ["--prune"] if step.prune else []
+        flags += ["--retry-dead-letters"] if step.retry else []
+        event = step.moment.event if step.moment else None
+        return self.command("run", [*flags, *more], real=step.real, event=event)
+
+    def command(
+        self,
+        name: str,
+        flags: Sequence[str],
+        *,
+        real: bool = False,
+        event: tuple[str, str, int] | None = None,
+    ) -> Command:
+        """A command over the output of the history."""
+        if name == "run":
+            args = ["run", "--input", str(self.input), "--output", self.place.uri, "--base-url",
+                    self.server.url, *flags]  # fmt: skip
+        else:
+            args = [name, self.place.uri, *flags]
+        environ = {
+            **self.place.environ,
+            "TMPDIR": str(self.folder / "tmp"),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "BULKEMBED_RUN_REPORT": "0",
+        }
+        log = self.folder / f"{len(self.commands):02}-{name}"
+        command = self.starter.start(args, log, environ, real=real, event=event)
+        self.commands.append(command)
+        return command
+
+    def wait(self, command: Command, allowed: set[int]) -> int:
+        """The exit code of a command, which must be an allowed one, without a traceback."""
+        code = command.wait(RUN_S)
+        if code is None:
+            raise Wrong(f"it did not end within {RUN_S:.0f} s")
+        if "Traceback" in command.said or "please report" in command.said:
+            raise Wrong("there is a traceback, or it asks to be reported")
+        if code not in allowed:
+            raise Wrong(f"it ended with {code}; allowed are {sorted(allowed)}")
+        return code
+
+    def _wait_for_calls(self) -> None:
+        """Waits until no call is under way."""
+        until = time.monotonic() + QUIET_S
+        while self.ledger.in_flight and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def quiet(self) -> tuple[dict[int, int], int]:
+        """What was paid for since the last time, once no call is under way."""
+        self._wait_for_calls()
+        paid, largest = self.ledger.take()
+        return dict(paid), largest
+
+    def reach(self, command: Command, step: Launch) -> None:
+        """Waits for the moment of a step, or for the end of its run."""
+        assert step.moment is not None
+        paid = self.paid_before + step.moment.texts
+        until = time.monotonic() + RUN_S
+        while self.ledger.texts < paid and command.poll() is None and time.monotonic() < until:
+            time.sleep(0.004)
+        time.sleep(step.moment.delay_s)
+
+    # Steps.
+
+    def launch(self, step: Launch) -> None:
+        """A run, and what becomes of it."""
+        settings, more = self._begin(step)
+        before = self.place.snapshot()
+        self.paid_before = self.ledger.texts
+        ended = self._run(step, settings, more)
+        present = self.place.snapshot()
+        self._account(step, ended)
+        if ended == 0:
+            self._completed(step, present)
+            return
+        if self.wiping:
+            return
+        if self.damaged and ended in (1, 2):
+            self._repair(step)
+            return
+        if ended in (75, 130):
+            self.model.check_stopped(present)
+        self.model.check(present)
+        if "_SUCCESS" in present and _differ(before, present):
+            raise Wrong(f"_SUCCESS is there, and these changed: {_differ(before, present)}")
+
+    def _begin(self, step: Launch) -> tuple[Settings, list[str]]:
+        """The settings of a run, and whether it begins, or goes on with, a `--fresh` one."""
+        settings = self.model.settings
+        if step.fresh and not self.fresh:
+            if step.other and not self.wiping and settings == self.history.world.settings:
+                settings = self.history.world.other_settings
+            self.model.restart(settings)
+            self.wiping = True
+            self.damaged = False
+        return settings, ["--fresh"] if step.fresh or self.wiping else []
+
+    def _run(self, step: Launch, settings: Settings, more: list[str]) -> int:
+        """Starts a run, does to it what the step says, and gives the exit code."""
+        command = self.start(step, settings, *more)
+        repair = {1, 2} if self.damaged else set()
+        if step.end is None or step.moment is None:
+            return self.wait(command, {0} | repair)
+        if step.moment.event is not None:
+            return self.wait(command, {0, -signal.SIGKILL} | repair)
+        self.reach(command, step)
+        match step.end:
+            case End.KILL_GROUP:
+                command.signal_all(signal.SIGKILL)
+            case End.KILL_LAUNCHER:
+                command.signal(signal.SIGKILL)
+                command.wait(RUN_S)
+                if left := wait_until_gone(command, GONE_S):
+                    raise Wrong(f"processes {left} live {GONE_S:.0f} s after their launcher")
+            case End.KILL_WORKER:
+                return self._kill_worker(command, repair)
+            case End.SIGINT | End.SIGTERM | End.SIGHUP:
+                command.signal(signal.Signals[step.end.name])
+                early = EARLY if self.ledger.texts == self.paid_before else set()
+                return self.wait(command, {0, 75, 130} | early | repair)
+            case End.TWICE:
+                command.signal(signal.SIGTERM)
+                time.sleep(0.02)
+                command.signal(signal.SIGTERM)
+                return self.wait(command, {0, 75, 143, -signal.SIGTERM} | repair)
+            case End.PAUSE:
+                command.signal_all(signal.SIGSTOP)
+                time.sleep(0.5)
+                command.signal_all(signal.SIGCONT)
+                return self.wait(command, {0} | repair)
+            case End.PAUSE_SECOND:
+                return self._second(step, command, settings, repair)
+            case End.OVERTAKEN:
+                return self._overtaken(step, command, settings, repair)
+        code = self.wait(command, {0, -signal.SIGKILL} | repair)
+        if left := wait_until_gone(command, GONE_S):
+            raise Wrong(f"processes {left} are left")
+        return code
+
+    def _kill_worker(self, command: Command, repair: set[int]) -> int:
+        workers = command.workers()
+        for pid in workers[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        code = self.wait(command, {0, 75} | repair)
+        if left := wait_until_gone(command, GONE_S):
+            raise Wrong(f"processes {left} live {GONE_S:.0f} s after their launcher")
+        return code
+
+    def _second(self, step: Launch, first: Command, settings: Settings, repair: set[int]) -> int:
+        """A second run while the first one is stopped: it must not write, and say so."""
+        first.signal_all(signal.SIGSTOP)
+        # Otherwise it may not have taken the output yet, or may have ended.
+        begun = first.poll() is None and self.ledger.texts > self.paid_before
+        if begun:
+            second = self.start(Launch(step.unit_rows, step.in_flight), settings)
+            self.wait(second, {5})
+        first.signal_all(signal.SIGCONT)
+        return self.wait(first, {0} | repair)
+
+    def _overtaken(self, step: Launch, first: Command, settings: Settings, repair: set[int]) -> int:
+        """The first run is stopped and loses the output; another completes; the first wakes up.
+
+        With workers their launcher is killed, as by somebody who believes it dead.
+        """
+        first.signal_all(signal.SIGSTOP)
+        if first.poll() is not None or self.ledger.texts == self.paid_before:
+            # It has ended, or may not have taken the output yet.
+            first.signal_all(signal.SIGCONT)
+            return self.wait(first, {0} | repair)
+        if step.workers > 1:
+            first.signal(signal.SIGKILL)
+            first.wait(RUN_S)
+        else:
+            for name in self.place.snapshot():
+                if name == "_run/lock.json" or name.startswith("_run/claims/"):
+                    self.place.delete(name)
+        second = self.start(Launch(step.unit_rows, step.in_flight), settings)
+        code = self.wait(second, {0} | repair)
+        paid = self.ledger.texts
+        first.signal_all(signal.SIGCONT)
+        if step.workers == 1:
+            self.wait(first, {0, 1, 5, 75})
+        if left := wait_until_gone(first, GONE_S):
+            raise Wrong(f"processes {left} live {GONE_S:.0f} s after they were overtaken")
+        self._wait_for_calls()
+        # What it sent before it could know is lost, as by a kill.
+        self.overtaken_paid = self.ledger.texts - paid
+        return code
+
+    def _account(self, step: Launch, ended: int) -> None:
+        """Counts what was paid, and what the end of the run may have cost."""
+        paid, largest = self.quiet()
+        if paid:
+            self.fresh, self.wiping = self.fresh or self.wiping, False
+        lost = step.end in (*KILLS, End.OVERTAKEN) or ended < 0
+        if lost and step.end is not None:
+            self.model.licence += step.in_flight * largest
+            if not isinstance(self.place, Disk):
+                # A store cannot append: the answers of the units under way are lost.
+                self.model.licence += 2 * step.in_flight * step.unit_rows
+        if step.end in CLEAN and not isinstance(self.place, Disk):
+            self.model.licence += step.in_flight * step.unit_rows
+        self.model.licence += self.overtaken_paid
+        self.overtaken_paid = 0
+        self.model.pay(paid)
+        self.model.check_paid()
+
+    def _completed(self, step: Launch, present: Snapshot) -> None:
+        if step.retry and "_SUCCESS" not in present:
+            # It was not to do the other rows.
+            self.model.check_stopped(present)
+            return
+        pruned = step.prune and step.end is not End.OVERTAKEN
+        self.model.check_complete(present, pruned=pruned)
+        self.model.completed(present, pruned=pruned)
+        if step.retry and self.model.cured:
+            self.model.retried()
+        self.damaged = self.wiping = self.fresh = False
+        self.verify()
+
+    def verify(self) -> None:
+        """`bulkembed verify` must find nothing."""
+        flags = ["--json"]
+        if self.model.has_old_rows():
+            flags.append("--repeated-ids")
+        else:
+            flags += ["--against", str(self.input)]
+        command = self.command("verify", flags)
+        code = self.wait(command, {0, 1})
+        if code:
+            found = json.loads(command.out.read_text())["findings"]
+            raise Wrong(f"verify finds {found[:5]}")
+
+    def _repair(self, step: Launch) -> None:
+        """What is damaged is named; `verify --repair` sets it right, and a run goes on."""
+        said = self.commands[-1].said
+        if "--repair" not in said:
+            raise Wrong("the damage is not named with what to do")
+        self.wait(self.command("verify", ["--repair"]), {0, 1})
+        self.damaged = False
+        self.launch(Launch(step.unit_rows, step.in_flight))
+
+    def refused(self, step: Refused) -> None:
+        """A run with other settings is refused, and changes nothing."""
+        before = self.place.snapshot()
+        if self.wiping or self.damaged or not self.model.embedded_keys(before):
+            return
+        command = self.start(LAST, self.model.settings, *step.flags)
+        self.wait(command, {2})
+        self._untouched(before)
+
+    def _untouched(self, before: Snapshot) -> None:
+        changed = same(before, self.place.snapshot())
+        if changed:
+            raise Wrong(f"a refused run changed {changed}")
+        paid, _ = self.quiet()
+        if paid:
+            raise Wrong(f"a refused run paid for {len(paid)} texts")
+
+    def change(self, step: Change) -> None:
+        """The input changes while no run is at work."""
+        names = sorted(self.model.files)
+        name = names[step.pick % len(names)]
+        rows = self.model.files[name]
+        present = self.place.snapshot()
+        path = self.input / name
+        repeats = self.history.world.place == "disk"
+        match step.edit:
+            case Edit.TOUCH:
+                path.touch()
+            case Edit.REMOVE | Edit.RENAME if len(names) == 1 and step.edit is Edit.REMOVE:
+                return
+            case Edit.REMOVE:
+                path.unlink()
+                self.model.change(name, None, present)
+            case Edit.RENAME:
+                new = path.with_name(f"r{step.salt % 1000}-{path.name}")
+                path.rename(new)
+                self.model.change(name, None, present)
+                self.model.change(str(new.relative_to(self.input)), rows, present)
+            case Edit.ADD:
+                kind = "parquet" if step.salt % 2 else "jsonl"
+                self._put(f"n{step.salt % 1000}.{kind}", edited((), step, repeats=repeats), present)
+            case _:
+                self._put(name, edited(rows, step, repeats=repeats), present)
+
+    def _put(self, name: str, rows: Rows, present: Snapshot) -> None:
+        write_input(self.input / name, rows)
+        self.model.change(name, rows, present)
+
+    def damage(self, step: Damage) -> None:
+        """Something in the output is damaged while no run is at work."""
+        present = self.place.snapshot()
+        if self.wiping or not self.model.embedded_keys(present):
+            return
+        damage = apply(step, present)
+        if damage is None:
+            return
+        if step.harm is Harm.LOCK_GARBAGE and not isinstance(self.place, Disk):
+            return
+        for name, data in damage.changed.items():
+            if data is None:
+                self.place.delete(name)
+            else:
+                self.place.write(name, data)
+        if damage.refused:
+            self._must_be_refused(present)
+            return
+        lost = self.model.embedded_keys({n: present[n] for n in damage.lost_parts})
+        self.model.held -= lost
+        if damage.lost_answers:
+            self.model.held &= self.model.embedded_keys(present)
+        if damage.found_by_verify:
+            self._must_be_found()
+        self.damaged = True
+
+    def _must_be_refused(self, before: dict[str, bytes]) -> None:
+        """Without what is pinned nothing may be changed; then it is put back."""
+        damaged = self.place.snapshot()
+        self.wait(self.start(LAST, self.model.settings), {1, 2})
+        self._untouched(damaged)
+        for name in damaged.keys() - before.keys():
+            self.place.delete(name)
+        for name, data in before.items():
+            if damaged.get(name) != data:
+                self.place.write(name, data)
+
+    def _must_be_found(self) -> None:
+        command = self.command("verify", ["--json", "--repeated-ids"])
+        self.wait(command, {1})
+        findings: list[dict[str, Any]] = json.loads(command.out.read_text())["findings"]
+        if all(found["check"] == "unfinished" for found in findings):
+            raise Wrong("verify does not find it")
+        self.wait(self.command("verify", ["--repair"]), {0, 1})
+
+    def cure(self) -> None:
+        """The service takes what it refused."""
+        settings = dataclasses.replace(self.server.settings, poison=None)
+        self.server.state.faults = Faults(settings, self.server.clock.now())
+        self.model.cured_late = not self.model.cured
+        self.model.cured = True
+
+
+def _differ(before: Snapshot, after: Snapshot) -> list[str]:
+    """Parts and records in which two outputs differ."""
+    changed = same(before, after)
+    return [n for n in changed if n.startswith(("vectors/", "dead_letters/", "_run/units/"))]
+
+
+def play(history: History, starter: Starter, folder: Path, place: Place) -> None:
+    """Plays one history in an empty folder, which is deleted where nothing is wrong."""
+    folder.mkdir(parents=True)
+    Player(history, starter, folder, place).play()
+    shutil.rmtree(folder)
