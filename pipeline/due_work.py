@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import socket
 import time
 from importlib import metadata
 
@@ -19,6 +17,7 @@ from schemas.inputs import PASSAGE_COLUMNS
 from schemas.job import JobConfig
 from transforms.storage.columns import merge_schemas
 from transforms.storage.dataset import Dataset, State
+from transforms.storage.processes import this_process
 
 log = logging.getLogger("bulkembed")
 
@@ -52,7 +51,7 @@ def job_of(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConf
         output=request.output,
         blank_text=request.input.blank_text,
         dedupe=request.dedupe,
-        launcher=(socket.gethostname(), os.getpid()),
+        launcher=this_process(),
         version=metadata.version("bulkembed"),
     )
 

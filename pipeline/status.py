@@ -71,7 +71,9 @@ def status_of(
         counts=counts,
         usd=None if price is None else price.usd(counts.tokens),
         complete=SUCCESS in dataset.names(""),
-        runner=f"run {owner.run_id}, process {owner.pid} on {owner.host}" if owner else None,
+        runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
+        if owner
+        else None,
         warning=run_file.template_warning(pinned),
     )
 

@@ -10,6 +10,7 @@ from schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import InputColumns
 from schemas.prices import Budget
+from schemas.process import ProcessId
 from schemas.quota import QuotaLimits
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ class JobConfig:
     """The file that says what the dataset has cost; None where the workers have none in common."""
     budget: Budget | None = None
     """What it may cost; None for any sum."""
-    launcher: tuple[str, int] = ("", 0)
-    """Host and process of the launcher: its workers on that host end when it is gone."""
+    launcher: ProcessId | None = None
+    """The launcher: workers that can see its process end when it is gone."""
     version: str = ""
     run_number: int = 0
     """Of the run that holds the dataset, larger than that of each run before it; 0: none does."""

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.cli import run, write_rows
 
+from emulator.server import EmulatorServer
 from schemas.errors import OutputLocked
-from transforms.storage import output_lock
+from schemas.process import ProcessId
+from transforms.storage import output_lock, store_lock
 from transforms.storage.dataset import Dataset
 from transforms.storage.lock_owner import DEAD_AFTER_S, LockOwner
 
 HERE = LockOwner("run-1", "local")
+OF_AN_EARLIER_VERSION = {
+    "run_id": "run-0", "runner": "local", "host": "a", "pid": 7, "heartbeat": 5.0,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -30,30 +42,54 @@ def leave(dataset: Dataset, owner: LockOwner) -> None:
     dataset.write("_run/lock.json", owner.encoded())
 
 
-def elsewhere(age_s: float) -> LockOwner:
-    beat = time.time() - age_s
-    return dataclasses.replace(HERE, run_id="run-0", host="another", pid=1, heartbeat=beat)
+def leave_elsewhere(dataset: Dataset, age_s: float) -> LockOwner:
+    """A lock file as a run on another host leaves it."""
+    process = ProcessId(1, "another boot", "pid:[1]")
+    owner = dataclasses.replace(HERE, run_id="run-0", host="another", process=process)
+    leave(dataset, owner)
+    date(dataset, "_run/lock.json", age_s)
+    return owner
 
 
-def a_dead_pid() -> int:
+def date(dataset: Dataset, name: str, age_s: float) -> None:
+    at = time.time() - age_s
+    os.utime(dataset.path(name), (at, at))
+
+
+def a_dead_process() -> ProcessId:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    return ended.pid
+    return dataclasses.replace(HERE.process, pid=ended.pid)
+
+
+def never(seconds: float) -> None:
+    pytest.fail(f"nothing is to be waited for, least of all {seconds} s")
 
 
 def test_the_second_of_two_runs_is_told_who_holds_the_output(dataset: Dataset) -> None:
+    tries: list[float] = []
     with output_lock.held(dataset, HERE) as before:
         assert before is None
         with (
-            pytest.raises(OutputLocked, match=f"run run-1 .*process {os.getpid()} on"),
-            output_lock.held(dataset, LockOwner("run-2", "local")),
+            pytest.raises(OutputLocked, match=f"run run-1 .*process {os.getpid()} on") as error,
+            output_lock.held(dataset, LockOwner("run-2", "local"), sleep=tries.append),
         ):
             pytest.fail("two runs hold one output")
         assert output_lock.owner_of(dataset) == HERE
+    assert re.search(r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; .* process ends", str(error.value))
+    assert sum(tries) < 2
     assert not Path(dataset.path("_run/lock.json")).exists()
     assert output_lock.owner_of(dataset) is None
     with output_lock.held(dataset, LockOwner("run-2", "local")):
         pass
+
+
+def test_a_look_at_the_lock_keeps_no_run_away(dataset: Dataset) -> None:
+    dataset.write("_run/lock.json", b"")
+    looking = os.open(dataset.path("_run/lock.json"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    with output_lock.held(dataset, HERE, sleep=lambda _: os.close(looking)) as before:
+        assert before is None
 
 
 def test_the_lock_goes_whatever_ends_the_run(dataset: Dataset) -> None:
@@ -62,24 +98,160 @@ def test_the_lock_goes_whatever_ends_the_run(dataset: Dataset) -> None:
     assert not Path(dataset.path("_run/lock.json")).exists()
 
 
-def test_a_dead_owner_on_this_host_is_taken_over_at_once(dataset: Dataset) -> None:
-    dead = dataclasses.replace(HERE, run_id="run-0", pid=a_dead_pid())
+@pytest.mark.parametrize("namespace", [HERE.process.namespace, "pid:[1]"])
+def test_a_dead_owner_on_this_machine_is_taken_over_at_once(
+    dataset: Dataset, namespace: str
+) -> None:
+    # In another container as well: the kernel, which is the same, has freed its lock.
+    process = dataclasses.replace(a_dead_process(), namespace=namespace)
+    dead = dataclasses.replace(HERE, run_id="run-0", process=process)
     leave(dataset, dead)
     assert output_lock.owner_of(dataset) is None
-    with output_lock.held(dataset, HERE) as before:
+    with output_lock.held(dataset, HERE, sleep=never) as before:
         assert before == dead
 
 
 def test_an_owner_on_another_host_lives_as_long_as_its_heart_beats(dataset: Dataset) -> None:
-    leave(dataset, elsewhere(DEAD_AFTER_S / 2))
-    assert output_lock.owner_of(dataset) is not None
-    with pytest.raises(OutputLocked, match="on another"), output_lock.held(dataset, HERE):
+    owner = leave_elsewhere(dataset, DEAD_AFTER_S / 2)
+    assert output_lock.owner_of(dataset) == owner
+    left = Path(dataset.path("_run/lock.json")).read_bytes()
+    with (
+        pytest.raises(OutputLocked, match="on another") as error,
+        output_lock.held(dataset, HERE, sleep=never),
+    ):
         pytest.fail("the owner lives")
-    leave(dataset, elsewhere(DEAD_AFTER_S + 1))
+    assert re.search(r"if that run is dead, its claim ends at .* UTC", str(error.value))
+    assert Path(dataset.path("_run/lock.json")).read_bytes() == left
+    leave_elsewhere(dataset, DEAD_AFTER_S + 1)
     assert output_lock.owner_of(dataset) is None
-    with output_lock.held(dataset, HERE) as before:
-        assert before is not None
-        assert before.host == "another"
+    with output_lock.held(dataset, HERE, sleep=never) as before:
+        assert before == owner
+
+
+def test_a_lock_that_is_dated_in_the_future_expires_when_nobody_renews_it(dataset: Dataset) -> None:
+    owner = leave_elsewhere(dataset, -86_400)
+    waited: list[float] = []
+    with output_lock.held(dataset, HERE, sleep=waited.append) as before:
+        assert before == owner
+    assert sum(waited) == pytest.approx(store_lock.WATCH_S)
+
+
+def test_a_lock_that_is_dated_in_the_future_and_renewed_is_alive(dataset: Dataset) -> None:
+    leave_elsewhere(dataset, -86_400)
+    with (
+        pytest.raises(OutputLocked, match="on another"),
+        output_lock.held(dataset, HERE, sleep=lambda _: date(dataset, "_run/lock.json", -86_430)),
+    ):
+        pytest.fail("the owner lives")
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get)
+def no_locks(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """The dataset on a file system without locks, such as some of NFS and Lustre."""
+    flock = fcntl.flock
+
+    def refuse(file: int, operation: int) -> None:
+        if Path(f"/proc/self/fd/{file}").readlink().is_relative_to(dataset.root):
+            raise OSError(request.param, os.strerror(request.param))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_claims_keep_a_second_run_away(
+    dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    with output_lock.held(dataset, HERE):
+        assert [one.getMessage() for one in caplog.records] == [
+            f"{dataset.path('_run/lock.json')} cannot be locked "
+            f"({caplog.records[0].args[1]}): claims in _run/claims/ keep other runs away, "  # type: ignore[index]
+            "as on object stores"
+        ]
+        assert output_lock.owner_of(dataset) == HERE
+        with (
+            pytest.raises(OutputLocked, match="run run-1 "),
+            output_lock.held(dataset, LockOwner("run-2", "local"), sleep=never),
+        ):
+            pytest.fail("two runs hold one output")
+    assert output_lock.owner_of(dataset) is None
+    dead = dataclasses.replace(HERE, run_id="run-0", process=a_dead_process())
+    dataset.write(store_lock.claim_of(dead), dead.encoded())
+    assert output_lock.owner_of(dataset) is None
+    with output_lock.held(dataset, HERE, sleep=never) as before:
+        assert before == dead
+    assert dataset.names("_run/claims") == []
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_job_runs_on_a_disk_without_locks(
+    server: EmulatorServer, dataset: Dataset, tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / "in.parquet", [f"text {n}" for n in range(20)])
+    cap = ("--max-cost-usd", 100, "--price-usd-per-mtok", 1)
+    ended = run(server.url, source, dataset.root, "--dim", 128, *cap)
+    assert ended.code == 0, ended.err
+    assert ended.err.count("cannot be locked") == 1
+    assert json.loads(Path(dataset.path("_run/account.json")).read_bytes())["paid"] > 0
+
+
+def test_a_claim_keeps_a_run_away_that_has_locks(dataset: Dataset) -> None:
+    owner = dataclasses.replace(HERE, run_id="run-0", process=ProcessId(1, "another boot", "x"))
+    with (
+        store_lock.held(dataset, owner),
+        pytest.raises(OutputLocked, match="run run-0"),
+        output_lock.held(dataset, HERE, sleep=never),
+    ):
+        pytest.fail("two runs hold one output")
+
+
+CONTAINER = """
+import socket, sys, time
+from transforms.storage import store_lock
+from transforms.storage.dataset import Dataset
+from transforms.storage.lock_owner import LockOwner
+with store_lock.held(Dataset.open(sys.argv[1]), LockOwner(sys.argv[2], "local")) as before:
+    print(before and before.run_id, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def a_container(dataset: Dataset, run_id: str) -> Iterator[subprocess.Popen[str]]:
+    """A run in a namespace of process numbers of its own, with this host's name."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("namespaces of processes are not allowed here")
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", CONTAINER, dataset.root, run_id],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_containers_with_one_host_name_are_told_apart(dataset: Dataset) -> None:
+    """Each of them is process 1 of the same host; what lives there cannot be seen from here."""
+    with a_container(dataset, "run-0") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "None\n"
+        owner = output_lock.owner_of(dataset)
+        assert owner is not None
+        assert (owner.run_id, owner.process.pid) == ("run-0", 1)
+        with pytest.raises(OutputLocked, match="run run-0"), output_lock.held(dataset, HERE):
+            pytest.fail("two runs hold one output")
+        with a_container(dataset, "run-1") as second:
+            out, err = second.communicate(timeout=60)
+            assert "OutputLocked" in err, out
+    # Killed; its successor is process 1 as well, and no proof that this one lives.
+    date(dataset, "_run/claims/run-0.json", DEAD_AFTER_S + 1)
+    with a_container(dataset, "run-2") as restarted:
+        assert restarted.stdout is not None
+        assert restarted.stdout.readline() == "run-0\n"
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
@@ -92,4 +264,7 @@ def test_a_damaged_lock_file_stops_nobody(dataset: Dataset, damage: bytes) -> No
 
 def test_a_lock_comes_back_from_its_file() -> None:
     assert LockOwner.decoded(HERE.encoded()) == HERE
+    assert LockOwner.decoded(json.dumps(OF_AN_EARLIER_VERSION).encode()) == dataclasses.replace(
+        HERE, run_id="run-0", host="a", process=ProcessId(7), since=5.0, heartbeat=5.0, identity=""
+    )
     assert HERE.host == socket.gethostname()

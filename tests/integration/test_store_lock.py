@@ -12,12 +12,15 @@ import pytest
 from support.stores import BUCKET, Store, s3
 
 from schemas.errors import OutputLocked
+from schemas.process import ProcessId
 from transforms.storage import output_lock, store_lock
 from transforms.storage.dataset import CLAIMS, Dataset
 from transforms.storage.lock_owner import LockOwner
 
 HERE = LockOwner("run-1", "local")
-ELSEWHERE = dataclasses.replace(HERE, run_id="run-0", host="another", pid=1)
+ELSEWHERE = dataclasses.replace(
+    HERE, run_id="run-0", host="another", process=ProcessId(1, "boot", "namespace")
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,8 @@ def test_an_owner_elsewhere_lives_as_long_as_its_heart_beats(dataset: Dataset) -
 
 def test_a_dead_owner_on_this_host_is_taken_over_at_once(dataset: Dataset) -> None:
     no_process = 2**22 + 1  # More than Linux gives.
-    dead = dataclasses.replace(HERE, run_id="run-0", pid=no_process)
+    process = dataclasses.replace(HERE.process, pid=no_process)
+    dead = dataclasses.replace(HERE, run_id="run-0", process=process)
     leave(dataset, dead)
     with output_lock.held(dataset, HERE) as before:
         assert before == dead

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
 import secrets
-import socket
 import time
 
 from schemas.errors import OutputError
@@ -24,6 +22,7 @@ from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_work import UnitWorker
 from transforms.storage import stop_notes, timelines
 from transforms.storage.dataset import Dataset
+from transforms.storage.processes import is_gone
 from transforms.storage.spill import Spill
 
 log = logging.getLogger("bulkembed")
@@ -84,7 +83,7 @@ class Engine:
         with contextlib.suppress(OSError, OutputError):
             for stop in stop_notes.read(self.dataset, self.job.run_id):
                 self.stop.take_over(stop)
-        if launcher_is_gone(self.job.launcher):
+        if self.job.launcher is not None and is_gone(self.job.launcher):
             self.stop.set(StopReason.SIGNAL, "the launcher is gone; its workers end in good order")
 
     def close(self) -> None:
@@ -111,20 +110,6 @@ class Engine:
             stop_notes.leave(self.dataset, self.job.run_id, stop)
         except (OSError, OutputError):
             log.error("%s", stop.message)  # Nobody will read it there: the disk may be full.
-
-
-def launcher_is_gone(launcher: tuple[str, int]) -> bool:
-    """Whether this is a worker on the launcher's host, and the launcher was killed."""
-    host, pid = launcher
-    if not pid or pid == os.getpid() or host != socket.gethostname():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 _engines: Pool[Engine] = Pool()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from schemas.errors import OutputError
 from transforms.core.account import Account
+from transforms.storage.file_locks import locked
 from transforms.storage.whole_files import output_error
 
 _MOST_BYTES = 4096
@@ -33,12 +33,12 @@ class AccountFile:
         except OSError as error:
             raise output_error(str(self.path), error) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)  # Let go of when the file is closed.
-            account = self._read(file)
-            before = account.to_bytes()
-            yield account
-            if account.to_bytes() != before:
-                os.pwrite(file, account.to_bytes(), 0)
+            with locked(file, self.path):
+                account = self._read(file)
+                before = account.to_bytes()
+                yield account
+                if account.to_bytes() != before:
+                    os.pwrite(file, account.to_bytes(), 0)
         except OSError as error:
             raise output_error(str(self.path), error) from error
         finally:

@@ -1,0 +1,45 @@
+"""Whether a process has ended is only said where its number means something."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from schemas.process import ProcessId
+from transforms.storage.processes import is_gone, this_process
+
+HERE = this_process()
+
+
+def test_this_process_is_there() -> None:
+    assert HERE.pid == os.getpid()
+    assert HERE.boot
+    assert is_gone(HERE) is False
+
+
+def test_a_process_that_ended_is_gone() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert is_gone(dataclasses.replace(HERE, pid=ended.pid)) is True
+
+
+def test_a_number_that_another_process_has_now_is_not_the_one_before() -> None:
+    assert HERE.started
+    assert is_gone(dataclasses.replace(HERE, started=HERE.started - 1)) is True
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(dataclasses.replace(HERE, boot="another"), id="another-boot"),
+        pytest.param(dataclasses.replace(HERE, namespace="pid:[1]"), id="another-container"),
+        pytest.param(ProcessId(HERE.pid), id="an-earlier-version"),
+    ],
+)
+@pytest.mark.parametrize("pid", [HERE.pid, 2**22 + 1])
+def test_a_number_from_elsewhere_says_nothing(other: ProcessId, pid: int) -> None:
+    assert is_gone(dataclasses.replace(other, pid=pid)) is None
