@@ -98,7 +98,9 @@ def test_the_lock_goes_whatever_ends_the_run(dataset: Dataset) -> None:
     assert not Path(dataset.path("_run/lock.json")).exists()
 
 
-@pytest.mark.parametrize("namespace", [HERE.process.namespace, "pid:[1]"])
+@pytest.mark.parametrize(
+    "namespace", [HERE.process.namespace, "pid:[1]"], ids=["here", "another-container"]
+)
 def test_a_dead_owner_on_this_machine_is_taken_over_at_once(
     dataset: Dataset, namespace: str
 ) -> None:

@@ -40,6 +40,6 @@ def test_a_number_that_another_process_has_now_is_not_the_one_before() -> None:
         pytest.param(ProcessId(HERE.pid), id="an-earlier-version"),
     ],
 )
-@pytest.mark.parametrize("pid", [HERE.pid, 2**22 + 1])
+@pytest.mark.parametrize("pid", [HERE.pid, 2**22 + 1], ids=["there", "not-there"])
 def test_a_number_from_elsewhere_says_nothing(other: ProcessId, pid: int) -> None:
     assert is_gone(dataclasses.replace(other, pid=pid)) is None
