@@ -20,7 +20,17 @@ class DeadLetterBudget:
         """The most rows that may be given up on; blank ones are not counted."""
         if self.rows is not None:
             return self.rows
-        return max(self.at_least, int(planned_rows * (self.percent or 0.0) / 100))
+        return max(self.at_least, self._part(planned_rows))
+
+    def allowed_in_failed_files(self, planned_rows: int) -> int:
+        """Return the most rows of files without one embedded row: `at_least` does not cover them.
+
+        A file that fails as a whole is not what the run takes it for, however few rows it has.
+        """
+        return self._part(planned_rows) if self.rows is None else self.rows
+
+    def _part(self, planned_rows: int) -> int:
+        return int(planned_rows * (self.percent or 0.0) / 100)
 
 
 DEFAULT_BUDGET = DeadLetterBudget(percent=1.0, at_least=10)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import logging
 
 from pipeline.planning import Plan, Scans, rows_left
 from pipeline.request import RunRequest
-from pipeline.summary import RowCounts, RunSummary, call_counts, dead_codes, run_rows
+from pipeline.summary import FailedFile, RowCounts, RunSummary, call_counts, dead_codes, run_rows
 from schemas.errors import OutputError
 from schemas.job import JobConfig
 from schemas.tables import part_metadata, vectors_schema
@@ -71,6 +72,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.message for error in outcome.scans.unreadable),
         vanished_files=gone,
+        failed_files=failed_files(outcome.scans, after),
         duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
         limit_rows=request.input.limit_rows,
     ).judged(request.dead_letters, retry=request.retry_dead_letters)
@@ -96,6 +98,20 @@ def dataset_rows(scans: Scans, state: State) -> RowCounts:
         dead=sum(record.dead for record in records),
         skipped=sum(record.skipped for record in records),
         left=rows_left(scans.inputs, state),
+    )
+
+
+def failed_files(scans: Scans, state: State) -> tuple[FailedFile, ...]:
+    """Return the files of which rows failed and not one was embedded, by the commit records."""
+    embedded: collections.Counter[str] = collections.Counter()
+    dead: collections.Counter[str] = collections.Counter()
+    for record in state.records:
+        embedded[record.unit.file_key] += record.embedded
+        dead[record.unit.file_key] += record.dead
+    return tuple(
+        FailedFile(file.name, dead[file.key])
+        for file in scans.inputs
+        if dead[file.key] and not embedded[file.key]
     )
 
 

@@ -39,6 +39,15 @@ class RowCounts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file of which rows failed and not one was embedded."""
+
+    name: str
+    rows: int
+    """Rows that failed; blank ones are not counted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RunSummary:
     """One run, as it is shown and saved as `_run/summaries/<run_id>.json`."""
 
@@ -59,6 +68,7 @@ class RunSummary:
     """429s."""
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
+    failed_files: tuple[FailedFile, ...] = ()
     duplicate_ids: int | None = None
     """Rows with the id of an earlier row; None where that was not looked at."""
     limit_rows: int | None = None
@@ -71,20 +81,38 @@ class RunSummary:
         return ExitCode.INCOMPLETE if self.run.left else ExitCode.COMPLETE
 
     def judged(self, budget: DeadLetterBudget, *, retry: bool) -> RunSummary:
-        """The same, ended by dead letters where the run, or the dataset, has more than may be.
+        """Return the same, ended by dead letters where there are more than the budget allows.
 
-        The dataset as well: else the same command again, with nothing left to do, would look green.
-        A retry is judged by the dataset alone: it makes no row dead that was not.
+        The run is judged, and the dataset: else the same command again, with nothing left to do,
+        would look green.  A retry is judged by the dataset alone: it fails no row that had not
+        failed before.
         """
         judged = (self.dataset,) if retry else (self.run, self.dataset)
-        over = [rows for rows in judged if rows.dead > budget.allowed(rows.rows_in)]
-        if not over:
+        message = self._too_many_dead(judged, budget)
+        if message is None:
             return self
-        message = too_many(over[0].dead, budget.allowed(over[0].rows_in))
         stop = Stop(StopReason.DEAD_LETTERS, message, time.time())
         if self.stop is not None and self.stop.rank <= stop.rank:
             return self
         return dataclasses.replace(self, stop=stop)
+
+    def _too_many_dead(self, judged: Iterable[RowCounts], budget: DeadLetterBudget) -> str | None:
+        for rows in judged:
+            if rows.dead > budget.allowed(rows.rows_in):
+                return too_many(rows.dead, budget.allowed(rows.rows_in))
+        look = "look at dead_letters/ and correct the input or the flags"
+        if self.dataset.dead and not self.dataset.embedded:
+            return f"not one row was embedded, and {self.dataset.dead:,} rows failed; {look}"
+        failed = sum(file.rows for file in self.failed_files)
+        if failed <= budget.allowed_in_failed_files(self.dataset.rows_in):
+            return None
+        worst = max(self.failed_files, key=lambda file: file.rows)
+        others = len(self.failed_files) - 1
+        return (
+            f"{worst.name}: not one row was embedded, and {worst.rows:,} rows failed"
+            + (f"; the same in {others:,} other files" if others else "")
+            + f"; {look}, or allow that many rows with --max-dead-letters"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the exit code."""
@@ -141,6 +169,10 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         yield "duplicate ids", f"{summary.duplicate_ids:,} rows have the id of an earlier row"
     for name in summary.skipped_files:
         yield "file skipped", name
+    for file in summary.failed_files:
+        yield "file failed", f"{file.name}: {file.rows:,} rows failed, not one was embedded"
+    if not summary.dataset.embedded and not summary.dataset.left:
+        yield "nothing embedded", _why_nothing(summary.dataset)
     for name in summary.vanished_files:
         yield "file gone", f"{name}: its rows are kept"
     if summary.limit_rows is not None and summary.dataset.left:
@@ -152,6 +184,25 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "output", summary.output
     if summary.dataset.dead and summary.stop is None:
         yield "next", "look at dead_letters/ there; --retry-dead-letters sends these rows again"
+
+
+def nothing_embedded(summary: RunSummary) -> str | None:
+    """Return the warning for a complete run without one vector; None for another run."""
+    rows = summary.dataset
+    if rows.embedded or rows.left or rows.dead:
+        return None
+    return f"nothing was embedded: {_why_nothing(rows)}"
+
+
+def _why_nothing(rows: RowCounts) -> str:
+    if not rows.rows_in:
+        return "the input has no rows"
+    if rows.dead:
+        return f"{rows.dead:,} of {rows.rows_in:,} rows failed, the others are blank"
+    return (
+        f"the text of all {rows.rows_in:,} rows is null, empty or white space; is it in another "
+        "column (--text-column)?"
+    )
 
 
 def _refused(summary: RunSummary) -> str:

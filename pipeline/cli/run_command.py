@@ -64,10 +64,14 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
     from pipeline.run import run as run_job
+    from pipeline.summary import nothing_embedded
 
     set_log(options["log_level"], as_json=options["log_json"])
     summary = run_job(request_from(options, beam_args))
     _show(summary)
+    warning = nothing_embedded(summary)
+    if warning is not None:
+        log.warning("%s", warning)
     if summary.stop is not None:
         log.error("%s", summary.stop.message)
     if options["report"]:

@@ -11,6 +11,7 @@ from support.inputs import put, read_all, read_lines, scan_all
 from schemas.deadletters import DeadCode
 from schemas.errors import ConfigError
 from schemas.inputs import IdType, InputColumns
+from transforms.storage.columns import merge_schemas
 
 
 @pytest.mark.parametrize(
@@ -178,3 +179,30 @@ def test_ids_too_large_for_int64_want_uint64(tmp_path: Path) -> None:
     put(tmp_path, "b.parquet", pa.array([-1]))
     with pytest.raises(ConfigError, match=r"a\.parquet and b\.parquet.*--id-type string"):
         read_all(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        pytest.param({"id": pa.float64(), "text": pa.string()}, id="id-float"),
+        pytest.param({"id": pa.null(), "text": pa.null(), "x": pa.null()}, id="nulls"),
+        pytest.param({"id": pa.string(), "text": pa.string(), "x": pa.bool_()}, id="other-types"),
+        pytest.param({"id": pa.int64(), "text": pa.list_(pa.int8()), "x": pa.int64()}, id="text"),
+        pytest.param({"__index_level_0__": pa.int64()}, id="no-such-columns"),
+        pytest.param({}, id="no-columns"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.parquet", "z.parquet"])
+def test_a_file_without_rows_is_not_held_to_types(
+    tmp_path: Path, name: str, empty: dict[str, pa.DataType]
+) -> None:
+    put(tmp_path, "m.parquet", pa.array([1, 2]), x=pa.array([1.5, 2.5]))
+    pq.write_table(pa.schema(list(empty.items())).empty_table(), tmp_path / name)
+    columns = InputColumns(keep_columns=("x",))
+    schema = merge_schemas(scan_all(tmp_path, columns), columns)
+    assert schema == pa.schema([("id", pa.int64()), ("x", pa.float64())])
+
+
+def test_files_of_which_none_has_rows_and_types_do_not_stop_the_job(tmp_path: Path) -> None:
+    pq.write_table(pa.schema([("id", pa.float64())]).empty_table(), tmp_path / "a.parquet")
+    assert merge_schemas(scan_all(tmp_path), InputColumns()) == pa.schema([("id", pa.string())])

@@ -182,6 +182,36 @@ def test_no_rows_at_all_is_success_and_an_empty_dataset_with_its_schema(
     assert (tmp_path / "out/_SUCCESS").exists()
 
 
+def test_a_file_of_which_all_rows_fail_never_ends_with_success(
+    server: EmulatorServer, folder: Path
+) -> None:
+    mongo = [{"_id": {"$oid": f"65f0c0ffee{n:014x}"}, "text": f"text {n}"} for n in range(8)]
+    (folder / "a.jsonl").write_bytes(lines(*mongo))
+    (folder / "good.parquet").unlink()
+    for _ in range(2):  # The same command again finds nothing left to do.
+        ended = go(server, folder, "--id-column", "_id")
+        assert ended.code == 3, ended.err
+        assert "not one row was embedded, and 8 rows failed" in ended.last
+        assert not (folder.parent / "out/_SUCCESS").exists()
+    (folder / "b.jsonl").write_bytes(lines(*({"_id": n, "text": "b"} for n in range(40))))
+    ended = go(server, folder, "--id-column", "_id", "--output", folder.parent / "out2")
+    assert ended.code == 3, ended.err
+    assert "a.jsonl: not one row was embedded" in ended.last
+    assert not (folder.parent / "out2/_SUCCESS").exists()
+
+
+def test_a_run_that_finds_no_text_warns_that_nothing_was_embedded(
+    server: EmulatorServer, folder: Path
+) -> None:
+    write_rows(folder / "good.parquet", [None] * 40, content=["x"] * 40)
+    ended = go(server, folder)
+    assert ended.code == 0
+    assert "nothing was embedded: the text of all 40 rows is null" in ended.err
+    assert "--text-column" in ended.out
+    write_rows(folder / "good.parquet", ["x", None])
+    assert "nothing" not in go(server, folder).err
+
+
 def test_nothing_matched_names_the_pattern(server: EmulatorServer, tmp_path: Path) -> None:
     ended = run(server.url, f"{tmp_path}/**/*.parquet", tmp_path / "out")
     assert ended.code == 2

@@ -32,3 +32,13 @@ def test_anything_else_is_refused_with_what_to_write(text: str) -> None:
 @given(st.integers(0, 10**12))
 def test_by_default_it_is_one_in_a_hundred_and_at_least_ten(planned: int) -> None:
     assert DEFAULT_BUDGET.allowed(planned) == max(10, planned // 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "planned", "most"),
+    [(None, 8, 0), (None, 1000, 10), ("25", 10, 25), ("0.5%", 1000, 5), ("100%", 8, 8)],
+)
+def test_the_least_number_does_not_cover_a_file_that_failed_as_a_whole(
+    text: str | None, planned: int, most: int
+) -> None:
+    assert parse_budget(text).allowed_in_failed_files(planned) == most

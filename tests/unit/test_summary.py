@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.cli.show import show_lines
-from pipeline.summary import RowCounts, RunSummary, run_rows, summary_lines
+from pipeline.dead_letter_budget import parse_budget
+from pipeline.summary import FailedFile, RowCounts, RunSummary, run_rows, summary_lines
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.stop import ExitCode, Stop, StopReason
@@ -104,3 +105,36 @@ def test_records_add_up_to_a_run() -> None:
         for _ in range(2)
     ]  # fmt: skip
     assert run_rows(25, records) == RowCounts(25, 14, 2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "failed", "budget", "words"),
+    [
+        pytest.param((100, 90, 10, 0, 0), [], None, None, id="ten-rows-here-and-there"),
+        pytest.param((100, 89, 11, 0, 0), [], None, "10 may be", id="more-than-ten"),
+        pytest.param((8, 0, 8, 0, 0), [8], None, "not one row", id="nothing-embedded"),
+        pytest.param((8, 0, 1, 7, 0), [1], "100%", "not one row", id="whatever-the-budget"),
+        pytest.param((800, 0, 8, 0, 792), [8], None, "not one row", id="nothing-so-far"),
+        pytest.param((40, 32, 8, 0, 0), [8], None, "f0: not one row", id="one-of-the-files"),
+        pytest.param((40, 32, 8, 0, 0), [3, 5], None, "f1: not one row", id="two-of-the-files"),
+        pytest.param((40, 32, 8, 0, 0), [8], "8", None, id="as-many-as-the-user-allows"),
+        pytest.param((1000, 991, 9, 0, 0), [1] * 9, None, None, id="one-in-a-hundred"),
+        pytest.param((8, 0, 0, 8, 0), [], None, None, id="blank-rows-have-not-failed"),
+    ],
+)
+def test_rows_that_may_always_fail_do_not_hide_a_file_that_failed_as_a_whole(
+    rows: tuple[int, ...], failed: list[int], budget: str | None, words: str | None
+) -> None:
+    counts = RowCounts(*rows)
+    files = tuple(FailedFile(f"f{n}", dead) for n, dead in enumerate(failed))
+    judged = summary(dataset=counts, run=counts, failed_files=files).judged(
+        parse_budget(budget), retry=False
+    )
+    if words is None:
+        assert judged.stop is None
+    else:
+        assert judged.stop is not None
+        assert judged.exit_code == ExitCode.TOO_MANY_DEAD_LETTERS
+        assert words in judged.stop.message
+    for file in files:
+        assert f"{file.name}: {file.rows:,} rows failed" in shown(judged)

@@ -19,12 +19,23 @@ def merge_schemas(scanned: Sequence[ScannedFile], columns: InputColumns) -> pa.S
 
     Every field may be null.  Ids are a string, or an integer: the type that all files have, else
     int64, and uint64 where a file needs it.  Kept columns keep their type; where files differ,
-    the type that holds the values of all.  With no id anywhere (no rows) ids are strings.
+    the type that holds the values of all.  With no id anywhere (no rows) ids are strings.  Files
+    without rows count only where they go together with the others.
 
     Raises:
         ConfigError: files that do not go together, a kept column that no file has, or one whose
             name is taken by the output's own columns.
     """
+    with_rows = [file for file in scanned if file.rows]
+    try:
+        return _merge(scanned, columns)
+    except ConfigError:
+        if len(with_rows) in (0, len(scanned)):
+            raise
+    return _merge(with_rows, columns)
+
+
+def _merge(scanned: Sequence[ScannedFile], columns: InputColumns) -> pa.Schema:
     kept = _kept_names(scanned, columns)
     taken = [name for name in kept if name in OUR_COLUMNS]
     if taken:

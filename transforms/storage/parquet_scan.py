@@ -28,7 +28,7 @@ def scan_parquet(
     with reading(found), filesystem.open_input_file(found.path) as file:
         footer = pq.ParquetFile(file)
         schema, metadata = footer.schema_arrow, footer.metadata
-    used = _used(schema, found, columns)
+    used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
     return ScannedFile(
         found=found,
         digest="",
@@ -40,13 +40,20 @@ def scan_parquet(
     )
 
 
-def _used(schema: pa.Schema, found: FoundFile, columns: InputColumns) -> list[str]:
-    """The id's and the kept columns' names, once they are known to be usable."""
-    check_present(found.name, columns, schema.names)
-    check_kept(found.name, columns, schema.names)
+def _used(
+    schema: pa.Schema, found: FoundFile, columns: InputColumns, *, has_rows: bool
+) -> list[str]:
+    """Return the id's and the kept columns' names, once they are known to be usable.
+
+    A file without rows is not held to anything: what writes it often knows no types.
+    """
     kept = schema.names if columns.keeps_all else list(columns.keep_columns)
     ids = [columns.id_column] if columns.id_column is not None else []
     used = list(dict.fromkeys(ids + kept))
+    if not has_rows:
+        return [name for name in used if schema.names.count(name) == 1]
+    check_present(found.name, columns, schema.names)
+    check_kept(found.name, columns, schema.names)
     check_unique(found.name, [*used, *columns.text_fields], schema.names)
     check_types(found.name, schema, columns)
     return used
@@ -56,7 +63,11 @@ def _id_range(
     metadata: pq.FileMetaData, schema: pa.Schema, column: str | None
 ) -> tuple[int, int] | None:
     """The smallest and largest integer id by the row groups' statistics, if all have them."""
-    if column is None or not pat.is_integer(plain_type(schema.field(column).type)):
+    if (
+        column is None
+        or not metadata.num_rows
+        or not pat.is_integer(plain_type(schema.field(column).type))
+    ):
         return None
     ranges = []
     for group in range(metadata.num_row_groups):

@@ -33,6 +33,8 @@ def read_runs(
         ValueError: the runs are not ascending, overlap, or go beyond the file's rows.
     """
     _check_runs(file, runs)
+    if not runs:
+        return  # A file without rows need not have the columns.
     check_size(filesystem, file.found)
     read = read_parquet_runs if file.found.format is FileFormat.PARQUET else read_jsonl_runs
     yield from read(filesystem, file, Wanted(columns, schema), runs)
