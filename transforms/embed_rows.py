@@ -13,6 +13,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.display import DisplayDataItem
 from apache_beam.utils.windowed_value import WindowedValue
 
+from schemas.deadletters import DeadLetter
 from schemas.errors import CallRefused
 from schemas.inputs import InputColumns
 from schemas.job import EmbedderConfig
@@ -61,13 +62,18 @@ class EmbedElements(beam.PTransform):
     def expand(
         self, rows: beam.PCollection[Any]
     ) -> beam.PCollection[Any] | beam.pvalue.DoOutputsTuple:
-        """One output, or two with `with_exception_handling`."""
+        """Return one output, or two with `with_exception_handling`."""
         out = self.form.output_type(rows.element_type)
         if self.gather_s is not None:
             rows = rows | "Gather" >> Gather(BATCH_ROWS, self.gather_s)
         main, dead = self._tags or (None, None)
-        stage = beam.ParDo(EmbedElementsFn(self.config, self.form, dead)).with_output_types(out)
-        return rows | "Embed" >> (stage.with_outputs(dead, main=main) if dead else stage)
+        embed = beam.ParDo(EmbedElementsFn(self.config, self.form, dead_letters=dead is not None))
+        emit = beam.ParDo(EmitFn(dead)).with_output_types(out)
+        return (
+            rows
+            | "Embed" >> embed.with_output_types(Any if dead else out)
+            | "Emit" >> (emit.with_outputs(dead, main=main) if dead else emit)
+        )
 
     def display_data(self) -> dict[str, Any]:
         """What is asked of the service; no secret, and no path of one."""
@@ -153,13 +159,13 @@ class EmbedElementsFn(beam.DoFn):
     Args:
         config: which vectors, from where and how fast.
         form: how an element gives its texts and takes its vectors.
-        dead_tag: of the output for dead letters; None: a dead letter is an error.
+        dead_letters: yield them among the elements; without it the first one is an error.
     """
 
-    def __init__(self, config: EmbedderConfig, form: Form, dead_tag: str | None) -> None:
+    def __init__(self, config: EmbedderConfig, form: Form, *, dead_letters: bool) -> None:
         self._config = config
         self._form = form
-        self._dead_tag = dead_tag
+        self._dead_letters = dead_letters
         self._embedder: Embedder | None = None
         self._calls = metrics.CallCounters(metrics.ROWS_NAMESPACE)
         self._batch = _Batch()
@@ -242,16 +248,46 @@ class EmbedElementsFn(beam.DoFn):
                 self._count(metrics.ROWS_OUT, rows_of(good))
                 yield value.with_value(good)
 
-    def _dead(self, value: WindowedValue, letters: Iterable[Any]) -> Iterator[Any]:
+    def _dead(self, value: WindowedValue, letters: Iterable[DeadLetter]) -> Iterator[Any]:
         for letter in letters:
-            if self._dead_tag is None:
+            if not self._dead_letters:
                 raise CallRefused(
                     f"a row cannot be embedded: {letter.code}: {letter.message}; "
                     "with_exception_handling() gives such rows as a second output"
                 )
             self._count(metrics.ROWS_DEAD, 1)
             self._count(metrics.DEAD_PREFIX + letter.code, 1)
-            yield TaggedOutput(self._dead_tag, value.with_value(letter))
+            yield value.with_value(_Dead(letter))
 
     def _count(self, name: str, value: int) -> None:
         metrics.counter(name, metrics.ROWS_NAMESPACE).inc(value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Dead:
+    """A dead letter among the elements that EmbedElementsFn yields."""
+
+    letter: DeadLetter
+
+
+class EmitFn(beam.DoFn):
+    """Pass elements on, and dead letters to the output of that tag.
+
+    No output of a stage may come from `finish_bundle` directly: Beam hands the last batch to a
+    consumer with `process_batch` (WriteToParquet, WriteToJson, to_dataframe) before it calls
+    `finish_bundle` of the producer, and never hands over what is yielded there.  What this DoFn
+    yields comes from `process`, and its consumers get their last batch later.  It is fused with
+    the stage before it, so it costs one call an element.
+
+    Source: DoOperation.finish in apache_beam/runners/worker/operations.py, 2.77.
+    """
+
+    def __init__(self, dead_tag: str | None) -> None:
+        self._dead_tag = dead_tag
+
+    def process(self, element: Any) -> Iterator[Any]:
+        """Yield the element, or the dead letter that it holds."""
+        if isinstance(element, _Dead):
+            yield TaggedOutput(self._dead_tag, element.letter)
+        else:
+            yield element

@@ -22,7 +22,7 @@ HERE = service_from(base_url="http://127.0.0.1:9")
 
 def a_stage(**settings: Any) -> EmbedElementsFn:
     stage = EmbedRows(Gemini(**settings))
-    return EmbedElementsFn(stage.config, stage.form, None)
+    return EmbedElementsFn(stage.config, stage.form, dead_letters=False)
 
 
 def test_the_stage_survives_the_way_to_a_worker_and_carries_no_key(
