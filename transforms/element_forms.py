@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.ml.transforms.base import EmbeddingTypeAdapter
 from apache_beam.typehints import typehints
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 from apache_beam.typehints.row_type import RowTypeConstraint
+from apache_beam.typehints.typehints import is_consistent_with
 
 from schemas.deadletters import DeadCode, DeadLetter
 from schemas.errors import ConfigError
@@ -23,6 +25,10 @@ from transforms.engine.row_texts import GivenUp, RowText
 from transforms.storage.jsonl_lines import describe, is_utf8
 from transforms.storage.text_recipe import TextRecipe, text_columns
 
+VECTOR_TYPE = Sequence[float]
+"""The type of a row's vector: a list of Python floats."""
+VECTOR_FIELDS = [typehints.List[number] for number in (float, np.float32, np.float64)]
+"""What a NamedTuple's own field may hold: Beam's coders write each of them from Python floats."""
 DictConstraint = typehints.DictHint.DictConstraint
 Fates = Sequence[Vector | GivenUp]
 Settled = tuple[Any | None, list[DeadLetter]]
@@ -46,7 +52,7 @@ class Form(Protocol):
 class RowForm:
     """beam.Rows, NamedTuples and dicts, each one row; Arrow batches and tables, each many.
 
-    The vector becomes a list of floats in a row, and a fixed-size list of float32 in Arrow.
+    The vector is a list of Python floats in a row, and a fixed-size list of float32 in Arrow.
     """
 
     columns: InputColumns
@@ -69,7 +75,12 @@ class RowForm:
         return self._with_vector(element, fate.tolist()), []
 
     def output_type(self, input_type: Any) -> Any:
-        """Of rows with a schema: theirs and the vector's field; else the same as comes in."""
+        """Return the type of the rows with the vector's field, or the input's where it has none.
+
+        Raises:
+            ConfigError: the rows have no field for the text, or one for the vector that cannot
+                hold a list of floats.
+        """
         fields = _fields(input_type)
         if fields is None:
             # Beam knows {"text": "a"} for a dict of strings, which it is no longer.
@@ -77,10 +88,21 @@ class RowForm:
         for name in text_columns(self.columns):
             if name not in fields:
                 raise ConfigError(f"the rows have no field {name!r}; they have {_names(fields)}")
-        if self.vector_column in fields:
+        if self.vector_column in fields and not isinstance(input_type, RowTypeConstraint):
+            # The element stays a NamedTuple of the user's own type.
+            self._check_vector_field(input_type, fields[self.vector_column])
             return input_type
-        fields[self.vector_column] = Sequence[np.float32]
+        fields[self.vector_column] = VECTOR_TYPE
         return RowTypeConstraint.from_fields(list(fields.items()))
+
+    def _check_vector_field(self, row_type: Any, field_type: Any) -> None:
+        declared = convert_to_beam_type(field_type)
+        if not any(is_consistent_with(vector, declared) for vector in VECTOR_FIELDS):
+            raise ConfigError(
+                f"the field {self.vector_column!r} of {row_type.__name__} has the type "
+                f"{declared}, but a vector is a list of floats: declare it as Sequence[float], "
+                "or give another name as vector_column"
+            )
 
     def _text(self, values: Mapping[str, Any]) -> RowText:
         for name in text_columns(self.columns):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.ml.inference.base import ModelHandler
+from apache_beam.ml.inference.base import ModelHandler, RunInferenceDLQ
 from apache_beam.ml.rag.embeddings.base import create_text_adapter
 from apache_beam.ml.transforms.base import EmbeddingsManager, EmbeddingTypeAdapter
 
@@ -22,6 +23,12 @@ from transforms.engine.embedder import Embedder, embedder_for, release
 from transforms.engine.row_texts import GivenUp, RowText, embed_texts
 from transforms.gemini import Gemini
 
+LEAST_TEXTS = 100
+MOST_TEXTS = 1000
+"""How many texts RunInference hands to the model handler at once."""
+NAME = "GeminiEmbeddings"
+"""What Beam calls the manager: `transform_name` of its dead letters, and in its metrics."""
+
 
 class GeminiEmbeddings(EmbeddingsManager):
     """An embeddings manager, as Beam's VertexAITextEmbeddings is one, over bulkembed's engine.
@@ -29,13 +36,18 @@ class GeminiEmbeddings(EmbeddingsManager):
     With `columns` the named fields of dicts or beam.Rows become vectors, lists of floats.  Without
     them the elements are ml.rag's EmbeddableItems (Chunks), whose embedding is filled in.
 
-    MLTransform's `with_exception_handling` gives up on single elements; elsewhere in Beam a whole
-    batch shares the fate of its worst element.
+    MLTransform's `with_exception_handling` makes dead letters of single elements; Beam's other
+    managers fail a whole batch for its worst element.
 
     Args:
         gemini: which vectors, from where and how fast.
         columns: the fields whose texts become vectors.
-        type_adapter: for elements of another make.
+        type_adapter: for elements of other types.
+        max_batch_size: the most texts in one call, where the service takes more.
+        min_batch_size: the fewest texts that RunInference hands to `get_model_handler()` at
+            once; MLTransform packs as many texts into a call as there are.
+        load_model_args, large_model, inference_args: taken as every manager of Beam takes them;
+            they have no effect, because no model is loaded here.
 
     Raises:
         ConfigError: the settings do not go together.
@@ -47,19 +59,44 @@ class GeminiEmbeddings(EmbeddingsManager):
         *,
         columns: list[str] | None = None,
         type_adapter: EmbeddingTypeAdapter | None = None,
+        load_model_args: dict[str, Any] | None = None,
+        min_batch_size: int | None = None,
+        max_batch_size: int | None = None,
+        large_model: bool = False,
+        inference_args: dict[str, Any] | None = None,
     ) -> None:
         if columns is None and type_adapter is None:
             type_adapter = create_text_adapter()
-        super().__init__(columns=columns, type_adapter=type_adapter)
+        super().__init__(
+            columns=columns,
+            type_adapter=type_adapter,
+            load_model_args=load_model_args,
+            min_batch_size=min_batch_size,
+            max_batch_size=max_batch_size,
+            large_model=large_model,
+            inference_args=inference_args or {},
+        )
+        most = MOST_TEXTS if max_batch_size is None else max_batch_size
+        least = min(LEAST_TEXTS, most) if min_batch_size is None else min_batch_size
+        if not 1 <= least <= most:
+            raise ConfigError(
+                f"min_batch_size={min_batch_size} and max_batch_size={max_batch_size}: give "
+                "numbers of texts from 1, the first not above the second"
+            )
+        self._handled = least, most
         self.gemini = gemini or Gemini()
-        self._config = self.gemini.config()
+        config = self.gemini.config()
+        texts = min(most, config.calls.texts)
+        self._config = dataclasses.replace(
+            config, calls=dataclasses.replace(config.calls, texts=texts)
+        )
 
     def get_model_handler(self) -> ModelHandler:
-        """For RunInference over plain strings; MLTransform does not come here."""
-        return GeminiModelHandler(self._config)
+        """Return a handler for RunInference over plain strings; MLTransform does not use it."""
+        return GeminiModelHandler(self._config, *self._handled)
 
     def get_ptransform_for_processing(self, **_: Any) -> beam.PTransform:
-        """The stage of EmbedRows, with Beam's adapter in place of columns."""
+        """Return the stage of EmbedRows, with Beam's adapter in place of columns."""
         return EmbedAdapted(self._config, AdapterForm(self.type_adapter))
 
 
@@ -69,26 +106,34 @@ class EmbedAdapted(EmbedElements):
     def with_exception_handling(  # type: ignore[override]
         self, *, exc_class: Any = Exception, use_subprocess: bool = False, threshold: float = 1
     ) -> EmbedAdapted:
-        """Gives elements that cannot be embedded as a second output.
+        """Give elements that cannot be embedded as a second output.
 
         Raises:
             ConfigError: an argument is not the default one.
         """
         if (exc_class, use_subprocess, threshold) != (Exception, False, 1):
             raise ConfigError(
-                "GeminiEmbeddings takes no exc_class, use_subprocess or threshold: it gives up on "
-                "elements only for their own sake; call with_exception_handling() without them"
+                "GeminiEmbeddings takes no exc_class, use_subprocess or threshold: an element "
+                "becomes a dead letter only for its own sake; call with_exception_handling() "
+                "without them"
             )
         self._tags = ("good", "bad")
         return self
 
+    def annotations(self) -> dict[str, Any]:
+        """Name the manager where MLTransform looks for the `transform_name` of dead letters."""
+        return {"model_handler": NAME, **super().annotations()}
+
     def expand(self, rows: beam.PCollection[Any]) -> Any:
-        """One output, or two: the second has (element, (class, message, reason))."""
+        """Return one output, or two: the second has (element, (class, message, reason)).
+
+        The second is a RunInferenceDLQ, the only form whose dead letters MLTransform names.
+        """
         out = super().expand(rows)
         if self._tags is None:
             return out
         good, bad = out
-        return good, bad | "AsBeam" >> beam.Map(_as_beam)
+        return good, RunInferenceDLQ(bad | "AsBeam" >> beam.Map(_as_beam), [], [])
 
 
 def _as_beam(letter: DeadLetter) -> tuple[Any, tuple[type, str, list[str]]]:
@@ -129,8 +174,10 @@ class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
         CallError: the service refuses every call, is down, or the day's quota is spent.
     """
 
-    def __init__(self, config: EmbedderConfig) -> None:
-        super().__init__(min_batch_size=100, max_batch_size=1000)
+    def __init__(
+        self, config: EmbedderConfig, least: int = LEAST_TEXTS, most: int = MOST_TEXTS
+    ) -> None:
+        super().__init__(min_batch_size=least, max_batch_size=most)
         self._config = config
 
     def load_model(self) -> GeminiModel:
@@ -157,7 +204,7 @@ class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
 
     def get_metrics_namespace(self) -> str:
         """Beside RunInference's own metrics."""
-        return "GeminiEmbeddings"
+        return NAME
 
     def __repr__(self) -> str:
-        return "GeminiEmbeddings"
+        return NAME

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.testing import test_stream
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.typehints.row_type import RowTypeConstraint
 from support.cli import asked_alone
 
 from emulator.server import EmulatorServer
@@ -29,6 +30,10 @@ from transforms.embed_rows import EmbedRows
 from transforms.gemini import Gemini
 
 DIM = 128
+ROW_TYPE = RowTypeConstraint.from_fields([("id", int), ("text", str)])
+WITH_VECTOR = RowTypeConstraint.from_fields(
+    [("id", int), ("text", str), ("vector", Sequence[float])]
+)
 
 
 class Doc(NamedTuple):
@@ -108,6 +113,32 @@ def test_each_row_gets_the_vector_of_its_text(make: Any, kind: Any) -> None:
             # A shuffle after the stage takes the elements through the coder of their type.
             out = rows | EmbedRows(gemini(server, normalize=False)) | beam.Reshuffle()
             assert_that(out, check)
+
+
+class DocVector(NamedTuple):
+    id: int
+    text: str
+    vector: Sequence[float]
+
+
+def test_a_consumer_that_declares_floats_gets_floats(server: EmulatorServer) -> None:
+    texts = [beam.Row(id=n, text=f"text {n}") for n in range(3)]
+    with local() as pipeline:
+        out = (
+            pipeline
+            | beam.Create(texts).with_output_types(ROW_TYPE)
+            | EmbedRows(gemini(server))
+            | beam.Map(_own_type).with_input_types(WITH_VECTOR).with_output_types(DocVector)
+            # A shuffle takes the rows through the coder of that type.
+            | beam.Reshuffle()
+            | beam.Map(lambda row: {type(number) for number in row.vector})
+        )
+        assert_that(out, holds([{float}] * 3, set))
+
+
+def _own_type(row: beam.Row) -> DocVector:
+    assert {type(number) for number in row.vector} == {float}
+    return DocVector(row.id, row.text, row.vector)
 
 
 @pytest.mark.parametrize("kind", [pa.RecordBatch, pa.Table])

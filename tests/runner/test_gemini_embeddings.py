@@ -77,6 +77,7 @@ def _is_the_poison(found: list[Any]) -> None:
     assert row.element == {"title": "poison", "body": "b"}
     assert "invalid argument" in row.msg
     assert "refused" in row.stack
+    assert row.transform_name == "GeminiEmbeddings"
 
 
 def test_items_of_rag_get_their_embedding(gemini: Gemini, tmp_path: Path) -> None:
@@ -102,6 +103,36 @@ def test_its_model_handler_gives_run_inference_vectors_in_order(gemini: Gemini) 
         assert_that(out, lambda found: _same(found, [one]))
     with pytest.raises(Exception, match="'' cannot be embedded: blank_text"):
         handler.run_inference(["one", ""], model)
+
+
+def test_a_call_holds_no_more_texts_than_the_largest_batch(
+    gemini: Gemini, server: EmulatorServer, tmp_path: Path
+) -> None:
+    embeddings = GeminiEmbeddings(gemini, columns=["body"], max_batch_size=10)
+    transform = MLTransform(write_artifact_location=str(tmp_path / "artifacts"))
+    rows = [{"body": f"text {n}"} for n in range(40)]
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        out = pipeline | beam.Create(rows, reshuffle=False) | transform.with_transform(embeddings)
+        assert_that(out | beam.combiners.Count.Globally(), lambda found: _same(found, [40]))
+    assert server.stats()["texts"] == 40
+    assert server.stats()["calls"] == 4
+
+
+def test_it_takes_what_every_manager_of_beam_takes(gemini: Gemini) -> None:
+    embeddings = GeminiEmbeddings(
+        gemini,
+        load_model_args={},
+        min_batch_size=5,
+        max_batch_size=20,
+        large_model=True,
+        inference_args={},
+    )
+    sizes = embeddings.get_model_handler().batch_elements_kwargs()
+    assert (sizes["min_batch_size"], sizes["max_batch_size"]) == (5, 20)
+    small = GeminiEmbeddings(gemini, max_batch_size=20).get_model_handler().batch_elements_kwargs()
+    assert (small["min_batch_size"], small["max_batch_size"]) == (20, 20)
+    with pytest.raises(ConfigError, match="max_batch_size=0"):
+        GeminiEmbeddings(gemini, max_batch_size=0)
 
 
 def _same(found: list[Any], expected: list[Any]) -> None:

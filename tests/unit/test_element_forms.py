@@ -120,15 +120,35 @@ def test_a_template_and_a_title_are_taken_from_their_fields() -> None:
 
 def test_the_type_of_rows_with_a_schema_gets_the_vectors_field() -> None:
     rows = RowTypeConstraint.from_fields([("id", int), ("text", str)])
-    out = RowTypeConstraint.from_fields(
-        [("id", int), ("text", str), ("vector", Sequence[np.float32])]
-    )
+    out = RowTypeConstraint.from_fields([("id", int), ("text", str), ("vector", Sequence[float])])
     assert FORM.output_type(rows) == out
     assert FORM.output_type(Doc) == RowTypeConstraint.from_fields(
-        [("id", int), ("text", str | None), ("vector", Sequence[np.float32])]
+        [("id", int), ("text", str | None), ("vector", Sequence[float])]
     )
     for other in (Any, pa.Table, DocWithVector):
         assert FORM.output_type(other) == other
+
+
+def test_a_vector_field_of_another_type_is_replaced_in_a_row_and_refused_in_a_named_tuple() -> None:
+    rows = RowTypeConstraint.from_fields([("text", str), ("vector", str)])
+    out = RowTypeConstraint.from_fields([("text", str), ("vector", Sequence[float])])
+    assert FORM.output_type(rows) == out
+
+    class OwnVector(NamedTuple):
+        text: str
+        vector: str
+
+    with pytest.raises(
+        ConfigError, match=r"'vector' of OwnVector.*declare it as Sequence\[float\]"
+    ):
+        FORM.output_type(OwnVector)
+
+
+@pytest.mark.parametrize("field", [list[float], Sequence[np.float32] | None, list[Any]])
+def test_a_named_tuple_may_declare_its_vector_in_several_ways(field: Any) -> None:
+    fields = [("text", str), ("vector", field)]
+    kind: Any = NamedTuple("OwnVector", fields)
+    assert FORM.output_type(kind) is kind
 
 
 @pytest.mark.parametrize("kind", [dict, dict[str, str], typehints.Dict[str, str]])
