@@ -11,19 +11,21 @@ import pyarrow as pa
 
 from pipeline.planning import Plan, Scans, make_plan, make_retry_plan, scan_inputs
 from pipeline.request import RunRequest
+from pipeline.summary import first_names
 from schemas.embedding import LongText, ServiceConfig
 from schemas.errors import ConfigError
-from schemas.inputs import PASSAGE_COLUMNS
+from schemas.inputs import OBJECTS, PASSAGE_COLUMNS
 from schemas.job import JobConfig
 from transforms.storage.columns import merge_schemas
 from transforms.storage.dataset import Dataset, State
+from transforms.storage.discover import looks_like_data
 from transforms.storage.processes import this_process
 
 log = logging.getLogger("bulkembed")
 
 
 def scan(dataset: Dataset, request: RunRequest) -> Scans:
-    """The input files; those that are passed over are told of."""
+    """Scan the input files; log those that are passed over, and those that are not as named."""
     wanted = request.input
     scans = scan_inputs(
         dataset,
@@ -33,9 +35,21 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
         skip_bad_files=wanted.skip_bad_files,
         output=request.output.uri or None,
         trust_saved=not wanted.rescan,
+        tables_as_files=wanted.tables_as_files,
     )
     for error in scans.unreadable:
         log.warning("%s: passed over by --skip-bad-files", error.message)
+    if scans.passed_over:
+        level = logging.WARNING if any(map(looks_like_data, scans.passed_over)) else logging.INFO
+        log.log(
+            level,
+            "passed over: %s; to read such a file, name it with --input",
+            first_names(scans.passed_over),
+        )
+    for file in scans.files:
+        as_what = file.reading.removesuffix(OBJECTS).rstrip("+")
+        if as_what:
+            log.info("%s is read as %s: its content says so", file.found.name, as_what)
     return scans
 
 

@@ -18,7 +18,7 @@ from schemas.units import FileUnits, PlanSlice, Unit, UnitRecord
 from transforms.core import ranges
 from transforms.storage import whole_files
 from transforms.storage.dataset import PLAN, Dataset, State
-from transforms.storage.discover import find_files
+from transforms.storage.discover import find_input
 from transforms.storage.filesystems import open_found
 from transforms.storage.scan import scan_file
 from transforms.storage.scanned_file import ScannedFile
@@ -42,6 +42,8 @@ class Scans:
 
     files: tuple[ScannedFile, ...]
     unreadable: tuple[InputError, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    """See `discover.Listing.passed_over`."""
 
     @property
     def inputs(self) -> list[InputFile]:
@@ -85,6 +87,7 @@ def scan_inputs(
     skip_bad_files: bool = False,
     output: str | None = None,
     trust_saved: bool = True,
+    tables_as_files: bool = False,
 ) -> Scans:
     """Finds the input files and scans those that changed since the last run.
 
@@ -92,14 +95,16 @@ def scan_inputs(
     `trust_saved` off each file is.
 
     Raises:
-        ConfigError: nothing matched, or a column is not there.
+        ConfigError: nothing matched, a column is not there, or the files are those of a table.
         InputError: a file cannot be read, and bad files are not to be skipped.
     """
-    found = find_files(patterns, format, output)
+    listing = find_input(patterns, format, output, tables_as_files=tables_as_files)
+    found = listing.files
     saved = _saved_scans(dataset, columns) if trust_saved else {}
     with concurrent.futures.ThreadPoolExecutor(SCAN_THREADS) as pool:
         results = list(pool.map(lambda f: saved.get(_stamp(f)) or _scan(f, columns), found))
-    unreadable = tuple(result for result in results if isinstance(result, InputError))
+    bad = (result for result in results if isinstance(result, InputError))
+    unreadable = (*listing.unreadable, *bad)
     if unreadable and not skip_bad_files:
         raise unreadable[0]
     files = tuple(
@@ -107,7 +112,7 @@ def scan_inputs(
         for file, result in zip(found, results, strict=True)
         if isinstance(result, ScannedFile)
     )
-    return Scans(files, unreadable)
+    return Scans(files, unreadable, listing.passed_over)
 
 
 def make_plan(

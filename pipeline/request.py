@@ -28,6 +28,8 @@ class InputRequest:
     format: FileFormat | None = None
     skip_bad_files: bool = False
     rescan: bool = False
+    tables_as_files: bool = False
+    """Whether files of a Delta, Hudi or Iceberg table are read without its log."""
     """Read each file, also those whose size and time are those of an earlier scan."""
     limit_rows: int | None = None
     blank_text: BlankText = BlankText.SKIP

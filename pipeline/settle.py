@@ -73,6 +73,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         skipped_files=tuple(error.message for error in outcome.scans.unreadable),
         vanished_files=gone,
         failed_files=failed_files(outcome.scans, after),
+        passed_over=outcome.scans.passed_over,
         duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
         limit_rows=request.input.limit_rows,
     ).judged(request.dead_letters, retry=request.retry_dead_letters)

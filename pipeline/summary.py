@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.dead_letter_budget import DeadLetterBudget
@@ -69,6 +69,8 @@ class RunSummary:
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
     failed_files: tuple[FailedFile, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    """Files and folders beside the input that were not taken."""
     duplicate_ids: int | None = None
     """Rows with the id of an earlier row; None where that was not looked at."""
     limit_rows: int | None = None
@@ -169,6 +171,8 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         yield "duplicate ids", f"{summary.duplicate_ids:,} rows have the id of an earlier row"
     for name in summary.skipped_files:
         yield "file skipped", name
+    if summary.passed_over:
+        yield "passed over", first_names(summary.passed_over)
     for file in summary.failed_files:
         yield "file failed", f"{file.name}: {file.rows:,} rows failed, not one was embedded"
     if not summary.dataset.embedded and not summary.dataset.left:
@@ -184,6 +188,12 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "output", summary.output
     if summary.dataset.dead and summary.stop is None:
         yield "next", "look at dead_letters/ there; --retry-dead-letters sends these rows again"
+
+
+def first_names(names: Sequence[str], most: int = 8) -> str:
+    """Return some names, and how many others there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def nothing_embedded(summary: RunSummary) -> str | None:

@@ -201,6 +201,7 @@ def _input_from(options: dict[str, Any]) -> InputRequest:
         format=FileFormat(options["format"]) if options["format"] else None,
         skip_bad_files=options["skip_bad_files"],
         rescan=options["rescan"],
+        tables_as_files=options["table_files_as_they_are"],
         limit_rows=options["limit_rows"],
         blank_text=BlankText(options["blank_text"]),
     )

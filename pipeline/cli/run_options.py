@@ -38,7 +38,8 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="File, folder or glob (** too), local, file://, s3://, gs://, az:// or abfs://; "
             "repeatable."),
     _option(_INPUT, "--format", type=_choice(FileFormat),
-            help="Take each file for this format.  [default: by its name]"),
+            help="Take files of any name, of which most should have this format; the content of "
+            "each decides.  [default: by its name and content]"),
     _option(_INPUT, "--id-column", default="id", metavar="NAME",
             help="Column of the ids: integers or strings."),
     _option(_INPUT, "--id-type", type=_choice(IdType), default="auto",
@@ -57,6 +58,9 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="What becomes of rows without text."),
     _option(_INPUT, "--skip-bad-files", is_flag=True,
             help="Pass over files that cannot be read, and list them."),
+    _option(_INPUT, "--table-files-as-they-are", is_flag=True,
+            help="Read all Parquet files of a Delta, Hudi or Iceberg table, also those that its "
+            "log has replaced or removed."),
     _option(_INPUT, "--rescan", is_flag=True,
             help="Read every input file again, even if its size and modification time are those "
             "of the last run."),

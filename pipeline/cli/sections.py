@@ -27,7 +27,16 @@ class SectionCommand(click.Command):
             at = args.index("--")
             args, rest = args[:at], args[at + 1 :]
             ctx.meta[BEAM_ARGS] = tuple(rest)
-        return super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" not in error.message:
+                raise
+            if not any(arg.split("=")[0] == "--input" for arg in given):
+                raise
+            quoted = "Did the shell expand a pattern? Put it in quotes, as in --input 'in/*.jsonl'."
+            raise click.UsageError(f"{error.message}. {quoted}", ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the options, a heading for each section, in the order of first use."""

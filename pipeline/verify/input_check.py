@@ -47,7 +47,7 @@ def check_input(
     """
     scans = scan_inputs(
         dataset, wanted.patterns, wanted.columns,
-        format=wanted.format, skip_bad_files=True, trust_saved=False,
+        format=wanted.format, skip_bad_files=True, trust_saved=False, tables_as_files=True,
     )  # fmt: skip
     for error in scans.unreadable:
         yield Finding(Check.INPUT, str(error.facts.get("path", "")), error.message)

@@ -99,8 +99,9 @@ def _draw(
     """Rows of the dataset, each as likely as any other, whose file is in the input."""
     wanted = request.input
     scans = scan_inputs(
-        dataset, wanted.patterns, wanted.columns, format=wanted.format, skip_bad_files=True
-    )
+        dataset, wanted.patterns, wanted.columns,
+        format=wanted.format, skip_bad_files=True, tables_as_files=True,
+    )  # fmt: skip
     schema = merge_schemas(scans.files, wanted.columns)
     files = {file.key: file for file in scans.inputs}
     covered = [record for record in records if record.unit.file_key in files]

@@ -1,12 +1,13 @@
 """Patterns against folders that really are there."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import ConfigError
 from schemas.inputs import FileFormat, FoundFile
-from transforms.storage.discover import find_files
+from transforms.storage.discover import find_files, find_input, looks_like_data
 
 TREE = (
     "a.parquet", "b.jsonl", "c.ndjson.ZST", "notes.txt", "_old.parquet", ".hidden.parquet",
@@ -40,10 +41,11 @@ ALL = [
     [
         pytest.param("", ALL, id="folder"),
         pytest.param("/", ALL, id="folder-with-slash"),
-        pytest.param("/*.parquet", ["a.parquet"], id="star-stays-in-its-folder"),
+        pytest.param("/*.parquet", ["_old.parquet", "a.parquet"], id="star-stays-in-its-folder"),
+        pytest.param("/a*", ["a.parquet"], id="star-last"),
         pytest.param(
             "/**/*.parquet",
-            [name for name in ALL if name.endswith("parquet")],
+            ["_old.parquet", *(name for name in ALL if name.endswith("parquet"))],
             id="two-stars-match-the-top-too",
         ),
         pytest.param("/**/d*", ["deep/d.parquet"], id="two-stars-then-one"),
@@ -198,3 +200,110 @@ def test_an_output_reached_by_a_link_is_refused_too(tree: Path, tmp_path: Path) 
     (tmp_path / "link").symlink_to(tree)
     with pytest.raises(ConfigError, match="--output"):
         find_files([str(tree)], output=str(tmp_path / "link" / "out"))
+
+
+BESIDE = (
+    "a.parquet", "b.parq", "b2.pq", "c.json", "d.jsonl.xz", "e.jsonl.1", "f.parquet.gz", "g.jl",
+    "_h.jsonl", ".i.parquet", "README.md", "j.csv", "a.parquet.crc", "_SUCCESS", ".DS_Store",
+    "_metadata", "_tmp/k.parquet", ".git/l.parquet", "deep/m.avro", "deep/.n.jsonl.crc",
+)  # fmt: skip
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    for name in BESIDE:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    return tmp_path / "in"
+
+
+def test_in_a_folder_what_looks_like_data_is_taken_and_the_rest_is_told_of(mixed: Path) -> None:
+    listing = find_input([str(mixed)])
+    assert [file.name for file in listing.files] == [
+        "a.parquet", "b.parq", "b2.pq", "c.json", "d.jsonl.xz", "e.jsonl.1", "f.parquet.gz", "g.jl",
+    ]  # fmt: skip
+    assert listing.passed_over == (
+        ".git/", ".i.parquet", "README.md", "_h.jsonl", "_tmp/", "a.parquet.crc", "deep/m.avro",
+        "j.csv",
+    )  # fmt: skip
+    assert [name for name in listing.passed_over if looks_like_data(name)] == [
+        ".git/", ".i.parquet", "_h.jsonl", "_tmp/", "deep/m.avro", "j.csv",
+    ]  # fmt: skip
+
+
+def test_a_glob_takes_data_whose_name_begins_with_an_underscore(mixed: Path) -> None:
+    listing = find_input([f"{mixed}/*.jsonl"])
+    assert [file.name for file in listing.files] == ["_h.jsonl"]
+    listing = find_input([f"{mixed}/*.parquet"])
+    assert [file.name for file in listing.files] == ["a.parquet"]
+    assert listing.passed_over == (".i.parquet",)
+    assert names(find_files([f"{mixed}/.*.parquet"])) == [".i.parquet"]
+    (mixed / "all").mkdir()
+    (mixed / "all/_x.jsonl").touch()
+    (mixed / "all/x.jsonl").touch()
+    listing = find_input([f"{mixed}/all/*"])
+    assert [file.name for file in listing.files] == ["x.jsonl"]
+    assert listing.passed_over == ("_x.jsonl",)
+
+
+def test_what_another_pattern_names_is_not_told_of(mixed: Path) -> None:
+    listing = find_input([str(mixed), str(mixed / "_h.jsonl")])
+    assert "_h.jsonl" in [file.name for file in listing.files]
+    assert "_h.jsonl" not in listing.passed_over
+
+
+def test_a_folder_that_a_glob_matches_among_files_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "b.parquet").mkdir()
+    (tmp_path / "b.parquet/part-0.parquet").touch()
+    (tmp_path / "a.parquet").touch()
+    listing = find_input([f"{tmp_path}/*.parquet"])
+    assert [file.name for file in listing.files] == ["a.parquet"]
+    assert listing.passed_over == ("b.parquet/",)
+
+
+def test_data_that_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "b.jsonl")
+    (tmp_path / "c.jsonl").touch()
+    for pattern in (str(tmp_path), f"{tmp_path}/*"):
+        listing = find_input([pattern])
+        assert [file.name for file in listing.files] == ["c.jsonl"]
+        link, pipe = (error.message for error in listing.unreadable)
+        assert "a.jsonl is a link to a file that is not there" in link
+        assert "b.jsonl is a pipe" in pipe
+
+
+TABLES = {
+    "a Delta table": "_delta_log/00000000000000000000.json",
+    "a Hudi table": ".hoodie/hoodie.properties",
+    "an Iceberg table": "metadata/00000-ab.metadata.json",
+    "the output of a Spark stream": "_spark_metadata/0",
+}
+
+
+@pytest.mark.parametrize("what", TABLES)
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "/", "/t", "/t/*.parquet", "/**/*.parquet", "/t/day=1", "/t/day=1/*", "/t/day=1/p.parquet",
+     "/t/p.parquet", "/*/day=*/*.parquet"],
+)  # fmt: skip
+def test_the_files_of_a_table_are_refused_unless_asked_for(
+    tmp_path: Path, what: str, pattern: str
+) -> None:
+    root = tmp_path / "in"
+    for name in ("p.parquet", "day=1/p.parquet", TABLES[what]):
+        (root / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "t" / name).touch()
+    with pytest.raises(ConfigError) as caught:
+        find_input([f"{root}{pattern}"])
+    assert f"{root}/t is {what}" in caught.value.message
+    assert "--table-files-as-they-are" in caught.value.message
+    assert find_input([f"{root}{pattern}"], tables_as_files=True).files
+
+
+@pytest.mark.parametrize(
+    "pattern", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/dev/null"]
+)
+def test_a_stream_is_no_input(pattern: str) -> None:
+    with pytest.raises(ConfigError, match=r"read more than once.*write it to a file"):
+        find_files([pattern])

@@ -225,12 +225,49 @@ def test_an_output_inside_the_input_is_refused(server: EmulatorServer, folder: P
     assert not (folder / "out").exists()
 
 
+def test_what_lies_beside_the_input_is_told_of_in_log_and_summary(
+    server: EmulatorServer, folder: Path
+) -> None:
+    (folder / "_e.jsonl").write_bytes(lines({"id": 5, "text": "five"}))
+    (folder / "table.csv").write_text("id,text\n")
+    (folder / "c.json").write_bytes(lines({"id": 3, "text": "three"}))
+    write_rows(folder / "b.parq", ["four"])
+    ended = go(server, folder)
+    assert ended.code == 0
+    assert "passed over: _e.jsonl, table.csv" in ended.err
+    assert "passed over" in ended.out
+    output = folder.parent / "out"
+    assert summary(output)["passed_over"] == ["_e.jsonl", "table.csv"]
+    assert sorted(read(output)["source_file"].to_pylist()) == [
+        "b.parq", "c.json", "good.parquet", "good.parquet",
+    ]  # fmt: skip
+
+
+def test_a_table_is_refused_and_its_files_are_read_by_a_flag(
+    server: EmulatorServer, folder: Path
+) -> None:
+    (folder / "_delta_log").mkdir()
+    for pattern in (folder, folder / "*.parquet", folder / "good.parquet"):
+        ended = run(server.url, pattern, folder.parent / "out", "--dim", 128)
+        assert ended.code == 2
+        stop_sentence(ended, server, "is a Delta table", "--table-files-as-they-are")
+    assert go(server, folder, "--table-files-as-they-are").code == 0
+
+
+def test_a_pattern_that_the_shell_expanded_is_explained(
+    server: EmulatorServer, folder: Path
+) -> None:
+    ended = run(server.url, folder / "good.parquet", folder / "b.parquet", "--dim", 128, "c", "d")
+    assert ended.code == 2
+    assert "Put it in quotes, as in --input 'in/*.jsonl'" in ended.err
+
+
 def test_patterns_find_hidden_names_never_and_odd_names_always(
     server: EmulatorServer, folder: Path
 ) -> None:
     for name in ("a[1].parquet", "mit leer ü.parquet", "deep/er/x.parquet"):
         write_rows(folder / name, ["x"])
-    for name in (".hidden.parquet", "_private.parquet", "_SUCCESS/x.parquet"):
+    for name in (".hidden.parquet", "_SUCCESS/x.parquet"):
         write_rows(folder / name, ["never"])
     ended = run(server.url, f"{folder}/**/*.parquet", folder.parent / "out", "--dim", 128)
     assert ended.code == 0

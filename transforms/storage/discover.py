@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from schemas.errors import ConfigError, InputError
 from schemas.inputs import FileFormat, FoundFile
+from transforms.storage import table_folders
 from transforms.storage.filesystems import file_info, locate, open_store
 from transforms.storage.patterns import Glob, has_magic, split_glob
 from transforms.storage.store_errors import said
 
 _FORMATS = {
-    ".parquet": FileFormat.PARQUET,
-    ".jsonl": FileFormat.JSONL,
-    ".ndjson": FileFormat.JSONL,
+    **dict.fromkeys(("parquet", "parq", "pq"), FileFormat.PARQUET),
+    **dict.fromkeys(("jsonl", "ndjson", "json", "jsonlines", "jl", "ldjson"), FileFormat.JSONL),
 }
-_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-_KNOWN = ".parquet, and .jsonl or .ndjson, plain or with .gz, .zst or .bz2"
+_CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}
+_KNOWN = ".parquet, .parq, .pq, and .jsonl, .ndjson or .json, plain or with .gz, .zst or .bz2"
+# fmt: off
+_BESIDE_DATA = frozenset((
+    "crc", "md5", "sha1", "sha256", "sha512", "sig", "asc", "dvc", "idx", "index", "lock", "meta",
+    "log", "bak", "old", "orig", "swp", "tmp", "temp", "part", "partial", "crdownload",
+))
+"""Last words of names of files that lie beside data or are not finished, as in `a.jsonl.crc`."""
+_OTHER_DATA = frozenset((
+    "csv", "tsv", "avro", "orc", "arrow", "arrows", "feather", "ipc", "lance", "xls", "xlsx", "xml",
+    "zip", "tar", "tgz", "gz", "bz2", "zst", "xz", "lz4", "7z", "rar", "npy", "npz", "pkl", "h5",
+    "hdf5", "db", "sqlite",
+))
+# fmt: on
+_STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/")
 _OUTPUT_SAMPLES = ("vectors/part-0.parquet", "dead_letters/part-0.parquet")
 
 
@@ -41,49 +54,152 @@ class _Place:
 
     def takes(self, name: str) -> bool:
         """Whether the name below the root is one that the pattern means."""
-        if any(part.startswith((".", "_")) for part in name.split("/")):
+        folder, _, base = name.rpartition("/")
+        if _hidden_folder(folder) is not None:
             return False
-        return self.glob is None or self.glob.matches(name)
+        if self.glob is None:
+            return not base.startswith((".", "_"))
+        return self.glob.matches(name) and (
+            not base.startswith((".", "_")) or self._means_hidden(base)
+        )
+
+    def _means_hidden(self, base: str) -> bool:
+        """Whether a glob means a name that begins with . or _, as `*.jsonl` means `_a.jsonl`.
+
+        `*` alone does not, no glob means `_SUCCESS`, and a dot has to be written out.
+        """
+        last = self.glob.below.rpartition("/")[2] if self.glob is not None else ""
+        is_data = base.startswith("_") and _kind(base)[0] is not None
+        return base.startswith(last[:1]) or (is_data and bool(last.strip("*")))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """What patterns mean: files to read, and what is beside them."""
+
+    files: tuple[FoundFile, ...]
+    passed_over: tuple[str, ...] = ()
+    """Files and folders (with / at the end) that lie where the patterns look, but are not taken."""
+    unreadable: tuple[InputError, ...] = ()
+    """Names of data that are no files: links to nowhere, pipes, sockets."""
 
 
 def find_files(
     patterns: Sequence[str], format: FileFormat | None = None, output: str | None = None
 ) -> list[FoundFile]:
-    """The files that the patterns mean, each once, sorted by name.
+    """Return the files alone; see `find_input`."""
+    return list(find_input(patterns, format, output).files)
+
+
+def find_input(
+    patterns: Sequence[str],
+    format: FileFormat | None = None,
+    output: str | None = None,
+    *,
+    tables_as_files: bool = False,
+) -> Listing:
+    """Return the files that the patterns mean, each once, sorted by name.
 
     A pattern is a file, a folder (with all folders below it) or a glob; one that names an existing
     path literally is that path.  Names are relative to the pattern's root: a file's folder, the
-    folder itself, or a glob's longest beginning without `*`, `?` and `[`.  Below the root, names
-    that begin with `.` or `_` are passed over; a file named outright is not.  Where patterns give
+    folder itself, or a glob's longest beginning without `*`, `?` and `[`.  In a folder, names that
+    begin with `.` or `_` are passed over, and so are those whose ending does not say that they are
+    data; a glob takes `_a.jsonl`, and a file named outright is always taken.  Where patterns give
     two files the same name, the later one gets its parent folders' names before it until it has a
     name of its own, so it is known by another name than it has alone.
 
-    `format` takes every file matched for that format; the compression still goes by the suffix.
+    Args:
+        patterns: of `--input`.
+        format: take every file matched for that format.
+        output: where the dataset is written.
+        tables_as_files: read the files of a Delta, Hudi or Iceberg table as if they were not one.
 
     Raises:
         ConfigError: a pattern matches nothing, or a file of an unknown kind, or would match what
-            is written below `output`.
+            is written below `output`, or is in a table whose log says which files count.
         InputError: a folder cannot be listed.
     """
     found: dict[tuple[str, str], FoundFile] = {}
     taken: set[str] = set()
+    beside = _Beside(tables_as_files)
     for pattern in patterns:
         place = _resolve(pattern)
         if output is not None:
             _refuse_output(place, output)
-        for file in _files_of(place, format):
+        for file in _files_of(place, format, beside):
             if (file.store, file.path) in found:
                 continue
             named = dataclasses.replace(file, name=_free_name(file, taken))
             taken.add(named.name)
             found[file.store, file.path] = named
-    return sorted(found.values(), key=lambda file: file.name)
+    files = sorted(found.values(), key=lambda file: file.name)
+    for file in files:  # What one pattern leaves out another may name.
+        beside.passed_over.pop(file.path, None)
+    passed_over = sorted(set(beside.passed_over.values()))
+    return Listing(tuple(files), tuple(passed_over), tuple(beside.unreadable))
+
+
+def looks_like_data(name: str) -> bool:
+    """Whether the ending of a name that was passed over says that it is data, or may hold some."""
+    base = name.rpartition("/")[2]
+    return not base or _kind(base)[0] is not None or base.lower().rpartition(".")[2] in _OTHER_DATA
+
+
+@dataclasses.dataclass(slots=True)
+class _Beside:
+    """What is found beside the files that are taken."""
+
+    tables_as_files: bool
+    passed_over: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Names by paths."""
+    unreadable: list[InputError] = dataclasses.field(default_factory=list)
+    looked_at: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+
+    def pass_over(self, place: _Place, name: str) -> None:
+        """Note a file that is not taken, if somebody may take it for input."""
+        hidden = _hidden_folder(name.rpartition("/")[0])
+        if hidden is not None:
+            return self.pass_folder_over(place, hidden)
+        base = name.rpartition("/")[2]
+        if place.glob is not None and not place.glob.matches(name):
+            return None
+        if not base.startswith((".", "_")) or _kind(base)[0] is not None:
+            self.passed_over[_path(place, name)] = name
+        return None
+
+    def pass_folder_over(self, place: _Place, name: str) -> None:
+        """Note a folder that is not entered: hidden, or matched by a glob that means files."""
+        if place.glob is None or place.glob.max_depth is None or place.glob.matches(name):
+            self.passed_over[_path(place, name)] = f"{name}/"
+
+    def no_file(self, place: _Place, name: str, path: str, what: str, cure: str) -> None:
+        """Note a name that the pattern means and that is no file."""
+        if place.takes(name) and _kind(path.rpartition("/")[2])[0] is not None:
+            message = f"{name} is {what}; {cure}, or pass it over with --skip-bad-files"
+            self.unreadable.append(InputError(message, path=path))
+
+    def refuse_table_above(self, place: _Place) -> None:
+        """Raise ConfigError if the root of a pattern is, or is in, a table."""
+        if self.tables_as_files or (place.store, place.root) in self.looked_at:
+            return
+        self.looked_at.add((place.store, place.root))
+        table_folders.refuse_above(place.pattern, place.filesystem, place.store, place.root)
+
+    def refuse_table_here(self, place: _Place, folder: str, names: Iterable[str]) -> None:
+        """Raise ConfigError if what lies below a folder makes it a table."""
+        if not self.tables_as_files:
+            table_folders.refuse_here(place.pattern, folder, names)
 
 
 def _resolve(pattern: str) -> _Place:
     store, path = locate(pattern)
     path = path.rstrip("/") or "/"
     info = file_info(open_store(store), path)
+    if _is_stream(pattern, path, info):
+        raise ConfigError(
+            f"--input {pattern} is a pipe, a device or another stream; the input is read more than "
+            "once, to plan and to embed: write it to a file first, and give that file"
+        )
     if info.type == pafs.FileType.File:
         return _Place(pattern, store, path.rpartition("/")[0] or "/", file=path)
     if info.type == pafs.FileType.Directory:
@@ -92,6 +208,14 @@ def _resolve(pattern: str) -> _Place:
         glob = split_glob(path)
         return _Place(pattern, store, glob.root, glob=glob)
     raise ConfigError(f"--input {pattern}: there is no such file or folder{_hint(store, path)}")
+
+
+def _is_stream(pattern: str, path: str, info: pafs.FileInfo) -> bool:
+    """Whether a path can be read only once: standard input, or `<(command)` of a shell."""
+    if pattern == "-":
+        return bool(info.type == pafs.FileType.NotFound)
+    named = path.startswith(_STREAMS) and info.type != pafs.FileType.Directory
+    return bool(info.type == pafs.FileType.Unknown) or named
 
 
 def _hint(store: str, path: str) -> str:
@@ -107,15 +231,21 @@ def _hint(store: str, path: str) -> str:
     return ""
 
 
-def _files_of(place: _Place, format: FileFormat | None) -> Iterator[FoundFile]:
+def _files_of(place: _Place, format: FileFormat | None, beside: _Beside) -> Iterator[FoundFile]:
     """The pattern's files, by name."""
+    beside.refuse_table_above(place)
     if place.file is not None:
         infos = [file_info(place.filesystem, place.file)]
     else:
         depth = place.glob.max_depth if place.glob is not None else None
-        infos = sorted(_walk(place, depth), key=lambda info: info.path)
+        infos = sorted(_walk(place, depth, beside), key=lambda info: info.path)
     files = [file for info in infos if (file := _found(place, info, format)) is not None]
-    if not files:
+    if place.file is None:
+        taken = {file.path for file in files}
+        for info in infos:
+            if info.path not in taken:
+                beside.passed_over[info.path] = _relative(place.root, info.path)
+    if not files and not beside.unreadable:
         raise ConfigError(_nothing(place))
     yield from files
 
@@ -151,28 +281,48 @@ def _found(place: _Place, info: pafs.FileInfo, format: FileFormat | None) -> Fou
 
 
 def _kind(name: str) -> tuple[FileFormat | None, str | None]:
-    stem, dot, last = name.lower().rpartition(".")
-    codec = _CODECS.get(dot + last)
-    if codec is None:
-        return _FORMATS.get(dot + last), None
-    kind = _FORMATS.get("." + stem.rpartition(".")[2])
-    return (kind if kind is FileFormat.JSONL else None), codec
+    """Return the format and the compression that a name promises; the content decides later."""
+    *_, before, last = ("", "", *name.lower().split("."))
+    if last in _FORMATS:
+        return (_FORMATS[last], None) if before or name.startswith(".") else (None, None)
+    kind = None if last in _BESIDE_DATA else _FORMATS.get(before)
+    return kind, _CODECS.get(last)
+
+
+def _hidden_folder(folder: str) -> str | None:
+    """Return the first folder on the way whose name begins with . or _; None if none does."""
+    parts = folder.split("/")
+    for place, part in enumerate(parts):
+        if part.startswith((".", "_")):
+            return "/".join(parts[: place + 1])
+    return None
+
+
+def _path(place: _Place, name: str) -> str:
+    return f"{place.root.rstrip('/')}/{name}"
 
 
 def _relative(root: str, path: str) -> str:
     return path.removeprefix(root.rstrip("/") + "/")
 
 
-def _walk(place: _Place, depth: int | None) -> Iterator[pafs.FileInfo]:
+def _walk(place: _Place, depth: int | None, beside: _Beside) -> Iterator[pafs.FileInfo]:
     """The files below the root that the pattern takes.
 
     A store answers for all folders at once; on disks folders are gone through one by one, so that
     those passed over cost nothing and a link back to a folder above does not go on for ever.
     """
     if place.store:
-        flat = depth == 0
-        infos = _list(place.filesystem, place.root, recursive=not flat)
-        yield from (i for i in infos if _is_file(i) and place.takes(_relative(place.root, i.path)))
+        infos = _list(place.filesystem, place.root, recursive=depth != 0)
+        names = [_relative(place.root, info.path) for info in infos]
+        beside.refuse_table_here(place, place.root, names)
+        for info, name in zip(infos, names, strict=True):
+            if _is_file(info) and place.takes(name):
+                yield info
+            elif _is_file(info):
+                beside.pass_over(place, name)
+            elif place.glob is not None and place.glob.matches(name):
+                beside.pass_folder_over(place, name)
         return
     folders: list[tuple[str, frozenset[str]]] = [(place.root, frozenset())]
     while folders:
@@ -180,20 +330,46 @@ def _walk(place: _Place, depth: int | None) -> Iterator[pafs.FileInfo]:
         real = os.path.realpath(folder)
         if real in above:
             continue
-        for info in _list(place.filesystem, folder, recursive=False):
+        infos = _list(place.filesystem, folder, recursive=False)
+        parent, _, last = folder.rpartition("/")
+        beside.refuse_table_here(place, parent, (f"{last}/{info.base_name}" for info in infos))
+        _note_dangling(place, folder, infos, beside)
+        for info in infos:
             name = _relative(place.root, info.path)
             if _is_file(info) and place.takes(name):
                 yield info
-            elif _is_open_folder(info) and (depth is None or name.count("/") < depth):
+            elif _is_file(info):
+                beside.pass_over(place, name)
+            elif info.type != pafs.FileType.Directory:
+                what, cure = "a pipe, a socket or a device", "write it to a file"
+                beside.no_file(place, name, info.path, what, cure)
+            elif depth is not None and name.count("/") >= depth:
+                if place.glob is not None and place.glob.matches(name):
+                    beside.pass_folder_over(place, name)
+            elif info.base_name.startswith((".", "_")):
+                beside.pass_folder_over(place, name)
+            else:
                 folders.append((info.path, above | {real}))
+
+
+def _note_dangling(
+    place: _Place, folder: str, infos: Sequence[pafs.FileInfo], beside: _Beside
+) -> None:
+    """Note links to nowhere, which a listing leaves out."""
+    if not os.path.isdir(folder):  # noqa: PTH112 - what is missing is not listed
+        return
+    listed = {info.base_name for info in infos}
+    for base in sorted(set(os.listdir(folder)) - listed):  # noqa: PTH208 - names only
+        path = f"{folder.rstrip('/')}/{base}"
+        if not os.path.islink(path):  # noqa: PTH114 - as above
+            continue
+        what = "a link to a file that is not there"
+        cure = "fetch the file (`git annex get`, `dvc pull`) or remove the link"
+        beside.no_file(place, _relative(place.root, path), path, what, cure)
 
 
 def _is_file(info: pafs.FileInfo) -> bool:
     return bool(info.type == pafs.FileType.File)
-
-
-def _is_open_folder(info: pafs.FileInfo) -> bool:
-    return info.type == pafs.FileType.Directory and not info.base_name.startswith((".", "_"))
 
 
 def _list(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
