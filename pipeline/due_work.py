@@ -16,7 +16,8 @@ from schemas.embedding import LongText, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.inputs import OBJECTS, PASSAGE_COLUMNS
 from schemas.job import JobConfig
-from transforms.storage.columns import merge_schemas
+from transforms.storage import run_file
+from transforms.storage.columns import merge_schemas, notes
 from transforms.storage.dataset import Dataset, State
 from transforms.storage.discover import looks_like_data
 from transforms.storage.processes import this_process
@@ -53,7 +54,9 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
     return scans
 
 
-def job_of(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConfig:
+def job_of(
+    request: RunRequest, service: ServiceConfig, scans: Scans, dataset: Dataset
+) -> JobConfig:
     """What the workers are told, under a name of its own."""
     return JobConfig(
         run_id=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
@@ -61,7 +64,7 @@ def job_of(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConf
         embedding=request.model.embedding(request.service, request.input.columns),
         calls=request.calls,
         columns=request.input.columns,
-        row_schema=_row_schema(request, scans),
+        row_schema=_row_schema(request, scans, dataset),
         output=request.output,
         blank_text=request.input.blank_text,
         dedupe=request.dedupe,
@@ -70,8 +73,11 @@ def job_of(request: RunRequest, service: ServiceConfig, scans: Scans) -> JobConf
     )
 
 
-def _row_schema(request: RunRequest, scans: Scans) -> pa.Schema:
-    schema = merge_schemas(scans.files, request.input.columns)
+def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schema:
+    pinned = None if request.fresh else run_file.kept_types(dataset)
+    schema = merge_schemas(scans.files, request.input.columns, pinned)
+    for note in notes(scans.files, schema):
+        log.warning("%s", note)
     taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
     if taken and request.model.long_text is LongText.PASSAGES:
         raise ConfigError(

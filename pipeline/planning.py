@@ -24,7 +24,7 @@ from transforms.storage.scan import scan_file
 from transforms.storage.scanned_file import ScannedFile
 
 SCANS_FILE = f"{PLAN}/files.jsonl"
-SCAN_VERSION = 2
+SCAN_VERSION = 3
 """Of what a scan learns; files that were scanned by another version are scanned again."""
 SCAN_THREADS = 4
 MOST_UNITS_A_SLICE = 40

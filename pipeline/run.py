@@ -55,7 +55,7 @@ def run(request: RunRequest) -> RunSummary:
     dataset = Dataset.open(request.output.uri)
     with serving(request.service) as service:
         scans = scan(dataset, request)
-        job = with_account(request, job_of(request, service, scans), dataset)
+        job = with_account(request, job_of(request, service, scans, dataset), dataset)
         if not request.fresh:
             _warn_of_template(run_file.check(dataset, job))
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:

@@ -42,7 +42,7 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
     shares = quota_shares(request)
     with _output(request) as dataset:
         scans = scan(dataset, request)
-        job = share_quota(job_of(request, request.service, scans), shares)
+        job = share_quota(job_of(request, request.service, scans, dataset), shares)
         run_file.check(dataset, job)
         before = committed(dataset, scans)
         plan = plan_of(request, scans, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +37,7 @@ class PartKind:
         schema: pa.Schema = part.schema_arrow
         found = []
         types = {field.name: str(field.type) for field in schema}
-        if list(types.items()) != list(self.types.items()):
+        if _named_alike(types) != _named_alike(self.types):
             found.append(Finding(Check.SCHEMA, name, _difference("column", self.types, types)))
         said = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         ours = {key: said[key] for key in said if key in self.metadata}
@@ -66,6 +67,18 @@ class Expected:
             ),
             PartKind(_dead_types(layout), _metadata(embedding, None), has_vectors=False),
         )
+
+
+_LIST_FIELD = re.compile(r"list<\w+: ")
+_MAP_NAME = re.compile(r" \('[^']*'\)>")
+
+
+def _named_alike(types: dict[str, str]) -> list[tuple[str, str]]:
+    """The columns with their types, in order; Parquet gives lists and maps names of its own."""
+    return [
+        (name, _MAP_NAME.sub(">", _LIST_FIELD.sub("list<element: ", kind)))
+        for name, kind in types.items()
+    ]
 
 
 _NO_ROWS = pa.schema([("id", pa.null())])

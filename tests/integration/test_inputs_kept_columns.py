@@ -1,16 +1,25 @@
 """Columns that are carried over: types that go together, or do not."""
 
-import json
+import datetime as dt
+import re
+import uuid
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.inputs import put, read_all, read_lines
+from support.inputs import put, read_all, read_lines, scan_all
 
-from schemas.deadletters import DeadCode
 from schemas.errors import ConfigError
 from schemas.inputs import InputColumns
+from transforms.storage.column_types import in_microseconds
+from transforms.storage.columns import merge_schemas, notes
+from transforms.storage.filesystems import open_found
+from transforms.storage.row_reader import read_runs
+
+WHEN = dt.datetime(2024, 2, 29, 12, 30, 1)
 
 
 def test_kept_columns_keep_type_and_value(tmp_path: Path) -> None:
@@ -86,34 +95,253 @@ def test_a_kept_column_in_some_jsonl_files_only_is_null_in_the_others(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("values", "kind", "bad"),
+    ("values", "kept"),
     [
-        pytest.param(["1", "2.5", "null"], pa.float64(), [], id="numbers-widen"),
-        pytest.param(["1", '"x"', "2"], pa.int64(), [1], id="a-string-among-ints"),
-        pytest.param(["1.5", "true"], pa.float64(), [1], id="a-bool-among-floats"),
-        pytest.param(['{"a": 1}', "[]", '{"b": "x"}'], None, [1], id="a-list-among-objects"),
-        pytest.param(["5", str(2**64 - 1)], pa.uint64(), [], id="uint64"),
-        pytest.param(["5", str(2**64)], pa.int64(), [1], id="2^64"),
-        pytest.param([f'{{"a": {2**64}}}', '{"a": 1}'], None, [0], id="2^64-inside"),
-        pytest.param(['"x"', '"\\ud800"'], pa.string(), [1], id="lone-surrogate"),
-        pytest.param(['[{"a": "x"}]', '[{"b": null}]'], None, [], id="objects-in-lists"),
+        pytest.param(["1", "2.5", "null"], [1.0, 2.5, None], id="numbers-widen"),
+        pytest.param(["5", str(2**64 - 1)], [5, 2**64 - 1], id="uint64"),
+        pytest.param(["1", '"01"', "2"], ["1", "01", "2"], id="a-string-among-ints"),
+        pytest.param(['"01"', "1", "2"], ["01", "1", "2"], id="ints-behind-a-string"),
+        pytest.param(["1.5", "true"], ["1.5", "true"], id="a-bool-among-floats"),
+        pytest.param(["1", "true", "null"], ["1", "true", None], id="a-bool-among-ints"),
+        pytest.param(["[1.5]", "[true]"], ["[1.5]", "[true]"], id="a-bool-in-a-list"),
+        pytest.param(["[1.5, true]", "[]"], ["[1.5, true]", "[]"], id="a-bool-beside-a-float"),
+        pytest.param(
+            ['{"a": 1}', "[]", '{"b": "ü"}'],
+            ['{"a": 1}', "[]", '{"b": "ü"}'],
+            id="a-list-among-objects",
+        ),
+        pytest.param(['{"a": 1}', '{"a": "x"}'], ['{"a": 1}', '{"a": "x"}'], id="in-objects"),
+        pytest.param(['{"a": 1}', "7"], ['{"a": 1}', "7"], id="a-number-among-objects"),
+        pytest.param(["5", str(2**64)], ["5", str(2**64)], id="2^64"),
+        pytest.param(["-5", str(2**63)], ["-5", str(2**63)], id="uint64-and-negative"),
+        pytest.param(['"x"', str(2**63)], ["x", str(2**63)], id="uint64-and-string"),
+        pytest.param(
+            ["0.5", str(2**53 + 1)], ["0.5", str(2**53 + 1)], id="an-integer-no-double-holds"
+        ),
+        pytest.param(
+            [str(-(2**53) - 1), "0.5"], [str(-(2**53) - 1), "0.5"], id="a-double-behind-it"
+        ),
+        pytest.param(
+            [f'{{"a": {2**64}}}', '{"a": 1}'], [f'{{"a": {2**64}}}', '{"a": 1}'], id="2^64-inside"
+        ),
+        pytest.param(['[{"a": "x"}]', '[{"b": null}]'], None, id="objects-in-lists"),
     ],
 )
-def test_a_kept_value_that_does_not_fit_costs_its_row(
-    tmp_path: Path, values: list[str], kind: pa.DataType | None, bad: list[int]
+def test_a_kept_column_of_any_values_costs_no_row(
+    tmp_path: Path, values: list[str], kept: list[Any] | None
 ) -> None:
     columns = InputColumns(keep_columns=("x",))
     lines = [f'{{"id": {n}, "text": "t", "x": {value}}}' for n, value in enumerate(values)]
     run = read_lines(tmp_path, *lines, columns=columns)
-    assert {offset: code for offset, (code, _) in run.bad.items()} == dict.fromkeys(
-        bad, DeadCode.BAD_COLUMN
+    assert (run.bad, run.unkept) == ({}, frozenset())
+    if kept is not None:
+        assert run.kept.column("x").to_pylist() == kept
+    # In files of one row each as well, whatever their order.
+    (tmp_path / "in.jsonl").unlink()
+    for n, line in enumerate(lines):
+        (tmp_path / f"{n}.jsonl").write_text(line + "\n")
+    _, runs = read_all(tmp_path, columns)
+    assert [(run.bad, run.unkept) for run in runs] == [({}, frozenset())] * len(lines)
+    if kept is not None and kept != [5, 2**64 - 1]:
+        assert [run.kept.column("x").to_pylist()[0] for run in runs] == kept
+
+
+def test_a_kept_string_with_a_lone_surrogate_is_null(tmp_path: Path) -> None:
+    columns = InputColumns(keep_columns=("x",))
+    lines = [f'{{"id": {n}, "text": "t", "x": {x}}}' for n, x in enumerate(['"x"', '"\\ud800"'])]
+    run = read_lines(tmp_path, *lines, columns=columns)
+    assert (run.bad, run.unkept) == ({}, {"x"})
+    assert run.kept.column("x").to_pylist() == ["x", None]
+
+
+def test_a_column_of_several_types_and_one_that_files_lack_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t", "zip": 1}\n')
+    (tmp_path / "b.jsonl").write_text('{"id": 1, "text": "t", "zip": "01"}\n')
+    (tmp_path / "c.jsonl").write_text('{"id": 1, "text": "t", "zip": 1, "lang": "en"}\n')
+    columns = InputColumns(keep_columns=("zip", "lang"))
+    scanned = scan_all(tmp_path, columns)
+    told = notes(scanned, merge_schemas(scanned, columns))
+    assert told == [
+        "column 'zip' has values of several types in a.jsonl and b.jsonl: they are kept as strings",
+        "column 'lang' is not in a.jsonl and 1 more files: it is null there",
+    ]
+
+
+@pytest.mark.parametrize("newer_first", [True, False])
+def test_a_kept_column_that_older_parquet_files_lack_is_null_there(
+    tmp_path: Path, newer_first: bool
+) -> None:
+    having, lacking = ("a", "b") if newer_first else ("b", "a")
+    put(tmp_path, f"{having}.parquet", pa.array([1]), lang=pa.array(["de"]))
+    put(tmp_path, f"{lacking}.parquet", pa.array([2, 3]))
+    schema, runs = read_all(tmp_path, InputColumns(keep_columns=("lang",)))
+    assert schema.field("lang").type == pa.string()
+    found = [run.kept.column("lang").to_pylist() for run in runs]
+    assert sorted(found, key=len) == [["de"], [None, None]]
+    with pytest.raises(ConfigError, match="the input has no column 'land'"):
+        read_all(tmp_path, InputColumns(keep_columns=("land",)))
+
+
+ARROW_TYPES = {
+    "int8": (pa.array([1, None, -128], pa.int8()), None),
+    "uint64": (pa.array([2**64 - 1, None], pa.uint64()), None),
+    "float16": (pa.array([0.5, None, float("inf")], pa.float16()), None),
+    "bool": (pa.array([True, None, False]), None),
+    "decimal": (pa.array([Decimal("-1.50"), None], pa.decimal128(38, 2)), None),
+    "decimal32": (pa.array([Decimal("1.5"), None], pa.decimal32(5, 1)), None),
+    "decimal256": (pa.array([Decimal("1.50"), None], pa.decimal256(50, 2)), None),
+    "date32": (pa.array([dt.date(9999, 12, 31), None, dt.date(1, 1, 1)]), None),
+    "date64": (pa.array([dt.date(2024, 1, 31), None], pa.date64()), pa.date32()),
+    "time32s": (pa.array([dt.time(23, 59, 59), None], pa.time32("s")), pa.time32("ms")),
+    "time64ns": (pa.array([1, None], pa.time64("ns")), None),
+    "timestamp-s": (pa.array([WHEN, None], pa.timestamp("s")), pa.timestamp("ms")),
+    "timestamp-ms": (pa.array([WHEN, None], pa.timestamp("ms", "UTC")), None),
+    "timestamp-us": (pa.array([WHEN, None], pa.timestamp("us", "Europe/Berlin")), None),
+    "timestamp-ns": (pa.array([WHEN, None], pa.timestamp("ns")), pa.timestamp("us")),
+    "timestamp-ns-utc": (pa.array([WHEN], pa.timestamp("ns", "UTC")), pa.timestamp("us", "UTC")),
+    "duration": (pa.array([dt.timedelta(1), None], pa.duration("ns")), None),
+    "binary": (pa.array([b"\xff\0", None]), None),
+    "fixed-binary": (pa.array([b"ab", None], pa.binary(2)), None),
+    "large-binary": (pa.array([b"\xff", None], pa.large_binary()), None),
+    "string-view": (pa.array(["a", None], pa.string_view()), None),
+    "uuid": (pa.array([uuid.UUID(int=1), None], pa.uuid()), None),
+    "null": (pa.nulls(2), pa.string()),
+    "list": (pa.array([[1, None], None, []], pa.list_(pa.int32())), None),
+    "list-of-ns": (pa.array([[WHEN], None], pa.list_(pa.timestamp("ns"))), None),
+    "large-list": (pa.array([["a", None], None], pa.large_list(pa.string())), None),
+    "fixed-list": (pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2)), None),
+    "fixed-list-nulls": (
+        pa.array([[1.0, 2.0], None, [3.0, None]], pa.list_(pa.float32(), 2)),
+        pa.list_(pa.float32()),
+    ),
+    "fixed-list-in-struct": (
+        pa.array([{"v": [1, 2]}, None, {"v": None}], pa.struct({"v": pa.list_(pa.int64(), 2)})),
+        None,
+    ),
+    "tensor": (
+        pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.float32(), [2]),
+            pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)),
+        ),
+        pa.list_(pa.float32()),
+    ),
+    "struct": (
+        pa.array(
+            [{"a": [{"b": WHEN}], "c": None}, None],
+            pa.struct({"a": pa.list_(pa.struct({"b": pa.timestamp("ns")})), "c": pa.null()}),
+        ),
+        None,
+    ),
+    "map": (pa.array([[("k", WHEN)], None, []], pa.map_(pa.string(), pa.timestamp("ns"))), None),
+    "dictionary": (pa.array(["a", None, "a"]).dictionary_encode(), None),
+}
+
+
+@pytest.mark.parametrize("name", ARROW_TYPES)
+@pytest.mark.parametrize("row_group_size", [1, 1000])
+def test_a_kept_column_of_every_arrow_type_keeps_its_values(
+    tmp_path: Path, name: str, row_group_size: int
+) -> None:
+    values, kind = ARROW_TYPES[name]
+    place = tmp_path / "in"
+    place.mkdir()
+    table = pa.table({"id": range(len(values)), "text": ["t"] * len(values), "x": values})
+    pq.write_table(table, place / "a.parquet", row_group_size=row_group_size)
+    schema, (run,) = read_all(place, InputColumns(keep_columns=("x",)))
+    assert (run.bad, run.unkept) == ({}, frozenset())
+    if kind is not None:
+        assert schema.field("x").type.equals(kind)
+    assert "ns" not in re.findall(r"timestamp\[(\w+)", str(schema.field("x").type))
+    # As it is written, and read again.
+    pq.write_table(run.kept, tmp_path / "out.parquet")
+    again = pq.read_table(tmp_path / "out.parquet").column("x")
+    assert plain(again) == plain(values)
+    assert schema.field("x").type.equals(again.type), (schema.field("x").type, again.type)
+
+
+def plain(values: Any) -> list[Any]:
+    """As Python has them, of microseconds."""
+    if isinstance(values.type, pa.FixedShapeTensorType):
+        values = values.storage
+    if "[ns" in str(values.type) and "timestamp" in str(values.type):
+        values = values.cast(in_microseconds(values.type))
+    found: list[Any] = values.to_pylist()
+    return found
+
+
+def test_timestamps_of_96_bits_keep_their_dates(tmp_path: Path) -> None:
+    when = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), WHEN, None]
+    table = pa.table(
+        {
+            "id": range(4),
+            "text": ["t"] * 4,
+            "x": pa.array(when, pa.timestamp("us")),
+            "in": pa.array([[one] for one in when], pa.list_(pa.timestamp("us"))),
+        }
     )
-    column = run.kept.column("x")
-    assert kind is None or column.type == kind
-    for offset, value in enumerate(values):
-        if offset not in bad and kind is not None:
-            assert column[offset].as_py() == json.loads(value)
-    assert all(not column[offset].is_valid for offset in bad)
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    schema, (run,) = read_all(tmp_path, InputColumns(keep_columns=("x", "in")))
+    assert schema.field("x").type == pa.timestamp("us")
+    assert run.kept.column("x").to_pylist() == when
+    assert run.kept.column("in").to_pylist() == [[one] for one in when]
+
+
+def test_digits_beyond_microseconds_are_cut_off(tmp_path: Path) -> None:
+    put(tmp_path, "a.parquet", pa.array([1]), x=pa.array([1_999], pa.timestamp("ns", "UTC")))
+    schema, (run,) = read_all(tmp_path, InputColumns(keep_columns=("x",)))
+    assert schema.field("x").type == pa.timestamp("us", "UTC")
+    assert run.kept.column("x").cast(pa.int64()).to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("values", "pinned", "unkept"),
+    [
+        pytest.param(pa.array([WHEN], pa.timestamp("ns")), "timestamp[ns]", (), id="nanoseconds"),
+        pytest.param(pa.array([[WHEN]], pa.list_(pa.timestamp("ns", "UTC"))), None, (), id="list"),
+    ],
+)
+def test_a_type_that_an_earlier_version_pinned_stays(
+    tmp_path: Path, values: pa.Array, pinned: str | None, unkept: tuple[str, ...]
+) -> None:
+    put(tmp_path, "a.parquet", pa.array([1]), x=values)
+    columns = InputColumns(keep_columns=("x",))
+    scanned = scan_all(tmp_path, columns)
+    older = {"x": pinned or str(scanned[0].schema.field("x").type)}
+    schema = merge_schemas(scanned, columns, older)
+    assert str(schema.field("x").type) == older["x"]
+    (run,) = read_runs(
+        open_found(scanned[0].found), scanned[0].input_file, columns, schema, [(0, 1)]
+    )
+    assert run.kept.column("x").cast(values.type).to_pylist() == values.to_pylist()
+    assert run.unkept == frozenset(unkept)
+    other = merge_schemas(scanned, columns, {"x": "int32"})
+    assert str(other.field("x").type) != "int32"
+
+
+def test_a_pinned_type_of_nanoseconds_takes_what_it_holds_of_96_bits(tmp_path: Path) -> None:
+    when = [dt.datetime(9999, 12, 31), WHEN]
+    table = pa.table({"id": [1, 2], "text": ["t"] * 2, "x": pa.array(when, pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    columns = InputColumns(keep_columns=("x",))
+    (file,) = scan_all(tmp_path, columns)
+    schema = merge_schemas([file], columns, {"x": "timestamp[ns]"})
+    (run,) = read_runs(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
+    assert [value.as_py() for value in run.kept.column("x")] == [None, WHEN]
+    assert run.unkept == {"x"}
+
+
+def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": 1, "text": "t", "x": 5}\n{"id": 2, "text": "t", "x": "05"}\n'
+    )
+    columns = InputColumns(keep_columns=("x",))
+    (file,) = scan_all(tmp_path, columns)
+    assert merge_schemas([file], columns).field("x").type == pa.string()
+    schema = merge_schemas([file], columns, {"x": "int64"})
+    assert schema.field("x").type == pa.int64()
+    assert "kept as int64, as they were before" in notes([file], schema)[0]
+    (run,) = read_runs(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
+    assert (run.kept.column("x").to_pylist(), run.bad, run.unkept) == ([5, None], {}, {"x"})
 
 
 def test_without_kept_columns_the_table_still_knows_its_rows(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ from transforms.storage.dataset import Dataset
 from transforms.storage.spill import Spill
 from transforms.storage.spill_file import SpillWriter
 
+log = logging.getLogger("bulkembed")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitWorker:
@@ -38,6 +41,8 @@ class UnitWorker:
     spill: Spill
     budget: DeadRowBudget
     tally: Tally = dataclasses.field(default_factory=Tally)
+    told: set[str] = dataclasses.field(default_factory=set)
+    """Kept columns whose lost values were logged."""
 
     async def embed(self, prepared: PreparedUnit) -> UnitRecord | None:
         """Embeds a unit and commits it, or its finished prefix where the run is to end.
@@ -49,6 +54,7 @@ class UnitWorker:
             OutputError: the unit could not be written.
         """
         redo, started = prepared.redo, time.monotonic()
+        self._tell_of_lost_values(prepared)
         spill = self.spill.writer(prepared.unit, redo.generation + 1 if redo else 0)
         record = None
         outcome = UnitOutcome(prepared, self.job, spill, self.budget)
@@ -78,6 +84,13 @@ class UnitWorker:
         finally:
             self.tally.end(outcome)
         return outcome.counts()
+
+    def _tell_of_lost_values(self, prepared: PreparedUnit) -> None:
+        """Logs once for each kept column that some of its values cannot be written."""
+        for name in sorted(prepared.rows.unkept - self.told):
+            self.told.add(name)
+            kind = self.job.row_schema.field(name).type
+            log.warning("column %r: values that cannot be written as %s are null", name, kind)
 
     def _count_bad_rows(self, prepared: PreparedUnit) -> None:
         """Counts rows that could not be sent: after the commit, so that they can be looked at."""

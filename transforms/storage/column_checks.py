@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 
 from schemas.errors import ConfigError
-from schemas.inputs import InputColumns
-from transforms.storage.column_types import is_id, is_text
+from schemas.inputs import IdType, InputColumns
+from transforms.storage.column_types import has_fraction, has_text_form, id_kind, is_text
 from transforms.storage.text_recipe import text_columns
 
 
@@ -45,20 +45,39 @@ def check_types(name: str, schema: pa.Schema, columns: InputColumns) -> None:
     """Raises ConfigError unless the id, text and title of a Parquet file have types that fit."""
     for column in text_columns(columns):
         kind = schema.field(column).type
-        if not is_text(kind):
+        if not has_text_form(kind):
             raise ConfigError(
-                f"{name}: column {column!r} is {kind}, a text or title has to be a string "
-                "(string, large_string, string_view or a dictionary of them); cast it, or name "
-                "another column",
+                f"{name}: column {column!r} is {kind}, which cannot be written as text; cast it, "
+                "or name another column",
                 file=name,
                 column=column,
             )
-    if columns.id_column is not None and not is_id(kind := schema.field(columns.id_column).type):
+        if not is_text(kind) and (columns.text_template is None or column == columns.title_column):
+            raise ConfigError(
+                f"{name}: column {column!r} is {kind}, a text or title has to be a string "
+                "(string, binary that holds UTF-8, or a dictionary of them); cast it, name another "
+                f"column, or write it into a text: --text-template '{{{column}}}'",
+                file=name,
+                column=column,
+            )
+    if columns.id_column is not None:
+        _check_id(name, columns.id_column, schema.field(columns.id_column).type, columns.id_type)
+
+
+def _check_id(name: str, column: str, kind: pa.DataType, id_type: IdType) -> None:
+    if id_kind(kind) is None:
         raise ConfigError(
-            f"{name}: column {columns.id_column!r} is {kind}, an id has to be an integer or a "
-            "string; cast it, name another --id-column, or use --generate-ids",
+            f"{name}: column {column!r} is {kind}, an id has to be a number, a UUID or a string; "
+            "cast it, name another --id-column, or use --generate-ids",
             file=name,
-            column=columns.id_column,
+            column=column,
+        )
+    if has_fraction(kind) and id_type is IdType.AUTO:
+        raise ConfigError(
+            f"{name}: column {column!r} is {kind}, which has digits behind the point: "
+            "--id-type string keeps them",
+            file=name,
+            column=column,
         )
 
 

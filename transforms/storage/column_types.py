@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import pyarrow as pa
 import pyarrow.types as pat
 
 UINT64_TOP = 2**64 - 1
 INT64_TOP = 2**63 - 1
+ID_KINDS = {
+    "int": "integers",
+    "decimal": "decimals",
+    "uuid": "UUIDs",
+    "string": "strings",
+}
+"""What an id column may hold, as a message names it; all but integers become strings."""
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -20,23 +29,67 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def is_string(kind: pa.DataType) -> bool:
+    """Whether the values are strings, or bytes that may be UTF-8.
+
+    Many writers of Parquet leave the mark out that says which bytes are strings.
+    """
+    return is_bytes(kind) or bool(
+        pat.is_string(plain_type(kind)) or pat.is_large_string(plain_type(kind))
+    )
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether the values are bytes of any length."""
+    kind = plain_type(kind)
+    return bool(pat.is_binary(kind) or pat.is_large_binary(kind))
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type can be a text or a title; nulls alone can."""
+    return is_string(kind) or bool(pat.is_null(plain_type(kind)))
+
+
+def is_uuid(kind: pa.DataType) -> bool:
+    """Whether the values are UUIDs."""
+    return isinstance(kind, pa.UuidType)
+
+
+def has_text_form(kind: pa.DataType) -> bool:
+    """Whether a template can write values of this type."""
     kind = plain_type(kind)
-    return bool(pat.is_string(kind) or pat.is_large_string(kind) or pat.is_null(kind))
+    if pat.is_struct(kind):
+        return all(has_text_form(kind.field(place).type) for place in range(kind.num_fields))
+    if pat.is_map(kind):
+        return has_text_form(kind.key_type) and has_text_form(kind.item_type)
+    if pat.is_nested(kind):
+        return hasattr(kind, "value_type") and has_text_form(kind.value_type)
+    of_time = pat.is_temporal(kind) and not (pat.is_duration(kind) or pat.is_interval(kind))
+    number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)
+    return is_text(kind) or is_uuid(kind) or bool(of_time or number or pat.is_boolean(kind))
 
 
-def is_id(kind: pa.DataType) -> bool:
-    """Whether a column of this type can be an id."""
-    return is_text(kind) or bool(pat.is_integer(plain_type(kind)))
+def id_kind(kind: pa.DataType) -> str | None:
+    """One of ID_KINDS, or `null` for a column of nulls; None where it cannot be an id.
 
-
-def id_kind(kind: pa.DataType) -> str:
-    """`int`, `string`, or `null` for a column of nulls."""
+    Floating numbers stand for integers: a row whose id has a fraction is a dead letter.
+    """
     kind = plain_type(kind)
     if pat.is_null(kind):
         return "null"
-    return "int" if pat.is_integer(kind) else "string"
+    if pat.is_integer(kind) or pat.is_floating(kind):
+        return "int"
+    if pat.is_decimal(kind):
+        return "decimal"
+    if is_uuid(kind):
+        return "uuid"
+    return "string" if is_string(kind) else None
+
+
+def has_fraction(kind: pa.DataType) -> bool:
+    """Whether a decimal type has digits behind the point."""
+    kind = plain_type(kind)
+    return bool(pat.is_decimal(kind)) and kind.scale > 0
 
 
 def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
@@ -57,23 +110,95 @@ def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 
 
 def writable(kind: pa.DataType) -> pa.DataType:
-    """The type with what Parquet readers do not take replaced, at any depth.
+    """The type with what Parquet or its readers do not take replaced, at any depth.
 
     A type of nulls becomes string; a struct without fields (`{}` in every row), which Parquet
-    cannot hold, an (always empty) map of strings.
+    cannot hold, an (always empty) map of strings.  Views, of which pyarrow cannot take single rows,
+    become what they view.  Timestamps in nanoseconds become microseconds,
+    since Spark reads no file that has them.
     """
+    return _mapped(kind, lambda leaf: _in_microseconds(_holdable(leaf)))
+
+
+def as_pinned(kind: pa.DataType, pinned: str) -> pa.DataType | None:
+    """The type of that name under which earlier versions wrote a column; None if it is another.
+
+    Args:
+        kind: what is known of the column's values.
+        pinned: the type that the column has in the dataset, as Arrow writes it.
+    """
+    for leaf in (_holdable, lambda leaf: _in_nanoseconds(_holdable(leaf))):
+        older = _mapped(kind, leaf)
+        if str(older) == pinned:
+            return older
+    return None
+
+
+def in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """The type with timestamps in nanoseconds replaced by microseconds, and nothing else."""
+    return _mapped(kind, _in_microseconds)
+
+
+def has_nanoseconds(kind: pa.DataType) -> bool:
+    """Whether the type has a timestamp in nanoseconds, at any depth."""
+    return not in_microseconds(kind).equals(kind)
+
+
+def in_lists(kind: pa.DataType) -> pa.DataType:
+    """The type with lists of fixed size replaced by lists: pyarrow cannot read null ones."""
+    return _mapped(kind, _plain_list)
+
+
+def has_fixed_lists(kind: pa.DataType) -> bool:
+    """Whether the type has a list of fixed size, at any depth."""
+    return not in_lists(kind).equals(kind)
+
+
+def _holdable(kind: pa.DataType) -> pa.DataType:
     if pat.is_null(kind):
         return pa.string()
-    if pat.is_struct(kind):
-        if kind.num_fields == 0:
-            return pa.map_(pa.string(), pa.string())
-        return pa.struct([_writable_field(kind.field(place)) for place in range(kind.num_fields)])
-    if pat.is_list(kind):
-        return pa.list_(_writable_field(kind.value_field))
-    if pat.is_large_list(kind):
-        return pa.large_list(_writable_field(kind.value_field))
+    if pat.is_struct(kind) and kind.num_fields == 0:
+        return pa.map_(pa.string(), pa.string())
+    if pat.is_string_view(kind) or pat.is_binary_view(kind):
+        return plain_type(kind)
     return kind
 
 
-def _writable_field(field: pa.Field) -> pa.Field:
-    return field.with_type(writable(field.type))
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    nanoseconds = pat.is_timestamp(kind) and kind.unit == "ns"
+    return pa.timestamp("us", kind.tz) if nanoseconds else kind
+
+
+def _in_nanoseconds(kind: pa.DataType) -> pa.DataType:
+    microseconds = pat.is_timestamp(kind) and kind.unit == "us"
+    return pa.timestamp("ns", kind.tz) if microseconds else kind
+
+
+def _plain_list(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType) and pat.is_fixed_size_list(kind.storage_type):
+        kind = kind.storage_type
+    return pa.list_(kind.value_field) if pat.is_fixed_size_list(kind) else kind
+
+
+def _mapped(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type with `leaf` applied to each type in it, the inner ones first."""
+
+    def inner(field: pa.Field) -> pa.Field:
+        return field.with_type(_mapped(field.type, leaf))
+
+    if pat.is_struct(kind):
+        kind = pa.struct(_fields(kind, inner))
+    elif pat.is_map(kind):
+        made = pa.map_(inner(kind.key_field), inner(kind.item_field), kind.keys_sorted)
+        kind = kind if made.equals(kind) else made  # A map has a name of its own, too.
+    elif pat.is_fixed_size_list(kind):
+        kind = pa.list_(inner(kind.value_field), kind.list_size)
+    elif pat.is_large_list(kind):
+        kind = pa.large_list(inner(kind.value_field))
+    elif pat.is_list(kind):
+        kind = pa.list_(inner(kind.value_field))
+    return leaf(kind)
+
+
+def _fields(kind: pa.DataType, inner: Callable[[pa.Field], pa.Field]) -> Iterable[pa.Field]:
+    return [inner(kind.field(place)) for place in range(kind.num_fields)]

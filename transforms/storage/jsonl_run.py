@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from schemas.deadletters import DeadCode
 from schemas.inputs import IdType
+from transforms.storage.json_text import text_of
 from transforms.storage.jsonl_lines import (
     NotARow,
     describe,
@@ -49,9 +50,10 @@ class JsonlRun:
         self._titles: list[str | None] = []
         self._texts: list[str | None] = []
         self._kept: list[dict[str, Any]] = []
+        self._unkept: set[str] = set()
 
     def read(self, lines: Sequence[bytes]) -> RowRun:
-        """The run; the first fault of a row, in the order JSON, id, text, kept, is its code."""
+        """The run; the first fault of a row, in the order JSON, id, text, is its code."""
         for offset, line in enumerate(lines):
             self._add(offset, line)
         kept = [self._column(field) for field in self._kept_schema]
@@ -62,6 +64,7 @@ class JsonlRun:
             texts=self._texts,
             kept=kept_table(kept, self._kept_schema, len(lines)),
             bad=dict(sorted(self.bad.items())),
+            unkept=frozenset(self._unkept),
         )
 
     def _note(self, offset: int, code: DeadCode, what: str) -> None:
@@ -83,7 +86,7 @@ class JsonlRun:
         except BadValue as error:
             self._note(offset, error.code, str(error))
         try:
-            values = {name: _text(row, name, sure) for name in self._sent}
+            values = {name: self._text(row, name, sure) for name in self._sent}
         except BadValue as error:
             self._note(offset, error.code, str(error))
         title = self.wanted.columns.title_column
@@ -95,7 +98,7 @@ class JsonlRun:
 
     def _exact(self, row: dict[str, Any], line: bytes) -> dict[str, Any]:
         """The row with integers from 2^64 up as they were written, where they count."""
-        used = [self.wanted.columns.id_column, *self._kept_schema.names]
+        used = [self.wanted.columns.id_column, *self._sent, *self._kept_schema.names]
         if any(may_be_rounded(row.get(name)) for name in used if name is not None):
             return dict(parse_exactly(line))
         return row
@@ -108,10 +111,15 @@ class JsonlRun:
         if value is None:
             what = "is null" if name in row else "is not there"
             raise BadValue(DeadCode.MISSING_ID, f"the id {name!r} {what}")
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is float and self.wanted.columns.id_type is IdType.STRING:
+            return text_of(value)
         if type(value) is int:
             return self._int_id(name, value)
         if type(value) is not str:
             what = f"the id {name!r} is {describe(value)}; an id is an integer or a string"
+            what += "; --id-type string takes it" if type(value) is float else ""
             raise BadValue(DeadCode.BAD_ID, what)
         if not sure and not is_utf8(value):
             raise BadValue(DeadCode.BAD_ID, f"the id {name!r} has a lone surrogate")
@@ -146,20 +154,20 @@ class JsonlRun:
     def _column(self, field: pa.Field) -> pa.Array:
         values = [row.get(field.name) for row in self._kept]
         array, unfit = fitting(values, field.type)
-        for offset in unfit:
-            what = f"column {field.name!r} is {describe(values[offset])}, which is no {field.type}"
-            self._note(offset, DeadCode.BAD_COLUMN, what)
+        if unfit:
+            self._unkept.add(field.name)
         return array
 
-
-def _text(row: dict[str, Any], name: str, sure: bool) -> str | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if type(value) is not str:
-        what = f"{name!r} is {describe(value)}; a text or title is a string"
-        raise BadValue(DeadCode.BAD_TEXT, what)
-    if not sure and not is_utf8(value):
-        what = f"{name!r} has a lone surrogate, which cannot be sent as UTF-8"
-        raise BadValue(DeadCode.BAD_TEXT, what)
-    return value
+    def _text(self, row: dict[str, Any], name: str, sure: bool) -> str | None:
+        value = row.get(name)
+        if self._recipe.pieces and name in self._recipe.fields:
+            value = text_of(value)
+        if value is None:
+            return None
+        if type(value) is not str:
+            what = f"{name!r} is {describe(value)}; a text or title is a string"
+            raise BadValue(DeadCode.BAD_TEXT, what)
+        if not sure and not is_utf8(value):
+            what = f"{name!r} has a lone surrogate, which cannot be sent as UTF-8"
+            raise BadValue(DeadCode.BAD_TEXT, what)
+        return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -59,7 +60,9 @@ def scan_jsonl(stream: Ahead, found: FoundFile, columns: InputColumns) -> Scanne
         columns=tuple(facts.seen),
         id_range=facts.ids.range,
         id_rows=tuple(facts.ids.first.items()),
-        unsigned=facts.unsigned(),
+        unsigned=facts.names(lambda kept: kept.could_be_unsigned),
+        wide=facts.names(lambda kept: kept.is_wide),
+        narrow=facts.narrow(),
         reading=reading,
     )
 
@@ -74,6 +77,8 @@ class _Ids:
     def add(self, number: int, value: Any, line: bytes, name: str) -> None:
         if type(value) is float and may_be_rounded(value):
             value = parse_exactly(line)[name]
+        if type(value) is float and value.is_integer():
+            value = int(value)
         if type(value) is int and -INT64_TOP - 1 <= value <= UINT64_TOP:
             low, high = self.range or (value, value)
             self.range = (min(low, value), max(high, value))
@@ -156,5 +161,9 @@ class _Facts:
             }
         return pa.schema(list(fields.items()))
 
-    def unsigned(self) -> tuple[str, ...]:
-        return tuple(sorted(name for name, kept in self.types.items() if kept.could_be_unsigned))
+    def narrow(self) -> pa.Schema:
+        mixed = [name for name in self.seen if name in self.types and self.types[name].is_mixed]
+        return pa.schema([(name, self.types[name].narrow) for name in mixed])
+
+    def names(self, has: Callable[[ColumnType], bool]) -> tuple[str, ...]:
+        return tuple(sorted(name for name, kept in self.types.items() if has(kept)))

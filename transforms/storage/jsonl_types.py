@@ -10,32 +10,55 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from transforms.storage.column_types import INT64_TOP, UINT64_TOP, unify
+from transforms.storage.json_text import text_of
 
 UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError)
 """What pyarrow raises for Python values that do not fit a type."""
 
 
-class ColumnType:
-    """The type that holds all values so far, in their order.
+_EXACT_INTEGERS = 2**53
+"""Up to here a double holds every integer."""
 
-    A value that does not go together with those before it is left out: its row becomes a dead
-    letter (`bad_column`) when it is read.
-    """
+
+class ColumnType:
+    """The type that holds all values so far; string where no other type does (`is_mixed`)."""
 
     def __init__(self) -> None:
         self._type = pa.null()
         self._negative = False
         self._huge = False
+        self._wide = False
+        self._mixed = False
 
     @property
     def type(self) -> pa.DataType:
         """The type; null where every value was null."""
-        return pa.uint64() if self._huge and self.could_be_unsigned else self._type
+        return pa.string() if self.is_mixed else self.narrow
+
+    @property
+    def narrow(self) -> pa.DataType:
+        """The type of the first values that go together, without those that do not."""
+        is_unsigned = self._huge and self._is_int and not self._negative
+        return pa.uint64() if is_unsigned else self._type
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the values are of several types."""
+        return self._mixed or (self._huge and (self._negative or not self._is_int))
 
     @property
     def could_be_unsigned(self) -> bool:
         """Whether all values are integers from 0 up."""
-        return bool(self._type.equals(pa.int64())) and not self._negative
+        return self._is_int and not self._negative and not self._mixed
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether all values are integers, and a double does not hold one of them."""
+        return self._is_int and self._wide
+
+    @property
+    def _is_int(self) -> bool:
+        return bool(self._type.equals(pa.int64()))
 
     def add(self, values: Sequence[Any]) -> None:
         """Takes more values in; in bulk where they go together, else one by one."""
@@ -43,29 +66,47 @@ class ColumnType:
             return
         for value in values:
             if type(value) is int and INT64_TOP < value <= UINT64_TOP:
-                self._huge = self._take([0]) or self._huge
-            else:
-                self._take([value])
+                self._huge = True
+                self._mixed = self._mixed or not self._take([0])
+            elif not self._take([value]):
+                self._mixed = True
 
     def _take(self, values: Sequence[Any]) -> bool:
         try:
             array = pa.array(values)
+        except UnicodeEncodeError:
+            return len(values) == 1  # No type holds a lone surrogate: the value will be null.
         except UNFIT:
             return False
-        if pa.types.is_uint64(array.type):
+        if pa.types.is_uint64(array.type) or _any_would_change(values, array.type):
             return False
         merged = unify(self._type, array.type)
         if merged is None:
             return False
-        self._type = merged
-        if pa.types.is_int64(array.type) and not self._negative:
-            low = pc.min(array).as_py()
-            self._negative = low is not None and low < 0
+        low, high = _range(array)
+        wide = self._wide or low < -_EXACT_INTEGERS or high > _EXACT_INTEGERS
+        if wide and pat.is_floating(merged):
+            return False
+        self._type, self._wide = merged, wide
+        self._negative = self._negative or low < 0
         return True
 
 
+def _range(array: pa.Array) -> tuple[int, int]:
+    """The smallest and the largest integer; 0 where there is none."""
+    if not pat.is_int64(array.type):
+        return 0, 0
+    found = pc.min_max(array)
+    return found["min"].as_py() or 0, found["max"].as_py() or 0
+
+
 def fitting(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """The values as an array of that type, and the offsets of those that do not fit: null."""
+    """The values as an array of that type, and the offsets of those that do not fit: null.
+
+    Where the type is string, other values are written as JSON writes them.
+    """
+    if pat.is_string(kind):
+        values = [text_of(value) for value in values]
     try:
         return _array(values, kind), []
     except UNFIT:
@@ -83,10 +124,14 @@ def fitting(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[in
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     array = pa.array(values, kind)
-    checked = pat.is_floating(kind) or pat.is_integer(kind) or pat.is_nested(kind)
-    if checked and any(_would_change(value, kind) for value in values):
+    if _any_would_change(values, kind):
         raise ValueError(f"a value is no {kind}")
     return array
+
+
+def _any_would_change(values: Sequence[Any], kind: pa.DataType) -> bool:
+    checked = pat.is_floating(kind) or pat.is_integer(kind) or pat.is_nested(kind)
+    return checked and any(_would_change(value, kind) for value in values)
 
 
 def _would_change(value: Any, kind: pa.DataType) -> bool:

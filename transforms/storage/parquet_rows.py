@@ -9,11 +9,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from schemas.inputs import InputFile
+from transforms.storage.column_types import has_fixed_lists
+from transforms.storage.parquet_files import open_parquet
 from transforms.storage.parquet_run import ParquetRun
 from transforms.storage.row_run import RowRun, Wanted
 from transforms.storage.stored_bytes import changed, reading
 
-_BUFFER_BYTES = 1 << 20
 _BATCH_ROWS = (64, 4096)
 
 
@@ -22,13 +23,17 @@ def read_parquet_runs(
 ) -> Iterator[RowRun]:
     """See `row_reader.read_runs`.  Row groups that no run touches are not read."""
     with reading(file.found), filesystem.open_input_file(file.found.path) as stored:
-        parquet = pq.ParquetFile(stored, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        parquet = open_parquet(stored)
         if parquet.metadata.num_rows != file.rows:
             now = f"it has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
             raise changed(file.found, now)
         names = _names(parquet.schema_arrow, file, wanted)
-        batches = _batches(parquet, names, runs)
-        for first_row, pieces in _cut(batches, runs):
+        lists = [name for name in names if _as_list(name, parquet.schema_arrow, wanted)]
+        readers = [_batches(parquet, [name for name in names if name not in lists], runs)]
+        if lists:
+            readers.append(_batches(open_parquet(stored, arrow_types=False), lists, runs))
+        pieces_of_readers = zip(*(_cut(batches, runs) for batches in readers), strict=True)
+        for (first_row, _), pieces in zip(runs, pieces_of_readers, strict=True):
             yield ParquetRun(file.name, wanted, first_row, pieces).rows()
 
 
@@ -40,6 +45,13 @@ def _names(schema: pa.Schema, file: InputFile, wanted: Wanted) -> list[str]:
         raise changed(file.found, f"it has no column {gone[0]!r} any more")
     kept = [name for name in wanted.kept.names if schema.get_field_index(name) >= 0]
     return list(dict.fromkeys(needed + kept))
+
+
+def _as_list(name: str, schema: pa.Schema, wanted: Wanted) -> bool:
+    """Whether a column has lists of fixed size that are kept as lists, since some may be null."""
+    if name not in wanted.kept.names or not has_fixed_lists(schema.field(name).type):
+        return False
+    return not has_fixed_lists(wanted.kept.field(name).type)
 
 
 def _batches(
@@ -75,8 +87,8 @@ def _last_needed(runs: Sequence[tuple[int, int]], begin: int, end: int) -> int:
 
 def _cut(
     batches: Iterator[tuple[int, pa.RecordBatch]], runs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
-    """(first row, the pieces of batches that make the run) of each run."""
+) -> Iterator[list[pa.RecordBatch]]:
+    """The pieces of batches that make each run."""
     begin, batch = 0, None
     for first_row, rows in runs:
         pieces, row = [], first_row
@@ -89,4 +101,4 @@ def _cut(
             piece = batch.slice(row - begin, first_row + rows - row)
             pieces.append(piece)
             row += piece.num_rows
-        yield first_row, pieces
+        yield pieces

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.deadletters import DeadCode
-from transforms.storage.column_types import plain_type
+from transforms.storage.column_types import (
+    has_nanoseconds,
+    in_microseconds,
+    is_bytes,
+    is_string,
+    is_text,
+    plain_type,
+)
+from transforms.storage.json_text import text_of, texts_of
 from transforms.storage.row_run import RowRun, Wanted, kept_table, made_ids
 
 Bad = dict[int, tuple[DeadCode, str]]
@@ -21,11 +31,13 @@ class ParquetRun:
     name: str
     wanted: Wanted
     first_row: int
-    pieces: Sequence[pa.RecordBatch]
+    pieces: Sequence[Sequence[pa.RecordBatch]]
+    """Of each reader of the file: the batches that hold the run's rows, with some columns each."""
     bad: Bad = dataclasses.field(default_factory=dict)
+    unkept: set[str] = dataclasses.field(default_factory=set)
 
     def rows(self) -> RowRun:
-        """The run; the first fault of a row, in the order id, text, title, kept, is its code."""
+        """The run; the first fault of a row, in the order id, text, title, is its code."""
         ids = self._ids()
         values = {name: self._strings(name) for name in self.wanted.sent}
         count = len(ids)
@@ -39,17 +51,19 @@ class ParquetRun:
             texts=recipe.texts([values[field] for field in recipe.fields]),
             kept=kept_table(kept, self.wanted.kept, count),
             bad=dict(sorted(self.bad.items())),
+            unkept=frozenset(self.unkept),
         )
 
     @property
     def _count(self) -> int:
-        return sum(piece.num_rows for piece in self.pieces)
+        return sum(piece.num_rows for piece in self.pieces[0])
 
     def _column(self, name: str) -> pa.ChunkedArray | None:
-        if not self.pieces or self.pieces[0].schema.get_field_index(name) < 0:
-            return None
-        chunks = [piece.column(piece.schema.get_field_index(name)) for piece in self.pieces]
-        return pa.chunked_array(chunks)
+        for pieces in self.pieces:
+            if pieces and pieces[0].schema.get_field_index(name) >= 0:
+                at = pieces[0].schema.get_field_index(name)
+                return pa.chunked_array([piece.column(at) for piece in pieces])
+        return None
 
     def _note(self, offset: int, code: DeadCode, what: str) -> None:
         row = self.first_row + offset
@@ -60,10 +74,12 @@ class ParquetRun:
         if name is None:
             return made_ids(self.name, self.first_row, self._count)
         column = self._column(name)
+        if column is not None:
+            column = _as_ids(column, self.wanted.id_type)
         ids, unfit = _convert(column, self.wanted.id_type, self._count)
         for offset in unfit:
             what = f"the id in column {name!r} is no UTF-8, or no {self.wanted.id_type}"
-            self._note(offset, DeadCode.BAD_ID, f"{what}; --id-type string takes every integer")
+            self._note(offset, DeadCode.BAD_ID, f"{what}; --id-type string takes every number")
         if ids.null_count > len(unfit):
             for offset, there in enumerate(ids.is_valid().to_pylist()):
                 if not there:
@@ -75,26 +91,68 @@ class ParquetRun:
         if column is None:
             return []
         try:
-            return list(column.to_pylist())
-        except UnicodeDecodeError:
-            return [self._string(name, offset, value) for offset, value in enumerate(column)]
+            values = texts_of(column)
+            return values if _are_strings(column.type) else list(map(text_of, values))
+        except (ValueError, OverflowError):
+            rows = range(len(column))
+            return [self._string(name, row, column.slice(row, 1)) for row in rows]
 
-    def _string(self, name: str, offset: int, value: pa.Scalar) -> str | None:
+    def _string(self, name: str, offset: int, value: pa.ChunkedArray) -> str | None:
         try:
-            text: str | None = value.as_py()
+            return text_of(texts_of(value)[0])
         except UnicodeDecodeError as error:
             what = f"byte {error.start} of column {name!r} is no UTF-8"
-            self._note(offset, DeadCode.BAD_TEXT, what)
-            return None
-        return text
+        except (ValueError, OverflowError) as error:
+            what = f"column {name!r} cannot be written as text: {error}"
+        self._note(offset, DeadCode.BAD_TEXT, what)
+        return None
 
     def _kept(self, field: pa.Field) -> pa.Array:
         column = self._column(field.name)
+        if column is not None and pa.types.is_string(field.type) and not is_text(column.type):
+            # Files differ in the column's type, so that it is kept as text.
+            column = _as_texts(column)
         values, unfit = _convert(column, field.type, self._count)
-        for offset in unfit:
-            what = f"column {field.name!r} is no UTF-8, or does not fit {field.type}"
-            self._note(offset, DeadCode.BAD_COLUMN, what)
+        if unfit:
+            self.unkept.add(field.name)
         return values
+
+
+def _are_strings(kind: pa.DataType) -> bool:
+    return is_string(kind) and not is_bytes(kind)
+
+
+def _as_ids(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The column with NaN as null, and what has no cast to the ids' type as text."""
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if not pa.types.is_string(kind) or is_text(column.type):
+        return column
+    return _as_texts(column, integral=True)
+
+
+def _as_texts(column: pa.ChunkedArray, *, integral: bool = False) -> pa.ChunkedArray:
+    """The column as strings, as JSON writes its values; null where a value has no such form.
+
+    With `integral`, a floating number without a fraction is written as an integer.
+    """
+
+    def text(value: Any) -> str | None:
+        is_integer = integral and isinstance(value, float) and value.is_integer()
+        return text_of(int(value) if is_integer else value)
+
+    def one(row: int) -> str | None:
+        try:
+            return text(texts_of(column.slice(row, 1))[0])
+        except (ValueError, OverflowError):
+            return None
+
+    try:
+        found = list(map(text, texts_of(column)))
+    except (ValueError, OverflowError):
+        found = list(map(one, range(len(column))))
+    return pa.chunked_array([found], pa.string())
 
 
 def _convert(
@@ -108,13 +166,13 @@ def _convert(
         return pa.nulls(count, kind), []
     try:
         return _cast(column, kind), []
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         pass
     rows, unfit = [], []
     for offset in range(count):
         try:
             rows.append(_cast(column.slice(offset, 1), kind))
-        except pa.ArrowInvalid:
+        except pa.ArrowException:
             rows.append(pa.nulls(1, kind))
             unfit.append(offset)
     chunks = [chunk for row in rows for chunk in (row.chunks if _chunked(row) else [row])]
@@ -127,7 +185,10 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedAr
     if not column.type.equals(kind):
         plain = plain_type(column.type)
         column = column if plain.equals(column.type) else column.cast(plain)
-        column = column if plain.equals(kind) else column.cast(kind)
+        if not has_nanoseconds(kind):
+            # Digits beyond microseconds are cut off.
+            column = column.cast(in_microseconds(plain), safe=False)
+        column = column if column.type.equals(kind) else column.cast(kind)
     return column if pa.types.is_dictionary(kind) else column.combine_chunks()
 
 

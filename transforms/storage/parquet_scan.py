@@ -9,8 +9,9 @@ import pyarrow.types as pat
 
 from schemas.errors import InputError
 from schemas.inputs import FoundFile, InputColumns
-from transforms.storage.column_checks import check_kept, check_present, check_types, check_unique
-from transforms.storage.column_types import plain_type
+from transforms.storage.column_checks import check_present, check_types, check_unique
+from transforms.storage.column_types import has_fixed_lists, in_lists, plain_type
+from transforms.storage.parquet_files import open_parquet
 from transforms.storage.scanned_file import ScannedFile
 from transforms.storage.stored_bytes import reading
 
@@ -26,7 +27,7 @@ def scan_parquet(
             path=found.path,
         )
     with reading(found), filesystem.open_input_file(found.path) as file:
-        footer = pq.ParquetFile(file)
+        footer = open_parquet(file)
         schema, metadata = footer.schema_arrow, footer.metadata
     used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
     return ScannedFile(
@@ -34,7 +35,7 @@ def scan_parquet(
         digest="",
         rows=metadata.num_rows,
         offsets=(),
-        schema=pa.schema([pa.field(name, schema.field(name).type) for name in used]),
+        schema=pa.schema([(name, _type(schema.field(name), metadata)) for name in used]),
         columns=tuple(schema.names),
         id_range=_id_range(metadata, schema, columns.id_column),
     )
@@ -49,14 +50,32 @@ def _used(
     """
     kept = schema.names if columns.keeps_all else list(columns.keep_columns)
     ids = [columns.id_column] if columns.id_column is not None else []
-    used = list(dict.fromkeys(ids + kept))
+    used = [name for name in dict.fromkeys(ids + kept) if name in schema.names]
     if not has_rows:
         return [name for name in used if schema.names.count(name) == 1]
     check_present(found.name, columns, schema.names)
-    check_kept(found.name, columns, schema.names)
     check_unique(found.name, [*used, *columns.text_fields], schema.names)
     check_types(found.name, schema, columns)
     return used
+
+
+def _type(field: pa.Field, metadata: pq.FileMetaData) -> pa.DataType:
+    """A column's type; lists of fixed size are lists where one may be null."""
+    if not has_fixed_lists(field.type) or not _may_have_nulls(field.name, metadata):
+        return field.type
+    return in_lists(field.type)
+
+
+def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
+    """Whether a nested column has nulls at any depth, by the row groups' statistics."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            if not chunk.path_in_schema.startswith(f"{column}."):
+                continue
+            statistics = chunk.statistics if chunk.is_stats_set else None
+            if statistics is None or not statistics.has_null_count or statistics.null_count:
+                return True
+    return False
 
 
 def _id_range(

@@ -28,6 +28,8 @@ class RowRun:
     """The kept columns with the output's types; as many rows even without any column."""
     bad: dict[int, tuple[DeadCode, str]]
     """Offset in the run -> why that row cannot be embedded; a null text is not among them."""
+    unkept: frozenset[str] = frozenset()
+    """Kept columns with values that cannot be written with the output's type: these are null."""
 
     @property
     def rows(self) -> int:
@@ -43,6 +45,7 @@ class RowRun:
             self.texts[start:end],
             self.kept.slice(start, end - start),
             {row - start: why for row, why in self.bad.items() if start <= row < end},
+            self.unkept,
         )
 
 

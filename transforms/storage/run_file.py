@@ -119,6 +119,12 @@ def _refuse_without_pins(dataset: Dataset) -> None:
         )
 
 
+def kept_types(dataset: Dataset) -> dict[str, str] | None:
+    """Return the pinned types of the kept columns, as Arrow writes them; None for no dataset."""
+    pinned = _read(dataset)
+    return None if pinned is None else dict(pinned["layout"]["kept"])
+
+
 def template_of(pinned: dict[str, Any]) -> str | None:
     """Return the template that texts were made with; None where they are one column's values."""
     is_template = pinned["settings"].get("text_template") is not None

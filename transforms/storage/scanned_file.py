@@ -38,6 +38,11 @@ class ScannedFile:
     """JSONL: kept int64 columns without a negative number."""
     reading: str = ""
     """See `InputFile.reading`."""
+    wide: tuple[str, ...] = ()
+    """JSONL: kept int64 columns with integers that no double holds."""
+    narrow: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
+    """JSONL: kept columns with values of several types, which `schema` has as strings; each with
+    the type of the first values that go together."""
 
     @property
     def input_file(self) -> InputFile:
@@ -51,12 +56,14 @@ class ScannedFile:
             "digest": self.digest,
             "rows": self.rows,
             "offsets": list(self.offsets),
-            "schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode("ascii"),
+            "schema": _saved(self.schema),
             "columns": list(self.columns),
             "id_range": list(self.id_range) if self.id_range is not None else None,
             "id_rows": [list(pair) for pair in self.id_rows],
             "unsigned": list(self.unsigned),
             "reading": self.reading,
+            "wide": list(self.wide),
+            "narrow": _saved(self.narrow),
         }
 
     @classmethod
@@ -70,10 +77,21 @@ class ScannedFile:
             digest=saved["digest"],
             rows=saved["rows"],
             offsets=tuple(saved["offsets"]),
-            schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(saved["schema"]))),
+            schema=_schema(saved["schema"]),
             columns=tuple(saved["columns"]),
             id_range=(id_range[0], id_range[1]) if id_range is not None else None,
             id_rows=tuple((kind, line) for kind, line in saved["id_rows"]),
             unsigned=tuple(saved["unsigned"]),
             reading=saved.get("reading", ""),
+            # Earlier versions did not save these.
+            wide=tuple(saved.get("wide", ())),
+            narrow=_schema(saved["narrow"]) if "narrow" in saved else pa.schema([]),
         )
+
+
+def _saved(schema: pa.Schema) -> str:
+    return base64.b64encode(schema.serialize().to_pybytes()).decode("ascii")
+
+
+def _schema(saved: str) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(saved)))
