@@ -7,8 +7,7 @@ import enum
 import random
 from typing import Any
 
-TEXTS_BEFORE = (0, 1, 1, 1, 20, 20, 20, 60, 60, 100)
-"""After how many paid texts of a run something happens to it."""
+UNIT_ROWS = (10, 17, 30, 50)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,20 +57,20 @@ class World:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Moment:
-    """When something happens to a run: after so many paid texts and a delay, or at an audit event.
+    """When something happens to a run: at an audit event, or after paid texts and a delay.
 
-    `event` is (event, part of an argument, number), as tests/kill/killer.py takes it; at it the
-    process kills itself.
+    `share` is of the texts that are not paid for yet when the run begins.  `event` is (event, part
+    of an argument, number), as tests/kill/killer.py takes it; at it the process kills itself.
     """
 
-    texts: int = 0
+    share: float = 0.0
     delay_s: float = 0.0
     event: tuple[str, str, int] | None = None
 
     def __str__(self) -> str:
         if self.event is not None:
             return "at {} {} #{}".format(*self.event)
-        return f"{self.delay_s:.2f} s after {self.texts} paid texts"
+        return f"{self.delay_s:.2f} s after {self.share:.0%} of the texts"
 
 
 class End(enum.StrEnum):
@@ -86,10 +85,12 @@ class End(enum.StrEnum):
     TWICE = "SIGTERM twice"
     PAUSE = "SIGSTOP, and SIGCONT soon"
     PAUSE_SECOND = "SIGSTOP, a second run meanwhile, SIGCONT"
+    EDITED = "SIGSTOP, a JSONL file is rewritten in place, SIGCONT"
     OVERTAKEN = "SIGSTOP, the lock is lost, another run completes, SIGCONT"
 
 
 CLEAN = (End.SIGINT, End.SIGTERM, End.SIGHUP)
+COMPLETE = (None, End.PAUSE, End.PAUSE_SECOND, End.OVERTAKEN)
 KILLS = (End.KILL_GROUP, End.KILL_LAUNCHER, End.KILL_WORKER, End.TWICE)
 
 
@@ -107,6 +108,8 @@ class Launch:
     """With `fresh`: by the world's other settings."""
     prune: bool = False
     retry: bool = False
+    salt: int = 0
+    """Of what is written to the input meanwhile."""
     real: bool = False
     """By a new interpreter rather than a fork of the warm parent."""
 
@@ -295,7 +298,7 @@ def edited(rows: Rows, change: Change, *, repeats: bool) -> Rows:
     chance = random.Random(change.salt)
     texts = Texts(chance, repeats=repeats, first_id=first_id(change.salt))
     if change.edit in (Edit.APPEND, Edit.ADD):
-        return rows + texts.rows(chance.randint(5, 40))
+        return rows + texts.rows(chance.randint(10, 80))
     if change.edit is Edit.REWRITE:
         return tuple(texts.row(row.id) if chance.random() < 0.3 else row for row in rows)
     return rows
@@ -315,7 +318,7 @@ def generate(seed: int, place: str) -> History:
         settings=settings,
         other_settings=_other(settings, chance),
         files=_files(chance, repeats=place == "disk"),
-        latency_ms=chance.choice([30, 100, 200]),
+        latency_ms=chance.choice([60, 150, 300]),
         faults=(("503", 0.03), ("reset", 0.03)) if chance.random() < 0.25 else (),
     )
     return History(seed, world, tuple(_steps(chance, world)))
@@ -326,8 +329,9 @@ def _steps(chance: random.Random, world: World) -> list[Step]:
     steps: list[Step] = [_launch(chance, world)]
     for _ in range(chance.randint(2, 7)):
         last = steps[-1]
-        if isinstance(last, Launch) and last.end is None:
-            steps.append(_change(chance))
+        if isinstance(last, Launch) and last.end in COMPLETE:
+            edit = chance.choice([Edit.APPEND, Edit.APPEND, Edit.REWRITE, Edit.ADD, Edit.RENAME])
+            steps.append(Change(edit, chance.randrange(10), chance.randrange(10**6)))
         steps.append(_step(chance, world))
     return steps
 
@@ -403,7 +407,7 @@ def _launch(chance: random.Random, world: World) -> Launch:
     draw = chance.random()
     fresh = draw < 0.1
     return Launch(
-        unit_rows=chance.choice([10, 17, 30, 50]),
+        unit_rows=chance.choice(UNIT_ROWS),
         in_flight=chance.choice([2, 3, 4]),
         workers=workers,
         end=end,
@@ -412,6 +416,7 @@ def _launch(chance: random.Random, world: World) -> Launch:
         other=fresh and chance.random() < 0.4,
         prune=0.1 <= draw < 0.2,
         retry=0.2 <= draw < 0.28,
+        salt=chance.randrange(10**6),
         real=chance.random() < 0.04,
     )
 
@@ -421,7 +426,7 @@ def _end(chance: random.Random, workers: int) -> End | None:
         return None
     ends = [
         *[End.KILL_GROUP] * 4, *[End.KILL_LAUNCHER] * 2, End.SIGINT, *[End.SIGTERM] * 2, End.SIGHUP,
-        End.TWICE, End.PAUSE, End.PAUSE_SECOND, *[End.OVERTAKEN] * 2,
+        End.TWICE, End.PAUSE, End.PAUSE_SECOND, End.EDITED, *[End.OVERTAKEN] * 2,
     ]  # fmt: skip
     if workers > 1:
         ends = [
@@ -436,4 +441,5 @@ def _moment(chance: random.Random, world: World, end: End, workers: int) -> Mome
     if exact and chance.random() < 0.8:
         event, part = chance.choice(EVENTS)
         return Moment(event=(event, part, chance.choice([1, 1, 1, 2, 3])))
-    return Moment(chance.choice(TEXTS_BEFORE), chance.uniform(0, 0.2))
+    early = chance.random() < 0.1
+    return Moment(0.0 if early else chance.uniform(0.01, 0.9), chance.uniform(0, 0.12))

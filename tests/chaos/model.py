@@ -101,6 +101,8 @@ class Model:
     service: Service
     settings: Settings
     files: dict[str, Rows]
+    shares: bool = True
+    """Whether a text is paid for once over all units; on a store it is so within a unit only."""
     old: dict[str, list[Rows]] = dataclasses.field(default_factory=dict)
     """What files held before, as far as its rows may still be there."""
     cured: bool = False
@@ -127,8 +129,8 @@ class Model:
             self.files[name] = rows
 
     def lose(self, keys: set[int], present: Snapshot) -> None:
-        """Vectors of these texts may be lost, but for those that stand in the output."""
-        self.held -= keys - self.embedded_keys(present)
+        """Vectors of these texts may be lost, but for those that can be found in the output."""
+        self.held -= keys - self.embedded_keys(present) if self.shares else keys
 
     def restart(self, settings: Settings) -> None:
         """A `--fresh` run begins: nothing is held any more."""
@@ -178,10 +180,23 @@ class Model:
         self._check_counts(self._places(present, complete=False, pruned=False), complete=False)
 
     def check_complete(self, present: Snapshot, *, pruned: bool = False) -> None:
-        """After a run that ended with 0, with `--prune` if `pruned`.
+        """After a run that ended with 0, with `--prune` if `pruned`: as `check_success`, no rest.
 
-        Every row of the input is there once, no old row of a file that is there, `_SUCCESS`, and
-        nothing that a run leaves behind.
+        Raises:
+            Wrong: it is not so.
+        """
+        self.check_success(present, pruned=pruned)
+        if "_SUCCESS" not in present:
+            raise Wrong("_SUCCESS is not there")
+        left = leftovers(present)
+        if left:
+            raise Wrong(f"left behind: {', '.join(left)}")
+
+    def check_success(self, present: Snapshot, *, pruned: bool = False) -> None:
+        """Every row of the input is there once, and no old row of a file that is still there.
+
+        Raises:
+            Wrong: it is not so.
         """
         found = self._places(present, complete=True, pruned=pruned)
         self._check_counts(found, complete=True)
@@ -189,11 +204,6 @@ class Model:
             missing = [n for n in range(len(rows)) if (name, n) not in found]
             if missing:
                 raise Wrong(f"{len(missing)} rows of {name} are nowhere: {missing[:10]}")
-        if "_SUCCESS" not in present:
-            raise Wrong("_SUCCESS is not there")
-        left = leftovers(present)
-        if left:
-            raise Wrong(f"left behind: {', '.join(left)}")
 
     def _places(
         self, present: Snapshot, *, complete: bool, pruned: bool

@@ -79,4 +79,5 @@ def test_a_history_ends_as_the_model_says(
         again = f"make test-chaos SEED={seed}"
         if os.environ.get("SHRINK"):
             history, wrong = shrunk(history, wrong, once)
+        print(f"\nFAILED {history}\n{wrong}", flush=True)
         pytest.fail(f"{history}\n\n{wrong}\n\nagain: {again}", pytrace=False)
