@@ -67,6 +67,7 @@ def job_of(
         row_schema=_row_schema(request, scans, dataset),
         output=request.output,
         blank_text=request.input.blank_text,
+        skip_bad_files=request.input.skip_bad_files,
         dedupe=request.dedupe,
         launcher=this_process(),
         version=metadata.version("bulkembed"),

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import orjson
 
@@ -19,6 +19,7 @@ from transforms.core import ranges
 from transforms.storage import whole_files
 from transforms.storage.dataset import PLAN, Dataset, State
 from transforms.storage.discover import find_input
+from transforms.storage.file_stamps import FileStamp, stamp_of
 from transforms.storage.filesystems import open_found
 from transforms.storage.scan import scan_file
 from transforms.storage.scanned_file import ScannedFile
@@ -44,6 +45,23 @@ class Scans:
     unreadable: tuple[InputError, ...] = ()
     passed_over: tuple[str, ...] = ()
     """See `discover.Listing.passed_over`."""
+    damaged: tuple[ScannedFile, ...] = ()
+    """Files that were found damaged while their rows were read; not among `files` any more."""
+    bad_names: frozenset[str] = frozenset()
+    """The names of files that are there but cannot be read."""
+    stamps: Mapping[str, FileStamp | None] = dataclasses.field(default_factory=dict)
+    """Of each file before it was scanned, by path."""
+
+    def without(self, path: str, error: InputError) -> Scans:
+        """Return the input without a file that turned out to be damaged."""
+        bad = tuple(file for file in self.files if file.found.path == path)
+        return dataclasses.replace(
+            self,
+            files=tuple(file for file in self.files if file not in bad),
+            unreadable=(*self.unreadable, error),
+            damaged=(*self.damaged, *bad),
+            bad_names=self.bad_names | {file.found.name for file in bad},
+        )
 
     @property
     def inputs(self) -> list[InputFile]:
@@ -100,11 +118,16 @@ def scan_inputs(
     """
     listing = find_input(patterns, format, output, tables_as_files=tables_as_files)
     found = listing.files
+    stamps = {file.path: stamp_of(file) for file in found}
     saved = _saved_scans(dataset, columns) if trust_saved else {}
     with concurrent.futures.ThreadPoolExecutor(SCAN_THREADS) as pool:
         results = list(pool.map(lambda f: saved.get(_stamp(f)) or _scan(f, columns), found))
-    bad = (result for result in results if isinstance(result, InputError))
-    unreadable = (*listing.unreadable, *bad)
+    bad = {
+        file.name: result
+        for file, result in zip(found, results, strict=True)
+        if isinstance(result, InputError)
+    }
+    unreadable = (*listing.unreadable, *bad.values())
     if unreadable and not skip_bad_files:
         raise unreadable[0]
     files = tuple(
@@ -112,7 +135,7 @@ def scan_inputs(
         for file, result in zip(found, results, strict=True)
         if isinstance(result, ScannedFile)
     )
-    return Scans(files, unreadable, listing.passed_over)
+    return Scans(files, unreadable, listing.passed_over, (), frozenset(bad), stamps)
 
 
 def make_plan(

@@ -30,7 +30,8 @@ from pipeline.request import RunRequest
 from pipeline.service import serving
 from pipeline.settle import Outcome
 from pipeline.sharing import Sharing, find_sharing, keep_committed
-from pipeline.summary import RunSummary
+from pipeline.summary import RunSummary, first_names
+from schemas.errors import InputError
 from schemas.job import JobConfig
 from schemas.models import ModelSpec, find_model
 from schemas.stop import Stop, StopReason
@@ -41,14 +42,32 @@ from transforms.storage.lock_owner import LockOwner
 
 log = logging.getLogger("bulkembed")
 
+MOST_TRIES = 3
+"""How often a run reads files that are rewritten all the time."""
+
 
 def run(request: RunRequest) -> RunSummary:
-    """Embeds what is left of the input, and says what became of every row.
+    """Embed what is left of the input, and say what became of every row.
+
+    Where a file was rewritten while it was read, its rows are embedded again at once.
 
     Raises:
         ConfigError, InputError, OutputError: nothing was sent.
     """
     started = time.monotonic()
+    summary = _run_once(request, started)
+    whole = request.input.limit_rows is None and not request.retry_dead_letters
+    for _ in range(MOST_TRIES - 1):
+        if not summary.changed_files or summary.stop is not None or not whole:
+            break
+        names = first_names(summary.changed_files)
+        log.warning("rewritten while they were read, and embedded again: %s", names)
+        summary = _run_once(dataclasses.replace(request, fresh=False), started)
+    return summary
+
+
+def _run_once(request: RunRequest, started: float) -> RunSummary:
+    """Embed what is left of the input as it is now."""
     key, key_from = find_key(request.service)
     refuse_in_flags(request.beam_args, key)
     shares = quota_shares(request)
@@ -68,7 +87,7 @@ def run(request: RunRequest) -> RunSummary:
             _announce(request, job, plan, key_from)
             _take_over(dataset, dead)
             counters: dict[str, int] = {}
-            sharing = _sharing(request, job, dataset, plan, before)
+            scans, plan, sharing = _readable(request, job, dataset, scans, before, plan)
             if _changes_anything(request, dataset, scans, before, plan):
                 check_room(dataset, plan, job, sharing.texts)
                 _open_dataset(dataset, job, scans, before, request)
@@ -160,6 +179,25 @@ def _sharing(
 
     local = is_local(beam_options(request.runner, request.beam_args, request.workers))
     return find_sharing(dataset, job, plan, before, local=local)
+
+
+def _readable(
+    request: RunRequest, job: JobConfig, dataset: Dataset, scans: Scans, before: State, plan: Plan
+) -> tuple[Scans, Plan, Sharing]:
+    """Return what the units share, and the input without files that turn out to be damaged.
+
+    Raises:
+        InputError: a file cannot be read, and such files are not to be passed over.
+    """
+    while True:
+        try:
+            return scans, plan, _sharing(request, job, dataset, plan, before)
+        except InputError as error:
+            if not (request.input.skip_bad_files and error.is_damage):
+                raise
+            log.warning("%s: passed over by --skip-bad-files", error.message)
+            scans = scans.without(str(error.facts["path"]), error)
+            plan = plan_of(request, scans, before)
 
 
 def _embed(

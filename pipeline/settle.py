@@ -7,17 +7,19 @@ import dataclasses
 import itertools
 import logging
 
-from pipeline.planning import Plan, Scans, rows_left
+from pipeline.planning import Plan, Scans, rows_left, save_scans
 from pipeline.request import RunRequest
 from pipeline.summary import FailedFile, RowCounts, RunSummary, call_counts, dead_codes, run_rows
-from schemas.errors import OutputError
+from schemas.errors import InputError, OutputError
+from schemas.inputs import InputFile
 from schemas.job import JobConfig
 from schemas.tables import part_metadata, vectors_schema
 from schemas.units import UnitRecord
 from transforms import metrics
 from transforms.core import ranges
-from transforms.storage import part_reader, stop_notes, whole_files
+from transforms.storage import damaged_files, part_reader, stop_notes, whole_files
 from transforms.storage.dataset import REPAIR, SUCCESS, SUMMARIES, VECTORS, Dataset, State
+from transforms.storage.file_stamps import has_changed
 from transforms.storage.id_count import MOST_IDS, IdCount
 from transforms.storage.part_files import EMPTY_PART, part_name, part_writer
 
@@ -51,12 +53,17 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         OutputError: the rows do not add up, parts are damaged, or something cannot be written.
     """
     request, job, plan = outcome.request, outcome.job, outcome.plan
+    outcome = _without_damaged(dataset, outcome)
     stops = stop_notes.read(dataset, job.run_id)
     after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
     rows = dataset_rows(outcome.scans, after)
     rows.check()
     if plan.work and not rows.left:
         _check_sizes(dataset, outcome.scans, after)
+    changed = changed_files(outcome)
+    if changed:  # What was learnt of them is not true any more, whatever size and time say.
+        kept = tuple(file for file in outcome.scans.files if file.input_file not in changed)
+        save_scans(dataset, dataclasses.replace(outcome.scans, files=kept), request.input.columns)
     summary = RunSummary(
         run_id=job.run_id,
         version=job.version,
@@ -74,10 +81,11 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         vanished_files=gone,
         failed_files=failed_files(outcome.scans, after),
         passed_over=outcome.scans.passed_over,
+        changed_files=tuple(file.name for file in changed),
         duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
         limit_rows=request.input.limit_rows,
     ).judged(request.dead_letters, retry=request.retry_dead_letters)
-    complete = rows.left == 0 and summary.stop is None
+    complete = rows.left == 0 and summary.stop is None and not changed
     if complete and plan.work and not dataset.is_on_a_store:
         # Of workers that the engine lost; a store shows no half file, and nine listings cost.
         dataset.delete(dataset.strangers(after))
@@ -86,15 +94,45 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         close(dataset, job, after, complete=complete)
     dataset.delete(dataset.all_spill() if complete else dataset.spent_spill(after))
     stop_notes.clear(dataset)
+    if request.input.skip_bad_files:
+        damaged_files.clear(dataset)
     return summary
 
 
+def _without_damaged(dataset: Dataset, outcome: Outcome) -> Outcome:
+    """Return the outcome without files that workers found damaged and passed over."""
+    scans = outcome.scans
+    if outcome.request.input.skip_bad_files and outcome.plan.work:
+        for note in damaged_files.read(dataset, outcome.job.run_id):
+            if note.path in {file.found.path for file in scans.files}:
+                scans = scans.without(note.path, InputError(note.message, path=note.path))
+    return dataclasses.replace(outcome, scans=scans)
+
+
+def changed_files(outcome: Outcome) -> list[InputFile]:
+    """Return the files of this run whose content is not the one that was scanned.
+
+    Their rows may have been read of either content.
+    """
+    worked_on = {file.file.key for file in outcome.plan.work}
+    return [
+        file
+        for file in outcome.scans.inputs
+        if file.key in worked_on and has_changed(file, outcome.scans.stamps.get(file.found.path))
+    ]
+
+
 def dataset_rows(scans: Scans, state: State) -> RowCounts:
-    """Where the rows of the input are, by the commit records of files that are still there."""
-    current = {file.key for file in scans.inputs}
+    """Where the rows of the input are, by the commit records of files that are still there.
+
+    Of a damaged file the rows count that were committed before the damage was met.
+    """
+    damaged = {file.input_file.key for file in scans.damaged}
+    current = {file.key for file in scans.inputs} | damaged
     records = [record for record in state.records if record.unit.file_key in current]
     return RowCounts(
-        rows_in=scans.rows,
+        rows_in=scans.rows
+        + sum(record.unit.rows for record in records if record.unit.file_key in damaged),
         embedded=sum(record.embedded for record in records),
         dead=sum(record.dead for record in records),
         skipped=sum(record.skipped for record in records),
@@ -118,7 +156,7 @@ def failed_files(scans: Scans, state: State) -> tuple[FailedFile, ...]:
 
 def _run_rows(outcome: Outcome, after: State) -> RowCounts:
     """Where the rows are that this run set out to do."""
-    due = outcome.plan.due_rows
+    due = outcome.plan.due_rows - _rows_not_reached(outcome, after)
     known = set(outcome.before.records)
     new = [record for record in after.records if record not in known]
     if not outcome.request.retry_dead_letters:
@@ -130,12 +168,26 @@ def _run_rows(outcome: Outcome, after: State) -> RowCounts:
     return RowCounts(due, embedded, due - embedded - skipped - left, skipped, left)
 
 
+def _rows_not_reached(outcome: Outcome, after: State) -> int:
+    """Return how many rows of this run lie behind the damage of a damaged file."""
+    damaged = {file.input_file.key for file in outcome.scans.damaged}
+    work = [file for file in outcome.plan.work if file.file.key in damaged]
+    due = Plan(tuple(work), 0, 0).due_rows
+    known = set(outcome.before.records)
+    new = [r for r in after.records if r not in known and r.unit.file_key in damaged]
+    if not outcome.request.retry_dead_letters:
+        return due - sum(record.unit.rows for record in new)
+    old = {record.unit: record for record in outcome.before.records}
+    return due - sum(old[record.unit].dead for record in new)
+
+
 def old_files(dataset: Dataset, scans: Scans, state: State) -> tuple[list[OldFile], list[OldFile]]:
     """Files behind records that are not in the input any more: those gone, and those replaced.
 
     A file is replaced when its name is still there with other content.
     """
     current = {file.key for file in scans.inputs}
+    current |= {file.input_file.key for file in scans.damaged}
     names = {file.name for file in scans.inputs}
     old = [record for record in state.records if record.unit.file_key not in current]
     gone: list[OldFile] = []
@@ -143,7 +195,8 @@ def old_files(dataset: Dataset, scans: Scans, state: State) -> tuple[list[OldFil
     for _, group in itertools.groupby(old, key=lambda record: record.unit.file_key):
         records = tuple(group)
         file = OldFile(dataset.whole_record(records[0]).source_file, records)
-        (replaced if file.name in names else gone).append(file)
+        if file.name not in scans.bad_names:  # Else it is there, but cannot be read.
+            (replaced if file.name in names else gone).append(file)
     return gone, replaced
 
 

@@ -69,6 +69,8 @@ class RunSummary:
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
     failed_files: tuple[FailedFile, ...] = ()
+    changed_files: tuple[str, ...] = ()
+    """Files that were rewritten while they were read; their rows have to be embedded again."""
     passed_over: tuple[str, ...] = ()
     """Files and folders beside the input that were not taken."""
     duplicate_ids: int | None = None
@@ -80,7 +82,7 @@ class RunSummary:
         """What a scheduler is told."""
         if self.stop is not None:
             return self.stop.exit_code
-        return ExitCode.INCOMPLETE if self.run.left else ExitCode.COMPLETE
+        return ExitCode.INCOMPLETE if self.run.left or self.changed_files else ExitCode.COMPLETE
 
     def judged(self, budget: DeadLetterBudget, *, retry: bool) -> RunSummary:
         """Return the same, ended by dead letters where there are more than the budget allows.
@@ -171,6 +173,8 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         yield "duplicate ids", f"{summary.duplicate_ids:,} rows have the id of an earlier row"
     for name in summary.skipped_files:
         yield "file skipped", name
+    for name in summary.changed_files:
+        yield "file changed", f"{name}: rewritten while it was read; run the same command again"
     if summary.passed_over:
         yield "passed over", first_names(summary.passed_over)
     for file in summary.failed_files:

@@ -50,7 +50,15 @@ class ConfigError(BulkEmbedError):
 
 
 class InputError(BulkEmbedError):
-    """An input file cannot be read, or is not what its name says."""
+    """An input file cannot be read, or is not what its name says.
+
+    Facts: `path`; `damaged`, where the bytes of the file are at fault, and other files can be read.
+    """
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether `--skip-bad-files` covers it while rows are read."""
+        return self.facts.get("damaged") is True
 
 
 class OutputError(BulkEmbedError):

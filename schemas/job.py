@@ -101,6 +101,8 @@ class JobConfig:
     row_schema: pa.Schema
     output: OutputConfig
     blank_text: BlankText = BlankText.SKIP
+    skip_bad_files: bool = False
+    """Whether a file that cannot be read to its end is passed over, and noted."""
     dedupe: Dedupe = Dedupe.RUN
     most_dead_rows: int | None = None
     """Rows that may be given up on in this run, blank ones not counted; None: any number."""

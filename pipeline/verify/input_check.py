@@ -12,6 +12,7 @@ from pipeline.request import InputRequest
 from pipeline.verify.id_check import part_names
 from pipeline.verify.source_text import source_text
 from schemas.embedding import EmbeddingConfig
+from schemas.errors import InputError
 from schemas.findings import Check, Finding
 from schemas.inputs import InputColumns, InputFile
 from schemas.units import UnitRecord
@@ -60,7 +61,10 @@ def check_input(
         covering = by_key.pop(file.key, [])
         yield from _missing_rows(file, covering, known)
         to_read = [record for record in sound if record.unit.file_key == file.key]
-        yield from _other_rows(dataset, file, wanted.columns, schema, embedding, to_read)
+        try:
+            yield from _other_rows(dataset, file, wanted.columns, schema, embedding, to_read)
+        except InputError as error:
+            yield Finding(Check.INPUT, file.name, error.message)
     names = {file.name for file in scans.inputs}
     for covering in by_key.values():
         name, rows = covering[0].source_file, sum(record.unit.rows for record in covering)

@@ -7,8 +7,11 @@ import gc
 import logging
 import secrets
 import time
+from collections.abc import Iterator
+from typing import TypeVar
 
-from schemas.errors import OutputError
+from schemas.errors import InputError, OutputError
+from schemas.inputs import InputFile
 from schemas.job import JobConfig
 from schemas.live import Live, LiveCounts
 from schemas.stop import Stop, StopReason
@@ -20,12 +23,14 @@ from transforms.engine.pool import Pool
 from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_work import UnitWorker
-from transforms.storage import stop_notes, timelines
+from transforms.storage import damaged_files, stop_notes, timelines
 from transforms.storage.dataset import Dataset
 from transforms.storage.processes import is_gone
 from transforms.storage.spill import Spill
 
 log = logging.getLogger("bulkembed")
+
+Read = TypeVar("Read")
 
 TIMELINE_EVERY_S = 30.0
 """How much of the timeline a kill can cost."""
@@ -62,6 +67,20 @@ class Engine:
     def loop(self) -> LoopThread:
         """The background event loop."""
         return self._embedder.loop
+
+    def readable(self, file: InputFile, rows: Iterator[Read]) -> Iterator[Read]:
+        """Yield what is read of a file; end early, with a note, where the file is damaged.
+
+        Raises:
+            InputError: the file is damaged, and the run is not to pass such files over.
+        """
+        try:
+            yield from rows
+        except InputError as error:
+            if not (self.job.skip_bad_files and error.is_damage):
+                raise
+            log.warning("%s: passed over by --skip-bad-files", error.message)
+            damaged_files.leave(self.dataset, self.job.run_id, file, error)
 
     def take_counts(self) -> dict[str, int]:
         """What the process did since the last time of asking, by the names of the counters."""

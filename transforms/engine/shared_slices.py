@@ -29,7 +29,7 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
     kept = shared_writer(engine.dataset, job.run_id, shared.name)
     try:
         for number, texts in enumerate(
-            read_shared(shared.files, job.columns, job.embedding, engine.estimator)
+            read_shared(shared.files, job.columns, job.embedding, engine.estimator, engine.readable)
         ):
             held_bytes = bytes_of(job.embedding.out_dim, texts.items, len(texts.items))
             yield from flight.make_room(held_bytes)

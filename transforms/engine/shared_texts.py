@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas.deadletters import DeadCode
 from schemas.embedding import EmbeddingConfig
 from schemas.errors import CallError
-from schemas.inputs import InputColumns
+from schemas.inputs import InputColumns, InputFile
 from schemas.live import LiveCounts
 from schemas.units import CallCounts, FilePicks
 from transforms.clients.decode import Answer
@@ -74,19 +74,30 @@ def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:
     return less, pa.schema([pa.field("id", pa.string())])
 
 
+Readable = Callable[[InputFile, Iterator[RowRun]], Iterator[RowRun]]
+
+
 def read_shared(
     files: Sequence[FilePicks],
     columns: InputColumns,
     embedding: EmbeddingConfig,
     estimator: TokenEstimator,
+    readable: Readable = lambda file, rows: rows,
 ) -> Iterator[SentTexts]:
     """Single texts, some at a time.  Rows that cannot be sent are left to their units.
+
+    Args:
+        files: which texts.
+        columns: what is read of a row.
+        embedding: how a text is sent.
+        estimator: guesses tokens.
+        readable: what is done about a file that turns out to be damaged.
 
     Raises:
         InputError: a file cannot be read, or is not what it was.
     """
     texts = SentTexts(embedding, estimator)
-    for title, text in _texts(files, columns, embedding):
+    for title, text in _texts(files, columns, embedding, readable):
         texts.add(title, text)
         if len(texts.items) == TEXTS:
             yield texts
@@ -96,13 +107,16 @@ def read_shared(
 
 
 def _texts(
-    files: Sequence[FilePicks], columns: InputColumns, embedding: EmbeddingConfig
+    files: Sequence[FilePicks],
+    columns: InputColumns,
+    embedding: EmbeddingConfig,
+    readable: Readable,
 ) -> Iterator[tuple[str | None, str]]:
     """(title, text or passage) of the picks whose rows have a text."""
     for picks in files:
         runs = list(_windows(picks.rows.tolist(), picks.file.rows))
         read = read_runs(open_found(picks.file.found), picks.file, *text_only(columns), runs)
-        for found in read:
+        for found in readable(picks.file, read):
             first, end = np.searchsorted(
                 picks.rows, [found.first_row, found.first_row + found.rows]
             )

@@ -34,7 +34,8 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
         state = engine.dataset.state()
         covered = state.covered()
         for file_units in plan_slice.files:
-            for prepared in _prepared(engine, still_due(file_units, state, covered)):
+            due = still_due(file_units, state, covered)
+            for prepared in engine.readable(due.file, _prepared(engine, due)):
                 held_bytes = _bytes_of(engine, prepared)
                 yield from flight.make_room(held_bytes)
                 if flight.must_end():

@@ -36,6 +36,7 @@ UNITS = "_run/units"
 PLAN = "_run/plan"
 SUMMARIES = "_run/summaries"
 STOPS = "_run/stops"
+DAMAGED = "_run/damaged"
 SPILL = "_run/spill"
 SHARED = "_run/shared"
 TIMELINE = "_run/timeline"
@@ -45,7 +46,7 @@ CLAIMS = "_run/claims"
 ACCOUNT = "_run/account.json"
 SUCCESS = "_SUCCESS"
 REPORT = "report.html"
-_OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE)
+_OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, DAMAGED, SHARED, TIMELINE)
 """Folders in which a kill can leave files that were never finished."""
 READ_THREADS = 8
 REPAIR = "`bulkembed verify OUT` says what is wrong and what to do"

@@ -142,9 +142,10 @@ def reading(found: FoundFile) -> Iterator[None]:
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{found.name} cannot be read: {said(error)}; it may be cut short or damaged: "
-            "replace it, or pass it over with --skip-bad-files",
+            f"{found.name} cannot be read: {said(error)}; it may be cut short, damaged or "
+            "encrypted: replace it, or pass it over with --skip-bad-files",
             path=found.path,
+            damaged=True,
         ) from error
 
 
