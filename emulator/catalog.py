@@ -36,7 +36,7 @@ class Catalog:
         if method not in _METHODS or (method == "predict" and not vertex):
             raise no_model(name, version, method)
         gemini = "gemini" in name
-        if vertex and method == "predict" and gemini:
+        if vertex and method == "predict" and gemini and spec.task_style is TaskStyle.PREFIX:
             raise invalid(f"{name} is not supported in the predict API; use embedContent.")
         if vertex and method in ("embedContent", "batchEmbedContents") and not gemini:
             raise invalid(f"{name} is not supported in the {method} API; use predict.")

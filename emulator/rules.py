@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 
 from emulator import wire
 from emulator.prefixes import read_prefix
@@ -10,6 +12,7 @@ from emulator.refusals import invalid
 from emulator.settings import EmulatorSettings
 from schemas.models import ModelSpec, TaskStyle, TaskType, bare_name
 
+log = logging.getLogger("bulkembed.emulator")
 EMPTY_PART = "EmbedContentRequest.content contains an empty Part."
 _DEVELOPER_REQUEST = frozenset({"model", "content", "taskType", "title", "outputDimensionality"})
 _VERTEX_REQUEST = _DEVELOPER_REQUEST | {"autoTruncate", "embedContentConfig"}
@@ -85,7 +88,8 @@ def read_predict(target: Target, body: object) -> list[Item]:
     instances = list(message.items("instances"))
     if not instances:
         raise invalid("Invalid instances: at least one instance is needed.")
-    most = target.settings.vertex_predict_texts
+    # Google's page on text embeddings: gemini-embedding-001 takes one text a request, 2026-11.
+    most = 1 if "gemini" in target.spec.name else target.settings.vertex_predict_texts
     if len(instances) > most:
         raise invalid(f"{len(instances)} instance(s) is over the limit of {most} per prediction.")
     items = []
@@ -176,12 +180,20 @@ def _check_dim(spec: ModelSpec, dim: int | None) -> int:
         return spec.default_dim
     if spec.min_dim == spec.max_dim:
         raise invalid(f"Embedding dimension cannot be set for models/{spec.name}.")
-    if not spec.min_dim <= dim <= spec.max_dim:
+    if not 1 <= dim <= spec.max_dim:
         raise invalid(
             f"* EmbedContentRequest.output_dimensionality: {dim} is out of the range "
-            f"[{spec.min_dim}, {spec.max_dim}] of models/{spec.name}\n"
+            f"[1, {spec.max_dim}] of models/{spec.name}\n"
         )
+    if dim < spec.min_dim:
+        _warn_of_dim(spec, dim)
     return dim
+
+
+@functools.cache
+def _warn_of_dim(spec: ModelSpec, dim: int) -> None:
+    """Log once for each model and dim that it is below the documented range."""
+    log.warning("%s", spec.dim_warning(dim))
 
 
 def _check_model(target: Target, name: str | None, field: str, *, required: bool) -> None:

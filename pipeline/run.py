@@ -120,7 +120,7 @@ def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
 
 def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) -> None:
     spec = find_model(request.model.model)
-    _warn_of_model(spec, dt.datetime.now(dt.UTC).date())
+    _warn_of_model(spec, request.model.dim, dt.datetime.now(dt.UTC).date())
     log.info(
         "%s on %s (%s), %s, dim %s; %s; %s rows in, %s to do in %s units",
         spec.name,
@@ -135,13 +135,16 @@ def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) ->
     )
 
 
-def _warn_of_model(spec: ModelSpec, today: dt.date) -> None:
+def _warn_of_model(spec: ModelSpec, dim: int | None, today: dt.date) -> None:
     if not spec.known:
         log.warning(
             "%s is not in bulkembed's registry: nothing is known of its dims, tasks and tokens; "
             "see `bulkembed models`",
             spec.name,
         )
+    dim_warning = spec.dim_warning(dim)
+    if dim_warning is not None:
+        log.warning("--%s", dim_warning)
     if spec.is_shut_down(today):
         log.warning(
             "Google shut %s down on %s; its successor is %s",

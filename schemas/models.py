@@ -102,13 +102,30 @@ class ModelSpec:
         return f"{self.min_dim}..{self.max_dim}"
 
     def check_dim(self, dim: int | None) -> None:
-        """Raises ConfigError unless the model can give vectors of that length."""
-        if dim is None or not self.known or self.min_dim <= dim <= self.max_dim:
+        """Refuse a length that no service gives; `dim_warning` is about undocumented ones.
+
+        Raises:
+            ConfigError: the model has no vectors of that length.
+        """
+        least = self.min_dim if self.min_dim == self.max_dim else 1
+        if dim is None or not self.known or least <= dim <= self.max_dim:
             return
         raise ConfigError(
             f"--dim {dim}: {self.name} takes {self.dims()}"
             + (f" ({', '.join(map(str, self.advised_dims))} advised)" if self.advised_dims else "")
             + f"; leave --dim out for {self.default_dim}"
+        )
+
+    def dim_warning(self, dim: int | None) -> str | None:
+        """Return a sentence about a dim below the documented range, which the service serves.
+
+        Source: google-genai's own tests ask gemini-embedding-001 and -2 for 10 and 100, 2026-11.
+        """
+        if dim is None or not self.known or dim >= self.min_dim:
+            return None
+        return (
+            f"dim {dim} is below what Google documents for {self.name} ({self.dims()}); the "
+            "service has been seen to take it, without a promise"
         )
 
     def gives_unit_length(self, dim: int) -> bool:

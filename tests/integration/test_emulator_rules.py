@@ -156,13 +156,23 @@ def test_each_request_names_the_models_of_the_url(http: httpx2.Client, name: str
 
 @pytest.mark.parametrize(
     ("model", "dim"),
-    [(MODEL, 127), (MODEL, 3073), (MODEL, 0), ("text-embedding-004", 769), ("embedding-001", 768)],
+    [(MODEL, 3073), (MODEL, 0), ("text-embedding-004", 769), ("embedding-001", 768)],
 )
 def test_a_dim_that_the_model_does_not_give_is_refused(
     http: httpx2.Client, model: str, dim: int
 ) -> None:
     asked = request(model=model, outputDimensionality=dim)
     assert "imension" in message(batch(http, asked, model=model))
+
+
+def test_a_dim_below_the_documented_range_is_served_with_a_warning(
+    http: httpx2.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    [whole] = values(batch(http, request()))
+    for _ in range(2):
+        [found] = values(batch(http, request(outputDimensionality=61)))
+        np.testing.assert_allclose(found, whole[:61], atol=1e-6)
+    assert [one.message[:19] for one in caplog.records] == ["dim 61 is below wha"]
 
 
 def test_each_request_may_have_a_dim_of_its_own(http: httpx2.Client) -> None:

@@ -68,8 +68,25 @@ def test_predict_takes_its_limits_in_full(http: httpx2.Client) -> None:
     assert len(response.json()["predictions"]) == 250
 
 
-def test_gemini_models_take_embed_content_and_the_others_predict(http: httpx2.Client) -> None:
-    refused = http.post(f"{BASE}{NEW}:predict", json={"instances": [{"content": "a"}]})
+def test_gemini_embedding_001_takes_one_text_a_predict(http: httpx2.Client) -> None:
+    # As google-genai before 3.0 and LangChain send it.
+    instance = {"content": "a", "task_type": "RETRIEVAL_DOCUMENT", "title": "t"}
+    parameters = {"outputDimensionality": 64, "autoTruncate": True}
+    body = {"instances": [instance], "parameters": parameters}
+    [found] = http.post(f"{BASE}{NEW}:predict", json=body).json()["predictions"]
+    asked = content("a") | {"taskType": "RETRIEVAL_DOCUMENT", "title": "t"}
+    answer = http.post(f"{BASE}{NEW}:embedContent", json=asked | {"outputDimensionality": 64})
+    assert found["embeddings"]["values"] == answer.json()["embedding"]["values"]
+    assert found["embeddings"]["statistics"] == {"token_count": 2, "truncated": False}
+    refused = http.post(f"{BASE}{NEW}:predict", json={"instances": [instance, instance]})
+    assert refused.status_code == 400
+    assert "2 instance(s) is over the limit of 1" in refused.json()["error"]["message"]
+
+
+def test_gemini_embedding_2_takes_embed_content_and_models_before_gemini_predict(
+    http: httpx2.Client,
+) -> None:
+    refused = http.post(f"{BASE}gemini-embedding-2:predict", json={"instances": [{"content": "a"}]})
     assert refused.status_code == 400
     assert "predict" in refused.json()["error"]["message"]
     refused = http.post(f"{BASE}{OLD}:embedContent", json=content("a"))

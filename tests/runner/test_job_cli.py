@@ -67,13 +67,24 @@ def test_the_table_of_models_has_every_model_and_its_state() -> None:
     assert "CODE_RETRIEVAL_QUERY" in ended.out
 
 
+def test_a_dim_below_the_documented_range_is_a_warning(
+    source: Path, output: Path, server: EmulatorServer
+) -> None:
+    ended = run(server.url, source, output, "--dim", 64)
+    assert ended.code == 0, ended.err
+    assert matrix(read(output)).shape == (25, 64)
+    assert (
+        "--dim 64 is below what Google documents for gemini-embedding-001 (128..3072)" in ended.err
+    )
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (("--rmp", "3"), "--rpm"),
         (("--ouput", "x"), "--output"),
         (("--task-type", "RETRIEVAL"), "retrieval_document"),
-        (("--dim", "77"), "--dim 77: gemini-embedding-001 takes 128..3072"),
+        (("--dim", "4000"), "--dim 4000: gemini-embedding-001 takes 128..3072"),
         (("--model", "embedding-001", "--dim", "5"), "takes 768"),
         (("--title-column", "text", "--task-type", "CLUSTERING"), "leave --title-column out"),
         (("--model", "text-embedding-005"), "--vertexai"),

@@ -56,12 +56,23 @@ def test_only_gemini_embedding_001_at_3072_and_version_2_give_unit_length() -> N
 @pytest.mark.parametrize("dim", [None, 128, 768, 3072])
 def test_a_dim_within_the_range_passes(dim: int | None) -> None:
     MODELS["gemini-embedding-001"].check_dim(dim)
+    assert MODELS["gemini-embedding-001"].dim_warning(dim) is None
+
+
+@pytest.mark.parametrize("dim", [1, 10, 64, 100, 127])
+def test_a_dim_below_the_documented_range_passes_with_a_warning(dim: int) -> None:
+    spec = MODELS["gemini-embedding-001"]
+    spec.check_dim(dim)
+    warning = spec.dim_warning(dim)
+    assert warning is not None
+    assert warning.startswith(f"dim {dim} is below")
+    assert "128..3072" in warning
 
 
 @pytest.mark.parametrize(
     ("model", "dim", "words"),
     [
-        ("gemini-embedding-001", 127, "takes 128..3072 (768, 1536 advised)"),
+        ("gemini-embedding-001", 0, "takes 128..3072 (768, 1536 advised)"),
         ("gemini-embedding-001", 3073, "--dim 3073"),
         ("embedding-001", 767, "takes 768; leave --dim out"),
         ("text-embedding-004", 0, "takes 1..768"),
