@@ -17,12 +17,11 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline import dataflow_job, job_server, staging, worker
 from pipeline.request import LOCAL_RUNNER
+from pipeline.worker_processes import ProcessGroup
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
 from schemas.stop import Stop, StopReason
@@ -34,6 +33,9 @@ from transforms.storage.dataset import Dataset
 
 log = logging.getLogger("bulkembed")
 MOST_SAID = 300
+LAST_S = 5.0
+"""After the grace period, what the commits of finished rows may take."""
+RESUME = "what is committed is kept; run the same command again to go on"
 
 LOCAL_RUNNERS = (LOCAL_RUNNER, "DirectRunner", "BundleBasedDirectRunner")
 PROCESSES = "multi_processing"
@@ -140,8 +142,10 @@ def run_graph(
         The job's counters by name, over all workers; none where the engine gave the job up.
     """
     embed = EmbedUnits(job, list(shared))
+    if _starts_processes(options):
+        return _run_in_processes(slices, embed, options, folder)
     if is_local(options):
-        return _run(slices, embed, options, _runner(options, folder))
+        return _run(slices, embed, options)
     try:
         with staging.staged(options), job_server.running(options):
             return _run(slices, embed, options)
@@ -170,14 +174,28 @@ def _run(
     return dict(total)
 
 
-def _runner(options: PipelineOptions, folder: Path) -> PipelineRunner | None:
-    """The runner that starts worker processes by our command; None for the one in the options."""
-    if not _starts_processes(options):
-        return None
+def _run_in_processes(
+    slices: Iterable[PlanSlice], embed: EmbedUnits, options: PipelineOptions, folder: Path
+) -> dict[str, int]:
+    """Runs the job in worker processes; when one of them dies, the others end in good order."""
+    job = embed.job
+
+    def on_loss(sentence: str) -> None:
+        stop = Stop(StopReason.ENGINE, f"{sentence}; {RESUME}", time.time())
+        stop_notes.leave(Dataset.open(job.output.uri), job.run_id, stop)
+
     # With the mode set, the runner would take Beam's own command.
     options.view_as(DirectOptions).direct_running_mode = None
     command = worker.command(logging.getLogger("bulkembed").getEffectiveLevel(), str(folder))
-    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+    group = ProcessGroup(command, on_loss, job.calls.grace_s + LAST_S)
+    with group.runner() as runner:
+        try:
+            return _run(slices, embed, options, runner)
+        except Exception as error:
+            if group.lost is None:
+                raise
+            log.debug("the engine's own words", exc_info=error)
+            return {}
 
 
 def _engine_failed(error: Exception) -> Stop:

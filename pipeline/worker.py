@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shlex
 import sys
 from pathlib import Path
 
@@ -40,11 +39,11 @@ class OnceARun(logging.Filter):
         return True
 
 
-def command(level: int, folder: str) -> str:
-    """The shell's line that starts a worker; `-P`: a module in the user's folder is not ours."""
+def command(level: int, folder: str) -> list[str]:
+    """Return the words that start a worker; `-P`: a module in the user's folder is not ours."""
     form = "json" if is_json() else "plain"
     words = ("-P", "-m", "pipeline.worker", logging.getLevelName(level), form, folder)
-    return f"exec {shlex.join((sys.executable, *words))}"
+    return [sys.executable, *words]
 
 
 def main() -> None:

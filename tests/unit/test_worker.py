@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from pathlib import Path
 
-import pytest
-
-from pipeline import worker
 from pipeline.worker import OnceARun
 
 
@@ -26,10 +22,3 @@ def test_without_a_place_for_marks_all_is_said(tmp_path: Path) -> None:
     nowhere = OnceARun(tmp_path / "gone")
     assert nowhere.filter(record("a"))
     assert nowhere.filter(record("a"))
-
-
-def test_a_path_with_blanks_is_one_word_of_the_shells_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.executable", "/my python/bin/python")
-    words = shlex.split(worker.command(logging.WARNING, "/tmp/a b"))
-    assert words[:2] == ["exec", "/my python/bin/python"]
-    assert words[-3:] == ["WARNING", "plain", "/tmp/a b"]
