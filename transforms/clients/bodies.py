@@ -20,9 +20,9 @@ _PLAIN_JSON = {"content-type": "application/json"}
 _BODY: contextvars.ContextVar[list[bytes] | None] = contextvars.ContextVar("body", default=None)
 """Where the call that is under way in this task wants the body of a good answer."""
 
-# asyncio reads 256 kB at a time, which httpcore takes in pieces of 64 kB, copying the rest of it
-# each time: a fifth of what the download costs.
-httpcore2.AsyncHTTP11Connection.READ_NUM_BYTES = 256 * 1024
+READ_BYTES = 256 * 1024
+"""What is read at a time, as asyncio does.  httpcore would take it in pieces of 64 kB, copying the
+rest each time: a fifth of what the download costs."""
 
 
 @contextlib.contextmanager
@@ -36,19 +36,67 @@ def kept_body() -> Iterator[list[bytes]]:
         _BODY.reset(token)
 
 
+class _WideStream(httpcore2.AsyncNetworkStream):
+    """A connection that is read READ_BYTES at a time."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max(max_bytes, READ_BYTES), timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _WideStream(await self._stream.start_tls(*args, **options))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _WideBackend(httpcore2.AsyncNetworkBackend):
+    """Opens connections that are read READ_BYTES at a time."""
+
+    def __init__(self, backend: httpcore2.AsyncNetworkBackend) -> None:
+        self._backend = backend
+
+    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _WideStream(await self._backend.connect_tcp(*args, **options))
+
+    async def connect_unix_socket(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _WideStream(await self._backend.connect_unix_socket(*args, **options))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
 class BodyKeeper(httpx2.AsyncClient):
-    """An HTTP client that hands an empty body to whoever calls it inside `kept_body`."""
+    """An HTTP client that hands an empty body to whoever calls it inside `kept_body`.
+
+    Nothing of httpx and httpcore is changed but what belongs to this client: the process may be
+    somebody else's.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._places = asyncio.Semaphore(AT_ONCE)
+        for transport in (self._transport, *self._mounts.values()):
+            if isinstance(transport, httpx2.AsyncHTTPTransport):
+                pool: Any = transport._pool
+                pool._network_backend = _WideBackend(pool._network_backend)
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx; an answer with another status than 200 is handed on as it is."""
         kept = _BODY.get()
         if kept is None:
             return await super().send(request, **options)
-        response = await super().send(request, **{**options, "stream": True})
+        # Not by the client's own `send`, which logs a line for each call.
+        response = await self._transport_for_url(request.url).handle_async_request(request)
+        response.request = request
         try:
             if response.status_code != 200:
                 await response.aread()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,9 +27,6 @@ from transforms.clients.decode import Answer, decode_answer
 from transforms.clients.keys import mask
 from transforms.core import verdict
 from transforms.core.packing import TextItem
-
-# A line for each call says nothing that the counters do not; where a worker's log goes is not ours.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class GeminiClient:
