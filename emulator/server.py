@@ -129,13 +129,15 @@ class EmulatorServer:
 
 
 def serve_forever(settings: EmulatorSettings, announce: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT; `announce` gets the URL once it accepts.
+    """Serve until a signal ends it; `announce` gets the URL once it accepts.
 
-    Only for a main thread, since it takes both signals.
+    SIGTERM and SIGINT end it, and so does SIGHUP, unless it is ignored (`nohup`).  Only for a main
+    thread, since it takes these signals.
     """
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
     with EmulatorServer(settings) as server:
         announce(server.url)
         while not stop.wait(timeout=0.5):

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 import sys
 from typing import Any
+
+from schemas.secrets import masked
 
 log = logging.getLogger("bulkembed")
 
 NOISY = ("apache_beam", "google_genai", "httpx2", "httpcore2", "root")
+
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line break, those that turn the writing round, and lone halves."""
+
+
+def printable(text: str) -> str:
+    """Return a text that does nothing to a terminal: a file's text may hold escape sequences."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class PlainLines(logging.Formatter):
+    """A log record as sentences for people; secrets are masked, tracebacks with them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines, without their end."""
+        return printable(masked(super().format(record)))
 
 
 class JsonLines(logging.Formatter):
@@ -26,7 +46,7 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             more["traceback"] = self.formatException(record.exc_info)
         level = record.levelname.lower()
-        return json_line(record.created, level, name, record.getMessage(), **more)
+        return masked(json_line(record.created, level, name, record.getMessage(), **more))
 
 
 def json_line(at: float, level: str, event: str, message: str, **more: object) -> str:
@@ -41,7 +61,7 @@ def json_line(at: float, level: str, event: str, message: str, **more: object) -
 def set_log(level: str = "info", *, as_json: bool = False) -> None:
     """Sends our own log to standard error, and that of libraries only when debugging."""
     handler = logging.StreamHandler(sys.stderr)
-    plain = logging.Formatter("bulkembed: %(message)s")
+    plain = PlainLines("bulkembed: %(message)s")
     handler.setFormatter(JsonLines() if as_json else plain)
     log.handlers[:] = [handler]
     log.propagate = False

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first one ends the run in good order, the second one at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first one ends the run in good order, the second one at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from schemas.stop import ExitCode
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_S = 1.5
 """What the end of a run that has nothing in the air may take."""
 
@@ -26,9 +26,25 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
+def heeded() -> tuple[signal.Signals, ...]:
+    """Return the signals that end a run: SIGHUP is not one of them under `nohup`."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return SIGNALS[:-1] if ignored else SIGNALS
+
+
+def end_at_once() -> None:
+    """End the process at SIGINT with exit code 130 and without a traceback, from now on.
+
+    For the time in which nothing is in flight and nothing has to be put in order.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
+
+
 @contextlib.contextmanager
 def as_interrupts() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Interrupted: for work that has nothing in the air.
+    """Raise Interrupted at a signal: for work that has nothing in flight.
 
     Threads that scan the input would hold the process: it ends without them.
     """
@@ -42,7 +58,7 @@ def as_interrupts() -> Iterator[None]:
         timer.start()
         raise Interrupted
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    before = {number: signal.signal(number, handle) for number in heeded()}
     try:
         yield
     finally:
@@ -52,8 +68,9 @@ def as_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handled(on_first: Callable[[str], None], on_second: Callable[[], None]) -> Iterator[None]:
-    """Calls `on_first` with the signal's name; at the second one `on_second`, and ends the process.
+    """Call `on_first` with the signal's name; at the second one `on_second`, and end the process.
 
+    A second SIGHUP changes nothing: when a terminal closes, both the kernel and the shell send one.
     Outside the main thread signals are not ours to handle, and nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -63,13 +80,15 @@ def handled(on_first: Callable[[str], None], on_second: Callable[[], None]) -> I
 
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal asked
+        if asked and number == signal.SIGHUP:
+            return
         if asked:
             on_second()
             end_now(128 + number)
         asked = True
         on_first(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    before = {number: signal.signal(number, handle) for number in heeded()}
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 from schemas.errors import ConfigError
 from schemas.models import PREFIXES, ModelSpec, TaskStyle, TaskType, find_model
 from schemas.passages import BYTES_A_TOKEN, DEFAULT_OVERLAP, DEFAULT_TOKENS, PassageSize
+from schemas.secrets import without_credentials
 
 
 class LongText(enum.StrEnum):
@@ -75,6 +76,13 @@ class ServiceConfig:
             )
         if self.vertex_project and not self.vertexai:
             raise ConfigError("--vertex-project needs --vertexai")
+        # Both stand in the URL that gets the credentials: the location in the name of its host.
+        if not re.fullmatch(r"[\w.:-]*", self.vertex_project or "", re.ASCII):
+            raise ConfigError("--vertex-project takes the id of a project, such as my-project-1")
+        if not re.fullmatch(r"[a-z0-9-]*", self.vertex_location or ""):
+            raise ConfigError("--vertex-location takes the name of a region, such as us-central1")
+        if not re.fullmatch(r"[\w.-]*", self.api_version or "", re.ASCII):
+            raise ConfigError("--api-version takes a version, such as v1 or v1beta")
         self._check_secret()
         self._check_url()
 
@@ -93,10 +101,15 @@ class ServiceConfig:
 
     def _check_url(self) -> None:
         """Raises ConfigError for a base URL that is none, or that holds what may be a secret."""
-        parts = urllib.parse.urlsplit(self.base_url or "")
-        if self.base_url is not None and self.host is None:
+        try:
+            parts = urllib.parse.urlsplit(self.base_url or "")
+            is_url = self.base_url is None or (self.host is not None and parts.port != 0)
+        except ValueError:  # Such as a port beyond 65535.
+            is_url = False
+        if self.base_url is not None and not is_url:
             raise ConfigError(
-                f"--base-url {self.base_url!r} is no URL; write https://host or http://host:port"
+                f"--base-url {without_credentials(self.base_url)!r} is no URL; write https://host "
+                "or http://host:port"
             )
         if parts.username or parts.password or parts.query:
             raise ConfigError(

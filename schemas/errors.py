@@ -17,16 +17,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.secrets import masked
+
 
 class BulkEmbedError(Exception):
     """Base of the errors above: one message for people, and facts by keyword for programs.
 
-    The facts survive pickling, which Beam does to every error of a worker.
+    The facts survive pickling, which Beam does to every error of a worker.  Secrets that this
+    process knows are masked in both.
     """
 
     def __init__(self, message: str, **facts: object) -> None:
-        super().__init__(message)
-        self.facts = facts
+        super().__init__(masked(message))
+        self.facts = {
+            name: masked(fact) if isinstance(fact, str) else fact for name, fact in facts.items()
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.facts)

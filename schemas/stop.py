@@ -6,6 +6,8 @@ import dataclasses
 import enum
 from typing import Any
 
+from schemas.secrets import masked
+
 
 class ExitCode(enum.IntEnum):
     """What a scheduler is told."""
@@ -59,6 +61,9 @@ class Stop:
     message: str
     at: float
     """When it was asked for, in epoch seconds: calls in the air have the grace period from then."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", masked(self.message))
 
     @property
     def rank(self) -> int:

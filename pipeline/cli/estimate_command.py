@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pipeline import streams
 from pipeline.cli.run_command import request_from
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand, SectionOption
@@ -54,7 +55,8 @@ def estimate(ctx: click.Context, /, sample: str | None, as_json: bool, **options
     set_log("warning")
     request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
     found = look(request, parse_sample(sample))
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
-        return
-    show_lines(estimate_lines(found), sys.stdout)
+    with streams.showing():
+        if as_json:
+            click.echo(json.dumps(found.to_json(), indent=2))
+        else:
+            show_lines(estimate_lines(found), sys.stdout)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
+
+from pipeline import signals
+
+if Path(sys.argv[0]).name == "bulkembed":
+    signals.end_at_once()  # The imports below take a while.
 
 import click
 
+from pipeline import streams
 from pipeline.logs import log, set_log
 from schemas.errors import BulkEmbedError, ConfigError, OutputLocked
 from schemas.stop import ExitCode
@@ -51,13 +58,19 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Runs the command line; errors of ours become one line on standard error and an exit code."""
+    """Run the command line; errors of ours become one line on standard error and an exit code."""
+    streams.open_all()
     set_log()
     try:
         return cli.main(args, prog_name="bulkembed")
     except BulkEmbedError as error:
         log.error("%s", error.message)
         sys.exit(int(_exit_code(error)))
+    except Exception:
+        log.exception("please report this")
+        sys.exit(int(ExitCode.FAILED))
+    finally:
+        streams.settle()
 
 
 def _exit_code(error: BulkEmbedError) -> ExitCode:

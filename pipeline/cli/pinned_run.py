@@ -1,22 +1,37 @@
-"""The run that made a dataset, from the settings that it left in `run.json`."""
+"""The run that made a dataset, from the settings that it left in `run.json`.
+
+A dataset is data from somebody else, and its settings may say anything.  So they never name the
+host that gets the key or a query, where the key comes from, or a store's endpoint; of all else,
+only what says how texts are made and how fast they are sent is taken from them.
+"""
 
 from __future__ import annotations
 
+import urllib.parse
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from pipeline.cli.run_command import request_from, run
-from pipeline.cli.run_options import OPTIONS, SERVICE
+from pipeline.cli.run_options import OF_DATASETS, OPTIONS, SERVICE
 from pipeline.request import RunRequest
+from schemas.embedding import Service, ServiceConfig
+from schemas.errors import ConfigError
+from schemas.secrets import without_credentials
+from transforms.storage.filesystems import names_a_host
 from transforms.storage.text_recipe import encode_template
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
 """The options of `run` that say which service is called, for commands that call it as well."""
-_OF_THE_RUN = frozenset({"config", "max_cost_usd"})
-"""Settings that mean nothing once the run is over."""
 _NAMES = frozenset(str(option.name) for option in SERVICE_OPTIONS)
+_TAKEN = frozenset(str(option.name) for option in OPTIONS if option.section in OF_DATASETS) - {
+    "rate_limit_service"
+}
+"""What is taken from a dataset as it is: none of it names a host."""
+_OF_SERVICE = frozenset({"emulator", "vertexai", "base_url", "api_version"})
+"""What is taken of the service, once it is checked."""
+_GOOGLE = ".googleapis.com"
 
 
 def given_service(ctx: click.Context) -> dict[str, Any]:
@@ -28,7 +43,9 @@ def given_service(ctx: click.Context) -> dict[str, Any]:
     }
 
 
-def request_of(pinned: dict[str, Any], given: dict[str, Any]) -> RunRequest:
+def request_of(
+    pinned: dict[str, Any], given: dict[str, Any], *, calls: bool = True, reads: bool = True
+) -> RunRequest:
     """Return what the last run of a dataset was asked to do, with some of its options replaced.
 
     The settings stand where a `--config` file does: below flags and environment.
@@ -37,17 +54,71 @@ def request_of(pinned: dict[str, Any], given: dict[str, Any]) -> RunRequest:
         pinned: the content of `run.json`; its settings are options by their names.
         given: options that take the place of those.  One about the service replaces all that the
             settings say of it.
+        calls: whether the request is for calls to the service.
+        reads: whether the request is for reading the input.
 
     Raises:
-        ConfigError: options that do not go together.
+        ConfigError: options that do not go together, or settings that name a host or a store's
+            endpoint, which must be given on the command line.
     """
     from transforms.storage import run_file
 
-    other = _NAMES if _NAMES & given.keys() else frozenset[str]()
-    kept = {k: v for k, v in pinned["settings"].items() if k not in _OF_THE_RUN | other}
+    settings: dict[str, Any] = pinned["settings"]
+    kept = {name: settings[name] for name in settings if name in _TAKEN}
     template = run_file.template_of(pinned)
     if template is not None:
         # The one that texts were made with: earlier versions did not decode what was typed.
         kept["text_template"] = encode_template(template)
+    if not _NAMES & given.keys():
+        kept |= _checked_service(settings, calls=calls)
+    if reads and "patterns" not in given:
+        _check_patterns(kept.get("patterns"))
     ctx = run.make_context("run", [], default_map={**kept, **given})
     return request_from({**ctx.params, **given})
+
+
+def _checked_service(settings: dict[str, Any], *, calls: bool) -> dict[str, Any]:
+    """The settings about the service that may be believed.
+
+    Raises:
+        ConfigError: the service that they name must be given by the user.
+    """
+    if not calls:
+        return {"vertexai": settings.get("vertexai", False)}
+    base_url, project = settings.get("base_url"), settings.get("vertex_project")
+    if base_url is not None and not _is_harmless(str(base_url)):
+        raise ConfigError(
+            f"the dataset says that its vectors come from {_shown(base_url)}, and a dataset may "
+            "say anything: your key would be sent there. If you know the host, add --base-url "
+            f"{_shown(base_url)}"
+        )
+    if project is not None:
+        raise ConfigError(
+            f"the dataset was made with the Vertex AI project {project!r}, and a dataset may say "
+            "anything. Add --vertexai --vertex-project and --vertex-location, with your project"
+        )
+    return {name: settings[name] for name in _OF_SERVICE if settings.get(name) is not None}
+
+
+def _is_harmless(base_url: str) -> bool:
+    """Whether a base URL is Google's or on this machine."""
+    try:
+        service = ServiceConfig(kind=Service.CUSTOM, base_url=base_url)
+        is_google = service.host is not None and service.host.endswith(_GOOGLE)
+    except (ConfigError, ValueError):
+        return False
+    return service.is_loopback or (is_google and urllib.parse.urlsplit(base_url).scheme == "https")
+
+
+def _shown(base_url: object) -> str:
+    return without_credentials(str(base_url))
+
+
+def _check_patterns(patterns: object) -> None:
+    """Raise ConfigError for input whose pattern names the host of a store: it may be any host."""
+    listed = patterns if isinstance(patterns, list) else [patterns]
+    if any(names_a_host(str(pattern)) for pattern in listed):
+        raise ConfigError(
+            "the dataset's input is in a store that its pattern names by host, and a dataset may "
+            "say anything: your credentials would be sent there. Give the input by --against"
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pipeline import streams
+
 
 @click.command()
 @click.argument("output", metavar="OUT")
@@ -16,4 +18,6 @@ def report(output: str) -> None:
     from pipeline.report.write import write_report
 
     set_log("warning")
-    click.echo(write_report(output))
+    place = write_report(output)
+    with streams.showing(keep_code=True):
+        click.echo(place)

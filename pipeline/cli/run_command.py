@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import signals
+from pipeline import signals, streams
 from pipeline.cli.run_options import OPTIONS
 from pipeline.cli.sections import BEAM_ARGS, SectionCommand
 from pipeline.dead_letter_budget import parse_budget
@@ -21,6 +21,7 @@ from schemas.inputs import FileFormat, IdType, InputColumns
 from schemas.job import CallSettings, Dedupe, OutputConfig, VectorEncoding, VectorType
 from schemas.models import TaskType, bare_name
 from schemas.quota import Pace, RpmCounts, Tier, parse_share
+from schemas.secrets import masked
 from schemas.stop import ExitCode, StopReason
 from transforms.clients.service import service_from
 from transforms.core.limits import limits_for
@@ -84,19 +85,21 @@ def _show(summary: RunSummary) -> None:
     from pipeline.cli.show import show_lines
     from pipeline.summary import rows_line, summary_lines
 
-    if is_json():
-        facts = summary.to_json()
-        click.echo(json_line(time.time(), "info", "summary", rows_line(summary.run), summary=facts))
-    else:
-        show_lines(summary_lines(summary), sys.stdout)
+    with streams.showing(keep_code=True):
+        if is_json():
+            facts, line = summary.to_json(), rows_line(summary.run)
+            click.echo(masked(json_line(time.time(), "info", "summary", line, summary=facts)))
+        else:
+            show_lines(summary_lines(summary), sys.stdout)
 
 
 def _report(summary: RunSummary) -> None:
     """Writes the page of a run that did something; nothing that goes wrong with it fails the run.
 
-    Not after a signal or at a deadline: then the process is to end within seconds.
+    Not after a signal or at a deadline, when the process has to end within seconds, and not after
+    the loss of a worker, when memory may be short.
     """
-    hurry = (StopReason.SIGNAL, StopReason.DEADLINE)
+    hurry = (StopReason.SIGNAL, StopReason.DEADLINE, StopReason.ENGINE)
     if not summary.run.rows_in or (summary.stop is not None and summary.stop.reason in hurry):
         return
     if importlib.util.find_spec("altair") is None:
@@ -108,7 +111,8 @@ def _report(summary: RunSummary) -> None:
         if is_json():
             log.info("report %s", place)
         else:
-            click.echo(f"report  {place}")
+            with streams.showing(keep_code=True):
+                click.echo(f"report  {place}")
     except Exception as error:
         log.warning("the report is not written: %s", error)
     except KeyboardInterrupt:

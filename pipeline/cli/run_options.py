@@ -31,6 +31,9 @@ def _choice(values: Iterable[str]) -> click.Choice[str]:
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
 SERVICE, _PACE, _RUN = "Service", "Calls and quota", "Run"
+OF_DATASETS = (_INPUT, _MODEL, _OUTPUT, _PACE)
+"""The headings of what a dataset is believed about the run that made it."""
+
 
 # fmt: off
 OPTIONS: tuple[SectionOption, ...] = (

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline import streams
 from pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
 from pipeline.cli.sections import SectionCommand
-from pipeline.logs import set_log
+from pipeline.logs import printable, set_log
 from schemas.models import TaskType
 
 if TYPE_CHECKING:
@@ -61,12 +62,13 @@ def search(
     set_log("warning")
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
-    request = request_of(pinned, given_service(ctx))
+    request = request_of(pinned, given_service(ctx), reads=False)
     found = look(pinned, dataset, request, query, k, TaskType(task_type) if task_type else None)
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False, default=_plain))
-    else:
-        _show(found)
+    with streams.showing():
+        if as_json:
+            click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False, default=_plain))
+        else:
+            _show(found)
 
 
 def _plain(value: object) -> str:
@@ -84,9 +86,9 @@ def _show(found: Found) -> None:
     table = Table(box=None, pad_edge=False)
     names = [name for name in (found.rows[0] if found.rows else ()) if name not in HIDDEN]
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(printable(name)), overflow="fold")
     for row in found.rows:
-        cells = [" ".join(str(row[name]).split()) for name in names[1:]]
+        cells = [printable(" ".join(str(row[name]).split())) for name in names[1:]]
         short = [textwrap.shorten(cell, SHOWN_CHARS, placeholder="...") for cell in cells]
         table.add_row(*map(Text, (f"{row['score']:.4f}", *short)))
     out = console(sys.stdout)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from pipeline.logs import printable
+from schemas.secrets import masked
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,4 +29,4 @@ def show_lines(lines: Iterable[tuple[str, str]], stream: TextIO) -> None:
     pairs = list(lines)
     width = max((len(name) for name, _ in pairs), default=0)
     for name, text in pairs:
-        click.echo(f"{name:<{width}}  {text}", stream)
+        click.echo(printable(masked(f"{name:<{width}}  {text}")), stream)

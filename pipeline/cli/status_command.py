@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from pipeline import streams
+
 
 @click.command()
 @click.argument("output", metavar="OUT")
@@ -17,7 +19,8 @@ def status(output: str, as_json: bool) -> None:
     from pipeline.status import read_status, status_lines
 
     found = read_status(output)
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
-        return
-    show_lines(status_lines(found), sys.stdout)
+    with streams.showing():
+        if as_json:
+            click.echo(json.dumps(found.to_json(), indent=2))
+        else:
+            show_lines(status_lines(found), sys.stdout)

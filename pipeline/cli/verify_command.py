@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline import streams
 from pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
 from pipeline.cli.sections import SectionCommand
-from pipeline.logs import set_log
+from pipeline.logs import printable, set_log
 
 if TYPE_CHECKING:
     from pipeline.verify.report import Report
@@ -63,12 +64,14 @@ def verify(
     if against or sample:
         pinned = run_file.read(Dataset.open(output))
         patterns = {"patterns": against} if against else {}
-        made_by = request_of(pinned, {**given_service(ctx), **patterns})
+        given = {**given_service(ctx), **patterns}
+        made_by = request_of(pinned, given, calls=sample > 0)
     report = look(VerifyRequest(output, made_by, bool(against), sample, not repeated_ids))
-    if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
-    else:
-        _show(report)
+    with streams.showing(keep_code=True):
+        if as_json:
+            click.echo(json.dumps(report.to_json(), indent=2))
+        else:
+            _show(report)
     ctx.exit(int(report.exit_code))
 
 
@@ -85,7 +88,8 @@ def _show(report: Report) -> None:
         for heading in ("check", "where", "what is wrong"):
             table.add_column(heading, overflow="fold")
         for finding in shown:
-            table.add_row(*map(Text, (finding.check, finding.where, finding.message)))
+            cells = (finding.check, finding.where, finding.message)
+            table.add_row(*(Text(printable(cell)) for cell in cells))
         out = console(sys.stdout)
         if not out.is_terminal:
             out.width = FILE_WIDTH

@@ -20,7 +20,7 @@ from transforms.core.tokens import TokenEstimator
 from transforms.engine.text_items import sent_hash
 from transforms.storage import run_file
 from transforms.storage.dataset import Dataset
-from transforms.storage.filesystems import open_found
+from transforms.storage.filesystems import names_a_host, open_found
 from transforms.storage.row_reader import read_runs
 
 MOST_CHARS = 2000
@@ -91,8 +91,8 @@ def _input_texts(
         by_file[row.file_key].append(at)
     for key, places in by_file.items():
         file = files.get(key)
-        if file is None or not _is_quick(file):
-            continue
+        if file is None or not _is_quick(file) or names_a_host(file.found.store):
+            continue  # A dataset may say anything: no credentials are sent to a host that it names.
         places.sort(key=lambda at: rows[at].source_row)
         try:
             for at, text in _file_texts(file, columns, embedding, rows, places):

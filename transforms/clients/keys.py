@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from schemas.embedding import ServiceConfig
 from schemas.errors import ConfigError
+from schemas.secrets import MASK, SHORTEST, forms_of, remember
 from transforms.clients.secret_manager import read_secret
 
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
@@ -15,17 +17,35 @@ KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
 NO_KEY = "no-key-needed"
 """What is sent to a server on this machine when no key is set: the SDK insists on one."""
-SHORTEST_KEY = 8
-"""Shorter ones are made up for a server of one's own, and found in a flag by chance."""
+_BLANKS = " \t\r\n"
+_GOOGLES = re.compile(r"(AIza|AQ\.)[\w.-]{20,}")
+_FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("there is none", lambda key: not key),
+    ("it looks like a JSON document", lambda key: key[0] in "{["),
+    ("it stands in quotes", lambda key: key[0] in "\"'`"),
+    ("it has a carriage return in it", lambda key: "\r" in key),
+    ("it has a line break in it", lambda key: "\n" in key),
+    ("it has a blank in it", lambda key: any(char in key for char in _BLANKS)),
+    ("it has a character beyond ASCII", lambda key: not key.isascii()),
+    ("it has a character that cannot be printed", lambda key: not key.isprintable()),
+)
+"""What a key is not, in words that do not show it."""
 
 
 def find_key(
-    service: ServiceConfig, environ: Mapping[str, str] | None = None
+    service: ServiceConfig,
+    environ: Mapping[str, str] | None = None,
+    secrets: Callable[[str], str] = read_secret,
 ) -> tuple[str | None, str]:
-    """The key, and where it was found.  None where the service needs none.
+    """Return the key, and where it was found.  None where the service needs none.
+
+    Args:
+        service: names the file or the secret of the key, if it has one.
+        environ: the environment; None for that of the process.
+        secrets: gives the text of a secret by its name.
 
     Raises:
-        ConfigError: there is no key and one is needed, or file or secret cannot be read.
+        ConfigError: there is no key and one is needed, it cannot be read, or it is none.
     """
     environ = os.environ if environ is None else environ
     if service.vertexai and service.vertex_project:
@@ -36,10 +56,10 @@ def find_key(
         return _read_key(Path(service.api_key_file)), "--api-key-file"
     if service.api_key_secret:
         where = f"--api-key-secret {service.api_key_secret}"
-        return _checked(read_secret(service.api_key_secret), where), "--api-key-secret"
+        return _checked(secrets(service.api_key_secret), where), "--api-key-secret"
     for name in KEY_VARIABLES:
-        if environ.get(name, "").strip():
-            return environ[name].strip(), name
+        if environ.get(name, "").strip(_BLANKS):
+            return _checked(environ[name], name), name
     if not service.needs_key:
         return NO_KEY, "no key needed"
     raise ConfigError(
@@ -49,17 +69,29 @@ def find_key(
 
 
 def _read_key(path: Path) -> str:
+    may_be_a_key = _GOOGLES.fullmatch(str(path)) or not str(path).isprintable() or "{" in str(path)
+    shown = "(not shown: it looks like a key)" if may_be_a_key else str(path)
     try:
-        return _checked(path.read_text(), f"--api-key-file {path}")
-    except (OSError, UnicodeDecodeError) as error:
+        return _checked(path.read_bytes().decode(), f"--api-key-file {shown}")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError(f"--api-key-file {path}: {reason}") from None
+        raise ConfigError(f"--api-key-file {shown}: {reason}") from None
 
 
 def _checked(text: str, where: str) -> str:
-    key = text.strip()
-    if not key or len(key.split()) != 1 or not key.isascii():
-        raise ConfigError(f"{where}: it must hold the key and nothing else")
+    """The key that a text is; blanks and line breaks around it are no part of it.
+
+    Raises:
+        ConfigError: it is no key.  What stands there is not shown: a part of it may be one.
+    """
+    key = text.strip(_BLANKS)
+    fault = next((said for said, is_so in _FAULTS if is_so(key)), None)
+    if fault is not None:
+        raise ConfigError(
+            f"{where}: it must hold the key and nothing else, but {fault}; nothing was sent, and "
+            "the value is not shown"
+        )
+    remember(key)
     return key
 
 
@@ -69,7 +101,7 @@ def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
     Raises:
         ConfigError: a flag holds the key, or sets one of its variables.
     """
-    secret = [key] if key and key != NO_KEY and len(key) >= SHORTEST_KEY else []
+    secret = [key] if key and key != NO_KEY and len(key) >= SHORTEST else []
     words = [*KEY_VARIABLES, *secret]
     for flag in flags:
         if any(word in flag for word in words):
@@ -82,5 +114,9 @@ def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
 
 
 def mask(text: str, key: str | None) -> str:
-    """The text with the key blotted out, for words that come from elsewhere."""
-    return text.replace(key, "***") if key and key != NO_KEY else text
+    """Return the text with the key masked, however it is escaped: for words from elsewhere."""
+    if not key or key == NO_KEY:
+        return text
+    for form in sorted(forms_of(key), key=len, reverse=True):
+        text = text.replace(form, MASK)
+    return text

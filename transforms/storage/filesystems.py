@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 
 from schemas.errors import ConfigError, InputError
 from schemas.inputs import FoundFile
+from schemas.secrets import without_credentials
 from transforms.storage.store_errors import said
 from transforms.storage.stores import kind_of, open_uri
 
@@ -21,6 +22,7 @@ _ALLOWED = "a local path, file://, s3://, gs://, abfs:// or az://"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _OPTIONS = re.compile(r"\?([A-Za-z_]\w*=[^?*\[\]]*)$")
 _OPTION_NAME = re.compile(r"[?&]([^=&?/]+)=")
+_HARMLESS = re.compile(r"(region|anonymous|force_virtual_addressing|project_id)=[\w-]*", re.ASCII)
 _SECRET = re.compile(r"secret|token|passw|key|sig|credential", re.IGNORECASE)
 
 
@@ -74,10 +76,23 @@ def locate(path_or_uri: str) -> Location:
     return _store_location(scheme, rest)
 
 
+def names_a_host(path_or_uri: str) -> bool:
+    """Return whether a path could send a store's credentials to another host than the store's own.
+
+    Its options could: an endpoint, a scheme without TLS.  Only those that cannot are let through.
+    """
+    match = _SCHEME.match(path_or_uri)
+    options = path_or_uri.partition("?")[2]
+    if match is None or match[1].lower() == "file" or not options:
+        return False
+    return not all(_HARMLESS.fullmatch(option) for option in options.split("&"))
+
+
 def _file_path(uri: str, rest: str) -> str:
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:
-        raise ConfigError(f"{uri}: a file URI has three slashes and no host: file:///data/in")
+        shown = without_credentials(uri)
+        raise ConfigError(f"{shown}: a file URI has three slashes and no host: file:///data/in")
     return os.path.abspath("/" + urllib.parse.unquote(path))  # noqa: PTH100 - pathlib cannot tidy `..`
 
 

@@ -1,0 +1,61 @@
+"""What must never be shown: the secrets that this process knows, and how they are masked.
+
+Every error of ours, every reason to stop and every line of the log goes through `masked`, so that
+no key gets into a terminal, a file or a report, whoever wrote the words around it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import threading
+import urllib.parse
+
+MASK = "***"
+SHORTEST = 8
+"""Shorter secrets are made up for a server of one's own, and stand in other words by chance."""
+_forms: tuple[str, ...] = ()
+_lock = threading.Lock()
+_USER = re.compile(r"(?<=//)[^/\s?#@]+@")
+
+
+def remember(secret: str | None) -> None:
+    """Mask a secret from now on, in all words that this process writes."""
+    global _forms
+    if secret is None or len(secret) < SHORTEST:
+        return
+    with _lock:
+        _forms = tuple(sorted({*_forms, *forms_of(secret)}, key=len, reverse=True))
+
+
+def masked(text: str) -> str:
+    """Return the text with every secret that this process knows masked."""
+    for form in _forms:
+        text = text.replace(form, MASK)
+    return text
+
+
+def forms_of(secret: str) -> set[str]:
+    """Return the ways in which a secret is written: as it is, quoted, escaped, in a URL or page."""
+    quoted = json.dumps(secret)[1:-1]
+    for char in "&<>='":  # As JSON for pages escapes them.
+        quoted = quoted.replace(char, f"\\u{ord(char):04x}")
+    return {
+        secret,
+        repr(secret)[1:-1],
+        json.dumps(secret)[1:-1],
+        quoted,
+        html.escape(secret),
+        urllib.parse.quote(secret),
+        urllib.parse.quote(secret, safe=""),
+        urllib.parse.quote_plus(secret),
+    }
+
+
+def without_credentials(uri: str) -> str:
+    """Return a URI that may be shown: without a user, a password and a query."""
+    shown = _USER.sub(f"{MASK}@", uri)
+    if "@" in shown.partition("//")[0]:  # There is no scheme: all before the last @ may be secret.
+        shown = f"{MASK}@{shown.rpartition('@')[2]}"
+    return shown.partition("?")[0]
