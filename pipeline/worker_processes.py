@@ -29,7 +29,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     WorkerHandler,
 )
 from apache_beam.transforms.environments import Environment
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format, text_format  # type: ignore[import-untyped]  # no types
 
 URN = "bulkembed:environment:worker_processes:v1"
 
@@ -77,7 +77,7 @@ class ProcessGroup:
         for handler in handlers:
             if not handler.control_conn.is_connected:
                 handler.kill(sentence)  # It has not begun anything.
-        late = threading.Timer(self._grace_s, lambda: [one.kill(sentence) for one in handlers])
+        late = threading.Timer(self._grace_s, _kill, (handlers, sentence))
         late.daemon = True
         late.start()
 
@@ -215,6 +215,11 @@ class _ProcessHandler(GrpcWorkerHandler):
 
     def stop_worker(self) -> None:
         self._waiting.join()
+
+
+def _kill(handlers: Iterable[_ProcessHandler], sentence: str) -> None:
+    for handler in handlers:
+        handler.kill(sentence)
 
 
 def _text(descriptor: Any) -> str:
