@@ -19,6 +19,7 @@ from pipeline.request import RunRequest
 from schemas.embedding import Service, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.secrets import without_credentials
+from transforms.core.file_names import native_name
 from transforms.storage.filesystems import names_a_host
 from transforms.storage.text_recipe import encode_template
 
@@ -73,6 +74,8 @@ def request_of(
         kept |= _checked_service(settings, calls=calls)
     if reads and "patterns" not in given:
         _check_patterns(kept.get("patterns"))
+    if kept.get("patterns"):
+        kept["patterns"] = [native_name(str(pattern)) for pattern in kept["patterns"]]
     ctx = run.make_context("run", [], default_map={**kept, **given})
     return request_from({**ctx.params, **given})
 

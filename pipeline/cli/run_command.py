@@ -24,6 +24,7 @@ from schemas.quota import Pace, RpmCounts, Tier, parse_share
 from schemas.secrets import masked
 from schemas.stop import ExitCode, StopReason
 from transforms.clients.service import service_from
+from transforms.core.file_names import readable_name
 from transforms.core.limits import limits_for
 from transforms.storage.text_recipe import decode_template
 
@@ -212,4 +213,7 @@ def _input_from(options: dict[str, Any]) -> InputRequest:
 
 
 def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
+    """An option as `run.json` has it; paths of input in the readable form, see `file_names`."""
+    if isinstance(value, tuple):
+        return [readable_name(one) for one in value]
+    return readable_name(str(value)) if isinstance(value, Path) else value

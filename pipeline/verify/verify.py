@@ -21,6 +21,7 @@ from schemas.embedding import EmbeddingConfig
 from schemas.errors import OutputError, OutputLocked
 from schemas.findings import Finding
 from schemas.units import UnitRecord
+from transforms.core.file_names import readable_name
 from transforms.storage import output_lock, part_reader, run_file
 from transforms.storage.dataset import VECTORS, Dataset, State
 from transforms.storage.id_count import MOST_IDS, IdCount
@@ -132,7 +133,8 @@ def _beside(
         wanted = request.made_by.input
         embedding = EmbeddingConfig.from_facts(pinned["embedding"])
         found = list(check_input(dataset, wanted, embedding, records, sound))
-        yield "input", f"{', '.join(wanted.patterns)}: compared row by row", found
+        patterns = ", ".join(map(readable_name, wanted.patterns))
+        yield "input", f"{patterns}: compared row by row", found
     if request.sample:
         how, found = check_sample(dataset, pinned, request.made_by, sound, request.sample)
         yield "sample", how, found

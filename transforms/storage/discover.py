@@ -11,8 +11,9 @@ import pyarrow.fs as pafs
 
 from schemas.errors import ConfigError, InputError
 from schemas.inputs import FileFormat, FoundFile
+from transforms.core.file_names import native_name, readable_name
 from transforms.storage import table_folders
-from transforms.storage.filesystems import file_info, locate, open_store
+from transforms.storage.filesystems import file_info, locate, open_input
 from transforms.storage.patterns import Glob, has_magic, split_glob
 from transforms.storage.store_errors import said
 
@@ -50,7 +51,7 @@ class _Place:
 
     @property
     def filesystem(self) -> pafs.FileSystem:
-        return open_store(self.store)
+        return open_input(self.store)
 
     def takes(self, name: str) -> bool:
         """Whether the name below the root is one that the pattern means."""
@@ -193,8 +194,10 @@ class _Beside:
 
 def _resolve(pattern: str) -> _Place:
     store, path = locate(pattern)
+    if not store:
+        path, pattern = readable_name(path), readable_name(pattern)
     path = path.rstrip("/") or "/"
-    info = file_info(open_store(store), path)
+    info = file_info(open_input(store), path)
     if _is_stream(pattern, path, info):
         raise ConfigError(
             f"--input {pattern} is a pipe, a device or another stream; the input is read more than "
@@ -220,7 +223,7 @@ def _is_stream(pattern: str, path: str, info: pafs.FileInfo) -> bool:
 
 def _hint(store: str, path: str) -> str:
     """What stands in the nearest folder that exists, for a message."""
-    filesystem = open_store(store)
+    filesystem = open_input(store)
     while (parent := path.rpartition("/")[0]) and parent != path:
         path = parent
         if file_info(filesystem, path).type != pafs.FileType.Directory:
@@ -327,7 +330,7 @@ def _walk(place: _Place, depth: int | None, beside: _Beside) -> Iterator[pafs.Fi
     folders: list[tuple[str, frozenset[str]]] = [(place.root, frozenset())]
     while folders:
         folder, above = folders.pop()
-        real = os.path.realpath(folder)
+        real = os.path.realpath(native_name(folder))
         if real in above:
             continue
         infos = _list(place.filesystem, folder, recursive=False)
@@ -356,12 +359,13 @@ def _note_dangling(
     place: _Place, folder: str, infos: Sequence[pafs.FileInfo], beside: _Beside
 ) -> None:
     """Note links to nowhere, which a listing leaves out."""
-    if not os.path.isdir(folder):  # noqa: PTH112 - what is missing is not listed
+    if not os.path.isdir(native_name(folder)):  # noqa: PTH112 - what is missing is not listed
         return
     listed = {info.base_name for info in infos}
-    for base in sorted(set(os.listdir(folder)) - listed):  # noqa: PTH208 - names only
+    there = map(readable_name, os.listdir(native_name(folder)))  # noqa: PTH208 - names only
+    for base in sorted(set(there) - listed):
         path = f"{folder.rstrip('/')}/{base}"
-        if not os.path.islink(path):  # noqa: PTH114 - as above
+        if not os.path.islink(native_name(path)):  # noqa: PTH114 - as above
             continue
         what = "a link to a file that is not there"
         cure = "fetch the file (`git annex get`, `dvc pull`) or remove the link"
@@ -380,11 +384,6 @@ def _list(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[
         raise InputError(
             f"the folder {folder} cannot be listed: {said(error)}", path=folder
         ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"the folder {folder} holds a name that is no UTF-8 ({error.object!r}); rename it",
-            path=folder,
-        ) from error
 
 
 def _free_name(file: FoundFile, taken: set[str]) -> str:
@@ -402,7 +401,7 @@ def _refuse_output(place: _Place, output: str) -> None:
     # What follows `?` says how the store is reached, not which one it is.
     if store.partition("?")[0] != place.store.partition("?")[0] or place.file is not None:
         return
-    root = place.root if store else os.path.realpath(place.root)
+    root = place.root if store else os.path.realpath(native_name(place.root))
     base = path.rstrip("/") if store else os.path.realpath(path)
     for sample in _OUTPUT_SAMPLES:
         written = f"{base}/{sample}"

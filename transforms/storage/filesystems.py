@@ -14,9 +14,12 @@ import pyarrow.fs as pafs
 from schemas.errors import ConfigError, InputError
 from schemas.inputs import FoundFile
 from schemas.secrets import without_credentials
+from transforms.core.file_names import readable_name
+from transforms.storage.local_input import LocalInput
 from transforms.storage.store_errors import said
 from transforms.storage.stores import kind_of, open_uri
 
+_LOCAL_INPUT = LocalInput()
 SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "az")
 _ALLOWED = "a local path, file://, s3://, gs://, abfs:// or az://"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -48,12 +51,28 @@ def open_filesystem(path_or_uri: str) -> tuple[pafs.FileSystem, str]:
         ConfigError: another scheme, credentials in the URI, or a store that cannot be opened.
     """
     location = locate(path_or_uri)
+    if not location.store and not os.fsencode(location.path).isascii():
+        _refuse_other_bytes(location.path)
     return open_store(location.store), location.path
+
+
+def _refuse_other_bytes(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the path {readable_name(path)} is not UTF-8, which only input may be; choose another"
+        ) from None
 
 
 def open_found(found: FoundFile) -> pafs.FileSystem:
     """The file system that `found.path` is on; one object a process and store."""
-    return open_store(found.store)
+    return open_input(found.store)
+
+
+def open_input(store: str) -> pafs.FileSystem:
+    """The file system of input files; local paths on it are readable forms, see `file_names`."""
+    return open_store(store) if store else _LOCAL_INPUT
 
 
 def locate(path_or_uri: str) -> Location:
@@ -93,7 +112,8 @@ def _file_path(uri: str, rest: str) -> str:
     if host not in ("", "localhost") or not slash:
         shown = without_credentials(uri)
         raise ConfigError(f"{shown}: a file URI has three slashes and no host: file:///data/in")
-    return os.path.abspath("/" + urllib.parse.unquote(path))  # noqa: PTH100 - pathlib cannot tidy `..`
+    path = os.fsdecode(urllib.parse.unquote_to_bytes(path))
+    return os.path.abspath("/" + path)  # noqa: PTH100 - pathlib cannot tidy `..`
 
 
 def _store_location(scheme: str, rest: str) -> Location:
