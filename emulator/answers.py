@@ -14,6 +14,8 @@ from emulator.settings import EmulatorSettings, Fault
 from emulator.vectors import Floats
 
 _GZIP_FROM_BYTES = 500
+NAN_MARK = b'"NaN"'
+"""Stands for a NaN, which orjson does not write, until the answer is bytes."""
 
 
 def encode(body: dict[str, Any], *, pretty: bool) -> bytes:
@@ -23,7 +25,11 @@ def encode(body: dict[str, Any], *, pretty: bool) -> bytes:
 
 
 def respond(
-    content: bytes, request: Request, settings: EmulatorSettings, code: int = 200
+    content: bytes,
+    request: Request,
+    settings: EmulatorSettings,
+    code: int = 200,
+    media_type: str = "application/json; charset=UTF-8",
 ) -> Response:
     """The HTTP answer, gzipped if the settings want it and the client takes it."""
     headers = {"vary": "Origin, X-Origin, Referer"}
@@ -31,7 +37,7 @@ def respond(
     if settings.gzip and takes_gzip and len(content) >= _GZIP_FROM_BYTES:
         content = gzip.compress(content, compresslevel=1, mtime=0)
         headers["content-encoding"] = "gzip"
-    return Response(content, code, headers, media_type="application/json; charset=UTF-8")
+    return Response(content, code, headers, media_type=media_type)
 
 
 def embed_answer(
@@ -50,6 +56,8 @@ def embed_answer(
         rows = [row[:-1] for row in rows]
     elif fault is Fault.NULL:
         rows[-1] = [None] * len(rows[-1])
+    elif fault is Fault.NAN:
+        rows[-1] = [*map(float, rows[-1][:-1]), "NaN"]
     if target.method == "predict":
         return _predictions(rows, counts, cut, characters)
     body: dict[str, Any] = {}

@@ -21,7 +21,15 @@ from emulator.answers import encode, respond
 from emulator.calls import EMBED_METHODS, ConnectionFault, State, answer
 from emulator.canned import CannedBodies
 from emulator.catalog import Catalog
-from emulator.refusals import Refusal, bad_field, bad_key, invalid, unauthenticated, unregistered
+from emulator.refusals import (
+    Page,
+    Refusal,
+    bad_field,
+    bad_key,
+    invalid,
+    unauthenticated,
+    unregistered,
+)
 from emulator.rules import Target, read_count
 from emulator.settings import Fault
 from emulator.vectors import words
@@ -105,7 +113,7 @@ class Emulator:
             outcome = str(response.status_code)
             return response
         except Refusal as refusal:
-            outcome = str(refusal.code)
+            outcome = f"page-{refusal.code}" if isinstance(refusal, Page) else str(refusal.code)
             raise
         except ConnectionFault as fault:
             outcome = str(fault.fault)
@@ -220,6 +228,9 @@ class Emulator:
         async def guarded(request: Request) -> Response:
             try:
                 return await handler(request)
+            except Page as page:
+                html = page.html()
+                return respond(html, request, self._settings, page.code, "text/html")
             except Refusal as refusal:
                 content = encode(refusal.body(), pretty=True)
                 return respond(content, request, self._settings, refusal.code)

@@ -6,14 +6,15 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import time
+from typing import NoReturn
 
-from emulator.answers import embed_answer, encode, paid_keys
+from emulator.answers import NAN_MARK, embed_answer, encode, paid_keys
 from emulator.clock import Clock
 from emulator.faults import Faults, error_of
 from emulator.quotas import Admission, Quotas, quota_refusal
-from emulator.refusals import invalid
+from emulator.refusals import Refusal, invalid
 from emulator.rules import Item, Target, read_batch, read_predict, read_single
-from emulator.settings import EmulatorSettings, Fault, LongText
+from emulator.settings import EmulatorSettings, ErrorAnswer, Fault, LongText
 from emulator.stats import Stats
 from emulator.vectors import Floats, embed, words
 from schemas.models import TaskStyle
@@ -96,13 +97,13 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     )
     fault = state.faults.draw(admission.at)
     content = b""
-    if fault not in _UNANSWERED:
-        content = await loop.run_in_executor(state.worker, _encode, target, prepared, fault)
+    spoilt = fault if isinstance(fault, Fault) and fault not in _UNANSWERED else None
+    if fault is spoilt:
+        content = await loop.run_in_executor(state.worker, _encode, target, prepared, spoilt)
     await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
-    if fault is not None:
+    if fault is not None and fault is not spoilt:
         _fail(state, target, fault, admission)
-    if fault not in _UNANSWERED:
-        state.stats.paid(paid_keys(target, prepared.items), texts, tokens, admission.at)
+    state.stats.paid(paid_keys(target, prepared.items), texts, tokens, admission.at)
     return content
 
 
@@ -111,10 +112,10 @@ _UNANSWERED = frozenset({
 })  # fmt: skip
 
 
-def _fail(state: State, target: Target, fault: Fault, admission: Admission) -> None:
-    """Raises what the fault says; a spoilt answer is an answer and stays charged."""
-    if fault not in _UNANSWERED:
-        return
+def _fail(
+    state: State, target: Target, fault: Fault | ErrorAnswer, admission: Admission
+) -> NoReturn:
+    """Raises what the fault says; a spoilt answer is none of these and stays charged."""
     if not state.settings.charge_failed:
         admission.cancel()
     if fault is Fault.TOO_MANY:
@@ -122,7 +123,12 @@ def _fail(state: State, target: Target, fault: Fault, admission: Admission) -> N
             target.spec.name, state.settings, "requests", "Minute", None,
             _UNEXPLAINED_DELAY_S, target.vertex,
         )  # fmt: skip
-    raise error_of(fault) or ConnectionFault(fault)
+    raise failure_of(fault)
+
+
+def failure_of(fault: Fault | ErrorAnswer) -> Refusal | ConnectionFault:
+    """The exception that answers a call with the fault, or with nothing at all."""
+    return error_of(fault) or ConnectionFault(Fault(str(fault)))
 
 
 def _prepare(target: Target, body: object) -> Prepared:
@@ -172,6 +178,8 @@ def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
     characters = sum(len("".join(item.sent.split())) for item in prepared.items)
     body = embed_answer(target, vectors, prepared.counts, prepared.cut, fault, characters)
     content = encode(body, pretty=target.settings.pretty)
+    if fault is Fault.NAN:
+        return content.replace(NAN_MARK, b"NaN")
     return content[: len(content) // 2] if fault is Fault.BROKEN_JSON else content
 
 

@@ -13,8 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.answers import embed_answer, encode
-from emulator.calls import ConnectionFault, State
-from emulator.faults import error_of
+from emulator.calls import State, failure_of
 from emulator.refusals import invalid
 from emulator.rules import Target
 
@@ -49,7 +48,7 @@ class CannedBodies:
         content = self._body(target, len(requests), dim, gzipped=gzipped)
         await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
         if fault is not None:
-            raise error_of(fault) or ConnectionFault(fault)
+            raise failure_of(fault)
         count = len(requests)
         state.stats.paid(map(hash, map(str, requests)), count, count * TOKENS_A_TEXT, now)
         headers = {"content-encoding": "gzip"} if gzipped else {}

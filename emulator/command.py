@@ -24,6 +24,7 @@ _FAULT_OPTIONS = {
     Fault.SHORT: "share_short",
     Fault.WRONG_DIM: "share_wrong_dim",
     Fault.NULL: "share_null",
+    Fault.NAN: "share_nan",
     Fault.BROKEN_JSON: "share_broken_json",
 }
 
@@ -94,7 +95,8 @@ def _share_options(command: _F) -> _F:
     "--script",
     metavar="FAULT,FAULT,...",
     default="",
-    help='What happens to the first calls, in order; "ok": nothing. E.g. 503,503,ok,reset',
+    help="What happens to the first calls, in order: ok, a fault as above, an HTTP status, or "
+    "page-STATUS for an HTML page. E.g. 503,ok,reset,499,page-403",
 )
 @click.option(
     "--outage",

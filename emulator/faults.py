@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from emulator.refusals import Refusal, invalid
-from emulator.settings import OK, EmulatorSettings, Fault
+from emulator.refusals import Page, Refusal, invalid
+from emulator.settings import EmulatorSettings, ErrorAnswer, Fault, read_step
 
 _ERRORS = {
     Fault.INTERNAL: (500, "An internal error has occurred. Please retry or report in "
@@ -14,6 +14,7 @@ _ERRORS = {
     Fault.UNAVAILABLE: (503, "The model is overloaded. Please try again later."),
     Fault.DEADLINE: (504, "The request timed out. Please try again."),
 }  # fmt: skip
+_SCRIPTED = "The script of the emulator asks for this answer."
 
 
 class Faults:
@@ -25,11 +26,11 @@ class Faults:
         self._random = random.Random(settings.seed)
         self._script = iter(settings.script)
 
-    def draw(self, now: float) -> Fault | None:
+    def draw(self, now: float) -> Fault | ErrorAnswer | None:
         """The fault of the next call, None for a call that passes."""
         step = next(self._script, None)
         if step is not None:
-            return None if step == OK else Fault(step)
+            return read_step(step)
         elapsed_s = now - self._start
         if any(start <= elapsed_s < end for start, end in self._settings.outages):
             return Fault.UNAVAILABLE
@@ -57,8 +58,10 @@ class Faults:
             raise Refusal(*_ERRORS[Fault.UNAVAILABLE])
 
 
-def error_of(fault: Fault) -> Refusal | None:
+def error_of(fault: Fault | ErrorAnswer) -> Refusal | None:
     """The error that a fault is answered with; None for one that is no error answer."""
+    if isinstance(fault, ErrorAnswer):
+        return Page(fault.status) if fault.page else Refusal(fault.status, _SCRIPTED)
     if fault not in _ERRORS:
         return None
     code, message = _ERRORS[fault]

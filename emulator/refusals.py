@@ -9,8 +9,11 @@ STATUS_OF = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
+    409: "ABORTED",
     429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
     500: "INTERNAL",
+    501: "UNIMPLEMENTED",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -32,11 +35,24 @@ class Refusal(Exception):
         error: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
-            "status": STATUS_OF[self.code],
+            "status": STATUS_OF.get(self.code, "UNKNOWN"),
         }
         if self.details:
             error["details"] = self.details
         return {"error": error}
+
+
+class Page(Refusal):
+    """An answer that does not come from the service: an HTML page of some 98 kB."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code, "an HTML page")
+
+    def html(self) -> bytes:
+        """The page; what follows its beginning is filler that no log may repeat."""
+        head = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head><body>"
+        filler = "<p>filler of the page</p>" * 4000
+        return f"{head}{self.code}{filler}</body></html>".encode()
 
 
 def bad_field(field: str, description: str) -> Refusal:

@@ -45,12 +45,46 @@ class Fault(enum.StrEnum):
     """Each vector one number short."""
     NULL = "null"
     """A vector whose values are null."""
+    NAN = "nan"
+    """A vector whose last number is NaN, as Python's json module writes it."""
     BROKEN_JSON = "broken-json"
     """The answer's first half."""
 
 
 OK = "ok"
 """In a script of faults: a call that passes."""
+
+PAGE = "page-"
+"""In a script, before a status: an HTML page instead of JSON, as a proxy sends it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """A step of a script that answers with any HTTP status, as Google's JSON or as a page."""
+
+    status: int
+    page: bool = False
+
+    def __str__(self) -> str:
+        return f"{PAGE if self.page else ''}{self.status}"
+
+
+def read_step(step: str) -> Fault | ErrorAnswer | None:
+    """Return the fault that a step of a script names; None for a call that passes.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if step == OK:
+        return None
+    if step in set(Fault):
+        return Fault(step)
+    number = step.removeprefix(PAGE)
+    page = number != step
+    if not number.isdecimal() or not (200 if page else 300) <= int(number) <= 599:
+        raise ValueError(step)
+    return ErrorAnswer(int(number), page)
+
 
 Outage = tuple[float, float]
 """From and until, in seconds after the start."""
@@ -138,10 +172,15 @@ class EmulatorSettings:
         total = sum(share for _, share in self.faults)
         if total > 1 + 1e-9:
             raise ConfigError(f"the shares of all faults add up to {total:g}: at most 1")
-        known = {OK, *Fault}
         for step in self.script:
-            if step not in known:
-                raise ConfigError(f"--script {step}: give any of {', '.join(sorted(known))}")
+            try:
+                read_step(step)
+            except ValueError:
+                known = ", ".join(sorted({OK, *Fault}))
+                raise ConfigError(
+                    f"--script {step}: give any of {known}, an HTTP status such as 409, or "
+                    f"{PAGE}STATUS for an HTML page"
+                ) from None
 
 
 def _flag(name: str) -> str:

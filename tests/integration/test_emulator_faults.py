@@ -57,6 +57,37 @@ def test_an_error_is_answered_in_the_services_words(fault: str, status: str) -> 
         assert server.stats()["texts"] == 2
 
 
+@pytest.mark.parametrize("status", [302, 402, 403, 409, 425, 499, 502, 529])
+def test_a_script_answers_with_any_status_in_json(status: int) -> None:
+    with served(script=(str(status),)) as (server, http):
+        response = post(http)
+        assert (response.status_code, response.json()["error"]["code"]) == (status, status)
+        assert server.stats()["answers"] == {str(status): 1}
+        assert server.stats()["texts"] == 0
+
+
+@pytest.mark.parametrize("status", [200, 403, 502])
+def test_a_script_answers_with_a_page_that_is_no_json(status: int) -> None:
+    with served(script=(f"page-{status}",)) as (server, http):
+        response = post(http)
+        assert response.status_code == status
+        assert response.headers["content-type"].startswith("text/html")
+        assert response.text.startswith("<!DOCTYPE html>")
+        assert len(response.content) > 90_000
+        assert server.stats()["answers"] == {f"page-{status}": 1}
+        assert server.stats()["texts"] == 0
+
+
+def test_a_nan_stands_where_a_number_should() -> None:
+    with served(script=("nan",)) as (server, http):
+        content = post(http).text
+        assert content.count("NaN") == 1
+        values = json.loads(content)["embeddings"][-1]["values"]
+        assert values[-1] != values[-1]
+        assert len(values) == 128
+        assert server.stats()["texts"] == 2
+
+
 def test_an_unexplained_429_names_no_limit() -> None:
     with served(script=("429",)) as (_, http):
         assert "quotaValue" not in post(http).text
