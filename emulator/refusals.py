@@ -50,9 +50,9 @@ class Page(Refusal):
 
     def html(self) -> bytes:
         """The page; what follows its beginning is filler that no log may repeat."""
-        head = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head><body>"
+        head = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head>"
         filler = "<p>filler of the page</p>" * 4000
-        return f"{head}{self.code}{filler}</body></html>".encode()
+        return f"{head}<body><h1>{self.code}</h1>{filler}</body></html>".encode()
 
 
 def bad_field(field: str, description: str) -> Refusal:

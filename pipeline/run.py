@@ -14,7 +14,7 @@ from pipeline import settle
 from pipeline.account import begin as begin_account
 from pipeline.account import with_account
 from pipeline.disk import check_room
-from pipeline.due_work import committed, job_of, plan_of, quota_shares, scan
+from pipeline.due_work import committed, is_here, job_of, plan_of, quota_shares, scan
 from pipeline.execute import Watch, execute
 from pipeline.limits import share_calls, share_quota
 from pipeline.planning import (
@@ -85,6 +85,8 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
             job = share_quota(job, shares)
             job = dataclasses.replace(job, most_dead_rows=request.dead_letters.allowed(planned))
             _announce(request, job, plan, key_from)
+            if plan.work and is_here(request):
+                _check_client(job, key)
             _take_over(dataset, dead)
             counters: dict[str, int] = {}
             scans, plan, sharing = _readable(request, job, dataset, scans, before, plan)
@@ -98,6 +100,13 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
                 counters = _embed(request, job, plan, sharing, goal, started)
             outcome = Outcome(request, job, scans, plan, before, counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
+
+
+def _check_client(job: JobConfig, key: str | None) -> None:
+    """Build a client once, so that certificates and proxies are looked at before Beam starts."""
+    from transforms.clients.gemini import check_client
+
+    check_client(job.service, job.embedding, key)
 
 
 def _changes_anything(

@@ -7,6 +7,7 @@ Beam's own command logs each of its steps to standard error, and ours a second t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import sys
@@ -19,6 +20,9 @@ from pipeline.progress import worker_files
 class OnceARun(logging.Filter):
     """Lets a sentence through that no worker of the run has logged before.
 
+    A record with the extra `once` counts as that, whatever its words; one with `clears` lets what
+    is named there be logged again.  So a second outage is reported after the first one has ended.
+
     Args:
         folder: where the workers leave a mark for each sentence.
     """
@@ -29,14 +33,21 @@ class OnceARun(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to show it; where no mark can be left, it is shown."""
-        said = record.getMessage().encode(errors="replace")
         try:
-            (self._folder / hashlib.blake2b(said, digest_size=16).hexdigest()).touch(exist_ok=False)
+            self._mark(getattr(record, "once", record.getMessage())).touch(exist_ok=False)
         except FileExistsError:
             return False
         except OSError:
             return True
+        clears = getattr(record, "clears", None)
+        if clears is not None:
+            with contextlib.suppress(OSError):
+                self._mark(clears).unlink(missing_ok=True)
         return True
+
+    def _mark(self, said: str) -> Path:
+        digest = hashlib.blake2b(said.encode(errors="replace"), digest_size=16).hexdigest()
+        return self._folder / digest
 
 
 def command(level: int, folder: str) -> list[str]:

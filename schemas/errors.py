@@ -8,8 +8,9 @@ BulkEmbedError
 └── CallError            one call to the service did not give vectors
     ├── JobRefused       the service refuses the job: key, permission, model, dim; final
     ├── CallRefused      the make-up of the call is refused: split it, down to the row
-    ├── QuotaExceeded    a limit a minute or a day was hit (429)
+    ├── QuotaExceeded    a limit per minute or per day was hit (429)
     ├── Unavailable      the service's state: 408, 5xx, a broken connection, a time-out
+    ├── Intercepted      something else than the service answers: a proxy's page, a redirect
     └── BadAnswer        an answer that is not the one asked for
 """
 
@@ -77,14 +78,38 @@ class OutputLocked(OutputError):
 class CallError(BulkEmbedError):
     """One call to the service did not give vectors.
 
-    Facts, where they are known: `http_status`, `code` (a short word of ours).
+    Facts, where they are known: `http_status`, `code` (a short word of ours, see core.verdict).
     """
 
     @property
     def http_status(self) -> int | None:
         """The HTTP status of the answer; None where there was no answer."""
-        status = self.facts.get("http_status")
-        return status if isinstance(status, int) else None
+        return self._whole("http_status")
+
+    @property
+    def code(self) -> str:
+        """The name of the row of `core.verdict.TABLE`, or of what else went wrong; "" if none."""
+        return str(self.facts.get("code") or "")
+
+    @property
+    def index(self) -> int | None:
+        """The position of the text that the service names, if it names one."""
+        return self._whole("index")
+
+    @property
+    def most_texts(self) -> int | None:
+        """The most texts that a call may hold, if the service says so."""
+        return self._whole("most_texts")
+
+    @property
+    def retry_delay_s(self) -> float | None:
+        """How long the service asks to stay away, if it does."""
+        value = self.facts.get("retry_delay_s")
+        return float(value) if isinstance(value, int | float) else None
+
+    def _whole(self, name: str) -> int | None:
+        value = self.facts.get(name)
+        return value if isinstance(value, int) else None
 
 
 class JobRefused(CallError):
@@ -92,18 +117,28 @@ class JobRefused(CallError):
 
 
 class CallRefused(CallError):
-    """The service refuses this call for its make-up; fewer rows may pass.
-
-    Facts: `index`, the position of the text that the service names, if it names one.
-    """
+    """The service refuses this call for its make-up; fewer rows may pass."""
 
 
 class QuotaExceeded(CallError):
     """A quota was hit.  Facts: `quota`, what the service says of it (core.verdict.QuotaWords)."""
 
+    @property
+    def resets_at(self) -> float | None:
+        """When the day's quota is back, in epoch seconds; None for a limit per minute."""
+        value = self.facts.get("resets_at")
+        return float(value) if isinstance(value, int | float) else None
+
 
 class Unavailable(CallError):
     """The service could not answer: 408, 5xx, a broken connection or a time-out."""
+
+
+class Intercepted(CallError):
+    """Something else than the service answers: a page, a redirect, TLS that is none.
+
+    A proxy may be at fault for a moment, so such a call is sent a few times more.
+    """
 
 
 class BadAnswer(CallError):

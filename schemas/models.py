@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import difflib
 import enum
 import functools
 
@@ -181,6 +182,11 @@ DEFAULT_MODEL = "gemini-embedding-001"
 def bare_name(name: str) -> str:
     """A model's id without the `models/` or `publishers/google/models/` before it."""
     return name.rsplit("models/", 1)[-1]
+
+
+def nearest_models(name: str) -> list[str]:
+    """Return the known models whose names are most like a name, the nearest first; [] if none."""
+    return difflib.get_close_matches(bare_name(name).lower(), MODELS, n=2, cutoff=0.75)
 
 
 @functools.lru_cache(maxsize=64)

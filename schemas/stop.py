@@ -26,7 +26,9 @@ class StopReason(enum.StrEnum):
     """What ended a run before its last row, the most serious one first."""
 
     REFUSED = "refused"
-    """The service refuses the job: key, permission, model, dim."""
+    """The service refuses the job: key, permission, model, dim; or a proxy stands between."""
+    USELESS = "useless"
+    """The service's answers hold no vectors that can be used, and may have to be paid."""
     BROKEN = "broken"
     """Input that cannot be read, output that cannot be written, or an error of our own."""
     DEAD_LETTERS = "dead_letters"
@@ -47,6 +49,7 @@ class StopReason(enum.StrEnum):
 
 _EXIT_CODES = {
     StopReason.REFUSED: ExitCode.FAILED,
+    StopReason.USELESS: ExitCode.FAILED,
     StopReason.BROKEN: ExitCode.FAILED,
     StopReason.DEAD_LETTERS: ExitCode.TOO_MANY_DEAD_LETTERS,
     StopReason.COST_CAP: ExitCode.COST_CAP,

@@ -6,6 +6,7 @@ import datetime as dt
 import http.server
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 import urllib.request
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.gemini import TEXTS, embed, failing, items, with_client
+from support.gemini import TEXTS, config_of, embed, failing, items, with_client
 
 from emulator.server import EmulatorServer
-from schemas.errors import Unavailable
+from schemas.embedding import Service, ServiceConfig
+from schemas.errors import CallError, ConfigError, Intercepted, JobRefused, Unavailable
 from schemas.models import TaskType
+from transforms.clients.gemini import check_client
 from transforms.core.packing import REQUEST_BYTES
 
 
@@ -115,17 +118,113 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return folder / "ca.pem", folder / "key.pem"
 
 
-def test_a_private_authority_is_trusted_by_ssl_cert_file_and_only_then(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@pytest.mark.parametrize("name", CERTIFICATE_VARIABLES)
+def test_a_private_authority_is_trusted_by_the_environment_and_only_then(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    for known in CERTIFICATE_VARIABLES:
+        monkeypatch.delenv(known, raising=False)
     certificate, key = _certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with between(url, context) as server:
         secure = f"https://127.0.0.1:{server.server_port}"
-        assert failing(Unavailable, secure).facts["code"] == "connection"
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        error = failing(JobRefused, secure)
+        assert error.code == "certificate"
+        assert "self-signed certificate; set SSL_CERT_FILE" in error.message
+        monkeypatch.setenv(name, str(certificate))
         assert embed(secure, TEXTS).vectors.shape == (4, 3072)
+
+
+def test_https_to_a_server_that_speaks_http_is_no_state_of_the_service(url: str) -> None:
+    error = failing(Intercepted, url.replace("http://", "https://"))
+    assert error.code == "tls"
+    assert "--base-url" in error.message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "there is no such file"), ("no certificate", "holds no certificates in PEM form")],
+    ids=["missing", "not PEM"],
+)
+def test_certificates_that_cannot_be_read_are_named_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, words: str
+) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    error = failing(JobRefused, "https://127.0.0.1:1")
+    assert f"SSL_CERT_FILE={path}: " in error.message
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("socks5://me:secret@127.0.0.1:1", "pip install 'httpx2[socks]'"),
+        ("socks5h://127.0.0.1:1", "pip install 'httpx2[socks]'"),
+        ("ftp://me:secret@127.0.0.1:1", "only http, https, socks5, socks5h can be used"),
+        ("http://me:secret@127.0.0.1:99999", "not the address of a proxy"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ALL_PROXY", "https_proxy"])
+def test_a_proxy_that_cannot_be_used_is_named_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, name: str, proxy: str, words: str
+) -> None:
+    monkeypatch.setenv(name, proxy)
+    with pytest.raises(ConfigError) as caught:
+        embed("https://127.0.0.1:1", TEXTS)
+    assert words in caught.value.message
+    assert name.upper() in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+def test_neither_proxies_nor_certificates_of_the_environment_matter_to_the_emulator(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    service = ServiceConfig(kind=Service.EMULATOR, base_url=url, api_version="v1beta")
+    check_client(service, config_of(), "key")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("407 Proxy Authentication Required", JobRefused),
+        ("403 Forbidden", Intercepted),
+        ("502 Bad Gateway", Unavailable),
+    ],
+)
+def test_what_a_proxy_answers_to_a_connection_is_sorted_too(
+    monkeypatch: pytest.MonkeyPatch, answer: str, kind: type[CallError]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(f"HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n".encode())
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        proxy = f"http://me:secret@127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        error = failing(kind, "https://gemini.invalid")
+        thread.join()
+    assert "secret" not in error.message + repr(error.facts)
+
+
+def test_a_header_that_cannot_be_sent_is_refused_at_once_and_not_shown(url: str) -> None:
+    for key in ("AIza\nbroken", "AIza-kl\u00fcssel"):
+        error = failing(JobRefused, url, key=key)
+        assert error.code == "header"
+        assert "AIza" not in error.message + repr(error.facts)
 
 
 def test_the_request_is_the_one_of_the_handbook_and_no_larger_than_was_reckoned(url: str) -> None:

@@ -28,12 +28,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "account.json"
 
 
+async def hold(spending: Spending) -> int:
+    """What a call does that waits neither for quota nor for anybody in between."""
+    await spending.room(ITEMS)
+    held = spending.hold(ITEMS)
+    assert held is not None
+    return held
+
+
 def test_a_call_waits_for_another_process_and_takes_what_that_gives_back(path: Path) -> None:
     one, two = (Spending(str(path), ROOM_FOR_ONE, StopFlag()) for _ in range(2))
 
     async def both() -> int:
-        held = await one.hold(ITEMS)
-        waiting = asyncio.create_task(two.hold(ITEMS))
+        held = await hold(one)
+        waiting = asyncio.create_task(hold(two))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         one.settle(held, COST // 4)
@@ -48,7 +56,7 @@ def test_it_does_not_wait_for_a_process_that_was_lost(path: Path) -> None:
     stop, seconds = StopFlag(), itertools.count(step=30)
     spending = Spending(str(path), ROOM_FOR_ONE, stop, call_s=60, clock=lambda: next(seconds))
     with pytest.raises(Stopping):
-        asyncio.run(spending.hold(ITEMS))
+        asyncio.run(hold(spending))
     assert stop.stop is not None
     assert (stop.stop.reason, stop.stop.exit_code) == (StopReason.COST_CAP, ExitCode.COST_CAP)
 
@@ -63,7 +71,7 @@ def test_it_does_not_wait_for_a_process_that_was_lost(path: Path) -> None:
 )
 def test_what_a_failed_call_may_have_cost_is_spent(path: Path, error: CallError, paid: int) -> None:
     spending = Spending(str(path), ROOM_FOR_ONE, StopFlag())
-    spending.failed(asyncio.run(spending.hold(ITEMS)), error)
+    spending.failed(asyncio.run(hold(spending)), error)
     with AccountFile(path).account() as account:
         assert (account.paid, account.held) == (paid, 0)
 
@@ -74,11 +82,20 @@ def test_without_a_budget_an_account_that_cannot_be_kept_is_told_once_and_goes(
     spending = Spending(str(tmp_path / "none/account.json"), None, StopFlag())
     with caplog.at_level(logging.WARNING, "bulkembed"):
         for _ in range(3):
-            spending.settle(asyncio.run(spending.hold(ITEMS)), COST)
+            spending.settle(asyncio.run(hold(spending)), COST)
     assert [record.message.count("cannot be written") for record in caplog.records] == [1]
 
 
 def test_with_a_budget_it_ends_the_run(tmp_path: Path) -> None:
     spending = Spending(str(tmp_path / "none/account.json"), ROOM_FOR_ONE, StopFlag())
     with pytest.raises(OutputError, match="cannot be written"):
-        asyncio.run(spending.hold(ITEMS))
+        asyncio.run(hold(spending))
+
+
+def test_a_call_whose_room_was_taken_meanwhile_is_told_to_wait_again(path: Path) -> None:
+    one, two = (Spending(str(path), ROOM_FOR_ONE, StopFlag()) for _ in range(2))
+    asyncio.run(two.room(ITEMS))
+    held = asyncio.run(hold(one))
+    assert two.hold(ITEMS) is None
+    one.settle(held, 0)
+    assert two.hold(ITEMS) == COST

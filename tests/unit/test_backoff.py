@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,10 +35,10 @@ def test_jitter_stays_within_its_base(random: float, base: float) -> None:
     assert grow_s(3, 1.0, base) <= base
 
 
-def test_tenacity_gets_the_delay_of_the_error() -> None:
-    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-    state.set_exception((Unavailable, Unavailable("busy", retry_delay_s=40), None))
-    assert RetryWait(lambda: 0.5)(state) == pytest.approx(40.5)
+def test_the_delay_that_an_error_names_is_kept() -> None:
+    wait = RetryWait(lambda: 0.5)
+    assert wait.seconds(1, Unavailable("busy", retry_delay_s=40)) == pytest.approx(40.5)
+    assert wait.seconds(1, Unavailable("busy")) < 1
 
 
 def test_the_floor_grows_while_probes_are_refused_and_is_forgotten_on_success() -> None:

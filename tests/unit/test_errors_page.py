@@ -6,7 +6,14 @@ import re
 from pathlib import Path
 
 from schemas.deadletters import DeadCode
-from schemas.errors import CallError, CallRefused, JobRefused, QuotaExceeded, Unavailable
+from schemas.errors import (
+    CallError,
+    CallRefused,
+    Intercepted,
+    JobRefused,
+    QuotaExceeded,
+    Unavailable,
+)
 from transforms.core.verdict import TABLE, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs/errors.md"
@@ -15,6 +22,7 @@ ABOUT: dict[type[CallError], str] = {
     QuotaExceeded: "the service's state",
     Unavailable: "the service's state",
     CallRefused: "the call's make-up",
+    Intercepted: "a proxy",
 }
 
 
@@ -30,8 +38,10 @@ def rows_after(heading: str) -> list[list[str]]:
 
 def row(verdict: Verdict) -> list[str]:
     words = f"`{verdict.pattern.pattern}`" if verdict.pattern else ""
-    statuses = ", ".join(map(str, sorted(verdict.statuses)))
-    return [f"`{verdict.name}`", statuses, words, ABOUT[verdict.error], verdict.cure]
+    words = "(an HTML page)" if verdict.page else f"({verdict.said})" if verdict.said else words
+    statuses = verdict.others or ", ".join(map(str, sorted(verdict.statuses)))
+    codes = ", ".join(sorted(verdict.codes))
+    return [f"`{verdict.name}`", statuses, codes, words, ABOUT[verdict.error], verdict.cure]
 
 
 def test_the_table_of_errors_is_that_of_the_code() -> None:

@@ -54,6 +54,7 @@ def test_a_stop_comes_back_from_its_note() -> None:
 def test_a_refusal_is_a_failure_and_what_time_heals_is_incomplete() -> None:
     codes = {reason: Stop(reason, "", 0.0).exit_code for reason in StopReason}
     assert codes[StopReason.REFUSED] == codes[StopReason.BROKEN] == ExitCode.FAILED == 1
+    assert codes[StopReason.USELESS] == ExitCode.FAILED
     assert codes[StopReason.COST_CAP] == ExitCode.COST_CAP == 4
     for reason in ("day_spent", "unavailable", "signal", "deadline"):
         assert codes[StopReason(reason)] == ExitCode.INCOMPLETE == 75

@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import CallError, CallRefused, JobRefused, QuotaExceeded, Unavailable
-from transforms.core.verdict import classify, named_cap, named_index, quota_words
+from schemas.errors import (
+    CallError,
+    CallRefused,
+    Intercepted,
+    JobRefused,
+    QuotaExceeded,
+    Unavailable,
+)
+from transforms.core.verdict import TABLE, Reply, classify, named_cap, named_index, quota_words
 
 MINUTE = "EmbedContentRequestsPerMinutePerProjectPerModel-FreeTier"
 TOKENS = "EmbedContentInputTokensPerMinutePerProjectPerModel-FreeTier"
@@ -64,12 +71,13 @@ KEY_INFO = {
         (400, "", CallRefused, "refused"),
         (408, "", Unavailable, "service"),
         (500, "An internal error has occurred.", Unavailable, "service"),
-        (502, "<html>Bad Gateway</html>", Unavailable, "service"),
         (503, "The model is overloaded. Please try again later.", Unavailable, "service"),
         (504, "Deadline expired before operation could complete.", Unavailable, "service"),
         (529, "", Unavailable, "service"),
         (418, "I'm a teapot", JobRefused, "unexpected"),
-        (407, "Proxy Authentication Required", JobRefused, "unexpected"),
+        (407, "Proxy Authentication Required", JobRefused, "proxy"),
+        (402, "Payment Required", JobRefused, "payment"),
+        (404, "The requested URL /v1beta/v1beta/models was not found", JobRefused, "path"),
         (400, "Content refused: 'bring at most 1 bag'", CallRefused, "refused"),
         (400, "Content blocked: 'API key not valid'", CallRefused, "refused"),
         (429, "Quota exceeded for aiplatform.googleapis.com/online_prediction_requests",
@@ -80,20 +88,20 @@ KEY_INFO = {
 def test_an_answer_is_about_the_job_the_service_or_the_call(
     status: int, words: str, error: type[CallError], name: str
 ) -> None:
-    row = classify(status, words)
+    row = classify(Reply(status, words))
     assert (row.error, row.name) == (error, name)
 
 
 @pytest.mark.parametrize("value", ["0", 0])
 def test_a_quota_of_nought_is_no_access(value: object) -> None:
     words = json.dumps([{"violations": [{"quotaId": MINUTE, "quotaValue": value}]}, HELP])
-    assert classify(429, words).error is JobRefused
+    assert classify(Reply(429, words)).error is JobRefused
 
 
 @pytest.mark.parametrize("value", ["100", "01000", "10"])
 def test_a_quota_of_more_than_nought_is_to_be_waited_for(value: str) -> None:
     words = json.dumps([failure(MINUTE, value), retry("1s")])
-    assert classify(429, words).error is QuotaExceeded
+    assert classify(Reply(429, words)).error is QuotaExceeded
 
 
 @pytest.mark.parametrize(
@@ -121,17 +129,136 @@ def test_the_text_that_the_service_names_is_found(words: str, index: int | None)
     assert named_index(words) == index
 
 
+CAPS = [
+    ("250 instance(s) is over the limit of 5 per prediction.", 5),
+    ("250 instance(s) is over the limit of 5", 5),
+    ("* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n", 100),
+    ("batch size 250 exceeds the maximum of 5", 5),
+    ("Batch size exceeded: got 250, max: 5.", 5),
+    ("The number of instances (250) exceeds the limit (5).", 5),
+    ("Number of texts must be less than or equal to 5 but was 250", 5),
+    ("Instance count must be <= 5, got 250", 5),
+    ("Too many instances: 250. The maximum is 16", 16),
+    ("Too many texts in one call (250 > 5)", 5),
+    ("Expected between 1 and 5 instances, got 250; number of instances is wrong", 5),
+    ("gemini-embedding-001 only supports 1 instance, but 250 were given", 1),
+    ("Only one instance per request is supported.", 1),
+    ("This model supports a single instance per prediction.", 1),
+    ("At most five instances per request, model text-embedding-005", 5),
+    ("The limit is 5 texts per request (error 200)", 5),
+    ("You sent 250 inputs, and this model allows up to 5 per call.", 5),
+    ("maximum 5 contents are allowed", 5),
+    ("too many instances", None),
+    ("The number of contents is too large", None),
+    ("Too many contents: 250 of at most 1,000", None),
+]
+"""Wordings of a call of 250 texts that is too large, and the cap that each tells."""
+
+
+@pytest.mark.parametrize(("words", "cap"), CAPS)
+def test_a_cap_on_the_texts_of_a_call_is_read_from_many_wordings(
+    words: str, cap: int | None
+) -> None:
+    row = classify(Reply(400, f"{words} null"))
+    assert (row.error, row.name) == (CallRefused, "batch_size")
+    assert named_cap(words, 250) == cap
+
+
 @pytest.mark.parametrize(
-    ("words", "cap"),
+    ("words", "texts", "cap"),
     [
-        ("at most 100 requests can be in one batch", 100),
-        ("batch size 7 exceeds the maximum of 5", 5),
-        ("the maximum allowed is 1", 1),
-        ("too many instances", None),
+        ("1,500 instance(s) is over the limit of 1,000", 1500, 1000),
+        ("1500 instances: the limit is 1_000", 1500, 1000),
+        ("1.500 instances: the limit is 1.000.", 1500, 1000),
+        ("7 instance(s) is over the limit of 5", 7, 5),
+        ("at most 100 requests can be in one batch", 3, 1),
+        ("instances[3] of 10 is over the limit", 10, None),
     ],
 )
-def test_the_most_texts_that_the_service_names_are_found(words: str, cap: int | None) -> None:
-    assert named_cap(words) == cap
+def test_numbers_of_a_cap_are_read_leniently(words: str, texts: int, cap: int | None) -> None:
+    assert named_cap(words, texts) == cap
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The input token count exceeds the maximum number of tokens allowed (2048).",
+        "Unable to submit request because the input token count is 30000 but model only supports "
+        "up to 20000. Reduce the input token count and try again.",
+        "Input text is longer than the maximum of 2048 tokens.",
+    ],
+)
+def test_words_about_tokens_are_not_those_of_a_cap_on_texts(words: str) -> None:
+    assert classify(Reply(400, words)).name == "too_long"
+
+
+GOOGLE = {
+    "CANCELLED": (499, Unavailable),
+    "UNKNOWN": (500, Unavailable),
+    "INVALID_ARGUMENT": (400, CallRefused),
+    "DEADLINE_EXCEEDED": (504, Unavailable),
+    "NOT_FOUND": (404, JobRefused),
+    "ALREADY_EXISTS": (409, Unavailable),
+    "PERMISSION_DENIED": (403, JobRefused),
+    "UNAUTHENTICATED": (401, JobRefused),
+    "RESOURCE_EXHAUSTED": (429, QuotaExceeded),
+    "FAILED_PRECONDITION": (400, JobRefused),
+    "ABORTED": (409, Unavailable),
+    "OUT_OF_RANGE": (400, CallRefused),
+    "UNIMPLEMENTED": (501, JobRefused),
+    "INTERNAL": (500, Unavailable),
+    "UNAVAILABLE": (503, Unavailable),
+    "DATA_LOSS": (500, Unavailable),
+}
+"""Each code of google.rpc with its HTTP status (google/rpc/code.proto), and what it is about."""
+
+
+@pytest.mark.parametrize("code", GOOGLE)
+def test_each_code_of_google_rpc_is_sorted_with_its_own_status_and_by_itself(code: str) -> None:
+    status, error = GOOGLE[code]
+    assert classify(Reply(status, "words", code)).error is error
+    if code not in ("UNKNOWN", "ALREADY_EXISTS"):  # They say nothing that the status does not.
+        assert classify(Reply(460, "words", code)).error is error
+
+
+SORTED: dict[type[CallError], set[int]] = {
+    Unavailable: {408, 409, 421, 423, 424, 425, 499, *range(500, 600)} - {501, 511},
+    QuotaExceeded: {429},
+    CallRefused: {400, 413, 422},
+    Intercepted: set(range(100, 400)),
+}
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_every_http_status_is_sorted_and_what_nobody_knows_by_its_class(status: int) -> None:
+    expected = next((kind for kind, known in SORTED.items() if status in known), JobRefused)
+    row = classify(Reply(status))
+    assert row.error is expected
+    assert bool(row.cure) is (row.error in (JobRefused, Intercepted))
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (200, Intercepted), (302, Intercepted), (400, Intercepted), (401, Intercepted),
+        (403, Intercepted), (418, Intercepted),
+        (404, JobRefused), (407, JobRefused), (402, JobRefused),
+        (413, CallRefused), (429, QuotaExceeded),
+        (408, Unavailable), (499, Unavailable), (500, Unavailable), (502, Unavailable),
+        (503, Unavailable), (520, Unavailable),
+    ],
+)  # fmt: skip
+def test_a_page_is_a_proxys_unless_its_status_says_all(status: int, error: type[CallError]) -> None:
+    assert classify(Reply(status, page=True)).error is error
+
+
+def test_no_row_of_the_table_is_hidden_behind_one_above_it() -> None:
+    taken: set[tuple[int | str, bool]] = set()
+    for row in TABLE:
+        keys = {(key, page) for key in (*row.statuses, *row.codes) for page in (row.page, True)}
+        assert keys - taken, row
+        if row.pattern is None:
+            taken |= keys
 
 
 def test_a_429_in_full_tells_delay_limit_and_kind() -> None:

@@ -4,6 +4,10 @@ import logging
 from pathlib import Path
 
 from pipeline.worker import OnceARun
+from schemas.errors import Unavailable
+from transforms.core.backoff import RetryWait
+from transforms.engine.retrying import Retrier
+from transforms.engine.stopping import StopFlag
 
 
 def record(message: str, *args: object) -> logging.LogRecord:
@@ -16,6 +20,46 @@ def test_a_sentence_is_said_by_one_worker_only(tmp_path: Path) -> None:
     assert not two.filter(record("%d calls", 3))
     assert not one.filter(record("3 calls"))
     assert two.filter(record("%d calls", 4))
+
+
+def test_a_second_outage_is_reported_again_by_one_of_two_workers(tmp_path: Path) -> None:
+    said: list[str] = []
+    workers = [Retrier(StopFlag(), 600, RetryWait(lambda: 0.0)) for _ in range(2)]
+    filters = [OnceARun(tmp_path) for _ in workers]
+
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if filters[at[0]].filter(record):
+                said.append(record.getMessage())
+
+    at, handler, log = [0], Said(), logging.getLogger("bulkembed")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        for outage in range(3):
+            for _ in range(5):
+                for at[0], one in enumerate(workers):
+                    one._report(Unavailable(f"503 of worker {at[0]}" if outage else "503"))
+            for at[0], one in enumerate(workers):
+                one.answered()
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    down = [line for line in said if "503" in line]
+    assert said == [one for line in down for one in (line, "the service answers again")]
+    assert len(down) == 3
+
+
+def test_single_failures_are_reported_the_first_time_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    retrier = Retrier(StopFlag(), 600, RetryWait(lambda: 0.0))
+    with caplog.at_level(logging.INFO, "bulkembed"):
+        for _ in range(50):
+            retrier._report(Unavailable("503"))
+            retrier.answered()
+    assert len(caplog.records) == 1
 
 
 def test_without_a_place_for_marks_all_is_said(tmp_path: Path) -> None:

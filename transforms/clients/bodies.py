@@ -13,6 +13,9 @@ import httpx2
 
 from transforms.clients.inflate import inflate
 
+MOST_ERROR_BYTES = 64 * 1024
+"""What is read of an answer without vectors; a page that a proxy sends may be of any size."""
+
 AT_ONCE = 4
 """Bodies that are taken in at a time.  16 side by side would all be in memory, half done, and each
 would be there later; so the others wait in the kernel.  One that stalls keeps its place only."""
@@ -74,6 +77,19 @@ class _WideBackend(httpcore2.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
+class NoVectors(Exception):
+    """An answer with another status than 200: what the SDK would make an error of its own of.
+
+    `body` is its beginning, decompressed.
+    """
+
+    def __init__(self, status: int, headers: httpx2.Headers, body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
 class BodyKeeper(httpx2.AsyncClient):
     """An HTTP client that hands an empty body to whoever calls it inside `kept_body`.
 
@@ -90,7 +106,11 @@ class BodyKeeper(httpx2.AsyncClient):
                 pool._network_backend = _WideBackend(pool._network_backend)
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """See httpx; an answer with another status than 200 is handed on as it is."""
+        """See httpx.
+
+        Raises:
+            NoVectors: inside `kept_body`, for an answer with another status than 200.
+        """
         kept = _BODY.get()
         if kept is None:
             return await super().send(request, **options)
@@ -99,8 +119,7 @@ class BodyKeeper(httpx2.AsyncClient):
         response.request = request
         try:
             if response.status_code != 200:
-                await response.aread()
-                return response
+                raise NoVectors(response.status_code, response.headers, await _beginning(response))
             raw = await self._body(response)
         finally:
             await response.aclose()
@@ -113,3 +132,14 @@ class BodyKeeper(httpx2.AsyncClient):
         begun = await anext(chunks, b"")
         async with self._places:
             return b"".join([begun, *[chunk async for chunk in chunks]])
+
+
+async def _beginning(response: httpx2.Response) -> bytes:
+    """The first bytes of a body; none where it cannot be decompressed."""
+    begun = b""
+    with contextlib.suppress(httpx2.DecodingError):
+        async for chunk in response.aiter_bytes():
+            begun += chunk
+            if len(begun) >= MOST_ERROR_BYTES:
+                break
+    return begun[:MOST_ERROR_BYTES]

@@ -48,6 +48,18 @@ def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
     return decode_plainly(body, texts, dim)
 
 
+def decode_count(body: bytes) -> int:
+    """The count of a countTokens answer.
+
+    Raises:
+        BadAnswer: no JSON, or no count.
+    """
+    count = _whole(_load(body).get("totalTokens"))
+    if count is None:
+        raise BadAnswer("the answer to countTokens has no count", code="count")
+    return count
+
+
 def decode_plainly(body: bytes, texts: int, dim: int | None) -> Answer:
     """The same by an ordinary JSON parser: for answers of another shape, and where it is missing.
 

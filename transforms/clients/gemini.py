@@ -8,23 +8,30 @@ becomes a list of Python floats in a pydantic model.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-from collections.abc import Iterator, Sequence
+import re
+import urllib.parse
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import google.auth.exceptions
 import httpx2
 from google import genai
-from google.genai import errors as genai_errors
 from google.genai import types
 
-from schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig
-from schemas.errors import BadAnswer, CallError, JobRefused, Unavailable
-from schemas.models import bare_name
-from transforms.clients.bodies import BodyKeeper, kept_body
-from transforms.clients.decode import Answer, decode_answer
+from schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
+from schemas.errors import CallError, JobRefused, Unavailable
+from schemas.models import ModelSpec, bare_name, nearest_models
+from transforms.clients.bodies import NoVectors, kept_body
+from transforms.clients.decode import Answer, decode_answer, decode_count
 from transforms.clients.keys import mask
+from transforms.clients.refusal import Refusal
+from transforms.clients.transport import (
+    CERTIFICATE_CURE,
+    bad_certificate,
+    open_http,
+    transport_error,
+    trusted_certificates,
+)
 from transforms.core import verdict
 from transforms.core.packing import TextItem
 
@@ -36,7 +43,10 @@ class GeminiClient:
         service: where to call, and how.
         embedding: the model and what is asked of it.
         key: the API key; None for application-default credentials.
-        connections: the most calls in the air at once.
+        connections: the most calls in flight at once.
+
+    Raises:
+        ConfigError, JobRefused: the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(
@@ -46,16 +56,9 @@ class GeminiClient:
         self._form = _RequestForm(service, embedding)
         self._key = key
         self._timeout_s = service.timeout_s
-        self._http = BodyKeeper(
-            # A proxy that the environment names cannot reach the emulator of this process.
-            trust_env=service.kind is not Service.EMULATOR,
-            timeout=httpx2.Timeout(service.timeout_s),
-            limits=httpx2.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=30,
-            ),
-        )
+        self._base_url = service.base_url
+        certificates = trusted_certificates(service)
+        self._http = open_http(service, connections, certificates)
         self._client = genai.Client(
             vertexai=service.vertexai,
             api_key=key,
@@ -66,6 +69,9 @@ class GeminiClient:
                 api_version=service.api_version,
                 timeout=int(service.timeout_s * 1000),
                 httpx_async_client=self._http,
+                # Never called, and given so that the SDK reads nothing of the environment.
+                httpx_client=httpx2.Client(verify=certificates, trust_env=False),
+                async_client_args={"ssl": certificates},
             ),
         )
 
@@ -75,16 +81,17 @@ class GeminiClient:
         Raises:
             JobRefused, CallRefused, QuotaExceeded, Unavailable, BadAnswer: see schemas.errors.
         """
-        with self._our_errors(), kept_body() as body:
-            async with asyncio.timeout(self._timeout_s):
-                await self._client.aio.models.embed_content(
-                    model=self._embedding.model,
-                    contents=self._form.dummies(len(items)),
-                    config=types.EmbedContentConfig(
-                        http_options=types.HttpOptions(extra_body=self._form.body(items))
-                    ),
-                )
-        return decode_answer(body[0] if body else b"", len(items), self._embedding.out_dim)
+        body = await self._call(
+            lambda: self._client.aio.models.embed_content(
+                model=self._embedding.model,
+                contents=self._form.dummies(len(items)),
+                config=types.EmbedContentConfig(
+                    http_options=types.HttpOptions(extra_body=self._form.body(items))
+                ),
+            ),
+            len(items),
+        )
+        return decode_answer(body, len(items), self._embedding.out_dim)
 
     async def count_tokens(self, text: str) -> int:
         """The service's own count of a text's tokens.
@@ -92,62 +99,99 @@ class GeminiClient:
         Raises:
             CallError: as `embed`.
         """
-        with self._our_errors():
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._client.aio.models.count_tokens(
-                    model=self._embedding.model, contents=text
-                )
-        if answer.total_tokens is None:
-            raise BadAnswer("countTokens gives no count", code="count")
-        return answer.total_tokens
+        body = await self._call(
+            lambda: self._client.aio.models.count_tokens(
+                model=self._embedding.model, contents=text
+            ),
+            1,
+        )
+        return decode_count(body)
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
 
-    @contextlib.contextmanager
-    def _our_errors(self) -> Iterator[None]:
-        """Turns whatever the SDK and its transport raise into errors of ours."""
+    async def _call(self, send: Callable[[], Awaitable[object]], texts: int) -> bytes:
+        """Return the body of the answer; the SDK itself sees an empty one.
+
+        Raises:
+            CallError: there was no answer, or one that holds an error or a page.
+        """
         try:
-            yield
-        except genai_errors.APIError as error:
-            raise self._named(error) from None
+            with kept_body() as body:
+                async with asyncio.timeout(self._timeout_s):
+                    await send()
+        except NoVectors as answer:
+            refusal = Refusal.read(answer.status, answer.body, answer.headers.get("location", ""))
+            raise self._named(refusal, texts) from None
         except TimeoutError:
             raise Unavailable(f"no answer within {self._timeout_s:g} s", code="timeout") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _transport(error) from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+            raise transport_error(error) from None
         except google.auth.exceptions.GoogleAuthError as error:
             raise _credentials(error) from None
-        except json.JSONDecodeError as error:
-            raise BadAnswer(f"the answer is no JSON: {error}", code="json") from None
+        content = body[0] if body else b""
+        if Refusal.is_one(content):
+            raise self._named(Refusal.read(200, content), texts)
+        return content
 
-    def _named(self, error: genai_errors.APIError) -> CallError:
-        """The error of ours that stands for the service's, with the key blotted out."""
-        details = error.details.get("error", error.details) if _is_map(error.details) else {}
-        listed = details.get("details") if _is_map(details) else None
-        # One line, however many the service writes: it goes into a log and into dead letters.
-        said = " ".join(str(error.message or error.status or "no message").split())
-        message = mask(said, self._key)
-        row = verdict.classify(error.code, f"{said} {json.dumps(listed, default=str)}")
+    def _named(self, refusal: Refusal, texts: int) -> CallError:
+        """Return the error of ours that stands for the service's, with the key blotted out."""
+        message = mask(refusal.message, self._key)
+        row = verdict.classify(refusal.reply)
+        quota = verdict.quota_words(refusal.details)
         return row.error(
-            self._sentence(row, error.code, message),
-            http_status=error.code,
+            self._sentence(row, refusal, message),
+            http_status=refusal.reply.status,
             code=row.name,
             service_message=message,
-            index=verdict.named_index(said),
-            most_texts=verdict.named_cap(said) if row.name == "batch_size" else None,
-            quota=verdict.quota_words(listed),
+            index=verdict.named_index(refusal.message),
+            most_texts=(
+                verdict.named_cap(refusal.message, texts) if row.name == "batch_size" else None
+            ),
+            quota=quota,
+            retry_delay_s=quota.delay_s,
         )
 
-    def _sentence(self, row: verdict.Verdict, status: int, message: str) -> str:
-        sentence = f"the service answered {status}: {message}"
-        if row.error is not JobRefused:
-            return sentence
+    def _sentence(self, row: verdict.Verdict, refusal: Refusal, message: str) -> str:
+        sentence = f"the service answered {refusal.reply.status}: {message}"
         cure = row.cure
-        spec = self._embedding.spec
-        if row.name == "model_gone" and spec.successor:
-            cure = f"{spec.name} is no longer served; use --model {spec.successor} and a new output"
-        return f"{sentence.rstrip('.')}; {cure}"
+        if row.name == "model_gone":
+            cure = missing_model_cure(self._embedding.spec, cure)
+        if row.name == "path":
+            cure = missing_path_cure(self._base_url, cure)
+        return f"{sentence.rstrip('.')}; {cure}" if cure else sentence
+
+
+def missing_model_cure(spec: ModelSpec, cure: str) -> str:
+    """Return what to do about a model that the service does not have."""
+    if spec.successor:
+        return f"{spec.name} is no longer served; use --model {spec.successor} and a new output"
+    if spec.known:
+        return f"--model {spec.name} is not served there: {cure}"
+    near = nearest_models(spec.name)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"--model {spec.name} is not known: {meant}`bulkembed models` lists those that are"
+
+
+def missing_path_cure(base_url: str | None, cure: str) -> str:
+    """Return what to do about an address under which the service is not."""
+    path = urllib.parse.urlsplit(base_url or "").path.strip("/")
+    if re.search(r"(^|/)v\d+\w*$", path):
+        return (
+            f"--base-url {base_url} ends with an API version, which is added to it: leave "
+            f"/{path.rsplit('/', 1)[-1]} out, and say --api-version where another one is wanted"
+        )
+    return cure
+
+
+def check_client(service: ServiceConfig, embedding: EmbeddingConfig, key: str | None) -> None:
+    """Build a client and close it: what cannot be used is known before anything is begun.
+
+    Raises:
+        ConfigError, JobRefused: as GeminiClient.
+    """
+    asyncio.run(GeminiClient(service, embedding, key, connections=1).close())
 
 
 class _RequestForm:
@@ -215,18 +259,12 @@ class _RequestForm:
         return {"instances": instances, **({"parameters": parameters} if parameters else {})}
 
 
-def _transport(error: Exception) -> CallError:
-    kind = type(error).__name__
-    if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
-        return JobRefused(f"the service cannot be called: {error}; check --base-url", code="url")
-    timed_out = isinstance(error, httpx2.TimeoutException)
-    return Unavailable(
-        f"no answer from the service: {kind}" + (f": {error}" if str(error) else ""),
-        code="timeout" if timed_out else "connection",
-    )
-
-
 def _credentials(error: google.auth.exceptions.GoogleAuthError) -> CallError:
+    if bad_certificate(error):
+        return JobRefused(
+            f"the certificate of Google's sign-in does not verify; {CERTIFICATE_CURE}",
+            code="certificate",
+        )
     if isinstance(error, google.auth.exceptions.TransportError) or error.retryable:
         return Unavailable(f"no access token: {error}", code="credentials")
     sentence = f"no application-default credentials: {error}".rstrip(".")
@@ -234,7 +272,3 @@ def _credentials(error: google.auth.exceptions.GoogleAuthError) -> CallError:
         f"{sentence}; run `gcloud auth application-default login`, or use a key",
         code="credentials",
     )
-
-
-def _is_map(value: object) -> bool:
-    return isinstance(value, dict)

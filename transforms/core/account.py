@@ -50,13 +50,19 @@ class Account:
 
     def hold(self, tokens: int, most: int | None) -> Leave:
         """Holds a call's tokens where there is room for them; `most` None: there always is."""
+        leave = self.ask(tokens, most)
+        if leave is Leave.GO:
+            self.held += tokens
+        return leave
+
+    def ask(self, tokens: int, most: int | None) -> Leave:
+        """Whether there is room for a call's tokens; nothing is held."""
         if most is not None:
             if self.reached >= most or self.paid + tokens > most:
                 self.close(most)
                 return Leave.NEVER
             if self.paid + self.held + tokens > most:
                 return Leave.WAIT
-        self.held += tokens
         return Leave.GO
 
     def close(self, most: int) -> None:

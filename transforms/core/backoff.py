@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import tenacity
-
 from schemas.errors import CallError
 
 Random = Callable[[], float]
@@ -55,30 +53,21 @@ def waking_jitter_s(delay_s: float, random: float) -> float:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryWait:
-    """`retry_wait_s` as tenacity's `wait`; the server's delay is the error's `retry_delay_s`.
-
-    Not for 429s: those pause everybody, through `PauseState`.
-    """
+    """How long one call stays away after a failure: `retry_wait_s` with a source of chance."""
 
     random: Random
     first_s: float = 0.5
     cap_s: float = 30.0
 
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        """Seconds to wait after the attempt that `retry_state` tells of."""
+    def seconds(self, failures: int, error: CallError) -> float:
+        """Return the wait after so many failures of the call, the last of which is `error`."""
         return retry_wait_s(
-            retry_state.attempt_number,
+            failures,
             self.random(),
             first_s=self.first_s,
             cap_s=self.cap_s,
-            server_delay_s=_server_delay_s(retry_state),
+            server_delay_s=error.retry_delay_s,
         )
-
-
-def _server_delay_s(retry_state: tenacity.RetryCallState) -> float | None:
-    error = retry_state.outcome.exception() if retry_state.outcome is not None else None
-    delay = error.facts.get("retry_delay_s") if isinstance(error, CallError) else None
-    return float(delay) if isinstance(delay, int | float) else None
 
 
 MOST_DELAY_S = 3600.0

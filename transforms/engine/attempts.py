@@ -6,6 +6,8 @@ import dataclasses
 import datetime as dt
 import math
 
+from schemas.errors import BadAnswer, CallError, Intercepted
+
 
 @dataclasses.dataclass(slots=True)
 class CallStats:
@@ -19,25 +21,36 @@ class CallStats:
 
 @dataclasses.dataclass(slots=True)
 class Attempts:
-    """The tries of one call, and how long it may fail."""
+    """The tries of one call, and how long it may fail.
+
+    `failures` are those about the service; `useless` are answers of no use among them, each of
+    which may have cost money.
+    """
 
     deadline_s: float
     resent: bool = False
     """Whether the call is a piece of one that failed."""
+    suspect_since: float = math.inf
+    """When the call, or the one that it is a piece of, failed for the first time."""
     count: int = 0
+    failures: int = 0
+    useless: int = 0
     first_failure: float = math.inf
 
     @property
     def again(self) -> bool:
-        """Whether its texts were in the air before: they go before those that were not."""
+        """Whether its texts were in flight before: they go before those that were not."""
         return self.resent or self.count > 0
 
-    def note_failure(self, now: float) -> None:
-        """Remembers when the call failed for the first time."""
+    def note_failure(self, now: float, error: CallError) -> None:
+        """Count a failure of the call; a 429 that everybody waits out is none."""
+        self.failures += 1
+        self.useless += isinstance(error, BadAnswer | Intercepted)
         self.first_failure = min(self.first_failure, now)
+        self.suspect_since = min(self.suspect_since, now)
 
     def left_s(self, now: float) -> float:
-        """Seconds until it has."""
+        """Seconds until it has failed for as long as it may."""
         return max(0.0, self.first_failure + self.deadline_s - now)
 
     def over(self, now: float) -> bool:

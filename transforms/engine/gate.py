@@ -10,11 +10,11 @@ import random as random_module
 import time
 from collections.abc import Callable, Sequence
 
-from schemas.errors import BadAnswer, CallError, QuotaExceeded, Unavailable
+from schemas.errors import BadAnswer, CallError, Intercepted, QuotaExceeded, Unavailable
 from schemas.live import Live, Waiting
 from schemas.quota import QuotaKind, RpmCounts
-from transforms.core.backoff import PauseState
 from transforms.core.concurrency import ConcurrencyLevel
+from transforms.core.health import ServiceHealth
 from transforms.core.packing import CallLimits, TextItem, within
 from transforms.core.quota import QuotaMirror, Refusal
 from transforms.core.quota_waits import POLL_S
@@ -25,10 +25,10 @@ from transforms.engine.turns import DaySpent, Slot, TooLarge, Waiter
 
 MAX_NAP_S = 5.0
 """How long the queue sleeps at most before it looks again: other processes give quota back."""
+_MAYBE_COUNTED = (Unavailable, Intercepted, BadAnswer)
+"""Errors after which the call may have counted against the quota all the same."""
 REPACK_S = 0.01
 """How long the queue stands still for a call that is packed anew: it keeps its place."""
-OUTAGE_AFTER = 8
-"""Failures in a row, over all calls, after which the service counts as down."""
 
 
 class Gate:
@@ -66,8 +66,8 @@ class Gate:
         self._places: dict[int, tuple[int, int]] = {}
         self._in_air = 0
         self._proven = False
-        self._outage = PauseState(first_s=0.5, cap_s=5.0)
-        self._failed_in_row = 0
+        self._health = ServiceHealth()
+        self._most_passed = 0
         self._timer: asyncio.TimerHandle | None = None
         self._throttled_since: float | None = None
         self._throttled_s = 0.0
@@ -84,6 +84,16 @@ class Gate:
         """Whether the service has answered a call of this process."""
         return self._proven
 
+    @property
+    def most_passed(self) -> int:
+        """The most texts of a call that the service has answered."""
+        return self._most_passed
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing useful has come back for so long that the run is to end."""
+        return self._health.hopeless
+
     def look(self) -> Live:
         """Calls in the air, the quota's use, and why the next call does not go; from any thread."""
         now = self._clock()
@@ -93,7 +103,7 @@ class Gate:
             use = mirror.use(now)
         if head is not None and not self._proven:
             waits = Waiting.PROBE
-        elif head is not None and (self._outage.probing or self._outage.wait_s(now) > 0):
+        elif head is not None and (self._health.one_at_a_time or self._health.wait_s(now) > 0):
             waits = Waiting.OUTAGE
         return Live(
             in_air=self._in_air,
@@ -138,7 +148,7 @@ class Gate:
             self._forget(waiter)
             raise
         if self._stop.is_set():
-            self.abandon(slot)  # The call whose answer made room could not be kept.
+            self.give_back(slot)  # The call whose answer made room could not be kept.
             raise Stopping("the run is to end")
         return slot
 
@@ -147,15 +157,18 @@ class Gate:
         kept = [self._places.pop(id(item), None) for item in items] if self._places else [None]
         return kept[0] or (0 if again else 1, next(self._numbers))
 
-    def succeed(self, slot: Slot, tokens: int | None) -> None:
-        """The call was answered with vectors; `tokens` is the service's count, if it gives one."""
+    def succeed(self, slot: Slot, tokens: int | None, texts: int) -> None:
+        """The call was answered with vectors for its `texts`.
+
+        `tokens` is the service's count, if it gives one.
+        """
         now = self._clock()
         with self._quota.transaction() as mirror:
             mirror.settle(slot.ticket, now, tokens)
         self._level.succeeded(slot.sent_at, now, self._in_air)
         self._proven = True
-        self._failed_in_row = 0
-        self._outage.succeeded(slot.sent_at)
+        self._most_passed = max(self._most_passed, texts)
+        self._health.succeeded(slot.sent_at)
         self._left()
 
     def fail(self, slot: Slot, error: CallError) -> Refusal | None:
@@ -166,17 +179,23 @@ class Gate:
             if isinstance(error, QuotaExceeded):
                 refusal = self._refused(mirror, slot, now, error)
             else:
-                mirror.refuse(slot.ticket, now, charged=isinstance(error, Unavailable | BadAnswer))
+                mirror.refuse(slot.ticket, now, charged=isinstance(error, _MAYBE_COUNTED))
         if isinstance(error, Unavailable):
             self._level.failed(slot.sent_at, now)
-            self._note_outage(slot, now)
+        self._health.failed(now, slot.sent_at, error, self._random())
         self._left()
         return refusal
 
     def abandon(self, slot: Slot) -> None:
-        """The call was given up while in the air: it may have been counted."""
+        """The call was abandoned in flight: it may have been counted."""
         with self._quota.transaction() as mirror:
             mirror.refuse(slot.ticket, self._clock(), charged=True)
+        self._left()
+
+    def give_back(self, slot: Slot) -> None:
+        """The call was not sent after all: it counts nowhere."""
+        with self._quota.transaction() as mirror:
+            mirror.refuse(slot.ticket, self._clock(), charged=False)
         self._left()
 
     def close(self) -> None:
@@ -205,12 +224,6 @@ class Gate:
             error.facts["resets_at"] = mirror.day_resets_at(now)
         return refusal
 
-    def _note_outage(self, slot: Slot, now: float) -> None:
-        """After a row of failures the service is down: then one probe at a time, ever rarer."""
-        self._failed_in_row += 1
-        if self._failed_in_row >= OUTAGE_AFTER:
-            self._outage.refused(now, slot.sent_at, None, self._random())
-
     def _left(self) -> None:
         self._in_air -= 1
         self._pump()
@@ -226,7 +239,7 @@ class Gate:
             now = self._clock()
             if self._in_air >= self._permits(now):
                 return self._note_throttle(now, waiting=False)
-            pause = self._outage.wait_s(now)
+            pause = self._health.wait_s(now)
             wait = pause or self._let_go(self._queue[0], now)
             if wait > 0:
                 self._note_throttle(now, waiting=pause == 0)
@@ -237,7 +250,7 @@ class Gate:
 
     def _permits(self, now: float) -> int:
         """How many calls may be in the air now."""
-        if not self._proven or self._outage.probing:
+        if not self._proven or self._health.one_at_a_time:
             return 1
         with self._quota.transaction() as mirror:
             rpm = mirror.limit(now, QuotaKind.RPM)
@@ -279,7 +292,7 @@ class Gate:
     def _forget(self, waiter: Waiter) -> None:
         if waiter.granted.done() and not waiter.granted.cancelled():
             if waiter.granted.exception() is None:
-                self.abandon(waiter.granted.result())
+                self.give_back(waiter.granted.result())
         elif waiter in self._queue:
             self._queue.remove(waiter)
 

@@ -7,10 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import tenacity
-
-from schemas.errors import BadAnswer, CallError, QuotaExceeded, Unavailable
+from schemas.errors import CallError, QuotaExceeded
 from transforms.core.backoff import RetryWait
+from transforms.core.health import RETRIED
 from transforms.engine.attempts import Attempts
 from transforms.engine.stopping import StopFlag
 
@@ -18,8 +17,11 @@ log = logging.getLogger("bulkembed")
 
 T = TypeVar("T")
 
-RETRIED = (Unavailable, BadAnswer, QuotaExceeded)
-"""Errors about the service's state: the same call again, never split."""
+OUTAGE_REPORT_AFTER = 3
+"""Failures in a row that are reported each time.  Fewer are reported the first time only."""
+_FAILS = {"once": "the service fails", "clears": "the service answers"}
+_ANSWERS = {"once": "the service answers", "clears": "the service fails"}
+"""For the log of several workers: one of them says it; see pipeline.worker."""
 
 
 class Retrier:
@@ -27,8 +29,8 @@ class Retrier:
 
     Args:
         stop: ends all waiting.
-        deadline_s: what is told to people; each run of work has its own, in its attempts.
-        wait: seconds after an attempt, by tenacity's state.
+        deadline_s: what the log says; each run of work has its own, in its attempts.
+        wait: seconds after a failure.
         clock: seconds, monotonic.
     """
 
@@ -43,38 +45,66 @@ class Retrier:
         self._deadline_s = deadline_s
         self._wait = wait
         self._clock = clock
-        self._told = False
+        self._in_row = 0
+        self._reported = False
+        self._ever_reported = False
 
     def answered(self) -> None:
-        """The service has answered: its next failure is told again."""
-        self._told = False
+        """The service has answered: its next outage is reported again."""
+        if self._reported and self._in_row >= OUTAGE_REPORT_AFTER:
+            log.info("the service answers again", extra=_ANSWERS)
+        self._reported = False
+        self._in_row = 0
 
-    async def run(self, work: Callable[[], Awaitable[T]], attempts: Attempts) -> T:
-        """What the work gives, tried again while the service's state is at fault.
+    async def run(
+        self,
+        work: Callable[[], Awaitable[T]],
+        attempts: Attempts,
+        *,
+        over: Callable[[CallError], bool] | None = None,
+        gated: bool = True,
+    ) -> T:
+        """Return what the work gives, tried again while the service's state is at fault.
+
+        Args:
+            work: one try.
+            attempts: what is counted of them.
+            over: whether the last error is not to be tried again; by default at the deadline.
+            gated: the work passes a gate that holds everybody back after a 429, so that there is
+                nothing to wait for here.
 
         Raises:
             JobRefused, CallRefused: at once.
-            Unavailable, BadAnswer, QuotaExceeded: the last one, when the deadline is over.
+            Unavailable, Intercepted, BadAnswer, QuotaExceeded: the last one.
             Stopping: the run is to end.
         """
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(RETRIED),
-            wait=lambda state: min(self._wait(state), attempts.left_s(self._clock())),
-            stop=lambda _: attempts.over(self._clock()),
-            sleep=self._stop.sleep,
-            reraise=True,
-        ):
-            with attempt:
-                try:
-                    return await work()
-                except RETRIED as error:
-                    attempts.note_failure(self._clock())
-                    self._tell(error)
-                    raise
-        raise AssertionError("tenacity ends with an answer or an error")
+        while True:
+            try:
+                return await work()
+            except RETRIED as error:
+                wait_s = 0.0
+                if not (gated and isinstance(error, QuotaExceeded)):
+                    now = self._clock()
+                    attempts.note_failure(now, error)
+                    self._report(error)
+                    if attempts.over(now) if over is None else over(error):
+                        raise
+                    wait_s = self._wait.seconds(attempts.failures, error)
+                    wait_s = min(wait_s, attempts.left_s(now))
+            await self._stop.sleep(wait_s)
 
-    def _tell(self, error: CallError) -> None:
-        """Says once that the service fails, and again only after it has answered."""
-        if not self._told and not isinstance(error, QuotaExceeded):
-            self._told = True
-            log.warning("%s; tried again for up to %g s", error.message, self._deadline_s)
+    def _report(self, error: CallError) -> None:
+        """Report each outage once, and single failures between good answers the first time."""
+        if isinstance(error, QuotaExceeded):
+            return
+        self._in_row += 1
+        first = not self._ever_reported
+        if self._reported or not (first or self._in_row >= OUTAGE_REPORT_AFTER):
+            return
+        self._reported = self._ever_reported = True
+        log.warning(
+            "%s; bulkembed tries again for up to %g s",
+            error.message,
+            self._deadline_s,
+            extra=None if first else _FAILS,
+        )

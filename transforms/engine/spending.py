@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from schemas.errors import BadAnswer, CallError, OutputError, Unavailable
+from schemas.errors import BadAnswer, CallError, Intercepted, OutputError, Unavailable
 from schemas.prices import Budget
 from schemas.stop import StopReason
-from transforms.core.account import Leave, most_cost
+from transforms.core.account import Account, Leave, most_cost
 from transforms.core.packing import TextItem
 from transforms.engine.stopping import StopFlag, Stopping
 from transforms.storage.account_file import AccountFile
@@ -46,41 +47,65 @@ class Spending:
         self._clock = clock
         self._run = 0
 
-    async def hold(self, items: Sequence[TextItem]) -> int:
-        """The tokens that a call holds from now on.
+    async def room(self, items: Sequence[TextItem]) -> None:
+        """Wait until the account has room for a call; nothing is held.
 
-        Waits for calls in the air where what they hold, but may not cost, is in the way.
+        Waits for calls in flight where what they hold, but may not cost, is in the way.  What is
+        held for longer than a call takes is held by nobody any more.
 
         Raises:
             Stopping: the budget has no room for the call, or the run is to end.
             OutputError: the account cannot be kept, and there is a budget.
         """
-        file = self._file
-        if file is None:
-            return 0
-        tokens = most_cost(items)
-        until = self._clock() + self._call_s
-        while (leave := self._ask(file, tokens, over=self._clock() >= until)) is Leave.WAIT:
+        tokens, until = most_cost(items), self._clock() + self._call_s
+        while (leave := self._look(lambda account: account.ask(tokens, self._most))) is Leave.WAIT:
+            if self._clock() >= until:
+                self._look(self._close)
+                leave = Leave.NEVER
+                break
             await self._stop.sleep(LOOK_EVERY_S)
-        if leave is Leave.NEVER and self._budget is not None:
-            self._stop.set(StopReason.COST_CAP, self._budget.spent_message())
-            raise Stopping("the budget is spent")
-        return tokens
+        if leave is Leave.NEVER:
+            self._end()
 
-    def _ask(self, file: AccountFile, tokens: int, *, over: bool) -> Leave:
-        """Asks for a call; what is held for longer than a call takes is held by nobody any more."""
-        most = None if self._budget is None else self._budget.tokens
+    def hold(self, items: Sequence[TextItem]) -> int | None:
+        """Return the tokens that a call holds from now on; None where it has to wait for `room`.
+
+        Raises:
+            Stopping, OutputError: as `room`.
+        """
+        tokens = most_cost(items)
+        leave = self._look(lambda account: account.hold(tokens, self._most))
+        if leave is Leave.NEVER:
+            self._end()
+        if leave is Leave.WAIT:
+            return None
+        return 0 if self._file is None else tokens
+
+    @property
+    def _most(self) -> int | None:
+        return None if self._budget is None else self._budget.tokens
+
+    def _end(self) -> NoReturn:
+        if self._budget is not None:
+            self._stop.set(StopReason.COST_CAP, self._budget.spent_message())
+        raise Stopping("the budget is spent")
+
+    def _close(self, account: Account) -> Leave:
+        if self._most is not None:
+            account.close(self._most)
+        return Leave.NEVER
+
+    def _look(self, ask: Callable[[Account], Leave]) -> Leave:
+        """Ask the account; GO where none is kept."""
+        if self._file is None:
+            return Leave.GO
         try:
-            with file.account() as account:
-                leave = account.hold(tokens, most)
+            with self._file.account() as account:
                 self._run = account.run
-                if leave is Leave.WAIT and over and most is not None:
-                    account.close(most)
-                    leave = Leave.NEVER
+                return ask(account)
         except OutputError as error:
             self._lose(error)
             return Leave.GO
-        return leave
 
     def settle(self, held: int, tokens: int) -> None:
         """A call is over and has cost so many tokens."""
@@ -94,7 +119,7 @@ class Spending:
 
     def failed(self, held: int, error: CallError) -> None:
         """A call was refused, or nobody knows: then it may have cost all that it holds."""
-        unknown = isinstance(error, Unavailable) and error.http_status is None
+        unknown = isinstance(error, Unavailable | Intercepted) and error.http_status is None
         self.settle(held, held if unknown or isinstance(error, BadAnswer) else 0)
 
     def _lose(self, error: OutputError) -> None:

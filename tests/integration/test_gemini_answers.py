@@ -1,0 +1,234 @@
+"""How the client sorts whatever a server, or something in front of it, answers with."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support.gemini import TEXTS, failing, items, with_client
+
+from emulator.server import EmulatorServer
+from emulator.settings import EmulatorSettings
+from schemas.errors import (
+    BadAnswer,
+    CallError,
+    CallRefused,
+    Intercepted,
+    JobRefused,
+    QuotaExceeded,
+    Unavailable,
+)
+from transforms.clients.gemini import GeminiClient
+from transforms.core.verdict import Reply, classify
+
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head>" + b"<p>filler</p>" * 8000
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers every call with the server's one answer."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        server: Any = self.server
+        self.rfile.read(int(self.headers["content-length"]))
+        server.calls += 1
+        status, body, headers = server.answer
+        self.send_response(status)
+        for name, value in {"content-length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """The URL of a server that has but one answer."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.answer = (status, body, headers)  # type: ignore[attr-defined]
+        server.calls = 0  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def google(code: int, status: str, message: str = "words", **more: object) -> bytes:
+    return json.dumps(
+        {"error": {"code": code, "status": status, "message": message, **more}}
+    ).encode()
+
+
+def errors_of(server: EmulatorServer, calls: int) -> list[CallError]:
+    """The errors of so many calls of one client, in their order."""
+
+    async def all_of(client: GeminiClient) -> list[CallError]:
+        found = []
+        for _ in range(calls):
+            with pytest.raises(CallError) as caught:
+                await client.embed(items(TEXTS[:1]))
+            found.append(caught.value)
+        return found
+
+    return with_client(server.url, all_of)
+
+
+@pytest.mark.parametrize("form", ["", "page-"])
+def test_every_http_status_comes_out_as_the_table_says(form: str) -> None:
+    statuses = [status for status in range(300, 600) if status != 304]
+    script = tuple(f"{form}{status}" for status in statuses)
+    with EmulatorServer(EmulatorSettings(script=script)) as server:
+        found = errors_of(server, len(statuses))
+    for status, error in zip(statuses, found, strict=True):
+        row = classify(Reply(status, page=bool(form)))
+        if status == 429 and not form:
+            row = classify(Reply(429))
+        assert (type(error), error.code, error.http_status) == (row.error, row.name, status)
+        assert len(error.message) < 400
+        assert "filler" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("ABORTED", 409, Unavailable), ("CANCELLED", 499, Unavailable),
+        ("ABORTED", 400, Unavailable), ("UNAVAILABLE", 400, Unavailable),
+        ("FAILED_PRECONDITION", 400, JobRefused), ("OUT_OF_RANGE", 400, CallRefused),
+        ("RESOURCE_EXHAUSTED", 429, QuotaExceeded), ("UNIMPLEMENTED", 501, JobRefused),
+    ],
+)  # fmt: skip
+def test_the_google_rpc_code_counts_too(code: str, status: int, kind: type[CallError]) -> None:
+    with answering(status, google(status, code)) as url:
+        assert "words" in failing(kind, url).message
+    with answering(status, b"[" + google(status, code) + b"]") as url:
+        assert "words" in failing(kind, url).message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(200, Intercepted), (403, Intercepted), (502, Unavailable), (404, JobRefused)],
+)
+def test_of_a_page_only_the_beginning_is_shown(status: int, kind: type[CallError]) -> None:
+    with answering(status, PAGE) as url:
+        error = failing(kind, url)
+    assert "<!DOCTYPE html> <html><head><title>Sign in" in error.message
+    assert len(error.message) < 400
+    assert len(str(error.facts)) < 800
+
+
+def test_a_redirect_tells_where_it_points_to() -> None:
+    with answering(302, b"", location="https://login.example/sign-in") as url:
+        error = failing(Intercepted, url)
+    assert "a redirect to https://login.example/sign-in" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        pytest.param(200, google(503, "UNAVAILABLE"), Unavailable, "words", id="error in a 200"),
+        pytest.param(200, google(403, "PERMISSION_DENIED"), JobRefused, "words", id="403 in a 200"),
+        pytest.param(403, b'{"message": "Forbidden"}', JobRefused, "Forbidden", id="message"),
+        pytest.param(403, b'{"error": "no way"}', JobRefused, "no way", id="error as text"),
+        pytest.param(500, b'{"detail": ["a"]}', Unavailable, '["a"]', id="detail"),
+        pytest.param(500, b'"oops"', Unavailable, "oops", id="a JSON string"),
+        pytest.param(503, b"\xff\xfe\x00 busy", Unavailable, "busy", id="not UTF-8"),
+        pytest.param(400, b"", CallRefused, "400", id="empty"),
+        pytest.param(200, b"", BadAnswer, "no JSON", id="empty 200"),
+        pytest.param(200, b"[]", BadAnswer, "no JSON object", id="a list"),
+        pytest.param(200, b"\xff\xfe", BadAnswer, "no JSON", id="garbage"),
+    ],
+)
+def test_a_body_of_any_form_is_sorted(
+    status: int, body: bytes, kind: type[CallError], words: str
+) -> None:
+    with answering(status, body) as url:
+        assert words in failing(kind, url).message
+
+
+def test_a_compressed_page_that_cannot_be_decompressed_is_sorted() -> None:
+    with answering(503, b"no gzip", **{"content-encoding": "gzip"}) as url:
+        assert failing(Unavailable, url).http_status == 503
+
+
+def count(url: str) -> int:
+    return with_client(url, lambda client: client.count_tokens("x"))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"OK", BadAnswer), (b"", BadAnswer), (b"[1]", BadAnswer), (b"{}", BadAnswer),
+        (b'{"totalTokens": "many"}', BadAnswer), (PAGE, Intercepted),
+    ],
+)  # fmt: skip
+def test_a_count_that_is_none_is_the_services_fault(body: bytes, kind: type[CallError]) -> None:
+    with answering(200, body) as url, pytest.raises(kind):
+        count(url)
+
+
+def test_a_delay_that_a_busy_service_names_is_kept() -> None:
+    retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}
+    with answering(503, google(503, "UNAVAILABLE", details=[retry])) as url:
+        assert failing(Unavailable, url).retry_delay_s == 7
+
+
+@pytest.mark.parametrize("texts", [4, 100])
+def test_the_cap_of_a_vertex_predict_call_is_read_from_its_refusal(texts: int) -> None:
+    with EmulatorServer(EmulatorSettings(vertex_predict_texts=3)) as server:
+
+        async def refused(client: GeminiClient) -> CallError:
+            with pytest.raises(CallRefused) as caught:
+                await client.embed(items([f"text {n}" for n in range(texts)]))
+            return caught.value
+
+        error = with_client(server.url, refused, model="text-embedding-005", vertexai=True)
+    assert (error.code, error.most_texts) == ("batch_size", 3)
+
+
+def test_a_model_that_is_not_there_is_named_with_those_that_are_like_it() -> None:
+    with EmulatorServer() as server:
+        error = failing(JobRefused, server.url, model="gemini-embeding-001")
+    assert error.code == "model_gone"
+    assert "--model gemini-embeding-001 is not known" in error.message
+    assert "did you mean gemini-embedding-001" in error.message
+    assert "`bulkembed models`" in error.message
+
+
+@pytest.mark.parametrize(
+    "body", [PAGE, google(404, "NOT_FOUND", "The requested URL was not found")]
+)
+def test_a_base_url_that_ends_in_a_version_is_what_a_404_speaks_of(body: bytes) -> None:
+    with answering(404, body) as url:
+        error = failing(JobRefused, f"{url}/v1beta")
+    assert error.code == "path"
+    assert "leave /v1beta out" in error.message
+    assert "--model" not in error.message
+
+
+def test_402_speaks_of_the_bill_and_not_of_a_proxy() -> None:
+    with answering(402, google(402, "", "Payment Required")) as url:
+        error = failing(JobRefused, url)
+    assert "billing" in error.message
+    assert "proxy" not in error.message
+
+
+def test_many_calls_that_are_refused_at_once_each_get_their_own_error() -> None:
+    with EmulatorServer(EmulatorSettings(script=("503", "409", "499", "425") * 5)) as server:
+
+        async def all_at_once(client: GeminiClient) -> Sequence[object]:
+            calls = [client.embed(items(["x"])) for _ in range(20)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        found = with_client(server.url, all_at_once)
+    statuses = sorted(one.http_status or 0 for one in found if isinstance(one, Unavailable))
+    assert statuses == sorted([503, 409, 499, 425] * 5)

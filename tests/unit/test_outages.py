@@ -1,0 +1,301 @@
+"""What a caller does while the service fails, answers with nothing useful, or is not there.
+
+The clock jumps from timer to timer, so that minutes of an outage take no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from support import jumping_loop
+from support.jobs import a_job, prepared
+
+from schemas.deadletters import DeadCode
+from schemas.errors import (
+    BadAnswer,
+    CallError,
+    CallRefused,
+    Intercepted,
+    JobRefused,
+    QuotaExceeded,
+    Unavailable,
+)
+from schemas.quota import QuotaLimits
+from schemas.stop import ExitCode, StopReason
+from transforms.clients.decode import Answer
+from transforms.core.concurrency import ConcurrencyLevel
+from transforms.core.packing import CallLimits, TextItem
+from transforms.core.quota import QuotaMirror
+from transforms.core.tokens import TokenEstimator
+from transforms.core.verdict import QuotaWords, Reply, classify
+from transforms.engine.caller import BAD_TRIES, Caller
+from transforms.engine.gate import Gate
+from transforms.engine.quota_file import LocalQuota
+from transforms.engine.stopping import StopFlag
+
+TEXTS = 100
+LATENCY_S = 0.2
+SHORT = BadAnswer("the answer has 99 embeddings for 100 texts", code="count")
+TOO_MANY = QuotaExceeded("Resource has been exhausted", code="quota", quota=QuotaWords())
+PAGE = Intercepted("the service answered 403: a page", code="page", http_status=403)
+BUSY = Unavailable("the service answered 503: overloaded", code="service", http_status=503)
+
+Fails = Callable[["Service", Sequence[TextItem]], CallError | None]
+
+
+class Service:
+    """Answers after a while, or fails as `fails` says; counts what was paid for."""
+
+    def __init__(self, fails: Fails, loop: jumping_loop.JumpingLoop) -> None:
+        self._fails = fails
+        self._loop = loop
+        self.began = loop.now
+        self.sent: list[tuple[float, int]] = []
+        self.passed = 0
+        self.paid_for_nothing = 0
+        self.in_flight = self.most_in_flight = 0
+
+    @property
+    def calls(self) -> int:
+        return len(self.sent)
+
+    @property
+    def now(self) -> float:
+        return self._loop.now - self.began
+
+    async def embed(self, items: Sequence[TextItem]) -> Answer:
+        self.sent.append((self.now, len(items)))
+        error = self._fails(self, items)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(LATENCY_S)
+        self.in_flight -= 1
+        if error is not None:
+            self.paid_for_nothing += len(items) if isinstance(error, BadAnswer) else 0
+            raise type(error)(error.message, **error.facts)
+        self.passed += len(items)
+        return Answer(np.ones((len(items), 2), np.float32), len(items))
+
+    async def count_tokens(self, text: str) -> int:
+        raise AssertionError
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.good: list[str] = []
+        self.bad: dict[str, DeadCode] = {}
+
+    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+        self.good.extend(item.text for item in items)
+
+    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+        self.bad[item.text] = code
+
+
+@dataclasses.dataclass
+class Ended:
+    service: Service
+    sink: Sink
+    stop: StopFlag
+
+    @property
+    def code(self) -> ExitCode:
+        return self.stop.stop.exit_code if self.stop.stop else ExitCode.COMPLETE
+
+    @property
+    def message(self) -> str:
+        return self.stop.stop.message if self.stop.stop else ""
+
+
+@functools.cache
+def items_of(texts: int) -> Sequence[TextItem]:
+    return prepared([f"t{n}" for n in range(texts)], a_job()).items
+
+
+def embed(
+    texts: int, fails: Fails, *, deadline_s: float = 600.0, most: int = 16, per_call: int = TEXTS
+) -> Ended:
+    """Embed texts `t0`, `t1`, ... to the end, or to that of the run."""
+    loop = jumping_loop.JumpingLoop()
+    stop, sink, service = StopFlag(lambda _: gate.close()), Sink(), Service(fails, loop)
+    gate = Gate(
+        LocalQuota(QuotaMirror(QuotaLimits())),
+        ConcurrencyLevel(most),
+        CallLimits(texts=per_call),
+        stop,
+        clock=loop.time,
+        random=lambda: 0.0,
+    )
+    caller = Caller(
+        service, gate, TokenEstimator(), stop,
+        deadline_s=deadline_s, clock=loop.time, random=lambda: 0.0,
+    )  # fmt: skip
+    items = items_of(texts)
+    jumping_loop.run(caller.embed(items, sink), loop)
+    return Ended(service, sink, stop)
+
+
+@pytest.mark.parametrize("most", [1, 4, 16])
+@pytest.mark.parametrize("code", ["count", "dim", "not_finite", "json"])
+def test_answers_of_no_use_cost_two_thousand_texts_at_most(code: str, most: int) -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return BadAnswer("of no use", code=code) if service.passed >= 3000 else None
+
+    ended = embed(10_000, fails, most=most)
+    assert ended.service.paid_for_nothing <= 2000
+    assert ended.service.passed < 3000 + most * TEXTS
+    assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.USELESS, 1)
+    assert "of no use" in ended.message
+    assert not ended.sink.bad
+
+
+def test_a_service_that_answers_uselessly_for_some_seconds_loses_no_row() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return SHORT if 0.5 <= service.now < 10 else None
+
+    ended = embed(10_000, fails)
+    assert (ended.code, len(ended.sink.good)) == (0, 10_000)
+    assert 0 < ended.service.paid_for_nothing <= 2000
+
+
+@pytest.mark.parametrize("texts", [5000, TEXTS])
+def test_one_text_whose_answer_is_always_bad_is_found_at_once(texts: int) -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return SHORT if any(item.text == "t77" for item in items) else None
+
+    ended = embed(texts, fails)
+    assert ended.code == 0
+    assert ended.sink.bad == {"t77": DeadCode.SERVICE_ERROR}
+    assert len(ended.sink.good) == texts - 1
+    assert ended.service.paid_for_nothing <= BAD_TRIES * (TEXTS + 1)
+
+
+def test_a_share_of_bad_answers_slows_nothing_down_for_long() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return SHORT if service.calls % 20 == 19 else None
+
+    ended = embed(10_000, fails)
+    assert (ended.code, len(ended.sink.good)) == (0, 10_000)
+    assert ended.service.now < 8
+
+
+@pytest.mark.parametrize("delay_s", [None, 0.0, 1.0, 45.0])
+@pytest.mark.parametrize("passes_first", [0, 500])
+@pytest.mark.parametrize("deadline_s", [5.0, 600.0])
+def test_a_429_that_never_ends_stops_the_run_after_one_deadline(
+    delay_s: float | None, passes_first: int, deadline_s: float
+) -> None:
+    words = QuotaWords(delay_s=delay_s)
+
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        full = service.passed >= passes_first
+        return QuotaExceeded("exhausted", code="quota", quota=words) if full else None
+
+    ended = embed(5_000, fails, deadline_s=deadline_s)
+    assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.UNAVAILABLE, 75)
+    assert f"for {deadline_s:g} s" in ended.message
+    assert ended.service.now < deadline_s + 5
+
+
+def test_429s_are_no_outage_as_long_as_a_call_passes_now_and_then() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return None if service.calls % 3 == 0 else TOO_MANY
+
+    ended = embed(3_000, fails, deadline_s=20)
+    assert (ended.code, len(ended.sink.good)) == (0, 3_000)
+    assert ended.service.now > 40
+
+
+def test_a_call_waits_after_a_429_for_the_pause_and_for_nothing_else() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return TOO_MANY if service.calls <= 8 else None
+
+    ended = embed(TEXTS, fails)
+    at = [when for when, _ in ended.service.sent]
+    waits = [later - earlier - LATENCY_S for earlier, later in itertools.pairwise(at)]
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60], abs=0.1)
+
+
+def test_an_outage_ends_the_run_with_75_and_is_waited_out_where_it_is_shorter() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return BUSY if 0.5 <= service.now < 60 else None
+
+    short, long = (embed(10_000, fails, deadline_s=deadline_s) for deadline_s in (70, 20))
+    assert (short.code, len(short.sink.good)) == (0, 10_000)
+    assert (long.code, long.sink.bad) == (75, {})
+    assert "the service failed for 20 s" in long.message
+    assert long.service.now < 20 + 6
+
+
+@pytest.mark.parametrize("passes_first", [0, 3000])
+def test_a_page_instead_of_json_ends_the_run_with_1_after_several_tries(passes_first: int) -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return PAGE if service.passed >= passes_first else None
+
+    ended = embed(10_000, fails)
+    assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.REFUSED, 1)
+    assert ended.message == PAGE.message
+    assert 5 <= ended.service.calls - ended.service.passed / TEXTS <= 20
+    assert ended.service.now < 30
+
+
+def test_a_page_that_a_proxy_shows_for_a_moment_costs_nothing() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return PAGE if 0.5 <= service.now < 3 else None
+
+    ended = embed(10_000, fails)
+    assert (ended.code, len(ended.sink.good)) == (0, 10_000)
+    assert ended.service.now > 3
+
+
+def test_a_text_that_a_proxy_blocks_is_a_dead_letter_and_the_others_are_embedded() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        return PAGE if any(item.text == "t77" for item in items) else None
+
+    ended = embed(10_000, fails, per_call=20)
+    assert ended.code == 0
+    assert ended.sink.bad == {"t77": DeadCode.SERVICE_ERROR}
+    assert len(ended.sink.good) == 9_999
+
+
+def test_a_text_that_repeats_a_cap_does_not_make_calls_smaller() -> None:
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        if any(item.text == "t777" for item in items):
+            return CallRefused("blocked: 'at most 5 texts'", code="batch_size", most_texts=5)
+        return None
+
+    ended = embed(3_000, fails, most=1)
+    assert ended.sink.bad == {"t777": DeadCode.REFUSED}
+    assert max(size for _, size in ended.service.sent[-10:]) == TEXTS
+
+
+@pytest.mark.parametrize("passes_first", [0, 300], ids=["first call", "in the middle"])
+@pytest.mark.parametrize("status", [*range(300, 600)])
+def test_every_status_is_retried_or_ends_the_run_or_is_the_rows(
+    status: int, passes_first: int
+) -> None:
+    row = classify(Reply(status, "words"))
+
+    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+        failing = service.passed >= passes_first and failed[0] < 2
+        failed[0] += failing
+        quota = QuotaWords()
+        return (
+            row.error("words", code=row.name, http_status=status, quota=quota) if failing else None
+        )
+
+    failed = [0]
+    ended = embed(600, fails, most=1)
+    if row.error is JobRefused:
+        assert (ended.code, failed, ended.sink.bad) == (1, [1], {})
+    elif row.error is CallRefused:
+        assert (ended.code, len(ended.sink.good)) == (0, 600)
+    else:
+        assert (ended.code, ended.sink.bad, len(ended.sink.good)) == (0, {}, 600)
+        assert {size for _, size in ended.service.sent} == {TEXTS}
