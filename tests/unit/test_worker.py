@@ -3,6 +3,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import pytest
+
 from pipeline.worker import OnceARun
 from schemas.errors import Unavailable
 from transforms.core.backoff import RetryWait
