@@ -94,6 +94,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         close(dataset, job, after, complete=complete)
     dataset.delete(dataset.all_spill() if complete else dataset.spent_spill(after))
     stop_notes.clear(dataset)
+    dataset.move_old_report()
     if request.input.skip_bad_files:
         damaged_files.clear(dataset)
     return summary

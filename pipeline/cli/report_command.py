@@ -10,9 +10,10 @@ from pipeline import streams
 @click.command()
 @click.argument("output", metavar="OUT")
 def report(output: str) -> None:
-    """Write OUT/report.html: rows, a map of the texts, pace, cost and dead letters, in one file.
+    """Write OUT/_run/report.html: rows, a map of the texts, pace, cost and dead letters.
 
-    The page needs no network.  It shows texts and ids of the dataset.
+    It is one file and needs no network. It shows texts and ids of the dataset. The command prints
+    its path.
     """
     from pipeline.logs import set_log
     from pipeline.report.write import write_report

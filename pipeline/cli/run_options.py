@@ -157,7 +157,7 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_RUN, "--runner", metavar="NAME",
             help="Beam's runner; its own flags follow a bare --.  [default: in this process]"),
     _option(_RUN, "--report/--no-report", default=True,
-            help="Write OUT/report.html at the end, if bulkembed[report] is installed."),
+            help="Write OUT/_run/report.html at the end, if bulkembed[report] is installed."),
     _option(_RUN, "--config", type=click.Path(path_type=Path), is_eager=True,
             callback=read_config, metavar="FILE", help="YAML file with flags as keys; flags win."),
     _option(_RUN, "--log-level", default="info", help="How much is logged.",

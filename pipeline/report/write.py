@@ -33,4 +33,5 @@ def write_report(output: str) -> str:
         ) from None
     dataset = Dataset.open(output)
     dataset.write(REPORT, page.encode())
+    dataset.move_old_report()
     return f"{output.rstrip('/')}/{REPORT}"

@@ -45,7 +45,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
         ended = run(server.url, source, out, "--dim", 128, "--unit-rows", 40, "--rpm", 3000)
     assert ended.code == 0, ended.err
     assert bulkembed("report", out).code == 0
-    return (out / "report.html").as_uri()
+    return (out / "_run/report.html").as_uri()
 
 
 @pytest.fixture(params=[pytest.param(1280, id="desk"), pytest.param(390, id="phone")])

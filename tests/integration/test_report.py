@@ -31,8 +31,8 @@ def dataset(tmp_path: Path) -> Path:
 def test_the_page_says_where_rows_went_and_what_was_spent(dataset: Path) -> None:
     ended = bulkembed("report", dataset)
     assert ended.code == 0, ended.err
-    assert ended.out.strip() == f"{dataset}/report.html"
-    page = Page(dataset / "report.html")
+    assert ended.out.strip() == f"{dataset}/_run/report.html"
+    page = Page(dataset / "_run/report.html")
     assert {row["fate"]: row["rows"] for row in page.rows("fates")} == {
         "embedded": 58, "skipped": 1, "dead": 1,
     }  # fmt: skip
@@ -45,7 +45,7 @@ def test_the_page_says_where_rows_went_and_what_was_spent(dataset: Path) -> None
 
 def test_the_page_draws_the_run_against_its_quota(dataset: Path) -> None:
     assert bulkembed("report", dataset).code == 0
-    page = Page(dataset / "report.html")
+    page = Page(dataset / "_run/report.html")
     *points, line = page.rows("rate")
     assert line == {"quota": 3000}
     assert max(point["texts"] for point in points) >= 38
@@ -55,7 +55,7 @@ def test_the_page_draws_the_run_against_its_quota(dataset: Path) -> None:
 
 def test_no_text_of_the_dataset_becomes_markup(dataset: Path) -> None:
     assert bulkembed("report", dataset).code == 0
-    page = Page(dataset / "report.html")
+    page = Page(dataset / "_run/report.html")
     assert "<img src=x onerror=alert(1)>" in page.text
     assert not [attrs for tag, attrs in page.tags if tag == "img"]
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
@@ -63,7 +63,7 @@ def test_no_text_of_the_dataset_becomes_markup(dataset: Path) -> None:
 
 def test_the_page_loads_nothing(dataset: Path) -> None:
     assert bulkembed("report", dataset).code == 0
-    page = Page(dataset / "report.html")
+    page = Page(dataset / "_run/report.html")
     loaded = [v for tag, attrs in page.tags for k, v in attrs.items() if k in ("src", "href")]
     assert loaded == ["data:,"]
     [policy] = [a["content"] for _, a in page.tags if "http-equiv" in a]
@@ -79,8 +79,8 @@ def test_the_key_is_nowhere_in_the_page(
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     ended = run(server.url, source, out, "--dim", 128, "--report")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines()[-1] == f"report  {out}/report.html"
-    assert b"very-secret" not in (out / "report.html").read_bytes()
+    assert ended.out.splitlines()[-1] == f"report  {out}/_run/report.html"
+    assert b"very-secret" not in (out / "_run/report.html").read_bytes()
 
 
 def test_a_run_that_did_nothing_and_one_that_is_told_not_to_write_no_page(
@@ -90,14 +90,14 @@ def test_a_run_that_did_nothing_and_one_that_is_told_not_to_write_no_page(
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     for flag in ("--no-report", "--report"):
         assert run(server.url, source, out, "--dim", 128, flag).code == 0
-    assert not (out / "report.html").exists()
+    assert not (out / "_run/report.html").exists()
 
 
 def test_a_report_that_fails_is_a_warning_of_the_run(
     tmp_path: Path, server: EmulatorServer
 ) -> None:
     out = tmp_path / "out"
-    (out / "report.html").mkdir(parents=True)
+    (out / "_run/report.html").mkdir(parents=True)
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     ended = run(server.url, source, out, "--dim", 128, "--report")
     assert ended.code == 0
@@ -105,11 +105,41 @@ def test_a_report_that_fails_is_a_warning_of_the_run(
     assert (out / "_SUCCESS").exists()
 
 
+OLD_PAGE = b"<title>out - bulkembed report</title>"
+
+
+def test_a_page_of_an_earlier_version_leaves_the_root(
+    tmp_path: Path, server: EmulatorServer
+) -> None:
+    out = tmp_path / "out"
+    source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
+    assert run(server.url, source, out, "--dim", 128).code == 0
+    (out / "report.html").write_bytes(OLD_PAGE)
+    # A run that has nothing to do, and writes no page.
+    assert run(server.url, source, out, "--dim", 128).code == 0
+    assert not (out / "report.html").exists()
+    assert (out / "_run/report.html").read_bytes() == OLD_PAGE
+    (out / "report.html").write_bytes(OLD_PAGE)
+    assert bulkembed("report", out).code == 0
+    assert not (out / "report.html").exists()
+    assert (out / "_run/report.html").read_bytes() != OLD_PAGE
+
+
+def test_a_page_of_somebody_else_stays_in_the_root(tmp_path: Path, server: EmulatorServer) -> None:
+    out = tmp_path / "out"
+    source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
+    assert run(server.url, source, out, "--dim", 128).code == 0
+    (out / "report.html").write_text("mine")
+    assert run(server.url, source, out, "--dim", 128, "--fresh").code == 0
+    assert (out / "report.html").read_text() == "mine"
+    assert not (out / "_run/report.html").exists()
+
+
 def test_a_folder_that_is_no_dataset_is_a_sentence(tmp_path: Path) -> None:
     ended = bulkembed("report", tmp_path)
     assert ended.code == 2
     assert "there is no dataset" in ended.last
-    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "_run/report.html").exists()
 
 
 def test_a_damaged_timeline_costs_its_charts_and_nothing_else(dataset: Path) -> None:
@@ -119,7 +149,7 @@ def test_a_damaged_timeline_costs_its_charts_and_nothing_else(dataset: Path) -> 
     assert ended.code == 0
     assert "_run/timeline" in ended.err
     assert "delete it" in ended.err
-    charts = set(Page(dataset / "report.html").charts)
+    charts = set(Page(dataset / "_run/report.html").charts)
     assert charts == {"fates", "cost", "dead_codes", "map", "lengths"}
 
 
@@ -130,6 +160,6 @@ def test_fresh_removes_the_page_and_the_timelines(dataset: Path, server: Emulato
     assert (
         run(server.url, source, dataset, "--dim", 128, "--fresh", "--max-dead-letters", 9).code == 0
     )
-    assert not (dataset / "report.html").exists()
+    assert not (dataset / "_run/report.html").exists()
     assert not old.exists()
     assert bulkembed("verify", dataset).code == 0

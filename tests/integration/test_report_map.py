@@ -42,7 +42,7 @@ def report(out: Path) -> Page:
     ended = bulkembed("report", out)
     assert ended.code == 0, ended.err
     assert ended.err == ""
-    return Page(out / "report.html")
+    return Page(out / "_run/report.html")
 
 
 def shown(page: Page) -> dict[str, str]:
@@ -139,7 +139,7 @@ def test_a_part_that_cannot_be_read_costs_the_map_alone(source: Path) -> None:
     assert ended.code == 0
     assert "no map of the corpus" in ended.err
     assert part.name in ended.err
-    assert set(Page(out / "report.html").charts) >= {"fates", "cost", "rate"}
+    assert set(Page(out / "_run/report.html").charts) >= {"fates", "cost", "rate"}
 
 
 def commit(dataset: Dataset, output: OutputConfig, number: int, rows: int) -> UnitRecord:

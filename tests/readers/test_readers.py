@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 from support.pages import ELSEWHERE, of_language, run_snippets
-from support.readers import PAGE, folders_of_vectors, outcomes, said_of
+from support.readers import (
+    PAGE,
+    folders_made_of,
+    folders_of_vectors,
+    outcomes,
+    outcomes_of_folders,
+    said_of,
+    said_of_folders,
+)
 
 from emulator.server import EmulatorServer
 
@@ -59,3 +67,27 @@ def test_a_reader_takes_what_the_page_says(
         monkeypatch.setenv(name, elsewhere[name])
     folders = folders_of_vectors(workplace, server)
     assert outcomes(python, module, folders) == said_of(reader)
+
+
+@pytest.mark.parametrize(
+    ("reader", "module"),
+    [
+        pytest.param("Spark", "pyspark", marks=needs_java),
+        ("pyarrow, LanceDB", "pyarrow"),
+        ("pandas (pyarrow)", "pandas"),
+        ("Hugging Face datasets", "datasets"),
+    ],
+)
+def test_a_reader_makes_of_a_folder_what_the_page_says(
+    reader: str,
+    module: str,
+    workplace: Path,
+    server: EmulatorServer,
+    elsewhere: dict[str, str],
+    python: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HF_HOME", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, elsewhere[name])
+    folders = folders_made_of(workplace, server)
+    assert outcomes_of_folders(python, module, folders) == said_of_folders(reader)

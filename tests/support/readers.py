@@ -18,8 +18,18 @@ TEXTS = ("I took my dog to the vet", "I took my cat to the vet", "Shares fell on
 
 def said_of(reader: str) -> list[str]:
     """What the table says: for each type, each encoding."""
-    [row] = re.findall(rf"^\| {re.escape(reader)} \|(.*)\|$", PAGE.read_text(), re.MULTILINE)
-    return [cell.strip() for cell in row.split("|")][1:]
+    return _row(reader, "## What each of them takes")[1:]
+
+
+def said_of_folders(reader: str) -> list[str]:
+    """What the table says of `OUT/vectors`, and of `OUT` without and with dead letters."""
+    return _row(reader, "## What to open")
+
+
+def _row(reader: str, heading: str) -> list[str]:
+    section = PAGE.read_text().partition(heading)[2].partition("\n## ")[0]
+    [row] = re.findall(rf"^\| {re.escape(reader)} \|(.*)\|$", section, re.MULTILINE)
+    return [cell.strip() for cell in row.split("|")]
 
 
 def folders_of_vectors(place: Path, server: EmulatorServer) -> list[str]:
@@ -33,6 +43,28 @@ def folders_of_vectors(place: Path, server: EmulatorServer) -> list[str]:
             assert run(server.url, source, out, "--dim", 768, *how).code == 0
             folders.append(str(out / "vectors"))
     return folders
+
+
+def folders_made_of(place: Path, server: EmulatorServer) -> list[str]:
+    """`vectors` of a dataset that has dead letters, a whole one without, and a whole one with them.
+
+    All have a report.
+    """
+    clean, dead = place / "clean", place / "dead"
+    for out, texts in ((clean, TEXTS), (dead, (*TEXTS, ""))):
+        source = write_rows(place / f"in-{out.name}/a.parquet", texts)
+        ended = run(server.url, source, out, "--dim", 128, "--report")
+        assert ended.code == 0, ended.err
+        assert (out / "_run/report.html").exists()
+    return [str(dead / "vectors"), str(clean), str(dead)]
+
+
+def outcomes_of_folders(python: str, module: str, folders: list[str]) -> list[str]:
+    """What a reader makes of each: the rows of `vectors` (`yes`), an error, or something else."""
+    script = SCRIPT.with_name("read_output.py")
+    ended = process(python, str(script), module, folders[0], *folders, timeout_s=100)
+    assert ended.code == 0, ended.err
+    return ended.out.splitlines()[-1].split()
 
 
 def outcomes(python: str, module: str, folders: list[str]) -> list[str]:

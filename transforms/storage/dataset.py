@@ -45,7 +45,11 @@ LOCK = "_run/lock.json"
 CLAIMS = "_run/claims"
 ACCOUNT = "_run/account.json"
 SUCCESS = "_SUCCESS"
-REPORT = "report.html"
+REPORT = "_run/report.html"
+"""Below `_run`, because readers of Parquet fail at a page in the folder that they are given."""
+OLD_REPORT = "report.html"
+"""Where the page was written before it was moved below `_run`."""
+REPORT_MARK = b" - bulkembed report</title>"
 _OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, DAMAGED, SHARED, TIMELINE)
 """Folders in which a kill can leave files that were never finished."""
 READ_THREADS = 8
@@ -244,11 +248,27 @@ class Dataset:
 
     def wipe(self) -> None:
         """Deletes the dataset, and nothing else that may stand in its folder."""
+        self.move_old_report()
         self.delete([SUCCESS, REPORT])
         for folder in (UNITS, *_OF_RUNS, SPILL):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
         self.delete([ACCOUNT, RUN_FILE])
+
+    def move_old_report(self) -> None:
+        """Move the page that an earlier version left in the root, where it stops readers.
+
+        A newer page is not overwritten, and a file that somebody else put there stays.
+        """
+        path = self.path(OLD_REPORT)
+        if not whole_files.is_file(self.filesystem, path):
+            return
+        page = whole_files.read_bytes(self.filesystem, path)
+        if page is None or REPORT_MARK not in page:
+            return
+        if not whole_files.is_file(self.filesystem, self.path(REPORT)):
+            self.write(REPORT, page)
+        self.delete([OLD_REPORT])
 
     def all_spill(self) -> list[str]:
         """All spill files: of no use once a run is complete, whatever they were for."""

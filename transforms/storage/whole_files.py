@@ -150,6 +150,18 @@ def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes | None:
         raise _unreadable(path, error) from error
 
 
+def is_file(filesystem: pafs.FileSystem, path: str) -> bool:
+    """Return whether there is a file at a path.
+
+    Raises:
+        OutputError: the file system does not say.
+    """
+    try:
+        return bool(filesystem.get_file_info(path).type == pafs.FileType.File)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
 def list_names(filesystem: pafs.FileSystem, folder: str) -> list[str]:
     """The names of the files of a folder, sorted; empty where there is no folder.
 
