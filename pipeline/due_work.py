@@ -9,16 +9,25 @@ from importlib import metadata
 
 import pyarrow as pa
 
-from pipeline.planning import Plan, Scans, make_plan, make_retry_plan, scan_inputs
+from pipeline.planning import (
+    Plan,
+    Scans,
+    make_plan,
+    make_retry_plan,
+    planned_files,
+    rows_left,
+    scan_inputs,
+)
 from pipeline.request import RunRequest
+from pipeline.settle import is_settled
 from pipeline.summary import first_names
 from schemas.embedding import LongText, ServiceConfig
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, OutputError
 from schemas.inputs import OBJECTS, PASSAGE_COLUMNS
 from schemas.job import JobConfig
 from transforms.storage import run_file
 from transforms.storage.columns import merge_schemas, notes
-from transforms.storage.dataset import Dataset, State
+from transforms.storage.dataset import SUCCESS, Dataset, State
 from transforms.storage.discover import looks_like_data
 from transforms.storage.processes import this_process
 
@@ -103,6 +112,7 @@ def committed(dataset: Dataset, scans: Scans) -> State:
     Units of input files that are gone count all the same: nothing can embed them again.
     """
     state = dataset.state()
+    _refuse_lost_records(dataset, state)
     if not state.records:
         return state
     damaged = dataset.damaged(state)
@@ -122,6 +132,19 @@ def committed(dataset: Dataset, scans: Scans) -> State:
             f"{lost:,}",
         )
     return state.without(due)
+
+
+def _refuse_lost_records(dataset: Dataset, state: State) -> None:
+    """Raise OutputError if rows were done when `_SUCCESS` was written, and have no record now."""
+    if not is_settled(dataset):
+        return
+    left = rows_left(list(planned_files(dataset).values()), state)
+    if left:
+        raise OutputError(
+            f"{dataset.root}: the commit records of {left:,} rows are lost, though {SUCCESS} says "
+            "that they are done; nothing was changed. Run `bulkembed verify --repair OUT`, which "
+            "writes the records of whole parts again, and then the same command again"
+        )
 
 
 def is_here(request: RunRequest) -> bool:

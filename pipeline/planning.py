@@ -6,13 +6,16 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import itertools
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import orjson
 
-from schemas.errors import InputError
+from schemas.errors import InputError, OutputError
 from schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
 from schemas.units import FileUnits, PlanSlice, Unit, UnitRecord
 from transforms.core import ranges
@@ -23,6 +26,8 @@ from transforms.storage.file_stamps import FileStamp, stamp_of
 from transforms.storage.filesystems import open_found
 from transforms.storage.scan import scan_file
 from transforms.storage.scanned_file import ScannedFile
+
+log = logging.getLogger("bulkembed")
 
 SCANS_FILE = f"{PLAN}/files.jsonl"
 SCAN_VERSION = 3
@@ -261,39 +266,70 @@ def _pieces(plan: Plan, most: int) -> Iterator[FileUnits]:
 def save_scans(dataset: Dataset, scans: Scans, columns: InputColumns) -> None:
     """Saves what the scans found, for this run's records and for the next run's planning."""
     lines = [
-        orjson.dumps(
-            {"version": SCAN_VERSION, "scanned_for": repr(columns), **file.to_json()},
-            option=orjson.OPT_APPEND_NEWLINE,
-        )
+        _encode_scan({"version": SCAN_VERSION, "scanned_for": repr(columns), **file.to_json()})
         for file in scans.files
     ]
     dataset.write(SCANS_FILE, b"".join(lines))
 
 
 def planned_files(dataset: Dataset) -> dict[str, InputFile]:
-    """The files of the last plan, by their keys."""
+    """Return the files of the last plan by their keys, as far as their lines are whole.
+
+    Raises:
+        OutputError: the plan cannot be read.
+    """
     scanned = [file.input_file for _, file in _read_scans(dataset)]
     return {file.key: file for file in scanned}
 
 
+def check_plan(data: bytes) -> None:
+    """Raise an error, such as a ValueError, if a line of a saved plan is damaged."""
+    for line in data.splitlines():
+        content = _decode_scan(line)
+        content.pop("version", 1), content.pop("scanned_for")
+        ScannedFile.from_json(content)
+
+
 def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, ...], ScannedFile]:
     current = (SCAN_VERSION, repr(columns))
-    return {
-        _stamp(file.found): file
-        for scanned_by, file in _read_scans(dataset)
-        if scanned_by == current
-    }
+    # A shortcut only: a file whose line cannot be read is scanned again.
+    try:
+        saved = list(_read_scans(dataset))
+    except OutputError as error:
+        log.warning("%s; all input files are scanned again", error.message)
+        return {}
+    return {_stamp(file.found): file for scanned_by, file in saved if scanned_by == current}
 
 
 def _read_scans(dataset: Dataset) -> Iterator[tuple[tuple[int, str], ScannedFile]]:
     """What was saved of earlier scans, with their version and the columns that they were for."""
     data = whole_files.read_bytes(dataset.filesystem, dataset.path(SCANS_FILE)) or b""
     for line in data.splitlines():
-        # A shortcut only: a file whose line cannot be read is scanned again.
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            content = orjson.loads(line)
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
+            content = _decode_scan(line)
             scanned_by = (content.pop("version", 1), content.pop("scanned_for"))
             yield scanned_by, ScannedFile.from_json(content)
+
+
+def _encode_scan(content: dict[str, Any]) -> bytes:
+    """A line of JSON with a checksum of all else that it says."""
+    return orjson.dumps(
+        {**content, "checksum": _checksum(content)}, option=orjson.OPT_APPEND_NEWLINE
+    )
+
+
+def _decode_scan(line: bytes) -> dict[str, Any]:
+    """The content of a line; a ValueError if it is damaged.  Earlier versions wrote no checksum."""
+    content: dict[str, Any] = orjson.loads(line)
+    checksum = content.pop("checksum", None)
+    if checksum != _checksum(content) and (checksum is not None or "version" in content):
+        raise ValueError("the line is damaged")
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def _stamp(found: FoundFile) -> tuple[object, ...]:

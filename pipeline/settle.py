@@ -18,7 +18,7 @@ from schemas.units import UnitRecord
 from transforms import metrics
 from transforms.core import ranges
 from transforms.storage import damaged_files, part_reader, stop_notes, whole_files
-from transforms.storage.dataset import REPAIR, SUCCESS, SUMMARIES, VECTORS, Dataset, State
+from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
 from transforms.storage.file_stamps import has_changed
 from transforms.storage.id_count import MOST_IDS, IdCount
 from transforms.storage.part_files import EMPTY_PART, part_name, part_writer
@@ -61,7 +61,8 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     if plan.work and not rows.left:
         _check_sizes(dataset, outcome.scans, after)
     changed = changed_files(outcome)
-    if changed:  # What was learnt of them is not true any more, whatever size and time say.
+    if changed or outcome.scans.damaged:
+        # What was learnt of them is not true any more, whatever size and time say.
         kept = tuple(file for file in outcome.scans.files if file.input_file not in changed)
         save_scans(dataset, dataclasses.replace(outcome.scans, files=kept), request.input.columns)
     summary = RunSummary(
@@ -240,7 +241,7 @@ def duplicate_ids(dataset: Dataset, state: State) -> int | None:
                 for block in part_reader.read_blocks(part, name, columns):
                     ids.add(part_reader.once_a_row(block).column("id"))
     except OutputError as error:
-        log.warning("%s, so equal ids are not counted; %s", error.message, REPAIR)
+        log.warning("equal ids are not counted: %s", error.message)
         return None
     return len(ids.repeated())
 

@@ -37,6 +37,11 @@ MOST_SAMPLED = 10_000
     "input of OUT's last run.",
 )  # fmt: skip
 @click.option("--repeated-ids", is_flag=True, help="Ids of the input may repeat: do not compare.")
+@click.option(
+    "--repair", "repairs", is_flag=True,
+    help="Set right what is damaged: move it to OUT/_run/aside/, and write records again whose "
+    "parts are whole.  The next run embeds the other rows again.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def verify(
@@ -46,6 +51,7 @@ def verify(
     against: tuple[str, ...],
     sample: int,
     repeated_ids: bool,
+    repairs: bool,
     as_json: bool,
     **_: Any,
 ) -> None:
@@ -60,6 +66,9 @@ def verify(
     from transforms.storage.dataset import Dataset
 
     set_log("warning")
+    if repairs:
+        _repair(output, as_json=as_json)
+        return
     made_by = None
     if against or sample:
         pinned = run_file.read(Dataset.open(output))
@@ -73,6 +82,20 @@ def verify(
         else:
             _show(report)
     ctx.exit(int(report.exit_code))
+
+
+def _repair(output: str, *, as_json: bool) -> None:
+    from pipeline.cli.show import show_lines
+    from pipeline.verify.repair import repair
+
+    done = repair(output)
+    if as_json:
+        click.echo(json.dumps({"output": output, "repaired": done}, indent=2))
+        return
+    lines = [("repaired", line) for line in done] or [("repaired", "nothing: no damage is found")]
+    if done:
+        lines.append(("next", "run the same command again, which embeds what is missing"))
+    show_lines(lines, sys.stdout)
 
 
 def _show(report: Report) -> None:

@@ -102,7 +102,31 @@ def _cost(status: Status, told: float | None) -> Cost:
 def _runs(dataset: Dataset) -> list[dict[str, Any]]:
     # A run's id begins with the second in which it began.
     names = dataset.names(SUMMARIES)[-MOST_RUNS:]
-    return [content for name in names if (content := dataset.read_json(f"{SUMMARIES}/{name}"))]
+    return [content for name in names if (content := _summary(dataset, name)) is not None]
+
+
+def _summary(dataset: Dataset, name: str) -> dict[str, Any] | None:
+    """A run's summary; None where it is not one, which is logged."""
+    try:
+        content = dataset.read_json(f"{SUMMARIES}/{name}")
+        return None if content is None else _checked(content)
+    except OutputError as error:
+        log.warning("%s", error.message)
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("%s", dataset.damaged_file(f"{SUMMARIES}/{name}", repr(error)).message)
+    return None
+
+
+def _checked(summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary with all that the page shows of it; else an error of the kinds caught above."""
+    rows, stop = summary["run"], summary["stop"]
+    if stop is not None:
+        stop["message"]
+    numbers = [rows["embedded"], rows["dead"], rows["left"]]
+    numbers += [summary[name] for name in ("seconds", "calls_sent", "calls_refused", "throttled_s")]
+    if any(type(number) not in (int, float) for number in numbers):
+        raise ValueError("no number")
+    return {**summary, "run_id": str(summary["run_id"])}
 
 
 def _timeline(dataset: Dataset) -> RunTimeline | None:

@@ -52,6 +52,8 @@ class Expected:
 
     vectors: PartKind
     dead_letters: PartKind
+    digest: str
+    """Of the settings that made the vectors."""
 
     @classmethod
     def of(cls, pinned: dict[str, Any], dim: int) -> Expected:
@@ -66,6 +68,7 @@ class Expected:
                 tolerance=_tolerance(embedding, VectorType(layout["vector_type"]), dim),
             ),
             PartKind(_dead_types(layout), _metadata(embedding, None), has_vectors=False),
+            pinned["embedding_digest"],
         )
 
 

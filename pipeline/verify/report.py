@@ -16,8 +16,8 @@ SHOWN_A_CHECK = 20
 
 OF_UNITS = frozenset(Check) - {Check.UNFINISHED, Check.STRANGER, Check.ID, Check.INPUT}
 CURE = (
-    "delete the records in _run/units/ of the parts at fault (their names begin alike), and run "
-    "the same command again: it embeds these rows anew"
+    "`bulkembed verify --repair OUT` moves what is damaged aside, and the same command as before "
+    "embeds these rows again"
 )
 
 

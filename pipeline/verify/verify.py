@@ -84,9 +84,14 @@ def verify(request: VerifyRequest) -> Report:
 def _check_units(
     dataset: Dataset, pinned: dict[str, Any], state: State, ids: IdCount
 ) -> list[UnitReport]:
-    expected = Expected.of(pinned, pinned["embedding"]["dim"] or _first_dim(dataset, state))
+    expected = expected_of(dataset, pinned, state)
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
         return list(pool.map(lambda r: check_unit(dataset, expected, r, ids), state.records))
+
+
+def expected_of(dataset: Dataset, pinned: dict[str, Any], state: State) -> Expected:
+    """Return what the parts of a dataset must look like."""
+    return Expected.of(pinned, pinned["embedding"]["dim"] or _first_dim(dataset, state))
 
 
 def _first_dim(dataset: Dataset, state: State) -> int:

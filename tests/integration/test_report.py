@@ -148,7 +148,7 @@ def test_a_damaged_timeline_costs_its_charts_and_nothing_else(dataset: Path) -> 
     ended = bulkembed("report", dataset)
     assert ended.code == 0
     assert "_run/timeline" in ended.err
-    assert "delete it" in ended.err
+    assert "verify --repair" in ended.err
     charts = set(Page(dataset / "_run/report.html").charts)
     assert charts == {"fates", "cost", "dead_codes", "map", "lengths"}
 

@@ -34,7 +34,6 @@ from support.damage import (
     nan,
     no_success,
     overwritten_in_the_middle,
-    record,
     rows_of_another_file,
 )
 
@@ -119,8 +118,10 @@ def test_ids_that_may_repeat_are_not_compared(place: Path) -> None:
 @pytest.mark.parametrize("damage", [cut_short, a_part_is_deleted, nan, a_column_more, a_row_less])
 def test_the_cure_that_is_told_cures(damage: Callable[[Path], None], place: Path) -> None:
     damage(place)
-    assert "delete the records in _run/units/" in bulkembed("verify", place / "out").out
-    record(place).unlink()
+    assert "bulkembed verify --repair OUT" in bulkembed("verify", place / "out").out
+    repaired = bulkembed("verify", "--repair", place / "out")
+    assert repaired.code == 0, repaired.err
+    assert "moved to _run/aside/" in repaired.out or damage is a_part_is_deleted
     with EmulatorServer(EmulatorSettings(poison="poison")) as server:
         ended = run(server.url, place / "in", place / "out", "--dim", 128, "--keep-columns", "lang")
     assert ended.code == 0, ended.err

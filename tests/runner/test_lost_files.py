@@ -84,6 +84,7 @@ def lose_run_and_success(output: Path) -> None:
 
 def lose_run_json(output: Path) -> None:
     (output / "_run/run.json").unlink()
+    (output / "_run/run.copy.json").unlink()
 
 
 @pytest.mark.parametrize("dim", [128, 256])

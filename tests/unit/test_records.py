@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import random
 
 import pytest
@@ -12,7 +13,7 @@ from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.units import CallCounts, Unit, UnitRecord, count_codes
 from transforms.storage.dataset import State
-from transforms.storage.part_files import is_part_name, part_name
+from transforms.storage.part_files import is_part_name, part_name, part_stem
 from transforms.storage.records import decode_record, encode_record, parse_name, record_name
 
 COUNT = st.integers(0, 99_999)
@@ -27,12 +28,15 @@ def records(draw: st.DrawFn) -> UnitRecord:
         draw(st.integers(0, 10**12 - 1)),
         embedded + dead + skipped,
     )
+    part = st.sampled_from(["", "-g1", "-g12-n3", "-n7"]).map(
+        lambda end: f"{part_stem(unit)}{end}.parquet"
+    )
     return UnitRecord(
         unit, embedded, dead, skipped, draw(st.integers(0, 20)), draw(NAME), draw(NAME),
         count_codes(draw(st.lists(st.sampled_from(DeadCode), max_size=5))),
         CallCounts(*draw(st.tuples(COUNT, COUNT, COUNT, COUNT, COUNT))),
-        tuple(draw(st.lists(NAME, max_size=2))),
-        draw(st.none() | NAME), draw(COUNT),
+        tuple(draw(st.lists(part, max_size=2))),
+        draw(st.none() | part), draw(COUNT),
         part_bytes=draw(st.none() | st.integers(0, 10**10)),
         **draw(st.just({}) | st.fixed_dictionaries(
             {"run_number": st.integers(0, 10**6), "embedding_digest": st.just("0123456789abcdef")}
@@ -75,8 +79,54 @@ def test_a_record_that_was_renamed_is_not_believed() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"unit": 1}', b"\xff"])
 def test_a_damaged_record_is_named_with_its_cure(data: bytes) -> None:
-    with pytest.raises(OutputError, match=r"_run/units/name.json is damaged .*delete it"):
+    with pytest.raises(OutputError, match=r"_run/units/name.json is damaged .*verify --repair OUT"):
         decode_record(data, "name.json")
+
+
+OTHER_UNIT = "part-" + "b" * 16 + "-000000000000-00000005.parquet"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embedded": 4, "dead": 1},
+        {"embedded": 4},
+        {"unit": {"file_key": "b" * 16, "first_row": 0, "rows": 5}},
+        {"unit": {"file_key": 7, "first_row": 0, "rows": 5}},
+        {"unit": {"file_key": "a" * 16, "first_row": "0", "rows": 5}},
+        {"unit": []},
+        {"generation": 1},
+        {"generation": None},
+        {"part_bytes": 11},
+        {"part_bytes": "10"},
+        {"vector_parts": ["../../x.parquet"]},
+        {"vector_parts": ["../vectors/part-" + "a" * 16 + "-000000000000-00000005.parquet"]},
+        {"vector_parts": [OTHER_UNIT]},
+        {"vector_parts": [None]},
+        {"vector_parts": 7},
+        {"dead_part": "../../../etc/passwd"},
+        {"dead_part": OTHER_UNIT},
+        {"dead_part": 7},
+        {"codes": []},
+        {"codes": {"no such code": 1}},
+        {"codes": {"refused": "1"}},
+        {"counts": {"calls": None}},
+        {"counts": {"no such count": 1}},
+        {"counts": []},
+        {"vectors": -1},
+        {"seconds": "?"},
+        {"source_file": None},
+    ],
+    ids=str,
+)
+def test_a_record_that_contradicts_its_name_or_names_other_files_is_refused(
+    change: dict[str, object],
+) -> None:
+    unit = Unit("a" * 16, 0, 5)
+    record = UnitRecord(unit, 5, 0, 0, vector_parts=(f"{part_stem(unit)}.parquet",), part_bytes=10)
+    content = {**json.loads(encode_record(record)), **change}
+    with pytest.raises(OutputError, match=r"is damaged .*verify --repair OUT"):
+        decode_record(json.dumps(content).encode(), record_name(record))
 
 
 def test_rows_of_a_record_have_to_add_up() -> None:

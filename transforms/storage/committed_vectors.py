@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from schemas.units import UnitRecord
 from transforms.core.repeats import Keys, keys
-from transforms.storage.dataset import REPAIR, VECTORS, Dataset
+from transforms.storage.dataset import VECTORS, Dataset
 from transforms.storage.spill_file import SpillWriter
 from transforms.storage.store_errors import said
+from transforms.storage.whole_files import REPAIR
 
 log = logging.getLogger("bulkembed")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from schemas.errors import InputError
 from schemas.inputs import InputFile
@@ -35,8 +36,15 @@ def read(dataset: Dataset, run_id: str) -> list[DamagedFile]:
         if name.startswith(f"{run_id}-"):
             content = dataset.read_json(f"{DAMAGED}/{name}")
             if content is not None:
-                found.append(DamagedFile(**content))
+                found.append(_decoded(dataset, name, content))
     return found
+
+
+def _decoded(dataset: Dataset, name: str, content: dict[str, Any]) -> DamagedFile:
+    try:
+        return DamagedFile(**{key: str(value) for key, value in content.items()})
+    except TypeError as error:
+        raise dataset.damaged_file(f"{DAMAGED}/{name}", str(error)) from None
 
 
 def clear(dataset: Dataset) -> None:

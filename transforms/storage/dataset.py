@@ -53,8 +53,6 @@ REPORT_MARK = b" - bulkembed report</title>"
 _OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, DAMAGED, SHARED, TIMELINE)
 """Folders in which a kill can leave files that were never finished."""
 READ_THREADS = 8
-REPAIR = "`bulkembed verify OUT` says what is wrong and what to do"
-"""The cure for damaged files of a dataset, as the end of a sentence."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,10 +147,16 @@ class Dataset:
         try:
             content = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise OutputError(f"{self.path(name)} is damaged: {error}") from None
+            raise self.damaged_file(name, str(error)) from None
         if not isinstance(content, dict):
-            raise OutputError(f"{self.path(name)} is damaged: no JSON object")
+            raise self.damaged_file(name, "no JSON object")
         return content
+
+    def damaged_file(self, name: str, reason: str) -> OutputError:
+        """Return the error for a file of ours that says something else than we wrote."""
+        return OutputError(
+            f"{self.path(name)} is damaged: {reason}; {whole_files.REPAIR}", damaged=True
+        )
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes files of the dataset."""
@@ -200,7 +204,8 @@ class Dataset:
                 page_checksum_verification=True,
             )
         except (OSError, pa.ArrowException) as error:
-            raise OutputError(f"{path}: cannot be read: {said(error)}") from error
+            reason = f"cannot be read: {said(error)}; {whole_files.REPAIR}"
+            raise OutputError(f"{path}: {reason}") from error
         return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
 
     def parts_of(self, record: UnitRecord) -> list[str]:

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from schemas.inputs import PASSAGE_COLUMNS
 from schemas.job import VectorEncoding
-from schemas.units import UnitRecord
+from schemas.units import Unit, UnitRecord
 
 VECTOR_PATH = "vector.list.element"
 EMPTY_PART = "empty.parquet"
 """Stands in `vectors/` where there is not one vector, so that readers find the schema."""
-_PART = re.compile(r"part-[0-9a-f]{16}-\d{12}-\d{8}(-g\d+)?(-n\d+)?\.parquet")
+_PART = re.compile(r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?\.parquet")
 _PIECE_NUMBERS = 1 << 18
 """Numbers of vectors that Arrow encodes at a time: it makes 8 bytes of levels for each of them."""
 _NO_DICTIONARY = frozenset(
@@ -31,17 +31,48 @@ def part_name(record: UnitRecord) -> str:
     It is made of what the record covers, so that a second try of one run overwrites the first, and
     of the run's number, so that a late writer of an earlier run overwrites nothing.
     """
-    unit = record.unit
     return (
-        f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
+        f"{part_stem(record.unit)}"
         f"{f'-g{record.generation}' if record.generation else ''}"
         f"{f'-n{record.run_number}' if record.run_number else ''}.parquet"
     )
 
 
+def part_stem(unit: Unit) -> str:
+    """Return what the names of all parts of a unit begin with."""
+    return f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
+
+
 def is_part_name(name: str) -> bool:
     """Whether a file's name is one that `part_name` gives."""
     return _PART.fullmatch(name) is not None
+
+
+def unit_of_part(name: str) -> Unit:
+    """Return the unit that a part's name says.
+
+    Raises:
+        ValueError: it is no part's name.
+    """
+    found = _matched(name)
+    return Unit(found[1], int(found[2]), int(found[3]))
+
+
+def place_of_part(name: str) -> tuple[int, int]:
+    """Return the run number and the generation of a part, 0 where its name says none.
+
+    Raises:
+        ValueError: it is no part's name.
+    """
+    found = _matched(name.rpartition("/")[2])
+    return int(found[5] or 0), int(found[4] or 0)
+
+
+def _matched(name: str) -> re.Match[str]:
+    found = _PART.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name!r} is no part's name")
+    return found
 
 
 def part_writer(

@@ -13,6 +13,8 @@ import orjson
 from schemas.deadletters import DeadCode
 from schemas.errors import OutputError
 from schemas.units import CallCounts, Unit, UnitRecord
+from transforms.storage.part_files import is_part_name, part_stem
+from transforms.storage.whole_files import REPAIR
 
 _NAME = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
@@ -59,7 +61,9 @@ def parse_name(name: str) -> UnitRecord | None:
             embedding_digest=found["digest"] or "",
         )
     except ValueError as error:
-        raise OutputError(f"_run/units/{name}: {error}; was the file renamed?") from None
+        raise OutputError(
+            f"_run/units/{name}: {error}; was the file renamed? R{REPAIR[1:]}"
+        ) from None
 
 
 def without_overlaps(records: Iterable[UnitRecord]) -> Iterator[UnitRecord]:
@@ -140,29 +144,65 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
     """The record from its JSON.
 
     Raises:
-        OutputError: the file is damaged, or of another version.
+        OutputError: the file is damaged, of another version, or contradicts its name.
     """
     try:
-        content = orjson.loads(data)
-        return UnitRecord(
-            unit=Unit(**content["unit"]),
-            embedded=content["embedded"],
-            dead=content["dead"],
-            skipped=content["skipped"],
-            generation=content["generation"],
-            source_file=content["source_file"],
-            run_id=content["run_id"],
-            codes=tuple((DeadCode(code), n) for code, n in content["codes"].items()),
-            counts=CallCounts(**content["counts"]),
-            vector_parts=tuple(content["vector_parts"]),
-            dead_part=content["dead_part"],
-            vectors=content.get("vectors", content["embedded"]),
-            seconds=float(content.get("seconds", 0.0)),
-            part_bytes=content.get("part_bytes"),
-            run_number=int(content.get("run_number", 0)),
-            embedding_digest=str(content.get("embedding_digest", "")),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"_run/units/{name} is damaged ({error}); delete it, and its rows are done anew"
-        ) from None
+        record = _decoded(orjson.loads(data))
+        if record_name(record) != name:
+            raise ValueError("its content is not what its name says")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"_run/units/{name} is damaged ({error}); {REPAIR}") from None
+    return record
+
+
+def _decoded(content: dict[str, Any]) -> UnitRecord:
+    unit = Unit(
+        _text(content["unit"]["file_key"]),
+        _count(content["unit"]["first_row"]),
+        _count(content["unit"]["rows"]),
+    )
+    dead_part, part_bytes = content["dead_part"], content.get("part_bytes")
+    return UnitRecord(
+        unit=unit,
+        embedded=_count(content["embedded"]),
+        dead=_count(content["dead"]),
+        skipped=_count(content["skipped"]),
+        generation=_count(content["generation"]),
+        source_file=_text(content["source_file"]),
+        run_id=_text(content["run_id"]),
+        codes=tuple((DeadCode(code), _count(n)) for code, n in content["codes"].items()),
+        counts=CallCounts(**{name: _number(n) for name, n in content["counts"].items()}),
+        vector_parts=tuple(_part(part, unit) for part in content["vector_parts"]),
+        dead_part=None if dead_part is None else _part(dead_part, unit),
+        vectors=_count(content.get("vectors", content["embedded"])),
+        seconds=float(content.get("seconds", 0.0)),
+        part_bytes=None if part_bytes is None else _count(part_bytes),
+        run_number=_count(content.get("run_number", 0)),
+        embedding_digest=_text(content.get("embedding_digest", "")),
+    )
+
+
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no number")
+    return value
+
+
+def _count(value: object) -> int:
+    if _number(value) < 0:
+        raise ValueError(f"{value!r} is below 0")
+    return _number(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _part(value: object, unit: Unit) -> str:
+    """The name of a part of the unit: no path, and no other unit's, since it may be deleted."""
+    name = _text(value)
+    if not is_part_name(name) or not name.startswith(part_stem(unit)):
+        raise ValueError(f"{name!r} is no part of this unit")
+    return name

@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import orjson
+
 from schemas.embedding import digest_of
 from schemas.errors import ConfigError
 from schemas.job import JobConfig
+from transforms.storage import whole_files
 from transforms.storage.dataset import (
     DEAD_LETTERS,
     RUN_FILE,
@@ -18,7 +21,10 @@ from transforms.storage.dataset import (
 )
 from transforms.storage.part_files import is_part_name
 from transforms.storage.text_recipe import decode_template, encode_template, has_undecoded_escapes
+from transforms.storage.whole_files import REPAIR
 
+COPY = "_run/run.copy.json"
+"""What `run.json` said when it was last written: a damaged one is repaired from it."""
 FORMAT_VERSION = 2
 """Of what a run writes.  2: the names of records and parts have the number of their run."""
 OLDEST_FORMAT = 1
@@ -39,8 +45,8 @@ def pin(dataset: Dataset, job: JobConfig, settings: dict[str, Any]) -> None:
     pinned = check(dataset, job) or {}
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     embedding, layout = job.embedding.facts(), job.layout_facts()
-    dataset.write_json(
-        RUN_FILE,
+    _write(
+        dataset,
         {
             "format_version": FORMAT_VERSION,
             "bulkembed_version": job.version,
@@ -56,13 +62,15 @@ def pin(dataset: Dataset, job: JobConfig, settings: dict[str, Any]) -> None:
 
 
 def read(dataset: Dataset) -> dict[str, Any]:
-    """What is pinned for a dataset that is there.
+    """Return what is pinned for a dataset that is there.
 
     Raises:
-        ConfigError: there is no dataset, or it is of another format.
+        ConfigError: there is no dataset, its run.json is lost, or it is of another format.
+        OutputError: its run.json is damaged.
     """
     pinned = _read(dataset)
     if pinned is None:
+        _refuse_without_pins(dataset)
         raise ConfigError(
             f"{dataset.root}: there is no dataset; `bulkembed run --output` makes one"
         )
@@ -109,14 +117,19 @@ def _refuse_without_pins(dataset: Dataset) -> None:
         for name in dataset.names(folder)
         if is_ours(name)
     ]
-    if found:
-        raise ConfigError(
-            f"{dataset.root} holds {len(found):,} files of a dataset, such as {found[0]}, but "
-            f"{RUN_FILE}, which says how they were made, is missing; nothing was changed. Copying "
-            "tools often leave out folders whose names begin with _: bring _run back from where "
-            "the dataset came from, or choose another --output, or delete the dataset and start "
-            "again with --fresh"
-        )
+    if not found:
+        return
+    cure = (
+        "Copying tools often leave out folders whose names begin with _: bring _run back from "
+        "where the dataset came from, or choose another --output, or delete the dataset and start "
+        "again with --fresh"
+    )
+    if read_copy(dataset) is not None:
+        cure = f"R{REPAIR[1:]}"
+    raise ConfigError(
+        f"{dataset.root} holds {len(found):,} files of a dataset, such as {found[0]}, but "
+        f"{RUN_FILE}, which says how they were made, is missing; nothing was changed. {cure}"
+    )
 
 
 def kept_types(dataset: Dataset) -> dict[str, str] | None:
@@ -163,11 +176,15 @@ def _read(dataset: Dataset) -> dict[str, Any] | None:
     if pinned is None:
         return None
     version = pinned.get("format_version")
-    if not isinstance(version, int) or not OLDEST_FORMAT <= version <= FORMAT_VERSION:
+    if isinstance(version, int) and not OLDEST_FORMAT <= version <= FORMAT_VERSION:
         raise ConfigError(
             f"{dataset.root} was written in format {version}; this version reads formats "
             f"{OLDEST_FORMAT} to {FORMAT_VERSION}. Use a newer bulkembed, or another --output"
         )
+    try:
+        _check_content(pinned)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise dataset.damaged_file(RUN_FILE, repr(error)) from None
     return pinned
 
 
@@ -177,3 +194,44 @@ def _differences(pinned: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         for name in sorted(pinned.keys() | wanted.keys())
         if pinned.get(name) != wanted.get(name)
     ]
+
+
+def _write(dataset: Dataset, pinned: dict[str, Any]) -> None:
+    """Write `run.json`, and before it the copy that a damaged one is repaired from."""
+    dataset.write_json(COPY, pinned)
+    dataset.write_json(RUN_FILE, pinned)
+
+
+def read_copy(dataset: Dataset) -> bytes | None:
+    """Return the content of the copy of `run.json`; None where it is not there, or damaged."""
+    data = whole_files.read_bytes(dataset.filesystem, dataset.path(COPY))
+    try:
+        _check_content(orjson.loads(data or b""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return data
+
+
+def lost(dataset: Dataset) -> ConfigError:
+    """Return the error for a dataset of which nobody knows how it was made."""
+    return ConfigError(
+        f"{dataset.root}: {RUN_FILE} is missing or damaged, and so is its copy, {COPY}: nobody "
+        "knows with which settings the vectors were made. Bring one of the two files back from a "
+        "copy of the dataset, or choose another --output, or delete the dataset and start again "
+        "with --fresh"
+    )
+
+
+def _check_content(pinned: dict[str, Any]) -> None:
+    """Raise a ValueError, KeyError, TypeError or AttributeError if it is not what `pin` writes."""
+    if type(pinned["format_version"]) is not int:
+        raise TypeError("'format_version' is no number")
+    for name in ("embedding", "layout", "settings"):
+        if not isinstance(pinned[name], dict):
+            raise TypeError(f"{name!r} is no JSON object")
+    for name in ("bulkembed_version", "created", "last_run_id"):
+        if not isinstance(pinned[name], str):
+            raise TypeError(f"{name!r} is no text")
+    for name in ("embedding", "layout"):
+        if pinned[f"{name}_digest"] != digest_of(pinned[name]):
+            raise ValueError(f"{name!r} does not fit its digest")

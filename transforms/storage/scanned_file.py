@@ -70,13 +70,20 @@ class ScannedFile:
     def from_json(cls, saved: dict[str, Any]) -> ScannedFile:
         """The object that `to_json` saved; a KeyError, TypeError or ValueError if it is not one."""
         found = dict(saved["found"])
+        rows, offsets = saved["rows"], saved["offsets"]
+        numbers = [rows, found["size_bytes"], *offsets]
+        texts = [found["path"], found["name"], saved["digest"], *saved["columns"]]
+        if any(type(number) is not int or number < 0 for number in numbers):
+            raise ValueError("a size or a place in the file is no number")
+        if any(not isinstance(text, str) for text in texts):
+            raise ValueError("a name or the digest is no text")
         found["format"] = FileFormat(found["format"])
         id_range = saved["id_range"]
         return cls(
             found=FoundFile(**found),
             digest=saved["digest"],
-            rows=saved["rows"],
-            offsets=tuple(saved["offsets"]),
+            rows=rows,
+            offsets=tuple(offsets),
             schema=_schema(saved["schema"]),
             columns=tuple(saved["columns"]),
             id_range=(id_range[0], id_range[1]) if id_range is not None else None,

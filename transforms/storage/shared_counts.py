@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from schemas.errors import OutputError
 from schemas.units import CallCounts
 from transforms.storage.dataset import SHARED, Dataset
 
@@ -27,7 +26,13 @@ def total(dataset: Dataset) -> CallCounts:
         if name.endswith(_SUFFIX):
             content = dataset.read_json(f"{SHARED}/{name}") or {}
             try:
-                counts += CallCounts(**content)
-            except TypeError as error:
-                raise OutputError(f"{dataset.path(SHARED, name)} is damaged: {error}") from None
+                counts += CallCounts(**{key: _whole(value) for key, value in content.items()})
+            except (TypeError, ValueError) as error:
+                raise dataset.damaged_file(f"{SHARED}/{name}", str(error)) from None
     return counts
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no number")
+    return value

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 
 from schemas.errors import OutputError
-from schemas.stop import Stop
+from schemas.stop import Stop, StopReason
 from transforms.storage.dataset import STOPS, Dataset
 
 log = logging.getLogger("bulkembed")
@@ -25,14 +26,25 @@ def leave(dataset: Dataset, run_id: str, stop: Stop) -> None:
 
 
 def read(dataset: Dataset, run_id: str) -> list[Stop]:
-    """The notes of a run, the most serious one first."""
+    """Return the notes of a run, the most serious one first; of a damaged one its name counts."""
     found = []
     for name in dataset.names(STOPS):
         if name.startswith(f"{run_id}-"):
-            content = dataset.read_json(f"{STOPS}/{name}")
-            if content is not None:
-                found.append(Stop.from_facts(content))
+            stop = _read(dataset, name, name.removeprefix(f"{run_id}-").removesuffix(".json"))
+            if stop is not None:
+                found.append(stop)
     return sorted(found, key=lambda stop: stop.rank)
+
+
+def _read(dataset: Dataset, name: str, reason: str) -> Stop | None:
+    try:
+        content = dataset.read_json(f"{STOPS}/{name}")
+        return None if content is None else Stop.from_facts(content)
+    except (OutputError, ValueError, KeyError, TypeError) as error:
+        if reason not in list(StopReason):
+            return None
+        message = f"the run was told to end ({reason}); the note that says why is damaged: {error}"
+        return Stop(StopReason(reason), message, time.time())
 
 
 def clear(dataset: Dataset) -> None:

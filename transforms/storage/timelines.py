@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from schemas.errors import OutputError
 from schemas.quota import QuotaLimits
 from transforms.core.timeline import Timeline, merge
 from transforms.storage.dataset import TIMELINE, Dataset
@@ -59,9 +58,8 @@ def read_last(dataset: Dataset) -> RunTimeline | None:
         timelines = [Timeline.from_json(content) for content in contents]
         first = contents[0]
         limits = first["rpm"], first["tpm"], first["rpm_counts"]
-    except (KeyError, TypeError, ValueError) as error:
-        where = dataset.path(TIMELINE, f"{run_id}-*.json")
-        raise OutputError(f"{where} is damaged: {error!r}; delete it") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise dataset.damaged_file(f"{TIMELINE}/{run_id}-*.json", repr(error)) from None
     return RunTimeline(run_id, merge(timelines), *limits)
 
 

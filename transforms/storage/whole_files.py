@@ -17,6 +17,10 @@ import pyarrow.fs as pafs
 from schemas.errors import OutputError
 from transforms.storage.store_errors import said
 
+REPAIR = "run `bulkembed verify --repair OUT`, and then the same command again"
+"""The cure for damaged files of a dataset, as the end of a sentence."""
+WRONG_KIND = "a folder is there in place of a file, or a file in place of a folder"
+_WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 TEMP_PREFIX = ".tmp-"
 """Begins the name of a file that is not yet whole; such a file never counts."""
 DELETE_THREADS = 8
@@ -129,10 +133,10 @@ def output_error(path: str, error: Exception) -> OutputError:
         errno.EDQUOT: "the disk quota is used up",
         errno.EACCES: "no permission to write there",
         errno.EROFS: "it is on a read-only file system",
+        **dict.fromkeys(_WRONG_KIND, WRONG_KIND),
     }.get(number or 0) or (getattr(error, "strerror", None) or said(error))
-    return OutputError(
-        f"{path}: cannot be written: {cure}; what is committed stays, run the same command again"
-    )
+    next_step = REPAIR if number in _WRONG_KIND else "run the same command again"
+    return OutputError(f"{path}: cannot be written: {cure}; what is committed stays; {next_step}")
 
 
 def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes | None:
@@ -180,16 +184,25 @@ def list_files(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
     selector = pafs.FileSelector(folder, allow_not_found=True)
     try:
         infos = filesystem.get_file_info(selector)
-    except NotADirectoryError:
-        return []
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(folder, error) from error
     return [info for info in infos if info.type == pafs.FileType.File]
 
 
 def _unreadable(path: str, error: Exception) -> OutputError:
-    reason = "no permission" if isinstance(error, PermissionError) else said(error)
+    if isinstance(error, PermissionError):
+        reason = "no permission: let this user read and write the dataset"
+    elif _is_wrong_kind(error):
+        reason = f"{WRONG_KIND}; {REPAIR}"
+    else:
+        reason = said(error)
     return OutputError(f"{path}: cannot be read: {reason}")
+
+
+def _is_wrong_kind(error: Exception) -> bool:
+    # Arrow gives no number where it is asked to open a folder.
+    number = error.errno if isinstance(error, OSError) else None
+    return number in _WRONG_KIND or "is a directory" in str(error)
 
 
 def delete_files(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
