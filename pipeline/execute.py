@@ -22,8 +22,6 @@ from transforms.storage.dataset import Dataset
 log = logging.getLogger("bulkembed")
 
 LOOK_EVERY_S = 0.05
-LAST_S = 1.5
-"""After the grace period, what the commits of finished rows may take."""
 RESUME = "run the same command again to go on"
 
 
@@ -31,11 +29,13 @@ RESUME = "run the same command again to go on"
 class Watch:
     """When a run is to end early.
 
-    `grace_s` is how long calls in the air may take to come back once the run is to end (the
-    engines see to that); `ends_at` when the run must end, by `time.monotonic`; None: never.
+    `grace_s` is how long calls in flight may take to come back once the run is to end (the
+    engines see to that); `commit_s` how long the commits of finished rows may take after that, such
+    as uploads to a store; `ends_at` when the run must end, by `time.monotonic`; None: never.
     """
 
     grace_s: float = 20.0
+    commit_s: float = 60.0
     ends_at: float | None = None
 
 
@@ -69,7 +69,7 @@ def execute(
             progress.tick()
             now = time.monotonic()
             if stopped_at is not None:
-                if now >= stopped_at + watch.grace_s + LAST_S:
+                if now >= stopped_at + watch.grace_s + watch.commit_s:
                     progress.close()
                     _give_up()
             elif asked.is_set():
@@ -85,7 +85,7 @@ def execute(
 
 def _give_up() -> None:
     """Ends the process although something hangs: what is committed is safe."""
-    log.error("not done within the grace period; %s", RESUME)
+    log.error("the commits of finished rows take too long; %s", RESUME)
     signals.end_now(ExitCode.INCOMPLETE)
 
 

@@ -19,6 +19,7 @@ from transforms.core.tokens import TokenEstimator
 from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.embedder import CLOSE_TO_S, Embedder
 from transforms.engine.event_loop import LoopThread
+from transforms.engine.note_writer import NoteWriter
 from transforms.engine.pool import Pool
 from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag
@@ -43,6 +44,7 @@ class Engine:
         self.job = job
         self.dataset = Dataset.open(job.output.uri)
         self.stop = StopFlag(self._on_stop)
+        self._notes = NoteWriter(self._leave_note)
         spending = Spending(
             job.account, job.budget, self.stop, call_s=job.service.timeout_s + CLOSE_TO_S
         )
@@ -105,9 +107,14 @@ class Engine:
         if self.job.launcher is not None and is_gone(self.job.launcher):
             self.stop.set(StopReason.SIGNAL, "the launcher is gone; its workers end in good order")
 
+    def leave_notes(self) -> None:
+        """Return once the notes to the other workers are written."""
+        self._notes.flush()
+
     def close(self) -> None:
         """Ends the loop and closes the connections."""
         self._embedder.close()
+        self._notes.close()
         self._save_timeline()
 
     def _save_timeline(self) -> None:
@@ -125,6 +132,9 @@ class Engine:
     def _on_stop(self, stop: Stop) -> None:
         """Tells the other workers; ends all waiting, and gives calls in the air their time."""
         self._embedder.end_calls(stop.at + self.job.calls.grace_s - time.time())
+        self._notes.write(stop)
+
+    def _leave_note(self, stop: Stop) -> None:
         try:
             stop_notes.leave(self.dataset, self.job.run_id, stop)
         except (OSError, OutputError):

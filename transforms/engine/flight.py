@@ -63,6 +63,8 @@ class Flight(Generic[Result]):
         """
         while self.bytes_of:
             yield from self._land_some()
+        if self.engine.stop.is_set():
+            self.engine.leave_notes()
         if self.failure is not None:
             raise self.failure
 

@@ -1,0 +1,57 @@
+"""The end of a run whose last uploads are slow."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from pathlib import Path
+
+from support.jobs import a_job
+
+from pipeline.execute import Watch, execute
+from pipeline.progress.progress import Progress
+from schemas.job import OutputConfig
+from transforms.storage import stop_notes
+from transforms.storage.dataset import Dataset
+
+
+class Silent(Progress):
+    """Shows nothing."""
+
+    def __init__(self) -> None:
+        self.ending = ""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tick(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_last_uploads_of_a_stopping_run_may_take_longer_than_its_grace_period(
+    tmp_path: Path,
+) -> None:
+    """Where they may not, the process of the test ends."""
+    job = dataclasses.replace(a_job(), output=OutputConfig(uri=str(tmp_path / "out")))
+    stopped, uploaded = threading.Event(), []
+
+    def pipeline() -> dict[str, int]:
+        dataset = Dataset.open(job.output.uri)
+        while not stop_notes.read(dataset, job.run_id):
+            time.sleep(0.01)
+        stopped.set()
+        time.sleep(2.5)  # An upload.
+        uploaded.append("part")
+        return {"units_done": 1}
+
+    watch = Watch(grace_s=0.1, ends_at=time.monotonic())
+    assert execute(pipeline, job, watch, Silent()) == {"units_done": 1}
+    assert stopped.is_set()
+    assert uploaded == ["part"]

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from schemas.stop import Stop, StopReason
+from transforms.engine.note_writer import NoteWriter
+from transforms.engine.stopping import StopFlag
+
+
+def test_a_slow_store_does_not_hold_up_the_event_loop_that_ends_the_run() -> None:
+    may_write, written = threading.Event(), []
+
+    def leave(stop: Stop) -> None:
+        may_write.wait()
+        written.append(stop.reason)
+
+    writer = NoteWriter(leave)
+    flag = StopFlag(writer.write)
+
+    async def loop() -> list[StopReason]:
+        flag.set(StopReason.UNAVAILABLE, "down")
+        flag.set(StopReason.REFUSED, "refused")
+        await asyncio.sleep(0)  # The loop goes on while the store is at it.
+        before = list(written)
+        may_write.set()
+        await asyncio.to_thread(writer.flush)
+        return before
+
+    assert asyncio.run(loop()) == []
+    assert written == [StopReason.UNAVAILABLE, StopReason.REFUSED]
+    writer.close()
+    writer.write(Stop(StopReason.SIGNAL, "too late", 0.0))
+    writer.flush()
+    assert len(written) == 2
+
+
+def test_what_is_left_is_written_before_the_thread_ends() -> None:
+    begun, written = threading.Event(), []
+
+    def leave(stop: Stop) -> None:
+        begun.wait()
+        written.append(stop.message)
+
+    writer = NoteWriter(leave)
+    for number in range(3):
+        writer.write(Stop(StopReason.SIGNAL, str(number), 0.0))
+    threading.Timer(0.05, begun.set).start()
+    writer.close()
+    assert written == ["0", "1", "2"]
