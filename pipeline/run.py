@@ -7,6 +7,7 @@ import datetime as dt
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from pipeline.service import serving
 from pipeline.settle import Outcome
 from pipeline.sharing import Sharing, find_sharing, keep_committed
 from pipeline.summary import RunSummary, first_names
+from schemas.embedding import ServiceConfig
 from schemas.errors import InputError
 from schemas.job import JobConfig
-from schemas.models import ModelSpec, find_model
+from schemas.models import ModelSpec, find_model, nearest_models
 from schemas.stop import Stop, StopReason
 from transforms.clients.keys import find_key, refuse_in_flags
 from transforms.storage import output_lock, run_file, stop_notes
@@ -129,7 +131,9 @@ def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
 
 def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) -> None:
     spec = find_model(request.model.model)
-    _warn_of_model(spec, request.model.dim, dt.datetime.now(dt.UTC).date())
+    today = dt.datetime.now(dt.UTC).date()
+    for warning in model_warnings(spec, request.model.dim, request.service, today):
+        log.warning("%s", warning)
     log.info(
         "%s on %s (%s), %s, dim %s; %s; %s rows in, %s to do in %s units",
         spec.name,
@@ -144,23 +148,22 @@ def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) ->
     )
 
 
-def _warn_of_model(spec: ModelSpec, dim: int | None, today: dt.date) -> None:
+def model_warnings(
+    spec: ModelSpec, dim: int | None, service: ServiceConfig, today: dt.date
+) -> Iterator[str]:
+    """Yield what somebody should know of the model before the first call."""
     if not spec.known:
-        log.warning(
-            "%s is not in bulkembed's registry: nothing is known of its dims, tasks and tokens; "
-            "see `bulkembed models`",
-            spec.name,
+        near = nearest_models(spec.name) if service.is_google else []
+        meant = f" Did you mean --model {' or '.join(near)}?" if near else ""
+        yield (
+            f"{spec.name} is not in bulkembed's registry: nothing is known of its dims, tasks and "
+            f"tokens.{meant} See `bulkembed models`"
         )
     dim_warning = spec.dim_warning(dim)
     if dim_warning is not None:
-        log.warning("--%s", dim_warning)
+        yield f"--{dim_warning}"
     if spec.is_shut_down(today):
-        log.warning(
-            "Google shut %s down on %s; its successor is %s",
-            spec.name,
-            spec.shut_down,
-            spec.successor,
-        )
+        yield f"Google shut {spec.name} down on {spec.shut_down}; its successor is {spec.successor}"
 
 
 def _warn_of_template(pinned: dict[str, Any] | None) -> None:

@@ -52,6 +52,10 @@ class Service(enum.StrEnum):
     CUSTOM = "custom"
 
 
+GOOGLE_HOSTS = ".googleapis.com"
+"""How the names of Google's API hosts end."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """Where the service is and how it is called; names where the key is, never holds it."""
@@ -131,6 +135,13 @@ class ServiceConfig:
             return None
         parts = urllib.parse.urlsplit(self.base_url)
         return parts.hostname if parts.scheme in ("http", "https") else None
+
+    @property
+    def is_google(self) -> bool:
+        """Whether calls go to a host of Google's own."""
+        if self.kind in (Service.DEVELOPER, Service.VERTEX):
+            return True
+        return self.host is not None and self.host.endswith(GOOGLE_HOSTS)
 
     @property
     def is_loopback(self) -> bool:

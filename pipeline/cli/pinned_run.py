@@ -32,7 +32,6 @@ _TAKEN = frozenset(str(option.name) for option in OPTIONS if option.section in O
 """What is taken from a dataset as it is: none of it names a host."""
 _OF_SERVICE = frozenset({"emulator", "vertexai", "base_url", "api_version"})
 """What is taken of the service, once it is checked."""
-_GOOGLE = ".googleapis.com"
 
 
 def given_service(ctx: click.Context) -> dict[str, Any]:
@@ -107,10 +106,11 @@ def _is_harmless(base_url: str) -> bool:
     """Whether a base URL is Google's or on this machine."""
     try:
         service = ServiceConfig(kind=Service.CUSTOM, base_url=base_url)
-        is_google = service.host is not None and service.host.endswith(_GOOGLE)
     except (ConfigError, ValueError):
         return False
-    return service.is_loopback or (is_google and urllib.parse.urlsplit(base_url).scheme == "https")
+    return service.is_loopback or (
+        service.is_google and urllib.parse.urlsplit(base_url).scheme == "https"
+    )
 
 
 def _shown(base_url: object) -> str:
