@@ -195,7 +195,7 @@ def test_fresh_starts_anew_and_only_then_deletes(
     for args in (
         ("--input", tmp_path / "nothing-*.parquet"),
         ("--text-column", "body"),
-        ("--dim", 5),
+        ("--dim", 4000),
         ("--", "--nonsense"),
     ):
         assert go(server, source.parent, output, "--fresh", *args).code == 2
