@@ -12,6 +12,8 @@ import pyarrow as pa
 from pipeline.planning import (
     Plan,
     Scans,
+    all_bad,
+    bare_message,
     make_plan,
     make_retry_plan,
     planned_files,
@@ -48,7 +50,10 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
         tables_as_files=wanted.tables_as_files,
     )
     for error in scans.unreadable:
-        log.warning("%s: passed over by --skip-bad-files", error.message)
+        log.warning("passed over by --skip-bad-files: %s", bare_message(error))
+    nothing = all_bad(scans)
+    if nothing is not None:
+        raise nothing
     if scans.passed_over:
         level = logging.WARNING if any(map(looks_like_data, scans.passed_over)) else logging.INFO
         log.log(

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ log = logging.getLogger("bulkembed")
 SCANS_FILE = f"{PLAN}/files.jsonl"
 SCAN_VERSION = 3
 """Of what a scan learns; files that were scanned by another version are scanned again."""
+_ADVICE = re.compile(r",? or pass (it|the file) over with --skip-bad-files$")
 SCAN_THREADS = 4
 MOST_UNITS_A_SLICE = 40
 SLICES_A_WORKER = 4
@@ -339,6 +341,20 @@ def _stamp(found: FoundFile) -> tuple[object, ...]:
 def _as_read(found: FoundFile, scanned: FoundFile) -> FoundFile:
     """The file as it is now, with what its content was found to be."""
     return dataclasses.replace(found, format=scanned.format, compression=scanned.compression)
+
+
+def all_bad(scans: Scans) -> InputError | None:
+    """Return the error for an input of which --skip-bad-files would leave nothing."""
+    if scans.files or not scans.unreadable:
+        return None
+    first = scans.unreadable[0]
+    what = f"none of the {len(scans.unreadable):,} files of the input can be read; the first one"
+    return InputError(f"{what}: {bare_message(first)}", **first.facts)
+
+
+def bare_message(error: InputError) -> str:
+    """Return the message of an error without the advice to pass the file over."""
+    return _ADVICE.sub("", error.message)
 
 
 def _scan(found: FoundFile, columns: InputColumns) -> ScannedFile | InputError:

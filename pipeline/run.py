@@ -21,6 +21,8 @@ from pipeline.limits import share_calls, share_quota
 from pipeline.planning import (
     Plan,
     Scans,
+    all_bad,
+    bare_message,
     save_scans,
     slices,
     spread_slices,
@@ -210,8 +212,11 @@ def _readable(
         except InputError as error:
             if not (request.input.skip_bad_files and error.is_damage):
                 raise
-            log.warning("%s: passed over by --skip-bad-files", error.message)
+            log.warning("passed over by --skip-bad-files: %s", bare_message(error))
             scans = scans.without(str(error.facts["path"]), error)
+            nothing = all_bad(scans)
+            if nothing is not None:
+                raise nothing from None
             plan = plan_of(request, scans, before)
 
 

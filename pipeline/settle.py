@@ -6,13 +6,15 @@ import collections
 import dataclasses
 import itertools
 import logging
+import time
 
-from pipeline.planning import Plan, Scans, rows_left, save_scans
+from pipeline.planning import Plan, Scans, all_bad, bare_message, rows_left, save_scans
 from pipeline.request import RunRequest
 from pipeline.summary import FailedFile, RowCounts, RunSummary, call_counts, dead_codes, run_rows
 from schemas.errors import InputError, OutputError
 from schemas.inputs import InputFile
 from schemas.job import JobConfig
+from schemas.stop import Stop, StopReason
 from schemas.tables import part_metadata, vectors_schema
 from schemas.units import UnitRecord
 from transforms import metrics
@@ -74,11 +76,11 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         run=_run_rows(outcome, after),
         counts=call_counts(outcome.counters),
         codes=dead_codes(outcome.counters),
-        stop=stops[0] if stops else None,
+        stop=stops[0] if stops else _nothing_readable(outcome.scans),
         throttled_s=outcome.counters.get(metrics.THROTTLED_MS, 0) / 1000,
         calls_sent=outcome.counters.get(metrics.CALLS_SENT, 0),
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
-        skipped_files=tuple(error.message for error in outcome.scans.unreadable),
+        skipped_files=tuple(bare_message(error) for error in outcome.scans.unreadable),
         vanished_files=gone,
         failed_files=failed_files(outcome.scans, after),
         passed_over=outcome.scans.passed_over,
@@ -99,6 +101,12 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     if request.input.skip_bad_files:
         damaged_files.clear(dataset)
     return summary
+
+
+def _nothing_readable(scans: Scans) -> Stop | None:
+    """Return the reason why a run is no success that passed all of its files over."""
+    error = all_bad(scans)
+    return None if error is None else Stop(StopReason.BROKEN, error.message, time.time())
 
 
 def _without_damaged(dataset: Dataset, outcome: Outcome) -> Outcome:

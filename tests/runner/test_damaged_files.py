@@ -113,6 +113,21 @@ def test_rows_of_a_bad_file_are_neither_gone_nor_pruned(
     assert len(read(output)) == 4 + 100 * BAD_GROUP
 
 
+@pytest.mark.parametrize("dedupe", ["run", "off"])
+def test_a_run_that_passes_all_of_its_files_over_is_no_success(
+    server: EmulatorServer, tmp_path: Path, dedupe: str
+) -> None:
+    damaged(tmp_path / "in/b.parquet")
+    (tmp_path / "in/a.jsonl").write_text("[1, 2]\n[3, 4]\n")
+    ended = go(server, tmp_path / "in", "--skip-bad-files", "--dedupe", dedupe)
+    assert ended.code == 1
+    assert "none of the 2 files of the input can be read; the first one: a.jsonl" in ended.last
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    (tmp_path / "in/b.parquet").unlink()
+    assert go(server, tmp_path / "in", "--skip-bad-files").code == 1
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
 def test_without_the_flag_a_damaged_page_ends_the_run(server: EmulatorServer, folder: Path) -> None:
     damaged(folder / "b.parquet")
     ended = go(server, folder)

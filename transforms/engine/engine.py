@@ -81,7 +81,7 @@ class Engine:
         except InputError as error:
             if not (self.job.skip_bad_files and error.is_damage):
                 raise
-            log.warning("%s: passed over by --skip-bad-files", error.message)
+            log.warning("passed over by --skip-bad-files: %s", error.message)
             damaged_files.leave(self.dataset, self.job.run_id, file, error)
 
     def take_counts(self) -> dict[str, int]:
