@@ -191,7 +191,17 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         )
     yield "output", summary.output
     if summary.dataset.dead and summary.stop is None:
-        yield "next", "look at dead_letters/ there; --retry-dead-letters sends these rows again"
+        yield "next", _next_for_dead(summary.codes)
+
+
+def _next_for_dead(codes: dict[str, int]) -> str:
+    """What to do about dead letters, by the codes of this run."""
+    failed = [DeadCode(code) for code in codes if not DeadCode(code).is_skip]
+    if not failed:
+        return "look at dead_letters/ there; --retry-dead-letters sends refused rows again"
+    if any(code.may_pass_again for code in failed):
+        return "look at dead_letters/ there; --retry-dead-letters sends these rows again"
+    return "look at dead_letters/ there and correct the input: a file that changes is read again"
 
 
 def first_names(names: Sequence[str], most: int = 8) -> str:

@@ -32,6 +32,16 @@ class DeadCode(enum.StrEnum):
     """The service fails on this one row again and again while others pass."""
 
     @property
+    def may_pass_again(self) -> bool:
+        """Whether sending the row again can help while the input stays as it is."""
+        return self in (
+            DeadCode.BAD_COLUMN,
+            DeadCode.TOO_LONG,
+            DeadCode.REFUSED,
+            DeadCode.SERVICE_ERROR,
+        )
+
+    @property
     def is_skip(self) -> bool:
         """Whether such a row counts as skipped rather than as failed."""
         return self is DeadCode.BLANK_TEXT

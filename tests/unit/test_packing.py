@@ -16,6 +16,7 @@ from transforms.core.packing import (
     json_bytes,
     pack,
     within,
+    within_body,
 )
 from transforms.core.tokens import NO_FEATURES
 
@@ -101,3 +102,11 @@ def test_halves_are_all_texts_in_two_calls(sizes: list[tuple[int, int]]) -> None
 )
 def test_a_text_is_measured_as_the_sdk_escapes_it(text: str, size: int) -> None:
     assert json_bytes(text) == size == len(json.dumps(text).encode())
+
+
+@given(st.text(max_size=60), st.integers(2, 400))
+def test_the_longest_beginning_that_a_body_has_room_for_is_found(text: str, most: int) -> None:
+    part = within_body(text, most)
+    assert text.startswith(part)
+    assert json_bytes(part) <= most
+    assert part == text or json_bytes(text[: len(part) + 1]) > most

@@ -9,6 +9,7 @@ import re
 import statistics
 import tarfile
 import textwrap
+import time
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.tokens import NO_FEATURES, TokenEstimator, features, sum_features, upper_bound
+from transforms.core.tokens import (
+    MOST_TOKEN_BYTES,
+    NO_FEATURES,
+    TokenEstimator,
+    features,
+    readable_part,
+    sum_features,
+    upper_bound,
+)
 
 HAN = (
     "的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可"
@@ -127,3 +136,31 @@ def test_answers_without_sense_change_nothing() -> None:
     estimator = TokenEstimator()
     estimator.learn(features("hello"), 0)
     assert estimator.calls == 0
+
+
+@given(
+    st.text(st.sampled_from('a\u00e9\u6f22\U0001f600 \n\t\u3000\0"'), max_size=400),
+    st.integers(1, 3),
+)
+def test_the_part_that_can_be_read_is_a_beginning_of_at_least_the_bytes_of_its_tokens(
+    words: str, most_tokens: int
+) -> None:
+    text = words * 5
+    part = readable_part(text, most_tokens)
+    assert text.startswith(part)
+    runs = len(re.findall(r"\s+", part))
+    taken = len(re.sub(r"\s+", "", part).encode()) + runs
+    most = most_tokens * MOST_TOKEN_BYTES
+    # A character of four bytes that does not fit is left out.
+    assert part == text or most - 4 < taken <= most
+
+
+def test_white_space_of_any_length_cuts_nothing_off() -> None:
+    text = "a" + " " * 500_000 + "b" + "\n" * 500_000 + "c"
+    assert readable_part(text, 1) == text
+
+
+def test_a_long_text_is_cut_in_a_moment() -> None:
+    started = time.perf_counter()
+    assert len(readable_part("ab " * 2_000_000, 8192)) >= 8192 * MOST_TOKEN_BYTES
+    assert time.perf_counter() - started < 5

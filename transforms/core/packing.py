@@ -48,6 +48,8 @@ class TextItem:
     tokens: int
     body_bytes: int
     features: Features
+    is_cut: bool = False
+    """Whether it is only the beginning of the row's text, as much as the model can read."""
 
     @property
     def most_tokens(self) -> int:
@@ -58,6 +60,20 @@ class TextItem:
 def json_bytes(text: str) -> int:
     """The bytes of a text in a JSON body that escapes everything but ASCII, as the SDK's does."""
     return len(json.dumps(text))
+
+
+def within_body(text: str, most_bytes: int) -> str:
+    """The longest beginning of a text that takes no more bytes in a JSON body."""
+    if 12 * len(text) + 2 <= most_bytes or json_bytes(text) <= most_bytes:
+        return text
+    low, high = 0, min(len(text), most_bytes)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if json_bytes(text[:middle]) <= most_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]
 
 
 def pack(items: Sequence[TextItem], limits: CallLimits) -> list[list[TextItem]]:

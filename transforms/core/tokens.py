@@ -7,6 +7,7 @@ Chinese and Korean; UTF-8 bytes are an upper bound (public threads, 2026-11).
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -28,6 +29,11 @@ _TWO = bytes(range(0xC0, 0xE0))
 _INDIC = b"\xe0\xe1"
 _SIGNS = b"\xe2"
 _EAST = bytes(range(0xE3, 0xF0))
+
+MOST_TOKEN_BYTES = 128
+"""More than any token stands for.  Source: the longest ones of the vocabularies that are public are
+runs of one character, of 31 spaces in Gemma's and 128 in those of OpenAI (2026-11)."""
+_PIECE = re.compile(r"\s+|\S+")
 
 _PRIOR = np.array([0.5, 0.15, 0.4, 0.9, 0.5, 0.1, 0.5, 0.75, 0.5, 0.5, 1.0, 1.0, 2.0])
 _BYTES = np.array([0, 1, 1, 1, 1, 2, 1, 1, 2, 3, 3, 3, 4])
@@ -84,6 +90,24 @@ def sum_features(many: Iterable[Features]) -> Features:
 def upper_bound(text: str) -> int:
     """No tokenizer of this kind gives more tokens than a text has UTF-8 bytes."""
     return len(text.encode("utf-8", "surrogatepass"))
+
+
+def readable_part(text: str, most_tokens: int) -> str:
+    """Return the beginning of a text beyond which no model reads that takes so many tokens.
+
+    A token is taken to stand for at most MOST_TOKEN_BYTES bytes, and white space for nothing: some
+    tokenizers fold it.  So the part is longer than what is read, never shorter.
+    """
+    left = most_tokens * MOST_TOKEN_BYTES
+    if 4 * len(text) <= left or upper_bound(text) <= left:
+        return text
+    for piece in _PIECE.finditer(text):
+        size = 1 if piece[0].isspace() else upper_bound(piece[0])
+        if size > left:
+            inside = piece[0].encode("utf-8", "surrogatepass")[:left]
+            return text[: piece.start() + len(inside.decode("utf-8", "ignore"))]
+        left -= size
+    return text
 
 
 class TokenEstimator:

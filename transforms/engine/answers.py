@@ -42,7 +42,7 @@ class Answers:
         flags = answer.truncated or (None,) * len(items)
         most = self._embedding.spec.max_tokens
         truncated = [
-            False if flag is None and item.most_tokens <= most else flag
+            item.is_cut or (False if flag is None and item.most_tokens <= most else flag)
             for item, flag in zip(items, flags, strict=True)
         ]
         self._spill.append([self._hashes[item.index] for item in items], vectors, truncated)

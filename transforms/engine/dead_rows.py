@@ -43,6 +43,6 @@ def too_many(dead: int, most: int, reason: str | None = None) -> str:
     return (
         f"{dead:,} rows were given up on, {most:,} may be"
         + (f" (the last one: {reason})" if reason else "")
-        + "; look at dead_letters/, mend the input or the cause and --retry-dead-letters, "
-        "or raise --max-dead-letters"
+        + "; look at dead_letters/, then correct the input, or remove the cause and use "
+        "--retry-dead-letters, or raise --max-dead-letters"
     )

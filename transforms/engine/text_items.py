@@ -5,22 +5,46 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from schemas.embedding import EmbeddingConfig
+from schemas.embedding import EmbeddingConfig, LongText
 from transforms.core.hashing import text_hash
-from transforms.core.packing import TextItem, json_bytes
+from transforms.core.packing import REQUEST_BYTES, CallLimits, TextItem, json_bytes, within_body
 from transforms.core.passages import spans
 from transforms.core.prompts import as_sent
-from transforms.core.tokens import TokenEstimator, features
+from transforms.core.tokens import TokenEstimator, features, readable_part
+
+MOST_TITLE_BYTES = 2**20
+"""Of a title in a body: longer ones are cut, so that there is room for the text."""
 
 
-def text_item(index: int, title: str | None, text: str, estimator: TokenEstimator) -> TextItem:
-    """A text as it is sent, measured: never above the most tokens that the model takes."""
+def text_item(
+    index: int, title: str | None, text: str, embedding: EmbeddingConfig, estimator: TokenEstimator
+) -> TextItem:
+    """A text as it is sent, measured: never above the most tokens that the model takes.
+
+    Where the service may cut it, what is beyond all that the model can read is not sent: with it, a
+    text of some MB would not fit into any call.
+    """
+    whole = title, text
+    if embedding.long_text is LongText.TRUNCATE:
+        title, text = _readable(title, text, embedding)
     made_of = features(text if title is None else f"{title} {text}")
     tokens = estimator.estimate_call(made_of)
     if estimator.max_tokens is not None:
         tokens = min(tokens, estimator.max_tokens)
     body_bytes = json_bytes(text) + (json_bytes(title) + 10 if title is not None else 0)
-    return TextItem(index, title, text, tokens, body_bytes, made_of)
+    return TextItem(index, title, text, tokens, body_bytes, made_of, (title, text) != whole)
+
+
+def _readable(title: str | None, text: str, embedding: EmbeddingConfig) -> tuple[str | None, str]:
+    """As much of a title and a text as the model can read and a call can hold."""
+    spec, room = embedding.spec, (CallLimits().body_bytes or 0) - REQUEST_BYTES
+    if spec.known:
+        text = readable_part(text, spec.max_tokens)
+        title = title and readable_part(title, spec.max_tokens)
+    if title is not None:
+        title = within_body(title, MOST_TITLE_BYTES)
+        room -= json_bytes(title) + 10
+    return title, within_body(text, room)
 
 
 def why_blank(text: str | None) -> str | None:
@@ -50,7 +74,8 @@ class Passage(NamedTuple):
 class SentTexts:
     """Texts as they are sent, in the order in which they came first; each once with `dedupe`.
 
-    `hashes[i]` is the text hash of `items[i]`.
+    `hashes[i]` is the text hash of `items[i]`, before anything is cut off that the model cannot
+    read.
     """
 
     embedding: EmbeddingConfig
@@ -72,6 +97,8 @@ class SentTexts:
         new = len(self.items)
         index = self._index_of.setdefault(name, new) if self.dedupe else new
         if index == new:
-            self.items.append(text_item(index, sent_title, sent_text, self.estimator))
+            self.items.append(
+                text_item(index, sent_title, sent_text, self.embedding, self.estimator)
+            )
             self.hashes.append(name)
         return index
