@@ -178,6 +178,10 @@ class _Repair:
 
     def _damaged(self, expected: Expected, record: UnitRecord, report: UnitReport) -> None:
         where = f"{UNITS}/{record_name(record)}"
+        for finding in report.findings:
+            if whole_files.NO_PERMISSION in finding.message:  # It may well be whole.
+                path = self._dataset.path(finding.where)
+                raise OutputError(f"{path}: {whole_files.NO_PERMISSION}; nothing was moved")
         self._set_aside(where, report.findings[0].message)
         if report.record is not None:  # Its parts are damaged: else they are looked at as orphans.
             for finding in report.findings:

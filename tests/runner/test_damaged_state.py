@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -273,3 +274,46 @@ def test_a_dataset_that_a_run_works_on_is_not_repaired(whole: Whole, tmp_path: P
         shown = bulkembed("verify", "--repair", place / "out")
     assert shown.code == 5
     assert "run run-1" in shown.last
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that a user without rights can reach."""
+    if os.geteuid() != 0:
+        pytest.skip("root becomes another user here; others have tests of their own rights")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_without_permission_is_named(
+    whole: Whole, public: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(public / "cache"))
+    place = whole.copy(public / "x")
+    for path in (place, *place.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    path = next((place / "out").glob(KINDS[kind]))
+    os.chown(path, 0, 0)
+    path.chmod(0o600)
+    before = whole.texts()
+    os.seteuid(NOBODY)
+    try:
+        commands = [
+            bulkembed("status", place / "out"),
+            bulkembed("verify", place / "out"),
+            bulkembed("search", place / "out", "cats", "--base-url", whole.server.url),
+            whole.run(place),
+            bulkembed("verify", "--repair", place / "out"),
+        ]
+    finally:
+        os.seteuid(0)
+    for ended in commands:
+        assert "Traceback" not in ended.err
+        assert ended.code in (0, 1, 2, 5)
+        assert ended.code == 0 or "no permission" in ended.err + ended.out or ended.code == 5
+    assert whole.texts() - before <= 1  # The query.

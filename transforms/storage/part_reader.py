@@ -16,7 +16,7 @@ from schemas.inputs import PASSAGE_COLUMNS
 from schemas.tables import PASSAGES, ROWS_KEY
 from transforms.storage.dataset import Dataset
 from transforms.storage.store_errors import said
-from transforms.storage.whole_files import REPAIR
+from transforms.storage.whole_files import NO_PERMISSION, REPAIR
 
 BLOCK_BYTES = 4 << 20
 """About what the vectors of one block take."""
@@ -101,6 +101,8 @@ def _readable(name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         message = f"{name}: is not there; {REPAIR}"
         raise OutputError(message, reason="is not there", gone=True) from error
+    except PermissionError as error:
+        raise OutputError(f"{name}: {NO_PERMISSION}", reason=NO_PERMISSION) from error
     except (OSError, pa.ArrowException) as error:
         reason = f"cannot be read: {said(error)}"
         raise OutputError(f"{name}: {reason}; {REPAIR}", reason=reason) from error

@@ -67,4 +67,5 @@ def shared_writer(dataset: Dataset, run_id: str, name: str) -> SpillWriter:
 def _spill_files(folder: Path | None) -> list[Path]:
     if folder is None or not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix == SPILL_SUFFIX)
+    found = (path for path in folder.iterdir() if path.suffix == SPILL_SUFFIX)
+    return sorted(path for path in found if path.is_file())

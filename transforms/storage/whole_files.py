@@ -19,6 +19,7 @@ from transforms.storage.store_errors import said
 
 REPAIR = "run `bulkembed verify --repair OUT`, and then the same command again"
 """The cure for damaged files of a dataset, as the end of a sentence."""
+NO_PERMISSION = "no permission: let this user read and write the dataset"
 WRONG_KIND = "a folder is there in place of a file, or a file in place of a folder"
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 TEMP_PREFIX = ".tmp-"
@@ -191,7 +192,7 @@ def list_files(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
 
 def _unreadable(path: str, error: Exception) -> OutputError:
     if isinstance(error, PermissionError):
-        reason = "no permission: let this user read and write the dataset"
+        reason = NO_PERMISSION
     elif _is_wrong_kind(error):
         reason = f"{WRONG_KIND}; {REPAIR}"
     else:
