@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -265,10 +265,20 @@ def _pieces(plan: Plan, most: int) -> Iterator[FileUnits]:
             yield file_units.part(start, start + most)
 
 
-def save_scans(dataset: Dataset, scans: Scans, columns: InputColumns) -> None:
-    """Saves what the scans found, for this run's records and for the next run's planning."""
+def save_scans(
+    dataset: Dataset, scans: Scans, columns: InputColumns, outdated: Collection[str] = ()
+) -> None:
+    """Save what the scans found, for this run's records and for the next run's planning.
+
+    Files whose keys are in `outdated` are scanned again by the next run, whatever their size and
+    time say.
+    """
+
+    def version(file: ScannedFile) -> int:
+        return 0 if file.input_file.key in outdated else SCAN_VERSION
+
     lines = [
-        _encode_scan({"version": SCAN_VERSION, "scanned_for": repr(columns), **file.to_json()})
+        _encode_scan({"version": version(file), "scanned_for": repr(columns), **file.to_json()})
         for file in scans.files
     ]
     dataset.write(SCANS_FILE, b"".join(lines))

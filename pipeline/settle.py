@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import logging
 import time
+from collections.abc import Sequence
 
 from pipeline.planning import Plan, Scans, all_bad, bare_message, rows_left, save_scans
 from pipeline.request import RunRequest
@@ -21,7 +22,7 @@ from transforms import metrics
 from transforms.core import ranges
 from transforms.storage import damaged_files, part_reader, stop_notes, whole_files
 from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
-from transforms.storage.file_stamps import has_changed
+from transforms.storage.file_stamps import has_changed, is_as_before
 from transforms.storage.id_count import MOST_IDS, IdCount
 from transforms.storage.part_files import EMPTY_PART, part_name, part_writer
 
@@ -62,11 +63,11 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     rows.check()
     if plan.work and not rows.left:
         _check_sizes(dataset, outcome.scans, after)
-    changed = changed_files(outcome)
-    if changed or outcome.scans.damaged:
-        # What was learnt of them is not true any more, whatever size and time say.
-        kept = tuple(file for file in outcome.scans.files if file.input_file not in changed)
-        save_scans(dataset, dataclasses.replace(outcome.scans, files=kept), request.input.columns)
+    suspects = _suspects(outcome)
+    # A run that is to end has no time to read them: the next one does.
+    changed = [] if stops else [file for file in suspects if _has_changed(outcome.scans, file)]
+    if changed or (stops and suspects):
+        _forget_scans(dataset, outcome, changed or suspects)
     summary = RunSummary(
         run_id=job.run_id,
         version=job.version,
@@ -119,17 +120,28 @@ def _without_damaged(dataset: Dataset, outcome: Outcome) -> Outcome:
     return dataclasses.replace(outcome, scans=scans)
 
 
-def changed_files(outcome: Outcome) -> list[InputFile]:
-    """Return the files of this run whose content is not the one that was scanned.
+def _suspects(outcome: Outcome) -> list[InputFile]:
+    """Return the files of this run that may have been rewritten since they were scanned.
 
     Their rows may have been read of either content.
     """
     worked_on = {file.file.key for file in outcome.plan.work}
+    stamps = outcome.scans.stamps
     return [
         file
         for file in outcome.scans.inputs
-        if file.key in worked_on and has_changed(file, outcome.scans.stamps.get(file.found.path))
+        if file.key in worked_on and not is_as_before(file, stamps.get(file.found.path))
     ]
+
+
+def _has_changed(scans: Scans, file: InputFile) -> bool:
+    return has_changed(file, scans.stamps.get(file.found.path))
+
+
+def _forget_scans(dataset: Dataset, outcome: Outcome, files: Sequence[InputFile]) -> None:
+    """Let the next run scan files again, whatever their size and time say."""
+    outdated = {file.key for file in files}
+    save_scans(dataset, outcome.scans, outcome.request.input.columns, outdated)
 
 
 def dataset_rows(scans: Scans, state: State) -> RowCounts:

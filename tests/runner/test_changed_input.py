@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +122,23 @@ def test_a_touch_during_the_run_changes_nothing(server: EmulatorServer, tmp_path
     assert ended.code == 0
     assert "rewritten" not in ended.err
     assert server.stats()["texts"] == ROWS
+
+
+def test_a_file_that_is_rewritten_in_a_run_that_is_stopped_is_scanned_again(
+    server: EmulatorServer, tmp_path: Path
+) -> None:
+    path, output = tmp_path / "in/a.jsonl", tmp_path / "out"
+    write(path, "dog")
+
+    def stop() -> None:
+        rewrite(path, "cat")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)  # The main thread looks every 50 ms.
+
+    args = ("--dim", 128, "--unit-rows", 1, "--max-in-flight", 1)
+    with just_before("_run/units/", stop) as done:
+        first = run(server.url, path, output, *args)
+    assert done
+    ended = run(server.url, path, output, *args)
+    assert ended.code == 0, (first.err, ended.err)
+    assert bulkembed("verify", output, "--against", path).code == 0

@@ -9,12 +9,13 @@ import time
 import pyarrow as pa
 
 from schemas.inputs import FoundFile, InputFile
+from transforms.core.file_names import native_name
 from transforms.storage.filesystems import open_found
 from transforms.storage.stored_bytes import HashingReader
 
 _RECENT_NS = 2_000_000_000
 """A file that was written so shortly before may be written again without another time."""
-_RECENT_ON_STORES_NS = 60_000_000_000
+_RECENT_ON_STORES_NS = 10_000_000_000
 """Stores tell seconds, and by their own clock."""
 
 
@@ -30,36 +31,53 @@ class FileStamp:
 
 
 def stamp_of(found: FoundFile) -> FileStamp | None:
-    """Return the stamp of a file as it is now; None where it is gone or is no file."""
-    try:
-        if found.store:
-            info = open_found(found).get_file_info(found.path)
-            facts: tuple[int, ...] = (info.size or 0, info.mtime_ns or 0)
-            return FileStamp(facts, _is_recent(facts[1], _RECENT_ON_STORES_NS))
-        stat = os.stat(found.path)  # noqa: PTH116 - a path of the file system's own
-    except (OSError, pa.ArrowException, ValueError):
-        return None
-    newest = max(stat.st_mtime_ns, stat.st_ctime_ns)
-    facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-    return FileStamp(facts, _is_recent(newest, _RECENT_NS))
+    """Return the stamp of a file when its scan begins; None where it is gone.
+
+    On a store that is what the listing said: another look would be a request for each file.
+    """
+    if not found.store:
+        return _local_stamp(found)
+    return _store_stamp(found.size_bytes, found.mtime_ns)
+
+
+def is_as_before(file: InputFile, before: FileStamp | None) -> bool:
+    """Return whether the stamp of a file proves that its content is the one that was scanned."""
+    if before is None or before.is_recent:
+        return False
+    now = _stamp_now(file.found)
+    return now is not None and now.facts == before.facts
 
 
 def has_changed(file: InputFile, before: FileStamp | None) -> bool:
     """Return whether the content is not the one that was scanned.
 
-    The content is read only where its stamp is another one than `before`, which was taken before
-    the scan, or where that was too early to tell.
+    The content is read only where the stamp does not prove anything.  A file that was deleted since
+    has not changed: the rows that were read of it are kept.
     """
-    now = stamp_of(file.found)
-    if (
-        now is not None
-        and before is not None
-        and not before.is_recent
-        and now.facts == before.facts
-    ):
-        return False
-    # What was deleted since is not what another content would be: its rows were read.
-    return now is not None and _digest(file.found) not in (file.digest, None)
+    return not is_as_before(file, before) and _digest(file.found) not in (file.digest, None)
+
+
+def _stamp_now(found: FoundFile) -> FileStamp | None:
+    if not found.store:
+        return _local_stamp(found)
+    try:
+        info = open_found(found).get_file_info(found.path)
+    except (OSError, pa.ArrowException):
+        return None
+    return _store_stamp(info.size or 0, info.mtime_ns or 0)
+
+
+def _local_stamp(found: FoundFile) -> FileStamp | None:
+    try:
+        stat = os.stat(native_name(found.path))  # noqa: PTH116 - the name may be no UTF-8
+    except (OSError, ValueError):
+        return None
+    facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return FileStamp(facts, _is_recent(max(facts[1], facts[2]), _RECENT_NS))
+
+
+def _store_stamp(size_bytes: int, mtime_ns: int) -> FileStamp:
+    return FileStamp((size_bytes, mtime_ns), _is_recent(mtime_ns, _RECENT_ON_STORES_NS))
 
 
 def _is_recent(written_ns: int, recent_ns: int) -> bool:
