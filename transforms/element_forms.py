@@ -22,6 +22,7 @@ from schemas.errors import ConfigError
 from schemas.inputs import InputColumns
 from transforms.core.mean_vector import Vector
 from transforms.engine.row_texts import GivenUp, RowText
+from transforms.storage.json_text import text_of
 from transforms.storage.jsonl_lines import describe, is_utf8
 from transforms.storage.text_recipe import TextRecipe, text_columns
 
@@ -105,16 +106,27 @@ class RowForm:
             )
 
     def _text(self, values: Mapping[str, Any]) -> RowText:
+        found: dict[str, Any] = {}
         for name in text_columns(self.columns):
             if name not in values:
                 what = f"the row has no field {name!r}; it has {_names(values)}"
                 return RowText(None, None, (DeadCode.BAD_TEXT, what))
-            bad = _why_bad(name, values[name])
+            found[name] = self._written(name, values[name])
+            bad = _why_bad(name, found[name])
             if bad is not None:
                 return RowText(None, None, (DeadCode.BAD_TEXT, bad))
         title = self.columns.title_column
-        text = TextRecipe.of(self.columns).text(values)
-        return RowText(values[title] if title is not None else None, text)
+        text = TextRecipe.of(self.columns).text(found)
+        return RowText(found[title] if title is not None else None, text)
+
+    def _written(self, name: str, value: Any) -> Any:
+        """A field as a template writes it; as it is where it is no template's, or has no text."""
+        if self.columns.text_template is None or name not in self.columns.text_fields:
+            return value
+        try:
+            return text_of(value)
+        except (TypeError, UnicodeDecodeError):
+            return value
 
     def _arrow_texts(self, table: pa.RecordBatch | pa.Table) -> list[RowText]:
         asked = text_columns(self.columns)

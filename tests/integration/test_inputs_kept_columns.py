@@ -346,3 +346,17 @@ def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: P
 
 def test_without_kept_columns_the_table_still_knows_its_rows(tmp_path: Path) -> None:
     assert read_lines(tmp_path, {"id": 1, "text": "a"}, "x").kept.num_rows == 2
+
+
+def test_a_parquet_column_beside_jsonl_of_another_type_is_kept_as_strings(tmp_path: Path) -> None:
+    columns = InputColumns(keep_columns=("x", "y"))
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t", "x": "a", "y": "b"}\n')
+    span, when = pa.array([dt.timedelta(1)]), pa.array([WHEN], pa.timestamp("ns"))
+    put(tmp_path, "b.parquet", pa.array([2]), x=when, y=span)
+    schema, runs = read_all(tmp_path, columns)
+    assert schema.field("x").type == schema.field("y").type == pa.string()
+    assert [run.kept.to_pylist() for run in runs] == [
+        [{"x": "a", "y": "b"}],
+        [{"x": "2024-02-29T12:30:01", "y": None}],
+    ]
+    assert [run.unkept for run in runs] == [frozenset(), {"y"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -180,3 +181,19 @@ def test_what_an_adapter_cannot_read_is_given_up_on_with_its_words() -> None:
     out, (letter,) = form.settle(image, [GivenUp(*bad)])
     assert out is None
     assert letter.element is image
+
+
+def test_a_template_writes_fields_of_a_row_as_json_does() -> None:
+    form = RowForm(InputColumns(None, None, "{name} ({year})"))
+    for value, written in (
+        (1999, "1999"), (np.int64(7), "7"), (1.5, "1.5"), (True, "true"), (None, ""),
+        (dt.date(2024, 1, 31), "2024-01-31"), (["a", np.float32(0.5)], '["a", 0.5]'), (b"x", "x"),
+    ):  # fmt: skip
+        assert form.texts({"name": "a", "year": value}) == [RowText(None, f"a ({written})")]
+        assert form.texts(beam.Row(name="a", year=value)) == [RowText(None, f"a ({written})")]
+    table = pa.table({"name": ["a", "b"], "year": [1999, None]})
+    assert form.texts(table) == [RowText(None, "a (1999)"), RowText(None, "b ()")]
+    for value in (object(), b"\xff"):
+        (row,) = form.texts({"name": "a", "year": value})
+        assert row.bad is not None
+        assert row.bad[0] is DeadCode.BAD_TEXT

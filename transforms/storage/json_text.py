@@ -24,7 +24,10 @@ def text_of(value: Any) -> str | None:
 
     Raises:
         UnicodeDecodeError: bytes are no UTF-8.
+        TypeError: there is no text for a value of this type.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -61,10 +64,16 @@ def _scalar(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    return str(value) if isinstance(value, uuid.UUID) else repr(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"a value of the type {type(value).__name__} cannot be written as text")
 
 
 def _json(value: Any) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, dict):
         pairs = (f"{_quoted(str(name))}: {_json(item)}" for name, item in value.items())
         return f"{{{', '.join(pairs)}}}"

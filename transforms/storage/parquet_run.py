@@ -111,7 +111,10 @@ class ParquetRun:
         column = self._column(field.name)
         if column is not None and pa.types.is_string(field.type) and not is_text(column.type):
             # Files differ in the column's type, so that it is kept as text.
-            column = _as_texts(column)
+            texts = _as_texts(column)
+            if texts.null_count > column.null_count:
+                self.unkept.add(field.name)
+            column = texts
         values, unfit = _convert(column, field.type, self._count)
         if unfit:
             self.unkept.add(field.name)
@@ -145,12 +148,12 @@ def _as_texts(column: pa.ChunkedArray, *, integral: bool = False) -> pa.ChunkedA
     def one(row: int) -> str | None:
         try:
             return text(texts_of(column.slice(row, 1))[0])
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, TypeError):
             return None
 
     try:
         found = list(map(text, texts_of(column)))
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):
         found = list(map(one, range(len(column))))
     return pa.chunked_array([found], pa.string())
 
