@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -145,10 +147,10 @@ def run_graph(
     if _starts_processes(options):
         return _run_in_processes(slices, embed, options, folder)
     if is_local(options):
-        return _run(slices, embed, options)
+        return _run(slices, embed, options, folder)
     try:
         with staging.staged(options), job_server.running(options):
-            return _run(slices, embed, options)
+            return _run(slices, embed, options, folder)
     except (RuntimeError, grpc.RpcError) as error:
         log.debug("the engine's own words", exc_info=error)
         stop_notes.leave(Dataset.open(job.output.uri), job.run_id, _engine_failed(error))
@@ -159,10 +161,12 @@ def _run(
     slices: Iterable[PlanSlice],
     embed: EmbedUnits,
     options: PipelineOptions,
+    folder: Path,
     runner: PipelineRunner | None = None,
 ) -> dict[str, int]:
     with dataflow_job.handing_in(options):
         pipeline = beam.Pipeline(runner, options=options)
+        _move_temporary_files(pipeline, folder)
         _ = pipeline | "Plan" >> beam.Create(list(slices), reshuffle=False) | "EmbedUnits" >> embed
         result = pipeline.run()
     with dataflow_job.waiting(options):
@@ -172,6 +176,13 @@ def _run(
     for counter in found["counters"]:  # One of the same name for each step.
         total[counter.key.metric.name] += int(counter.result)
     return dict(total)
+
+
+def _move_temporary_files(pipeline: beam.Pipeline, folder: Path) -> None:
+    """Give Beam's temporary folder a place in that of the run: after a kill, both are removed."""
+    with contextlib.suppress(AttributeError, OSError):
+        Path(pipeline.local_tempdir).rmdir()
+        pipeline.local_tempdir = tempfile.mkdtemp(prefix="beam-", dir=folder)
 
 
 def _run_in_processes(
@@ -190,7 +201,7 @@ def _run_in_processes(
     group = ProcessGroup(command, on_loss, job.calls.grace_s + LAST_S)
     with group.runner() as runner:
         try:
-            return _run(slices, embed, options, runner)
+            return _run(slices, embed, options, folder, runner)
         except Exception as error:
             if group.lost is None:
                 raise

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import logging
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from pipeline import settle
+from pipeline import scratch, settle
 from pipeline.account import begin as begin_account
 from pipeline.account import with_account
 from pipeline.disk import check_room
@@ -76,7 +74,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
     refuse_in_flags(request.beam_args, key)
     shares = quota_shares(request)
     dataset = Dataset.open(request.output.uri)
-    with serving(request.service) as service:
+    with scratch.usable(dataset), serving(request.service) as service:
         scans = scan(dataset, request)
         job = with_account(request, job_of(request, service, scans, dataset), dataset)
         if not request.fresh:
@@ -233,8 +231,7 @@ def _embed(
     job = share_calls(job, processes)
     ends_at = None if request.deadline_s is None else started + request.deadline_s
     watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
-    with tempfile.TemporaryDirectory(prefix="bulkembed-") as name:
-        folder = Path(name)
+    with scratch.folder() as folder:
         progress = progress_of(
             goal, job, local=here is not None, processes=processes, folder=folder
         )

@@ -66,6 +66,11 @@ class CallSettings:
             raise ConfigError(f"--max-in-flight {self.max_in_flight}: give a number from 1")
         if self.call_deadline_s <= 0 or self.grace_s < 0:
             raise ConfigError("--call-deadline and --grace: give a time, such as 30s or 10m")
+        host, _, port = (self.rate_service or "host:1").rpartition(":")
+        if not host or "@" in host or not (port.isdecimal() and 0 < int(port) < 1 << 16):
+            raise ConfigError(
+                "--rate-limit-service takes HOST:PORT, with a port from 1 to 65535 and nothing else"
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ This page is made from the code by `make flags`. `bulkembed COMMAND --help` says
 RUN_NOTES = """
 Flags go before environment variables, and these before the file that `--config` names. The key
 comes from `GOOGLE_API_KEY`, else `GEMINI_API_KEY`, or from `--api-key-file` or `--api-key-secret`,
-which go first; no flag takes it. Beam's own flags follow a bare `--`. What a run ends with stands
-in [exit codes](exit_codes.md).
+which go first; no flag takes it. The variable of a flag that can be repeated, such as
+`BULKEMBED_RUN_INPUT`, has one value a line. Beam's own flags follow a bare `--`. See
+[exit codes](exit_codes.md) for what a run ends with.
 """
 _CODE = re.compile(r"(?<![`\w-])(?:--[a-z][a-z-]*|\*\*|'\S*')(?![`\w])")
 """What is typed as it stands: flags, patterns, templates."""

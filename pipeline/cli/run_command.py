@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from pipeline.summary import RunSummary
 
 EPILOG = (
-    "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The "
-    "API key comes from GOOGLE_API_KEY, GEMINI_API_KEY, --api-key-file or --api-key-secret, never "
-    "from a flag. Each flag is also a key of the --config file and, in capitals behind "
-    "BULKEMBED_RUN_, an environment variable. Exit codes: 0 complete, 1 failed, 2 wrong usage or "
-    "other settings than the output's, 3 too many dead letters, 4 --max-cost-usd is reached, 5 "
-    "another run is at work on the output, 75 incomplete: run the same command again."
+    "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The"
+    " API key comes from GOOGLE_API_KEY, GEMINI_API_KEY, --api-key-file or --api-key-secret, "
+    "never from a flag. Each flag is also a key of the --config file and, in capitals behind "
+    "BULKEMBED_RUN_, an environment variable, with one value a line where it can be repeated. "
+    "Exit codes: 0 complete, 1 failed, 2 wrong usage or other settings than the output's, 3 too "
+    "many dead letters, 4 --max-cost-usd is reached, 5 another run is at work on the output, 75 "
+    "incomplete: run the same command again."
 )
 
 

@@ -17,6 +17,13 @@ class SectionOption(click.Option):
         super().__init__(*args, **kwargs)
         self.section = section
 
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """Take one value a line for a flag that can be repeated: paths may have blanks."""
+        if not self.multiple:
+            return super().value_from_envvar(ctx)
+        value = self.resolve_envvar_value(ctx)
+        return None if value is None else tuple(filter(None, map(str.strip, value.splitlines())))
+
 
 class SectionCommand(click.Command):
     """Lists options by section; hands on what stands behind a bare `--` without reading it."""

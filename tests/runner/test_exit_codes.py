@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -173,18 +174,25 @@ def soon(what: Callable[[], bool], seconds: float) -> bool:
 
 
 def test_workers_whose_launcher_was_killed_end_by_themselves(
-    slow: EmulatorServer, tmp_path: Path
+    slow: EmulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     job = long_job(slow, tmp_path, "processes")
     process = job.start()
     wait_for(lambda: slow.stats()["texts"] > 100)
     children = descendants(process.pid)
     assert len(children) == 2
     process.kill()
-    process.communicate()
+    _, said = process.communicate()
+    assert said == ""
     assert soon(lambda: not any(map(is_running, children)), 15)
     assert slow.stats()["texts"] < 1800
+    assert list(scratch.iterdir())
     assert goes_on(job).code == 0
+    assert list(scratch.iterdir()) == []
     assert leftovers(job.output) == []
     assert sorted(read(job.output)["id"].to_pylist()) == list(range(1800))
 

@@ -13,7 +13,9 @@ START = Step("start", "")
 """As soon as Python is there, before anything of ours or of Beam's is imported."""
 
 
-def environ(step: Step, marks: Path, deaths: int = 1, number: int = 9) -> dict[str, str]:
+def environ(
+    step: Step, marks: Path, deaths: int = 1, number: int = 9, who: str = "pipeline.worker"
+) -> dict[str, str]:
     """The environment of a launcher of whose workers `deaths` die at a step, by a signal.
 
     Args:
@@ -21,8 +23,10 @@ def environ(step: Step, marks: Path, deaths: int = 1, number: int = 9) -> dict[s
         marks: an empty folder, where those that die leave their process ids.
         deaths: how many die.
         number: of the signal.
+        who: the module that is run by those that get it.
     """
     return {
+        "DYING_WHO": who,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER), os.environ.get("PYTHONPATH")))),
         "DYING_WORKER": f"{step.event}\n{step.part}\n{step.number}\n{marks}\n{deaths}\n{number}",
     }

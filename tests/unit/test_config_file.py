@@ -88,3 +88,16 @@ def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
         run.make_context("run", ["--config", str(tmp_path / "none.yaml")])
+
+
+def test_a_variable_holds_one_value_a_line_where_the_flag_can_be_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BULKEMBED_RUN_OUTPUT", "out")
+    for value, patterns in {
+        "my shards/a.parquet": ("my shards/a.parquet",),
+        "my shards/*.parquet\nb.jsonl\n": ("my shards/*.parquet", "b.jsonl"),
+    }.items():
+        monkeypatch.setenv("BULKEMBED_RUN_INPUT", value)
+        with run.make_context("run", [], auto_envvar_prefix="BULKEMBED_RUN") as ctx:
+            assert ctx.params["patterns"] == patterns

@@ -1,4 +1,4 @@
-"""Kills a worker process at the n-th audit event of a kind; see support.dying_workers.
+"""Sends a process a signal at the n-th audit event of a kind; see support.dying_workers.
 
 Source: https://docs.python.org/3/library/audit_events.html, 2026-11.
 """
@@ -36,6 +36,6 @@ def _watch(event: str, part: str, number: int, marks: Path, deaths: int, signal:
     sys.addaudithook(hook)
 
 
-if "pipeline.worker" in sys.orig_argv and "DYING_WORKER" in os.environ:
+if os.environ.get("DYING_WHO") in sys.orig_argv:
     told = os.environ["DYING_WORKER"].split("\n")
     _watch(told[0], told[1], int(told[2]), Path(told[3]), int(told[4]), int(told[5]))
