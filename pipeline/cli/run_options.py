@@ -116,7 +116,8 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_PACE, "--rpd", type=click.IntRange(min=0), metavar="N",
             help="Texts a day; 0: no limit.  [default: by tier]"),
     _option(_PACE, "--call-deadline", "call_deadline_s", type=Duration(), default="10m",
-            metavar="TIME", help="How long a call is tried again before it is given up."),
+            metavar="TIME", help="How long a failing call is retried; if no call at all passes "
+            "for so long, the run ends with code 75."),
     _option(_PACE, "--rpm-counts", type=_choice(RpmCounts), default="texts",
             help="What --rpm and --rpd count."),
     _option(_PACE, "--pace", type=_choice(Pace), default="window",

@@ -159,9 +159,9 @@ def test_a_service_of_another_temper_gives_the_same_vectors(
     assert np.array_equal(matrix(read(tmp_path / "one")), matrix(read(tmp_path / "two")))
 
 
-@pytest.mark.parametrize("model", ["text-embedding-005", "gemini-embedding-001"])
+@pytest.mark.parametrize(("model", "cap"), [("text-embedding-005", 5), ("gemini-embedding-001", 1)])
 def test_a_cap_on_texts_that_nobody_knew_is_learnt_from_the_refusal(
-    tmp_path: Path, model: str
+    tmp_path: Path, model: str, cap: int
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", TEXTS)
     with served(vertex_batch_texts=1, vertex_predict_texts=5) as server:
@@ -169,6 +169,8 @@ def test_a_cap_on_texts_that_nobody_knew_is_learnt_from_the_refusal(
         ended = run(server.url, source, tmp_path / "out", *args)
         assert ended.code == 0, ended.err
         assert server.stats()["texts"] == 30
+        assert server.stats()["calls"] == 1 + 30 / cap
+    assert f"{cap} from now on" in ended.err
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(30))
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +27,11 @@ from schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from schemas.quota import QuotaLimits
+from schemas.prices import Budget
+from schemas.quota import QuotaKind, QuotaLimits
 from schemas.stop import ExitCode, StopReason
 from transforms.clients.decode import Answer
+from transforms.core.account import most_cost
 from transforms.core.concurrency import ConcurrencyLevel
 from transforms.core.packing import CallLimits, TextItem
 from transforms.core.quota import QuotaMirror
@@ -37,6 +40,7 @@ from transforms.core.verdict import QuotaWords, Reply, classify
 from transforms.engine.caller import BAD_TRIES, Caller
 from transforms.engine.gate import Gate
 from transforms.engine.quota_file import LocalQuota
+from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag
 
 TEXTS = 100
@@ -60,6 +64,8 @@ class Service:
         self.passed = 0
         self.paid_for_nothing = 0
         self.in_flight = self.most_in_flight = 0
+        self.mirror: QuotaMirror | None = None
+        self.most_tickets = 0
 
     @property
     def calls(self) -> int:
@@ -75,6 +81,8 @@ class Service:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(LATENCY_S)
+        if self.mirror is not None:
+            self.most_tickets = max(self.most_tickets, self.mirror.in_flight)
         self.in_flight -= 1
         if error is not None:
             self.paid_for_nothing += len(items) if isinstance(error, BadAnswer) else 0
@@ -119,13 +127,27 @@ def items_of(texts: int) -> Sequence[TextItem]:
 
 
 def embed(
-    texts: int, fails: Fails, *, deadline_s: float = 600.0, most: int = 16, per_call: int = TEXTS
+    texts: int,
+    fails: Fails,
+    *,
+    deadline_s: float = 600.0,
+    most: int = 16,
+    per_call: int = TEXTS,
+    mirror: QuotaMirror | None = None,
+    account: Path | None = None,
+    budget_calls: float = 0.0,
 ) -> Ended:
     """Embed texts `t0`, `t1`, ... to the end, or to that of the run."""
     loop = jumping_loop.JumpingLoop()
     stop, sink, service = StopFlag(lambda _: gate.close()), Sink(), Service(fails, loop)
+    service.mirror = mirror
+    items = items_of(texts)
+    spending = None
+    if account is not None:
+        budget = Budget(most_cost(items[:per_call]) * budget_calls, 1_000_000)
+        spending = Spending(str(account), budget, stop, clock=loop.time)
     gate = Gate(
-        LocalQuota(QuotaMirror(QuotaLimits())),
+        LocalQuota(mirror or QuotaMirror(QuotaLimits())),
         ConcurrencyLevel(most),
         CallLimits(texts=per_call),
         stop,
@@ -134,9 +156,8 @@ def embed(
     )
     caller = Caller(
         service, gate, TokenEstimator(), stop,
-        deadline_s=deadline_s, clock=loop.time, random=lambda: 0.0,
+        deadline_s=deadline_s, spending=spending, clock=loop.time, random=lambda: 0.0,
     )  # fmt: skip
-    items = items_of(texts)
     jumping_loop.run(caller.embed(items, sink), loop)
     return Ended(service, sink, stop)
 
@@ -220,6 +241,17 @@ def test_a_call_waits_after_a_429_for_the_pause_and_for_nothing_else() -> None:
     at = [when for when, _ in ended.service.sent]
     waits = [later - earlier - LATENCY_S for earlier, later in itertools.pairwise(at)]
     assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60], abs=0.1)
+
+
+def test_a_call_that_waits_for_the_account_uses_up_no_quota(tmp_path: Path) -> None:
+    mirror = QuotaMirror(QuotaLimits(rpm=60_000))
+    # Each call holds several times of what it costs, so that the others have to wait for it.
+    account = tmp_path / "account.json"
+    ended = embed(1_000, lambda *_: None, mirror=mirror, account=account, budget_calls=3.5)
+    assert (ended.code, len(ended.sink.good)) == (0, 1_000)
+    assert 1 < ended.service.most_in_flight <= 3
+    assert ended.service.most_tickets <= 3
+    assert mirror.use(ended.service.began + ended.service.now).used[QuotaKind.RPM] == 1_000
 
 
 def test_an_outage_ends_the_run_with_75_and_is_waited_out_where_it_is_shorter() -> None:

@@ -5,7 +5,9 @@ import itertools
 
 import pytest
 
+from schemas.errors import BadAnswer, JobRefused, QuotaExceeded, Unavailable
 from schemas.stop import ExitCode, Stop, StopReason
+from transforms.engine.row_texts import _error_of
 from transforms.engine.stopping import StopFlag, Stopping
 
 
@@ -69,3 +71,14 @@ def test_a_sleep_that_is_over_leaves_nothing_behind() -> None:
 
     asyncio.run(sleep_often())
     assert not flag._waiting
+
+
+def test_a_stage_of_the_library_raises_what_a_run_would_end_for() -> None:
+    kinds = {
+        StopReason.REFUSED: JobRefused,
+        StopReason.USELESS: BadAnswer,
+        StopReason.DAY_SPENT: QuotaExceeded,
+        StopReason.UNAVAILABLE: Unavailable,
+    }
+    for reason, kind in kinds.items():
+        assert type(_error_of(Stop(reason, "words", 0.0))) is kind

@@ -10,6 +10,7 @@ import numpy as np
 
 from schemas.deadletters import DeadCode
 from schemas.errors import (
+    BadAnswer,
     BulkEmbedError,
     CallError,
     JobRefused,
@@ -120,6 +121,7 @@ def _passages_or_reason(row: RowText, distinct: SentTexts) -> tuple[Passage, ...
 
 _ERRORS: dict[StopReason, type[CallError]] = {
     StopReason.REFUSED: JobRefused,
+    StopReason.USELESS: BadAnswer,
     StopReason.DAY_SPENT: QuotaExceeded,
 }
 
