@@ -77,7 +77,8 @@ def test_gemini_embedding_001_takes_one_text_a_predict(http: httpx2.Client) -> N
     asked = content("a") | {"taskType": "RETRIEVAL_DOCUMENT", "title": "t"}
     answer = http.post(f"{BASE}{NEW}:embedContent", json=asked | {"outputDimensionality": 64})
     assert found["embeddings"]["values"] == answer.json()["embedding"]["values"]
-    assert found["embeddings"]["statistics"] == {"token_count": 2, "truncated": False}
+    tokens = answer.json()["usageMetadata"]["promptTokenCount"]
+    assert found["embeddings"]["statistics"] == {"token_count": tokens, "truncated": False}
     refused = http.post(f"{BASE}{NEW}:predict", json={"instances": [instance, instance]})
     assert refused.status_code == 400
     assert "2 instance(s) is over the limit of 1" in refused.json()["error"]["message"]
