@@ -24,7 +24,7 @@ from pipeline.request import RunRequest
 from pipeline.settle import is_settled
 from pipeline.summary import first_names
 from schemas.embedding import LongText, ServiceConfig
-from schemas.errors import ConfigError, OutputError
+from schemas.errors import ConfigError, InputError, OutputError
 from schemas.inputs import OBJECTS, PASSAGE_COLUMNS
 from schemas.job import JobConfig
 from transforms.storage import run_file
@@ -66,6 +66,22 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
         if as_what:
             log.info("%s is read as %s: its content says so", file.found.name, as_what)
     return scans
+
+
+def pass_over(request: RunRequest, scans: Scans, error: InputError) -> Scans:
+    """Return the input without a file that turned out to be damaged while it was read.
+
+    Raises:
+        InputError: such files are not to be passed over, or no other file is left.
+    """
+    if not (request.input.skip_bad_files and error.is_damage):
+        raise error
+    log.warning("passed over by --skip-bad-files: %s", bare_message(error))
+    left = scans.without(str(error.facts["path"]), error)
+    nothing = all_bad(left)
+    if nothing is not None:
+        raise nothing
+    return left
 
 
 def job_of(

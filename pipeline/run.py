@@ -13,14 +13,12 @@ from pipeline import scratch, settle
 from pipeline.account import begin as begin_account
 from pipeline.account import with_account
 from pipeline.disk import check_room
-from pipeline.due_work import committed, is_here, job_of, plan_of, quota_shares, scan
+from pipeline.due_work import committed, is_here, job_of, pass_over, plan_of, quota_shares, scan
 from pipeline.execute import Watch, execute
 from pipeline.limits import share_calls, share_quota
 from pipeline.planning import (
     Plan,
     Scans,
-    all_bad,
-    bare_message,
     save_scans,
     slices,
     spread_slices,
@@ -208,13 +206,7 @@ def _readable(
         try:
             return scans, plan, _sharing(request, job, dataset, plan, before)
         except InputError as error:
-            if not (request.input.skip_bad_files and error.is_damage):
-                raise
-            log.warning("passed over by --skip-bad-files: %s", bare_message(error))
-            scans = scans.without(str(error.facts["path"]), error)
-            nothing = all_bad(scans)
-            if nothing is not None:
-                raise nothing from None
+            scans = pass_over(request, scans, error)
             plan = plan_of(request, scans, before)
 
 

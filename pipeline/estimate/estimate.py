@@ -7,7 +7,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 
-from pipeline.due_work import committed, job_of, plan_of, quota_shares, scan
+from pipeline.due_work import committed, job_of, pass_over, plan_of, quota_shares, scan
 from pipeline.estimate.learning import learn_from
 from pipeline.estimate.report import Amount, Estimate
 from pipeline.estimate.sampling import SampleSize, draw, total_of
@@ -16,6 +16,7 @@ from pipeline.limits import share_quota
 from pipeline.planning import Plan, Scans
 from pipeline.request import RunRequest
 from pipeline.sharing import find_sharing
+from schemas.errors import InputError
 from schemas.job import JobConfig
 from schemas.prices import price_of
 from transforms.core.limits import call_limits
@@ -45,8 +46,12 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
         job = share_quota(job_of(request, request.service, scans, dataset), shares)
         run_file.check(dataset, job)
         before = committed(dataset, scans)
-        plan = plan_of(request, scans, before)
-        return _Look(request, job, dataset, scans, before, plan).estimate(sample)
+        while True:
+            plan = plan_of(request, scans, before)
+            try:
+                return _Look(request, job, dataset, scans, before, plan).estimate(sample)
+            except InputError as error:
+                scans = pass_over(request, scans, error)
 
 
 @contextlib.contextmanager

@@ -93,6 +93,15 @@ def test_the_good_files_are_done_and_the_bad_one_is_listed(
     assert "b.parquet" in against.out
 
 
+def test_an_estimate_passes_a_damaged_file_over_as_the_run_would(folder: Path) -> None:
+    damaged(folder / "b.parquet")
+    args = ("estimate", "--input", folder, *ARGS)
+    assert bulkembed(*args).code == 1
+    ended = bulkembed(*args, "--skip-bad-files")
+    assert ended.code == 0, ended.err
+    assert "b.parquet cannot be read" in ended.err
+
+
 def test_rows_of_a_bad_file_are_neither_gone_nor_pruned(
     server: EmulatorServer, folder: Path
 ) -> None:
