@@ -52,7 +52,7 @@ from transforms.storage.dataset import (
 )
 from transforms.storage.id_count import IdCount
 from transforms.storage.lock_owner import LockOwner
-from transforms.storage.part_files import is_part_name, unit_of_part
+from transforms.storage.part_files import is_part_name, place_of_part, unit_of_part
 from transforms.storage.records import parse_name, record_name
 from transforms.storage.store_errors import said
 
@@ -157,12 +157,13 @@ class _Repair:
             if not name.startswith(whole_files.TEMP_PREFIX) and not _is_record(name):
                 self._set_aside(f"{UNITS}/{name}", "no commit record, by its name")
         state, _ = read_state(dataset)
-        expected = expected_of(dataset, run_file.read(dataset), state)
+        pinned = run_file.read(dataset)
+        expected = expected_of(dataset, pinned, state)
         for record in state.records:
             report = check_unit(dataset, expected, record, IdCount())
             if report.findings:
                 self._damaged(expected, record, report)
-        self._orphans(expected)
+        self._orphans(expected, pinned.get("first_run_number", 0))
 
     def success(self) -> None:
         """Take `_SUCCESS` away where rows of the plan are to be done again."""
@@ -190,13 +191,19 @@ class _Repair:
                 ):
                     self._set_aside(finding.where, finding.message)
 
-    def _orphans(self, expected: Expected) -> None:
-        """Write the records of parts that have none, or set these parts aside."""
+    def _orphans(self, expected: Expected, first_run_number: int) -> None:
+        """Write the records of parts that have none, or set these parts aside.
+
+        Parts of runs before `first_run_number` do not count: their rows were overwritten.
+        """
         dataset = self._dataset
         state = dataset.state()
         for unit, parts in sorted(self._unnamed(state).items()):
             record = None
-            if not list(ranges.common((unit.first_row, unit.rows), _covered(state, unit))):
+            counts = max(map(place_of_part, parts))[0] >= first_run_number
+            if counts and not list(
+                ranges.common((unit.first_row, unit.rows), _covered(state, unit))
+            ):
                 record = record_from_parts(dataset, expected, unit, parts)
             if record is not None:
                 dataset.write_record(record)

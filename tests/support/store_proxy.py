@@ -100,6 +100,11 @@ class StoreProxy:
             asked = [unquote(r.path) for r in self.requests if r.kind == "LIST"]
         return sum(folder in path for path in asked)
 
+    def touching(self, folder: str) -> int:
+        """How many requests of any kind were about such a folder."""
+        with self._lock:
+            return sum(folder in unquote(request.path) for request in self.requests)
+
     def next_fault(self, method: str, path: str) -> Fault | None:
         """What goes wrong with a request that has just come in."""
         with self._lock:

@@ -72,8 +72,8 @@ def _by_the_kernel(
             store_lock.dead_owner(dataset, LOCK, mtime, _time_of_disk(path), sleep=sleep)
         _write(file, owner)
         try:
-            written = os.fstat(file).st_mtime_ns
-            dead = store_lock.take_over_dead(dataset, LOCK, written, sleep=sleep)
+            found = {**store_lock.claims(dataset), LOCK: os.fstat(file).st_mtime_ns}
+            dead = store_lock.take_over_dead(dataset, found, LOCK, sleep=sleep)
             yield before or dead
         finally:
             path.unlink(missing_ok=True)

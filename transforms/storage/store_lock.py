@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pyarrow.fs as pafs
 
@@ -53,10 +53,10 @@ def held(
     mine = claim_of(owner)
     dataset.write(mine, owner.encoded())
     try:
-        written = claims(dataset).get(mine)
-        if written is None:
+        found = claims(dataset)
+        if mine not in found:
             raise OutputError(f"{dataset.root}: the store does not list {mine}, just written")
-        yield take_over_dead(dataset, mine, written, dead_after_s, sleep)
+        yield take_over_dead(dataset, found, mine, dead_after_s, sleep)
     finally:
         dataset.delete([mine])
 
@@ -78,8 +78,8 @@ def claims(dataset: Dataset) -> dict[str, int]:
 
 def take_over_dead(
     dataset: Dataset,
+    found: Mapping[str, int],
     mine: str,
-    written: int,
     dead_after_s: float = DEAD_AFTER_S,
     sleep: Sleep = time.sleep,
 ) -> LockOwner | None:
@@ -90,8 +90,8 @@ def take_over_dead(
 
     Args:
         dataset: whose claims they are.
+        found: the claims, listed after `mine` was written.
         mine: the name of the claim that asks.
-        written: its time.
         dead_after_s: the age from which a claim is dead whose process cannot be seen.
         sleep: waits so many seconds.
 
@@ -99,8 +99,8 @@ def take_over_dead(
         OutputLocked: an owner is alive.
     """
     dead = {
-        name: dead_owner(dataset, name, mtime, written, dead_after_s, sleep)
-        for name, mtime in claims(dataset).items()
+        name: dead_owner(dataset, name, mtime, found[mine], dead_after_s, sleep)
+        for name, mtime in found.items()
         if name != mine
     }
     dataset.delete(dead.keys() - {LOCK})  # Another process may be about to lock that file.
