@@ -50,7 +50,7 @@ REPORT = "_run/report.html"
 OLD_REPORT = "report.html"
 """Where the page was written before it was moved below `_run`."""
 REPORT_MARK = b" - bulkembed report</title>"
-_OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, DAMAGED, SHARED, TIMELINE)
+_OF_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE)
 """Folders in which a kill can leave files that were never finished."""
 READ_THREADS = 8
 
@@ -255,7 +255,7 @@ class Dataset:
         """Deletes the dataset, and nothing else that may stand in its folder."""
         self.move_old_report()
         self.delete([SUCCESS, REPORT])
-        for folder in (UNITS, *_OF_RUNS, SPILL):
+        for folder in (UNITS, *_OF_RUNS, DAMAGED, SPILL):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
         self.delete([ACCOUNT, RUN_FILE])

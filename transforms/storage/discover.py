@@ -154,7 +154,7 @@ class _Beside:
     passed_over: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names by paths."""
     unreadable: list[InputError] = dataclasses.field(default_factory=list)
-    looked_at: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+    looked_at: set[tuple[str, str, bool]] = dataclasses.field(default_factory=set)
 
     def pass_over(self, place: _Place, name: str) -> None:
         """Note a file that is not taken, if somebody may take it for input."""
@@ -181,10 +181,14 @@ class _Beside:
 
     def refuse_table_above(self, place: _Place) -> None:
         """Raise ConfigError if the root of a pattern is, or is in, a table."""
-        if self.tables_as_files or (place.store, place.root) in self.looked_at:
+        key = (place.store, place.root, place.file is None)
+        if self.tables_as_files or key in self.looked_at:
             return
-        self.looked_at.add((place.store, place.root))
-        table_folders.refuse_above(place.pattern, place.filesystem, place.store, place.root)
+        self.looked_at.add(key)
+        flat = place.file is not None or (place.glob is not None and place.glob.max_depth == 0)
+        table_folders.refuse_above(
+            place.pattern, place.filesystem, place.store, place.root, is_listed=not flat
+        )
 
     def refuse_table_here(self, place: _Place, folder: str, names: Iterable[str]) -> None:
         """Raise ConfigError if what lies below a folder makes it a table."""

@@ -21,12 +21,17 @@ _PARTITION = re.compile(r".*=.*|data|\d+")
 """Names of folders inside a table: `day=2026-11-27`, Iceberg's `data`, Hudi's `2026/11/27`."""
 
 
-def refuse_above(pattern: str, filesystem: pafs.FileSystem, store: str, folder: str) -> None:
+def refuse_above(
+    pattern: str, filesystem: pafs.FileSystem, store: str, folder: str, *, is_listed: bool
+) -> None:
     """Raise ConfigError if a folder, or one above it, is a table.
 
-    On a store each look is a request or two: only folders are looked at that may be inside a table.
+    On a store each look is a request or two: only folders are looked at that may be inside a table,
+    and not the folder itself if all that is below it is listed anyway.
     """
     for above in _ways_up(folder, all_of_them=not store):
+        if store and is_listed and above == folder:
+            continue
         for log, what in _LOGS.items():
             if _is_folder(filesystem, f"{above}/{log}"):
                 raise _refused(pattern, above, what)
