@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterable
 
 import pyarrow.parquet as pq
 
@@ -21,6 +22,8 @@ class Damaged:
     """New contents; None: deleted."""
     lost_parts: tuple[str, ...] = ()
     """Parts whose rows may be paid for again."""
+    about: tuple[str, ...] = ()
+    """Parts whose rows are lost."""
     lost_answers: bool = False
     """Whether kept answers may be lost."""
     refused: bool = False
@@ -45,10 +48,29 @@ def apply(damage: Damage, present: Snapshot) -> Damaged | None:
     if not names:
         return None
     name = names[damage.pick % len(names)]
+    damaged = _damaged(damage, name, present)
+    about = tuple(part for part in {*damaged.lost_parts, name} if part.endswith(".parquet"))
+    return dataclasses.replace(damaged, about=about)
+
+
+def files_of(parts: Iterable[str], present: Snapshot) -> set[str]:
+    """The input files whose rows some parts hold; `""` for a part that cannot be read."""
+    found: set[str] = set()
+    for part in parts:
+        try:
+            table = pq.read_table(io.BytesIO(present[part]), columns=["source_file"])
+        except (OSError, ValueError):
+            found.add("")
+        else:
+            found.update(table["source_file"].to_pylist())
+    return found
+
+
+def _damaged(damage: Damage, name: str, present: Snapshot) -> Damaged:
     data = present[name]
     parts = _parts_like(name, present)
     half = data[: len(data) // 2]
-    match harm:
+    match damage.harm:
         case Harm.SCANS_GARBAGE | Harm.ACCOUNT_GARBAGE:
             return Damaged({name: GARBAGE})
         case Harm.SCANS_CUT:
@@ -75,11 +97,13 @@ def apply(damage: Damage, present: Snapshot) -> Damaged | None:
             return Damaged({name: None}, refused=True)
         case Harm.RUN_FILE_GARBAGE:
             return Damaged({name: GARBAGE}, refused=True)
+        case _:
+            raise ValueError(damage.harm)
 
 
 def _files(harm: Harm, present: Snapshot) -> list[str]:
     """The files that this may happen to."""
-    begins = {
+    begins: dict[Harm, str | tuple[str, ...]] = {
         Harm.SCANS_GARBAGE: "_run/plan/files.jsonl",
         Harm.SCANS_CUT: "_run/plan/files.jsonl",
         Harm.SCANS_GONE: "_run/plan/files.jsonl",
@@ -95,8 +119,8 @@ def _files(harm: Harm, present: Snapshot) -> list[str]:
         Harm.RUN_FILE_GONE: "_run/run.json",
         Harm.RUN_FILE_GARBAGE: "_run/run.json",
         Harm.ACCOUNT_GARBAGE: "_run/account.json",
-    }[harm]
-    return sorted(name for name in present if name.startswith(begins))
+    }
+    return sorted(name for name in present if name.startswith(begins[harm]))
 
 
 def _parts_like(name: str, present: Snapshot) -> tuple[str, ...]:

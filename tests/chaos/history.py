@@ -66,10 +66,12 @@ class Moment:
     share: float = 0.0
     delay_s: float = 0.0
     event: tuple[str, str, int] | None = None
+    request: tuple[str, str, int] | None = None
+    """The like on a store: (method, part of the path, number)."""
 
     def __str__(self) -> str:
-        if self.event is not None:
-            return "at {} {} #{}".format(*self.event)
+        if exact := self.event or self.request:
+            return "at {} {} #{}".format(*exact)
         return f"{self.delay_s:.2f} s after {self.share:.0%} of the texts"
 
 
@@ -218,6 +220,19 @@ EVENTS = (
     ("os.remove", "lock.json"),
 )
 """Moments of a run on a local disk, each just before it happens."""
+REQUESTS = (
+    ("PUT", "/_run/claims/"),
+    ("PUT", "/_run/run.json"),
+    ("PUT", "/_run/plan/"),
+    ("PUT", "/vectors/part-"),
+    ("PUT", "/dead_letters/part-"),
+    ("PUT", "/_run/units/"),
+    ("DELETE", "_SUCCESS"),
+    ("DELETE", "/_run/claims/"),
+    ("PUT", "/_run/summaries/"),
+    ("PUT", "_SUCCESS"),
+)
+"""Moments of a run on a store, each as the request comes in."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -437,9 +452,10 @@ def _end(chance: random.Random, workers: int) -> End | None:
 
 
 def _moment(chance: random.Random, world: World, end: End, workers: int) -> Moment:
-    exact = end is End.KILL_LAUNCHER and workers == 1 and world.place == "disk"
-    if exact and chance.random() < 0.8:
-        event, part = chance.choice(EVENTS)
-        return Moment(event=(event, part, chance.choice([1, 1, 1, 2, 3])))
+    if end is End.KILL_LAUNCHER and workers == 1 and chance.random() < 0.8:
+        on_disk = world.place == "disk"
+        what, part = chance.choice(EVENTS if on_disk else REQUESTS)
+        exact = (what, part, chance.choice([1, 1, 1, 2, 3]))
+        return Moment(event=exact) if on_disk else Moment(request=exact)
     early = chance.random() < 0.1
     return Moment(0.0 if early else chance.uniform(0.01, 0.9), chance.uniform(0, 0.12))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from support.stores import Store
 
@@ -15,8 +15,15 @@ from support.stores import Store
 class Place(Protocol):
     """An output, looked at and damaged from outside."""
 
-    uri: str
-    environ: Mapping[str, str]
+    @property
+    def uri(self) -> str:
+        """As `--output` takes it."""
+        ...
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """What a command needs to reach it."""
+        ...
 
     def snapshot(self) -> dict[str, bytes]:
         """All files by their names."""
@@ -28,6 +35,10 @@ class Place(Protocol):
 
     def delete(self, name: str) -> None:
         """Deletes a file, if there is one."""
+        ...
+
+    def at_request(self, request: tuple[str, str, int], act: Callable[[], None]) -> None:
+        """Acts when the n-th such request comes in; a disk has none."""
         ...
 
 
@@ -59,9 +70,8 @@ class Disk:
     def delete(self, name: str) -> None:
         (self.folder / name).unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Deletes all of it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def at_request(self, request: tuple[str, str, int], act: Callable[[], None]) -> None:
+        raise ValueError("requests are a store's")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,3 +102,15 @@ class Bucket:
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.store.filesystem.delete_file(self.store.path(f"{self.uri}/{name}"))
+
+    def at_request(self, request: tuple[str, str, int], act: Callable[[], None]) -> None:
+        method, part, number = request
+        left = iter(range(number - 1))
+
+        def look(come: str, path: str, _: int) -> None:
+            path = unquote(path)
+            if come == method and self.folder in path and part in path and next(left, None) is None:
+                self.store.proxy.fault = lambda *_: None
+                act()
+
+        self.store.proxy.fault = look

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chaos.damage import apply
+from chaos.damage import apply, files_of
 from chaos.history import (
     CLEAN,
     KILLS,
@@ -132,11 +132,20 @@ class Player:
         """A run to the end, and one more that has nothing to do."""
         self._step("the last run", LAST)
         before = self.place.snapshot()
-        self._step("the run after it", LAST)
+        self._step("the run after it", dataclasses.replace(LAST))
         changed = same(before, self.place.snapshot())
         if changed:
             raise Wrong(f"a run with nothing to do changed {changed}")
-        left = sorted(path.name for path in (self.folder / "tmp").iterdir())
+        self._no_temporary_files()
+
+    def _no_temporary_files(self) -> None:
+        """Those of dead runs are removed by the next one that embeds something."""
+        tmp = self.folder / "tmp"
+        if not any(tmp.iterdir()):
+            return
+        self._step("more rows", Change(Edit.ADD, 0, self.history.seed))
+        self._step("a run over them", LAST)
+        left = sorted(path.name for path in tmp.iterdir())
         if left:
             raise Wrong(f"temporary files are left: {left}\n{self._last_words()}")
 
@@ -151,7 +160,7 @@ class Player:
         ]  # fmt: skip
         flags += ["--workers", str(step.workers)] if step.workers > 1 else []
         flags += ["--prune"] if step.prune else []
-        flags += ["--retry-dead-letters"] if step.retry else []
+        flags += ["--retry-dead-letters"] if step.retry and "--fresh" not in more else []
         event = step.moment.event if step.moment else None
         return self.command("run", [*flags, *more], real=step.real, event=event)
 
@@ -243,6 +252,8 @@ class Player:
         if self.damaged and ended in (1, 2):
             self._repair(step)
             return
+        if self.damaged:
+            return  # What is damaged may still be so.
         if ended in (75, 130):
             self.model.check_stopped(present)
         self.model.check(present)
@@ -266,7 +277,9 @@ class Player:
         repair = {1, 2} if self.damaged else set()
         if step.end is None or step.moment is None:
             return self.wait(command, {0} | repair)
-        if step.moment.event is not None:
+        if step.moment.request is not None:
+            self.place.at_request(step.moment.request, lambda: command.signal(signal.SIGKILL))
+        if step.moment.event is not None or step.moment.request is not None:
             return self.wait(command, {0, -signal.SIGKILL} | repair)
         self.reach(command, step)
         match step.end:
@@ -394,12 +407,13 @@ class Player:
             self.model.check_stopped(present)
             return
         pruned = step.prune and step.end is not End.OVERTAKEN
-        self.model.check_complete(present, pruned=pruned)
+        self.model.check_complete(present, pruned=pruned, overtaken=step.end is End.OVERTAKEN)
         self.model.completed(present, pruned=pruned)
         if step.retry and self.model.cured:
             self.model.retried()
+        if step is LAST or step.end is End.OVERTAKEN or self.damaged:
+            self.verify()
         self.damaged = self.wiping = self.fresh = False
-        self.verify()
 
     def verify(self) -> None:
         """`bulkembed verify` must find nothing."""
@@ -477,8 +491,8 @@ class Player:
         if self.wiping or not self.model.embedded_keys(present):
             return
         damage = apply(step, present)
-        if damage is None:
-            return
+        if damage is None or not files_of(damage.about, present) <= self.model.files.keys():
+            return  # What is lost of a file that is gone stays lost.
         if step.harm is Harm.LOCK_GARBAGE and not isinstance(self.place, Disk):
             return
         for name, data in damage.changed.items():
@@ -520,7 +534,7 @@ class Player:
         """The service takes what it refused."""
         settings = dataclasses.replace(self.server.settings, poison=None)
         self.server.state.faults = Faults(settings, self.server.clock.now())
-        self.model.cured_late = not self.model.cured
+        self.model.cured_late = self.model.cured_late or not self.model.cured
         self.model.cured = True
 
 

@@ -48,7 +48,9 @@ class Command:
         return self.poll()
 
     def signal(self, number: int) -> None:
-        """To the launcher alone."""
+        """To the launcher alone, if it has not ended."""
+        if self.poll() is not None:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 

@@ -140,6 +140,13 @@ def test_a_part_cut_short_is_found_at_any_moment() -> None:
         a_model().check(output)
 
 
+def test_a_file_that_is_not_finished_is_none_until_a_run_completes() -> None:
+    output = {**an_output(), "vectors/.tmp-1-part.parquet": b""}
+    a_model().check(output)
+    with pytest.raises(Wrong, match="left behind"):
+        a_model().check_complete(output)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -23,7 +23,8 @@ from typing import Any
 MODULES = (
     "apache_beam", "google.genai", "pipeline.cli.run_command", "pipeline.cli.verify_command",
     "pipeline.graph", "pipeline.run", "pipeline.verify.verify", "transforms.clients.gemini",
-    "transforms.engine.engine",
+    "transforms.engine.engine", "transforms.engine.slices", "transforms.engine.prepared_units",
+    "pipeline.cli.show", "anyio._backends._asyncio",
 )  # fmt: skip
 LOOK_EVERY_S = 0.02
 
