@@ -13,7 +13,7 @@ from support.jobs import a_job, prepared
 from schemas.errors import CallError, JobRefused, OutputError, Unavailable
 from schemas.prices import Budget
 from schemas.stop import ExitCode, StopReason
-from transforms.core.account import most_cost
+from transforms.core.account import Leave, most_cost
 from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag, Stopping
 from transforms.storage.account_file import AccountFile
@@ -99,3 +99,46 @@ def test_a_call_whose_room_was_taken_meanwhile_is_told_to_wait_again(path: Path)
     assert two.hold(ITEMS) is None
     one.settle(held, 0)
     assert two.hold(ITEMS) == COST
+
+
+def test_who_waits_longer_than_a_call_takes_goes_on_waiting_while_others_pay(path: Path) -> None:
+    """Many calls wait in line, and each generation of calls in flight takes its time."""
+    now = [0.0]
+    stop = StopFlag()
+    one, two = (
+        Spending(str(path), ROOM_FOR_ONE, stop, call_s=60, clock=lambda: now[0]) for _ in range(2)
+    )
+
+    async def generations() -> bool:
+        held = await hold(one)
+        waiting = asyncio.create_task(two.room(ITEMS))
+        for _ in range(10):
+            await asyncio.sleep(0.06)
+            now[0] += 50
+            with AccountFile(path).account() as account:  # An outage: held again, nothing paid.
+                account.settle(held, 0, account.run)
+                assert account.hold(held, None) is Leave.GO
+            await asyncio.sleep(0.06)
+            assert not waiting.done()
+        one.settle(held, 0)
+        await waiting
+        return stop.is_set()
+
+    assert asyncio.run(generations()) is False
+
+
+def test_only_the_first_in_line_looks_at_the_account(path: Path) -> None:
+    stop, looks = StopFlag(), itertools.count()
+    spending = Spending(str(path), ROOM_FOR_ONE, stop, call_s=1e9, clock=lambda: float(next(looks)))
+
+    async def crowd() -> int:
+        held = await hold(spending)
+        waiting = [asyncio.create_task(spending.room(ITEMS)) for _ in range(200)]
+        begun = next(looks)
+        await asyncio.sleep(0.3)
+        seen = next(looks) - begun
+        spending.settle(held, 0)
+        await asyncio.gather(*waiting)
+        return seen
+
+    assert asyncio.run(crowd()) < 30

@@ -99,3 +99,19 @@ def test_the_tokens_of_a_budget_cost_no_more_than_it(usd: float, price: float) -
     tokens = Budget(usd, price).tokens
     assert tokens * price <= usd * 1_000_000 * (1 + 1e-12)
     assert (tokens + 1) * price >= usd * 1_000_000 * (1 - 1e-12)
+
+
+def test_an_account_of_an_earlier_version_is_read() -> None:
+    old = b'{"paid": 7, "held": 3, "run": 2, "reached": 0}'
+    assert Account.from_bytes(old) == Account(paid=7, held=3, run=2)
+
+
+def test_whoever_waits_sees_that_others_are_at_work() -> None:
+    account = Account()
+    seen = {account.moves}
+    for _ in range(3):
+        assert account.hold(60, 100) is Leave.GO
+        seen.add(account.moves)
+        account.settle(60, 0, account.run)
+        seen.add(account.moves)
+    assert len(seen) == 7

@@ -41,6 +41,8 @@ class Account:
     """Counts the runs: what a call holds goes when the next run begins."""
     reached: int = 0
     """The limit that ended a run, so that the next one does not begin to fill the last gap."""
+    moves: int = 0
+    """Counts what was held and settled, so that whoever waits sees that others are at work."""
 
     def begin(self, known: int) -> None:
         """Begins a run.  What the last one held may have been paid; so may what others know of."""
@@ -53,6 +55,7 @@ class Account:
         leave = self.ask(tokens, most)
         if leave is Leave.GO:
             self.held += tokens
+            self.moves += 1
         return leave
 
     def ask(self, tokens: int, most: int | None) -> Leave:
@@ -74,6 +77,7 @@ class Account:
         if run == self.run:
             self.held -= held
             self.paid += paid
+            self.moves += 1
 
     def to_bytes(self) -> bytes:
         """A line of JSON, always of the same length: it is written over."""
@@ -89,7 +93,9 @@ class Account:
         if not data:
             return cls()
         content = json.loads(data)
-        if not isinstance(content, dict) or content.keys() != dataclasses.asdict(cls()).keys():
+        known = dataclasses.asdict(cls()).keys()
+        # One of an earlier version has no `moves`.
+        if not isinstance(content, dict) or content.keys() | {"moves"} != known:
             raise ValueError("no account")
         return cls(**{name: int(value) for name, value in content.items()})
 

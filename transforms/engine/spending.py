@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -46,22 +47,36 @@ class Spending:
         self._call_s = call_s
         self._clock = clock
         self._run = 0
+        self._line = asyncio.Lock()
 
     async def room(self, items: Sequence[TextItem]) -> None:
         """Wait until the account has room for a call; nothing is held.
 
-        Waits for calls in flight where what they hold, but may not cost, is in the way.  What is
-        held for longer than a call takes is held by nobody any more.
+        Waits for calls in flight where what they hold, but may not cost, is in the way.  Where
+        nothing changes for as long as a call takes, what is held is held by nobody any more.
+        Calls wait in line, and only the first one looks at the account.
 
         Raises:
             Stopping: the budget has no room for the call, or the run is to end.
             OutputError: the account cannot be kept, and there is a budget.
         """
-        tokens, until = most_cost(items), self._clock() + self._call_s
-        while (leave := self._look(lambda account: account.ask(tokens, self._most))) is Leave.WAIT:
-            if self._clock() >= until:
-                self._look(self._close)
-                leave = Leave.NEVER
+        if self._budget is None:
+            return
+        async with self._line:
+            await self._room(most_cost(items))
+
+    async def _room(self, tokens: int) -> None:
+        changed_at, seen = self._clock(), -1
+
+        def ask(account: Account) -> Leave:
+            nonlocal seen, changed_at
+            if seen != account.moves:
+                seen, changed_at = account.moves, self._clock()
+            return account.ask(tokens, self._most)
+
+        while (leave := self._look(ask)) is Leave.WAIT:
+            if self._clock() >= changed_at + self._call_s:
+                leave = self._look(self._close)
                 break
             await self._stop.sleep(LOOK_EVERY_S)
         if leave is Leave.NEVER:
