@@ -33,7 +33,7 @@ from schemas.inputs import InputColumns
 from schemas.job import CallSettings, JobConfig, OutputConfig
 from transforms.storage.columns import merge_schemas
 from transforms.storage.dataset import Dataset, State
-from transforms.storage.spill_file import SpillWriter
+from transforms.storage.spill_file import NO_DIGEST, SpillWriter, read_entries
 from transforms.storage.vector_index import VectorIndex
 
 REPEATED = 0.11
@@ -105,9 +105,8 @@ def index_bytes(folder: Path) -> float:
         hashes = [names[16 * n : 16 * n + 16] for n in range(start, start + 100)]
         writer.append(hashes, np.ones((100, 4), np.float32), [False] * 100)
     writer.close()
-    index = VectorIndex()
     tracemalloc.start()
-    index.add([path])
+    index = VectorIndex().with_files([(path, read_entries(path, NO_DIGEST))])
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return held / len(index)

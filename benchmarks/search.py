@@ -58,7 +58,7 @@ def write(folder: Path, kind: str, rows: int, dim: int) -> None:
     )
     dataset = Dataset.open(str(folder))
     settings = {"patterns": ["bench.parquet"], "output": str(folder), "emulator": True}
-    run_file.pin(dataset, job, {**settings, "dim": dim})
+    job = run_file.take(dataset, job, {**settings, "dim": dim})
     schema = vectors_schema(job.row_schema, dim, numbers, part_metadata(job.embedding, "", dim))
     random = np.random.default_rng(0)
     for first in range(0, rows, UNIT_ROWS):

@@ -39,10 +39,14 @@ def with_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCo
     return dataclasses.replace(job, budget=budget, account=path)
 
 
-def begin(request: RunRequest, job: JobConfig, dataset: Dataset, before: State) -> None:
-    """Begins a run in the account: what earlier runs have paid, or may have paid, is spent.
+def forget(job: JobConfig) -> None:
+    """Delete the account of a dataset that is overwritten."""
+    if job.account is not None:
+        Path(job.account).unlink(missing_ok=True)
 
-    With --fresh there are none.
+
+def begin(job: JobConfig, dataset: Dataset, before: State) -> None:
+    """Begins a run in the account: what earlier runs have paid, or may have paid, is spent.
 
     Raises:
         OutputError: there is a budget, and the account cannot be kept.
@@ -52,8 +56,6 @@ def begin(request: RunRequest, job: JobConfig, dataset: Dataset, before: State) 
     # Without a budget nothing hangs on it, and the first call will say what is wrong with it.
     unless_budget = contextlib.nullcontext() if job.budget else contextlib.suppress(OutputError)
     path = Path(job.account)
-    if request.fresh:
-        path.unlink(missing_ok=True)
     with unless_budget, AccountFile(path).account() as account:
         account.begin(committed_counts(dataset, before).tokens if job.budget else 0)
 

@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline import scratch, settle
-from pipeline.account import begin as begin_account
-from pipeline.account import with_account
+from pipeline import account, scratch, settle
 from pipeline.disk import check_room
 from pipeline.due_work import committed, is_here, job_of, pass_over, plan_of, quota_shares, scan
 from pipeline.execute import Watch, execute
@@ -36,9 +34,10 @@ from schemas.job import JobConfig
 from schemas.models import ModelSpec, find_model, nearest_models
 from schemas.stop import Stop, StopReason
 from transforms.clients.keys import find_key, refuse_in_flags
-from transforms.storage import output_lock, run_file, stop_notes
+from transforms.storage import output_lock, run_file, spill, stop_notes
 from transforms.storage.dataset import SUCCESS, Dataset, State
 from transforms.storage.lock_owner import LockOwner
+from transforms.storage.records import record_name
 
 log = logging.getLogger("bulkembed")
 
@@ -74,10 +73,11 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
     dataset = Dataset.open(request.output.uri)
     with scratch.usable(dataset), serving(request.service) as service:
         scans = scan(dataset, request)
-        job = with_account(request, job_of(request, service, scans, dataset), dataset)
+        job = account.with_account(request, job_of(request, service, scans, dataset), dataset)
         if not request.fresh:
             _warn_of_template(run_file.check(dataset, job))
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
+            request = _resumed(dataset, job, request)
             before = State() if request.fresh else committed(dataset, scans)
             plan = plan_of(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
@@ -92,10 +92,10 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
             scans, plan, sharing = _readable(request, job, dataset, scans, before, plan)
             if _changes_anything(request, dataset, scans, before, plan):
                 check_room(dataset, plan, job, sharing.texts)
-                _open_dataset(dataset, job, scans, before, request)
+                job = _open_dataset(dataset, job, scans, before, request)
             if plan.work:
                 keep_committed(dataset, job, sharing)
-                begin_account(request, job, dataset, before)
+                account.begin(job, dataset, before)
                 goal = goal_of(request, job, scans, plan, before, sharing)
                 counters = _embed(request, job, plan, sharing, goal, started)
             outcome = Outcome(request, job, scans, plan, before, counters)
@@ -112,15 +112,27 @@ def _check_client(job: JobConfig, key: str | None) -> None:
 def _changes_anything(
     request: RunRequest, dataset: Dataset, scans: Scans, before: State, plan: Plan
 ) -> bool:
-    """Whether this run has anything to write; if not, `_SUCCESS` stays where it is."""
-    if plan.work or request.fresh or not settle.is_settled(dataset):
+    """Return whether this run has anything to write; if not, `_SUCCESS` stays where it is."""
+    if plan.work or before.stale or request.fresh or not settle.is_settled(dataset):
         return True
     gone, replaced = settle.old_files(dataset, scans, before)
     return bool(replaced) or (request.prune and bool(gone))
 
 
+def _resumed(dataset: Dataset, job: JobConfig, request: RunRequest) -> RunRequest:
+    """Return the request without `--fresh` if it goes on with an overwrite that was begun."""
+    if not request.fresh or not run_file.resumes_overwrite(dataset, job):
+        return request
+    log.info(
+        "an earlier run with --fresh has deleted what was at %s and is not complete; this run goes "
+        "on with it",
+        request.output.uri,
+    )
+    return dataclasses.replace(request, fresh=False)
+
+
 def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
-    """Tells the workers of a run whose launcher died to end: they would go on paying."""
+    """Tell the workers of a run whose launcher died to end at once: they would go on paying."""
     if dead is not None:
         log.warning("run %s on %s is dead; this one takes its output over", dead.run_id, dead.host)
         stop = Stop(StopReason.SIGNAL, "another run has taken the output over", time.time())
@@ -171,15 +183,33 @@ def _warn_of_template(pinned: dict[str, Any] | None) -> None:
 
 
 def _open_dataset(
-    dataset: Dataset, job: JobConfig, scans: Scans, state: State, request: RunRequest
-) -> None:
-    """The first change of a run: `_SUCCESS` goes, and so does what a killed run left."""
+    dataset: Dataset, job: JobConfig, scans: Scans, before: State, request: RunRequest
+) -> JobConfig:
+    """Make the first changes of a run, and return the job with its run number.
+
+    `_SUCCESS` goes first.  From the moment the run has its number nothing else is committed, so
+    that what earlier runs left, and what does not count, can be deleted.
+    """
+    run_file.end_overwrite(dataset)
     dataset.delete([SUCCESS])
-    if request.fresh:
+    job = run_file.take(
+        dataset,
+        job,
+        request.settings,
+        after=dataset.last_run_number(),
+        overwrite=request.fresh,
+    )
+    if run_file.is_deleting(dataset):
         dataset.wipe()
-    dataset.delete(dataset.strangers(state))
-    run_file.pin(dataset, job, request.settings)
+        account.forget(job)
+        run_file.note_deleted(dataset)
+    dataset.delete(spill.of_other_settings(dataset, job))
+    # Units that were committed since the state was read stay, those found damaged then go.
+    state = dataset.state()
+    damaged = {one for one in state.records if record_name(one) in before.stale}
+    dataset.delete(dataset.strangers(state.without(damaged)))
     save_scans(dataset, scans, request.input.columns)
+    return job
 
 
 def _sharing(

@@ -20,7 +20,7 @@ from schemas.tables import part_metadata, vectors_schema
 from schemas.units import UnitRecord
 from transforms import metrics
 from transforms.core import ranges
-from transforms.storage import damaged_files, part_reader, stop_notes, whole_files
+from transforms.storage import damaged_files, part_reader, run_file, stop_notes, whole_files
 from transforms.storage.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
 from transforms.storage.file_stamps import has_changed, is_as_before
 from transforms.storage.id_count import MOST_IDS, IdCount
@@ -53,9 +53,11 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     """Settles the dataset, and counts every row once.
 
     Raises:
+        OutputTaken: another run has taken over the dataset; nothing is changed.
         OutputError: the rows do not add up, parts are damaged, or something cannot be written.
     """
     request, job, plan = outcome.request, outcome.job, outcome.plan
+    _check_held(dataset, job)
     outcome = _without_damaged(dataset, outcome)
     stops = stop_notes.read(dataset, job.run_id)
     after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
@@ -90,7 +92,8 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         limit_rows=request.input.limit_rows,
     ).judged(request.dead_letters, retry=request.retry_dead_letters)
     complete = rows.left == 0 and summary.stop is None and not changed
-    if complete and plan.work and not dataset.is_on_a_store:
+    _check_held(dataset, job)
+    if complete and plan.work and (after.stale or not dataset.is_on_a_store):
         # Of workers that the engine lost; a store shows no half file, and nine listings cost.
         dataset.delete(dataset.strangers(after))
     if plan.work or not is_settled(dataset):
@@ -144,6 +147,12 @@ def _forget_scans(dataset: Dataset, outcome: Outcome, files: Sequence[InputFile]
     save_scans(dataset, outcome.scans, outcome.request.input.columns, outdated)
 
 
+def _check_held(dataset: Dataset, job: JobConfig) -> None:
+    """Raise OutputTaken if the run took the dataset and has lost it."""
+    if job.run_number:
+        run_file.check_held(dataset, job)
+
+
 def dataset_rows(scans: Scans, state: State) -> RowCounts:
     """Where the rows of the input are, by the commit records of files that are still there.
 
@@ -180,10 +189,22 @@ def _run_rows(outcome: Outcome, after: State) -> RowCounts:
     """Where the rows are that this run set out to do."""
     due = outcome.plan.due_rows - _rows_not_reached(outcome, after)
     known = set(outcome.before.records)
-    new = [record for record in after.records if record not in known]
+    planned = {
+        file.file.key: ranges.merged((unit.first_row, unit.rows) for unit in file.units)
+        for file in outcome.plan.work
+    }
+    new = [  # A late commit of another run may have other rows than were planned.
+        record
+        for record in after.records
+        if record not in known
+        and ranges.is_within(
+            record.unit.first_row, record.unit.rows, planned.get(record.unit.file_key, ())
+        )
+    ]
     if not outcome.request.retry_dead_letters:
         return run_rows(due, new)
     old = {record.unit: record for record in outcome.before.records}
+    new = [record for record in new if record.unit in old]
     embedded = sum(record.embedded - old[record.unit].embedded for record in new)
     skipped = sum(record.skipped - old[record.unit].skipped for record in new)
     left = due - sum(old[record.unit].dead for record in new)
@@ -294,6 +315,7 @@ def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> 
         dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:
         dataset.write(SUCCESS, b"")
+        run_file.end_overwrite(dataset)
 
 
 def is_settled(dataset: Dataset) -> bool:

@@ -88,7 +88,7 @@ def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
         return
     suffix = f"-{COMMITTED}{SPILL_SUFFIX}"
     dataset.delete(f"{SHARED}/{name}" for name in dataset.names(SHARED) if name.endswith(suffix))
-    kept = shared_writer(dataset, job.run_id, COMMITTED)
+    kept = shared_writer(dataset, job, COMMITTED)
     copy_vectors(dataset, sharing.committed, kept)
     kept.close()
 

@@ -5,6 +5,7 @@ BulkEmbedError
 ├── InputError           an input file cannot be read
 ├── OutputError          the output cannot be written or is not what it should be
 │   └── OutputLocked     another run is at work on it; exit code 5
+│       └── OutputTaken  another run has taken it over from this one; exit code 5
 └── CallError            one call to the service did not give vectors
     ├── JobRefused       the service refuses the job: key, permission, model, dim; final
     ├── CallRefused      the make-up of the call is refused: split it, down to the row
@@ -73,6 +74,10 @@ class OutputError(BulkEmbedError):
 
 class OutputLocked(OutputError):
     """Another run is at work on the output; exit code 5."""
+
+
+class OutputTaken(OutputLocked):
+    """Another run has taken the output over from this one, which cannot commit any more."""
 
 
 class CallError(BulkEmbedError):

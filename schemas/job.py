@@ -120,11 +120,24 @@ class JobConfig:
     version: str = ""
     run_number: int = 0
     """Of the run that holds the dataset, larger than that of each run before it; 0: none does."""
+    pinned_digest: str = ""
+    """The embedding digest that is pinned for the dataset; empty where the run has not taken it."""
+    unstamped_run: str | None = None
+    """The last run of an older version, whose kept answers do not say of which settings they are;
+    None: none has written to this dataset."""
 
     @property
     def embedder(self) -> EmbedderConfig:
         """The part that is about vectors, not about files."""
         return EmbedderConfig(self.service, self.embedding, self.calls)
+
+    @property
+    def digest(self) -> str:
+        """The embedding digest of what the run keeps and commits.
+
+        Of the facts that are pinned, it was made by the version that pinned them.
+        """
+        return self.pinned_digest or self.embedding.digest
 
     def layout_facts(self) -> dict[str, object]:
         """What two runs must have in common for their parts to have one schema."""

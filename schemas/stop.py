@@ -25,6 +25,8 @@ class ExitCode(enum.IntEnum):
 class StopReason(enum.StrEnum):
     """What ended a run before its last row, the most serious one first."""
 
+    TAKEN_OVER = "taken_over"
+    """Another run has taken over the dataset."""
     REFUSED = "refused"
     """The service refuses the job: key, permission, model, dim; or a proxy stands between."""
     USELESS = "useless"
@@ -48,6 +50,7 @@ class StopReason(enum.StrEnum):
 
 
 _EXIT_CODES = {
+    StopReason.TAKEN_OVER: ExitCode.LOCKED,
     StopReason.REFUSED: ExitCode.FAILED,
     StopReason.USELESS: ExitCode.FAILED,
     StopReason.BROKEN: ExitCode.FAILED,

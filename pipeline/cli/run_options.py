@@ -147,7 +147,9 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_RUN, "--retry-dead-letters", is_flag=True,
             help="Do only the rows that were given up on."),
     _option(_RUN, "--prune", is_flag=True, help="Remove the rows of input files that are gone."),
-    _option(_RUN, "--fresh", is_flag=True, help="Start anew: delete what stands at --output."),
+    _option(_RUN, "--fresh", is_flag=True,
+            help="Delete the dataset at --output and start again. The same command goes on with "
+                 "the new dataset until it is complete; after that it deletes it again."),
     _option(_RUN, "--deadline", "deadline_s", type=Duration(), metavar="TIME",
             help="End in good order after this time, such as 2h."),
     _option(_RUN, "--grace", "grace_s", type=Duration(), default="20s", metavar="TIME",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from pipeline.due_work import committed, job_of, pass_over, plan_of, quota_shares, scan
 from pipeline.estimate.learning import learn_from
@@ -41,10 +40,18 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
         ConfigError, InputError, OutputError: as the run would.
     """
     shares = quota_shares(request)
-    with _output(request) as dataset:
+    with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
+        dataset = Dataset.open(request.output.uri or folder)
         scans = scan(dataset, request)
         job = share_quota(job_of(request, request.service, scans, dataset), shares)
-        run_file.check(dataset, job)
+        if request.fresh and not run_file.resumes_overwrite(dataset, job):
+            dataset = Dataset.open(folder)
+        pinned = run_file.check(dataset, job) or {}
+        job = dataclasses.replace(
+            job,
+            pinned_digest=pinned.get("embedding_digest", ""),
+            unstamped_run=run_file.unstamped_run(pinned),
+        )
         before = committed(dataset, scans)
         while True:
             plan = plan_of(request, scans, before)
@@ -52,16 +59,6 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
                 return _Look(request, job, dataset, scans, before, plan).estimate(sample)
             except InputError as error:
                 scans = pass_over(request, scans, error)
-
-
-@contextlib.contextmanager
-def _output(request: RunRequest) -> Iterator[Dataset]:
-    """The dataset that the run would go on with; an empty folder where there is none."""
-    if request.output.uri and not request.fresh:
-        yield Dataset.open(request.output.uri)
-        return
-    with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
-        yield Dataset.open(folder)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class _Look:
         calls = self.job.calls
         mirror = QuotaMirror(calls.limits, call_texts=calls.texts)
         limits = mirror.call_limits(0.0, call_limits(self.job.embedder))
-        return Counter(self.job, estimator, limits, Spill(self.dataset, self.job.run_id))
+        return Counter(self.job, estimator, limits, Spill(self.dataset, self.job))
 
     def _count_shared(self, counter: Counter) -> SharedTally:
         """What becomes of the texts that are sent before the units; a retry has none."""

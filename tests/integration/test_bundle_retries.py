@@ -20,7 +20,7 @@ from schemas.job import JobConfig
 from schemas.stop import StopReason
 from schemas.units import PlanSlice, UnitRecord
 from transforms.embed_units import EmbedUnitsFn
-from transforms.storage import stop_notes
+from transforms.storage import run_file, stop_notes
 from transforms.storage.dataset import Dataset, State
 
 TRIES = 4
@@ -60,7 +60,7 @@ def work(server: EmulatorServer, tmp_path: Path) -> Work:
     dataset = Dataset.open(request.output.uri)
     scans = scan(dataset, request)
     (plan_slice,) = slices(plan_of(request, scans, State()), 1)
-    return Work(job_of(request, request.service, scans), plan_slice, dataset)
+    return Work(job_of(request, request.service, scans, dataset), plan_slice, dataset)
 
 
 @pytest.mark.parametrize("before", [0, 1, 3, UNITS])
@@ -98,3 +98,19 @@ def test_an_engine_that_tries_four_times_sends_a_refused_job_once(
         ended = run(server.url, source, tmp_path / "out", "--runner", "BundleBasedDirectRunner")
         assert ended.code == 1, ended.err
         assert server.stats()["calls"] == 1
+
+
+def test_a_slice_of_a_run_that_has_lost_its_dataset_sends_nothing(tmp_path: Path) -> None:
+    with EmulatorServer() as server:
+        given = work(server, tmp_path)
+        old = dataclasses.replace(given, job=run_file.take(given.dataset, given.job, {}))
+        assert len(old.hand_out(old.part(1))) == 1
+        other = dataclasses.replace(old.job, run_id="another-run")
+        new = dataclasses.replace(given, job=run_file.take(given.dataset, other, {}))
+        assert new.job.run_number == old.job.run_number + 1
+        assert old.hand_out(old.plan_slice) == []
+        assert server.stats()["texts"] == UNIT_ROWS
+        assert len(new.hand_out(new.plan_slice)) == UNITS - 1
+        assert server.stats()["texts"] == UNITS * UNIT_ROWS
+    assert stop_notes.read(given.dataset, given.job.run_id) == []
+    assert read(tmp_path / "out")["id"].to_pylist() == list(range(UNITS * UNIT_ROWS))

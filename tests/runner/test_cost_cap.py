@@ -153,6 +153,17 @@ def test_fresh_begins_a_new_account(server: EmulatorServer, source: Path, tmp_pa
     assert capped(server, source, tmp_path / "out", "--fresh", "--limit-rows", "100").code == 0
 
 
+def test_a_cap_holds_over_all_runs_that_go_on_with_fresh(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    with_code_4(capped(server, source, tmp_path / "out", "--fresh"))
+    stats = server.stats()
+    for _ in range(2):
+        with_code_4(capped(server, source, tmp_path / "out", "--fresh"))
+    assert server.stats()["calls"] == stats["calls"]
+    assert account(tmp_path / "out")["paid"] <= CAP
+
+
 def test_status_tells_what_the_committed_rows_cost_at_the_price_that_was_told(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:

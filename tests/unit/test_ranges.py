@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.ranges import Run, cut, subtract, take
+from transforms.core.ranges import Run, cut, is_within, merged, subtract, take
 
 RUNS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=8)
 ROWS = st.integers(0, 60)
@@ -41,3 +41,14 @@ def test_cutting_keeps_every_row_in_order(rows: int, covered: list[Run], unit_ro
 def test_taking_gives_the_first_rows(rows: int, covered: list[Run], limit: int) -> None:
     left = subtract(rows, covered)
     assert rows_of(list(take(left, limit))) == rows_of(left)[:limit]
+
+
+@given(RUNS, ROWS, st.integers(1, 30))
+def test_runs_are_merged_and_tell_what_is_within_them(
+    runs: list[Run], first: int, rows: int
+) -> None:
+    joined = merged(runs)
+    held = set(rows_of(runs))
+    assert rows_of(joined) == sorted(held)
+    assert all(sum(one) < other[0] for one, other in itertools.pairwise(joined))
+    assert is_within(first, rows, joined) == (set(range(first, first + rows)) <= held)

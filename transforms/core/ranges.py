@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
 
 Run = tuple[int, int]
 """First row, and number of rows (at least one)."""
@@ -38,6 +39,24 @@ def common(run: Run, others: Iterable[Run]) -> Iterator[Run]:
 def is_covered(first: int, rows: int, covered: Iterable[Run]) -> bool:
     """Whether every row of a run is held by the covered runs."""
     return all(start + count <= first for start, count in subtract(first + rows, covered))
+
+
+def merged(runs: Iterable[Run]) -> list[Run]:
+    """Return the same rows in as few runs as there can be, in order."""
+    joined: list[Run] = []
+    for first, count in sorted(runs):
+        if joined and first <= sum(joined[-1]):
+            start, held = joined[-1]
+            joined[-1] = start, max(held, first + count - start)
+        else:
+            joined.append((first, count))
+    return joined
+
+
+def is_within(first: int, rows: int, runs: Sequence[Run]) -> bool:
+    """Return whether one run of those that `merged` gave holds all rows."""
+    at = bisect.bisect_right(runs, first, key=lambda run: run[0]) - 1
+    return at >= 0 and first + rows <= sum(runs[at])
 
 
 def cut(runs: Iterable[Run], unit_rows: int) -> Iterator[Run]:

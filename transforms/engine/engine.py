@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from schemas.errors import InputError, OutputError
+from schemas.errors import InputError, OutputError, OutputTaken
 from schemas.inputs import InputFile
 from schemas.job import JobConfig
 from schemas.live import Live, LiveCounts
@@ -19,12 +19,13 @@ from transforms.core.tokens import TokenEstimator
 from transforms.engine.dead_rows import DeadRowBudget
 from transforms.engine.embedder import CLOSE_TO_S, Embedder
 from transforms.engine.event_loop import LoopThread
+from transforms.engine.in_flight import InFlight
 from transforms.engine.note_writer import NoteWriter
 from transforms.engine.pool import Pool
 from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag
 from transforms.engine.unit_work import UnitWorker
-from transforms.storage import damaged_files, stop_notes, timelines
+from transforms.storage import damaged_files, run_file, stop_notes, timelines
 from transforms.storage.dataset import Dataset
 from transforms.storage.processes import is_gone
 from transforms.storage.spill import Spill
@@ -43,6 +44,8 @@ class Engine:
     def __init__(self, job: JobConfig) -> None:
         self.job = job
         self.dataset = Dataset.open(job.output.uri)
+        self.in_flight = InFlight()
+        """The bytes that the work of this process holds, over all slices."""
         self.stop = StopFlag(self._on_stop)
         self._notes = NoteWriter(self._leave_note)
         spending = Spending(
@@ -54,7 +57,7 @@ class Engine:
             self._embedder.caller,
             self.dataset,
             self.stop,
-            Spill(self.dataset, job.run_id),
+            Spill(self.dataset, job),
             DeadRowBudget(job.most_dead_rows, self.stop),
         )
         self._process = secrets.token_hex(4)
@@ -99,9 +102,13 @@ class Engine:
         return self._embedder.gate.look()
 
     def look_for_notes(self) -> None:
-        """Takes over the reason to end that another process, or the launcher, has left."""
+        """Take over the reason to end that another process, or the launcher, has left.
+
+        The work also ends if another run has taken over the dataset.
+        """
         # A store that fails for a moment is asked again a second later.
         with contextlib.suppress(OSError, OutputError):
+            self._look_whether_held()
             for stop in stop_notes.read(self.dataset, self.job.run_id):
                 self.stop.take_over(stop)
         if self.job.launcher is not None and is_gone(self.job.launcher):
@@ -110,6 +117,12 @@ class Engine:
     def leave_notes(self) -> None:
         """Return once the notes to the other workers are written."""
         self._notes.flush()
+
+    def _look_whether_held(self) -> None:
+        try:
+            run_file.check_held(self.dataset, self.job)
+        except OutputTaken as error:
+            self.stop.set(StopReason.TAKEN_OVER, error.message)
 
     def close(self) -> None:
         """Ends the loop and closes the connections."""
@@ -132,6 +145,8 @@ class Engine:
     def _on_stop(self, stop: Stop) -> None:
         """Tells the other workers; ends all waiting, and gives calls in the air their time."""
         self._embedder.end_calls(stop.at + self.job.calls.grace_s - time.time())
+        if stop.reason is StopReason.TAKEN_OVER:
+            return  # The folder is another run's; each worker sees that for itself.
         self._notes.write(stop)
 
     def _leave_note(self, stop: Stop) -> None:

@@ -1,4 +1,4 @@
-"""Pieces of work that are under way, bounded by the bytes that they hold."""
+"""The pieces of work of one slice that are under way."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from schemas.errors import BulkEmbedError
+from schemas.errors import BulkEmbedError, OutputTaken
 from schemas.stop import StopReason
 from transforms.core.packing import TextItem
 from transforms.engine.engine import Engine
 
-BYTES_IN_FLIGHT = 192 * 1024 * 1024
 COPIES = 1.1
 """A unit's vectors stand in memory as one matrix; a page of Parquet at a time is made of it."""
 ROW_BYTES = 1000
@@ -27,33 +26,49 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(slots=True)
 class Flight(Generic[Result]):
-    """Work on the engine's loop; its results come in the order in which they are done."""
+    """The work of one slice on the engine's loop; its results come as they are done.
+
+    All slices of a process share the bytes that the engine lets them hold.
+    """
 
     engine: Engine
-    bytes_of: dict[concurrent.futures.Future[Result | None], int] = dataclasses.field(
-        default_factory=dict
+    under_way: set[concurrent.futures.Future[Result | None]] = dataclasses.field(
+        default_factory=set
     )
     looked_at: float = 0.0
     failure: Exception | None = None
     """The first error that is not of our own."""
+    _room: int = 0
+    """Bytes that `make_room` took for the next piece."""
 
     def failed(self, error: Exception) -> None:
         """Ends the run for an error; what flies may land."""
+        if isinstance(error, OutputTaken):
+            return self.engine.stop.set(StopReason.TAKEN_OVER, error.message)
         if isinstance(error, BulkEmbedError):
             return self.engine.stop.set(StopReason.BROKEN, error.message)
         self.failure = self.failure or error
         return self.engine.stop.set(StopReason.BROKEN, f"please report this: {error!r}")
 
-    def start(self, work: Coroutine[Any, Any, Result | None], held_bytes: int) -> None:
-        """Sends a piece of work on its way."""
-        self.bytes_of[self.engine.loop.submit(work)] = held_bytes
-
     def make_room(self, held_bytes: int) -> Iterator[Result]:
-        """Waits until so many bytes fit; one piece always does.  Yields what was done meanwhile."""
-        while self.bytes_of:
-            if sum(self.bytes_of.values()) + held_bytes <= BYTES_IN_FLIGHT:
-                return
-            yield from self._land_some()
+        """Wait until so many bytes fit, or the run is to end; yield what was done meanwhile."""
+        in_flight = self.engine.in_flight
+        place = in_flight.queue()
+        try:
+            while not in_flight.take(place, held_bytes, NOTES_EVERY_S):
+                yield from self._land_some(0.0)
+                if self.must_end():
+                    return
+            self._room = held_bytes
+        finally:
+            in_flight.leave(place)
+
+    def start(self, work: Coroutine[Any, Any, Result | None]) -> None:
+        """Start a piece of work that there is room for; it gives the room back when it is done."""
+        held_bytes, self._room = self._room, 0
+        future = self.engine.loop.submit(work)
+        self.under_way.add(future)
+        future.add_done_callback(lambda _: self.engine.in_flight.give_back(held_bytes))
 
     def land_all(self) -> Iterator[Result]:
         """Waits for all.
@@ -61,8 +76,10 @@ class Flight(Generic[Result]):
         Raises:
             Exception: the first error that is not of our own, once all have landed.
         """
-        while self.bytes_of:
-            yield from self._land_some()
+        self.engine.in_flight.give_back(self._room)
+        self._room = 0
+        while self.under_way:
+            yield from self._land_some(NOTES_EVERY_S)
         if self.engine.stop.is_set():
             self.engine.leave_notes()
         if self.failure is not None:
@@ -76,15 +93,15 @@ class Flight(Generic[Result]):
             self.engine.look_for_notes()
         return self.engine.stop.is_set()
 
-    def _land_some(self) -> Iterator[Result]:
+    def _land_some(self, timeout_s: float) -> Iterator[Result]:
         done, _ = concurrent.futures.wait(
-            self.bytes_of,
-            timeout=NOTES_EVERY_S,
+            self.under_way,
+            timeout=timeout_s,
             return_when=concurrent.futures.FIRST_COMPLETED,
         )
         self.must_end()  # Work may land often for long: the last units are all under way.
         for future in done:
-            del self.bytes_of[future]
+            self.under_way.remove(future)
             try:
                 result = future.result()
             except Exception as error:

@@ -137,7 +137,7 @@ class UnitOutcome:
             vector_parts=redo.vector_parts if redo else (),
             vectors=written + (redo.vectors if redo else 0),
             run_number=self._job.run_number,
-            embedding_digest=self._job.embedding.digest,
+            embedding_digest=self._job.digest,
         )
 
     def _note_dead(self, rows: Sequence[int], why: DeadRow) -> None:

@@ -26,7 +26,7 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
     """
     flight: Flight[CallCounts] = Flight(engine)
     job = engine.job
-    kept = shared_writer(engine.dataset, job.run_id, shared.name)
+    kept = shared_writer(engine.dataset, job, shared.name)
     try:
         for number, texts in enumerate(
             read_shared(shared.files, job.columns, job.embedding, engine.estimator, engine.readable)
@@ -36,7 +36,7 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
             if flight.must_end():
                 break
             name = f"{job.run_id}-{shared.name}-{number:06d}"
-            flight.start(_embed(engine, texts, kept, name), held_bytes)
+            flight.start(_embed(engine, texts, kept, name))
     except Exception as error:
         flight.failed(error)
     try:

@@ -22,7 +22,8 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     """Works a slice off; yields the record of each unit as it is committed.
 
     Ends early, and in good order, once the engine's stop flag is set.  An error of one unit sets
-    it: what the other units have finished is committed.  Rows that are committed already are passed
+    it: what the other units have finished is committed.  A slice of a run that has lost its dataset
+    is passed over.  Rows that are committed already are passed
     over: an engine that lost a worker hands its slice out again.
 
     Raises:
@@ -30,6 +31,8 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     """
     flight: Flight[UnitRecord] = Flight(engine)
     try:
+        if flight.must_end():
+            return (yield from flight.land_all())
         engine.worker.spill.look_for_shared()
         state = engine.dataset.state()
         covered = state.covered()
@@ -40,7 +43,7 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
                 yield from flight.make_room(held_bytes)
                 if flight.must_end():
                     break
-                flight.start(engine.worker.embed(prepared), held_bytes)
+                flight.start(engine.worker.embed(prepared))
     except Exception as error:
         flight.failed(error)
     yield from flight.land_all()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Sequence
 
 from schemas.errors import BulkEmbedError
 from schemas.job import JobConfig
+from schemas.stop import StopReason
 from schemas.units import CallCounts, UnitRecord
 from transforms.core.packing import TextItem
 from transforms.engine.caller import Caller
@@ -22,6 +24,7 @@ from transforms.engine.shared_texts import SharedOutcome
 from transforms.engine.stopping import StopFlag
 from transforms.engine.tally import Tally, committed_rows
 from transforms.engine.text_items import SentTexts
+from transforms.storage import run_file
 from transforms.storage.commit import commit_unit
 from transforms.storage.dataset import Dataset
 from transforms.storage.spill import Spill
@@ -112,12 +115,17 @@ class UnitWorker:
     def _commit(
         self, outcome: UnitOutcome, redo: UnitRecord | None, started: float
     ) -> UnitRecord | None:
+        stop = self.stop.stop
+        if stop is not None and stop.reason is StopReason.TAKEN_OVER:
+            return None
         finished = outcome.finish()
         if finished is None:
             return None
         record, tables = finished
         record = dataclasses.replace(record, seconds=time.monotonic() - started)
-        return commit_unit(self.dataset, self.job.output, record, tables, replaces=redo)
+        dataset, job = self.dataset, self.job
+        check_held = functools.partial(run_file.check_held, dataset, job)
+        return commit_unit(dataset, job.output, record, tables, redo, check_held)
 
 
 def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -27,16 +28,27 @@ def commit_unit(
     record: UnitRecord,
     tables: UnitTables,
     replaces: UnitRecord | None = None,
+    check_held: Callable[[], None] | None = None,
 ) -> UnitRecord:
     """Writes vectors, then dead letters, then the record that makes both count.
 
     The record of an earlier generation, and its dead letters, go last.
+
+    Args:
+        dataset: where the unit is committed.
+        output: how its vectors are written.
+        record: what the unit came to, without the names of its parts.
+        tables: its rows.
+        replaces: the record that a retry of dead letters replaces.
+        check_held: raises OutputTaken if the run has lost the dataset; called right before the
+            record is written.
 
     Returns:
         The record, with the names of its parts.
 
     Raises:
         OutputError: a file could not be written; then the unit is not done.
+        OutputTaken: another run has taken over the dataset.
     """
     name = part_name(record)
     vector_parts = list(record.vector_parts)
@@ -51,6 +63,8 @@ def commit_unit(
     whole = dataclasses.replace(
         record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
     )
+    if check_held is not None:
+        check_held()
     dataset.write_record(whole)
     if replaces is not None:
         dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []

@@ -26,6 +26,7 @@ from transforms.storage.records import (
     parse_name,
     parse_spill_name,
     record_name,
+    run_number_in,
     without_overlaps,
 )
 from transforms.storage.store_errors import said
@@ -139,7 +140,7 @@ class Dataset:
         """The content of a file of JSON; None where there is none.
 
         Raises:
-            OutputError: it is no JSON object.
+            OutputError: it is no JSON object (fact `damaged`), or may not be read.
         """
         data = whole_files.read_bytes(self.filesystem, self.path(name))
         if data is None:
@@ -251,14 +252,22 @@ class Dataset:
             self.delete([f"{UNITS}/{record_name(record)}"])
             self.delete(parts)
 
+    def last_run_number(self) -> int:
+        """Return the largest run number in the names of records, whether they count or not."""
+        return max(map(run_number_in, self.names(UNITS)), default=0)
+
     def wipe(self) -> None:
-        """Deletes the dataset, and nothing else that may stand in its folder."""
+        """Delete the dataset, and nothing else that may be in its folder.
+
+        `run.json` stays: it says that another run has taken over, so that workers of earlier runs
+        end.
+        """
         self.move_old_report()
         self.delete([SUCCESS, REPORT])
         for folder in (UNITS, *_OF_RUNS, DAMAGED, SPILL):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
-        self.delete([ACCOUNT, RUN_FILE])
+        self.delete([ACCOUNT])
 
     def move_old_report(self) -> None:
         """Move the page that an earlier version left in the root, where it stops readers.

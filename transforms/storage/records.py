@@ -105,6 +105,12 @@ def _rank(record: UnitRecord) -> tuple[int, int, int, str]:
     return -record.run_number, -record.generation, -record.unit.rows, record_name(record)
 
 
+def run_number_in(name: str) -> int:
+    """Return the run number in the name of a record, be it whole or not; 0 where there is none."""
+    found = re.search(r"-n(\d+)-v", name)
+    return int(found[1]) if found else 0
+
+
 def spill_name(unit: Unit, generation: int, run_id: str) -> str:
     """The file name of the spill of a unit, and of the generation that its record will have."""
     return f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}-g{generation}-{run_id}.spill"

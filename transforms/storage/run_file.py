@@ -1,20 +1,25 @@
-"""`_run/run.json`: what is pinned for a dataset, so that nothing is mixed into it."""
+"""`_run/run.json`: who writes the dataset, and with which settings, so that nothing is mixed in."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime as dt
+import enum
 from typing import Any
 
 import orjson
 
 from schemas.embedding import digest_of
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, OutputError, OutputTaken
 from schemas.job import JobConfig
-from transforms.storage import whole_files
+from transforms.core.account import Account
+from transforms.storage import spill, whole_files
 from transforms.storage.dataset import (
+    ACCOUNT,
     DEAD_LETTERS,
     RUN_FILE,
-    SPILL,
+    SUCCESS,
     UNITS,
     VECTORS,
     Dataset,
@@ -31,34 +36,144 @@ OLDEST_FORMAT = 1
 """That a run goes on with."""
 
 
-def pin(dataset: Dataset, job: JobConfig, settings: dict[str, Any]) -> None:
-    """Pins the two digests of a new dataset, or holds a run against those of an old one.
+class Overwrite(enum.StrEnum):
+    """How far an overwrite (`--fresh`) got; it is over when the dataset is complete."""
+
+    DELETING = "deleting"
+    """The old dataset does not count any more, but files of it may be left."""
+    EMBEDDING = "embedding"
+    """The old dataset is gone: the same command with `--fresh` goes on."""
+
+
+def take(
+    dataset: Dataset,
+    job: JobConfig,
+    settings: dict[str, Any],
+    *,
+    after: int = 0,
+    overwrite: bool = False,
+) -> JobConfig:
+    """Take a dataset for a run: from now on no worker of an earlier run can commit to it.
+
+    The run gets a number larger than that of any run before it, and its settings are pinned.
 
     Args:
-        dataset: the output.
+        dataset: the output; this process holds its lock.
         job: what this run is about to do.
         settings: the options of the run, for people; without a secret.
+        after: the largest run number that is known of other places.
+        overwrite: whether all that is there is to be deleted, whatever its settings.
+
+    Returns:
+        The job with its number.
 
     Raises:
         ConfigError: the dataset was made with other settings.
     """
-    pinned = check(dataset, job) or {}
+    pinned = (_read_or_damaged(dataset) if overwrite else check(dataset, job)) or {}
+    number = 1 + max(after, pinned.get("run_number", 0))
+    stage = Overwrite.DELETING if overwrite else pinned.get("overwrite")
+    # With other settings, what earlier runs commit late does not count, nor what they kept.
+    begins = overwrite or not _has_settings_of(pinned, job)
+    settled = _settings_of(job) if begins else {name: pinned[name] for name in _settings_of(job)}
+    job = dataclasses.replace(
+        job,
+        run_number=number,
+        pinned_digest=settled["embedding_digest"],
+        unstamped_run=None if begins else unstamped_run(pinned),
+    )
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    embedding, layout = job.embedding.facts(), job.layout_facts()
     _write(
         dataset,
         {
             "format_version": FORMAT_VERSION,
             "bulkembed_version": job.version,
-            "created": pinned.get("created", now),
-            "embedding_digest": digest_of(embedding),
-            "embedding": embedding,
-            "layout_digest": digest_of(layout),
-            "layout": layout,
+            "created": now if begins else pinned["created"],
+            **settled,
             "last_run_id": job.run_id,
+            "run_number": number,
+            "first_run_number": number if begins else pinned.get("first_run_number", 0),
+            "overwrite": stage,
+            "unstamped_run": job.unstamped_run,
             "settings": settings,
         },
     )
+    return job
+
+
+def _settings_of(job: JobConfig) -> dict[str, Any]:
+    """Return what a job pins for a new dataset."""
+    embedding, layout = job.embedding.facts(), job.layout_facts()
+    return {
+        "embedding_digest": digest_of(embedding),
+        "embedding": embedding,
+        "layout_digest": digest_of(layout),
+        "layout": layout,
+    }
+
+
+def unstamped_run(pinned: dict[str, Any]) -> str | None:
+    """Return the last run of a version whose kept answers do not say of which settings they are.
+
+    None where no such run has written to the dataset, by what is pinned for it.
+    """
+    run: str | None = pinned.get("unstamped_run")
+    return pinned.get("last_run_id") if pinned.get("format_version") == 1 else run
+
+
+def check_held(dataset: Dataset, job: JobConfig) -> None:
+    """Return if a run still holds its dataset; one small read.
+
+    Raises:
+        OutputTaken: another run has taken the dataset, or run.json is gone.
+    """
+    pinned = dataset.read_json(RUN_FILE)
+    if pinned is None and not job.run_number:
+        return  # A job without a launcher, which takes no dataset.
+    holder = pinned or {}
+    if (holder.get("run_number"), holder.get("last_run_id")) == (job.run_number, job.run_id):
+        return
+    who = f"run {holder['last_run_id']}" if "last_run_id" in holder else "another run"
+    raise OutputTaken(
+        f"{dataset.root}: {who} has taken over this dataset; run {job.run_id} has ended, and what "
+        "it committed before stays"
+    )
+
+
+def resumes_overwrite(dataset: Dataset, job: JobConfig) -> bool:
+    """Return whether `--fresh` goes on with an overwrite that the same settings began.
+
+    It does until the dataset is complete; after that `--fresh` deletes it again.
+    """
+    pinned = _read_or_damaged(dataset)
+    if pinned is None or pinned.get("overwrite") is None or _is_complete(dataset):
+        return False
+    return _has_settings_of(pinned, job)
+
+
+def is_deleting(dataset: Dataset) -> bool:
+    """Return whether files of an overwritten dataset may be left."""
+    return (_read(dataset) or {}).get("overwrite") == Overwrite.DELETING
+
+
+def note_deleted(dataset: Dataset) -> None:
+    """Note that all files of the overwritten dataset are gone."""
+    _note_overwrite(dataset, Overwrite.EMBEDDING)
+
+
+def end_overwrite(dataset: Dataset) -> None:
+    """Note that an overwrite is over, if the dataset is complete."""
+    pinned = _read_or_damaged(dataset) or {}
+    if pinned.get("overwrite") is not None and _is_complete(dataset):
+        _note_overwrite(dataset, None)
+
+
+def _note_overwrite(dataset: Dataset, stage: Overwrite | None) -> None:
+    _write(dataset, {**read(dataset), "overwrite": stage})
+
+
+def _is_complete(dataset: Dataset) -> bool:
+    return whole_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None
 
 
 def read(dataset: Dataset) -> dict[str, Any]:
@@ -87,16 +202,15 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
     if pinned is None:
         _refuse_without_pins(dataset)
         return None
-    embedding = _differences(pinned["embedding"], job.embedding.facts())
-    layout = _differences(pinned["layout"], job.layout_facts())
+    embedding, layout = _all_differences(pinned, job)
     if not embedding and not layout:
         return pinned
-    if not dataset.names(UNITS) and not dataset.names(SPILL):
-        return pinned  # Not one row is there: a first run that was refused, or an empty input.
+    if not _is_paid_for(dataset, pinned):
+        return pinned  # A first run that was refused, or an empty input: nothing to mix.
     if embedding:
         raise ConfigError(
-            f"{dataset.root} holds vectors that cannot be mixed with those of this run: "
-            f"{'; '.join(embedding)}; choose another --output, or the same settings"
+            f"{dataset.root} holds vectors or paid answers that cannot be mixed with those of this "
+            f"run: {'; '.join(embedding)}; choose another --output, or the same settings"
         )
     _refuse_undecoded(dataset, pinned, job)
     raise ConfigError(
@@ -171,6 +285,24 @@ def _refuse_undecoded(dataset: Dataset, pinned: dict[str, Any], job: JobConfig) 
         )
 
 
+def _is_paid_for(dataset: Dataset, pinned: dict[str, Any]) -> bool:
+    """Return whether a call was answered with the settings that are pinned."""
+    if pinned.get("overwrite") == Overwrite.DELETING:
+        return False  # What is there was made with earlier settings, and is to be deleted.
+    if dataset.state().records:
+        return True
+    digest, run = pinned["embedding_digest"], unstamped_run(pinned)
+    return spill.holds_answers(dataset, digest, run) or _paid_tokens(dataset) > 0
+
+
+def _paid_tokens(dataset: Dataset) -> int:
+    """Return what the account says; 0 where there is none, or it is damaged."""
+    data = whole_files.read_bytes(dataset.filesystem, dataset.path(ACCOUNT))
+    with contextlib.suppress(ValueError, TypeError):
+        return Account.from_bytes(data or b"").paid
+    return 0
+
+
 def _read(dataset: Dataset) -> dict[str, Any] | None:
     pinned = dataset.read_json(RUN_FILE)
     if pinned is None:
@@ -186,6 +318,30 @@ def _read(dataset: Dataset) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise dataset.damaged_file(RUN_FILE, repr(error)) from None
     return pinned
+
+
+def _read_or_damaged(dataset: Dataset) -> dict[str, Any] | None:
+    """Return what is pinned; None where that is damaged: an overwrite starts again with it."""
+    try:
+        return _read(dataset)
+    except OutputError as error:
+        if error.facts.get("damaged"):
+            return None
+        raise
+
+
+def _has_settings_of(pinned: dict[str, Any], job: JobConfig) -> bool:
+    """Return whether what is pinned, if anything, is what a job would pin.
+
+    The facts are compared, not their digests: a later version may know of more facts.
+    """
+    return bool(pinned) and _all_differences(pinned, job) == ([], [])
+
+
+def _all_differences(pinned: dict[str, Any], job: JobConfig) -> tuple[list[str], list[str]]:
+    """Return the differences of the embedding, and of the layout."""
+    embedding = _differences(pinned["embedding"], job.embedding.facts())
+    return embedding, _differences(pinned["layout"], job.layout_facts())
 
 
 def _differences(pinned: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -232,6 +388,9 @@ def _check_content(pinned: dict[str, Any]) -> None:
     for name in ("bulkembed_version", "created", "last_run_id"):
         if not isinstance(pinned[name], str):
             raise TypeError(f"{name!r} is no text")
+    for name in ("run_number", "first_run_number"):
+        if type(pinned.get(name, 0)) is not int:
+            raise TypeError(f"{name!r} is no number")
     for name in ("embedding", "layout"):
         if pinned[f"{name}_digest"] != digest_of(pinned[name]):
             raise ValueError(f"{name!r} does not fit its digest")

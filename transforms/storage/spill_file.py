@@ -1,9 +1,10 @@
 """The file format of vectors that are paid for and not yet committed.
 
-A spill file is a row of blocks, one an answered call, each appended by one write: a header (magic,
-texts, dim, CRC-32 of what follows), the texts' hashes, a byte each for `truncated`, and the vectors
-as float32.  A block that a kill cut short fails its checksum and ends the file.  Local disks only:
-object stores cannot append.
+A spill file is a sequence of blocks, one for each answered call, each appended by one write: a
+header (magic, texts, dim, CRC-32 of what follows), the digest of the settings that made the
+vectors, the texts' hashes, a byte each for `truncated`, and the vectors as float32.  A block that a
+kill cut short fails its checksum and ends the file.  Blocks of an older version have no digest.
+Local disks only: object stores cannot append.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ except ImportError:  # Optional: the same sums, several times as fast as zlib's.
     from zlib import crc32
 
 _HEADER = struct.Struct("<4sIII")
-_MAGIC = b"BES1"
+_MAGIC = b"BES2"
+_UNSTAMPED_MAGIC = b"BES1"
+_DIGEST_BYTES = 8
+NO_DIGEST = "0" * 2 * _DIGEST_BYTES
 FLAGS: tuple[bool | None, ...] = (False, True, None)
 """What the byte for `truncated` says."""
 HASH_TYPE = np.dtype(f"S{HASH_BYTES}")
@@ -51,10 +55,14 @@ class Entries:
 
 
 class SpillWriter:
-    """A spill file to append to; made with the first answer.  Without a path nothing is kept."""
+    """A spill file to append to; made with the first answer.  Without a path nothing is kept.
 
-    def __init__(self, path: Path | None) -> None:
+    `digest` is that of the settings that make the vectors, in hex.
+    """
+
+    def __init__(self, path: Path | None, digest: str = NO_DIGEST) -> None:
         self._path = path
+        self._digest = bytes.fromhex(digest)
         self._file = -1
 
     def append(
@@ -68,7 +76,7 @@ class SpillWriter:
         if self._path is None:
             return
         flags = bytes(FLAGS.index(flag) for flag in truncated)
-        names = b"".join((*hashes, flags))
+        names = b"".join((self._digest, *hashes, flags))
         numbers = np.ascontiguousarray(vectors).data.cast("B")
         checksum = crc32(numbers, crc32(names))
         header = _HEADER.pack(_MAGIC, len(hashes), vectors.shape[1], checksum)
@@ -100,8 +108,14 @@ def _write_all(file: int, *pieces: bytes | memoryview) -> None:
             left[0] = left[0][done:]
 
 
-def read_entries(path: Path) -> Iterator[Entries]:
-    """The blocks of a spill file, up to the first one that is not whole."""
+def read_entries(path: Path, digest: str, *, unstamped: bool = False) -> Iterator[Entries]:
+    """Yield the blocks of a spill file, up to the first one that is not whole or of other settings.
+
+    Args:
+        path: the file.
+        digest: that of the settings that are wanted, in hex.
+        unstamped: whether blocks without a digest are taken for those of these settings.
+    """
     end = path.stat().st_size
     with path.open("rb") as file:
         while True:
@@ -110,17 +124,22 @@ def read_entries(path: Path) -> Iterator[Entries]:
             if len(header) < _HEADER.size:
                 return
             magic, texts, dim, checksum = _HEADER.unpack(header)
-            size = texts * (HASH_BYTES + 1 + 4 * dim)
-            if magic != _MAGIC or file.tell() + size > end:
+            stamp = _DIGEST_BYTES if magic == _MAGIC else 0
+            size = stamp + texts * (HASH_BYTES + 1 + 4 * dim)
+            if not (stamp or (unstamped and magic == _UNSTAMPED_MAGIC)):
+                return
+            if file.tell() + size > end:
                 return  # Not whole, or a header that is damaged and asks for too much.
             payload = file.read(size)
             if len(payload) < size or crc32(payload) != checksum:
                 return
-            names = texts * HASH_BYTES
-            vectors = start + _HEADER.size + names + texts
+            if stamp and payload[:stamp] != bytes.fromhex(digest):
+                return
+            flags = stamp + texts * HASH_BYTES
+            vectors = start + _HEADER.size + flags + texts
             yield Entries(
-                np.frombuffer(payload[:names], HASH_TYPE),
+                np.frombuffer(payload[stamp:flags], HASH_TYPE),
                 vectors + 4 * dim * np.arange(texts, dtype=np.uint64),
-                np.frombuffer(payload[names : names + texts], np.uint8),
+                np.frombuffer(payload[flags : flags + texts], np.uint8),
                 dim,
             )

@@ -44,7 +44,7 @@ def held(
     that begin at the same moment may both withdraw.
 
     An owner that froze for longer than `dead_after_s` on another machine counts as dead, and may
-    wake up.
+    wake up: the run number in `run.json` keeps it from committing.
 
     Raises:
         OutputLocked: another run is at work.

@@ -2,82 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from transforms.clients.decode import Matrix
-from transforms.storage.spill_file import FLAGS, HASH_TYPE, read_entries
+from transforms.storage.spill_file import FLAGS, HASH_TYPE, Entries
 
 Places = npt.NDArray[np.int64]
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class VectorIndex:
-    """Where the vectors of texts stand.  A place is a row of the index, ascending by hash."""
+    """Where the vectors of texts are.  A place is a row of the index, ascending by hash.
 
-    def __init__(self) -> None:
-        self._names = np.empty(0, HASH_TYPE)
-        self._offsets = np.empty(0, np.uint64)
-        self._files = np.empty(0, np.uint16)
-        self._flags = np.empty(0, np.uint8)
-        self._paths: list[tuple[Path, int]] = []
+    An index never changes, so that threads can share it: a place means the same in all of them.
+    """
+
+    names: npt.NDArray[np.bytes_] = dataclasses.field(
+        default_factory=lambda: np.empty(0, HASH_TYPE)
+    )
+    offsets: npt.NDArray[np.uint64] = dataclasses.field(
+        default_factory=lambda: np.empty(0, np.uint64)
+    )
+    files: npt.NDArray[np.uint16] = dataclasses.field(
+        default_factory=lambda: np.empty(0, np.uint16)
+    )
+    flags: npt.NDArray[np.uint8] = dataclasses.field(default_factory=lambda: np.empty(0, np.uint8))
+    paths: tuple[tuple[Path, int], ...] = ()
+    """Each file, and the dim of its vectors."""
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
-    def add(self, paths: Sequence[Path]) -> None:
-        """Takes in the texts of more files; one that is there already keeps its first place."""
-        names, offsets, files, flags = (
-            [self._names],
-            [self._offsets],
-            [self._files],
-            [self._flags],
+    def with_files(self, files: Iterable[tuple[Path, Iterable[Entries]]]) -> VectorIndex:
+        """Return an index of more files; a text that is there already keeps its place."""
+        names, offsets, numbers, flags = (
+            [self.names],
+            [self.offsets],
+            [self.files],
+            [self.flags],
         )
-        for path in paths:
-            blocks = list(read_entries(path))
+        paths = list(self.paths)
+        for path, found in files:
+            blocks = list(found)
             if not blocks:
                 continue
-            number = len(self._paths)
-            self._paths.append((path, blocks[0].dim))
+            number = len(paths)
+            paths.append((path, blocks[0].dim))
             for block in blocks:
                 names.append(block.hashes)
                 offsets.append(block.offsets)
-                files.append(np.full(len(block.hashes), number, np.uint16))
+                numbers.append(np.full(len(block.hashes), number, np.uint16))
                 flags.append(block.flags)
         if len(names) == 1:
-            return
-        every = np.concatenate(names)
-        self._names, first = np.unique(every, return_index=True)
-        self._offsets = np.concatenate(offsets)[first]
-        self._files = np.concatenate(files)[first]
-        self._flags = np.concatenate(flags)[first]
+            return self
+        every, first = np.unique(np.concatenate(names), return_index=True)
+        return VectorIndex(
+            every,
+            np.concatenate(offsets)[first],
+            np.concatenate(numbers)[first],
+            np.concatenate(flags)[first],
+            tuple(paths),
+        )
 
     def find(self, hashes: Sequence[bytes]) -> Places:
         """The places of texts, -1 where there is none; one a hash, in their order."""
         if not len(self) or not hashes:
             return np.full(len(hashes), -1, np.int64)
         wanted = np.frombuffer(b"".join(hashes), HASH_TYPE)
-        at = np.searchsorted(self._names, wanted)
+        at = np.searchsorted(self.names, wanted)
         at[at == len(self)] = 0
-        places: Places = np.where(self._names[at] == wanted, at, -1)
+        places: Places = np.where(self.names[at] == wanted, at, -1)
         return places
 
     def vector(self, place: int) -> tuple[Matrix, bool | None] | None:
         """The vector (dim,) at a place and its flag; None where it cannot be read any more."""
-        path, dim = self._paths[self._files[place]]
+        path, dim = self.paths[self.files[place]]
         try:
             with path.open("rb", buffering=0) as file:
-                file.seek(int(self._offsets[place]))
+                file.seek(int(self.offsets[place]))
                 data = file.read(4 * dim)
         except FileNotFoundError:
             return None
         if len(data) < 4 * dim:
             return None
-        return np.frombuffer(data, np.float32), FLAGS[self._flags[place]]
+        return np.frombuffer(data, np.float32), FLAGS[self.flags[place]]
 
     def path(self, place: int) -> Path:
         """The file that holds the vector."""
-        path: Path = self._paths[self._files[place]][0]
+        path: Path = self.paths[self.files[place]][0]
         return path

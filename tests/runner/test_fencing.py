@@ -1,0 +1,195 @@
+"""Workers of a run that is over cannot spoil the dataset, whenever their commits come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.cli import Ended, bulkembed, matrix, parts, read, run
+from support.killing import leftovers
+from support.moments import just_before
+
+from emulator.server import EmulatorServer
+from transforms.storage.dataset import Dataset
+
+ROWS = 25
+EVERY_ROW = [*range(ROWS), 0, 1]
+"""Of both files, as `read` orders them."""
+
+
+def go(server: EmulatorServer, source: Path, output: Path, *args: object) -> Ended:
+    args = ("--dim", 128, "--unit-rows", 10, "--max-in-flight", 1, *args)
+    return run(server.url, source.parent, output, *args)
+
+
+def run_number(output: Path) -> int:
+    number: int = json.loads((output / "_run/run.json").read_bytes())["run_number"]
+    return number
+
+
+def commits(output: Path) -> list[Path]:
+    """The records and parts of a dataset."""
+    folders = ("_run/units", "vectors", "dead_letters")
+    return [path for folder in folders for path in sorted((output / folder).glob("*"))]
+
+
+def put(late: Path, output: Path) -> None:
+    """Commit what another dataset holds, parts first."""
+    for path in reversed(commits(late)):
+        place = output / path.relative_to(late)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((ROWS, ROWS), id="around"),
+        pytest.param((3, 3), id="prefix"),
+        pytest.param((8, 16), id="across"),
+        pytest.param((10, 20), id="the-same-units"),
+    ]
+)
+def late(
+    request: pytest.FixtureRequest, server: EmulatorServer, source: Path, tmp_path: Path
+) -> Path:
+    """What workers of the dataset's first run commit late: units of other sizes."""
+    unit_rows, rows = request.param
+    folder = tmp_path / "late"
+    assert go(server, source, folder, "--unit-rows", unit_rows, "--limit-rows", rows).code == 0
+    assert run_number(folder) == 1
+    return folder
+
+
+def check_healed(server: EmulatorServer, source: Path, output: Path, *args: object) -> None:
+    """The same command again makes the dataset whole, and is then done."""
+    ended = go(server, source, output, *args)
+    assert ended.code == 0, ended.err
+    assert "27 in: 27 embedded" in ended.out
+    assert (output / "_SUCCESS").exists()
+    assert read(output)["source_row"].to_pylist() == EVERY_ROW
+    assert leftovers(output) == []
+    assert bulkembed("verify", output, "--repeated-ids").code == 0
+    before = commits(output)
+    assert go(server, source, output, *args).code == 0
+    assert commits(output) == before
+
+
+def test_late_commits_of_an_earlier_run_are_passed_over_and_deleted_by_the_next_run(
+    server: EmulatorServer, source: Path, output: Path, late: Path
+) -> None:
+    assert go(server, source, output, "--limit-rows", 2).code == 0
+    assert go(server, source, output).code == 0
+    whole = read(output)
+    put(late, output)
+    told = json.loads(bulkembed("status", output, "--json").out)
+    assert (told["rows"]["embedded"], told["rows"]["left"], told["vectors"]) == (27, 0, 27)
+    found = json.loads(bulkembed("verify", output, "--repeated-ids", "--json").out)
+    assert {finding["check"] for finding in found["findings"]} == {"stranger"}
+    hits = json.loads(bulkembed("search", output, "text 7", "--json", "-k", 27).out)["rows"]
+    assert len({(hit["source_file"], hit["source_row"]) for hit in hits}) == 27
+    paid = server.stats()["texts"]
+    check_healed(server, source, output)
+    assert read(output).equals(whole)
+    assert server.stats()["texts"] == paid
+
+
+def test_late_commits_while_a_run_is_at_work_are_no_rows_too_many(
+    server: EmulatorServer, source: Path, output: Path, late: Path
+) -> None:
+    assert go(server, source, output, "--limit-rows", 2).code == 0
+    with just_before("os.rename", "/_run/units/", lambda: put(late, output)):
+        ended = go(server, source, output)
+    assert ended.code in (0, 75), ended.err
+    assert "report this" not in ended.err + ended.out
+    check_healed(server, source, output)
+
+
+@pytest.mark.parametrize("dim", [128, 256], ids=["same-settings", "other-settings"])
+def test_late_commits_of_a_run_before_fresh_do_not_count(
+    server: EmulatorServer, source: Path, output: Path, tmp_path: Path, dim: int
+) -> None:
+    assert go(server, source, output).code == 0
+    shutil.copytree(output, tmp_path / "before")
+    assert go(server, source, output, "--fresh", "--dim", dim).code == 0
+    put(tmp_path / "before", output)
+    told = json.loads(bulkembed("status", output, "--json").out)
+    assert (told["rows"]["embedded"], told["vectors"]) == (27, 27)
+    check_healed(server, source, output, "--dim", dim)
+    assert matrix(read(output)).shape == (27, dim)
+    assert server.stats()["texts"] == 2 * 27
+
+
+def test_late_commits_of_a_run_before_fresh_are_not_taken_for_its_own_while_it_works(
+    server: EmulatorServer, source: Path, output: Path, tmp_path: Path
+) -> None:
+    assert go(server, source, output).code == 0
+    shutil.copytree(output, tmp_path / "before")
+    late = tmp_path / "before"
+    with just_before("os.rename", "/_run/plan/", lambda: put(late, output)):
+        assert go(server, source, output, "--fresh", "--dim", 256).code == 0
+    assert matrix(read(output)).shape == (27, 256)
+    assert server.stats()["texts"] == 2 * 27
+    check_healed(server, source, output, "--dim", 256)
+
+
+def take_over(output: Path) -> Callable[[], None]:
+    """Let another run take the dataset, as one on another machine does."""
+
+    def take() -> None:
+        path = output / "_run/run.json"
+        pinned = json.loads(path.read_bytes())
+        path.write_text(
+            json.dumps({**pinned, "run_number": pinned["run_number"] + 1, "last_run_id": "other"})
+        )
+        (output / "_run/spill").mkdir(exist_ok=True)
+        (output / "_run/spill/other.spill").write_bytes(b"")
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("moment", "most"),
+    [
+        pytest.param("/vectors/part-", 0, id="before-the-first-part-is-there"),
+        pytest.param("/_run/units/", 1, id="between-the-last-look-and-the-record"),
+    ],
+)
+def test_a_run_that_loses_its_dataset_commits_nothing_more_and_changes_nothing(
+    server: EmulatorServer, source: Path, output: Path, moment: str, most: int
+) -> None:
+    with just_before("os.rename", moment, take_over(output)):
+        ended = go(server, source, output)
+    assert ended.code == 5
+    assert "run other has taken over this dataset" in ended.last
+    assert "Traceback" not in ended.err
+    assert len(Dataset.open(str(output)).state().records) <= most
+    assert not (output / "_SUCCESS").exists()
+    assert not list((output / "_run").glob("summaries/*"))
+    assert not list((output / "_run").glob("stops/*"))
+    assert (output / "_run/spill/other.spill").exists()
+    check_healed(server, source, output)
+    assert server.stats()["texts_paid_twice"] == 0
+
+
+def test_a_run_that_loses_its_dataset_at_the_very_end_does_not_say_that_it_is_complete(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    with just_before("os.rename", "/_run/units/", take_over(output), number=4):
+        ended = go(server, source, output)
+    assert ended.code == 5
+    assert len(parts(output, "vectors")) == 4
+    assert not (output / "_SUCCESS").exists()
+    check_healed(server, source, output)
+
+
+def test_a_run_with_nothing_to_do_takes_no_number(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    assert go(server, source, output).code == 0
+    assert go(server, source, output).code == 0
+    assert run_number(output) == 1
+    assert go(server, source, output, "--fresh").code == 0
+    assert run_number(output) == 2
