@@ -20,7 +20,6 @@ from schemas.embedding import Service, ServiceConfig
 from schemas.errors import ConfigError
 from schemas.secrets import without_credentials
 from transforms.core.file_names import native_name
-from transforms.storage.filesystems import names_a_host
 from transforms.storage.text_recipe import encode_template
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
@@ -120,6 +119,8 @@ def _shown(base_url: object) -> str:
 def _check_patterns(patterns: object) -> None:
     """Raise ConfigError for input whose pattern names the host of a store: it may be any host."""
     listed = patterns if isinstance(patterns, list) else [patterns]
+    from transforms.storage.filesystems import names_a_host
+
     if any(names_a_host(str(pattern)) for pattern in listed):
         raise ConfigError(
             "the dataset's input is in a store that its pattern names by host, and a dataset may "

@@ -198,7 +198,7 @@ def test_a_model_that_is_not_there_ends_the_job(
 ) -> None:
     ended = run(server.url, source, tmp_path / "out", "--model", "gemini-embedding-9")
     assert ended.code == 1
-    assert "check --model" in ended.last
+    assert "did you mean gemini-embedding-2 or gemini-embedding-001?" in ended.last
     assert server.stats()["calls"] == 1
 
 
