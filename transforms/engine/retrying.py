@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import tenacity
+
 from schemas.errors import CallError, QuotaExceeded
 from transforms.core.backoff import RetryWait
 from transforms.core.health import RETRIED
@@ -78,20 +80,37 @@ class Retrier:
             Unavailable, Intercepted, BadAnswer, QuotaExceeded: the last one.
             Stopping: the run is to end.
         """
-        while True:
-            try:
+
+        def counts(state: tenacity.RetryCallState) -> bool:
+            return not (gated and isinstance(_error(state), QuotaExceeded))
+
+        def note(state: tenacity.RetryCallState) -> None:
+            if counts(state):
+                attempts.note_failure(self._clock(), _error(state))
+                self._report(_error(state))
+
+        def is_over(state: tenacity.RetryCallState) -> bool:
+            if not counts(state):
+                return False
+            return attempts.over(self._clock()) if over is None else over(_error(state))
+
+        def wait_s(state: tenacity.RetryCallState) -> float:
+            if not counts(state):
+                return 0.0
+            wanted = self._wait.seconds(attempts.failures, _error(state))
+            return min(wanted, attempts.left_s(self._clock()))
+
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(RETRIED),
+            after=note,  # Before the wait and the stop, which depend on what it counts.
+            wait=wait_s,
+            stop=is_over,
+            sleep=self._stop.sleep,
+            reraise=True,
+        ):
+            with attempt:
                 return await work()
-            except RETRIED as error:
-                wait_s = 0.0
-                if not (gated and isinstance(error, QuotaExceeded)):
-                    now = self._clock()
-                    attempts.note_failure(now, error)
-                    self._report(error)
-                    if attempts.over(now) if over is None else over(error):
-                        raise
-                    wait_s = self._wait.seconds(attempts.failures, error)
-                    wait_s = min(wait_s, attempts.left_s(now))
-            await self._stop.sleep(wait_s)
+        raise AssertionError("tenacity ends with an answer or an error")
 
     def _report(self, error: CallError) -> None:
         """Report each outage once, and single failures between good answers the first time."""
@@ -108,3 +127,10 @@ class Retrier:
             self._deadline_s,
             extra=None if first else _FAILS,
         )
+
+
+def _error(state: tenacity.RetryCallState) -> CallError:
+    """Return the error of the last try."""
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, CallError)
+    return error
