@@ -155,7 +155,7 @@ class Player:
         """A run."""
         flags = [
             "--unit-rows", str(step.unit_rows), "--max-in-flight", str(step.in_flight),
-            "--rpm", "0", "--tpm", "0", "--rpd", "0", "--max-dead-letters", "50%", "--no-report",
+            "--rpm", "0", "--tpm", "0", "--rpd", "0", "--max-dead-letters", "1000", "--no-report",
             *settings.flags,
         ]  # fmt: skip
         flags += ["--workers", str(step.workers)] if step.workers > 1 else []
