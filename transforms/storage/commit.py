@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from schemas.errors import OutputTaken
 from schemas.job import OutputConfig
 from schemas.units import UnitRecord
 from transforms.storage.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
@@ -48,7 +49,7 @@ def commit_unit(
 
     Raises:
         OutputError: a file could not be written; then the unit is not done.
-        OutputTaken: another run has taken over the dataset.
+        OutputTaken: another run has taken over the dataset; the parts just written are deleted.
     """
     name = part_name(record)
     vector_parts = list(record.vector_parts)
@@ -63,8 +64,13 @@ def commit_unit(
     whole = dataclasses.replace(
         record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
     )
-    if check_held is not None:
-        check_held()
+    try:
+        if check_held is not None:
+            check_held()
+    except OutputTaken:
+        # No record names them, but whoever reads the folder would.
+        dataset.delete([f"{VECTORS}/{name}", f"{DEAD_LETTERS}/{name}"])
+        raise
     dataset.write_record(whole)
     if replaces is not None:
         dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
