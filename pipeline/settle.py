@@ -98,6 +98,9 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         dataset.delete(dataset.strangers(after))
     if plan.work or not is_settled(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
+        if complete and outcome.scans.damaged:
+            # The plan says which rows `_SUCCESS` vouches for: not those behind the damage.
+            save_scans(dataset, outcome.scans, request.input.columns)
         close(dataset, job, after, complete=complete)
     dataset.delete(dataset.all_spill() if complete else dataset.spent_spill(after))
     stop_notes.clear(dataset)
