@@ -232,6 +232,9 @@ A_UNIT = {"s3": 4, "gs": 6, "az": 17}
 """Requests for a unit: its two files, of less than 10 MiB, and a look at the size of each."""
 A_RUN = {"s3": 75, "gs": 80, "az": 135}
 """Most requests of a run beside; notes of other workers and the run's claim are not counted."""
+A_LOOK = {"s3": 2, "gs": 3, "az": 3}
+"""Requests to read `run.json`: before each commit, and with each look for notes."""
+LOOKS_OF_A_RUN = 20
 
 
 def test_the_requests_of_a_thousand_units_are_few_and_a_resume_lists_once(store: Store) -> None:
@@ -246,7 +249,9 @@ def test_the_requests_of_a_thousand_units_are_few_and_a_resume_lists_once(store:
         assert ended.code == 0, ended.err
         kinds = store.proxy.kinds()
         # Once a second, and every 30 seconds: more of them where the machine is slow.
-        polls = store.proxy.touching("/_run/stops/") + store.proxy.touching("/_run/claims/")
+        stops, looks = (store.proxy.touching(f"/_run/{name}") for name in ("stops/", "run.json"))
+        assert looks <= A_LOOK[store.name] * (units + stops + LOOKS_OF_A_RUN)
+        polls = stops + looks + store.proxy.touching("/_run/claims/")
         total = sum(kinds.values()) - polls
         lines.append(f"{store.name} {what:18} {total:6,} {polls:4}  {dict(sorted(kinds.items()))}")
         return total
