@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import secrets
 import time
@@ -136,7 +137,8 @@ def committed(dataset: Dataset, scans: Scans) -> State:
     _refuse_lost_records(dataset, state)
     if not state.records:
         return state
-    damaged = dataset.damaged(state)
+    damaged, unnamed = dataset.look_at_parts(state)
+    state = dataclasses.replace(state, unnamed=tuple(unnamed))
     current = {file.key for file in scans.inputs}
     due = frozenset(record for record in damaged if record.unit.file_key in current)
     if due:

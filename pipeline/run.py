@@ -113,7 +113,9 @@ def _changes_anything(
     request: RunRequest, dataset: Dataset, scans: Scans, before: State, plan: Plan
 ) -> bool:
     """Return whether this run has anything to write; if not, `_SUCCESS` stays where it is."""
-    if plan.work or before.stale or request.fresh or not settle.is_settled(dataset):
+    if plan.work or request.fresh or not settle.is_settled(dataset):
+        return True
+    if before.stale or before.unnamed:
         return True
     gone, replaced = settle.old_files(dataset, scans, before)
     return bool(replaced) or (request.prune and bool(gone))

@@ -96,6 +96,20 @@ def test_late_commits_of_an_earlier_run_are_passed_over_and_deleted_by_the_next_
     assert server.stats()["texts"] == paid
 
 
+def test_late_parts_without_a_record_are_deleted_by_the_next_run(
+    server: EmulatorServer, source: Path, output: Path, late: Path
+) -> None:
+    assert go(server, source, output, "--limit-rows", 2).code == 0
+    assert go(server, source, output).code == 0
+    whole, paid = read(output), server.stats()["texts"]
+    for path in parts(late, "vectors"):
+        shutil.copy(path, output / "vectors")
+    assert len(read(output)) > ROWS + 2
+    check_healed(server, source, output)
+    assert read(output).equals(whole)
+    assert server.stats()["texts"] == paid
+
+
 def test_late_commits_while_a_run_is_at_work_are_no_rows_too_many(
     server: EmulatorServer, source: Path, output: Path, late: Path
 ) -> None:

@@ -64,6 +64,8 @@ class State:
     """In the order of files and rows."""
     stale: tuple[str, ...] = ()
     """Names beside the records: those that do not count, and files that were never finished."""
+    unnamed: tuple[str, ...] = ()
+    """Parts that no record names, where they were looked for: readers would take them for rows."""
 
     @classmethod
     def of(cls, found: Iterable[UnitRecord], digest: str = "", first_run_number: int = 0) -> State:
@@ -85,9 +87,10 @@ class State:
 
     def without(self, gone: Set[UnitRecord]) -> State:
         """The state if some records were not there; their names are stale."""
-        return State(
-            tuple(record for record in self.records if record not in gone),
-            (*self.stale, *(record_name(record) for record in gone)),
+        return dataclasses.replace(
+            self,
+            records=tuple(record for record in self.records if record not in gone),
+            stale=(*self.stale, *(record_name(record) for record in gone)),
         )
 
     def covered(self) -> dict[str, list[Run]]:
@@ -223,7 +226,11 @@ class Dataset:
         return parts + ([f"{DEAD_LETTERS}/{name}"] if record.dead + record.skipped else [])
 
     def damaged(self, state: State) -> list[UnitRecord]:
-        """Return the records whose files are not there in the size that was committed.
+        """Return the records whose files are not there in the size that was committed."""
+        return self.look_at_parts(state)[0]
+
+    def look_at_parts(self, state: State) -> tuple[list[UnitRecord], list[str]]:
+        """Return the records with files of another size than was committed, and unnamed parts.
 
         One listing of each folder tells it.  Of the parts that a retry of dead letters took over,
         and of those of earlier versions, only the names are known.
@@ -233,17 +240,16 @@ class Dataset:
             for folder in (VECTORS, DEAD_LETTERS)
             for file in whole_files.list_files(self.filesystem, self.path(folder))
         }
-
-        def is_whole(record: UnitRecord) -> bool:
-            own = part_name(record)
+        damaged, named = [], set()
+        for record in state.records:
+            own, parts = part_name(record), self.parts_of(record)
             held = sum(sizes.get(f"{folder}/{own}", 0) for folder in (VECTORS, DEAD_LETTERS))
-            if record.part_bytes is not None and held != record.part_bytes:
-                return False
-            if record.part_bytes is not None and not record.generation:
-                return True
-            return all(sizes.get(part) for part in self.parts_of(record))
-
-        return [record for record in state.records if not is_whole(record)]
+            is_other = record.part_bytes is not None and held != record.part_bytes
+            if is_other or not all(map(sizes.get, parts)):
+                damaged.append(record)
+            named.update(parts)
+        unnamed = (part for part in sizes if _must_be_named(*part.split("/")))
+        return damaged, sorted(part for part in unnamed if part not in named)
 
     def forget(self, records: Iterable[UnitRecord]) -> None:
         """Takes units back: their records first, so that nothing names a part that is gone."""
