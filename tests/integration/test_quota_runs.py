@@ -88,7 +88,7 @@ def test_the_days_use_is_known_to_the_next_run_and_to_keys_of_one_quota_name(
     args = ("--rpd", 100, "--quota-name", "project-7")
     with served() as server:
         assert embed(server, tmp_path, 60, "a", *args).code == 0
-        monkeypatch.setenv("GEMINI_API_KEY", "another key of the same project")
+        monkeypatch.setenv("GEMINI_API_KEY", "another-key-of-the-same-project")
         assert embed(server, tmp_path, 60, "b", *args).code == 75
         assert committed(tmp_path / "b") == 40
         assert embed(server, tmp_path, 60, "c", "--rpd", 100).code == 0
