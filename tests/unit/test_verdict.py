@@ -221,6 +221,14 @@ def test_each_code_of_google_rpc_is_sorted_with_its_own_status_and_by_itself(cod
         assert classify(Reply(460, "words", code)).error is error
 
 
+@pytest.mark.parametrize("code", GOOGLE)
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_401_403_and_404_end_the_job_whatever_code_stands_beside_them(
+    status: int, code: str
+) -> None:
+    assert classify(Reply(status, "words", code)).error is JobRefused
+
+
 SORTED: dict[type[CallError], set[int]] = {
     Unavailable: {408, 409, 421, 423, 424, 425, 499, *range(500, 600)} - {501, 511},
     QuotaExceeded: {429},

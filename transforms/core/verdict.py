@@ -19,6 +19,9 @@ from schemas.errors import (
     Unavailable,
 )
 
+STATUS_DECIDES = frozenset({401, 403, 404})
+"""These statuses end the job, whatever google.rpc code a server or a gateway puts beside them."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
@@ -39,7 +42,7 @@ class Verdict:
     """One row of the table: which answers it takes, and what they are about.
 
     An answer fits if its HTTP status or its google.rpc code is listed, its words match, and it is
-    a page where `page` says so.
+    a page where `page` says so.  The code does not count where the status alone decides.
     """
 
     name: str
@@ -56,7 +59,8 @@ class Verdict:
 
     def fits(self, reply: Reply) -> bool:
         """Whether an answer belongs here."""
-        if reply.status not in self.statuses and reply.rpc not in self.codes:
+        rpc = "" if reply.status in STATUS_DECIDES else reply.rpc
+        if reply.status not in self.statuses and rpc not in self.codes:
             return False
         if self.page and not reply.page:
             return False
