@@ -7,7 +7,7 @@ import dataclasses
 import fractions
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_quota_scenarios import START, Job, Service, World, one_token
 
@@ -144,6 +144,9 @@ def test_no_window_is_ever_exceeded_and_nobody_starves(
     st.sampled_from(Pace),
     st.integers(1, 16),
 )
+@example(rpm=2779, share=fractions.Fraction(1, 7), pace=Pace.SMOOTH, most=1)
+@example(rpm=1088, share=fractions.Fraction(1, 4), pace=Pace.SMOOTH, most=1)
+@example(rpm=1259, share=None, pace=Pace.SMOOTH, most=16)
 def test_where_there_is_demand_the_allowance_is_used(
     rpm: int, share: fractions.Fraction | None, pace: Pace, most: int
 ) -> None:

@@ -105,7 +105,8 @@ class QuotaMirror:
     def most_texts(self, now: float) -> int:
         """The most texts one call may hold now; 0 means that the day is spent.
 
-        Full calls fill a window evenly: 61 of 123 a minute, for 100 would leave 23 unused.
+        Full calls fill a window evenly: 61 of 123 a minute, for 100 would leave 23 unused.  At
+        the smooth pace they may be up to twice as large as wanted, for the same reason.
         """
         self._ledger.refresh(now)
         left = self._day_left(now)
@@ -117,7 +118,11 @@ class QuotaMirror:
             calls = math.ceil(rpm / self.call_texts)
             if self.pace is Pace.SMOOTH:
                 calls = max(calls, min(SMOOTH_CALLS_PER_MIN, rpm // SMOOTH_TEXTS))
-            most = min(most, max(1, rpm // calls))
+            size = max(1, rpm // calls)
+            # A learnt limit creeps: each step would ask for another size of calls already packed.
+            if self.pace is Pace.SMOOTH and self._ledger.learnt[QuotaKind.RPM].value == math.inf:
+                size = _filling(rpm, range(size, min(self.call_texts, 2 * size) + 1))
+            most = min(most, size)
         return int(most)
 
     def most_tokens(self, now: float) -> int | None:
@@ -297,3 +302,8 @@ class QuotaMirror:
             return False
         limit = book.limit(now, at) or 1
         return book.learnt[at].strike(now, limit, used[at], book.passes, wait_s)
+
+
+def _filling(rpm: int, sizes: range) -> int:
+    """Return the least size of which full calls leave 1 % of a window at most, or the least."""
+    return min(sizes, key=lambda size: max(rpm % size, rpm // 100))
