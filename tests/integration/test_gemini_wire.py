@@ -139,6 +139,29 @@ def test_a_private_authority_is_trusted_by_the_environment_and_only_then(
         assert embed(secure, TEXTS).vectors.shape == (4, 3072)
 
 
+def _answer_in_the_clear(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Take a request over TLS, and answer without."""
+    plain, _ = listener.accept()
+    with plain, context.wrap_socket(plain.dup(), server_side=True) as secure:
+        secure.recv(65536)
+        plain.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+
+
+def test_a_tls_error_behind_the_handshake_is_one_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = _certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer_in_the_clear, args=(listener, context))
+        thread.start()
+        error = failing(Intercepted, f"https://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert error.code == "tls"
+
+
 def test_https_to_a_server_that_speaks_http_is_no_state_of_the_service(url: str) -> None:
     error = failing(Intercepted, url.replace("http://", "https://"))
     assert error.code == "tls"

@@ -126,7 +126,8 @@ class GeminiClient:
             raise self._named(refusal, texts) from None
         except TimeoutError:
             raise Unavailable(f"no answer within {self._timeout_s:g} s", code="timeout") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
+            # An OSError: of TLS, which the HTTP client leaves as it is behind the handshake.
             raise transport_error(error) from None
         except google.auth.exceptions.GoogleAuthError as error:
             raise _credentials(error) from None
