@@ -57,7 +57,8 @@ def begin(job: JobConfig, dataset: Dataset, before: State) -> None:
     unless_budget = contextlib.nullcontext() if job.budget else contextlib.suppress(OutputError)
     path = Path(job.account)
     with unless_budget, AccountFile(path).account() as account:
-        account.begin(committed_counts(dataset, before).tokens if job.budget else 0)
+        known = committed_counts(dataset, before).tokens if job.budget else 0
+        account.begin(known, job.run_number)
 
 
 def committed_counts(dataset: Dataset, state: State) -> CallCounts:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.jobs import a_job, prepared
 
+from pipeline.account import begin, forget
 from schemas.errors import CallError, JobRefused, OutputError, Unavailable
 from schemas.prices import Budget
 from schemas.stop import ExitCode, StopReason
@@ -17,6 +18,7 @@ from transforms.core.account import Leave, most_cost
 from transforms.engine.spending import Spending
 from transforms.engine.stopping import StopFlag, Stopping
 from transforms.storage.account_file import AccountFile
+from transforms.storage.dataset import ACCOUNT, Dataset, State
 
 ITEMS = prepared(["one text", "and another"], a_job()).items
 COST = most_cost(ITEMS)
@@ -48,6 +50,25 @@ def test_a_call_waits_for_another_process_and_takes_what_that_gives_back(path: P
         return await waiting
 
     assert asyncio.run(both()) == COST
+
+
+def test_a_call_of_a_run_before_fresh_leaves_no_room_in_the_new_account(tmp_path: Path) -> None:
+    dataset = Dataset.open(str(tmp_path))
+    path = tmp_path / ACCOUNT
+    path.parent.mkdir()
+
+    def run(number: int) -> Spending:
+        job = a_job(account=str(path), budget=ROOM_FOR_ONE, run_number=number)
+        begin(job, dataset, State())
+        return Spending(str(path), ROOM_FOR_ONE, StopFlag())
+
+    old = run(1)
+    held = asyncio.run(hold(old))
+    forget(a_job(account=str(path)))
+    new = run(2)
+    old.settle(held, COST // 4)
+    asyncio.run(hold(new))
+    assert new.hold(ITEMS) is None, "one call fits, and two may cost more than the budget"
 
 
 def test_it_does_not_wait_for_a_process_that_was_lost(path: Path) -> None:

@@ -38,17 +38,21 @@ class Account:
     paid: int = 0
     held: int = 0
     run: int = 0
-    """Counts the runs: what a call holds goes when the next run begins."""
+    """Tells the runs apart, and only grows: what a call holds goes when the next run begins."""
     reached: int = 0
     """The limit that ended a run, so that the next one does not begin to fill the last gap."""
     moves: int = 0
     """Counts what was held and settled, so that whoever waits sees that others are at work."""
 
-    def begin(self, known: int) -> None:
-        """Begins a run.  What the last one held may have been paid; so may what others know of."""
+    def begin(self, known: int, run_number: int = 0) -> None:
+        """Begins a run.  What the last one held may have been paid; so may what others know of.
+
+        The run's number in the dataset tells it from runs before the account was deleted, whose
+        calls may still be in flight.
+        """
         self.paid = max(self.paid + self.held, known)
         self.held = 0
-        self.run += 1
+        self.run = max(self.run + 1, run_number)
 
     def hold(self, tokens: int, most: int | None) -> Leave:
         """Holds a call's tokens where there is room for them; `most` None: there always is."""
