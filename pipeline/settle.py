@@ -58,6 +58,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     """
     request, job, plan = outcome.request, outcome.job, outcome.plan
     _check_held(dataset, job)
+    planned = outcome.scans
     outcome = _without_damaged(dataset, outcome)
     stops = stop_notes.read(dataset, job.run_id)
     after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
@@ -68,8 +69,9 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     suspects = _suspects(outcome)
     # A run that is to end has no time to read them: the next one does.
     changed = [] if stops else [file for file in suspects if _has_changed(outcome.scans, file)]
-    if changed or (stops and suspects):
-        _forget_scans(dataset, outcome, changed or suspects)
+    outdated = changed or (suspects if stops else [])
+    if outdated or outcome.scans is not planned:
+        _save_plan(dataset, outcome, outdated)
     summary = RunSummary(
         run_id=job.run_id,
         version=job.version,
@@ -144,10 +146,13 @@ def _has_changed(scans: Scans, file: InputFile) -> bool:
     return has_changed(file, scans.stamps.get(file.found.path))
 
 
-def _forget_scans(dataset: Dataset, outcome: Outcome, files: Sequence[InputFile]) -> None:
-    """Let the next run scan files again, whatever their size and time say."""
-    outdated = {file.key for file in files}
-    save_scans(dataset, outcome.scans, outcome.request.input.columns, outdated)
+def _save_plan(dataset: Dataset, outcome: Outcome, outdated: Sequence[InputFile]) -> None:
+    """Save the plan without damaged files, whose rows `_SUCCESS` does not cover.
+
+    The next run scans outdated files again, even if size and time are the same.
+    """
+    keys = {file.key for file in outdated}
+    save_scans(dataset, outcome.scans, outcome.request.input.columns, keys)
 
 
 def _check_held(dataset: Dataset, job: JobConfig) -> None:
