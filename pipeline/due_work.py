@@ -14,7 +14,6 @@ from pipeline.planning import (
     Plan,
     Scans,
     all_bad,
-    bare_message,
     make_plan,
     make_retry_plan,
     planned_files,
@@ -51,7 +50,7 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
         tables_as_files=wanted.tables_as_files,
     )
     for error in scans.unreadable:
-        log.warning("passed over by --skip-bad-files: %s", bare_message(error))
+        log.warning("skipped by --skip-bad-files: %s", error.without_advice)
     nothing = all_bad(scans)
     if nothing is not None:
         raise nothing
@@ -65,7 +64,7 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
     for file in scans.files:
         as_what = file.reading.removesuffix(OBJECTS).rstrip("+")
         if as_what:
-            log.info("%s is read as %s: its content says so", file.found.name, as_what)
+            log.info("%s is read as %s, because that is its content", file.found.name, as_what)
     return scans
 
 
@@ -77,7 +76,7 @@ def pass_over(request: RunRequest, scans: Scans, error: InputError) -> Scans:
     """
     if not (request.input.skip_bad_files and error.is_damage):
         raise error
-    log.warning("passed over by --skip-bad-files: %s", bare_message(error))
+    log.warning("skipped by --skip-bad-files: %s", error.without_advice)
     left = scans.without(str(error.facts["path"]), error)
     nothing = all_bad(left)
     if nothing is not None:
@@ -143,15 +142,15 @@ def committed(dataset: Dataset, scans: Scans) -> State:
     due = frozenset(record for record in damaged if record.unit.file_key in current)
     if due:
         log.warning(
-            "files of %s rows are missing or of another size than was committed; these rows are "
+            "parts of %s rows are missing or have another size than was committed; these rows are "
             "embedded again",
             f"{sum(record.unit.rows for record in due):,}",
         )
     lost = sum(record.unit.rows for record in damaged) - sum(record.unit.rows for record in due)
     if lost:
         log.warning(
-            "files of %s rows are missing or of another size than was committed, and so are the "
-            "input files of these rows; bring the input files back, or remove the rows by --prune",
+            "parts of %s rows are missing or have another size than was committed, and the input "
+            "files of these rows are missing; bring them back, or remove the rows with --prune",
             f"{lost:,}",
         )
     return state.without(due)

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import logging
 import math
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,8 +31,7 @@ log = logging.getLogger("bulkembed")
 
 SCANS_FILE = f"{PLAN}/files.jsonl"
 SCAN_VERSION = 3
-"""Of what a scan learns; files that were scanned by another version are scanned again."""
-_ADVICE = re.compile(r",? or pass (it|the file) over with --skip-bad-files$")
+"""Version of what a scan records; files with scans of another version are scanned again."""
 SCAN_THREADS = 4
 MOST_UNITS_A_SLICE = 40
 SLICES_A_WORKER = 4
@@ -57,7 +55,7 @@ class Scans:
     bad_names: frozenset[str] = frozenset()
     """The names of files that are there but cannot be read."""
     stamps: Mapping[str, FileStamp | None] = dataclasses.field(default_factory=dict)
-    """Of each file before it was scanned, by path."""
+    """The stamp of each file before its scan, by path."""
 
     def without(self, path: str, error: InputError) -> Scans:
         """Return the input without a file that turned out to be damaged."""
@@ -314,7 +312,7 @@ def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, 
 
 
 def _read_scans(dataset: Dataset) -> Iterator[tuple[tuple[int, str], ScannedFile]]:
-    """What was saved of earlier scans, with their version and the columns that they were for."""
+    """The saved scans, each with its version and the columns that it was made for."""
     data = whole_files.read_bytes(dataset.filesystem, dataset.path(SCANS_FILE)) or b""
     for line in data.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
@@ -324,14 +322,14 @@ def _read_scans(dataset: Dataset) -> Iterator[tuple[tuple[int, str], ScannedFile
 
 
 def _encode_scan(content: dict[str, Any]) -> bytes:
-    """A line of JSON with a checksum of all else that it says."""
+    """Return a line of JSON with a checksum of the rest of it."""
     return orjson.dumps(
         {**content, "checksum": _checksum(content)}, option=orjson.OPT_APPEND_NEWLINE
     )
 
 
 def _decode_scan(line: bytes) -> dict[str, Any]:
-    """The content of a line; a ValueError if it is damaged.  Earlier versions wrote no checksum."""
+    """Return a line's content; ValueError if damaged.  Earlier versions wrote no checksum."""
     content: dict[str, Any] = orjson.loads(line)
     checksum = content.pop("checksum", None)
     if checksum != _checksum(content) and (checksum is not None or "version" in content):
@@ -349,7 +347,7 @@ def _stamp(found: FoundFile) -> tuple[object, ...]:
 
 
 def _as_read(found: FoundFile, scanned: FoundFile) -> FoundFile:
-    """The file as it is now, with what its content was found to be."""
+    """Return the file as it is now, with the format of its content."""
     return dataclasses.replace(found, format=scanned.format, compression=scanned.compression)
 
 
@@ -359,12 +357,7 @@ def all_bad(scans: Scans) -> InputError | None:
         return None
     first = scans.unreadable[0]
     what = f"none of the {len(scans.unreadable):,} files of the input can be read; the first one"
-    return InputError(f"{what}: {bare_message(first)}", **first.facts)
-
-
-def bare_message(error: InputError) -> str:
-    """Return the message of an error without the advice to pass the file over."""
-    return _ADVICE.sub("", error.message)
+    return InputError(f"{what}: {first.without_advice}", **first.facts)
 
 
 def _scan(found: FoundFile, columns: InputColumns) -> ScannedFile | InputError:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from pipeline.planning import Plan, Scans, all_bad, bare_message, rows_left, save_scans
+from pipeline.planning import Plan, Scans, all_bad, rows_left, save_scans
 from pipeline.request import RunRequest
 from pipeline.summary import FailedFile, RowCounts, RunSummary, call_counts, dead_codes, run_rows
 from schemas.errors import InputError, OutputError
@@ -85,7 +85,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         throttled_s=outcome.counters.get(metrics.THROTTLED_MS, 0) / 1000,
         calls_sent=outcome.counters.get(metrics.CALLS_SENT, 0),
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
-        skipped_files=tuple(bare_message(error) for error in outcome.scans.unreadable),
+        skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
         vanished_files=gone,
         failed_files=failed_files(outcome.scans, after),
         passed_over=outcome.scans.passed_over,
@@ -113,7 +113,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
 
 
 def _nothing_readable(scans: Scans) -> Stop | None:
-    """Return the reason why a run is no success that passed all of its files over."""
+    """Return the reason to fail for a run that skipped all of its files; None for another run."""
     error = all_bad(scans)
     return None if error is None else Stop(StopReason.BROKEN, error.message, time.time())
 
@@ -180,7 +180,7 @@ def dataset_rows(scans: Scans, state: State) -> RowCounts:
 
 
 def failed_files(scans: Scans, state: State) -> tuple[FailedFile, ...]:
-    """Return the files of which rows failed and not one was embedded, by the commit records."""
+    """Return the files of which rows failed and none was embedded, by the commit records."""
     embedded: collections.Counter[str] = collections.Counter()
     dead: collections.Counter[str] = collections.Counter()
     for record in state.records:
@@ -303,7 +303,7 @@ def _check_sizes(dataset: Dataset, scans: Scans, state: State) -> None:
         rows = sum(record.unit.rows for record in damaged)
         name = part_name(damaged[0])
         raise OutputError(
-            f"{dataset.root}: files of {rows:,} rows are missing or of another size than was "
+            f"{dataset.root}: parts of {rows:,} rows are missing or have another size than was "
             f"committed, such as {name}; run the same command again, which embeds these rows again"
         )
 

@@ -40,7 +40,7 @@ class RowCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailedFile:
-    """A file of which rows failed and not one was embedded."""
+    """A file of which rows failed and none was embedded."""
 
     name: str
     rows: int
@@ -106,14 +106,14 @@ class RunSummary:
                 return too_many(rows.dead, budget.allowed(rows.rows_in))
         look = "look at dead_letters/ and correct the input or the flags"
         if self.dataset.dead and not self.dataset.embedded:
-            return f"not one row was embedded, and {self.dataset.dead:,} rows failed; {look}"
+            return f"no row was embedded, and {self.dataset.dead:,} rows failed; {look}"
         failed = sum(file.rows for file in self.failed_files)
         if failed <= budget.allowed_in_failed_files(self.dataset.rows_in):
             return None
         worst = max(self.failed_files, key=lambda file: file.rows)
         others = len(self.failed_files) - 1
         return (
-            f"{worst.name}: not one row was embedded, and {worst.rows:,} rows failed"
+            f"{worst.name}: no row was embedded, and {worst.rows:,} rows failed"
             + (f"; the same in {others:,} other files" if others else "")
             + f"; {look}, or allow that many rows with --max-dead-letters"
         )
@@ -178,7 +178,7 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     if summary.passed_over:
         yield "passed over", first_names(summary.passed_over)
     for file in summary.failed_files:
-        yield "file failed", f"{file.name}: {file.rows:,} rows failed, not one was embedded"
+        yield "file failed", f"{file.name}: {file.rows:,} rows failed, and none was embedded"
     if not summary.dataset.embedded and not summary.dataset.left:
         yield "nothing embedded", _why_nothing(summary.dataset)
     for name in summary.vanished_files:
@@ -198,10 +198,10 @@ def _next_for_dead(codes: dict[str, int]) -> str:
     """What to do about dead letters, by the codes of this run."""
     failed = [DeadCode(code) for code in codes if not DeadCode(code).is_skip]
     if not failed:
-        return "look at dead_letters/ there; --retry-dead-letters sends refused rows again"
+        return "look at dead_letters/; --retry-dead-letters sends refused rows again"
     if any(code.may_pass_again for code in failed):
-        return "look at dead_letters/ there; --retry-dead-letters sends these rows again"
-    return "look at dead_letters/ there and correct the input: a file that changes is read again"
+        return "look at dead_letters/; --retry-dead-letters sends these rows again"
+    return "look at dead_letters/ and correct the input; the next run reads changed files again"
 
 
 def first_names(names: Sequence[str], most: int = 8) -> str:
@@ -222,7 +222,8 @@ def _why_nothing(rows: RowCounts) -> str:
     if not rows.rows_in:
         return "the input has no rows"
     if rows.dead:
-        return f"{rows.dead:,} of {rows.rows_in:,} rows failed, the others are blank"
+        others = ", and the others are blank" if rows.dead < rows.rows_in else ""
+        return f"{rows.dead:,} of {rows.rows_in:,} rows failed{others}"
     return (
         f"the text of all {rows.rows_in:,} rows is null, empty or white space; is it in another "
         "column (--text-column)?"

@@ -56,8 +56,12 @@ class ConfigError(BulkEmbedError):
     """What was asked for cannot be done; nothing was sent."""
 
 
+OR_SKIP = ", or skip the file with --skip-bad-files"
+"""The last words of an InputError about a file that a run can do without."""
+
+
 class InputError(BulkEmbedError):
-    """An input file cannot be read, or is not what its name says.
+    """An input file cannot be read.
 
     Facts: `path`; `damaged`, where the bytes of the file are at fault, and other files can be read.
     """
@@ -66,6 +70,11 @@ class InputError(BulkEmbedError):
     def is_damage(self) -> bool:
         """Whether `--skip-bad-files` covers it while rows are read."""
         return self.facts.get("damaged") is True
+
+    @property
+    def without_advice(self) -> str:
+        """The message without `OR_SKIP`, for a run that skips the file."""
+        return self.message.removesuffix(OR_SKIP)
 
 
 class OutputError(BulkEmbedError):

@@ -103,7 +103,7 @@ FOREIGN = {
     "array-behind-a-mark": (b"\xef\xbb\xbf\n " + ARRAY, "a JSON array", "jq -c '.[]'"),
     "long-array": (json.dumps(ROWS * 100).encode(), "a JSON array", "jq -c '.[]'"),
     "empty-array": (b"[]\n", "a JSON array", "jq -c '.[]'"),
-    "arrays-welded": (ARRAY + b"\n" + ARRAY, "JSON arrays, one a line", "jq -c '.[]'"),
+    "arrays-welded": (ARRAY + b"\n" + ARRAY, "JSON arrays, one per line", "jq -c '.[]'"),
     "lists": (b'[1, "a"]\n[2, "b"]\n', "lines of JSON lists", "columns' names"),
     "pretty": (NESTED, "objects over several lines", "jq -c ."),
     "pretty-rows": (
@@ -119,11 +119,11 @@ FOREIGN = {
     "pretty-with-rows-inside": (INNER, "objects over several lines", "jq -c ."),
     "commas": (b",".join(LINES.splitlines()), "commas between them", "without commas"),
     "lines-with-commas": (b",\n".join([*LINES.splitlines(), b""]), "commas", "without commas"),
-    "python-dicts": (b"{'id': 1, 'text': 'a'}\n", "as Python prints them", "json.dumps"),
+    "python-dicts": (b"{'id': 1, 'text': 'a'}\n", "Python dicts, not JSON", "json.dumps"),
     "csv": (b"id,text\n1,a\n2,b\n", "looks like CSV", "to_parquet"),
-    "tsv": (b"id\ttext\n1\ta\n", "looks like TSV", "to_parquet"),
+    "tsv": (b"id\ttext\n1\ta\n", "looks like TSV", r"sep='\t'"),
     "text": (b"Call me Ishmael.\nSome years ago\n", "text without a JSON object", "Call me"),
-    "strings": (b'"a"\n"b"\n', "text without a JSON object", "an object a line"),
+    "strings": (b'"a"\n"b"\n', "text without a JSON object", "one JSON object per line"),
     "lfs": (POINTER, "a Git LFS pointer", "git lfs pull"),
     "annex": (b"/annex/objects/SHA256E-s9--ab.jsonl\n", "a git-annex pointer", "git annex get"),
     "html": (HTML, "an HTML page", "download"),
@@ -163,7 +163,7 @@ def test_what_is_not_read_is_named_with_the_cure(tmp_path: Path, name: str, kind
         read_all(put(tmp_path, name, content))
     message = caught.value.message
     assert message.startswith(f"{name} is ")
-    assert message.endswith("or pass the file over with --skip-bad-files")
+    assert message.endswith("or skip the file with --skip-bad-files")
     assert caught.value.facts["path"] == str(tmp_path / name)
     as_parquet = name == "in.parquet" and "no Parquet file: it begins with" in message
     assert as_parquet or (what in message and cure in message), message

@@ -135,7 +135,7 @@ def test_a_part_that_is_not_as_it_was_committed_is_done_anew(
     damage(damaged)
     ended = go(server, source, output, "--unit-rows", 10)
     assert ended.code == 0
-    assert "files of 10 rows are missing or of another size" in ended.err
+    assert "parts of 10 rows are missing or have another size" in ended.err
     assert server.stats()["texts"] == 25 + 10
     assert intact.read_bytes() == before
     assert not damaged.exists()
@@ -154,7 +154,7 @@ def test_a_run_whose_parts_were_damaged_meanwhile_does_not_end_well(
         (output / dataset.parts_of(dataset.state().records[0])[0]).write_bytes(b"")
         done = ended(process)
         assert done.code == 1
-        assert "files of 1 rows are missing or of another size" in done.last
+        assert "parts of 1 rows are missing or have another size" in done.last
         assert not (output / "_SUCCESS").exists()
         assert go(server, source, output).code == 0
         assert server.stats()["texts"] == 25 + 1

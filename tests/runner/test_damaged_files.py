@@ -77,6 +77,7 @@ def test_the_good_files_are_done_and_the_bad_one_is_listed(
         assert ended.code == 0, ended.err
         assert (output / "_SUCCESS").exists()
         assert "b.parquet cannot be read" in ended.out
+        assert "with --skip-bad-files" not in ended.err + ended.out  # It was given.
         (line,) = summary(output)["skipped_files"]
         assert "b.parquet" in line
         counts = summary(output)["dataset"]

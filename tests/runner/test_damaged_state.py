@@ -264,7 +264,7 @@ def test_a_sound_dataset_is_left_as_it_is_by_a_repair(whole: Whole, tmp_path: Pa
     before = snapshot(place / "out")
     shown = bulkembed("verify", "--repair", place / "out")
     assert shown.code == 0
-    assert "nothing: no damage is found" in shown.out
+    assert "nothing: no damage was found" in shown.out
     assert snapshot(place / "out") == before
 
 

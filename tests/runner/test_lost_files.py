@@ -33,7 +33,7 @@ def test_a_part_that_a_complete_dataset_lost_is_embedded_again(
     damage(next(part for part in parts(complete, "vectors") if "-00000010" in part.name))
     ended = go(server, source.parent, complete)
     assert ended.code == 0, ended.err
-    assert "files of 10 rows are missing or of another size" in ended.err
+    assert "parts of 10 rows are missing or have another size" in ended.err
     assert server.stats()["texts"] == 27 + 10
     assert snapshot(complete / "vectors") == whole
     assert (complete / "_SUCCESS").exists()
@@ -51,7 +51,7 @@ def test_a_part_that_a_retry_took_over_and_that_is_lost_is_embedded_again(
         first.unlink()
         ended = go(server, source, output)
         assert ended.code == 0, ended.err
-    assert "files of 4 rows are missing" in ended.err
+    assert "parts of 4 rows are missing" in ended.err
     assert read(output)["source_row"].to_pylist() == [0, 1, 2, 3]
     assert bulkembed("verify", output).code == 0
 
@@ -65,7 +65,7 @@ def test_rows_whose_part_and_input_are_both_lost_are_told_of_and_can_be_pruned(
     write_rows(source.parent / "c.parquet", ["new"])
     ended = go(server, source.parent, complete)
     assert ended.code == 0, ended.err
-    assert "files of 2 rows are missing" in ended.err
+    assert "parts of 2 rows are missing" in ended.err
     assert "remove the rows by --prune" in ended.err
     assert go(server, source.parent, complete, "--prune").code == 0
     assert server.stats()["texts"] == 27 + 1

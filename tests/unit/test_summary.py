@@ -107,16 +107,22 @@ def test_records_add_up_to_a_run() -> None:
     assert run_rows(25, records) == RowCounts(25, 14, 2, 4, 5)
 
 
+def test_the_summary_speaks_of_blank_rows_only_if_there_are_any() -> None:
+    assert "3 of 3 rows failed\n" in shown(summary(dataset=RowCounts(3, 0, 3, 0, 0)))
+    some = shown(summary(dataset=RowCounts(3, 0, 2, 1, 0)))
+    assert "2 of 3 rows failed, and the others are blank\n" in some
+
+
 @pytest.mark.parametrize(
     ("rows", "failed", "budget", "words"),
     [
         pytest.param((100, 90, 10, 0, 0), [], None, None, id="ten-rows-here-and-there"),
         pytest.param((100, 89, 11, 0, 0), [], None, "10 may be", id="more-than-ten"),
-        pytest.param((8, 0, 8, 0, 0), [8], None, "not one row", id="nothing-embedded"),
-        pytest.param((8, 0, 1, 7, 0), [1], "100%", "not one row", id="whatever-the-budget"),
-        pytest.param((800, 0, 8, 0, 792), [8], None, "not one row", id="nothing-so-far"),
-        pytest.param((40, 32, 8, 0, 0), [8], None, "f0: not one row", id="one-of-the-files"),
-        pytest.param((40, 32, 8, 0, 0), [3, 5], None, "f1: not one row", id="two-of-the-files"),
+        pytest.param((8, 0, 8, 0, 0), [8], None, "no row", id="nothing-embedded"),
+        pytest.param((8, 0, 1, 7, 0), [1], "100%", "no row", id="whatever-the-budget"),
+        pytest.param((800, 0, 8, 0, 792), [8], None, "no row", id="nothing-so-far"),
+        pytest.param((40, 32, 8, 0, 0), [8], None, "f0: no row", id="one-of-the-files"),
+        pytest.param((40, 32, 8, 0, 0), [3, 5], None, "f1: no row", id="two-of-the-files"),
         pytest.param((40, 32, 8, 0, 0), [8], "8", None, id="as-many-as-the-user-allows"),
         pytest.param((1000, 991, 9, 0, 0), [1] * 9, None, None, id="one-in-a-hundred"),
         pytest.param((8, 0, 0, 8, 0), [], None, None, id="blank-rows-have-not-failed"),

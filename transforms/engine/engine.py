@@ -84,7 +84,7 @@ class Engine:
         except InputError as error:
             if not (self.job.skip_bad_files and error.is_damage):
                 raise
-            log.warning("passed over by --skip-bad-files: %s", error.message)
+            log.warning("skipped by --skip-bad-files: %s", error.without_advice)
             damaged_files.leave(self.dataset, self.job.run_id, file, error)
 
     def take_counts(self) -> dict[str, int]:

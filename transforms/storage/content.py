@@ -1,4 +1,4 @@
-"""What a file holds, by its first bytes: its name may say otherwise."""
+"""What a file holds, by its first bytes, since its name may be wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 
-from schemas.errors import InputError
+from schemas.errors import OR_SKIP, InputError
 from schemas.inputs import FileFormat, FoundFile
 
 HEAD_BYTES = 1 << 16
@@ -20,15 +20,15 @@ _DECODER = json.JSONDecoder()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Foreign:
-    """Content that is not read: what it is, and what to do about it."""
+    """Content that bulkembed does not read: what it is, and what to do about it."""
 
     what: str
     cure: str
 
 
 _EXPORT = "export it as Parquet or JSONL"
-_ARRAY_CURE = "write an object a line: `jq -c '.[]' FILE > NEW`"
-_UNPACK = "unpack it, and give the files in it"
+_ARRAY_CURE = "write one object per line: `jq -c '.[]' FILE > NEW`"
+_UNPACK = "unpack it, and name the files in it"
 _ARROW = (
     "write it as Parquet: pyarrow.parquet.write_table(pyarrow.ipc.open_file(FILE).read_all(), NEW)"
 )
@@ -39,8 +39,8 @@ _MAGIC = (
     (b"\x02\x21\x4c\x18", Foreign("lz4 data", "decompress it with `lz4 -d`")),
     (b"\xff\x06\x00\x00sNaPpY", Foreign("snappy data", "decompress it")),
     (b"LZIP", Foreign("lzip data", "decompress it with `lzip -d`")),
-    (b"\x1f\x9d", Foreign("data of `compress`", "decompress it with `gzip -d`")),
-    (b"PK\x03\x04", Foreign("a zip archive, or a file of Excel", _UNPACK)),
+    (b"\x1f\x9d", Foreign("data made by `compress`", "decompress it with `gzip -d`")),
+    (b"PK\x03\x04", Foreign("a zip archive or an Excel file", _UNPACK)),
     (b"PK\x05\x06", Foreign("an empty zip archive", _UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", Foreign("a 7z archive", _UNPACK)),
     (b"Rar!\x1a\x07", Foreign("a rar archive", _UNPACK)),
@@ -49,9 +49,9 @@ _MAGIC = (
     (b"ARROW1", Foreign("an Arrow IPC (Feather) file", _ARROW)),
     (b"FEA1", Foreign("a Feather file, version 1", _EXPORT)),
     (b"\xff\xff\xff\xff", Foreign("an Arrow IPC stream, or other binary data", _EXPORT)),
-    (b"SEQ\x06", Foreign("a SequenceFile of Hadoop", _EXPORT)),
+    (b"SEQ\x06", Foreign("a Hadoop SequenceFile", _EXPORT)),
     (b"\x89HDF\r\n\x1a\n", Foreign("an HDF5 file", _EXPORT)),
-    (b"\x93NUMPY", Foreign("an array of NumPy", _EXPORT)),
+    (b"\x93NUMPY", Foreign("a NumPy array", _EXPORT)),
     (b"SQLite format 3\x00", Foreign("an SQLite database", _EXPORT)),
     (b"%PDF-", Foreign("a PDF", "extract its text into JSONL")),
     (b"version https://git-lfs", Foreign("a Git LFS pointer", "fetch the file: `git lfs pull`")),
@@ -73,7 +73,7 @@ _STORE_ERROR = re.compile(rb"<Error>.*?<Code>(\w+)</Code>", re.DOTALL)
 
 
 def codec_of(head: bytes) -> str | None:
-    """Return how the content is compressed, if in a way that is read: gzip, zstd or bz2."""
+    """Return how the content is compressed: gzip, zstd or bz2; None for anything else."""
     if _BZ2.match(head):
         return "bz2"
     return next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), None)
@@ -85,7 +85,7 @@ def format_of(found: FoundFile, head: bytes, *, compression: str | None, whole: 
     Args:
         found: the file, with the format that its name or the user promises.
         head: its first bytes, decompressed.
-        compression: what was taken off.
+        compression: how it was compressed; None if it was not.
         whole: whether these are all of its bytes.
 
     Raises:
@@ -98,7 +98,7 @@ def format_of(found: FoundFile, head: bytes, *, compression: str | None, whole: 
         begin = _bare(head)
         if not begin.startswith(b"{"):
             foreign = Foreign(
-                f"no Parquet file: it begins with {_shown(begin)}", "replace it by the whole file"
+                f"no Parquet file: it begins with {_shown(begin)}", "replace it with the whole file"
             )
     if foreign is not None:
         raise refused(found, foreign, compression)
@@ -109,8 +109,7 @@ def refused(found: FoundFile, foreign: Foreign, compression: str | None = None) 
     """Return the error for a file whose content is not read."""
     packed = f" compressed with {compression}" if compression is not None else ""
     return InputError(
-        f"{found.name} is {foreign.what}{packed}; {foreign.cure}, or pass the file over with "
-        "--skip-bad-files",
+        f"{found.name} is {foreign.what}{packed}; {foreign.cure}{OR_SKIP}",
         path=found.path,
     )
 
@@ -120,7 +119,7 @@ def without_rows(head: bytes) -> Foreign:
     begin = _bare(head)
     line = begin.split(b"\n", 1)[0].rstrip(b"\r")
     if re.match(rb"\[\s*\{", begin):
-        return Foreign("JSON arrays, one a line", _ARRAY_CURE)
+        return Foreign("JSON arrays, one per line", _ARRAY_CURE)
     if begin.startswith(b"["):
         return Foreign("lines of JSON lists", "write objects with the columns' names as keys")
     if begin.startswith(b"{"):
@@ -128,12 +127,12 @@ def without_rows(head: bytes) -> Foreign:
     if b"\x00" in head or _is_binary(head):
         what = f"binary data that begins with {_shown(begin)}"
         return Foreign(what, "give Parquet or JSONL")
-    for comma, kind in ((b"\t", "TSV"), (b",", "CSV"), (b";", "CSV"), (b"|", "CSV")):
-        if comma in line:
+    for separator, kind in (("\t", "TSV"), (",", "CSV"), (";", "CSV"), ("|", "CSV")):
+        if separator.encode() in line:
+            call = f"pandas.read_csv(FILE, sep={separator!r}).to_parquet(NEW)"
             what = f"text that looks like {kind}: {_shown(line)}"
-            cure = "write it as Parquet or JSONL, such as pandas.read_csv(FILE).to_parquet(NEW)"
-            return Foreign(what, cure)
-    return Foreign(f"text without a JSON object: {_shown(line)}", "give an object a line")
+            return Foreign(what, f"write it as Parquet or JSONL, for example with {call}")
+    return Foreign(f"text without a JSON object: {_shown(line)}", "write one JSON object per line")
 
 
 def _foreign(head: bytes, *, whole: bool) -> Foreign | None:
@@ -143,7 +142,7 @@ def _foreign(head: bytes, *, whole: bool) -> Foreign | None:
     if head.startswith(_PARQUET):
         return Foreign("a Parquet file", "decompress it: Parquet has a compression of its own")
     if codec_of(head) is not None:
-        return Foreign(f"{codec_of(head)} data", "decompress it once")
+        return Foreign(f"{codec_of(head)} data", "it was compressed twice: decompress it once")
     if head[257:262] == b"ustar":
         return Foreign("a tar archive", _UNPACK)
     if head and not head.strip(b"\x00"):
@@ -171,12 +170,14 @@ def _markup(begin: bytes) -> Foreign:
         code = error[1].decode("ascii", "replace")
         return Foreign(f"the error page of an object store ({code})", "download the file again")
     if _HTML.search(begin[:2000]):
-        return Foreign("an HTML page", "download the file again: this is what a server answered")
+        return Foreign(
+            "an HTML page", "a server sent it in place of the file: download the file again"
+        )
     return Foreign("XML", _EXPORT)
 
 
 def _array(begin: bytes) -> Foreign | None:
-    """Tell a JSON array from lines of which the first one is a list."""
+    """Return what a JSON array is; None for lines of which only the first one is a list."""
     first, _, others = begin.partition(b"\n")
     if others.strip() and _ends(first, whole=True) == len(first.rstrip()):
         return None
@@ -184,11 +185,13 @@ def _array(begin: bytes) -> Foreign | None:
 
 
 def _spread_object(begin: bytes, *, whole: bool) -> Foreign | None:
-    """Tell an object over several lines from one a line, of which the first may be broken."""
+    """Return what an object over several lines is; None for one object per line."""
     end = _ends(begin, whole=whole)
     if end is None or b"\n" not in begin[:end].strip():
         return None
-    return Foreign("JSON with objects over several lines", "write one a line: `jq -c . FILE > NEW`")
+    return Foreign(
+        "JSON with objects over several lines", "write one object per line: `jq -c . FILE > NEW`"
+    )
 
 
 def _ends(begin: bytes, *, whole: bool) -> int | None:
@@ -197,7 +200,7 @@ def _ends(begin: bytes, *, whole: bool) -> int | None:
     try:
         return _DECODER.raw_decode(text)[1]
     except json.JSONDecodeError as error:
-        # An unfinished string is said to begin where it does, and so is an unfinished word.
+        # For an unfinished string or word, the error gives the position where it begins.
         unfinished = error.pos >= len(text) - 8 or error.msg.startswith("Unterminated string")
         return len(text) if unfinished and not whole else None
     except (ValueError, RecursionError):
@@ -207,9 +210,10 @@ def _ends(begin: bytes, *, whole: bool) -> int | None:
 def _broken_objects(begin: bytes) -> Foreign:
     end = _ends(begin, whole=True)
     if end is not None and begin[end:].lstrip().startswith(b","):
-        return Foreign("JSON objects with commas between them", "write one a line, without commas")
+        cure = "write one object per line, without commas"
+        return Foreign("JSON objects with commas between them", cure)
     if re.match(rb"\{\s*'", begin):
-        return Foreign("dicts as Python prints them", "write them with json.dumps, one a line")
+        return Foreign("Python dicts, not JSON", "write them with json.dumps, one per line")
     return Foreign(
         f"broken JSON that begins with {_shown(begin)}", "write a whole object in each line"
     )

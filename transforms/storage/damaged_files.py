@@ -25,7 +25,7 @@ def leave(dataset: Dataset, run_id: str, file: InputFile, error: InputError) -> 
     Raises:
         OutputError: the note cannot be written.
     """
-    note = DamagedFile(file.key, file.found.path, error.message)
+    note = DamagedFile(file.key, file.found.path, error.without_advice)
     dataset.write_json(f"{DAMAGED}/{run_id}-{file.key}.json", dataclasses.asdict(note))
 
 

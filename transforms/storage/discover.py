@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from schemas.errors import ConfigError, InputError
+from schemas.errors import OR_SKIP, ConfigError, InputError
 from schemas.inputs import FileFormat, FoundFile
 from transforms.core.file_names import native_name, readable_name
 from transforms.storage import table_folders
@@ -76,13 +76,13 @@ class _Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listing:
-    """What patterns mean: files to read, and what is beside them."""
+    """What patterns match: files to read, and what lies beside them."""
 
     files: tuple[FoundFile, ...]
     passed_over: tuple[str, ...] = ()
     """Files and folders (with / at the end) that lie where the patterns look, but are not taken."""
     unreadable: tuple[InputError, ...] = ()
-    """Names of data that are no files: links to nowhere, pipes, sockets."""
+    """Errors for names of data that are not files: broken links, pipes, sockets."""
 
 
 def find_files(
@@ -141,14 +141,14 @@ def find_input(
 
 
 def looks_like_data(name: str) -> bool:
-    """Whether the ending of a name that was passed over says that it is data, or may hold some."""
+    """Return whether the ending of a name that was passed over says that it holds data."""
     base = name.rpartition("/")[2]
     return not base or _kind(base)[0] is not None or base.lower().rpartition(".")[2] in _OTHER_DATA
 
 
 @dataclasses.dataclass(slots=True)
 class _Beside:
-    """What is found beside the files that are taken."""
+    """What lies beside the files that are taken."""
 
     tables_as_files: bool
     passed_over: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -176,7 +176,7 @@ class _Beside:
     def no_file(self, place: _Place, name: str, path: str, what: str, cure: str) -> None:
         """Note a name that the pattern means and that is no file."""
         if place.takes(name) and _kind(path.rpartition("/")[2])[0] is not None:
-            message = f"{name} is {what}; {cure}, or pass it over with --skip-bad-files"
+            message = f"{name} is {what}; {cure}{OR_SKIP}"
             self.unreadable.append(InputError(message, path=path))
 
     def refuse_table_above(self, place: _Place) -> None:
@@ -204,8 +204,8 @@ def _resolve(pattern: str) -> _Place:
     info = file_info(open_input(store), path)
     if _is_stream(pattern, path, info):
         raise ConfigError(
-            f"--input {pattern} is a pipe, a device or another stream; the input is read more than "
-            "once, to plan and to embed: write it to a file first, and give that file"
+            f"--input {pattern} is a pipe, a device or another stream; bulkembed reads the input "
+            "more than once, to plan and to embed: write it to a file, and name that file"
         )
     if info.type == pafs.FileType.File:
         return _Place(pattern, store, path.rpartition("/")[0] or "/", file=path)
@@ -218,7 +218,7 @@ def _resolve(pattern: str) -> _Place:
 
 
 def _is_stream(pattern: str, path: str, info: pafs.FileInfo) -> bool:
-    """Whether a path can be read only once: standard input, or `<(command)` of a shell."""
+    """Return whether a path can be read only once: standard input, or a shell's `<(command)`."""
     if pattern == "-":
         return bool(info.type == pafs.FileType.NotFound)
     named = path.startswith(_STREAMS) and info.type != pafs.FileType.Directory
@@ -260,7 +260,7 @@ def _files_of(place: _Place, format: FileFormat | None, beside: _Beside) -> Iter
 def _nothing(place: _Place) -> str:
     what = f"--input {place.pattern}: "
     if place.glob is None:
-        return what + f"the folder has no input files (known are {_KNOWN}); --format takes others"
+        return what + f"the folder has no input files ({_KNOWN}); --format takes files of any name"
     names = "names that begin with . or _ are passed over, and * stays within one folder"
     return what + f"matches no file ({names}){_hint(place.store, place.root + '/x')}"
 
@@ -362,7 +362,7 @@ def _walk(place: _Place, depth: int | None, beside: _Beside) -> Iterator[pafs.Fi
 def _note_dangling(
     place: _Place, folder: str, infos: Sequence[pafs.FileInfo], beside: _Beside
 ) -> None:
-    """Note links to nowhere, which a listing leaves out."""
+    """Note broken links, which a listing leaves out."""
     if not os.path.isdir(native_name(folder)):  # noqa: PTH112 - what is missing is not listed
         return
     listed = {info.base_name for info in infos}

@@ -78,7 +78,7 @@ class ParquetRun:
             column = _as_ids(column, self.wanted.id_type)
         ids, unfit = _convert(column, self.wanted.id_type, self._count)
         for offset in unfit:
-            what = f"the id in column {name!r} is no UTF-8, or no {self.wanted.id_type}"
+            what = f"the id in column {name!r} is not UTF-8, has a fraction, or is beyond int64"
             self._note(offset, DeadCode.BAD_ID, f"{what}; --id-type string takes every number")
         if ids.null_count > len(unfit):
             for offset, there in enumerate(ids.is_valid().to_pylist()):

@@ -7,7 +7,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from schemas.errors import InputError
+from schemas.errors import OR_SKIP, InputError
 from schemas.inputs import FoundFile, InputColumns
 from transforms.storage.column_checks import check_present, check_types, check_unique
 from transforms.storage.column_types import has_fixed_lists, in_lists, plain_type
@@ -22,8 +22,7 @@ def scan_parquet(
     """Return what the footer says; see `scan.scan_file`.  The digest is the caller's."""
     if not found.size_bytes:
         raise InputError(
-            f"{found.name} has no bytes, which is no Parquet file; remove it, or pass it over "
-            "with --skip-bad-files",
+            f"{found.name} is empty, so it is not a Parquet file; remove it{OR_SKIP}",
             path=found.path,
         )
     with reading(found), filesystem.open_input_file(found.path) as file:

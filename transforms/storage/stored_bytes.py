@@ -12,7 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from schemas.errors import InputError
+from schemas.errors import OR_SKIP, InputError
 from schemas.inputs import FoundFile
 from transforms.storage.store_errors import said
 
@@ -20,7 +20,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class Stream(Protocol):
-    """What bytes are read from: b"" at the end."""
+    """A source of bytes; b"" at its end."""
 
     def read(self, nbytes: int, /) -> bytes:
         """Up to `nbytes` bytes."""
@@ -53,13 +53,13 @@ class HashingReader(io.RawIOBase):
 
 
 class Ahead(io.RawIOBase):
-    """A stream whose first bytes were looked at; reading it gives them all the same."""
+    """A stream whose first bytes can be inspected before they are read."""
 
     def __init__(self, stream: Stream, nbytes: int) -> None:
         self._stream = stream
         head = b""
         self.is_whole = False
-        """Whether `head` is all that there is."""
+        """Whether `head` is the whole stream."""
         while len(head) < nbytes and not self.is_whole:
             more = stream.read(nbytes - len(head))
             head += more
@@ -142,8 +142,8 @@ def reading(found: FoundFile) -> Iterator[None]:
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{found.name} cannot be read: {said(error)}; it may be cut short, damaged or "
-            "encrypted: replace it, or pass it over with --skip-bad-files",
+            f"{found.name} cannot be read: {said(error).rstrip('.')}; it may be cut short, damaged "
+            f"or encrypted: replace it{OR_SKIP}",
             path=found.path,
             damaged=True,
         ) from error
