@@ -85,7 +85,7 @@ def execute(
 
 def _give_up() -> None:
     """Ends the process although something hangs: what is committed is safe."""
-    log.error("the commits of finished rows take too long; %s", RESUME)
+    log.error("committing the finished rows takes too long; %s", RESUME)
     signals.end_now(ExitCode.INCOMPLETE)
 
 

@@ -16,11 +16,11 @@ NOISY = ("apache_beam", "google_genai", "httpx2", "httpcore2", "root")
 
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but tab and line break, those that turn the writing round, and lone halves."""
+"""Control characters except tab and line break, marks of text direction, and lone surrogates."""
 
 
 def printable(text: str) -> str:
-    """Return a text that does nothing to a terminal: a file's text may hold escape sequences."""
+    """Return a text without escape sequences, which would act on the terminal."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

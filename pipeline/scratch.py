@@ -1,4 +1,4 @@
-"""Temporary folders: where a run's stands, and what dead runs have left."""
+"""Temporary folders: where a run puts its own, and how those of dead runs are removed."""
 
 from __future__ import annotations
 

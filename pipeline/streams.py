@@ -1,4 +1,4 @@
-"""Standard input, output and error where they are closed, full, or nobody reads them any more."""
+"""Standard input, output and error that are closed, full, or no longer read by anybody."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_all() -> None:
 
 @contextlib.contextmanager
 def showing(*, keep_code: bool = False) -> Iterator[None]:
-    """Show a result on standard output; that nobody reads on is no error.
+    """Show a result on standard output; a reader that has closed it is not an error.
 
     Args:
         keep_code: whether the command ends as it would have, although the result cannot be written.
@@ -54,7 +54,7 @@ def showing(*, keep_code: bool = False) -> Iterator[None]:
 
 
 def settle() -> None:
-    """Write what is left in the streams; what cannot be written does not change the exit code."""
+    """Flush the streams; a failure does not change the exit code."""
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             stream.flush()
@@ -63,7 +63,7 @@ def settle() -> None:
 
 
 def _drop(stream: object, number: int) -> None:
-    """Send what a stream still holds to the null device: Python flushes it again at its end."""
+    """Send what a stream still holds to the null device, because Python flushes it at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if stream.fileno() == number:  # type: ignore[attr-defined]  # a stream of tests has none
             _to_nowhere(number)

@@ -1,4 +1,4 @@
-"""The worker processes of `--workers`: how Beam's engine starts them, and what is done if one dies.
+"""The worker processes of `--workers`: how Beam starts them, and what happens if one dies.
 
 Beam's own environment for subprocesses starts a shell, and takes no notice of a process that dies:
 its runner would wait for an answer for ever.  Here the launcher waits for each process.  When one
@@ -56,18 +56,18 @@ class ProcessGroup:
 
     @property
     def lost(self) -> str | None:
-        """The sentence about the first process that died; None while there is none."""
+        """How the first process died, as a sentence; None if none has died."""
         return self._lost
 
     def add(self, handler: _ProcessHandler) -> None:
-        """Takes a process in; it is killed at once where another one has died already."""
+        """Add a process; kill it at once if another one has died."""
         with self._lock:
             self._handlers.append(handler)
             if self._lost is not None:
                 handler.kill(self._lost)
 
     def lose(self, sentence: str) -> None:
-        """Ends the run because a process died."""
+        """End the run because a process died."""
         with self._lock:
             if self._lost is not None:
                 return
@@ -93,12 +93,12 @@ class ProcessGroup:
 
 
 _groups: dict[str, ProcessGroup] = {}
-"""By the payload of their environment: Beam makes the handlers of workers from nothing else."""
+"""Groups by the payload of their environment, which is all that Beam gives a worker's handler."""
 
 
 @Environment.register_urn(URN, bytes)
 class _ProcessEnvironment(Environment):
-    """Names a group of processes in Beam's description of a pipeline."""
+    """The environment in Beam's description of a pipeline that names a group of processes."""
 
     def __init__(self, token: str, *more: Any) -> None:
         super().__init__(*more)
@@ -113,7 +113,7 @@ class _ProcessEnvironment(Environment):
 
 
 class _Connection(ControlConnection):
-    """The runner's requests to one worker: each is answered, if need be by an error."""
+    """The runner's requests to one worker; each gets an answer, or an error if the worker dies."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class _Connection(ControlConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the worker has ever come up."""
+        """Whether the worker has connected."""
         return bool(self._input is not None)
 
     def push(self, req: Any) -> ControlFuture | None:
@@ -132,12 +132,12 @@ class _Connection(ControlConnection):
         return ControlFuture(req.instruction_id, _failed(req.instruction_id, self._lost))
 
     def wait(self) -> None:
-        """Waits for the answers to all requests."""
+        """Wait for the answers to all requests."""
         with self._answered:
             self._answered.wait_for(lambda: not self._futures_by_id)
 
     def lose(self, sentence: str) -> None:
-        """Answers all that was asked of a worker that is dead."""
+        """Answer all requests to a dead worker with an error."""
         with self._answered:
             self._lost = sentence
             while self._futures_by_id:
@@ -155,7 +155,7 @@ class _Connection(ControlConnection):
 
 
 def _until_broken(stream: Iterable[Any]) -> Iterator[Any]:
-    """What comes out of a stream until its other end dies; who waits for the process tells that."""
+    """Yield what a stream gives until its other end dies, which is reported elsewhere."""
     with contextlib.suppress(grpc.RpcError):
         yield from stream
 
@@ -196,7 +196,7 @@ class _ProcessHandler(GrpcWorkerHandler):
         self._group.add(self)
 
     def kill(self, sentence: str) -> None:
-        """Ends the process at once, and answers what was asked of it."""
+        """Kill the process, and answer the requests to it with an error."""
         self._process.kill()
         self.control_conn.lose(sentence)
 
@@ -208,7 +208,7 @@ class _ProcessHandler(GrpcWorkerHandler):
             self.control_conn.lose(sentence)
 
     def close(self) -> None:
-        # A worker that is told to go in the middle of its work closes what its calls need.
+        # A worker that is shut down in the middle of its work closes what its calls still need.
         self.control_conn.wait()
         self._closing = True
         super().close()
@@ -227,7 +227,7 @@ def _text(descriptor: Any) -> str:
 
 
 def _how(code: int) -> str:
-    """How a process ended, by its return code."""
+    """Return how a process ended, by its return code."""
     if code >= 0:
         return f"ended with exit code {code} before its work was done"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

@@ -1,4 +1,4 @@
-"""What must never be shown: the secrets that this process knows, and how they are masked.
+"""The secrets that this process knows, and how they are masked in everything it writes.
 
 Every error of ours, every reason to stop and every line of the log goes through `masked`, so that
 no key gets into a terminal, a file or a report, whoever wrote the words around it.
@@ -21,7 +21,7 @@ _USER = re.compile(r"(?<=//)[^/\s?#@]+@")
 
 
 def remember(secret: str | None) -> None:
-    """Mask a secret from now on, in all words that this process writes."""
+    """Mask a secret from now on in everything that this process writes."""
     global _forms
     if secret is None or len(secret) < SHORTEST:
         return

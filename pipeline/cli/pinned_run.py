@@ -89,8 +89,8 @@ def _checked_service(settings: dict[str, Any], *, calls: bool) -> dict[str, Any]
     base_url, project = settings.get("base_url"), settings.get("vertex_project")
     if base_url is not None and not _is_harmless(str(base_url)):
         raise ConfigError(
-            f"the dataset says that its vectors come from {_shown(base_url)}, and a dataset may "
-            "say anything: your key would be sent there. If you know the host, add --base-url "
+            f"the dataset names {_shown(base_url)} as the source of its vectors; your key would be "
+            "sent there, and a dataset may name any host. If you trust the host, add --base-url "
             f"{_shown(base_url)}"
         )
     if project is not None:

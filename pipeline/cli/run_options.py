@@ -41,8 +41,8 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="File, folder or glob (** too), local, file://, s3://, gs://, az:// or abfs://; "
             "repeatable."),
     _option(_INPUT, "--format", type=_choice(FileFormat),
-            help="Take files of any name, of which most should have this format; the content of "
-            "each decides.  [default: by its name and content]"),
+            help="Take files of any name. Most of them should have this format, but the content of "
+            "each file decides.  [default: by name and content]"),
     _option(_INPUT, "--id-column", default="id", metavar="NAME",
             help="Column of the ids: integers or strings."),
     _option(_INPUT, "--id-type", type=_choice(IdType), default="auto",
@@ -116,8 +116,8 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_PACE, "--rpd", type=click.IntRange(min=0), metavar="N",
             help="Texts a day; 0: no limit.  [default: by tier]"),
     _option(_PACE, "--call-deadline", "call_deadline_s", type=Duration(), default="10m",
-            metavar="TIME", help="How long a failing call is retried; if no call at all passes "
-            "for so long, the run ends with code 75."),
+            metavar="TIME", help="How long a failing call is retried. If no call passes in "
+            "this time, the run ends with code 75."),
     _option(_PACE, "--rpm-counts", type=_choice(RpmCounts), default="texts",
             help="What --rpm and --rpd count."),
     _option(_PACE, "--pace", type=_choice(Pace), default="window",
@@ -148,8 +148,8 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="Do only the rows that were given up on."),
     _option(_RUN, "--prune", is_flag=True, help="Remove the rows of input files that are gone."),
     _option(_RUN, "--fresh", is_flag=True,
-            help="Delete the dataset at --output and start again. The same command goes on with "
-                 "the new dataset until it is complete; after that it deletes it again."),
+            help="Delete the dataset at --output and start again. The same command resumes the "
+                 "new dataset until it is complete, and then deletes it again."),
     _option(_RUN, "--deadline", "deadline_s", type=Duration(), metavar="TIME",
             help="End in good order after this time, such as 2h."),
     _option(_RUN, "--grace", "grace_s", type=Duration(), default="20s", metavar="TIME",

@@ -39,8 +39,8 @@ MOST_SAMPLED = 10_000
 @click.option("--repeated-ids", is_flag=True, help="Ids of the input may repeat: do not compare.")
 @click.option(
     "--repair", "repairs", is_flag=True,
-    help="Set right what is damaged: move it to OUT/_run/aside/, and write records again whose "
-    "parts are whole.  The next run embeds the other rows again.",
+    help="Repair the dataset: move what is damaged to OUT/_run/aside/, and rebuild the records "
+    "of whole parts.  The next run embeds the other rows again.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
@@ -92,7 +92,7 @@ def _repair(output: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"output": output, "repaired": done}, indent=2))
         return
-    lines = [("repaired", line) for line in done] or [("repaired", "nothing: no damage is found")]
+    lines = [("repaired", line) for line in done] or [("repaired", "nothing: no damage was found")]
     if done:
         lines.append(("next", "run the same command again, which embeds what is missing"))
     show_lines(lines, sys.stdout)

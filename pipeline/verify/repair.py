@@ -1,7 +1,7 @@
-"""`bulkembed verify --repair`: what is damaged is set aside, so that the next run does it again.
+"""`bulkembed verify --repair`: set damaged files aside, so that the next run embeds them again.
 
-Nothing is deleted: damaged files are moved to `_run/aside/`.  Parts that are whole stay, and where
-only their commit record is damaged or lost, it is written again from them.
+Nothing is deleted: damaged files are moved to `_run/aside/`.  Whole parts stay, and a damaged or
+lost commit record is rebuilt from them.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class _Repair:
         dataset = self._dataset
         for name in dataset.names(UNITS):
             if not name.startswith(whole_files.TEMP_PREFIX) and not _is_record(name):
-                self._set_aside(f"{UNITS}/{name}", "no commit record, by its name")
+                self._set_aside(f"{UNITS}/{name}", "its name is not that of a commit record")
         state, _ = read_state(dataset)
         pinned = run_file.read(dataset)
         expected = expected_of(dataset, pinned, state)
@@ -175,7 +175,7 @@ class _Repair:
         )
         if left and SUCCESS in self._dataset.names(""):
             self._dataset.delete([SUCCESS])
-            self.done.append(f"{SUCCESS}: deleted, since {left:,} rows are to be embedded again")
+            self.done.append(f"{SUCCESS}: deleted, because {left:,} rows have to be embedded again")
 
     def _damaged(self, expected: Expected, record: UnitRecord, report: UnitReport) -> None:
         where = f"{UNITS}/{record_name(record)}"
@@ -230,7 +230,7 @@ class _Repair:
         try:
             check(data)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            self._set_aside(name, f"is damaged: {error!r}")
+            self._set_aside(name, f"damaged: {error!r}")
 
     def _set_aside(self, name: str, why: str) -> None:
         dataset = self._dataset

@@ -20,14 +20,14 @@ NO_KEY = "no-key-needed"
 _BLANKS = " \t\r\n"
 _GOOGLES = re.compile(r"(AIza|AQ\.)[\w.-]{20,}")
 _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
-    ("there is none", lambda key: not key),
+    ("it is empty", lambda key: not key),
     ("it looks like a JSON document", lambda key: key[0] in "{["),
-    ("it stands in quotes", lambda key: key[0] in "\"'`"),
-    ("it has a carriage return in it", lambda key: "\r" in key),
-    ("it has a line break in it", lambda key: "\n" in key),
-    ("it has a blank in it", lambda key: any(char in key for char in _BLANKS)),
-    ("it has a character beyond ASCII", lambda key: not key.isascii()),
-    ("it has a character that cannot be printed", lambda key: not key.isprintable()),
+    ("it is in quotes", lambda key: key[0] in "\"'`"),
+    ("it contains a carriage return", lambda key: "\r" in key),
+    ("it contains a line break", lambda key: "\n" in key),
+    ("it contains a blank", lambda key: any(char in key for char in _BLANKS)),
+    ("it contains a character that is not ASCII", lambda key: not key.isascii()),
+    ("it contains a character that cannot be printed", lambda key: not key.isprintable()),
 )
 """What a key is not, in words that do not show it."""
 

@@ -11,7 +11,7 @@ import orjson
 from transforms.core.verdict import Reply
 
 PAGE_CHARS = 100
-"""How much of a page, or of a body of unknown form, a message shows."""
+"""How many characters of a page, or of a body of unknown form, a message shows."""
 MOST_CHARS = 1000
 """Of a message: it goes into a log line and into dead letters."""
 

@@ -1,4 +1,4 @@
-"""The HTTP client of a service: its certificates, its proxies, and what breaks on the way."""
+"""The HTTP client of a service: its certificates, its proxies, and its network errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CERTIFICATE_CURE = (
     "proxy among them (REQUESTS_CA_BUNDLE counts as well where SSL_CERT_FILE is not set)"
 )
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-"""Connections that broke off, which may be whole the next time."""
+"""Errors of broken connections, after which the next attempt may succeed."""
 
 
 def open_http(service: ServiceConfig, connections: int, certificates: ssl.SSLContext) -> BodyKeeper:
@@ -79,7 +79,7 @@ def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
 
 
 def _bad_proxy() -> ConfigError:
-    """What to say of a proxy that cannot be used; user and password are not shown."""
+    """Return the error for an unusable proxy; user and password are not shown."""
     for name in PROXY_VARIABLES:
         value = _value_of(name)
         scheme = value.split("://", 1)[0].lower() if "://" in value else "http"

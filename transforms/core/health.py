@@ -1,4 +1,4 @@
-"""What the last answers say of the service: whether it is down, and whether paying goes on."""
+"""What the last answers say about the service: is it down, and are useless answers paid for?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from transforms.core.backoff import PauseState
 OUTAGE_AFTER = 8
 """Failures in a row, over all calls, after which the service counts as down."""
 USELESS_AFTER = 3
-"""The same for answers that cost money or that a proxy gives: they do not get better by number."""
+"""The same for answers that cost money or come from a proxy."""
 BAD_PROBES = 4
-"""So many probes, some 30 s of them, may be answered with nothing useful.  With 16 calls in flight
-of 100 texts each, 2,000 texts are lost at most."""
+"""The most probes, about 30 s of them, that may get useless answers.  With 16 calls of 100 texts in
+flight, at most 2,000 texts are paid for in vain."""
 INTERCEPTED_PROBES = 3
 
 
@@ -38,7 +38,7 @@ class Streak:
 
     @property
     def hopeless(self) -> bool:
-        """Whether so many probes have failed that the run is to end."""
+        """Whether so many probes have failed that the run must end."""
         return self._probes >= self._most_probes
 
     def failed(self, now: float, sent_at: float, jitter: float) -> None:
@@ -56,7 +56,7 @@ class Streak:
 
 
 class ServiceHealth:
-    """Whether the service answers, and usefully; lives in one process.
+    """Whether the service gives useful answers; one object per process.
 
     Answers that are no use count as failures do, and weigh more: each of them may have been paid.
     After the first one no further call is sent until one comes back that is of use.
@@ -75,7 +75,7 @@ class ServiceHealth:
 
     @property
     def hopeless(self) -> bool:
-        """Whether nothing useful has come back for a while, so that the run is to end."""
+        """Whether no useful answer has come for so long that the run must end."""
         return any(one.hopeless for one in self._streaks)
 
     def wait_s(self, now: float) -> float:
@@ -98,4 +98,4 @@ class ServiceHealth:
 
 
 RETRIED = (Unavailable, Intercepted, BadAnswer, QuotaExceeded)
-"""Errors about the service's state: the same call again."""
+"""Errors about the service's state, after which the same call is sent again."""

@@ -31,7 +31,7 @@ class Attempts:
     resent: bool = False
     """Whether the call is a piece of one that failed."""
     suspect_since: float = math.inf
-    """When the call, or the one that it is a piece of, failed for the first time."""
+    """When the call, or the call that it was cut from, failed for the first time."""
     count: int = 0
     failures: int = 0
     useless: int = 0
@@ -39,18 +39,18 @@ class Attempts:
 
     @property
     def again(self) -> bool:
-        """Whether its texts were in flight before: they go before those that were not."""
+        """Whether its texts were sent before; such calls go first."""
         return self.resent or self.count > 0
 
     def note_failure(self, now: float, error: CallError) -> None:
-        """Count a failure of the call; a 429 that everybody waits out is none."""
+        """Count a failure of the call; a 429, after which all calls wait, does not count."""
         self.failures += 1
         self.useless += isinstance(error, BadAnswer | Intercepted)
         self.first_failure = min(self.first_failure, now)
         self.suspect_since = min(self.suspect_since, now)
 
     def left_s(self, now: float) -> float:
-        """Seconds until it has failed for as long as it may."""
+        """Seconds until the call's deadline has passed."""
         return max(0.0, self.first_failure + self.deadline_s - now)
 
     def over(self, now: float) -> bool:

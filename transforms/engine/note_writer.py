@@ -10,7 +10,7 @@ from schemas.stop import Stop
 
 
 class NoteWriter:
-    """Leaves notes without holding up whoever has one to leave.
+    """Writes notes without blocking the caller.
 
     A run is often ended on the event loop, and a store may take seconds to write: all calls in
     flight would stall meanwhile.

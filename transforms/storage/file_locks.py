@@ -1,4 +1,4 @@
-"""Locks of the kernel on files (`flock`), also where a file system has none."""
+"""Locks of the kernel on files (`flock`), and what to do if a file system has none."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def locked(file: int, path: Path) -> Iterator[None]:
 
 
 def _lock(file: int, path: Path) -> int:
-    """The file that is locked: the one that was asked for, or its stand-in."""
+    """The locked file: the one that was asked for, or its stand-in."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:

@@ -14,14 +14,14 @@ from transforms.storage.filesystems import open_found
 from transforms.storage.stored_bytes import HashingReader
 
 _RECENT_NS = 2_000_000_000
-"""A file that was written so shortly before may be written again without another time."""
+"""A file written less than this before may change again without a new modification time."""
 _RECENT_ON_STORES_NS = 10_000_000_000
-"""Stores tell seconds, and by their own clock."""
+"""The same for stores, which give whole seconds by their own clock."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileStamp:
-    """What the file system says of a file at one moment; another content has another stamp."""
+    """What the file system says about a file at one moment; other content has another stamp."""
 
     facts: tuple[int, ...]
     """Size and times; on a disk also the inode, and the time of its last change, which no program

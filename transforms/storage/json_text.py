@@ -17,7 +17,7 @@ from transforms.storage.column_types import in_microseconds, plain_type
 
 
 def text_of(value: Any) -> str | None:
-    """A value as a text; None for null, and for numbers that JSON does not have.
+    """Return a value as a text; None for null, NaN and infinity.
 
     A string is itself, bytes are read as UTF-8, dates and times follow ISO 8601, and lists and
     objects are JSON.
@@ -38,7 +38,7 @@ def text_of(value: Any) -> str | None:
 
 
 def texts_of(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column, for `text_of`; of microseconds, and with 32-bit floats kept short.
+    """Return the values of a column for `text_of`: in microseconds, 32-bit floats kept short.
 
     Raises:
         UnicodeDecodeError: a string is no UTF-8.

@@ -11,7 +11,7 @@ import orjson
 from transforms.storage.stored_bytes import CHUNK_BYTES, Stream
 
 LONG_LINE_BYTES = 16 << 20
-"""From here on, a line that has no end yet is cut behind the objects that are complete."""
+"""A longer line without an end is cut after its last complete object."""
 _BOM = b"\xef\xbb\xbf"
 _EXACT_FLOAT = 2.0**63
 _BETWEEN = " \t\r\n\ufeff\x1e"
@@ -67,9 +67,9 @@ def objects(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]
 def split(line: bytes) -> list[tuple[int, bytes]]:
     r"""Return the rows of a line that is not one object, each with the byte where it begins.
 
-    Objects are decoded one after the other.  What is no object, or has something else than another
-    object behind it, is one row up to the next `\r` or to the end.  The rows from one of them on do
-    not depend on those before it, so that a file can be entered in the middle of a line.
+    Objects are decoded one after the other.  Anything that is not an object, or that is followed by
+    something other than an object, is one row up to the next `\r` or to the end.  The rows from one
+    of them on do not depend on those before it, so that reading can begin in the middle of a line.
     """
     text = line.decode("utf-8", "surrogateescape")
     found, at, at_byte = [], 0, 0
@@ -83,7 +83,7 @@ def split(line: bytes) -> list[tuple[int, bytes]]:
 
 
 def _end_of_row(text: str, start: int) -> int:
-    """Return where the row ends that begins at `start`."""
+    """Return the end of the row that begins at `start`."""
     broken = text.find("\r", start)
     broken = len(text) if broken < 0 else broken
     try:

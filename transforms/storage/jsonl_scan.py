@@ -111,7 +111,7 @@ class _Facts:
         self.any_row = False
 
     def add(self, number: int, line: bytes) -> bool:
-        """Take a row in; whether it is one."""
+        """Add a row; return whether the line is one."""
         try:
             row, _ = parse(line)
         except NotARow:

@@ -17,7 +17,7 @@ UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueE
 
 
 _EXACT_INTEGERS = 2**53
-"""Up to here a double holds every integer."""
+"""A double holds every integer up to this one."""
 
 
 class ColumnType:
@@ -37,13 +37,13 @@ class ColumnType:
 
     @property
     def narrow(self) -> pa.DataType:
-        """The type of the first values that go together, without those that do not."""
+        """The type of the first values, and of later ones as far as one type can hold both."""
         is_unsigned = self._huge and self._is_int and not self._negative
         return pa.uint64() if is_unsigned else self._type
 
     @property
     def is_mixed(self) -> bool:
-        """Whether the values are of several types."""
+        """Whether no type but string can hold all values."""
         return self._mixed or (self._huge and (self._negative or not self._is_int))
 
     @property
@@ -93,7 +93,7 @@ class ColumnType:
 
 
 def _range(array: pa.Array) -> tuple[int, int]:
-    """The smallest and the largest integer; 0 where there is none."""
+    """Return the smallest and the largest integer; 0 if there is none."""
     if not pat.is_int64(array.type):
         return 0, 0
     found = pc.min_max(array)
@@ -101,7 +101,7 @@ def _range(array: pa.Array) -> tuple[int, int]:
 
 
 def fitting(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """The values as an array of that type, and the offsets of those that do not fit: null.
+    """Return the values as an array of that type, and the offsets of those that do not fit (null).
 
     Where the type is string, other values are written as JSON writes them.
     """

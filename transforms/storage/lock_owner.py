@@ -36,7 +36,7 @@ class LockOwner:
 
     @property
     def name(self) -> str:
-        """The owner for people."""
+        """The owner as a message names it."""
         return f"run {self.run_id} ({self.runner}, process {self.process.pid} on {self.host})"
 
     def is_alive(self, age_s: float, dead_after_s: float = DEAD_AFTER_S) -> bool:

@@ -82,14 +82,14 @@ def _by_the_kernel(
 
 
 def _is_of_this_kernel(owner: LockOwner) -> bool:
-    """Whether the owner would hold the lock by this machine's kernel, if it were alive."""
+    """Return whether this machine's kernel would know of the lock if the owner were alive."""
     if owner.process.boot:
         return owner.process.boot == this_process().boot
     return owner.host == socket.gethostname()
 
 
 def _time_of_disk(path: Path) -> int:
-    """Now, by the clock that the file system of a path sets its times by, in nanoseconds."""
+    """Return the time in nanoseconds by the clock of the file system of a path."""
     with tempfile.TemporaryFile(dir=path.parent, prefix=whole_files.TEMP_PREFIX) as file:
         file.write(b".")
         file.flush()
@@ -136,12 +136,12 @@ def _write(file: int, owner: LockOwner) -> None:
 
 @contextlib.contextmanager
 def _beating(owner: LockOwner, write: Callable[[LockOwner], object]) -> Iterator[None]:
-    """Renew the owner's claim every now and then."""
+    """Renew the owner's claim at every heartbeat."""
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(HEARTBEAT_S):
-            # A heartbeat that is missed does no harm; the next one may pass.
+            # One missed heartbeat does no harm; the next one may succeed.
             with contextlib.suppress(OSError, OutputError):
                 write(dataclasses.replace(owner, heartbeat=time.time()))
 

@@ -1,4 +1,4 @@
-"""Whether a process that was written down is still there."""
+"""Identify a process, and find out later whether it is still running."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from schemas.process import ProcessId
 
 _PROC = Path("/proc")
 _START_FIELD = 19
-"""Of the fields behind the name in /proc/PID/stat: the 22nd of all."""
+"""Position of the start time, field 22 of /proc/PID/stat, among the fields after the name."""
 
 
 def this_process() -> ProcessId:
-    """Return the process that calls."""
+    """Return the current process."""
     pid = os.getpid()
     return ProcessId(pid, _boot(), _namespace(), _started(pid) or 0)
 
 
 def is_gone(process: ProcessId, here: ProcessId | None = None) -> bool | None:
-    """Return whether a process has ended; None where that cannot be known from here.
+    """Return whether a process has ended; None if that cannot be known from here.
 
     Args:
         process: as it was written down.
@@ -52,7 +52,7 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process was started, in clock ticks; None where it is not there, or a zombie."""
+    """Return when a process started, in clock ticks; None if it is gone or a zombie."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
     except OSError:

@@ -29,11 +29,11 @@ from transforms.storage.text_recipe import decode_template, encode_template, has
 from transforms.storage.whole_files import REPAIR
 
 COPY = "_run/run.copy.json"
-"""What `run.json` said when it was last written: a damaged one is repaired from it."""
+"""A copy of `run.json`, from which a damaged one is repaired."""
 FORMAT_VERSION = 2
-"""Of what a run writes.  2: the names of records and parts have the number of their run."""
+"""The format that a run writes.  2: names of records and parts have the number of their run."""
 OLDEST_FORMAT = 1
-"""That a run goes on with."""
+"""The oldest format that a run resumes."""
 
 
 class Overwrite(enum.StrEnum):
@@ -122,7 +122,7 @@ def unstamped_run(pinned: dict[str, Any]) -> str | None:
 
 
 def check_held(dataset: Dataset, job: JobConfig) -> None:
-    """Return if a run still holds its dataset; one small read.
+    """Return if a run still holds its dataset; takes one small read.
 
     Raises:
         OutputTaken: another run has taken the dataset, or run.json is gone.
@@ -135,8 +135,8 @@ def check_held(dataset: Dataset, job: JobConfig) -> None:
         return
     who = f"run {holder['last_run_id']}" if "last_run_id" in holder else "another run"
     raise OutputTaken(
-        f"{dataset.root}: {who} has taken over this dataset; run {job.run_id} has ended, and what "
-        "it committed before stays"
+        f"{dataset.root}: {who} has taken over this dataset; run {job.run_id} ends, and what it "
+        "committed before stays"
     )
 
 

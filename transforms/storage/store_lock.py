@@ -18,7 +18,7 @@ log = logging.getLogger("bulkembed")
 
 HEARTBEAT_S = 30.0
 WATCH_S = 2.5 * HEARTBEAT_S
-"""How long a claim that is dated in the future is watched: a living owner renews it meanwhile."""
+"""How long a claim dated in the future is watched; its owner renews it meanwhile, if alive."""
 WATCHES = 15
 
 Sleep = Callable[[float], None]
@@ -144,7 +144,7 @@ def dead_owner(
 def _is_renewed(
     dataset: Dataset, name: str, mtime: int, before: LockOwner | None, sleep: Sleep
 ) -> bool:
-    """Whether a claim's owner writes it again within some heartbeats."""
+    """Return whether a claim's owner renews it within a few heartbeats."""
     log.warning("%s is dated in the future; it is watched for %.0f s", name, WATCH_S)
     for _ in range(WATCHES):
         sleep(WATCH_S / WATCHES)
