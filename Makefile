@@ -30,6 +30,10 @@ run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT
 test: $(READY)  ## Run the tests
 	timeout 900 $(BIN)/python -m pytest -n 3 tests
 
+.PHONY: test-faults
+test-faults: $(READY)  ## Run whole jobs amid damaged files, lost workers and a failing service
+	timeout 1500 $(BIN)/python -m pytest -n 3 -m faults tests/runner tests/integration
+
 .PHONY: test-docs
 test-docs: $(READY)  ## Run the commands of README and docs in their order: 1 minute
 	timeout 600 $(BIN)/python -m pytest -n 2 -m docs tests/runner

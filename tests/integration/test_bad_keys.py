@@ -20,6 +20,8 @@ from schemas.errors import ConfigError
 from schemas.secrets import forms_of
 from transforms.clients.keys import find_key
 
+pytestmark = pytest.mark.faults
+
 BAD = {
     "line-break": "AIzaSyFirst0\nSecondHalf1",
     "carriage-return": "AIzaSyFirst0\rSecondHalf1",

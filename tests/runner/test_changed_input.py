@@ -20,6 +20,8 @@ from support.cli import asked_alone, bulkembed, matrix, read, run
 
 from emulator.server import EmulatorServer
 
+pytestmark = pytest.mark.faults
+
 ROWS = 12
 _hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
 sys.addaudithook(lambda event, args: [hook(event, args) for hook in _hooks] and None)

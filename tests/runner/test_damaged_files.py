@@ -13,6 +13,8 @@ from support.cli import Ended, bulkembed, read, run, summary, write_rows
 
 from emulator.server import EmulatorServer
 
+pytestmark = pytest.mark.faults
+
 ARGS = ("--dim", 128, "--unit-rows", 100)
 BAD_GROUP = 3
 ROWS = 600

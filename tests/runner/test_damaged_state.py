@@ -24,6 +24,8 @@ from transforms.storage.dataset import Dataset
 from transforms.storage.lock_owner import LockOwner
 from transforms.storage.processes import this_process
 
+pytestmark = pytest.mark.faults
+
 ROWS, UNIT_ROWS = 30, 10
 KINDS = {
     "run.json": "_run/run.json",

@@ -24,6 +24,8 @@ from support.killing import ended as finished
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
+pytestmark = pytest.mark.faults
+
 
 def go(server: EmulatorServer, source: object, output: Path, *args: object) -> Ended:
     return run(server.url, source, output, "--dim", 128, *args)

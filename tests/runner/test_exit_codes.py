@@ -16,6 +16,8 @@ from support.killing import Job, descendants, ended, is_running, leftovers, wait
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
+pytestmark = pytest.mark.faults
+
 TEXTS = [f"text {n}" for n in range(60)]
 THREADS = ("--", "--direct_running_mode=multi_threading", "--direct_num_workers=2")
 WORKERS = {"one process": (), "threads": THREADS, "processes": ("--workers", "2")}

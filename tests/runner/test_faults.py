@@ -15,6 +15,8 @@ from support.killing import leftovers
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings, Fault
 
+pytestmark = pytest.mark.faults
+
 FAULTS = {
     Fault.UNAVAILABLE: 0.1,
     Fault.RESET: 0.02,

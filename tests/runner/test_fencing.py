@@ -15,6 +15,8 @@ from support.moments import just_before
 from emulator.server import EmulatorServer
 from transforms.storage.dataset import Dataset
 
+pytestmark = pytest.mark.faults
+
 ROWS = 25
 EVERY_ROW = [*range(ROWS), 0, 1]
 """Of both files, as `read` orders them."""

@@ -13,6 +13,8 @@ from support.killing import Job, Step, ended, leftovers, wait_for
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
+pytestmark = pytest.mark.faults
+
 TEXTS = 25
 A_CALL = 5
 """Texts that are in flight at most."""

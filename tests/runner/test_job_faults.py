@@ -12,6 +12,8 @@ from support.cli import asked_alone, dead_codes, matrix, read, run, summary, wri
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
+pytestmark = pytest.mark.faults
+
 TEXTS = [f"text {n}" for n in range(30)]
 
 

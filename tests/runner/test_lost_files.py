@@ -12,6 +12,8 @@ from support.cli import Ended, bulkembed, parts, read, run, snapshot, write_rows
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 
+pytestmark = pytest.mark.faults
+
 
 def go(server: EmulatorServer, source: object, output: Path, *args: object) -> Ended:
     return run(server.url, source, output, "--dim", 128, "--unit-rows", 10, *args)

@@ -30,7 +30,7 @@ SOON_S = 40
 """How long a run on a busy machine may take to end, once a worker is lost; alone it takes two."""
 
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 def a_job(server: EmulatorServer, tmp_path: Path) -> Job:

@@ -12,6 +12,8 @@ from support.cli import Ended, run, snapshot, summary, write_rows
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings, QuotaDetails
 
+pytestmark = pytest.mark.faults
+
 ARGS = ("--dim", 128)
 
 

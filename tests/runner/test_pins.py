@@ -10,6 +10,8 @@ from support.killing import Job, Step, leftovers
 
 from emulator.server import EmulatorServer
 
+pytestmark = pytest.mark.faults
+
 SHARED = 12
 """Texts that several units have."""
 

@@ -20,7 +20,7 @@ COMMAND = f"{sys.executable} -m pipeline"
 WAIT_S = 280
 """For a process on a busy machine."""
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
