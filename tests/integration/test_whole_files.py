@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path: Path
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written") as caught:
         write_whole(LOCAL, str(tmp_path / "file/inside"), b"x")
-    assert "run the same command again" in caught.value.message
+    assert "then the same command again" in caught.value.message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 

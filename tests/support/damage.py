@@ -62,7 +62,8 @@ def rewrite(part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
 def _commit_sizes(part: Path) -> None:
     """Let the part's record say the bytes that are there now, so that only the content tells."""
     output = part.parents[1]
-    for record in output.glob(f"_run/units/{part.stem.removeprefix('part-')}-*.json"):
+    unit = re.sub(r"^part-|(-g\d+)?(-n\d+)?$", "", part.stem)
+    for record in output.glob(f"_run/units/{unit}-*.json"):
         size = sum(one.stat().st_size for one in output.glob(f"*/{part.name}"))
         text = re.sub(r'"part_bytes":\d+', f'"part_bytes":{size}', record.read_text())
         record.unlink()
