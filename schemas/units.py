@@ -142,7 +142,8 @@ class UnitRecord:
     seconds: float = 0.0
     """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
     part_bytes: int | None = None
-    """Of the files that this commit wrote, vectors and dead letters; None: an older version did."""
+    """Of all its parts, also those that a retry took over; see `Dataset.sized_parts`.  None: an
+    older version wrote it."""
     run_number: int = 0
     """That of the run that committed it: a later run has a larger one.  0: an older version did."""
     embedding_digest: str = ""

@@ -14,7 +14,7 @@ from schemas.units import Unit, UnitRecord
 from transforms.storage import part_reader
 from transforms.storage.dataset import DEAD_LETTERS, VECTORS, Dataset
 from transforms.storage.id_count import IdCount
-from transforms.storage.part_files import part_name, place_of_part
+from transforms.storage.part_files import place_of_part
 
 
 def record_from_parts(
@@ -63,8 +63,6 @@ def _record(
         return None
     codes = {DeadCode(code): rows for report in without for code, rows in report.codes.items()}
     skipped = sum(rows for code, rows in codes.items() if code.is_skip)
-    own = part_name(named)
-    paths = [dataset.path(folder, own) for folder in (VECTORS, DEAD_LETTERS)]
     lost = sum(codes.values())
     return UnitRecord(
         named.unit, named.unit.rows - lost, lost - skipped, skipped, named.generation,
@@ -73,7 +71,7 @@ def _record(
         vector_parts=tuple(name.rpartition("/")[2] for name in vectors),
         dead_part=dead[0].rpartition("/")[2] if dead else None,
         vectors=sum(report.count for report in with_vectors),
-        part_bytes=sum(info.size or 0 for info in dataset.filesystem.get_file_info(paths)),
+        part_bytes=dataset.size_of(dataset.sized_parts(named, [*vectors, *dead])),
         run_number=named.run_number,
         embedding_digest=named.embedding_digest,
     )  # fmt: skip

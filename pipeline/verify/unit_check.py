@@ -14,7 +14,6 @@ from schemas.findings import Check, Finding
 from schemas.units import UnitRecord
 from transforms.storage.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
 from transforms.storage.id_count import IdCount
-from transforms.storage.part_files import part_name
 from transforms.storage.records import record_name
 
 
@@ -85,9 +84,7 @@ def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Findin
     """Parts of another size than was committed: a run embeds their rows again."""
     if record.part_bytes is None:
         return []
-    name = part_name(record)
-    paths = [dataset.path(folder, name) for folder in (VECTORS, DEAD_LETTERS)]
-    held = sum(info.size or 0 for info in dataset.filesystem.get_file_info(paths))
+    held = dataset.size_of(dataset.sized_parts(record, dataset.parts_of(record)))
     if held == record.part_bytes:
         return []
     message = f"its parts have {held:,} bytes, and {record.part_bytes:,} were committed"

@@ -53,7 +53,8 @@ def commit_unit(
     """
     name = part_name(record)
     vector_parts = list(record.vector_parts)
-    dead_part, part_bytes = None, 0
+    dead_part = None
+    part_bytes = dataset.size_of(f"{VECTORS}/{part}" for part in vector_parts)
     if tables.vectors is not None and tables.vectors.num_rows:
         writer = part_writer(tables.vectors, output.vector_encoding)
         part_bytes += dataset.write(f"{VECTORS}/{name}", writer)

@@ -225,6 +225,22 @@ class Dataset:
         parts = [f"{VECTORS}/{name}"] if record.embedded else []
         return parts + ([f"{DEAD_LETTERS}/{name}"] if record.dead + record.skipped else [])
 
+    def sized_parts(self, record: UnitRecord, parts: Sequence[str]) -> list[str]:
+        """Return the parts whose bytes the name of a record tells.
+
+        Those are all parts that it names; only the ones that it wrote itself where a version
+        without run numbers tried dead letters again.
+        """
+        if record.run_number or not record.generation:
+            return list(parts)
+        return [part for part in parts if part.endswith(f"/{part_name(record)}")]
+
+    def size_of(self, names: Iterable[str]) -> int:
+        """Return the bytes of some files; 0 for one that is not there."""
+        paths = [self.path(name) for name in names]
+        infos = self.filesystem.get_file_info(paths) if paths else []
+        return sum(info.size or 0 for info in infos)
+
     def damaged(self, state: State) -> list[UnitRecord]:
         """Return the records whose files are not there in the size that was committed."""
         return self.look_at_parts(state)[0]
@@ -232,8 +248,7 @@ class Dataset:
     def look_at_parts(self, state: State) -> tuple[list[UnitRecord], list[str]]:
         """Return the records with files of another size than was committed, and unnamed parts.
 
-        One listing of each folder tells it.  Of the parts that a retry of dead letters took over,
-        and of those of earlier versions, only the names are known.
+        One listing of each folder tells it; see `sized_parts` for what is not known.
         """
         sizes = {
             f"{folder}/{file.base_name}": file.size or 0
@@ -242,8 +257,8 @@ class Dataset:
         }
         damaged, named = [], set()
         for record in state.records:
-            own, parts = part_name(record), self.parts_of(record)
-            held = sum(sizes.get(f"{folder}/{own}", 0) for folder in (VECTORS, DEAD_LETTERS))
+            parts = self.parts_of(record)
+            held = sum(sizes.get(part, 0) for part in self.sized_parts(record, parts))
             is_other = record.part_bytes is not None and held != record.part_bytes
             if is_other or not all(map(sizes.get, parts)):
                 damaged.append(record)
