@@ -37,7 +37,7 @@ log = logging.getLogger("bulkembed")
 
 
 def scan(dataset: Dataset, request: RunRequest) -> Scans:
-    """Scan the input files; log those that are passed over, and those that are not as named."""
+    """Scan the input files; log those that are skipped, and those whose content is not as named."""
     wanted = request.input
     scans = scan_inputs(
         dataset,

@@ -42,7 +42,7 @@ from transforms.storage.records import record_name
 log = logging.getLogger("bulkembed")
 
 MOST_TRIES = 3
-"""How often a run reads files that are rewritten all the time."""
+"""How often a run reads files again that are rewritten meanwhile."""
 
 
 def run(request: RunRequest) -> RunSummary:
@@ -103,7 +103,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
 
 
 def _check_client(job: JobConfig, key: str | None) -> None:
-    """Build a client once, so that certificates and proxies are looked at before Beam starts."""
+    """Build a client once, so that certificates and proxies are checked before Beam starts."""
     from transforms.clients.gemini import check_client
 
     check_client(job.service, job.embedding, key)
@@ -134,7 +134,7 @@ def _resumed(dataset: Dataset, job: JobConfig, request: RunRequest) -> RunReques
 
 
 def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
-    """Tell the workers of a run whose launcher died to end at once: they would go on paying."""
+    """Tell the workers of a run whose launcher died to end at once, so that they send no calls."""
     if dead is not None:
         log.warning("run %s on %s is dead; this one takes its output over", dead.run_id, dead.host)
         stop = Stop(StopReason.SIGNAL, "another run has taken the output over", time.time())

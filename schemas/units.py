@@ -145,9 +145,9 @@ class UnitRecord:
     """Of all its parts, also those that a retry took over; see `Dataset.sized_parts`.  None: an
     older version wrote it."""
     run_number: int = 0
-    """That of the run that committed it: a later run has a larger one.  0: an older version did."""
+    """The number of the run that committed the unit; later runs have larger ones.  0: unknown."""
     embedding_digest: str = ""
-    """Of the settings that made its vectors.  Empty: an older version did, with those pinned."""
+    """The digest of the settings that made its vectors.  Empty: unknown, those that are pinned."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped:

@@ -28,9 +28,9 @@ _NAMES = frozenset(str(option.name) for option in SERVICE_OPTIONS)
 _TAKEN = frozenset(str(option.name) for option in OPTIONS if option.section in OF_DATASETS) - {
     "rate_limit_service"
 }
-"""What is taken from a dataset as it is: none of it names a host."""
+"""Settings that are taken from a dataset as they are; none of them names a host."""
 _OF_SERVICE = frozenset({"emulator", "vertexai", "base_url", "api_version"})
-"""What is taken of the service, once it is checked."""
+"""Settings of the service that are taken after a check."""
 
 
 def given_service(ctx: click.Context) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _runs(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _summary(dataset: Dataset, name: str) -> dict[str, Any] | None:
-    """A run's summary; None where it is not one, which is logged."""
+    """Return a run's summary; None, with a log line, if the file is not one."""
     try:
         content = dataset.read_json(f"{SUMMARIES}/{name}")
         return None if content is None else _checked(content)

@@ -1,4 +1,4 @@
-"""A commit record written again from the parts that it named."""
+"""Rebuilds a commit record from the parts that it named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transforms.storage.part_files import place_of_part
 def record_from_parts(
     dataset: Dataset, expected: Expected, unit: Unit, parts: Sequence[str]
 ) -> UnitRecord | None:
-    """Return the record of a unit by its parts; None where they are not all there and whole.
+    """Return the record of a unit, made from its parts; None unless all are there and whole.
 
     What the calls came to is lost with the record.
 

@@ -69,7 +69,7 @@ class GeminiClient:
                 api_version=service.api_version,
                 timeout=int(service.timeout_s * 1000),
                 httpx_async_client=self._http,
-                # Never called, and given so that the SDK reads nothing of the environment.
+                # Never called; it only keeps the SDK from reading the environment.
                 httpx_client=httpx2.Client(verify=certificates, trust_env=False),
                 async_client_args={"ssl": certificates},
             ),
@@ -187,7 +187,7 @@ def missing_path_cure(base_url: str | None, cure: str) -> str:
 
 
 def check_client(service: ServiceConfig, embedding: EmbeddingConfig, key: str | None) -> None:
-    """Build a client and close it: what cannot be used is known before anything is begun.
+    """Build a client and close it, so that an unusable certificate or proxy shows before the run.
 
     Raises:
         ConfigError, JobRefused: as GeminiClient.

@@ -29,7 +29,7 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("it contains a character that is not ASCII", lambda key: not key.isascii()),
     ("it contains a character that cannot be printed", lambda key: not key.isprintable()),
 )
-"""What a key is not, in words that do not show it."""
+"""Faults of a key, in words that do not show it, each with its test."""
 
 
 def find_key(
@@ -79,7 +79,7 @@ def _read_key(path: Path) -> str:
 
 
 def _checked(text: str, where: str) -> str:
-    """The key that a text is; blanks and line breaks around it are no part of it.
+    """Return the key in a text, without the white space around it.
 
     Raises:
         ConfigError: it is no key.  What stands there is not shown: a part of it may be one.

@@ -14,7 +14,7 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 
 def readable_name(name: str) -> str:
-    r"""Return a name or a path, as the operating system gives it, in its readable form.
+    r"""Return the readable form of a name or path that the operating system gave.
 
     A name that is UTF-8 stays as it is.  In others each byte that is no UTF-8 becomes `\xHH`, and a
     backslash `\x5c`; so it does in a name that looks like the readable form of another one.

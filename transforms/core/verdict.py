@@ -53,12 +53,12 @@ class Verdict:
     codes: frozenset[str] = frozenset()
     page: bool = False
     others: str = ""
-    """What to call the statuses of a row that takes all that are left of a class."""
+    """How a row is labelled that takes the remaining statuses of a class."""
     said: str = ""
-    """What the words are about, where the pattern is too long to show."""
+    """What the words are about, if the pattern is too long to show."""
 
     def fits(self, reply: Reply) -> bool:
-        """Whether an answer belongs here."""
+        """Return whether the row takes an answer."""
         rpc = "" if reply.status in STATUS_DECIDES else reply.rpc
         if reply.status not in self.statuses and rpc not in self.codes:
             return False

@@ -190,7 +190,7 @@ class Caller:
     async def _give_up(
         self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: Attempts
     ) -> None:
-        """Handle a call that kept failing.
+        """Handle a call that keeps failing.
 
         Where not one call passed meanwhile, the service is down, and the run ends.  Where others
         pass, the call itself is at fault: it is split once, to the row, so that nobody has to run
@@ -354,11 +354,11 @@ class Caller:
             )
 
     def _left_s(self) -> float:
-        """Seconds until no call has passed for as long as one may fail."""
+        """Return the seconds until no call has passed for one call deadline."""
         return self._failing_since + self._deadline_s - self._clock()
 
     def _judge(self, error: CallError, started: float) -> None:
-        """End the run where nothing useful has come back for too long, over all calls.
+        """End the run if no call has had a useful answer for too long.
 
         Args:
             error: of the last call.

@@ -26,7 +26,7 @@ from transforms.engine.turns import DaySpent, Slot, TooLarge, Waiter
 MAX_NAP_S = 5.0
 """How long the queue sleeps at most before it looks again: other processes give quota back."""
 _MAYBE_COUNTED = (Unavailable, Intercepted, BadAnswer)
-"""Errors after which the call may have counted against the quota all the same."""
+"""Errors after which the call may still have counted against the quota."""
 REPACK_S = 0.01
 """How long the queue stands still for a call that is packed anew: it keeps its place."""
 
@@ -86,12 +86,12 @@ class Gate:
 
     @property
     def most_passed(self) -> int:
-        """The most texts of a call that the service has answered."""
+        """The most texts in a call that the service has answered."""
         return self._most_passed
 
     @property
     def hopeless(self) -> bool:
-        """Whether nothing useful has come back for so long that the run is to end."""
+        """Whether no useful answer has come for so long that the run must end."""
         return self._health.hopeless
 
     def look(self) -> Live:
@@ -193,7 +193,7 @@ class Gate:
         self._left()
 
     def give_back(self, slot: Slot) -> None:
-        """The call was not sent after all: it counts nowhere."""
+        """The call was not sent: it counts nowhere."""
         with self._quota.transaction() as mirror:
             mirror.refuse(slot.ticket, self._clock(), charged=False)
         self._left()

@@ -1,4 +1,4 @@
-"""How many bytes the work of a process may hold while it is under way."""
+"""The most bytes that the work in progress of a process may hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ BYTES_IN_FLIGHT = 192 * 1024 * 1024
 
 
 class InFlight:
-    """The bytes that work under way holds in this process, bounded.  Safe for threads.
+    """The bytes that work in progress holds in this process, with a bound.  Thread-safe.
 
     Work of one piece always fits where nothing else is under way.  First come, first served: a
     large piece is not overtaken by small ones.
@@ -34,7 +34,7 @@ class InFlight:
         return place
 
     def take(self, place: object, size: int, timeout_s: float) -> bool:
-        """Hold some bytes as soon as they fit and it is their turn; False when time is over."""
+        """Hold some bytes once they fit and it is their turn; return False when time is over."""
         with self._changed:
             fits = self._changed.wait_for(lambda: self._may_go(place, size), timeout_s)
             if fits:
@@ -52,7 +52,7 @@ class InFlight:
             self._changed.notify_all()
 
     def give_back(self, size: int) -> None:
-        """Hold some bytes no longer."""
+        """Release some bytes."""
         with self._changed:
             self._held -= size
             self._changed.notify_all()

@@ -23,7 +23,7 @@ OUTAGE_REPORT_AFTER = 3
 """Failures in a row that are reported each time.  Fewer are reported the first time only."""
 _FAILS = {"once": "the service fails", "clears": "the service answers"}
 _ANSWERS = {"once": "the service answers", "clears": "the service fails"}
-"""For the log of several workers: one of them says it; see pipeline.worker."""
+"""Log extras for messages that only one of several workers shows; see pipeline.worker."""
 
 
 class Retrier:
@@ -52,7 +52,7 @@ class Retrier:
         self._ever_reported = False
 
     def answered(self) -> None:
-        """The service has answered: its next outage is reported again."""
+        """Note that the service has answered, so that its next outage is reported again."""
         if self._reported and self._in_row >= OUTAGE_REPORT_AFTER:
             log.info("the service answers again", extra=_ANSWERS)
         self._reported = False
@@ -66,7 +66,7 @@ class Retrier:
         over: Callable[[CallError], bool] | None = None,
         gated: bool = True,
     ) -> T:
-        """Return what the work gives, tried again while the service's state is at fault.
+        """Return the result of the work; retry it while the service's state is at fault.
 
         Args:
             work: one try.

@@ -56,7 +56,7 @@ def is_uuid(kind: pa.DataType) -> bool:
 
 
 def has_text_form(kind: pa.DataType) -> bool:
-    """Whether a template can write values of this type."""
+    """Return whether a template can write values of this type."""
     kind = plain_type(kind)
     if pat.is_struct(kind):
         return all(has_text_form(kind.field(place).type) for place in range(kind.num_fields))
@@ -110,7 +110,7 @@ def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 
 
 def writable(kind: pa.DataType) -> pa.DataType:
-    """The type with what Parquet or its readers do not take replaced, at any depth.
+    """Return the type with parts replaced that Parquet or its readers do not support, at any depth.
 
     A type of nulls becomes string; a struct without fields (`{}` in every row), which Parquet
     cannot hold, an (always empty) map of strings.  Views, of which pyarrow cannot take single rows,

@@ -63,7 +63,7 @@ class State:
     records: tuple[UnitRecord, ...] = ()
     """In the order of files and rows."""
     stale: tuple[str, ...] = ()
-    """Names beside the records: those that do not count, and files that were never finished."""
+    """Other names among the records: records that do not count, and unfinished files."""
     unnamed: tuple[str, ...] = ()
     """Parts that no record names, where they were looked for: readers would take them for rows."""
 
@@ -157,7 +157,7 @@ class Dataset:
         return content
 
     def damaged_file(self, name: str, reason: str) -> OutputError:
-        """Return the error for a file of ours that says something else than we wrote."""
+        """Return the error for a file of the dataset whose content is not what bulkembed wrote."""
         return OutputError(
             f"{self.path(name)} is damaged: {reason}; {whole_files.REPAIR}", damaged=True
         )

@@ -22,7 +22,7 @@ class LocalInput:
         self._local = pafs.LocalFileSystem()
 
     def get_file_info(self, wanted: str | pafs.FileSelector) -> pafs.FileInfo | list[pafs.FileInfo]:
-        """Return what stands at a path, or in a folder; folders below it are not entered."""
+        """Return what is at a path, or in a folder without its subfolders."""
         if isinstance(wanted, str):
             return self._info(wanted)
         folder = str(wanted.base_dir)
@@ -51,7 +51,7 @@ class LocalInput:
 
 
 def _is_plain(path: str) -> bool:
-    """Whether a path is the same in its readable form, and as the operating system takes it."""
+    """Return whether the readable form of a path is the path itself."""
     return readable_name(path) == path == native_name(path)
 
 

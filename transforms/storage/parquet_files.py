@@ -13,7 +13,7 @@ _ARROW_SCHEMA, _NO_SCHEMA = b"ARROW:schema", b"-----:------"
 
 
 def open_parquet(stored: pa.NativeFile, *, arrow_types: bool = True) -> pq.ParquetFile:
-    """Open a Parquet file; its timestamps of 96 bits are of microseconds, for all years.
+    """Open a Parquet file; read INT96 timestamps as microseconds, so that every year fits.
 
     Args:
         stored: the file.
@@ -32,7 +32,7 @@ def open_parquet(stored: pa.NativeFile, *, arrow_types: bool = True) -> pq.Parqu
 
 
 def _without_arrow_schema(stored: pa.NativeFile) -> pq.FileMetaData:
-    """The footer with another name for the key that holds Arrow's types."""
+    """Return the footer with the key of Arrow's types renamed."""
     size = stored.size()
     tail = stored.read_at(_TAIL_BYTES, size - _TAIL_BYTES)
     length = int.from_bytes(tail[:4], "little") + _TAIL_BYTES

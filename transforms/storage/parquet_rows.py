@@ -88,7 +88,7 @@ def _last_needed(runs: Sequence[tuple[int, int]], begin: int, end: int) -> int:
 def _cut(
     batches: Iterator[tuple[int, pa.RecordBatch]], runs: Sequence[tuple[int, int]]
 ) -> Iterator[list[pa.RecordBatch]]:
-    """The pieces of batches that make each run."""
+    """The slices of batches that make up each run."""
     begin, batch = 0, None
     for first_row, rows in runs:
         pieces, row = [], first_row

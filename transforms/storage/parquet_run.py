@@ -110,7 +110,7 @@ class ParquetRun:
     def _kept(self, field: pa.Field) -> pa.Array:
         column = self._column(field.name)
         if column is not None and pa.types.is_string(field.type) and not is_text(column.type):
-            # Files differ in the column's type, so that it is kept as text.
+            # The column's type differs between files, so it is kept as text.
             texts = _as_texts(column)
             if texts.null_count > column.null_count:
                 self.unkept.add(field.name)

@@ -207,7 +207,7 @@ def _text(value: object) -> str:
 
 
 def _part(value: object, unit: Unit) -> str:
-    """The name of a part of the unit: no path, and no other unit's, since it may be deleted."""
+    """Return the name of a part of this unit; refuse others, because the part may be deleted."""
     name = _text(value)
     if not is_part_name(name) or not name.startswith(part_stem(unit)):
         raise ValueError(f"{name!r} is no part of this unit")
