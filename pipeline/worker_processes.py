@@ -73,13 +73,14 @@ class ProcessGroup:
                 return
             self._lost = sentence
             handlers = list(self._handlers)
+        # Begun before the others are told, which a store that fails may hold up or prevent.
+        late = threading.Timer(self._grace_s, _kill, (handlers, sentence))
+        late.daemon = True
+        late.start()
         self._on_loss(sentence)
         for handler in handlers:
             if not handler.control_conn.is_connected:
                 handler.kill(sentence)  # It has not begun anything.
-        late = threading.Timer(self._grace_s, _kill, (handlers, sentence))
-        late.daemon = True
-        late.start()
 
     @contextlib.contextmanager
     def runner(self) -> Iterator[FnApiRunner]:
@@ -204,8 +205,10 @@ class _ProcessHandler(GrpcWorkerHandler):
         code = self._process.wait()
         if not self._closing:
             sentence = f"worker process {self._process.pid} {_how(code)}"
-            self._group.lose(sentence)
-            self.control_conn.lose(sentence)
+            try:
+                self._group.lose(sentence)
+            finally:
+                self.control_conn.lose(sentence)
 
     def close(self) -> None:
         # A worker that is shut down in the middle of its work closes what its calls still need.

@@ -7,16 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from support.cli import Ended, read, run, write_rows
 from support.dying_workers import START, environ
 from support.killing import Job, Step, descendants, ended, is_running, leftovers, wait_for
 
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
+from pipeline.worker_processes import ProcessGroup
+from schemas.errors import OutputError
 
 ROWS = 2400
 STEPS = (
@@ -115,3 +120,26 @@ def test_a_run_of_which_every_worker_dies_ends_soon_too(tmp_path: Path) -> None:
         found = lost(job, tmp_path, Step("open", ".spill", 2), deaths=2, number=signal.SIGSEGV)
         is_told_plainly(found, "worker process", "SIGSEGV")
         goes_on(job)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_run_ends_although_the_other_workers_cannot_be_told() -> None:
+    def on_loss(_: str) -> None:
+        raise OutputError("the store is away")
+
+    group = ProcessGroup([sys.executable, "-c", "raise SystemExit(3)"], on_loss, grace_s=5)
+    ended: list[BaseException] = []
+
+    def run(runner: FnApiRunner) -> None:
+        try:
+            pipeline = beam.Pipeline(runner)
+            _ = pipeline | beam.Create([1]) | beam.Map(str)
+            pipeline.run()
+        except RuntimeError as error:
+            ended.append(error)
+
+    with group.runner() as runner:
+        thread = threading.Thread(target=run, args=(runner,), daemon=True)
+        thread.start()
+        thread.join(60)
+    assert "exit code 3" in str(ended)
