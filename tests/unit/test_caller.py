@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from support import jumping_loop
 from support.jobs import a_job, prepared
 
 from schemas.deadletters import DeadCode
-from schemas.errors import CallError, CallRefused, JobRefused, OutputError, Unavailable
+from schemas.errors import CallError, CallRefused, Intercepted, JobRefused, OutputError, Unavailable
 from schemas.quota import QuotaLimits
 from schemas.stop import StopReason
 from transforms.clients.decode import Answer
@@ -30,7 +32,7 @@ class Client:
 
     def __init__(self, refuse: Refuse, counts: list[int | CallError] | None = None) -> None:
         self._refuse = refuse
-        self._counts = counts or []
+        self.counts = counts or []
         self.calls: list[list[str]] = []
 
     async def embed(self, items: Sequence[TextItem]) -> Answer:
@@ -41,7 +43,7 @@ class Client:
         return Answer(np.ones((len(items), 2), np.float32), len(items))
 
     async def count_tokens(self, text: str) -> int:
-        count = self._counts.pop(0)
+        count = self.counts.pop(0)
         if isinstance(count, CallError):
             raise count
         return count
@@ -61,11 +63,20 @@ class Sink:
         self.bad[item.text] = code
 
 
-def caller_of(client: Client, stop: StopFlag, texts: int = 4) -> Caller:
+def caller_of(
+    client: Client,
+    stop: StopFlag,
+    texts: int = 4,
+    deadline_s: float = 5.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Caller:
     gate = Gate(
         LocalQuota(QuotaMirror(QuotaLimits())), ConcurrencyLevel(4), CallLimits(texts=texts), stop
     )
-    return Caller(client, gate, TokenEstimator(), stop, deadline_s=5.0, random=lambda: 0.0)
+    return Caller(
+        client, gate, TokenEstimator(), stop,
+        deadline_s=deadline_s, clock=clock, random=lambda: 0.0,
+    )  # fmt: skip
 
 
 def embed(texts: list[str], refuse: Refuse) -> tuple[Client, Sink, StopFlag]:
@@ -122,6 +133,17 @@ def test_a_count_is_tried_again_while_the_service_is_at_fault() -> None:
     item = prepared(["a"], a_job()).items[0]
     assert asyncio.run(caller_of(client, stop).count_tokens(item)) == 7
     assert stop.stop is None
+
+
+def test_a_page_in_place_of_counts_ends_the_run_after_some_tries() -> None:
+    client = Client(lambda _: None, [Intercepted("a page instead of JSON")] * 50)
+    loop, stop = jumping_loop.JumpingLoop(), StopFlag()
+    caller = caller_of(client, stop, deadline_s=600.0, clock=loop.time)
+    item = prepared(["a"], a_job()).items[0]
+    assert jumping_loop.run(caller.count_tokens(item), loop) is None
+    assert len(client.counts) == 45
+    assert stop.stop is not None
+    assert stop.stop.exit_code == 1
 
 
 def test_a_service_without_counts_is_asked_once() -> None:

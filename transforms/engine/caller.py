@@ -128,7 +128,10 @@ class Caller:
             async with self._counting:
                 if self._counts:
                     return await self._retrier.run(
-                        lambda: self._client.count_tokens(text), attempts, gated=False
+                        lambda: self._client.count_tokens(text),
+                        attempts,
+                        over=lambda error: self._is_no_count(attempts, error),
+                        gated=False,
                     )
         except Stopping:
             return None
@@ -141,6 +144,12 @@ class Caller:
         except CallRefused as error:
             self._no_counts(error)
         return None
+
+    def _is_no_count(self, attempts: Attempts, error: CallError) -> bool:
+        """Whether to stop asking for a count; pages of a proxy are not asked for any longer."""
+        if isinstance(error, Intercepted) and attempts.useless >= INTERCEPTED_TRIES:
+            return True
+        return attempts.over(self._clock())
 
     def _no_counts(self, error: CallError) -> None:
         if self._counts:
