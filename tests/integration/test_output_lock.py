@@ -234,6 +234,8 @@ def a_container(dataset: Dataset, run_id: str) -> Iterator[subprocess.Popen[str]
             yield process
         finally:
             process.kill()
+            # Before its input is closed, which would let it end in good order.
+            process.wait(timeout=60)
 
 
 def test_containers_with_one_host_name_are_told_apart(dataset: Dataset) -> None:
