@@ -32,7 +32,7 @@ test: $(READY)  ## Run the tests
 
 .PHONY: test-faults
 test-faults: $(READY)  ## Run whole jobs amid damaged files, lost workers and a failing service
-	timeout 1500 $(BIN)/python -m pytest -n 3 -m faults tests/runner tests/integration
+	timeout 1500 $(BIN)/python -m pytest -n 3 -m faults tests
 
 .PHONY: test-docs
 test-docs: $(READY)  ## Run the commands of README and docs in their order: 1 minute

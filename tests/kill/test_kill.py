@@ -52,6 +52,7 @@ def check(
     assert paid <= distinct + kills * in_flight * CALL_TEXTS
 
 
+@pytest.mark.faults
 def test_six_kills_lose_nothing(tmp_path: Path, chance: random.Random) -> None:
     texts = [f"text {n}" + (" poison" if n % 97 == 5 else "") for n in range(700)]
     texts[40] = ""

@@ -30,6 +30,8 @@ from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
 from transforms.storage.dataset import Dataset
 
+pytestmark = pytest.mark.faults
+
 TEXTS = [f"text {n}" for n in range(25)]
 
 

@@ -14,6 +14,8 @@ from support.killing import Job, ended, leftovers, wait_for
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings, Fault
 
+pytestmark = pytest.mark.faults
+
 ROWS = 1500
 TEXTS = [f"{n}: a text of some length about the weather on day {n}" for n in range(ROWS)]
 USD_A_TOKEN = ("--price-usd-per-mtok", "1000000")
