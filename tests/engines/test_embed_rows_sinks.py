@@ -14,7 +14,11 @@ from .conftest import program_flag
 pytestmark = [pytest.mark.runners, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("shape", Shape, ids=lambda shape: shape.value)
+# Prism loses rows that are gathered, so EmbedRows refuses that: see test_embed_rows_settings.py.
+SHAPES = [shape for shape in Shape if shape is not Shape.GATHERED]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.value)
 def test_each_row_is_in_the_files_of_every_sink_on_prism(shape: Shape, tmp_path: Path) -> None:
     options = PipelineOptions([program_flag("prism")])
     found = written(lambda: beam.Pipeline("PrismRunner", options), shape, tmp_path)

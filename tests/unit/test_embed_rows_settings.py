@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
 from apache_beam.internal.pickler import dumps, loads
 from apache_beam.transforms.display import DisplayData
@@ -106,3 +107,10 @@ def test_settings_that_cannot_be_are_refused_where_they_are_written(
 def test_columns_that_do_not_go_together_are_refused(columns: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         EmbedRows(Gemini(service=HERE), **columns)
+
+
+def test_gathering_is_refused_on_a_runner_that_loses_rows() -> None:
+    pipeline = beam.Pipeline("PrismRunner")
+    rows = pipeline | beam.Create([{"text": "a"}])
+    with pytest.raises(ConfigError, match="gather_s cannot be used with PrismRunner"):
+        rows | EmbedRows(Gemini(dim=128), gather_s=2)
