@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import http.server
 import ipaddress
@@ -289,3 +290,12 @@ def test_gemini_embedding_2_is_never_sent_a_task_type_nor_a_title(url: str) -> N
             "model": "models/gemini-embedding-2",
         }
     ]
+
+
+async def checked_on_a_loop() -> None:
+    check_client(ServiceConfig(base_url="http://127.0.0.1:9"), config_of(), "key")
+
+
+def test_the_look_at_the_client_works_inside_a_running_event_loop() -> None:
+    """As in a notebook, whose cells run on one."""
+    asyncio.run(checked_on_a_loop())

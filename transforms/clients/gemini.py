@@ -8,6 +8,7 @@ becomes a list of Python floats in a pydantic model.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
@@ -192,7 +193,10 @@ def check_client(service: ServiceConfig, embedding: EmbeddingConfig, key: str | 
     Raises:
         ConfigError, JobRefused: as GeminiClient.
     """
-    asyncio.run(GeminiClient(service, embedding, key, connections=1).close())
+    client = GeminiClient(service, embedding, key, connections=1)
+    # In a thread of its own: the caller's may run an event loop already, as a notebook's does.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, client.close()).result()
 
 
 class _RequestForm:
