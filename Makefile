@@ -51,7 +51,7 @@ test-chaos: $(READY)  ## Play 200 random histories against a model, or HISTORIES
 
 .PHONY: test-runners
 test-runners: $(READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 15 minutes
-	timeout 1500 $(BIN)/python -m pytest -m runners -s tests/engines
+	timeout 2100 $(BIN)/python -m pytest -m runners -s tests/engines
 
 STORES := .stores
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
