@@ -61,7 +61,14 @@ def execute(
         names.append(name)
         asked.set()
 
-    with signals.handled(on_signal, progress.close), progress:
+    def end(code: int) -> None:
+        progress.close()
+        signals.end_now(code)
+
+    def on_second_signal(code: int) -> None:
+        progress.when_drawn(lambda: end(code))
+
+    with signals.handled(on_signal, on_second_signal), progress:
         worker.start()
         stopped_at: float | None = None
         while worker.is_alive():

@@ -67,9 +67,10 @@ def as_interrupts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def handled(on_first: Callable[[str], None], on_second: Callable[[], None]) -> Iterator[None]:
-    """Call `on_first` with the signal's name; at the second one `on_second`, and end the process.
+def handled(on_first: Callable[[str], None], on_second: Callable[[int], None]) -> Iterator[None]:
+    """Call `on_first` with the signal's name, and at the second one `on_second` with an exit code.
 
+    `on_second` has to end the process.
     A second SIGHUP changes nothing: when a terminal closes, both the kernel and the shell send one.
     Outside the main thread signals are not ours to handle, and nothing is changed.
     """
@@ -83,10 +84,10 @@ def handled(on_first: Callable[[str], None], on_second: Callable[[], None]) -> I
         if asked and number == signal.SIGHUP:
             return
         if asked:
-            on_second()
-            end_now(128 + number)
-        asked = True
-        on_first(signal.Signals(number).name)
+            on_second(128 + number)
+        else:
+            asked = True
+            on_first(signal.Signals(number).name)
 
     before = {number: signal.signal(number, handle) for number in heeded()}
     try:

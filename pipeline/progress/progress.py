@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -78,6 +79,8 @@ class Progress:
         self._began = clock()
         self._shown = self._began
         self._broken = False
+        self._is_drawing = False
+        self._after_drawing: Callable[[], object] | None = None
         self.ending: str | None = None
         """Why the run is about to end."""
 
@@ -86,19 +89,34 @@ class Progress:
         if self._broken:
             return
         try:
-            self._show.between()
+            with self._drawing():
+                self._show.between()
             now = self._clock()
             if now - self._shown >= self._show.every_s:
                 self._shown = now
-                self._show.show(self._snapshot(now))
+                snapshot = self._snapshot(now)
+                with self._drawing():
+                    self._show.show(snapshot)
         except Exception as error:
             self._broken = True
             self.close()
             log.warning("progress is not shown any more: %r; the run goes on", error)
 
+    def when_drawn(self, action: Callable[[], object]) -> None:
+        """Call an action now, or at the end of the drawing that is under way.
+
+        For signal handlers, which may interrupt a drawing: a panel that is half drawn cannot be
+        removed.
+        """
+        if self._is_drawing:
+            self._after_drawing = action
+        else:
+            action()
+
     def close(self) -> None:
         """Leaves the screen as it was."""
-        self._show.close()
+        with self._drawing():
+            self._show.close()
         self._source.close()
 
     def __enter__(self) -> Self:
@@ -111,6 +129,17 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        self._is_drawing = True
+        try:
+            yield
+        finally:
+            self._is_drawing = False
+            action, self._after_drawing = self._after_drawing, None
+            if action is not None:
+                action()
 
     def _snapshot(self, now: float) -> Snapshot:
         elapsed_s = now - self._began

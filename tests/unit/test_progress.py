@@ -228,6 +228,33 @@ def test_what_cannot_be_shown_ends_the_showing_and_nothing_else() -> None:
     )
 
 
+class Interrupted(Shown):
+    """Is interrupted in the middle of each drawing by a signal that closes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress = Progress(goal(), OneLook(), self, clock=iter([0.0, 1.0]).__next__)
+        self.events: list[str] = []
+
+    def show(self, snapshot: Snapshot) -> None:
+        self.events.append("begins to draw")
+        self.progress.when_drawn(self.progress.close)
+        self.events.append("has drawn")
+
+    def close(self) -> None:
+        self.events.append("closes")
+        self.progress.when_drawn(lambda: self.events.append("ends"))
+        self.events.append("has closed")
+
+
+def test_a_signal_in_the_middle_of_a_drawing_waits_for_its_end() -> None:
+    show = Interrupted()
+    show.progress.tick()
+    assert show.events == ["begins to draw", "has drawn", "closes", "has closed", "ends"]
+    show.progress.when_drawn(lambda: show.events.append("at once"))
+    assert show.events[-1] == "at once"
+
+
 @pytest.mark.parametrize("told", ["0", "-1", "often", "nan"])
 def test_an_interval_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
     monkeypatch.setenv("BULKEMBED_PROGRESS_S", told)
