@@ -33,6 +33,10 @@ class Terminal:
         if self.pid == 0:
             os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **environ})
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        # Else the kernel drops at Ctrl-C what was written and not read yet, such as half a panel.
+        modes = termios.tcgetattr(self._fd)
+        modes[3] |= termios.NOFLSH
+        termios.tcsetattr(self._fd, termios.TCSANOW, modes)
         self._code: int | None = None
 
     @property
