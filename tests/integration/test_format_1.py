@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,10 @@ ARGS = ("--dim", 128, "--unit-rows", 3, "--keep-columns", "lang", "--max-in-flig
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A folder with the input, and the two datasets that were made of it."""
-    return Path(shutil.copytree(FORMAT_1, tmp_path / "old"))
+    copy = Path(shutil.copytree(FORMAT_1, tmp_path / "old"))
+    # A run on another host is dead by the age of its claim, and a checkout makes all files new.
+    os.utime(copy / "interrupted/_run/lock.json", (0, 0))
+    return copy
 
 
 def go(old: Path, name: str, *args: object) -> Ended:
