@@ -7,6 +7,7 @@ import datetime as dt
 import http.server
 import ipaddress
 import json
+import re
 import socket
 import ssl
 import threading
@@ -143,9 +144,25 @@ def test_a_private_authority_is_trusted_by_the_environment_and_only_then(
 def _answer_in_the_clear(listener: socket.socket, context: ssl.SSLContext) -> None:
     """Take a request over TLS, and answer without."""
     plain, _ = listener.accept()
+    plain.settimeout(20)
     with plain, context.wrap_socket(plain.dup(), server_side=True) as secure:
-        secure.recv(65536)
+        request = b""
+        while not _is_whole(request):
+            data = secure.recv(65536)
+            assert data, "the request was cut off"
+            request += data
         plain.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+        # Closing with unread bytes would send a reset, which may overtake the answer.
+        plain.shutdown(socket.SHUT_WR)
+        while plain.recv(65536):
+            pass
+
+
+def _is_whole(request: bytes) -> bool:
+    """Return whether a request with a content length has come to its end."""
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: *(\d+)", head)
+    return bool(end) and length is not None and len(body) >= int(length[1])
 
 
 def test_a_tls_error_behind_the_handshake_is_one_of_ours(
