@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.deadletters import DeadCode
-from schemas.errors import OutputError
+from schemas.errors import OutputError, OutputTaken
 from schemas.job import OutputConfig, VectorEncoding
 from schemas.units import Unit, UnitRecord
 from transforms.storage import part_reader
@@ -145,6 +146,47 @@ def test_a_second_commit_of_a_unit_overwrites_the_first(dataset: Dataset) -> Non
     commit(dataset, 3)
     commit(dataset, 3)
     assert len(dataset.state().records) == len(dataset.names("vectors")) == 1
+
+
+def test_a_unit_that_a_newer_retry_builds_on_keeps_its_vectors_when_its_run_is_overtaken(
+    dataset: Dataset,
+) -> None:
+    output = OutputConfig(uri=dataset.root)
+    first = dataclasses.replace(record(0, 3, 2), run_number=1, embedding_digest="0" * 16)
+
+    def retry() -> None:
+        """As another run does, right after the first one's record is there."""
+        if not dataset.state().records:
+            return
+        old = dataset.whole_record(dataset.state().records[0])
+        new = dataclasses.replace(
+            old, embedded=5, dead=0, generation=1, codes=(), vectors=5, run_number=2
+        )
+        commit_unit(dataset, output, new, tables(2), old)
+        raise OutputTaken("another run has taken over this dataset")
+
+    with pytest.raises(OutputTaken):
+        commit_unit(dataset, output, first, tables(3, 2), check_held=retry)
+    (left,) = dataset.state().records
+    assert left.run_number == 2
+    assert len(dataset.names("vectors")) == 2
+    assert dataset.damaged(dataset.state()) == []
+    assert dataset.strangers(dataset.state()) == []
+
+
+def test_a_unit_that_its_run_has_committed_already_stays_when_it_is_done_again_too_late(
+    dataset: Dataset,
+) -> None:
+    once = dataclasses.replace(record(0, 3), run_number=1, embedding_digest="0" * 16)
+    output = OutputConfig(uri=dataset.root)
+
+    def taken() -> None:
+        raise OutputTaken("another run has taken over this dataset")
+
+    whole = commit_unit(dataset, output, once, tables(3))
+    assert commit_unit(dataset, output, once, tables(3), check_held=taken) == whole
+    assert dataset.damaged(dataset.state()) == []
+    assert len(dataset.state().records) == 1
 
 
 @pytest.mark.parametrize("encoding", VectorEncoding)

@@ -42,14 +42,15 @@ def commit_unit(
         tables: its rows.
         replaces: the record that a retry of dead letters replaces.
         check_held: raises OutputTaken if the run has lost the dataset; called right before the
-            record is written.
+            record gets its name, and right after.
 
     Returns:
         The record, with the names of its parts.
 
     Raises:
         OutputError: a file could not be written; then the unit is not done.
-        OutputTaken: another run has taken over the dataset; the parts just written are deleted.
+        OutputTaken: another run has taken over the dataset, and this unit does not count; what was
+            written of it is deleted.
     """
     name = part_name(record)
     vector_parts = list(record.vector_parts)
@@ -66,14 +67,31 @@ def commit_unit(
         record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
     )
     try:
+        dataset.write_record(whole, check_held)
         if check_held is not None:
             check_held()
     except OutputTaken:
-        # No record names them, but whoever reads the folder would.
-        dataset.delete([f"{VECTORS}/{name}", f"{DEAD_LETTERS}/{name}"])
-        raise
-    dataset.write_record(whole)
+        if not _counts_or_is_withdrawn(dataset, whole):
+            raise
     if replaces is not None:
         dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
         dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead])
     return whole
+
+
+def _counts_or_is_withdrawn(dataset: Dataset, record: UnitRecord) -> bool:
+    """Return whether a record counts though another run has the dataset; delete one that does not.
+
+    One that counts may have been read by the other run already, which then leaves its rows out. If
+    records of the other run cover its rows, or overwrote them, nobody needs it any more, but
+    readers of the folder would take its parts for rows.
+    """
+    name = record_name(record)
+    rivals = dataset.state().overlapping(record.unit)
+    if name in map(record_name, rivals):
+        return True
+    # A retry of dead letters that built on this record names its vectors.
+    named = {part for other in rivals for part in dataset.parts_of(other)}
+    own = [f"{folder}/{part_name(record)}" for folder in (VECTORS, DEAD_LETTERS)]
+    dataset.delete([f"{UNITS}/{name}", *(part for part in own if part not in named)])
+    return False

@@ -93,6 +93,16 @@ class State:
             stale=(*self.stale, *(record_name(record) for record in gone)),
         )
 
+    def overlapping(self, unit: Unit) -> list[UnitRecord]:
+        """The records that count and cover a row of a unit."""
+        return [
+            record
+            for record in self.records
+            if record.unit.file_key == unit.file_key
+            and record.unit.first_row < unit.end_row
+            and unit.first_row < record.unit.end_row
+        ]
+
     def covered(self) -> dict[str, list[Run]]:
         """The rows that are done, by file key."""
         runs: dict[str, list[Run]] = collections.defaultdict(list)
@@ -130,10 +140,22 @@ class Dataset:
         """Writes one file, whole; gives its bytes."""
         return whole_files.write_whole(self.filesystem, self.path(name), content)
 
-    def write_record(self, record: UnitRecord) -> None:
-        """Writes a commit record; `state` takes one without content for none."""
-        path = self.path(UNITS, record_name(record))
-        whole_files.write_whole(self.filesystem, path, encode_record(record), empty_is_none=True)
+    def write_record(
+        self, record: UnitRecord, last_look: whole_files.LastLook | None = None
+    ) -> None:
+        """Write a commit record; `state` takes one without content for none.
+
+        Args:
+            record: the record, whole.
+            last_look: raises what is to keep the record from being there; called right before.
+        """
+        whole_files.write_whole(
+            self.filesystem,
+            self.path(UNITS, record_name(record)),
+            encode_record(record),
+            empty_is_none=True,
+            last_look=last_look,
+        )
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes one file of JSON, indented for people."""

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from schemas.errors import OutputError
+from schemas.errors import BulkEmbedError, OutputError
 from transforms.storage.store_errors import said
 
 REPAIR = "run `bulkembed verify --repair OUT`, and then the same command again"
@@ -31,11 +31,18 @@ UPLOADS = 3
 
 Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
 """What a file is to hold, or a function that writes it to a stream."""
+LastLook: TypeAlias = Callable[[], None]
+"""Raises what keeps a file, which is ready, from getting its name."""
 _Put: TypeAlias = Callable[[pafs.FileSystem, str, bytes | pa.Buffer], None]
 
 
 def write_whole(
-    filesystem: pafs.FileSystem, path: str, content: Content, *, empty_is_none: bool = False
+    filesystem: pafs.FileSystem,
+    path: str,
+    content: Content,
+    *,
+    empty_is_none: bool = False,
+    last_look: LastLook | None = None,
 ) -> int:
     """Writes a file that no reader ever sees half: temp name, fsync and rename, or one upload.
 
@@ -45,6 +52,13 @@ def write_whole(
     ever streamed to its final name: an error inside an open stream would publish the half object.
     What a store holds is then asked for, and must have the right size.
 
+    Args:
+        filesystem: where the file is to be.
+        path: its final name.
+        content: what it is to hold.
+        empty_is_none: whether readers take an empty file for none.
+        last_look: called as late as can be: right before the rename, or before each upload.
+
     Returns:
         How many bytes the file has.
 
@@ -52,24 +66,32 @@ def write_whole(
         OutputError: the disk is full, the folder cannot be written, or a store does not keep what
             it is given.
     """
+    look = last_look or _no_look
     try:
         if isinstance(filesystem, pafs.LocalFileSystem):
-            return _rename_into_place(Path(path), content)
+            return _rename_into_place(Path(path), content, look)
         data = _in_memory(content)
         is_shown_empty = filesystem.type_name == "abfs" and not empty_is_none
-        _store(_copy_into_place if is_shown_empty else _upload, filesystem, path, data)
+        _store(_copy_into_place if is_shown_empty else _upload, filesystem, path, data, look)
         return len(data)
     except (OSError, pa.ArrowException) as error:
         raise output_error(path, error) from error
 
 
-def _store(put: _Put, filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
+def _no_look() -> None:
+    """Let every file get its name."""
+
+
+def _store(
+    put: _Put, filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer, look: LastLook
+) -> None:
     """Uploads until the store holds as many bytes as the file has.
 
     Arrow calls an upload to Google's store done though the store's answer has another checksum.
     """
     held: int | None = None
     for left in reversed(range(UPLOADS)):
+        look()  # Not while the stream is open: an error there publishes what it holds.
         try:
             put(filesystem, path, data)
         except FileNotFoundError:  # So says Google's store of an upload that it knows no more.
@@ -107,7 +129,7 @@ def _in_memory(content: Content) -> bytes | pa.Buffer:
     return sink.getvalue()
 
 
-def _rename_into_place(path: Path, content: Content) -> int:
+def _rename_into_place(path: Path, content: Content, look: LastLook) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(_temp_name(path.name))
     try:
@@ -119,9 +141,10 @@ def _rename_into_place(path: Path, content: Content) -> int:
         with temp.open("rb") as written:
             os.fsync(written.fileno())
             size = os.fstat(written.fileno()).st_size
+        look()
         temp.replace(path)
         return size
-    except OSError:
+    except (OSError, BulkEmbedError):
         temp.unlink(missing_ok=True)
         raise
 
