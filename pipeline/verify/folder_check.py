@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
@@ -13,11 +14,15 @@ from schemas.findings import Check, Finding
 from transforms.core import ranges
 from transforms.storage import whole_files
 from transforms.storage.dataset import DEAD_LETTERS, SUCCESS, UNITS, VECTORS, Dataset, State
-from transforms.storage.part_files import EMPTY_PART
+from transforms.storage.part_files import EMPTY_PART, is_part_name, place_of_part
 from transforms.storage.records import parse_name, record_name
 from transforms.storage.store_errors import said
 
-NOT_COUNTED = "no commit record that counts: it is none, or another one covers its rows; delete it"
+NO_RECORD = "no commit record; delete it"
+HEALS = (
+    "run the same command again, which pays for nothing twice, or `bulkembed verify --repair OUT`"
+)
+"""The cure for what a run left that does not count: a run deletes it, a repair sets it aside."""
 READERS_TAKE_IT = "no commit record names it, but readers of the folder take it; delete it"
 
 
@@ -70,10 +75,35 @@ def strangers(dataset: Dataset, state: State, named: Iterable[str]) -> list[Find
             message = "a file that was never finished; the next run with something to do deletes it"
             found.append(Finding(Check.STRANGER, name, message))
         elif name not in known and name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
-            found.append(Finding(Check.STRANGER, name, READERS_TAKE_IT))
+            found.append(Finding(Check.STRANGER, name, _why_no_part(name)))
         elif name not in known and name.startswith(f"{UNITS}/"):
-            found.append(Finding(Check.STRANGER, name, NOT_COUNTED))
+            found.append(Finding(Check.STRANGER, name, _why_no_record(name, state)))
     return found
+
+
+def _why_no_part(name: str) -> str:
+    """Say why a file beside the parts that count is none of them."""
+    if not is_part_name(PurePosixPath(name).name):
+        return READERS_TAKE_IT
+    number, _ = place_of_part(name)
+    return (
+        f"part of run number {number}: no commit record that counts names it, but readers of the "
+        f"folder take its rows; {HEALS}"
+    )
+
+
+def _why_no_record(name: str, state: State) -> str:
+    """Say why a file among the commit records does not count."""
+    record = None
+    with contextlib.suppress(OutputError):
+        record = parse_name(PurePosixPath(name).name)
+    if record is None:
+        return NO_RECORD
+    rivals = sorted({rival.run_number for rival in state.overlapping(record.unit)})
+    why = "its rows were overwritten, or are of other settings"
+    if rivals:
+        why = f"records of run number {', '.join(map(str, rivals))} cover its rows"
+    return f"commit record of run number {record.run_number} that does not count: {why}; {HEALS}"
 
 
 def _all_files(dataset: Dataset) -> Sequence[str]:

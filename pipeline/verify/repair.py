@@ -164,6 +164,9 @@ class _Repair:
             if report.findings:
                 self._damaged(expected, record, report)
         self._orphans(expected, pinned.get("first_run_number", 0))
+        for name in dataset.state().stale:
+            if not name.startswith(whole_files.TEMP_PREFIX):
+                self._set_aside(f"{UNITS}/{name}", "a commit record that does not count")
 
     def success(self) -> None:
         """Take `_SUCCESS` away where rows of the plan are to be done again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,24 @@ def late(
     return folder
 
 
+def check_named(output: Path, late: Path) -> None:
+    """`verify` names each late file, its run, and what to do about it."""
+    found = json.loads(bulkembed("verify", output, "--repeated-ids", "--json").out)["findings"]
+    assert {finding["check"] for finding in found} == {"stranger"}
+    assert sorted(finding["where"] for finding in found) == sorted(
+        str(path.relative_to(late)) for path in commits(late)
+    )
+    for finding in found:
+        assert "of run number 1" in finding["message"]
+        assert "run the same command again" in finding["message"]
+        assert "verify --repair" in finding["message"]
+        if finding["where"].startswith("_run/units/"):
+            # The first run's own trial may cover some of them, too.
+            assert re.search("records of run number (1, )?2 cover its rows", finding["message"])
+        else:
+            assert "no commit record that counts names it" in finding["message"]
+
+
 def check_healed(server: EmulatorServer, source: Path, output: Path, *args: object) -> None:
     """The same command again makes the dataset whole, and is then done."""
     ended = go(server, source, output, *args)
@@ -88,14 +107,25 @@ def test_late_commits_of_an_earlier_run_are_passed_over_and_deleted_by_the_next_
     put(late, output)
     told = json.loads(bulkembed("status", output, "--json").out)
     assert (told["rows"]["embedded"], told["rows"]["left"], told["vectors"]) == (27, 0, 27)
-    found = json.loads(bulkembed("verify", output, "--repeated-ids", "--json").out)
-    assert {finding["check"] for finding in found["findings"]} == {"stranger"}
+    check_named(output, late)
     hits = json.loads(bulkembed("search", output, "text 7", "--json", "-k", 27).out)["rows"]
     assert len({(hit["source_file"], hit["source_row"]) for hit in hits}) == 27
     paid = server.stats()["texts"]
     check_healed(server, source, output)
     assert read(output).equals(whole)
     assert server.stats()["texts"] == paid
+
+
+def test_late_commits_are_set_aside_by_verify_repair(
+    server: EmulatorServer, source: Path, output: Path, late: Path
+) -> None:
+    assert go(server, source, output, "--limit-rows", 2).code == 0
+    assert go(server, source, output).code == 0
+    before = commits(output)
+    put(late, output)
+    assert bulkembed("verify", output, "--repeated-ids", "--repair").code == 0
+    assert commits(output) == before
+    assert bulkembed("verify", output, "--repeated-ids").code == 0
 
 
 def test_late_parts_without_a_record_are_deleted_by_the_next_run(
@@ -107,6 +137,8 @@ def test_late_parts_without_a_record_are_deleted_by_the_next_run(
     for path in parts(late, "vectors"):
         shutil.copy(path, output / "vectors")
     assert len(read(output)) > ROWS + 2
+    (late / "_run/units").rename(late / "no-units")
+    check_named(output, late)
     check_healed(server, source, output)
     assert read(output).equals(whole)
     assert server.stats()["texts"] == paid
@@ -167,11 +199,19 @@ def take_over(output: Path) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    ("moment", "args", "records"),
+    ("event", "part", "args", "records"),
     [
-        pytest.param("/vectors/part-", (), 0, id="before-the-first-part-is-there"),
+        pytest.param("os.rename", "/vectors/part-", (), 0, id="before-the-first-part-is-there"),
+        pytest.param(
+            "open",
+            "/_run/units/.tmp-",
+            ("--unit-rows", ROWS, "--limit-rows", ROWS),
+            0,
+            id="while-the-record-is-written",
+        ),
         # One unit: of several, more than one may be between the last look and the record.
         pytest.param(
+            "os.rename",
             "/_run/units/",
             ("--unit-rows", ROWS, "--limit-rows", ROWS),
             1,
@@ -183,11 +223,12 @@ def test_a_run_that_loses_its_dataset_commits_nothing_more_and_changes_nothing(
     server: EmulatorServer,
     source: Path,
     output: Path,
-    moment: str,
+    event: str,
+    part: str,
     args: tuple[object, ...],
     records: int,
 ) -> None:
-    with just_before("os.rename", moment, take_over(output)):
+    with just_before(event, part, take_over(output)):
         ended = go(server, source, output, *args)
     assert ended.code == 5
     assert "run other has taken over this dataset" in ended.last
@@ -200,6 +241,56 @@ def test_a_run_that_loses_its_dataset_commits_nothing_more_and_changes_nothing(
     assert (output / "_run/spill/other.spill").exists()
     check_healed(server, source, output)
     assert server.stats()["texts_paid_twice"] == 0
+
+
+def overtake(newer: Path, output: Path) -> Callable[[], None]:
+    """Let a later run take the dataset and complete it, as in another process."""
+
+    def take() -> None:
+        for place in (output / "vectors", output / "dead_letters"):
+            for path in place.glob("part-*"):
+                path.unlink()  # No record names it yet.
+        put(newer, output)
+        for name in ("_run/run.json", "_run/run.copy.json", "_SUCCESS"):
+            shutil.copy(newer / name, output / name)
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("event", "part"),
+    [
+        pytest.param("os.rename", "/vectors/part-", id="before-the-part"),
+        pytest.param("open", "/_run/units/.tmp-", id="while-the-record-is-written"),
+        pytest.param("os.rename", "/_run/units/", id="between-the-last-look-and-the-record"),
+    ],
+)
+@pytest.mark.parametrize("unit_rows", [ROWS, 10, 7], ids=["larger", "equal", "smaller"])
+def test_a_run_that_is_overtaken_while_it_commits_takes_its_late_unit_back(
+    server: EmulatorServer,
+    source: Path,
+    output: Path,
+    tmp_path: Path,
+    event: str,
+    part: str,
+    unit_rows: int,
+) -> None:
+    newer = tmp_path / "newer"
+    assert go(server, source, newer, "--limit-rows", 2).code == 0
+    assert go(server, source, newer).code == 0
+    assert run_number(newer) == 2
+    with just_before(event, part, overtake(newer, output)):
+        # One unit: of several, more than one may be between the last look and the record.
+        args = ("--unit-rows", unit_rows, "--limit-rows", unit_rows)
+        ended = go(server, source, output, *args)
+    assert ended.code == 5
+    assert "Traceback" not in ended.err
+    assert [path.name for path in commits(output)] == [path.name for path in commits(newer)]
+    assert read(output).equals(read(newer))
+    assert bulkembed("verify", output, "--repeated-ids").code == 0
+    paid = server.stats()["texts"]
+    check_healed(server, source, output)
+    assert server.stats()["texts"] == paid
 
 
 def test_a_run_that_loses_its_dataset_at_the_very_end_does_not_say_that_it_is_complete(
