@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -47,6 +48,8 @@ RUN_S = 120.0
 GONE_S = 40.0
 """How long workers may live after their launcher."""
 QUIET_S = 5.0
+IN_THE_AIR_S = 0.05
+"""How long a request to a store may take that was under way when its sender was stopped."""
 LAST = Launch(unit_rows=50, in_flight=4)
 EARLY = {-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP}
 
@@ -342,10 +345,7 @@ class Player:
 
     def _second(self, step: Launch, first: Command, settings: Settings, repair: set[int]) -> int:
         """A second run while the first one is stopped: it must not write, and say so."""
-        first.signal_all(signal.SIGSTOP)
-        # Otherwise it may not have taken the output yet, or may have ended.
-        begun = first.poll() is None and self.ledger.texts > self.paid_before
-        if begun:
+        if self._stopped_at_work(first):
             second = self.start(Launch(step.unit_rows, step.in_flight), settings)
             self.wait(second, {5})
         first.signal_all(signal.SIGCONT)
@@ -356,23 +356,22 @@ class Player:
 
         With workers their launcher is killed, as by somebody who believes it dead.
         """
-        first.signal_all(signal.SIGSTOP)
-        if first.poll() is not None or self.ledger.texts == self.paid_before:
-            # It has ended, or may not have taken the output yet.
+        if not self._stopped_at_work(first):
             first.signal_all(signal.SIGCONT)
             return self.wait(first, {0} | repair)
+        number = json.loads(self.place.snapshot()["_run/run.json"])["run_number"]
         if step.workers > 1:
             first.signal(signal.SIGKILL)
             first.wait(RUN_S)
         else:
-            for name in self.place.snapshot():
-                if name == "_run/lock.json" or name.startswith("_run/claims/"):
-                    self.place.delete(name)
+            for name in filter(_is_lock, self.place.snapshot()):
+                self.place.delete(name)
         # Of other units, so that what the first one still commits would double rows.
         other = UNIT_ROWS[(UNIT_ROWS.index(step.unit_rows) + 1) % len(UNIT_ROWS)]
-        second = self.start(Launch(other, step.in_flight), settings)
-        code = self.wait(second, {0} | repair)
+        meanwhile = Launch(other, step.in_flight)
+        code = self.wait(self.start(meanwhile, settings), {0} | repair)
         paid = self.ledger.texts
+        before = self.place.snapshot()
         first.signal_all(signal.SIGCONT)
         if step.workers == 1:
             self.wait(first, {0, 1, 5, 75})
@@ -381,7 +380,31 @@ class Player:
         self._wait_for_calls()
         # What it sent before it could know is lost, as by a kill.
         self.overtaken_paid = self.ledger.texts - paid
+        late = _late_commits(before, self.place.snapshot(), number)
+        if code == 0 and late:
+            self._heal(meanwhile, settings, late)
         return code
+
+    def _stopped_at_work(self, command: Command) -> bool:
+        """Stop a run; say whether it holds the output: it has taken it, and has not let it go.
+
+        It lets it go as the last thing of its work, a while before its process ends.
+        """
+        command.stop_all()
+        time.sleep(IN_THE_AIR_S)
+        begun = command.poll() is None and self.ledger.texts > self.paid_before
+        return begun and any(_is_lock(name) for name in self.place.snapshot())
+
+    def _heal(self, step: Launch, settings: Settings, late: set[str]) -> None:
+        """Late commits are the only thing that `verify` finds; the same command removes them."""
+        found = self.verify_finds()
+        named = {finding["where"] for finding in found if finding["check"] == "stranger"}
+        if named != late or len(found) != len(late):
+            raise Wrong(f"verify finds {found[:5]}, and these were committed late: {sorted(late)}")
+        paid = self.ledger.texts
+        self.wait(self.start(step, settings), {0})
+        if self.ledger.texts != paid:
+            raise Wrong(f"{self.ledger.texts - paid} texts were paid for to remove late commits")
 
     def _account(self, step: Launch, ended: int) -> None:
         """Counts what was paid, and what the end of the run may have cost."""
@@ -417,6 +440,12 @@ class Player:
 
     def verify(self) -> None:
         """`bulkembed verify` must find nothing."""
+        found = self.verify_finds()
+        if found:
+            raise Wrong(f"verify finds {found[:5]}")
+
+    def verify_finds(self) -> list[dict[str, Any]]:
+        """What `bulkembed verify` finds."""
         flags = ["--json"]
         if self.model.has_old_rows():
             flags.append("--repeated-ids")
@@ -424,9 +453,10 @@ class Player:
             flags += ["--against", str(self.input)]
         command = self.command("verify", flags)
         code = self.wait(command, {0, 1})
-        if code:
-            found = json.loads(command.out.read_text())["findings"]
-            raise Wrong(f"verify finds {found[:5]}")
+        found: list[dict[str, Any]] = json.loads(command.out.read_text())["findings"]
+        if bool(found) != bool(code):
+            raise Wrong(f"verify ends with {code} and finds {found[:5]}")
+        return found
 
     def _repair(self, step: Launch) -> None:
         """What is damaged is named; `verify --repair` sets it right, and a run goes on."""
@@ -542,6 +572,21 @@ def _differ(before: Snapshot, after: Snapshot) -> list[str]:
     """Parts and records in which two outputs differ."""
     changed = same(before, after)
     return [n for n in changed if n.startswith(("vectors/", "dead_letters/", "_run/units/"))]
+
+
+def _is_lock(name: str) -> bool:
+    """Whether a file of the output says that a run holds it."""
+    return name == "_run/lock.json" or name.startswith("_run/claims/")
+
+
+def _late_commits(before: Snapshot, after: Snapshot, number: int) -> set[str]:
+    """The records and parts that the run of a number added."""
+    return {
+        name
+        for name in after.keys() - before.keys()
+        if name.startswith(("vectors/part-", "dead_letters/part-", "_run/units/"))
+        and re.search(rf"-n{number}(-v\w+\.json|\.parquet)$", name)
+    }
 
 
 def play(history: History, starter: Starter, folder: Path, place: Place) -> None:

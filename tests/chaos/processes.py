@@ -18,6 +18,7 @@ from typing import Any
 TESTS = Path(__file__).parents[1]
 HERE = Path(__file__).parent
 START_S = 120.0
+STOP_S = 20.0
 Event = tuple[str, str, int]
 
 
@@ -61,6 +62,15 @@ class Command:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def stop_all(self) -> None:
+        """Stop all processes of its session; they have stopped when this returns, or are gone."""
+        until = time.monotonic() + STOP_S
+        self.signal_all(signal.SIGSTOP)
+        while not all(map(_has_stopped, self.processes())):
+            assert time.monotonic() < until, "a process does not stop"
+            time.sleep(0.002)
+            self.signal_all(signal.SIGSTOP)  # One may have been started meanwhile.
+
     def processes(self) -> list[int]:
         """The processes of its session that have not ended."""
         listed = (path.name for path in Path("/proc").iterdir())
@@ -84,6 +94,15 @@ def _session(pid: int) -> int | None:
     except (OSError, IndexError):
         return None
     return None if fields[0] in ("Z", "X") else int(fields[3])
+
+
+def _has_stopped(pid: int) -> bool:
+    """Whether all threads of a process have stopped, or it is gone."""
+    try:
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False  # A thread ended meanwhile: look again.
+    return all(stat.rsplit(")", 1)[1].split()[0] in ("T", "t", "Z", "X") for stat in stats)
 
 
 def _command_line(pid: int) -> str:
