@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from support.cli import (
     summary,
     write_rows,
 )
+from support.killing import wait_for
 
 from emulator.server import EmulatorServer
 from emulator.settings import EmulatorSettings
@@ -246,7 +246,7 @@ def test_a_proxy_of_the_environment_is_not_in_the_emulators_way(
 def test_a_signal_ends_the_job_in_good_order_and_the_same_command_goes_on(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(900)])
     output = tmp_path / "out"
-    with EmulatorServer(EmulatorSettings(latency_ms=150)) as server:
+    with EmulatorServer(EmulatorSettings(latency_ms=500)) as server:
         args = [
             "--unit-rows",
             "100",
@@ -262,9 +262,7 @@ def test_a_signal_ends_the_job_in_good_order_and_the_same_command_goes_on(tmp_pa
             [*command, "--output", str(output), "--base-url", server.url],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
         )  # fmt: skip
-        until = time.monotonic() + 40
-        while not list(output.glob("_run/units/*.json")) and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_for(lambda: any(output.glob("_run/units/*.json")))
         job.send_signal(signal.SIGTERM)
         _, err = job.communicate(timeout=40)
         assert job.returncode == 75, err
