@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT=dir ARGS='...'
-	@$(BIN)/python -m pipeline.demo
+	@$(BIN)/python -m bulkembed.pipeline.demo
 
 test: $(READY)  ## Run the tests
 	timeout 900 $(BIN)/python -m pytest -n 3 tests
@@ -147,7 +147,7 @@ lock-peers: $(READY)  ## Renew benchmarks/peers.lock from benchmarks/peers.in
 
 .PHONY: flags
 flags: $(READY)  ## Renew docs/flags.md from the commands
-	$(BIN)/python -m pipeline.cli.flags_page > docs/flags.md
+	$(BIN)/python -m bulkembed.pipeline.cli.flags_page > docs/flags.md
 
 .PHONY: docs
 docs: $(READY)  ## Build the site, in build/site

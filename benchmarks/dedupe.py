@@ -26,15 +26,19 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.planning import make_plan, scan_inputs
-from pipeline.sharing import find_sharing
-from schemas.embedding import EmbeddingConfig, ServiceConfig
-from schemas.inputs import InputColumns
-from schemas.job import CallSettings, JobConfig, OutputConfig
-from transforms.storage.columns import merge_schemas
-from transforms.storage.dataset import Dataset, State
-from transforms.storage.spill_file import NO_DIGEST, SpillWriter, read_entries
-from transforms.storage.vector_index import VectorIndex
+from bulkembed.pipeline.run.plan import make_plan, scan_inputs
+from bulkembed.pipeline.run.sharing import find_sharing
+from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig
+from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.dataset.kept_answers import (
+    NO_DIGEST,
+    SpillWriter,
+    VectorIndex,
+    read_entries,
+)
+from bulkembed.transforms.inputs.columns import merge_schemas
 
 REPEATED = 0.11
 TIMES = 3

@@ -57,7 +57,7 @@ def peak(folder: Path, url: str, form: str, rows: int) -> Cost:
     write(source, form, rows)
     try:
         return cost_of([
-            PYTHON, "-m", "pipeline", "run", "--input", source, "--output", output,
+            PYTHON, "-m", "bulkembed", "run", "--input", source, "--output", output,
             "--base-url", url, "--dim", DIM, "--rpm", 0, "--tpm", 0, "--rpd", 0,
             "--log-level", "error", "--no-report",
         ])  # fmt: skip

@@ -28,7 +28,7 @@ class Emulator:
 
     def __init__(self, *options: object) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "emulator", *map(str, options)],
+            [sys.executable, "-m", "bulkembed", "emulator", *map(str, options)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None
@@ -120,7 +120,7 @@ class Job:
             "BULKEMBED_CLOCK_OFFSET_S": str(clock_offset_s),
         }
         command = [
-            sys.executable, "-m", "pipeline", "run", "--input", source, "--output", self.output,
+            sys.executable, "-m", "bulkembed", "run", "--input", source, "--output", self.output,
             "--base-url", url, "--dim", DIM, *options,
         ]  # fmt: skip
         with self._said.open("a") as said:

@@ -55,7 +55,7 @@ def main() -> None:
         for _ in range(given.repeat):
             for name, level in LEVELS.items():
                 remove(output)
-                command = [PYTHON, "-m", "pipeline", *map(str, words), "--dim", "768"]
+                command = [PYTHON, "-m", "bulkembed", *map(str, words), "--dim", "768"]
                 found[name].append(cpu_s_on_a_terminal([*command, "--log-level", level]))
                 print(f"{name:6} CPU {found[name][-1]:.2f} s", flush=True)
     panel, none = (statistics.median(found[name]) for name in LEVELS)

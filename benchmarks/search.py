@@ -24,15 +24,15 @@ from rich.table import Table
 
 from benchmarks.children import cost_of
 from benchmarks.speed import PYTHON
-from pipeline.search.scan import committed_parts, nearest
-from schemas.embedding import EmbeddingConfig, ServiceConfig
-from schemas.inputs import InputColumns
-from schemas.job import CallSettings, JobConfig, OutputConfig, VectorEncoding, VectorType
-from schemas.tables import part_metadata, vectors_schema
-from schemas.units import Unit, UnitRecord
-from transforms.storage import run_file
-from transforms.storage.commit import UnitTables, commit_unit
-from transforms.storage.dataset import Dataset
+from bulkembed.pipeline.search.search import committed_parts, nearest
+from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig, VectorEncoding, VectorType
+from bulkembed.schemas.tables import part_metadata, vectors_schema
+from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.transforms.dataset import run_file
+from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
+from bulkembed.transforms.dataset.dataset import Dataset
 
 UNIT_ROWS = 2500
 MOST_S = 3.0
@@ -121,7 +121,7 @@ def main() -> None:
             forget(output)
             first, _ = scan(output, args.dim)
             later = [scan(output, args.dim) for _ in range(REPEAT)]
-            cost = cost_of([PYTHON, "-m", "pipeline", "search", output, "a few words"])
+            cost = cost_of([PYTHON, "-m", "bulkembed", "search", output, "a few words"])
         wall_s, cpu_s = (statistics.median(each) for each in zip(*later, strict=True))
         held &= kind != "plain" or wall_s < MOST_S
         table.add_row(

@@ -30,7 +30,7 @@ def used(folder: Path, source: Path, dim: int) -> tuple[float, float]:
     """The share of slots in use, as looks at the emulator find it; and by calls and latency."""
     with emulator("--canned", *LATENCY) as server:
         cost_of([
-            PYTHON, "-m", "pipeline", "run", "--input", source, "--output", folder / f"out-{dim}",
+            PYTHON, "-m", "bulkembed", "run", "--input", source, "--output", folder / f"out-{dim}",
             "--base-url", server.url, "--dim", dim, "--rpm", 0, "--tpm", 0, "--rpd", 0,
             "--log-level", "error",
         ])  # fmt: skip

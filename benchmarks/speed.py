@@ -63,7 +63,7 @@ class Client:
 
 def clients(peers: str | None) -> list[Client]:
     """All that take part."""
-    job = (PYTHON, "-m", "pipeline", "run")
+    job = (PYTHON, "-m", "bulkembed", "run")
     found = [
         Client("job, 1 worker", job),
         Client("job, 2 workers", job, arguments=("--workers", "2")),

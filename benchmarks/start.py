@@ -51,7 +51,7 @@ def cases(folder: Path, url: str) -> list[Case]:
         )  # fmt: skip
 
     finished = job(UNITS * UNIT_ROWS, done)
-    cost_of([PYTHON, "-m", "pipeline", *finished])
+    cost_of([PYTHON, "-m", "bulkembed", *finished])
     return [
         Case("--help", ("--help",), 0.4),
         Case("run --help", ("run", "--help")),
@@ -80,7 +80,7 @@ def main() -> None:
             for _ in range(repeat):
                 if case.anew is not None:
                     remove(case.anew)
-                costs.append(cost_of([PYTHON, "-m", "pipeline", *case.words]))
+                costs.append(cost_of([PYTHON, "-m", "bulkembed", *case.words]))
             wall_s = statistics.median(cost.wall_s for cost in costs)
             cpu_s = statistics.median(cost.cpu_s for cost in costs)
             held &= case.most_s is None or wall_s <= case.most_s

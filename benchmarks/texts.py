@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus import docstrings
+from bulkembed.pipeline.demo.corpus import docstrings
 
 
 class Texts:

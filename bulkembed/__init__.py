@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from schemas.deadletters import DeadCode, DeadLetter
-    from schemas.embedding import LongText, ServiceConfig
-    from schemas.errors import (
+    from bulkembed.schemas.dead_letters import DeadCode, DeadLetter
+    from bulkembed.schemas.embedding import LongText, ServiceConfig
+    from bulkembed.schemas.errors import (
         BadAnswer,
         BulkEmbedError,
         CallError,
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
         QuotaExceeded,
         Unavailable,
     )
-    from schemas.job import JobConfig
-    from schemas.models import TaskType
-    from schemas.quota import Pace, QuotaLimits, RpmCounts
-    from transforms.clients.service import service_from
-    from transforms.embed_rows import EmbedRows
-    from transforms.embed_units import EmbedUnits
-    from transforms.gemini import Gemini
-    from transforms.gemini_embeddings import GeminiEmbeddings
+    from bulkembed.schemas.job import JobConfig
+    from bulkembed.schemas.models import TaskType
+    from bulkembed.schemas.quota import Pace, QuotaLimits, RpmCounts
+    from bulkembed.transforms.clients.transport import service_from
+    from bulkembed.transforms.embed_rows import EmbedRows, Gemini
+    from bulkembed.transforms.embed_units import EmbedUnits
+    from bulkembed.transforms.gemini_embeddings import GeminiEmbeddings
 
     __version__: str
 
@@ -59,9 +58,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "schemas.deadletters": ("DeadCode", "DeadLetter"),
-    "schemas.embedding": ("LongText", "ServiceConfig"),
-    "schemas.errors": (
+    "bulkembed.schemas.dead_letters": ("DeadCode", "DeadLetter"),
+    "bulkembed.schemas.embedding": ("LongText", "ServiceConfig"),
+    "bulkembed.schemas.errors": (
         "BadAnswer",
         "BulkEmbedError",
         "CallError",
@@ -71,14 +70,13 @@ _HOMES = {
         "QuotaExceeded",
         "Unavailable",
     ),
-    "schemas.job": ("JobConfig",),
-    "schemas.models": ("TaskType",),
-    "schemas.quota": ("Pace", "QuotaLimits", "RpmCounts"),
-    "transforms.clients.service": ("service_from",),
-    "transforms.embed_rows": ("EmbedRows",),
-    "transforms.embed_units": ("EmbedUnits",),
-    "transforms.gemini": ("Gemini",),
-    "transforms.gemini_embeddings": ("GeminiEmbeddings",),
+    "bulkembed.schemas.job": ("JobConfig",),
+    "bulkembed.schemas.models": ("TaskType",),
+    "bulkembed.schemas.quota": ("Pace", "QuotaLimits", "RpmCounts"),
+    "bulkembed.transforms.clients.transport": ("service_from",),
+    "bulkembed.transforms.embed_rows": ("EmbedRows", "Gemini"),
+    "bulkembed.transforms.embed_units": ("EmbedUnits",),
+    "bulkembed.transforms.gemini_embeddings": ("GeminiEmbeddings",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.cli.main import main
-from pipeline.cli.run_options import OPTIONS
+from bulkembed.pipeline.cli.main import main
+from bulkembed.pipeline.cli.options import OPTIONS
 
 FLAGS = {option.opts[0]: option for option in OPTIONS}
 

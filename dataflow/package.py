@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from pipeline.cli.run_options import OPTIONS
-from pipeline.staging import pinned_requirements
+from bulkembed.pipeline.cli.options import OPTIONS
+from bulkembed.pipeline.runners.staging import pinned_requirements
 
 HERE = Path(__file__).parent
 NOT_THERE = ("--emulator", "--runner", "--config", "--api-key-file")

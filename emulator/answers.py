@@ -9,9 +9,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.rules import Item, Target
-from emulator.settings import EmulatorSettings, Fault
-from emulator.vectors import Floats
+from bulkembed.emulator.rules import Item, Target
+from bulkembed.emulator.settings import EmulatorSettings, Fault
+from bulkembed.emulator.vectors import Floats
 
 _GZIP_FROM_BYTES = 500
 NAN_MARK = b'"NaN"'

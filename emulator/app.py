@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from emulator.answers import encode, respond
-from emulator.calls import EMBED_METHODS, ConnectionFault, State, answer
-from emulator.canned import CannedBodies
-from emulator.catalog import Catalog
-from emulator.refusals import (
+from bulkembed.emulator.answers import encode, respond
+from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer
+from bulkembed.emulator.canned import CannedBodies
+from bulkembed.emulator.catalog import Catalog
+from bulkembed.emulator.refusals import (
     Page,
     Refusal,
     bad_field,
@@ -30,10 +30,10 @@ from emulator.refusals import (
     unauthenticated,
     unregistered,
 )
-from emulator.rules import Target, read_count
-from emulator.settings import Fault
-from emulator.vectors import words
-from emulator.wire import check_names
+from bulkembed.emulator.rules import Target, read_count
+from bulkembed.emulator.settings import Fault
+from bulkembed.emulator.vectors import words
+from bulkembed.emulator.wire import check_names
 
 _QUERY = frozenset({
     "key", "alt", "$alt", "fields", "prettyPrint", "pageSize", "page_size", "pageToken",

@@ -8,16 +8,15 @@ import dataclasses
 import time
 from typing import NoReturn
 
-from emulator.answers import NAN_MARK, embed_answer, encode, paid_keys
-from emulator.clock import Clock
-from emulator.faults import Faults, error_of
-from emulator.quotas import Admission, Quotas, quota_refusal
-from emulator.refusals import Refusal, invalid
-from emulator.rules import Item, Target, read_batch, read_predict, read_single
-from emulator.settings import EmulatorSettings, ErrorAnswer, Fault, LongText
-from emulator.stats import Stats
-from emulator.vectors import Floats, embed, words
-from schemas.models import TaskStyle
+from bulkembed.emulator.answers import NAN_MARK, embed_answer, encode, paid_keys
+from bulkembed.emulator.faults import Faults, error_of
+from bulkembed.emulator.quotas import Admission, Clock, Quotas, quota_refusal
+from bulkembed.emulator.refusals import Refusal, invalid
+from bulkembed.emulator.rules import Item, Target, read_batch, read_predict, read_single
+from bulkembed.emulator.settings import EmulatorSettings, ErrorAnswer, Fault, LongText
+from bulkembed.emulator.stats import Stats
+from bulkembed.emulator.vectors import Floats, embed, words
+from bulkembed.schemas.models import TaskStyle
 
 _READERS = {
     "batchEmbedContents": read_batch,

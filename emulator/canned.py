@@ -12,10 +12,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emulator.answers import embed_answer, encode
-from emulator.calls import State, failure_of
-from emulator.refusals import invalid
-from emulator.rules import Target
+from bulkembed.emulator.answers import embed_answer, encode
+from bulkembed.emulator.calls import State, failure_of
+from bulkembed.emulator.refusals import invalid
+from bulkembed.emulator.rules import Target
 
 TOKENS_A_TEXT = 16
 """What each text is said to have: the bodies are made before the texts are known."""

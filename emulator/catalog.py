@@ -6,10 +6,10 @@ import dataclasses
 import datetime as dt
 from typing import Any
 
-from emulator.refusals import invalid, no_model, no_vertex_model
-from emulator.settings import EmulatorSettings
-from schemas.errors import ConfigError
-from schemas.models import MODELS, ModelSpec, TaskStyle, find_model
+from bulkembed.emulator.refusals import invalid, no_model, no_vertex_model
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import MODELS, ModelSpec, TaskStyle, find_model
 
 _ALL = "all"
 _METHODS = ("embedContent", "batchEmbedContents", "countTokens", "predict")

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from emulator.settings import EmulatorSettings, Fault, LongText, QuotaDetails
-from schemas.errors import ConfigError
+from bulkembed.emulator.settings import EmulatorSettings, Fault, LongText, QuotaDetails
+from bulkembed.schemas.errors import ConfigError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NEEDED = ("safetensors", "starlette", "tokenizers", "uvicorn", "wordllama")
@@ -124,7 +124,7 @@ def emulator(**options: Any) -> None:
     # One thread a matrix product: more would spin on the cores that the client needs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-    from emulator.server import serve_forever
+    from bulkembed.emulator.server import serve_forever
 
     serve_forever(settings, lambda url: click.echo(f"emulator listening on {url}"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from emulator.refusals import Page, Refusal, invalid
-from emulator.settings import EmulatorSettings, ErrorAnswer, Fault, read_step
+from bulkembed.emulator.refusals import Page, Refusal, invalid
+from bulkembed.emulator.settings import EmulatorSettings, ErrorAnswer, Fault, read_step
 
 _ERRORS = {
     Fault.INTERNAL: (500, "An internal error has occurred. Please retry or report in "

@@ -5,12 +5,29 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime as dt
+import time
 import zoneinfo
+from collections.abc import Callable
 from typing import Any
 
-from emulator.clock import Clock
-from emulator.refusals import Refusal
-from emulator.settings import EmulatorSettings, QuotaDetails
+from bulkembed.emulator.refusals import Refusal
+from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
+
+
+class Clock:
+    """Seconds since the epoch, plus an offset that may be set while the server runs.
+
+    Quota windows, the quota's day and outages go by it; latencies do not.
+    """
+
+    def __init__(self, source: Callable[[], float] = time.time, offset_s: float = 0.0) -> None:
+        self._source = source
+        self.offset_s = offset_s
+
+    def now(self) -> float:
+        """The time as this server sees it."""
+        return self._source() + self.offset_s
+
 
 WINDOW_S = 60.0
 _PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")

@@ -14,12 +14,12 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from emulator.app import Emulator
-from emulator.calls import State
-from emulator.clock import Clock
-from emulator.settings import EmulatorSettings
-from emulator.vectors import words
-from schemas.errors import ConfigError
+from bulkembed.emulator.app import Emulator
+from bulkembed.emulator.calls import State
+from bulkembed.emulator.quotas import Clock
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.emulator.vectors import words
+from bulkembed.schemas.errors import ConfigError
 
 _STOP_S = 5.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from schemas.errors import ConfigError
+from bulkembed.schemas.errors import ConfigError
 
 
 class LongText(enum.StrEnum):

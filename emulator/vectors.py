@@ -13,8 +13,8 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from schemas.errors import ConfigError
-from schemas.models import ModelSpec
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import ModelSpec
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emulator.refusals import Refusal, bad_field
-from schemas.models import TaskType
+from bulkembed.emulator.refusals import Refusal, bad_field
+from bulkembed.schemas.models import TaskType
 
 TASK_NUMBERS = {
     1: TaskType.RETRIEVAL_QUERY,

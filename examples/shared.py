@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline import demo
-from pipeline.cli.main import main as command_line
-from pipeline.corpus import docstrings
+from bulkembed.pipeline.cli.main import main as command_line
+from bulkembed.pipeline.demo import demo
+from bulkembed.pipeline.demo.corpus import docstrings
 
 Floats = npt.NDArray[np.float32]
 

@@ -1,13 +1,5 @@
-"""`python -m pipeline` is `bulkembed`."""
+"""`python -m pipeline`, in a checkout, is `bulkembed`."""
 
-from __future__ import annotations
+import runpy
 
-from pipeline import signals
-
-if __name__ == "__main__":
-    signals.end_at_once()
-
-from pipeline.cli.main import main
-
-if __name__ == "__main__":
-    main()
+runpy.run_module("bulkembed", run_name="__main__", alter_sys=True)

@@ -8,7 +8,7 @@ import re
 import sys
 from typing import Any
 
-from schemas.secrets import masked
+from bulkembed.schemas.secrets import masked
 
 log = logging.getLogger("bulkembed")
 

@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from pipeline.logs import log
-from schemas.errors import OutputError
+from bulkembed.pipeline.logs import log
+from bulkembed.schemas.errors import OutputError
 
 _STREAMS = (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w"))
 

@@ -10,10 +10,10 @@ import re
 import urllib.parse
 from typing import Any
 
-from schemas.errors import ConfigError
-from schemas.models import PREFIXES, ModelSpec, TaskStyle, TaskType, find_model
-from schemas.passages import BYTES_A_TOKEN, DEFAULT_OVERLAP, DEFAULT_TOKENS, PassageSize
-from schemas.secrets import without_credentials
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import PREFIXES, ModelSpec, TaskStyle, TaskType, find_model
+from bulkembed.schemas.passages import BYTES_A_TOKEN, DEFAULT_OVERLAP, DEFAULT_TOKENS, PassageSize
+from bulkembed.schemas.secrets import without_credentials
 
 
 class LongText(enum.StrEnum):

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.secrets import masked
+from bulkembed.schemas.secrets import masked
 
 
 class BulkEmbedError(Exception):

@@ -7,7 +7,7 @@ import enum
 import hashlib
 import string
 
-from schemas.errors import ConfigError
+from bulkembed.schemas.errors import ConfigError
 
 OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_row")
 """Columns of the output that are ours; a kept column may not take one of these names."""

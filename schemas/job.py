@@ -6,12 +6,12 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING
 
-from schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
-from schemas.errors import ConfigError
-from schemas.inputs import InputColumns
-from schemas.prices import Budget
-from schemas.process import ProcessId
-from schemas.quota import QuotaLimits
+from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.prices import Budget
+from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.quota import QuotaLimits
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,7 @@ import dataclasses
 import enum
 from typing import Any
 
-from schemas.quota import QuotaKind
+from bulkembed.schemas.quota import QuotaKind
 
 
 class Waiting(enum.StrEnum):

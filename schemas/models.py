@@ -8,7 +8,7 @@ import difflib
 import enum
 import functools
 
-from schemas.errors import ConfigError
+from bulkembed.schemas.errors import ConfigError
 
 
 class TaskType(enum.StrEnum):

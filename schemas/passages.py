@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from schemas.errors import ConfigError
+from bulkembed.schemas.errors import ConfigError
 
 BYTES_A_TOKEN = 4
 """UTF-8 bytes that are counted as a token where texts are cut: four letters of English, two of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from decimal import Decimal
 
-from schemas.embedding import Service
-from schemas.models import find_model
+from bulkembed.schemas.embedding import Service
+from bulkembed.schemas.models import find_model
 
 MTOK = 1_000_000
 

@@ -7,7 +7,7 @@ import enum
 import fractions
 import re
 
-from schemas.errors import ConfigError
+from bulkembed.schemas.errors import ConfigError
 
 
 class RpmCounts(enum.StrEnum):

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from typing import Any
 
-from schemas.secrets import masked
+from bulkembed.schemas.secrets import masked
 
 
 class ExitCode(enum.IntEnum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.embedding import EmbeddingConfig
-from schemas.inputs import OUR_COLUMNS, PASSAGE_COLUMNS
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.inputs import OUR_COLUMNS, PASSAGE_COLUMNS
 
 TEXT_HASH_TYPE = pa.binary(16)
 PASSAGE_FIELDS = tuple(

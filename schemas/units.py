@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from schemas.deadletters import DeadCode
-from schemas.inputs import InputFile
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.inputs import InputFile
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

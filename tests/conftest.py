@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
-from emulator.server import EmulatorServer
-from pipeline.corpus import SHARDS, write_corpus
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.demo.corpus import SHARDS, write_corpus
 
 # Each run on a person's machine tries new examples; those in CI try the same ones.
 settings.register_profile(

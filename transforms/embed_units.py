@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
-from schemas.job import JobConfig
-from schemas.units import CallCounts, PlanSlice, SharedSlice, UnitRecord
-from transforms import metrics
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.units import CallCounts, PlanSlice, SharedSlice, UnitRecord
+from bulkembed.transforms.calls import metrics
 
 if TYPE_CHECKING:
-    from transforms.engine.engine import Engine
+    from bulkembed.transforms.units.engine import Engine
 
 
 class EmbedUnits(beam.PTransform):
@@ -56,13 +56,13 @@ class _EngineFn(beam.DoFn):
 
     def setup(self) -> None:
         """Joins the engine of this process, or starts it."""
-        from transforms.engine.engine import engine_for
+        from bulkembed.transforms.units.engine import engine_for
 
         self._engine = engine_for(self._job)
 
     def teardown(self) -> None:
         """Leaves the engine; the last one to leave closes it."""
-        from transforms.engine.engine import release
+        from bulkembed.transforms.units.engine import release
 
         if self._engine is not None:
             release(self._engine)
@@ -81,7 +81,7 @@ class EmbedSharedFn(_EngineFn):
 
     def process(self, shared: SharedSlice) -> Iterator[CallCounts]:
         """Yields what the calls came to, some texts at a time."""
-        from transforms.engine.shared_slices import embed_shared
+        from bulkembed.transforms.units.slices import embed_shared
 
         assert self._engine is not None
         for counts in embed_shared(self._engine, shared):
@@ -98,7 +98,7 @@ class EmbedUnitsFn(_EngineFn):
 
         `after` is what has to be done before; a side input, so that Beam waits for it.
         """
-        from transforms.engine.slices import embed_slice
+        from bulkembed.transforms.units.slices import embed_slice
 
         assert self._engine is not None
         for record in embed_slice(self._engine, plan_slice):

@@ -13,15 +13,14 @@ from apache_beam.ml.inference.base import ModelHandler, RunInferenceDLQ
 from apache_beam.ml.rag.embeddings.base import create_text_adapter
 from apache_beam.ml.transforms.base import EmbeddingsManager, EmbeddingTypeAdapter
 
-from schemas.deadletters import DeadLetter
-from schemas.errors import CallRefused, ConfigError
-from schemas.job import EmbedderConfig
-from transforms import metrics
-from transforms.element_forms import AdapterForm
-from transforms.embed_rows import EmbedElements
-from transforms.engine.embedder import Embedder, embedder_for, release
-from transforms.engine.row_texts import GivenUp, RowText, embed_texts
-from transforms.gemini import Gemini
+from bulkembed.schemas.dead_letters import DeadLetter
+from bulkembed.schemas.errors import CallRefused, ConfigError
+from bulkembed.schemas.job import EmbedderConfig
+from bulkembed.transforms.calls import metrics
+from bulkembed.transforms.calls.embedder import Embedder, embedder_for, release
+from bulkembed.transforms.elements import AdapterForm
+from bulkembed.transforms.embed_rows import EmbedElements, Gemini
+from bulkembed.transforms.units.row_texts import GivenUp, RowText, embed_texts
 
 LEAST_TEXTS = 100
 MOST_TEXTS = 1000

@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from pipeline import streams
-from pipeline.cli.run_command import request_from
-from pipeline.cli.run_options import OPTIONS
-from pipeline.cli.sections import BEAM_ARGS, SectionCommand, SectionOption
-from pipeline.logs import set_log
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.cli.options import BEAM_ARGS, OPTIONS, SectionCommand, SectionOption
+from bulkembed.pipeline.cli.run_command import request_from
+from bulkembed.pipeline.logs import set_log
 
 
 def _options() -> list[click.Parameter]:
@@ -47,10 +46,10 @@ def estimate(ctx: click.Context, /, sample: str | None, as_json: bool, **options
     Reads all texts, or a --sample of them.  Nothing is sent or written, and no key is needed.
     Flags of `run` that do not bear on it are taken, so that one command line does for both.
     """
-    from pipeline.cli.show import show_lines
-    from pipeline.estimate.estimate import estimate as look
-    from pipeline.estimate.report import estimate_lines
-    from pipeline.estimate.sampling import parse_sample
+    from bulkembed.pipeline.cli.show import show_lines
+    from bulkembed.pipeline.estimate.estimate import estimate as look
+    from bulkembed.pipeline.estimate.result import estimate_lines
+    from bulkembed.pipeline.estimate.sampling import parse_sample
 
     set_log("warning")
     request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))

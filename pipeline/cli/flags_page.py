@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import click
 
-from pipeline.cli.main import COMMANDS, cli
-from pipeline.cli.run_options import OPTIONS
+from bulkembed.pipeline.cli.main import COMMANDS, cli
+from bulkembed.pipeline.cli.options import OPTIONS
 
 HEAD = """# Commands and flags
 

@@ -7,28 +7,49 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import signals
+import click
+from click.shell_completion import get_completion_class
+
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.logs import log, set_log
+from bulkembed.pipeline.runners import signals
+from bulkembed.schemas.errors import BulkEmbedError, ConfigError, OutputLocked
+from bulkembed.schemas.stop import ExitCode
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_BULKEMBED_COMPLETE"
+"""By which the shell's script asks for words; the name is click's."""
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print a script for SHELL that completes commands, flags and their values.
+
+    In bash: eval "$(bulkembed completion bash)", best in ~/.bashrc; in zsh the same with zsh, in
+    ~/.zshrc; in fish: bulkembed completion fish | source.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # One of click's own.
+    root = ctx.find_root()
+    click.echo(kind(root.command, {}, "bulkembed", VARIABLE).source())
+
 
 if Path(sys.argv[0]).name == "bulkembed":
     signals.end_at_once()  # The imports below take a while.
 
-import click
-
-from pipeline import streams
-from pipeline.logs import log, set_log
-from schemas.errors import BulkEmbedError, ConfigError, OutputLocked
-from schemas.stop import ExitCode
 
 COMMANDS = {
-    "run": ("pipeline.cli.run_command", "run"),
-    "estimate": ("pipeline.cli.estimate_command", "estimate"),
-    "status": ("pipeline.cli.status_command", "status"),
-    "verify": ("pipeline.cli.verify_command", "verify"),
-    "search": ("pipeline.cli.search_command", "search"),
-    "report": ("pipeline.cli.report_command", "report"),
-    "models": ("pipeline.cli.models_command", "models"),
-    "emulator": ("emulator.command", "emulator"),
-    "completion": ("pipeline.cli.completion_command", "completion"),
+    "run": ("bulkembed.pipeline.cli.run_command", "run"),
+    "estimate": ("bulkembed.pipeline.cli.estimate_command", "estimate"),
+    "status": ("bulkembed.pipeline.cli.status_command", "status"),
+    "verify": ("bulkembed.pipeline.cli.verify_command", "verify"),
+    "search": ("bulkembed.pipeline.cli.search_command", "search"),
+    "report": ("bulkembed.pipeline.cli.report_command", "report"),
+    "models": ("bulkembed.pipeline.cli.models_command", "models"),
+    "emulator": ("bulkembed.emulator.command", "emulator"),
+    "completion": ("bulkembed.pipeline.cli.main", "completion"),
 }
 
 

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from schemas.models import MODELS, ModelSpec, TaskStyle, TaskType
+from bulkembed.schemas.models import MODELS, ModelSpec, TaskStyle, TaskType
 
 TABLE_WIDTH = 190
 """The table is not cut to a narrow terminal: a pager or a wide window shows it whole."""
@@ -18,7 +18,7 @@ def models() -> None:
     """List the embedding models: dims, tokens, tasks, price, state and successor."""
     from rich.table import Table
 
-    from pipeline.cli.show import console
+    from bulkembed.pipeline.cli.show import console
 
     today = dt.datetime.now(dt.UTC).date()
     headings = (

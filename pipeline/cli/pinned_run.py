@@ -13,14 +13,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline.cli.run_command import request_from, run
-from pipeline.cli.run_options import OF_DATASETS, OPTIONS, SERVICE
-from pipeline.request import RunRequest
-from schemas.embedding import Service, ServiceConfig
-from schemas.errors import ConfigError
-from schemas.secrets import without_credentials
-from transforms.core.file_names import native_name
-from transforms.storage.text_recipe import encode_template
+from bulkembed.pipeline.cli.options import OF_DATASETS, OPTIONS, SERVICE
+from bulkembed.pipeline.cli.run_command import request_from, run
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.schemas.embedding import Service, ServiceConfig
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.secrets import without_credentials
+from bulkembed.transforms.core.file_names import native_name
+from bulkembed.transforms.inputs.text_recipe import encode_template
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
 """The options of `run` that say which service is called, for commands that call it as well."""
@@ -60,7 +60,7 @@ def request_of(
         ConfigError: options that do not go together, or settings that name a host or a store's
             endpoint, which must be given on the command line.
     """
-    from transforms.storage import run_file
+    from bulkembed.transforms.dataset import run_file
 
     settings: dict[str, Any] = pinned["settings"]
     kept = {name: settings[name] for name in settings if name in _TAKEN}
@@ -119,7 +119,7 @@ def _shown(base_url: object) -> str:
 def _check_patterns(patterns: object) -> None:
     """Raise ConfigError for input whose pattern names the host of a store: it may be any host."""
     listed = patterns if isinstance(patterns, list) else [patterns]
-    from transforms.storage.filesystems import names_a_host
+    from bulkembed.transforms.inputs.filesystems import names_a_host
 
     if any(names_a_host(str(pattern)) for pattern in listed):
         raise ConfigError(

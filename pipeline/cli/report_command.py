@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline import streams
+from bulkembed.pipeline import streams
 
 
 @click.command()
@@ -15,8 +15,8 @@ def report(output: str) -> None:
     It is one file and needs no network. It shows texts and ids of the dataset. The command prints
     its path.
     """
-    from pipeline.logs import set_log
-    from pipeline.report.write import write_report
+    from bulkembed.pipeline.logs import set_log
+    from bulkembed.pipeline.report.page import write_report
 
     set_log("warning")
     place = write_report(output)

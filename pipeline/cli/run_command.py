@@ -10,26 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import signals, streams
-from pipeline.cli.run_options import OPTIONS
-from pipeline.cli.sections import BEAM_ARGS, SectionCommand
-from pipeline.dead_letter_budget import parse_budget
-from pipeline.logs import is_json, json_line, log, set_log
-from pipeline.request import InputRequest, ModelRequest, RunRequest
-from schemas.embedding import BlankText, LongText
-from schemas.inputs import FileFormat, IdType, InputColumns
-from schemas.job import CallSettings, Dedupe, OutputConfig, VectorEncoding, VectorType
-from schemas.models import TaskType, bare_name
-from schemas.quota import Pace, RpmCounts, Tier, parse_share
-from schemas.secrets import masked
-from schemas.stop import ExitCode, StopReason
-from transforms.clients.service import service_from
-from transforms.core.file_names import readable_name
-from transforms.core.limits import limits_for
-from transforms.storage.text_recipe import decode_template
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.cli.options import BEAM_ARGS, OPTIONS, SectionCommand
+from bulkembed.pipeline.logs import is_json, json_line, log, set_log
+from bulkembed.pipeline.run.request import InputRequest, ModelRequest, RunRequest, parse_budget
+from bulkembed.pipeline.runners import signals
+from bulkembed.schemas.embedding import BlankText, LongText
+from bulkembed.schemas.inputs import FileFormat, IdType, InputColumns
+from bulkembed.schemas.job import CallSettings, Dedupe, OutputConfig, VectorEncoding, VectorType
+from bulkembed.schemas.models import TaskType, bare_name
+from bulkembed.schemas.quota import Pace, RpmCounts, Tier, parse_share
+from bulkembed.schemas.secrets import masked
+from bulkembed.schemas.stop import ExitCode, StopReason
+from bulkembed.transforms.clients.transport import service_from
+from bulkembed.transforms.core.file_names import readable_name
+from bulkembed.transforms.core.limits import limits_for
+from bulkembed.transforms.inputs.text_recipe import decode_template
 
 if TYPE_CHECKING:
-    from pipeline.summary import RunSummary
+    from bulkembed.pipeline.run.summary import RunSummary
 
 EPILOG = (
     "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The"
@@ -66,8 +65,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
-    from pipeline.run import run as run_job
-    from pipeline.summary import nothing_embedded
+    from bulkembed.pipeline.run.run import run as run_job
+    from bulkembed.pipeline.run.summary import nothing_embedded
 
     set_log(options["log_level"], as_json=options["log_json"])
     summary = run_job(request_from(options, beam_args))
@@ -84,8 +83,8 @@ def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
 
 def _show(summary: RunSummary) -> None:
     """The summary on standard output, as the log is: for people or for machines."""
-    from pipeline.cli.show import show_lines
-    from pipeline.summary import rows_line, summary_lines
+    from bulkembed.pipeline.cli.show import show_lines
+    from bulkembed.pipeline.run.summary import rows_line, summary_lines
 
     with streams.showing(keep_code=True):
         if is_json():
@@ -107,7 +106,7 @@ def _report(summary: RunSummary) -> None:
     if importlib.util.find_spec("altair") is None:
         return  # The extra is not installed.
     try:
-        from pipeline.report.write import write_report
+        from bulkembed.pipeline.report.page import write_report
 
         place = write_report(summary.output)
         if is_json():

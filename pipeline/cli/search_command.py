@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import streams
-from pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
-from pipeline.cli.sections import SectionCommand
-from pipeline.logs import printable, set_log
-from schemas.models import TaskType
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.cli.options import SectionCommand
+from bulkembed.pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
+from bulkembed.pipeline.logs import printable, set_log
+from bulkembed.schemas.models import TaskType
 
 if TYPE_CHECKING:
-    from pipeline.search.search import Found
+    from bulkembed.pipeline.search.search import Found
 
 SHOWN_CHARS = 80
 """Of a kept column's text, in the table."""
@@ -55,9 +55,9 @@ def search(
 
     The query is embedded with the model, dim and service of the dataset.  One text is sent.
     """
-    from pipeline.search.search import search as look
-    from transforms.storage import run_file
-    from transforms.storage.dataset import Dataset
+    from bulkembed.pipeline.search.search import search as look
+    from bulkembed.transforms.dataset import run_file
+    from bulkembed.transforms.dataset.dataset import Dataset
 
     set_log("warning")
     dataset = Dataset.open(output)
@@ -81,7 +81,7 @@ def _show(found: Found) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.cli.show import FILE_WIDTH, console
+    from bulkembed.pipeline.cli.show import FILE_WIDTH, console
 
     table = Table(box=None, pad_edge=False)
     names = [name for name in (found.rows[0] if found.rows else ()) if name not in HIDDEN]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from pipeline.logs import printable
-from schemas.secrets import masked
+from bulkembed.pipeline.logs import printable
+from bulkembed.schemas.secrets import masked
 
 if TYPE_CHECKING:
     from rich.console import Console

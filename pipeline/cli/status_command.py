@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from pipeline import streams
+from bulkembed.pipeline import streams
 
 
 @click.command()
@@ -15,8 +15,8 @@ from pipeline import streams
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 def status(output: str, as_json: bool) -> None:
     """Show what is done, left, dead by reason and spent, from the commit records of OUT."""
-    from pipeline.cli.show import show_lines
-    from pipeline.status import read_status, status_lines
+    from bulkembed.pipeline.cli.show import show_lines
+    from bulkembed.pipeline.run.status import read_status, status_lines
 
     found = read_status(output)
     with streams.showing():

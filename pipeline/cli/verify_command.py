@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import streams
-from pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
-from pipeline.cli.sections import SectionCommand
-from pipeline.logs import printable, set_log
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.cli.options import SectionCommand
+from bulkembed.pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
+from bulkembed.pipeline.logs import printable, set_log
 
 if TYPE_CHECKING:
-    from pipeline.verify.report import Report
+    from bulkembed.pipeline.verify.verify import Report
 
 MOST_SAMPLED = 10_000
 """Their texts and vectors are in memory."""
@@ -60,10 +60,10 @@ def verify(
     Exit code 0: nothing is wrong; 1: something is, and the table says what.  The service is only
     called for --sample.
     """
-    from pipeline.verify.verify import VerifyRequest
-    from pipeline.verify.verify import verify as look
-    from transforms.storage import run_file
-    from transforms.storage.dataset import Dataset
+    from bulkembed.pipeline.verify.verify import VerifyRequest
+    from bulkembed.pipeline.verify.verify import verify as look
+    from bulkembed.transforms.dataset import run_file
+    from bulkembed.transforms.dataset.dataset import Dataset
 
     set_log("warning")
     if repairs:
@@ -85,8 +85,8 @@ def verify(
 
 
 def _repair(output: str, *, as_json: bool) -> None:
-    from pipeline.cli.show import show_lines
-    from pipeline.verify.repair import repair
+    from bulkembed.pipeline.cli.show import show_lines
+    from bulkembed.pipeline.verify.repair import repair
 
     done = repair(output)
     if as_json:
@@ -102,8 +102,8 @@ def _show(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.cli.show import FILE_WIDTH, console, show_lines
-    from pipeline.verify.report import report_lines
+    from bulkembed.pipeline.cli.show import FILE_WIDTH, console, show_lines
+    from bulkembed.pipeline.verify.verify import report_lines
 
     shown = report.shown()
     if shown:

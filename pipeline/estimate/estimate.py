@@ -6,27 +6,32 @@ import dataclasses
 import tempfile
 from collections.abc import Callable
 
-from pipeline.due_work import committed, job_of, pass_over, plan_of, quota_shares, scan
-from pipeline.estimate.learning import learn_from
-from pipeline.estimate.report import Amount, Estimate
-from pipeline.estimate.sampling import SampleSize, draw, total_of
-from pipeline.estimate.tally import Counter, SharedTally, UnitTally
-from pipeline.limits import share_quota
-from pipeline.planning import Plan, Scans
-from pipeline.request import RunRequest
-from pipeline.sharing import find_sharing
-from schemas.errors import InputError
-from schemas.job import JobConfig
-from schemas.prices import price_of
-from transforms.core.limits import call_limits
-from transforms.core.quota import QuotaMirror
-from transforms.core.quota_time import quota_time
-from transforms.core.tokens import TokenEstimator
-from transforms.engine.prepared_units import prepared_units
-from transforms.storage import run_file
-from transforms.storage.committed_vectors import read_hashes
-from transforms.storage.dataset import Dataset, State
-from transforms.storage.spill import Spill
+from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
+from bulkembed.pipeline.estimate.result import Amount, Estimate
+from bulkembed.pipeline.estimate.sampling import SampleSize, draw, learn_from, total_of
+from bulkembed.pipeline.run.due_work import (
+    committed,
+    job_of,
+    pass_over,
+    plan_of,
+    quota_shares,
+    scan,
+)
+from bulkembed.pipeline.run.plan import Plan, Scans
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.sharing import find_sharing
+from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.prices import price_of
+from bulkembed.transforms.core.limits import call_limits, share_quota
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_time import quota_time
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.dataset import run_file
+from bulkembed.transforms.dataset.committed_vectors import read_hashes
+from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.dataset.kept_answers import Spill
+from bulkembed.transforms.units.prepare import prepared_units
 
 
 def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
@@ -105,7 +110,7 @@ class _Look:
         """Whether the workers have a disk in common; Beam is imported only if it has flags."""
         if not self.request.runner and not self.request.beam_args:
             return True
-        from pipeline.graph import beam_options, is_local
+        from bulkembed.pipeline.runners.graph import beam_options, is_local
 
         return is_local(beam_options(self.request.runner, self.request.beam_args))
 

@@ -1,4 +1,4 @@
-"""`--sample N|P%`: some units of the plan for all of them, and how far off that may be."""
+"""Token counts corrected by what the service counted for units that are committed already."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import random
 import re
 from collections.abc import Sequence
 
-from pipeline.planning import Plan
-from schemas.errors import ConfigError
-from schemas.units import FileUnits
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.units import FileUnits, UnitRecord
+from bulkembed.transforms.core.tokens import TokenEstimator, sum_features
+from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.units.prepare import prepared_units
 
 LEAST_UNITS = 10
 """Of a sample: fewer would not tell how much units differ."""
@@ -87,3 +92,47 @@ def total_of(
     squares = sum((value - ratio * count) ** 2 for value, count in zip(values, rows, strict=True))
     error = units * math.sqrt((1 - drawn / units) * squares / (drawn - 1) / drawn)
     return ratio * all_rows, T_95 * error
+
+
+MOST_UNITS = 20
+"""To learn from: their texts are read once more."""
+
+
+def learn_from(
+    job: JobConfig,
+    dataset: Dataset,
+    files: Sequence[InputFile],
+    state: State,
+    estimator: TokenEstimator,
+) -> int:
+    """Teaches the estimator by some committed units; gives how many of them told something.
+
+    Only units whose texts were all sent for themselves do: of the others nobody knows which.
+
+    Raises:
+        InputError, OutputError: a file cannot be read.
+    """
+    by_key = {file.key: file for file in files}
+    known = [one for one in state.records if one.unit.file_key in by_key and not one.generation]
+    some = random.Random(_SEED).sample(known, min(MOST_UNITS, len(known)))
+    return sum(
+        _learn(job, dataset, by_key[record.unit.file_key], record, estimator)
+        for record in sorted(some, key=lambda record: record.unit)
+    )
+
+
+def _learn(
+    job: JobConfig,
+    dataset: Dataset,
+    file: InputFile,
+    record: UnitRecord,
+    estimator: TokenEstimator,
+) -> bool:
+    counts = dataset.whole_record(record).counts
+    if not counts.texts:
+        return False
+    (prepared,) = prepared_units(job, dataset, estimator, FileUnits(file, (record.unit,)))
+    if counts.texts != len(prepared.items):
+        return False
+    estimator.learn(sum_features(item.features for item in prepared.items), counts.tokens)
+    return True

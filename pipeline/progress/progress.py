@@ -1,20 +1,95 @@
-"""Shows what a run is at, driven by the thread that watches the run."""
+"""The progress of a run: its goal, and where and how its numbers are found and shown."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TextIO
 
-from pipeline.logs import log
-from pipeline.progress.line import facts_of, line_of, sentence_of
-from pipeline.progress.rates import Rates
-from pipeline.progress.snapshot import Goal, Snapshot, take_snapshot
-from pipeline.progress.sources import Source
-from schemas.errors import ConfigError
+from bulkembed.pipeline.logs import is_json, log
+from bulkembed.pipeline.progress.panel import PANEL_EVERY_S, Screen, takes_a_panel
+from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
+from bulkembed.pipeline.progress.sources import CommitRecords, Source, WorkerProcesses
+from bulkembed.pipeline.progress.worker_files import EnginesHere
+from bulkembed.pipeline.run.plan import Plan, Scans
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.settle import dataset_rows
+from bulkembed.pipeline.run.sharing import Sharing
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.prices import price_of
+from bulkembed.schemas.quota import QuotaKind, RpmCounts
+from bulkembed.transforms.dataset.dataset import Dataset, State
+
+Fact = int | float | str | None
+
+
+def facts_of(snapshot: Snapshot) -> dict[str, Fact]:
+    """All numbers by name, units last; None for what is not known, and for a limit there is not.
+
+    The names are always the same ones but for `dead_CODE`: there is one for each code that occurs.
+    """
+    rows = snapshot.rows
+    facts: dict[str, Fact] = {
+        "done": snapshot.done,
+        "rows": rows.rows_in,
+        "embedded": rows.embedded,
+        "skipped": rows.skipped,
+        "dead": rows.dead,
+        "ready": snapshot.ready,
+        "left": rows.left,
+        "shared": snapshot.shared,
+        "shared_all": snapshot.shared_all,
+        "rows_per_s": round(snapshot.rows_per_s, 1),
+        "texts_per_s": round(snapshot.texts_per_s, 1),
+        "in_air": snapshot.in_air,
+    }
+    for kind in QuotaKind:
+        quota = snapshot.quota
+        facts[f"{kind}_used"] = None if quota is None else quota.used[kind]
+        facts[f"{kind}_limit"] = None if quota is None else quota.limits[kind]
+    facts |= {
+        "texts": snapshot.texts,
+        "tokens": snapshot.tokens,
+        "tokens_all": snapshot.tokens_all,
+        "usd": _rounded(snapshot.usd, 6),
+        "usd_all": _rounded(snapshot.usd_all, 6),
+        "waiting": None if snapshot.waiting is None else str(snapshot.waiting),
+        "elapsed_s": round(snapshot.elapsed_s, 1),
+        "left_s": _rounded(snapshot.left_s, 1),
+        "calls": snapshot.sent,
+        "retried": snapshot.retried,
+        "refused": snapshot.refused,
+        "ending": snapshot.ending,
+    }
+    return facts | {f"dead_{code}": rows for code, rows in snapshot.codes.items()}
+
+
+def sentence_of(snapshot: Snapshot) -> str:
+    """The message of a progress event, whose facts stand beside it."""
+    return f"{snapshot.done:,} of {snapshot.rows.rows_in:,} rows are done"
+
+
+def line_of(snapshot: Snapshot) -> str:
+    """One line for people and grep: `progress done=8000 rows=11459 ...`, without what is None."""
+    facts = facts_of(snapshot).items()
+    return " ".join(["progress", *(f"{name}={_word(v)}" for name, v in facts if v is not None)])
+
+
+def _word(value: float | str) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
 
 LINE_EVERY_S = 30.0
 EVERY_VARIABLE = "BULKEMBED_PROGRESS_S"
@@ -160,3 +235,65 @@ def every_s(default: float) -> float:
     if not seconds > 0:
         raise ConfigError(f"{EVERY_VARIABLE}={told}: give seconds above 0, or leave it out")
     return seconds
+
+
+def goal_of(
+    request: RunRequest,
+    job: JobConfig,
+    scans: Scans,
+    plan: Plan,
+    before: State,
+    sharing: Sharing,
+) -> Goal:
+    """What a run set out to do; rows that are tried again count as left, not as dead."""
+    rows = dataset_rows(scans, before)
+    dead = rows.dead - sum(record.dead for file in plan.work for record in file.redo)
+    due = plan.due_rows
+    total = rows.embedded + dead + rows.skipped + due
+    counts_texts = job.calls.limits.rpm_counts is RpmCounts.TEXTS
+    return Goal(
+        rows=dataclasses.replace(rows, rows_in=total, dead=dead, left=due),
+        before=before,
+        shared=sum(file.texts for file in sharing.picks),
+        price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
+        texts_a_request=1 if counts_texts else job.calls.texts,
+    )
+
+
+def progress_of(
+    goal: Goal, job: JobConfig, folder: Path, *, local: bool, processes: int
+) -> Progress:
+    """The progress of a run that begins now.
+
+    Args:
+        goal: what it set out to do.
+        job: what the workers are told.
+        folder: where worker processes of this machine leave their numbers.
+        local: the work is done on this machine, by Beam's own engine.
+        processes: by how many.
+
+    Raises:
+        ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
+    """
+    source: Source
+    if not local:
+        source = CommitRecords(Dataset.open(job.output.uri), goal.before)
+    elif processes > 1:
+        source = WorkerProcesses(folder)
+    else:
+        source = EnginesHere()
+    return Progress(goal, source, show_on(sys.stderr, alone=local and processes == 1))
+
+
+def show_on(stream: TextIO, *, alone: bool = True) -> Show:
+    """A panel on a terminal, where people look on; else lines in the log.
+
+    Where other processes may write to the terminal as well (not `alone`), a panel would be torn.
+    A log of warnings only says nothing of progress, and one of `debug` is too much for a panel.
+
+    Raises:
+        ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
+    """
+    if alone and takes_a_panel(stream) and not is_json() and log.level == logging.INFO:
+        return Screen(stream, every_s(PANEL_EVERY_S))
+    return Lines(every_s(LINE_EVERY_S), as_json=is_json())

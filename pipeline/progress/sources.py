@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.progress import worker_files
-from schemas.errors import OutputError
-from schemas.live import Live, LiveCounts
-from schemas.units import UnitRecord
-from transforms.engine.tally import committed_rows
-from transforms.storage.dataset import Dataset, State
+from bulkembed.pipeline.progress import worker_files
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.live import Live, LiveCounts
+from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.units.tally import committed_rows
 
 LIST_EVERY_S = 1.0
 MOST_OF_TIME = 0.02

@@ -11,7 +11,26 @@ from pathlib import Path
 
 import orjson
 
-from schemas.live import Live
+from bulkembed.schemas.live import Live, LiveCounts
+from bulkembed.transforms.units.engine import Engine, running_engines
+
+
+class EnginesHere:
+    """The engines of this process; those that are closed count on."""
+
+    def __init__(self) -> None:
+        self._seen: list[Engine] = []
+
+    def look(self) -> Live:
+        """What they have done, and what those that run are at."""
+        running = running_engines()
+        self._seen += [engine for engine in running if engine not in self._seen]
+        done = sum((engine.done() for engine in self._seen), LiveCounts())
+        return sum((engine.at() for engine in running), Live(counts=done, in_air=0))
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 EVERY_S = 1.0
 _SUFFIX = ".live"
@@ -24,7 +43,7 @@ def keep_writing(folder: Path) -> None:
 
 def _keep_writing(folder: Path) -> None:
     # Imported late: Beam's harness is told from here on what its threads are to do.
-    from pipeline.progress.engines_here import EnginesHere
+    pass
 
     here, never = EnginesHere(), threading.Event()
     while not never.wait(EVERY_S):

@@ -8,16 +8,16 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.report.sample import Sample, draw_sample
-from pipeline.report.sample_texts import SampledText, input_columns, texts_of
-from pipeline.status import Status, status_of
-from schemas.embedding import Service
-from schemas.errors import OutputError
-from schemas.prices import Price, price_of
-from schemas.units import UnitRecord
-from transforms.storage import part_reader, run_file, timelines
-from transforms.storage.dataset import DEAD_LETTERS, SUMMARIES, Dataset
-from transforms.storage.timelines import RunTimeline
+from bulkembed.pipeline.report.sample import Sample, draw_sample
+from bulkembed.pipeline.report.sample_texts import SampledText, input_columns, texts_of
+from bulkembed.pipeline.run.status import Status, status_of
+from bulkembed.schemas.embedding import Service
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.prices import Price, price_of
+from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.dataset import part_reader, run_file, timelines
+from bulkembed.transforms.dataset.dataset import DEAD_LETTERS, SUMMARIES, Dataset
+from bulkembed.transforms.dataset.timelines import RunTimeline
 
 log = logging.getLogger("bulkembed")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import altair as alt
 
-from pipeline.report.facts import Cost
-from pipeline.report.rates import Point
-from pipeline.status import Status
-from schemas.deadletters import DeadCode
+from bulkembed.pipeline.report.facts import Cost
+from bulkembed.pipeline.report.timeline_points import Point
+from bulkembed.pipeline.run.status import Status
+from bulkembed.schemas.dead_letters import DeadCode
 
 Spec = dict[str, Any]
 Rows = Sequence[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file with its charts and all that draws them."""
+"""A report, written where its dataset is."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from importlib import metadata
 
 import jinja2
+import pyarrow as pa
 import vl_convert
 from markupsafe import Markup
 
-from pipeline.report import figures, sample_figures
-from pipeline.report.corpus_map import CorpusMap, draw_map
-from pipeline.report.facts import ReportFacts
-from pipeline.report.figures import Spec
-from pipeline.report.rates import points_of
-from pipeline.summary import rows_line
-from schemas.models import find_model
+from bulkembed.pipeline.report import figures, sample_figures
+from bulkembed.pipeline.report.corpus_map import CorpusMap, draw_map
+from bulkembed.pipeline.report.facts import ReportFacts, read_facts
+from bulkembed.pipeline.report.figures import Spec
+from bulkembed.pipeline.report.timeline_points import points_of
+from bulkembed.pipeline.run.summary import rows_line
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import find_model
+from bulkembed.transforms.dataset.dataset import REPORT, Dataset
 
 SHOWN_CHARS = 160
 """Of a message or a text in a table."""
@@ -143,3 +146,32 @@ def _lengths_line(facts: ReportFacts) -> str:
     if told:
         line += f"; the service cut {sum(told):,} of {len(told):,} of which it is known"
     return f"{line}. Tokens are estimated from the characters."
+
+
+EXTRA = "bulkembed[report]"
+
+
+def write_report(output: str) -> str:
+    """Writes the page of the dataset at a path or URI, over an older one; gives its place.
+
+    Raises:
+        ConfigError: there is no dataset, or the libraries that draw are not installed.
+        OutputError: the dataset cannot be read, or the page not be written.
+    """
+    # Arrow keeps what it has freed: here what a run has read, and then what is read here.
+    pool = pa.default_memory_pool()
+    pool.release_unused()
+    facts = read_facts(output)
+    pool.release_unused()
+    try:
+        pass
+
+        page = render(facts)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a report needs {error.name}, which is not installed: pip install '{EXTRA}'"
+        ) from None
+    dataset = Dataset.open(output)
+    dataset.write(REPORT, page.encode())
+    dataset.move_old_report()
+    return f"{output.rstrip('/')}/{REPORT}"

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.inputs import OUR_COLUMNS
-from schemas.units import UnitRecord
-from transforms.core.nearest import Floats
-from transforms.storage import part_reader
-from transforms.storage.dataset import VECTORS, Dataset
+from bulkembed.schemas.inputs import OUR_COLUMNS
+from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.core.vectors import Floats
+from bulkembed.transforms.dataset import part_reader
+from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
 
 MOST_ROWS = 1500
 MOST_PARTS = 64

@@ -9,10 +9,10 @@ from typing import Any
 
 import altair as alt
 
-from pipeline.report.corpus_map import CorpusMap, MapPoint
-from pipeline.report.figures import BLUE, GREY, RED, Spec, colour, inline, sized
-from pipeline.report.sample import SampledRow
-from pipeline.report.sample_texts import SampledText
+from bulkembed.pipeline.report.corpus_map import CorpusMap, MapPoint
+from bulkembed.pipeline.report.figures import BLUE, GREY, RED, Spec, colour, inline, sized
+from bulkembed.pipeline.report.sample import SampledRow
+from bulkembed.pipeline.report.sample_texts import SampledText
 
 # Paul Tol's muted scheme: told apart by the colour-blind, too.
 PALETTE = (

@@ -10,18 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.planning import planned_files
-from pipeline.report.sample import SampledRow
-from pipeline.verify.source_text import source_text
-from schemas.embedding import EmbeddingConfig
-from schemas.errors import ConfigError, InputError
-from schemas.inputs import InputColumns, InputFile
-from transforms.core.tokens import TokenEstimator
-from transforms.engine.text_items import sent_hash
-from transforms.storage import run_file
-from transforms.storage.dataset import Dataset
-from transforms.storage.filesystems import names_a_host, open_found
-from transforms.storage.row_reader import read_runs
+from bulkembed.pipeline.report.sample import SampledRow
+from bulkembed.pipeline.run.plan import planned_files
+from bulkembed.pipeline.verify.input_check import source_text
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.errors import ConfigError, InputError
+from bulkembed.schemas.inputs import InputColumns, InputFile
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.dataset import run_file
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.inputs.filesystems import names_a_host, open_found
+from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.units.contents import sent_hash
 
 MOST_CHARS = 2000
 """Of a text in memory."""

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.embedding import EmbeddingConfig
-from schemas.findings import Check, Finding
-from schemas.job import VectorType
-from schemas.tables import dead_letters_schema, part_metadata, vectors_schema
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.findings import Check, Finding
+from bulkembed.schemas.job import VectorType
+from bulkembed.schemas.tables import dead_letters_schema, part_metadata, vectors_schema
 
 OURS = 1e-4
 """How far from 1 the length of a float32 vector may be that the job brought to unit length."""

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from pipeline.planning import scan_inputs
-from pipeline.request import InputRequest
-from pipeline.verify.id_check import part_names
-from pipeline.verify.source_text import source_text
-from schemas.embedding import EmbeddingConfig
-from schemas.errors import InputError
-from schemas.findings import Check, Finding
-from schemas.inputs import InputColumns, InputFile
-from schemas.units import UnitRecord
-from transforms.core import ranges
-from transforms.engine.row_texts import RowText
-from transforms.engine.text_items import sent_hash
-from transforms.storage import part_reader
-from transforms.storage.columns import merge_schemas
-from transforms.storage.dataset import Dataset
-from transforms.storage.filesystems import open_found
-from transforms.storage.row_reader import read_runs
-from transforms.storage.row_run import RowRun
+from bulkembed.pipeline.run.plan import scan_inputs
+from bulkembed.pipeline.run.request import InputRequest
+from bulkembed.pipeline.verify.folder_check import part_names
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.findings import Check, Finding
+from bulkembed.schemas.inputs import InputColumns, InputFile
+from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.core import ranges
+from bulkembed.transforms.dataset import part_reader
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.inputs.columns import merge_schemas
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.units.contents import sent_hash
+from bulkembed.transforms.units.row_texts import RowText
+
+
+def source_text(run: RowRun, row: Mapping[str, Any]) -> RowText:
+    """Title and text as they stand in the input; of a passage, the characters that it is.
+
+    Args:
+        run: the rows of the unit.
+        row: `source_row`, and where rows are passages `start` and `end` as well.
+    """
+    offset = row["source_row"] - run.first_row
+    text = run.texts[offset]
+    return RowText(run.titles[offset], text and text[row.get("start") : row.get("end")])
 
 
 def check_input(

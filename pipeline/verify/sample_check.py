@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.asking import ask
-from pipeline.planning import scan_inputs
-from pipeline.request import RunRequest
-from pipeline.verify.source_text import source_text
-from schemas.embedding import EmbeddingConfig
-from schemas.errors import CallError
-from schemas.findings import Check, Finding
-from schemas.inputs import InputFile
-from schemas.units import UnitRecord
-from transforms.core.nearest import Floats
-from transforms.engine.row_texts import GivenUp, RowText
-from transforms.storage import part_reader
-from transforms.storage.columns import merge_schemas
-from transforms.storage.dataset import VECTORS, Dataset
-from transforms.storage.filesystems import open_found
-from transforms.storage.row_reader import read_runs
+from bulkembed.pipeline.run.plan import scan_inputs
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.service import ask
+from bulkembed.pipeline.verify.input_check import source_text
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.errors import CallError
+from bulkembed.schemas.findings import Check, Finding
+from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.core.vectors import Floats
+from bulkembed.transforms.dataset import part_reader
+from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
+from bulkembed.transforms.inputs.columns import merge_schemas
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.units.row_texts import GivenUp, RowText
 
 LEAST_COSINE = 0.999
 """Of a vector with the one that the service gives for the same text at another time."""

@@ -13,9 +13,9 @@ from support.browser import Seen, chromium, opened
 from support.cli import bulkembed, run, write_rows
 from support.topics import TEXTS
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from pipeline.report.sample_figures import PALETTE
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.report.sample_figures import PALETTE
 
 pytestmark = pytest.mark.browser
 

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bulkembed.emulator.faults import Faults
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings, Fault
 from chaos.damage import apply, files_of
 from chaos.history import (
     CLEAN,
@@ -39,9 +42,6 @@ from chaos.model import Model, Snapshot, Wrong, same
 from chaos.places import Disk, Place
 from chaos.processes import Command, Starter, end_all, wait_until_gone
 from chaos.service import EmulatorService, Ledger
-from emulator.faults import Faults
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings, Fault
 
 RUN_S = 120.0
 """How long a small run on a busy machine may take; beyond it hangs."""

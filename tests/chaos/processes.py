@@ -79,7 +79,11 @@ class Command:
 
     def workers(self) -> list[int]:
         """Those of them that are worker processes of `--workers`."""
-        return [pid for pid in self.processes() if "pipeline.worker" in _command_line(pid)]
+        return [
+            pid
+            for pid in self.processes()
+            if "bulkembed.pipeline.runners.worker" in _command_line(pid)
+        ]
 
     @property
     def said(self) -> str:
@@ -200,7 +204,7 @@ class Starter:
     ) -> Command:
         with out.open("wb") as out_file, err.open("wb") as err_file:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "pipeline", *args], stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "bulkembed", *args], stdin=subprocess.DEVNULL,
                 stdout=out_file, stderr=err_file, env={**self.environ, **environ},
                 start_new_session=True,
             )  # fmt: skip

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from bulkembed.emulator.answers import paid_keys
+from bulkembed.emulator.rules import Item, Target, read_single
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.emulator.stats import Stats
+from bulkembed.emulator.vectors import embed, words
+from bulkembed.schemas.models import find_model
 from chaos.history import Settings
 from chaos.model import Floats
-from emulator.answers import paid_keys
-from emulator.rules import Item, Target, read_single
-from emulator.settings import EmulatorSettings
-from emulator.stats import Stats
-from emulator.vectors import embed, words
-from schemas.models import find_model
 
 
 @dataclasses.dataclass

@@ -21,10 +21,14 @@ import time
 from typing import Any
 
 MODULES = (
-    "apache_beam", "google.genai", "pipeline.cli.run_command", "pipeline.cli.verify_command",
-    "pipeline.graph", "pipeline.run", "pipeline.verify.verify", "transforms.clients.gemini",
-    "transforms.engine.engine", "transforms.engine.slices", "transforms.engine.prepared_units",
-    "pipeline.cli.show", "anyio._backends._asyncio",
+    "apache_beam", "google.genai", "bulkembed.pipeline.cli.run_command",
+    "bulkembed.pipeline.cli.verify_command",
+    "bulkembed.pipeline.runners.graph", "bulkembed.pipeline.run.run",
+    "bulkembed.pipeline.verify.verify",
+    "bulkembed.transforms.clients.gemini",
+    "bulkembed.transforms.units.engine", "bulkembed.transforms.units.slices",
+    "bulkembed.transforms.units.prepare",
+    "bulkembed.pipeline.cli.show", "anyio._backends._asyncio",
 )  # fmt: skip
 LOOK_EVERY_S = 0.02
 
@@ -95,6 +99,6 @@ if __name__ == "__main__":
     found = serve()
     if found is not None:
         become(found)
-        from pipeline.cli.main import main
+        from bulkembed.pipeline.cli.main import main
 
         main(found["args"])

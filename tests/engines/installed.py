@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.staging import pinned_requirements
+from bulkembed.pipeline.runners.staging import pinned_requirements
 
 HOME = Path(__file__).parents[2] / ".engines"
 BEAM = f"v{metadata.version('apache-beam')}"

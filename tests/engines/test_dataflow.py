@@ -18,7 +18,7 @@ from support.cli import Ended, process, write_rows
 from support.dataflow import Service, dataflow_service
 from support.killing import wait_for
 
-from pipeline.staging import pinned_requirements
+from bulkembed.pipeline.runners.staging import pinned_requirements
 
 from . import installed
 
@@ -99,7 +99,7 @@ def handed_in(python: Path, service: Service, store: Store, *beam: str) -> Ended
     """`bulkembed run` on Dataflow."""
     ours = ("--input", INPUT, "--output", OUTPUT, "--rpm", "3000", "--dim", "128")
     flags = ("--runner=DataflowRunner", f"--dataflow_endpoint={service.url}", *FLAGS, *beam)
-    command = (str(python), "-m", "pipeline", "run", *ours, "--log-level", "debug", "--", *flags)
+    command = (str(python), "-m", "bulkembed", "run", *ours, "--log-level", "debug", "--", *flags)
     environ = {"GEMINI_API_KEY": KEY, "STORAGE_EMULATOR_HOST": store.url}
     return process(*command, timeout_s=120, PYTHONPATH=str(Path.cwd()), **environ)
 
@@ -120,7 +120,7 @@ def test_dataflow_is_given_the_steps_the_package_and_the_pins_but_not_the_key(
     assert staged["requirements.txt"].read_text().split() == pinned_requirements()
     (wheel,) = [path for name, path in staged.items() if name.endswith(".whl")]
     with zipfile.ZipFile(wheel) as opened:
-        assert "transforms/embed_units.py" in opened.namelist()
+        assert "bulkembed/transforms/embed_units.py" in opened.namelist()
         assert not [name for name in opened.namelist() if KEY.encode() in opened.read(name)]
     options = written["environment"]["sdkPipelineOptions"]["options"]
     graph = store.file(options["pipelineUrl"]).read_bytes()

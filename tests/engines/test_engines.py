@@ -15,8 +15,8 @@ from support.cli import read, run, summary
 from support.engines import BUSY_S, Engine, workers_of
 from support.killing import ended, leftovers, same_rows, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 from . import installed
 

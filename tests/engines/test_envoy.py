@@ -11,8 +11,8 @@ from support.cli import read, write_rows
 from support.envoy import rate_limit_service
 from support.killing import Job, ended
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 from . import installed
 

@@ -13,9 +13,9 @@ from support.engines import BUSY_S, TIMEOUT_S, Engine, workers_of
 from support.flink_cluster import RESTARTS, Cluster, jobs, session_cluster, told_of
 from support.killing import ended, leftovers, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from transforms.storage.dataset import Dataset
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.dataset.dataset import Dataset
 
 from . import installed
 from .test_engines import KEY, files_with_the_key, is_over

@@ -16,8 +16,8 @@ import pytest
 from support.cli import write_rows
 from support.engines import Engine
 
-from emulator.server import EmulatorServer
-from pipeline.staging import pinned_requirements
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.runners.staging import pinned_requirements
 
 from .test_engines import KEY
 
@@ -42,7 +42,7 @@ def test_graph_options_and_artifacts_hold_the_package_and_its_pins_but_not_the_k
     assert {"pipeline.json", "pipeline-options.json"} <= {Path(name).name for name in ours}
     staged = [data for name, data in entries.items() if "/artifacts/" in name]
     (wheel,) = [data for data in staged if data.startswith(b"PK")]
-    assert "transforms/embed_units.py" in zipfile.ZipFile(io.BytesIO(wheel)).namelist()
+    assert "bulkembed/transforms/embed_units.py" in zipfile.ZipFile(io.BytesIO(wheel)).namelist()
     assert "\n".join(pinned_requirements()).encode() in b"".join(staged)
     assert holding(server.url, entries)  # In a pickled step, so that the search does find things.
     assert holding(KEY, entries) == []

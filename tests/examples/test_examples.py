@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.cli import Ended, process, python
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 from examples.page import PICTURES, printed, python_of_page
 
 pytestmark = pytest.mark.examples

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import OutputError
-from transforms.core.account import Account
-from transforms.storage.account_file import AccountFile
+from bulkembed.schemas.errors import OutputError
+from bulkembed.transforms.core.account import Account
+from bulkembed.transforms.dataset.account_file import AccountFile
 
 
 def spend(path: Path) -> None:

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended, bulkembed, python, write_rows
 
-from emulator.server import EmulatorServer
-from schemas.embedding import ServiceConfig
-from schemas.errors import ConfigError
-from schemas.secrets import forms_of
-from transforms.clients.keys import find_key
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.schemas.embedding import ServiceConfig
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.secrets import forms_of
+from bulkembed.transforms.clients.keys import find_key
 
 pytestmark = pytest.mark.faults
 
@@ -138,7 +138,7 @@ def test_a_key_that_the_service_says_gets_into_no_stream_and_no_file(
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(4)])
     ended = python(
-        "-m", "pipeline", "run", "--input", str(source), "--output", str(tmp_path / "out"),
+        "-m", "bulkembed", "run", "--input", str(source), "--output", str(tmp_path / "out"),
         "--base-url", echo.url, "--call-deadline", "2s", "--log-level", "debug", "--unit-rows", "2",
         *workers, GEMINI_API_KEY=GOOD, BULKEMBED_RUN_REPORT="1",
     )  # fmt: skip

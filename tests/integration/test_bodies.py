@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from transforms.clients.bodies import AT_ONCE, BodyKeeper, kept_body
+from bulkembed.transforms.clients.bodies import AT_ONCE, BodyKeeper, kept_body
 
 BODY = bytes(6 << 20)
 HEAD = f"HTTP/1.1 200 OK\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()

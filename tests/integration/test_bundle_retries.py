@@ -10,18 +10,18 @@ import pytest
 from apache_beam.internal.pickler import dumps, loads
 from support.cli import read, run, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from pipeline.cli.run_command import request_from
-from pipeline.cli.run_command import run as run_command
-from pipeline.due_work import job_of, plan_of, scan
-from pipeline.planning import slices
-from schemas.job import JobConfig
-from schemas.stop import StopReason
-from schemas.units import PlanSlice, UnitRecord
-from transforms.embed_units import EmbedUnitsFn
-from transforms.storage import run_file, stop_notes
-from transforms.storage.dataset import Dataset, State
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.cli.run_command import request_from
+from bulkembed.pipeline.cli.run_command import run as run_command
+from bulkembed.pipeline.run.due_work import job_of, plan_of, scan
+from bulkembed.pipeline.run.plan import slices
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.stop import StopReason
+from bulkembed.schemas.units import PlanSlice, UnitRecord
+from bulkembed.transforms.dataset import run_file, stop_notes
+from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.embed_units import EmbedUnitsFn
 
 TRIES = 4
 UNITS, UNIT_ROWS = 4, 10

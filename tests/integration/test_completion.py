@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.cli import bulkembed, process
 
-from pipeline.cli.completion_command import SHELLS
+from bulkembed.pipeline.cli.main import SHELLS
 
 COMPLETE = """
 eval "$(bulkembed completion bash)"

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.deadletters import DeadCode
-from schemas.errors import OutputError, OutputTaken
-from schemas.job import OutputConfig, VectorEncoding
-from schemas.units import Unit, UnitRecord
-from transforms.storage import part_reader
-from transforms.storage.commit import UnitTables, commit_unit
-from transforms.storage.dataset import Dataset
-from transforms.storage.part_files import part_writer
-from transforms.storage.records import record_name
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import OutputError, OutputTaken
+from bulkembed.schemas.job import OutputConfig, VectorEncoding
+from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.transforms.dataset import part_reader
+from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.part_files import part_writer
+from bulkembed.transforms.dataset.records import record_name
 
 KEY = "0123456789abcdef"
 DIM = 4

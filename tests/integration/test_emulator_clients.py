@@ -10,9 +10,9 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from schemas.models import MODELS
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.models import MODELS
 
 DOG = "I took my dog to the vet"
 CAT = "I took my cat to the vet"

@@ -14,17 +14,17 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from schemas.errors import ConfigError
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-RUN = [sys.executable, "-c", "from emulator.command import emulator; emulator()"]
+RUN = [sys.executable, "-c", "from bulkembed.emulator.command import emulator; emulator()"]
 
 
 def test_the_command_imports_nothing_heavy_for_its_help() -> None:
     code = (
-        "import sys; from emulator.command import emulator; "
+        "import sys; from bulkembed.emulator.command import emulator; "
         "print({'starlette', 'uvicorn', 'tokenizers', 'numpy'} & set(sys.modules))"
     )
     found = subprocess.run(

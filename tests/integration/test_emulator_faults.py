@@ -14,9 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from emulator.clock import Clock
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings, Fault
+from bulkembed.emulator.quotas import Clock
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings, Fault
 
 PATH = "/v1beta/models/gemini-embedding-001:batchEmbedContents"
 

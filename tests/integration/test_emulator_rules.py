@@ -9,9 +9,9 @@ import httpx2
 import numpy as np
 import pytest
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings, LongText
-from schemas.models import MODELS
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings, LongText
+from bulkembed.schemas.models import MODELS
 
 MODEL = "gemini-embedding-001"
 TWO = "gemini-embedding-2"

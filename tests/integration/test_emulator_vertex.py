@@ -9,8 +9,8 @@ import httpx2
 import numpy as np
 import pytest
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 BASE = "/v1beta1/projects/p/locations/us-central1/publishers/google/models/"
 OLD = "text-embedding-005"

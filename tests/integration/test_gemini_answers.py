@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from support.gemini import TEXTS, failing, items, with_client
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from schemas.errors import (
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.errors import (
     BadAnswer,
     CallError,
     CallRefused,
@@ -24,8 +24,8 @@ from schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from transforms.clients.gemini import GeminiClient
-from transforms.core.verdict import Reply, classify
+from bulkembed.transforms.clients.gemini import GeminiClient
+from bulkembed.transforms.core.verdict import Reply, classify
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head>" + b"<p>filler</p>" * 8000
 

@@ -13,13 +13,13 @@ from support.cli import asked_alone
 from support.gemini import TEXTS, embed, failing, items, with_client
 from support.jobs import item
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from schemas.embedding import LongText
-from schemas.errors import BadAnswer, CallRefused, JobRefused, QuotaExceeded, Unavailable
-from schemas.models import MODELS, TaskStyle, TaskType
-from transforms.clients.decode import Answer
-from transforms.clients.gemini import GeminiClient
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.embedding import LongText
+from bulkembed.schemas.errors import BadAnswer, CallRefused, JobRefused, QuotaExceeded, Unavailable
+from bulkembed.schemas.models import MODELS, TaskStyle, TaskType
+from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.gemini import GeminiClient
 
 DEVELOPER = [name for name, spec in MODELS.items() if not spec.vertex_only]
 WAYS = [(name, False) for name in DEVELOPER] + [(name, True) for name in MODELS]

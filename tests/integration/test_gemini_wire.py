@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 from support.gemini import TEXTS, config_of, embed, failing, items, with_client
 
-from emulator.server import EmulatorServer
-from schemas.embedding import Service, ServiceConfig
-from schemas.errors import CallError, ConfigError, Intercepted, JobRefused, Unavailable
-from schemas.models import TaskType
-from transforms.clients.gemini import check_client
-from transforms.core.packing import REQUEST_BYTES
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.schemas.embedding import Service, ServiceConfig
+from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRefused, Unavailable
+from bulkembed.schemas.models import TaskType
+from bulkembed.transforms.clients.gemini import check_client
+from bulkembed.transforms.core.packing import REQUEST_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.google_sdk import outcomes
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 TEXT_ONLY = "The emulator embeds text only"
 DIFFERENCES = {

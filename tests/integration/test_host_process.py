@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.cli import python
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 LOOK = """
 import asyncio, logging, signal, sys, threading, warnings
@@ -50,10 +50,10 @@ USE = """
 import bulkembed
 for name in bulkembed.__all__:
     getattr(bulkembed, name)
-from transforms.clients.gemini import GeminiClient
-from schemas.embedding import EmbeddingConfig, Service, ServiceConfig
-from transforms.core.packing import TextItem
-from transforms.core.tokens import features
+from bulkembed.transforms.clients.gemini import GeminiClient
+from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
+from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.tokens import features
 
 async def call():
     service = ServiceConfig(kind=Service.CUSTOM, base_url=sys.argv[1], api_version="v1beta")

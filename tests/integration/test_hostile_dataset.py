@@ -12,10 +12,10 @@ import orjson
 import pytest
 from support.cli import bulkembed, run, write_rows
 
-from emulator.server import EmulatorServer
-from schemas.embedding import Service, ServiceConfig, digest_of
-from schemas.errors import ConfigError
-from transforms.storage.filesystems import names_a_host
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.schemas.embedding import Service, ServiceConfig, digest_of
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.inputs.filesystems import names_a_host
 
 KEY = "AIzaSy-the-key-of-the-victim"
 

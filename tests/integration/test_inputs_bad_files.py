@@ -10,16 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.deadletters import DeadCode
-from schemas.errors import ConfigError, InputError
-from schemas.inputs import FileFormat, InputColumns
-from transforms.storage.columns import merge_schemas
-from transforms.storage.discover import find_files
-from transforms.storage.filesystems import open_found
-from transforms.storage.row_reader import read_runs
-from transforms.storage.row_run import RowRun
-from transforms.storage.scan import scan_file
-from transforms.storage.scanned_file import ScannedFile
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import ConfigError, InputError
+from bulkembed.schemas.inputs import FileFormat, InputColumns
+from bulkembed.transforms.inputs.columns import merge_schemas
+from bulkembed.transforms.inputs.discover import find_files
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs, scan_file
+from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.scanned_file import ScannedFile
 
 
 def zstd(data: bytes) -> bytes:

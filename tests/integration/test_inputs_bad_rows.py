@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from support.inputs import put, read_all, read_lines, scan_all
 
-from schemas.deadletters import DeadCode
-from schemas.errors import ConfigError
-from schemas.inputs import IdType, InputColumns
-from transforms.storage.columns import merge_schemas
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import IdType, InputColumns
+from bulkembed.transforms.inputs.columns import merge_schemas
 
 
 @pytest.mark.parametrize(

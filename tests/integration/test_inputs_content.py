@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.inputs import read_all
 
-from schemas.errors import InputError
-from schemas.inputs import FileFormat
+from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.inputs import FileFormat
 
 ROWS = [{"id": n, "text": f"document number {n}"} for n in range(40)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
@@ -199,9 +199,9 @@ def test_a_first_row_that_is_longer_than_what_is_looked_at_is_a_row(tmp_path: Pa
 def test_the_format_that_a_user_names_is_held_against_the_content_too(tmp_path: Path) -> None:
     from support.inputs import PLAIN
 
-    from transforms.storage.discover import find_files
-    from transforms.storage.filesystems import open_found
-    from transforms.storage.scan import scan_file
+    from bulkembed.transforms.inputs.discover import find_files
+    from bulkembed.transforms.inputs.filesystems import open_found
+    from bulkembed.transforms.inputs.formats import scan_file
 
     put(tmp_path, "rows", parquet())
     (found,) = find_files([str(tmp_path / "rows")], FileFormat.JSONL)

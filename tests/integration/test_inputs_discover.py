@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ConfigError
-from schemas.inputs import FileFormat, FoundFile
-from transforms.storage.discover import find_files, find_input, looks_like_data
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import FileFormat, FoundFile
+from bulkembed.transforms.inputs.discover import find_files, find_input, looks_like_data
 
 TREE = (
     "a.parquet", "b.jsonl", "c.ndjson.ZST", "notes.txt", "_old.parquet", ".hidden.parquet",

@@ -12,12 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from support.inputs import put, read_all, read_lines, scan_all
 
-from schemas.errors import ConfigError
-from schemas.inputs import InputColumns
-from transforms.storage.column_types import in_microseconds
-from transforms.storage.columns import merge_schemas, notes
-from transforms.storage.filesystems import open_found
-from transforms.storage.row_reader import read_runs
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.transforms.inputs.columns import in_microseconds, merge_schemas, notes
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs
 
 WHEN = dt.datetime(2024, 2, 29, 12, 30, 1)
 

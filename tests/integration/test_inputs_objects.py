@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.inputs import PLAIN, read_all, scan_all
 
-from schemas.deadletters import DeadCode
-from schemas.inputs import OBJECTS
-from transforms.storage import jsonl_lines
-from transforms.storage.columns import merge_schemas
-from transforms.storage.filesystems import open_found
-from transforms.storage.row_reader import read_runs
-from transforms.storage.scanned_file import ScannedFile
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.inputs import OBJECTS
+from bulkembed.transforms.inputs import jsonl_lines
+from bulkembed.transforms.inputs.columns import merge_schemas
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.scanned_file import ScannedFile
 
 MARK = b"\xef\xbb\xbf"
 

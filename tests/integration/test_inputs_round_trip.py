@@ -15,15 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.inputs import InputColumns
-from transforms.storage.columns import merge_schemas
-from transforms.storage.discover import find_files
-from transforms.storage.filesystems import open_found
-from transforms.storage.row_reader import read_runs
-from transforms.storage.row_run import RowRun
-from transforms.storage.scan import scan_file
-from transforms.storage.scanned_file import ScannedFile
-from transforms.storage.stored_bytes import HashingReader
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.transforms.inputs.columns import merge_schemas
+from bulkembed.transforms.inputs.discover import find_files
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs, scan_file
+from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.scanned_file import ScannedFile
+from bulkembed.transforms.inputs.stored_bytes import HashingReader
 
 
 def zstd(data: bytes) -> bytes:

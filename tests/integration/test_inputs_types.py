@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from support.inputs import read_all, read_lines
 
-from schemas.deadletters import DeadCode
-from schemas.errors import ConfigError
-from schemas.inputs import IdType, InputColumns
-from transforms.storage.row_run import RowRun
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import IdType, InputColumns
+from bulkembed.transforms.inputs.rows import RowRun
 
 STRING = InputColumns(id_type=IdType.STRING)
 UUIDS = [uuid.UUID(int=n) for n in (1, 2**127 + 5)]

@@ -13,9 +13,9 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from support.cli import bulkembed, write_rows
 from support.jobs import a_job
 
-from emulator.server import EmulatorServer
-from pipeline import staging
-from transforms.embed_units import EmbedUnits
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.runners import staging
+from bulkembed.transforms.embed_units import EmbedUnits
 
 KEY = "AIzaSy-a-key-that-must-not-be-found-0123"
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from support.cli import run, write_rows
 
-from emulator.server import EmulatorServer
-from schemas.errors import OutputLocked
-from schemas.process import ProcessId
-from transforms.storage import output_lock, store_lock
-from transforms.storage.dataset import Dataset
-from transforms.storage.lock_owner import DEAD_AFTER_S, LockOwner
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.schemas.errors import OutputLocked
+from bulkembed.schemas.process import ProcessId
+from bulkembed.transforms.dataset import output_lock
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.output_lock import DEAD_AFTER_S, LockOwner
 
 HERE = LockOwner("run-1", "local")
 OF_AN_EARLIER_VERSION = {
@@ -135,7 +135,7 @@ def test_a_lock_that_is_dated_in_the_future_expires_when_nobody_renews_it(datase
     waited: list[float] = []
     with output_lock.held(dataset, HERE, sleep=waited.append) as before:
         assert before == owner
-    assert sum(waited) == pytest.approx(store_lock.WATCH_S)
+    assert sum(waited) == pytest.approx(output_lock.WATCH_S)
 
 
 def test_a_lock_that_is_dated_in_the_future_and_renewed_is_alive(dataset: Dataset) -> None:
@@ -180,7 +180,7 @@ def test_without_locks_claims_keep_a_second_run_away(
             pytest.fail("two runs hold one output")
     assert output_lock.owner_of(dataset) is None
     dead = dataclasses.replace(HERE, run_id="run-0", process=a_dead_process())
-    dataset.write(store_lock.claim_of(dead), dead.encoded())
+    dataset.write(output_lock.claim_of(dead), dead.encoded())
     assert output_lock.owner_of(dataset) is None
     with output_lock.held(dataset, HERE, sleep=never) as before:
         assert before == dead
@@ -202,7 +202,7 @@ def test_a_job_runs_on_a_disk_without_locks(
 def test_a_claim_keeps_a_run_away_that_has_locks(dataset: Dataset) -> None:
     owner = dataclasses.replace(HERE, run_id="run-0", process=ProcessId(1, "another boot", "x"))
     with (
-        store_lock.held(dataset, owner),
+        output_lock.claim_held(dataset, owner),
         pytest.raises(OutputLocked, match="run run-0"),
         output_lock.held(dataset, HERE, sleep=never),
     ):
@@ -211,10 +211,10 @@ def test_a_claim_keeps_a_run_away_that_has_locks(dataset: Dataset) -> None:
 
 CONTAINER = """
 import socket, sys, time
-from transforms.storage import store_lock
-from transforms.storage.dataset import Dataset
-from transforms.storage.lock_owner import LockOwner
-with store_lock.held(Dataset.open(sys.argv[1]), LockOwner(sys.argv[2], "local")) as before:
+from bulkembed.transforms.dataset.output_lock import claim_held
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.output_lock import LockOwner
+with claim_held(Dataset.open(sys.argv[1]), LockOwner(sys.argv[2], "local")) as before:
     print(before and before.run_id, flush=True)
     sys.stdin.read()
 """

@@ -12,10 +12,10 @@ import httpx2
 import pytest
 from support.cli import Ended, run, summary, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings, QuotaDetails
-from transforms.engine.embedder import CLOCK_OFFSET
-from transforms.engine.quota_file import default_folder, quota_file
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
+from bulkembed.transforms.calls.embedder import CLOCK_OFFSET
+from bulkembed.transforms.calls.shared_quota import default_folder, quota_file
 
 DAY_S = 86_400
 

@@ -12,8 +12,8 @@ import pytest
 from apache_beam.io.components import rate_limit_pb2 as pb
 from support.cli import run, write_rows
 
-from emulator.server import EmulatorServer
-from transforms.engine.rate_service import EnvoyService
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.transforms.calls.rate_service import EnvoyService
 
 
 class RateServer:

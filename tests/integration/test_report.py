@@ -9,8 +9,8 @@ import pytest
 from support.cli import bulkembed, run, write_rows
 from support.report_page import Page
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 EVIL = "poison <img src=x onerror=alert(1)></script><script>alert(2)</script>"
 

@@ -13,13 +13,13 @@ from support.cli import bulkembed, parts, read, run, write_rows
 from support.report_page import Page
 from support.topics import TEXTS
 
-from emulator.server import EmulatorServer
-from pipeline.report.sample import MOST_PARTS, MOST_ROWS, draw_sample
-from schemas.job import OutputConfig, VectorEncoding, VectorType
-from schemas.tables import vectors_schema
-from schemas.units import Unit, UnitRecord
-from transforms.storage.commit import UnitTables, commit_unit
-from transforms.storage.dataset import Dataset
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.report.sample import MOST_PARTS, MOST_ROWS, draw_sample
+from bulkembed.schemas.job import OutputConfig, VectorEncoding, VectorType
+from bulkembed.schemas.tables import vectors_schema
+from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
+from bulkembed.transforms.dataset.dataset import Dataset
 
 KEY = "0123456789abcdef"
 DIM = 8

@@ -12,11 +12,11 @@ import orjson
 import pytest
 from support.cli import process
 
-from pipeline import scratch
-from schemas.errors import ConfigError
-from schemas.process import ProcessId
-from transforms.storage.dataset import Dataset
-from transforms.storage.processes import this_process
+from bulkembed.pipeline.run import scratch
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.process import ProcessId
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.processes import this_process
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_on_a_read_only_root_a_run_needs_its_output_only(tmp_path: Path) -> None
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a cat"}\n')
     script = (
         f"mount --bind {out} {out} && mount -o remount,bind,ro / && cd / && "
-        f"exec python -m pipeline run --input {tmp_path}/a.jsonl --output {out} "
+        f"exec python -m bulkembed run --input {tmp_path}/a.jsonl --output {out} "
         "--emulator --dim 128"
     )
     if process("unshare", "-m", "true").code:

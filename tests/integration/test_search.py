@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from support.cli import Floats, asked_alone, bulkembed, matrix, read, run, write_rows
 
-from emulator.server import EmulatorServer
-from pipeline.search.scan import committed_parts, nearest
-from transforms.storage.dataset import Dataset
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.search.search import committed_parts, nearest
+from bulkembed.transforms.dataset.dataset import Dataset
 
 TEXTS = [
     "I took my dog to the vet", "I took my cat to the vet", "Shares fell on Monday",

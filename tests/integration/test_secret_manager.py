@@ -11,10 +11,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from schemas.embedding import ServiceConfig
-from schemas.errors import ConfigError
-from transforms.clients.keys import find_key
-from transforms.clients.secret_manager import read_secret
+from bulkembed.schemas.embedding import ServiceConfig
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.clients.keys import find_key, read_secret
 
 NAME = "projects/p/secrets/gemini"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from support.jobs import a_job
 
-from pipeline.execute import Watch, execute
-from pipeline.progress.progress import Progress
-from schemas.job import OutputConfig
-from transforms.storage import stop_notes
-from transforms.storage.dataset import Dataset
+from bulkembed.pipeline.progress.progress import Progress
+from bulkembed.pipeline.runners.execute import Watch, execute
+from bulkembed.schemas.job import OutputConfig
+from bulkembed.transforms.dataset import stop_notes
+from bulkembed.transforms.dataset.dataset import Dataset
 
 
 class Silent(Progress):

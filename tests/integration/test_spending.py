@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from support.jobs import a_job, prepared
 
-from pipeline.account import begin, forget
-from schemas.errors import CallError, JobRefused, OutputError, Unavailable
-from schemas.prices import Budget
-from schemas.stop import ExitCode, StopReason
-from transforms.core.account import Leave, most_cost
-from transforms.engine.spending import Spending
-from transforms.engine.stopping import StopFlag, Stopping
-from transforms.storage.account_file import AccountFile
-from transforms.storage.dataset import ACCOUNT, Dataset, State
+from bulkembed.pipeline.run.cost_cap import begin, forget
+from bulkembed.schemas.errors import CallError, JobRefused, OutputError, Unavailable
+from bulkembed.schemas.prices import Budget
+from bulkembed.schemas.stop import ExitCode, StopReason
+from bulkembed.transforms.calls.spending import Spending
+from bulkembed.transforms.calls.stopping import StopFlag, Stopping
+from bulkembed.transforms.core.account import Leave, most_cost
+from bulkembed.transforms.dataset.account_file import AccountFile
+from bulkembed.transforms.dataset.dataset import ACCOUNT, Dataset, State
 
 ITEMS = prepared(["one text", "and another"], a_job()).items
 COST = most_cost(ITEMS)

@@ -15,15 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.jobs import KEY, a_job
 
-from schemas.embedding import EmbeddingConfig
-from schemas.errors import OutputError
-from schemas.job import JobConfig
-from schemas.units import Unit
-from transforms.clients.decode import Matrix
-from transforms.core.hashing import HASH_BYTES, text_hash
-from transforms.storage.dataset import Dataset
-from transforms.storage.spill import Spill, of_other_settings, shared_writer
-from transforms.storage.spill_file import SpillWriter
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.units import Unit
+from bulkembed.transforms.clients.decode import Matrix
+from bulkembed.transforms.core.hashing import HASH_BYTES, text_hash
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.kept_answers import (
+    Spill,
+    SpillWriter,
+    of_other_settings,
+    shared_writer,
+)
 
 UNIT = Unit(KEY, 0, 9)
 DIM = 3

@@ -10,8 +10,8 @@ from pathlib import Path
 from support.cli import bulkembed, process, run, write_rows
 from support.killing import Job, ended, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 
 def a_dataset(tmp_path: Path, *args: object) -> Path:
@@ -66,7 +66,7 @@ def test_no_dataset_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_it_needs_neither_beam_nor_the_sdk(tmp_path: Path) -> None:
     look = (
-        "import sys\nfrom pipeline.cli.main import main\n"
+        "import sys\nfrom bulkembed.pipeline.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
         "assert not {'apache_beam', 'google.genai'} & set(sys.modules)\n"
     )

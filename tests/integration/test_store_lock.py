@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import pytest
 from support.stores import BUCKET, Store, s3
 
-from schemas.errors import OutputLocked
-from schemas.process import ProcessId
-from transforms.storage import output_lock, store_lock
-from transforms.storage.dataset import CLAIMS, Dataset
-from transforms.storage.lock_owner import LockOwner
+from bulkembed.schemas.errors import OutputLocked
+from bulkembed.schemas.process import ProcessId
+from bulkembed.transforms.dataset import output_lock
+from bulkembed.transforms.dataset.dataset import CLAIMS, Dataset
+from bulkembed.transforms.dataset.output_lock import LockOwner
 
 HERE = LockOwner("run-1", "local")
 ELSEWHERE = dataclasses.replace(
@@ -36,7 +36,7 @@ def dataset(store: Store, request: pytest.FixtureRequest) -> Dataset:
 
 def leave(dataset: Dataset, owner: LockOwner) -> None:
     """A claim as a killed run leaves it."""
-    dataset.write(store_lock.claim_of(owner), owner.encoded())
+    dataset.write(output_lock.claim_of(owner), owner.encoded())
 
 
 def test_the_second_of_two_runs_is_told_who_holds_the_output(dataset: Dataset) -> None:
@@ -72,7 +72,7 @@ def test_an_owner_elsewhere_lives_as_long_as_its_heart_beats(dataset: Dataset) -
     leave(dataset, ELSEWHERE)
     with pytest.raises(OutputLocked, match="on another"), output_lock.held(dataset, HERE):
         pytest.fail("the owner lives")
-    with store_lock.held(dataset, HERE, dead_after_s=0) as before:
+    with output_lock.claim_held(dataset, HERE, dead_after_s=0) as before:
         assert before == ELSEWHERE
         assert dataset.names(CLAIMS) == ["run-1.json"]
 

@@ -37,11 +37,11 @@ from support.damage import (
     rows_of_another_file,
 )
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from transforms.storage import output_lock
-from transforms.storage.dataset import Dataset
-from transforms.storage.lock_owner import LockOwner
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.dataset import output_lock
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.output_lock import LockOwner
 
 DAMAGES = [
     pytest.param(cut_short, {"unreadable"}, id="cut-short"),

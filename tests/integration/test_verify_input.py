@@ -18,8 +18,8 @@ from support.damage import (
     with_column,
 )
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 
 def more_input(place: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.cli import bulkembed, run, write_rows
 from support.damage import findings, first_part, rewrite, with_column
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 LINES = [f"Sentence {n} fills a passage of sixteen tokens, alone." for n in range(9)]
 

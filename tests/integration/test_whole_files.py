@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
-from schemas.errors import OutputError
-from transforms.storage.whole_files import (
+from bulkembed.schemas.errors import OutputError
+from bulkembed.transforms.dataset.whole_files import (
     TEMP_PREFIX,
     delete_files,
     list_names,

@@ -27,6 +27,6 @@ def die_at(event: str, part: str, number: int) -> None:
 
 if __name__ == "__main__":
     die_at(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    from pipeline.cli.main import main
+    from bulkembed.pipeline.cli.main import main
 
     main(sys.argv[4:])

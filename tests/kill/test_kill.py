@@ -15,9 +15,9 @@ import pytest
 from support.cli import Ended, read, run, write_rows
 from support.killing import FIRST_STEPS, LAST_STEPS, Job, Step, leftovers, same_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from pipeline.corpus import write_corpus
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.demo.corpus import write_corpus
 
 CALL_TEXTS = 100
 GRACE_S = 5

@@ -18,7 +18,7 @@ from support.readers import (
     said_of_folders,
 )
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 pytestmark = pytest.mark.readers
 

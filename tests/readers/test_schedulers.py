@@ -9,8 +9,8 @@ import pytest
 from support.cli import process
 from support.pages import ROOT, of_language
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 pytestmark = pytest.mark.readers
 

@@ -26,9 +26,9 @@ from support.cli import (
 )
 from support.killing import Job, Step, ended, leftovers, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from transforms.storage.dataset import Dataset
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.dataset.dataset import Dataset
 
 pytestmark = pytest.mark.faults
 
@@ -45,7 +45,7 @@ def test_nothing_to_do_takes_a_moment_and_does_not_start_beam(
     assert go(server, source.parent, output).code == 0
     calls, before = server.stats()["calls"], snapshot(output)
     look = (
-        "import sys\nfrom pipeline.cli.main import main\n"
+        "import sys\nfrom bulkembed.pipeline.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
         "assert 'apache_beam' not in sys.modules\n"
     )

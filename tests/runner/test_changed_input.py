@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import asked_alone, bulkembed, matrix, read, run
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 pytestmark = pytest.mark.faults
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from support.cli import bulkembed, dead_codes, parts, read, run, write_rows
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 WHEN = dt.datetime(2024, 2, 29, 12, 30, 1, 5)
 

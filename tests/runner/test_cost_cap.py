@@ -11,8 +11,8 @@ import pytest
 from support.cli import Ended, bulkembed, read, run, write_rows
 from support.killing import Job, ended, leftovers, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings, Fault
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings, Fault
 
 pytestmark = pytest.mark.faults
 

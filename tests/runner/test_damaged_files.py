@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended, bulkembed, read, run, summary, write_rows
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 pytestmark = pytest.mark.faults
 

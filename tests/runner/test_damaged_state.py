@@ -15,14 +15,14 @@ import pyarrow as pa
 import pytest
 from support.cli import Ended, bulkembed, read, run, snapshot, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from pipeline.report.facts import read_facts
-from schemas.errors import BulkEmbedError
-from transforms.storage import output_lock
-from transforms.storage.dataset import Dataset
-from transforms.storage.lock_owner import LockOwner
-from transforms.storage.processes import this_process
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.report.facts import read_facts
+from bulkembed.schemas.errors import BulkEmbedError
+from bulkembed.transforms.dataset import output_lock
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.output_lock import LockOwner
+from bulkembed.transforms.dataset.processes import this_process
 
 pytestmark = pytest.mark.faults
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from pipeline import sharing
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.run import sharing
 
 TEXTS = [f"text {n % 40 if n % 3 else n}" for n in range(200)]
 MORE = [None, " ", *[f"text {n}" for n in range(60, 120)], "text 119"]

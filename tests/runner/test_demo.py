@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.cli import python, read, write_rows
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_ones_own_files_are_not_embedded_without_a_key(source: Path, tmp_path: Path) -> None:
-    ended = python("-m", "pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out")
+    ended = python(
+        "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out"
+    )
     assert ended.code == 2
     assert "EMULATOR=1" in ended.last
     assert not (tmp_path / "out").exists()
@@ -29,14 +31,15 @@ def test_ones_own_files_are_not_embedded_without_a_key(source: Path, tmp_path: P
 
 def test_the_emulator_may_embed_them_if_the_user_says_so(source: Path, tmp_path: Path) -> None:
     ended = python(
-        "-m", "pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out", EMULATOR="1",
+        "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out",
+        EMULATOR="1",
         ARGS="--dim 128 --unit-rows 2",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert "5 in: 5 embedded" in ended.out
     assert len(read(tmp_path / "out")) == 5
     again = python(
-        "-m", "pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out",
+        "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out",
         GEMINI_API_KEY="k", ARGS="--dim 128 --unit-rows 2",
     )  # fmt: skip
     assert again.code == 2
@@ -46,7 +49,7 @@ def test_the_emulator_may_embed_them_if_the_user_says_so(source: Path, tmp_path:
 def test_a_key_is_used_and_said_to_be(source: Path, tmp_path: Path) -> None:
     with EmulatorServer() as server:
         ended = python(
-            "-m", "pipeline.demo", cwd=tmp_path, INPUT="shards", OUTPUT="out",
+            "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards", OUTPUT="out",
             GEMINI_API_KEY="k", ARGS=f"--base-url {server.url} --dim 128",
         )  # fmt: skip
         assert server.stats()["texts"] == 5
@@ -55,7 +58,7 @@ def test_a_key_is_used_and_said_to_be(source: Path, tmp_path: Path) -> None:
 
 
 def test_an_input_without_an_output_is_refused(source: Path, tmp_path: Path) -> None:
-    ended = python("-m", "pipeline.demo", cwd=tmp_path, INPUT="shards", EMULATOR="1")
+    ended = python("-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards", EMULATOR="1")
     assert ended.code == 2
     assert "OUTPUT" in ended.last
 
@@ -64,7 +67,7 @@ def test_the_corpus_is_embedded_and_three_rows_shown_with_their_neighbours(
     corpus: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "corpus").symlink_to(corpus)
-    ended = python("-m", "pipeline.demo", cwd=tmp_path, ARGS="--limit-rows 200 --dim 128")
+    ended = python("-m", "bulkembed.pipeline.demo", cwd=tmp_path, ARGS="--limit-rows 200 --dim 128")
     assert ended.code == 0, ended.err
     assert "no key is used" in ended.err
     blocks = ended.out.split("\n\n")[1:]
@@ -90,4 +93,4 @@ def test_the_makefile_hands_its_variables_over_quotes_and_all(source: Path, tmp_
 
 def test_the_command_is_called_bulkembed() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"bulkembed": "pipeline.cli.main:main"}
+    assert scripts == {"bulkembed": "bulkembed.pipeline.cli.main:main"}

@@ -21,8 +21,8 @@ from support.cli import (
 from support.killing import Job, leftovers, wait_for
 from support.killing import ended as finished
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 pytestmark = pytest.mark.faults
 
@@ -94,7 +94,7 @@ def test_a_file_that_cannot_grow_ends_the_run_with_one_line(
     write_rows(source, [f"text {n}" for n in range(300)])
     args = ("--input", source, "--output", output, "--base-url", server.url, "--dim", "512")
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "run", *map(str, args)],
+        [sys.executable, "-m", "bulkembed", "run", *map(str, args)],
         capture_output=True, text=True, timeout=60, env=dict(os.environ),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000)),
     )  # fmt: skip

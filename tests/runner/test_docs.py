@@ -11,19 +11,18 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from support.pages import FENCE, PAGES, ROOT
 
-from pipeline.cli.flags_page import flags_page
-from pipeline.cli.main import COMMANDS
-from pipeline.cli.run_options import OPTIONS
-from pipeline.progress.line import facts_of
-from pipeline.progress.rates import Rates
-from pipeline.progress.snapshot import Goal, take_snapshot
-from pipeline.summary import RowCounts
-from schemas.deadletters import DeadCode
-from schemas.findings import Check
-from schemas.live import Live, Waiting
-from schemas.models import MODELS, PREFIXES, TaskType
-from schemas.stop import ExitCode
-from schemas.tables import dead_letters_schema, vectors_schema
+from bulkembed.pipeline.cli.flags_page import flags_page
+from bulkembed.pipeline.cli.main import COMMANDS
+from bulkembed.pipeline.cli.options import OPTIONS
+from bulkembed.pipeline.progress.progress import facts_of
+from bulkembed.pipeline.progress.snapshot import Goal, Rates, take_snapshot
+from bulkembed.pipeline.run.summary import RowCounts
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.findings import Check
+from bulkembed.schemas.live import Live, Waiting
+from bulkembed.schemas.models import MODELS, PREFIXES, TaskType
+from bulkembed.schemas.stop import ExitCode
+from bulkembed.schemas.tables import dead_letters_schema, vectors_schema
 
 README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"

@@ -14,7 +14,7 @@ from support.readers import (
     said_of_folders,
 )
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 MODULES = {"pandas (pyarrow)": "pandas", "Polars": "polars", "DuckDB": "duckdb"}
 

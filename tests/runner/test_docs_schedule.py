@@ -16,9 +16,9 @@ import yaml
 from support.cli import process
 from support.pages import NOT_RUN, ROOT, of_language, run_snippets, understand
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from schemas.stop import ExitCode
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.stop import ExitCode
 
 PAGE = ROOT / "docs/schedule.md"
 FOR_PEOPLE = {

@@ -23,7 +23,7 @@ from support.pages import (
     understand,
 )
 
-from pipeline.cli.main import COMMANDS
+from bulkembed.pipeline.cli.main import COMMANDS
 
 README_AND_DOCS = [page for page in PAGES if fences(page)]
 COMMAND_LINE = re.compile(r"^(?:\$ |(?:bulkembed|make|pip|python) )", re.MULTILINE)

@@ -19,15 +19,14 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.typehints.row_type import RowTypeConstraint
 from support.cli import asked_alone
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from schemas.deadletters import DeadLetter
-from schemas.errors import CallRefused, JobRefused, QuotaExceeded
-from schemas.quota import QuotaLimits
-from transforms import metrics
-from transforms.clients.service import service_from
-from transforms.embed_rows import EmbedRows
-from transforms.gemini import Gemini
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.dead_letters import DeadLetter
+from bulkembed.schemas.errors import CallRefused, JobRefused, QuotaExceeded
+from bulkembed.schemas.quota import QuotaLimits
+from bulkembed.transforms.calls import metrics
+from bulkembed.transforms.clients.transport import service_from
+from bulkembed.transforms.embed_rows import EmbedRows, Gemini
 
 DIM = 128
 ROW_TYPE = RowTypeConstraint.from_fields([("id", int), ("text", str)])

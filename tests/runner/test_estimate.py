@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support.cli import bulkembed, python, run, snapshot, summary, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 SHAPE = ("--dim", 128, "--unit-rows", 40)
 PROSE = (
@@ -180,7 +180,7 @@ def test_a_sample_says_how_far_off_it_may_be(source: Path, tmp_path: Path) -> No
 
 def test_neither_a_key_nor_beam_nor_the_client_is_needed(source: Path) -> None:
     code = (
-        "import sys; from pipeline.cli.main import cli\n"
+        "import sys; from bulkembed.pipeline.cli.main import cli\n"
         f"cli.main(['estimate', '--input', {str(source)!r}], standalone_mode=False)\n"
         "print([name for name in ('apache_beam', 'google.genai') if name in sys.modules])"
     )

@@ -13,8 +13,8 @@ import pytest
 from support.cli import Ended, python, read, run, write_rows
 from support.killing import Job, descendants, ended, is_running, leftovers, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 pytestmark = pytest.mark.faults
 
@@ -206,7 +206,7 @@ def test_a_signal_in_the_middle_of_an_import_keeps_the_exit_code(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "job.py").write_text(
-        "import sys\nfrom pipeline import signals\n"
+        "import sys\nfrom bulkembed.pipeline.runners import signals\n"
         "try:\n"
         "    with signals.as_interrupts():\n"
         f"        exec('import os, time; os.kill(os.getpid(), {int(number)}); time.sleep(9)')\n"

@@ -12,8 +12,8 @@ import pytest
 from support.cli import Ended, dead_codes, matrix, parts, read, run, summary, write_rows
 from support.killing import leftovers
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings, Fault
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings, Fault
 
 pytestmark = pytest.mark.faults
 

@@ -13,8 +13,8 @@ from support.cli import Ended, bulkembed, matrix, parts, read, run
 from support.killing import leftovers
 from support.moments import just_before
 
-from emulator.server import EmulatorServer
-from transforms.storage.dataset import Dataset
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.transforms.dataset.dataset import Dataset
 
 pytestmark = pytest.mark.faults
 

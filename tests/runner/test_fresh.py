@@ -10,8 +10,8 @@ import pytest
 from support.cli import Ended, matrix, read, run
 from support.killing import Job, Step, ended, leftovers, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 pytestmark = pytest.mark.faults
 

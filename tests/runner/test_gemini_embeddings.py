@@ -13,12 +13,12 @@ from apache_beam.ml.rag.types import EmbeddableItem
 from apache_beam.ml.transforms.base import MLTransform
 from apache_beam.testing.util import assert_that
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from schemas.errors import ConfigError
-from transforms.clients.service import service_from
-from transforms.gemini import Gemini
-from transforms.gemini_embeddings import GeminiEmbeddings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.clients.transport import service_from
+from bulkembed.transforms.embed_rows import Gemini
+from bulkembed.transforms.gemini_embeddings import GeminiEmbeddings
 
 KEY = "AIza-this-is-the-key"
 DIM = 128

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended, dead_codes, parts, read, run, summary, write_rows
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 
 def zstd(data: bytes) -> bytes:

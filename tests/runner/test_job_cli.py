@@ -22,8 +22,8 @@ from support.cli import (
 )
 from support.killing import wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 SCRIPT = str(Path(sys.executable).with_name("bulkembed"))
 KEY = "AIzaSy-this-is-the-secret-key"
@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
 def test_the_command_and_the_module_are_the_same(source: Path, tmp_path: Path) -> None:
     args = ("run", "--input", str(source), "--dim", "128", "--emulator", "--output")
     one = process(SCRIPT, *args, str(tmp_path / "one"))
-    two = python("-m", "pipeline", *args, str(tmp_path / "two"))
+    two = python("-m", "bulkembed", *args, str(tmp_path / "two"))
     assert (one.code, two.code) == (0, 0), one.err + two.err
     assert "8 in: 8 embedded" in one.out
     assert (matrix(read(tmp_path / "one")) == matrix(read(tmp_path / "two"))).all()
@@ -45,7 +45,7 @@ def test_the_command_and_the_module_are_the_same(source: Path, tmp_path: Path) -
 
 def test_help_comes_without_what_is_slow_to_import() -> None:
     look = (
-        "import sys\nfrom pipeline.cli.main import main\n"
+        "import sys\nfrom bulkembed.pipeline.cli.main import main\n"
         "for args in (['--help'], ['run', '--help'], ['models']):\n"
         "    try:\n        main(args)\n    except SystemExit as end:\n        assert not end.code\n"
         "heavy = {'apache_beam', 'google.genai', 'numpy', 'pandas', 'pyarrow'} & set(sys.modules)\n"
@@ -204,7 +204,7 @@ def test_a_model_that_is_not_there_ends_the_job(
 
 def test_a_day_without_credentials_for_a_project_is_one_line(source: Path, tmp_path: Path) -> None:
     ended = python(
-        "-m", "pipeline", "run", "--input", str(source), "--output", str(tmp_path / "out"),
+        "-m", "bulkembed", "run", "--input", str(source), "--output", str(tmp_path / "out"),
         "--vertexai", "--vertex-project", "p", "--vertex-location", "l",
         GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "none.json"), NO_GCE_CHECK="true",
     )  # fmt: skip
@@ -257,7 +257,7 @@ def test_a_signal_ends_the_job_in_good_order_and_the_same_command_goes_on(tmp_pa
             "--log-level",
             "error",
         ]
-        command = [sys.executable, "-m", "pipeline", "run", "--input", str(source), *args]
+        command = [sys.executable, "-m", "bulkembed", "run", "--input", str(source), *args]
         job = subprocess.Popen(
             [*command, "--output", str(output), "--base-url", server.url],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,

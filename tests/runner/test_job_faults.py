@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.cli import asked_alone, dead_codes, matrix, read, run, summary, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 pytestmark = pytest.mark.faults
 

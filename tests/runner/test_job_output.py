@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import asked_alone, dead_codes, matrix, parts, read, run, summary, write_rows
 
-from emulator.server import EmulatorServer
-from pipeline.corpus import SHARDS
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.demo.corpus import SHARDS
 
 COLUMNS = ["id", "vector", "text_hash", "truncated", "source_file", "source_row"]
 

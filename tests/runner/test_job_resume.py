@@ -17,8 +17,8 @@ from support.cli import (
     write_rows,
 )
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from support.cli import (
 )
 from support.killing import Job, Step, leftovers, same_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from transforms.engine import slices
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.units import slices
 
 SIZES = ("--passage-tokens", "32", "--passage-overlap", "8")
 PASSAGES = ("--dim", "128", "--long-text", "passages", *SIZES)

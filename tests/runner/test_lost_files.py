@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support.cli import Ended, bulkembed, parts, read, run, snapshot, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 pytestmark = pytest.mark.faults
 

@@ -18,10 +18,10 @@ from support.cli import Ended, read, run, write_rows
 from support.dying_workers import START, environ
 from support.killing import Job, Step, descendants, ended, is_running, leftovers, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from pipeline.worker_processes import ProcessGroup
-from schemas.errors import OutputError
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.runners.worker_processes import ProcessGroup
+from bulkembed.schemas.errors import OutputError
 
 ROWS = 2400
 STEPS = (
@@ -47,7 +47,7 @@ def a_job(server: EmulatorServer, tmp_path: Path) -> Job:
 
 def start(job: Job, environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *job.command],
+        [sys.executable, "-m", "bulkembed", *job.command],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, **environment},
     )  # fmt: skip

@@ -85,7 +85,7 @@ def test_a_missing_path_and_an_output_that_are_no_utf8_are_refused_in_words(
 def test_the_command_itself_takes_such_a_name_in_a_plain_locale(
     folder: bytes, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "pipeline", "run", "--emulator", "--dim", "128", "--output"]
+    command = [sys.executable, "-m", "bulkembed", "run", "--emulator", "--dim", "128", "--output"]
     ended = subprocess.run(
         [*map(os.fsencode, command), os.fsencode(tmp_path / "out"), b"--input", folder],
         capture_output=True, timeout=120, env={**os.environ, "LC_ALL": "C"},

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.cli import Ended, run, snapshot, summary, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings, QuotaDetails
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
 
 pytestmark = pytest.mark.faults
 

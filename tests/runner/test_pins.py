@@ -8,7 +8,7 @@ import pytest
 from support.cli import Ended, matrix, read, run, snapshot, write_rows
 from support.killing import Job, Step, leftovers
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 pytestmark = pytest.mark.faults
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support.cli import python, run, write_rows
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 ROWS = 600
 SHAPE = ("--dim", "128", "--unit-rows", "200", "--max-in-flight", "2")
@@ -69,7 +69,7 @@ def test_with_log_json_each_line_is_an_object(rows: Path, tmp_path: Path, worker
     ) as server:
         where = ("--base-url", server.url, "--output", str(tmp_path / "out"))
         found = python(
-            "-m", "pipeline", "run", "--input", str(rows), *where, *SHAPE, "--log-json",
+            "-m", "bulkembed", "run", "--input", str(rows), *where, *SHAPE, "--log-json",
             "--workers", workers,
         )  # fmt: skip
     assert found.code == 0, found.err
@@ -88,7 +88,7 @@ def test_with_log_json_each_line_is_an_object(rows: Path, tmp_path: Path, worker
 
 def test_with_log_json_an_error_is_an_object_too(tmp_path: Path) -> None:
     found = python(
-        "-m", "pipeline", "run", "--input", "nowhere/*.parquet", "--output", str(tmp_path / "out"),
+        "-m", "bulkembed", "run", "--input", "nowhere/*.parquet", "--output", str(tmp_path / "out"),
         "--emulator", "--log-json",
     )  # fmt: skip
     assert found.code == 2

@@ -12,8 +12,8 @@ import pytest
 from support.cli import write_rows
 from support.terminal import CTRL_C, Terminal
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 ROWS = 400
 MANY = 6000

@@ -13,10 +13,10 @@ from support.cli import bulkembed, process, run, write_rows
 from support.dying_workers import environ
 from support.killing import Job, Step, ended, wait_for
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
-COMMAND = f"{sys.executable} -m pipeline"
+COMMAND = f"{sys.executable} -m bulkembed"
 WAIT_S = 280
 """For a process on a busy machine."""
 
@@ -59,7 +59,7 @@ def test_an_output_that_nobody_reads_does_not_change_the_exit_code(
 ) -> None:
     read, write = os.pipe()
     os.close(read)
-    words = [sys.executable, "-m", "pipeline", *command.format(made).split()]
+    words = [sys.executable, "-m", "bulkembed", *command.format(made).split()]
     with os.fdopen(write, "w") as pipe:
         done = subprocess.run(words, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=WAIT_S)
     assert done.returncode == code, done.stderr
@@ -96,7 +96,7 @@ def test_sighup_ends_a_run_as_sigterm_does(tmp_path: Path) -> None:
 
 def test_under_nohup_a_run_goes_on(tmp_path: Path) -> None:
     with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
-        words = [sys.executable, "-m", "pipeline", *a_job(server, tmp_path).command]
+        words = [sys.executable, "-m", "bulkembed", *a_job(server, tmp_path).command]
         process = subprocess.Popen(
             ["nohup", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
@@ -125,7 +125,7 @@ def test_ctrl_c_in_the_first_moments_ends_a_run_without_a_traceback(
     (tmp_path / "marks").mkdir()
     told = environ(step, tmp_path / "marks", number=signal.SIGINT, who="pipeline")
     args = ("run", "--input", str(source), "--output", str(tmp_path / "out"), "--emulator")
-    found = process(sys.executable, "-m", "pipeline", *args, timeout_s=WAIT_S, **told)
+    found = process(sys.executable, "-m", "bulkembed", *args, timeout_s=WAIT_S, **told)
     assert list((tmp_path / "marks").iterdir())
     assert found.code in (75, 130), found.err
     assert "Traceback" not in found.err
@@ -135,7 +135,7 @@ def test_ctrl_c_in_the_first_moments_ends_a_run_without_a_traceback(
 def test_ctrl_c_ends_the_other_commands_with_130(command: str, made: Path, tmp_path: Path) -> None:
     step = Step("open", f"__pycache__/{command}.")
     told = environ(step, tmp_path, number=signal.SIGINT, who="pipeline")
-    words = (sys.executable, "-m", "pipeline", command, str(made / "out"))
+    words = (sys.executable, "-m", "bulkembed", command, str(made / "out"))
     found = process(*words, timeout_s=WAIT_S, **told)
     assert found.code == 130, found.err
     assert found.err == ""

@@ -12,7 +12,7 @@ import pytest
 from support.cli import bulkembed, dead_codes, process, read, run
 from support.recorder import RecordingServer
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 TYPED = r"{title}\n\n{body}"
 README = Path(__file__).parents[2] / "README.md"

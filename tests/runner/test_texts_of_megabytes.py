@@ -9,8 +9,8 @@ import pytest
 from support.cli import bulkembed, dead_codes, read, run
 from support.recorder import RecordingServer
 
-from emulator.server import EmulatorServer
-from transforms.core.hashing import text_hash
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.transforms.core.hashing import text_hash
 
 MOST_BODY = 4_194_304
 LONG = {
@@ -75,7 +75,7 @@ def test_a_text_of_megabytes_is_too_long_without_asking_the_service(
 def test_a_retry_is_advised_only_where_it_can_help(
     tmp_path: Path, line: str, advised: bool
 ) -> None:
-    from emulator.settings import EmulatorSettings
+    from bulkembed.emulator.settings import EmulatorSettings
 
     source = tmp_path / "in.jsonl"
     source.write_text('{"id": 1, "text": "a"}\n' + line + "\n")

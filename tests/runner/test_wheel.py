@@ -53,8 +53,9 @@ def test_every_name_is_there_once_the_libraries_are(python: Path) -> None:
     # The wheel's own code with this environment's libraries, whose .pth files are not read.
     environ = {"PYTHONPATH": sysconfig.get_path("purelib")}
     code = (
-        "from bulkembed import *; import bulkembed, transforms;"
-        "print(transforms.__file__, *[name for name in bulkembed.__all__ if name in globals()])"
+        "from bulkembed import *; import bulkembed;"
+        "print(bulkembed.transforms.__file__,"
+        "*[name for name in bulkembed.__all__ if name in globals()])"
     )
     said = call(python, "-c", code, environ=environ, where=python.parent).split()
     assert said[0].startswith(str(python.parents[1]))

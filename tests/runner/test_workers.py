@@ -8,8 +8,8 @@ from typing import Any
 from support.cli import Ended, read, write_rows
 from support.killing import Job, leftovers
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 ROWS = 900
 

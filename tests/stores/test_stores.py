@@ -16,10 +16,10 @@ from support.killing import same_rows, wait_for
 from support.store_proxy import Fault
 from support.stores import SECRET, STORES, Store, finish
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
-from transforms.storage.filesystems import open_filesystem
-from transforms.storage.whole_files import write_whole
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.dataset.whole_files import write_whole
+from bulkembed.transforms.inputs.filesystems import open_filesystem
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(280)]
 

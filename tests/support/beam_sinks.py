@@ -17,7 +17,7 @@ from apache_beam.typehints import typehints
 from apache_beam.typehints.row_type import RowTypeConstraint
 
 from bulkembed import EmbedRows, Gemini, service_from
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 
 ROWS = 700
 BLANK = frozenset(range(7, ROWS, 100))

@@ -19,7 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.cli.main import main
+from bulkembed.pipeline.cli.main import main
 
 Floats = npt.NDArray[np.float32]
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from emulator.server import EmulatorServer
-from emulator.settings import EmulatorSettings
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.dataset.part_files import VECTOR_PATH, part_writer
 from support.cli import bulkembed, parts, run, write_rows
-from transforms.storage.part_files import VECTOR_PATH, part_writer
 
 ROWS = 30
 UNIT_ROWS = 10

@@ -14,7 +14,11 @@ START = Step("start", "")
 
 
 def environ(
-    step: Step, marks: Path, deaths: int = 1, number: int = 9, who: str = "pipeline.worker"
+    step: Step,
+    marks: Path,
+    deaths: int = 1,
+    number: int = 9,
+    who: str = "bulkembed.pipeline.runners.worker",
 ) -> dict[str, str]:
     """The environment of a launcher of whose workers `deaths` die at a step, by a signal.
 

@@ -33,7 +33,7 @@ class Engine:
         runner = f"{self.name.capitalize()}Runner"
         words = ["run", *map(str, args), "--runner", runner, "--", *self.flags]
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *words],
+            [sys.executable, "-m", "bulkembed", *words],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         with process:

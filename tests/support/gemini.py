@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from schemas.embedding import EmbeddingConfig, Service, ServiceConfig
-from schemas.errors import CallError
+from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
+from bulkembed.schemas.errors import CallError
+from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.gemini import GeminiClient
+from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.prompts import as_sent
 from support.jobs import item
-from transforms.clients.decode import Answer
-from transforms.clients.gemini import GeminiClient
-from transforms.core.packing import TextItem
-from transforms.core.prompts import as_sent
 
 T = TypeVar("T")
 

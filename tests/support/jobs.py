@@ -7,14 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.embedding import EmbeddingConfig, ServiceConfig
-from schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
-from schemas.job import CallSettings, JobConfig, OutputConfig
-from schemas.units import Unit
-from transforms.core.packing import TextItem
-from transforms.core.tokens import TokenEstimator, features
-from transforms.engine.prepare import PreparedUnit, prepare
-from transforms.storage.row_run import RowRun
+from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
+from bulkembed.schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
+from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig
+from bulkembed.schemas.units import Unit
+from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.tokens import TokenEstimator, features
+from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.units.prepare import PreparedUnit, prepare
 
 KEY = "0123456789abcdef"
 SCHEMA = pa.schema([("id", pa.int64())])

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.transforms.dataset.dataset import Dataset
 from support.cli import Ended, parts, read
-from transforms.storage.dataset import Dataset
 
 KILLER = Path(__file__).parents[1] / "kill/killer.py"
 START_S = 60.0
@@ -73,7 +73,7 @@ class Job:
 
     def start(self, step: Step | None = None) -> subprocess.Popen[str]:
         """The job in a process of its own; with a step it kills itself there."""
-        driver = ["-m", "pipeline"]
+        driver = ["-m", "bulkembed"]
         if step is not None:
             driver = [str(KILLER), step.event, step.part, str(step.number)]
         return subprocess.Popen(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.main import cli
-from pipeline.cli.run_command import request_from
-from pipeline.cli.sections import BEAM_ARGS
+from bulkembed.pipeline.cli.main import cli
+from bulkembed.pipeline.cli.options import BEAM_ARGS
+from bulkembed.pipeline.cli.run_command import request_from
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

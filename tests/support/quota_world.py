@@ -9,10 +9,10 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 
-from schemas.quota import QuotaKind
-from transforms.core.concurrency import ConcurrencyLevel
-from transforms.core.quota import QuotaMirror
-from transforms.core.quota_day import next_pacific_midnight
+from bulkembed.schemas.quota import QuotaKind
+from bulkembed.transforms.core.concurrency import ConcurrencyLevel
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_counters import next_pacific_midnight
 
 START = 1_780_000_000.0
 

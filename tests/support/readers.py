@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from emulator.server import EmulatorServer
+from bulkembed.emulator.server import EmulatorServer
 from support.cli import process, run, write_rows
 from support.pages import ROOT
 

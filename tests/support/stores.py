@@ -45,7 +45,7 @@ class Store:
 
     def start(self, *args: object) -> subprocess.Popen[str]:
         """The same, not waited for."""
-        command = [sys.executable, "-m", "pipeline", *map(str, args)]
+        command = [sys.executable, "-m", "bulkembed", *map(str, args)]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, **self.environ},

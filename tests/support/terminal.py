@@ -27,7 +27,7 @@ class Terminal:
         self.data = b""
         self._screen = pyte.Screen(COLUMNS, LINES)
         self._stream = pyte.ByteStream(self._screen)
-        command = [sys.executable, "-m", "pipeline", *map(str, words)]
+        command = [sys.executable, "-m", "bulkembed", *map(str, words)]
         # As long as nothing is between fork and exec, the threads of the tests do not matter.
         self.pid, self._fd = pty.fork()
         if self.pid == 0:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_job, prepared
 
-from schemas.prices import Budget
-from transforms.core.account import EXTRA_TOKENS, Account, Leave, most_cost
+from bulkembed.schemas.prices import Budget
+from bulkembed.transforms.core.account import EXTRA_TOKENS, Account, Leave, most_cost
 
 CALLS = st.lists(
     st.tuples(st.sampled_from(["ask", "answer", "lose", "kill"]), st.integers(1, 60)), max_size=60

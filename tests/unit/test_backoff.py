@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import Unavailable
-from transforms.core.backoff import (
+from bulkembed.schemas.errors import Unavailable
+from bulkembed.transforms.core.backoff import (
     PauseState,
     RetryWait,
     equal_jitter_s,

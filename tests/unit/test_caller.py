@@ -10,19 +10,26 @@ import numpy as np
 from support import jumping_loop
 from support.jobs import a_job, prepared
 
-from schemas.deadletters import DeadCode
-from schemas.errors import CallError, CallRefused, Intercepted, JobRefused, OutputError, Unavailable
-from schemas.quota import QuotaLimits
-from schemas.stop import StopReason
-from transforms.clients.decode import Answer
-from transforms.core.concurrency import ConcurrencyLevel
-from transforms.core.packing import CallLimits, TextItem
-from transforms.core.quota import QuotaMirror
-from transforms.core.tokens import TokenEstimator
-from transforms.engine.caller import Caller
-from transforms.engine.gate import Gate
-from transforms.engine.quota_file import LocalQuota
-from transforms.engine.stopping import StopFlag
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import (
+    CallError,
+    CallRefused,
+    Intercepted,
+    JobRefused,
+    OutputError,
+    Unavailable,
+)
+from bulkembed.schemas.quota import QuotaLimits
+from bulkembed.schemas.stop import StopReason
+from bulkembed.transforms.calls.caller import Caller
+from bulkembed.transforms.calls.gate import Gate
+from bulkembed.transforms.calls.shared_quota import LocalQuota
+from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.core.concurrency import ConcurrencyLevel
+from bulkembed.transforms.core.packing import CallLimits, TextItem
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.tokens import TokenEstimator
 
 Refuse = Callable[[Sequence[TextItem]], CallError | None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report.cluster_names import name_clusters, words
+from bulkembed.pipeline.report.corpus_map import name_clusters, words
 
 
 def named(*clusters: list[str]) -> list[list[str]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.concurrency import ConcurrencyLevel
+from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 
 
 def rounds(level: ConcurrencyLevel, count: int, latency_s: float = 0.2) -> list[int]:

@@ -6,8 +6,8 @@ from typing import Any
 import click
 import pytest
 
-from pipeline.cli.run_command import run
-from schemas.errors import ConfigError
+from bulkembed.pipeline.cli.run_command import run
+from bulkembed.schemas.errors import ConfigError
 
 
 def options(tmp_path: Path, text: str, *flags: str) -> dict[str, Any]:

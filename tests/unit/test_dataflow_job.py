@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import dataflow_job
-from schemas.errors import ConfigError
+from bulkembed.pipeline.runners import dataflow_job
+from bulkembed.schemas.errors import ConfigError
 
 DATAFLOW = "--runner=DataflowRunner"
 

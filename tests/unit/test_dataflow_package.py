@@ -26,7 +26,7 @@ def test_the_image_gets_every_file_that_it_copies(made: Path) -> None:
         assert len(list(made.glob(pattern))) == 1, pattern
     with tarfile.open(next(made.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"pyproject.toml", "pipeline/cli/main.py", "transforms/embed_units.py"} <= names
+    assert {"pyproject.toml", "bulkembed/pipeline/cli/main.py", "bulkembed/schemas/job.py"} <= names
     assert re.match(r"# apache-beam==2\.", (made / "requirements.txt").read_text())
 
 

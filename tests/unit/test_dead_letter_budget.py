@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dead_letter_budget import DEFAULT_BUDGET, parse_budget
-from schemas.errors import ConfigError
+from bulkembed.pipeline.run.request import DEFAULT_BUDGET, parse_budget
+from bulkembed.schemas.errors import ConfigError
 
 
 @pytest.mark.parametrize(

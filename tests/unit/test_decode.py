@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from schemas.errors import BadAnswer
-from transforms.clients.decode import Answer, decode_answer
+from bulkembed.schemas.errors import BadAnswer
+from bulkembed.transforms.clients.decode import Answer, decode_answer
 
 ROWS = [[1.0, 2.0], [3.0, -4.0]]
 

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 from support.jobs import a_file, a_job
 
-from pipeline.disk import ROW_BYTES, SPILL_BYTES, bytes_needed
-from pipeline.planning import make_plan
-from schemas.inputs import InputColumns
-from schemas.job import OutputConfig, VectorType
-from transforms.storage.dataset import State
+from bulkembed.pipeline.run.disk import ROW_BYTES, SPILL_BYTES, bytes_needed
+from bulkembed.pipeline.run.plan import make_plan
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.job import OutputConfig, VectorType
+from bulkembed.transforms.dataset.dataset import State
 
 
 @pytest.mark.parametrize(

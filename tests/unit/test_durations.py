@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from pipeline.cli.durations import Duration
+from bulkembed.pipeline.cli.options import Duration
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from apache_beam.typehints.row_type import RowTypeConstraint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletters import DeadCode
-from schemas.errors import ConfigError
-from schemas.inputs import InputColumns
-from transforms.core.mean_vector import Vector
-from transforms.element_forms import AdapterForm, RowForm, rows_of
-from transforms.engine.row_texts import GivenUp, RowText
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.transforms.core.vectors import Vector
+from bulkembed.transforms.elements import AdapterForm, RowForm, rows_of
+from bulkembed.transforms.units.row_texts import GivenUp, RowText
 
 FORM = RowForm(InputColumns(None, "text"))
 VECTOR: Vector = np.array([0.25, 0.5], np.float32)

@@ -9,13 +9,12 @@ import pytest
 from apache_beam.internal.pickler import dumps, loads
 from apache_beam.transforms.display import DisplayData
 
-from schemas.embedding import Service
-from schemas.errors import ConfigError
-from schemas.models import TaskType
-from schemas.quota import QuotaLimits
-from transforms.clients.service import service_from
-from transforms.embed_rows import EmbedElementsFn, EmbedRows
-from transforms.gemini import Gemini
+from bulkembed.schemas.embedding import Service
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import TaskType
+from bulkembed.schemas.quota import QuotaLimits
+from bulkembed.transforms.clients.transport import service_from
+from bulkembed.transforms.embed_rows import EmbedElementsFn, EmbedRows, Gemini
 
 KEY = "AIza-this-is-the-key"
 HERE = service_from(base_url="http://127.0.0.1:9")

@@ -8,8 +8,8 @@ import pytest
 from apache_beam.internal.pickler import dumps, loads
 from support.jobs import a_job
 
-from schemas.embedding import EmbeddingConfig, Service, ServiceConfig
-from transforms.embed_units import EmbedUnitsFn
+from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
+from bulkembed.transforms.embed_units import EmbedUnitsFn
 
 KEY = "AIza-this-is-the-key"
 
@@ -53,7 +53,7 @@ def test_teardown_of_a_stage_that_never_started_does_nothing(tmp_path: Path) -> 
 
 
 def test_setup_without_a_key_says_so(tmp_path: Path) -> None:
-    from schemas.errors import ConfigError
+    from bulkembed.schemas.errors import ConfigError
 
     with pytest.raises(ConfigError, match="no API key"):
         EmbedUnitsFn(a_job(str(tmp_path))).setup()

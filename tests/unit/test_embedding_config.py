@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig, digest_of
-from schemas.errors import ConfigError
-from schemas.models import TaskType
+from bulkembed.schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig, digest_of
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import TaskType
 
 
 def config(**changes: Any) -> EmbeddingConfig:

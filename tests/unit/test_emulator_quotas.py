@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.clock import Clock
-from emulator.quotas import WINDOW_S, Quotas, Window
-from emulator.refusals import Refusal
-from emulator.settings import EmulatorSettings, QuotaDetails
+from bulkembed.emulator.quotas import WINDOW_S, Clock, Quotas, Window
+from bulkembed.emulator.refusals import Refusal
+from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
 
 PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
 

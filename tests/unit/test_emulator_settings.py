@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from emulator.command import emulator, settings_from
-from emulator.faults import Faults
-from emulator.settings import EmulatorSettings, Fault
-from schemas.errors import ConfigError
+from bulkembed.emulator.command import emulator, settings_from
+from bulkembed.emulator.faults import Faults
+from bulkembed.emulator.settings import EmulatorSettings, Fault
+from bulkembed.schemas.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.prefixes import read_prefix
-from emulator.vectors import Floats, embed, words
-from schemas.models import MODELS, ModelSpec, TaskType
+from bulkembed.emulator.rules import read_prefix
+from bulkembed.emulator.vectors import Floats, embed, words
+from bulkembed.schemas.models import MODELS, ModelSpec, TaskType
 
 DOG = "I took my dog to the vet"
 CAT = "I took my cat to the vet"

@@ -4,13 +4,13 @@ import pickle
 
 import pytest
 
-import schemas.errors
-from schemas.errors import BulkEmbedError, CallError
-from transforms.core.verdict import QuotaWords
+import bulkembed.schemas.errors
+from bulkembed.schemas.errors import BulkEmbedError, CallError
+from bulkembed.transforms.core.verdict import QuotaWords
 
 KINDS = [
     kind
-    for kind in vars(schemas.errors).values()
+    for kind in vars(bulkembed.schemas.errors).values()
     if isinstance(kind, type) and issubclass(kind, BulkEmbedError)
 ]
 
@@ -27,7 +27,7 @@ def test_an_error_keeps_message_and_facts_on_its_way_through_pickle(
 
 
 def test_the_docstring_draws_the_whole_tree() -> None:
-    drawn = schemas.errors.__doc__ or ""
+    drawn = bulkembed.schemas.errors.__doc__ or ""
     assert all(kind.__name__ in drawn for kind in KINDS)
 
 

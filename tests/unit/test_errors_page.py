@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from schemas.deadletters import DeadCode
-from schemas.errors import (
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import (
     CallError,
     CallRefused,
     Intercepted,
@@ -14,7 +14,7 @@ from schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from transforms.core.verdict import TABLE, Verdict
+from bulkembed.transforms.core.verdict import TABLE, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs/errors.md"
 ABOUT: dict[type[CallError], str] = {

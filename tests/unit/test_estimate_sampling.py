@@ -6,11 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.estimate.sampling import LEAST_UNITS, SampleSize, draw, parse_sample, total_of
-from pipeline.planning import Plan
-from schemas.errors import ConfigError
-from schemas.inputs import FileFormat, FoundFile, InputFile
-from schemas.units import FileUnits, Unit
+from bulkembed.pipeline.estimate.sampling import (
+    LEAST_UNITS,
+    SampleSize,
+    draw,
+    parse_sample,
+    total_of,
+)
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import FileFormat, FoundFile, InputFile
+from bulkembed.schemas.units import FileUnits, Unit
 
 
 def a_plan(*units: int) -> Plan:

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import BadAnswer
-from transforms.clients.decode import Answer, decode_answer, decode_plainly
-from transforms.clients.fast_decode import take_vectors
-from transforms.clients.inflate import inflate
+from bulkembed.schemas.errors import BadAnswer
+from bulkembed.transforms.clients.bodies import inflate
+from bulkembed.transforms.clients.decode import Answer, decode_answer, decode_plainly, take_vectors
 
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.file_names import native_name, readable_name
+from bulkembed.transforms.core.file_names import native_name, readable_name
 
 names = st.binary(min_size=1).filter(lambda name: b"\0" not in name)
 

@@ -5,9 +5,9 @@ import tracemalloc
 import pytest
 from support.jobs import a_job, prepared
 
-from transforms.core.packing import CallLimits, pack
-from transforms.engine.flight import bytes_of
-from transforms.engine.outcome import UnitOutcome
+from bulkembed.transforms.core.packing import CallLimits, pack
+from bulkembed.transforms.units.outcome import UnitOutcome
+from bulkembed.transforms.units.slices import bytes_of
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 2000], ids=["none", "twice", "all"])

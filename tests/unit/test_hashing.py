@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.hashing import HASH_BYTES, text_hash
+from bulkembed.transforms.core.hashing import HASH_BYTES, text_hash
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 TITLE = st.none() | TEXT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.errors import (
+from bulkembed.schemas.errors import (
     BadAnswer,
     CallError,
     CallRefused,
@@ -12,7 +12,7 @@ from schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from transforms.core.health import (
+from bulkembed.transforms.core.health import (
     BAD_PROBES,
     INTERCEPTED_PROBES,
     OUTAGE_AFTER,

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from schemas.stop import StopReason
-from transforms.engine.event_loop import LoopThread
-from transforms.engine.flight import Flight
-from transforms.engine.in_flight import InFlight
-from transforms.engine.stopping import StopFlag
+from bulkembed.schemas.stop import StopReason
+from bulkembed.transforms.calls.event_loop import LoopThread
+from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.units.engine import InFlight
+from bulkembed.transforms.units.slices import Flight
 
 MOST = 100
 SOON_S = 20.0

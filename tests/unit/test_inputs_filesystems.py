@@ -2,9 +2,9 @@
 
 import pytest
 
-from schemas.errors import ConfigError
-from transforms.storage.filesystems import Location, locate
-from transforms.storage.patterns import split_glob
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.inputs.discover import split_glob
+from bulkembed.transforms.inputs.filesystems import Location, locate
 
 
 @pytest.mark.parametrize(

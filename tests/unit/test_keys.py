@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas.embedding import Service, ServiceConfig
-from schemas.errors import ConfigError
-from transforms.clients.keys import NO_KEY, find_key, mask, refuse_in_flags
+from bulkembed.schemas.embedding import Service, ServiceConfig
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.clients.keys import NO_KEY, find_key, mask, refuse_in_flags
 
 DEVELOPER = ServiceConfig()
 

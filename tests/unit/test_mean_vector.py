@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.mean_vector import mean_vector
+from bulkembed.transforms.core.vectors import mean_vector
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9000)), min_size=1, max_size=3000))

@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
-from pipeline.run import model_warnings
-from schemas.embedding import Service, ServiceConfig
-from schemas.models import find_model, nearest_models
+from bulkembed.pipeline.run.run import model_warnings
+from bulkembed.schemas.embedding import Service, ServiceConfig
+from bulkembed.schemas.models import find_model, nearest_models
 
 TODAY = dt.date(2026, 11, 27)
 GOOGLES = [

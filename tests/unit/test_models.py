@@ -4,8 +4,15 @@ import datetime as dt
 
 import pytest
 
-from schemas.errors import ConfigError
-from schemas.models import DEFAULT_MODEL, MODELS, TaskStyle, TaskType, bare_name, find_model
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import (
+    DEFAULT_MODEL,
+    MODELS,
+    TaskStyle,
+    TaskType,
+    bare_name,
+    find_model,
+)
 
 TODAY = dt.date(2026, 11, 20)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.nearest import best, cosines
+from bulkembed.transforms.core.vectors import best, cosines
 
 
 @given(

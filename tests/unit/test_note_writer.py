@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from schemas.stop import Stop, StopReason
-from transforms.engine.note_writer import NoteWriter
-from transforms.engine.stopping import StopFlag
+from bulkembed.schemas.stop import Stop, StopReason
+from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.units.engine import NoteWriter
 
 
 def test_a_slow_store_does_not_hold_up_the_event_loop_that_ends_the_run() -> None:

@@ -17,8 +17,8 @@ import pytest
 from support import jumping_loop
 from support.jobs import a_job, prepared
 
-from schemas.deadletters import DeadCode
-from schemas.errors import (
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import (
     BadAnswer,
     CallError,
     CallRefused,
@@ -27,21 +27,21 @@ from schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from schemas.prices import Budget
-from schemas.quota import QuotaKind, QuotaLimits
-from schemas.stop import ExitCode, StopReason
-from transforms.clients.decode import Answer
-from transforms.core.account import most_cost
-from transforms.core.concurrency import ConcurrencyLevel
-from transforms.core.packing import CallLimits, TextItem
-from transforms.core.quota import QuotaMirror
-from transforms.core.tokens import TokenEstimator
-from transforms.core.verdict import QuotaWords, Reply, classify
-from transforms.engine.caller import BAD_TRIES, Caller
-from transforms.engine.gate import Gate
-from transforms.engine.quota_file import LocalQuota
-from transforms.engine.spending import Spending
-from transforms.engine.stopping import StopFlag
+from bulkembed.schemas.prices import Budget
+from bulkembed.schemas.quota import QuotaKind, QuotaLimits
+from bulkembed.schemas.stop import ExitCode, StopReason
+from bulkembed.transforms.calls.caller import BAD_TRIES, Caller
+from bulkembed.transforms.calls.gate import Gate
+from bulkembed.transforms.calls.shared_quota import LocalQuota
+from bulkembed.transforms.calls.spending import Spending
+from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.core.account import most_cost
+from bulkembed.transforms.core.concurrency import ConcurrencyLevel
+from bulkembed.transforms.core.packing import CallLimits, TextItem
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.core.verdict import QuotaWords, Reply, classify
 
 TEXTS = 100
 LATENCY_S = 0.2

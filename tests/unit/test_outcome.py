@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_job, prepared
 
-from schemas.deadletters import DeadCode
-from schemas.embedding import EmbeddingConfig, LongText
-from schemas.errors import CallRefused
-from schemas.job import JobConfig, OutputConfig, VectorType
-from transforms.clients.decode import Answer
-from transforms.core.hashing import text_hash
-from transforms.core.packing import TextItem
-from transforms.engine.dead_rows import DeadRowBudget
-from transforms.engine.outcome import UnitOutcome
-from transforms.engine.prepare import PreparedUnit
-from transforms.engine.stopping import StopFlag
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.embedding import EmbeddingConfig, LongText
+from bulkembed.schemas.errors import CallRefused
+from bulkembed.schemas.job import JobConfig, OutputConfig, VectorType
+from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.core.hashing import text_hash
+from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.units.dead_rows import DeadRowBudget
+from bulkembed.transforms.units.outcome import UnitOutcome
+from bulkembed.transforms.units.prepare import PreparedUnit
 
 DIM = 2
 

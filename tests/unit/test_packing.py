@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.packing import (
+from bulkembed.transforms.core.packing import (
     REQUEST_BYTES,
     CallLimits,
     TextItem,
@@ -18,7 +18,7 @@ from transforms.core.packing import (
     within,
     within_body,
 )
-from transforms.core.tokens import NO_FEATURES
+from bulkembed.transforms.core.tokens import NO_FEATURES
 
 SIZES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3000)), max_size=60)
 LIMITS = st.builds(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
-from pipeline.planning import PIECES_A_WORKER, Plan, make_plan, slices, spread_slices
-from schemas.inputs import InputFile
-from schemas.units import PlanSlice, Unit, UnitRecord
-from transforms.storage.dataset import State
+from bulkembed.pipeline.run.plan import PIECES_A_WORKER, Plan, make_plan, slices, spread_slices
+from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.units import PlanSlice, Unit, UnitRecord
+from bulkembed.transforms.dataset.dataset import State
 
 ROWS = st.integers(0, 90)
 COVERED = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40)), max_size=4)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
-from pipeline.planning import Plan, make_plan, make_retry_plan
-from schemas.inputs import InputFile
-from schemas.units import Unit, UnitRecord
-from transforms.storage.dataset import State
+from bulkembed.pipeline.run.plan import Plan, make_plan, make_retry_plan
+from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.transforms.dataset.dataset import State
 
 Row = tuple[str, int]
 

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import KEY, a_job, a_run, prepared
 
-from schemas.deadletters import DeadCode
-from schemas.embedding import BlankText, EmbeddingConfig, LongText
-from schemas.errors import InputError
-from schemas.job import JobConfig
-from schemas.units import Unit
-from transforms.core.hashing import text_hash
-from transforms.core.packing import json_bytes
-from transforms.core.tokens import TokenEstimator
-from transforms.engine.prepare import prepare
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, LongText
+from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.units import Unit
+from bulkembed.transforms.core.hashing import text_hash
+from bulkembed.transforms.core.packing import json_bytes
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.units.prepare import prepare
 
 TEXT = st.sampled_from([None, "", " \n\u3000", "a", "b", "c", "a ", "\x00", "\u200f\u0627"])
 

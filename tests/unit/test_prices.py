@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.prices import Price, price_of
+from bulkembed.schemas.prices import Price, price_of
 
 
 @pytest.mark.parametrize(

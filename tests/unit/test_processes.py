@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from schemas.process import ProcessId
-from transforms.storage.processes import is_gone, this_process
+from bulkembed.schemas.process import ProcessId
+from bulkembed.transforms.dataset.processes import is_gone, this_process
 
 HERE = this_process()
 

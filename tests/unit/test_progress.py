@@ -14,16 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.logs import JsonLines, set_log
-from pipeline.progress.line import facts_of, line_of
-from pipeline.progress.progress import Progress, every_s
-from pipeline.progress.rates import Rates
-from pipeline.progress.snapshot import Goal, Snapshot, take_snapshot
-from pipeline.summary import RowCounts
-from schemas.errors import ConfigError
-from schemas.live import Live, LiveCounts, QuotaUse, Waiting
-from schemas.prices import Price
-from schemas.quota import QuotaKind
+from bulkembed.pipeline.logs import JsonLines, set_log
+from bulkembed.pipeline.progress.progress import Progress, every_s, facts_of, line_of
+from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
+from bulkembed.pipeline.run.summary import RowCounts
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.live import Live, LiveCounts, QuotaUse, Waiting
+from bulkembed.schemas.prices import Price
+from bulkembed.schemas.quota import QuotaKind
 
 NO_LIMITS = QuotaUse.of(rpm=(0, None), tpm=(0, None), rpd=(0, None))
 

@@ -16,14 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pipeline.logs import set_log
-from pipeline.progress.panel import panel_of
-from pipeline.progress.progress import Lines
-from pipeline.progress.screen import Screen
-from pipeline.progress.snapshot import Snapshot
-from pipeline.progress.start import show_on
-from pipeline.summary import RowCounts
-from schemas.live import QuotaUse, Waiting
+from bulkembed.pipeline.logs import set_log
+from bulkembed.pipeline.progress.panel import Screen, panel_of
+from bulkembed.pipeline.progress.progress import Lines, show_on
+from bulkembed.pipeline.progress.snapshot import Snapshot
+from bulkembed.pipeline.run.summary import RowCounts
+from bulkembed.schemas.live import QuotaUse, Waiting
 
 SNAPSHOT = Snapshot(
     elapsed_s=75.2,

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.embedding import EmbeddingConfig
-from schemas.models import MODELS, TaskStyle, TaskType
-from transforms.core.prompts import as_sent
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.models import MODELS, TaskStyle, TaskType
+from bulkembed.transforms.core.prompts import as_sent
 
 WRITTEN = {
     TaskType.RETRIEVAL_QUERY: "task: search result | query: x",

@@ -7,10 +7,10 @@ import zoneinfo
 
 import pytest
 
-from schemas.errors import ConfigError
-from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts, parse_share
-from transforms.core.quota import QuotaMirror
-from transforms.core.quota_day import next_pacific_midnight
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts, parse_share
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_counters import next_pacific_midnight
 
 NOW = 1_780_000_000.0
 

@@ -10,18 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ConfigError
-from schemas.quota import QuotaLimits
-from transforms.core.quota import QuotaMirror
-from transforms.engine.quota_file import SharedQuota, default_folder, quota_file, secret_digest
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.quota import QuotaLimits
+from bulkembed.transforms.calls.shared_quota import (
+    SharedQuota,
+    default_folder,
+    quota_file,
+    secret_digest,
+)
+from bulkembed.transforms.core.quota import QuotaMirror
 
 NOW = 1_780_000_000.0
 TAKER = """
 import sys
 from pathlib import Path
-from schemas.quota import QuotaLimits
-from transforms.core.quota import QuotaMirror
-from transforms.engine.quota_file import SharedQuota
+from bulkembed.schemas.quota import QuotaLimits
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.calls.shared_quota import SharedQuota
 shared = SharedQuota(QuotaMirror(QuotaLimits(rpm=1000)), Path(sys.argv[1]))
 sys.stdin.readline()
 taken = 0

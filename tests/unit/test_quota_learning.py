@@ -15,8 +15,8 @@ from test_quota_scenarios import (
     texts_of_unknown_tokens,
 )
 
-from schemas.quota import QuotaKind, QuotaLimits
-from transforms.core.quota import QuotaMirror
+from bulkembed.schemas.quota import QuotaKind, QuotaLimits
+from bulkembed.transforms.core.quota import QuotaMirror
 
 
 class Moody(Service):

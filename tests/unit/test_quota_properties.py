@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_quota_scenarios import START, Job, Service, World, one_token
 
-from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
-from transforms.core.quota import QuotaMirror
-from transforms.core.quota_day import next_pacific_midnight
+from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_counters import next_pacific_midnight
 
 TIMEOUT_S = 20.0
 

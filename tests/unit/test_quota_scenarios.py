@@ -7,8 +7,8 @@ import random
 import pytest
 from support.quota_world import START, Job, Service, World, one_token
 
-from schemas.quota import Pace, QuotaLimits
-from transforms.core.quota import QuotaMirror
+from bulkembed.schemas.quota import Pace, QuotaLimits
+from bulkembed.transforms.core.quota import QuotaMirror
 
 
 def test_one_9000_texts_at_3000_a_minute_take_123_s_and_no_refusal() -> None:

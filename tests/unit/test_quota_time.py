@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import pytest
 
-from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
-from transforms.core.quota import QuotaMirror
-from transforms.core.quota_time import DAY_S, quota_time
+from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
+from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_time import DAY_S, quota_time
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from schemas.live import Waiting
-from schemas.quota import Pace, QuotaKind, QuotaLimits
-from transforms.core.quota import QuotaMirror
+from bulkembed.schemas.live import Waiting
+from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits
+from bulkembed.transforms.core.quota import QuotaMirror
 
 NOW = 1_795_000_000.0
 

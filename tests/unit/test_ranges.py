@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.ranges import Run, cut, is_within, merged, subtract, take
+from bulkembed.transforms.core.ranges import Run, cut, is_within, merged, subtract, take
 
 RUNS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=8)
 ROWS = st.integers(0, 60)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report.rates import MOST_POINTS, points_of
-from transforms.core.timeline import Timeline
+from bulkembed.pipeline.report.timeline_points import MOST_POINTS, points_of
+from bulkembed.transforms.core.timeline import Timeline
 
 START = 1_795_000_020
 

@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.deadletters import DeadCode
-from schemas.errors import OutputError
-from schemas.units import CallCounts, Unit, UnitRecord, count_codes
-from transforms.storage.dataset import State
-from transforms.storage.part_files import is_part_name, part_name, part_stem
-from transforms.storage.records import decode_record, encode_record, parse_name, record_name
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.units import CallCounts, Unit, UnitRecord, count_codes
+from bulkembed.transforms.dataset.dataset import State
+from bulkembed.transforms.dataset.part_files import is_part_name, part_name, part_stem
+from bulkembed.transforms.dataset.records import (
+    decode_record,
+    encode_record,
+    parse_name,
+    record_name,
+)
 
 COUNT = st.integers(0, 99_999)
 NAME = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.hashing import text_hash
-from transforms.core.repeats import keys, shared_texts
+from bulkembed.transforms.core.hashing import keys, shared_texts, text_hash
 
 TEXTS = st.sampled_from(["a", "b", "c", "d", "e"])
 UNITS = st.lists(st.lists(TEXTS, min_size=1, max_size=6), max_size=6)

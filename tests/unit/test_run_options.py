@@ -6,12 +6,12 @@ from typing import Any
 import click
 import pytest
 
-from pipeline.cli.run_command import request_from, run
-from pipeline.cli.run_options import OPTIONS
-from schemas.embedding import LongText, Service
-from schemas.errors import ConfigError
-from schemas.inputs import FileFormat
-from schemas.models import TaskType
+from bulkembed.pipeline.cli.options import OPTIONS
+from bulkembed.pipeline.cli.run_command import request_from, run
+from bulkembed.schemas.embedding import LongText, Service
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import FileFormat
+from bulkembed.schemas.models import TaskType
 
 NEEDED = ("--input", "a.parquet", "--output", "out")
 FLAGS = sorted({flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)})
@@ -172,7 +172,7 @@ def test_values_and_words_that_mean_nothing_are_wrong_usage(flags: tuple[str, ..
 
 
 def test_beams_flags_are_those_behind_the_bare_dashes() -> None:
-    from pipeline.cli.sections import BEAM_ARGS
+    from bulkembed.pipeline.cli.options import BEAM_ARGS
 
     with run.make_context("run", [*NEEDED, "--", "--runner=FlinkRunner", "--x"]) as ctx:
         assert ctx.meta[BEAM_ARGS] == ("--runner=FlinkRunner", "--x")

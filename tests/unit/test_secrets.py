@@ -8,11 +8,11 @@ import urllib.parse
 
 import pytest
 
-from pipeline.logs import JsonLines, PlainLines, printable
-from schemas.embedding import Service, ServiceConfig
-from schemas.errors import ConfigError, Unavailable
-from schemas.secrets import forms_of, masked, remember, without_credentials
-from schemas.stop import Stop, StopReason
+from bulkembed.pipeline.logs import JsonLines, PlainLines, printable
+from bulkembed.schemas.embedding import Service, ServiceConfig
+from bulkembed.schemas.errors import ConfigError, Unavailable
+from bulkembed.schemas.secrets import forms_of, masked, remember, without_credentials
+from bulkembed.schemas.stop import Stop, StopReason
 
 KEY = "AIzaSy+of/these\\tests=&<1>"
 remember(KEY)

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
-from schemas.units import FileUnits, Unit, UnitRecord
-from transforms.engine.slices import still_due
-from transforms.storage.dataset import State
+from bulkembed.schemas.units import FileUnits, Unit, UnitRecord
+from bulkembed.transforms.dataset.dataset import State
+from bulkembed.transforms.units.slices import still_due
 
 FILE = a_file(30)
 RUN = st.tuples(st.integers(0, 29), st.integers(1, 9))

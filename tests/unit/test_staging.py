@@ -10,7 +10,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from packaging.requirements import Requirement
 
-from pipeline import staging
+from bulkembed.pipeline.runners import staging
 
 PROCESS = ("--environment_type=PROCESS", '--environment_config={"command":"/boot"}')
 
@@ -61,8 +61,9 @@ def test_the_wheel_holds_what_a_worker_imports_and_is_the_same_each_time(tmp_pat
     with zipfile.ZipFile(one) as wheel:
         names = wheel.namelist()
         record = wheel.read(names[-1]).decode().splitlines()
-    assert {name.split("/")[0] for name in names[:-3]} == set(staging.PACKAGES)
-    assert "transforms/embed_units.py" in names
+    assert {name.split("/")[0] for name in names[:-3]} == {"bulkembed"}
+    assert "bulkembed/transforms/embed_units.py" in names
+    assert not any(name.startswith("bulkembed/emulator/") for name in names)
     assert [line.split(",")[0] for line in record] == names
 
 

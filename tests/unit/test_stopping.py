@@ -5,10 +5,10 @@ import itertools
 
 import pytest
 
-from schemas.errors import BadAnswer, JobRefused, QuotaExceeded, Unavailable
-from schemas.stop import ExitCode, Stop, StopReason
-from transforms.engine.row_texts import _error_of
-from transforms.engine.stopping import StopFlag, Stopping
+from bulkembed.schemas.errors import BadAnswer, JobRefused, QuotaExceeded, Unavailable
+from bulkembed.schemas.stop import ExitCode, Stop, StopReason
+from bulkembed.transforms.calls.stopping import StopFlag, Stopping
+from bulkembed.transforms.units.row_texts import _error_of
 
 
 def test_the_most_serious_reason_holds_whatever_came_first() -> None:

@@ -7,9 +7,8 @@ import datetime as dt
 import pyarrow.fs as pafs
 import pytest
 
-from schemas.errors import ConfigError
-from transforms.storage.store_errors import said
-from transforms.storage.stores import open_uri
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.inputs.filesystems import open_uri, said
 
 AZURITE = (
     "DefaultEndpointsProtocol=http;AccountName=dev;AccountKey=aHVzaA==;"

@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.show import show_lines
-from pipeline.dead_letter_budget import parse_budget
-from pipeline.summary import FailedFile, RowCounts, RunSummary, run_rows, summary_lines
-from schemas.deadletters import DeadCode
-from schemas.errors import OutputError
-from schemas.stop import ExitCode, Stop, StopReason
-from schemas.units import CallCounts, Unit, UnitRecord
+from bulkembed.pipeline.cli.show import show_lines
+from bulkembed.pipeline.run.request import parse_budget
+from bulkembed.pipeline.run.summary import (
+    FailedFile,
+    RowCounts,
+    RunSummary,
+    run_rows,
+    summary_lines,
+)
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.stop import ExitCode, Stop, StopReason
+from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
 
 COUNTS = CallCounts(calls=12, retried=1, texts=1100, tokens=54321, repeated=7)
 

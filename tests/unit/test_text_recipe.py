@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigError
-from schemas.inputs import InputColumns
-from transforms.storage.text_recipe import (
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.transforms.inputs.text_recipe import (
     TextRecipe,
     decode_template,
     encode_template,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.timeline import (
+from bulkembed.transforms.core.timeline import (
     MOST_MOMENTS,
     WIDTHS_S,
     Timeline,

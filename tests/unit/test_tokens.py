@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.core.tokens import (
+from bulkembed.transforms.core.tokens import (
     MOST_TOKEN_BYTES,
     NO_FEATURES,
     TokenEstimator,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from transforms.core.vector_checks import vector_faults
+from bulkembed.transforms.core.vectors import vector_faults
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, None])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import (
+from bulkembed.schemas.errors import (
     CallError,
     CallRefused,
     Intercepted,
@@ -13,7 +13,14 @@ from schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from transforms.core.verdict import TABLE, Reply, classify, named_cap, named_index, quota_words
+from bulkembed.transforms.core.verdict import (
+    TABLE,
+    Reply,
+    classify,
+    named_cap,
+    named_index,
+    quota_words,
+)
 
 MINUTE = "EmbedContentRequestsPerMinutePerProjectPerModel-FreeTier"
 TOKENS = "EmbedContentInputTokensPerMinutePerProjectPerModel-FreeTier"
@@ -108,7 +115,7 @@ def test_a_quota_of_more_than_nought_is_to_be_waited_for(value: str) -> None:
     "name", ["key", "permission", "model_gone", "dim", "task_type", "location", "no_quota"]
 )
 def test_what_ends_a_job_says_what_to_do_or_where(name: str) -> None:
-    from transforms.core.verdict import TABLE
+    from bulkembed.transforms.core.verdict import TABLE
 
     assert all(row.cure for row in TABLE if row.name == name)
     assert any(row.name == name for row in TABLE)

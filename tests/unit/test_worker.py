@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.worker import OnceARun
-from schemas.errors import Unavailable
-from transforms.core.backoff import RetryWait
-from transforms.engine.retrying import Retrier
-from transforms.engine.stopping import StopFlag
+from bulkembed.pipeline.runners.worker import OnceARun
+from bulkembed.schemas.errors import Unavailable
+from bulkembed.transforms.calls.retry import Retrier
+from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.core.backoff import RetryWait
 
 
 def record(message: str, *args: object) -> logging.LogRecord:

@@ -19,22 +19,22 @@ import httpx2
 from google import genai
 from google.genai import types
 
-from schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
-from schemas.errors import CallError, JobRefused, Unavailable
-from schemas.models import ModelSpec, bare_name, nearest_models
-from transforms.clients.bodies import NoVectors, kept_body
-from transforms.clients.decode import Answer, decode_answer, decode_count
-from transforms.clients.keys import mask
-from transforms.clients.refusal import Refusal
-from transforms.clients.transport import (
+from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
+from bulkembed.schemas.errors import CallError, JobRefused, Unavailable
+from bulkembed.schemas.models import ModelSpec, bare_name, nearest_models
+from bulkembed.transforms.clients.bodies import NoVectors, kept_body
+from bulkembed.transforms.clients.decode import Answer, decode_answer, decode_count
+from bulkembed.transforms.clients.error_bodies import Refusal
+from bulkembed.transforms.clients.keys import mask
+from bulkembed.transforms.clients.transport import (
     CERTIFICATE_CURE,
     bad_certificate,
     open_http,
     transport_error,
     trusted_certificates,
 )
-from transforms.core import verdict
-from transforms.core.packing import TextItem
+from bulkembed.transforms.core import verdict
+from bulkembed.transforms.core.packing import TextItem
 
 
 class GeminiClient:
@@ -80,7 +80,7 @@ class GeminiClient:
         """The vectors of the texts, in their order.
 
         Raises:
-            JobRefused, CallRefused, QuotaExceeded, Unavailable, BadAnswer: see schemas.errors.
+            JobRefused, CallRefused, QuotaExceeded, Unavailable, BadAnswer: see schemas/errors.py.
         """
         body = await self._call(
             lambda: self._client.aio.models.embed_content(

@@ -7,7 +7,7 @@ import enum
 import json
 from collections.abc import Iterable
 
-from transforms.core.packing import TextItem
+from bulkembed.transforms.core.packing import TextItem
 
 EXTRA_TOKENS = 8
 """Tokens that a service may add to each text."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from schemas.errors import CallError
+from bulkembed.schemas.errors import CallError
 
 Random = Callable[[], float]
 

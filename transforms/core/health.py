@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from schemas.errors import BadAnswer, CallError, Intercepted, QuotaExceeded, Unavailable
-from transforms.core.backoff import PauseState
+from bulkembed.schemas.errors import BadAnswer, CallError, Intercepted, QuotaExceeded, Unavailable
+from bulkembed.transforms.core.backoff import PauseState
 
 OUTAGE_AFTER = 8
 """Failures in a row, over all calls, after which the service counts as down."""

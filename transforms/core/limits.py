@@ -1,16 +1,17 @@
-"""Which limits a run, and each call, keeps: flags, or a tier, or what is known of the service."""
+"""Each worker's part of the quota, and of the calls that may be in the air."""
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from schemas.embedding import Service
-from schemas.job import EmbedderConfig
-from schemas.quota import Pace, QuotaLimits, RpmCounts, Tier
+from bulkembed.schemas.embedding import Service
+from bulkembed.schemas.job import EmbedderConfig, JobConfig
+from bulkembed.schemas.quota import Pace, QuotaLimits, RpmCounts, Tier
 
 if TYPE_CHECKING:
-    from transforms.core.packing import CallLimits
+    from bulkembed.transforms.core.packing import CallLimits
 
 
 NO_LIMITS: tuple[int | None, int | None, int | None] = (None, None, None)
@@ -36,7 +37,7 @@ VERTEX_CALL_TOKENS = 20_000
 def call_limits(config: EmbedderConfig) -> CallLimits:
     """The most that one call may hold, whatever the quota."""
     # The command's help needs the limits of a run, and not numpy.
-    from transforms.core.packing import CallLimits
+    from bulkembed.transforms.core.packing import CallLimits
 
     predicts = config.service.predicts(config.embedding.spec.name)
     return CallLimits(texts=config.calls.texts, tokens=VERTEX_CALL_TOKENS if predicts else None)
@@ -75,3 +76,20 @@ def _known(
     if service is Service.DEVELOPER:
         return TIERS[Tier.ONE]
     return VERTEX.get(model, NO_LIMITS) if service is Service.VERTEX else NO_LIMITS
+
+
+def share_quota(job: JobConfig, workers: int | None) -> JobConfig:
+    """The job with each worker's share of the quota, unless `--quota-share` says it already."""
+    limits = job.calls.limits
+    if not workers or limits.share != 1:
+        return job
+    limits = dataclasses.replace(limits, share=Fraction(1, workers))
+    return dataclasses.replace(job, calls=dataclasses.replace(job.calls, limits=limits))
+
+
+def share_calls(job: JobConfig, processes: int) -> JobConfig:
+    """The job with each process's part of the calls that may be in the air."""
+    calls = dataclasses.replace(
+        job.calls, max_in_flight=max(1, job.calls.max_in_flight // processes)
+    )
+    return dataclasses.replace(job, calls=calls)

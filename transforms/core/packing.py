@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from transforms.core.tokens import Features, upper_bound
+from bulkembed.transforms.core.tokens import Features, upper_bound
 
 REQUEST_BYTES = 320
 """What one request of a batch adds to the body around its text: field names, model, task type."""

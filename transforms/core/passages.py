@@ -6,9 +6,9 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from schemas.embedding import EmbeddingConfig
-from schemas.passages import PassageSize
-from transforms.core.prompts import as_sent
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.passages import PassageSize
+from bulkembed.transforms.core.prompts import as_sent
 
 if TYPE_CHECKING:
     from semantic_text_splitter import TextSplitter

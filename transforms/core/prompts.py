@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from schemas.embedding import EmbeddingConfig
-from schemas.models import TaskType
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.models import TaskType
 
 NO_TITLE = "none"
 """What a document without a title says for it in a prefix."""

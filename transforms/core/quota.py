@@ -16,12 +16,103 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from schemas.live import QuotaUse, Waiting
-from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
-from transforms.core import quota_use, quota_waits
-from transforms.core.backoff import waking_jitter_s
-from transforms.core.packing import CallLimits
-from transforms.core.quota_ledger import Call, QuotaLedger
+from bulkembed.schemas.live import QuotaUse, Waiting
+from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
+from bulkembed.transforms.core.backoff import waking_jitter_s
+from bulkembed.transforms.core.packing import CallLimits
+from bulkembed.transforms.core.quota_counters import WINDOW_S
+from bulkembed.transforms.core.quota_ledger import Call, QuotaLedger
+
+APPROACH_CALLS = 3
+APPROACH_PART = 1 / 3
+"""While strangers may be about, so many calls, or this part of the room left, may be in the air."""
+WARY_S = 180.0
+"""For so long after an unexplained refusal strangers may be about."""
+POLL_S = 0.05
+"""The wait told where an answer in the air decides, not the clock."""
+
+Ask = tuple[int, int]
+
+
+def for_day(book: QuotaLedger, now: float, requests: int) -> float:
+    """Until the next day where this one has too little left; inf where no day has enough."""
+    rpd = book.limit(now, QuotaKind.RPD)
+    if rpd is not None and requests > rpd:
+        return math.inf
+    return 0.0 if book.day.left(rpd) >= requests else book.day.ends_at - now
+
+
+def for_window(book: QuotaLedger, now: float, ask: Ask, rpm: int | None, tpm: int | None) -> float:
+    """Until enough of what was counted has left; a whole window where calls in the air hold it."""
+    window = book.window
+    over = over_tokens = 0
+    if rpm is not None:
+        over = window.requests + book.air_requests + ask[0] - rpm
+    if tpm is not None:
+        over_tokens = window.tokens + book.air_tokens + min(ask[1], tpm) - tpm
+    if over <= 0 and over_tokens <= 0:
+        return 0.0
+    frees_at = window.frees_at(over, over_tokens)
+    return frees_at - now if frees_at < math.inf else window.span_s
+
+
+def for_answer(book: QuotaLedger, now: float, ask: Ask, rpm: int | None, tpm: int | None) -> float:
+    """Waits that end with an answer: for the probe after a pause, and in the first minute.
+
+    In the first minute, and some minutes after a refusal, nobody knows what others have used of the
+    window, so calls in the air get fewer as the limit comes near: a stranger's use then costs a
+    few refusals, not K of them.
+    """
+    if not book.air:
+        return 0.0
+    if book.pause.probing and next(reversed(book.air.values()))[0] >= book.pause.refused_at:
+        return POLL_S
+    known = now - max(book.began_at + WINDOW_S, book.incident_at + WARY_S) >= 0
+    if known or len(book.air) < APPROACH_CALLS:
+        return 0.0
+    crowded = _crowded(rpm, book.window.requests, book.air_requests + ask[0])
+    crowded = crowded or _crowded(tpm, book.window.tokens, book.air_tokens + ask[1])
+    return POLL_S if crowded else 0.0
+
+
+def _crowded(limit: int | None, counted: int, in_air: int) -> bool:
+    return limit is not None and in_air > (limit - counted) * APPROACH_PART
+
+
+def evenly(book: QuotaLedger, now: float, ask: Ask) -> float:
+    """The time that a call of that size takes at an even pace."""
+    rpm, tpm = book.limit(now, QuotaKind.RPM), book.limit(now, QuotaKind.TPM)
+    by_requests = ask[0] / rpm if rpm else 0.0
+    by_tokens = min(1.0, ask[1] / tpm) if tpm else 0.0
+    return max(by_requests, by_tokens) * WINDOW_S
+
+
+def use_of(book: QuotaLedger, now: float) -> QuotaUse:
+    """Requests and tokens of the last minute and requests of the day, calls in the air included."""
+    book.refresh(now)
+    window = book.window
+    return QuotaUse.of(
+        rpm=(window.requests + book.air_requests, book.limit(now, QuotaKind.RPM)),
+        tpm=(window.tokens + book.air_tokens, book.limit(now, QuotaKind.TPM)),
+        rpd=(book.day.used, book.limit(now, QuotaKind.RPD)),
+    )
+
+
+def waits_for(book: QuotaLedger, now: float, ask: Ask, pace: Pace) -> Waiting | None:
+    """What a call of (requests, tokens) waits for; None where the quota lets it go."""
+    rpm, tpm = book.limit(now, QuotaKind.RPM), book.limit(now, QuotaKind.TPM)
+    if for_day(book, now, ask[0]) > 0:
+        return Waiting.RPD
+    if book.pause.wait_s(now) > 0:
+        return Waiting.REFUSED
+    if for_window(book, now, ask, rpm, None) > 0:
+        return Waiting.RPM
+    if for_window(book, now, ask, None, tpm) > 0:
+        return Waiting.TPM
+    if pace is Pace.SMOOTH and book.smooth_at > now:
+        return Waiting.PACE
+    return Waiting.PROBE if for_answer(book, now, ask, rpm, tpm) > 0 else None
+
 
 MARGIN_S = 0.25
 CALL_TEXTS = 100
@@ -83,11 +174,11 @@ class QuotaMirror:
         rpm, tpm = book.limit(now, QuotaKind.RPM), book.limit(now, QuotaKind.TPM)
         if rpm is not None and ask[0] > rpm:
             return math.inf
-        wait = max(book.pause.wait_s(now), quota_waits.for_day(book, now, ask[0]))
+        wait = max(book.pause.wait_s(now), for_day(book, now, ask[0]))
         if self.pace is Pace.SMOOTH:
             wait = max(wait, book.smooth_at - now)
-        wait = max(wait, quota_waits.for_window(book, now, ask, rpm, tpm))
-        return wait + _ROUNDING_S if wait > 0 else quota_waits.for_answer(book, now, ask, rpm, tpm)
+        wait = max(wait, for_window(book, now, ask, rpm, tpm))
+        return wait + _ROUNDING_S if wait > 0 else for_answer(book, now, ask, rpm, tpm)
 
     def take(self, now: float, texts: int, tokens: int) -> int:
         """Count a call that is about to be sent; gives its ticket.
@@ -98,7 +189,7 @@ class QuotaMirror:
         if wait > 0:
             raise ValueError(f"a call of {texts} texts, {tokens} tokens must wait {wait:.3f} s")
         book, requests = self._ledger, self._requests(texts)
-        even_s = quota_waits.evenly(book, now, (requests, tokens))
+        even_s = evenly(book, now, (requests, tokens))
         book.smooth_at = max(book.smooth_at, now - SMOOTH_SLACK_S) + even_s
         return book.launch(now, requests, tokens)
 
@@ -244,11 +335,11 @@ class QuotaMirror:
 
     def use(self, now: float) -> QuotaUse:
         """What counts against the limits now."""
-        return quota_use.use_of(self._ledger, now)
+        return use_of(self._ledger, now)
 
     def waits_for(self, now: float, texts: int, tokens: int) -> Waiting | None:
         """What a call of that size waits for now."""
-        return quota_use.waits_for(self._ledger, now, (self._requests(texts), tokens), self.pace)
+        return waits_for(self._ledger, now, (self._requests(texts), tokens), self.pace)
 
     def day_spent(self, now: float) -> bool:
         """Whether nothing is left of the day. Calls in the air give theirs back if they fail."""

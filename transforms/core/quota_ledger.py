@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import array
 import itertools
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 
-from schemas.quota import QuotaKind, QuotaLimits
-from transforms.core.backoff import PauseState
-from transforms.core.quota_day import DayCounter
-from transforms.core.quota_learnt import LEARNT, LearntLimit
-from transforms.core.quota_state import pack, unpack
-from transforms.core.quota_window import WINDOW_S, SlidingWindow
+from bulkembed.schemas.quota import QuotaKind, QuotaLimits
+from bulkembed.transforms.core.backoff import PauseState
+from bulkembed.transforms.core.quota_counters import WINDOW_S, DayCounter, SlidingWindow
+from bulkembed.transforms.core.quota_learning import LEARNT, LearntLimit
+
+MAGIC = b"BEQ\x03"
+_FRONT = len(MAGIC) + 4
+_WORD = 8
+_LENGTHS = 3 * _WORD
+
+
+def pack(head: Iterable[float], in_flight: Iterable[float], window: array.array[float]) -> bytes:
+    """The three runs of numbers as bytes."""
+    first, second = array.array("d", head), array.array("d", in_flight)
+    numbers = array.array("d", (len(first), len(second), len(window)))
+    body = b"".join((numbers.tobytes(), first.tobytes(), second.tobytes(), window.tobytes()))
+    return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def unpack(
+    data: bytes, head: int
+) -> tuple[array.array[float], array.array[float], array.array[float]] | None:
+    """What `pack` was given; None where the bytes are no state with `head` numbers at the front."""
+    body = memoryview(data)[_FRONT:]
+    if data[:4] != MAGIC or len(body) < _LENGTHS:
+        return None
+    first, second, third = array.array("d", body[:_LENGTHS].tobytes())
+    sound = first == head and second % 4 == 0 and third % 3 == 0
+    size = _LENGTHS + _WORD * (first + second + third)
+    if not sound or not size <= len(body):
+        return None
+    body = body[: int(size)]
+    if zlib.crc32(body) != int.from_bytes(data[4:_FRONT], "little"):
+        return None
+    numbers = array.array("d", body[_LENGTHS:].tobytes())
+    at = head + int(second)
+    return numbers[:head], numbers[head:at], numbers[at:]
+
 
 FORGET_S = 3600.0
 """Adopted limits are tried again after so long: the quota may have been raised."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
-from transforms.core.quota import MARGIN_S
-from transforms.core.quota_window import WINDOW_S
+from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
+from bulkembed.transforms.core.quota import MARGIN_S
+from bulkembed.transforms.core.quota_counters import WINDOW_S
 
 DAY_S = 86_400.0
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.errors import (
+from bulkembed.schemas.errors import (
     CallError,
     CallRefused,
     Intercepted,

@@ -1,0 +1,13 @@
+"""`python -m bulkembed` is `bulkembed`."""
+
+from __future__ import annotations
+
+from bulkembed.pipeline.runners import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()
+
+from bulkembed.pipeline.cli.main import main
+
+if __name__ == "__main__":
+    main()

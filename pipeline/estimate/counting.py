@@ -1,0 +1,169 @@
+"""Units gone through as a run goes through them, and counted instead of sent."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import heapq
+from collections.abc import Iterable, Sequence
+
+from bulkembed.schemas.embedding import LongText
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.units import SharedSlice
+from bulkembed.transforms.core.packing import CallLimits, TextItem, pack
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.dataset.kept_answers import Spill
+from bulkembed.transforms.units.contents import Passage
+from bulkembed.transforms.units.prepare import PreparedUnit
+from bulkembed.transforms.units.shared_texts import read_shared
+
+LONGEST = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sent:
+    """What goes to the service; adds up."""
+
+    texts: int = 0
+    tokens: int = 0
+    calls: int = 0
+
+    def __add__(self, other: Sent) -> Sent:
+        return Sent(self.texts + other.texts, self.tokens + other.tokens, self.calls + other.calls)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnitTally:
+    """What becomes of the rows of one unit."""
+
+    rows: int
+    blank: int
+    unfit: int
+    """Rows that cannot be sent for another reason."""
+    repeated: int
+    """Texts that come from another row."""
+    too_long: int
+    """Rows whose texts are cut, or have more tokens than the model takes, as estimated."""
+    sent: Sent
+    paid: int
+    """Texts whose answers a killed run left."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SharedTally:
+    """What becomes of the texts that several units share."""
+
+    sent: Sent = Sent()
+    texts: int = 0
+    """Distinct ones; units count the rows of all of them as repeated."""
+    paid: int = 0
+    """Those whose answers a killed run left."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class LongestText:
+    """One of the longest texts, and where it stands."""
+
+    tokens: int
+    """As estimated; the model may take less."""
+    characters: int
+    file: str
+    row: int
+
+
+class Counter:
+    """Counts what a run would send.
+
+    Args:
+        job: the run.
+        estimator: guesses tokens.
+        limits: of one call.
+        spill: what is paid for already.
+    """
+
+    def __init__(
+        self, job: JobConfig, estimator: TokenEstimator, limits: CallLimits, spill: Spill
+    ) -> None:
+        self._job = job
+        self._estimator = estimator
+        self._limits = limits
+        self._spill = spill
+        self._there: set[bytes] = set()
+        self.longest: list[LongestText] = []
+        """The longest one first."""
+        self.codes: collections.Counter[str] = collections.Counter()
+        """Rows that cannot be sent, by their code."""
+
+    def know(self, hashes: Iterable[bytes]) -> None:
+        """Takes texts for sent that no unit need send."""
+        self._there.update(hashes)
+
+    def shared(self, slices: Iterable[SharedSlice]) -> SharedTally:
+        """What becomes of texts that are sent before the units."""
+        total, distinct, paid = Sent(), 0, 0
+        job = self._job
+        for one in slices:
+            for texts in read_shared(one.files, job.columns, job.embedding, self._estimator):
+                due = self._unpaid(texts.items, texts.hashes)
+                distinct += len(texts.items)
+                paid += len(texts.items) - len(due)
+                total += self._send(due)
+                self.know(texts.hashes)
+        return SharedTally(total, distinct, paid)
+
+    def unit(self, prepared: PreparedUnit) -> UnitTally:
+        """What becomes of a unit."""
+        codes = [row.code for row in prepared.dead]
+        blank = sum(code.is_skip for code in codes)
+        self.codes.update(str(code) for code in codes if not code.is_skip)
+        tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
+        self._note_longest(prepared, tokens)
+        new = [
+            item
+            for item, name in zip(prepared.items, prepared.hashes, strict=True)
+            if name not in self._there
+        ]
+        due = self._unpaid(new, [prepared.hashes[item.index] for item in new])
+        return UnitTally(
+            rows=prepared.unit.rows,
+            blank=0 if prepared.redo else blank,  # Those of a retry are not tried.
+            unfit=len(codes) - blank,
+            repeated=sum(map(len, prepared.passages)) - len(new),
+            too_long=sum(self._is_long(row, tokens) for row in prepared.passages),
+            sent=self._send(due),
+            paid=len(new) - len(due),
+        )
+
+    def _unpaid(self, items: Sequence[TextItem], hashes: Sequence[bytes]) -> list[TextItem]:
+        if not len(self._spill):
+            return list(items)
+        there = {number for number, *_ in self._spill.find(hashes)}
+        return [item for number, item in enumerate(items) if number not in there]
+
+    def _send(self, items: Sequence[TextItem]) -> Sent:
+        """What goes out of these texts; without those that are given up on for their length."""
+        if self._job.embedding.long_text in (LongText.DEAD_LETTER, LongText.STOP):
+            most = self._job.embedding.spec.max_tokens
+            items = [i for i in items if self._estimator.estimate_call(i.features) <= most]
+        calls = pack(items, self._limits)
+        return Sent(len(items), sum(item.tokens for item in items), len(calls))
+
+    def _note_longest(self, prepared: PreparedUnit, tokens: Sequence[int]) -> None:
+        first: dict[tuple[int, ...], int] = {}
+        for offset, row in enumerate(prepared.passages):
+            if row:
+                first.setdefault(tuple(passage.item for passage in row), offset)
+        sizes = {items: sum(tokens[item] for item in items) for items in first}
+        for items in heapq.nlargest(LONGEST, sizes, key=sizes.__getitem__):
+            offset = first[items]
+            text, row_number = prepared.rows.texts[offset] or "", prepared.unit.first_row + offset
+            self.longest.append(
+                LongestText(sizes[items], len(text), prepared.source_file, row_number)
+            )
+        self.longest = heapq.nlargest(LONGEST, self.longest)
+
+    def _is_long(self, row: Sequence[Passage], tokens: Sequence[int]) -> bool:
+        """Whether a row's text is cut, or has more tokens than the model takes."""
+        return len(row) > 1 or any(
+            tokens[passage.item] > self._job.embedding.spec.max_tokens for passage in row
+        )

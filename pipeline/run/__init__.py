@@ -1,0 +1,1 @@
+"""One run: request, plan, shared texts, settlement and summary."""

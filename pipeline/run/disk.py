@@ -1,0 +1,64 @@
+"""Whether what a run is going to write fits on the disk, asked before anything is paid."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.job import JobConfig, VectorType
+from bulkembed.transforms.dataset.dataset import Dataset
+
+ROW_BYTES = 64
+"""What a row takes beside its vector and its kept columns: id, hash, source."""
+
+SPILL_BYTES = 128 * 1024 * 1024
+"""What the spill of the units in flight takes at most; one slice at a time, see engine.slices."""
+
+
+def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
+    """A bound on what this run writes: kept columns are taken at the input's size.
+
+    Args:
+        plan: the rows.
+        job: the width of a vector.
+        shared_texts: texts whose vectors are kept beside the parts until all units have them.
+    """
+    width = 2 if job.output.vector_type is VectorType.FLOAT16 else 4
+    dim = job.embedding.out_dim or 0
+    rows = plan.due_rows + _passages(plan, job)
+    needed = rows * (dim * width + ROW_BYTES)
+    needed += min(plan.due_rows * dim * 4, SPILL_BYTES) + shared_texts * dim * 4
+    if job.columns.keep_columns:
+        needed += sum(file.file.found.size_bytes for file in plan.work)
+    return needed
+
+
+def _passages(plan: Plan, job: JobConfig) -> int:
+    """Rows that passages add, about: as many as the input's bytes make, compressed as they are."""
+    size = job.embedding.passages
+    if size is None or not job.embedding.rows_are_passages:
+        return 0
+    sizes = (file.file.found.size_bytes for file in plan.work)
+    return sum(sizes) // (size.most_bytes - size.overlap_bytes)
+
+
+def check_room(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:
+    """Raises OutputError where the disk has less room than the run needs; local disks only."""
+    if dataset.is_on_a_store:
+        return
+    folder = Path(dataset.root)
+    while not folder.exists():
+        folder = folder.parent
+    needed, free = bytes_needed(plan, job, shared_texts), shutil.disk_usage(folder).free
+    if needed > free:
+        raise OutputError(
+            f"{dataset.root}: the vectors of {plan.due_rows:,} rows take about "
+            f"{_gib(needed)}, the disk has {_gib(free)} left; free some space, choose another "
+            "--output, a smaller --dim, or --vector-type float16"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

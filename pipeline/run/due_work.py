@@ -1,0 +1,205 @@
+"""What a run has to do: the input as it stands, minus what is committed.  Nothing is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import time
+from importlib import metadata
+
+import pyarrow as pa
+
+from bulkembed.pipeline.run.plan import (
+    Plan,
+    Scans,
+    all_bad,
+    make_plan,
+    make_retry_plan,
+    planned_files,
+    rows_left,
+    scan_inputs,
+)
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.settle import is_settled
+from bulkembed.pipeline.run.summary import first_names
+from bulkembed.schemas.embedding import LongText, ServiceConfig
+from bulkembed.schemas.errors import ConfigError, InputError, OutputError
+from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS
+from bulkembed.schemas.job import JobConfig
+from bulkembed.transforms.dataset import run_file
+from bulkembed.transforms.dataset.dataset import SUCCESS, Dataset, State
+from bulkembed.transforms.dataset.processes import this_process
+from bulkembed.transforms.inputs.columns import merge_schemas, notes
+from bulkembed.transforms.inputs.discover import looks_like_data
+
+log = logging.getLogger("bulkembed")
+
+
+def scan(dataset: Dataset, request: RunRequest) -> Scans:
+    """Scan the input files; log those that are skipped, and those whose content is not as named."""
+    wanted = request.input
+    scans = scan_inputs(
+        dataset,
+        wanted.patterns,
+        wanted.columns,
+        format=wanted.format,
+        skip_bad_files=wanted.skip_bad_files,
+        output=request.output.uri or None,
+        trust_saved=not wanted.rescan,
+        tables_as_files=wanted.tables_as_files,
+    )
+    for error in scans.unreadable:
+        log.warning("skipped by --skip-bad-files: %s", error.without_advice)
+    nothing = all_bad(scans)
+    if nothing is not None:
+        raise nothing
+    if scans.passed_over:
+        level = logging.WARNING if any(map(looks_like_data, scans.passed_over)) else logging.INFO
+        log.log(
+            level,
+            "passed over: %s; to read such a file, name it with --input",
+            first_names(scans.passed_over),
+        )
+    for file in scans.files:
+        as_what = file.reading.removesuffix(OBJECTS).rstrip("+")
+        if as_what:
+            log.info("%s is read as %s, because that is its content", file.found.name, as_what)
+    return scans
+
+
+def pass_over(request: RunRequest, scans: Scans, error: InputError) -> Scans:
+    """Return the input without a file that turned out to be damaged while it was read.
+
+    Raises:
+        InputError: such files are not to be passed over, or no other file is left.
+    """
+    if not (request.input.skip_bad_files and error.is_damage):
+        raise error
+    log.warning("skipped by --skip-bad-files: %s", error.without_advice)
+    left = scans.without(str(error.facts["path"]), error)
+    nothing = all_bad(left)
+    if nothing is not None:
+        raise nothing
+    return left
+
+
+def job_of(
+    request: RunRequest, service: ServiceConfig, scans: Scans, dataset: Dataset
+) -> JobConfig:
+    """What the workers are told, under a name of its own."""
+    return JobConfig(
+        run_id=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
+        service=service,
+        embedding=request.model.embedding(request.service, request.input.columns),
+        calls=request.calls,
+        columns=request.input.columns,
+        row_schema=_row_schema(request, scans, dataset),
+        output=request.output,
+        blank_text=request.input.blank_text,
+        skip_bad_files=request.input.skip_bad_files,
+        dedupe=request.dedupe,
+        launcher=this_process(),
+        version=metadata.version("bulkembed"),
+    )
+
+
+def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schema:
+    pinned = None if request.fresh else run_file.kept_types(dataset)
+    schema = merge_schemas(scans.files, request.input.columns, pinned)
+    for note in notes(scans.files, schema):
+        log.warning("%s", note)
+    taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
+    if taken and request.model.long_text is LongText.PASSAGES:
+        raise ConfigError(
+            f"--keep-columns: the input's column {taken[0]!r} has the name of one that "
+            f"--long-text passages writes ({', '.join(PASSAGE_COLUMNS)}); rename it, or keep "
+            "other columns by name"
+        )
+    return schema
+
+
+def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
+    """The units that are due, by what was there before."""
+    limit = request.input.limit_rows
+    if request.retry_dead_letters:
+        return make_retry_plan(scans.inputs, before, limit)
+    return make_plan(scans.inputs, before, request.unit_rows, limit)
+
+
+def committed(dataset: Dataset, scans: Scans) -> State:
+    """Return what is done: the units whose files are there in the size that was committed.
+
+    Units of input files that are gone count all the same: nothing can embed them again.
+    """
+    state = dataset.state()
+    _refuse_lost_records(dataset, state)
+    if not state.records:
+        return state
+    damaged, unnamed = dataset.look_at_parts(state)
+    state = dataclasses.replace(state, unnamed=tuple(unnamed))
+    current = {file.key for file in scans.inputs}
+    due = frozenset(record for record in damaged if record.unit.file_key in current)
+    if due:
+        log.warning(
+            "parts of %s rows are missing or have another size than was committed; these rows are "
+            "embedded again",
+            f"{sum(record.unit.rows for record in due):,}",
+        )
+    lost = sum(record.unit.rows for record in damaged) - sum(record.unit.rows for record in due)
+    if lost:
+        log.warning(
+            "parts of %s rows are missing or have another size than was committed, and the input "
+            "files of these rows are missing; bring them back, or remove the rows with --prune",
+            f"{lost:,}",
+        )
+    return state.without(due)
+
+
+def _refuse_lost_records(dataset: Dataset, state: State) -> None:
+    """Raise OutputError if rows were done when `_SUCCESS` was written, and have no record now."""
+    if not is_settled(dataset):
+        return
+    left = rows_left(list(planned_files(dataset).values()), state)
+    if left:
+        raise OutputError(
+            f"{dataset.root}: the commit records of {left:,} rows are lost, though {SUCCESS} says "
+            "that they are done; nothing was changed. Run `bulkembed verify --repair OUT`, which "
+            "writes the records of whole parts again, and then the same command again"
+        )
+
+
+def is_here(request: RunRequest) -> bool:
+    """Whether all workers are processes of this machine; Beam is imported only if it has flags."""
+    if not request.runner and not request.beam_args:
+        return True
+    from bulkembed.pipeline.runners import graph, staging
+
+    options = graph.beam_options(request.runner, request.beam_args)
+    return graph.is_local(options) or staging.on_this_machine(options)
+
+
+def quota_shares(request: RunRequest) -> int | None:
+    """How many workers have a part of the quota each, None where that is not known.
+
+    Beam is imported only if it has flags.
+
+    Raises:
+        ConfigError: a flag that Beam does not know, or Dataflow cannot do; nothing is changed.
+    """
+    if not request.runner and not request.beam_args:
+        return 1
+    from bulkembed.pipeline.runners import dataflow_job
+    from bulkembed.pipeline.runners.graph import beam_options
+    from bulkembed.pipeline.runners.graph import quota_shares as shares_of
+
+    options = beam_options(request.runner, request.beam_args)
+    dataflow_job.check(options, (*request.input.patterns, request.output.uri))
+    shares = shares_of(options)
+    calls = request.calls
+    if shares is None and calls.limits.share == 1 and calls.rate_service is None:
+        log.warning(
+            "Beam's flags do not say how many workers share the quota: each of them keeps all of "
+            "it; say --quota-share 1/WORKERS, or run a --rate-limit-service"
+        )
+    return shares

@@ -1,0 +1,344 @@
+"""What is done to the dataset once the pipeline has ended: clean up, count, close."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+
+from bulkembed.pipeline.run.plan import Plan, Scans, all_bad, rows_left, save_scans
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.summary import (
+    FailedFile,
+    RowCounts,
+    RunSummary,
+    call_counts,
+    dead_codes,
+    run_rows,
+)
+from bulkembed.schemas.errors import InputError, OutputError
+from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.stop import Stop, StopReason
+from bulkembed.schemas.tables import part_metadata, vectors_schema
+from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.calls import metrics
+from bulkembed.transforms.core import ranges
+from bulkembed.transforms.dataset import (
+    damaged_files,
+    part_reader,
+    run_file,
+    stop_notes,
+    whole_files,
+)
+from bulkembed.transforms.dataset.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
+from bulkembed.transforms.dataset.id_count import MOST_IDS, IdCount
+from bulkembed.transforms.dataset.part_files import EMPTY_PART, part_name, part_writer
+from bulkembed.transforms.inputs.file_stamps import has_changed, is_as_before
+
+log = logging.getLogger("bulkembed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OldFile:
+    """A file with committed rows that is not in the input as it was: its name and records."""
+
+    name: str
+    records: tuple[UnitRecord, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of a run when its pipeline has ended."""
+
+    request: RunRequest
+    job: JobConfig
+    scans: Scans
+    plan: Plan
+    before: State
+    counters: dict[str, int]
+
+
+def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
+    """Settles the dataset, and counts every row once.
+
+    Raises:
+        OutputTaken: another run has taken over the dataset; nothing is changed.
+        OutputError: the rows do not add up, parts are damaged, or something cannot be written.
+    """
+    request, job, plan = outcome.request, outcome.job, outcome.plan
+    _check_held(dataset, job)
+    planned = outcome.scans
+    outcome = _without_damaged(dataset, outcome)
+    stops = stop_notes.read(dataset, job.run_id)
+    after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
+    rows = dataset_rows(outcome.scans, after)
+    rows.check()
+    if plan.work and not rows.left:
+        _check_sizes(dataset, outcome.scans, after)
+    suspects = _suspects(outcome)
+    # A run that is to end has no time to read them: the next one does.
+    changed = [] if stops else [file for file in suspects if _has_changed(outcome.scans, file)]
+    outdated = changed or (suspects if stops else [])
+    if outdated or outcome.scans is not planned:
+        _save_plan(dataset, outcome, outdated)
+    summary = RunSummary(
+        run_id=job.run_id,
+        version=job.version,
+        output=request.output.uri,
+        seconds=seconds,
+        dataset=rows,
+        run=_run_rows(outcome, after),
+        counts=call_counts(outcome.counters),
+        codes=dead_codes(outcome.counters),
+        stop=stops[0] if stops else _nothing_readable(outcome.scans),
+        throttled_s=outcome.counters.get(metrics.THROTTLED_MS, 0) / 1000,
+        calls_sent=outcome.counters.get(metrics.CALLS_SENT, 0),
+        calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
+        skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
+        vanished_files=gone,
+        failed_files=failed_files(outcome.scans, after),
+        passed_over=outcome.scans.passed_over,
+        changed_files=tuple(file.name for file in changed),
+        duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
+        limit_rows=request.input.limit_rows,
+    ).judged(request.dead_letters, retry=request.retry_dead_letters)
+    complete = rows.left == 0 and summary.stop is None and not changed
+    _check_held(dataset, job)
+    if complete and plan.work and (after.stale or not dataset.is_on_a_store):
+        # Of workers that the engine lost; a store shows no half file, and nine listings cost.
+        dataset.delete(dataset.strangers(after))
+    if plan.work or not is_settled(dataset):
+        dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
+        if complete and outcome.scans.damaged:
+            # The plan says which rows `_SUCCESS` vouches for: not those behind the damage.
+            save_scans(dataset, outcome.scans, request.input.columns)
+        close(dataset, job, after, complete=complete)
+    dataset.delete(dataset.all_spill() if complete else dataset.spent_spill(after))
+    stop_notes.clear(dataset)
+    dataset.move_old_report()
+    if request.input.skip_bad_files:
+        damaged_files.clear(dataset)
+    return summary
+
+
+def _nothing_readable(scans: Scans) -> Stop | None:
+    """Return the reason to fail for a run that skipped all of its files; None for another run."""
+    error = all_bad(scans)
+    return None if error is None else Stop(StopReason.BROKEN, error.message, time.time())
+
+
+def _without_damaged(dataset: Dataset, outcome: Outcome) -> Outcome:
+    """Return the outcome without files that workers found damaged and passed over."""
+    scans = outcome.scans
+    if outcome.request.input.skip_bad_files and outcome.plan.work:
+        for note in damaged_files.read(dataset, outcome.job.run_id):
+            if note.path in {file.found.path for file in scans.files}:
+                scans = scans.without(note.path, InputError(note.message, path=note.path))
+    return dataclasses.replace(outcome, scans=scans)
+
+
+def _suspects(outcome: Outcome) -> list[InputFile]:
+    """Return the files of this run that may have been rewritten since they were scanned.
+
+    Their rows may have been read of either content.
+    """
+    worked_on = {file.file.key for file in outcome.plan.work}
+    stamps = outcome.scans.stamps
+    return [
+        file
+        for file in outcome.scans.inputs
+        if file.key in worked_on and not is_as_before(file, stamps.get(file.found.path))
+    ]
+
+
+def _has_changed(scans: Scans, file: InputFile) -> bool:
+    return has_changed(file, scans.stamps.get(file.found.path))
+
+
+def _save_plan(dataset: Dataset, outcome: Outcome, outdated: Sequence[InputFile]) -> None:
+    """Save the plan without damaged files, whose rows `_SUCCESS` does not cover.
+
+    The next run scans outdated files again, even if size and time are the same.
+    """
+    keys = {file.key for file in outdated}
+    save_scans(dataset, outcome.scans, outcome.request.input.columns, keys)
+
+
+def _check_held(dataset: Dataset, job: JobConfig) -> None:
+    """Raise OutputTaken if the run took the dataset and has lost it."""
+    if job.run_number:
+        run_file.check_held(dataset, job)
+
+
+def dataset_rows(scans: Scans, state: State) -> RowCounts:
+    """Where the rows of the input are, by the commit records of files that are still there.
+
+    Of a damaged file the rows count that were committed before the damage was met.
+    """
+    damaged = {file.input_file.key for file in scans.damaged}
+    current = {file.key for file in scans.inputs} | damaged
+    records = [record for record in state.records if record.unit.file_key in current]
+    return RowCounts(
+        rows_in=scans.rows
+        + sum(record.unit.rows for record in records if record.unit.file_key in damaged),
+        embedded=sum(record.embedded for record in records),
+        dead=sum(record.dead for record in records),
+        skipped=sum(record.skipped for record in records),
+        left=rows_left(scans.inputs, state),
+    )
+
+
+def failed_files(scans: Scans, state: State) -> tuple[FailedFile, ...]:
+    """Return the files of which rows failed and none was embedded, by the commit records."""
+    embedded: collections.Counter[str] = collections.Counter()
+    dead: collections.Counter[str] = collections.Counter()
+    for record in state.records:
+        embedded[record.unit.file_key] += record.embedded
+        dead[record.unit.file_key] += record.dead
+    return tuple(
+        FailedFile(file.name, dead[file.key])
+        for file in scans.inputs
+        if dead[file.key] and not embedded[file.key]
+    )
+
+
+def _run_rows(outcome: Outcome, after: State) -> RowCounts:
+    """Where the rows are that this run set out to do."""
+    due = outcome.plan.due_rows - _rows_not_reached(outcome, after)
+    known = set(outcome.before.records)
+    planned = {
+        file.file.key: ranges.merged((unit.first_row, unit.rows) for unit in file.units)
+        for file in outcome.plan.work
+    }
+    new = [  # A late commit of another run may have other rows than were planned.
+        record
+        for record in after.records
+        if record not in known
+        and ranges.is_within(
+            record.unit.first_row, record.unit.rows, planned.get(record.unit.file_key, ())
+        )
+    ]
+    if not outcome.request.retry_dead_letters:
+        return run_rows(due, new)
+    old = {record.unit: record for record in outcome.before.records}
+    new = [record for record in new if record.unit in old]
+    embedded = sum(record.embedded - old[record.unit].embedded for record in new)
+    skipped = sum(record.skipped - old[record.unit].skipped for record in new)
+    left = due - sum(old[record.unit].dead for record in new)
+    return RowCounts(due, embedded, due - embedded - skipped - left, skipped, left)
+
+
+def _rows_not_reached(outcome: Outcome, after: State) -> int:
+    """Return how many rows of this run lie behind the damage of a damaged file."""
+    damaged = {file.input_file.key for file in outcome.scans.damaged}
+    work = [file for file in outcome.plan.work if file.file.key in damaged]
+    due = Plan(tuple(work), 0, 0).due_rows
+    known = set(outcome.before.records)
+    new = [r for r in after.records if r not in known and r.unit.file_key in damaged]
+    if not outcome.request.retry_dead_letters:
+        return due - sum(record.unit.rows for record in new)
+    old = {record.unit: record for record in outcome.before.records}
+    return due - sum(old[record.unit].dead for record in new)
+
+
+def old_files(dataset: Dataset, scans: Scans, state: State) -> tuple[list[OldFile], list[OldFile]]:
+    """Files behind records that are not in the input any more: those gone, and those replaced.
+
+    A file is replaced when its name is still there with other content.
+    """
+    current = {file.key for file in scans.inputs}
+    current |= {file.input_file.key for file in scans.damaged}
+    names = {file.name for file in scans.inputs}
+    old = [record for record in state.records if record.unit.file_key not in current]
+    gone: list[OldFile] = []
+    replaced: list[OldFile] = []
+    for _, group in itertools.groupby(old, key=lambda record: record.unit.file_key):
+        records = tuple(group)
+        file = OldFile(dataset.whole_record(records[0]).source_file, records)
+        if file.name not in scans.bad_names:  # Else it is there, but cannot be read.
+            (replaced if file.name in names else gone).append(file)
+    return gone, replaced
+
+
+def _remove_old(dataset: Dataset, outcome: Outcome, state: State) -> tuple[State, tuple[str, ...]]:
+    """Removes rows whose file changed, once the new ones are all committed, or was pruned.
+
+    Returns:
+        What is left, and the names of files that are gone and whose rows stay.
+    """
+    scans = outcome.scans
+    gone, replaced = old_files(dataset, scans, state)
+    covered = state.covered()
+    done = {
+        file.name
+        for file in scans.inputs
+        if not ranges.subtract(file.rows, covered.get(file.key, ()))
+    }
+    remove = [file for file in replaced if file.name in done]
+    if outcome.request.prune:
+        remove, gone = remove + gone, []
+    records = {record for file in remove for record in file.records}
+    dataset.forget(sorted(records, key=lambda record: record.unit))
+    return state.without(records), tuple(sorted({file.name for file in gone}))
+
+
+def duplicate_ids(dataset: Dataset, state: State) -> int | None:
+    """How many rows have the id of another row before them, over vectors and dead letters.
+
+    All parts are read for it: not where the run is to end within seconds, and not on a store, of
+    which each part would be three requests in every run that goes on; None then.
+    """
+    if sum(record.unit.rows for record in state.records) > MOST_IDS or dataset.is_on_a_store:
+        return None
+    ids = IdCount()
+    try:
+        for record in state.records:
+            for name in dataset.parts_of(record):
+                part = part_reader.open_part(dataset, name)
+                columns = part_reader.with_passages(part, ["id"])
+                for block in part_reader.read_blocks(part, name, columns):
+                    ids.add(part_reader.once_a_row(block).column("id"))
+    except OutputError as error:
+        log.warning("equal ids are not counted: %s", error.message)
+        return None
+    return len(ids.repeated())
+
+
+def _check_sizes(dataset: Dataset, scans: Scans, state: State) -> None:
+    """Raise OutputError unless the parts of the input have the size that was committed."""
+    current = {file.key for file in scans.inputs}
+    damaged = [one for one in dataset.damaged(state) if one.unit.file_key in current]
+    if damaged:
+        rows = sum(record.unit.rows for record in damaged)
+        name = part_name(damaged[0])
+        raise OutputError(
+            f"{dataset.root}: parts of {rows:,} rows are missing or have another size than was "
+            f"committed, such as {name}; run the same command again, which embeds these rows again"
+        )
+
+
+def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> None:
+    """Leaves the dataset as readers expect it: a schema even without rows; `_SUCCESS` last."""
+    embedded = any(record.embedded for record in state.records)
+    if embedded:
+        dataset.delete([f"{VECTORS}/{EMPTY_PART}"])
+    dim = job.embedding.out_dim
+    if complete and not embedded and dim is not None:
+        metadata = part_metadata(job.embedding, job.version, dim)
+        schema = vectors_schema(
+            job.row_schema, dim, job.output.vector_type, metadata,
+            passages=job.embedding.rows_are_passages,
+        )  # fmt: skip
+        dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
+    if complete:
+        dataset.write(SUCCESS, b"")
+        run_file.end_overwrite(dataset)
+
+
+def is_settled(dataset: Dataset) -> bool:
+    """Whether `_SUCCESS` stands."""
+    return whole_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None

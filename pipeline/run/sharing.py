@@ -1,0 +1,225 @@
+"""Texts that several units share: found by one look at all texts, before anything is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.job import Dedupe, JobConfig
+from bulkembed.schemas.units import FilePicks, FileUnits, SharedSlice
+from bulkembed.transforms.core import hashing
+from bulkembed.transforms.core.passages import spans
+from bulkembed.transforms.dataset.committed_vectors import PartRows, copy_vectors, find_committed
+from bulkembed.transforms.dataset.dataset import SHARED, Dataset, State
+from bulkembed.transforms.dataset.kept_answers import shared_writer
+from bulkembed.transforms.dataset.records import SPILL_SUFFIX
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.units.contents import sent_hash, why_blank
+from bulkembed.transforms.units.shared_texts import text_only
+
+log = logging.getLogger("bulkembed")
+
+COMMITTED = "committed"
+"""Names the file of vectors that are copied."""
+MOST_BYTES = 2**30
+"""Of memory for the search; beyond it texts are compared within units only."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sharing:
+    """What the units of a run share: texts to send first, and rows that are committed already."""
+
+    picks: tuple[FilePicks, ...] = ()
+    committed: tuple[PartRows, ...] = ()
+
+    @property
+    def texts(self) -> int:
+        """Texts whose vectors are kept for the units."""
+        picked = sum(file.texts for file in self.picks)
+        return picked + sum(len(part.rows) for part in self.committed)
+
+    def slices(self, workers: int) -> Iterator[SharedSlice]:
+        """The texts to send, in a slice a worker, all of about the same size."""
+        pieces = _cut(self.picks, max(1, workers))
+        return (SharedSlice(f"shared-{n}", files) for n, files in enumerate(pieces))
+
+
+def find_sharing(
+    dataset: Dataset, job: JobConfig, plan: Plan, state: State, *, local: bool
+) -> Sharing:
+    """What the due units share among each other, and with what is committed.
+
+    Nothing where texts are not to be compared over the run, where workers have no disk in common,
+    or where the memory would not do.
+
+    Raises:
+        InputError, OutputError: a file cannot be read.
+    """
+    several = plan.units > 1 or job.embedding.long_text.cuts
+    several = several or any(record.embedded for record in state.records)
+    if job.dedupe is not Dedupe.RUN or not plan.work or not several:
+        return Sharing()
+    why_not = _why_not(dataset, plan, local=local)
+    due = _read_all(plan, job) if why_not is None else None
+    if due is None:
+        why_not = why_not or f"their passages would take more than {_gib(MOST_BYTES)} of memory"
+        log.warning("texts are compared within units only, as by --dedupe unit: %s", why_not)
+        return Sharing()
+    return _sharing(dataset, plan, state, due, _parts(plan, job))
+
+
+def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
+    """Copies what is committed to where the units find it, in place of an earlier run's copy.
+
+    Raises:
+        OutputError: a part cannot be read, or the disk is full.
+    """
+    if not sharing.committed:
+        return
+    suffix = f"-{COMMITTED}{SPILL_SUFFIX}"
+    dataset.delete(f"{SHARED}/{name}" for name in dataset.names(SHARED) if name.endswith(suffix))
+    kept = shared_writer(dataset, job, COMMITTED)
+    copy_vectors(dataset, sharing.committed, kept)
+    kept.close()
+
+
+def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:
+    if not local:
+        return "the workers have no disk in common"
+    if dataset.is_on_a_store:
+        return "the output is on an object store, which cannot append"
+    needed = plan.due_rows * hashing.BYTES_A_TEXT
+    if needed > MOST_BYTES:
+        return f"{plan.due_rows:,} rows would take {_gib(needed)} of memory"
+    return None
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _DueTexts:
+    """The texts of all due rows, in their order."""
+
+    keys: hashing.Keys
+    """Shape (texts,)."""
+    of_row: npt.NDArray[np.int32]
+    """How many texts each row has, shape (rows,)."""
+
+
+def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
+    """Reads all due rows; None where their texts are too many."""
+    found, texts = [], 0
+    of_row = np.zeros(plan.due_rows, np.int32)
+    row = 0
+    for file_units in plan.work:
+        for rows in _read(file_units, job.columns):
+            hashes = [_hashes(rows, offset, job.embedding) for offset in range(rows.rows)]
+            of_row[row : row + rows.rows] = [*map(len, hashes)]
+            found.append(hashing.keys([*itertools.chain.from_iterable(hashes)]))
+            row += rows.rows
+            texts += len(found[-1])
+            if texts * hashing.BYTES_A_TEXT > MOST_BYTES:
+                return None
+    return _DueTexts(np.concatenate(found), of_row)
+
+
+def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowRun]:
+    runs = [(unit.first_row, unit.rows) for unit in file_units.units]
+    file = file_units.file
+    return read_runs(open_found(file.found), file, *text_only(columns), runs)
+
+
+def _hashes(rows: RowRun, offset: int, embedding: EmbeddingConfig) -> list[bytes]:
+    """Of what is sent for a row; nothing for one that cannot be."""
+    title, text = rows.titles[offset], rows.texts[offset]
+    if text is None or offset in rows.bad or why_blank(text) is not None:
+        return []
+    return [
+        sent_hash(embedding, title, text[start:end]) for start, end in spans(embedding, title, text)
+    ]
+
+
+def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
+    """For each due row a number for what is committed together, ascending.
+
+    That is its unit; but one whose texts are cut may be committed in parts, down to a row.
+    """
+    sizes = [unit.rows for file in plan.work for unit in file.units]
+    if job.embedding.long_text.cuts:
+        return np.arange(sum(sizes), dtype=np.int32)
+    return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+
+
+def _sharing(
+    dataset: Dataset, plan: Plan, state: State, due: _DueTexts, parts: npt.NDArray[np.int32]
+) -> Sharing:
+    every = due.keys
+    committed, keys = _committed(dataset, state, every)
+    every[hashing.among(every, keys)] = 0  # Not to be sent at all.
+    first = hashing.shared_texts(every, np.repeat(parts, due.of_row))
+    sharing = Sharing(tuple(_picks(plan, first, due.of_row)), tuple(committed))
+    if sharing.texts:
+        log.info(
+            "%s texts of several units are sent first; %s are committed already",
+            f"{len(first):,}",
+            f"{len(keys):,}",
+        )
+    return sharing
+
+
+def _committed(
+    dataset: Dataset, state: State, every: hashing.Keys
+) -> tuple[list[PartRows], hashing.Keys]:
+    """Committed rows with texts that are due again, and the keys of these texts."""
+    embedded = [record for record in state.records if record.embedded]
+    if not embedded:
+        return [], every[:0]
+    distinct = np.unique(every)
+    return find_committed(dataset, embedded, distinct[distinct != 0])
+
+
+def _picks(
+    plan: Plan, texts: npt.NDArray[np.int64], of_row: npt.NDArray[np.int32]
+) -> Iterator[FilePicks]:
+    """The texts of each file, where they are given by their place among those of all due rows."""
+    ends = np.cumsum(of_row)
+    due = np.searchsorted(ends, texts, side="right")
+    passages = texts - (ends - of_row)[due]
+    begin = 0
+    for file_units in plan.work:
+        starts = np.array([unit.first_row for unit in file_units.units], np.int64)
+        sizes = [unit.rows for unit in file_units.units]
+        ends = begin + np.cumsum(sizes)
+        here = (due >= begin) & (due < ends[-1])
+        if here.any():
+            unit = np.searchsorted(ends, due[here], side="right")
+            rows = starts[unit] + due[here] - (ends - sizes)[unit]
+            yield FilePicks(file_units.file, rows, passages[here])
+        begin = int(ends[-1])
+
+
+def _cut(picks: tuple[FilePicks, ...], pieces: int) -> Iterator[tuple[FilePicks, ...]]:
+    """The texts in so many pieces, in order; those of a file may stand in several."""
+    total = sum(file.texts for file in picks)
+    bounds = [total * n // pieces for n in range(pieces + 1)]
+    for low, high in itertools.pairwise(bounds):
+        begin, piece = 0, []
+        for file in picks:
+            part = file.part(max(0, low - begin), max(0, high - begin))
+            if part.texts:
+                piece.append(part)
+            begin += file.texts
+        if piece:
+            yield tuple(piece)

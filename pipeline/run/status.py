@@ -1,0 +1,113 @@
+"""What the commit records of a dataset say, without Beam, and without waiting for a run's end."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from bulkembed.pipeline.run.plan import planned_files
+from bulkembed.pipeline.run.summary import RowCounts, rows_line
+from bulkembed.schemas.prices import price_of
+from bulkembed.schemas.units import CallCounts, UnitRecord
+from bulkembed.transforms.dataset import output_lock, run_file, shared_counts
+from bulkembed.transforms.dataset.dataset import SUCCESS, Dataset
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """A dataset as it stands; `rows.left` counts the files of the last plan."""
+
+    output: str
+    model: str
+    rows: RowCounts
+    vectors: int
+    """Rows of `vectors/`: more than are embedded where they are passages."""
+    codes: dict[str, int]
+    counts: CallCounts
+    usd: float | None
+    """What the committed rows cost, by the price that was told or Google's; None: not known."""
+    complete: bool
+    runner: str | None
+    """Who is at work on it now."""
+    warning: str | None = None
+    """What is wrong with the texts that were embedded."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def read_status(output: str) -> Status:
+    """The status of the dataset at a path or URI.
+
+    Raises:
+        ConfigError: there is no dataset.
+    """
+    dataset = Dataset.open(output)
+    pinned = run_file.read(dataset)
+    records = dataset.whole_records(dataset.state().records)
+    return status_of(output, dataset, pinned, records)
+
+
+def status_of(
+    output: str, dataset: Dataset, pinned: dict[str, Any], records: list[UnitRecord]
+) -> Status:
+    """The status behind what is pinned for a dataset, and its records."""
+    planned = planned_files(dataset)
+    current = [record for record in records if record.unit.file_key in planned]
+    owner = output_lock.owner_of(dataset)
+    embedding = pinned["embedding"]
+    told = pinned["settings"].get("usd_per_mtok")
+    price = price_of(embedding["service"], embedding["model"], told)
+    counts = sum((record.counts for record in records), shared_counts.total(dataset))
+    return Status(
+        output=output,
+        model=embedding["model"],
+        rows=_rows(sum(file.rows for file in planned.values()), current),
+        vectors=sum(record.vectors for record in current),
+        codes=_codes(records),
+        counts=counts,
+        usd=None if price is None else price.usd(counts.tokens),
+        complete=SUCCESS in dataset.names(""),
+        runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
+        if owner
+        else None,
+        warning=run_file.template_warning(pinned),
+    )
+
+
+def status_lines(status: Status) -> Iterable[tuple[str, str]]:
+    """The status for people, a name and a text a line."""
+    yield "dataset", f"{status.output}, {status.model}"
+    yield "state", "complete" if status.complete else "incomplete: run the same command again"
+    if status.warning:
+        yield "warning", status.warning
+    if status.runner:
+        yield "at work", status.runner
+    yield "rows", rows_line(status.rows)
+    if status.vectors != status.rows.embedded:
+        yield "passages", f"{status.vectors:,}"
+    for code, rows in status.codes.items():
+        yield f"  {code}", f"{rows:,}"
+    counts = status.counts
+    usd = f", about {status.usd:,.4f} USD" if status.usd is not None else ""
+    yield "spent", f"{counts.calls:,} calls, {counts.texts:,} texts, {counts.tokens:,} tokens{usd}"
+
+
+def _rows(planned: int, records: list[UnitRecord]) -> RowCounts:
+    return RowCounts(
+        rows_in=planned,
+        embedded=sum(record.embedded for record in records),
+        dead=sum(record.dead for record in records),
+        skipped=sum(record.skipped for record in records),
+        left=planned - sum(record.unit.rows for record in records),
+    )
+
+
+def _codes(records: list[UnitRecord]) -> dict[str, int]:
+    total: collections.Counter[str] = collections.Counter()
+    for record in records:
+        total.update({str(code): rows for code, rows in record.codes})
+    return dict(sorted(total.items()))

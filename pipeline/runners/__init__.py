@@ -1,0 +1,1 @@
+"""Beam runners: the graph, worker processes, job servers, Dataflow and signals."""

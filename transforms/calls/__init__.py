@@ -1,0 +1,1 @@
+"""From contents to vectors: calls under the shared quota, retries and spending."""

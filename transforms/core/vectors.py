@@ -1,0 +1,129 @@
+"""The rows of a matrix that are nearest to a query, by cosine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+TOLERANCE = 1e-5
+
+
+def to_unit_length(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The vectors (n, dim), each of length 1: the same array where all are so already."""
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if np.abs(squares - 1).max() <= TOLERANCE:
+        return vectors  # Half the tolerance of the length: float32 is exact enough to tell.
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    if np.abs(norms - 1).max() <= TOLERANCE:
+        return vectors
+    scaled: npt.NDArray[np.float32] = (vectors / norms[:, None]).astype(np.float32)
+    return scaled
+
+
+Vector = npt.NDArray[np.float32]
+"""Of shape (dim,)."""
+LEAST_LENGTH = 1e-3
+"""Of a mean of unit vectors; below it they cancel each other out, and its direction is noise."""
+NO_MEAN = "the vectors of its passages cancel each other out: their mean has no direction"
+_BLOCK = 1024
+
+
+def mean_vector(
+    vectors: npt.NDArray[np.float32], places: Sequence[int], weights: Sequence[int]
+) -> Vector | None:
+    """The mean of some of the vectors (n, dim), each of length 1, back to length 1.
+
+    Args:
+        vectors: of which the mean is taken.
+        places: those that count; one may count several times.
+        weights: of each of them, above 0.
+
+    Returns:
+        The vector (dim,), or None where they cancel each other out.
+    """
+    total = np.zeros(vectors.shape[1])
+    for first in range(0, len(places), _BLOCK):
+        block = vectors[list(places[first : first + _BLOCK])].astype(np.float64)
+        total += np.asarray(weights[first : first + _BLOCK], np.float64) @ block
+    total /= sum(weights)
+    length = float(np.sqrt(total @ total))
+    if not length >= LEAST_LENGTH:
+        return None
+    unit: Vector = (total / length).astype(np.float32)
+    return unit
+
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
+_SURELY_NOT_ZERO = 1e-30
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class VectorFaults:
+    """Rows of a matrix that are at fault, ascending; a row is in one of the three at most."""
+
+    not_finite: Rows
+    """A number is NaN or infinite."""
+    zero: Rows
+    """All numbers are 0."""
+    off_length: Rows
+    """The length is not 1."""
+
+
+def vector_faults(vectors: Floats, tolerance: float | None) -> VectorFaults:
+    """Looks at every row of a matrix.
+
+    Args:
+        vectors: one a row, float32.
+        tolerance: how far a length may be from 1; None where lengths are free.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+    if tolerance is None:
+        good = (squares > _SURELY_NOT_ZERO) & np.isfinite(squares)
+    else:
+        good = np.abs(squares - 1) <= tolerance
+    # Most rows are good, and float32 tells: only the others are looked at closely.
+    rows = np.flatnonzero(~good)
+    doubtful = vectors[rows].astype(np.float64)
+    finite = np.isfinite(doubtful).all(axis=1)
+    zero = finite & ~doubtful.any(axis=1)
+    off = np.zeros(len(rows), dtype=bool)
+    if tolerance is not None:
+        lengths = np.sqrt(np.einsum("ij,ij->i", doubtful, doubtful))
+        off = finite & ~zero & (np.abs(lengths - 1) > tolerance)
+    return VectorFaults(rows[~finite], rows[zero], rows[off])
+
+
+def cosines(vectors: Floats, query: Floats, *, unit_length: bool) -> Floats:
+    """The cosine of each row with the query; -inf for a row that has none (NaN, or all zeros).
+
+    Args:
+        vectors: one a row.
+        query: of length 1.
+        unit_length: whether all rows are of length 1, so that a dot product is the cosine.
+    """
+    # Not `@`: BLAS would start threads of its own, beside those that read the blocks.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        scores = np.einsum("ij,j->i", vectors, query)
+        if not unit_length:
+            scores = scores / np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.where(np.isfinite(scores), scores, np.float32(-np.inf))
+
+
+def best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
+    """Where the `k` highest scores are, highest first; of equal ones the first. -inf is left out.
+
+    Fewer than `k` where there are no more.
+    """
+    if k < len(scores):
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        places = np.flatnonzero(scores >= least)
+    else:
+        places = np.arange(len(scores))
+    places = places[scores[places] > -np.inf]
+    order = np.argsort(-scores[places], kind="stable")
+    return places[order][:k]

@@ -1,0 +1,1 @@
+"""The dataset: its layout, parts, commit records, locks, notes and kept answers."""

@@ -1,0 +1,53 @@
+"""The account of a dataset in a file that the processes of a run share, locked; POSIX only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from bulkembed.schemas.errors import OutputError
+from bulkembed.transforms.core.account import Account
+from bulkembed.transforms.dataset.output_lock import locked
+from bulkembed.transforms.dataset.whole_files import output_error
+
+_MOST_BYTES = 4096
+
+
+class AccountFile:
+    """Some 20 µs a change.  It is written before a call is sent, so that a kill loses nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def account(self) -> Iterator[Account]:
+        """The account, for nobody else meanwhile; what was changed is written.  Never await inside.
+
+        Raises:
+            OutputError: the file cannot be written, or is damaged.
+        """
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise output_error(str(self.path), error) from error
+        try:
+            with locked(file, self.path):
+                account = self._read(file)
+                before = account.to_bytes()
+                yield account
+                if account.to_bytes() != before:
+                    os.pwrite(file, account.to_bytes(), 0)
+        except OSError as error:
+            raise output_error(str(self.path), error) from error
+        finally:
+            os.close(file)
+
+    def _read(self, file: int) -> Account:
+        try:
+            return Account.from_bytes(os.pread(file, _MOST_BYTES, 0))
+        except (ValueError, TypeError) as error:
+            raise OutputError(
+                f"{self.path} is damaged: {error}; delete it, and what committed rows cost counts"
+            ) from None

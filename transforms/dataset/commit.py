@@ -1,0 +1,97 @@
+"""A unit's commit: its parts, and then the record that makes them count."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from bulkembed.schemas.errors import OutputTaken
+from bulkembed.schemas.job import OutputConfig
+from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.dataset.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
+from bulkembed.transforms.dataset.part_files import part_name, part_writer
+from bulkembed.transforms.dataset.records import record_name
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class UnitTables:
+    """What a unit comes to: its vectors and its dead letters; None where there are none."""
+
+    vectors: pa.Table | None
+    dead_letters: pa.Table | None
+
+
+def commit_unit(
+    dataset: Dataset,
+    output: OutputConfig,
+    record: UnitRecord,
+    tables: UnitTables,
+    replaces: UnitRecord | None = None,
+    check_held: Callable[[], None] | None = None,
+) -> UnitRecord:
+    """Writes vectors, then dead letters, then the record that makes both count.
+
+    The record of an earlier generation, and its dead letters, go last.
+
+    Args:
+        dataset: where the unit is committed.
+        output: how its vectors are written.
+        record: what the unit came to, without the names of its parts.
+        tables: its rows.
+        replaces: the record that a retry of dead letters replaces.
+        check_held: raises OutputTaken if the run has lost the dataset; called right before the
+            record gets its name, and right after.
+
+    Returns:
+        The record, with the names of its parts.
+
+    Raises:
+        OutputError: a file could not be written; then the unit is not done.
+        OutputTaken: another run has taken over the dataset, and this unit does not count; what was
+            written of it is deleted.
+    """
+    name = part_name(record)
+    vector_parts = list(record.vector_parts)
+    dead_part = None
+    part_bytes = dataset.size_of(f"{VECTORS}/{part}" for part in vector_parts)
+    if tables.vectors is not None and tables.vectors.num_rows:
+        writer = part_writer(tables.vectors, output.vector_encoding)
+        part_bytes += dataset.write(f"{VECTORS}/{name}", writer)
+        vector_parts.append(name)
+    if tables.dead_letters is not None and tables.dead_letters.num_rows:
+        part_bytes += dataset.write(f"{DEAD_LETTERS}/{name}", part_writer(tables.dead_letters))
+        dead_part = name
+    whole = dataclasses.replace(
+        record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
+    )
+    try:
+        dataset.write_record(whole, check_held)
+        if check_held is not None:
+            check_held()
+    except OutputTaken:
+        if not _counts_or_is_withdrawn(dataset, whole):
+            raise
+    if replaces is not None:
+        dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
+        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead])
+    return whole
+
+
+def _counts_or_is_withdrawn(dataset: Dataset, record: UnitRecord) -> bool:
+    """Return whether a record counts though another run has the dataset; delete one that does not.
+
+    One that counts may have been read by the other run already, which then leaves its rows out. If
+    records of the other run cover its rows, or overwrote them, nobody needs it any more, but
+    readers of the folder would take its parts for rows.
+    """
+    name = record_name(record)
+    rivals = dataset.state().overlapping(record.unit)
+    if name in map(record_name, rivals):
+        return True
+    # A retry of dead letters that built on this record names its vectors.
+    named = {part for other in rivals for part in dataset.parts_of(other)}
+    own = [f"{folder}/{part_name(record)}" for folder in (VECTORS, DEAD_LETTERS)]
+    dataset.delete([f"{UNITS}/{name}", *(part for part in own if part not in named)])
+    return False

@@ -1,0 +1,204 @@
+"""The rows of a JSONL stream: bytes to lines, a line to its objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from bulkembed.transforms.inputs.stored_bytes import CHUNK_BYTES, Stream
+
+LONG_LINE_BYTES = 16 << 20
+"""A longer line without an end is cut after its last complete object."""
+_BOM = b"\xef\xbb\xbf"
+_EXACT_FLOAT = 2.0**63
+_BETWEEN = " \t\r\n\ufeff\x1e"
+"""What may stand around an object: white space, byte order marks that `cat` leaves in the middle of
+a file, and the record separator of JSON text sequences (RFC 7464)."""
+_DECODER = json.JSONDecoder()
+
+
+class NotARow(ValueError):
+    """A line that is no JSON object; the message says why."""
+
+
+def lines(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    r"""Yield the lines of a stream as (line number, byte where it begins, bytes); no blank ones.
+
+    Only `\n` ends a line; a `\r` before it stays, which JSON takes for white space.  Line numbers
+    count from 1 where the stream begins, blank lines included.  `at_byte` is where in the file the
+    stream begins; a byte order mark is passed over at byte 0 only.  Objects without line breaks
+    between them come some at a time, so that memory does not grow with the file.
+    """
+    number, begin = 0, at_byte
+    held: list[bytes] = []
+    held_bytes, long = 0, LONG_LINE_BYTES
+    for chunk in _chunks(stream):
+        first, *others = chunk.split(b"\n")
+        held.append(first)
+        held_bytes += len(first)
+        for line in others:
+            whole = b"".join(held) if len(held) > 1 else held[0]
+            held, held_bytes, long = [line], len(line), LONG_LINE_BYTES
+            number += 1
+            yield from _row(number, begin, whole)
+            begin += len(whole) + 1
+        if held_bytes >= long:
+            whole = b"".join(held)
+            cut = _last_piece(whole)
+            yield from _row(number + 1, begin, whole[:cut])
+            begin += cut
+            held, held_bytes = [whole[cut:]], len(whole) - cut
+            long = max(LONG_LINE_BYTES, 2 * held_bytes)
+    yield from _row(number + 1, begin, b"".join(held))
+
+
+def objects(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the rows of a stream whose lines may hold several objects; see `lines` and `split`."""
+    for number, begin, line in lines(stream, at_byte):
+        if _is_one(line):
+            yield number, begin, line
+        else:
+            yield from ((number, begin + start, piece) for start, piece in split(line))
+
+
+def split(line: bytes) -> list[tuple[int, bytes]]:
+    r"""Return the rows of a line that is not one object, each with the byte where it begins.
+
+    Objects are decoded one after the other.  Anything that is not an object, or that is followed by
+    something other than an object, is one row up to the next `\r` or to the end.  The rows from one
+    of them on do not depend on those before it, so that reading can begin in the middle of a line.
+    """
+    text = line.decode("utf-8", "surrogateescape")
+    found, at, at_byte = [], 0, 0
+    while (start := _skip(text, at, _BETWEEN)) < len(text):
+        end = _end_of_row(text, start)
+        at_byte += _bytes(text, at, start)
+        size = _bytes(text, start, end)
+        found.append((at_byte, line[at_byte : at_byte + size]))
+        at, at_byte = end, at_byte + size
+    return found
+
+
+def _end_of_row(text: str, start: int) -> int:
+    """Return the end of the row that begins at `start`."""
+    broken = text.find("\r", start)
+    broken = len(text) if broken < 0 else broken
+    try:
+        _, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return broken
+    behind = _skip(text, end, _BETWEEN.replace("\r", ""))
+    if behind == len(text) or text[behind] in "\r{":
+        return end
+    after = text.find("\r", end)
+    return len(text) if after < 0 else after
+
+
+def _skip(text: str, at: int, chars: str) -> int:
+    while at < len(text) and text[at] in chars:
+        at += 1
+    return at
+
+
+def _bytes(text: str, start: int, end: int) -> int:
+    if text.isascii():
+        return end - start
+    return len(text[start:end].encode("utf-8", "surrogateescape"))
+
+
+def _last_piece(line: bytes) -> int:
+    """Return where the last row of an unfinished line begins; 0 if one before it may go on too."""
+    pieces = split(line)
+    sure = len(pieces) > 1 and all(_is_one(piece) for _, piece in pieces[:-1])
+    return pieces[-1][0] if sure else 0
+
+
+def _is_one(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _chunks(stream: Stream) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _row(number: int, begin: int, line: bytes) -> tuple[tuple[int, int, bytes], ...]:
+    if begin == 0 and line.startswith(_BOM):
+        line, begin = line[len(_BOM) :], len(_BOM)
+    return () if not line or line.isspace() else ((number, begin, line),)
+
+
+def parse(line: bytes) -> tuple[dict[str, Any], bool]:
+    """Return a row's object, and whether its strings are sure to be UTF-8 (no lone surrogates).
+
+    orjson refuses lone surrogates, NaN, numbers beyond a double and byte order marks; those lines
+    go through json.
+
+    Raises:
+        NotARow: the line is no JSON object, or no UTF-8.
+    """
+    try:
+        row, sure = orjson.loads(line), True
+    except orjson.JSONDecodeError:
+        row, sure = parse_exactly(line), False
+    if not isinstance(row, dict):
+        raise NotARow(f"expected an object in braces, got {_kind(row)}")
+    if not sure and not all(map(is_utf8, row)):
+        raise NotARow("a column's name has a lone surrogate, which is no text")
+    return row, sure
+
+
+def parse_exactly(line: bytes) -> Any:
+    """The line by the standard library's parser, which keeps integers of any size.
+
+    Raises:
+        NotARow: the line is no JSON, or no UTF-8.
+    """
+    try:
+        return json.loads(line.decode("utf-8").strip(_BETWEEN))
+    except UnicodeDecodeError as error:
+        raise NotARow(f"byte {error.start} of the line is no UTF-8") from None
+    except RecursionError:
+        raise NotARow("the line is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise NotARow(f"no JSON: {error.msg} at character {error.pos} of the line") from None
+    except ValueError as error:  # An integer of more than 4,300 digits.
+        raise NotARow(f"no JSON that can be read: {error}") from None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether the text can be written as UTF-8: it has no lone surrogate."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def may_be_rounded(value: Any) -> bool:
+    """Whether a value may hold an integer that orjson turned into a float (from 2^64 up)."""
+    if isinstance(value, float):
+        return abs(value) >= _EXACT_FLOAT
+    if isinstance(value, dict):
+        return any(map(may_be_rounded, value.values()))
+    return isinstance(value, list) and any(map(may_be_rounded, value))
+
+
+def describe(value: Any) -> str:
+    """A value as a message shows it: its kind, and its beginning."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"{_kind(value)} {shown.encode('utf-8', 'backslashreplace').decode('utf-8')}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    kinds |= {int: "an integer", float: "a number", type(None): "null"}
+    return kinds.get(type(value), type(value).__name__)

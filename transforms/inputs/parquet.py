@@ -1,0 +1,424 @@
+"""Runs of rows out of a Parquet file, in bounded memory whatever its row groups are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import OR_SKIP, InputError
+from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
+from bulkembed.transforms.inputs.columns import (
+    check_present,
+    check_types,
+    check_unique,
+    has_fixed_lists,
+    has_nanoseconds,
+    in_lists,
+    in_microseconds,
+    is_bytes,
+    is_string,
+    is_text,
+    plain_type,
+)
+from bulkembed.transforms.inputs.json_text import text_of, texts_of
+from bulkembed.transforms.inputs.rows import RowRun, Wanted, kept_table, made_ids
+from bulkembed.transforms.inputs.scanned_file import ScannedFile
+from bulkembed.transforms.inputs.stored_bytes import changed, reading
+
+_BUFFER_BYTES = 1 << 20
+_MAGIC = b"PAR1"
+_TAIL_BYTES = 8
+"""Length of the footer, and the magic bytes."""
+_ARROW_SCHEMA, _NO_SCHEMA = b"ARROW:schema", b"-----:------"
+
+
+def open_parquet(stored: pa.NativeFile, *, arrow_types: bool = True) -> pq.ParquetFile:
+    """Open a Parquet file; read INT96 timestamps as microseconds, so that every year fits.
+
+    Args:
+        stored: the file.
+        arrow_types: give columns the types that the writer noted for Arrow.  Without them a list of
+            fixed size is a list, which can be null: pyarrow 25 cannot read a null list of fixed
+            size ("Expected all lists to be of size=2 but index 2 had size=0").
+    """
+    metadata = None if arrow_types else _without_arrow_schema(stored)
+    return pq.ParquetFile(
+        stored,
+        metadata=metadata,
+        buffer_size=_BUFFER_BYTES,
+        pre_buffer=False,
+        coerce_int96_timestamp_unit="us",
+    )
+
+
+def _without_arrow_schema(stored: pa.NativeFile) -> pq.FileMetaData:
+    """Return the footer with the key of Arrow's types renamed."""
+    size = stored.size()
+    tail = stored.read_at(_TAIL_BYTES, size - _TAIL_BYTES)
+    length = int.from_bytes(tail[:4], "little") + _TAIL_BYTES
+    footer = stored.read_at(length, size - length)
+    return pq.read_metadata(pa.BufferReader(_MAGIC + footer.replace(_ARROW_SCHEMA, _NO_SCHEMA)))
+
+
+def scan_parquet(
+    filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
+) -> ScannedFile:
+    """Return what the footer says; see `scan.scan_file`.  The digest is the caller's."""
+    if not found.size_bytes:
+        raise InputError(
+            f"{found.name} is empty, so it is not a Parquet file; remove it{OR_SKIP}",
+            path=found.path,
+        )
+    with reading(found), filesystem.open_input_file(found.path) as file:
+        footer = open_parquet(file)
+        schema, metadata = footer.schema_arrow, footer.metadata
+    used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
+    return ScannedFile(
+        found=found,
+        digest="",
+        rows=metadata.num_rows,
+        offsets=(),
+        schema=pa.schema([(name, _type(schema.field(name), metadata)) for name in used]),
+        columns=tuple(schema.names),
+        id_range=_id_range(metadata, schema, columns.id_column),
+    )
+
+
+def _used(
+    schema: pa.Schema, found: FoundFile, columns: InputColumns, *, has_rows: bool
+) -> list[str]:
+    """Return the id's and the kept columns' names, once they are known to be usable.
+
+    A file without rows is not held to anything: what writes it often knows no types.
+    """
+    kept = schema.names if columns.keeps_all else list(columns.keep_columns)
+    ids = [columns.id_column] if columns.id_column is not None else []
+    used = [name for name in dict.fromkeys(ids + kept) if name in schema.names]
+    if not has_rows:
+        return [name for name in used if schema.names.count(name) == 1]
+    check_present(found.name, columns, schema.names)
+    check_unique(found.name, [*used, *columns.text_fields], schema.names)
+    check_types(found.name, schema, columns)
+    return used
+
+
+def _type(field: pa.Field, metadata: pq.FileMetaData) -> pa.DataType:
+    """A column's type; lists of fixed size are lists where one may be null."""
+    if not has_fixed_lists(field.type) or not _may_have_nulls(field.name, metadata):
+        return field.type
+    return in_lists(field.type)
+
+
+def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
+    """Whether a nested column has nulls at any depth, by the row groups' statistics."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            if not chunk.path_in_schema.startswith(f"{column}."):
+                continue
+            statistics = chunk.statistics if chunk.is_stats_set else None
+            if statistics is None or not statistics.has_null_count or statistics.null_count:
+                return True
+    return False
+
+
+def _id_range(
+    metadata: pq.FileMetaData, schema: pa.Schema, column: str | None
+) -> tuple[int, int] | None:
+    """The smallest and largest integer id by the row groups' statistics, if all have them."""
+    if (
+        column is None
+        or not metadata.num_rows
+        or not pat.is_integer(plain_type(schema.field(column).type))
+    ):
+        return None
+    ranges = []
+    for group in range(metadata.num_row_groups):
+        statistics = _statistics(metadata.row_group(group), column)
+        if statistics is None or not statistics.has_min_max:
+            return None
+        ranges.append((statistics.min, statistics.max))
+    return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+
+
+def _statistics(group: pq.RowGroupMetaData, column: str) -> pq.Statistics | None:
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        # A column within a struct can have the same path as a flat one with a dot in its name.
+        if chunk.path_in_schema == column:
+            return chunk.statistics if chunk.is_stats_set else None
+    return None
+
+
+Bad = dict[int, tuple[DeadCode, str]]
+
+
+@dataclasses.dataclass(eq=False)
+class ParquetRun:
+    """The pieces of one run, and what was found wrong in them so far."""
+
+    name: str
+    wanted: Wanted
+    first_row: int
+    pieces: Sequence[Sequence[pa.RecordBatch]]
+    """Of each reader of the file: the batches that hold the run's rows, with some columns each."""
+    bad: Bad = dataclasses.field(default_factory=dict)
+    unkept: set[str] = dataclasses.field(default_factory=set)
+
+    def rows(self) -> RowRun:
+        """The run; the first fault of a row, in the order id, text, title, is its code."""
+        ids = self._ids()
+        values = {name: self._strings(name) for name in self.wanted.sent}
+        count = len(ids)
+        title = self.wanted.columns.title_column
+        recipe = self.wanted.recipe
+        kept = [self._kept(field) for field in self.wanted.kept]
+        return RowRun(
+            first_row=self.first_row,
+            ids=ids,
+            titles=list(values[title]) if title is not None else [None] * count,
+            texts=recipe.texts([values[field] for field in recipe.fields]),
+            kept=kept_table(kept, self.wanted.kept, count),
+            bad=dict(sorted(self.bad.items())),
+            unkept=frozenset(self.unkept),
+        )
+
+    @property
+    def _count(self) -> int:
+        return sum(piece.num_rows for piece in self.pieces[0])
+
+    def _column(self, name: str) -> pa.ChunkedArray | None:
+        for pieces in self.pieces:
+            if pieces and pieces[0].schema.get_field_index(name) >= 0:
+                at = pieces[0].schema.get_field_index(name)
+                return pa.chunked_array([piece.column(at) for piece in pieces])
+        return None
+
+    def _note(self, offset: int, code: DeadCode, what: str) -> None:
+        row = self.first_row + offset
+        self.bad.setdefault(offset, (code, f"row {row} of {self.name}: {what}"))
+
+    def _ids(self) -> pa.Array:
+        name = self.wanted.columns.id_column
+        if name is None:
+            return made_ids(self.name, self.first_row, self._count)
+        column = self._column(name)
+        if column is not None:
+            column = _as_ids(column, self.wanted.id_type)
+        ids, unfit = _convert(column, self.wanted.id_type, self._count)
+        for offset in unfit:
+            what = f"the id in column {name!r} is not UTF-8, has a fraction, or is beyond int64"
+            self._note(offset, DeadCode.BAD_ID, f"{what}; --id-type string takes every number")
+        if ids.null_count > len(unfit):
+            for offset, there in enumerate(ids.is_valid().to_pylist()):
+                if not there:
+                    self._note(offset, DeadCode.MISSING_ID, f"the id in column {name!r} is null")
+        return ids
+
+    def _strings(self, name: str) -> list[str | None]:
+        column = self._column(name)
+        if column is None:
+            return []
+        try:
+            values = texts_of(column)
+            return values if _are_strings(column.type) else list(map(text_of, values))
+        except (ValueError, OverflowError):
+            rows = range(len(column))
+            return [self._string(name, row, column.slice(row, 1)) for row in rows]
+
+    def _string(self, name: str, offset: int, value: pa.ChunkedArray) -> str | None:
+        try:
+            return text_of(texts_of(value)[0])
+        except UnicodeDecodeError as error:
+            what = f"byte {error.start} of column {name!r} is no UTF-8"
+        except (ValueError, OverflowError) as error:
+            what = f"column {name!r} cannot be written as text: {error}"
+        self._note(offset, DeadCode.BAD_TEXT, what)
+        return None
+
+    def _kept(self, field: pa.Field) -> pa.Array:
+        column = self._column(field.name)
+        if column is not None and pa.types.is_string(field.type) and not is_text(column.type):
+            # The column's type differs between files, so it is kept as text.
+            texts = _as_texts(column)
+            if texts.null_count > column.null_count:
+                self.unkept.add(field.name)
+            column = texts
+        values, unfit = _convert(column, field.type, self._count)
+        if unfit:
+            self.unkept.add(field.name)
+        return values
+
+
+def _are_strings(kind: pa.DataType) -> bool:
+    return is_string(kind) and not is_bytes(kind)
+
+
+def _as_ids(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The column with NaN as null, and what has no cast to the ids' type as text."""
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if not pa.types.is_string(kind) or is_text(column.type):
+        return column
+    return _as_texts(column, integral=True)
+
+
+def _as_texts(column: pa.ChunkedArray, *, integral: bool = False) -> pa.ChunkedArray:
+    """The column as strings, as JSON writes its values; null where a value has no such form.
+
+    With `integral`, a floating number without a fraction is written as an integer.
+    """
+
+    def text(value: Any) -> str | None:
+        is_integer = integral and isinstance(value, float) and value.is_integer()
+        return text_of(int(value) if is_integer else value)
+
+    def one(row: int) -> str | None:
+        try:
+            return text(texts_of(column.slice(row, 1))[0])
+        except (ValueError, OverflowError, TypeError):
+            return None
+
+    try:
+        found = list(map(text, texts_of(column)))
+    except (ValueError, OverflowError, TypeError):
+        found = list(map(one, range(len(column))))
+    return pa.chunked_array([found], pa.string())
+
+
+def _convert(
+    column: pa.ChunkedArray | None, kind: pa.DataType, count: int
+) -> tuple[pa.Array | pa.ChunkedArray, list[int]]:
+    """The column with that type, and the offsets of values that do not fit, which are null.
+
+    A column that the file does not have is null throughout.
+    """
+    if column is None:
+        return pa.nulls(count, kind), []
+    try:
+        return _cast(column, kind), []
+    except pa.ArrowException:
+        pass
+    rows, unfit = [], []
+    for offset in range(count):
+        try:
+            rows.append(_cast(column.slice(offset, 1), kind))
+        except pa.ArrowException:
+            rows.append(pa.nulls(1, kind))
+            unfit.append(offset)
+    chunks = [chunk for row in rows for chunk in (row.chunks if _chunked(row) else [row])]
+    return pa.concat_arrays(chunks), unfit
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """One array, checked to the last byte of UTF-8: Parquet does not check what it holds."""
+    column.validate(full=True)
+    if not column.type.equals(kind):
+        plain = plain_type(column.type)
+        column = column if plain.equals(column.type) else column.cast(plain)
+        if not has_nanoseconds(kind):
+            # Digits beyond microseconds are cut off.
+            column = column.cast(in_microseconds(plain), safe=False)
+        column = column if column.type.equals(kind) else column.cast(kind)
+    return column if pa.types.is_dictionary(kind) else column.combine_chunks()
+
+
+def _chunked(values: pa.Array | pa.ChunkedArray) -> bool:
+    return isinstance(values, pa.ChunkedArray)
+
+
+_BATCH_ROWS = (64, 4096)
+
+
+def read_parquet_runs(
+    filesystem: pafs.FileSystem, file: InputFile, wanted: Wanted, runs: Sequence[tuple[int, int]]
+) -> Iterator[RowRun]:
+    """See `row_reader.read_runs`.  Row groups that no run touches are not read."""
+    with reading(file.found), filesystem.open_input_file(file.found.path) as stored:
+        parquet = open_parquet(stored)
+        if parquet.metadata.num_rows != file.rows:
+            now = f"it has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
+            raise changed(file.found, now)
+        names = _names(parquet.schema_arrow, file, wanted)
+        lists = [name for name in names if _as_list(name, parquet.schema_arrow, wanted)]
+        readers = [_batches(parquet, [name for name in names if name not in lists], runs)]
+        if lists:
+            readers.append(_batches(open_parquet(stored, arrow_types=False), lists, runs))
+        pieces_of_readers = zip(*(_cut(batches, runs) for batches in readers), strict=True)
+        for (first_row, _), pieces in zip(runs, pieces_of_readers, strict=True):
+            yield ParquetRun(file.name, wanted, first_row, pieces).rows()
+
+
+def _names(schema: pa.Schema, file: InputFile, wanted: Wanted) -> list[str]:
+    ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
+    needed = [*ids, *wanted.sent]
+    gone = [name for name in needed if schema.get_field_index(name) < 0]
+    if gone:
+        raise changed(file.found, f"it has no column {gone[0]!r} any more")
+    kept = [name for name in wanted.kept.names if schema.get_field_index(name) >= 0]
+    return list(dict.fromkeys(needed + kept))
+
+
+def _as_list(name: str, schema: pa.Schema, wanted: Wanted) -> bool:
+    """Whether a column has lists of fixed size that are kept as lists, since some may be null."""
+    if name not in wanted.kept.names or not has_fixed_lists(schema.field(name).type):
+        return False
+    return not has_fixed_lists(wanted.kept.field(name).type)
+
+
+def _batches(
+    parquet: pq.ParquetFile, names: list[str], runs: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(first row, batch) of the row groups that hold rows of the runs, up to the last such row.
+
+    A name with dots also selects what lies at that path in a struct; it is read for nothing.
+    """
+    low, high = _BATCH_ROWS
+    batch_rows = min(max([low, *(rows for _, rows in runs)]), high)
+    begin = 0
+    for group in range(parquet.metadata.num_row_groups):
+        end = begin + parquet.metadata.row_group(group).num_rows
+        last = _last_needed(runs, begin, end)
+        row = begin
+        if last > begin:
+            for batch in parquet.iter_batches(
+                batch_rows, row_groups=[group], columns=names, use_threads=False
+            ):
+                yield row, batch
+                row += batch.num_rows
+                if row >= last:
+                    break
+        begin = end
+
+
+def _last_needed(runs: Sequence[tuple[int, int]], begin: int, end: int) -> int:
+    """The row after the last one in [begin, end) that a run wants; `begin` if none does."""
+    ends = (min(first + rows, end) for first, rows in runs if first < end and first + rows > begin)
+    return max(ends, default=begin)
+
+
+def _cut(
+    batches: Iterator[tuple[int, pa.RecordBatch]], runs: Sequence[tuple[int, int]]
+) -> Iterator[list[pa.RecordBatch]]:
+    """The slices of batches that make up each run."""
+    begin, batch = 0, None
+    for first_row, rows in runs:
+        pieces, row = [], first_row
+        while row < first_row + rows:
+            while batch is None or begin + batch.num_rows <= row:
+                following = next(batches, None)
+                if following is None:
+                    raise OSError(f"its row groups end before row {row}")
+                begin, batch = following
+            piece = batch.slice(row - begin, first_row + rows - row)
+            pieces.append(piece)
+            row += piece.num_rows
+        yield pieces

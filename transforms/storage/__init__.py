@@ -1,1 +1,0 @@
-"""Files: finding and reading inputs, part files, commit records and the plan."""

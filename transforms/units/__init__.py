@@ -1,0 +1,1 @@
+"""From rows to committed units: read, prepare, embed, write and commit."""

@@ -1,0 +1,146 @@
+"""Texts that several units share: read, embedded first, and kept where every unit finds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.errors import CallError
+from bulkembed.schemas.inputs import InputColumns, InputFile
+from bulkembed.schemas.live import LiveCounts
+from bulkembed.schemas.units import CallCounts, FilePicks
+from bulkembed.transforms.calls.answers import Answers
+from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.passages import spans
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.units.contents import SentTexts, why_blank
+
+TEXTS = 1000
+"""Texts that are sent and counted together: ten calls."""
+WINDOW_ROWS = 2500
+
+
+class SharedOutcome:
+    """The sink for texts that units share.
+
+    A text that is given up on is not written down here: each unit sends it again, so that each of
+    its rows gets its own verdict and counts as its unit asks.
+    """
+
+    def __init__(self, texts: SentTexts, embedding: EmbeddingConfig, kept: SpillWriter) -> None:
+        self._texts = texts
+        self._answers = Answers(embedding, texts.hashes, kept)
+        self._sent = 0
+        self._there = 0
+
+    def restore(self, spill: Spill) -> list[TextItem]:
+        """The texts that no run has paid for yet."""
+        there = {index for index, *_ in spill.find(self._texts.hashes)}
+        self._there = len(there)
+        return [item for item in self._texts.items if item.index not in there]
+
+    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+        """Keeps the vectors of one answered call."""
+        self._answers.take(items, answer, attempts)
+        self._sent += len(items)
+
+    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+        """Leaves the text to the units."""
+
+    def counts(self) -> CallCounts:
+        """What the calls came to; the texts are taken off the repeats that the units count."""
+        return self._answers.counts(repeated=-self._sent)
+
+    def live(self) -> LiveCounts:
+        """What the texts have come to so far."""
+        return dataclasses.replace(self._answers.live(), shared=self._there + self._sent)
+
+
+def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:
+    """What is read of a file for its texts and titles alone: neither ids nor kept columns."""
+    less = dataclasses.replace(columns, id_column=None, keep_columns=())
+    return less, pa.schema([pa.field("id", pa.string())])
+
+
+Readable = Callable[[InputFile, Iterator[RowRun]], Iterator[RowRun]]
+
+
+def read_shared(
+    files: Sequence[FilePicks],
+    columns: InputColumns,
+    embedding: EmbeddingConfig,
+    estimator: TokenEstimator,
+    readable: Readable = lambda file, rows: rows,
+) -> Iterator[SentTexts]:
+    """Single texts, some at a time.  Rows that cannot be sent are left to their units.
+
+    Args:
+        files: which texts.
+        columns: what is read of a row.
+        embedding: how a text is sent.
+        estimator: guesses tokens.
+        readable: what is done about a file that turns out to be damaged.
+
+    Raises:
+        InputError: a file cannot be read, or is not what it was.
+    """
+    texts = SentTexts(embedding, estimator)
+    for title, text in _texts(files, columns, embedding, readable):
+        texts.add(title, text)
+        if len(texts.items) == TEXTS:
+            yield texts
+            texts = SentTexts(embedding, estimator)
+    if texts.items:
+        yield texts
+
+
+def _texts(
+    files: Sequence[FilePicks],
+    columns: InputColumns,
+    embedding: EmbeddingConfig,
+    readable: Readable,
+) -> Iterator[tuple[str | None, str]]:
+    """(title, text or passage) of the picks whose rows have a text."""
+    for picks in files:
+        runs = list(_windows(picks.rows.tolist(), picks.file.rows))
+        read = read_runs(open_found(picks.file.found), picks.file, *text_only(columns), runs)
+        for found in readable(picks.file, read):
+            first, end = np.searchsorted(
+                picks.rows, [found.first_row, found.first_row + found.rows]
+            )
+            yield from _picked(found, picks.part(int(first), int(end)), embedding)
+
+
+def _picked(
+    found: RowRun, picks: FilePicks, embedding: EmbeddingConfig
+) -> Iterator[tuple[str | None, str]]:
+    pairs = zip(picks.rows.tolist(), picks.passages.tolist(), strict=True)
+    for row, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        offset = row - found.first_row
+        title, text = found.titles[offset], found.texts[offset]
+        if text is None or offset in found.bad or why_blank(text) is not None:
+            continue
+        places = spans(embedding, title, text)
+        for _, passage in group:
+            start, end = places[passage]
+            yield title, text[start:end]
+
+
+def _windows(rows: Sequence[int], file_rows: int) -> Iterator[tuple[int, int]]:
+    """(first row, rows) of runs that hold all of the rows."""
+    end = -1
+    for row in rows:
+        if row >= end:
+            end = min(row + WINDOW_ROWS, file_rows)
+            yield row, end - row
