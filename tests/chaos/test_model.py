@@ -14,6 +14,7 @@ import pytest
 
 from chaos.history import POISON, History, Row, Rows, Settings, generate
 from chaos.model import Floats, Model, Wrong, as_sent, text_hash
+from chaos.play import work_ended
 from chaos.shrink import shrunk
 
 SETTINGS = Settings("gemini-embedding-001", "CLUSTERING", 4, normalize=False, titles=False)
@@ -217,3 +218,22 @@ def test_a_failing_history_shrinks_to_the_steps_that_matter() -> None:
     short, wrong = shrunk(history, Wrong("at first"), play)
     assert short.steps == (needed,)
     assert str(wrong) == "found"
+
+
+@pytest.mark.parametrize(
+    ("lines", "meant"),
+    [
+        pytest.param([], -15, id="before-the-end"),
+        pytest.param(["rows 9 in: 9 embedded, 0 left", "output /o"], 0, id="complete"),
+        pytest.param(["rows 9 in: 5 embedded, 4 left", "output /o"], 75, id="stopped"),
+        pytest.param(
+            ["rows 9 in: 9 embedded, 0 left", "dataset 30 in: 29 embedded, 1 left", "output /o"],
+            75,
+            id="rows-of-the-dataset-left",
+        ),
+    ],
+)
+def test_a_signal_behind_the_summary_does_not_change_what_the_run_came_to(
+    lines: list[str], meant: int
+) -> None:
+    assert work_ended(-15, "\n".join(lines) + "\n") == meant
