@@ -1,0 +1,182 @@
+"""The layout of the source: imports run one way, and each name has one meaning."""
+
+from __future__ import annotations
+
+import ast
+import collections
+import functools
+import graphlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOPS = ("emulator", "pipeline", "schemas", "transforms")
+
+MAY_IMPORT = {
+    "schemas": (),
+    "transforms.core": ("schemas",),
+    "transforms.clients": ("schemas", "transforms.core"),
+    "transforms.inputs": ("schemas", "transforms.core"),
+    "transforms.dataset": ("schemas", "transforms.core", "transforms.inputs"),
+    "transforms.calls": ("schemas", "transforms.core", "transforms.clients"),
+    "transforms.units": (
+        "schemas", "transforms.core", "transforms.clients", "transforms.inputs",
+        "transforms.dataset", "transforms.calls",
+    ),
+    "transforms": ("schemas", "transforms"),
+    "emulator": ("schemas",),
+    "pipeline": ("", "emulator", "schemas", "transforms"),
+    "": ("emulator", "pipeline", "schemas", "transforms"),
+}  # fmt: skip
+"""The packages that each package may import, besides itself. "" is the package `bulkembed`."""
+
+WRONG_WAY: dict[tuple[str, str], str] = {
+    ("transforms.calls.answers", "transforms.dataset"): "issue 13: pass the writer in",
+    ("transforms.calls.spending", "transforms.dataset"): "issue 13: pass the file in",
+    ("transforms.dataset.kept_answers", "transforms.clients"): "issue 13: a type of core",
+}
+"""Imports in the wrong direction, each with its reason. New entries need a very good one."""
+
+SAME_MODULE_NAME: dict[str, str] = {
+    "answers": "issue 13: rename in transforms/calls or emulator",
+    "passages": "issue 13: rename in transforms/core or schemas",
+    "quota": "issue 13: rename in transforms/core or schemas",
+    "tables": "issue 13: rename in transforms/units or schemas",
+    "vectors": "issue 13: rename in transforms/core or emulator",
+}
+"""Names of several modules, each with the reason why that is clear."""
+
+SAME_CLASS_NAME: dict[str, str] = {
+    "LongText": "issue 13: rename in emulator/settings.py",
+    "Refusal": "issue 13: rename in core/quota.py, clients/error_bodies.py and emulator",
+    "RowFates": "issue 13: rename in units/outcome.py and units/row_texts.py",
+    "SampledRow": "issue 13: rename in report/sample.py and verify/sample_check.py",
+    "State": "issue 13: rename in dataset/dataset.py and emulator/calls.py",
+}
+"""Names of several public classes, each with the reason why that is clear."""
+
+NOT_IN_CORE = {
+    "apache_beam", "asyncio", "fcntl", "google", "grpc", "httpx", "io", "os", "pathlib", "pyarrow",
+    "random", "requests", "shutil", "socket", "subprocess", "tempfile", "threading", "time",
+    "urllib",
+}  # fmt: skip
+"""Beam, the network, files, threads, the clock and randomness."""
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Return the modules of the product by their names without `bulkembed.`."""
+    found = {}
+    for top in TOPS:
+        for path in sorted((ROOT / top).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = parse(path)
+    for path in sorted((ROOT / "bulkembed").glob("*.py")):
+        found["" if path.stem == "__init__" else path.stem] = parse(path)
+    return found
+
+
+def imported_names(tree: ast.Module) -> Iterator[str]:
+    """Yield each imported name in full; `from a import b` gives `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Return the modules of the product that a module imports, also while type checking."""
+    found = set()
+    for name in imported_names(tree):
+        if name.split(".")[0] != "bulkembed":
+            continue
+        short = name.removeprefix("bulkembed").removeprefix(".")
+        found.add(short if short in modules() else short.rpartition(".")[0])
+    return found
+
+
+def package_of(module: str) -> str:
+    """Return the longest entry of MAY_IMPORT that holds a module."""
+    parts = module.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in names if name in MAY_IMPORT), "")
+
+
+def is_allowed(importer: str, imported: str) -> bool:
+    own, other = package_of(importer), package_of(imported)
+    allowed = MAY_IMPORT[own]
+    return other == own or other in allowed or other.split(".")[0] in allowed
+
+
+def repeated(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Group (name, place) pairs; return the names with several places."""
+    places = collections.defaultdict(list)
+    for name, place in pairs:
+        places[name].append(place)
+    return {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_the_modules_are_found() -> None:
+    assert len(modules()) > 100
+    assert {package_of(name) for name in modules()} == set(MAY_IMPORT)
+
+
+def test_imports_run_in_the_allowed_direction() -> None:
+    wrong = {
+        (importer, package_of(imported))
+        for importer, tree in modules().items()
+        for imported in imported_modules(tree)
+        if not is_allowed(importer, imported)
+    }
+    assert wrong == set(WRONG_WAY)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: imported_modules(tree) - {name} for name, tree in modules().items()}
+    graphlib.TopologicalSorter(graph).prepare()  # Raises CycleError, which names the circle.
+
+
+def test_core_uses_no_beam_network_files_or_clock() -> None:
+    used = {
+        (name, imported.split(".")[0])
+        for name, tree in modules().items()
+        if package_of(name) == "transforms.core"
+        for imported in imported_names(tree)
+    }
+    assert not [pair for pair in used if pair[1] in NOT_IN_CORE]
+
+
+def test_each_module_name_occurs_once() -> None:
+    stems = ((name.split(".")[-1], name) for name in modules() if not name.endswith("__main__"))
+    packages = {name.rpartition(".")[0] for name in modules()}
+    found = repeated((stem, name) for stem, name in stems if name not in packages)
+    assert found.keys() == SAME_MODULE_NAME.keys(), found
+
+
+def test_each_public_class_name_occurs_once() -> None:
+    found = repeated(
+        (node.name, name)
+        for name, tree in modules().items()
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert found.keys() == SAME_CLASS_NAME.keys(), found
+
+
+@pytest.mark.parametrize("folder", [*TOPS, "benchmarks", "bulkembed", "examples", "tests"])
+def test_imports_are_absolute_and_start_with_bulkembed(folder: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name in imported_names(parse(path))
+        if name.split(".")[0] in TOPS or (name.startswith(".") and folder != "tests")
+    ]
+    assert not wrong
