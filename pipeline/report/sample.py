@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from bulkembed.schemas.inputs import OUR_COLUMNS
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.core.vectors import Floats
+from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset import part_reader
 from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
 
@@ -65,7 +65,7 @@ class Sample:
     """Rows of a dataset, and their vectors, in one order."""
 
     rows: tuple[SampledRow, ...]
-    vectors: Floats
+    vectors: Matrix
     rows_of: int
     """Rows of the dataset that have a vector."""
     parts: int
@@ -135,7 +135,7 @@ def _wanted(reachable: Sequence[int], chance: np.random.Generator) -> list[Place
 
 def _read(
     dataset: Dataset, part: Part, places: Places, text_column: str | None, until: float
-) -> tuple[list[SampledRow], Floats] | None:
+) -> tuple[list[SampledRow], Matrix] | None:
     """Rows of a part by their places; None where there are none, or it is too late."""
     if not len(places) or time.monotonic() > until:
         return None

@@ -18,7 +18,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import CallRefused, ConfigError
 from bulkembed.schemas.job import VectorType
 from bulkembed.schemas.models import TaskType, query_task
-from bulkembed.transforms.core.vectors import Floats, best, cosines, to_unit_length
+from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
 from bulkembed.transforms.dataset import part_reader
 from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
 from bulkembed.transforms.units.row_texts import GivenUp, RowText
@@ -48,7 +48,7 @@ def committed_parts(dataset: Dataset) -> list[str]:
 
 
 def nearest(
-    dataset: Dataset, parts: Sequence[str], query: Floats, k: int, *, unit_length: bool
+    dataset: Dataset, parts: Sequence[str], query: Vector, k: int, *, unit_length: bool
 ) -> list[Hit]:
     """The `k` rows of the parts with the highest cosines, highest first, exactly.
 
@@ -167,11 +167,11 @@ def _vector_of(
     query: str,
     task: TaskType,
     corpus: EmbeddingConfig,
-) -> Floats:
+) -> Vector:
     """The query's vector, of length 1."""
     embedding = dataclasses.replace(corpus, task_type=task, has_titles=False)
     [fate] = ask(pinned, request, embedding, [RowText(None, query)]).rows
     if isinstance(fate, GivenUp):
         raise CallRefused(f"the query cannot be embedded: {fate.message}")
-    vector: Floats = to_unit_length(fate[None, :])[0]
+    vector: Vector = to_unit_length(fate[None, :])[0]
     return vector

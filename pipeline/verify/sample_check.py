@@ -19,7 +19,7 @@ from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.core.vectors import Floats
+from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.dataset import part_reader
 from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
 from bulkembed.transforms.inputs.columns import merge_schemas
@@ -38,7 +38,7 @@ class SampledRow:
     part: str
     source_file: str
     source_row: int
-    vector: Floats
+    vector: Vector
     text: RowText
 
 
@@ -88,7 +88,7 @@ def check_sample(
     return f"{len(sampled):,} rows embedded anew{least}", found
 
 
-def _cosine(one: Floats, other: Floats) -> float:
+def _cosine(one: Vector, other: Vector) -> float:
     a, b = one.astype(np.float64), other.astype(np.float64)
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 

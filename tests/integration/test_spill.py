@@ -19,8 +19,8 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import Unit
-from bulkembed.transforms.clients.decode import Matrix
 from bulkembed.transforms.core.hashing import HASH_BYTES, text_hash
+from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import (
     Spill,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts
-from bulkembed.transforms.clients.decode import Answer, Matrix
+from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.packing import TextItem
-from bulkembed.transforms.core.vectors import to_unit_length
+from bulkembed.transforms.core.vectors import Matrix, to_unit_length
 from bulkembed.transforms.dataset.kept_answers import SpillWriter
 
 

@@ -14,12 +14,11 @@ import threading
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from bulkembed.schemas.errors import BadAnswer
+from bulkembed.transforms.core.vectors import Matrix
 
-Matrix = npt.NDArray[np.float32]
 PLAIN_DECODE = os.environ.get("BULKEMBED_PLAIN_DECODE", "") not in ("", "0")
 """Whether the ordinary JSON parser is to do it all: to compare, or to set a doubt at rest."""
 
@@ -184,9 +183,7 @@ Slim = dict[str, Any]
 """An answer as Python values, its vectors left out."""
 
 
-def take_vectors(
-    body: bytes, texts: int, dim: int | None
-) -> tuple[npt.NDArray[np.float32], Slim] | None:
+def take_vectors(body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:
     """The vectors (texts, dim) of an answer, and the answer without them.
 
     None where the parser is missing, or the answer is not exactly `texts` embeddings of flat lists
@@ -210,15 +207,13 @@ def _parsed(body: bytes) -> Any:
         return _ours.parser.parse(body)
 
 
-def _take(
-    root: Any, body: bytes, texts: int, dim: int | None
-) -> tuple[npt.NDArray[np.float32], Slim] | None:
+def _take(root: Any, body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:
     name = next((key for key in ("predictions", "embeddings") if key in _keys(root)), None)
     if name is None or not isinstance(root[name], simdjson.Array) or len(root[name]) != texts:
         return None
     slim: Slim = {key: _plain(root[key]) for key in _keys(root) if key != name}
     brackets = _brackets(slim) + 1
-    vectors: npt.NDArray[np.float32] | None = None
+    vectors: Matrix | None = None
     items = []
     for at, item in enumerate(root[name]):
         holder, rest = _holder(item, name)

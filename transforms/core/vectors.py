@@ -1,4 +1,4 @@
-"""The rows of a matrix that are nearest to a query, by cosine."""
+"""Arithmetic on vectors: unit length, means, faults, cosines and the nearest rows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Vector = npt.NDArray[np.float32]
+"""Of shape (dim,), or one number for each row of a matrix."""
+Matrix = npt.NDArray[np.float32]
+"""Of shape (n, dim): one vector a row."""
 TOLERANCE = 1e-5
 
 
-def to_unit_length(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def to_unit_length(vectors: Matrix) -> Matrix:
     """The vectors (n, dim), each of length 1: the same array where all are so already."""
     squares = np.einsum("ij,ij->i", vectors, vectors)
     if np.abs(squares - 1).max() <= TOLERANCE:
@@ -19,21 +23,17 @@ def to_unit_length(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     if np.abs(norms - 1).max() <= TOLERANCE:
         return vectors
-    scaled: npt.NDArray[np.float32] = (vectors / norms[:, None]).astype(np.float32)
+    scaled: Matrix = (vectors / norms[:, None]).astype(np.float32)
     return scaled
 
 
-Vector = npt.NDArray[np.float32]
-"""Of shape (dim,)."""
 LEAST_LENGTH = 1e-3
 """Of a mean of unit vectors; below it they cancel each other out, and its direction is noise."""
 NO_MEAN = "the vectors of its passages cancel each other out: their mean has no direction"
 _BLOCK = 1024
 
 
-def mean_vector(
-    vectors: npt.NDArray[np.float32], places: Sequence[int], weights: Sequence[int]
-) -> Vector | None:
+def mean_vector(vectors: Matrix, places: Sequence[int], weights: Sequence[int]) -> Vector | None:
     """The mean of some of the vectors (n, dim), each of length 1, back to length 1.
 
     Args:
@@ -56,7 +56,6 @@ def mean_vector(
     return unit
 
 
-Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 _SURELY_NOT_ZERO = 1e-30
 
@@ -73,7 +72,7 @@ class VectorFaults:
     """The length is not 1."""
 
 
-def vector_faults(vectors: Floats, tolerance: float | None) -> VectorFaults:
+def vector_faults(vectors: Matrix, tolerance: float | None) -> VectorFaults:
     """Looks at every row of a matrix.
 
     Args:
@@ -98,7 +97,7 @@ def vector_faults(vectors: Floats, tolerance: float | None) -> VectorFaults:
     return VectorFaults(rows[~finite], rows[zero], rows[off])
 
 
-def cosines(vectors: Floats, query: Floats, *, unit_length: bool) -> Floats:
+def cosines(vectors: Matrix, query: Vector, *, unit_length: bool) -> Vector:
     """The cosine of each row with the query; -inf for a row that has none (NaN, or all zeros).
 
     Args:
@@ -114,7 +113,7 @@ def cosines(vectors: Floats, query: Floats, *, unit_length: bool) -> Floats:
     return np.where(np.isfinite(scores), scores, np.float32(-np.inf))
 
 
-def best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
+def best(scores: Vector, k: int) -> npt.NDArray[np.intp]:
     """Where the `k` highest scores are, highest first; of equal ones the first. -inf is left out.
 
     Fewer than `k` where there are no more.

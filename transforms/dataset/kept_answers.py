@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import Unit
-from bulkembed.transforms.clients.decode import Matrix
 from bulkembed.transforms.core.hashing import HASH_BYTES
+from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.dataset import SHARED, SPILL, Dataset
 from bulkembed.transforms.dataset.records import SPILL_SUFFIX, spill_name
 from bulkembed.transforms.dataset.whole_files import output_error

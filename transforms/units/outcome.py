@@ -17,9 +17,9 @@ from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, UnitRecord, count_codes
 from bulkembed.transforms.calls.answers import Answers
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.clients.decode import Answer, Matrix
+from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.packing import TextItem
-from bulkembed.transforms.core.vectors import NO_MEAN
+from bulkembed.transforms.core.vectors import NO_MEAN, Matrix
 from bulkembed.transforms.dataset.commit import UnitTables
 from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
 from bulkembed.transforms.units.contents import Passage

@@ -17,8 +17,7 @@ from bulkembed.schemas.tables import (
     part_metadata,
     vectors_schema,
 )
-from bulkembed.transforms.clients.decode import Matrix
-from bulkembed.transforms.core.vectors import Vector, mean_vector
+from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector
 from bulkembed.transforms.units.contents import Passage, sent_hash
 from bulkembed.transforms.units.prepare import DeadRow, PreparedUnit
 
