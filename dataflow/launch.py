@@ -11,7 +11,7 @@ import sys
 from bulkembed.pipeline.cli.main import main
 from bulkembed.pipeline.cli.options import OPTIONS
 
-FLAGS = {option.opts[0]: option for option in OPTIONS}
+FLAGS = {name: option for option in OPTIONS for name in (option.opts[0], *option.aliases)}
 
 
 def command(given: list[str]) -> list[str]:

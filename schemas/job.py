@@ -49,10 +49,10 @@ class CallSettings:
     """How calls are sent."""
 
     limits: QuotaLimits = dataclasses.field(default_factory=QuotaLimits)
-    max_in_flight: int = 16
-    call_deadline_s: float = 600.0
+    concurrency: int = 16
+    retry_timeout_s: float = 600.0
     """How long one call is tried again, from its first failure on."""
-    grace_s: float = 20.0
+    shutdown_timeout_s: float = 20.0
     """How long calls in the air may take to come back once the run is to end."""
     texts: int = 100
     """The most texts in one call."""
@@ -62,10 +62,12 @@ class CallSettings:
     """host:port of an Envoy rate limit service, asked on top of the mirror."""
 
     def __post_init__(self) -> None:
-        if self.max_in_flight < 1:
-            raise ConfigError(f"--max-in-flight {self.max_in_flight}: give a number from 1")
-        if self.call_deadline_s <= 0 or self.grace_s < 0:
-            raise ConfigError("--call-deadline and --grace: give a time, such as 30s or 10m")
+        if self.concurrency < 1:
+            raise ConfigError(f"--concurrency {self.concurrency}: give a number from 1")
+        if self.retry_timeout_s <= 0 or self.shutdown_timeout_s < 0:
+            raise ConfigError(
+                "--retry-timeout and --shutdown-timeout: give a time, such as 30s or 10m"
+            )
         host, _, port = (self.rate_service or "host:1").rpartition(":")
         if not host or "@" in host or not (port.isdecimal() and 0 < int(port) < 1 << 16):
             raise ConfigError(

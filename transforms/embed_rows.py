@@ -54,8 +54,8 @@ class Gemini:
     passage_overlap: int | None = None
     service: ServiceConfig = dataclasses.field(default_factory=service_from)
     limits: QuotaLimits | None = None
-    max_in_flight: int = 16
-    call_deadline_s: float = 600.0
+    concurrency: int = 16
+    retry_timeout_s: float = 600.0
     quota_name: str | None = None
     rate_service: str | None = None
 
@@ -89,8 +89,8 @@ class Gemini:
         limits = self.limits or limits_for(self.service.kind, bare_name(self.model))
         calls = CallSettings(
             limits=limits,
-            max_in_flight=self.max_in_flight,
-            call_deadline_s=self.call_deadline_s,
+            concurrency=self.concurrency,
+            retry_timeout_s=self.retry_timeout_s,
             quota_name=self.quota_name,
             rate_service=self.rate_service,
         )
@@ -209,7 +209,7 @@ class EmbedElements(beam.PTransform):
             "task_type": DisplayDataItem(str(embedding.task_type), label="Task type"),
             "dim": DisplayDataItem(embedding.out_dim, label="Dimensions").drop_if_none(),
             "limits": DisplayDataItem(str(calls.limits), label="Quota"),
-            "max_in_flight": DisplayDataItem(calls.max_in_flight, label="Most calls in the air"),
+            "concurrency": DisplayDataItem(calls.concurrency, label="Most calls in the air"),
         }
 
 

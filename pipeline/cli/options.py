@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,15 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Pa
         for flag in (*parameter.opts, *parameter.secondary_opts)
         if flag.startswith("--")
     }
+    former = {
+        alias.removeprefix("--"): parameter
+        for parameter in ctx.command.params
+        for alias in getattr(parameter, "aliases", ())
+    }
     defaults: dict[str, Any] = {}
     for key, value in _load(path).items():
         name = str(key).replace("_", "-")
-        parameter = known.get(name)
+        parameter = known.get(name) or former.get(name)
         if parameter is None or parameter.name in ("config", "help"):
             raise ConfigError(f"--config {path}: {key!r} is no flag{_nearest(name, list(known))}")
         if f"--{name}" in parameter.secondary_opts and isinstance(value, bool):
@@ -102,11 +107,26 @@ BEAM_ARGS = "beam_args"
 
 
 class SectionOption(click.Option):
-    """An option that knows the heading it is listed under."""
+    """An option that knows its heading in the help, and its former names.
 
-    def __init__(self, *args: Any, section: str = "Other options", **kwargs: Any) -> None:
+    The former names work everywhere, but no help or completion shows them.
+    """
+
+    def __init__(
+        self, *args: Any, section: str = "Other options", aliases: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.section = section
+        self.aliases = tuple(aliases)
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Add the flag with all of its names."""
+        shown = self.opts
+        self.opts = [*shown, *self.aliases]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         """Take one value a line for a flag that can be repeated: paths may have blanks."""
@@ -151,9 +171,13 @@ class SectionCommand(click.Command):
 
 def _option(section: str, *names: str, **settings: Any) -> SectionOption:
     settings.setdefault("show_default", settings.get("default") not in (None, ""))
-    flag = names[0].split("/")[0].removeprefix("--")
-    settings.setdefault("envvar", f"BULKEMBED_RUN_{flag.replace('-', '_').upper()}")
+    flags = (names[0].split("/")[0], *settings.get("aliases", ()))
+    settings.setdefault("envvar", [_variable(flag) for flag in flags])
     return SectionOption(list(names), section=section, **settings)
+
+
+def _variable(flag: str) -> str:
+    return f"BULKEMBED_RUN_{flag.removeprefix('--').replace('-', '_').upper()}"
 
 
 def _choice(values: Iterable[str]) -> click.Choice[str]:
@@ -241,14 +265,16 @@ OPTIONS: tuple[SectionOption, ...] = (
     _option(_PACE, "--tier", type=_choice(Tier), help="Google's usage tier, which sets --rpm, "
             "--tpm and --rpd.  [default: 1 on the Developer API]"),
     _option(_PACE, "--rpm", type=click.IntRange(min=0), metavar="N",
-            help="Texts a minute; 0: no limit.  [default: by tier]"),
+            help="Maximum texts per minute: the service counts each text as one request. 0 means "
+            "no limit.  [default: by tier]"),
     _option(_PACE, "--tpm", type=click.IntRange(min=0), metavar="N",
-            help="Tokens a minute; 0: no limit.  [default: by tier]"),
+            help="Maximum tokens per minute. 0 means no limit.  [default: by tier]"),
     _option(_PACE, "--rpd", type=click.IntRange(min=0), metavar="N",
-            help="Texts a day; 0: no limit.  [default: by tier]"),
-    _option(_PACE, "--call-deadline", "call_deadline_s", type=Duration(), default="10m",
-            metavar="TIME", help="How long a failing call is retried. If no call passes in "
-            "this time, the run ends with code 75."),
+            help="Maximum texts per day. 0 means no limit.  [default: by tier]"),
+    _option(_PACE, "--retry-timeout", "retry_timeout_s", aliases=["--call-deadline"],
+            type=Duration(), default="10m", metavar="TIME",
+            help="How long to retry a failing request. If no request succeeds for this long, the "
+            "run ends with code 75."),
     _option(_PACE, "--rpm-counts", type=_choice(RpmCounts), default="texts",
             help="What --rpm and --rpd count."),
     _option(_PACE, "--pace", type=_choice(Pace), default="window",
@@ -259,8 +285,8 @@ OPTIONS: tuple[SectionOption, ...] = (
             help="Runs of one name share one quota: for several keys of one project."),
     _option(_PACE, "--rate-limit-service", metavar="HOST:PORT",
             help="An Envoy rate limit service, asked on top of the limits."),
-    _option(_PACE, "--max-in-flight", type=int, default=16, metavar="N",
-            help="Most calls in the air at once."),
+    _option(_PACE, "--concurrency", aliases=["--max-in-flight"], type=int, default=16,
+            metavar="N", help="Maximum requests in flight."),
     _option(_RUN, "--unit-rows", type=int, default=2500, metavar="N",
             help="Rows that are committed together."),
     _option(_RUN, "--dedupe", type=_choice(Dedupe), default="run",
@@ -275,19 +301,20 @@ OPTIONS: tuple[SectionOption, ...] = (
             type=click.FloatRange(min=0, min_open=True),
             help="Price of a million tokens, for another service or model.  [default: Google's "
             "list price]"),
-    _option(_RUN, "--retry-dead-letters", is_flag=True,
-            help="Do only the rows that were given up on."),
+    _option(_RUN, "--retry-failed", aliases=["--retry-dead-letters"], is_flag=True,
+            help="Retry dead-lettered rows only."),
     _option(_RUN, "--prune", is_flag=True, help="Remove the rows of input files that are gone."),
-    _option(_RUN, "--fresh", is_flag=True,
-            help="Delete the dataset at --output and start again. The same command resumes the "
-                 "new dataset until it is complete, and then deletes it again."),
-    _option(_RUN, "--deadline", "deadline_s", type=Duration(), metavar="TIME",
-            help="End in good order after this time, such as 2h."),
-    _option(_RUN, "--grace", "grace_s", type=Duration(), default="20s", metavar="TIME",
-            help="How long calls in the air may take to come back when the run is to end."),
+    _option(_RUN, "--overwrite", aliases=["--fresh"], is_flag=True,
+            help="Delete the existing dataset at --output and start over. The same command resumes "
+            "the new dataset until it is complete, and then deletes it again."),
+    _option(_RUN, "--max-runtime", "max_runtime_s", aliases=["--deadline"], type=Duration(),
+            metavar="TIME", help="Stop cleanly after this much time, e.g. 2h."),
+    _option(_RUN, "--shutdown-timeout", "shutdown_timeout_s", aliases=["--grace"],
+            type=Duration(), default="20s", metavar="TIME",
+            help="How long to wait for requests in flight when stopping."),
     _option(_RUN, "--workers", type=int, default=1, metavar="N",
             help="Processes of this machine, at most as many as cores, that share work, quota and "
-            "--max-in-flight."),
+            "--concurrency."),
     _option(_RUN, "--runner", metavar="NAME",
             help="Beam's runner; its own flags follow a bare --.  [default: in this process]"),
     _option(_RUN, "--report/--no-report", default=True,

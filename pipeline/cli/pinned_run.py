@@ -29,6 +29,8 @@ _TAKEN = frozenset(str(option.name) for option in OPTIONS if option.section in O
     "rate_limit_service"
 }
 """Settings that are taken from a dataset as they are; none of them names a host."""
+_RENAMED = {"max_in_flight": "concurrency", "call_deadline_s": "retry_timeout_s"}
+"""Settings of earlier versions that are taken from a dataset, and their present names."""
 _OF_SERVICE = frozenset({"emulator", "vertexai", "base_url", "api_version"})
 """Settings of the service that are taken after a check."""
 
@@ -62,7 +64,7 @@ def request_of(
     """
     from bulkembed.transforms.dataset import run_file
 
-    settings: dict[str, Any] = pinned["settings"]
+    settings = {_RENAMED.get(name, name): value for name, value in pinned["settings"].items()}
     kept = {name: settings[name] for name in settings if name in _TAKEN}
     template = run_file.template_of(pinned)
     if template is not None:

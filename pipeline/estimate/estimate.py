@@ -49,7 +49,7 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
         dataset = Dataset.open(request.output.uri or folder)
         scans = scan(dataset, request)
         job = share_quota(job_of(request, request.service, scans, dataset), shares)
-        if request.fresh and not run_file.resumes_overwrite(dataset, job):
+        if request.overwrite and not run_file.resumes_overwrite(dataset, job):
             dataset = Dataset.open(folder)
         pinned = run_file.check(dataset, job) or {}
         job = dataclasses.replace(
@@ -99,7 +99,7 @@ class _Look:
 
     def _count_shared(self, counter: Counter) -> SharedTally:
         """What becomes of the texts that are sent before the units; a retry has none."""
-        if self.request.retry_dead_letters:
+        if self.request.retry_failed:
             return SharedTally()
         local = self._is_local()
         sharing = find_sharing(self.dataset, self.job, self.plan, self.before, local=local)

@@ -105,7 +105,7 @@ def job_of(
 
 
 def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schema:
-    pinned = None if request.fresh else run_file.kept_types(dataset)
+    pinned = None if request.overwrite else run_file.kept_types(dataset)
     schema = merge_schemas(scans.files, request.input.columns, pinned)
     for note in notes(scans.files, schema):
         log.warning("%s", note)
@@ -122,7 +122,7 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
 def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
     """The units that are due, by what was there before."""
     limit = request.input.limit_rows
-    if request.retry_dead_letters:
+    if request.retry_failed:
         return make_retry_plan(scans.inputs, before, limit)
     return make_plan(scans.inputs, before, request.unit_rows, limit)
 

@@ -127,13 +127,13 @@ class RunRequest:
     """What the dataset may cost, all of its runs together."""
     usd_per_mtok: float | None = None
     """Price of a million tokens; None for Google's list price."""
-    fresh: bool = False
+    overwrite: bool = False
     """Start anew: what stands at the output goes, once all checks have passed."""
     prune: bool = False
     """Remove the rows of input files that are gone."""
-    retry_dead_letters: bool = False
+    retry_failed: bool = False
     """Do only the rows that were given up on."""
-    deadline_s: float | None = None
+    max_runtime_s: float | None = None
     workers: int = 1
     """Processes of this machine that share the work."""
     runner: str | None = None
@@ -144,8 +144,8 @@ class RunRequest:
         self.model.embedding(self.service, self.input.columns)
         if self.unit_rows < 1:
             raise ConfigError(f"--unit-rows {self.unit_rows}: give a number from 1")
-        if self.fresh and self.retry_dead_letters:
-            raise ConfigError("--fresh leaves no dead letters for --retry-dead-letters: drop one")
+        if self.overwrite and self.retry_failed:
+            raise ConfigError("--overwrite leaves no dead letters for --retry-failed: drop one")
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
             raise ConfigError(f"--limit-rows {self.input.limit_rows}: give a number from 1")
         self.budget()
@@ -185,7 +185,7 @@ class RunRequest:
         clash = next((name for name in WORKER_FLAGS if name in names), None)
         if clash:
             raise ConfigError(f"{given} and {clash} after -- both say it: leave one of them out")
-        if self.workers > self.calls.max_in_flight:
+        if self.workers > self.calls.concurrency:
             raise ConfigError(
-                f"{given}: --max-in-flight {self.calls.max_in_flight} leaves some without a call"
+                f"{given}: --concurrency {self.calls.concurrency} leaves some without a call"
             )

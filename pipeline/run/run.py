@@ -57,13 +57,13 @@ def run(request: RunRequest) -> RunSummary:
     """
     started = time.monotonic()
     summary = _run_once(request, started)
-    whole = request.input.limit_rows is None and not request.retry_dead_letters
+    whole = request.input.limit_rows is None and not request.retry_failed
     for _ in range(MOST_TRIES - 1):
         if not summary.changed_files or summary.stop is not None or not whole:
             break
         names = first_names(summary.changed_files)
         log.warning("rewritten while they were read, and embedded again: %s", names)
-        summary = _run_once(dataclasses.replace(request, fresh=False), started)
+        summary = _run_once(dataclasses.replace(request, overwrite=False), started)
     return summary
 
 
@@ -76,14 +76,14 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
     with scratch.usable(dataset), serving(request.service) as service:
         scans = scan(dataset, request)
         job = cost_cap.with_account(request, job_of(request, service, scans, dataset), dataset)
-        if not request.fresh:
+        if not request.overwrite:
             _warn_of_template(run_file.check(dataset, job))
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
             request = _resumed(dataset, job, request)
-            before = State() if request.fresh else committed(dataset, scans)
+            before = State() if request.overwrite else committed(dataset, scans)
             plan = plan_of(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
-            planned = plan.rows if request.retry_dead_letters else plan.due_rows
+            planned = plan.rows if request.retry_failed else plan.due_rows
             job = share_quota(job, shares)
             job = dataclasses.replace(job, most_dead_rows=request.dead_letters.allowed(planned))
             _announce(request, job, plan, key_from)
@@ -115,7 +115,7 @@ def _changes_anything(
     request: RunRequest, dataset: Dataset, scans: Scans, before: State, plan: Plan
 ) -> bool:
     """Return whether this run has anything to write; if not, `_SUCCESS` stays where it is."""
-    if plan.work or request.fresh or not settle.is_settled(dataset):
+    if plan.work or request.overwrite or not settle.is_settled(dataset):
         return True
     if before.stale or before.unnamed:
         return True
@@ -124,15 +124,15 @@ def _changes_anything(
 
 
 def _resumed(dataset: Dataset, job: JobConfig, request: RunRequest) -> RunRequest:
-    """Return the request without `--fresh` if it goes on with an overwrite that was begun."""
-    if not request.fresh or not run_file.resumes_overwrite(dataset, job):
+    """Return the request without `--overwrite` if it goes on with an overwrite that was begun."""
+    if not request.overwrite or not run_file.resumes_overwrite(dataset, job):
         return request
     log.info(
-        "an earlier run with --fresh has deleted what was at %s and is not complete; this run goes "
-        "on with it",
+        "an earlier run with --overwrite has deleted what was at %s and is not complete; this run "
+        "goes on with it",
         request.output.uri,
     )
-    return dataclasses.replace(request, fresh=False)
+    return dataclasses.replace(request, overwrite=False)
 
 
 def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
@@ -201,7 +201,7 @@ def _open_dataset(
         job,
         request.settings,
         after=dataset.last_run_number(),
-        overwrite=request.fresh,
+        overwrite=request.overwrite,
     )
     if run_file.is_deleting(dataset):
         dataset.wipe()
@@ -220,7 +220,7 @@ def _sharing(
     request: RunRequest, job: JobConfig, dataset: Dataset, plan: Plan, before: State
 ) -> Sharing:
     """What the units share; a retry of some rows is not worth the look."""
-    if not plan.work or request.retry_dead_letters:
+    if not plan.work or request.retry_failed:
         return Sharing()
     from bulkembed.pipeline.runners.graph import beam_options, is_local
 
@@ -255,8 +255,8 @@ def _embed(
     work = list(slices(plan, here) if here else spread_slices(plan, there))
     shared = list(sharing.slices(here or there or 1))
     job = share_calls(job, processes)
-    ends_at = None if request.deadline_s is None else started + request.deadline_s
-    watch = Watch(grace_s=request.calls.grace_s, ends_at=ends_at)
+    ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
+    watch = Watch(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
     with scratch.folder() as folder:
         progress = progress_of(
             goal, job, local=here is not None, processes=processes, folder=folder

@@ -62,7 +62,7 @@ def ask(
             "compared; say where its service is, with --base-url, --vertexai or --emulator"
         )
     calls = dataclasses.replace(
-        request.calls, call_deadline_s=min(DEADLINE_S, request.calls.call_deadline_s)
+        request.calls, retry_timeout_s=min(DEADLINE_S, request.calls.retry_timeout_s)
     )
     with serving(request.service) as service:
         stop = StopFlag(lambda _: embedder.end_calls(0))

@@ -105,7 +105,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         changed_files=tuple(file.name for file in changed),
         duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
         limit_rows=request.input.limit_rows,
-    ).judged(request.dead_letters, retry=request.retry_dead_letters)
+    ).judged(request.dead_letters, retry=request.retry_failed)
     complete = rows.left == 0 and summary.stop is None and not changed
     _check_held(dataset, job)
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):
@@ -222,7 +222,7 @@ def _run_rows(outcome: Outcome, after: State) -> RowCounts:
             record.unit.first_row, record.unit.rows, planned.get(record.unit.file_key, ())
         )
     ]
-    if not outcome.request.retry_dead_letters:
+    if not outcome.request.retry_failed:
         return run_rows(due, new)
     old = {record.unit: record for record in outcome.before.records}
     new = [record for record in new if record.unit in old]
@@ -239,7 +239,7 @@ def _rows_not_reached(outcome: Outcome, after: State) -> int:
     due = Plan(tuple(work), 0, 0).due_rows
     known = set(outcome.before.records)
     new = [r for r in after.records if r not in known and r.unit.file_key in damaged]
-    if not outcome.request.retry_dead_letters:
+    if not outcome.request.retry_failed:
         return due - sum(record.unit.rows for record in new)
     old = {record.unit: record for record in outcome.before.records}
     return due - sum(old[record.unit].dead for record in new)

@@ -198,9 +198,9 @@ def _next_for_dead(codes: dict[str, int]) -> str:
     """What to do about dead letters, by the codes of this run."""
     failed = [DeadCode(code) for code in codes if not DeadCode(code).is_skip]
     if not failed:
-        return "look at dead_letters/; --retry-dead-letters sends refused rows again"
+        return "look at dead_letters/; --retry-failed sends refused rows again"
     if any(code.may_pass_again for code in failed):
-        return "look at dead_letters/; --retry-dead-letters sends these rows again"
+        return "look at dead_letters/; --retry-failed sends these rows again"
     return "look at dead_letters/ and correct the input; the next run reads changed files again"
 
 

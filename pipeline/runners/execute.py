@@ -29,12 +29,12 @@ RESUME = "run the same command again to go on"
 class Watch:
     """When a run is to end early.
 
-    `grace_s` is how long calls in flight may take to come back once the run is to end (the
-    engines see to that); `commit_s` how long the commits of finished rows may take after that, such
-    as uploads to a store; `ends_at` when the run must end, by `time.monotonic`; None: never.
+    `shutdown_timeout_s` is how long calls in flight may take to come back once the run is to end
+    (the engines see to that); `commit_s` how long the commits of finished rows may take after that,
+    such as uploads to a store; `ends_at` when the run must end, by `time.monotonic`; None: never.
     """
 
-    grace_s: float = 20.0
+    shutdown_timeout_s: float = 20.0
     commit_s: float = 60.0
     ends_at: float | None = None
 
@@ -76,7 +76,7 @@ def execute(
             progress.tick()
             now = time.monotonic()
             if stopped_at is not None:
-                if now >= stopped_at + watch.grace_s + watch.commit_s:
+                if now >= stopped_at + watch.shutdown_timeout_s + watch.commit_s:
                     progress.close()
                     _give_up()
             elif asked.is_set():

@@ -198,7 +198,7 @@ def _run_in_processes(
     # With the mode set, the runner would take Beam's own command.
     options.view_as(DirectOptions).direct_running_mode = None
     command = worker.command(logging.getLogger("bulkembed").getEffectiveLevel(), str(folder))
-    group = ProcessGroup(command, on_loss, job.calls.grace_s + LAST_S)
+    group = ProcessGroup(command, on_loss, job.calls.shutdown_timeout_s + LAST_S)
     with group.runner() as runner:
         try:
             return _run(slices, embed, options, folder, runner)

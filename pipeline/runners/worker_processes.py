@@ -41,15 +41,15 @@ class ProcessGroup:
         command: what starts one of them.
         on_loss: called with a sentence when the first one dies before its work is done, from a
             thread of the group's own; it must tell the others to end.
-        grace_s: how long the others may take for that.
+        shutdown_timeout_s: how long the others may take for that.
     """
 
     def __init__(
-        self, command: Sequence[str], on_loss: Callable[[str], None], grace_s: float
+        self, command: Sequence[str], on_loss: Callable[[str], None], shutdown_timeout_s: float
     ) -> None:
         self.command = list(command)
         self._on_loss = on_loss
-        self._grace_s = grace_s
+        self._shutdown_timeout_s = shutdown_timeout_s
         self._lock = threading.Lock()
         self._handlers: list[_ProcessHandler] = []
         self._lost: str | None = None
@@ -74,7 +74,7 @@ class ProcessGroup:
             self._lost = sentence
             handlers = list(self._handlers)
         # Begun before the others are told, which a store that fails may hold up or prevent.
-        late = threading.Timer(self._grace_s, _kill, (handlers, sentence))
+        late = threading.Timer(self._shutdown_timeout_s, _kill, (handlers, sentence))
         late.daemon = True
         late.start()
         self._on_loss(sentence)

@@ -48,7 +48,7 @@ class World:
     """`disk` or `store`."""
     settings: Settings
     other_settings: Settings
-    """Of a `--fresh` run that begins something else."""
+    """Of a `--overwrite` run that begins something else."""
     files: dict[str, Rows]
     latency_ms: float
     faults: tuple[tuple[str, float], ...]
@@ -116,12 +116,12 @@ class Launch:
     """By a new interpreter rather than a fork of the warm parent."""
 
     def __str__(self) -> str:
-        flags = [f"--unit-rows {self.unit_rows} --max-in-flight {self.in_flight}"]
+        flags = [f"--unit-rows {self.unit_rows} --concurrency {self.in_flight}"]
         flags += [f"--workers {self.workers}"] if self.workers > 1 else []
-        flags += ["--fresh"] if self.fresh else []
+        flags += ["--overwrite"] if self.fresh else []
         flags += ["(other settings)"] if self.other else []
         flags += ["--prune"] if self.prune else []
-        flags += ["--retry-dead-letters"] if self.retry else []
+        flags += ["--retry-failed"] if self.retry else []
         flags += ["(new interpreter)"] if self.real else []
         end = f": {self.end} {self.moment}" if self.end else ""
         return f"run {' '.join(flags)}{end}"

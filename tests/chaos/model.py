@@ -133,7 +133,7 @@ class Model:
         self.held -= keys - self.embedded_keys(present) if self.shares else keys
 
     def restart(self, settings: Settings) -> None:
-        """A `--fresh` run begins: nothing is held any more."""
+        """A `--overwrite` run begins: nothing is held any more."""
         self.settings = settings
         self.held.clear()
         self.old.clear()
@@ -315,7 +315,7 @@ class Model:
         self.held &= self.embedded_keys(present)
 
     def retried(self) -> None:
-        """A `--retry-dead-letters` has gone over all dead letters."""
+        """A `--retry-failed` has gone over all dead letters."""
         self.cured_late = False
 
     def has_old_rows(self) -> bool:

@@ -77,9 +77,9 @@ class Player:
         self.overtaken_paid = 0
         """What a run was paid for after it had lost the output."""
         self.wiping = False
-        """Whether a `--fresh` was begun that may not have deleted anything yet."""
+        """Whether a `--overwrite` was begun that may not have deleted anything yet."""
         self.fresh = False
-        """Whether a `--fresh` was begun and has not completed."""
+        """Whether a `--overwrite` was begun and has not completed."""
 
     def play(self) -> None:
         """All steps, and a run to the end.
@@ -157,13 +157,13 @@ class Player:
     def start(self, step: Launch, settings: Settings, *more: str) -> Command:
         """A run."""
         flags = [
-            "--unit-rows", str(step.unit_rows), "--max-in-flight", str(step.in_flight),
+            "--unit-rows", str(step.unit_rows), "--concurrency", str(step.in_flight),
             "--rpm", "0", "--tpm", "0", "--rpd", "0", "--max-dead-letters", "1000", "--no-report",
             *settings.flags,
         ]  # fmt: skip
         flags += ["--workers", str(step.workers)] if step.workers > 1 else []
         flags += ["--prune"] if step.prune else []
-        flags += ["--retry-dead-letters"] if step.retry and "--fresh" not in more else []
+        flags += ["--retry-failed"] if step.retry and "--overwrite" not in more else []
         event = step.moment.event if step.moment else None
         return self.command("run", [*flags, *more], real=step.real, event=event)
 
@@ -264,7 +264,7 @@ class Player:
             self.model.check_success(present)
 
     def _begin(self, step: Launch) -> tuple[Settings, list[str]]:
-        """The settings of a run, and whether it begins, or goes on with, a `--fresh` one."""
+        """The settings of a run, and whether it begins, or goes on with, a `--overwrite` one."""
         settings = self.model.settings
         if step.fresh and not self.fresh:
             if step.other and not self.wiping and settings == self.history.world.settings:
@@ -272,7 +272,7 @@ class Player:
             self.model.restart(settings)
             self.wiping = True
             self.damaged = False
-        return settings, ["--fresh"] if step.fresh or self.wiping else []
+        return settings, ["--overwrite"] if step.fresh or self.wiping else []
 
     def _run(self, step: Launch, settings: Settings, more: list[str]) -> int:
         """Starts a run, does to it what the step says, and gives the exit code."""

@@ -25,7 +25,7 @@ KEY = "AIzaSy-a-key-that-must-not-be-found-0123"
 ROWS = 1200
 PATIENCE_S = 45.0
 """How long an engine may take to see that its worker is gone; Spark's local engine never does."""
-ARGS = ("--dim", 128, "--unit-rows", 100, "--max-in-flight", 4)
+ARGS = ("--dim", 128, "--unit-rows", 100, "--concurrency", 4)
 FAULTS = EmulatorSettings(
     api_key=KEY,
     script=("ok", "503", "ok", "reset", "ok", "504"),

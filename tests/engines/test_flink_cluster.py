@@ -99,7 +99,7 @@ def test_what_is_lost_on_a_cluster_is_handed_out_again_and_nothing_committed_is_
     output = tmp_path / "out"
     with EmulatorServer(EmulatorSettings(latency_ms=500, api_key=KEY)) as server:
         where = ("--input", source, "--output", output, "--base-url", server.url)
-        args = (*where, "--dim", 128, "--unit-rows", 5, "--max-in-flight", 2, "--rpm", 0)
+        args = (*where, "--dim", 128, "--unit-rows", 5, "--concurrency", 2, "--rpm", 0)
         with there.started(*args) as process:
             wait_for(lambda: committed_rows(output) >= 25 or is_over(process), BUSY_S)
             os.kill(victim(cluster), signal.SIGKILL)

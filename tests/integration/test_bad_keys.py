@@ -139,7 +139,7 @@ def test_a_key_that_the_service_says_gets_into_no_stream_and_no_file(
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(4)])
     ended = python(
         "-m", "bulkembed", "run", "--input", str(source), "--output", str(tmp_path / "out"),
-        "--base-url", echo.url, "--call-deadline", "2s", "--log-level", "debug", "--unit-rows", "2",
+        "--base-url", echo.url, "--retry-timeout", "2s", "--log-level", "debug", "--unit-rows", "2",
         *workers, GEMINI_API_KEY=GOOD, BULKEMBED_RUN_REPORT="1",
     )  # fmt: skip
     assert ended.code != 0

@@ -13,7 +13,7 @@ from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, snapsho
 from support.killing import leftovers
 
 FORMAT_1 = Path(__file__).parents[1] / "data/format_1"
-ARGS = ("--dim", 128, "--unit-rows", 3, "--keep-columns", "lang", "--max-in-flight", 1)
+ARGS = ("--dim", 128, "--unit-rows", 3, "--keep-columns", "lang", "--concurrency", 1)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_it_is_verified_searched_and_reported(old: Path) -> None:
 
 def test_it_is_overwritten(old: Path) -> None:
     output = old / "interrupted"
-    assert go(old, "interrupted", "--fresh").code == 0
+    assert go(old, "interrupted", "--overwrite").code == 0
     assert read(output).equals(read(old / "complete"))
     assert leftovers(output) == []
     assert paid_tokens(output) == paid_tokens(old / "complete")

@@ -54,7 +54,7 @@ def test_a_quota_of_zero_is_an_error_that_says_what_it_means(tmp_path: Path) -> 
 
 def test_a_lower_limit_is_adopted_with_one_warning_that_names_both(tmp_path: Path) -> None:
     with served(rpm=20) as server:
-        ended = embed(server, tmp_path, 60, "a", "--rpm", 50, "--deadline", "8s")
+        ended = embed(server, tmp_path, 60, "a", "--rpm", 50, "--max-runtime", "8s")
         assert server.stats()["answers_429"] <= 2
     assert ended.err.count("the service's limit is lower: 20, not 50") == 1
     assert ended.code == 75
@@ -76,7 +76,7 @@ def test_a_spent_day_ends_the_run_and_says_when_it_is_back(
 
 def test_a_day_that_the_service_calls_spent_ends_the_run_after_one_refusal(tmp_path: Path) -> None:
     with served(rpd=30) as server:
-        ended = embed(server, tmp_path, 90, "a", "--unit-rows", 30, "--max-in-flight", 1)
+        ended = embed(server, tmp_path, 90, "a", "--unit-rows", 30, "--concurrency", 1)
         assert server.stats()["answers_429"] == 1
     assert ended.code == 75
     assert "the day's quota is spent; it is back at" in ended.out + ended.err
@@ -133,7 +133,7 @@ def test_tokens_are_kept_where_the_service_tells_no_counts(tmp_path: Path) -> No
 
 def test_time_spent_waiting_for_quota_is_counted(tmp_path: Path) -> None:
     with served() as server:
-        embed(server, tmp_path, 30, "a", "--rpm", 10, "--deadline", "8s")
+        embed(server, tmp_path, 30, "a", "--rpm", 10, "--max-runtime", "8s")
     assert summary(tmp_path / "a")["throttled_s"] > 0.3
 
 

@@ -130,7 +130,7 @@ def test_a_page_of_somebody_else_stays_in_the_root(tmp_path: Path, server: Emula
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     assert run(server.url, source, out, "--dim", 128).code == 0
     (out / "report.html").write_text("mine")
-    assert run(server.url, source, out, "--dim", 128, "--fresh").code == 0
+    assert run(server.url, source, out, "--dim", 128, "--overwrite").code == 0
     assert (out / "report.html").read_text() == "mine"
     assert not (out / "_run/report.html").exists()
 
@@ -158,7 +158,8 @@ def test_fresh_removes_the_page_and_the_timelines(dataset: Path, server: Emulato
     [old] = (dataset / "_run/timeline").iterdir()
     source = dataset.parent / "in"
     assert (
-        run(server.url, source, dataset, "--dim", 128, "--fresh", "--max-dead-letters", 9).code == 0
+        run(server.url, source, dataset, "--dim", 128, "--overwrite", "--max-dead-letters", 9).code
+        == 0
     )
     assert not (dataset / "_run/report.html").exists()
     assert not old.exists()

@@ -51,7 +51,7 @@ def test_the_last_uploads_of_a_stopping_run_may_take_longer_than_its_grace_perio
         uploaded.append("part")
         return {"units_done": 1}
 
-    watch = Watch(grace_s=0.1, ends_at=time.monotonic())
+    watch = Watch(shutdown_timeout_s=0.1, ends_at=time.monotonic())
     assert execute(pipeline, job, watch, Silent()) == {"units_done": 1}
     assert stopped.is_set()
     assert uploaded == ["part"]

@@ -47,7 +47,7 @@ def test_what_is_left_is_counted_by_the_last_plan(tmp_path: Path) -> None:
 def test_a_run_at_work_is_named_and_not_disturbed(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(300)])
     with EmulatorServer(EmulatorSettings(latency_ms=400)) as server:
-        args = ("--dim", "128", "--unit-rows", "50", "--max-in-flight", "1")
+        args = ("--dim", "128", "--unit-rows", "50", "--concurrency", "1")
         job = Job(server, source, tmp_path / "out", args)
         working = job.start()
         wait_for(lambda: bool(list(job.output.glob("_run/units/[0-9a-f]*.json"))))

@@ -20,7 +20,7 @@ from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.pipeline.demo.corpus import write_corpus
 
 CALL_TEXTS = 100
-GRACE_S = 5
+SHUTDOWN_TIMEOUT_S = 5
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_six_kills_lose_nothing(tmp_path: Path, chance: random.Random) -> None:
     texts = [f"text {n}" + (" poison" if n % 97 == 5 else "") for n in range(700)]
     texts[40] = ""
     source = write_rows(tmp_path / "a.parquet", texts)
-    args = ("--dim", "128", "--unit-rows", "100", "--max-in-flight", "2")
+    args = ("--dim", "128", "--unit-rows", "100", "--concurrency", "2")
     settings = EmulatorSettings(poison="poison", latency_ms=60)
     with EmulatorServer(settings) as server:
         assert run(server.url, source, tmp_path / "whole", *args).code == 0
@@ -83,7 +83,7 @@ class Corpus:
         self.whole = folder / "whole"
         self.args = (
             "--text-template", "{id}: {text}", "--dim", "256", "--unit-rows", "250",
-            "--max-in-flight", "3", "--grace", f"{GRACE_S}s",
+            "--concurrency", "3", "--shutdown-timeout", f"{SHUTDOWN_TIMEOUT_S}s",
         )  # fmt: skip
         with self.server() as server:
             ended = Job(server, self.source, self.whole, self.args).finish()
@@ -140,7 +140,7 @@ def test_twenty_five_sigterms_over_the_docstrings_pay_for_nothing_twice(
             ended, took_s = job.signalled(signal.SIGTERM, chance, 0.3)
             print(f"ended with {ended.code} within {took_s:.2f} s", flush=True)
             assert ended.code == 75, ended.err
-            assert took_s <= GRACE_S + 2
+            assert took_s <= SHUTDOWN_TIMEOUT_S + 2
             assert "Traceback" not in ended.err
             assert len(ended.err.strip().splitlines()) == 1
         check(job, job.finish(), corpus.whole, corpus.distinct, 25, 0)

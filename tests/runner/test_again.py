@@ -149,7 +149,7 @@ def test_a_run_whose_parts_were_damaged_meanwhile_does_not_end_well(
     source: Path, output: Path
 ) -> None:
     with EmulatorServer(EmulatorSettings(latency_ms=100)) as server:
-        job = Job(server, source, output, ("--dim", "128", "--unit-rows", "1", "--max-in-flight=1"))
+        job = Job(server, source, output, ("--dim", "128", "--unit-rows", "1", "--concurrency=1"))
         process = job.start()
         dataset = Dataset.open(str(output))
         wait_for(lambda: bool(dataset.state().records) or process.poll() is not None)
@@ -167,7 +167,7 @@ def test_what_a_lost_worker_left_is_gone_when_its_run_is_complete(
     source: Path, output: Path
 ) -> None:
     with EmulatorServer(EmulatorSettings(latency_ms=100)) as server:
-        job = Job(server, source, output, ("--dim", "128", "--unit-rows", "1", "--max-in-flight=1"))
+        job = Job(server, source, output, ("--dim", "128", "--unit-rows", "1", "--concurrency=1"))
         process = job.start()
         wait_for(lambda: bool(parts(output, "vectors")) or process.poll() is not None)
         (output / "vectors/.tmp-0123-part.parquet").write_bytes(b"PAR1")
@@ -180,7 +180,18 @@ def test_the_same_dataset_may_be_gone_on_with_at_another_pace(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     assert go(server, source.parent, output, "--limit-rows", 7, "--unit-rows", 3).code == 0
-    args = ("--unit-rows", 4, "--max-in-flight", 2, "--grace", "1s", "--rpm", 9000, "--timeout", 9)
+    args = (
+        "--unit-rows",
+        4,
+        "--concurrency",
+        2,
+        "--shutdown-timeout",
+        "1s",
+        "--rpm",
+        9000,
+        "--timeout",
+        9,
+    )
     assert go(server, source.parent, output, *args).code == 0
     assert server.stats()["texts_paid_twice"] == 0
     assert len(read(output)) == 27
@@ -204,9 +215,9 @@ def test_fresh_starts_anew_and_only_then_deletes(
         ("--dim", 4000),
         ("--", "--nonsense"),
     ):
-        assert go(server, source.parent, output, "--fresh", *args).code == 2
+        assert go(server, source.parent, output, "--overwrite", *args).code == 2
         assert snapshot(output) == before
-    ended = go(server, source.parent, output, "--fresh", "--dim", 256)
+    ended = go(server, source.parent, output, "--overwrite", "--dim", 256)
     assert ended.code == 0, ended.err
     assert all(path.read_text() == "not ours" for path in strangers)
     strangers[1].unlink()
@@ -237,7 +248,7 @@ def generations(output: Path) -> list[int]:
 def test_dead_letters_tried_again_move_to_the_vectors(
     server: EmulatorServer, source: Path, refused: Path
 ) -> None:
-    ended = go(server, source.parent, refused, "--retry-dead-letters")
+    ended = go(server, source.parent, refused, "--retry-failed")
     assert ended.code == 0, ended.err
     assert "3 in: 3 embedded" in ended.out
     assert server.stats()["texts"] == 2
@@ -248,7 +259,7 @@ def test_dead_letters_tried_again_move_to_the_vectors(
     assert generations(refused) == [0, 0, 1, 1]
     assert leftovers(refused) == []
     assert (refused / "_SUCCESS").exists()
-    again = go(server, source.parent, refused, "--retry-dead-letters")
+    again = go(server, source.parent, refused, "--retry-failed")
     assert again.code == 0
     assert server.stats()["texts"] == 2
 
@@ -256,7 +267,7 @@ def test_dead_letters_tried_again_move_to_the_vectors(
 def test_rows_that_are_refused_again_stay_dead_letters(source: Path, refused: Path) -> None:
     with EmulatorServer(EmulatorSettings(poison="poison")) as server:
         for generation in (1, 2):
-            assert go(server, source.parent, refused, "--retry-dead-letters").code == 0
+            assert go(server, source.parent, refused, "--retry-failed").code == 0
             assert generations(refused) == [0, 0, generation, generation]
         assert server.stats()["texts"] == 0
     assert len(dead_codes(refused)) == 5
@@ -277,9 +288,9 @@ def test_rows_that_are_refused_again_stay_dead_letters(source: Path, refused: Pa
 def test_a_retry_that_was_killed_goes_on_and_pays_for_nothing_twice(
     server: EmulatorServer, source: Path, refused: Path, step: Step
 ) -> None:
-    job = Job(server, source.parent, refused, ("--dim", "128", "--retry-dead-letters"))
+    job = Job(server, source.parent, refused, ("--dim", "128", "--retry-failed"))
     assert job.finish(step).code == -9
-    assert go(server, source.parent, refused, "--retry-dead-letters").code == 0
+    assert go(server, source.parent, refused, "--retry-failed").code == 0
     assert server.stats()["texts"] <= 2
     assert dead_codes(refused) == {4: "blank_text", 20: "blank_text"}
     assert len(read(refused)) == 25
@@ -289,8 +300,8 @@ def test_a_retry_that_was_killed_goes_on_and_pays_for_nothing_twice(
 def test_a_deadline_ends_the_run_in_good_order(source: Path, output: Path) -> None:
     write_rows(source, [f"text {n}" for n in range(2000)])
     with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
-        args = ("--unit-rows", 50, "--max-in-flight", 1)
-        ended = go(server, source, output, *args, "--deadline", "4s")
+        args = ("--unit-rows", 50, "--concurrency", 1)
+        ended = go(server, source, output, *args, "--max-runtime", "4s")
         assert ended.code == 75
         assert "the deadline is reached" in ended.last
         assert 0 < summary(output)["dataset"]["left"] < 2000

@@ -137,7 +137,7 @@ def test_a_file_that_is_rewritten_in_a_run_that_is_stopped_is_scanned_again(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)  # The main thread looks every 50 ms.
 
-    args = ("--dim", 128, "--unit-rows", 1, "--max-in-flight", 1)
+    args = ("--dim", 128, "--unit-rows", 1, "--concurrency", 1)
     with just_before("_run/units/", stop) as done:
         first = run(server.url, path, output, *args)
     assert done

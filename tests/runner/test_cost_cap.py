@@ -118,7 +118,7 @@ def test_a_kill_is_not_forgotten(source: Path, tmp_path: Path, cap: tuple[str, .
     """What was in the air counts as if it had been paid at its dearest."""
     output = tmp_path / "out"
     with EmulatorServer(EmulatorSettings(latency_ms=100)) as server:
-        job = Job(server, source, output, (*SHAPE, "--max-in-flight", "2", *cap))
+        job = Job(server, source, output, (*SHAPE, "--concurrency", "2", *cap))
         killed_after(job, 1)
         with_code_4(capped(server, source, output))
         stats = server.stats()
@@ -134,7 +134,7 @@ def test_calls_of_which_nobody_knows_count_in_full_and_refused_ones_do_not(
 ) -> None:
     script = ("ok", "reset", "503", "429", "short")
     with EmulatorServer(EmulatorSettings(script=script)) as server:
-        with_code_4(capped(server, source, tmp_path / "out", "--max-in-flight", "1"))
+        with_code_4(capped(server, source, tmp_path / "out", "--concurrency", "1"))
         tokens = server.stats()["tokens"]
     lost = account(tmp_path / "out")["paid"] - tokens
     assert 100 * 50 < lost < 2 * A_CALL
@@ -152,16 +152,16 @@ def test_a_service_that_counts_no_tokens_is_taken_at_the_estimates(
 
 def test_fresh_begins_a_new_account(server: EmulatorServer, source: Path, tmp_path: Path) -> None:
     with_code_4(capped(server, source, tmp_path / "out"))
-    assert capped(server, source, tmp_path / "out", "--fresh", "--limit-rows", "100").code == 0
+    assert capped(server, source, tmp_path / "out", "--overwrite", "--limit-rows", "100").code == 0
 
 
 def test_a_cap_holds_over_all_runs_that_go_on_with_fresh(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
-    with_code_4(capped(server, source, tmp_path / "out", "--fresh"))
+    with_code_4(capped(server, source, tmp_path / "out", "--overwrite"))
     stats = server.stats()
     for _ in range(2):
-        with_code_4(capped(server, source, tmp_path / "out", "--fresh"))
+        with_code_4(capped(server, source, tmp_path / "out", "--overwrite"))
     assert server.stats()["calls"] == stats["calls"]
     assert account(tmp_path / "out")["paid"] <= CAP
 

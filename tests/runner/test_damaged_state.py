@@ -140,7 +140,7 @@ def named(ended: Ended) -> None:
         assert any(cure in ended.err + ended.out for cure in CURES), ended.err + ended.out
 
 
-CURES = ("verify --repair", "--fresh", "another --output", "run the same command again")
+CURES = ("verify --repair", "--overwrite", "another --output", "run the same command again")
 
 
 def look(whole: Whole, output: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_damaged_file_is_named_or_healed(
         os.utime(path, (0, 0))
     look(whole, place / "out")
     if damage == "garbage":  # Once is enough: it sends calls.
-        named(whole.run(place, "--retry-dead-letters"))
+        named(whole.run(place, "--retry-failed"))
     comes_right(whole, place, PAID_AGAIN.get(kind, 0))
 
 
@@ -211,7 +211,7 @@ def test_a_file_in_place_of_a_folder_is_named_or_healed(
         assert "run.json, which says how they were made, is missing" in ended.last
         repaired = bulkembed("verify", "--repair", place / "out")
         assert repaired.code == 2
-        assert "--fresh" in repaired.last
+        assert "--overwrite" in repaired.last
         return
     look(whole, place / "out")
     comes_right(whole, place, ROWS if folder in ("vectors", "dead_letters") else 0)
@@ -234,7 +234,7 @@ def test_dead_letters_that_were_retried_get_their_record_back(whole: Whole, tmp_
     place = whole.copy(tmp_path / "x")
     with EmulatorServer() as server:
         retried = Whole(place, server)
-        assert retried.run(place, "--retry-dead-letters").code == 0
+        assert retried.run(place, "--retry-failed").code == 0
         rows, paid = read(place / "out"), retried.texts()
         shutil.rmtree(place / "out/_run/units")
         assert bulkembed("verify", "--repair", place / "out").code == 0
@@ -252,7 +252,7 @@ def test_a_record_that_names_a_file_elsewhere_deletes_nothing(whole: Whole, tmp_
     content = json.loads(record.read_bytes())
     content["vector_parts"] = ["../precious.parquet"]
     record.write_text(json.dumps(content))
-    for args in (("--retry-dead-letters",), ("--prune",), ()):
+    for args in (("--retry-failed",), ("--prune",), ()):
         write_rows(place / "in/a.parquet", ["other"], lang=["en"])
         named(whole.run(place, *args))
         assert precious.read_bytes() == b"not ours"

@@ -70,7 +70,7 @@ def test_a_disk_that_others_fill_ends_the_run_with_one_line_and_nothing_half_cou
     write_rows(source, [f"text {n}" for n in range(1000)])
     output, ballast = small_disk / "out", small_disk / "ballast"
     with EmulatorServer(EmulatorSettings(latency_ms=250)) as server:
-        args = ("--dim", "128", "--unit-rows", "200", "--max-in-flight", "1")
+        args = ("--dim", "128", "--unit-rows", "200", "--concurrency", "1")
         job = Job(server, source, output, args)
         working = job.start()
         wait_for(lambda: server.stats()["texts"] >= 200)

@@ -234,7 +234,7 @@ def test_calls_are_full_and_together_in_the_air() -> None:
             out = (
                 pipeline
                 | beam.Create(rows, reshuffle=False)
-                | EmbedRows(gemini(server, max_in_flight=8))
+                | EmbedRows(gemini(server, concurrency=8))
                 | beam.combiners.Count.Globally()
             )
             assert_that(out, holds([2_000], int))

@@ -123,7 +123,7 @@ def test_answers_that_an_ended_run_left_are_not_paid_again(source: Path, tmp_pat
         assert values(told, "paid")[0] > 0
         assert run(server.url, source, tmp_path / "out", *SHAPE, "--rpd", 0).code == 0
         assert values(told, "texts") == (server.stats()["texts"] - paid,)
-    fresh = estimated(source, *there, "--emulator", "--fresh")
+    fresh = estimated(source, *there, "--emulator", "--overwrite")
     assert values(fresh, "texts") == (len({text for text in [*TEXTS, *MORE[2:]]}),)
 
 
@@ -134,7 +134,7 @@ def test_a_retry_is_told_by_its_rows(tmp_path: Path) -> None:
         args = (*SHAPE, "--max-dead-letters", 10)
         assert run(bad.url, source, tmp_path / "out", *args).code == 0
         there = ("--output", tmp_path / "out", "--base-url", bad.url)
-        told = estimated(source, *there, "--retry-dead-letters")
+        told = estimated(source, *there, "--retry-failed")
     assert told["rows"]["due"] == 7
     assert values(told, "texts", "blank", "calls") == (7, 0, 1)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.faults
 TEXTS = [f"text {n}" for n in range(60)]
 THREADS = ("--", "--direct_running_mode=multi_threading", "--direct_num_workers=2")
 WORKERS = {"one process": (), "threads": THREADS, "processes": ("--workers", "2")}
-GRACE_S = 10
+SHUTDOWN_TIMEOUT_S = 10
 BUSY_S = 1.5
 """What a machine that runs other tests at the same time may add."""
 
@@ -70,7 +70,7 @@ def test_3_is_too_many_dead_letters(tmp_path: Path) -> None:
 def test_5_is_an_output_that_another_run_holds(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(2000)])
     with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
-        job = Job(server, source, tmp_path / "out", ("--dim", "128", "--max-in-flight", "1"))
+        job = Job(server, source, tmp_path / "out", ("--dim", "128", "--concurrency", "1"))
         first = job.start()
         wait_for(lambda: server.stats()["texts"] > 0)
         second = run(server.url, source, tmp_path / "out", "--dim", 128)
@@ -84,7 +84,7 @@ def test_5_is_an_output_that_another_run_holds(tmp_path: Path) -> None:
 
 
 def test_75_is_a_run_that_the_same_command_goes_on_with(tmp_path: Path) -> None:
-    args = ("--deadline", "4s", "--max-in-flight", 1, "--grace", "2s")
+    args = ("--max-runtime", "4s", "--concurrency", 1, "--shutdown-timeout", "2s")
     texts = [f"text {n}" for n in range(2000)]
     found = outcome(tmp_path, *args, texts=texts, latency_ms=500)
     with_one_line(found, 75, "the deadline is reached", "run the same command again")
@@ -94,12 +94,14 @@ def test_75_is_a_run_that_the_same_command_goes_on_with(tmp_path: Path) -> None:
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(2000))
 
 
-def long_job(server: EmulatorServer, tmp_path: Path, workers: str, grace_s: float = GRACE_S) -> Job:
+def long_job(
+    server: EmulatorServer, tmp_path: Path, workers: str, timeout_s: float = SHUTDOWN_TIMEOUT_S
+) -> Job:
     """Some five seconds of work in nine units, which two workers may have at once."""
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(1800)])
     args = (
-        "--dim", "128", "--unit-rows", "200", "--max-in-flight", "2", "--grace", f"{grace_s}s",
-        *WORKERS[workers],
+        "--dim", "128", "--unit-rows", "200", "--concurrency", "2",
+        "--shutdown-timeout", f"{timeout_s}s", *WORKERS[workers],
     )  # fmt: skip
     return Job(server, source, tmp_path / "out", args)
 
@@ -127,7 +129,7 @@ def test_a_signal_lets_calls_in_the_air_come_back_and_commits_them(
     process.send_signal(number)
     asked = time.monotonic()
     found = ended(process)
-    assert time.monotonic() - asked < GRACE_S + 2 + BUSY_S
+    assert time.monotonic() - asked < SHUTDOWN_TIMEOUT_S + 2 + BUSY_S
     assert not any(map(is_running, children))
     assert (workers == "processes") == bool(children)
     with_one_line(found, 75, number.name)
@@ -146,7 +148,7 @@ def test_calls_that_do_not_come_back_within_the_grace_period_are_given_up(
 ) -> None:
     script = ("ok",) * 2 + ("hang",) * 100
     with EmulatorServer(EmulatorSettings(script=script, latency_ms=200)) as server:
-        job = long_job(server, tmp_path, workers, grace_s=1)
+        job = long_job(server, tmp_path, workers, timeout_s=1)
         process = job.start()
         wait_for(lambda: server.stats()["texts"] > 100 and server.stats()["in_flight"] > 0)
         time.sleep(0.3)

@@ -116,7 +116,7 @@ def test_a_row_that_always_fails_while_others_pass_is_given_up_on(tmp_path: Path
     texts = [f"text {n}" + (" sick" if n == 250 else "") for n in range(600)]
     source = write_rows(tmp_path / "a.parquet", texts)
     with served(sick="sick", latency_ms=80) as server:
-        args = (*ARGS, "--call-deadline", "1s", "--unit-rows", 100, "--max-in-flight", 2)
+        args = (*ARGS, "--retry-timeout", "1s", "--unit-rows", 100, "--concurrency", 2)
         ended = run(server.url, source, tmp_path / "out", *args)
         assert ended.code == 0, ended.err
         assert server.stats()["texts"] == 599
@@ -131,9 +131,9 @@ def test_an_outage_longer_than_the_deadline_stops_the_run_and_loses_nothing(
     tmp_path: Path, expected: npt.NDArray[np.float32]
 ) -> None:
     source, output = write_rows(tmp_path / "a.parquet", TEXTS), tmp_path / "out"
-    args = (*ARGS, "--unit-rows", 100, "--max-in-flight", 2)
+    args = (*ARGS, "--unit-rows", 100, "--concurrency", 2)
     with served(script=("ok",) * 5 + ("503",) * 500) as server:
-        ended = run(server.url, source, output, *args, "--call-deadline", "2s")
+        ended = run(server.url, source, output, *args, "--retry-timeout", "2s")
         assert ended.code == 75
         assert "the service failed for 2 s" in ended.last
         assert server.stats()["calls"] < 50
@@ -157,7 +157,7 @@ def with_bad_rows(tmp_path: Path, *args: object) -> tuple[Ended, dict[str, Any]]
     with served(poison="poison", latency_ms=40) as server:
         ended = run(
             server.url, source, tmp_path / "out", *ARGS, *args, "--unit-rows", 50,
-            "--max-in-flight", 2,
+            "--concurrency", 2,
         )  # fmt: skip
         return ended, server.stats()
 

@@ -24,7 +24,7 @@ EVERY_ROW = [*range(ROWS), 0, 1]
 
 
 def go(server: EmulatorServer, source: Path, output: Path, *args: object) -> Ended:
-    args = ("--dim", 128, "--unit-rows", 10, "--max-in-flight", 1, *args)
+    args = ("--dim", 128, "--unit-rows", 10, "--concurrency", 1, *args)
     return run(server.url, source.parent, output, *args)
 
 
@@ -161,7 +161,7 @@ def test_late_commits_of_a_run_before_fresh_do_not_count(
 ) -> None:
     assert go(server, source, output).code == 0
     shutil.copytree(output, tmp_path / "before")
-    assert go(server, source, output, "--fresh", "--dim", dim).code == 0
+    assert go(server, source, output, "--overwrite", "--dim", dim).code == 0
     put(tmp_path / "before", output)
     told = json.loads(bulkembed("status", output, "--json").out)
     assert (told["rows"]["embedded"], told["vectors"]) == (27, 27)
@@ -177,7 +177,7 @@ def test_late_commits_of_a_run_before_fresh_are_not_taken_for_its_own_while_it_w
     shutil.copytree(output, tmp_path / "before")
     late = tmp_path / "before"
     with just_before("os.rename", "/_run/plan/", lambda: put(late, output)):
-        assert go(server, source, output, "--fresh", "--dim", 256).code == 0
+        assert go(server, source, output, "--overwrite", "--dim", 256).code == 0
     assert matrix(read(output)).shape == (27, 256)
     assert server.stats()["texts"] == 2 * 27
     check_healed(server, source, output, "--dim", 256)
@@ -310,5 +310,5 @@ def test_a_run_with_nothing_to_do_takes_no_number(
     assert go(server, source, output).code == 0
     assert go(server, source, output).code == 0
     assert run_number(output) == 1
-    assert go(server, source, output, "--fresh").code == 0
+    assert go(server, source, output, "--overwrite").code == 0
     assert run_number(output) == 2

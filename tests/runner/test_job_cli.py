@@ -250,7 +250,7 @@ def test_a_signal_ends_the_job_in_good_order_and_the_same_command_goes_on(tmp_pa
         args = [
             "--unit-rows",
             "100",
-            "--max-in-flight",
+            "--concurrency",
             "1",
             "--dim",
             "128",

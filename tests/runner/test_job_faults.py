@@ -131,7 +131,7 @@ def test_a_stop_in_the_middle_of_a_unit_commits_its_finished_rows(tmp_path: Path
     texts = [f"text {n}" for n in range(450)]
     source = write_rows(tmp_path / "a.parquet", texts)
     with served(script=("ok", "ok"), rpd=200) as server:
-        args = ("--dim", 128, "--max-in-flight", 1)
+        args = ("--dim", 128, "--concurrency", 1)
         ended = run(server.url, source, tmp_path / "out", *args)
         assert ended.code == 75, ended.err
         assert "the day's quota is spent" in ended.last
@@ -179,6 +179,6 @@ def test_a_cap_on_texts_that_nobody_knew_is_learnt_from_the_refusal(
 def test_calls_are_in_the_air_together_over_the_borders_of_units(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(60)])
     with served(latency_ms=100) as server:
-        args = ("--unit-rows", 3, "--dim", 128, "--max-in-flight", 8)
+        args = ("--unit-rows", 3, "--dim", 128, "--concurrency", 8)
         assert run(server.url, source, tmp_path / "out", *args).code == 0
         assert 4 <= server.stats()["most_in_flight"] <= 8

@@ -120,7 +120,7 @@ def test_a_refused_passage_takes_its_row_and_a_retry_brings_it_whole(
     assert set(read(output)["id"].to_pylist()).isdisjoint(bad)
     sound(output, "--against", source)
     with EmulatorServer() as server:
-        assert run(server.url, source, output, *args, "--retry-dead-letters").code == 0
+        assert run(server.url, source, output, *args, "--retry-failed").code == 0
         assert run(server.url, source, tmp_path / "whole", *args).code == 0
     sound(output, "--against", source)
     assert summary(output)["dataset"]["embedded"] == 11
@@ -154,7 +154,7 @@ def test_a_stop_in_the_middle_commits_whole_rows_and_nothing_is_paid_twice(
         assert run(server.url, source, tmp_path / "whole", *PASSAGES).code == 0
         texts = server.stats()["texts"]
     with EmulatorServer(EmulatorSettings(max_texts=4)) as server:
-        args = (*PASSAGES, "--max-in-flight", "1", "--rpd", str(texts // 2))
+        args = (*PASSAGES, "--concurrency", "1", "--rpd", str(texts // 2))
         ended = run(server.url, source, output, *args)
         assert ended.code == 75, ended.err
         rows = summary(output)["dataset"]
@@ -172,7 +172,7 @@ def test_a_stop_in_the_middle_commits_whole_rows_and_nothing_is_paid_twice(
 def test_a_kill_in_the_middle_costs_at_most_the_calls_in_the_air(
     source: Path, tmp_path: Path
 ) -> None:
-    args = (*PASSAGES, "--unit-rows", "4", "--max-in-flight", "1")
+    args = (*PASSAGES, "--unit-rows", "4", "--concurrency", "1")
     with EmulatorServer() as server:
         assert run(server.url, source, tmp_path / "whole", *args).code == 0
         job = Job(server, source, tmp_path / "out", args)

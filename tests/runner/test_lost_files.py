@@ -49,7 +49,7 @@ def test_a_part_that_a_retry_took_over_and_that_is_lost_is_embedded_again(
     with EmulatorServer(EmulatorSettings(poison="poison")) as server:
         assert go(server, source, output).code == 0
     with EmulatorServer() as server:
-        assert go(server, source, output, "--retry-dead-letters").code == 0
+        assert go(server, source, output, "--retry-failed").code == 0
         first = next(part for part in parts(output, "vectors") if "-g1" not in part.name)
         damage(first)
         ended = go(server, source, output)
@@ -97,13 +97,13 @@ def test_a_dataset_that_lost_what_is_pinned_is_refused_and_left_as_it_is(
 ) -> None:
     lose(complete)
     before, texts = snapshot(complete), server.stats()["texts"]
-    for more in ((), ("--retry-dead-letters",), ("--prune",)):
+    for more in ((), ("--retry-failed",), ("--prune",)):
         ended = run(server.url, source.parent, complete, "--dim", dim, *more)
         assert ended.code == 2, ended.err
         assert "_run/run.json, which says how they were made, is missing" in ended.last
-        assert "--fresh" in ended.last
+        assert "--overwrite" in ended.last
         assert snapshot(complete) == before
     assert server.stats()["texts"] == texts
-    ended = run(server.url, source.parent, complete, "--dim", dim, "--fresh")
+    ended = run(server.url, source.parent, complete, "--dim", dim, "--overwrite")
     assert ended.code == 0, ended.err
     assert bulkembed("verify", complete, "--repeated-ids").code == 0

@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 def a_job(server: EmulatorServer, tmp_path: Path) -> Job:
     """Some ten seconds of work: each of two workers may have one call in flight."""
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(ROWS)])
-    args = ("--workers", "2", "--dim", "128", "--unit-rows", "100", "--max-in-flight", "2")
+    args = ("--workers", "2", "--dim", "128", "--unit-rows", "100", "--concurrency", "2")
     return Job(server, source, tmp_path / "out", args)
 
 
@@ -127,7 +127,9 @@ def test_the_run_ends_although_the_other_workers_cannot_be_told() -> None:
     def on_loss(_: str) -> None:
         raise OutputError("the store is away")
 
-    group = ProcessGroup([sys.executable, "-c", "raise SystemExit(3)"], on_loss, grace_s=5)
+    group = ProcessGroup(
+        [sys.executable, "-c", "raise SystemExit(3)"], on_loss, shutdown_timeout_s=5
+    )
     ended: list[BaseException] = []
 
     def run(runner: FnApiRunner) -> None:

@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_known_before_anything_is_begun(
 def test_a_status_that_is_about_the_job_ends_the_run_at_once(
     tmp_path: Path, script: str, words: str, passes_first: int
 ) -> None:
-    args = ("--max-in-flight", 1)
+    args = ("--concurrency", 1)
     steps = ("ok",) * passes_first + (script,) * 50
     ended, stats, _ = outcome(tmp_path, *args, rows=500, script=steps)
     assert ended.code == 1, ended.err
@@ -87,7 +87,7 @@ def test_a_sign_in_page_ends_the_run_after_several_tries_and_is_shown_in_part(
 
 def test_a_429_without_details_that_never_ends_stops_the_run_with_75(tmp_path: Path) -> None:
     ended, stats, took_s = outcome(
-        tmp_path, "--call-deadline", "5s", rows=2000,
+        tmp_path, "--retry-timeout", "5s", rows=2000,
         script=("ok",) * 3 + ("429",) * 500, quota_details=QuotaDetails.NONE,
     )  # fmt: skip
     assert ended.code == 75, ended.err
@@ -102,7 +102,7 @@ def test_answers_of_no_use_end_the_run_and_cost_two_thousand_texts_at_most(
     tmp_path: Path, fault: str
 ) -> None:
     ended, stats, _ = outcome(
-        tmp_path, "--call-deadline", "4s", "--unit-rows", 100, rows=8000,
+        tmp_path, "--retry-timeout", "4s", "--unit-rows", 100, rows=8000,
         script=("ok",) * 30 + (fault,) * 5000,
     )  # fmt: skip
     assert ended.code == 1, ended.err

@@ -92,7 +92,7 @@ def test_what_was_paid_is_pinned_even_where_no_answer_was_kept(
 def test_a_kill_while_shared_texts_are_sent_does_not_let_other_vectors_in(
     server: EmulatorServer, source: Path, output: Path, step: Step
 ) -> None:
-    args = ("--dim", "128", "--unit-rows", str(SHARED), "--max-in-flight", "1")
+    args = ("--dim", "128", "--unit-rows", str(SHARED), "--concurrency", "1")
     assert Job(server, source, output, args).finish(step).code == -9
     other = go(server, source, output, "--dim", 256)
     assert other.code in (0, 2), other.err

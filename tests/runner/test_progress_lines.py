@@ -14,7 +14,7 @@ from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 
 ROWS = 600
-SHAPE = ("--dim", "128", "--unit-rows", "200", "--max-in-flight", "2")
+SHAPE = ("--dim", "128", "--unit-rows", "200", "--concurrency", "2")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from bulkembed.emulator.settings import EmulatorSettings
 ROWS = 400
 MANY = 6000
 """More than there is time for."""
-SHAPE = ("--dim", "128", "--unit-rows", "100", "--max-in-flight", "2")
+SHAPE = ("--dim", "128", "--unit-rows", "100", "--concurrency", "2")
 OURS = ("embedded  ", "waits for", "texts/min")
 """Words of the panel that stand nowhere else."""
 COLOUR = re.compile(rb"\x1b\[(?:[\d;]*;)?(?:3[0-7]|38|9[0-7])[\d;]*m")

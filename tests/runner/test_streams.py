@@ -76,7 +76,7 @@ def test_what_cannot_be_written_to_a_full_device_is_said(made: Path) -> None:
 
 def a_job(server: EmulatorServer, tmp_path: Path) -> Job:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(1200)])
-    return Job(server, source, tmp_path / "out", ("--dim", "128", "--max-in-flight", "1"))
+    return Job(server, source, tmp_path / "out", ("--dim", "128", "--concurrency", "1"))
 
 
 def test_sighup_ends_a_run_as_sigterm_does(tmp_path: Path) -> None:

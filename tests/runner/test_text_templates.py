@@ -130,7 +130,7 @@ def test_a_dataset_made_before_escapes_were_decoded_is_refused_warned_of_and_can
     again = run(recorder.url, source, output, "--text-template", TYPED)
     assert again.code == 2
     assert "did not decode" in again.last
-    assert "--fresh" in again.last
+    assert "--overwrite" in again.last
     assert f"--text-template '{twice}'" in again.last
 
     # The same input, read by what is pinned, has the texts that were embedded.

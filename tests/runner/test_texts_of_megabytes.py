@@ -82,5 +82,5 @@ def test_a_retry_is_advised_only_where_it_can_help(
     with EmulatorServer(EmulatorSettings(poison="poison")) as server:
         ended = run(server.url, source, tmp_path / "out", "--dim", 128)
     assert ended.code == 0, ended.err
-    assert ("--retry-dead-letters" in ended.out) is advised
+    assert ("--retry-failed" in ended.out) is advised
     assert "look at dead_letters/" in ended.out

@@ -24,7 +24,7 @@ def two_workers(tmp_path: Path, *args: str, **settings: Any) -> tuple[Ended, dic
 
 def test_two_workers_share_the_rows_and_the_calls_in_the_air_and_warn_once(tmp_path: Path) -> None:
     found, stats = two_workers(
-        tmp_path, "--max-in-flight", "3", script=("503", "503"), latency_ms=200
+        tmp_path, "--concurrency", "3", script=("503", "503"), latency_ms=200
     )
     assert found.code == 0, found.err
     assert stats["most_in_flight"] == 2

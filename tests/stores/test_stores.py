@@ -172,7 +172,7 @@ def test_a_part_that_the_store_never_keeps_whole_is_not_committed(store: Store) 
     texts: list[str | None] = [f"text {n}" for n in range(200)]
     store.write(f"{store.root}/{FOLDER}/in/a.parquet", parquet(texts))
     with EmulatorServer() as server:
-        command = job(store, server, "--unit-rows", "20", "--max-in-flight", "1")
+        command = job(store, server, "--unit-rows", "20", "--concurrency", "1")
         store.proxy.fault = lambda method, path, number: (
             Fault.HALF if "upload_id=" in path and "vectors" in path else None
         )
@@ -192,7 +192,7 @@ def test_a_killed_job_goes_on_and_pays_only_for_what_was_not_committed(
     texts: list[str | None] = [f"text {n}" for n in range(400)]
     store.write(f"{store.root}/{FOLDER}/in/a.parquet", parquet(texts))
     with EmulatorServer(EmulatorSettings(latency_ms=30)) as server:
-        command = job(store, server, "--unit-rows", "10", "--max-in-flight", "2")
+        command = job(store, server, "--unit-rows", "10", "--concurrency", "2")
         process = store.start(*command)
         wait_for(lambda: committed_rows(store) >= 100 or process.poll() is not None)
         process.kill()
@@ -216,7 +216,7 @@ def test_a_cap_on_cost_holds_over_runs(store: Store) -> None:
     store.write(f"{store.root}/{FOLDER}/in/a.parquet", parquet(texts))
     cap = ("--max-cost-usd", "6000", "--price-usd-per-mtok", "1000000", "--unit-rows", "100")
     with EmulatorServer() as server:
-        command = job(store, server, *cap, "--max-in-flight", "2")
+        command = job(store, server, *cap, "--concurrency", "2")
         assert store.run(*command).code == 4
         stats = server.stats()
         assert 0 < stats["tokens"] <= 6000

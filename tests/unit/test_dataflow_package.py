@@ -43,9 +43,9 @@ def test_the_template_has_the_flags_that_mean_something_there(made: Path) -> Non
 def test_the_launchers_flags_are_sorted_into_ours_and_beams() -> None:
     given = ["--runner=DataflowRunner", "--project=p", "--api_key_secret=projects/p/secrets/s"]
     given += ["--input=gs://b/*", "--output=gs://b/out"]
-    given += ["--fresh=true", "--prune=false", "--normalize=false"]
+    given += ["--overwrite=true", "--prune=false", "--normalize=false"]
     assert command(given) == [
         "run", "--api-key-secret", "projects/p/secrets/s", "--input", "gs://b/*",
-        "--output", "gs://b/out", "--fresh", "--no-normalize",
+        "--output", "gs://b/out", "--overwrite", "--no-normalize",
         "--", "--runner=DataflowRunner", "--project=p",
     ]  # fmt: skip

@@ -86,7 +86,7 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         ({"long_text": "mean", "passage_tokens": 9}, "--passage-tokens 9: give 16 or more"),
         ({"long_text": "cut"}, "long_text 'cut': give one of truncate"),
         ({"model": "text-embedding-005"}, "add --vertexai"),
-        ({"max_in_flight": 0}, "give a number from 1"),
+        ({"concurrency": 0}, "give a number from 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_where_they_are_written(

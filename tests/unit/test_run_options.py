@@ -7,11 +7,13 @@ import click
 import pytest
 
 from bulkembed.pipeline.cli.options import OPTIONS
+from bulkembed.pipeline.cli.pinned_run import request_of
 from bulkembed.pipeline.cli.run_command import request_from, run
 from bulkembed.schemas.embedding import LongText, Service
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import FileFormat
 from bulkembed.schemas.models import TaskType
+from dataflow.launch import command
 
 NEEDED = ("--input", "a.parquet", "--output", "out")
 FLAGS = sorted({flag for option in OPTIONS for flag in (*option.opts, *option.secondary_opts)})
@@ -48,7 +50,7 @@ PROMISED = """
 --input --output --id-column --text-column --text-template --title-column --keep-columns
 --generate-ids --id-type --format --skip-bad-files --model --task-type --dim --normalize
 --no-normalize --vector-type --vector-encoding --base-url --api-version --timeout --vertexai
---vertex-project --vertex-location --api-key-file --rpm --tpm --rpd --max-in-flight --unit-rows
+--vertex-project --vertex-location --api-key-file --rpm --tpm --rpd --concurrency --unit-rows
 --limit-rows --config --log-level --long-text --blank-text --runner
 """
 
@@ -67,7 +69,7 @@ def test_the_defaults_are_those_of_the_handbook() -> None:
     assert request.model.task_type is TaskType.RETRIEVAL_DOCUMENT
     assert (request.model.dim, request.model.normalize) == (None, True)
     assert request.model.long_text is LongText.TRUNCATE
-    assert (request.unit_rows, request.calls.max_in_flight, request.service.timeout_s) == (
+    assert (request.unit_rows, request.calls.concurrency, request.service.timeout_s) == (
         2500, 16, 60.0,
     )  # fmt: skip
     assert request.service.kind is Service.DEVELOPER
@@ -132,13 +134,13 @@ def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch)
         (("--emulator", "--base-url", "http://x"), "leave --base-url out"),
         (("--unit-rows", "0"), "--unit-rows 0"),
         (("--limit-rows", "0"), "--limit-rows 0"),
-        (("--max-in-flight", "0"), "--max-in-flight 0"),
+        (("--concurrency", "0"), "--concurrency 0"),
         (("--vertex-project", "p"), "--vertex-location"),
         (("--timeout", "-1"), "--timeout -1"),
         (("--workers", "0"), "--workers 0: give 1 to"),
         (("--workers", "5000"), "--workers 5000: give 1 to"),
         (("--workers", "2", "--runner", "FlinkRunner"), "--runner FlinkRunner has workers of its"),
-        (("--workers", "2", "--max-in-flight", "1"), "--max-in-flight 1 leaves some without"),
+        (("--workers", "2", "--concurrency", "1"), "--concurrency 1 leaves some without"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], words: str) -> None:
@@ -176,3 +178,49 @@ def test_beams_flags_are_those_behind_the_bare_dashes() -> None:
 
     with run.make_context("run", [*NEEDED, "--", "--runner=FlinkRunner", "--x"]) as ctx:
         assert ctx.meta[BEAM_ARGS] == ("--runner=FlinkRunner", "--x")
+
+
+FORMER = [
+    ("grace", "shutdown_timeout_s", "7s", 7.0),
+    ("deadline", "max_runtime_s", "2h", 7200.0),
+    ("call-deadline", "retry_timeout_s", "5m", 300.0),
+    ("max-in-flight", "concurrency", "3", 3),
+    ("fresh", "overwrite", "true", True),
+    ("retry-dead-letters", "retry_failed", "true", True),
+]
+
+
+@pytest.mark.parametrize(("name", "parameter", "typed", "value"), FORMER)
+def test_a_former_name_of_a_flag_still_works(
+    name: str,
+    parameter: str,
+    typed: str,
+    value: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flag = [f"--{name}"] if typed == "true" else [f"--{name}", typed]
+    assert options(*flag)[parameter] == value
+
+    file = tmp_path / "job.yaml"
+    for key in (name, name.replace("-", "_")):
+        file.write_text(f"{key}: {typed}\n")
+        assert options("--config", str(file))[parameter] == value
+
+    words = command([f"--{name.replace('-', '_')}={typed}"])
+    assert options(*words[1 : words.index("--")])[parameter] == value
+
+    monkeypatch.setenv(f"BULKEMBED_RUN_{name.upper().replace('-', '_')}", typed)
+    assert options()[parameter] == value
+
+
+def test_help_shows_no_former_name_of_a_flag() -> None:
+    with click.Context(run, info_name="run") as ctx:
+        text = run.get_help(ctx)
+    assert not [name for name, *_ in FORMER if f"--{name} " in text]
+
+
+def test_the_settings_of_earlier_versions_are_read_by_their_former_names() -> None:
+    settings = {"patterns": ["in"], "output": "out", "max_in_flight": 3, "call_deadline_s": 5.0}
+    request = request_of({"settings": settings, "layout": {}}, {})
+    assert (request.calls.concurrency, request.calls.retry_timeout_s) == (3, 5.0)

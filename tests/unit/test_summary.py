@@ -68,9 +68,9 @@ def test_the_summary_names_what_a_reader_would_miss() -> None:
 
 def test_the_summary_says_what_to_do_about_dead_letters_where_nothing_else_comes_first() -> None:
     none = RowCounts(1204, 1200, 0, 4, 0)
-    assert "--retry-dead-letters" in shown(summary())
-    assert "--retry-dead-letters" not in shown(summary(dataset=none, run=none))
-    assert "--retry-dead-letters" not in shown(summary(stop=Stop(StopReason.SIGNAL, "", 1.5)))
+    assert "--retry-failed" in shown(summary())
+    assert "--retry-failed" not in shown(summary(dataset=none, run=none))
+    assert "--retry-failed" not in shown(summary(stop=Stop(StopReason.SIGNAL, "", 1.5)))
 
 
 def test_rows_that_do_not_add_up_are_an_error() -> None:

@@ -63,11 +63,11 @@ class Embedder:
         self.estimator = TokenEstimator(embedding.spec.max_tokens)
         key, _ = find_key(config.service)
         self.loop = LoopThread(name)
-        self._client = GeminiClient(config.service, embedding, key, calls.max_in_flight)
+        self._client = GeminiClient(config.service, embedding, key, calls.concurrency)
         self._quota = quota_of(config, key)
         self.gate = Gate(
             self._quota,
-            ConcurrencyLevel(calls.max_in_flight),
+            ConcurrencyLevel(calls.concurrency),
             call_limits(config),
             stop,
             clock=quota_clock(),
@@ -77,7 +77,7 @@ class Embedder:
             self.gate,
             self.estimator,
             stop,
-            deadline_s=calls.call_deadline_s,
+            deadline_s=calls.retry_timeout_s,
             spending=spending,
             rate_service=(
                 EnvoyService(calls.rate_service, embedding.spec.name)
@@ -108,10 +108,10 @@ class Embedder:
         """What became of the calls of this process over time."""
         return self.caller.timeline
 
-    def end_calls(self, grace_s: float) -> None:
-        """Ends all waiting now, and the calls in the air after `grace_s`."""
+    def end_calls(self, shutdown_timeout_s: float) -> None:
+        """Ends all waiting now, and the calls in the air after `shutdown_timeout_s`."""
         self.loop.call_later(0.0, self.gate.close)
-        self.loop.call_later(max(0.0, grace_s), self.caller.abort)
+        self.loop.call_later(max(0.0, shutdown_timeout_s), self.caller.abort)
 
     def close(self) -> None:
         """Ends the loop and closes the connections."""
@@ -174,6 +174,6 @@ def release(embedder: Embedder) -> None:
 
 def _stage_embedder(config: EmbedderConfig) -> Embedder:
     """An embedder whose stop ends the bundles under way: the runner tries them again, or not."""
-    stop = StopFlag(lambda _: embedder.end_calls(config.calls.grace_s))
+    stop = StopFlag(lambda _: embedder.end_calls(config.calls.shutdown_timeout_s))
     embedder = Embedder(config, stop, "bulkembed-rows")
     return embedder

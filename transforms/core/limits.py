@@ -89,7 +89,5 @@ def share_quota(job: JobConfig, workers: int | None) -> JobConfig:
 
 def share_calls(job: JobConfig, processes: int) -> JobConfig:
     """The job with each process's part of the calls that may be in the air."""
-    calls = dataclasses.replace(
-        job.calls, max_in_flight=max(1, job.calls.max_in_flight // processes)
-    )
+    calls = dataclasses.replace(job.calls, concurrency=max(1, job.calls.concurrency // processes))
     return dataclasses.replace(job, calls=calls)

@@ -41,12 +41,12 @@ OLDEST_FORMAT = 1
 
 
 class Overwrite(enum.StrEnum):
-    """How far an overwrite (`--fresh`) got; it is over when the dataset is complete."""
+    """How far an overwrite (`--overwrite`) got; it is over when the dataset is complete."""
 
     DELETING = "deleting"
     """The old dataset does not count any more, but files of it may be left."""
     EMBEDDING = "embedding"
-    """The old dataset is gone: the same command with `--fresh` goes on."""
+    """The old dataset is gone: the same command with `--overwrite` goes on."""
 
 
 def take(
@@ -145,9 +145,9 @@ def check_held(dataset: Dataset, job: JobConfig) -> None:
 
 
 def resumes_overwrite(dataset: Dataset, job: JobConfig) -> bool:
-    """Return whether `--fresh` goes on with an overwrite that the same settings began.
+    """Return whether `--overwrite` goes on with an overwrite that the same settings began.
 
-    It does until the dataset is complete; after that `--fresh` deletes it again.
+    It does until the dataset is complete; after that `--overwrite` deletes it again.
     """
     pinned = _read_or_damaged(dataset)
     if pinned is None or pinned.get("overwrite") is None or _is_complete(dataset):
@@ -240,7 +240,7 @@ def _refuse_without_pins(dataset: Dataset) -> None:
     cure = (
         "Copying tools often leave out folders whose names begin with _: bring _run back from "
         "where the dataset came from, or choose another --output, or delete the dataset and start "
-        "again with --fresh"
+        "again with --overwrite"
     )
     if read_copy(dataset) is not None:
         cure = f"R{REPAIR[1:]}"
@@ -284,8 +284,8 @@ def _refuse_undecoded(dataset: Dataset, pinned: dict[str, Any], job: JobConfig) 
             f"{dataset.root} was made by an earlier version, which did not decode the escapes of "
             f"--text-template '{template}': its texts hold a backslash and a letter where this "
             "run sends a line break or a tab. To embed the right texts, choose another --output, "
-            "or --fresh, which pays for all rows again. To go on with the texts as they are, write "
-            f"--text-template '{encode_template(template)}'"
+            "or --overwrite, which pays for all rows again. To go on with the texts as they are, "
+            f"write --text-template '{encode_template(template)}'"
         )
 
 
@@ -378,7 +378,7 @@ def lost(dataset: Dataset) -> ConfigError:
         f"{dataset.root}: {RUN_FILE} is missing or damaged, and so is its copy, {COPY}: nobody "
         "knows with which settings the vectors were made. Bring one of the two files back from a "
         "copy of the dataset, or choose another --output, or delete the dataset and start again "
-        "with --fresh"
+        "with --overwrite"
     )
 
 

@@ -44,5 +44,5 @@ def too_many(dead: int, most: int, reason: str | None = None) -> str:
         f"{dead:,} rows were given up on, {most:,} may be"
         + (f" (the last one: {reason})" if reason else "")
         + "; look at dead_letters/, then correct the input, or remove the cause and use "
-        "--retry-dead-letters, or raise --max-dead-letters"
+        "--retry-failed, or raise --max-dead-letters"
     )

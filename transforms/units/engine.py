@@ -227,7 +227,7 @@ class Engine:
 
     def _on_stop(self, stop: Stop) -> None:
         """Tells the other workers; ends all waiting, and gives calls in the air their time."""
-        self._embedder.end_calls(stop.at + self.job.calls.grace_s - time.time())
+        self._embedder.end_calls(stop.at + self.job.calls.shutdown_timeout_s - time.time())
         if stop.reason is StopReason.TAKEN_OVER:
             return  # The folder is another run's; each worker sees that for itself.
         self._notes.write(stop)
