@@ -20,7 +20,7 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import names_a_host, open_found
-from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.units.contents import sent_hash
 
 MOST_CHARS = 2000
@@ -121,7 +121,7 @@ def _file_texts(
     for at in places:
         by_row[rows[at].source_row].append(at)
     spans = [(source_row, 1) for source_row in by_row]
-    runs = read_runs(open_found(file.found), file, columns, schema, spans)
+    runs = read_batches(open_found(file.found), file, columns, schema, spans)
     for run, same_row in zip(runs, by_row.values(), strict=True):
         for at in same_row:
             title, text, _ = source_text(run, dataclasses.asdict(rows[at]))

@@ -22,8 +22,8 @@ from bulkembed.transforms.dataset.dataset import SHARED, Dataset, State
 from bulkembed.transforms.dataset.kept_answers import shared_writer
 from bulkembed.transforms.dataset.records import SPILL_SUFFIX
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import sent_hash, why_blank
 from bulkembed.transforms.units.shared_texts import text_only
 
@@ -135,13 +135,13 @@ def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
     return _DueTexts(np.concatenate(found), of_row)
 
 
-def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowRun]:
+def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowBatch]:
     runs = [(unit.first_row, unit.rows) for unit in file_units.units]
     file = file_units.file
-    return read_runs(open_found(file.found), file, *text_only(columns), runs)
+    return read_batches(open_found(file.found), file, *text_only(columns), runs)
 
 
-def _hashes(rows: RowRun, offset: int, embedding: EmbeddingConfig) -> list[bytes]:
+def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[bytes]:
     """Of what is sent for a row; nothing for one that cannot be."""
     title, text = rows.titles[offset], rows.texts[offset]
     if text is None or offset in rows.bad or why_blank(text) is not None:

@@ -28,7 +28,7 @@ from bulkembed.transforms.dataset.dataset import (
 from bulkembed.transforms.dataset.id_count import IdCount, names_of
 from bulkembed.transforms.dataset.part_files import EMPTY_PART, is_part_name, place_of_part
 from bulkembed.transforms.dataset.records import parse_name, record_name
-from bulkembed.transforms.inputs.filesystems import said
+from bulkembed.transforms.inputs.filesystems import error_line
 
 NO_RECORD = "no commit record; delete it"
 HEALS = (
@@ -124,7 +124,7 @@ def _all_files(dataset: Dataset) -> Sequence[str]:
     try:
         infos = dataset.filesystem.get_file_info(selector)
     except OSError as error:
-        raise OutputError(f"{dataset.root}: cannot be listed: {said(error)}") from error
+        raise OutputError(f"{dataset.root}: cannot be listed: {error_line(error)}") from error
     root = dataset.root.rstrip("/") + "/"
     return sorted(i.path.removeprefix(root) for i in infos if i.type == pafs.FileType.File)
 

@@ -21,13 +21,13 @@ from bulkembed.transforms.dataset import part_reader
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import sent_hash
 from bulkembed.transforms.units.row_texts import RowText
 
 
-def source_text(run: RowRun, row: Mapping[str, Any]) -> RowText:
+def source_text(run: RowBatch, row: Mapping[str, Any]) -> RowText:
     """Title and text as they stand in the input; of a passage, the characters that it is.
 
     Args:
@@ -110,7 +110,7 @@ def _other_rows(
 ) -> Iterator[Finding]:
     """Rows whose id or text in the input is not the one that stands in the dataset."""
     records = sorted(records, key=lambda record: record.unit)
-    runs = read_runs(
+    runs = read_batches(
         open_found(file.found), file, columns, schema,
         [(record.unit.first_row, record.unit.rows) for record in records],
     )  # fmt: skip
@@ -124,7 +124,7 @@ def _other_rows(
 
 
 def _differing(
-    dataset: Dataset, name: str, run: RowRun, embedding: EmbeddingConfig
+    dataset: Dataset, name: str, run: RowBatch, embedding: EmbeddingConfig
 ) -> tuple[list[int], list[int]]:
     """The rows of a part whose id, and those whose text, is not the input's."""
     ids, texts = [], []

@@ -55,7 +55,7 @@ from bulkembed.transforms.dataset.id_count import IdCount
 from bulkembed.transforms.dataset.output_lock import LockOwner
 from bulkembed.transforms.dataset.part_files import is_part_name, place_of_part, unit_of_part
 from bulkembed.transforms.dataset.records import parse_name, record_name
-from bulkembed.transforms.inputs.filesystems import said
+from bulkembed.transforms.inputs.filesystems import error_line
 
 
 def record_from_parts(
@@ -325,7 +325,9 @@ class _Repair:
                 dataset.filesystem.create_dir(dataset.path(ASIDE), recursive=True)
             dataset.filesystem.move(dataset.path(name), dataset.path(to))
         except (OSError, pa.ArrowException) as error:
-            raise OutputError(f"{dataset.path(name)} cannot be moved: {said(error)}") from error
+            raise OutputError(
+                f"{dataset.path(name)} cannot be moved: {error_line(error)}"
+            ) from error
         self.done.append(f"{name}: moved to {to} ({why})")
 
     def _is_there(self, path: str, kind: pafs.FileType) -> bool:
@@ -351,7 +353,7 @@ def _is_record(name: str) -> bool:
         return False
 
 
-def _covered(state: State, unit: Unit) -> Sequence[ranges.Run]:
+def _covered(state: State, unit: Unit) -> Sequence[ranges.RowRange]:
     return state.covered().get(unit.file_key, ())
 
 

@@ -24,7 +24,7 @@ from bulkembed.transforms.dataset import part_reader
 from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.units.row_texts import GivenUp, RowText
 
 LEAST_COSINE = 0.999
@@ -128,7 +128,7 @@ def _rows_of(
     unit = record.unit
     filesystem = open_found(file.found)
     span = [(unit.first_row, unit.rows)]
-    [run] = read_runs(filesystem, file, request.input.columns, schema, span)
+    [run] = read_batches(filesystem, file, request.input.columns, schema, span)
     first = 0
     for part in record.vector_parts:
         name = f"{VECTORS}/{part}"

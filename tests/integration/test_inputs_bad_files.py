@@ -16,8 +16,8 @@ from bulkembed.schemas.inputs import FileFormat, InputColumns
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.discover import find_files
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs, scan_file
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.formats import read_batches, scan_file
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 
 
@@ -40,10 +40,10 @@ def scan(path: Path, columns: InputColumns = PLAIN) -> ScannedFile:
     return scan_file(open_found(found), found, columns)
 
 
-def read(scanned: ScannedFile, columns: InputColumns = PLAIN) -> RowRun:
+def read(scanned: ScannedFile, columns: InputColumns = PLAIN) -> RowBatch:
     schema = merge_schemas([scanned], columns)
     filesystem, runs = open_found(scanned.found), [(0, scanned.rows)]
-    (run,) = read_runs(filesystem, scanned.input_file, columns, schema, runs)
+    (run,) = read_batches(filesystem, scanned.input_file, columns, schema, runs)
     return run
 
 

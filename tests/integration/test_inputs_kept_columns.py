@@ -16,7 +16,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import in_microseconds, merge_schemas, notes
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.formats import read_batches
 
 WHEN = dt.datetime(2024, 2, 29, 12, 30, 1)
 
@@ -308,7 +308,7 @@ def test_a_type_that_an_earlier_version_pinned_stays(
     older = {"x": pinned or str(scanned[0].schema.field("x").type)}
     schema = merge_schemas(scanned, columns, older)
     assert str(schema.field("x").type) == older["x"]
-    (run,) = read_runs(
+    (run,) = read_batches(
         open_found(scanned[0].found), scanned[0].input_file, columns, schema, [(0, 1)]
     )
     assert run.kept.column("x").cast(values.type).to_pylist() == values.to_pylist()
@@ -324,7 +324,7 @@ def test_a_pinned_type_of_nanoseconds_takes_what_it_holds_of_96_bits(tmp_path: P
     columns = InputColumns(keep_columns=("x",))
     (file,) = scan_all(tmp_path, columns)
     schema = merge_schemas([file], columns, {"x": "timestamp[ns]"})
-    (run,) = read_runs(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
+    (run,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
     assert [value.as_py() for value in run.kept.column("x")] == [None, WHEN]
     assert run.unkept == {"x"}
 
@@ -339,7 +339,7 @@ def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: P
     schema = merge_schemas([file], columns, {"x": "int64"})
     assert schema.field("x").type == pa.int64()
     assert "kept as int64, as they were before" in notes([file], schema)[0]
-    (run,) = read_runs(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
+    (run,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
     assert (run.kept.column("x").to_pylist(), run.bad, run.unkept) == ([5, None], {}, {"x"})
 
 

@@ -17,7 +17,7 @@ from bulkembed.schemas.inputs import OBJECTS
 from bulkembed.transforms.inputs import jsonl_lines
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs
+from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 
 MARK = b"\xef\xbb\xbf"
@@ -40,7 +40,7 @@ def put(folder: Path, content: bytes) -> ScannedFile:
 def read(scanned: ScannedFile, *runs: tuple[int, int]) -> list[Any]:
     schema = merge_schemas([scanned], PLAIN)
     filesystem = open_found(scanned.found)
-    return list(read_runs(filesystem, scanned.input_file, PLAIN, schema, runs))
+    return list(read_batches(filesystem, scanned.input_file, PLAIN, schema, runs))
 
 
 @pytest.mark.parametrize(

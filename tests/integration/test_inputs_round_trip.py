@@ -19,8 +19,8 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.discover import find_files
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs, scan_file
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.formats import read_batches, scan_file
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import HashingReader
 
@@ -81,10 +81,10 @@ def scan(path: Path, columns: InputColumns = COLUMNS) -> ScannedFile:
 
 def read(
     scanned: ScannedFile, runs: list[tuple[int, int]], columns: InputColumns = COLUMNS
-) -> list[RowRun]:
+) -> list[RowBatch]:
     schema = merge_schemas([scanned], columns)
     filesystem = open_found(scanned.found)
-    return list(read_runs(filesystem, scanned.input_file, columns, schema, runs))
+    return list(read_batches(filesystem, scanned.input_file, columns, schema, runs))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", *(f".jsonl{codec}" for codec in CODECS)])
@@ -151,7 +151,7 @@ def test_a_compressed_file_is_decoded_once_whatever_its_runs(tmp_path: Path, cod
     schema = merge_schemas([scanned], columns)
     filesystem = Counted()
     runs = [(first, 100) for first in range(0, 5_000, 100)]
-    got = list(read_runs(filesystem, scanned.input_file, columns, schema, runs))
+    got = list(read_batches(filesystem, scanned.input_file, columns, schema, runs))
     assert [run.texts[0] for run in got] == [f"text {first}" for first, _ in runs]
     assert [one.bytes_read for one in filesystem.opened] == [scanned.found.size_bytes]
 
@@ -170,7 +170,7 @@ def test_a_row_group_of_a_million_rows_is_read_in_bounded_memory(tmp_path: Path)
     before, peak, seen = pa.total_allocated_bytes(), 0, 0
     runs = [(first, step) for first in range(0, count, step)]
     filesystem = open_found(scanned.found)
-    for run in read_runs(filesystem, scanned.input_file, columns, schema, runs):
+    for run in read_batches(filesystem, scanned.input_file, columns, schema, runs):
         peak = max(peak, pa.total_allocated_bytes() - before)
         assert run.texts[0] == str(seen)
         seen += run.rows

@@ -15,7 +15,7 @@ from support.inputs import read_all, read_lines
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import IdType, InputColumns
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.rows import RowBatch
 
 STRING = InputColumns(id_type=IdType.STRING)
 UUIDS = [uuid.UUID(int=n) for n in (1, 2**127 + 5)]
@@ -26,7 +26,7 @@ def write(folder: Path, file: str, **columns: Any) -> None:
     pq.write_table(pa.table(columns), folder / file)
 
 
-def read_ids(folder: Path, ids: pa.Array, columns: InputColumns) -> RowRun:
+def read_ids(folder: Path, ids: pa.Array, columns: InputColumns) -> RowBatch:
     write(folder, "in.parquet", id=ids)
     schema, (run,) = read_all(folder, columns)
     assert run.ids.type == schema.field("id").type

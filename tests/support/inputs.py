@@ -11,8 +11,8 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.discover import find_files
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs, scan_file
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.formats import read_batches, scan_file
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 
 PLAIN = InputColumns()
@@ -22,19 +22,19 @@ def scan_all(folder: Path, columns: InputColumns = PLAIN) -> list[ScannedFile]:
     return [scan_file(open_found(f), f, columns) for f in find_files([str(folder)])]
 
 
-def read_all(folder: Path, columns: InputColumns = PLAIN) -> tuple[pa.Schema, list[RowRun]]:
+def read_all(folder: Path, columns: InputColumns = PLAIN) -> tuple[pa.Schema, list[RowBatch]]:
     scanned = scan_all(folder, columns)
     schema = merge_schemas(scanned, columns)
     runs = []
     for file in scanned:
         filesystem = open_found(file.found)
-        runs += read_runs(filesystem, file.input_file, columns, schema, [(0, file.rows)])
+        runs += read_batches(filesystem, file.input_file, columns, schema, [(0, file.rows)])
     return schema, runs
 
 
 def read_lines(
     folder: Path, *lines: bytes | str | dict[str, Any], columns: InputColumns = PLAIN
-) -> RowRun:
+) -> RowBatch:
     raw = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
     encoded = [line.encode() if isinstance(line, str) else line for line in raw]
     (folder / "in.jsonl").write_bytes(b"\n".join(encoded) + b"\n")

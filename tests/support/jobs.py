@@ -13,7 +13,7 @@ from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig
 from bulkembed.schemas.units import Unit
 from bulkembed.transforms.core.packing import TextItem
 from bulkembed.transforms.core.tokens import TokenEstimator, features
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.prepare import PreparedUnit, prepare
 
 KEY = "0123456789abcdef"
@@ -49,10 +49,12 @@ def a_run(
     titles: Sequence[str | None] | None = None,
     bad: dict[int, Any] | None = None,
     first_row: int = 0,
-) -> RowRun:
+) -> RowBatch:
     ids = pa.array(range(first_row, first_row + len(texts)), pa.int64())
     kept = pa.table({"": pa.nulls(len(texts))}).select([])
-    return RowRun(first_row, ids, list(titles or [None] * len(texts)), list(texts), kept, bad or {})
+    return RowBatch(
+        first_row, ids, list(titles or [None] * len(texts)), list(texts), kept, bad or {}
+    )
 
 
 def prepared(

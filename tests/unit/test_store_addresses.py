@@ -8,7 +8,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.transforms.inputs.filesystems import open_uri, said
+from bulkembed.transforms.inputs.filesystems import error_line, open_uri
 
 AZURITE = (
     "DefaultEndpointsProtocol=http;AccountName=dev;AccountKey=aHVzaA==;"
@@ -112,7 +112,7 @@ def test_what_cannot_be_opened_says_what_to_write(uri: str, words: str) -> None:
     ],
 )
 def test_signatures_are_blotted_out_of_a_stores_words(message: str, line: str) -> None:
-    found = said(OSError(message))
+    found = error_line(OSError(message))
     assert found.endswith(line)
     assert "hush" not in found
-    assert said(OSError()) == "OSError"
+    assert error_line(OSError()) == "OSError"

@@ -1,74 +1,74 @@
-"""Runs of rows: what is left of a file, and how it is cut into units."""
+"""Ranges of rows: which rows of a file remain, and how they are cut into units."""
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
-Run = tuple[int, int]
-"""First row, and number of rows (at least one)."""
+RowRange = tuple[int, int]
+"""The first row's number, and the number of rows (at least one)."""
 
 
-def subtract(rows: int, covered: Iterable[Run]) -> list[Run]:
-    """The runs of `range(rows)` that no covered run holds, in order.
+def subtract(rows: int, covered: Iterable[RowRange]) -> list[RowRange]:
+    """Return the ranges of `range(rows)` that are not covered, in order.
 
-    Covered runs may come in any order, overlap and reach past the end.
+    The covered ranges may come in any order, overlap, and reach past the end.
     """
-    left: list[Run] = []
+    remaining: list[RowRange] = []
     reached = 0
     for first, count in sorted(covered):
         if reached >= rows:
             break
         if first > reached:
-            left.append((reached, min(first, rows) - reached))
+            remaining.append((reached, min(first, rows) - reached))
         reached = max(reached, first + count)
     if reached < rows:
-        left.append((reached, rows - reached))
-    return left
+        remaining.append((reached, rows - reached))
+    return remaining
 
 
-def common(run: Run, others: Iterable[Run]) -> Iterator[Run]:
-    """The part of a run that each of the others holds, where it holds any."""
-    first, rows = run
-    for start, count in others:
-        end = min(first + rows, start + count)
+def common(rows: RowRange, others: Iterable[RowRange]) -> Iterator[RowRange]:
+    """Yield the part of a range that each of the others covers, where it covers any."""
+    first, count = rows
+    for start, length in others:
+        end = min(first + count, start + length)
         if end > max(first, start):
             yield max(first, start), end - max(first, start)
 
 
-def is_covered(first: int, rows: int, covered: Iterable[Run]) -> bool:
-    """Whether every row of a run is held by the covered runs."""
+def is_covered(first: int, rows: int, covered: Iterable[RowRange]) -> bool:
+    """Return whether the covered ranges hold every row of a range."""
     return all(start + count <= first for start, count in subtract(first + rows, covered))
 
 
-def merged(runs: Iterable[Run]) -> list[Run]:
-    """Return the same rows in as few runs as there can be, in order."""
-    joined: list[Run] = []
-    for first, count in sorted(runs):
+def merged(ranges: Iterable[RowRange]) -> list[RowRange]:
+    """Return the same rows in as few ranges as possible, in order."""
+    joined: list[RowRange] = []
+    for first, count in sorted(ranges):
         if joined and first <= sum(joined[-1]):
-            start, held = joined[-1]
-            joined[-1] = start, max(held, first + count - start)
+            start, length = joined[-1]
+            joined[-1] = start, max(length, first + count - start)
         else:
             joined.append((first, count))
     return joined
 
 
-def is_within(first: int, rows: int, runs: Sequence[Run]) -> bool:
-    """Return whether one run of those that `merged` gave holds all rows."""
-    at = bisect.bisect_right(runs, first, key=lambda run: run[0]) - 1
-    return at >= 0 and first + rows <= sum(runs[at])
+def is_within(first: int, rows: int, ranges: Sequence[RowRange]) -> bool:
+    """Return whether one of the ranges that `merged` returned holds all of the rows."""
+    at = bisect.bisect_right(ranges, first, key=lambda rows: rows[0]) - 1
+    return at >= 0 and first + rows <= sum(ranges[at])
 
 
-def cut(runs: Iterable[Run], unit_rows: int) -> Iterator[Run]:
-    """The same rows in runs of at most `unit_rows`, in order."""
-    for first, count in runs:
+def cut(ranges: Iterable[RowRange], unit_rows: int) -> Iterator[RowRange]:
+    """Yield the same rows in ranges of at most `unit_rows`, in order."""
+    for first, count in ranges:
         for start in range(first, first + count, unit_rows):
             yield start, min(unit_rows, first + count - start)
 
 
-def take(runs: Iterable[Run], limit: int) -> Iterator[Run]:
-    """The first `limit` rows of the runs."""
-    for first, count in runs:
+def take(ranges: Iterable[RowRange], limit: int) -> Iterator[RowRange]:
+    """Yield the first `limit` rows of the ranges."""
+    for first, count in ranges:
         if limit <= 0:
             return
         yield first, min(count, limit)

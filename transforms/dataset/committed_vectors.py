@@ -19,7 +19,7 @@ from bulkembed.transforms.core.hashing import Keys, keys
 from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
 from bulkembed.transforms.dataset.kept_answers import SpillWriter
 from bulkembed.transforms.dataset.whole_files import REPAIR
-from bulkembed.transforms.inputs.filesystems import said
+from bulkembed.transforms.inputs.filesystems import error_line
 
 log = logging.getLogger("bulkembed")
 
@@ -115,5 +115,5 @@ def _read(dataset: Dataset, part: str, columns: list[str]) -> pa.Table | None:
             page_checksum_verification=True,
         )
     except (OSError, pa.ArrowException) as error:
-        log.warning("%s: cannot be read: %s; %s", path, said(error), REPAIR)
+        log.warning("%s: cannot be read: %s; %s", path, error_line(error), REPAIR)
         return None

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.units import Unit, UnitRecord
-from bulkembed.transforms.core.ranges import Run, is_covered
+from bulkembed.transforms.core.ranges import RowRange, is_covered
 from bulkembed.transforms.dataset import whole_files
 from bulkembed.transforms.dataset.part_files import EMPTY_PART, is_part_name, part_name
 from bulkembed.transforms.dataset.records import (
@@ -28,7 +28,7 @@ from bulkembed.transforms.dataset.records import (
     run_number_in,
     without_overlaps,
 )
-from bulkembed.transforms.inputs.filesystems import open_filesystem, said
+from bulkembed.transforms.inputs.filesystems import error_line, open_filesystem
 
 VECTORS = "vectors"
 DEAD_LETTERS = "dead_letters"
@@ -102,9 +102,9 @@ class State:
             and unit.first_row < record.unit.end_row
         ]
 
-    def covered(self) -> dict[str, list[Run]]:
+    def covered(self) -> dict[str, list[RowRange]]:
         """The rows that are done, by file key."""
-        runs: dict[str, list[Run]] = collections.defaultdict(list)
+        runs: dict[str, list[RowRange]] = collections.defaultdict(list)
         for record in self.records:
             runs[record.unit.file_key].append((record.unit.first_row, record.unit.rows))
         return runs
@@ -229,7 +229,7 @@ class Dataset:
                 page_checksum_verification=True,
             )
         except (OSError, pa.ArrowException) as error:
-            reason = f"cannot be read: {said(error)}; {whole_files.REPAIR}"
+            reason = f"cannot be read: {error_line(error)}; {whole_files.REPAIR}"
             raise OutputError(f"{path}: {reason}") from error
         return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
 
@@ -375,7 +375,7 @@ def _is_ours(folder: str, name: str) -> bool:
     return is_part_name(name) or name == EMPTY_PART or _is_unfinished(name)
 
 
-def _is_spent(name: str, covered: dict[str, list[Run]], newest: dict[Unit, int]) -> bool:
+def _is_spent(name: str, covered: dict[str, list[RowRange]], newest: dict[Unit, int]) -> bool:
     """Whether a spill file's rows are all committed.
 
     Those that are tried again are when a record of their generation is there: the one before it

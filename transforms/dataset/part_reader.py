@@ -16,7 +16,7 @@ from bulkembed.schemas.inputs import PASSAGE_COLUMNS
 from bulkembed.schemas.tables import PASSAGES, ROWS_KEY
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.whole_files import NO_PERMISSION, REPAIR
-from bulkembed.transforms.inputs.filesystems import said
+from bulkembed.transforms.inputs.filesystems import error_line
 
 BLOCK_BYTES = 4 << 20
 """About what the vectors of one block take."""
@@ -104,5 +104,5 @@ def _readable(name: str) -> Iterator[None]:
     except PermissionError as error:
         raise OutputError(f"{name}: {NO_PERMISSION}", reason=NO_PERMISSION) from error
     except (OSError, pa.ArrowException) as error:
-        reason = f"cannot be read: {said(error)}"
+        reason = f"cannot be read: {error_line(error)}"
         raise OutputError(f"{name}: {reason}; {REPAIR}", reason=reason) from error

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import BulkEmbedError, OutputError
-from bulkembed.transforms.inputs.filesystems import said
+from bulkembed.transforms.inputs.filesystems import error_line
 
 REPAIR = "run `bulkembed verify --repair OUT`, and then the same command again"
 """The cure for damaged files of a dataset, as the end of a sentence."""
@@ -158,7 +158,7 @@ def output_error(path: str, error: Exception) -> OutputError:
         errno.EACCES: "no permission to write there",
         errno.EROFS: "it is on a read-only file system",
         **dict.fromkeys(_WRONG_KIND, WRONG_KIND),
-    }.get(number or 0) or (getattr(error, "strerror", None) or said(error))
+    }.get(number or 0) or (getattr(error, "strerror", None) or error_line(error))
     next_step = REPAIR if number in _WRONG_KIND else "run the same command again"
     return OutputError(f"{path}: cannot be written: {cure}; what is committed stays; {next_step}")
 
@@ -219,7 +219,7 @@ def _unreadable(path: str, error: Exception) -> OutputError:
     elif _is_wrong_kind(error):
         reason = f"{WRONG_KIND}; {REPAIR}"
     else:
-        reason = said(error)
+        reason = error_line(error)
     return OutputError(f"{path}: cannot be read: {reason}")
 
 

@@ -14,7 +14,7 @@ from bulkembed.schemas.errors import OR_SKIP, ConfigError, InputError
 from bulkembed.schemas.inputs import FileFormat, FoundFile
 from bulkembed.transforms.core.file_names import native_name, readable_name
 from bulkembed.transforms.inputs import table_folders
-from bulkembed.transforms.inputs.filesystems import file_info, locate, open_input, said
+from bulkembed.transforms.inputs.filesystems import error_line, file_info, locate, open_input
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -472,7 +472,7 @@ def _list(filesystem: pafs.FileSystem, folder: str, *, recursive: bool) -> list[
         return list(filesystem.get_file_info(selector))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"the folder {folder} cannot be listed: {said(error)}", path=folder
+            f"the folder {folder} cannot be listed: {error_line(error)}", path=folder
         ) from error
 
 

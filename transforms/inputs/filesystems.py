@@ -25,8 +25,8 @@ _SIGNED = re.compile(
 )
 
 
-def said(error: Exception) -> str:
-    """The first line of an error's message, signatures blotted out; its class where it has none."""
+def error_line(error: Exception) -> str:
+    """Return the first line of an error's message, with signatures redacted, or its class name."""
     line = str(error).strip().partition("\n")[0]
     return _SIGNED.sub(r"\1...", line) or type(error).__name__
 
@@ -359,7 +359,7 @@ def open_store(store: str) -> pafs.FileSystem:
         return open_uri(store)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(
-            f"{store} cannot be opened: {said(error)}; check the name, the network and the "
+            f"{store} cannot be opened: {error_line(error)}; check the name, the network and the "
             "credentials, or name the region: s3://bucket/path?region=eu-west-1"
         ) from error
 
@@ -373,6 +373,6 @@ def file_info(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
     try:
         return filesystem.get_file_info(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be looked at: {said(error)}", path=path) from error
+        raise InputError(f"{path} cannot be looked at: {error_line(error)}", path=path) from error
     except UnicodeEncodeError as error:
         raise InputError(f"the path {path!r} is no UTF-8; rename it", path=path) from error

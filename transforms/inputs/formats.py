@@ -10,9 +10,9 @@ import pyarrow.fs as pafs
 
 from bulkembed.schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
 from bulkembed.transforms.inputs.file_content import HEAD_BYTES, codec_of, format_of
-from bulkembed.transforms.inputs.jsonl import read_jsonl_runs
-from bulkembed.transforms.inputs.parquet import read_parquet_runs
-from bulkembed.transforms.inputs.rows import RowRun, Wanted
+from bulkembed.transforms.inputs.jsonl import read_jsonl
+from bulkembed.transforms.inputs.parquet import read_parquet
+from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import (
     Ahead,
@@ -66,14 +66,14 @@ def _scan(
     return scan_jsonl(rows, held, columns)
 
 
-def read_runs(
+def read_batches(
     filesystem: pafs.FileSystem,
     file: InputFile,
     columns: InputColumns,
     schema: pa.Schema,
     runs: Sequence[tuple[int, int]],
-) -> Iterator[RowRun]:
-    """One RowRun for each (first row, rows) of `runs`, in their order.
+) -> Iterator[RowBatch]:
+    """One RowBatch for each (first row, rows) of `runs`, in their order.
 
     The runs are ascending and do not overlap.  The file is gone through once, forward: a
     compressed one is decoded once, a plain JSONL file entered near each run, and of a Parquet file
@@ -88,8 +88,8 @@ def read_runs(
     if not runs:
         return  # A file without rows need not have the columns.
     check_size(filesystem, file.found)
-    read = read_parquet_runs if file.found.format is FileFormat.PARQUET else read_jsonl_runs
-    yield from read(filesystem, file, Wanted(columns, schema), runs)
+    read = read_parquet if file.found.format is FileFormat.PARQUET else read_jsonl
+    yield from read(filesystem, file, WantedColumns(columns, schema), runs)
 
 
 def _check_runs(file: InputFile, runs: Sequence[tuple[int, int]]) -> None:

@@ -37,7 +37,7 @@ from bulkembed.transforms.inputs.jsonl_lines import (
 )
 from bulkembed.transforms.inputs.jsonl_lines import lines as read_lines
 from bulkembed.transforms.inputs.jsonl_types import ColumnType, fitting
-from bulkembed.transforms.inputs.rows import RowRun, Wanted, kept_table, made_ids
+from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns, kept_table, made_ids
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import Ahead, changed, decoded, reading
 
@@ -204,11 +204,11 @@ class BadValue(ValueError):
 
 
 @dataclasses.dataclass(eq=False)
-class JsonlRun:
+class JsonlBatch:
     """The rows of one run, taken in one by one."""
 
     name: str
-    wanted: Wanted
+    wanted: WantedColumns
     first_row: int
     bad: Bad = dataclasses.field(default_factory=dict)
 
@@ -222,12 +222,12 @@ class JsonlRun:
         self._kept: list[dict[str, Any]] = []
         self._unkept: set[str] = set()
 
-    def read(self, lines: Sequence[bytes]) -> RowRun:
+    def read(self, lines: Sequence[bytes]) -> RowBatch:
         """The run; the first fault of a row, in the order JSON, id, text, is its code."""
         for offset, line in enumerate(lines):
             self._add(offset, line)
         kept = [self._column(field) for field in self._kept_schema]
-        return RowRun(
+        return RowBatch(
             first_row=self.first_row,
             ids=self._id_array(len(lines)),
             titles=self._titles,
@@ -343,10 +343,13 @@ class JsonlRun:
         return value
 
 
-def read_jsonl_runs(
-    filesystem: pafs.FileSystem, file: InputFile, wanted: Wanted, runs: Sequence[tuple[int, int]]
-) -> Iterator[RowRun]:
-    """See `row_reader.read_runs`.  Plain files are entered near the run; others decoded once."""
+def read_jsonl(
+    filesystem: pafs.FileSystem,
+    file: InputFile,
+    wanted: WantedColumns,
+    runs: Sequence[tuple[int, int]],
+) -> Iterator[RowBatch]:
+    """See `row_reader.read_batches`.  Plain files are entered near the run; others decoded once."""
     with reading(file.found), _open(filesystem, file) as stream:
         next_row, rest = 0, _rows(stream, file, 0)
         for first_row, count in runs:
@@ -360,7 +363,7 @@ def read_jsonl_runs(
             if len(held) < count:
                 raise changed(file.found, f"it has fewer than {first_row + count:,} rows")
             next_row = first_row + count
-            yield JsonlRun(file.name, wanted, first_row).read(held)
+            yield JsonlBatch(file.name, wanted, first_row).read(held)
 
 
 @contextlib.contextmanager

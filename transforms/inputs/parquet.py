@@ -29,7 +29,7 @@ from bulkembed.transforms.inputs.columns import (
     plain_type,
 )
 from bulkembed.transforms.inputs.json_text import text_of, texts_of
-from bulkembed.transforms.inputs.rows import RowRun, Wanted, kept_table, made_ids
+from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns, kept_table, made_ids
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import changed, reading
 
@@ -161,18 +161,18 @@ Bad = dict[int, tuple[DeadCode, str]]
 
 
 @dataclasses.dataclass(eq=False)
-class ParquetRun:
+class ParquetBatch:
     """The pieces of one run, and what was found wrong in them so far."""
 
     name: str
-    wanted: Wanted
+    wanted: WantedColumns
     first_row: int
     pieces: Sequence[Sequence[pa.RecordBatch]]
     """Of each reader of the file: the batches that hold the run's rows, with some columns each."""
     bad: Bad = dataclasses.field(default_factory=dict)
     unkept: set[str] = dataclasses.field(default_factory=set)
 
-    def rows(self) -> RowRun:
+    def rows(self) -> RowBatch:
         """The run; the first fault of a row, in the order id, text, title, is its code."""
         ids = self._ids()
         values = {name: self._strings(name) for name in self.wanted.sent}
@@ -180,7 +180,7 @@ class ParquetRun:
         title = self.wanted.columns.title_column
         recipe = self.wanted.recipe
         kept = [self._kept(field) for field in self.wanted.kept]
-        return RowRun(
+        return RowBatch(
             first_row=self.first_row,
             ids=ids,
             titles=list(values[title]) if title is not None else [None] * count,
@@ -338,10 +338,13 @@ def _chunked(values: pa.Array | pa.ChunkedArray) -> bool:
 _BATCH_ROWS = (64, 4096)
 
 
-def read_parquet_runs(
-    filesystem: pafs.FileSystem, file: InputFile, wanted: Wanted, runs: Sequence[tuple[int, int]]
-) -> Iterator[RowRun]:
-    """See `row_reader.read_runs`.  Row groups that no run touches are not read."""
+def read_parquet(
+    filesystem: pafs.FileSystem,
+    file: InputFile,
+    wanted: WantedColumns,
+    runs: Sequence[tuple[int, int]],
+) -> Iterator[RowBatch]:
+    """See `row_reader.read_batches`.  Row groups that no run touches are not read."""
     with reading(file.found), filesystem.open_input_file(file.found.path) as stored:
         parquet = open_parquet(stored)
         if parquet.metadata.num_rows != file.rows:
@@ -354,10 +357,10 @@ def read_parquet_runs(
             readers.append(_batches(open_parquet(stored, arrow_types=False), lists, runs))
         pieces_of_readers = zip(*(_cut(batches, runs) for batches in readers), strict=True)
         for (first_row, _), pieces in zip(runs, pieces_of_readers, strict=True):
-            yield ParquetRun(file.name, wanted, first_row, pieces).rows()
+            yield ParquetBatch(file.name, wanted, first_row, pieces).rows()
 
 
-def _names(schema: pa.Schema, file: InputFile, wanted: Wanted) -> list[str]:
+def _names(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> list[str]:
     ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
     needed = [*ids, *wanted.sent]
     gone = [name for name in needed if schema.get_field_index(name) < 0]
@@ -367,7 +370,7 @@ def _names(schema: pa.Schema, file: InputFile, wanted: Wanted) -> list[str]:
     return list(dict.fromkeys(needed + kept))
 
 
-def _as_list(name: str, schema: pa.Schema, wanted: Wanted) -> bool:
+def _as_list(name: str, schema: pa.Schema, wanted: WantedColumns) -> bool:
     """Whether a column has lists of fixed size that are kept as lists, since some may be null."""
     if name not in wanted.kept.names or not has_fixed_lists(schema.field(name).type):
         return False

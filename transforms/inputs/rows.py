@@ -13,7 +13,7 @@ from bulkembed.transforms.inputs.text_recipe import TextRecipe, text_columns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RowRun:
+class RowBatch:
     """Consecutive rows of one file; everything has one entry a row, in the file's order."""
 
     first_row: int
@@ -36,9 +36,9 @@ class RowRun:
         """How many rows there are."""
         return len(self.texts)
 
-    def part(self, start: int, end: int) -> RowRun:
+    def part(self, start: int, end: int) -> RowBatch:
         """The rows from one offset to another; shares their memory."""
-        return RowRun(
+        return RowBatch(
             self.first_row + start,
             self.ids.slice(start, end - start),
             self.titles[start:end],
@@ -50,7 +50,7 @@ class RowRun:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class WantedColumns:
     """What is read of a row: the columns, and how they become text, id and kept columns."""
 
     columns: InputColumns

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import OR_SKIP, InputError
 from bulkembed.schemas.inputs import FoundFile
-from bulkembed.transforms.inputs.filesystems import said
+from bulkembed.transforms.inputs.filesystems import error_line
 
 CHUNK_BYTES = 1 << 20
 
@@ -142,8 +142,8 @@ def reading(found: FoundFile) -> Iterator[None]:
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{found.name} cannot be read: {said(error).rstrip('.')}; it may be cut short, damaged "
-            f"or encrypted: replace it{OR_SKIP}",
+            f"{found.name} cannot be read: {error_line(error).rstrip('.')}. It may be truncated, "
+            f"damaged or encrypted. Replace it{OR_SKIP}",
             path=found.path,
             damaged=True,
         ) from error

@@ -14,8 +14,8 @@ from bulkembed.transforms.core.packing import TextItem
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import Passage, SentTexts, why_blank
 
 
@@ -48,7 +48,7 @@ class PreparedUnit:
 
     unit: Unit
     source_file: str
-    rows: RowRun
+    rows: RowBatch
     items: tuple[TextItem, ...]
     hashes: tuple[bytes, ...]
     passages: tuple[tuple[Passage, ...], ...]
@@ -58,7 +58,7 @@ class PreparedUnit:
 
 
 def prepare(
-    run: RowRun,
+    run: RowBatch,
     unit: Unit,
     source_file: str,
     job: JobConfig,
@@ -152,7 +152,7 @@ def prepared_units(
     """
     file = file_units.file
     runs = [(unit.first_row, unit.rows) for unit in file_units.units]
-    rows_read = read_runs(open_found(file.found), file, job.columns, job.row_schema, runs)
+    rows_read = read_batches(open_found(file.found), file, job.columns, job.row_schema, runs)
     redo: Sequence[UnitRecord | None] = file_units.redo or [None] * len(runs)
     for unit, record, rows in zip(file_units.units, redo, rows_read, strict=True):
         if record is not None:

@@ -22,8 +22,8 @@ from bulkembed.transforms.core.passages import spans
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_runs
-from bulkembed.transforms.inputs.rows import RowRun
+from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import SentTexts, why_blank
 
 TEXTS = 1000
@@ -73,7 +73,7 @@ def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:
     return less, pa.schema([pa.field("id", pa.string())])
 
 
-Readable = Callable[[InputFile, Iterator[RowRun]], Iterator[RowRun]]
+Readable = Callable[[InputFile, Iterator[RowBatch]], Iterator[RowBatch]]
 
 
 def read_shared(
@@ -114,7 +114,7 @@ def _texts(
     """(title, text or passage) of the picks whose rows have a text."""
     for picks in files:
         runs = list(_windows(picks.rows.tolist(), picks.file.rows))
-        read = read_runs(open_found(picks.file.found), picks.file, *text_only(columns), runs)
+        read = read_batches(open_found(picks.file.found), picks.file, *text_only(columns), runs)
         for found in readable(picks.file, read):
             first, end = np.searchsorted(
                 picks.rows, [found.first_row, found.first_row + found.rows]
@@ -123,7 +123,7 @@ def _texts(
 
 
 def _picked(
-    found: RowRun, picks: FilePicks, embedding: EmbeddingConfig
+    found: RowBatch, picks: FilePicks, embedding: EmbeddingConfig
 ) -> Iterator[tuple[str | None, str]]:
     pairs = zip(picks.rows.tolist(), picks.passages.tolist(), strict=True)
     for row, group in itertools.groupby(pairs, key=lambda pair: pair[0]):

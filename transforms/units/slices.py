@@ -167,7 +167,7 @@ async def _embed(
     return counts
 
 
-Covered = Mapping[str, Sequence[ranges.Run]]
+Covered = Mapping[str, Sequence[ranges.RowRange]]
 MOST_TEXTS = 4000
 """In a unit whose texts are cut: their vectors are in memory until it is committed.  A row is not
 parted, whatever it has."""
