@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import SharedSlice
-from bulkembed.transforms.core.packing import CallLimits, TextItem, pack
+from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.packing import CallLimits, pack
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import Spill
 from bulkembed.transforms.units.contents import Passage
@@ -134,13 +135,13 @@ class Counter:
             paid=len(new) - len(due),
         )
 
-    def _unpaid(self, items: Sequence[TextItem], hashes: Sequence[bytes]) -> list[TextItem]:
+    def _unpaid(self, items: Sequence[Content], hashes: Sequence[bytes]) -> list[Content]:
         if not len(self._spill):
             return list(items)
         there = {number for number, *_ in self._spill.find(hashes)}
         return [item for number, item in enumerate(items) if number not in there]
 
-    def _send(self, items: Sequence[TextItem]) -> Sent:
+    def _send(self, items: Sequence[Content]) -> Sent:
         """What goes out of these texts; without those that are given up on for their length."""
         if self._job.embedding.long_text in (LongText.DEAD_LETTER, LongText.STOP):
             most = self._job.embedding.spec.max_tokens

@@ -16,12 +16,12 @@ from bulkembed.pipeline.verify.input_check import source_text
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.inputs import InputColumns, InputFile
+from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import names_a_host, open_found
 from bulkembed.transforms.inputs.formats import read_batches
-from bulkembed.transforms.units.contents import sent_hash
 
 MOST_CHARS = 2000
 """Of a text in memory."""

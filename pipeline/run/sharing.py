@@ -16,6 +16,7 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.units import FilePicks, FileUnits, SharedSlice
 from bulkembed.transforms.core import hashing
+from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.passages import spans
 from bulkembed.transforms.dataset.committed_vectors import PartRows, copy_vectors, find_committed
 from bulkembed.transforms.dataset.dataset import SHARED, Dataset, State
@@ -24,7 +25,7 @@ from bulkembed.transforms.dataset.records import SPILL_SUFFIX
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import sent_hash, why_blank
+from bulkembed.transforms.units.contents import why_blank
 from bulkembed.transforms.units.shared_texts import text_only
 
 log = logging.getLogger("bulkembed")

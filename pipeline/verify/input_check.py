@@ -17,13 +17,13 @@ from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.inputs import InputColumns, InputFile
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core import ranges
+from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.dataset import part_reader
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import sent_hash
 from bulkembed.transforms.units.row_texts import RowText
 
 

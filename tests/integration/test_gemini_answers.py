@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.gemini import TEXTS, failing, items, with_client
+from support.jobs import item
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
@@ -161,7 +162,7 @@ def test_a_compressed_page_that_cannot_be_decompressed_is_sorted() -> None:
 
 
 def count(url: str) -> int:
-    return with_client(url, lambda client: client.count_tokens("x"))
+    return with_client(url, lambda client: client.count_tokens(item("x")))
 
 
 @pytest.mark.parametrize(

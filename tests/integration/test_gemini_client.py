@@ -81,7 +81,7 @@ def test_vertex_cuts_long_texts_unless_it_is_told_not_to(url: str, model: str) -
 
 @pytest.mark.parametrize("vertexai", [False, True])
 def test_tokens_are_counted_by_the_service(url: str, vertexai: bool) -> None:
-    count = with_client(url, lambda client: client.count_tokens(TEXTS[0]), vertexai=vertexai)
+    count = with_client(url, lambda client: client.count_tokens(item(TEXTS[0])), vertexai=vertexai)
     assert count == embed(url, TEXTS[:1]).tokens
 
 

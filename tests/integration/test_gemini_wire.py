@@ -25,7 +25,7 @@ from bulkembed.schemas.embedding import Service, ServiceConfig
 from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRefused, Unavailable
 from bulkembed.schemas.models import TaskType
 from bulkembed.transforms.clients.gemini import check_client
-from bulkembed.transforms.core.packing import REQUEST_BYTES
+from bulkembed.transforms.core.content import REQUEST_BYTES
 
 
 @pytest.fixture(scope="module")

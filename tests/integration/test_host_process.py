@@ -52,14 +52,15 @@ for name in bulkembed.__all__:
     getattr(bulkembed, name)
 from bulkembed.transforms.clients.gemini import GeminiClient
 from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.tokens import features
 
 async def call():
     service = ServiceConfig(kind=Service.CUSTOM, base_url=sys.argv[1], api_version="v1beta")
     embedding = EmbeddingConfig(service="custom", model="gemini-embedding-001", dim=128)
     client = GeminiClient(service, embedding, "a-key", 2)
-    answer = await client.embed([TextItem(0, None, "a cat", 2, 9, features("a cat"))])
+    content = TextContent(0, b"", 2, 9, features("a cat"), False, None, "a cat")
+    answer = await client.embed([content])
     assert answer.vectors.shape == (1, 128)
     await client.close()
 

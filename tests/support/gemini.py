@@ -12,8 +12,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.errors import CallError
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.clients.gemini import GeminiClient
-from bulkembed.transforms.core.packing import TextItem
-from bulkembed.transforms.core.prompts import as_sent
+from bulkembed.transforms.core.content import TextContent, as_sent
 from support.jobs import item
 
 T = TypeVar("T")
@@ -46,7 +45,9 @@ def config_of(**embedding: Any) -> EmbeddingConfig:
     return EmbeddingConfig(**{"service": "custom", "model": "gemini-embedding-001", **embedding})
 
 
-def items(texts: list[str], titles: list[str | None] | None = None, **facts: Any) -> list[TextItem]:
+def items(
+    texts: list[str], titles: list[str | None] | None = None, **facts: Any
+) -> list[TextContent]:
     sent = [
         as_sent(config_of(**facts), title, text)
         for title, text in zip(titles or [None] * len(texts), texts, strict=True)

@@ -11,7 +11,8 @@ from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
 from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig
 from bulkembed.schemas.units import Unit
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import TextContent
+from bulkembed.transforms.core.hashing import text_hash
 from bulkembed.transforms.core.tokens import TokenEstimator, features
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.prepare import PreparedUnit, prepare
@@ -40,8 +41,10 @@ def a_file(rows: int, name: str = "a.parquet", compression: str | None = None) -
     return InputFile(found, "d" * 32, rows)
 
 
-def item(text: str, index: int = 0, title: str | None = None) -> TextItem:
-    return TextItem(index, title, text, max(1, len(text) // 4), len(text) + 2, features(text))
+def item(text: str, index: int = 0, title: str | None = None) -> TextContent:
+    made_of, tokens = features(text), max(1, len(text) // 4)
+    name = text_hash(title, text)
+    return TextContent(index, name, tokens, len(text) + 2, made_of, False, title, text)
 
 
 def a_run(

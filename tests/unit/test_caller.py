@@ -27,11 +27,12 @@ from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
-from bulkembed.transforms.core.packing import CallLimits, TextItem
+from bulkembed.transforms.core.content import TextContent
+from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 
-Refuse = Callable[[Sequence[TextItem]], CallError | None]
+Refuse = Callable[[Sequence[TextContent]], CallError | None]
 
 
 class Client:
@@ -42,14 +43,14 @@ class Client:
         self.counts = counts or []
         self.calls: list[list[str]] = []
 
-    async def embed(self, items: Sequence[TextItem]) -> Answer:
+    async def embed(self, items: Sequence[TextContent]) -> Answer:
         self.calls.append([item.text for item in items])
         error = self._refuse(items)
         if error is not None:
             raise error
         return Answer(np.ones((len(items), 2), np.float32), len(items))
 
-    async def count_tokens(self, text: str) -> int:
+    async def count_tokens(self, content: TextContent) -> int:
         count = self.counts.pop(0)
         if isinstance(count, CallError):
             raise count
@@ -63,10 +64,10 @@ class Sink:
         self.good: list[str] = []
         self.bad: dict[str, DeadCode] = {}
 
-    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+    def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
         self.good.extend(item.text for item in items)
 
-    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+    def dead(self, item: TextContent, code: DeadCode, error: CallError, attempts: int) -> None:
         self.bad[item.text] = code
 
 
@@ -94,7 +95,7 @@ def embed(texts: list[str], refuse: Refuse) -> tuple[Client, Sink, StopFlag]:
 
 
 def test_words_about_settings_that_have_worked_are_those_of_a_text() -> None:
-    def refuse(items: Sequence[TextItem]) -> CallError | None:
+    def refuse(items: Sequence[TextContent]) -> CallError | None:
         if any("task_type" in item.text for item in items):
             return JobRefused("Content blocked: 'what is task_type'", code="task_type")
         return None
@@ -114,7 +115,7 @@ def test_the_same_words_to_the_first_call_end_the_job() -> None:
 
 
 def test_a_row_that_a_message_names_is_given_up_on_only_when_it_is_refused_alone() -> None:
-    def refuse(items: Sequence[TextItem]) -> CallError | None:
+    def refuse(items: Sequence[TextContent]) -> CallError | None:
         if any(item.text == "bad" for item in items):
             return CallRefused("requests[0] repeats: 'contents[0]'", code="refused", index=0)
         return None
@@ -125,7 +126,7 @@ def test_a_row_that_a_message_names_is_given_up_on_only_when_it_is_refused_alone
 
 
 def test_a_batch_cap_is_learnt_even_where_nobody_names_it() -> None:
-    def refuse(items: Sequence[TextItem]) -> CallError | None:
+    def refuse(items: Sequence[TextContent]) -> CallError | None:
         return CallRefused("too many instances", code="batch_size") if len(items) > 1 else None
 
     client, sink, _ = embed([f"t{n}" for n in range(12)], refuse)
@@ -165,7 +166,7 @@ def test_a_service_without_counts_is_asked_once() -> None:
 
 def test_an_answer_that_cannot_be_kept_lets_no_other_call_go() -> None:
     class Full(Sink):
-        def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+        def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
             raise OutputError("the disk is full")
 
     client, stop = Client(lambda _: None), StopFlag()

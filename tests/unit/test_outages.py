@@ -38,7 +38,8 @@ from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.account import most_cost
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
-from bulkembed.transforms.core.packing import CallLimits, TextItem
+from bulkembed.transforms.core.content import TextContent
+from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.core.verdict import QuotaWords, Reply, classify
@@ -50,7 +51,7 @@ TOO_MANY = QuotaExceeded("Resource has been exhausted", code="quota", quota=Quot
 PAGE = Intercepted("the service answered 403: a page", code="page", http_status=403)
 BUSY = Unavailable("the service answered 503: overloaded", code="service", http_status=503)
 
-Fails = Callable[["Service", Sequence[TextItem]], CallError | None]
+Fails = Callable[["Service", Sequence[TextContent]], CallError | None]
 
 
 class Service:
@@ -75,7 +76,7 @@ class Service:
     def now(self) -> float:
         return self._loop.now - self.began
 
-    async def embed(self, items: Sequence[TextItem]) -> Answer:
+    async def embed(self, items: Sequence[TextContent]) -> Answer:
         self.sent.append((self.now, len(items)))
         error = self._fails(self, items)
         self.in_flight += 1
@@ -90,7 +91,7 @@ class Service:
         self.passed += len(items)
         return Answer(np.ones((len(items), 2), np.float32), len(items))
 
-    async def count_tokens(self, text: str) -> int:
+    async def count_tokens(self, content: TextContent) -> int:
         raise AssertionError
 
 
@@ -99,10 +100,10 @@ class Sink:
         self.good: list[str] = []
         self.bad: dict[str, DeadCode] = {}
 
-    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+    def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
         self.good.extend(item.text for item in items)
 
-    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+    def dead(self, item: TextContent, code: DeadCode, error: CallError, attempts: int) -> None:
         self.bad[item.text] = code
 
 
@@ -122,7 +123,7 @@ class Ended:
 
 
 @functools.cache
-def items_of(texts: int) -> Sequence[TextItem]:
+def items_of(texts: int) -> Sequence[TextContent]:
     return prepared([f"t{n}" for n in range(texts)], a_job()).items
 
 
@@ -165,7 +166,7 @@ def embed(
 @pytest.mark.parametrize("most", [1, 4, 16])
 @pytest.mark.parametrize("code", ["count", "dim", "not_finite", "json"])
 def test_answers_of_no_use_cost_two_thousand_texts_at_most(code: str, most: int) -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return BadAnswer("of no use", code=code) if service.passed >= 3000 else None
 
     ended = embed(10_000, fails, most=most)
@@ -177,7 +178,7 @@ def test_answers_of_no_use_cost_two_thousand_texts_at_most(code: str, most: int)
 
 
 def test_a_service_that_answers_uselessly_for_some_seconds_loses_no_row() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return SHORT if 0.5 <= service.now < 10 else None
 
     ended = embed(10_000, fails)
@@ -187,7 +188,7 @@ def test_a_service_that_answers_uselessly_for_some_seconds_loses_no_row() -> Non
 
 @pytest.mark.parametrize("texts", [5000, TEXTS])
 def test_one_text_whose_answer_is_always_bad_is_found_at_once(texts: int) -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return SHORT if any(item.text == "t77" for item in items) else None
 
     ended = embed(texts, fails)
@@ -198,7 +199,7 @@ def test_one_text_whose_answer_is_always_bad_is_found_at_once(texts: int) -> Non
 
 
 def test_a_share_of_bad_answers_slows_nothing_down_for_long() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return SHORT if service.calls % 20 == 19 else None
 
     ended = embed(10_000, fails)
@@ -214,7 +215,7 @@ def test_a_429_that_never_ends_stops_the_run_after_one_deadline(
 ) -> None:
     words = QuotaWords(delay_s=delay_s)
 
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         full = service.passed >= passes_first
         return QuotaExceeded("exhausted", code="quota", quota=words) if full else None
 
@@ -225,7 +226,7 @@ def test_a_429_that_never_ends_stops_the_run_after_one_deadline(
 
 
 def test_429s_are_no_outage_as_long_as_a_call_passes_now_and_then() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return None if service.calls % 3 == 0 else TOO_MANY
 
     ended = embed(3_000, fails, deadline_s=20)
@@ -234,7 +235,7 @@ def test_429s_are_no_outage_as_long_as_a_call_passes_now_and_then() -> None:
 
 
 def test_a_call_waits_after_a_429_for_the_pause_and_for_nothing_else() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return TOO_MANY if service.calls <= 8 else None
 
     ended = embed(TEXTS, fails)
@@ -255,7 +256,7 @@ def test_a_call_that_waits_for_the_account_uses_up_no_quota(tmp_path: Path) -> N
 
 
 def test_an_outage_ends_the_run_with_75_and_is_waited_out_where_it_is_shorter() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return BUSY if 0.5 <= service.now < 60 else None
 
     short, long = (embed(10_000, fails, deadline_s=deadline_s) for deadline_s in (70, 20))
@@ -267,7 +268,7 @@ def test_an_outage_ends_the_run_with_75_and_is_waited_out_where_it_is_shorter() 
 
 @pytest.mark.parametrize("passes_first", [0, 3000])
 def test_a_page_instead_of_json_ends_the_run_with_1_after_several_tries(passes_first: int) -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return PAGE if service.passed >= passes_first else None
 
     ended = embed(10_000, fails)
@@ -278,7 +279,7 @@ def test_a_page_instead_of_json_ends_the_run_with_1_after_several_tries(passes_f
 
 
 def test_a_page_that_a_proxy_shows_for_a_moment_costs_nothing() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return PAGE if 0.5 <= service.now < 3 else None
 
     ended = embed(10_000, fails)
@@ -287,7 +288,7 @@ def test_a_page_that_a_proxy_shows_for_a_moment_costs_nothing() -> None:
 
 
 def test_a_text_that_a_proxy_blocks_is_a_dead_letter_and_the_others_are_embedded() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return PAGE if any(item.text == "t77" for item in items) else None
 
     ended = embed(10_000, fails, per_call=20)
@@ -297,7 +298,7 @@ def test_a_text_that_a_proxy_blocks_is_a_dead_letter_and_the_others_are_embedded
 
 
 def test_a_text_that_repeats_a_cap_does_not_make_calls_smaller() -> None:
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         if any(item.text == "t777" for item in items):
             return CallRefused("blocked: 'at most 5 texts'", code="batch_size", most_texts=5)
         return None
@@ -314,7 +315,7 @@ def test_every_status_is_retried_or_ends_the_run_or_is_the_rows(
 ) -> None:
     row = classify(Reply(status, "words"))
 
-    def fails(service: Service, items: Sequence[TextItem]) -> CallError | None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         failing = service.passed >= passes_first and failed[0] < 2
         failed[0] += failing
         quota = QuotaWords()

@@ -15,8 +15,8 @@ from bulkembed.schemas.errors import CallRefused
 from bulkembed.schemas.job import JobConfig, OutputConfig, VectorType
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.hashing import text_hash
-from bulkembed.transforms.core.packing import TextItem
 from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
@@ -24,11 +24,11 @@ from bulkembed.transforms.units.prepare import PreparedUnit
 DIM = 2
 
 
-def vector(item: TextItem) -> list[float]:
+def vector(item: TextContent) -> list[float]:
     return [1.0, float(item.index)]
 
 
-def answer(items: list[TextItem], **more: Any) -> Answer:
+def answer(items: list[TextContent], **more: Any) -> Answer:
     return Answer(np.array([vector(item) for item in items], np.float32), **more)
 
 

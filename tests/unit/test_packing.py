@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkembed.transforms.core.packing import (
-    REQUEST_BYTES,
-    CallLimits,
-    TextItem,
-    halves,
-    json_bytes,
-    pack,
-    within,
-    within_body,
-)
+from bulkembed.transforms.core.content import REQUEST_BYTES, TextContent, json_bytes, within_body
+from bulkembed.transforms.core.packing import CallLimits, halves, pack, within
 from bulkembed.transforms.core.tokens import NO_FEATURES
 
 SIZES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3000)), max_size=60)
@@ -29,9 +21,9 @@ LIMITS = st.builds(
 )
 
 
-def items(sizes: Sequence[tuple[int, int]]) -> list[TextItem]:
+def items(sizes: Sequence[tuple[int, int]]) -> list[TextContent]:
     return [
-        TextItem(index, None, "", tokens, body_bytes, NO_FEATURES)
+        TextContent(index, b"", tokens, body_bytes, NO_FEATURES, False, None, "")
         for index, (tokens, body_bytes) in enumerate(sizes)
     ]
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.core.content import as_sent
 from bulkembed.transforms.core.passages import WINDOW, cut, spans, utf8_bytes
-from bulkembed.transforms.core.prompts import as_sent
 
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 PIECES = st.sampled_from(

@@ -12,8 +12,8 @@ from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, LongText
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import Unit
+from bulkembed.transforms.core.content import json_bytes
 from bulkembed.transforms.core.hashing import text_hash
-from bulkembed.transforms.core.packing import json_bytes
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.units.prepare import prepare
 

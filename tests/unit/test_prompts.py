@@ -4,7 +4,7 @@ import pytest
 
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.models import MODELS, TaskStyle, TaskType
-from bulkembed.transforms.core.prompts import as_sent
+from bulkembed.transforms.core.content import as_sent
 
 WRITTEN = {
     TaskType.RETRIEVAL_QUERY: "task: search result | query: x",

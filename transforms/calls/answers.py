@@ -8,7 +8,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.clients.decode import Answer
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import Matrix, to_unit_length
 from bulkembed.transforms.dataset.kept_answers import SpillWriter
 
@@ -25,7 +25,7 @@ class Answers:
         self._calls = self._retried = self._texts = self._tokens = 0
 
     def take(
-        self, items: Sequence[TextItem], answer: Answer, attempts: int
+        self, items: Sequence[Content], answer: Answer, attempts: int
     ) -> tuple[Matrix, list[bool | None]]:
         """Keeps one answer in the spill.
 
@@ -42,7 +42,7 @@ class Answers:
         flags = answer.truncated or (None,) * len(items)
         most = self._embedding.spec.max_tokens
         truncated = [
-            item.is_cut or (False if flag is None and item.most_tokens <= most else flag)
+            item.is_cut or (False if flag is None and item.token_bound <= most else flag)
             for item, flag in zip(items, flags, strict=True)
         ]
         self._spill.append([self._hashes[item.index] for item in items], vectors, truncated)
@@ -61,6 +61,6 @@ class Answers:
         return LiveCounts(texts=self._texts, tokens=self._tokens)
 
 
-def counted_tokens(items: Sequence[TextItem], answer: Answer) -> int:
+def counted_tokens(items: Sequence[Content], answer: Answer) -> int:
     """The tokens of an answered call, as the service counts them; estimated where it does not."""
     return sum(item.tokens for item in items) if answer.tokens is None else answer.tokens

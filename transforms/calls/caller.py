@@ -37,30 +37,31 @@ from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core import verdict
 from bulkembed.transforms.core.backoff import RetryWait
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import RETRIED
-from bulkembed.transforms.core.packing import TextItem, halves, pack
+from bulkembed.transforms.core.packing import halves, pack
 from bulkembed.transforms.core.quota import Refusal
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.tokens import Features, TokenEstimator, sum_features
 
 
 class Client(Protocol):
-    """What makes vectors of texts; see clients.gemini."""
+    """A client of the service; see clients.gemini."""
 
-    async def embed(self, items: Sequence[TextItem]) -> Answer:
-        """The vectors of the texts, in their order."""
+    async def embed(self, items: Sequence[Content]) -> Answer:
+        """Return the vectors of the contents, in their order."""
 
-    async def count_tokens(self, text: str) -> int:
-        """The service's own count of a text's tokens."""
+    async def count_tokens(self, content: Content) -> int:
+        """Return the service's own count of a content's tokens."""
 
 
 class Sink(Protocol):
     """Where a text's fate is written down; a text that is never named stays undone."""
 
-    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+    def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """The texts have vectors."""
 
-    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+    def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:
         """The text is given up on."""
 
 
@@ -125,7 +126,7 @@ class Caller:
         self.stats = CallStats()
         self.timeline = Timeline()
 
-    async def embed(self, items: Sequence[TextItem], sink: Sink) -> None:
+    async def embed(self, items: Sequence[Content], sink: Sink) -> None:
         """Embeds the texts in as many calls as the limits ask for, several at a time.
 
         Returns when each text has its fate, or the run is to end.
@@ -141,18 +142,17 @@ class Caller:
         for task in self._flying:
             task.cancel()
 
-    async def count_tokens(self, item: TextItem) -> int | None:
+    async def count_tokens(self, item: Content) -> int | None:
         """The service's count of a text's tokens, title included.
 
         None where it does not count, and where the run is to end: then nothing is sent any more.
         """
-        text = item.text if item.title is None else f"{item.title}\n{item.text}"
         attempts = Attempts(self._deadline_s)
         try:
             async with self._counting:
                 if self._counts:
                     return await self._retrier.run(
-                        lambda: self._client.count_tokens(text),
+                        lambda: self._client.count_tokens(item),
                         attempts,
                         over=lambda error: self._is_no_count(attempts, error),
                         gated=False,
@@ -180,7 +180,7 @@ class Caller:
             log.warning("the service does not count tokens: %s", error.message)
         self._counts = False
 
-    async def _embed_call(self, items: Sequence[TextItem], sink: Sink, attempts: Attempts) -> None:
+    async def _embed_call(self, items: Sequence[Content], sink: Sink, attempts: Attempts) -> None:
         try:
             answer = await self._retrier.run(
                 lambda: self._attempt(items, attempts),
@@ -205,7 +205,7 @@ class Caller:
                 self._stop.set(StopReason.BROKEN, error.message)  # Before another call goes.
                 raise
 
-    def _is_at_fault(self, items: Sequence[TextItem], attempts: Attempts, error: CallError) -> bool:
+    def _is_at_fault(self, items: Sequence[Content], attempts: Attempts, error: CallError) -> bool:
         """Whether to stop sending a call as it is.
 
         An answer that costs money or comes from a proxy is not asked for until the deadline.
@@ -221,7 +221,7 @@ class Caller:
         return self._last_answer > attempts.suspect_since
 
     async def _give_up(
-        self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: Attempts
+        self, items: Sequence[Content], sink: Sink, error: CallError, attempts: Attempts
     ) -> None:
         """Handle a call that keeps failing.
 
@@ -245,7 +245,7 @@ class Caller:
         )
 
     async def _split(
-        self, items: Sequence[TextItem], sink: Sink, error: CallError, attempts: int
+        self, items: Sequence[Content], sink: Sink, error: CallError, attempts: int
     ) -> None:
         """Narrows a refusal down to the rows it is about: one is given up on only by itself."""
         if len(items) == 1:
@@ -264,7 +264,7 @@ class Caller:
 
     async def _resend(
         self,
-        pieces: Iterable[Sequence[TextItem]],
+        pieces: Iterable[Sequence[Content]],
         sink: Sink,
         *,
         deadline_s: float | None = None,
@@ -277,7 +277,7 @@ class Caller:
                 attempts = Attempts(deadline_s or self._deadline_s, True, suspect_since)
                 group.create_task(self._embed_call(piece, sink, attempts))
 
-    async def _attempt(self, items: Sequence[TextItem], attempts: Attempts) -> Answer:
+    async def _attempt(self, items: Sequence[Content], attempts: Attempts) -> Answer:
         """One try of a call; raises what the gate and the client do."""
         made_of = sum_features(item.features for item in items)
         tokens = self._estimator.reserve(made_of)
@@ -315,7 +315,7 @@ class Caller:
         return answer
 
     async def _enter(
-        self, items: Sequence[TextItem], tokens: int, *, again: bool
+        self, items: Sequence[Content], tokens: int, *, again: bool
     ) -> tuple[Slot, int]:
         """Return a slot of the gate, and what the call can cost, held.
 
@@ -334,7 +334,7 @@ class Caller:
                 return slot, held
             self._gate.give_back(slot)
 
-    async def _turn_of(self, items: Sequence[TextItem], tokens: int, *, again: bool) -> Slot:
+    async def _turn_of(self, items: Sequence[Content], tokens: int, *, again: bool) -> Slot:
         """A slot from the gate; where there is a rate service, calls ask it one by one first."""
         if self._rate_service is None:
             return await self._gate.enter(items, tokens, again=again)
@@ -347,7 +347,7 @@ class Caller:
         settings_work = self._gate.proven and error.code in verdict.SETTINGS
         return isinstance(error, JobRefused) and not settings_work
 
-    async def _in_the_air(self, items: Sequence[TextItem]) -> Answer:
+    async def _in_the_air(self, items: Sequence[Content]) -> Answer:
         task = asyncio.ensure_future(self._client.embed(items))
         self._flying.add(task)
         try:
@@ -360,7 +360,7 @@ class Caller:
         finally:
             self._flying.discard(task)
 
-    def _learn(self, items: Sequence[TextItem], made_of: Features, answer: Answer) -> None:
+    def _learn(self, items: Sequence[Content], made_of: Features, answer: Answer) -> None:
         most = self._estimator.max_tokens
         uncut = most is None or all(item.tokens < UNCUT_PART * most for item in items)
         if answer.tokens is not None and uncut:

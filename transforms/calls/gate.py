@@ -16,8 +16,9 @@ from bulkembed.schemas.quota import QuotaKind, RpmCounts
 from bulkembed.transforms.calls.shared_quota import Quota
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import ServiceHealth
-from bulkembed.transforms.core.packing import CallLimits, TextItem, within
+from bulkembed.transforms.core.packing import CallLimits, within
 from bulkembed.transforms.core.quota import POLL_S, QuotaMirror, Refusal
 from bulkembed.transforms.core.verdict import QuotaWords
 
@@ -46,7 +47,7 @@ class Slot:
 class Waiter:
     """A call in the queue."""
 
-    items: Sequence[TextItem]
+    items: Sequence[Content]
     tokens: int
     granted: asyncio.Future[Slot]
     place: tuple[int, int]
@@ -152,7 +153,7 @@ class Gate:
             self._limits, texts=max(1, min(texts, self._limits.texts))
         )
 
-    async def enter(self, items: Sequence[TextItem], tokens: int, *, again: bool = False) -> Slot:
+    async def enter(self, items: Sequence[Content], tokens: int, *, again: bool = False) -> Slot:
         """Waits until the call may go, and counts it as sent.
 
         Args:
@@ -181,7 +182,7 @@ class Gate:
             raise Stopping("the run is to end")
         return slot
 
-    def _place(self, items: Sequence[TextItem], again: bool) -> tuple[int, int]:
+    def _place(self, items: Sequence[Content], again: bool) -> tuple[int, int]:
         """The place in the queue; texts of a call that was too large keep theirs, and its order."""
         kept = [self._places.pop(id(item), None) for item in items] if self._places else [None]
         return kept[0] or (0 if again else 1, next(self._numbers))

@@ -9,13 +9,12 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import CallRefused
 from bulkembed.transforms.calls.caller import Caller, Sink
-from bulkembed.transforms.core.packing import TextItem
-from bulkembed.transforms.core.tokens import readable_part, upper_bound
+from bulkembed.transforms.core.content import Content
 
 
 async def short_enough(
-    items: Sequence[TextItem], embedding: EmbeddingConfig, caller: Caller, sink: Sink
-) -> Sequence[TextItem]:
+    items: Sequence[Content], embedding: EmbeddingConfig, caller: Caller, sink: Sink
+) -> Sequence[Content]:
     """The texts that may be sent; those that the service counts too long are given up on.
 
     UTF-8 bytes bound the tokens, so that only longer texts are asked about, and not those of which
@@ -25,12 +24,12 @@ async def short_enough(
     spec = embedding.spec
     if embedding.long_text not in (LongText.DEAD_LETTER, LongText.STOP):
         return items
-    doubtful = [item for item in items if item.most_tokens > spec.max_tokens]
+    doubtful = [item for item in items if item.token_bound > spec.max_tokens]
     too_long = set()
     for item in doubtful:
-        if spec.known and readable_part(item.text, spec.max_tokens) != item.text:
+        if spec.known and item.surely_exceeds(spec.max_tokens):
             too_long.add(item.index)
-            size = upper_bound(item.text)
+            size = item.token_bound
             message = f"the text has {size:,} bytes, {spec.name} takes {spec.max_tokens:,} tokens"
             sink.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
     doubtful = [item for item in doubtful if item.index not in too_long]

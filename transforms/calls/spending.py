@@ -14,7 +14,7 @@ from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.account import Account, Leave, most_cost
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset.account_file import AccountFile
 
 log = logging.getLogger("bulkembed")
@@ -49,7 +49,7 @@ class Spending:
         self._run = 0
         self._line = asyncio.Lock()
 
-    async def room(self, items: Sequence[TextItem]) -> None:
+    async def room(self, items: Sequence[Content]) -> None:
         """Wait until the account has room for a call; nothing is held.
 
         Waits for calls in flight where what they hold, but may not cost, is in the way.  Where
@@ -82,7 +82,7 @@ class Spending:
         if leave is Leave.NEVER:
             self._end()
 
-    def hold(self, items: Sequence[TextItem]) -> int | None:
+    def hold(self, items: Sequence[Content]) -> int | None:
         """Return the tokens that a call holds from now on; None where it has to wait for `room`.
 
         Raises:

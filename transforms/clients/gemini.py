@@ -34,7 +34,7 @@ from bulkembed.transforms.clients.transport import (
     trusted_certificates,
 )
 from bulkembed.transforms.core import verdict
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content, TextContent
 
 
 class GeminiClient:
@@ -76,7 +76,7 @@ class GeminiClient:
             ),
         )
 
-    async def embed(self, items: Sequence[TextItem]) -> Answer:
+    async def embed(self, items: Sequence[Content]) -> Answer:
         """The vectors of the texts, in their order.
 
         Raises:
@@ -94,15 +94,15 @@ class GeminiClient:
         )
         return decode_answer(body, len(items), self._embedding.out_dim)
 
-    async def count_tokens(self, text: str) -> int:
-        """The service's own count of a text's tokens.
+    async def count_tokens(self, content: Content) -> int:
+        """The service's own count of a content's tokens, those of its title included.
 
         Raises:
             CallError: as `embed`.
         """
         body = await self._call(
             lambda: self._client.aio.models.count_tokens(
-                model=self._embedding.model, contents=text
+                model=self._embedding.model, contents=self._form.counted(content)
             ),
             1,
         )
@@ -224,7 +224,7 @@ class _RequestForm:
         """
         return [["x"], ["x"]] if self._vertex and not self._predict and texts > 1 else ["x"]
 
-    def body(self, items: Sequence[TextItem]) -> dict[str, Any]:
+    def body(self, items: Sequence[Content]) -> dict[str, Any]:
         """The part of the request's body that holds the texts."""
         if self._predict:
             return self._predict_body(items)
@@ -236,13 +236,20 @@ class _RequestForm:
         model = f"models/{bare_name(self._embedding.model)}"
         return {"requests": [self._request(item, model) for item in items]}
 
-    def _request(self, item: TextItem, model: str) -> dict[str, Any]:
+    def counted(self, content: Content) -> str:
+        """What the service counts the tokens of."""
+        item = _text_of(content)
+        return item.text if item.title is None else f"{item.title}\n{item.text}"
+
+    def _request(self, content: Content, model: str) -> dict[str, Any]:
+        item = _text_of(content)
         request = {"content": {"parts": [{"text": item.text}]}, **self._fields, "model": model}
         if item.title is not None:
             request["title"] = item.title
         return request
 
-    def _vertex_request(self, item: TextItem) -> dict[str, Any]:
+    def _vertex_request(self, content: Content) -> dict[str, Any]:
+        item = _text_of(content)
         config = dict(self._fields)
         if item.title is not None:
             config["title"] = item.title
@@ -251,9 +258,9 @@ class _RequestForm:
             request["embedContentConfig"] = config
         return request
 
-    def _predict_body(self, items: Sequence[TextItem]) -> dict[str, Any]:
+    def _predict_body(self, items: Sequence[Content]) -> dict[str, Any]:
         instances = []
-        for item in items:
+        for item in map(_text_of, items):
             instance: dict[str, Any] = {"content": item.text}
             if "taskType" in self._fields:
                 instance["task_type"] = self._fields["taskType"]
@@ -262,6 +269,13 @@ class _RequestForm:
             instances.append(instance)
         parameters = {k: v for k, v in self._fields.items() if k != "taskType"}
         return {"instances": instances, **({"parameters": parameters} if parameters else {})}
+
+
+def _text_of(content: Content) -> TextContent:
+    """Return a content as the kind that requests can hold so far."""
+    if not isinstance(content, TextContent):
+        raise TypeError(f"no request is known for {type(content).__name__}")
+    return content
 
 
 def _credentials(error: google.auth.exceptions.GoogleAuthError) -> CallError:

@@ -7,7 +7,7 @@ import enum
 import json
 from collections.abc import Iterable
 
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 
 EXTRA_TOKENS = 8
 """Tokens that a service may add to each text."""
@@ -22,9 +22,9 @@ class Leave(enum.Enum):
     NEVER = enum.auto()
 
 
-def most_cost(items: Iterable[TextItem]) -> int:
+def most_cost(items: Iterable[Content]) -> int:
     """The most tokens that a call can be billed for: the bytes of its texts, and some."""
-    return sum(item.most_tokens + EXTRA_TOKENS for item in items)
+    return sum(item.token_bound + EXTRA_TOKENS for item in items)
 
 
 @dataclasses.dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.passages import PassageSize
-from bulkembed.transforms.core.prompts import as_sent
+from bulkembed.transforms.core.content import as_sent
 
 if TYPE_CHECKING:
     from semantic_text_splitter import TextSplitter

@@ -18,7 +18,7 @@ from bulkembed.schemas.units import CallCounts, UnitRecord, count_codes
 from bulkembed.transforms.calls.answers import Answers
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN, Matrix
 from bulkembed.transforms.dataset.commit import UnitTables
 from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
@@ -101,7 +101,7 @@ class UnitOutcome:
         self._rows = RowFates(prepared.passages, len(prepared.items))
         self._shared: set[int] = set()
 
-    def restore(self, spill: Spill) -> list[TextItem]:
+    def restore(self, spill: Spill) -> list[Content]:
         """Takes over vectors that are paid for already; gives the texts still to send."""
         for index, vector, truncated, shared in spill.find(self._prepared.hashes):
             self._room(len(vector))[index] = vector
@@ -112,7 +112,7 @@ class UnitOutcome:
         self._rows.embedded(np.flatnonzero(self._has_vector).tolist())
         return [item for item in self._prepared.items if not self._has_vector[item.index]]
 
-    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+    def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Writes down the vectors of one answered call."""
         vectors, truncated = self._answers.take(items, answer, attempts)
         where = [item.index for item in items]
@@ -125,7 +125,7 @@ class UnitOutcome:
             self._truncated[index] = flag
         self._rows.embedded(where)
 
-    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+    def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:
         """Writes down that a text is given up on, and with it the rows that it is sent for."""
         rows = self._rows.of(item.index)
         if code is DeadCode.TOO_LONG and self._job.embedding.long_text is LongText.STOP:

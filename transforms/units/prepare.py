@@ -10,13 +10,13 @@ from bulkembed.schemas.embedding import BlankText
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.units import FileUnits, Unit, UnitRecord
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import Passage, SentTexts, why_blank
+from bulkembed.transforms.units.contents import DistinctContents, Passage, why_blank
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PreparedUnit:
     unit: Unit
     source_file: str
     rows: RowBatch
-    items: tuple[TextItem, ...]
+    items: tuple[Content, ...]
     hashes: tuple[bytes, ...]
     passages: tuple[tuple[Passage, ...], ...]
     dead: tuple[DeadRow, ...]
@@ -83,7 +83,7 @@ def prepare(
     Raises:
         InputError: a text is blank, and blank texts are to stop the run.
     """
-    sent = SentTexts(job.embedding, estimator, dedupe=job.dedupe is not Dedupe.OFF)
+    sent = DistinctContents(job.embedding, estimator, dedupe=job.dedupe is not Dedupe.OFF)
     if not job.embedding.long_text.cuts:
         most_texts = None
     texts = 0

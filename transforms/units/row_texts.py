@@ -22,9 +22,9 @@ from bulkembed.transforms.calls.answers import counted_tokens
 from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.long_texts import short_enough
 from bulkembed.transforms.clients.decode import Answer
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN, Vector, mean_vector, to_unit_length
-from bulkembed.transforms.units.contents import Passage, SentTexts, why_blank
+from bulkembed.transforms.units.contents import DistinctContents, Passage, why_blank
 
 
 class RowText(NamedTuple):
@@ -53,7 +53,7 @@ class TextFates:
     texts: int = 0
     tokens: int = 0
 
-    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+    def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Writes down the vectors of one answered call."""
         vectors = to_unit_length(answer.vectors) if self.normalize else answer.vectors
         for item, vector in zip(items, vectors, strict=True):
@@ -61,7 +61,7 @@ class TextFates:
         self.texts += len(items)
         self.tokens += counted_tokens(items, answer)
 
-    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+    def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:
         """Writes down that a text is given up on."""
         self.of_item[item.index] = GivenUp(code, error.message, error.http_status, attempts)
 
@@ -86,7 +86,7 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> RowFates:
         CallError: the service refuses every call, is down, or the day's quota is spent.
     """
     embedding = embedder.config.embedding
-    distinct = SentTexts(embedding, embedder.estimator)
+    distinct = DistinctContents(embedding, embedder.estimator)
     passages = [_passages_or_reason(row, distinct) for row in rows]
     sink = TextFates(embedding.normalize)
     items = await short_enough(distinct.items, embedding, embedder.caller, sink)
@@ -109,7 +109,7 @@ def _fate(passages: tuple[Passage, ...], of_item: dict[int, Vector | GivenUp]) -
     return GivenUp(DeadCode.NO_MEAN, NO_MEAN) if mean is None else mean
 
 
-def _passages_or_reason(row: RowText, distinct: SentTexts) -> tuple[Passage, ...] | GivenUp:
+def _passages_or_reason(row: RowText, distinct: DistinctContents) -> tuple[Passage, ...] | GivenUp:
     if row.bad is not None:
         return GivenUp(*row.bad)
     why = why_blank(row.text)

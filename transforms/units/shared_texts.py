@@ -17,14 +17,14 @@ from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, FilePicks
 from bulkembed.transforms.calls.answers import Answers
 from bulkembed.transforms.clients.decode import Answer
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.passages import spans
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import SentTexts, why_blank
+from bulkembed.transforms.units.contents import DistinctContents, why_blank
 
 TEXTS = 1000
 """Texts that are sent and counted together: ten calls."""
@@ -38,24 +38,26 @@ class SharedOutcome:
     its rows gets its own verdict and counts as its unit asks.
     """
 
-    def __init__(self, texts: SentTexts, embedding: EmbeddingConfig, kept: SpillWriter) -> None:
+    def __init__(
+        self, texts: DistinctContents, embedding: EmbeddingConfig, kept: SpillWriter
+    ) -> None:
         self._texts = texts
         self._answers = Answers(embedding, texts.hashes, kept)
         self._sent = 0
         self._there = 0
 
-    def restore(self, spill: Spill) -> list[TextItem]:
+    def restore(self, spill: Spill) -> list[Content]:
         """The texts that no run has paid for yet."""
         there = {index for index, *_ in spill.find(self._texts.hashes)}
         self._there = len(there)
         return [item for item in self._texts.items if item.index not in there]
 
-    def embedded(self, items: Sequence[TextItem], answer: Answer, attempts: int) -> None:
+    def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Keeps the vectors of one answered call."""
         self._answers.take(items, answer, attempts)
         self._sent += len(items)
 
-    def dead(self, item: TextItem, code: DeadCode, error: CallError, attempts: int) -> None:
+    def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:
         """Leaves the text to the units."""
 
     def counts(self) -> CallCounts:
@@ -82,7 +84,7 @@ def read_shared(
     embedding: EmbeddingConfig,
     estimator: TokenEstimator,
     readable: Readable = lambda file, rows: rows,
-) -> Iterator[SentTexts]:
+) -> Iterator[DistinctContents]:
     """Single texts, some at a time.  Rows that cannot be sent are left to their units.
 
     Args:
@@ -95,12 +97,12 @@ def read_shared(
     Raises:
         InputError: a file cannot be read, or is not what it was.
     """
-    texts = SentTexts(embedding, estimator)
+    texts = DistinctContents(embedding, estimator)
     for title, text in _texts(files, columns, embedding, readable):
         texts.add(title, text)
         if len(texts.items) == TEXTS:
             yield texts
-            texts = SentTexts(embedding, estimator)
+            texts = DistinctContents(embedding, estimator)
     if texts.items:
         yield texts
 

@@ -13,11 +13,11 @@ from bulkembed.schemas.errors import BulkEmbedError, OutputTaken
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, FileUnits, PlanSlice, SharedSlice, UnitRecord
 from bulkembed.transforms.core import ranges
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import shared_counts
 from bulkembed.transforms.dataset.dataset import State
 from bulkembed.transforms.dataset.kept_answers import SpillWriter, shared_writer
-from bulkembed.transforms.units.contents import SentTexts
+from bulkembed.transforms.units.contents import DistinctContents
 from bulkembed.transforms.units.engine import Engine
 from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
 from bulkembed.transforms.units.shared_texts import read_shared
@@ -120,7 +120,7 @@ class Flight(Generic[Result]):
                 yield result
 
 
-def bytes_of(dim: int | None, items: Sequence[TextItem], rows: int) -> int:
+def bytes_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
     """What texts, their vectors and the rows that they belong to take while they are under way."""
     texts = sum(item.body_bytes for item in items)
     vectors = int(len(items) * (dim or MOST_DIM) * 4 * COPIES)
@@ -158,7 +158,7 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
 
 
 async def _embed(
-    engine: Engine, texts: SentTexts, kept: SpillWriter, name: str
+    engine: Engine, texts: DistinctContents, kept: SpillWriter, name: str
 ) -> CallCounts | None:
     counts = await engine.worker.embed_shared(texts, kept)
     if not counts.calls:

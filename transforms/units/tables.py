@@ -17,8 +17,9 @@ from bulkembed.schemas.tables import (
     part_metadata,
     vectors_schema,
 )
+from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector
-from bulkembed.transforms.units.contents import Passage, sent_hash
+from bulkembed.transforms.units.contents import Passage
 from bulkembed.transforms.units.prepare import DeadRow, PreparedUnit
 
 

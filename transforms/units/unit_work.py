@@ -16,12 +16,12 @@ from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.calls.caller import Caller, Sink
 from bulkembed.transforms.calls.long_texts import short_enough
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.core.packing import TextItem
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
-from bulkembed.transforms.units.contents import SentTexts
+from bulkembed.transforms.units.contents import DistinctContents
 from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
@@ -69,7 +69,7 @@ class UnitWorker:
             spill.close(committed=record is not None and record.unit == prepared.unit)
         return record
 
-    async def embed_shared(self, texts: SentTexts, kept: SpillWriter) -> CallCounts:
+    async def embed_shared(self, texts: DistinctContents, kept: SpillWriter) -> CallCounts:
         """Embeds texts that units share, but for those that are there already.
 
         Returns:
@@ -99,7 +99,7 @@ class UnitWorker:
         if bad:
             self.budget.spend(len(bad), f"{bad[-1].code}: {bad[-1].message}")
 
-    async def _embed(self, items: Sequence[TextItem], outcome: Sink) -> None:
+    async def _embed(self, items: Sequence[Content], outcome: Sink) -> None:
         short = await short_enough(items, self.job.embedding, self.caller, outcome)
         try:
             await self.caller.embed(short, outcome)
