@@ -25,7 +25,7 @@ from bulkembed.schemas.models import DEFAULT_MODEL, TaskType, bare_name
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.clients.transport import service_from
-from bulkembed.transforms.core.limits import limits_for
+from bulkembed.transforms.core.quota_limits import resolve_limits
 from bulkembed.transforms.elements import Form, RowForm, rows_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Gemini:
             passage_tokens=self.passage_tokens,
             passage_overlap=self.passage_overlap,
         )
-        limits = self.limits or limits_for(self.service.kind, bare_name(self.model))
+        limits = self.limits or resolve_limits(self.service.kind, bare_name(self.model))
         calls = CallSettings(
             limits=limits,
             concurrency=self.concurrency,

@@ -24,7 +24,7 @@ from bulkembed.schemas.secrets import masked
 from bulkembed.schemas.stop import ExitCode, StopReason
 from bulkembed.transforms.clients.transport import service_from
 from bulkembed.transforms.core.file_names import readable_name
-from bulkembed.transforms.core.limits import limits_for
+from bulkembed.transforms.core.quota_limits import resolve_limits
 from bulkembed.transforms.inputs.text_recipe import decode_template
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         ),
         service=service,
         calls=CallSettings(
-            limits=limits_for(
+            limits=resolve_limits(
                 service.kind,
                 bare_name(options["model"]),
                 tier=Tier(options["tier"]) if options["tier"] else None,

@@ -23,9 +23,8 @@ from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.prices import price_of
-from bulkembed.transforms.core.limits import call_limits, share_quota
-from bulkembed.transforms.core.quota import QuotaMirror
-from bulkembed.transforms.core.quota_time import quota_time
+from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.committed_vectors import read_hashes
@@ -48,7 +47,7 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
         dataset = Dataset.open(request.output.uri or folder)
         scans = scan(dataset, request)
-        job = share_quota(job_of(request, request.service, scans, dataset), shares)
+        job = split_quota(job_of(request, request.service, scans, dataset), shares)
         if request.overwrite and not run_file.resumes_overwrite(dataset, job):
             dataset = Dataset.open(folder)
         pinned = run_file.check(dataset, job) or {}
@@ -94,7 +93,7 @@ class _Look:
     def _counter(self, estimator: TokenEstimator) -> Counter:
         calls = self.job.calls
         mirror = QuotaMirror(calls.limits, call_texts=calls.texts)
-        limits = mirror.call_limits(0.0, call_limits(self.job.embedder))
+        limits = mirror.call_limits(0.0, max_call_size(self.job.embedder))
         return Counter(self.job, estimator, limits, Spill(self.dataset, self.job))
 
     def _count_shared(self, counter: Counter) -> SharedTally:

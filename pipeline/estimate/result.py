@@ -9,7 +9,7 @@ from typing import Any
 from bulkembed.pipeline.estimate.counting import LongestText
 from bulkembed.schemas.prices import Price
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
-from bulkembed.transforms.core.quota_time import DAY_S, QuotaTime
+from bulkembed.transforms.core.quota_limits import DAY_S, QuotaTime
 
 SECONDS_SHOWN = 120
 MINUTES_SHOWN = 120
@@ -91,7 +91,7 @@ class Estimate:
             "batch_usd": None if price is None else price.batch_usd(tokens),
             "seconds_at_least": self.time.seconds,
             "seconds_by_limit": {str(kind): s for kind, s in self.time.by_limit.items()},
-            "limit_that_binds": self.time.binds,
+            "limit_that_binds": self.time.slowest,
             "longest": [dataclasses.asdict(one) for one in self.longest],
             "sample": {"units": self.units_read, "of": self.units, "rows": self.rows_read},
             "learnt_units": self.learnt_units,
@@ -163,7 +163,7 @@ def _price(found: Estimate) -> str:
 
 
 def _time(found: Estimate) -> str:
-    binds, limits = found.time.binds, found.limits
+    binds, limits = found.time.slowest, found.limits
     if binds is None:
         return f"no limit makes the run wait ({limits}): the service's speed decides"
     limit = getattr(limits, binds)

@@ -35,7 +35,7 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.models import ModelSpec, find_model, nearest_models
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.clients.keys import find_key, refuse_in_flags
-from bulkembed.transforms.core.limits import share_calls, share_quota
+from bulkembed.transforms.core.quota_limits import split_concurrency, split_quota
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, stop_notes
 from bulkembed.transforms.dataset.dataset import SUCCESS, Dataset, State
 from bulkembed.transforms.dataset.output_lock import LockOwner
@@ -84,7 +84,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
             plan = plan_of(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
             planned = plan.rows if request.retry_failed else plan.due_rows
-            job = share_quota(job, shares)
+            job = split_quota(job, shares)
             job = dataclasses.replace(job, most_dead_rows=request.dead_letters.allowed(planned))
             _announce(request, job, plan, key_from)
             if plan.work and is_here(request):
@@ -254,7 +254,7 @@ def _embed(
     processes = graph.worker_processes(options)
     work = list(slices(plan, here) if here else spread_slices(plan, there))
     shared = list(sharing.slices(here or there or 1))
-    job = share_calls(job, processes)
+    job = split_concurrency(job, processes)
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     watch = Watch(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
     with scratch.folder() as folder:

@@ -1,4 +1,4 @@
-"""Simulated time for quota engines: an exact service, 200 ms a call, K = 16."""
+"""Simulated time for the quota mirror: an exact service, 200 ms per call, 16 calls in flight."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from bulkembed.schemas.quota import QuotaKind
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
-from bulkembed.transforms.core.quota import QuotaMirror
-from bulkembed.transforms.core.quota_counters import next_pacific_midnight
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
+from bulkembed.transforms.core.quota_state import next_pacific_midnight
 
 START = 1_780_000_000.0
 
@@ -21,7 +21,7 @@ LATENCY_S = 0.2
 
 
 class Service:
-    """Counts a call on arrival, in exact sliding windows; refuses what does not fit."""
+    """Counts a call on arrival, in exact sliding windows; rejects what does not fit."""
 
     def __init__(self, rpm: float = 1e18, tpm: float = 1e18, rpd: float = 1e18) -> None:
         self.limits = {QuotaKind.RPM: rpm, QuotaKind.TPM: tpm}
@@ -56,16 +56,16 @@ class Service:
         self.used[QuotaKind.TPM] += sign * entry[2]
 
     def delay_s(self, at: float) -> float:
-        """What RetryInfo would say: when something leaves the window."""
+        """Return the delay of RetryInfo: when something leaves the window."""
         return max(0.0, self.window[0][0] + 60 - at) if self.window else 0.0
 
 
 @dataclasses.dataclass
 class World:
-    """One clock, one service, any number of jobs and strangers."""
+    """One clock, one service, any number of jobs and other users."""
 
     service: Service
-    tells: bool = True
+    details: bool = True
     now: float = START
     seed: int = 1
 
@@ -86,7 +86,7 @@ class World:
 
 
 class Job:
-    """Sends texts (given by their true and their estimated tokens) as an engine would."""
+    """Sends texts, given by their true and their estimated tokens, as a caller would."""
 
     def __init__(
         self, world: World, mirror: QuotaMirror, texts: Sequence[tuple[int, int]], most: int = 16
@@ -94,32 +94,32 @@ class Job:
         self.world, self.mirror = world, mirror
         self.queue = collections.deque(texts)
         self.level = ConcurrencyLevel(most)
-        self.air = self.answered = self.calls = self.refused = 0
+        self.in_flight = self.answered = self.calls = self.refused = 0
         self.refusals: list[tuple[float, bool]] = []
         self.day_spent = False
         self.alarm = 0.0
 
     def pump(self) -> None:
         world = self.world
-        while self.queue and not self.day_spent and self.air < self.level.level():
+        while self.queue and not self.day_spent and self.in_flight < self.level.level():
             self.day_spent = self.mirror.day_spent(world.now)
             call = self._pack()
             estimate = sum(text[1] for text in call)
             wait = self.mirror.wait_s(world.now, len(call), estimate)
             if wait or not call:
                 self.queue.extendleft(reversed(call))
-                self._ring(world.now + min(wait, 5.0))
+                self._set_alarm(world.now + min(wait, 5.0))
                 return
             self._send(call, self.mirror.take(world.now, len(call), estimate))
 
-    def _ring(self, when: float) -> None:
-        """One alarm at a time: the newest counts."""
+    def _set_alarm(self, when: float) -> None:
+        """Set the alarm; only the newest one counts."""
         self.alarm = when
         self.world.at(when, lambda: self.pump() if self.alarm == when else None)
 
     def _pack(self) -> list[tuple[int, int]]:
-        texts = self.mirror.most_texts(self.world.now)
-        tokens = self.mirror.most_tokens(self.world.now) or 10**12
+        texts = self.mirror.max_texts(self.world.now)
+        tokens = self.mirror.max_tokens(self.world.now) or 10**12
         call: list[tuple[int, int]] = []
         while self.queue and len(call) < texts:
             tokens -= self.queue[0][1]
@@ -130,7 +130,7 @@ class Job:
 
     def _send(self, call: list[tuple[int, int]], ticket: int) -> None:
         world, sent_at = self.world, self.world.now
-        self.air += 1
+        self.in_flight += 1
         self.calls += 1
         actual = sum(text[0] for text in call)
         travel = world.random.uniform(0.1, 0.9) * LATENCY_S
@@ -141,31 +141,31 @@ class Job:
             world.at(sent_at + LATENCY_S, lambda: answer(kind, delay))
 
         def answer(kind: QuotaKind | None, delay: float) -> None:
-            self.air -= 1
+            self.in_flight -= 1
             if kind is None:
                 self.answered += len(call)
                 self.mirror.settle(ticket, world.now, actual)
-                self.level.succeeded(sent_at, world.now, self.air + 1)
+                self.level.succeeded(sent_at, world.now, self.in_flight + 1)
             else:
-                self._refused(ticket, kind, delay)
+                self._rate_limited(ticket, kind, delay)
                 self.queue.extendleft(call)
             self.pump()
 
         world.at(sent_at + travel, arrive)
 
-    def _refused(self, ticket: int, kind: QuotaKind, delay: float) -> None:
+    def _rate_limited(self, ticket: int, kind: QuotaKind, delay: float) -> None:
         world = self.world
         self.refused += 1
         value = int(world.service.limits.get(kind, 0)) or None
-        refusal = self.mirror.on_refusal(
+        effect = self.mirror.rate_limited(
             ticket,
             world.now,
-            delay_s=delay if world.tells else None,
+            delay_s=delay if world.details else None,
             jitter=world.random.random(),
-            kind=kind if world.tells else None,
-            quota_value=value if world.tells else None,
+            kind=kind if world.details else None,
+            quota_value=value if world.details else None,
         )
-        self.refusals.append((world.now - START, refusal.unexplained))
+        self.refusals.append((world.now - START, effect.unexplained))
 
 
 def one_token(count: int) -> list[tuple[int, int]]:

@@ -29,7 +29,7 @@ from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.packing import CallLimits
-from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 
 Refuse = Callable[[Sequence[TextContent]], CallError | None]

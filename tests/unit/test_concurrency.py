@@ -16,11 +16,11 @@ def rounds(level: ConcurrencyLevel, count: int, latency_s: float = 0.2) -> list[
     return seen
 
 
-def test_sixteen_calls_are_reached_in_two_round_trips() -> None:
+def test_two_round_trips_reach_sixteen_calls() -> None:
     assert rounds(ConcurrencyLevel(16), 3) == [4, 8, 16, 16]
 
 
-def test_one_bad_round_trip_halves_the_level_once_and_then_it_grows_by_one() -> None:
+def test_a_bad_round_trip_halves_the_level_once_and_then_it_grows_by_one() -> None:
     level = ConcurrencyLevel(64)
     rounds(level, 4)
     assert [level.failed(10.0, 10.2 + tick / 100) for tick in range(9)] == [True] + [False] * 8
@@ -37,7 +37,7 @@ def test_an_idle_level_does_not_grow() -> None:
     assert level.level() == 4
 
 
-def test_the_ceiling_follows_the_limit_times_the_latency() -> None:
+def test_the_ceiling_is_limit_times_latency() -> None:
     level = ConcurrencyLevel(256)
     rounds(level, 6, latency_s=2.0)
     assert level.ceiling(20.0) == 80
@@ -46,14 +46,14 @@ def test_the_ceiling_follows_the_limit_times_the_latency() -> None:
 
 
 @given(st.integers(1, 64), st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=200))
-def test_the_level_stays_between_one_and_the_most(
-    most: int, answers: list[tuple[bool, float]]
+def test_the_level_stays_between_one_and_the_maximum(
+    maximum: int, answers: list[tuple[bool, float]]
 ) -> None:
-    level, now = ConcurrencyLevel(most), 0.0
+    level, now = ConcurrencyLevel(maximum), 0.0
     for good, took in answers:
         now += took
         if good:
             level.succeeded(now - took, now, level.level())
         else:
             level.failed(now - took, now)
-        assert 1 <= level.level() <= most
+        assert 1 <= level.level() <= maximum

@@ -1,4 +1,4 @@
-"""When failures in a row make an outage, and when there is no hope."""
+"""When consecutive failures count as an outage, and when they end the run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.transforms.core.health import (
-    BAD_PROBES,
-    INTERCEPTED_PROBES,
+    MAX_BAD_PROBES,
+    MAX_INTERCEPTED_PROBES,
     OUTAGE_AFTER,
     USELESS_AFTER,
     ServiceHealth,
@@ -36,9 +36,7 @@ def fail(health: ServiceHealth, error: CallError, times: int, sent_at: float = N
         pytest.param(Intercepted("page"), USELESS_AFTER, id="page"),
     ],
 )
-def test_after_some_failures_in_a_row_there_is_a_pause_and_one_probe(
-    error: CallError, after: int
-) -> None:
+def test_consecutive_failures_start_a_pause_and_one_probe(error: CallError, after: int) -> None:
     health = ServiceHealth()
     fail(health, error, after - 1)
     assert health.wait_s(NOW) == 0
@@ -49,7 +47,7 @@ def test_after_some_failures_in_a_row_there_is_a_pause_and_one_probe(
     assert not health.one_at_a_time
 
 
-def test_a_single_bad_answer_lets_no_second_call_go_until_one_is_good() -> None:
+def test_after_one_bad_answer_calls_are_sent_one_at_a_time_until_one_is_good() -> None:
     health = ServiceHealth()
     fail(health, BadAnswer("short"), 1)
     assert health.one_at_a_time
@@ -59,7 +57,7 @@ def test_a_single_bad_answer_lets_no_second_call_go_until_one_is_good() -> None:
 
 
 @pytest.mark.parametrize("error", [QuotaExceeded("429"), CallRefused("400")])
-def test_quotas_and_refusals_are_no_outage(error: CallError) -> None:
+def test_429s_and_rejected_requests_are_not_an_outage(error: CallError) -> None:
     health = ServiceHealth()
     fail(health, error, 100)
     assert not health.one_at_a_time
@@ -68,10 +66,10 @@ def test_quotas_and_refusals_are_no_outage(error: CallError) -> None:
 
 @pytest.mark.parametrize(
     ("error", "probes"),
-    [(BadAnswer("short"), BAD_PROBES), (Intercepted("page"), INTERCEPTED_PROBES)],
+    [(BadAnswer("short"), MAX_BAD_PROBES), (Intercepted("page"), MAX_INTERCEPTED_PROBES)],
     ids=["bad", "page"],
 )
-def test_only_failed_probes_end_the_hope_and_a_good_answer_brings_it_back(
+def test_only_failed_probes_end_the_run_and_a_good_answer_resets_them(
     error: CallError, probes: int
 ) -> None:
     health, now = ServiceHealth(), NOW
@@ -87,7 +85,7 @@ def test_only_failed_probes_end_the_hope_and_a_good_answer_brings_it_back(
     assert not health.hopeless
 
 
-def test_an_outage_is_never_without_hope() -> None:
+def test_an_outage_alone_never_ends_the_run() -> None:
     health, now = ServiceHealth(), NOW
     for _ in range(100):
         health.failed(now, now, Unavailable("503"), 0.0)

@@ -40,7 +40,7 @@ from bulkembed.transforms.core.account import most_cost
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.packing import CallLimits
-from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.core.verdict import QuotaWords, Reply, classify
 

@@ -9,8 +9,8 @@ import pytest
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts, parse_share
-from bulkembed.transforms.core.quota import QuotaMirror
-from bulkembed.transforms.core.quota_counters import next_pacific_midnight
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
+from bulkembed.transforms.core.quota_state import next_pacific_midnight
 
 NOW = 1_780_000_000.0
 
@@ -19,14 +19,14 @@ def mirror_of(**limits: object) -> QuotaMirror:
     return QuotaMirror(QuotaLimits(**limits))  # type: ignore[arg-type]
 
 
-def test_a_call_leaves_the_window_60_s_and_the_margin_after_its_answer() -> None:
+def test_a_call_counts_until_60_s_and_the_margin_after_its_answer() -> None:
     mirror = mirror_of(rpm=10)
     mirror.settle(mirror.take(NOW, 10, 1), NOW + 0.2)
     assert mirror.wait_s(NOW + 0.2, 10, 1) == pytest.approx(60.25, abs=1e-4)
     assert mirror.wait_s(NOW + 60.5, 10, 1) == 0
 
 
-def test_settling_gives_back_what_the_estimate_was_too_high() -> None:
+def test_settling_returns_what_the_estimate_was_too_high() -> None:
     mirror = mirror_of(tpm=1000)
     ticket = mirror.take(NOW, 1, 900)
     assert mirror.wait_s(NOW, 1, 200) > 0
@@ -34,14 +34,14 @@ def test_settling_gives_back_what_the_estimate_was_too_high() -> None:
     assert mirror.wait_s(NOW, 1, 200) == 0
 
 
-def test_a_take_that_must_wait_is_an_error() -> None:
+def test_taking_a_call_that_must_wait_is_an_error() -> None:
     mirror = mirror_of(rpm=1)
     mirror.take(NOW, 1, 1)
     with pytest.raises(ValueError, match="must wait"):
         mirror.take(NOW, 1, 1)
 
 
-def test_more_texts_than_a_window_holds_never_go() -> None:
+def test_more_texts_than_a_window_allows_are_never_sent() -> None:
     assert mirror_of(rpm=5).wait_s(NOW, 6, 1) == math.inf
 
 
@@ -66,15 +66,15 @@ def test_a_text_with_more_tokens_than_the_limit_waits_for_an_empty_window() -> N
         pytest.param(QuotaLimits(rpm=3000, pace=Pace.SMOOTH), 50, None, id="smooth"),
     ],
 )
-def test_a_call_never_asks_for_more_than_a_window_gives(
+def test_a_call_never_needs_more_than_a_window_allows(
     limits: QuotaLimits, texts: int, tokens: int | None
 ) -> None:
     mirror = QuotaMirror(limits)
-    assert (mirror.most_texts(NOW), mirror.most_tokens(NOW)) == (texts, tokens)
+    assert (mirror.max_texts(NOW), mirror.max_tokens(NOW)) == (texts, tokens)
     assert mirror.wait_s(NOW, texts, tokens or 1) == 0
 
 
-def test_a_smooth_pace_spreads_calls_evenly() -> None:
+def test_the_smooth_pace_spreads_calls_evenly() -> None:
     mirror = mirror_of(rpm=60, pace=Pace.SMOOTH)
     at = NOW
     for _ in range(5):
@@ -83,7 +83,7 @@ def test_a_smooth_pace_spreads_calls_evenly() -> None:
     assert at - NOW == pytest.approx(4.0, abs=0.01)
 
 
-def test_a_crashed_owner_leaves_nothing_stuck() -> None:
+def test_the_calls_of_a_crashed_process_expire() -> None:
     mirror = QuotaMirror(QuotaLimits(rpm=1), call_timeout_s=30)
     ticket = mirror.take(NOW, 1, 1)
     assert mirror.wait_s(NOW + 31, 1, 1) == pytest.approx(59.25, abs=1e-4)
@@ -92,11 +92,11 @@ def test_a_crashed_owner_leaves_nothing_stuck() -> None:
     assert mirror.wait_s(NOW + 90.3, 1, 1) == 0
 
 
-def test_a_refusal_with_a_lower_value_is_adopted_once_and_forgotten_after_an_hour() -> None:
+def test_a_lower_limit_in_a_429_is_adopted_once_and_dropped_after_an_hour() -> None:
     mirror = mirror_of(rpm=3000)
     tickets = [mirror.take(NOW, 100, 1) for _ in range(2)]
     changes = [
-        mirror.on_refusal(ticket, NOW + 1, kind=QuotaKind.RPM, quota_value=2000, delay_s=5)
+        mirror.rate_limited(ticket, NOW + 1, kind=QuotaKind.RPM, quota_value=2000, delay_s=5)
         for ticket in tickets
     ]
     assert [(one.adopted, one.unexplained) for one in changes] == [(True, False), (False, False)]
@@ -106,10 +106,10 @@ def test_a_refusal_with_a_lower_value_is_adopted_once_and_forgotten_after_an_hou
     assert mirror.limit(NOW + 3700, QuotaKind.RPM) == 3000
 
 
-def test_everybody_waits_for_the_delay_and_then_one_probe_goes_first() -> None:
+def test_all_calls_wait_for_the_delay_and_then_for_one_probe() -> None:
     mirror = mirror_of(rpm=3000)
-    refusal = mirror.on_refusal(mirror.take(NOW, 1, 1), NOW, delay_s=20, jitter=0.5)
-    assert refusal.wait_s == pytest.approx(20.5)
+    effect = mirror.rate_limited(mirror.take(NOW, 1, 1), NOW, delay_s=20, jitter=0.5)
+    assert effect.wait_s == pytest.approx(20.5)
     assert mirror.wait_s(NOW + 20, 1, 1) == pytest.approx(0.5, abs=1e-4)
     probe = mirror.take(NOW + 21, 1, 1)
     assert 0 < mirror.wait_s(NOW + 21, 1, 1) < 1
@@ -119,26 +119,27 @@ def test_everybody_waits_for_the_delay_and_then_one_probe_goes_first() -> None:
 
 def test_a_pause_outlives_a_shorter_one_but_not_a_clock_set_back() -> None:
     mirror = mirror_of()
-    mirror.pause(NOW, 30)
-    mirror.pause(NOW, 5)
+    tickets = [mirror.take(NOW, 1, 1) for _ in range(2)]
+    mirror.rate_limited(tickets[0], NOW, delay_s=30)
+    mirror.rate_limited(tickets[1], NOW, delay_s=5)
     assert mirror.wait_s(NOW, 1, 1) == pytest.approx(30, abs=1e-4)
     assert mirror.wait_s(NOW - 9999, 1, 1) == pytest.approx(30, abs=1e-4)
 
 
-def test_a_refusal_of_the_day_spends_it_until_midnight_in_california() -> None:
+def test_a_429_for_the_day_ends_it_until_midnight_in_california() -> None:
     mirror = mirror_of(rpm=3000)
-    mirror.on_refusal(mirror.take(NOW, 1, 1), NOW, kind=QuotaKind.RPD, delay_s=4)
+    mirror.rate_limited(mirror.take(NOW, 1, 1), NOW, kind=QuotaKind.RPD, delay_s=4)
     assert mirror.day_spent(NOW)
-    assert mirror.most_texts(NOW) == 0
+    assert mirror.max_texts(NOW) == 0
     assert mirror.wait_s(NOW, 1, 1) == pytest.approx(mirror.day_resets_at(NOW) - NOW, abs=1e-4)
     assert not mirror.day_spent(mirror.day_resets_at(NOW))
 
 
-def test_failed_calls_give_the_day_back_and_charged_ones_keep_the_minute() -> None:
+def test_failed_calls_return_their_day_and_charged_ones_keep_their_minute() -> None:
     mirror = mirror_of(rpm=2, rpd=2)
-    mirror.refuse(mirror.take(NOW, 1, 1), NOW, charged=True)
-    mirror.refuse(mirror.take(NOW, 1, 1), NOW)
-    assert mirror.most_texts(NOW) == 2
+    mirror.fail(mirror.take(NOW, 1, 1), NOW, charged=True)
+    mirror.fail(mirror.take(NOW, 1, 1), NOW)
+    assert mirror.max_texts(NOW) == 2
     assert mirror.wait_s(NOW, 1, 1) == 0
     assert mirror.wait_s(NOW, 2, 1) > 0
 
@@ -159,18 +160,19 @@ def test_a_pacific_day_has_its_own_length(day: str, hours: int) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"BEQ\x01", b"BEQ\x09" + bytes(400), bytes(3000)])
-def test_a_state_that_is_none_begins_anew(damage: bytes) -> None:
+def test_bytes_that_are_not_a_state_start_over(damage: bytes) -> None:
     mirror = mirror_of(rpm=1)
     mirror.take(NOW, 1, 1)
     assert not mirror.load(damage)
     assert mirror.wait_s(NOW, 1, 1) == 0
 
 
-def test_a_flipped_bit_is_noticed_and_what_stands_behind_is_not_read() -> None:
+def test_a_flipped_bit_is_detected_and_trailing_bytes_are_ignored() -> None:
     mirror = mirror_of(rpm=1)
     mirror.take(NOW, 1, 1)
     state = mirror.to_bytes()
-    again = QuotaMirror.from_bytes(state + b"older", mirror.limits)
+    again = QuotaMirror(mirror.limits)
+    assert again.load(state + b"older")
     assert again.wait_s(NOW, 1, 1) > 0
     assert not again.load(state[:-1] + bytes([state[-1] ^ 1]))
 
@@ -195,42 +197,42 @@ def test_a_share_is_a_part_of_one(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "5/4", "1/0", "x", "", "-1/4", "2"])
-def test_what_is_no_share_is_refused(text: str) -> None:
+def test_an_invalid_share_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match="quota-share"):
         parse_share(text)
 
 
-def test_one_refusal_without_a_reason_only_pauses_and_an_echo_cuts_the_limit() -> None:
+def test_one_unexplained_429_only_pauses_and_a_second_one_lowers_the_limit() -> None:
     mirror = mirror_of(rpm=3000)
     at = NOW
     for _ in range(20):
         mirror.settle(mirror.take(at, 100, 1), at)
-    first = mirror.on_refusal(mirror.take(at, 100, 1), at, delay_s=1)
+    first = mirror.rate_limited(mirror.take(at, 100, 1), at, delay_s=1)
     assert first.unexplained
     assert not first.pace_changed
     assert mirror.limit(at, QuotaKind.RPM) == 3000
     at += 1 + mirror.wait_s(at, 100, 1)
-    echo = mirror.on_refusal(mirror.take(at, 100, 1), at, delay_s=1)
-    assert echo.pace_changed
+    repeated = mirror.rate_limited(mirror.take(at, 100, 1), at, delay_s=1)
+    assert repeated.pace_changed
     assert mirror.limit(at, QuotaKind.RPM) == 2100
     assert mirror.pace is Pace.SMOOTH
-    assert mirror.most_texts(at) == 35
+    assert mirror.max_texts(at) == 35
 
 
-def test_refusals_far_apart_never_cut_the_limit() -> None:
+def test_429s_far_apart_never_lower_the_limit() -> None:
     mirror = mirror_of(rpm=6000)
     at = NOW
     for number in range(300):
         at += 1.5 + mirror.wait_s(at, 100, 1)
         ticket = mirror.take(at, 100, 1)
         if number % 40 == 39:
-            assert mirror.on_refusal(ticket, at + 0.1, delay_s=1).unexplained
+            assert mirror.rate_limited(ticket, at + 0.1, delay_s=1).unexplained
         else:
             mirror.settle(ticket, at + 0.1)
     assert mirror.limit(at, QuotaKind.RPM) == 6000
     assert mirror.pace is Pace.WINDOW
 
 
-def test_a_smooth_pace_keeps_calls_of_twenty_texts() -> None:
-    most = [mirror_of(rpm=rpm, pace=Pace.SMOOTH).most_texts(NOW) for rpm in (5, 100, 600, 6000)]
+def test_the_smooth_pace_keeps_calls_of_twenty_texts() -> None:
+    most = [mirror_of(rpm=rpm, pace=Pace.SMOOTH).max_texts(NOW) for rpm in (5, 100, 600, 6000)]
     assert most == [5, 20, 20, 100]

@@ -18,14 +18,14 @@ from bulkembed.transforms.calls.shared_quota import (
     quota_file,
     secret_digest,
 )
-from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 
 NOW = 1_780_000_000.0
 TAKER = """
 import sys
 from pathlib import Path
 from bulkembed.schemas.quota import QuotaLimits
-from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.calls.shared_quota import SharedQuota
 shared = SharedQuota(QuotaMirror(QuotaLimits(rpm=1000)), Path(sys.argv[1]))
 sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""The benchmarks of the quota engine in simulated time: an exact service, 200 ms a call, K = 16."""
+"""The quota mirror in simulated time: an exact service, 200 ms per call, 16 calls in flight."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from support.quota_world import START, Job, Service, World, one_token
 
 from bulkembed.schemas.quota import Pace, QuotaLimits
-from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 
 
-def test_one_9000_texts_at_3000_a_minute_take_123_s_and_no_refusal() -> None:
+def test_9000_texts_at_3000_per_minute_take_123_s_without_a_429() -> None:
     world = World(Service(rpm=3000))
     job = Job(world, QuotaMirror(QuotaLimits(rpm=3000, tpm=1_000_000)), one_token(9000))
     job.pump()
@@ -23,7 +23,7 @@ def test_one_9000_texts_at_3000_a_minute_take_123_s_and_no_refusal() -> None:
 
 
 def texts_of_unknown_tokens(total: int, seed: int = 3) -> list[tuple[int, int]]:
-    """Lengths like docstrings; estimates 15 % off for each text, reserved with 5 % on top."""
+    """Return lengths like those of docstrings, with estimates that are 15 % off, plus 5 %."""
     source = random.Random(seed)
     texts = []
     while total > 0:
@@ -34,7 +34,7 @@ def texts_of_unknown_tokens(total: int, seed: int = 3) -> list[tuple[int, int]]:
     return texts
 
 
-def test_two_tokens_as_the_binding_limit_are_used_to_97_percent() -> None:
+def test_97_percent_of_a_token_limit_is_used() -> None:
     world = World(Service(tpm=100_000))
     job = Job(world, QuotaMirror(QuotaLimits(tpm=100_000)), texts_of_unknown_tokens(620_000))
     job.pump()
@@ -44,7 +44,7 @@ def test_two_tokens_as_the_binding_limit_are_used_to_97_percent() -> None:
     assert job.refused <= 1
 
 
-def test_three_a_lower_limit_is_adopted_and_used_to_95_percent() -> None:
+def test_a_lower_limit_of_the_service_is_adopted_and_95_percent_of_it_is_used() -> None:
     world = World(Service(rpm=2000))
     job = Job(world, QuotaMirror(QuotaLimits(rpm=3000)), one_token(20_000))
     job.pump()
@@ -58,7 +58,7 @@ def test_three_a_lower_limit_is_adopted_and_used_to_95_percent() -> None:
     assert job.mirror.pace is Pace.WINDOW
 
 
-def test_four_two_jobs_on_one_state_use_97_percent_without_a_refusal() -> None:
+def test_two_jobs_with_one_state_use_97_percent_without_a_429() -> None:
     world = World(Service(rpm=3000))
     mirror = QuotaMirror(QuotaLimits(rpm=3000))
     jobs = [Job(world, mirror, one_token(20_000)) for _ in range(2)]
@@ -71,8 +71,8 @@ def test_four_two_jobs_on_one_state_use_97_percent_without_a_refusal() -> None:
     assert all(job.answered > 0.2 * used for job in jobs)
 
 
-class Stranger:
-    """Takes 1,000 texts a minute in even calls of 50, from `head_start_s` before the job on."""
+class OtherUser:
+    """Sends 1,000 texts per minute in even calls of 50, from `head_start_s` before the job on."""
 
     def __init__(self, world: World, manner: str, head_start_s: float) -> None:
         self.world, self.manner = world, manner
@@ -85,26 +85,26 @@ class Stranger:
         service, now = self.world.service, self.world.now
         if self.manner == "served-first":
             service.take(now, 50, 50)
-        elif service.ask(now, 50, 50) and self.manner == "insists":
+        elif service.ask(now, 50, 50) and self.manner == "retries":
             self.world.at(now + 0.7, self.call)
 
 
 @pytest.mark.parametrize("head_start_s", [0.0, 1.0, 90.0])
 @pytest.mark.parametrize(
-    ("manner", "tells"),
+    ("manner", "details"),
     [
         pytest.param("served-first", True, id="served-first"),
         pytest.param("served-first", False, id="served-first-no-details"),
-        pytest.param("insists", True, id="insists"),
-        pytest.param("gives-up", True, id="gives-up"),
-        pytest.param("gives-up", False, id="gives-up-no-details"),
+        pytest.param("retries", True, id="retries"),
+        pytest.param("stops", True, id="stops"),
+        pytest.param("stops", False, id="stops-no-details"),
     ],
 )
-def test_five_beside_a_stranger_what_is_left_is_used(
-    manner: str, tells: bool, head_start_s: float
+def test_beside_another_user_the_rest_of_the_quota_is_used(
+    manner: str, details: bool, head_start_s: float
 ) -> None:
-    world = World(Service(rpm=3000), tells=tells)
-    Stranger(world, manner, head_start_s)
+    world = World(Service(rpm=3000), details=details)
+    OtherUser(world, manner, head_start_s)
     job = Job(world, QuotaMirror(QuotaLimits(rpm=3000)), one_token(60_000))
     job.pump()
     world.run(START + 600)
@@ -114,12 +114,14 @@ def test_five_beside_a_stranger_what_is_left_is_used(
     assert job.mirror.unexplained >= 1
 
 
-def test_six_a_spent_day_ends_the_run_and_the_next_day_goes_on() -> None:
+def test_a_spent_day_ends_the_run_and_the_next_day_resumes_it() -> None:
     world = World(Service(rpd=5000))
     mirror = QuotaMirror(QuotaLimits(rpd=5000))
     left, answered = 11_000, []
     for _ in range(3):
-        job = Job(world, QuotaMirror.from_bytes(mirror.to_bytes(), mirror.limits), one_token(left))
+        restored = QuotaMirror(mirror.limits)
+        assert restored.load(mirror.to_bytes())
+        job = Job(world, restored, one_token(left))
         job.pump()
         world.run()
         answered.append(job.answered)
@@ -130,7 +132,7 @@ def test_six_a_spent_day_ends_the_run_and_the_next_day_goes_on() -> None:
     assert answered == [5000, 5000, 1000]
 
 
-def test_six_the_free_tier_commits_its_thousand_every_day() -> None:
+def test_the_free_tier_sends_its_thousand_texts_every_day() -> None:
     world = World(Service(rpm=100, tpm=30_000, rpd=1000))
     mirror = QuotaMirror(QuotaLimits(rpm=100, tpm=30_000, rpd=1000))
     for day in range(3):

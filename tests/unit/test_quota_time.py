@@ -5,12 +5,12 @@ from fractions import Fraction
 import pytest
 
 from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
-from bulkembed.transforms.core.quota import QuotaMirror
-from bulkembed.transforms.core.quota_time import DAY_S, quota_time
+from bulkembed.transforms.core.quota_limits import DAY_S, quota_time
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 
 
 @pytest.mark.parametrize(
-    ("limits", "binds", "seconds"),
+    ("limits", "slowest", "seconds"),
     [
         pytest.param(QuotaLimits(), None, 0.0, id="no-limit"),
         pytest.param(QuotaLimits(rpm=9_000), None, 0.0, id="one-window"),
@@ -26,11 +26,11 @@ from bulkembed.transforms.core.quota_time import DAY_S, quota_time
         pytest.param(QuotaLimits(rpm=3_000, pace=Pace.SMOOTH), QuotaKind.RPM, 180.0, id="smooth"),
     ],
 )
-def test_the_limit_that_takes_longest_binds(
-    limits: QuotaLimits, binds: QuotaKind | None, seconds: float
+def test_the_limit_that_takes_longest_decides(
+    limits: QuotaLimits, slowest: QuotaKind | None, seconds: float
 ) -> None:
     time = quota_time(limits, texts=9_000, calls=90, tokens=900_000)
-    assert (time.binds, time.seconds) == (binds, seconds)
+    assert (time.slowest, time.seconds) == (slowest, seconds)
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ def test_the_limit_that_takes_longest_binds(
     ],
     ids=str,
 )
-def test_it_is_the_time_that_the_mirror_makes_a_run_wait(limits: QuotaLimits) -> None:
-    """Calls of 100 texts with 20 tokens each, answered at once, on a clock of the test's own."""
+def test_the_mirror_makes_a_run_wait_for_that_long(limits: QuotaLimits) -> None:
+    """Calls have 100 texts of 20 tokens and are answered at once, on a simulated clock."""
     mirror, now, sent = QuotaMirror(limits), 1_800_000_000.0, 0
     begun, total = now, 9_000
     calls = 0
     while sent < total:
-        texts = min(mirror.most_texts(now), total - sent)
+        texts = min(mirror.max_texts(now), total - sent)
         while (wait := mirror.wait_s(now, texts, 20 * texts)) > 0:
             now += wait
         mirror.settle(mirror.take(now, texts, 20 * texts), now, 20 * texts)
         sent += texts
         calls += 1
-    told = quota_time(limits, total, calls, 20 * total).seconds
-    assert now - begun == pytest.approx(told, rel=0.05)
+    expected = quota_time(limits, total, calls, 20 * total).seconds
+    assert now - begun == pytest.approx(expected, rel=0.05)

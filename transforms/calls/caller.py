@@ -38,9 +38,9 @@ from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core import verdict
 from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.health import RETRIED
+from bulkembed.transforms.core.health import RETRYABLE
 from bulkembed.transforms.core.packing import halves, pack
-from bulkembed.transforms.core.quota import Refusal
+from bulkembed.transforms.core.quota_mirror import RateLimitEffect
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.tokens import Features, TokenEstimator, sum_features
 
@@ -159,7 +159,7 @@ class Caller:
                     )
         except Stopping:
             return None
-        except RETRIED as error:
+        except RETRYABLE as error:
             self._stop.set(_reason(error), f"texts cannot be counted: {error.message}")
         except JobRefused as error:
             if error.http_status not in NO_SUCH_METHOD:
@@ -293,7 +293,7 @@ class Caller:
             if self._is_about_job(error):
                 # Before the gate hears of it, which would let the next call go.
                 self._stop.set(StopReason.REFUSED, error.message)
-            if isinstance(error, RETRIED):
+            if isinstance(error, RETRYABLE):
                 self._failing_since = min(self._failing_since, self._clock())
             self._note_failure(slot, self._gate.fail(slot, error), error)
             self._spending.failed(held, error)
@@ -366,7 +366,7 @@ class Caller:
         if answer.tokens is not None and uncut:
             self._estimator.learn(made_of, answer.tokens)
 
-    def _note_failure(self, slot: Slot, refusal: Refusal | None, error: CallError) -> None:
+    def _note_failure(self, slot: Slot, refusal: RateLimitEffect | None, error: CallError) -> None:
         self.timeline.at(slot.sent_at).gave_none(refused=refusal is not None)
         if refusal is None:
             return
@@ -397,7 +397,7 @@ class Caller:
             error: of the last call.
             started: when that call was sent.
         """
-        if not isinstance(error, RETRIED):
+        if not isinstance(error, RETRYABLE):
             return
         if self._gate.hopeless:
             self._stop.set(_reason(error), _hopeless(error))

@@ -29,8 +29,8 @@ from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.gemini import GeminiClient
 from bulkembed.transforms.clients.keys import find_key
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
-from bulkembed.transforms.core.limits import call_limits
-from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_limits import max_call_size
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.tokens import TokenEstimator
 
@@ -68,7 +68,7 @@ class Embedder:
         self.gate = Gate(
             self._quota,
             ConcurrencyLevel(calls.concurrency),
-            call_limits(config),
+            max_call_size(config),
             stop,
             clock=quota_clock(),
         )

@@ -19,7 +19,7 @@ from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import ServiceHealth
 from bulkembed.transforms.core.packing import CallLimits, within
-from bulkembed.transforms.core.quota import POLL_S, QuotaMirror, Refusal
+from bulkembed.transforms.core.quota_mirror import POLL_S, QuotaMirror, RateLimitEffect
 from bulkembed.transforms.core.verdict import QuotaWords
 
 
@@ -129,7 +129,7 @@ class Gate:
         now = self._clock()
         head = next(iter(self._queue), None)
         with self._quota.transaction() as mirror:
-            waits = mirror.waits_for(now, len(head.items), head.tokens) if head else None
+            waits = mirror.wait_reason(now, len(head.items), head.tokens) if head else None
             use = mirror.use(now)
         if head is not None and not self._proven:
             waits = Waiting.PROBE
@@ -201,7 +201,7 @@ class Gate:
         self._health.succeeded(slot.sent_at)
         self._left()
 
-    def fail(self, slot: Slot, error: CallError) -> Refusal | None:
+    def fail(self, slot: Slot, error: CallError) -> RateLimitEffect | None:
         """The call was answered with an error; gives what a 429 changed."""
         now = self._clock()
         refusal = None
@@ -209,7 +209,7 @@ class Gate:
             if isinstance(error, QuotaExceeded):
                 refusal = self._refused(mirror, slot, now, error)
             else:
-                mirror.refuse(slot.ticket, now, charged=isinstance(error, _MAYBE_COUNTED))
+                mirror.fail(slot.ticket, now, charged=isinstance(error, _MAYBE_COUNTED))
         if isinstance(error, Unavailable):
             self._level.failed(slot.sent_at, now)
         self._health.failed(now, slot.sent_at, error, self._random())
@@ -219,13 +219,13 @@ class Gate:
     def abandon(self, slot: Slot) -> None:
         """The call was abandoned in flight: it may have been counted."""
         with self._quota.transaction() as mirror:
-            mirror.refuse(slot.ticket, self._clock(), charged=True)
+            mirror.fail(slot.ticket, self._clock(), charged=True)
         self._left()
 
     def give_back(self, slot: Slot) -> None:
         """The call was not sent: it counts nowhere."""
         with self._quota.transaction() as mirror:
-            mirror.refuse(slot.ticket, self._clock(), charged=False)
+            mirror.fail(slot.ticket, self._clock(), charged=False)
         self._left()
 
     def close(self) -> None:
@@ -237,12 +237,12 @@ class Gate:
 
     def _refused(
         self, mirror: QuotaMirror, slot: Slot, now: float, error: QuotaExceeded
-    ) -> Refusal:
+    ) -> RateLimitEffect:
         words = error.facts.get("quota")
         if not isinstance(words, QuotaWords):
             words = QuotaWords()
         kind = QuotaKind.of_id(words.quota_id)
-        refusal = mirror.on_refusal(
+        refusal = mirror.rate_limited(
             slot.ticket,
             now,
             delay_s=words.delay_s,
@@ -284,7 +284,7 @@ class Gate:
             return 1
         with self._quota.transaction() as mirror:
             rpm = mirror.limit(now, QuotaKind.RPM)
-            texts = 1 if mirror.limits.rpm_counts is RpmCounts.CALLS else mirror.most_texts(now)
+            texts = 1 if mirror.limits.rpm_counts is RpmCounts.CALLS else mirror.max_texts(now)
         return self._level.level(None if rpm is None else rpm / 60 / max(1, texts))
 
     def _let_go(self, waiter: Waiter, now: float) -> float:

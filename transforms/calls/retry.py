@@ -16,7 +16,7 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import BadAnswer, CallError, Intercepted, QuotaExceeded
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.backoff import RetryWait
-from bulkembed.transforms.core.health import RETRIED
+from bulkembed.transforms.core.health import RETRYABLE
 
 _CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
 
@@ -170,7 +170,7 @@ class Retrier:
             return min(wanted, attempts.left_s(self._clock()))
 
         async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(RETRIED),
+            retry=tenacity.retry_if_exception_type(RETRYABLE),
             after=note,  # Before the wait and the stop, which depend on what it counts.
             wait=wait_s,
             stop=is_over,

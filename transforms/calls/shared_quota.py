@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.transforms.core.quota import QuotaMirror
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 
 OLD_S = 3 * 86400.0
 """A file that nobody has written for so long holds nothing that counts any more."""

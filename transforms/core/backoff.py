@@ -1,7 +1,7 @@
-"""How long to stay away: after a refusal for all together, after a fault for one call.
+"""How long to wait: one call after a failure, and all calls after a 429 or in an outage.
 
-Everything is computed from explicit state, so no test sleeps: `now` is epoch seconds, and
-randomness is a number in [0, 1) or a callable that gives one.
+Clock and randomness are arguments: `now` is in epoch seconds, and randomness is a number from 0 to
+1 or a function that returns one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Random = Callable[[], float]
 
 
 def grow_s(attempt: int, first_s: float, cap_s: float) -> float:
-    """`first_s` doubled with each attempt after the first, up to `cap_s`."""
+    """Return `first_s`, doubled with each attempt after the first, at most `cap_s`."""
     return min(cap_s, first_s * 2.0 ** min(max(0, attempt - 1), 60))
 
 
 def equal_jitter_s(base_s: float, random: float) -> float:
-    """Between half of `base_s` and the whole: never at once.
+    """Return a wait between half of `base_s` and all of it: never 0.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
@@ -35,32 +35,32 @@ def retry_wait_s(
     cap_s: float = 30.0,
     server_delay_s: float | None = None,
 ) -> float:
-    """Seconds before attempt `attempt + 1`, counted from 1.
+    """Return the seconds before attempt `attempt + 1`; attempts are counted from 1.
 
-    It grows with equal jitter and is capped. The server's delay is never undercut, even above the
-    cap: the jitter then comes on top of it, up to a tenth and a second at most.
+    The wait grows with equal jitter up to a cap. It is never shorter than the server's delay, even
+    above the cap: the jitter is then added to the delay, at most a tenth of it and one second.
     """
-    own = equal_jitter_s(grow_s(attempt, first_s, cap_s), random)
+    backoff_s = equal_jitter_s(grow_s(attempt, first_s, cap_s), random)
     if server_delay_s is None or server_delay_s <= 0:
-        return own
-    return max(own, server_delay_s + waking_jitter_s(server_delay_s, random))
+        return backoff_s
+    return max(backoff_s, server_delay_s + shared_delay_jitter_s(server_delay_s, random))
 
 
-def waking_jitter_s(delay_s: float, random: float) -> float:
-    """What to add to a delay that others wait for as well: a tenth of it, one second at most."""
+def shared_delay_jitter_s(delay_s: float, random: float) -> float:
+    """Return what to add to a delay that others wait for too: at most a tenth and one second."""
     return min(1.0, 0.1 * delay_s) * random
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryWait:
-    """How long one call stays away after a failure: `retry_wait_s` with a source of chance."""
+    """How long one call waits after a failure: `retry_wait_s` with a source of randomness."""
 
     random: Random
     first_s: float = 0.5
     cap_s: float = 30.0
 
     def seconds(self, failures: int, error: CallError) -> float:
-        """Return the wait after so many failures of the call, the last of which is `error`."""
+        """Return the wait after so many failures of the call; `error` is the last one."""
         return retry_wait_s(
             failures,
             self.random(),
@@ -70,20 +70,20 @@ class RetryWait:
         )
 
 
-MOST_DELAY_S = 3600.0
-"""A service that asks for more is asked again after an hour: the pause is kept for all runs."""
+MAX_DELAY_S = 3600.0
+"""A longer delay of the service is cut to an hour, because the pause is stored for all runs."""
 
 
 class PauseState:
-    """One pause for everybody, then one probe, then everybody again.
+    """A pause for all calls, then one probe, then all calls again.
 
-    The pause lasts max(the service's delay, a floor). The floor doubles from `first_s` to `cap_s`
-    while a call that was sent after the last refusal is refused again, and is forgotten on
-    a success. Refusals of calls which were in the air already do not make it grow.
-    Serves 429s (1 s to 60 s) and, as another instance, outages (say 0.5 s to 5 s).
+    The pause lasts as long as the service's delay or the floor, whichever is longer. The floor
+    doubles from `first_s` to `cap_s` each time a call fails that was sent after the last failure.
+    A success resets it. Failures of calls that were in flight already do not raise it. One object
+    serves 429s (1 s to 60 s), and others serve outages (for example 0.5 s to 5 s).
     """
 
-    __slots__ = ("cap_s", "first_s", "floor_s", "length_s", "probing", "refused_at", "until")
+    __slots__ = ("cap_s", "failed_at", "first_s", "floor_s", "length_s", "probing", "until")
 
     def __init__(self, first_s: float = 1.0, cap_s: float = 60.0) -> None:
         self.first_s = first_s
@@ -91,48 +91,46 @@ class PauseState:
         self.floor_s = 0.0
         self.until = 0.0
         self.length_s = 0.0
-        self.refused_at = 0.0
+        self.failed_at = 0.0
         self.probing = False
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the pause is over, 0.0 if it is.
+        """Return the seconds until the pause is over, 0.0 if it is.
 
-        Never more than the pause was long: a clock that was set back does not prolong it.
+        This is at most the length of the pause: a clock that was set back does not prolong it.
         """
-        self.refused_at = min(self.refused_at, now)
+        self.failed_at = min(self.failed_at, now)
         self.until = min(self.until, now + self.length_s)
         return max(0.0, self.until - now)
 
-    def refused(self, now: float, sent_at: float, delay_s: float | None, jitter: float) -> float:
-        """Pause after a refusal of a call sent at `sent_at`; gives the seconds until its end.
+    def failed(self, now: float, sent_at: float, delay_s: float | None, jitter: float) -> float:
+        """Pause after a failure of a call sent at `sent_at`; return the seconds until the end.
 
-        `jitter` in [0, 1) comes on top (`waking_jitter_s`), so that hosts wake apart.
+        `jitter`, from 0 to 1, is added (`shared_delay_jitter_s`), so that hosts resume at different
+        times.  A running pause is never shortened.
         """
-        if self.floor_s == 0.0 or sent_at >= self.refused_at:
+        if self.floor_s == 0.0 or sent_at >= self.failed_at:
             self.floor_s = min(self.cap_s, max(self.first_s, 2 * self.floor_s))
-            self.refused_at = now
-        length = max(min(delay_s or 0.0, MOST_DELAY_S), self.floor_s)
-        self.hold(now, length + waking_jitter_s(length, jitter))
-        self.probing = True
-        return self.wait_s(now)
-
-    def hold(self, now: float, length_s: float) -> None:
-        """Nobody may go for `length_s` from `now`; never shortens a pause."""
+            self.failed_at = now
+        length_s = max(min(delay_s or 0.0, MAX_DELAY_S), self.floor_s)
+        length_s += shared_delay_jitter_s(length_s, jitter)
         if length_s > self.wait_s(now):
             self.until = now + length_s
             self.length_s = length_s
+        self.probing = True
+        return self.wait_s(now)
 
     def succeeded(self, sent_at: float) -> None:
-        """A call went well: if it was sent after the last refusal, the floor is forgotten."""
-        if sent_at >= self.refused_at:
+        """Record a success; if the call was sent after the last failure, the floor is reset."""
+        if sent_at >= self.failed_at:
             self.floor_s = 0.0
             self.probing = False
 
     def dump(self) -> tuple[float, ...]:
-        """The state as numbers."""
-        return (self.floor_s, self.until, self.length_s, self.refused_at, self.probing)
+        """Return the state as numbers."""
+        return (self.floor_s, self.until, self.length_s, self.failed_at, self.probing)
 
-    def load(self, state: Sequence[float]) -> None:
-        """Take the numbers of a `dump`."""
-        self.floor_s, self.until, self.length_s, self.refused_at = state[:4]
-        self.probing = bool(state[4])
+    def load(self, numbers: Sequence[float]) -> None:
+        """Restore the state from the numbers of `dump`."""
+        self.floor_s, self.until, self.length_s, self.failed_at = numbers[:4]
+        self.probing = bool(numbers[4])
