@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-from typing import Any
 
 from bulkembed.schemas.quota import QuotaKind
 
@@ -98,25 +97,3 @@ class Live:
             waiting=min(waits, key=list(Waiting).index, default=None),
             quota=other.quota or self.quota,
         )
-
-    @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> Live:
-        """From the JSON of `dataclasses.asdict`.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is none.
-        """
-        counts = dict(facts["counts"])
-        codes = tuple((str(code), int(rows)) for code, rows in counts.pop("codes"))
-        quota = facts["quota"]
-        return cls(
-            counts=LiveCounts(**counts, codes=codes),
-            in_air=facts["in_air"],
-            waiting=Waiting(facts["waiting"]) if facts["waiting"] else None,
-            quota=_quota_from(quota) if quota else None,
-        )
-
-
-def _quota_from(facts: dict[str, dict[str, Any]]) -> QuotaUse:
-    used, limits = facts["used"], facts["limits"]
-    return QuotaUse.of(**{kind: (used[kind], limits[kind]) for kind in used})

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.serialization import Count
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -17,8 +18,8 @@ class Unit:
     """A run of rows of one input file: what is read, embedded and committed together."""
 
     file_key: str
-    first_row: int
-    rows: int
+    first_row: Count
+    rows: Count
 
     @property
     def end_row(self) -> int:
@@ -127,24 +128,24 @@ class UnitRecord:
     """
 
     unit: Unit
-    embedded: int
-    dead: int
-    skipped: int
-    generation: int = 0
+    embedded: Count
+    dead: Count
+    skipped: Count
+    generation: Count = 0
     source_file: str = ""
     run_id: str = ""
-    codes: tuple[tuple[DeadCode, int], ...] = ()
+    codes: tuple[tuple[DeadCode, Count], ...] = ()
     counts: CallCounts = dataclasses.field(default_factory=CallCounts)
     vector_parts: tuple[str, ...] = ()
     dead_part: str | None = None
-    vectors: int = 0
+    vectors: Count = 0
     """Rows of the vector parts, more than embedded where they are passages; the name has it not."""
     seconds: float = 0.0
     """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
-    part_bytes: int | None = None
+    part_bytes: Count | None = None
     """Of all its parts, also those that a retry took over; see `Dataset.sized_parts`.  None: an
     older version wrote it."""
-    run_number: int = 0
+    run_number: Count = 0
     """The number of the run that committed the unit; later runs have larger ones.  0: unknown."""
     embedding_digest: str = ""
     """The digest of the settings that made its vectors.  Empty: unknown, those that are pinned."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from bulkembed.schemas.live import Live, LiveCounts
+from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.transforms.units.engine import Engine, running_engines
 
 
@@ -60,7 +60,7 @@ def write(folder: Path, live: Live) -> None:
     """
     path = folder / f"{os.getpid()}{_SUFFIX}"
     new = path.with_suffix(".new")
-    new.write_bytes(orjson.dumps(dataclasses.asdict(live), option=orjson.OPT_NON_STR_KEYS))
+    new.write_bytes(orjson.dumps(to_plain(live)))
     new.replace(path)
 
 
@@ -68,4 +68,4 @@ def read(folder: Path) -> Iterator[Live]:
     """The numbers of all processes that have written some."""
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         with contextlib.suppress(OSError):
-            yield Live.from_json(orjson.loads(path.read_bytes()))
+            yield from_plain(orjson.loads(path.read_bytes()), Live)

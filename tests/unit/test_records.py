@@ -116,7 +116,8 @@ OTHER_UNIT = "part-" + "b" * 16 + "-000000000000-00000005.parquet"
         {"codes": {"no such code": 1}},
         {"codes": {"refused": "1"}},
         {"counts": {"calls": None}},
-        {"counts": {"no such count": 1}},
+        {"counts": {"calls": 1.5}},
+        {"counts": {"calls": True}},
         {"counts": []},
         {"vectors": -1},
         {"seconds": "?"},
@@ -132,6 +133,13 @@ def test_a_record_that_contradicts_its_name_or_names_other_files_is_refused(
     content = {**json.loads(encode_record(record)), **change}
     with pytest.raises(OutputError, match=r"is damaged .*verify --repair OUT"):
         decode_record(json.dumps(content).encode(), record_name(record))
+
+
+def test_what_a_later_version_adds_to_a_record_is_ignored() -> None:
+    record = UnitRecord(Unit("a" * 16, 0, 5), 5, 0, 0)
+    content = json.loads(encode_record(record))
+    content |= {"later": {"x": 1}, "counts": {**content["counts"], "later": "y"}}
+    assert decode_record(json.dumps(content).encode(), record_name(record)) == record
 
 
 def test_rows_of_a_record_have_to_add_up() -> None:

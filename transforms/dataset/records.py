@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
 
-from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
+from bulkembed.schemas.serialization import from_plain, to_plain
+from bulkembed.schemas.units import Unit, UnitRecord
 from bulkembed.transforms.dataset.part_files import is_part_name, part_stem
 from bulkembed.transforms.dataset.whole_files import REPAIR
 
@@ -123,31 +122,14 @@ def parse_spill_name(name: str) -> tuple[Unit, int] | None:
 
 
 def encode_record(record: UnitRecord) -> bytes:
-    """The record as JSON, whole."""
-    content: dict[str, Any] = {
-        "version": 1,
-        "unit": dataclasses.asdict(record.unit),
-        "embedded": record.embedded,
-        "dead": record.dead,
-        "skipped": record.skipped,
-        "generation": record.generation,
-        "source_file": record.source_file,
-        "run_id": record.run_id,
-        "codes": {str(code): count for code, count in record.codes},
-        "counts": dataclasses.asdict(record.counts),
-        "vector_parts": record.vector_parts,
-        "dead_part": record.dead_part,
-        "vectors": record.vectors,
-        "seconds": round(record.seconds, 3),
-        "part_bytes": record.part_bytes,
-        "run_number": record.run_number,
-        "embedding_digest": record.embedding_digest,
-    }
+    """Return the record as JSON."""
+    content = {"version": 1, **to_plain(record), "seconds": round(record.seconds, 3)}
+    content["codes"] = dict(content["codes"])
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_record(data: bytes, name: str) -> UnitRecord:
-    """The record from its JSON.
+    """Return the record from its JSON.
 
     Raises:
         OutputError: the file is damaged, of another version, or contradicts its name.
@@ -162,53 +144,12 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
 
 
 def _decoded(content: dict[str, Any]) -> UnitRecord:
-    unit = Unit(
-        _text(content["unit"]["file_key"]),
-        _count(content["unit"]["first_row"]),
-        _count(content["unit"]["rows"]),
-    )
-    dead_part, part_bytes = content["dead_part"], content.get("part_bytes")
-    return UnitRecord(
-        unit=unit,
-        embedded=_count(content["embedded"]),
-        dead=_count(content["dead"]),
-        skipped=_count(content["skipped"]),
-        generation=_count(content["generation"]),
-        source_file=_text(content["source_file"]),
-        run_id=_text(content["run_id"]),
-        codes=tuple((DeadCode(code), _count(n)) for code, n in content["codes"].items()),
-        counts=CallCounts(**{name: _number(n) for name, n in content["counts"].items()}),
-        vector_parts=tuple(_part(part, unit) for part in content["vector_parts"]),
-        dead_part=None if dead_part is None else _part(dead_part, unit),
-        vectors=_count(content.get("vectors", content["embedded"])),
-        seconds=float(content.get("seconds", 0.0)),
-        part_bytes=None if part_bytes is None else _count(part_bytes),
-        run_number=_count(content.get("run_number", 0)),
-        embedding_digest=_text(content.get("embedding_digest", "")),
-    )
-
-
-def _number(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is no number")
-    return value
-
-
-def _count(value: object) -> int:
-    if _number(value) < 0:
-        raise ValueError(f"{value!r} is below 0")
-    return _number(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
-
-
-def _part(value: object, unit: Unit) -> str:
-    """Return the name of a part of this unit; refuse others, because the part may be deleted."""
-    name = _text(value)
-    if not is_part_name(name) or not name.startswith(part_stem(unit)):
-        raise ValueError(f"{name!r} is no part of this unit")
-    return name
+    # An older version wrote no `vectors`: then a vector was a row.
+    content = {"vectors": content["embedded"], **content}
+    content["codes"] = list(content["codes"].items())
+    record = from_plain(content, UnitRecord)
+    for name in (*record.vector_parts, *([record.dead_part] if record.dead_part else [])):
+        # The parts of a record may be deleted, so it must name none but its own.
+        if not is_part_name(name) or not name.startswith(part_stem(record.unit)):
+            raise ValueError(f"{name!r} is no part of this unit")
+    return record

@@ -1,0 +1,58 @@
+"""Dataclasses to plain values and back, checked against their types.
+
+Every record, note and file that a later run reads goes through these two functions.  Keys that a
+dataclass does not have are ignored, so that an older version reads what a newer one wrote.  Fields
+with a default may be missing, so that a newer version reads what an older one wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+Count = Annotated[int, msgspec.Meta(ge=0)]
+"""An integer that is not negative; `from_plain` checks it."""
+_WHERE = re.compile(r"(?s)(.*) - at `(.*)`")
+
+
+def to_plain(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
+    """Return a dataclass as dicts, lists and scalars; an enum as its value, each key as a string.
+
+    Args:
+        value: a dataclass, or a container of such.
+        other: converts a value of any other type.
+    """
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=other)
+
+
+def from_plain(
+    content: object, kind: type[T], other: Callable[[type, Any], Any] | None = None
+) -> T:
+    """Return the dataclass of plain values.
+
+    No value is converted to another scalar type: "1" is no integer, and neither is 1.5 or true.
+
+    Args:
+        content: what `to_plain` gave, or JSON that was read.
+        kind: the dataclass.
+        other: makes a value of a type that is neither a dataclass, nor a container, nor a scalar.
+
+    Raises:
+        ValueError: a field is missing or has another type; the message begins with its path.
+    """
+    try:
+        return msgspec.convert(content, kind, str_keys=True, dec_hook=other)
+    except msgspec.ValidationError as error:
+        raise ValueError(_readable(str(error))) from None
+
+
+def _readable(message: str) -> str:
+    """Return an error of msgspec with the field in front: `unit.rows: expected int, got str`."""
+    found = _WHERE.fullmatch(message)
+    words = (found[1] if found else message).replace("`", "")
+    where = found[2].removeprefix("$").removeprefix(".") if found else ""
+    return f"{where}: {words[:1].lower()}{words[1:]}" if where else words
