@@ -58,7 +58,7 @@ def begin(job: JobConfig, dataset: Dataset, before: State) -> None:
     path = Path(job.account)
     with unless_budget, AccountFile(path).account() as account:
         known = committed_counts(dataset, before).tokens if job.budget else 0
-        account.begin(known, job.run_number)
+        account.start_run(known, job.run_number)
 
 
 def committed_counts(dataset: Dataset, state: State) -> CallCounts:

@@ -28,8 +28,8 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.stop import Stop
 from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
 from bulkembed.transforms.core import ranges
-from bulkembed.transforms.core.account import Account
 from bulkembed.transforms.core.timeline import Timeline
+from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import output_lock, part_reader, run_file, whole_files
 from bulkembed.transforms.dataset.dataset import (
     ACCOUNT,
@@ -215,7 +215,7 @@ class _Repair:
 
     def notes(self) -> None:
         """Set aside what cannot be read of the small files that runs leave."""
-        self._unless(ACCOUNT, Account.from_bytes)
+        self._unless(ACCOUNT, TokenAccount.from_bytes)
         for folder, check in (
             (SHARED, lambda data: sum((CallCounts(**_object(data)),), CallCounts())),
             (SUMMARIES, _object),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bulkembed.schemas.errors import OutputError
-from bulkembed.transforms.core.account import Account
+from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset.account_file import AccountFile
 
 
@@ -17,9 +17,9 @@ def spend(path: Path) -> None:
     file = AccountFile(path)
     for _ in range(200):
         with file.account() as account:
-            account.hold(7, None)
+            account.reserve(7, None)
         with file.account() as account:
-            account.settle(7, 3, account.run)
+            account.settle(7, 3, account.run_number)
 
 
 def test_processes_lose_nothing_of_what_others_write(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_processes_lose_nothing_of_what_others_write(tmp_path: Path) -> None:
     with concurrent.futures.ProcessPoolExecutor(3, context) as pool:
         list(pool.map(spend, [path] * 3))
     with AccountFile(path).account() as account:
-        assert account == Account(paid=3 * 200 * 3, moves=3 * 200 * 2)
+        assert account == TokenAccount(paid=3 * 200 * 3, changes=3 * 200 * 2)
 
 
 def test_a_change_that_fails_is_not_written(tmp_path: Path) -> None:
@@ -36,13 +36,13 @@ def test_a_change_that_fails_is_not_written(tmp_path: Path) -> None:
 
     def fail() -> None:
         with file.account() as account:
-            account.hold(7, None)
+            account.reserve(7, None)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     with file.account() as account:
-        assert account == Account()
+        assert account == TokenAccount()
 
 
 def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:

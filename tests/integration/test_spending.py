@@ -1,4 +1,4 @@
-"""How a process asks the account of its dataset for a call."""
+"""How a process uses the account of its dataset."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from support import jumping_loop
 from support.jobs import a_job, prepared
 
 from bulkembed.pipeline.run.cost_cap import begin, forget
@@ -16,12 +17,12 @@ from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import ExitCode, StopReason
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
-from bulkembed.transforms.core.account import Leave, most_cost
+from bulkembed.transforms.core.token_account import Admission, max_billed_tokens
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import ACCOUNT, Dataset, State
 
 ITEMS = prepared(["one text", "and another"], a_job()).items
-COST = most_cost(ITEMS)
+COST = max_billed_tokens(ITEMS)
 ROOM_FOR_ONE = Budget(COST * 1.5, 1_000_000)
 
 
@@ -30,29 +31,29 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "account.json"
 
 
-async def hold(spending: Spending) -> int:
-    """What a call does that waits neither for quota nor for anybody in between."""
-    await spending.room(ITEMS)
-    held = spending.hold(ITEMS)
-    assert held is not None
-    return held
+async def reserve(spending: Spending) -> int:
+    """Wait for room and reserve it, as a call does that never waits for quota."""
+    await spending.wait_for_room(ITEMS)
+    reserved = spending.reserve(ITEMS)
+    assert reserved is not None
+    return reserved
 
 
-def test_a_call_waits_for_another_process_and_takes_what_that_gives_back(path: Path) -> None:
-    one, two = (Spending(str(path), ROOM_FOR_ONE, StopFlag()) for _ in range(2))
+def test_a_call_waits_until_another_process_returns_tokens(path: Path) -> None:
+    one, two = (Spending(AccountFile(path), ROOM_FOR_ONE, StopFlag()) for _ in range(2))
 
     async def both() -> int:
-        held = await hold(one)
-        waiting = asyncio.create_task(hold(two))
+        reserved = await reserve(one)
+        waiting = asyncio.create_task(reserve(two))
         await asyncio.sleep(0.1)
         assert not waiting.done()
-        one.settle(held, COST // 4)
+        one.settle(reserved, COST // 4)
         return await waiting
 
-    assert asyncio.run(both()) == COST
+    assert jumping_loop.run(both()) == COST
 
 
-def test_a_call_of_a_run_before_fresh_leaves_no_room_in_the_new_account(tmp_path: Path) -> None:
+def test_a_call_of_a_run_before_overwrite_does_not_change_the_new_account(tmp_path: Path) -> None:
     dataset = Dataset.open(str(tmp_path))
     path = tmp_path / ACCOUNT
     path.parent.mkdir()
@@ -60,24 +61,26 @@ def test_a_call_of_a_run_before_fresh_leaves_no_room_in_the_new_account(tmp_path
     def run(number: int) -> Spending:
         job = a_job(account=str(path), budget=ROOM_FOR_ONE, run_number=number)
         begin(job, dataset, State())
-        return Spending(str(path), ROOM_FOR_ONE, StopFlag())
+        return Spending(AccountFile(path), ROOM_FOR_ONE, StopFlag())
 
     old = run(1)
-    held = asyncio.run(hold(old))
+    reserved = asyncio.run(reserve(old))
     forget(a_job(account=str(path)))
     new = run(2)
-    old.settle(held, COST // 4)
-    asyncio.run(hold(new))
-    assert new.hold(ITEMS) is None, "one call fits, and two may cost more than the budget"
+    old.settle(reserved, COST // 4)
+    asyncio.run(reserve(new))
+    assert new.reserve(ITEMS) is None, "one call fits, and two may cost more than the budget"
 
 
-def test_it_does_not_wait_for_a_process_that_was_lost(path: Path) -> None:
+def test_a_call_does_not_wait_for_a_lost_process(path: Path) -> None:
     with AccountFile(path).account() as account:
-        account.hold(COST, None)
+        account.reserve(COST, None)
     stop, seconds = StopFlag(), itertools.count(step=30)
-    spending = Spending(str(path), ROOM_FOR_ONE, stop, call_s=60, clock=lambda: next(seconds))
+    spending = Spending(
+        AccountFile(path), ROOM_FOR_ONE, stop, call_s=60, clock=lambda: next(seconds)
+    )
     with pytest.raises(Stopping):
-        asyncio.run(hold(spending))
+        asyncio.run(reserve(spending))
     assert stop.stop is not None
     assert (stop.stop.reason, stop.stop.exit_code) == (StopReason.COST_CAP, ExitCode.COST_CAP)
 
@@ -85,81 +88,84 @@ def test_it_does_not_wait_for_a_process_that_was_lost(path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "paid"),
     [
-        pytest.param(Unavailable("reset"), COST, id="nobody-knows"),
+        pytest.param(Unavailable("reset"), COST, id="unknown"),
         pytest.param(Unavailable("503", http_status=503), 0, id="not-answered"),
-        pytest.param(JobRefused("key", http_status=403), 0, id="refused"),
+        pytest.param(JobRefused("key", http_status=403), 0, id="rejected"),
     ],
 )
-def test_what_a_failed_call_may_have_cost_is_spent(path: Path, error: CallError, paid: int) -> None:
-    spending = Spending(str(path), ROOM_FOR_ONE, StopFlag())
-    spending.failed(asyncio.run(hold(spending)), error)
+def test_a_failed_call_costs_what_it_may_have_cost(path: Path, error: CallError, paid: int) -> None:
+    spending = Spending(AccountFile(path), ROOM_FOR_ONE, StopFlag())
+    spending.failed(asyncio.run(reserve(spending)), error)
     with AccountFile(path).account() as account:
-        assert (account.paid, account.held) == (paid, 0)
+        assert (account.paid, account.reserved) == (paid, 0)
 
 
-def test_without_a_budget_an_account_that_cannot_be_kept_is_told_once_and_goes(
+def test_without_a_budget_an_account_that_cannot_be_written_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spending = Spending(str(tmp_path / "none/account.json"), None, StopFlag())
+    spending = Spending(AccountFile(tmp_path / "none/account.json"), None, StopFlag())
     with caplog.at_level(logging.WARNING, "bulkembed"):
         for _ in range(3):
-            spending.settle(asyncio.run(hold(spending)), COST)
+            spending.settle(asyncio.run(reserve(spending)), COST)
     assert [record.message.count("cannot be written") for record in caplog.records] == [1]
 
 
-def test_with_a_budget_it_ends_the_run(tmp_path: Path) -> None:
-    spending = Spending(str(tmp_path / "none/account.json"), ROOM_FOR_ONE, StopFlag())
+def test_with_a_budget_an_account_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    spending = Spending(AccountFile(tmp_path / "none/account.json"), ROOM_FOR_ONE, StopFlag())
     with pytest.raises(OutputError, match="cannot be written"):
-        asyncio.run(hold(spending))
+        asyncio.run(reserve(spending))
 
 
-def test_a_call_whose_room_was_taken_meanwhile_is_told_to_wait_again(path: Path) -> None:
-    one, two = (Spending(str(path), ROOM_FOR_ONE, StopFlag()) for _ in range(2))
-    asyncio.run(two.room(ITEMS))
-    held = asyncio.run(hold(one))
-    assert two.hold(ITEMS) is None
-    one.settle(held, 0)
-    assert two.hold(ITEMS) == COST
+def test_a_call_whose_room_was_taken_in_the_meantime_waits_again(path: Path) -> None:
+    one, two = (Spending(AccountFile(path), ROOM_FOR_ONE, StopFlag()) for _ in range(2))
+    asyncio.run(two.wait_for_room(ITEMS))
+    reserved = asyncio.run(reserve(one))
+    assert two.reserve(ITEMS) is None
+    one.settle(reserved, 0)
+    assert two.reserve(ITEMS) == COST
 
 
-def test_who_waits_longer_than_a_call_takes_goes_on_waiting_while_others_pay(path: Path) -> None:
-    """Many calls wait in line, and each generation of calls in flight takes its time."""
+def test_a_call_waits_for_as_long_as_the_account_changes(path: Path) -> None:
+    """A call waits longer than one call can take, because others reserve and settle meanwhile."""
     now = [0.0]
     stop = StopFlag()
     one, two = (
-        Spending(str(path), ROOM_FOR_ONE, stop, call_s=60, clock=lambda: now[0]) for _ in range(2)
+        Spending(AccountFile(path), ROOM_FOR_ONE, stop, call_s=60, clock=lambda: now[0])
+        for _ in range(2)
     )
 
     async def generations() -> bool:
-        held = await hold(one)
-        waiting = asyncio.create_task(two.room(ITEMS))
+        reserved = await reserve(one)
+        waiting = asyncio.create_task(two.wait_for_room(ITEMS))
         for _ in range(10):
             await asyncio.sleep(0.06)
             now[0] += 50
-            with AccountFile(path).account() as account:  # An outage: held again, nothing paid.
-                account.settle(held, 0, account.run)
-                assert account.hold(held, None) is Leave.GO
+            with AccountFile(path).account() as account:  # An outage: a retry, nothing paid.
+                account.settle(reserved, 0, account.run_number)
+                assert account.reserve(reserved, None) is Admission.YES
             await asyncio.sleep(0.06)
             assert not waiting.done()
-        one.settle(held, 0)
+        one.settle(reserved, 0)
         await waiting
         return stop.is_set()
 
-    assert asyncio.run(generations()) is False
+    assert jumping_loop.run(generations()) is False
 
 
-def test_only_the_first_in_line_looks_at_the_account(path: Path) -> None:
+def test_only_the_first_call_in_the_queue_reads_the_account(path: Path) -> None:
     stop, looks = StopFlag(), itertools.count()
-    spending = Spending(str(path), ROOM_FOR_ONE, stop, call_s=1e9, clock=lambda: float(next(looks)))
+    spending = Spending(
+        AccountFile(path), ROOM_FOR_ONE, stop, call_s=1e9, clock=lambda: float(next(looks))
+    )
 
     async def crowd() -> int:
-        held = await hold(spending)
-        waiting = [asyncio.create_task(spending.room(ITEMS)) for _ in range(200)]
+        reserved = await reserve(spending)
+        waiting = [asyncio.create_task(spending.wait_for_room(ITEMS)) for _ in range(200)]
         begun = next(looks)
         await asyncio.sleep(0.3)
         seen = next(looks) - begun
-        spending.settle(held, 0)
+        spending.settle(reserved, 0)
         await asyncio.gather(*waiting)
         return seen
 
-    assert asyncio.run(crowd()) < 30
+    assert jumping_loop.run(crowd()) < 30

@@ -36,13 +36,14 @@ from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
-from bulkembed.transforms.core.account import most_cost
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
+from bulkembed.transforms.core.token_account import max_billed_tokens
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.core.verdict import QuotaWords, Reply, classify
+from bulkembed.transforms.dataset.account_file import AccountFile
 
 TEXTS = 100
 LATENCY_S = 0.2
@@ -145,8 +146,8 @@ def embed(
     items = items_of(texts)
     spending = None
     if account is not None:
-        budget = Budget(most_cost(items[:per_call]) * budget_calls, 1_000_000)
-        spending = Spending(str(account), budget, stop, clock=loop.time)
+        budget = Budget(max_billed_tokens(items[:per_call]) * budget_calls, 1_000_000)
+        spending = Spending(AccountFile(account), budget, stop, clock=loop.time)
     gate = Gate(
         LocalQuota(mirror or QuotaMirror(QuotaLimits())),
         ConcurrencyLevel(most),

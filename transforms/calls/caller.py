@@ -323,10 +323,10 @@ class Caller:
         the quota, and no other call could use it.
         """
         while True:
-            await self._spending.room(items)
+            await self._spending.wait_for_room(items)
             slot = await self._turn_of(items, tokens, again=again)
             try:
-                held = self._spending.hold(items)
+                held = self._spending.reserve(items)
             except BaseException:
                 self._gate.give_back(slot)
                 raise

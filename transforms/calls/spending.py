@@ -1,145 +1,152 @@
-"""The dataset's account on the way of each call: what may be sent, and what it came to."""
+"""Check the dataset's token account before each call, and record there what the call cost."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from bulkembed.schemas.errors import BadAnswer, CallError, Intercepted, OutputError, Unavailable
 from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
-from bulkembed.transforms.core.account import Account, Leave, most_cost
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.dataset.account_file import AccountFile
+from bulkembed.transforms.core.token_account import Admission, TokenAccount, max_billed_tokens
 
 log = logging.getLogger("bulkembed")
 
-LOOK_EVERY_S = 0.05
+CHECK_EVERY_S = 0.05
+
+
+class AccountStore(Protocol):
+    """Where the account is kept; see dataset.account_file."""
+
+    def account(self) -> contextlib.AbstractContextManager[TokenAccount]:
+        """Lock the account; store its changes at the end."""
 
 
 class Spending:
-    """Holds the most that a call can cost before it is sent; lives on one event loop.
+    """Reserves the maximum that a call can cost before it is sent; lives on one event loop.
 
     Args:
-        path: the account; None where none is kept.
+        store: where the account is kept; None for no account.
         budget: what the dataset may cost; None for any sum.
-        stop: set when the next call would go beyond it.
-        call_s: how long a call is in the air at most.
+        stop: set when the next call would exceed the budget.
+        call_s: how long a call can be in flight.
+        clock: seconds, monotonic.
     """
 
     def __init__(
         self,
-        path: str | None,
+        store: AccountStore | None,
         budget: Budget | None,
         stop: StopFlag,
         *,
         call_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._file = None if path is None else AccountFile(Path(path))
+        self._store = store
         self._budget = budget
         self._stop = stop
         self._call_s = call_s
         self._clock = clock
-        self._run = 0
-        self._line = asyncio.Lock()
+        self._run_number = 0
+        self._queue = asyncio.Lock()
 
-    async def room(self, items: Sequence[Content]) -> None:
-        """Wait until the account has room for a call; nothing is held.
+    async def wait_for_room(self, items: Sequence[Content]) -> None:
+        """Wait until the budget has room for a call; reserve nothing.
 
-        Waits for calls in flight where what they hold, but may not cost, is in the way.  Where
-        nothing changes for as long as a call takes, what is held is held by nobody any more.
-        Calls wait in line, and only the first one looks at the account.
+        The call waits while the reservations of calls in flight leave no room. If the account does
+        not change for as long as a call can take, those calls were lost, and the wait ends. Calls
+        wait in a queue, and only the first one reads the account.
 
         Raises:
-            Stopping: the budget has no room for the call, or the run is to end.
-            OutputError: the account cannot be kept, and there is a budget.
+            Stopping: the budget has no room for the call, or the run must end.
+            OutputError: there is a budget, and the account cannot be kept.
         """
         if self._budget is None:
             return
-        async with self._line:
-            await self._room(most_cost(items))
+        async with self._queue:
+            await self._wait_for_tokens(max_billed_tokens(items))
 
-    async def _room(self, tokens: int) -> None:
-        changed_at, seen = self._clock(), -1
+    async def _wait_for_tokens(self, tokens: int) -> None:
+        changed_at, changes = self._clock(), -1
 
-        def ask(account: Account) -> Leave:
-            nonlocal seen, changed_at
-            if seen != account.moves:
-                seen, changed_at = account.moves, self._clock()
-            return account.ask(tokens, self._most)
+        def check(account: TokenAccount) -> Admission:
+            nonlocal changes, changed_at
+            if changes != account.changes:
+                changes, changed_at = account.changes, self._clock()
+            return account.check(tokens, self._limit)
 
-        while (leave := self._look(ask)) is Leave.WAIT:
+        while (admission := self._access(check)) is Admission.WAIT:
             if self._clock() >= changed_at + self._call_s:
-                leave = self._look(self._close)
+                admission = self._access(self._close)
                 break
-            await self._stop.sleep(LOOK_EVERY_S)
-        if leave is Leave.NEVER:
-            self._end()
+            await self._stop.sleep(CHECK_EVERY_S)
+        if admission is Admission.NO:
+            self._end_run()
 
-    def hold(self, items: Sequence[Content]) -> int | None:
-        """Return the tokens that a call holds from now on; None where it has to wait for `room`.
+    def reserve(self, items: Sequence[Content]) -> int | None:
+        """Return the tokens that are now reserved for a call; None if it has to wait for room.
 
         Raises:
-            Stopping, OutputError: as `room`.
+            Stopping, OutputError: as `wait_for_room`.
         """
-        tokens = most_cost(items)
-        leave = self._look(lambda account: account.hold(tokens, self._most))
-        if leave is Leave.NEVER:
-            self._end()
-        if leave is Leave.WAIT:
+        tokens = max_billed_tokens(items)
+        admission = self._access(lambda account: account.reserve(tokens, self._limit))
+        if admission is Admission.NO:
+            self._end_run()
+        if admission is Admission.WAIT:
             return None
-        return 0 if self._file is None else tokens
+        return 0 if self._store is None else tokens
+
+    def settle(self, reserved: int, tokens: int) -> None:
+        """Record that a call is over and has cost so many tokens."""
+        if self._store is None:
+            return
+        try:
+            with self._store.account() as account:
+                account.settle(reserved, tokens, self._run_number)
+        except OutputError as error:
+            self._handle_store_error(error)
+
+    def failed(self, reserved: int, error: CallError) -> None:
+        """Record a failed call: if its cost is unknown, its reservation counts as paid."""
+        unknown = isinstance(error, Unavailable | Intercepted) and error.http_status is None
+        self.settle(reserved, reserved if unknown or isinstance(error, BadAnswer) else 0)
 
     @property
-    def _most(self) -> int | None:
+    def _limit(self) -> int | None:
         return None if self._budget is None else self._budget.tokens
 
-    def _end(self) -> NoReturn:
+    def _end_run(self) -> NoReturn:
         if self._budget is not None:
             self._stop.set(StopReason.COST_CAP, self._budget.spent_message())
         raise Stopping("the budget is spent")
 
-    def _close(self, account: Account) -> Leave:
-        if self._most is not None:
-            account.close(self._most)
-        return Leave.NEVER
+    def _close(self, account: TokenAccount) -> Admission:
+        if self._limit is not None:
+            account.close(self._limit)
+        return Admission.NO
 
-    def _look(self, ask: Callable[[Account], Leave]) -> Leave:
-        """Ask the account; GO where none is kept."""
-        if self._file is None:
-            return Leave.GO
+    def _access(self, action: Callable[[TokenAccount], Admission]) -> Admission:
+        """Return the result of an action on the account; YES without an account."""
+        if self._store is None:
+            return Admission.YES
         try:
-            with self._file.account() as account:
-                self._run = account.run
-                return ask(account)
+            with self._store.account() as account:
+                self._run_number = account.run_number
+                return action(account)
         except OutputError as error:
-            self._lose(error)
-            return Leave.GO
+            self._handle_store_error(error)
+            return Admission.YES
 
-    def settle(self, held: int, tokens: int) -> None:
-        """A call is over and has cost so many tokens."""
-        if self._file is None:
-            return
-        try:
-            with self._file.account() as account:
-                account.settle(held, tokens, self._run)
-        except OutputError as error:
-            self._lose(error)
-
-    def failed(self, held: int, error: CallError) -> None:
-        """A call was refused, or nobody knows: then it may have cost all that it holds."""
-        unknown = isinstance(error, Unavailable | Intercepted) and error.http_status is None
-        self.settle(held, held if unknown or isinstance(error, BadAnswer) else 0)
-
-    def _lose(self, error: OutputError) -> None:
-        """An account that cannot be kept ends a run only where there is a budget."""
+    def _handle_store_error(self, error: OutputError) -> None:
+        """Raise the error if there is a budget; otherwise go on without an account."""
         if self._budget is not None:
             raise error
-        log.warning("%s (what this run costs is not kept)", error.message)
-        self._file = None
+        log.warning("%s. The cost of this run will not be recorded.", error.message)
+        self._store = None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bulkembed.schemas.errors import OutputError
-from bulkembed.transforms.core.account import Account
+from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset.output_lock import locked
 from bulkembed.transforms.dataset.whole_files import output_error
 
@@ -22,7 +22,7 @@ class AccountFile:
         self.path = path
 
     @contextlib.contextmanager
-    def account(self) -> Iterator[Account]:
+    def account(self) -> Iterator[TokenAccount]:
         """The account, for nobody else meanwhile; what was changed is written.  Never await inside.
 
         Raises:
@@ -44,9 +44,9 @@ class AccountFile:
         finally:
             os.close(file)
 
-    def _read(self, file: int) -> Account:
+    def _read(self, file: int) -> TokenAccount:
         try:
-            return Account.from_bytes(os.pread(file, _MOST_BYTES, 0))
+            return TokenAccount.from_bytes(os.pread(file, _MOST_BYTES, 0))
         except (ValueError, TypeError) as error:
             raise OutputError(
                 f"{self.path} is damaged: {error}; delete it, and what committed rows cost counts"

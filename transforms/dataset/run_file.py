@@ -13,7 +13,7 @@ import orjson
 from bulkembed.schemas.embedding import digest_of
 from bulkembed.schemas.errors import ConfigError, OutputError, OutputTaken
 from bulkembed.schemas.job import JobConfig
-from bulkembed.transforms.core.account import Account
+from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import kept_answers, whole_files
 from bulkembed.transforms.dataset.dataset import (
     ACCOUNT,
@@ -303,7 +303,7 @@ def _paid_tokens(dataset: Dataset) -> int:
     """Return what the account says; 0 where there is none, or it is damaged."""
     data = whole_files.read_bytes(dataset.filesystem, dataset.path(ACCOUNT))
     with contextlib.suppress(ValueError, TypeError):
-        return Account.from_bytes(data or b"").paid
+        return TokenAccount.from_bytes(data or b"").paid
     return 0
 
 

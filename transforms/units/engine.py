@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from bulkembed.schemas.errors import InputError, OutputError, OutputTaken
@@ -25,6 +26,7 @@ from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import damaged_files, run_file, stop_notes, timelines
+from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import Spill
 from bulkembed.transforms.dataset.processes import is_gone
@@ -132,7 +134,10 @@ class Engine:
         self.stop = StopFlag(self._on_stop)
         self._notes = NoteWriter(self._leave_note)
         spending = Spending(
-            job.account, job.budget, self.stop, call_s=job.service.timeout_s + CLOSE_TO_S
+            None if job.account is None else AccountFile(Path(job.account)),
+            job.budget,
+            self.stop,
+            call_s=job.service.timeout_s + CLOSE_TO_S,
         )
         self._embedder = Embedder(job.embedder, self.stop, f"bulkembed-{job.run_id}", spending)
         self.worker = UnitWorker(

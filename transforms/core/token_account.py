@@ -1,0 +1,117 @@
+"""How many tokens a dataset has cost in all its runs, and whether a call fits the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Iterable
+
+from bulkembed.transforms.core.content import Content
+
+EXTRA_TOKENS = 8
+"""Tokens that a service may add to each content."""
+
+
+class Admission(enum.Enum):
+    """Whether a call may be sent."""
+
+    YES = enum.auto()
+    WAIT = enum.auto()
+    """Calls in flight may cost less than their reservation: try again later."""
+    NO = enum.auto()
+
+
+def max_billed_tokens(contents: Iterable[Content]) -> int:
+    """Return the maximum number of tokens that a call can be billed for."""
+    return sum(content.token_bound + EXTRA_TOKENS for content in contents)
+
+
+@dataclasses.dataclass(slots=True)
+class TokenAccount:
+    """Tokens that were paid, and tokens that are reserved for calls in flight.
+
+    A call reserves the maximum that it can cost. So `paid` never exceeds a limit, whatever the
+    number of calls in flight, and a call whose process was killed counts with its reservation.
+    """
+
+    paid: int = 0
+    reserved: int = 0
+    run_number: int = 0
+    """Distinguishes runs, and only grows: reservations end when the next run starts."""
+    limit_reached: int = 0
+    """The limit that ended a run, so that the next run does not start to fill the last gap."""
+    changes: int = 0
+    """Counts reservations and settlements, so that waiting calls see progress."""
+
+    def start_run(self, known: int, run_number: int = 0) -> None:
+        """Start a run: the last run's reservations may have been paid, so they count as paid.
+
+        Args:
+            known: tokens that commit records show as paid.
+            run_number: of the run in the dataset. It tells this run from those before the account
+                was deleted, whose calls may still be in flight.
+        """
+        self.paid = max(self.paid + self.reserved, known)
+        self.reserved = 0
+        self.run_number = max(self.run_number + 1, run_number)
+
+    def reserve(self, tokens: int, limit: int | None) -> Admission:
+        """Reserve a call's tokens if they fit the limit; without a limit they always do."""
+        admission = self.check(tokens, limit)
+        if admission is Admission.YES:
+            self.reserved += tokens
+            self.changes += 1
+        return admission
+
+    def check(self, tokens: int, limit: int | None) -> Admission:
+        """Return whether a call's tokens fit the limit; reserve nothing."""
+        if limit is not None:
+            if self.limit_reached >= limit or self.paid + tokens > limit:
+                self.close(limit)
+                return Admission.NO
+            if self.paid + self.reserved + tokens > limit:
+                return Admission.WAIT
+        return Admission.YES
+
+    def close(self, limit: int) -> None:
+        """Admit no more calls under this limit, or under a lower one."""
+        self.limit_reached = max(self.limit_reached, limit)
+
+    def settle(self, reserved: int, paid: int, run_number: int) -> None:
+        """Replace a call's reservation by what it cost; ignore calls of earlier runs."""
+        if run_number == self.run_number:
+            self.reserved -= reserved
+            self.paid += paid
+            self.changes += 1
+
+    def to_bytes(self) -> bytes:
+        """Return a line of JSON.  Its length is constant, because it is overwritten in place."""
+        content = {key: getattr(self, name) for key, name in _FIELDS.items()}
+        return json.dumps(content).ljust(_LENGTH).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> TokenAccount:
+        """Return the account of `to_bytes`; a new one if there are no bytes.
+
+        Raises:
+            ValueError: the bytes are not an account.
+        """
+        if not data:
+            return cls()
+        content = json.loads(data)
+        # Accounts of earlier versions have no `moves`.
+        if not isinstance(content, dict) or content.keys() | {"moves"} != _FIELDS.keys():
+            raise ValueError("not an account")
+        return cls(**{_FIELDS[key]: int(value) for key, value in content.items()})
+
+
+_FIELDS = {
+    "paid": "paid",
+    "held": "reserved",
+    "run": "run_number",
+    "reached": "limit_reached",
+    "moves": "changes",
+}
+"""The fields by their keys in the file, which earlier versions write as well."""
+_LENGTH = 120
