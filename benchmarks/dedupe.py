@@ -31,13 +31,9 @@ from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig
-from bulkembed.transforms.dataset.dataset import Dataset, State
-from bulkembed.transforms.dataset.kept_answers import (
-    NO_DIGEST,
-    SpillWriter,
-    VectorIndex,
-    read_entries,
-)
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.kept_answers import KeptAnswers, shared_writer
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.columns import merge_schemas
 
 REPEATED = 0.11
@@ -68,17 +64,22 @@ def search(path: Path, output: Path) -> tuple[Callable[[], int], int]:
     dataset = Dataset.open(str(output))
     columns = InputColumns()
     scans = scan_inputs(dataset, [str(path)], columns)
-    job = JobConfig(
+    job = job_of(output, columns, merge_schemas(scans.files, columns))
+    plan = make_plan(scans.inputs, DatasetState(), 2500)
+    return lambda: find_sharing(dataset, job, plan, DatasetState(), local=True).texts, plan.rows
+
+
+def job_of(output: Path, columns: InputColumns, schema: pa.Schema) -> JobConfig:
+    """Return a run over one file."""
+    return JobConfig(
         run_id="bench",
         service=ServiceConfig(),
         calls=CallSettings(),
         embedding=EmbeddingConfig(service="emulator", model="gemini-embedding-001"),
         columns=columns,
-        row_schema=merge_schemas(scans.files, columns),
+        row_schema=schema,
         output=OutputConfig(uri=str(output)),
     )
-    plan = make_plan(scans.inputs, State(), 2500)
-    return lambda: find_sharing(dataset, job, plan, State(), local=True).texts, plan.rows
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
@@ -102,18 +103,19 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 
 def index_bytes(folder: Path) -> float:
     """What a text takes in the index of vectors."""
-    path = folder / "a.spill"
-    writer = SpillWriter(path)
+    job = job_of(folder / "index", InputColumns(), pa.schema([]))
+    dataset = Dataset.open(job.output.uri)
+    writer = shared_writer(dataset, job, "a")
     names = np.random.default_rng(1).bytes(16 * INDEX_TEXTS)
     for start in range(0, INDEX_TEXTS, 100):
         hashes = [names[16 * n : 16 * n + 16] for n in range(start, start + 100)]
         writer.append(hashes, np.ones((100, 4), np.float32), [False] * 100)
     writer.close()
     tracemalloc.start()
-    index = VectorIndex().with_files([(path, read_entries(path, NO_DIGEST))])
+    answers = KeptAnswers(dataset, job)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return held / len(index)
+    return held / len(answers)
 
 
 def main() -> None:

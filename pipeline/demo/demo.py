@@ -22,7 +22,9 @@ from bulkembed.pipeline.cli.show import console
 from bulkembed.schemas.errors import BulkEmbedError, ConfigError
 from bulkembed.schemas.stop import ExitCode
 from bulkembed.transforms.clients.keys import KEY_VARIABLES
-from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import VECTORS
+from bulkembed.transforms.dataset.part_files import matrix_of
 
 SAMPLE_ROWS = 20_000
 """Rows that are looked at: exact, and in memory."""
@@ -38,9 +40,7 @@ def show_neighbours(dataset: Dataset, text_column: str | None, console: Console)
     table = _sample(dataset, text_column)
     if table.num_rows <= NEIGHBOURS:
         return
-    dim = table.schema.field("vector").type.list_size
-    flat = table.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vectors = flat.reshape(-1, dim).astype(np.float32)
+    vectors = matrix_of(table)
     names = [
         _name(row, text_column) for row in table.drop_columns(["vector", "text_hash"]).to_pylist()
     ]

@@ -13,7 +13,8 @@ from bulkembed.schemas.units import SharedSlice
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.packing import CallLimits, pack
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset.kept_answers import Spill
+from bulkembed.transforms.dataset.kept_answers import KeptAnswers
+from bulkembed.transforms.dataset.known_vectors import known_hashes
 from bulkembed.transforms.units.contents import Passage
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import read_shared
@@ -79,16 +80,16 @@ class Counter:
         job: the run.
         estimator: guesses tokens.
         limits: of one call.
-        spill: what is paid for already.
+        kept: the answers that a killed run has paid for.
     """
 
     def __init__(
-        self, job: JobConfig, estimator: TokenEstimator, limits: CallLimits, spill: Spill
+        self, job: JobConfig, estimator: TokenEstimator, limits: CallLimits, kept: KeptAnswers
     ) -> None:
         self._job = job
         self._estimator = estimator
         self._limits = limits
-        self._spill = spill
+        self._kept = kept
         self._there: set[bytes] = set()
         self.longest: list[LongestText] = []
         """The longest one first."""
@@ -136,10 +137,10 @@ class Counter:
         )
 
     def _unpaid(self, items: Sequence[Content], hashes: Sequence[bytes]) -> list[Content]:
-        if not len(self._spill):
+        if not len(self._kept):
             return list(items)
-        there = {number for number, *_ in self._spill.find(hashes)}
-        return [item for number, item in enumerate(items) if number not in there]
+        paid = known_hashes(self._kept, hashes)
+        return [item for item, name in zip(items, hashes, strict=True) if name not in paid]
 
     def _send(self, items: Sequence[Content]) -> Sent:
         """What goes out of these texts; without those that are given up on for their length."""

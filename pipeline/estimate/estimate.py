@@ -27,9 +27,9 @@ from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, sp
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import run_file
-from bulkembed.transforms.dataset.committed_vectors import read_hashes
-from bulkembed.transforms.dataset.dataset import Dataset, State
-from bulkembed.transforms.dataset.kept_answers import Spill
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.kept_answers import KeptAnswers
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.prepare import prepared_units
 
 
@@ -73,7 +73,7 @@ class _Look:
     job: JobConfig
     dataset: Dataset
     scans: Scans
-    before: State
+    before: DatasetState
     plan: Plan
 
     def estimate(self, sample: SampleSize | None) -> Estimate:
@@ -94,7 +94,7 @@ class _Look:
         calls = self.job.calls
         mirror = QuotaMirror(calls.limits, call_texts=calls.texts)
         limits = mirror.call_limits(0.0, max_call_size(self.job.embedder))
-        return Counter(self.job, estimator, limits, Spill(self.dataset, self.job))
+        return Counter(self.job, estimator, limits, KeptAnswers(self.dataset, self.job))
 
     def _count_shared(self, counter: Counter) -> SharedTally:
         """What becomes of the texts that are sent before the units; a retry has none."""
@@ -102,7 +102,8 @@ class _Look:
             return SharedTally()
         local = self._is_local()
         sharing = find_sharing(self.dataset, self.job, self.plan, self.before, local=local)
-        counter.know(read_hashes(self.dataset, sharing.committed))
+        for matches in sharing.known:
+            counter.know(matches.hashes())
         return counter.shared(sharing.slices(self.request.workers))
 
     def _is_local(self) -> bool:

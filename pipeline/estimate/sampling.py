@@ -14,7 +14,8 @@ from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import FileUnits, UnitRecord
 from bulkembed.transforms.core.tokens import TokenEstimator, sum_features
-from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.prepare import prepared_units
 
 LEAST_UNITS = 10
@@ -102,7 +103,7 @@ def learn_from(
     job: JobConfig,
     dataset: Dataset,
     files: Sequence[InputFile],
-    state: State,
+    state: DatasetState,
     estimator: TokenEstimator,
 ) -> int:
     """Teaches the estimator by some committed units; gives how many of them told something.
@@ -128,7 +129,7 @@ def _learn(
     record: UnitRecord,
     estimator: TokenEstimator,
 ) -> bool:
-    counts = dataset.whole_record(record).counts
+    counts = dataset.read_record(record).counts
     if not counts.texts:
         return False
     (prepared,) = prepared_units(job, dataset, estimator, FileUnits(file, (record.unit,)))

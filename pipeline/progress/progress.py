@@ -26,7 +26,8 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.quota import QuotaKind, RpmCounts
-from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import DatasetState
 
 Fact = int | float | str | None
 
@@ -242,7 +243,7 @@ def goal_of(
     job: JobConfig,
     scans: Scans,
     plan: Plan,
-    before: State,
+    before: DatasetState,
     sharing: Sharing,
 ) -> Goal:
     """What a run set out to do; rows that are tried again count as left, not as dead."""

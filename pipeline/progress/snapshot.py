@@ -10,7 +10,7 @@ from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.live import Live, LiveCounts, QuotaUse, Waiting
 from bulkembed.schemas.prices import Price
 from bulkembed.schemas.quota import QuotaKind
-from bulkembed.transforms.dataset.dataset import State
+from bulkembed.transforms.dataset.records import DatasetState
 
 SPAN_S = 60.0
 
@@ -54,7 +54,7 @@ class Goal:
 
     rows: RowCounts
     """Where the rows are when it begins; `left` are those that it is to do."""
-    before: State = dataclasses.field(default_factory=State)
+    before: DatasetState = dataclasses.field(default_factory=DatasetState)
     """What was committed when it began."""
     shared: int = 0
     """Texts that several units share; they are sent first."""

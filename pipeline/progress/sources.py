@@ -12,7 +12,8 @@ from bulkembed.pipeline.progress import worker_files
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.tally import committed_rows
 
 LIST_EVERY_S = 1.0
@@ -52,7 +53,7 @@ class CommitRecords:
         before: what was committed when the run began.
     """
 
-    def __init__(self, dataset: Dataset, before: State) -> None:
+    def __init__(self, dataset: Dataset, before: DatasetState) -> None:
         self._dataset = dataset
         self._known = set(before.records)
         self._old = {record.unit: record for record in before.records}
@@ -80,7 +81,7 @@ class CommitRecords:
     def _take_new(self) -> None:
         for record in self._dataset.state().records:
             if record not in self._known:
-                self._counts += self._worth(self._dataset.whole_record(record))
+                self._counts += self._worth(self._dataset.read_record(record))
                 self._known.add(record)
 
     def _worth(self, record: UnitRecord) -> LiveCounts:

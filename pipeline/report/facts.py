@@ -15,8 +15,10 @@ from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.prices import Price, price_of
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.dataset import part_reader, run_file, timelines
-from bulkembed.transforms.dataset.dataset import DEAD_LETTERS, SUMMARIES, Dataset
+from bulkembed.transforms.dataset import part_files, run_file, timelines
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import SUMMARIES
+from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.dataset.timelines import RunTimeline
 
 log = logging.getLogger("bulkembed")
@@ -73,7 +75,7 @@ def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
     """
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
-    records = dataset.whole_records(dataset.state().records)
+    records = dataset.read_records(dataset.state().records)
     status = status_of(output, dataset, pinned, records)
     sample = _sample(dataset, pinned, records)
     timed = [record for record in records if record.seconds]
@@ -152,12 +154,13 @@ def _examples(dataset: Dataset, records: Sequence[UnitRecord]) -> list[dict[str,
     found: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     for record in records:
         wanted = {str(code) for code, _ in record.codes if len(found[code]) < EXAMPLES_A_CODE}
-        if record.dead_part is None or not wanted:
+        dead_letters = RecordParts.of(record).dead_letters
+        if not dead_letters or not wanted:
             continue
-        name = f"{DEAD_LETTERS}/{record.dead_part}"
-        part = part_reader.open_part(dataset, name)
+        (name,) = dead_letters
+        part = part_files.open_part(dataset, name)
         columns = [column for column in EXAMPLE_COLUMNS if column in part.schema_arrow.names]
-        for block in part_reader.read_blocks(part, name, columns):
+        for block in part_files.read_blocks(part, name, columns):
             for at, code in enumerate(block.column("code").to_pylist()):
                 if len(found[code]) < EXAMPLES_A_CODE:
                     found[code] += block.slice(at, 1).to_pylist()

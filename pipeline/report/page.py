@@ -21,7 +21,8 @@ from bulkembed.pipeline.report.timeline_points import points_of
 from bulkembed.pipeline.run.summary import rows_line
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import find_model
-from bulkembed.transforms.dataset.dataset import REPORT, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import REPORT
 
 SHOWN_CHARS = 160
 """Of a message or a text in a table."""

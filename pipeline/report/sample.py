@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from bulkembed.schemas.inputs import OUR_COLUMNS
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import Matrix
-from bulkembed.transforms.dataset import part_reader
-from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
+from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import RecordParts
 
 MOST_ROWS = 1500
 MOST_PARTS = 64
@@ -89,9 +90,9 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
     """
     chance = np.random.default_rng(SEED)
     parts = [
-        Part(f"{VECTORS}/{name}", record.unit.file_key)
+        Part(name, record.unit.file_key)
         for record in records
-        for name in record.vector_parts
+        for name in RecordParts.of(record).vectors
     ]
     # In any order, so that those that were read in time are spread over the dataset.
     places = chance.permutation(len(parts))[:MOST_PARTS]
@@ -117,9 +118,9 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
 
 def _reachable(dataset: Dataset, part: Part, blocks: int) -> int:
     """The rows of a part's first blocks; the part is not kept open, for that takes memory."""
-    opened = part_reader.open_part(dataset, part.name)
+    opened = part_files.open_part(dataset, part.name)
     rows: int = opened.metadata.num_rows
-    return min(rows, blocks * part_reader.block_rows(opened.schema_arrow))
+    return min(rows, blocks * part_files.block_rows(opened.schema_arrow))
 
 
 def _wanted(reachable: Sequence[int], chance: np.random.Generator) -> list[Places]:
@@ -141,12 +142,12 @@ def _read(
         return None
     rows: list[SampledRow] = []
     vectors = []
-    opened = part_reader.open_part(dataset, part.name)
+    opened = part_files.open_part(dataset, part.name)
     ours = text_column in OUR_COLUMNS  # An id may be the text: then the input has it.
     kept = text_column if not ours and text_column in opened.schema_arrow.names else None
-    columns = part_reader.with_passages(opened, [*COLUMNS, *([kept] if kept else [])])
+    columns = part_files.with_passages(opened, [*COLUMNS, *([kept] if kept else [])])
     for here, block in _blocks(part.name, opened, places, columns):
-        vectors.append(part_reader.matrix_of(block)[here])
+        vectors.append(part_files.matrix_of(block)[here])
         chosen = block.drop_columns(["vector"]).take(pa.array(here)).to_pylist()
         rows += [_row(part.file_key, facts, kept) for facts in chosen]
     return rows, np.concatenate(vectors)
@@ -157,7 +158,7 @@ def _blocks(
 ) -> Iterator[tuple[Places, pa.RecordBatch]]:
     """The blocks up to the last place, each with the places in it."""
     first = 0
-    for block in part_reader.read_blocks(opened, name, ["vector", *columns]):
+    for block in part_files.read_blocks(opened, name, ["vector", *columns]):
         yield places[(places >= first) & (places < first + block.num_rows)] - first, block
         first += block.num_rows
         if first > places[-1]:

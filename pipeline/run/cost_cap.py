@@ -14,7 +14,9 @@ from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.calls.shared_quota import default_folder, secret_digest
 from bulkembed.transforms.dataset import shared_counts
 from bulkembed.transforms.dataset.account_file import AccountFile
-from bulkembed.transforms.dataset.dataset import ACCOUNT, Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import ACCOUNT
+from bulkembed.transforms.dataset.records import DatasetState
 
 
 def with_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobConfig:
@@ -45,7 +47,7 @@ def forget(job: JobConfig) -> None:
         Path(job.account).unlink(missing_ok=True)
 
 
-def begin(job: JobConfig, dataset: Dataset, before: State) -> None:
+def begin(job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
     """Begins a run in the account: what earlier runs have paid, or may have paid, is spent.
 
     Raises:
@@ -61,7 +63,7 @@ def begin(job: JobConfig, dataset: Dataset, before: State) -> None:
         account.start_run(known, job.run_number)
 
 
-def committed_counts(dataset: Dataset, state: State) -> CallCounts:
+def committed_counts(dataset: Dataset, state: DatasetState) -> CallCounts:
     """What the commit records say that their calls came to, shared texts with them."""
-    records = dataset.whole_records(state.records)
+    records = dataset.read_records(state.records)
     return sum((record.counts for record in records), shared_counts.total(dataset))

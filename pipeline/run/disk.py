@@ -14,7 +14,7 @@ ROW_BYTES = 64
 """What a row takes beside its vector and its kept columns: id, hash, source."""
 
 SPILL_BYTES = 128 * 1024 * 1024
-"""What the spill of the units in flight takes at most; one slice at a time, see engine.slices."""
+"""The most that the kept answers of the units in flight take, with one slice at a time."""
 
 
 def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:

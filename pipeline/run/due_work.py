@@ -28,8 +28,10 @@ from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS
 from bulkembed.schemas.job import JobConfig
 from bulkembed.transforms.dataset import run_file
-from bulkembed.transforms.dataset.dataset import SUCCESS, Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import SUCCESS
 from bulkembed.transforms.dataset.processes import this_process
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.columns import merge_schemas, notes
 from bulkembed.transforms.inputs.discover import looks_like_data
 
@@ -119,7 +121,7 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
     return schema
 
 
-def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
+def plan_of(request: RunRequest, scans: Scans, before: DatasetState) -> Plan:
     """The units that are due, by what was there before."""
     limit = request.input.limit_rows
     if request.retry_failed:
@@ -127,7 +129,7 @@ def plan_of(request: RunRequest, scans: Scans, before: State) -> Plan:
     return make_plan(scans.inputs, before, request.unit_rows, limit)
 
 
-def committed(dataset: Dataset, scans: Scans) -> State:
+def committed(dataset: Dataset, scans: Scans) -> DatasetState:
     """Return what is done: the units whose files are there in the size that was committed.
 
     Units of input files that are gone count all the same: nothing can embed them again.
@@ -136,7 +138,7 @@ def committed(dataset: Dataset, scans: Scans) -> State:
     _refuse_lost_records(dataset, state)
     if not state.records:
         return state
-    damaged, unnamed = dataset.look_at_parts(state)
+    damaged, unnamed = dataset.check_parts(state)
     state = dataclasses.replace(state, unnamed=tuple(unnamed))
     current = {file.key for file in scans.inputs}
     due = frozenset(record for record in damaged if record.unit.file_key in current)
@@ -156,7 +158,7 @@ def committed(dataset: Dataset, scans: Scans) -> State:
     return state.without(due)
 
 
-def _refuse_lost_records(dataset: Dataset, state: State) -> None:
+def _refuse_lost_records(dataset: Dataset, state: DatasetState) -> None:
     """Raise OutputError if rows were done when `_SUCCESS` was written, and have no record now."""
     if not is_settled(dataset):
         return

@@ -19,8 +19,10 @@ from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
 from bulkembed.schemas.units import FileUnits, PlanSlice, Unit, UnitRecord
 from bulkembed.transforms.core import ranges
-from bulkembed.transforms.dataset import whole_files
-from bulkembed.transforms.dataset.dataset import PLAN, Dataset, State
+from bulkembed.transforms.dataset import atomic_files
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import PLAN
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.discover import find_input
 from bulkembed.transforms.inputs.file_stamps import FileStamp, stamp_of
 from bulkembed.transforms.inputs.filesystems import open_found
@@ -144,7 +146,7 @@ def scan_inputs(
 
 
 def make_plan(
-    files: Sequence[InputFile], state: State, unit_rows: int, limit_rows: int | None = None
+    files: Sequence[InputFile], state: DatasetState, unit_rows: int, limit_rows: int | None = None
 ) -> Plan:
     """What is left of the files, cut into units: each file minus what is covered.
 
@@ -171,7 +173,7 @@ def make_plan(
     return Plan(tuple(work), sum(file.rows for file in files), left_rows)
 
 
-def rows_left(files: Sequence[InputFile], state: State) -> int:
+def rows_left(files: Sequence[InputFile], state: DatasetState) -> int:
     """Rows of the files that no commit record covers."""
     covered = state.covered()
     return sum(
@@ -181,7 +183,9 @@ def rows_left(files: Sequence[InputFile], state: State) -> int:
     )
 
 
-def make_retry_plan(files: Sequence[InputFile], state: State, limit_rows: int | None) -> Plan:
+def make_retry_plan(
+    files: Sequence[InputFile], state: DatasetState, limit_rows: int | None
+) -> Plan:
     """The units that gave up on rows: only those rows are done again, in whole units.
 
     Args:
@@ -313,7 +317,7 @@ def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, 
 
 def _read_scans(dataset: Dataset) -> Iterator[tuple[tuple[int, str], ScannedFile]]:
     """The saved scans, each with its version and the columns that it was made for."""
-    data = whole_files.read_bytes(dataset.filesystem, dataset.path(SCANS_FILE)) or b""
+    data = atomic_files.read_bytes(dataset.filesystem, dataset.path(SCANS_FILE)) or b""
     for line in data.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
             content = _decode_scan(line)

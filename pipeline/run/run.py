@@ -37,9 +37,10 @@ from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.clients.keys import find_key, refuse_in_flags
 from bulkembed.transforms.core.quota_limits import split_concurrency, split_quota
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, stop_notes
-from bulkembed.transforms.dataset.dataset import SUCCESS, Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import SUCCESS, record_name
 from bulkembed.transforms.dataset.output_lock import LockOwner
-from bulkembed.transforms.dataset.records import record_name
+from bulkembed.transforms.dataset.records import DatasetState
 
 log = logging.getLogger("bulkembed")
 
@@ -80,7 +81,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
             _warn_of_template(run_file.check(dataset, job))
         with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
             request = _resumed(dataset, job, request)
-            before = State() if request.overwrite else committed(dataset, scans)
+            before = DatasetState() if request.overwrite else committed(dataset, scans)
             plan = plan_of(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
             planned = plan.rows if request.retry_failed else plan.due_rows
@@ -112,7 +113,7 @@ def _check_client(job: JobConfig, key: str | None) -> None:
 
 
 def _changes_anything(
-    request: RunRequest, dataset: Dataset, scans: Scans, before: State, plan: Plan
+    request: RunRequest, dataset: Dataset, scans: Scans, before: DatasetState, plan: Plan
 ) -> bool:
     """Return whether this run has anything to write; if not, `_SUCCESS` stays where it is."""
     if plan.work or request.overwrite or not settle.is_settled(dataset):
@@ -187,7 +188,7 @@ def _warn_of_template(pinned: dict[str, Any] | None) -> None:
 
 
 def _open_dataset(
-    dataset: Dataset, job: JobConfig, scans: Scans, before: State, request: RunRequest
+    dataset: Dataset, job: JobConfig, scans: Scans, before: DatasetState, request: RunRequest
 ) -> JobConfig:
     """Make the first changes of a run, and return the job with its run number.
 
@@ -204,20 +205,20 @@ def _open_dataset(
         overwrite=request.overwrite,
     )
     if run_file.is_deleting(dataset):
-        dataset.wipe()
+        dataset.delete_all()
         cost_cap.forget(job)
         run_file.note_deleted(dataset)
-    dataset.delete(kept_answers.of_other_settings(dataset, job))
+    dataset.delete(kept_answers.files_of_other_settings(dataset, job))
     # Units that were committed since the state was read stay, those found damaged then go.
     state = dataset.state()
     damaged = {one for one in state.records if record_name(one) in before.stale}
-    dataset.delete(dataset.strangers(state.without(damaged)))
+    dataset.delete(dataset.leftovers(state.without(damaged)))
     save_scans(dataset, scans, request.input.columns)
     return job
 
 
 def _sharing(
-    request: RunRequest, job: JobConfig, dataset: Dataset, plan: Plan, before: State
+    request: RunRequest, job: JobConfig, dataset: Dataset, plan: Plan, before: DatasetState
 ) -> Sharing:
     """What the units share; a retry of some rows is not worth the look."""
     if not plan.work or request.retry_failed:
@@ -229,7 +230,12 @@ def _sharing(
 
 
 def _readable(
-    request: RunRequest, job: JobConfig, dataset: Dataset, scans: Scans, before: State, plan: Plan
+    request: RunRequest,
+    job: JobConfig,
+    dataset: Dataset,
+    scans: Scans,
+    before: DatasetState,
+    plan: Plan,
 ) -> tuple[Scans, Plan, Sharing]:
     """Return what the units share, and the input without files that turn out to be damaged.
 

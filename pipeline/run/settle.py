@@ -28,15 +28,17 @@ from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.dataset import (
+    atomic_files,
     damaged_files,
-    part_reader,
+    part_files,
     run_file,
     stop_notes,
-    whole_files,
 )
-from bulkembed.transforms.dataset.dataset import SUCCESS, SUMMARIES, VECTORS, Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.id_count import MOST_IDS, IdCount
-from bulkembed.transforms.dataset.part_files import EMPTY_PART, part_name, part_writer
+from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS, part_name
+from bulkembed.transforms.dataset.part_files import part_writer
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.file_stamps import has_changed, is_as_before
 
 log = logging.getLogger("bulkembed")
@@ -58,7 +60,7 @@ class Outcome:
     job: JobConfig
     scans: Scans
     plan: Plan
-    before: State
+    before: DatasetState
     counters: dict[str, int]
 
 
@@ -110,14 +112,14 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     _check_held(dataset, job)
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):
         # Of workers that the engine lost; a store shows no half file, and nine listings cost.
-        dataset.delete(dataset.strangers(after))
+        dataset.delete(dataset.leftovers(after))
     if plan.work or not is_settled(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         if complete and outcome.scans.damaged:
             # The plan says which rows `_SUCCESS` vouches for: not those behind the damage.
             save_scans(dataset, outcome.scans, request.input.columns)
         close(dataset, job, after, complete=complete)
-    dataset.delete(dataset.all_spill() if complete else dataset.spent_spill(after))
+    dataset.delete(dataset.kept_files() if complete else dataset.committed_kept_files(after))
     stop_notes.clear(dataset)
     dataset.move_old_report()
     if request.input.skip_bad_files:
@@ -174,7 +176,7 @@ def _check_held(dataset: Dataset, job: JobConfig) -> None:
         run_file.check_held(dataset, job)
 
 
-def dataset_rows(scans: Scans, state: State) -> RowCounts:
+def dataset_rows(scans: Scans, state: DatasetState) -> RowCounts:
     """Where the rows of the input are, by the commit records of files that are still there.
 
     Of a damaged file the rows count that were committed before the damage was met.
@@ -192,7 +194,7 @@ def dataset_rows(scans: Scans, state: State) -> RowCounts:
     )
 
 
-def failed_files(scans: Scans, state: State) -> tuple[FailedFile, ...]:
+def failed_files(scans: Scans, state: DatasetState) -> tuple[FailedFile, ...]:
     """Return the files of which rows failed and none was embedded, by the commit records."""
     embedded: collections.Counter[str] = collections.Counter()
     dead: collections.Counter[str] = collections.Counter()
@@ -206,7 +208,7 @@ def failed_files(scans: Scans, state: State) -> tuple[FailedFile, ...]:
     )
 
 
-def _run_rows(outcome: Outcome, after: State) -> RowCounts:
+def _run_rows(outcome: Outcome, after: DatasetState) -> RowCounts:
     """Where the rows are that this run set out to do."""
     due = outcome.plan.due_rows - _rows_not_reached(outcome, after)
     known = set(outcome.before.records)
@@ -232,7 +234,7 @@ def _run_rows(outcome: Outcome, after: State) -> RowCounts:
     return RowCounts(due, embedded, due - embedded - skipped - left, skipped, left)
 
 
-def _rows_not_reached(outcome: Outcome, after: State) -> int:
+def _rows_not_reached(outcome: Outcome, after: DatasetState) -> int:
     """Return how many rows of this run lie behind the damage of a damaged file."""
     damaged = {file.input_file.key for file in outcome.scans.damaged}
     work = [file for file in outcome.plan.work if file.file.key in damaged]
@@ -245,7 +247,9 @@ def _rows_not_reached(outcome: Outcome, after: State) -> int:
     return due - sum(old[record.unit].dead for record in new)
 
 
-def old_files(dataset: Dataset, scans: Scans, state: State) -> tuple[list[OldFile], list[OldFile]]:
+def old_files(
+    dataset: Dataset, scans: Scans, state: DatasetState
+) -> tuple[list[OldFile], list[OldFile]]:
     """Files behind records that are not in the input any more: those gone, and those replaced.
 
     A file is replaced when its name is still there with other content.
@@ -258,13 +262,15 @@ def old_files(dataset: Dataset, scans: Scans, state: State) -> tuple[list[OldFil
     replaced: list[OldFile] = []
     for _, group in itertools.groupby(old, key=lambda record: record.unit.file_key):
         records = tuple(group)
-        file = OldFile(dataset.whole_record(records[0]).source_file, records)
+        file = OldFile(dataset.read_record(records[0]).source_file, records)
         if file.name not in scans.bad_names:  # Else it is there, but cannot be read.
             (replaced if file.name in names else gone).append(file)
     return gone, replaced
 
 
-def _remove_old(dataset: Dataset, outcome: Outcome, state: State) -> tuple[State, tuple[str, ...]]:
+def _remove_old(
+    dataset: Dataset, outcome: Outcome, state: DatasetState
+) -> tuple[DatasetState, tuple[str, ...]]:
     """Removes rows whose file changed, once the new ones are all committed, or was pruned.
 
     Returns:
@@ -282,11 +288,11 @@ def _remove_old(dataset: Dataset, outcome: Outcome, state: State) -> tuple[State
     if outcome.request.prune:
         remove, gone = remove + gone, []
     records = {record for file in remove for record in file.records}
-    dataset.forget(sorted(records, key=lambda record: record.unit))
+    dataset.withdraw(sorted(records, key=lambda record: record.unit))
     return state.without(records), tuple(sorted({file.name for file in gone}))
 
 
-def duplicate_ids(dataset: Dataset, state: State) -> int | None:
+def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
     """How many rows have the id of another row before them, over vectors and dead letters.
 
     All parts are read for it: not where the run is to end within seconds, and not on a store, of
@@ -297,21 +303,21 @@ def duplicate_ids(dataset: Dataset, state: State) -> int | None:
     ids = IdCount()
     try:
         for record in state.records:
-            for name in dataset.parts_of(record):
-                part = part_reader.open_part(dataset, name)
-                columns = part_reader.with_passages(part, ["id"])
-                for block in part_reader.read_blocks(part, name, columns):
-                    ids.add(part_reader.once_a_row(block).column("id"))
+            for name in dataset.parts_of(record).all:
+                part = part_files.open_part(dataset, name)
+                columns = part_files.with_passages(part, ["id"])
+                for block in part_files.read_blocks(part, name, columns):
+                    ids.add(part_files.once_a_row(block).column("id"))
     except OutputError as error:
         log.warning("equal ids are not counted: %s", error.message)
         return None
     return len(ids.repeated())
 
 
-def _check_sizes(dataset: Dataset, scans: Scans, state: State) -> None:
+def _check_sizes(dataset: Dataset, scans: Scans, state: DatasetState) -> None:
     """Raise OutputError unless the parts of the input have the size that was committed."""
     current = {file.key for file in scans.inputs}
-    damaged = [one for one in dataset.damaged(state) if one.unit.file_key in current]
+    damaged = [one for one in dataset.damaged_records(state) if one.unit.file_key in current]
     if damaged:
         rows = sum(record.unit.rows for record in damaged)
         name = part_name(damaged[0])
@@ -321,7 +327,7 @@ def _check_sizes(dataset: Dataset, scans: Scans, state: State) -> None:
         )
 
 
-def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> None:
+def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bool) -> None:
     """Leaves the dataset as readers expect it: a schema even without rows; `_SUCCESS` last."""
     embedded = any(record.embedded for record in state.records)
     if embedded:
@@ -341,4 +347,4 @@ def close(dataset: Dataset, job: JobConfig, state: State, *, complete: bool) -> 
 
 def is_settled(dataset: Dataset) -> bool:
     """Whether `_SUCCESS` stands."""
-    return whole_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None
+    return atomic_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None

@@ -18,10 +18,12 @@ from bulkembed.schemas.units import FilePicks, FileUnits, SharedSlice
 from bulkembed.transforms.core import hashing
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.passages import spans
-from bulkembed.transforms.dataset.committed_vectors import PartRows, copy_vectors, find_committed
-from bulkembed.transforms.dataset.dataset import SHARED, Dataset, State
+from bulkembed.transforms.dataset.committed_vectors import CommittedVectors
+from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import shared_writer
-from bulkembed.transforms.dataset.records import SPILL_SUFFIX
+from bulkembed.transforms.dataset.known_vectors import KnownVectors, Matches, find_in
+from bulkembed.transforms.dataset.layout import KEPT_SUFFIX, SHARED
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
@@ -41,13 +43,14 @@ class Sharing:
     """What the units of a run share: texts to send first, and rows that are committed already."""
 
     picks: tuple[FilePicks, ...] = ()
-    committed: tuple[PartRows, ...] = ()
+    known: tuple[Matches, ...] = ()
+    """Vectors that are paid for already, by source."""
 
     @property
     def texts(self) -> int:
         """Texts whose vectors are kept for the units."""
         picked = sum(file.texts for file in self.picks)
-        return picked + sum(len(part.rows) for part in self.committed)
+        return picked + sum(map(len, self.known))
 
     def slices(self, workers: int) -> Iterator[SharedSlice]:
         """The texts to send, in a slice a worker, all of about the same size."""
@@ -56,7 +59,7 @@ class Sharing:
 
 
 def find_sharing(
-    dataset: Dataset, job: JobConfig, plan: Plan, state: State, *, local: bool
+    dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState, *, local: bool
 ) -> Sharing:
     """What the due units share among each other, and with what is committed.
 
@@ -85,12 +88,13 @@ def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
     Raises:
         OutputError: a part cannot be read, or the disk is full.
     """
-    if not sharing.committed:
+    if not sharing.known:
         return
-    suffix = f"-{COMMITTED}{SPILL_SUFFIX}"
+    suffix = f"-{COMMITTED}{KEPT_SUFFIX}"
     dataset.delete(f"{SHARED}/{name}" for name in dataset.names(SHARED) if name.endswith(suffix))
     kept = shared_writer(dataset, job, COMMITTED)
-    copy_vectors(dataset, sharing.committed, kept)
+    for block in itertools.chain.from_iterable(matches.read() for matches in sharing.known):
+        kept.append(block.hashes, block.vectors, block.truncated)
     kept.close()
 
 
@@ -164,13 +168,14 @@ def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
 
 
 def _sharing(
-    dataset: Dataset, plan: Plan, state: State, due: _DueTexts, parts: npt.NDArray[np.int32]
+    dataset: Dataset, plan: Plan, state: DatasetState, due: _DueTexts, parts: npt.NDArray[np.int32]
 ) -> Sharing:
     every = due.keys
-    committed, keys = _committed(dataset, state, every)
+    known = _find_known(_sources(dataset, state), every)
+    keys = np.unique(np.concatenate([every[:0], *(matches.keys for matches in known)]))
     every[hashing.among(every, keys)] = 0  # Not to be sent at all.
     first = hashing.shared_texts(every, np.repeat(parts, due.of_row))
-    sharing = Sharing(tuple(_picks(plan, first, due.of_row)), tuple(committed))
+    sharing = Sharing(tuple(_picks(plan, first, due.of_row)), tuple(known))
     if sharing.texts:
         log.info(
             "%s texts of several units are sent first; %s are committed already",
@@ -180,15 +185,19 @@ def _sharing(
     return sharing
 
 
-def _committed(
-    dataset: Dataset, state: State, every: hashing.Keys
-) -> tuple[list[PartRows], hashing.Keys]:
-    """Committed rows with texts that are due again, and the keys of these texts."""
-    embedded = [record for record in state.records if record.embedded]
-    if not embedded:
-        return [], every[:0]
+def _sources(dataset: Dataset, state: DatasetState) -> list[KnownVectors]:
+    """Return the sources of vectors that are paid for already, in order of preference."""
+    if not any(record.embedded for record in state.records):
+        return []
+    return [CommittedVectors(dataset, state.records)]
+
+
+def _find_known(sources: list[KnownVectors], every: hashing.Keys) -> list[Matches]:
+    """Return the vectors that are paid for already among the texts of all due rows."""
+    if not sources:
+        return []
     distinct = np.unique(every)
-    return find_committed(dataset, embedded, distinct[distinct != 0])
+    return find_in(sources, distinct[distinct != 0])
 
 
 def _picks(

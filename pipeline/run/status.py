@@ -12,7 +12,8 @@ from bulkembed.pipeline.run.summary import RowCounts, rows_line
 from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.dataset import output_lock, run_file, shared_counts
-from bulkembed.transforms.dataset.dataset import SUCCESS, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import SUCCESS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def read_status(output: str) -> Status:
     """
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
-    records = dataset.whole_records(dataset.state().records)
+    records = dataset.read_records(dataset.state().records)
     return status_of(output, dataset, pinned, records)
 
 

@@ -19,8 +19,8 @@ from bulkembed.schemas.errors import CallRefused, ConfigError
 from bulkembed.schemas.job import VectorType
 from bulkembed.schemas.models import TaskType, query_task
 from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
-from bulkembed.transforms.dataset import part_reader
-from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
+from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.units.row_texts import GivenUp, RowText
 
 READ_THREADS = min(8, os.cpu_count() or 1)
@@ -39,12 +39,7 @@ class Hit(NamedTuple):
 
 def committed_parts(dataset: Dataset) -> list[str]:
     """The parts of vectors that commit records name, in their order."""
-    return [
-        name
-        for record in dataset.state().records
-        for name in dataset.parts_of(record)
-        if name.startswith(f"{VECTORS}/")
-    ]
+    return [name for record in dataset.state().records for name in dataset.parts_of(record).vectors]
 
 
 def nearest(
@@ -68,9 +63,9 @@ def nearest(
     def of_part(name: str) -> list[Hit]:
         found: list[Hit] = []
         first = 0
-        part = part_reader.open_part(dataset, name)
-        for block in part_reader.read_blocks(part, name, ["vector"]):
-            scores = cosines(part_reader.matrix_of(block), query, unit_length=unit_length)
+        part = part_files.open_part(dataset, name)
+        for block in part_files.read_blocks(part, name, ["vector"]):
+            scores = cosines(part_files.matrix_of(block), query, unit_length=unit_length)
             found += [Hit(float(scores[at]), name, first + int(at)) for at in best(scores, k)]
             first += block.num_rows
         return found
@@ -95,10 +90,10 @@ def rows_of(dataset: Dataset, hits: Sequence[Hit]) -> list[dict[str, Any]]:
 
 
 def _rows_at(dataset: Dataset, name: str, wanted: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    part = part_reader.open_part(dataset, name)
+    part = part_files.open_part(dataset, name)
     columns = [column for column in part.schema_arrow.names if column != "vector"]
     first = 0
-    for block in part_reader.read_blocks(part, name, columns):
+    for block in part_files.read_blocks(part, name, columns):
         here = wanted[(wanted >= first) & (wanted < first + block.num_rows)]
         yield from zip(here.tolist(), block.take(here - first).to_pylist(), strict=True)
         first += block.num_rows

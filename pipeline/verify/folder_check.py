@@ -16,18 +16,21 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core import ranges
-from bulkembed.transforms.dataset import part_reader, whole_files
-from bulkembed.transforms.dataset.dataset import (
+from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.id_count import IdCount, names_of
+from bulkembed.transforms.dataset.layout import (
     DEAD_LETTERS,
+    EMPTY_PART,
     SUCCESS,
     UNITS,
     VECTORS,
-    Dataset,
-    State,
+    age_of_part,
+    is_part_name,
+    is_unfinished,
+    record_name,
 )
-from bulkembed.transforms.dataset.id_count import IdCount, names_of
-from bulkembed.transforms.dataset.part_files import EMPTY_PART, is_part_name, place_of_part
-from bulkembed.transforms.dataset.records import parse_name, record_name
+from bulkembed.transforms.dataset.records import DatasetState, RecordParts, named_record
 from bulkembed.transforms.inputs.filesystems import error_line
 
 NO_RECORD = "no commit record; delete it"
@@ -38,12 +41,12 @@ HEALS = (
 READERS_TAKE_IT = "no commit record names it, but readers of the folder take it; delete it"
 
 
-def read_state(dataset: Dataset) -> tuple[State, list[Finding]]:
+def read_state(dataset: Dataset) -> tuple[DatasetState, list[Finding]]:
     """Return the state that the names of the commit records say, and those that say nothing."""
     records, found = [], []
     for name in dataset.names(UNITS):
         try:
-            record = parse_name(name)
+            record = named_record(name)
         except OutputError as error:
             found.append(Finding(Check.RECORD, f"{UNITS}/{name}", error.message))
             continue
@@ -52,7 +55,7 @@ def read_state(dataset: Dataset) -> tuple[State, list[Finding]]:
     return dataset.state_of(records), found
 
 
-def unfinished(dataset: Dataset, state: State) -> list[Finding]:
+def unfinished(dataset: Dataset, state: DatasetState) -> list[Finding]:
     """Rows of the last plan that no record covers; `_SUCCESS` where it should not be, or not."""
     covered = state.covered()
     found = []
@@ -70,7 +73,7 @@ def unfinished(dataset: Dataset, state: State) -> list[Finding]:
     return found
 
 
-def strangers(dataset: Dataset, state: State, named: Iterable[str]) -> list[Finding]:
+def strangers(dataset: Dataset, state: DatasetState, named: Iterable[str]) -> list[Finding]:
     """Files that do not belong where they are.
 
     Args:
@@ -83,7 +86,7 @@ def strangers(dataset: Dataset, state: State, named: Iterable[str]) -> list[Find
         known.add(f"{VECTORS}/{EMPTY_PART}")
     found = []
     for name in _all_files(dataset):
-        if PurePosixPath(name).name.startswith(whole_files.TEMP_PREFIX):
+        if is_unfinished(PurePosixPath(name).name):
             message = "a file that was never finished; the next run with something to do deletes it"
             found.append(Finding(Check.STRANGER, name, message))
         elif name not in known and name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
@@ -97,18 +100,18 @@ def _why_no_part(name: str) -> str:
     """Say why a file beside the parts that count is none of them."""
     if not is_part_name(PurePosixPath(name).name):
         return READERS_TAKE_IT
-    number, _ = place_of_part(name)
+    number, _ = age_of_part(name)
     return (
         f"part of run number {number}: no commit record that counts names it, but readers of the "
         f"folder take its rows; {HEALS}"
     )
 
 
-def _why_no_record(name: str, state: State) -> str:
+def _why_no_record(name: str, state: DatasetState) -> str:
     """Say why a file among the commit records does not count."""
     record = None
     with contextlib.suppress(OutputError):
-        record = parse_name(PurePosixPath(name).name)
+        record = named_record(PurePosixPath(name).name)
     if record is None:
         return NO_RECORD
     rivals = sorted({rival.run_number for rival in state.overlapping(record.unit)})
@@ -135,12 +138,6 @@ SHOWN = 10
 """Repeated ids that are named; the others are counted."""
 
 
-def part_names(record: UnitRecord) -> list[str]:
-    """The parts that a whole record names, as names within the dataset."""
-    dead = [f"{DEAD_LETTERS}/{record.dead_part}"] if record.dead_part else []
-    return [f"{VECTORS}/{part}" for part in record.vector_parts] + dead
-
-
 def repeated_ids(
     dataset: Dataset, records: Sequence[UnitRecord], ids: IdCount
 ) -> Iterable[Finding]:
@@ -157,7 +154,7 @@ def repeated_ids(
     shown = np.unique(repeated)[:SHOWN]
     places: dict[object, list[str]] = {}
     for record in records:
-        for name in part_names(record):
+        for name in RecordParts.of(record).all:
             for row in _rows_having(dataset, name, shown):
                 place = f"row {row['source_row']} of {row['source_file']}"
                 places.setdefault(row["id"], []).append(place)
@@ -171,11 +168,11 @@ def repeated_ids(
 def _rows_having(dataset: Dataset, name: str, names: Names) -> Iterator[dict[str, Any]]:
     """The rows of a part whose id has one of the names; none where it cannot be read."""
     with contextlib.suppress(OutputError):
-        part = part_reader.open_part(dataset, name)
+        part = part_files.open_part(dataset, name)
         if not set(COLUMNS) <= set(part.schema_arrow.names):
             return
-        columns = part_reader.with_passages(part, COLUMNS)
-        for block in map(part_reader.once_a_row, part_reader.read_blocks(part, name, columns)):
+        columns = part_files.with_passages(part, COLUMNS)
+        for block in map(part_files.once_a_row, part_files.read_blocks(part, name, columns)):
             filled = block.filter(block.column("id").is_valid())
             yield from filled.take(
                 np.flatnonzero(np.isin(names_of(filled.column("id")), names))

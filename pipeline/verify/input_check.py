@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from bulkembed.pipeline.run.plan import scan_inputs
 from bulkembed.pipeline.run.request import InputRequest
-from bulkembed.pipeline.verify.folder_check import part_names
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.findings import Check, Finding
@@ -18,8 +17,9 @@ from bulkembed.schemas.inputs import InputColumns, InputFile
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.core.content import sent_hash
-from bulkembed.transforms.dataset import part_reader
+from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
@@ -115,7 +115,7 @@ def _other_rows(
         [(record.unit.first_row, record.unit.rows) for record in records],
     )  # fmt: skip
     for record, run in zip(records, runs, strict=True):
-        for name in part_names(record):
+        for name in RecordParts.of(record).all:
             ids, texts = _differing(dataset, name, run, embedding)
             for what, rows in (("id", ids), ("text", texts)):
                 if rows:
@@ -128,9 +128,9 @@ def _differing(
 ) -> tuple[list[int], list[int]]:
     """The rows of a part whose id, and those whose text, is not the input's."""
     ids, texts = [], []
-    part = part_reader.open_part(dataset, name)
+    part = part_files.open_part(dataset, name)
     wanted = [c for c in ("id", "source_row", "text_hash") if c in part.schema_arrow.names]
-    for block in part_reader.read_blocks(part, name, part_reader.with_passages(part, wanted)):
+    for block in part_files.read_blocks(part, name, part_files.with_passages(part, wanted)):
         for row in block.to_pylist():
             if row["id"] != run.ids[row["source_row"] - run.first_row].as_py():
                 ids.append(row["source_row"])

@@ -30,31 +30,34 @@ from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
-from bulkembed.transforms.dataset import output_lock, part_reader, run_file, whole_files
-from bulkembed.transforms.dataset.dataset import (
+from bulkembed.transforms.dataset import atomic_files, output_lock, part_files, run_file
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.id_count import IdCount
+from bulkembed.transforms.dataset.layout import (
     ACCOUNT,
     CLAIMS,
     DAMAGED,
     DEAD_LETTERS,
+    KEPT,
     LOCK,
     PLAN,
     REPORT,
     RUN_FILE,
     SHARED,
-    SPILL,
     STOPS,
     SUCCESS,
     SUMMARIES,
     TIMELINE,
     UNITS,
     VECTORS,
-    Dataset,
-    State,
+    age_of_part,
+    is_part_name,
+    is_unfinished,
+    record_name,
+    unit_of_part,
 )
-from bulkembed.transforms.dataset.id_count import IdCount
 from bulkembed.transforms.dataset.output_lock import LockOwner
-from bulkembed.transforms.dataset.part_files import is_part_name, place_of_part, unit_of_part
-from bulkembed.transforms.dataset.records import parse_name, record_name
+from bulkembed.transforms.dataset.records import DatasetState, named_record
 from bulkembed.transforms.inputs.filesystems import error_line
 
 
@@ -71,10 +74,10 @@ def record_from_parts(
         unit: the rows that the parts' names say.
         parts: names within the dataset, of all generations.
     """
-    vectors = sorted((p for p in parts if p.startswith(f"{VECTORS}/")), key=place_of_part)
-    dead = sorted((p for p in parts if p.startswith(f"{DEAD_LETTERS}/")), key=place_of_part)
-    run_number, generation = max(map(place_of_part, parts))
-    for some in (vectors, [p for p in vectors if place_of_part(p) == (run_number, generation)]):
+    vectors = sorted((p for p in parts if p.startswith(f"{VECTORS}/")), key=age_of_part)
+    dead = sorted((p for p in parts if p.startswith(f"{DEAD_LETTERS}/")), key=age_of_part)
+    run_number, generation = max(map(age_of_part, parts))
+    for some in (vectors, [p for p in vectors if age_of_part(p) == (run_number, generation)]):
         named = UnitRecord(
             unit, unit.rows, 0, 0, generation,
             source_file=_source_file(dataset, parts),
@@ -128,8 +131,8 @@ def _each_once(unit: Unit, reports: Sequence[PartReport]) -> bool:
 def _source_file(dataset: Dataset, parts: Sequence[str]) -> str:
     for name in parts:
         try:
-            part = part_reader.open_part(dataset, name)
-            for block in part_reader.read_blocks(part, name, ["source_file"]):
+            part = part_files.open_part(dataset, name)
+            for block in part_files.read_blocks(part, name, ["source_file"]):
                 if block.num_rows:
                     return str(block.column("source_file")[0].as_py())
         except OutputError:
@@ -141,7 +144,7 @@ RUN = "_run"
 ASIDE = f"{RUN}/aside"
 """Where damaged files go."""
 _FOLDERS = (
-    VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, SPILL, SHARED, TIMELINE, CLAIMS,
+    VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, TIMELINE, CLAIMS,
     DAMAGED,
 )  # fmt: skip
 _FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, run_file.COPY)
@@ -235,7 +238,7 @@ class _Repair:
         """Set aside damaged records and parts; write records again whose parts are whole."""
         dataset = self._dataset
         for name in dataset.names(UNITS):
-            if not name.startswith(whole_files.TEMP_PREFIX) and not _is_record(name):
+            if not is_unfinished(name) and not _is_record(name):
                 self._set_aside(f"{UNITS}/{name}", "its name is not that of a commit record")
         state, _ = read_state(dataset)
         pinned = run_file.read(dataset)
@@ -246,7 +249,7 @@ class _Repair:
                 self._damaged(expected, record, report)
         self._orphans(expected, pinned.get("first_run_number", 0))
         for name in dataset.state().stale:
-            if not name.startswith(whole_files.TEMP_PREFIX):
+            if not is_unfinished(name):
                 self._set_aside(f"{UNITS}/{name}", "a commit record that does not count")
 
     def success(self) -> None:
@@ -264,9 +267,9 @@ class _Repair:
     def _damaged(self, expected: Expected, record: UnitRecord, report: UnitReport) -> None:
         where = f"{UNITS}/{record_name(record)}"
         for finding in report.findings:
-            if whole_files.NO_PERMISSION in finding.message:  # It may well be whole.
+            if atomic_files.NO_PERMISSION in finding.message:  # It may well be whole.
                 path = self._dataset.path(finding.where)
-                raise OutputError(f"{path}: {whole_files.NO_PERMISSION}; nothing was moved")
+                raise OutputError(f"{path}: {atomic_files.NO_PERMISSION}; nothing was moved")
         self._set_aside(where, report.findings[0].message)
         if report.record is not None:  # Its parts are damaged: else they are looked at as orphans.
             for finding in report.findings:
@@ -284,7 +287,7 @@ class _Repair:
         state = dataset.state()
         for unit, parts in sorted(self._unnamed(state).items()):
             record = None
-            counts = max(map(place_of_part, parts))[0] >= first_run_number
+            counts = max(map(age_of_part, parts))[0] >= first_run_number
             if counts and not list(
                 ranges.common((unit.first_row, unit.rows), _covered(state, unit))
             ):
@@ -293,12 +296,12 @@ class _Repair:
                 dataset.write_record(record)
                 self.done.append(f"{UNITS}/{record_name(record)}: written again from its parts")
                 state = dataset.state()
-                parts = [part for part in parts if part not in set(dataset.parts_of(record))]
+                parts = [part for part in parts if part not in set(dataset.parts_of(record).all)]
             for part in parts:
                 self._set_aside(part, "no commit record names it")
 
-    def _unnamed(self, state: State) -> dict[Unit, list[str]]:
-        named = {part for record in state.records for part in self._dataset.parts_of(record)}
+    def _unnamed(self, state: DatasetState) -> dict[Unit, list[str]]:
+        named = {part for record in state.records for part in self._dataset.parts_of(record).all}
         found: dict[Unit, list[str]] = collections.defaultdict(list)
         for folder in (VECTORS, DEAD_LETTERS):
             for name in self._dataset.names(folder):
@@ -308,7 +311,7 @@ class _Repair:
 
     def _unless(self, name: str, check: Callable[[bytes], object]) -> None:
         """Set a file aside unless it passes a check."""
-        data = whole_files.read_bytes(self._dataset.filesystem, self._dataset.path(name))
+        data = atomic_files.read_bytes(self._dataset.filesystem, self._dataset.path(name))
         if data is None:
             return
         try:
@@ -348,12 +351,12 @@ def _flat(name: str) -> str:
 
 def _is_record(name: str) -> bool:
     try:
-        return parse_name(name) is not None
+        return named_record(name) is not None
     except OutputError:
         return False
 
 
-def _covered(state: State, unit: Unit) -> Sequence[ranges.RowRange]:
+def _covered(state: DatasetState, unit: Unit) -> Sequence[ranges.RowRange]:
     return state.covered().get(unit.file_key, ())
 
 

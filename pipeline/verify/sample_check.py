@@ -20,8 +20,9 @@ from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import Vector
-from bulkembed.transforms.dataset import part_reader
-from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
+from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
@@ -130,13 +131,12 @@ def _rows_of(
     span = [(unit.first_row, unit.rows)]
     [run] = read_batches(filesystem, file, request.input.columns, schema, span)
     first = 0
-    for part in record.vector_parts:
-        name = f"{VECTORS}/{part}"
-        opened = part_reader.open_part(dataset, name)
-        columns = part_reader.with_passages(opened, ["vector", "source_row"])
-        for block in part_reader.read_blocks(opened, name, columns):
+    for name in RecordParts.of(record).vectors:
+        opened = part_files.open_part(dataset, name)
+        columns = part_files.with_passages(opened, ["vector", "source_row"])
+        for block in part_files.read_blocks(opened, name, columns):
             here = [at - first for at in places if first <= at < first + block.num_rows]
-            vectors, rows = part_reader.matrix_of(block), block.drop_columns(["vector"])
+            vectors, rows = part_files.matrix_of(block), block.drop_columns(["vector"])
             for at in here:
                 (row,) = rows.slice(at, 1).to_pylist()
                 source, text = row["source_row"], source_text(run, row)

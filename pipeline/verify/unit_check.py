@@ -15,10 +15,11 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import vector_faults
-from bulkembed.transforms.dataset import part_reader
-from bulkembed.transforms.dataset.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
+from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.id_count import IdCount
-from bulkembed.transforms.dataset.records import record_name
+from bulkembed.transforms.dataset.layout import UNITS, record_name
+from bulkembed.transforms.dataset.records import RecordParts
 
 Rows = npt.NDArray[np.int64]
 
@@ -66,15 +67,15 @@ class PartCheck:
         """
         block.validate(full=True)
         rows: Rows = block.column("source_row").to_numpy()
-        self._rows.append(part_reader.once_a_row(block).column("source_row").to_numpy())
+        self._rows.append(part_files.once_a_row(block).column("source_row").to_numpy())
         self.count += len(rows)
         self._note(Check.ROWS, np.flatnonzero(~self._belong(block, rows)), block)
         if not self._kind.has_vectors:
             self.codes.update(block.column("code").to_pylist())
             return
-        if part_reader.holds_passages(block.schema):
+        if part_files.holds_passages(block.schema):
             self._note(Check.PASSAGE, self._out_of_order(block, rows), block)
-        faults = vector_faults(part_reader.matrix_of(block), self._kind.tolerance)
+        faults = vector_faults(part_files.matrix_of(block), self._kind.tolerance)
         self._note(Check.NOT_FINITE, faults.not_finite, block)
         self._note(Check.ZERO_VECTOR, faults.zero, block)
         self._note(Check.UNIT_LENGTH, faults.off_length, block)
@@ -120,14 +121,14 @@ def check_part(
 ) -> PartReport:
     """Reads a part to its end, block by block; its ids go into `ids`."""
     try:
-        part = part_reader.open_part(dataset, name)
+        part = part_files.open_part(dataset, name)
         found = kind.findings(name, part)
         if any(finding.check is Check.SCHEMA for finding in found):
             return PartReport(found, None)
         check = PartCheck(name, kind, record)
-        for block in part_reader.read_blocks(part, name):
+        for block in part_files.read_blocks(part, name):
             check.add(block)
-            ids.add(part_reader.once_a_row(block).column("id"))
+            ids.add(part_files.once_a_row(block).column("id"))
     except OutputError as error:
         check_of = Check.MISSING if error.facts.get("gone") else Check.UNREADABLE
         return PartReport([Finding(check_of, name, str(error.facts["reason"]))], None)
@@ -159,17 +160,13 @@ def check_unit(dataset: Dataset, expected: Expected, named: UnitRecord, ids: IdC
     """
     where = f"{UNITS}/{record_name(named)}"
     try:
-        record = dataset.whole_record(named)
+        record = dataset.read_record(named)
     except OutputError as error:
         return UnitReport([Finding(Check.RECORD, where, error.message)])
-    vectors = [
-        check_part(dataset, f"{VECTORS}/{part}", expected.vectors, record, ids)
-        for part in record.vector_parts
-    ]
+    parts = RecordParts.of(record)
+    vectors = [check_part(dataset, part, expected.vectors, record, ids) for part in parts.vectors]
     dead = [
-        check_part(dataset, f"{DEAD_LETTERS}/{part}", expected.dead_letters, record, ids)
-        for part in (record.dead_part,)
-        if part is not None
+        check_part(dataset, part, expected.dead_letters, record, ids) for part in parts.dead_letters
     ]
     found = [finding for part in (*vectors, *dead) for finding in part.findings]
     found += _wrong_counts(where, record, vectors, dead)
@@ -203,7 +200,7 @@ def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Findin
     """Parts of another size than was committed: a run embeds their rows again."""
     if record.part_bytes is None:
         return []
-    held = dataset.size_of(dataset.sized_parts(record, dataset.parts_of(record)))
+    held = dataset.size_of(dataset.sized_parts(record, dataset.parts_of(record).all))
     if held == record.part_bytes:
         return []
     message = f"its parts have {held:,} bytes, and {record.part_bytes:,} were committed"

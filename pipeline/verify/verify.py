@@ -13,7 +13,6 @@ from typing import Any
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.verify.expected import Expected
 from bulkembed.pipeline.verify.folder_check import (
-    part_names,
     read_state,
     repeated_ids,
     strangers,
@@ -28,9 +27,10 @@ from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.stop import ExitCode
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.file_names import readable_name
-from bulkembed.transforms.dataset import output_lock, part_reader, run_file
-from bulkembed.transforms.dataset.dataset import VECTORS, Dataset, State
+from bulkembed.transforms.dataset import output_lock, part_files, run_file
+from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.id_count import MOST_IDS, IdCount
+from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 FORMAT_VERSION = 1
 SHOWN_A_CHECK = 20
@@ -152,39 +152,37 @@ def verify(request: VerifyRequest) -> Report:
 
 
 def _check_units(
-    dataset: Dataset, pinned: dict[str, Any], state: State, ids: IdCount
+    dataset: Dataset, pinned: dict[str, Any], state: DatasetState, ids: IdCount
 ) -> list[UnitReport]:
     expected = expected_of(dataset, pinned, state)
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
         return list(pool.map(lambda r: check_unit(dataset, expected, r, ids), state.records))
 
 
-def expected_of(dataset: Dataset, pinned: dict[str, Any], state: State) -> Expected:
+def expected_of(dataset: Dataset, pinned: dict[str, Any], state: DatasetState) -> Expected:
     """Return what the parts of a dataset must look like."""
     return Expected.of(pinned, pinned["embedding"]["dim"] or _first_dim(dataset, state))
 
 
-def _first_dim(dataset: Dataset, state: State) -> int:
+def _first_dim(dataset: Dataset, state: DatasetState) -> int:
     """The dim of the first part that tells one: of a model that the registry does not know."""
     for record in state.records:
-        for name in dataset.parts_of(record):
-            if not name.startswith(f"{VECTORS}/"):
-                continue
+        for name in dataset.parts_of(record).vectors:
             try:
-                metadata = part_reader.open_part(dataset, name).schema_arrow.metadata or {}
+                metadata = part_files.open_part(dataset, name).schema_arrow.metadata or {}
                 return int(metadata[b"bulkembed.dim"])
             except (OutputError, KeyError, ValueError):
                 continue
     return 0
 
 
-def _named(dataset: Dataset, state: State, units: Sequence[UnitReport]) -> Iterator[str]:
+def _named(dataset: Dataset, state: DatasetState, units: Sequence[UnitReport]) -> Iterator[str]:
     """The parts that records name; those of a damaged record follow from its name."""
     for record, unit in zip(state.records, units, strict=True):
         if unit.record is not None:
-            yield from part_names(unit.record)
+            yield from RecordParts.of(unit.record).all
         elif not record.generation:
-            yield from dataset.parts_of(record)
+            yield from dataset.parts_of(record).all
 
 
 def _beside(

@@ -57,5 +57,5 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
     file = AccountFile(tmp_path / "none/account.json")
-    with pytest.raises(OutputError, match=r"account\.json: cannot be written"), file.account():
+    with pytest.raises(OutputError, match=r"account\.json cannot be written"), file.account():
         raise AssertionError

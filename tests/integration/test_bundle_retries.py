@@ -20,7 +20,8 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import PlanSlice, UnitRecord
 from bulkembed.transforms.dataset import run_file, stop_notes
-from bulkembed.transforms.dataset.dataset import Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.embed_units import EmbedUnitsFn
 
 TRIES = 4
@@ -59,7 +60,7 @@ def work(server: EmulatorServer, tmp_path: Path) -> Work:
         request = request_from(context.params)
     dataset = Dataset.open(request.output.uri)
     scans = scan(dataset, request)
-    (plan_slice,) = slices(plan_of(request, scans, State()), 1)
+    (plan_slice,) = slices(plan_of(request, scans, DatasetState()), 1)
     return Work(job_of(request, request.service, scans, dataset), plan_slice, dataset)
 
 

@@ -15,11 +15,11 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError, OutputTaken
 from bulkembed.schemas.job import OutputConfig, VectorEncoding
 from bulkembed.schemas.units import Unit, UnitRecord
-from bulkembed.transforms.dataset import part_reader
+from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import record_name
 from bulkembed.transforms.dataset.part_files import part_writer
-from bulkembed.transforms.dataset.records import record_name
 
 KEY = "0123456789abcdef"
 DIM = 4
@@ -61,9 +61,9 @@ def test_a_commit_writes_parts_and_then_the_record_that_names_them(dataset: Data
     assert pq.read_table(part).equals(tables(3).vectors)
     (found,) = dataset.state().records
     assert (found.embedded, found.dead, found.unit) == (3, 2, whole.unit)
-    assert dataset.whole_record(found) == whole
-    assert dataset.parts_of(found) == [f"vectors/{part.name}", f"dead_letters/{dead.name}"]
-    assert dataset.strangers(dataset.state()) == []
+    assert dataset.read_record(found) == whole
+    assert dataset.parts_of(found).all == (f"vectors/{part.name}", f"dead_letters/{dead.name}")
+    assert dataset.leftovers(dataset.state()) == []
 
 
 def test_a_unit_without_vectors_or_dead_letters_has_no_such_part(dataset: Dataset) -> None:
@@ -76,7 +76,7 @@ def test_a_unit_without_vectors_or_dead_letters_has_no_such_part(dataset: Datase
 def test_an_unwritten_dataset_is_empty_and_nothing_is_made_by_looking(dataset: Dataset) -> None:
     assert dataset.state().records == ()
     assert dataset.read_json("_run/run.json") is None
-    assert dataset.strangers(dataset.state()) == []
+    assert dataset.leftovers(dataset.state()) == []
     assert not Path(dataset.root).exists()
 
 
@@ -88,13 +88,13 @@ def test_parts_that_no_record_names_and_unfinished_files_are_strangers(dataset: 
         "_run/units/.tmp-2-x", "_run/.tmp-3-run.json", ".tmp-4-_SUCCESS", "vectors/notes.txt",
     ):  # fmt: skip
         (root / name).write_bytes(b"x")
-    left = dataset.strangers(dataset.state())
+    left = dataset.leftovers(dataset.state())
     assert sorted(left) == [
         ".tmp-4-_SUCCESS", "_run/.tmp-3-run.json", "_run/units/.tmp-2-x", "vectors/.tmp-1-x",
         "vectors/part-ffffffffffffffff-000000000000-00000001.parquet",
     ]  # fmt: skip
     dataset.delete(left)
-    assert dataset.strangers(dataset.state()) == []
+    assert dataset.leftovers(dataset.state()) == []
     assert len(dataset.state().records) == 1
 
 
@@ -103,16 +103,16 @@ def test_units_whose_files_have_another_size_than_was_committed_are_damaged(
 ) -> None:
     first, second = commit(dataset, 3, 1), commit(dataset, 2, 0, first=10)
     commit(dataset, 0, 2, first=20)
-    assert dataset.damaged(dataset.state()) == []
+    assert dataset.damaged_records(dataset.state()) == []
     for folder, size in (("dead_letters", 1), ("vectors", 0)):
         path = Path(dataset.path(folder, first.vector_parts[0]))
         whole = path.read_bytes()
         path.write_bytes(whole[:size])
-        (damaged,) = dataset.damaged(dataset.state())
+        (damaged,) = dataset.damaged_records(dataset.state())
         assert damaged.unit == first.unit
         path.write_bytes(whole)
     Path(dataset.path("vectors", second.vector_parts[0])).unlink()
-    (damaged,) = dataset.damaged(dataset.state())
+    (damaged,) = dataset.damaged_records(dataset.state())
     assert damaged.unit == second.unit
     left = dataset.state().without({damaged})
     assert record_name(damaged) in left.stale
@@ -123,13 +123,13 @@ def test_a_record_without_content_is_none(dataset: Dataset) -> None:
     whole = commit(dataset, 3)
     Path(dataset.path("_run/units", record_name(whole))).write_bytes(b"")
     assert dataset.state().records == ()
-    assert f"_run/units/{record_name(whole)}" in dataset.strangers(dataset.state())
+    assert f"_run/units/{record_name(whole)}" in dataset.leftovers(dataset.state())
 
 
 def test_a_unit_that_is_forgotten_is_gone_with_its_parts(dataset: Dataset) -> None:
     commit(dataset, 3, 1)
     commit(dataset, 2, 0, first=10)
-    dataset.forget([found for found in dataset.state().records if found.unit.first_row == 0])
+    dataset.withdraw([found for found in dataset.state().records if found.unit.first_row == 0])
     assert dataset.state().covered() == {KEY: [(10, 2)]}
     assert len(dataset.names("vectors")) == 1
     assert dataset.names("dead_letters") == []
@@ -158,7 +158,7 @@ def test_a_unit_that_a_newer_retry_builds_on_keeps_its_vectors_when_its_run_is_o
         """As another run does, right after the first one's record is there."""
         if not dataset.state().records:
             return
-        old = dataset.whole_record(dataset.state().records[0])
+        old = dataset.read_record(dataset.state().records[0])
         new = dataclasses.replace(
             old, embedded=5, dead=0, generation=1, codes=(), vectors=5, run_number=2
         )
@@ -170,8 +170,8 @@ def test_a_unit_that_a_newer_retry_builds_on_keeps_its_vectors_when_its_run_is_o
     (left,) = dataset.state().records
     assert left.run_number == 2
     assert len(dataset.names("vectors")) == 2
-    assert dataset.damaged(dataset.state()) == []
-    assert dataset.strangers(dataset.state()) == []
+    assert dataset.damaged_records(dataset.state()) == []
+    assert dataset.leftovers(dataset.state()) == []
 
 
 def test_a_unit_that_its_run_has_committed_already_stays_when_it_is_done_again_too_late(
@@ -185,7 +185,7 @@ def test_a_unit_that_its_run_has_committed_already_stays_when_it_is_done_again_t
 
     whole = commit_unit(dataset, output, once, tables(3))
     assert commit_unit(dataset, output, once, tables(3), check_held=taken) == whole
-    assert dataset.damaged(dataset.state()) == []
+    assert dataset.damaged_records(dataset.state()) == []
     assert len(dataset.state().records) == 1
 
 
@@ -207,8 +207,8 @@ def test_a_part_without_checksums_is_read_as_well(dataset: Dataset) -> None:
     rows = tables(5).vectors
     Path(dataset.root).mkdir()
     pq.write_table(rows, dataset.path("part"))
-    part = part_reader.open_part(dataset, "part")
-    assert pa.Table.from_batches(part_reader.read_blocks(part, "part")).equals(rows)
+    part = part_files.open_part(dataset, "part")
+    assert pa.Table.from_batches(part_files.read_blocks(part, "part")).equals(rows)
 
 
 def test_a_part_is_encoded_in_less_memory_than_its_vectors_take(dataset: Dataset) -> None:

@@ -19,7 +19,9 @@ from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.token_account import Admission, max_billed_tokens
 from bulkembed.transforms.dataset.account_file import AccountFile
-from bulkembed.transforms.dataset.dataset import ACCOUNT, Dataset, State
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import ACCOUNT
+from bulkembed.transforms.dataset.records import DatasetState
 
 ITEMS = prepared(["one text", "and another"], a_job()).items
 COST = max_billed_tokens(ITEMS)
@@ -60,7 +62,7 @@ def test_a_call_of_a_run_before_overwrite_does_not_change_the_new_account(tmp_pa
 
     def run(number: int) -> Spending:
         job = a_job(account=str(path), budget=ROOM_FOR_ONE, run_number=number)
-        begin(job, dataset, State())
+        begin(job, dataset, DatasetState())
         return Spending(AccountFile(path), ROOM_FOR_ONE, StopFlag())
 
     old = run(1)

@@ -14,7 +14,8 @@ from support.stores import BUCKET, Store, s3
 from bulkembed.schemas.errors import OutputLocked
 from bulkembed.schemas.process import ProcessId
 from bulkembed.transforms.dataset import output_lock
-from bulkembed.transforms.dataset.dataset import CLAIMS, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import CLAIMS
 from bulkembed.transforms.dataset.output_lock import LockOwner
 
 HERE = LockOwner("run-1", "local")

@@ -153,7 +153,7 @@ def test_a_run_whose_parts_were_damaged_meanwhile_does_not_end_well(
         process = job.start()
         dataset = Dataset.open(str(output))
         wait_for(lambda: bool(dataset.state().records) or process.poll() is not None)
-        (output / dataset.parts_of(dataset.state().records[0])[0]).write_bytes(b"")
+        (output / dataset.parts_of(dataset.state().records[0]).vectors[0]).write_bytes(b"")
         done = ended(process)
         assert done.code == 1
         assert "parts of 1 rows are missing or have another size" in done.last

@@ -140,7 +140,10 @@ def named(ended: Ended) -> None:
         assert any(cure in ended.err + ended.out for cure in CURES), ended.err + ended.out
 
 
-CURES = ("verify --repair", "--overwrite", "another --output", "run the same command again")
+CURES = (
+    "verify --repair", "--overwrite", "another --output", "run the same command again",
+    "Rerun the same command",
+)  # fmt: skip
 
 
 def look(whole: Whole, output: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_disk_that_others_fill_ends_the_run_with_one_line_and_nothing_half_cou
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 4096)
-        one_clear_line(finished(working), "the disk is full", "run the same command again")
+        one_clear_line(finished(working), "the disk is full", "Rerun the same command to resume")
         kept = len(read(output)) if parts(output, "vectors") else 0
         assert kept < 1000
         assert not (output / "_SUCCESS").exists()

@@ -18,7 +18,7 @@ from support.stores import SECRET, STORES, Store, finish
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.transforms.dataset.whole_files import write_whole
+from bulkembed.transforms.dataset.atomic_files import write_atomically
 from bulkembed.transforms.inputs.filesystems import open_filesystem
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(280)]
@@ -282,8 +282,8 @@ def test_azures_store_shows_a_file_only_when_it_is_whole(monkeypatch: pytest.Mon
 
             store.proxy.fault = look
             filesystem, path = open_filesystem(f"{store.root}/x/file")
-            write_whole(filesystem, path, b"1" * 1000)
-            write_whole(filesystem, path, b"2" * 3000)
+            write_atomically(filesystem, path, b"1" * 1000)
+            write_atomically(filesystem, path, b"2" * 3000)
             assert set(seen) == {1000, 3000}
             assert list(store.files(f"{store.root}/x")) == ["file"]
     except LookupError as missing:

@@ -121,7 +121,7 @@ def wait_for(what: Callable[[], bool], timeout: float = START_S) -> None:
 def leftovers(output: Path) -> list[str]:
     """Files that an undisturbed run would not have left."""
     dataset = Dataset.open(str(output))
-    found = set(dataset.strangers(dataset.state()))
+    found = set(dataset.leftovers(dataset.state()))
     for name in ("_run/spill", "_run/stops"):
         found.update(f"{name}/{one.name}" for one in files_of(output / name))
     found.update(str(path.relative_to(output)) for path in output.rglob(".tmp-*"))

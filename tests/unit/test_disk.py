@@ -9,7 +9,7 @@ from bulkembed.pipeline.run.disk import ROW_BYTES, SPILL_BYTES, bytes_needed
 from bulkembed.pipeline.run.plan import make_plan
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import OutputConfig, VectorType
-from bulkembed.transforms.dataset.dataset import State
+from bulkembed.transforms.dataset.records import DatasetState
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ from bulkembed.transforms.dataset.dataset import State
 def test_vectors_and_the_spill_of_units_in_flight_need_room(
     rows: int, kind: VectorType, needed: int
 ) -> None:
-    plan = make_plan([a_file(rows)], State(), 2500)
+    plan = make_plan([a_file(rows)], DatasetState(), 2500)
     job = a_job(output=OutputConfig(uri="out", vector_type=kind))
     assert bytes_needed(plan, job) == needed
 
 
 def test_kept_columns_are_taken_at_the_size_of_their_file() -> None:
-    plan = make_plan([a_file(10)], State(), 2500)
+    plan = make_plan([a_file(10)], DatasetState(), 2500)
     job = a_job()
     kept = dataclasses.replace(job, columns=InputColumns(keep_columns=("title",)))
     assert bytes_needed(plan, kept) - bytes_needed(plan, job) == 1000

@@ -50,7 +50,6 @@ SAME_CLASS_NAME: dict[str, str] = {
     "Refusal": "issue 13: rename in clients/error_bodies.py and emulator",
     "RowFates": "issue 13: rename in units/outcome.py and units/row_texts.py",
     "SampledRow": "issue 13: rename in report/sample.py and verify/sample_check.py",
-    "State": "issue 13: rename in dataset/dataset.py and emulator/calls.py",
 }
 """Names of several public classes, each with the reason why that is clear."""
 

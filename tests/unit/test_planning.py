@@ -12,7 +12,7 @@ from support.jobs import a_file
 from bulkembed.pipeline.run.plan import PIECES_A_WORKER, Plan, make_plan, slices, spread_slices
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import PlanSlice, Unit, UnitRecord
-from bulkembed.transforms.dataset.dataset import State
+from bulkembed.transforms.dataset.records import DatasetState
 
 ROWS = st.integers(0, 90)
 COVERED = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40)), max_size=4)
@@ -23,14 +23,14 @@ Row = tuple[str, int]
 
 
 @st.composite
-def inputs(draw: st.DrawFn) -> tuple[list[InputFile], State]:
+def inputs(draw: st.DrawFn) -> tuple[list[InputFile], DatasetState]:
     files, records = [], []
     for number in range(draw(st.integers(0, 4))):
         file = a_file(draw(ROWS), f"{number}.x", draw(COMPRESSION))
         files.append(file)
         for first, count in draw(COVERED):
             records.append(UnitRecord(Unit(file.key, first, count), count, 0, 0))
-    return files, State(tuple(records))
+    return files, DatasetState(tuple(records))
 
 
 def rows_of_units(plan: Plan) -> list[Row]:
@@ -56,7 +56,7 @@ def cut_for(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
     return slices(plan, workers) if workers else spread_slices(plan, None)
 
 
-def left_of(files: list[InputFile], state: State) -> list[Row]:
+def left_of(files: list[InputFile], state: DatasetState) -> list[Row]:
     done = {
         (record.unit.file_key, row)
         for record in state.records
@@ -68,7 +68,7 @@ def left_of(files: list[InputFile], state: State) -> list[Row]:
 
 @given(inputs(), UNIT_ROWS)
 def test_each_row_that_is_left_is_planned_once_and_in_order(
-    found: tuple[list[InputFile], State], unit_rows: int
+    found: tuple[list[InputFile], DatasetState], unit_rows: int
 ) -> None:
     files, state = found
     plan = make_plan(files, state, unit_rows)
@@ -81,7 +81,7 @@ def test_each_row_that_is_left_is_planned_once_and_in_order(
 
 @given(inputs(), UNIT_ROWS, st.integers(1, 150))
 def test_a_limit_takes_the_first_rows_that_are_left(
-    found: tuple[list[InputFile], State], unit_rows: int, limit: int
+    found: tuple[list[InputFile], DatasetState], unit_rows: int, limit: int
 ) -> None:
     files, state = found
     plan = make_plan(files, state, unit_rows, limit)
@@ -93,19 +93,19 @@ def test_a_limit_takes_the_first_rows_that_are_left(
 
 @given(inputs(), UNIT_ROWS, LIMIT, UNIT_ROWS)
 def test_runs_of_any_sizes_one_after_the_other_do_each_row_once(
-    found: tuple[list[InputFile], State], unit_rows: int, limit: int | None, other: int
+    found: tuple[list[InputFile], DatasetState], unit_rows: int, limit: int | None, other: int
 ) -> None:
     files, state = found
     first = make_plan(files, state, unit_rows, limit)
     done = [UnitRecord(u, u.rows, 0, 0) for work in first.work for u in work.units]
-    after = State(state.records + tuple(done))
+    after = DatasetState(state.records + tuple(done))
     second = make_plan(files, after, other)
     assert sorted(rows_of_units(first) + rows_of_units(second)) == sorted(left_of(files, state))
 
 
 @given(inputs(), UNIT_ROWS, LIMIT, st.none() | st.integers(1, 9))
 def test_slices_hold_every_unit_once_and_those_of_a_file_ascend(
-    found: tuple[list[InputFile], State],
+    found: tuple[list[InputFile], DatasetState],
     unit_rows: int,
     limit: int | None,
     workers: int | None,
@@ -126,7 +126,7 @@ def test_slices_hold_every_unit_once_and_those_of_a_file_ascend(
 def test_workers_get_the_same_number_of_rows_but_for_a_piece(
     sizes: list[int], workers: int
 ) -> None:
-    plan = make_plan([a_file(rows, str(n)) for n, rows in enumerate(sizes)], State(), 10)
+    plan = make_plan([a_file(rows, str(n)) for n, rows in enumerate(sizes)], DatasetState(), 10)
     rows = [one.rows for one in slices(plan, workers)]
     rows += [0] * (workers - len(rows))
     piece = 10 * math.ceil(plan.units / (workers * PIECES_A_WORKER))
@@ -134,14 +134,14 @@ def test_workers_get_the_same_number_of_rows_but_for_a_piece(
 
 
 def test_each_worker_gets_rows_from_all_over_a_file() -> None:
-    one, two = slices(make_plan([a_file(3200)], State(), 10), 2)
+    one, two = slices(make_plan([a_file(3200)], DatasetState(), 10), 2)
     for half in (one, two):
         assert {unit.first_row // 400 for unit in half.files[0].units} == set(range(8))
 
 
 @given(inputs(), UNIT_ROWS, st.none() | st.integers(1, 9))
 def test_a_file_that_is_read_from_its_beginning_is_in_one_slice(
-    found: tuple[list[InputFile], State], unit_rows: int, workers: int | None
+    found: tuple[list[InputFile], DatasetState], unit_rows: int, workers: int | None
 ) -> None:
     cut = list(cut_for(make_plan(*found, unit_rows), workers))
     for file in found[0]:
@@ -156,13 +156,13 @@ def test_a_file_that_changed_is_another_file() -> None:
     moved = dataclasses.replace(
         file, found=dataclasses.replace(file.found, path="/elsewhere/a.parquet", mtime_ns=99)
     )
-    state = State((UnitRecord(Unit(file.key, 0, 10), 10, 0, 0),))
+    state = DatasetState((UnitRecord(Unit(file.key, 0, 10), 10, 0, 0),))
     assert make_plan([changed], state, 5).due_rows == 10
     assert make_plan([moved], state, 5).due_rows == 0
 
 
 def test_a_known_number_of_workers_gets_as_many_slices() -> None:
-    plan = make_plan([a_file(1000, "a"), a_file(1000, "b")], State(), 10)
+    plan = make_plan([a_file(1000, "a"), a_file(1000, "b")], DatasetState(), 10)
     assert len(list(slices(plan, 1))) == 1
     assert len(list(slices(plan, 4))) == 4
 
@@ -177,7 +177,7 @@ def test_a_known_number_of_workers_gets_as_many_slices() -> None:
     ],
 )
 def test_an_engine_gets_slices_by_its_workers(units: int, workers: int | None, most: int) -> None:
-    plan = make_plan([a_file(units)], State(), 1)
+    plan = make_plan([a_file(units)], DatasetState(), 1)
     sizes = [one.rows for one in spread_slices(plan, workers)]
     assert max(sizes) == most
     assert sum(sizes) == units

@@ -12,7 +12,7 @@ from support.jobs import a_file
 from bulkembed.pipeline.run.plan import Plan, make_plan, make_retry_plan
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import Unit, UnitRecord
-from bulkembed.transforms.dataset.dataset import State
+from bulkembed.transforms.dataset.records import DatasetState
 
 Row = tuple[str, int]
 
@@ -30,7 +30,7 @@ class Mix:
     """The input as it is now, the records of earlier runs, and the rows that are to do."""
 
     files: list[InputFile]
-    state: State
+    state: DatasetState
     due: list[Row]
 
 
@@ -64,7 +64,7 @@ def mixes(draw: st.DrawFn) -> Mix:
         }
         if fate is not Fate.GONE:
             due += [(file.key, row) for row in range(file.rows) if row not in done]
-    return Mix(files, State(tuple(draw(st.permutations(records)))), due)
+    return Mix(files, DatasetState(tuple(draw(st.permutations(records)))), due)
 
 
 def rows_of(plan: Plan) -> list[Row]:
@@ -92,7 +92,7 @@ def test_runs_that_end_anywhere_leave_the_rest_to_the_next(
         plan = make_plan(mix.files, state, unit_rows, limit)
         done += rows_of(plan)
         new = [UnitRecord(u, u.rows, 0, 0) for work in plan.work for u in work.units]
-        state = State((*state.records, *new))
+        state = DatasetState((*state.records, *new))
     assert sorted(done) == sorted(mix.due)
     assert make_plan(mix.files, state, 3).work == ()
 

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.units import CallCounts, Unit, UnitRecord, count_codes
-from bulkembed.transforms.dataset.dataset import State
-from bulkembed.transforms.dataset.part_files import is_part_name, part_name, part_stem
+from bulkembed.transforms.dataset.layout import is_part_name, part_name, part_stem, record_name
 from bulkembed.transforms.dataset.records import (
+    DatasetState,
     decode_record,
     encode_record,
-    parse_name,
-    record_name,
+    named_record,
 )
 
 COUNT = st.integers(0, 99_999)
@@ -56,7 +55,7 @@ def test_a_record_comes_back_from_its_file_whole(record: UnitRecord) -> None:
 
 @given(records())
 def test_a_records_name_alone_tells_what_it_covers_and_the_counts(record: UnitRecord) -> None:
-    told = parse_name(record_name(record))
+    told = named_record(record_name(record))
     assert told == UnitRecord(
         record.unit, record.embedded, record.dead, record.skipped, record.generation,
         part_bytes=record.part_bytes, run_number=record.run_number,
@@ -74,12 +73,12 @@ def test_names_sort_by_file_and_row() -> None:
              "A" * 16 + "-000000000000-00000001-e1-d0-s0-g0-b10.json", "checkpoint.parquet"],
 )  # fmt: skip
 def test_another_files_name_is_no_record(name: str) -> None:
-    assert parse_name(name) is None
+    assert named_record(name) is None
 
 
 def test_a_record_that_was_renamed_is_not_believed() -> None:
-    with pytest.raises(OutputError, match="was the file renamed"):
-        parse_name("a" * 16 + "-000000000000-00000009-e1-d0-s0-g0-b10.json")
+    with pytest.raises(OutputError, match="Was the file renamed"):
+        named_record("a" * 16 + "-000000000000-00000009-e1-d0-s0-g0-b10.json")
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"unit": 1}', b"\xff"])
@@ -172,7 +171,7 @@ def test_counts_add_up() -> None:
 
 def test_a_record_from_before_sizes_were_kept_is_still_one() -> None:
     name = "a" * 16 + "-000000000000-00000001-e1-d0-s0-g0.json"
-    told = parse_name(name)
+    told = named_record(name)
     assert told is not None
     assert told.part_bytes is None
     assert record_name(told) == name
@@ -209,12 +208,14 @@ def test_of_records_that_overlap_those_of_the_newer_run_count_in_whatever_order_
 ) -> None:
     wanted = sorted((found[at] for at in counts), key=lambda record: record.unit)
     for order in itertools.permutations(found):
-        assert State.of(order, DIGESTS[0]).records == tuple(wanted)
+        assert DatasetState.of(order, DIGESTS[0]).records == tuple(wanted)
 
 
 def test_records_of_runs_before_an_overwrite_do_not_count() -> None:
     old, new = a_record(0, 5, 3), a_record(5, 5, 4)
-    assert State.of([a_record(10, 5, 0, digest=""), old, new], DIGESTS[0], 4).records == (new,)
+    assert DatasetState.of([a_record(10, 5, 0, digest=""), old, new], DIGESTS[0], 4).records == (
+        new,
+    )
 
 
 @given(
@@ -232,7 +233,7 @@ def test_no_row_is_covered_twice_and_what_is_left_out_gives_way_to_a_newer_recor
     def rows(record: UnitRecord) -> set[int]:
         return set(range(record.unit.first_row, record.unit.end_row))
 
-    kept = State.of(found).records
+    kept = DatasetState.of(found).records
     covered = [row for record in kept for row in sorted(rows(record))]
     assert covered == sorted(set(covered))
     for record in set(found) - set(kept):
@@ -243,4 +244,4 @@ def test_no_row_is_covered_twice_and_what_is_left_out_gives_way_to_a_newer_recor
             for other in rivals
         )
     shuffled = chance.sample(found, len(found))
-    assert State.of(shuffled).records == kept
+    assert DatasetState.of(shuffled).records == kept

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from support.jobs import a_file
 
 from bulkembed.schemas.units import FileUnits, Unit, UnitRecord
-from bulkembed.transforms.dataset.dataset import State
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.slices import still_due
 
 FILE = a_file(30)
@@ -13,7 +13,7 @@ RUN = st.tuples(st.integers(0, 29), st.integers(1, 9))
 
 
 def due(file_units: FileUnits, *records: UnitRecord) -> FileUnits:
-    state = State(records)
+    state = DatasetState(records)
     return still_due(file_units, state, state.covered())
 
 

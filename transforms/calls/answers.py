@@ -10,31 +10,31 @@ from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import Matrix, to_unit_length
-from bulkembed.transforms.dataset.kept_answers import SpillWriter
+from bulkembed.transforms.dataset.kept_answers import AnswerWriter
 
 
 class Answers:
     """Takes answers in.  `hashes[i]` is the text hash of the item of index i."""
 
     def __init__(
-        self, embedding: EmbeddingConfig, hashes: Sequence[bytes], spill: SpillWriter
+        self, embedding: EmbeddingConfig, hashes: Sequence[bytes], kept: AnswerWriter
     ) -> None:
         self._embedding = embedding
         self._hashes = hashes
-        self._spill = spill
+        self._kept = kept
         self._calls = self._retried = self._texts = self._tokens = 0
 
     def take(
         self, items: Sequence[Content], answer: Answer, attempts: int
     ) -> tuple[Matrix, list[bool | None]]:
-        """Keeps one answer in the spill.
+        """Keeps one answer in the kept.
 
         Returns:
             The vectors as they are to be written, (n, dim) in the order of the items, and for each
             whether the service cut its text; None where nobody knows.
 
         Raises:
-            OutputError: the spill cannot be written.
+            OutputError: the kept cannot be written.
         """
         vectors = answer.vectors
         if self._embedding.normalize:
@@ -45,7 +45,7 @@ class Answers:
             item.is_cut or (False if flag is None and item.token_bound <= most else flag)
             for item, flag in zip(items, flags, strict=True)
         ]
-        self._spill.append([self._hashes[item.index] for item in items], vectors, truncated)
+        self._kept.append([self._hashes[item.index] for item in items], vectors, truncated)
         self._calls += 1
         self._retried += attempts - 1
         self._texts += len(items)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.transforms.core.token_account import TokenAccount
+from bulkembed.transforms.dataset.atomic_files import output_error
 from bulkembed.transforms.dataset.output_lock import locked
-from bulkembed.transforms.dataset.whole_files import output_error
 
 _MOST_BYTES = 4096
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 from bulkembed.schemas.errors import OutputTaken
 from bulkembed.schemas.job import OutputConfig
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.dataset.dataset import DEAD_LETTERS, UNITS, VECTORS, Dataset
-from bulkembed.transforms.dataset.part_files import part_name, part_writer
-from bulkembed.transforms.dataset.records import record_name
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import DEAD_LETTERS, UNITS, VECTORS, part_name, record_name
+from bulkembed.transforms.dataset.part_files import part_writer
+from bulkembed.transforms.dataset.records import RecordParts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +75,8 @@ def commit_unit(
         if not _counts_or_is_withdrawn(dataset, whole):
             raise
     if replaces is not None:
-        dead = [f"{DEAD_LETTERS}/{replaces.dead_part}"] if replaces.dead_part else []
-        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead])
+        dead_letters = RecordParts.of(replaces).dead_letters
+        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead_letters])
     return whole
 
 
@@ -91,7 +92,7 @@ def _counts_or_is_withdrawn(dataset: Dataset, record: UnitRecord) -> bool:
     if name in map(record_name, rivals):
         return True
     # A retry of dead letters that built on this record names its vectors.
-    named = {part for other in rivals for part in dataset.parts_of(other)}
+    named = {part for other in rivals for part in dataset.parts_of(other).all}
     own = [f"{folder}/{part_name(record)}" for folder in (VECTORS, DEAD_LETTERS)]
     dataset.delete([f"{UNITS}/{name}", *(part for part in own if part not in named)])
     return False

@@ -1,13 +1,13 @@
-"""Vectors of committed parts whose texts occur again, copied to where the units find them.
+"""The committed parts of a dataset as a source of known vectors.
 
-A part that cannot be read costs the texts that it has, which are sent again; the run goes on.
+A part that cannot be read has no matches: its texts are sent again, and the run continues.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.hashing import Keys, keys
-from bulkembed.transforms.dataset.dataset import VECTORS, Dataset
-from bulkembed.transforms.dataset.kept_answers import SpillWriter
-from bulkembed.transforms.dataset.whole_files import REPAIR
+from bulkembed.transforms.dataset.atomic_files import REPAIR
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.known_vectors import VectorBlock
+from bulkembed.transforms.dataset.part_files import matrix_of
 from bulkembed.transforms.inputs.filesystems import error_line
 
 log = logging.getLogger("bulkembed")
@@ -28,83 +29,91 @@ _BLOCK_ROWS = 256
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PartRows:
-    """Rows of one part whose texts are wanted: their numbers in the part, ascending."""
+    """Rows of one part that hold wanted texts."""
 
     part: str
     rows: npt.NDArray[np.int64]
+    """Their numbers in the part, ascending."""
+    keys: Keys
+    """Their keys, in the order of `rows`."""
 
 
-def find_committed(
-    dataset: Dataset, records: Sequence[UnitRecord], wanted: Keys
-) -> tuple[list[PartRows], Keys]:
-    """The rows of committed parts that hold wanted texts, each text once.
+class CommittedVectors:
+    """The vectors of committed units.
 
     Args:
-        dataset: the dataset; of its parts only the text hashes are read.
-        records: what is committed.
-        wanted: the keys of texts, ascending and distinct.
-
-    Returns:
-        The rows, and the keys that they have; a key is that of `repeats.keys`.
+        dataset: the dataset.
+        records: its commit records; the parts of those without vectors are not read.
     """
-    missing = np.ones(len(wanted), bool)
-    found = []
-    for part in _vector_parts(dataset, records):
-        if not missing.any():
-            break
-        table = _read(dataset, part, ["text_hash"])
-        if table is None:
-            continue
-        there = keys(table["text_hash"].to_pylist())
-        at = np.searchsorted(wanted, there)
-        at[at == len(wanted)] = 0
-        hits = np.flatnonzero((wanted[at] == there) & missing[at])
-        _, first = np.unique(at[hits], return_index=True)
-        rows = np.sort(hits[first])
-        missing[at[rows]] = False
-        if len(rows):
-            found.append(PartRows(part, rows.astype(np.int64)))
-    return found, wanted[~missing]
+
+    def __init__(self, dataset: Dataset, records: Iterable[UnitRecord]) -> None:
+        self._dataset = dataset
+        self._records = [record for record in records if record.embedded]
+
+    def find(self, wanted: Keys) -> CommittedMatches:
+        """Return one row for each wanted text that is committed; only text hashes are read."""
+        missing = np.ones(len(wanted), bool)
+        found = []
+        for part in self._vector_parts():
+            if not missing.any():
+                break
+            table = _read(self._dataset, part, ["text_hash"])
+            if table is None:
+                continue
+            part_keys = keys(table["text_hash"].to_pylist())
+            places = np.searchsorted(wanted, part_keys)
+            places[places == len(wanted)] = 0
+            hits = np.flatnonzero((wanted[places] == part_keys) & missing[places])
+            _, first = np.unique(places[hits], return_index=True)
+            rows = np.sort(hits[first])
+            missing[places[rows]] = False
+            if len(rows):
+                found.append(PartRows(part, rows.astype(np.int64), part_keys[rows]))
+        return CommittedMatches(self._dataset, found)
+
+    def _vector_parts(self) -> Iterator[str]:
+        for record in self._records:
+            yield from self._dataset.parts_of(record).vectors
 
 
-def read_hashes(dataset: Dataset, found: Sequence[PartRows]) -> Iterator[bytes]:
-    """The text hashes of rows of parts."""
-    for rows in found:
-        table = _read(dataset, rows.part, ["text_hash"])
-        if table is not None:
-            yield from table["text_hash"].take(pa.array(rows.rows)).to_pylist()
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class CommittedMatches:
+    """Committed rows that hold wanted texts; each part is read once."""
 
+    dataset: Dataset
+    parts: list[PartRows]
 
-def copy_vectors(dataset: Dataset, found: Sequence[PartRows], to: SpillWriter) -> None:
-    """Copies the vectors of rows of parts.
+    def __len__(self) -> int:
+        return sum(len(part.rows) for part in self.parts)
 
-    Raises:
-        OutputError: the disk is full.
-    """
-    for rows in found:
-        table = _read(dataset, rows.part, ["text_hash", "truncated", "vector"])
-        if table is None:
-            continue
-        for batch in table.take(pa.array(rows.rows)).to_batches(_BLOCK_ROWS):
-            column = batch.column("vector")
-            numbers = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            vectors = numbers.reshape(len(batch), column.type.list_size)
-            to.append(
-                batch.column("text_hash").to_pylist(),
-                vectors,
-                batch.column("truncated").to_pylist(),
-            )
+    @property
+    def keys(self) -> Keys:
+        """The keys of the rows, ascending and distinct."""
+        return np.unique(np.concatenate([np.empty(0, np.uint64), *(p.keys for p in self.parts)]))
 
+    def hashes(self) -> Iterator[bytes]:
+        """Yield the text hash of each row."""
+        for part in self.parts:
+            table = _read(self.dataset, part.part, ["text_hash"])
+            if table is not None:
+                yield from table["text_hash"].take(pa.array(part.rows)).to_pylist()
 
-def _vector_parts(dataset: Dataset, records: Sequence[UnitRecord]) -> Iterator[str]:
-    for record in records:
-        for part in dataset.parts_of(record):
-            if part.startswith(f"{VECTORS}/"):
-                yield part
+    def read(self) -> Iterator[VectorBlock]:
+        """Yield the vectors, part by part."""
+        for part in self.parts:
+            table = _read(self.dataset, part.part, ["text_hash", "truncated", "vector"])
+            if table is None:
+                continue
+            for batch in table.take(pa.array(part.rows)).to_batches(_BLOCK_ROWS):
+                yield VectorBlock(
+                    batch.column("text_hash").to_pylist(),
+                    matrix_of(batch),
+                    batch.column("truncated").to_pylist(),
+                )
 
 
 def _read(dataset: Dataset, part: str, columns: list[str]) -> pa.Table | None:
-    """The columns of a part; None where it cannot be read, which is logged."""
+    """Return columns of a part; None, with a warning, if it cannot be read."""
     path = dataset.path(part)
     try:
         return pq.read_table(
@@ -115,5 +124,5 @@ def _read(dataset: Dataset, part: str, columns: list[str]) -> pa.Table | None:
             page_checksum_verification=True,
         )
     except (OSError, pa.ArrowException) as error:
-        log.warning("%s: cannot be read: %s; %s", path, error_line(error), REPAIR)
+        log.warning("%s cannot be read: %s. %s", path, error_line(error), REPAIR)
         return None

@@ -7,7 +7,8 @@ from typing import Any
 
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.inputs import InputFile
-from bulkembed.transforms.dataset.dataset import DAMAGED, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import DAMAGED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

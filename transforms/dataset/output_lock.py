@@ -24,8 +24,9 @@ import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import OutputError, OutputLocked
 from bulkembed.schemas.process import ProcessId
-from bulkembed.transforms.dataset import whole_files
-from bulkembed.transforms.dataset.dataset import CLAIMS, LOCK, Dataset
+from bulkembed.transforms.dataset import atomic_files
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import CLAIMS, LOCK, TEMP_PREFIX
 from bulkembed.transforms.dataset.processes import is_gone, this_process
 
 _NOT_SUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
@@ -139,7 +140,7 @@ class LockOwner:
 
 def read_owner(dataset: Dataset, name: str) -> LockOwner | None:
     """Return who wrote a lock file; None where it is not there, or damaged."""
-    data = whole_files.read_bytes(dataset.filesystem, dataset.path(name))
+    data = atomic_files.read_bytes(dataset.filesystem, dataset.path(name))
     return None if data is None else LockOwner.decoded(data)
 
 
@@ -219,7 +220,7 @@ def claim_held(
 
 def claims(dataset: Dataset) -> dict[str, int]:
     """Return the claims by name, and the lock file of a disk, each with its time in nanoseconds."""
-    files = whole_files.list_files(dataset.filesystem, dataset.path(CLAIMS))
+    files = atomic_files.list_files(dataset.filesystem, dataset.path(CLAIMS))
     found = {
         f"{CLAIMS}/{file.base_name}": file.mtime_ns or 0
         for file in files
@@ -383,7 +384,7 @@ def _is_of_this_kernel(owner: LockOwner) -> bool:
 
 def _time_of_disk(path: Path) -> int:
     """Return the time in nanoseconds by the clock of the file system of a path."""
-    with tempfile.TemporaryFile(dir=path.parent, prefix=whole_files.TEMP_PREFIX) as file:
+    with tempfile.TemporaryFile(dir=path.parent, prefix=TEMP_PREFIX) as file:
         file.write(b".")
         file.flush()
         return os.fstat(file.fileno()).st_mtime_ns
@@ -397,7 +398,7 @@ def _locked_file(dataset: Dataset, sleep: Sleep) -> int | None:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise whole_files.output_error(str(path), error) from error
+            raise atomic_files.output_error(str(path), error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file).st_nlink:
@@ -412,7 +413,7 @@ def _locked_file(dataset: Dataset, sleep: Sleep) -> int | None:
         except OSError as error:
             os.close(file)
             if not has_no_locks(error):
-                raise whole_files.output_error(str(path), error) from error
+                raise atomic_files.output_error(str(path), error) from error
             log.warning(
                 "%s cannot be locked (%s): claims in _run/claims/ keep other runs away, as on "
                 "object stores", path, os.strerror(error.errno or 0),

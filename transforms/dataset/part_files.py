@@ -1,78 +1,36 @@
-"""Parquet parts of the output: how they are named and encoded."""
+"""Parts, the Parquet files of a dataset: written as one row group, read block by block."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.inputs import PASSAGE_COLUMNS
 from bulkembed.schemas.job import VectorEncoding
-from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.schemas.tables import PASSAGES, ROWS_KEY
+from bulkembed.transforms.core.vectors import Matrix
+from bulkembed.transforms.dataset.atomic_files import NO_PERMISSION, REPAIR
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.inputs.filesystems import error_line
 
 VECTOR_PATH = "vector.list.element"
-EMPTY_PART = "empty.parquet"
-"""Stands in `vectors/` where there is not one vector, so that readers find the schema."""
-_PART = re.compile(r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?\.parquet")
+BLOCK_BYTES = 4 << 20
+"""About how much memory the vectors of one block take."""
+BUFFER_BYTES = 1 << 20
+ROW_BYTES = 4096
+"""The assumed size of a row without a vector."""
 _PIECE_NUMBERS = 1 << 18
-"""Numbers of vectors that Arrow encodes at a time: it makes 8 bytes of levels for each of them."""
+"""Numbers of vectors that Arrow encodes at a time; it makes 8 bytes of levels for each of them."""
 _NO_DICTIONARY = frozenset(
     {"id", *PASSAGE_COLUMNS, "text_hash", "truncated", "source_row", VECTOR_PATH}
 )
-
-
-def part_name(record: UnitRecord) -> str:
-    """Return the name of the parts that the commit of a record writes.
-
-    It is made of what the record covers, so that a second try of one run overwrites the first, and
-    of the run's number, so that a late writer of an earlier run overwrites nothing.
-    """
-    return (
-        f"{part_stem(record.unit)}"
-        f"{f'-g{record.generation}' if record.generation else ''}"
-        f"{f'-n{record.run_number}' if record.run_number else ''}.parquet"
-    )
-
-
-def part_stem(unit: Unit) -> str:
-    """Return what the names of all parts of a unit begin with."""
-    return f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
-
-
-def is_part_name(name: str) -> bool:
-    """Whether a file's name is one that `part_name` gives."""
-    return _PART.fullmatch(name) is not None
-
-
-def unit_of_part(name: str) -> Unit:
-    """Return the unit that a part's name says.
-
-    Raises:
-        ValueError: it is no part's name.
-    """
-    found = _matched(name)
-    return Unit(found[1], int(found[2]), int(found[3]))
-
-
-def place_of_part(name: str) -> tuple[int, int]:
-    """Return the run number and the generation of a part, 0 where its name says none.
-
-    Raises:
-        ValueError: it is no part's name.
-    """
-    found = _matched(name.rpartition("/")[2])
-    return int(found[5] or 0), int(found[4] or 0)
-
-
-def _matched(name: str) -> re.Match[str]:
-    found = _PART.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name!r} is no part's name")
-    return found
 
 
 def part_writer(
@@ -80,8 +38,8 @@ def part_writer(
 ) -> Callable[[pa.NativeFile], None]:
     """Return a function that writes one part to a stream, as one row group.
 
-    All columns but the plain vectors are compressed by zstd, level 1: the numbers of a vector
-    hardly compress, except with byte_stream_split, by some 15 %. Each page has a checksum.
+    All columns except plain vectors are compressed by zstd, level 1.  The numbers of a vector
+    hardly compress; with byte_stream_split they compress by about 15 %.  Each page has a checksum.
     """
     table = _in_pieces(table)
     paths = _leaf_paths(table.schema)
@@ -104,7 +62,7 @@ def part_writer(
 
 
 def _in_pieces(table: pa.Table) -> pa.Table:
-    """The same table, its vectors in pieces: nothing is copied, and the file has the same bytes."""
+    """Return the same table with its vectors in chunks, which changes no byte of the file."""
     place = table.schema.get_field_index("vector")
     if place < 0:
         return table
@@ -122,3 +80,84 @@ def _leaf_paths(schema: pa.Schema) -> tuple[str, ...]:
     pq.write_table(schema.empty_table(), sink)
     parquet_schema = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
     return tuple(parquet_schema.column(i).path for i in range(len(parquet_schema)))
+
+
+def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
+    """Open a part by its name within the dataset, and read its footer.
+
+    Reading a page verifies its checksum; parts of earlier versions have none.
+
+    Raises:
+        OutputError: the part is missing (fact `gone`), or cannot be read (see fact `reason`).
+    """
+    with _readable(name):
+        return pq.ParquetFile(
+            dataset.path(name),
+            filesystem=dataset.filesystem,
+            buffer_size=BUFFER_BYTES,
+            page_checksum_verification=True,
+        )
+
+
+def read_blocks(
+    part: pq.ParquetFile, name: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a part in order, in blocks of about 4 MB of vectors.
+
+    Raises:
+        OutputError: the part is truncated or damaged.
+    """
+    with _readable(name):
+        yield from part.iter_batches(
+            block_rows(part.schema_arrow), columns=columns, use_threads=False
+        )
+
+
+def block_rows(schema: pa.Schema) -> int:
+    """Return the number of rows in a block."""
+    at = schema.get_field_index("vector")
+    has_vectors = at >= 0 and pa.types.is_fixed_size_list(schema.field(at).type)
+    numbers = schema.field(at).type.list_size if has_vectors else 0
+    return max(64, BLOCK_BYTES // max(4 * numbers, ROW_BYTES))
+
+
+def once_a_row(block: pa.RecordBatch) -> pa.RecordBatch:
+    """Return one row for each row of the input: its first passage, if it has passages."""
+    if not holds_passages(block.schema):
+        return block
+    return block.filter(pc.equal(block.column("passage"), 0))
+
+
+def with_passages(part: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+    """Return the columns, and PASSAGE_COLUMNS if the rows are passages."""
+    return [*columns, *(PASSAGE_COLUMNS if holds_passages(part.schema_arrow) else ())]
+
+
+def holds_passages(schema: pa.Schema) -> bool:
+    """Return whether rows are passages, by the footer: a kept column may have any name."""
+    metadata = schema.metadata or {}
+    return metadata.get(ROWS_KEY.encode()) == PASSAGES.encode()
+
+
+def matrix_of(block: pa.RecordBatch | pa.Table) -> Matrix:
+    """Return the column `vector` as a float32 matrix; it shares the block's memory if it can."""
+    column = block.column("vector")
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors: Matrix = flat.reshape(-1, column.type.list_size).astype("float32", copy=False)
+    return vectors
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        message = f"{name} is missing. {REPAIR}"
+        raise OutputError(message, reason="is missing", gone=True) from error
+    except PermissionError as error:
+        raise OutputError(f"{name}: {NO_PERMISSION}", reason=NO_PERMISSION) from error
+    except (OSError, pa.ArrowException) as error:
+        reason = f"cannot be read: {error_line(error)}"
+        raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason) from error

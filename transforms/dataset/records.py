@@ -1,10 +1,14 @@
-"""Commit records: a unit is done when its record is there; its name says all but the details."""
+"""Commit records: which rows of a dataset are committed.
+
+A unit is committed once its record exists.  The name of a record has everything except details.
+"""
 
 from __future__ import annotations
 
 import bisect
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import orjson
@@ -12,64 +16,120 @@ import orjson
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.schemas.units import Unit, UnitRecord
-from bulkembed.transforms.dataset.part_files import is_part_name, part_stem
-from bulkembed.transforms.dataset.whole_files import REPAIR
-
-_NAME = re.compile(
-    r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
-    r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)"
-    r"(?:-b(?P<part_bytes>\d+))?(?:-n(?P<run_number>\d+)-v(?P<digest>[0-9a-f]{16}))?\.json"
+from bulkembed.transforms.core.ranges import RowRange
+from bulkembed.transforms.dataset.atomic_files import REPAIR
+from bulkembed.transforms.dataset.layout import (
+    DEAD_LETTERS,
+    VECTORS,
+    is_part_name,
+    parse_record_name,
+    part_name,
+    part_stem,
+    record_name,
 )
 
-SPILL_SUFFIX = ".spill"
-_SPILL_NAME = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordParts:
+    """The parts that a record names, by their names within the dataset."""
+
+    vectors: tuple[str, ...] = ()
+    dead_letters: tuple[str, ...] = ()
+    """One at most."""
+
+    @classmethod
+    def of(cls, record: UnitRecord) -> RecordParts:
+        """Return the parts of a record that was read from its file."""
+        dead = (f"{DEAD_LETTERS}/{record.dead_part}",) if record.dead_part else ()
+        return cls(tuple(f"{VECTORS}/{name}" for name in record.vector_parts), dead)
+
+    @classmethod
+    def by_name(cls, record: UnitRecord) -> RecordParts:
+        """Return the parts of a record of the first generation: its counts say which there are."""
+        name = part_name(record)
+        dead = (f"{DEAD_LETTERS}/{name}",) if record.dead + record.skipped else ()
+        return cls((f"{VECTORS}/{name}",) if record.embedded else (), dead)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All parts, those with vectors first."""
+        return self.vectors + self.dead_letters
 
 
-def record_name(record: UnitRecord) -> str:
-    """Return the file name of a record.
+@dataclasses.dataclass(frozen=True, slots=True)
+class DatasetState:
+    """What the commit records say: each row is covered by one record at most."""
 
-    It tells what the record covers, its counts, its generation, the bytes of its parts, the number
-    of the run that wrote it and the digest of its vectors.
-    """
-    unit = record.unit
-    size = "" if record.part_bytes is None else f"-b{record.part_bytes}"
-    digest = record.embedding_digest
-    made_by = f"-n{record.run_number}-v{digest}" if digest else ""
-    return (
-        f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
-        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}"
-        f"{size}{made_by}.json"
-    )
+    records: tuple[UnitRecord, ...] = ()
+    """In the order of files and rows."""
+    stale: tuple[str, ...] = ()
+    """Names of records that do not count, and of unfinished files beside the records."""
+    unnamed: tuple[str, ...] = ()
+    """Parts that no record names, as far as they were listed: readers would read their rows."""
 
+    @classmethod
+    def of(
+        cls, found: Iterable[UnitRecord], digest: str = "", first_run_number: int = 0
+    ) -> DatasetState:
+        """Return the state that records describe, in whatever order they were written.
 
-def parse_name(name: str) -> UnitRecord | None:
-    """The record as far as its name tells; None for another file's name."""
-    found = _NAME.fullmatch(name)
-    if found is None:
-        return None
-    size = found["part_bytes"]
-    try:
-        return UnitRecord(
-            Unit(found["key"], int(found["first"]), int(found["rows"])),
-            int(found["embedded"]),
-            int(found["dead"]),
-            int(found["skipped"]),
-            int(found["generation"]),
-            part_bytes=None if size is None else int(size),
-            run_number=int(found["run_number"] or 0),
-            embedding_digest=found["digest"] or "",
+        Args:
+            found: the records.
+            digest: the embedding digest of the dataset; records with another one do not count.
+                Records of older versions have no digest in their names, and count.  Empty: any.
+            first_run_number: records of earlier runs do not count: their rows were overwritten.
+        """
+        ours = (
+            record
+            for record in found
+            if record.run_number >= first_run_number
+            and (not digest or record.embedding_digest in ("", digest))
         )
+        return cls(tuple(without_overlaps(ours)))
+
+    def without(self, removed: Set[UnitRecord]) -> DatasetState:
+        """Return the state without some records, whose names become stale."""
+        return dataclasses.replace(
+            self,
+            records=tuple(record for record in self.records if record not in removed),
+            stale=(*self.stale, *(record_name(record) for record in removed)),
+        )
+
+    def overlapping(self, unit: Unit) -> list[UnitRecord]:
+        """Return the records that cover a row of a unit."""
+        return [
+            record
+            for record in self.records
+            if record.unit.file_key == unit.file_key
+            and record.unit.first_row < unit.end_row
+            and unit.first_row < record.unit.end_row
+        ]
+
+    def covered(self) -> dict[str, list[RowRange]]:
+        """Return the committed rows by file key."""
+        runs: dict[str, list[RowRange]] = collections.defaultdict(list)
+        for record in self.records:
+            runs[record.unit.file_key].append((record.unit.first_row, record.unit.rows))
+        return runs
+
+
+def named_record(name: str) -> UnitRecord | None:
+    """Return as much of a record as its file name has; None for the name of another file.
+
+    Raises:
+        OutputError: the numbers in the name contradict each other.
+    """
+    try:
+        return parse_record_name(name)
     except ValueError as error:
-        raise OutputError(
-            f"_run/units/{name}: {error}; was the file renamed? R{REPAIR[1:]}"
-        ) from None
+        raise OutputError(f"_run/units/{name}: {error}. Was the file renamed? {REPAIR}") from None
 
 
 def without_overlaps(records: Iterable[UnitRecord]) -> Iterator[UnitRecord]:
-    """Yield the records that count, so that no row is covered twice; ordered by file and row.
+    """Yield the records that count, in the order of files and rows: none covers a row of another.
 
-    Of records that overlap the one of the newer run counts, then the one of the higher generation,
-    then the one that covers more rows.  One that does not count is left out as a whole.
+    Of overlapping records the one of the newer run counts, then the one of the higher generation,
+    then the one that covers more rows.  A record that does not count is left out as a whole.
     """
     ordered = sorted(records, key=lambda record: record.unit)
     start = 0
@@ -83,7 +143,7 @@ def without_overlaps(records: Iterable[UnitRecord]) -> Iterator[UnitRecord]:
 
 
 def _begins_before(record: UnitRecord, other: UnitRecord, row: int) -> bool:
-    """Whether a record begins before a row of another one's file."""
+    """Return whether a record of the same file as another one begins before a row."""
     return record.unit.file_key == other.unit.file_key and record.unit.first_row < row
 
 
@@ -100,36 +160,19 @@ def _winners(records: Sequence[UnitRecord]) -> list[UnitRecord]:
 
 
 def _rank(record: UnitRecord) -> tuple[int, int, int, str]:
-    """Order records of one file, those that count first."""
+    """Order records of one file by precedence."""
     return -record.run_number, -record.generation, -record.unit.rows, record_name(record)
 
 
-def run_number_in(name: str) -> int:
-    """Return the run number in the name of a record, be it whole or not; 0 where there is none."""
-    found = re.search(r"-n(\d+)-v", name)
-    return int(found[1]) if found else 0
-
-
-def spill_name(unit: Unit, generation: int, run_id: str) -> str:
-    """The file name of the spill of a unit, and of the generation that its record will have."""
-    return f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}-g{generation}-{run_id}.spill"
-
-
-def parse_spill_name(name: str) -> tuple[Unit, int] | None:
-    """The unit that a spill file belongs to, and its generation; None for another file's name."""
-    found = _SPILL_NAME.fullmatch(name)
-    return (Unit(found[1], int(found[2]), int(found[3])), int(found[4])) if found else None
-
-
 def encode_record(record: UnitRecord) -> bytes:
-    """Return the record as JSON."""
+    """Return a record as JSON."""
     content = {"version": 1, **to_plain(record), "seconds": round(record.seconds, 3)}
     content["codes"] = dict(content["codes"])
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_record(data: bytes, name: str) -> UnitRecord:
-    """Return the record from its JSON.
+    """Return the record that JSON holds.
 
     Raises:
         OutputError: the file is damaged, of another version, or contradicts its name.
@@ -137,9 +180,9 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
     try:
         record = _decoded(orjson.loads(data))
         if record_name(record) != name:
-            raise ValueError("its content is not what its name says")
+            raise ValueError("its content contradicts its name")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"_run/units/{name} is damaged ({error}); {REPAIR}") from None
+        raise OutputError(f"_run/units/{name} is damaged ({error}). {REPAIR}") from None
     return record
 
 
@@ -151,5 +194,5 @@ def _decoded(content: dict[str, Any]) -> UnitRecord:
     for name in (*record.vector_parts, *([record.dead_part] if record.dead_part else [])):
         # The parts of a record may be deleted, so it must name none but its own.
         if not is_part_name(name) or not name.startswith(part_stem(record.unit)):
-            raise ValueError(f"{name!r} is no part of this unit")
+            raise ValueError(f"{name!r} is not a part of this unit")
     return record

@@ -14,18 +14,18 @@ from bulkembed.schemas.embedding import digest_of
 from bulkembed.schemas.errors import ConfigError, OutputError, OutputTaken
 from bulkembed.schemas.job import JobConfig
 from bulkembed.transforms.core.token_account import TokenAccount
-from bulkembed.transforms.dataset import kept_answers, whole_files
-from bulkembed.transforms.dataset.dataset import (
+from bulkembed.transforms.dataset import atomic_files, kept_answers
+from bulkembed.transforms.dataset.atomic_files import REPAIR
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import (
     ACCOUNT,
     DEAD_LETTERS,
     RUN_FILE,
     SUCCESS,
     UNITS,
     VECTORS,
-    Dataset,
+    is_part_name,
 )
-from bulkembed.transforms.dataset.part_files import is_part_name
-from bulkembed.transforms.dataset.whole_files import REPAIR
 from bulkembed.transforms.inputs.text_recipe import (
     decode_template,
     encode_template,
@@ -177,7 +177,7 @@ def _note_overwrite(dataset: Dataset, stage: Overwrite | None) -> None:
 
 
 def _is_complete(dataset: Dataset) -> bool:
-    return whole_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None
+    return atomic_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None
 
 
 def read(dataset: Dataset) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _refuse_without_pins(dataset: Dataset) -> None:
         "again with --overwrite"
     )
     if read_copy(dataset) is not None:
-        cure = f"R{REPAIR[1:]}"
+        cure = REPAIR
     raise ConfigError(
         f"{dataset.root} holds {len(found):,} files of a dataset, such as {found[0]}, but "
         f"{RUN_FILE}, which says how they were made, is missing; nothing was changed. {cure}"
@@ -301,7 +301,7 @@ def _is_paid_for(dataset: Dataset, pinned: dict[str, Any]) -> bool:
 
 def _paid_tokens(dataset: Dataset) -> int:
     """Return what the account says; 0 where there is none, or it is damaged."""
-    data = whole_files.read_bytes(dataset.filesystem, dataset.path(ACCOUNT))
+    data = atomic_files.read_bytes(dataset.filesystem, dataset.path(ACCOUNT))
     with contextlib.suppress(ValueError, TypeError):
         return TokenAccount.from_bytes(data or b"").paid
     return 0
@@ -364,7 +364,7 @@ def _write(dataset: Dataset, pinned: dict[str, Any]) -> None:
 
 def read_copy(dataset: Dataset) -> bytes | None:
     """Return the content of the copy of `run.json`; None where it is not there, or damaged."""
-    data = whole_files.read_bytes(dataset.filesystem, dataset.path(COPY))
+    data = atomic_files.read_bytes(dataset.filesystem, dataset.path(COPY))
     try:
         _check_content(orjson.loads(data or b""))
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from bulkembed.schemas.units import CallCounts
-from bulkembed.transforms.dataset.dataset import SHARED, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import SHARED
 
 _SUFFIX = ".json"
 

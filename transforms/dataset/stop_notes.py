@@ -8,7 +8,8 @@ import time
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.stop import Stop, StopReason
-from bulkembed.transforms.dataset.dataset import STOPS, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import STOPS
 
 log = logging.getLogger("bulkembed")
 

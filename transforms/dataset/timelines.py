@@ -7,7 +7,8 @@ from typing import Any
 
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.core.timeline import Timeline, merge
-from bulkembed.transforms.dataset.dataset import TIMELINE, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import TIMELINE
 
 FORMAT_VERSION = 1
 

@@ -28,7 +28,7 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import damaged_files, run_file, stop_notes, timelines
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.kept_answers import Spill
+from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.processes import is_gone
 from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.unit_work import UnitWorker
@@ -145,7 +145,7 @@ class Engine:
             self._embedder.caller,
             self.dataset,
             self.stop,
-            Spill(self.dataset, job),
+            KeptAnswers(self.dataset, job),
             DeadRowBudget(job.most_dead_rows, self.stop),
         )
         self._process = secrets.token_hex(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import mmap
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,8 @@ from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN, Matrix
 from bulkembed.transforms.dataset.commit import UnitTables
-from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
+from bulkembed.transforms.dataset.kept_answers import AnswerWriter
+from bulkembed.transforms.dataset.known_vectors import KnownVectors, distinct_keys
 from bulkembed.transforms.units.contents import Passage
 from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.prepare import DeadRow, PreparedUnit
@@ -86,13 +88,13 @@ class UnitOutcome:
         self,
         prepared: PreparedUnit,
         job: JobConfig,
-        spill: SpillWriter | None = None,
+        kept: AnswerWriter | None = None,
         budget: DeadRowBudget | None = None,
     ) -> None:
         self._prepared = prepared
         self._job = job
         self._tables = TableMaker(job, prepared)
-        self._answers = Answers(job.embedding, prepared.hashes, spill or SpillWriter(None))
+        self._answers = Answers(job.embedding, prepared.hashes, kept or AnswerWriter(None))
         self._budget = budget or DeadRowBudget(None, StopFlag())
         self._vectors: Matrix | None = None
         self._has_vector = np.zeros(len(prepared.items), dtype=bool)
@@ -101,14 +103,19 @@ class UnitOutcome:
         self._rows = RowFates(prepared.passages, len(prepared.items))
         self._shared: set[int] = set()
 
-    def restore(self, spill: Spill) -> list[Content]:
+    def restore(self, source: KnownVectors) -> list[Content]:
         """Takes over vectors that are paid for already; gives the texts still to send."""
-        for index, vector, truncated, shared in spill.find(self._prepared.hashes):
-            self._room(len(vector))[index] = vector
-            self._has_vector[index] = True
-            self._truncated[index] = truncated
-            if shared:
-                self._shared.add(index)
+        indexes: dict[bytes, list[int]] = collections.defaultdict(list)
+        for index, name in enumerate(self._prepared.hashes):
+            indexes[name].append(index)
+        for block in source.find(distinct_keys(self._prepared.hashes)).read():
+            for name, vector, cut in zip(block.hashes, block.vectors, block.truncated, strict=True):
+                for index in indexes.get(name, ()):
+                    self._room(len(vector))[index] = vector
+                    self._has_vector[index] = True
+                    self._truncated[index] = cut
+                    if block.of_other_rows:
+                        self._shared.add(index)
         self._rows.embedded(np.flatnonzero(self._has_vector).tolist())
         return [item for item in self._prepared.items if not self._has_vector[item.index]]
 

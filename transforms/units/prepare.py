@@ -167,5 +167,5 @@ def prepared_units(
 
 
 def _redo(dataset: Dataset, record: UnitRecord) -> Redo:
-    whole = dataset.whole_record(record)
-    return Redo(whole, dataset.redo_offsets(whole))
+    whole = dataset.read_record(record)
+    return Redo(whole, dataset.failed_offsets(whole))

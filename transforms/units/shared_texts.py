@@ -20,7 +20,8 @@ from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.passages import spans
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
+from bulkembed.transforms.dataset.kept_answers import AnswerWriter
+from bulkembed.transforms.dataset.known_vectors import KnownVectors, known_hashes
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
@@ -39,18 +40,19 @@ class SharedOutcome:
     """
 
     def __init__(
-        self, texts: DistinctContents, embedding: EmbeddingConfig, kept: SpillWriter
+        self, texts: DistinctContents, embedding: EmbeddingConfig, kept: AnswerWriter
     ) -> None:
         self._texts = texts
         self._answers = Answers(embedding, texts.hashes, kept)
         self._sent = 0
-        self._there = 0
+        self._known = 0
 
-    def restore(self, spill: Spill) -> list[Content]:
+    def restore(self, source: KnownVectors) -> list[Content]:
         """The texts that no run has paid for yet."""
-        there = {index for index, *_ in spill.find(self._texts.hashes)}
-        self._there = len(there)
-        return [item for item in self._texts.items if item.index not in there]
+        hashes = self._texts.hashes
+        known = known_hashes(source, hashes)
+        self._known = len(known)
+        return [item for item in self._texts.items if hashes[item.index] not in known]
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Keeps the vectors of one answered call."""
@@ -66,7 +68,7 @@ class SharedOutcome:
 
     def live(self) -> LiveCounts:
         """What the texts have come to so far."""
-        return dataclasses.replace(self._answers.live(), shared=self._there + self._sent)
+        return dataclasses.replace(self._answers.live(), shared=self._known + self._sent)
 
 
 def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:

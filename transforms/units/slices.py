@@ -15,8 +15,8 @@ from bulkembed.schemas.units import CallCounts, FileUnits, PlanSlice, SharedSlic
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import shared_counts
-from bulkembed.transforms.dataset.dataset import State
-from bulkembed.transforms.dataset.kept_answers import SpillWriter, shared_writer
+from bulkembed.transforms.dataset.kept_answers import AnswerWriter, shared_writer
+from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.contents import DistinctContents
 from bulkembed.transforms.units.engine import Engine
 from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
@@ -158,7 +158,7 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
 
 
 async def _embed(
-    engine: Engine, texts: DistinctContents, kept: SpillWriter, name: str
+    engine: Engine, texts: DistinctContents, kept: AnswerWriter, name: str
 ) -> CallCounts | None:
     counts = await engine.worker.embed_shared(texts, kept)
     if not counts.calls:
@@ -188,7 +188,7 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     try:
         if flight.must_end():
             return (yield from flight.land_all())
-        engine.worker.spill.look_for_shared()
+        engine.worker.known.refresh()
         state = engine.dataset.state()
         covered = state.covered()
         for file_units in plan_slice.files:
@@ -204,7 +204,7 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     yield from flight.land_all()
 
 
-def still_due(file_units: FileUnits, state: State, covered: Covered) -> FileUnits:
+def still_due(file_units: FileUnits, state: DatasetState, covered: Covered) -> FileUnits:
     """The rows of units that were not committed, or not anew, since the plan was made.
 
     Args:

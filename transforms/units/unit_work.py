@@ -20,7 +20,7 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.kept_answers import Spill, SpillWriter
+from bulkembed.transforms.dataset.kept_answers import AnswerWriter, KeptAnswers, unit_writer
 from bulkembed.transforms.units.contents import DistinctContents
 from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.outcome import UnitOutcome
@@ -39,7 +39,7 @@ class UnitWorker:
     caller: Caller
     dataset: Dataset
     stop: StopFlag
-    spill: Spill
+    known: KeptAnswers
     budget: DeadRowBudget
     tally: Tally = dataclasses.field(default_factory=Tally)
     told: set[str] = dataclasses.field(default_factory=set)
@@ -56,20 +56,21 @@ class UnitWorker:
         """
         redo, started = prepared.redo, time.monotonic()
         self._tell_of_lost_values(prepared)
-        spill = self.spill.writer(prepared.unit, redo.generation + 1 if redo else 0)
+        generation = redo.generation + 1 if redo else 0
+        kept = unit_writer(self.dataset, self.job, prepared.unit, generation)
         record = None
-        outcome = UnitOutcome(prepared, self.job, spill, self.budget)
+        outcome = UnitOutcome(prepared, self.job, kept, self.budget)
         self.tally.begin(outcome)
         try:
-            await self._embed(outcome.restore(self.spill), outcome)
+            await self._embed(outcome.restore(self.known), outcome)
             record = await asyncio.to_thread(self._commit, outcome, redo, started)
             self._count_bad_rows(prepared)
         finally:
             self.tally.end(outcome, committed_rows(record, redo) if record else None)
-            spill.close(committed=record is not None and record.unit == prepared.unit)
+            kept.close(committed=record is not None and record.unit == prepared.unit)
         return record
 
-    async def embed_shared(self, texts: DistinctContents, kept: SpillWriter) -> CallCounts:
+    async def embed_shared(self, texts: DistinctContents, kept: AnswerWriter) -> CallCounts:
         """Embeds texts that units share, but for those that are there already.
 
         Returns:
@@ -81,7 +82,7 @@ class UnitWorker:
         outcome = SharedOutcome(texts, self.job.embedding, kept)
         self.tally.begin(outcome)
         try:
-            await self._embed(outcome.restore(self.spill), outcome)
+            await self._embed(outcome.restore(self.known), outcome)
         finally:
             self.tally.end(outcome)
         return outcome.counts()

@@ -11,13 +11,13 @@ import pyarrow.fs as pafs
 import pytest
 
 from bulkembed.schemas.errors import OutputError
-from bulkembed.transforms.dataset.whole_files import (
-    TEMP_PREFIX,
+from bulkembed.transforms.dataset.atomic_files import (
     delete_files,
     list_names,
     read_bytes,
-    write_whole,
+    write_atomically,
 )
+from bulkembed.transforms.dataset.layout import TEMP_PREFIX
 
 LOCAL = pafs.LocalFileSystem()
 
@@ -25,7 +25,7 @@ LOCAL = pafs.LocalFileSystem()
 @pytest.mark.parametrize("data", [b"", b"x" * 100_000, pa.py_buffer(b"arrow")])
 def test_what_is_written_is_read_back(tmp_path: Path, data: bytes | pa.Buffer) -> None:
     path = str(tmp_path / "deep/er/file")
-    write_whole(LOCAL, path, data)
+    write_atomically(LOCAL, path, data)
     assert read_bytes(LOCAL, path) == bytes(data)
     assert list_names(LOCAL, str(tmp_path / "deep/er")) == ["file"]
 
@@ -33,12 +33,12 @@ def test_what_is_written_is_read_back(tmp_path: Path, data: bytes | pa.Buffer) -
 def test_a_second_write_replaces_the_first_and_no_reader_ever_sees_half(tmp_path: Path) -> None:
     path = str(tmp_path / "file")
     contents = [bytes([n]) * 300_000 for n in (1, 2)]
-    write_whole(LOCAL, path, contents[0])
+    write_atomically(LOCAL, path, contents[0])
     done = threading.Event()
 
     def write() -> None:
         for n in range(30):
-            write_whole(LOCAL, path, contents[n % 2])
+            write_atomically(LOCAL, path, contents[n % 2])
         done.set()
 
     writer = threading.Thread(target=write)
@@ -53,8 +53,8 @@ def test_a_second_write_replaces_the_first_and_no_reader_ever_sees_half(tmp_path
 def test_a_folder_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written") as caught:
-        write_whole(LOCAL, str(tmp_path / "file/inside"), b"x")
-    assert "then the same command again" in caught.value.message
+        write_atomically(LOCAL, str(tmp_path / "file/inside"), b"x")
+    assert "then rerun the same command" in caught.value.message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
@@ -62,7 +62,7 @@ def test_a_write_that_fails_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/x").write_text("x")
     with pytest.raises(OutputError):
-        write_whole(LOCAL, str(tmp_path / "taken"), b"x")
+        write_atomically(LOCAL, str(tmp_path / "taken"), b"x")
     assert not [name for name in tmp_path.iterdir() if name.name.startswith(TEMP_PREFIX)]
 
 
@@ -81,7 +81,7 @@ def test_names_are_sorted_and_folders_are_none_of_them(tmp_path: Path) -> None:
 
 def test_a_store_without_rename_gets_one_upload(tmp_path: Path) -> None:
     store = pafs.SubTreeFileSystem(str(tmp_path), LOCAL)
-    write_whole(store, "file", b"data")
+    write_atomically(store, "file", b"data")
     assert (tmp_path / "file").read_bytes() == b"data"
     delete_files(store, ["file", "file"])
     assert list_names(store, "") == []

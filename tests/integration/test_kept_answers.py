@@ -1,4 +1,4 @@
-"""What was paid for is found again, and nothing else is, however the file was cut or spoilt."""
+"""Kept answers are found again, and nothing else is, however a file was cut or damaged."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import Unit
-from bulkembed.transforms.core.hashing import HASH_BYTES, text_hash
+from bulkembed.transforms.core.hashing import HASH_BYTES, keys, text_hash
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import (
-    Spill,
-    SpillWriter,
-    of_other_settings,
+    AnswerWriter,
+    KeptAnswers,
+    files_of_other_settings,
     shared_writer,
+    unit_writer,
 )
+from bulkembed.transforms.dataset.known_vectors import Matches, distinct_keys, known_hashes
 
 UNIT = Unit(KEY, 0, 9)
 DIM = 3
@@ -49,32 +51,50 @@ def job_of(run_id: str, unstamped_run: str | None = None, **facts: Any) -> JobCo
     return a_job(run_id=run_id, embedding=embedding, unstamped_run=unstamped_run)
 
 
-def spill_of(folder: Path, run_id: str, unstamped_run: str | None = None, **facts: Any) -> Spill:
-    return Spill(Dataset.open(str(folder)), job_of(run_id, unstamped_run, **facts))
+def answers_of(folder: Path, run_id: str, unstamped_run: str | None = None) -> KeptAnswers:
+    return KeptAnswers(Dataset.open(str(folder)), job_of(run_id, unstamped_run))
+
+
+def writer_of(folder: Path, run_id: str, **settings: Any) -> AnswerWriter:
+    return unit_writer(Dataset.open(str(folder)), job_of(run_id, **settings), UNIT)
+
+
+def hashes_of(texts: Iterable[str]) -> list[bytes]:
+    return [text_hash(None, text) for text in texts]
 
 
 def write(folder: Path, run_id: str = "before", **settings: Any) -> Path:
-    """A spill of three calls; the unit was not committed."""
-    writer = spill_of(folder, run_id, **settings).writer(UNIT)
+    """Write a file of three answers, as a killed run leaves it."""
+    writer = writer_of(folder, run_id, **settings)
     for texts in CALLS:
-        hashes = [text_hash(None, text) for text in texts]
-        writer.append(hashes, np.stack([vector(t) for t in texts]), [flag(t) for t in texts])
+        writer.append(
+            hashes_of(texts), np.stack([vector(t) for t in texts]), [flag(t) for t in texts]
+        )
     writer.close(committed=False)
     (path,) = (folder / "_run/spill").iterdir()
     return path
 
 
 def found(folder: Path) -> set[str]:
-    """The texts that the next run finds; each must have its own vector and flag."""
-    spill = spill_of(folder, "after")
+    """Return the texts that the next run finds; each must have its own vector and flag."""
+    answers = answers_of(folder, "after")
     wanted = [text for call in CALLS for text in call] + ["seven"]
+    matches = answers.find(distinct_keys(hashes_of(wanted)))
+    texts = read_all(matches, wanted, of_other_rows=False)
+    assert len(answers) == len(matches) == len(texts)
+    assert set(matches.hashes()) == set(hashes_of(texts))
+    return texts
+
+
+def read_all(matches: Matches, wanted: Iterable[str], *, of_other_rows: bool) -> set[str]:
+    text_of = {text_hash(None, text): text for text in wanted}
     texts = set()
-    for number, kept, cut, shared in spill.find([text_hash(None, text) for text in wanted]):
-        assert np.array_equal(kept, vector(wanted[number]))
-        assert cut is flag(wanted[number])
-        assert not shared
-        texts.add(wanted[number])
-    assert len(spill) == len(texts)
+    for block in matches.read():
+        assert block.of_other_rows is of_other_rows
+        for name, kept, cut in zip(block.hashes, block.vectors, block.truncated, strict=True):
+            assert np.array_equal(kept, vector(text_of[name]))
+            assert cut is flag(text_of[name])
+            texts.add(text_of[name])
     return texts
 
 
@@ -110,14 +130,14 @@ def test_a_flipped_bit_never_gives_a_wrong_vector(data: st.DataObject) -> None:
         assert texts < {text for call in CALLS for text in call}
 
 
-def test_a_run_does_not_read_its_own_spill(tmp_path: Path) -> None:
+def test_a_run_does_not_read_its_own_kept_answers(tmp_path: Path) -> None:
     write(tmp_path, "same")
-    assert len(spill_of(tmp_path, "same")) == 0
+    assert len(answers_of(tmp_path, "same")) == 0
 
 
-def test_the_commit_of_the_unit_removes_its_spill_and_no_other(tmp_path: Path) -> None:
+def test_the_commit_of_a_unit_deletes_its_kept_answers_and_no_others(tmp_path: Path) -> None:
     other = write(tmp_path)
-    writer = spill_of(tmp_path, "now").writer(UNIT)
+    writer = writer_of(tmp_path, "now")
     writer.append([text_hash(None, "x")], np.ones((1, DIM), np.float32), [None])
     assert len(list((tmp_path / "_run/spill").iterdir())) == 2
     writer.close(committed=True)
@@ -125,18 +145,18 @@ def test_the_commit_of_the_unit_removes_its_spill_and_no_other(tmp_path: Path) -
 
 
 def test_a_unit_without_an_answer_leaves_no_file(tmp_path: Path) -> None:
-    spill_of(tmp_path, "now").writer(UNIT).close(committed=False)
+    writer_of(tmp_path, "now").close(committed=False)
     assert not (tmp_path / "_run").exists()
 
 
-def test_where_nothing_can_be_kept_nothing_is() -> None:
-    writer = SpillWriter(None)
+def test_a_writer_without_a_path_keeps_nothing() -> None:
+    writer = AnswerWriter(None)
     writer.append([text_hash(None, "x")], np.ones((1, DIM), np.float32), [None])
     writer.close(committed=True)
 
 
-def test_a_full_disk_is_an_error_of_ours() -> None:
-    writer = SpillWriter(Path("/dev/full"))
+def test_a_full_disk_is_an_output_error() -> None:
+    writer = AnswerWriter(Path("/dev/full"))
     with pytest.raises(OutputError, match="the disk is full"):
         writer.append([text_hash(None, "x")], np.ones((1, DIM), np.float32), [None])
     writer.close(committed=False)
@@ -151,11 +171,11 @@ def test_answers_of_other_settings_are_never_found(
     path = write(tmp_path, **settings)
     assert found(tmp_path) == set()
     job = job_of("after")
-    assert of_other_settings(Dataset.open(str(tmp_path)), job) == [f"_run/spill/{path.name}"]
+    assert files_of_other_settings(Dataset.open(str(tmp_path)), job) == [f"_run/spill/{path.name}"]
 
 
 def unstamped(path: Path, texts: Iterable[str]) -> Path:
-    """A file of one call as version 0.1.0 wrote it."""
+    """Write a file of one answer as version 0.1.0 did."""
     texts = list(texts)
     body = b"".join(text_hash(None, text) for text in texts)
     body += bytes(FLAGS.index(flag(text)) for text in texts)
@@ -175,40 +195,53 @@ def unstamped(path: Path, texts: Iterable[str]) -> Path:
         pytest.param(f"spill/{KEY}-000000000000-00000009-g0-run-6.spill", None, False, id="stray"),
     ],
 )
-def test_answers_that_do_not_say_their_settings_are_taken_only_where_they_must_be_the_pinned_ones(
+def test_answers_without_a_digest_are_found_only_if_the_pinned_settings_made_them(
     tmp_path: Path, name: str, last_run: str | None, taken: bool
 ) -> None:
     unstamped(tmp_path / "_run" / name, CALLS[0])
-    spill = spill_of(tmp_path, "after", last_run)
-    there = [number for number, *_ in spill.find([text_hash(None, text) for text in CALLS[0]])]
-    assert there == ([0, 1] if taken else [])
+    hashes = hashes_of(CALLS[0])
+    known = known_hashes(answers_of(tmp_path, "after", last_run), hashes)
+    assert known == (set(hashes) if taken else set())
 
 
-def test_a_text_keeps_its_vector_while_another_thread_takes_in_more_files(tmp_path: Path) -> None:
+def test_matches_stay_valid_while_another_thread_adds_files(tmp_path: Path) -> None:
     dataset, job = Dataset.open(str(tmp_path)), a_job(run_id="now")
-    spill = Spill(dataset, job)
+    answers = KeptAnswers(dataset, job)
 
     def share(name: str, texts: list[str]) -> None:
         kept = shared_writer(dataset, job, name)
-        hashes = [text_hash(None, text) for text in texts]
-        kept.append(hashes, np.stack([vector(text) for text in texts]), [flag(t) for t in texts])
+        kept.append(
+            hashes_of(texts), np.stack([vector(text) for text in texts]), [flag(t) for t in texts]
+        )
         kept.close()
-        spill.look_for_shared()
+        answers.refresh()
 
-    wanted = sorted((f"text {n}" for n in range(40)), key=lambda text: text_hash(None, text))
+    wanted = sorted(
+        (f"text {n}" for n in range(40)), key=lambda text: keys([text_hash(None, text)])[0]
+    )
     share("first", wanted[20:])
-    seen = spill.find([text_hash(None, text) for text in wanted[20:]])
-    first = next(seen)
+    matches = answers.find(distinct_keys(hashes_of(wanted[20:])))
     share("second", wanted[:20])  # Each of them comes before all others in the new index.
-    for number, kept, cut, shared in [first, *seen]:
-        assert np.array_equal(kept, vector(wanted[20 + number]))
-        assert cut is flag(wanted[20 + number])
-        assert shared
-    assert len(spill) == 40
+    assert read_all(matches, wanted[20:], of_other_rows=True) == set(wanted[20:])
+    assert len(answers) == 40
 
 
-def test_a_file_that_goes_while_it_is_looked_for_is_no_error(tmp_path: Path) -> None:
+def test_a_file_that_is_deleted_before_it_is_read_is_no_error(tmp_path: Path) -> None:
     path = write(tmp_path)
-    spill = spill_of(tmp_path, "after")
+    matches = answers_of(tmp_path, "after").find(distinct_keys(hashes_of(["one"])))
+    assert len(matches) == 1
     path.unlink()
-    assert list(spill.find([text_hash(None, "one")])) == []
+    assert list(matches.read()) == []
+
+
+def test_texts_whose_hashes_begin_alike_are_told_apart_by_the_whole_hash(tmp_path: Path) -> None:
+    dataset, job = Dataset.open(str(tmp_path)), job_of("now")
+    one, two = bytes(8) + bytes(7) + b"1", bytes(8) + b"2" + bytes(7)
+    kept = shared_writer(dataset, job, "a")
+    kept.append([one, two], np.eye(2, DIM, dtype=np.float32), [None, True])
+    kept.close()
+    answers = KeptAnswers(dataset, job)
+    (block,) = answers.find(distinct_keys([one])).read()
+    found = dict(zip(block.hashes, block.vectors.tolist(), strict=True))
+    assert found == {one: [1, 0, 0], two: [0, 1, 0]}
+    assert known_hashes(answers, [two, bytes(16)]) == {two}

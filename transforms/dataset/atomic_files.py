@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written atomically: readers see all of a file, or none of it."""
 
 from __future__ import annotations
 
@@ -15,93 +15,93 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import BulkEmbedError, OutputError
+from bulkembed.transforms.dataset.layout import TEMP_PREFIX
 from bulkembed.transforms.inputs.filesystems import error_line
 
-REPAIR = "run `bulkembed verify --repair OUT`, and then the same command again"
-"""The cure for damaged files of a dataset, as the end of a sentence."""
-NO_PERMISSION = "no permission: let this user read and write the dataset"
-WRONG_KIND = "a folder is there in place of a file, or a file in place of a folder"
+REPAIR = "Run `bulkembed verify --repair OUT`, then rerun the same command"
+"""The cure for damaged files of a dataset, a sentence."""
+NO_PERMISSION = "no permission. Let this user read and write the dataset"
+WRONG_KIND = "there is a folder in place of a file, or a file in place of a folder"
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
-TEMP_PREFIX = ".tmp-"
-"""Begins the name of a file that is not yet whole; such a file never counts."""
 DELETE_THREADS = 8
 UPLOADS = 3
-"""Tries of a file that is not in the store as it was sent; the SDK's own tries are within each."""
+"""Attempts to upload a file that the store does not hold as it was sent, besides the SDK's own."""
 
 
-Content: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
-"""What a file is to hold, or a function that writes it to a stream."""
-LastLook: TypeAlias = Callable[[], None]
-"""Raises what keeps a file, which is ready, from getting its name."""
+FileContent: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
+"""The content of a file, or a function that writes it to a stream."""
+Check: TypeAlias = Callable[[], None]
+"""Raises an error to prevent that a complete file gets its name."""
 _Put: TypeAlias = Callable[[pafs.FileSystem, str, bytes | pa.Buffer], None]
 
 
-def write_whole(
+def write_atomically(
     filesystem: pafs.FileSystem,
     path: str,
-    content: Content,
+    content: FileContent,
     *,
-    empty_is_none: bool = False,
-    last_look: LastLook | None = None,
+    ignored_if_empty: bool = False,
+    check: Check | None = None,
 ) -> int:
-    """Writes a file that no reader ever sees half: temp name, fsync and rename, or one upload.
+    """Write a file atomically: by a temporary name, fsync and rename, or by one upload.
 
-    S3 and Google's store show an upload whole when it ends, or not at all.  Azure's would show an
-    empty file first, as pyarrow writes it: there the upload has a temporary name, and the store
-    copies it, but where readers take an empty file for none, which saves 7 requests.  Nothing is
-    ever streamed to its final name: an error inside an open stream would publish the half object.
-    What a store holds is then asked for, and must have the right size.
+    S3 and Google Cloud Storage show an upload when it is complete.  Azure would show an empty file
+    first, because of how pyarrow writes.  There the upload gets a temporary name, and the store
+    copies it; if readers ignore empty files, that is not needed and saves 7 requests.  Nothing is
+    streamed to its final name: an error inside an open stream would publish an incomplete object.
+    After an upload the size of the stored object is verified.
 
     Args:
-        filesystem: where the file is to be.
-        path: its final name.
-        content: what it is to hold.
-        empty_is_none: whether readers take an empty file for none.
-        last_look: called as late as can be: right before the rename, or before each upload.
+        filesystem: the file system.
+        path: the final name of the file.
+        content: the content of the file.
+        ignored_if_empty: whether readers ignore an empty file.
+        check: called as late as possible: right before the rename, or before each upload.
 
     Returns:
-        How many bytes the file has.
+        The size of the file in bytes.
 
     Raises:
-        OutputError: the disk is full, the folder cannot be written, or a store does not keep what
-            it is given.
+        OutputError: the disk is full, the folder cannot be written, or a store does not keep the
+            content.
     """
-    look = last_look or _no_look
+    check = check or _pass
     try:
         if isinstance(filesystem, pafs.LocalFileSystem):
-            return _rename_into_place(Path(path), content, look)
+            return _rename_into_place(Path(path), content, check)
         data = _in_memory(content)
-        is_shown_empty = filesystem.type_name == "abfs" and not empty_is_none
-        _store(_copy_into_place if is_shown_empty else _upload, filesystem, path, data, look)
+        is_shown_empty = filesystem.type_name == "abfs" and not ignored_if_empty
+        _store(_copy_into_place if is_shown_empty else _upload, filesystem, path, data, check)
         return len(data)
     except (OSError, pa.ArrowException) as error:
         raise output_error(path, error) from error
 
 
-def _no_look() -> None:
+def _pass() -> None:
     """Let every file get its name."""
 
 
 def _store(
-    put: _Put, filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer, look: LastLook
+    put: _Put, filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer, check: Check
 ) -> None:
-    """Uploads until the store holds as many bytes as the file has.
+    """Upload until the store holds as many bytes as the file has.
 
-    Arrow calls an upload to Google's store done though the store's answer has another checksum.
+    Arrow calls an upload to Google Cloud Storage complete even if the store's answer has another
+    checksum.
     """
-    held: int | None = None
-    for left in reversed(range(UPLOADS)):
-        look()  # Not while the stream is open: an error there publishes what it holds.
+    stored: int | None = None
+    for attempts_left in reversed(range(UPLOADS)):
+        check()  # Not while the stream is open: an error there would publish what was written.
         try:
             put(filesystem, path, data)
-        except FileNotFoundError:  # So says Google's store of an upload that it knows no more.
-            if not left:
+        except FileNotFoundError:  # Google Cloud Storage has forgotten the upload.
+            if not attempts_left:
                 raise
             continue
-        held = filesystem.get_file_info(path).size
-        if held == len(data):
+        stored = filesystem.get_file_info(path).size
+        if stored == len(data):
             return
-    raise OSError(f"of its {len(data):,} bytes the store holds {held or 0:,}")
+    raise OSError(f"the store holds {stored or 0:,} of its {len(data):,} bytes")
 
 
 def _upload(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
@@ -121,7 +121,7 @@ def _temp_name(name: str) -> str:
     return f"{TEMP_PREFIX}{secrets.token_hex(4)}-{name}"
 
 
-def _in_memory(content: Content) -> bytes | pa.Buffer:
+def _in_memory(content: FileContent) -> bytes | pa.Buffer:
     if not callable(content):
         return content
     sink = pa.BufferOutputStream()
@@ -129,7 +129,7 @@ def _in_memory(content: Content) -> bytes | pa.Buffer:
     return sink.getvalue()
 
 
-def _rename_into_place(path: Path, content: Content, look: LastLook) -> int:
+def _rename_into_place(path: Path, content: FileContent, check: Check) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(_temp_name(path.name))
     try:
@@ -141,7 +141,7 @@ def _rename_into_place(path: Path, content: Content, look: LastLook) -> int:
         with temp.open("rb") as written:
             os.fsync(written.fileno())
             size = os.fstat(written.fileno()).st_size
-        look()
+        check()
         temp.replace(path)
         return size
     except (OSError, BulkEmbedError):
@@ -150,24 +150,24 @@ def _rename_into_place(path: Path, content: Content, look: LastLook) -> int:
 
 
 def output_error(path: str, error: Exception) -> OutputError:
-    """The error to show for a file that could not be written."""
+    """Return the error for a file that could not be written."""
     number = error.errno if isinstance(error, OSError) else None
-    cure = {
-        errno.ENOSPC: "the disk is full; free some space",
+    reason = {
+        errno.ENOSPC: "the disk is full. Free some space",
         errno.EDQUOT: "the disk quota is used up",
         errno.EACCES: "no permission to write there",
         errno.EROFS: "it is on a read-only file system",
         **dict.fromkeys(_WRONG_KIND, WRONG_KIND),
     }.get(number or 0) or (getattr(error, "strerror", None) or error_line(error))
-    next_step = REPAIR if number in _WRONG_KIND else "run the same command again"
-    return OutputError(f"{path}: cannot be written: {cure}; what is committed stays; {next_step}")
+    cure = REPAIR if number in _WRONG_KIND else "Rerun the same command to resume"
+    return OutputError(f"{path} cannot be written: {reason}. Committed units are kept. {cure}")
 
 
 def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes | None:
-    """The content of a small file; None where there is none.
+    """Return the content of a small file; None if there is no such file.
 
     Raises:
-        OutputError: it may not be read.
+        OutputError: it cannot be read.
     """
     try:
         with filesystem.open_input_file(path) as stream:
@@ -182,7 +182,7 @@ def is_file(filesystem: pafs.FileSystem, path: str) -> bool:
     """Return whether there is a file at a path.
 
     Raises:
-        OutputError: the file system does not say.
+        OutputError: the file system gives no answer.
     """
     try:
         return bool(filesystem.get_file_info(path).type == pafs.FileType.File)
@@ -191,19 +191,19 @@ def is_file(filesystem: pafs.FileSystem, path: str) -> bool:
 
 
 def list_names(filesystem: pafs.FileSystem, folder: str) -> list[str]:
-    """The names of the files of a folder, sorted; empty where there is no folder.
+    """Return the names of the files in a folder, sorted; none if there is no such folder.
 
     Raises:
-        OutputError: it may not be listed.
+        OutputError: it cannot be listed.
     """
     return sorted(file.base_name for file in list_files(filesystem, folder))
 
 
 def list_files(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
-    """The files of a folder, each with size and time; a store is asked page by page.
+    """Return the files in a folder, each with size and time; a store is listed page by page.
 
     Raises:
-        OutputError: it may not be listed.
+        OutputError: it cannot be listed.
     """
     selector = pafs.FileSelector(folder, allow_not_found=True)
     try:
@@ -217,20 +217,20 @@ def _unreadable(path: str, error: Exception) -> OutputError:
     if isinstance(error, PermissionError):
         reason = NO_PERMISSION
     elif _is_wrong_kind(error):
-        reason = f"{WRONG_KIND}; {REPAIR}"
+        reason = f"{WRONG_KIND}. {REPAIR}"
     else:
         reason = error_line(error)
-    return OutputError(f"{path}: cannot be read: {reason}")
+    return OutputError(f"{path} cannot be read: {reason}")
 
 
 def _is_wrong_kind(error: Exception) -> bool:
-    # Arrow gives no number where it is asked to open a folder.
+    # Arrow gives no number if it is to open a folder.
     number = error.errno if isinstance(error, OSError) else None
     return number in _WRONG_KIND or "is a directory" in str(error)
 
 
 def delete_files(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
-    """Deletes files, on a store several at a time; one that is gone already is no error."""
+    """Delete files, on a store several at a time; a file that is missing is no error."""
     if isinstance(filesystem, pafs.LocalFileSystem) or len(paths) < 2:
         for path in paths:
             _delete_file(filesystem, path)

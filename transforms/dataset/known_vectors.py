@@ -1,0 +1,95 @@
+"""Vectors that are already paid for, found by the hashes of their texts.
+
+Each place that holds such vectors is a source behind one interface: the answers kept from an
+interrupted run (`kept_answers`) and the committed parts of this dataset (`committed_vectors`).
+A source is searched first and read later, in place and in bounded blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from bulkembed.transforms.core.hashing import Keys, among, keys
+from bulkembed.transforms.core.vectors import Matrix
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class VectorBlock:
+    """Vectors that a source has read, n of them."""
+
+    hashes: Sequence[bytes]
+    """The text hash of each vector."""
+    vectors: Matrix
+    """Shape (n, dim)."""
+    truncated: Sequence[bool | None]
+    """Whether the service cut each text; None if unknown."""
+    of_other_rows: bool = True
+    """Whether the vectors were paid for by other rows: a row that takes one counts as repeated."""
+
+
+class Matches(Protocol):
+    """The wanted texts that one source has.  Nothing is read before it is asked for."""
+
+    def __len__(self) -> int:
+        """Return the number of matches."""
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the matches, ascending and distinct."""
+
+    def hashes(self) -> Iterator[bytes]:
+        """Yield the text hash of each match, without reading its vector."""
+
+    def read(self) -> Iterator[VectorBlock]:
+        """Yield the vectors in the order in which the source stores them.
+
+        A vector that cannot be read any more is left out: its text is sent again.
+        """
+
+
+class KnownVectors(Protocol):
+    """A source of vectors that are already paid for."""
+
+    def find(self, wanted: Keys) -> Matches:
+        """Return the wanted texts that this source has.
+
+        Two texts may have one key, which is half of their hash.  So a match is confirmed by
+        comparing whole hashes, those of `Matches.hashes` or of a block.
+
+        Args:
+            wanted: the keys of texts, as `hashing.keys` gives them, ascending and distinct.
+        """
+
+
+def find_in(sources: Iterable[KnownVectors], wanted: Keys) -> list[Matches]:
+    """Look for texts in several sources; return the matches of each source that has any.
+
+    A text that one source has is not looked for in the sources after it.
+
+    Args:
+        sources: in order of preference.
+        wanted: the keys of texts, ascending and distinct.
+    """
+    found = []
+    for source in sources:
+        matches = source.find(wanted)
+        if len(matches):
+            found.append(matches)
+            wanted = wanted[~among(wanted, matches.keys)]
+        if not len(wanted):
+            break
+    return found
+
+
+def known_hashes(source: KnownVectors, hashes: Sequence[bytes]) -> set[bytes]:
+    """Return those of some text hashes that a source has."""
+    return set(hashes).intersection(source.find(distinct_keys(hashes)).hashes())
+
+
+def distinct_keys(hashes: Sequence[bytes]) -> Keys:
+    """Return the keys of text hashes, ascending and distinct."""
+    return np.unique(keys(hashes))

@@ -1,0 +1,156 @@
+"""The names of the files and folders of a dataset."""
+
+from __future__ import annotations
+
+import re
+
+from bulkembed.schemas.units import Unit, UnitRecord
+
+VECTORS = "vectors"
+DEAD_LETTERS = "dead_letters"
+UNITS = "_run/units"
+"""The commit records."""
+PLAN = "_run/plan"
+SUMMARIES = "_run/summaries"
+STOPS = "_run/stops"
+DAMAGED = "_run/damaged"
+KEPT = "_run/spill"
+"""Answers of units that are not committed yet."""
+SHARED = "_run/shared"
+"""Vectors of texts that several units share, until the dataset is complete."""
+TIMELINE = "_run/timeline"
+RUN_FILE = "_run/run.json"
+LOCK = "_run/lock.json"
+CLAIMS = "_run/claims"
+ACCOUNT = "_run/account.json"
+SUCCESS = "_SUCCESS"
+REPORT = "_run/report.html"
+"""Below `_run`, because readers of Parquet fail if the folder they are given holds a page."""
+OLD_REPORT = "report.html"
+"""Where earlier versions wrote the report."""
+REPORT_MARK = b" - bulkembed report</title>"
+
+TEMP_PREFIX = ".tmp-"
+"""Begins the name of a file that is not complete yet; such a file never counts."""
+EMPTY_PART = "empty.parquet"
+"""A part without rows, in `vectors/` if there is no vector, so that readers find the schema."""
+KEPT_SUFFIX = ".spill"
+
+_PART = re.compile(r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?\.parquet")
+_KEPT = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
+_RECORD = re.compile(
+    r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
+    r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)"
+    r"(?:-b(?P<part_bytes>\d+))?(?:-n(?P<run_number>\d+)-v(?P<digest>[0-9a-f]{16}))?\.json"
+)
+
+
+def part_name(record: UnitRecord) -> str:
+    """Return the name of the parts that the commit of a record writes.
+
+    A second attempt of the same run has the same name, so it overwrites the first.  The name holds
+    the number of the run, so that a late writer of an earlier run overwrites nothing.
+    """
+    return (
+        f"{part_stem(record.unit)}"
+        f"{f'-g{record.generation}' if record.generation else ''}"
+        f"{f'-n{record.run_number}' if record.run_number else ''}.parquet"
+    )
+
+
+def part_stem(unit: Unit) -> str:
+    """Return the beginning of the names of all parts of a unit."""
+    return f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
+
+
+def is_part_name(name: str) -> bool:
+    """Return whether a file has a name that `part_name` gives."""
+    return _PART.fullmatch(name) is not None
+
+
+def unit_of_part(name: str) -> Unit:
+    """Return the unit in the name of a part.
+
+    Raises:
+        ValueError: it is not the name of a part.
+    """
+    found = _matched_part(name)
+    return Unit(found[1], int(found[2]), int(found[3]))
+
+
+def age_of_part(name: str) -> tuple[int, int]:
+    """Return the run number and the generation of a part, 0 if its name has none.
+
+    Raises:
+        ValueError: it is not the name of a part.
+    """
+    found = _matched_part(name.rpartition("/")[2])
+    return int(found[5] or 0), int(found[4] or 0)
+
+
+def _matched_part(name: str) -> re.Match[str]:
+    found = _PART.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name!r} is not the name of a part")
+    return found
+
+
+def record_name(record: UnitRecord) -> str:
+    """Return the file name of a record.
+
+    It has the rows that the record covers, its counts, its generation, the bytes of its parts, the
+    number of the run that wrote it and the embedding digest.
+    """
+    unit = record.unit
+    size = "" if record.part_bytes is None else f"-b{record.part_bytes}"
+    digest = record.embedding_digest
+    made_by = f"-n{record.run_number}-v{digest}" if digest else ""
+    return (
+        f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
+        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}"
+        f"{size}{made_by}.json"
+    )
+
+
+def parse_record_name(name: str) -> UnitRecord | None:
+    """Return as much of a record as its name has; None for the name of another file.
+
+    Raises:
+        ValueError: the numbers in the name contradict each other.
+    """
+    found = _RECORD.fullmatch(name)
+    if found is None:
+        return None
+    size = found["part_bytes"]
+    return UnitRecord(
+        Unit(found["key"], int(found["first"]), int(found["rows"])),
+        int(found["embedded"]),
+        int(found["dead"]),
+        int(found["skipped"]),
+        int(found["generation"]),
+        part_bytes=None if size is None else int(size),
+        run_number=int(found["run_number"] or 0),
+        embedding_digest=found["digest"] or "",
+    )
+
+
+def run_number_in(name: str) -> int:
+    """Return the run number in the name of a record, complete or not; 0 if it has none."""
+    found = re.search(r"-n(\d+)-v", name)
+    return int(found[1]) if found else 0
+
+
+def kept_name(unit: Unit, generation: int, run_id: str) -> str:
+    """Return the name of the file of a unit's kept answers; its record will have `generation`."""
+    return f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}-g{generation}-{run_id}.spill"
+
+
+def parse_kept_name(name: str) -> tuple[Unit, int] | None:
+    """Return the unit and generation of a file of kept answers; None for another file."""
+    found = _KEPT.fullmatch(name)
+    return (Unit(found[1], int(found[2]), int(found[3])), int(found[4])) if found else None
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file was being written when its writer was killed."""
+    return name.startswith(TEMP_PREFIX)
