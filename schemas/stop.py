@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any
 
 from bulkembed.schemas.secrets import masked
 
@@ -80,8 +79,3 @@ class Stop:
     def exit_code(self) -> ExitCode:
         """The exit code of a run that ends so."""
         return _EXIT_CODES.get(self.reason, ExitCode.INCOMPLETE)
-
-    @classmethod
-    def from_facts(cls, facts: dict[str, Any]) -> Stop:
-        """The stop from its saved fields."""
-        return cls(StopReason(facts["reason"]), str(facts["message"]), float(facts["at"]))

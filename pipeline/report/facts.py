@@ -15,11 +15,11 @@ from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.prices import Price, price_of
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.dataset import part_files, run_file, timelines
+from bulkembed.transforms.dataset import part_files, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUMMARIES
 from bulkembed.transforms.dataset.records import RecordParts
-from bulkembed.transforms.dataset.timelines import RunTimeline
+from bulkembed.transforms.dataset.worker_notes import RunTimeline
 
 log = logging.getLogger("bulkembed")
 
@@ -133,7 +133,7 @@ def _checked(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _timeline(dataset: Dataset) -> RunTimeline | None:
     try:
-        return timelines.read_last(dataset)
+        return worker_notes.read_last_timeline(dataset)
     except OutputError as error:
         log.warning("%s", error.message)
         return None

@@ -12,7 +12,7 @@ from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.calls.shared_quota import default_folder, secret_digest
-from bulkembed.transforms.dataset import shared_counts
+from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import ACCOUNT
@@ -66,4 +66,4 @@ def begin(job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
 def committed_counts(dataset: Dataset, state: DatasetState) -> CallCounts:
     """What the commit records say that their calls came to, shared texts with them."""
     records = dataset.read_records(state.records)
-    return sum((record.counts for record in records), shared_counts.total(dataset))
+    return sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))

@@ -36,7 +36,7 @@ from bulkembed.schemas.models import ModelSpec, find_model, nearest_models
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.clients.keys import find_key, refuse_in_flags
 from bulkembed.transforms.core.quota_limits import split_concurrency, split_quota
-from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, stop_notes
+from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS, record_name
 from bulkembed.transforms.dataset.output_lock import LockOwner
@@ -141,7 +141,7 @@ def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
     if dead is not None:
         log.warning("run %s on %s is dead; this one takes its output over", dead.run_id, dead.host)
         stop = Stop(StopReason.SIGNAL, "another run has taken the output over", time.time())
-        stop_notes.leave(dataset, dead.run_id, stop)
+        worker_notes.write_stop(dataset, dead.run_id, stop)
 
 
 def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) -> None:

@@ -27,13 +27,7 @@ from bulkembed.schemas.tables import part_metadata, vectors_schema
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.core import ranges
-from bulkembed.transforms.dataset import (
-    atomic_files,
-    damaged_files,
-    part_files,
-    run_file,
-    stop_notes,
-)
+from bulkembed.transforms.dataset import atomic_files, part_files, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.id_count import MOST_IDS, IdCount
 from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS, part_name
@@ -75,7 +69,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     _check_held(dataset, job)
     planned = outcome.scans
     outcome = _without_damaged(dataset, outcome)
-    stops = stop_notes.read(dataset, job.run_id)
+    stops = worker_notes.read_stops(dataset, job.run_id)
     after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
     rows = dataset_rows(outcome.scans, after)
     rows.check()
@@ -120,10 +114,10 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
             save_scans(dataset, outcome.scans, request.input.columns)
         close(dataset, job, after, complete=complete)
     dataset.delete(dataset.kept_files() if complete else dataset.committed_kept_files(after))
-    stop_notes.clear(dataset)
+    worker_notes.delete_stops(dataset)
     dataset.move_old_report()
     if request.input.skip_bad_files:
-        damaged_files.clear(dataset)
+        worker_notes.delete_damaged_files(dataset)
     return summary
 
 
@@ -137,7 +131,7 @@ def _without_damaged(dataset: Dataset, outcome: Outcome) -> Outcome:
     """Return the outcome without files that workers found damaged and passed over."""
     scans = outcome.scans
     if outcome.request.input.skip_bad_files and outcome.plan.work:
-        for note in damaged_files.read(dataset, outcome.job.run_id):
+        for note in worker_notes.read_damaged_files(dataset, outcome.job.run_id):
             if note.path in {file.found.path for file in scans.files}:
                 scans = scans.without(note.path, InputError(note.message, path=note.path))
     return dataclasses.replace(outcome, scans=scans)

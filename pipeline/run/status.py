@@ -11,7 +11,7 @@ from bulkembed.pipeline.run.plan import planned_files
 from bulkembed.pipeline.run.summary import RowCounts, rows_line
 from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.units import CallCounts, UnitRecord
-from bulkembed.transforms.dataset import output_lock, run_file, shared_counts
+from bulkembed.transforms.dataset import output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
 
@@ -62,7 +62,7 @@ def status_of(
     embedding = pinned["embedding"]
     told = pinned["settings"].get("usd_per_mtok")
     price = price_of(embedding["service"], embedding["model"], told)
-    counts = sum((record.counts for record in records), shared_counts.total(dataset))
+    counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
     return Status(
         output=output,
         model=embedding["model"],

@@ -15,7 +15,7 @@ from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
-from bulkembed.transforms.dataset import stop_notes
+from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.units.engine import running_engines
 
@@ -103,7 +103,7 @@ def _stop(job: JobConfig, reason: StopReason, message: str) -> None:
         engine.stop.take_over(stop)
     # For the engines of other processes; those of this one have left the note as well.
     with contextlib.suppress(OSError, OutputError):
-        stop_notes.leave(Dataset.open(job.output.uri), job.run_id, stop)
+        worker_notes.write_stop(Dataset.open(job.output.uri), job.run_id, stop)
 
 
 class _Worker(threading.Thread):

@@ -29,7 +29,7 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.schemas.units import PlanSlice, SharedSlice
 from bulkembed.transforms.calls import metrics
-from bulkembed.transforms.dataset import stop_notes
+from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.embed_units import EmbedUnits
 
@@ -153,7 +153,7 @@ def run_graph(
             return _run(slices, embed, options, folder)
     except (RuntimeError, grpc.RpcError) as error:
         log.debug("the engine's own words", exc_info=error)
-        stop_notes.leave(Dataset.open(job.output.uri), job.run_id, _engine_failed(error))
+        worker_notes.write_stop(Dataset.open(job.output.uri), job.run_id, _engine_failed(error))
         return {}
 
 
@@ -193,7 +193,7 @@ def _run_in_processes(
 
     def on_loss(sentence: str) -> None:
         stop = Stop(StopReason.ENGINE, f"{sentence}; {RESUME}", time.time())
-        stop_notes.leave(Dataset.open(job.output.uri), job.run_id, stop)
+        worker_notes.write_stop(Dataset.open(job.output.uri), job.run_id, stop)
 
     # With the mode set, the runner would take Beam's own command.
     options.view_as(DirectOptions).direct_running_mode = None

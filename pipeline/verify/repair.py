@@ -25,6 +25,7 @@ from bulkembed.pipeline.verify.unit_check import PartReport, UnitReport, check_p
 from bulkembed.pipeline.verify.verify import expected_of
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import Stop
 from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
 from bulkembed.transforms.core import ranges
@@ -224,7 +225,7 @@ class _Repair:
             (SUMMARIES, _object),
             (DAMAGED, _object),
             (TIMELINE, lambda data: Timeline.from_json(_object(data))),
-            (STOPS, lambda data: Stop.from_facts(_object(data))),
+            (STOPS, lambda data: from_plain(_object(data), Stop)),
         ):
             for name in self._dataset.names(folder):
                 if name.endswith(".json"):

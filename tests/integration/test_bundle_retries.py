@@ -19,7 +19,7 @@ from bulkembed.pipeline.run.plan import slices
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import PlanSlice, UnitRecord
-from bulkembed.transforms.dataset import run_file, stop_notes
+from bulkembed.transforms.dataset import run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.embed_units import EmbedUnitsFn
@@ -86,7 +86,7 @@ def test_a_job_that_is_refused_is_refused_once(
         for _ in range(TRIES):
             assert given.hand_out(given.plan_slice) == []
         assert server.stats()["calls"] == 1
-    (stop,) = stop_notes.read(given.dataset, given.job.run_id)
+    (stop,) = worker_notes.read_stops(given.dataset, given.job.run_id)
     assert stop.reason is StopReason.REFUSED
 
 
@@ -113,5 +113,5 @@ def test_a_slice_of_a_run_that_has_lost_its_dataset_sends_nothing(tmp_path: Path
         assert server.stats()["texts"] == UNIT_ROWS
         assert len(new.hand_out(new.plan_slice)) == UNITS - 1
         assert server.stats()["texts"] == UNITS * UNIT_ROWS
-    assert stop_notes.read(given.dataset, given.job.run_id) == []
+    assert worker_notes.read_stops(given.dataset, given.job.run_id) == []
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(UNITS * UNIT_ROWS))

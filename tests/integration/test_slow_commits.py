@@ -12,7 +12,7 @@ from support.jobs import a_job
 from bulkembed.pipeline.progress.progress import Progress
 from bulkembed.pipeline.runners.execute import Watch, execute
 from bulkembed.schemas.job import OutputConfig
-from bulkembed.transforms.dataset import stop_notes
+from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 
 
@@ -44,7 +44,7 @@ def test_the_last_uploads_of_a_stopping_run_may_take_longer_than_its_grace_perio
 
     def pipeline() -> dict[str, int]:
         dataset = Dataset.open(job.output.uri)
-        while not stop_notes.read(dataset, job.run_id):
+        while not worker_notes.read_stops(dataset, job.run_id):
             time.sleep(0.01)
         stopped.set()
         time.sleep(2.5)  # An upload.

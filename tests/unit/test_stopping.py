@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from bulkembed.schemas.errors import BadAnswer, JobRefused, QuotaExceeded, Unavailable
+from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.units.row_texts import _error_of
@@ -50,7 +51,7 @@ def test_whoever_sleeps_while_the_work_goes_on_sleeps_to_the_end() -> None:
 def test_a_stop_comes_back_from_its_note() -> None:
     for reason in StopReason:
         stop = Stop(reason, "words", 1.5)
-        assert Stop.from_facts({"reason": str(reason), "message": "words", "at": 1.5}) == stop
+        assert from_plain({"reason": str(reason), "message": "words", "at": 1.5}, Stop) == stop
 
 
 def test_a_refusal_is_a_failure_and_what_time_heals_is_incomplete() -> None:

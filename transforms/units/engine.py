@@ -25,7 +25,7 @@ from bulkembed.transforms.calls.pool import Pool
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset import damaged_files, run_file, stop_notes, timelines
+from bulkembed.transforms.dataset import run_file, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
@@ -173,7 +173,7 @@ class Engine:
             if not (self.job.skip_bad_files and error.is_damage):
                 raise
             log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-            damaged_files.leave(self.dataset, self.job.run_id, file, error)
+            worker_notes.write_damaged_file(self.dataset, self.job.run_id, file, error)
 
     def take_counts(self) -> dict[str, int]:
         """What the process did since the last time of asking, by the names of the counters."""
@@ -197,7 +197,7 @@ class Engine:
         # A store that fails for a moment is asked again a second later.
         with contextlib.suppress(OSError, OutputError):
             self._look_whether_held()
-            for stop in stop_notes.read(self.dataset, self.job.run_id):
+            for stop in worker_notes.read_stops(self.dataset, self.job.run_id):
                 self.stop.take_over(stop)
         if self.job.launcher is not None and is_gone(self.job.launcher):
             self.stop.set(StopReason.SIGNAL, "the launcher is gone; its workers end in good order")
@@ -226,7 +226,9 @@ class Engine:
             return
         job = self.job
         try:
-            timelines.write(self.dataset, job.run_id, self._process, timeline, job.calls.limits)
+            worker_notes.write_timeline(
+                self.dataset, job.run_id, self._process, timeline, job.calls.limits
+            )
         except (OSError, OutputError) as error:
             log.warning("the timeline of this process is not kept: %s", error)
 
@@ -239,7 +241,7 @@ class Engine:
 
     def _leave_note(self, stop: Stop) -> None:
         try:
-            stop_notes.leave(self.dataset, self.job.run_id, stop)
+            worker_notes.write_stop(self.dataset, self.job.run_id, stop)
         except (OSError, OutputError):
             log.error("%s", stop.message)  # Nobody will read it there: the disk may be full.
 

@@ -14,7 +14,7 @@ from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, FileUnits, PlanSlice, SharedSlice, UnitRecord
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.dataset import shared_counts
+from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter, shared_writer
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.contents import DistinctContents
@@ -163,7 +163,7 @@ async def _embed(
     counts = await engine.worker.embed_shared(texts, kept)
     if not counts.calls:
         return None
-    await asyncio.to_thread(shared_counts.write, engine.dataset, name, counts)
+    await asyncio.to_thread(worker_notes.write_shared_counts, engine.dataset, name, counts)
     return counts
 
 
