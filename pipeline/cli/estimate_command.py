@@ -1,4 +1,4 @@
-"""`bulkembed estimate`: what a run would send, cost and last, before anything is sent."""
+"""`bulkembed estimate`: what a run would send and cost, before anything is sent."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ from typing import Any
 import click
 
 from bulkembed.pipeline import streams
-from bulkembed.pipeline.cli.options import BEAM_ARGS, OPTIONS, SectionCommand, SectionOption
+from bulkembed.pipeline.cli.commands import BEAM_ARGS, Command, Option
+from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.cli.run_command import request_from
 from bulkembed.pipeline.logs import set_log
 
 
-def _options() -> list[click.Parameter]:
-    """Those of `run`; --output may be left out."""
-    return [_optional(option) if option.name == "output" else option for option in OPTIONS]
-
-
-def _optional(option: SectionOption) -> SectionOption:
+def _optional(option: Option) -> Option:
     optional = copy.copy(option)
     optional.required, optional.default = False, ""
-    optional.help = "Folder of a dataset: what is committed there need not be done."
+    optional.help = "Existing dataset. Rows committed there are not counted."
     return optional
+
+
+EXAMPLES = (
+    "bulkembed estimate --input 'docs/*.parquet'",
+    "bulkembed estimate --input s3://bucket/in --sample 1% --tier 2",
+    "bulkembed estimate --config job.yaml --json",
+)
 
 
 @click.command(
     "estimate",
-    cls=SectionCommand,
-    params=_options(),
-    context_settings={"max_content_width": 100},
+    cls=Command,
+    params=[_optional(option) if option.name == "output" else option for option in OPTIONS],
+    examples=EXAMPLES,
+    takes_beam_options=True,
 )
 @click.option(
-    "--sample", metavar="N|P%",
-    help="Look at about so many rows, in units drawn at random; repeats are then found within "
+    "--sample", metavar="NUMBER|PERCENT",
+    help="Read about this many rows, in units chosen at random. Duplicates are then found within "
     "units only.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def estimate(ctx: click.Context, /, sample: str | None, as_json: bool, **options: Any) -> None:
-    """Say what `bulkembed run` with these flags would send, cost and last.
+    """Estimate the requests, tokens, cost and duration of a run.
 
-    Reads all texts, or a --sample of them.  Nothing is sent or written, and no key is needed.
-    Flags of `run` that do not bear on it are taken, so that one command line does for both.
+    Takes the options of `bulkembed run`. Reads all texts, or a --sample of them. Sends and writes
+    nothing, and needs no key.
     """
     from bulkembed.pipeline.cli.show import show_lines
-    from bulkembed.pipeline.estimate.estimate import estimate as look
+    from bulkembed.pipeline.estimate.estimate import estimate as estimate_run
     from bulkembed.pipeline.estimate.result import estimate_lines
     from bulkembed.pipeline.estimate.sampling import parse_sample
 
     set_log("warning")
     request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
-    found = look(request, parse_sample(sample))
+    found = estimate_run(request, parse_sample(sample))
     with streams.showing():
         if as_json:
             click.echo(json.dumps(found.to_json(), indent=2))

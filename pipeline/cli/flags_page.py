@@ -1,4 +1,4 @@
-"""The page of commands and flags, docs/flags.md, made of the commands themselves: `make flags`."""
+"""The page docs/flags.md, made from the commands by `make flags`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from bulkembed.pipeline.cli.options import OPTIONS
 
 HEAD = """# Commands and flags
 
-This page is made from the code by `make flags`. `bulkembed COMMAND --help` says the same;
-`bulkembed --version` names the version.
+This page is generated from the code by `make flags`. `bulkembed COMMAND --help` prints the same
+text; `bulkembed --version` prints the version.
 """
 RUN_NOTES = """
-Flags go before environment variables, and these before the file that `--config` names. The key
-comes from `GOOGLE_API_KEY`, else `GEMINI_API_KEY`, or from `--api-key-file` or `--api-key-secret`,
-which go first; no flag takes it. The variable of a flag that can be repeated, such as
-`BULKEMBED_RUN_INPUT`, has one value a line. Beam's own flags follow a bare `--`. See
-[exit codes](exit_codes.md) for what a run ends with.
+Flags override environment variables, and these override the file that `--config` names. The API
+key is read from `--api-key-file` or `--api-key-secret`, then `GOOGLE_API_KEY`, then
+`GEMINI_API_KEY`. No flag takes the key itself. The variable of a repeatable flag, such as
+`BULKEMBED_RUN_INPUT`, holds one value per line. Beam's own flags follow a bare `--`. See
+[exit codes](exit_codes.md).
+
+A TIME is written `30s`, `10m`, `2h` or `1h30m`.
 """
 _CODE = re.compile(r"(?<![`\w-])(?:--[a-z][a-z-]*|\*\*|'\S*')(?![`\w])")
-"""What is typed as it stands: flags, patterns, templates."""
-_DEFAULT = re.compile(r"\s*\[default: (.*)\]$")
+"""Flags, patterns and templates."""
 
 
 def flags_page() -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     ctx = click.Context(cli, info_name="bulkembed")
     return HEAD + "".join(_command(ctx, name) for name in COMMANDS)
 
@@ -40,24 +41,27 @@ def _command(parent: click.Context, name: str) -> str:
     assert command is not None  # One of COMMANDS.
     ctx = click.Context(command, info_name=name, parent=parent)
     usage = " ".join(command.collect_usage_pieces(ctx))
-    said = _as_code(inspect.cleandoc(command.help or ""))
+    text = _as_code(inspect.cleandoc(command.help or ""))
+    examples = "\n".join(getattr(command, "examples", ()))
+    block = f"\n```sh\n{examples}\n```\n" if examples else ""
     notes = RUN_NOTES if name == "run" else ""
-    return f"\n## bulkembed {name}\n\n`bulkembed {name} {usage}`\n\n{said}\n{notes}{_flags(ctx)}"
+    head = f"\n## bulkembed {name}\n\n`bulkembed {name} {usage}`\n\n{text}\n"
+    return head + block + notes + _flags(ctx)
 
 
 def _flags(ctx: click.Context) -> str:
-    """A table for each heading of the command's help; flags of `run` stand with `run` only."""
+    """Return a table for each section of the help; the options of `run` are listed there only."""
     options = [one for one in ctx.command.params if isinstance(one, click.Option)]
     shared = [one for one in options if one in OPTIONS and ctx.info_name != "run"]
     tables: dict[str, list[click.Option]] = {}
     for option in options:
         if option not in shared:
             tables.setdefault(getattr(option, "section", ""), []).append(option)
-    return _shared(shared) + "".join(_table(ctx, *table) for table in tables.items())
+    return "".join(_table(ctx, *table) for table in tables.items()) + _shared(shared)
 
 
 def _shared(options: Sequence[click.Option]) -> str:
-    """The headings of `run` under which a command's other flags are listed."""
+    """Return the sentence that names the sections of `run` whose options a command shares."""
     if not options:
         return ""
     sections = ", ".join(dict.fromkeys(getattr(option, "section", "") for option in options))
@@ -72,15 +76,14 @@ def _table(ctx: click.Context, heading: str, options: list[click.Option]) -> str
 
 def _row(ctx: click.Context, option: click.Option) -> str:
     names, _ = option.get_help_record(ctx) or ("", "")
-    text = option.help or ""
-    said, extra = _DEFAULT.search(text), option.get_help_extra(ctx)
-    default = said[1] if said else extra.get("default") or extra.get("required") or ""
-    cells = (f"`{names}`", default, _as_code(_DEFAULT.sub("", text)))
+    extra = option.get_help_extra(ctx)
+    default = extra.get("default", extra.get("required", "")).removeprefix("(").removesuffix(")")
+    cells = (f"`{names}`", default, _as_code(option.help or ""))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
 def _as_code(text: str) -> str:
-    return _CODE.sub(r"`\g<0>`", text.replace(".  ", ". "))
+    return _CODE.sub(r"`\g<0>`", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`bulkembed models`: the registry as a table."""
+"""`bulkembed models`: the registry of models as a table."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import sys
 
 import click
 
+from bulkembed.pipeline.cli.commands import Command
 from bulkembed.schemas.models import MODELS, ModelSpec, TaskStyle, TaskType
 
 TABLE_WIDTH = 190
-"""The table is not cut to a narrow terminal: a pager or a wide window shows it whole."""
+"""The table is not cut to a narrow terminal: a pager or a wider window shows all of it."""
 
 
-@click.command()
+@click.command(cls=Command)
 def models() -> None:
-    """List the embedding models: dims, tokens, tasks, price, state and successor."""
+    """List the models: dimensions, tokens, tasks, price and state."""
     from rich.table import Table
 
     from bulkembed.pipeline.cli.show import console
 
     today = dt.datetime.now(dt.UTC).date()
     headings = (
-        "model", "dim", "dims", "most tokens", "task", "unit length", "USD / 1M tokens",
+        "model", "default dim", "dims", "max tokens", "task", "unit length", "USD / 1M tokens",
         "batch", "state", "successor",
     )  # fmt: skip
     table = Table(box=None, pad_edge=False)
@@ -34,12 +35,12 @@ def models() -> None:
     out.width = max(out.width, TABLE_WIDTH)
     out.print(table)
     out.print(f"\ntask types: {', '.join(TaskType)}")
-    out.print("task: field, as the request's taskType; prefix, as words before the text")
+    out.print("task: field = sent as the request's taskType; prefix = words before the text")
 
 
 def _cells(spec: ModelSpec, today: dt.date) -> tuple[str, ...]:
     advised = f" ({', '.join(map(str, spec.advised_dims))})" if spec.advised_dims else ""
-    unit = {"all": "every dim", "default": f"at {spec.default_dim}", "none": "no"}[spec.unit_dims]
+    unit = {"all": "all dims", "default": f"at {spec.default_dim}", "none": "no"}[spec.unit_dims]
     return (
         spec.name,
         str(spec.default_dim),
@@ -62,4 +63,4 @@ def _state(spec: ModelSpec, today: dt.date) -> str:
     where = "Vertex only, " if spec.vertex_only else ""
     if spec.is_shut_down(today):
         return f"{where}shut down {spec.shut_down}"
-    return f"{where}until {spec.shut_down}" if spec.shut_down else f"{where}served"
+    return f"{where}until {spec.shut_down}" if spec.shut_down else f"{where}available"

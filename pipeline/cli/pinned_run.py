@@ -1,8 +1,8 @@
-"""The run that made a dataset, from the settings that it left in `run.json`.
+"""The request of the run that made a dataset, from the settings in its `run.json`.
 
-A dataset is data from somebody else, and its settings may say anything.  So they never name the
-host that gets the key or a query, where the key comes from, or a store's endpoint; of all else,
-only what says how texts are made and how fast they are sent is taken from them.
+A dataset may come from somebody else, and its settings may say anything. Therefore they never
+decide which host gets the API key or a query, where the key is read, or which endpoint a store has.
+Only the settings that say how texts are made and how fast they are sent are used.
 """
 
 from __future__ import annotations
@@ -23,20 +23,24 @@ from bulkembed.transforms.core.file_names import native_name
 from bulkembed.transforms.inputs.text_recipe import encode_template
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
-"""The options of `run` that say which service is called, for commands that call it as well."""
+"""The options of `run` that choose the service, for other commands that call it."""
 _NAMES = frozenset(str(option.name) for option in SERVICE_OPTIONS)
 _TAKEN = frozenset(str(option.name) for option in OPTIONS if option.section in OF_DATASETS) - {
-    "rate_limit_service"
+    "rate_service"
 }
-"""Settings that are taken from a dataset as they are; none of them names a host."""
-_RENAMED = {"max_in_flight": "concurrency", "call_deadline_s": "retry_timeout_s"}
-"""Settings of earlier versions that are taken from a dataset, and their present names."""
+"""Settings that are used as they are; none of them names a host."""
+_RENAMED = {
+    "call_deadline_s": "retry_timeout_s",
+    "max_in_flight": "concurrency",
+    "table_files_as_they_are": "tables_as_files",
+}
+"""Names of settings in earlier versions, and their present names."""
 _OF_SERVICE = frozenset({"emulator", "vertexai", "base_url", "api_version"})
-"""Settings of the service that are taken after a check."""
+"""Settings of the service that are used after a check."""
 
 
 def given_service(ctx: click.Context) -> dict[str, Any]:
-    """The options of SERVICE_OPTIONS that a command was given, by their names."""
+    """Return the options of SERVICE_OPTIONS that were given, by their names."""
     return {
         name: value
         for name, value in ctx.params.items()
@@ -47,14 +51,14 @@ def given_service(ctx: click.Context) -> dict[str, Any]:
 def request_of(
     pinned: dict[str, Any], given: dict[str, Any], *, calls: bool = True, reads: bool = True
 ) -> RunRequest:
-    """Return what the last run of a dataset was asked to do, with some of its options replaced.
+    """Return the request of a dataset's last run, with some of its options replaced.
 
-    The settings stand where a `--config` file does: below flags and environment.
+    The settings have the rank of a `--config` file: the environment and flags override them.
 
     Args:
         pinned: the content of `run.json`; its settings are options by their names.
-        given: options that take the place of those.  One about the service replaces all that the
-            settings say of it.
+        given: options that replace settings. One option of the service replaces all settings of
+            the service.
         calls: whether the request is for calls to the service.
         reads: whether the request is for reading the input.
 
@@ -68,7 +72,7 @@ def request_of(
     kept = {name: settings[name] for name in settings if name in _TAKEN}
     template = run_file.template_of(pinned)
     if template is not None:
-        # The one that texts were made with: earlier versions did not decode what was typed.
+        # The layout has the template of the texts: earlier versions did not decode the setting.
         kept["text_template"] = encode_template(template)
     if not _NAMES & given.keys():
         kept |= _checked_service(settings, calls=calls)
@@ -81,30 +85,30 @@ def request_of(
 
 
 def _checked_service(settings: dict[str, Any], *, calls: bool) -> dict[str, Any]:
-    """The settings about the service that may be believed.
+    """Return the settings of the service that can be trusted.
 
     Raises:
-        ConfigError: the service that they name must be given by the user.
+        ConfigError: the user must name the service.
     """
     if not calls:
         return {"vertexai": settings.get("vertexai", False)}
     base_url, project = settings.get("base_url"), settings.get("vertex_project")
     if base_url is not None and not _is_harmless(str(base_url)):
         raise ConfigError(
-            f"the dataset names {_shown(base_url)} as the source of its vectors; your key would be "
-            "sent there, and a dataset may name any host. If you trust the host, add --base-url "
+            f"the dataset names {_shown(base_url)} as its service. Your API key would be sent to "
+            "that host, and a dataset may name any host. If you trust it, add --base-url "
             f"{_shown(base_url)}"
         )
     if project is not None:
         raise ConfigError(
-            f"the dataset was made with the Vertex AI project {project!r}, and a dataset may say "
-            "anything. Add --vertexai --vertex-project and --vertex-location, with your project"
+            f"the dataset names the Vertex AI project {project!r}, and a dataset may name any "
+            "project. Add --vertexai, --vertex-project and --vertex-location with your project"
         )
     return {name: settings[name] for name in _OF_SERVICE if settings.get(name) is not None}
 
 
 def _is_harmless(base_url: str) -> bool:
-    """Whether a base URL is Google's or on this machine."""
+    """Return whether a base URL is Google's or on this machine."""
     try:
         service = ServiceConfig(kind=Service.CUSTOM, base_url=base_url)
     except (ConfigError, ValueError):
@@ -119,12 +123,12 @@ def _shown(base_url: object) -> str:
 
 
 def _check_patterns(patterns: object) -> None:
-    """Raise ConfigError for input whose pattern names the host of a store: it may be any host."""
+    """Raise ConfigError if a pattern names the host of a store, which may be any host."""
     listed = patterns if isinstance(patterns, list) else [patterns]
     from bulkembed.transforms.inputs.filesystems import names_a_host
 
     if any(names_a_host(str(pattern)) for pattern in listed):
         raise ConfigError(
-            "the dataset's input is in a store that its pattern names by host, and a dataset may "
-            "say anything: your credentials would be sent there. Give the input by --against"
+            "the dataset's input names the host of a store. Your credentials would be sent to that "
+            "host, and a dataset may name any host. Give the input with --against"
         )

@@ -1,25 +1,28 @@
-"""`bulkembed run`: its options, and the request that they make."""
+"""`bulkembed run`, and the request that its options make."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 import time
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bulkembed.pipeline import streams
-from bulkembed.pipeline.cli.options import BEAM_ARGS, OPTIONS, SectionCommand
+from bulkembed.pipeline.cli.commands import BEAM_ARGS, Command
+from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.logs import is_json, json_line, log, set_log
 from bulkembed.pipeline.run.request import InputRequest, ModelRequest, RunRequest, parse_budget
 from bulkembed.pipeline.runners import signals
-from bulkembed.schemas.embedding import BlankText, LongText
-from bulkembed.schemas.inputs import FileFormat, IdType, InputColumns
-from bulkembed.schemas.job import CallSettings, Dedupe, OutputConfig, VectorEncoding, VectorType
-from bulkembed.schemas.models import TaskType, bare_name
-from bulkembed.schemas.quota import Pace, RpmCounts, Tier, parse_share
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.job import CallSettings, OutputConfig
+from bulkembed.schemas.models import bare_name
+from bulkembed.schemas.quota import parse_share
 from bulkembed.schemas.secrets import masked
 from bulkembed.schemas.stop import ExitCode, StopReason
 from bulkembed.transforms.clients.transport import service_from
@@ -30,36 +33,45 @@ from bulkembed.transforms.inputs.text_recipe import decode_template
 if TYPE_CHECKING:
     from bulkembed.pipeline.run.summary import RunSummary
 
+_Made = TypeVar("_Made")
+
+EXAMPLES = (
+    "bulkembed run --input 'docs/*.parquet' --output out/docs",
+    "bulkembed run --input s3://bucket/in --output s3://bucket/out --dim 768 --tier 2",
+    "bulkembed run --config job.yaml --max-runtime 8h --max-cost-usd 50",
+    "bulkembed run --input docs.jsonl --output out/trial --emulator --limit-rows 1000",
+)
 EPILOG = (
-    "Beam's own flags come after a bare --, as in: bulkembed run ... -- --runner=FlinkRunner. The"
-    " API key comes from GOOGLE_API_KEY, GEMINI_API_KEY, --api-key-file or --api-key-secret, "
-    "never from a flag. Each flag is also a key of the --config file and, in capitals behind "
-    "BULKEMBED_RUN_, an environment variable, with one value a line where it can be repeated. "
-    "Exit codes: 0 complete, 1 failed, 2 wrong usage or other settings than the output's, 3 too "
-    "many dead letters, 4 --max-cost-usd is reached, 5 another run is at work on the output, 75 "
-    "incomplete: run the same command again."
+    "The API key is read from --api-key-file or --api-key-secret, then GOOGLE_API_KEY, then "
+    "GEMINI_API_KEY. Each option is also a key of the --config file and an environment variable: "
+    "--unit-rows is BULKEMBED_RUN_UNIT_ROWS. Separate several values of a variable with line "
+    "breaks. Beam's own options follow a bare --, e.g. -- --runner=FlinkRunner. Exit codes: 0 "
+    "complete; 1 failed; 2 wrong usage, or other settings than the dataset's; 3 too many dead "
+    "letters; 4 --max-cost-usd reached; 5 another run is writing the dataset; 75 incomplete: rerun "
+    "the same command to resume."
 )
 
 
 @click.command(
     "run",
-    cls=SectionCommand,
+    cls=Command,
     params=list(OPTIONS),
-    context_settings={"max_content_width": 100},
+    examples=EXAMPLES,
+    takes_beam_options=True,
     epilog=EPILOG,
 )
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
-    """Embed every row of the input, and write ids and vectors to Parquet.
+    """Embed the input and write ids and vectors to Parquet.
 
-    The same command again goes on where the last one stopped; paid again are at most the calls
-    that were in the air when it was killed.
+    Rerun the same command to resume. At most the requests in flight when a run was killed are
+    billed twice.
     """
     try:
         with signals.as_interrupts():
             code = _run(options, ctx.meta.get(BEAM_ARGS, ()))
     except KeyboardInterrupt:
-        log.error("interrupted; run the same command again to go on")
+        log.error("Interrupted. Rerun the same command to resume.")
         code = ExitCode.INCOMPLETE
     ctx.exit(int(code))
 
@@ -82,7 +94,7 @@ def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
 
 
 def _show(summary: RunSummary) -> None:
-    """The summary on standard output, as the log is: for people or for machines."""
+    """Print the summary in the form of the log, for people or for machines."""
     from bulkembed.pipeline.cli.show import show_lines
     from bulkembed.pipeline.run.summary import rows_line, summary_lines
 
@@ -95,16 +107,16 @@ def _show(summary: RunSummary) -> None:
 
 
 def _report(summary: RunSummary) -> None:
-    """Writes the page of a run that did something; nothing that goes wrong with it fails the run.
+    """Write the report page of a run that processed rows; an error is only a warning.
 
-    Not after a signal or at a deadline, when the process has to end within seconds, and not after
-    the loss of a worker, when memory may be short.
+    No page is written after a signal or at the end of --max-runtime, when the process has to end
+    within seconds, or after the loss of a worker, when memory may be short.
     """
     hurry = (StopReason.SIGNAL, StopReason.DEADLINE, StopReason.ENGINE)
     if not summary.run.rows_in or (summary.stop is not None and summary.stop.reason in hurry):
         return
     if importlib.util.find_spec("altair") is None:
-        return  # The extra is not installed.
+        return  # The extra `report` is not installed.
     try:
         from bulkembed.pipeline.report.page import write_report
 
@@ -115,105 +127,63 @@ def _report(summary: RunSummary) -> None:
             with streams.showing(keep_code=True):
                 click.echo(f"report  {place}")
     except Exception as error:
-        log.warning("the report is not written: %s", error)
+        log.warning("the report was not written: %s", error)
     except KeyboardInterrupt:
-        log.warning("the report is not written: interrupted")
+        log.warning("the report was not written: interrupted")
 
 
 def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> RunRequest:
-    """The request that the options make.
+    """Return the request that the options make.
+
+    An option reaches the field or argument that has its name; only options that need more than
+    that are named here.
 
     Raises:
         ConfigError: options that do not go together.
     """
-    service = service_from(
-        emulator=options["emulator"],
-        vertexai=options["vertexai"],
-        base_url=options["base_url"],
-        api_version=options["api_version"],
-        timeout_s=options["timeout_s"],
-        vertex_project=options["vertex_project"],
-        vertex_location=options["vertex_location"],
-        api_key_file=options["api_key_file"],
-        api_key_secret=options["api_key_secret"],
-    )
-    return RunRequest(
-        input=_input_from(options),
-        model=ModelRequest(
-            model=options["model"],
-            task_type=TaskType(options["task_type"]),
-            dim=options["dim"],
-            normalize=options["normalize"],
-            long_text=LongText(options["long_text"]),
-            passage_tokens=options["passage_tokens"],
-            passage_overlap=options["passage_overlap"],
-        ),
+    service = _made(service_from, options)
+    limits = _made(
+        resolve_limits, options,
+        service=service.kind,
+        model=bare_name(options["model"]),
+        share=parse_share(options["quota_share"]),
+    )  # fmt: skip
+    return _made(
+        RunRequest, options,
+        input=_made(InputRequest, options, columns=_columns(options)),
+        model=_made(ModelRequest, options),
         service=service,
-        calls=CallSettings(
-            limits=resolve_limits(
-                service.kind,
-                bare_name(options["model"]),
-                tier=Tier(options["tier"]) if options["tier"] else None,
-                rpm=options["rpm"],
-                tpm=options["tpm"],
-                rpd=options["rpd"],
-                rpm_counts=RpmCounts(options["rpm_counts"]),
-                pace=Pace(options["pace"]),
-                share=parse_share(options["quota_share"]),
-            ),
-            concurrency=options["concurrency"],
-            retry_timeout_s=options["retry_timeout_s"],
-            shutdown_timeout_s=options["shutdown_timeout_s"],
-            quota_name=options["quota_name"],
-            rate_service=options["rate_limit_service"],
-        ),
-        output=OutputConfig(
-            uri=options["output"],
-            vector_type=VectorType(options["vector_type"]),
-            vector_encoding=VectorEncoding(options["vector_encoding"]),
-        ),
-        unit_rows=options["unit_rows"],
-        dedupe=Dedupe(options["dedupe"]),
-        max_runtime_s=options["max_runtime_s"],
+        calls=_made(CallSettings, options, limits=limits),
+        output=_made(OutputConfig, options, uri=options["output"]),
         dead_letters=parse_budget(options["max_dead_letters"]),
-        max_cost_usd=options["max_cost_usd"],
-        usd_per_mtok=options["usd_per_mtok"],
-        overwrite=options["overwrite"],
-        prune=options["prune"],
-        retry_failed=options["retry_failed"],
-        workers=options["workers"],
-        runner=options["runner"],
         beam_args=beam_args,
         settings={name: _plain(value) for name, value in options.items() if value is not None},
-    )
+    )  # fmt: skip
 
 
-def _input_from(options: dict[str, Any]) -> InputRequest:
+def _made(make: Callable[..., _Made], options: dict[str, Any], **given: Any) -> _Made:
+    """Call `make` with the given arguments, and with the options that it has parameters for."""
+    names = inspect.signature(make).parameters
+    return make(**{name: options[name] for name in names if name in options} | given)
+
+
+def _columns(options: dict[str, Any]) -> InputColumns:
     typed = options["text_template"]
     template = decode_template(typed) if typed is not None else None
-    text_column = options["text_column"] or (None if template is not None else "text")
     keep = [name.strip() for name in options["keep_columns"].split(",")]
-    return InputRequest(
-        patterns=tuple(options["patterns"]),
-        columns=InputColumns(
-            id_column=None if options["generate_ids"] else options["id_column"],
-            text_column=text_column,
-            text_template=template,
-            title_column=options["title_column"],
-            keep_columns=tuple(name for name in keep if name),
-            id_type=IdType(options["id_type"]),
-        ),
-        format=FileFormat(options["format"]) if options["format"] else None,
-        skip_bad_files=options["skip_bad_files"],
-        rescan=options["rescan"],
-        tables_as_files=options["table_files_as_they_are"],
-        limit_rows=options["limit_rows"],
-        blank_text=BlankText(options["blank_text"]),
-    )
+    return _made(
+        InputColumns, options,
+        id_column=None if options["generate_ids"] else options["id_column"],
+        text_column=options["text_column"] or (None if template is not None else "text"),
+        text_template=template,
+        keep_columns=tuple(name for name in keep if name),
+    )  # fmt: skip
 
 
 def _plain(value: object) -> object:
-    """An option as `run.json` has it; paths of input in the readable form, see `file_names`."""
+    """Return an option as `run.json` has it, with input paths in readable form."""
     if isinstance(value, tuple):
         return [readable_name(one) for one in value]
-    return readable_name(str(value)) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return readable_name(str(value))
+    return str(value) if isinstance(value, StrEnum) else value

@@ -1,4 +1,4 @@
-"""How things are shown: tables on a console, and lines, which do not wait for rich's import."""
+"""Tables on a console, and plain lines, which do not import rich."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FILE_WIDTH = 1000
-"""Of a table off a terminal: a row is one line, for grep."""
+"""Characters of a table that is not on a terminal: each row is one line, for grep."""
 
 
 def console(stream: TextIO) -> Console:
-    """A console on a stream; plain where it is no terminal or NO_COLOR is set."""
+    """Return a console on a stream: plain if it is not a terminal or NO_COLOR is set."""
     from rich.console import Console
 
     return Console(file=stream, highlight=False, soft_wrap=True)
 
 
 def show_lines(lines: Iterable[tuple[str, str]], stream: TextIO) -> None:
-    """Prints names and texts, a pair a line, the texts under one another."""
+    """Print names and texts, one pair per line, with the texts aligned."""
     pairs = list(lines)
     width = max((len(name) for name, _ in pairs), default=0)
     for name, text in pairs:

@@ -100,7 +100,7 @@ def _rows_at(dataset: Dataset, name: str, wanted: Any) -> Iterator[tuple[int, di
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """The rows nearest to a query, nearest first."""
 
     query: str
@@ -123,7 +123,7 @@ def search(
     query: str,
     k: int,
     task_type: TaskType | None = None,
-) -> Found:
+) -> SearchResult:
     """The `k` rows with the highest cosines, exactly; only committed rows are looked at.
 
     Args:
@@ -153,7 +153,7 @@ def search(
     rows = tuple(
         {"score": hit.score, **row} for hit, row in zip(hits, rows_of(dataset, hits), strict=True)
     )
-    return Found(query, task, rows, asked - started, scanned - asked)
+    return SearchResult(query, task, rows, asked - started, scanned - asked)
 
 
 def _vector_of(

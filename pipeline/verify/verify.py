@@ -44,7 +44,7 @@ CURE = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Report:
+class VerifyReport:
     """What was looked at, and what is wrong with it."""
 
     output: str
@@ -81,7 +81,7 @@ class Report:
         }
 
 
-def report_lines(report: Report) -> Iterable[tuple[str, str]]:
+def report_lines(report: VerifyReport) -> Iterable[tuple[str, str]]:
     """What was looked at and how it ends, a name and a text a line."""
     yield "dataset", report.output
     rows = f"{report.vectors:,} vectors and {report.dead_letters:,} dead letters"
@@ -114,7 +114,7 @@ class VerifyRequest:
     unique_ids: bool = True
 
 
-def verify(request: VerifyRequest) -> Report:
+def verify(request: VerifyRequest) -> VerifyReport:
     """Looks at every file of a dataset; changes nothing.
 
     Raises:
@@ -140,7 +140,7 @@ def verify(request: VerifyRequest) -> Report:
     for what, how, more in _beside(request, dataset, pinned, records, sound, ids):
         beside[what] = how
         findings += more
-    return Report(
+    return VerifyReport(
         output=request.output,
         findings=tuple(findings),
         vectors=sum(unit.vectors for unit in units),

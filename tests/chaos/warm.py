@@ -22,7 +22,7 @@ from typing import Any
 
 MODULES = (
     "apache_beam", "google.genai", "bulkembed.pipeline.cli.run_command",
-    "bulkembed.pipeline.cli.verify_command",
+    "bulkembed.pipeline.cli.dataset_commands",
     "bulkembed.pipeline.runners.graph", "bulkembed.pipeline.run.run",
     "bulkembed.pipeline.verify.verify",
     "bulkembed.transforms.clients.gemini",

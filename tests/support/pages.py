@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from bulkembed.pipeline.cli.commands import BEAM_ARGS
 from bulkembed.pipeline.cli.main import cli
-from bulkembed.pipeline.cli.options import BEAM_ARGS
 from bulkembed.pipeline.cli.run_command import request_from
 
 ROOT = Path(__file__).parents[2]

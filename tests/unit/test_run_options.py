@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
+from bulkembed.pipeline.cli.commands import BEAM_ARGS, WordChoice, usage_sentence
 from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.cli.pinned_run import request_of
 from bulkembed.pipeline.cli.run_command import request_from, run
@@ -25,7 +27,7 @@ def options(*flags: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.opts[0])
-def test_every_flag_is_explained_and_is_a_key_of_the_config_file(
+def test_every_flag_has_a_help_text_and_is_a_key_of_the_config_file(
     option: click.Option, tmp_path: Path
 ) -> None:
     assert option.help
@@ -34,6 +36,8 @@ def test_every_flag_is_explained_and_is_a_key_of_the_config_file(
     value = option.default
     if isinstance(option.type, click.Choice):
         value = option.type.choices[0]
+    elif isinstance(option.type, WordChoice):
+        value = str(next(iter(option.type.words)))
     elif not isinstance(value, str | bool | int | float):
         value = "1"
     for flag in (*option.opts, *option.secondary_opts):
@@ -46,7 +50,7 @@ def test_every_flag_is_explained_and_is_a_key_of_the_config_file(
             assert str(option.name) in ctx.params
 
 
-PROMISED = """
+EXPECTED_FLAGS = """
 --input --output --id-column --text-column --text-template --title-column --keep-columns
 --generate-ids --id-type --format --skip-bad-files --model --task-type --dim --normalize
 --no-normalize --vector-type --vector-encoding --base-url --api-version --timeout --vertexai
@@ -55,15 +59,15 @@ PROMISED = """
 """
 
 
-def test_the_flags_that_users_were_promised_are_there() -> None:
-    assert set(PROMISED.split()) <= set(FLAGS)
+def test_the_flags_that_users_depend_on_exist() -> None:
+    assert set(EXPECTED_FLAGS.split()) <= set(FLAGS)
 
 
 def test_no_flag_takes_a_key_itself() -> None:
     assert not {"--api-key", "--key", "--token"} & set(FLAGS)
 
 
-def test_the_defaults_are_those_of_the_handbook() -> None:
+def test_the_defaults_are_the_documented_ones() -> None:
     request = request_from(options())
     assert request.model.model == "gemini-embedding-001"
     assert request.model.task_type is TaskType.RETRIEVAL_DOCUMENT
@@ -78,7 +82,7 @@ def test_the_defaults_are_those_of_the_handbook() -> None:
     assert (columns.id_column, columns.text_column, columns.keep_columns) == ("id", "text", ())
 
 
-def test_flags_become_the_request() -> None:
+def test_flags_set_the_fields_of_the_request() -> None:
     request = request_from(
         options(
             "--input", "b", "--format", "JSONL", "--generate-ids", "--text-template", "{a} {b}",
@@ -106,9 +110,7 @@ def test_flags_become_the_request() -> None:
         (("--api-version", "v1"), Service.DEVELOPER, "v1"),
     ],
 )
-def test_the_service_follows_from_the_flags(
-    flags: tuple[str, ...], kind: Service, version: str
-) -> None:
+def test_the_flags_choose_the_service(flags: tuple[str, ...], kind: Service, version: str) -> None:
     service = request_from(options(*flags)).service
     assert (service.kind, service.api_version) == (kind, version)
 
@@ -136,14 +138,14 @@ def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch)
         (("--limit-rows", "0"), "--limit-rows 0"),
         (("--concurrency", "0"), "--concurrency 0"),
         (("--vertex-project", "p"), "--vertex-location"),
-        (("--timeout", "-1"), "--timeout -1"),
+        (("--timeout", "0s"), "--timeout 0"),
         (("--workers", "0"), "--workers 0: give 1 to"),
         (("--workers", "5000"), "--workers 5000: give 1 to"),
         (("--workers", "2", "--runner", "FlinkRunner"), "--runner FlinkRunner has workers of its"),
         (("--workers", "2", "--concurrency", "1"), "--concurrency 1 leaves some without"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], words: str) -> None:
+def test_options_that_exclude_each_other_are_refused(flags: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         request_from(options(*flags))
     assert words in caught.value.message
@@ -157,7 +159,7 @@ def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], words
         ("--runner=SparkRunner",),
     ],
 )
-def test_workers_are_not_asked_for_twice(beam_args: tuple[str, ...]) -> None:
+def test_workers_and_beams_flags_for_them_exclude_each_other(beam_args: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         request_from(options("--workers", "2"), beam_args)
     assert "--workers 2" in caught.value.message
@@ -166,16 +168,92 @@ def test_workers_are_not_asked_for_twice(beam_args: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", [("--dim", "x"), ("--task-type", "NONE"), ("--long-text", "cut"), ("stray",), ("--x",)]
-)
-def test_values_and_words_that_mean_nothing_are_wrong_usage(flags: tuple[str, ...]) -> None:
-    with pytest.raises(click.UsageError):
+    ("flags", "message"),
+    [
+        (("--dim", "x"), "--dim: 'x' is not a valid integer"),
+        (("--dim",), "--dim needs a value. Write --dim NUMBER."),
+        (("--task-type", "RETREIVAL_QUERY"), "--task-type: unknown value 'RETREIVAL_QUERY'. Did "
+         "you mean RETRIEVAL_QUERY?"),
+        (("--long-text", "cut"), "--long-text: unknown value 'cut'. Allowed are truncate, "
+         "dead-letter, stop, passages, mean."),
+        (("--timeout", "-1"), "--timeout: invalid duration '-1'. Write 30s, 10m, 2h or 1h30m."),
+        (("--max-runtime", "2hours"), "--max-runtime: invalid duration '2hours'. Write 30s, 10m, "
+         "2h or 1h30m."),
+        (("stray",), "unexpected argument 'stray'"),
+        (("overwrite",), "unexpected argument 'overwrite'. Did you mean --overwrite?"),
+        (("--rmp", "3"), "unknown option --rmp. Did you mean --rpm?"),
+        (("--direct_num_workers=2",), "unknown option --direct_num_workers. Beam's own options "
+         "come after a bare --."),
+    ],
+)  # fmt: skip
+def test_a_usage_error_says_what_is_wrong_and_what_is_allowed(
+    flags: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(click.UsageError) as caught:
         options(*flags)
+    assert usage_sentence(caught.value) == message
 
 
-def test_beams_flags_are_those_behind_the_bare_dashes() -> None:
-    from bulkembed.pipeline.cli.options import BEAM_ARGS
+def test_a_missing_option_is_named_with_its_value() -> None:
+    with pytest.raises(click.UsageError) as caught:
+        run.make_context("run", ["--input", "a"])
+    assert usage_sentence(caught.value) == "--output is missing. Add --output PATH."
 
+
+def test_formats_that_are_not_supported_are_refused_with_the_way_to_convert_them() -> None:
+    with pytest.raises(
+        click.UsageError, match=r"unknown value 'csv'\. Allowed are parquet, jsonl\."
+    ):
+        options("--format", "csv")
+    with pytest.raises(click.UsageError, match="Convert other files to Parquet or JSONL first"):
+        options("--format", "csv")
+
+
+def test_the_files_of_a_pattern_without_quotes_are_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jsonl", "c.jsonl"):
+        (tmp_path / name).touch()
+    with pytest.raises(click.UsageError) as caught:
+        options("b.jsonl", "c.jsonl")
+    assert usage_sentence(caught.value) == (
+        "unexpected arguments 'b.jsonl' and 1 more. The shell expanded a pattern. Put it in "
+        "quotes, as in --input 'in/*.jsonl'."
+    )
+
+
+def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
+    """The request takes options by their names, so a misspelt name would be lost silently."""
+    vertex = ("--vertexai", "--vertex-location", "l", "--vertex-project", "p")
+    needs = {"--vertex-project": vertex, "--vertex-location": vertex,
+             "--passage-tokens": ("--long-text", "passages", "--passage-overlap", "1"),
+             "--passage-overlap": ("--long-text", "passages", "--passage-tokens", "99"),
+             }  # fmt: skip
+    values = {"--text-template": "{a}", "--rate-limit-service": "h:1", "--quota-share": "1/2",
+              "--passage-tokens": "100",
+              "--api-key-secret": "projects/p/secrets/s", "--base-url": "http://h"}  # fmt: skip
+    for option in OPTIONS:
+        flag = option.opts[0]
+        if str(option.name) in ("config", "log_level", "log_json", "report", "id_type"):
+            continue
+        value = values.get(flag) or _other_value(option)
+        given = [option.secondary_opts[0] if option.default is True else flag]
+        given += [] if option.is_flag else [value]
+        before = request_from(options(*needs.get(flag, ())))
+        after = request_from(options(*needs.get(flag, ()), *given))
+        assert dataclasses.replace(after, settings={}) != dataclasses.replace(
+            before, settings={}
+        ), flag
+
+
+def _other_value(option: click.Option) -> str:
+    if isinstance(option.type, WordChoice):
+        return [str(word) for word in option.type.words if word != option.default][-1]
+    return {"time": "7s", "integer": "2", "text": "2"}.get(option.type.name, "2")
+
+
+def test_flags_after_a_bare_double_dash_are_beams() -> None:
     with run.make_context("run", [*NEEDED, "--", "--runner=FlinkRunner", "--x"]) as ctx:
         assert ctx.meta[BEAM_ARGS] == ("--runner=FlinkRunner", "--x")
 

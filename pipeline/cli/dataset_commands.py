@@ -1,0 +1,251 @@
+"""The commands that read a dataset: `status`, `verify`, `search` and `report`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.cli.commands import Command, Option, WordChoice
+from bulkembed.pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
+from bulkembed.pipeline.logs import printable, set_log
+from bulkembed.schemas.models import TaskType
+
+if TYPE_CHECKING:
+    from bulkembed.pipeline.search.search import SearchResult
+    from bulkembed.pipeline.verify.verify import VerifyReport
+
+MAX_SAMPLE_ROWS = 10_000
+"""Sampled texts and vectors are in memory."""
+SHOWN_CHARS = 80
+"""Characters of a kept column in the table of `search`."""
+HIDDEN = ("text_hash", "truncated", "source_file", "source_row")
+"""Columns that `search` shows with --json only."""
+
+_output = click.argument("output", metavar="OUT")
+_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command(cls=Command, examples=("bulkembed status out/docs",))
+@_output
+@_json_flag
+def status(output: str, as_json: bool) -> None:
+    """Show the progress, dead letters and spend of a dataset.
+
+    OUT is the folder of the dataset. Reads its commit records only, also while a run is writing it.
+    """
+    from bulkembed.pipeline.cli.show import show_lines
+    from bulkembed.pipeline.run.status import read_status, status_lines
+
+    found = read_status(output)
+    with streams.showing():
+        if as_json:
+            click.echo(json.dumps(found.to_json(), indent=2))
+        else:
+            show_lines(status_lines(found), sys.stdout)
+
+
+@click.command(cls=Command, examples=("bulkembed report out/docs",))
+@_output
+def report(output: str) -> None:
+    """Write a web page about a dataset, with a map of its texts.
+
+    The page is OUT/_run/report.html, a single file that needs no network. It shows rows, pace, cost
+    and dead letters, and it contains texts and ids of the dataset. The command prints its path.
+    """
+    from bulkembed.pipeline.report.page import write_report
+
+    set_log("warning")
+    place = write_report(output)
+    with streams.showing(keep_code=True):
+        click.echo(place)
+
+
+@click.command(
+    cls=Command,
+    params=list(SERVICE_OPTIONS),
+    examples=(
+        "bulkembed verify out/docs",
+        "bulkembed verify out/docs --against 'docs/*.parquet' --sample 100",
+        "bulkembed verify out/docs --repair",
+    ),
+)
+@_output
+@click.option(
+    "--against", multiple=True, metavar="PATTERN",
+    help="Input of OUT, written as for --input: check that each of its rows is in OUT, with its id "
+    "and its text. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--sample", cls=Option, type=click.IntRange(0, MAX_SAMPLE_ROWS), default=0, metavar="NUMBER",
+    help="Embed this many rows again and compare the vectors. Their texts are read from --against, "
+    f"else from the input of OUT's last run. Maximum: {MAX_SAMPLE_ROWS:,}.",
+)  # fmt: skip
+@click.option(
+    "--repeated-ids", is_flag=True, help="Allow several rows with one id: do not compare ids."
+)
+@click.option(
+    "--repair", "repairs", is_flag=True,
+    help="Move damaged files to OUT/_run/aside/, and rebuild the commit records of intact parts. "
+    "The next run embeds the other rows again.",
+)  # fmt: skip
+@_json_flag
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    /,
+    output: str,
+    against: tuple[str, ...],
+    sample: int,
+    repeated_ids: bool,
+    repairs: bool,
+    as_json: bool,
+    **_: Any,
+) -> None:
+    """Check every file of a dataset, and repair it with --repair.
+
+    Reads every file in OUT and checks it against its commit records, settings and (with --against)
+    input. Calls the service for --sample only. Exit codes: 0 no problem; 1 problems, which the
+    table lists.
+    """
+    from bulkembed.pipeline.verify.verify import VerifyRequest
+    from bulkembed.pipeline.verify.verify import verify as verify_dataset
+    from bulkembed.transforms.dataset import run_file
+    from bulkembed.transforms.dataset.dataset import Dataset
+
+    set_log("warning")
+    if repairs:
+        _repair(output, as_json=as_json)
+        return
+    made_by = None
+    if against or sample:
+        pinned = run_file.read(Dataset.open(output))
+        patterns = {"patterns": against} if against else {}
+        given = {**given_service(ctx), **patterns}
+        made_by = request_of(pinned, given, calls=sample > 0)
+    found = verify_dataset(VerifyRequest(output, made_by, bool(against), sample, not repeated_ids))
+    with streams.showing(keep_code=True):
+        if as_json:
+            click.echo(json.dumps(found.to_json(), indent=2))
+        else:
+            _show_findings(found)
+    ctx.exit(int(found.exit_code))
+
+
+def _repair(output: str, *, as_json: bool) -> None:
+    from bulkembed.pipeline.cli.show import show_lines
+    from bulkembed.pipeline.verify.repair import repair
+
+    done = repair(output)
+    if as_json:
+        click.echo(json.dumps({"output": output, "repaired": done}, indent=2))
+        return
+    lines = [("repaired", line) for line in done] or [("repaired", "nothing: no damage was found")]
+    if done:
+        lines.append(("next", "Rerun the command that made the dataset. It embeds missing rows."))
+    show_lines(lines, sys.stdout)
+
+
+def _show_findings(found: VerifyReport) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from bulkembed.pipeline.cli.show import FILE_WIDTH, console, show_lines
+    from bulkembed.pipeline.verify.verify import report_lines
+
+    shown = found.shown()
+    if shown:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("check", "where", "problem"):
+            table.add_column(heading, overflow="fold")
+        for finding in shown:
+            cells = (finding.check, finding.where, finding.message)
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+        out = console(sys.stdout)
+        if not out.is_terminal:
+            out.width = FILE_WIDTH
+        out.print(table)
+        hidden = len(found.findings) - len(shown)
+        out.print(f"... and {hidden:,} more; --json prints all\n" if hidden else "")
+    show_lines(report_lines(found), sys.stdout)
+
+
+@click.command(
+    cls=Command,
+    params=list(SERVICE_OPTIONS),
+    examples=(
+        "bulkembed search out/docs 'how to resume a run'",
+        "bulkembed search out/docs 'refund policy' -k 3 --json",
+    ),
+)
+@_output
+@click.argument("query")
+@click.option(
+    "-k", "k", cls=Option, type=click.IntRange(min=1), default=10, show_default=True, metavar="NUMBER",
+    help="Rows to show.",
+)  # fmt: skip
+@click.option(
+    "--task-type", type=WordChoice(TaskType), metavar="TYPE",
+    show_default="RETRIEVAL_QUERY for documents, else the dataset's",
+    help="Task type of the query.",
+)  # fmt: skip
+@_json_flag
+@click.pass_context
+def search(
+    ctx: click.Context,
+    /,
+    output: str,
+    query: str,
+    k: int,
+    task_type: TaskType | None,
+    as_json: bool,
+    **_: Any,
+) -> None:
+    """List the rows of a dataset that are nearest to a query.
+
+    Embeds QUERY with the model, dimensions and service of the dataset OUT, which sends one text,
+    and compares it with every vector by cosine.
+    """
+    from bulkembed.pipeline.search.search import search as search_dataset
+    from bulkembed.transforms.dataset import run_file
+    from bulkembed.transforms.dataset.dataset import Dataset
+
+    set_log("warning")
+    dataset = Dataset.open(output)
+    pinned = run_file.read(dataset)
+    request = request_of(pinned, given_service(ctx), reads=False)
+    found = search_dataset(pinned, dataset, request, query, k, task_type)
+    with streams.showing():
+        if as_json:
+            click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False, default=_plain))
+        else:
+            _show_rows(found)
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _show_rows(found: SearchResult) -> None:
+    import textwrap
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from bulkembed.pipeline.cli.show import FILE_WIDTH, console
+
+    table = Table(box=None, pad_edge=False)
+    names = [name for name in (found.rows[0] if found.rows else ()) if name not in HIDDEN]
+    for name in names:
+        table.add_column(Text(printable(name)), overflow="fold")
+    for row in found.rows:
+        cells = [printable(" ".join(str(row[name]).split())) for name in names[1:]]
+        short = [textwrap.shorten(cell, SHOWN_CHARS, placeholder="...") for cell in cells]
+        table.add_row(*map(Text, (f"{row['score']:.4f}", *short)))
+    out = console(sys.stdout)
+    if not out.is_terminal:
+        out.width = FILE_WIDTH
+    out.print(table if found.rows else "no row has a vector yet")
