@@ -184,8 +184,8 @@ def _show_findings(found: VerifyReport) -> None:
 @_output
 @click.argument("query")
 @click.option(
-    "-k", "k", cls=Option, type=click.IntRange(min=1), default=10, show_default=True, metavar="NUMBER",
-    help="Rows to show.",
+    "-k", "k", cls=Option, type=click.IntRange(min=1), default=10, show_default=True,
+    metavar="NUMBER", help="Rows to show.",
 )  # fmt: skip
 @click.option(
     "--task-type", type=WordChoice(TaskType), metavar="TYPE",
