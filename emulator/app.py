@@ -123,7 +123,7 @@ class Emulator:
 
     async def _embed(self, request: Request) -> Response:
         target = self._target(request)
-        raw = await self._read(request)
+        raw = await self._read(request, target.max_body_bytes)
         if self._canned is not None:
             return await self._canned.answer(target, raw, request)
         project = request.path_params.get("project", "")
@@ -133,7 +133,7 @@ class Emulator:
     async def other_method(self, request: Request) -> Response:
         """`countTokens`; the catalogue refuses any other method."""
         target = self._target(request)
-        texts = read_count(target, _parse(await self._read(request)))
+        texts = read_count(target, _parse(await self._read(request, target.max_body_bytes)))
         tokens = await asyncio.to_thread(words().count, texts)
         body: dict[str, object] = {"totalTokens": tokens}
         if target.vertex:
@@ -172,7 +172,7 @@ class Emulator:
         """GET tells the clock, POST {"offset_s": seconds} moves it."""
         clock = self._state.clock
         if request.method == "POST":
-            body = _parse(await self._read(request))
+            body = _parse(await self._read(request, self._settings.max_body_bytes))
             offset_s = body.get("offset_s") if isinstance(body, dict) else None
             if isinstance(offset_s, bool) or not isinstance(offset_s, int | float):
                 raise invalid('POST /clock takes {"offset_s": SECONDS}')
@@ -209,9 +209,8 @@ class Emulator:
         if valid is not None and not secrets.compare_digest(key.encode(), valid.encode()):
             raise bad_key(f"{'aiplatform' if vertex else 'generativelanguage'}.googleapis.com")
 
-    async def _read(self, request: Request) -> bytes:
-        """The body; what is beyond the limit is read, so that the client hears, and dropped."""
-        most = self._settings.max_body_bytes
+    async def _read(self, request: Request, most: int) -> bytes:
+        """Return the body; a longer one is read to its end, so that the client gets the answer."""
         chunks, size = [], 0
         async for chunk in request.stream():
             size += len(chunk)

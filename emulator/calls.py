@@ -16,7 +16,6 @@ from bulkembed.emulator.rules import Item, Target, read_batch, read_predict, rea
 from bulkembed.emulator.settings import EmulatorSettings, ErrorAnswer, Fault, LongText
 from bulkembed.emulator.stats import Stats
 from bulkembed.emulator.vectors import Floats, embed, words
-from bulkembed.schemas.models import TaskStyle
 
 _READERS = {
     "batchEmbedContents": read_batch,
@@ -157,7 +156,7 @@ def _meant_ids(items: list[Item], full: list[list[int]], most: int) -> list[list
 
 
 def _may_cut(target: Target, item: Item) -> bool:
-    if target.spec.task_style is TaskStyle.PREFIX:
+    if target.spec.prefixes is not None:
         return item.truncate and target.settings.long_text is LongText.TRUNCATE
     return item.truncate
 

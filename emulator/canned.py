@@ -42,8 +42,8 @@ class CannedBodies:
             raise invalid("The canned mode does not understand this request.") from None
         state, now = self._state, self._state.clock.now()
         fault = state.faults.draw(now)
-        if len(requests) > target.settings.max_texts and not target.vertex:
-            raise invalid(f"at most {target.settings.max_texts} requests can be in one batch")
+        if len(requests) > target.max_texts and not target.vertex:
+            raise invalid(f"at most {target.max_texts} requests can be in one batch")
         gzipped = target.settings.gzip and "gzip" in request.headers.get("accept-encoding", "")
         content = self._body(target, len(requests), dim, gzipped=gzipped)
         await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))

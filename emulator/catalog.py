@@ -9,7 +9,7 @@ from typing import Any
 from bulkembed.emulator.refusals import invalid, no_model, no_vertex_model
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.models import MODELS, ModelSpec, TaskStyle, find_model
+from bulkembed.schemas.models import MODELS, ModelSpec, UnitLength, VertexMethod, find_model
 
 _ALL = "all"
 _METHODS = ("embedContent", "batchEmbedContents", "countTokens", "predict")
@@ -35,10 +35,10 @@ class Catalog:
         spec = self.get(name, version, method, vertex=vertex)
         if method not in _METHODS or (method == "predict" and not vertex):
             raise no_model(name, version, method)
-        gemini = "gemini" in name
-        if vertex and method == "predict" and gemini and spec.task_style is TaskStyle.PREFIX:
+        if vertex and method == "predict" and VertexMethod.PREDICT not in spec.vertex_methods:
             raise invalid(f"{name} is not supported in the predict API; use embedContent.")
-        if vertex and method in ("embedContent", "batchEmbedContents") and not gemini:
+        embeds = method in ("embedContent", "batchEmbedContents")
+        if vertex and embeds and VertexMethod.EMBED_CONTENT not in spec.vertex_methods:
             raise invalid(f"{name} is not supported in the {method} API; use predict.")
         return spec
 
@@ -81,8 +81,9 @@ class Catalog:
 
 
 def _extra(name: str, dim: int) -> ModelSpec:
-    """A model that the registry does not know; a `gemini-embedding-2` one reads prefixes."""
-    unit_dims = "all" if find_model(name).task_style is TaskStyle.PREFIX else "default"
+    """Return a model that the registry does not have, as `find_model` guesses it."""
+    guess = find_model(name)
+    unit_length = UnitLength.DEFAULT_DIM if guess.prefixes is None else UnitLength.ALWAYS
     return dataclasses.replace(
-        find_model(name), default_dim=dim, min_dim=1, unit_dims=unit_dims, known=True
+        guess, default_dim=dim, min_dim=1, unit_length=unit_length, known=True
     )

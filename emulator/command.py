@@ -11,6 +11,7 @@ import click
 
 from bulkembed.emulator.settings import EmulatorSettings, Fault, LongText, QuotaDetails
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NEEDED = ("safetensors", "starlette", "tokenizers", "uvicorn", "wordllama")
@@ -66,11 +67,11 @@ def _share_options(command: _F) -> _F:
 @click.option(
     "--usage-metadata/--no-usage-metadata", default=True, help="Tell token counts in answers."
 )
-@_number_option("--max-texts", 100, "Most texts of a batch on the Developer API.")
-@_number_option("--max-body-bytes", 4_194_304, "Most bytes of a request's body.")
-@_number_option("--vertex-batch-texts", 100, "Most texts of a batchEmbedContents on Vertex.")
-@_number_option("--vertex-predict-texts", 250, "Most texts of a predict on Vertex.")
-@_number_option("--vertex-predict-tokens", 20_000, "Most tokens of a predict on Vertex.")
+@_number_option("--max-texts", MAX_TEXTS, "Most texts of a batch on the Developer API.")
+@_number_option("--max-body-bytes", MAX_BODY_BYTES, "Most bytes of a request's body.")
+@_number_option("--vertex-batch-texts", MAX_TEXTS, "Most texts of a batchEmbedContents on Vertex.")
+@_number_option("--vertex-predict-texts", PREDICT_TEXTS, "Most texts of a predict on Vertex.")
+@_number_option("--vertex-predict-tokens", PREDICT_TOKENS, "Most tokens of a predict on Vertex.")
 @_number_option("--rpm", 0, "Texts a minute; 0: no limit.")
 @_number_option("--tpm", 0, "Tokens a minute; 0: no limit.")
 @_number_option("--rpd", 0, "Texts a day, which ends at midnight Pacific time; 0: no limit.")

@@ -10,34 +10,32 @@ import re
 from bulkembed.emulator import wire
 from bulkembed.emulator.refusals import invalid
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.schemas.models import ModelSpec, TaskStyle, TaskType, bare_name
-
-_TASKS = {
-    "search result": TaskType.RETRIEVAL_QUERY,
-    "question answering": TaskType.QUESTION_ANSWERING,
-    "fact checking": TaskType.FACT_VERIFICATION,
-    "code retrieval": TaskType.CODE_RETRIEVAL_QUERY,
-    "classification": TaskType.CLASSIFICATION,
-    "clustering": TaskType.CLUSTERING,
-    "sentence similarity": TaskType.SEMANTIC_SIMILARITY,
-}
-_QUERY = re.compile(r"task: ([a-z ]+) \| query: ")
-_DOCUMENT = re.compile(r"title: (.*?) \| text: ", re.DOTALL)
+from bulkembed.schemas.models import TITLE, ModelSpec, TaskType, bare_name
 
 
-def read_prefix(text: str) -> tuple[str, str]:
-    """The task and what is to be embedded; without a prefix no task and the text as it is.
+def read_prefix(spec: ModelSpec, text: str) -> tuple[str, str]:
+    """Return the task that a text's prefix names, and what is to be embedded.
 
-    A document's title is part of what is embedded, but for `none`.
+    A title in the prefix is embedded before the text, unless it says that there is none.  A text
+    without a prefix has no task, and is embedded as it is.
     """
-    query = _QUERY.match(text)
-    if query and query[1] in _TASKS:
-        return _TASKS[query[1]], text[query.end() :]
-    document = _DOCUMENT.match(text)
-    if document:
-        title = "" if document[1] == "none" else document[1] + "\n"
-        return TaskType.RETRIEVAL_DOCUMENT, title + text[document.end() :]
+    for task, pattern in _prefix_patterns(spec):
+        found = pattern.match(text)
+        if found:
+            title = found[1] if pattern.groups and found[1] != spec.no_title else None
+            rest = text[found.end() :]
+            return task, rest if title is None else f"{title}\n{rest}"
     return "", text
+
+
+@functools.cache
+def _prefix_patterns(spec: ModelSpec) -> list[tuple[TaskType, re.Pattern[str]]]:
+    """Return what each prefix of a model matches, those that hold no title first."""
+    found = [
+        (task, re.compile("(.*?)".join(map(re.escape, prefix.split(TITLE))), re.DOTALL))
+        for task, prefix in (spec.prefixes or {}).items()
+    ]
+    return sorted(found, key=lambda one: one[1].groups)
 
 
 log = logging.getLogger("bulkembed.emulator")
@@ -82,6 +80,16 @@ class Target:
     vertex: bool
     settings: EmulatorSettings
 
+    @property
+    def max_texts(self) -> int:
+        """The most texts of a batch on the Developer API."""
+        return min(self.spec.max_texts, self.settings.max_texts)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The most bytes of a request's body."""
+        return min(self.spec.max_body_bytes, self.settings.max_body_bytes)
+
 
 def read_batch(target: Target, body: object) -> list[Item]:
     """The items of a `batchEmbedContents`."""
@@ -91,7 +99,7 @@ def read_batch(target: Target, body: object) -> list[Item]:
     if not requests:
         raise invalid("* BatchEmbedContentsRequest.requests: contents is not specified\n")
     settings = target.settings
-    most = settings.vertex_batch_texts if target.vertex else settings.max_texts
+    most = settings.vertex_batch_texts if target.vertex else target.max_texts
     if len(requests) > most:
         raise invalid(
             f"* BatchEmbedContentsRequest.requests: at most {most} requests can be in one batch\n"
@@ -116,8 +124,7 @@ def read_predict(target: Target, body: object) -> list[Item]:
     instances = list(message.items("instances"))
     if not instances:
         raise invalid("Invalid instances: at least one instance is needed.")
-    # Google's page on text embeddings: gemini-embedding-001 takes one text a request, 2026-11.
-    most = 1 if "gemini" in target.spec.name else target.settings.vertex_predict_texts
+    most = min(target.spec.predict_texts, target.settings.vertex_predict_texts)
     if len(instances) > most:
         raise invalid(f"{len(instances)} instance(s) is over the limit of {most} per prediction.")
     items = []
@@ -191,8 +198,8 @@ def _text_of(value: object, where: str) -> str:
 def _item(
     spec: ModelSpec, text: str, task: TaskType | None, title: str | None, dim: int, truncate: bool
 ) -> Item:
-    if spec.task_style is TaskStyle.PREFIX:
-        prefix_task, meant = read_prefix(text)
+    if spec.prefixes is not None:
+        prefix_task, meant = read_prefix(spec, text)
         return Item(text, meant, prefix_task, dim, truncate)
     if title and task is not TaskType.RETRIEVAL_DOCUMENT:
         raise invalid(

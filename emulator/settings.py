@@ -6,6 +6,7 @@ import dataclasses
 import enum
 
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
 
 
 class LongText(enum.StrEnum):
@@ -106,11 +107,11 @@ class EmulatorSettings:
     extra_models: tuple[tuple[str, int], ...] = ()
     long_text: LongText = LongText.TRUNCATE
     usage_metadata: bool = True
-    max_texts: int = 100
-    max_body_bytes: int = 4_194_304
-    vertex_batch_texts: int = 100
-    vertex_predict_texts: int = 250
-    vertex_predict_tokens: int = 20_000
+    max_texts: int = MAX_TEXTS
+    max_body_bytes: int = MAX_BODY_BYTES
+    vertex_batch_texts: int = MAX_TEXTS
+    vertex_predict_texts: int = PREDICT_TEXTS
+    vertex_predict_tokens: int = PREDICT_TOKENS
 
     rpm: int = 0
     tpm: int = 0

@@ -11,7 +11,7 @@ import urllib.parse
 from typing import Any
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.models import PREFIXES, ModelSpec, TaskStyle, TaskType, find_model
+from bulkembed.schemas.models import ModelSpec, TaskType, VertexMethod, find_model
 from bulkembed.schemas.passages import BYTES_A_TOKEN, DEFAULT_OVERLAP, DEFAULT_TOKENS, PassageSize
 from bulkembed.schemas.secrets import without_credentials
 
@@ -121,12 +121,9 @@ class ServiceConfig:
                 "stand in run.json; leave them out, and give the key in the environment"
             )
 
-    def predicts(self, model: str) -> bool:
-        """Whether calls go to Vertex's `:predict`, as those of models before Gemini do.
-
-        Source: google-genai 3.4.0, `t_is_vertex_embed_content_model`.
-        """
-        return self.vertexai and "gemini" not in model and "maas" not in model
+    def predicts(self, spec: ModelSpec) -> bool:
+        """Whether calls go to the `:predict` of Vertex AI."""
+        return self.vertexai and spec.vertex_method is VertexMethod.PREDICT
 
     @property
     def host(self) -> str | None:
@@ -234,11 +231,6 @@ class EmbeddingConfig:
         return find_model(self.model)
 
     @property
-    def usd_per_million(self) -> float | None:
-        """What a million tokens cost at Google's price; None elsewhere, and where none is known."""
-        return self.spec.price if self.service in (Service.DEVELOPER, Service.VERTEX) else None
-
-    @property
     def out_dim(self) -> int | None:
         """The length of a vector; None where only the first answer tells."""
         return self.dim or self.spec.default_dim or None
@@ -246,7 +238,7 @@ class EmbeddingConfig:
     @property
     def sent_task_type(self) -> TaskType | None:
         """The task type of the request's field; None for models that want a prefix."""
-        return None if self.spec.task_style is TaskStyle.PREFIX else self.task_type
+        return self.task_type if self.spec.prefixes is None else None
 
     @property
     def sent_dim(self) -> int | None:
@@ -256,9 +248,8 @@ class EmbeddingConfig:
     @property
     def prefix(self) -> str | None:
         """What stands before each text; None for models that take a task type."""
-        if self.spec.task_style is TaskStyle.FIELD:
-            return None
-        return PREFIXES[self.task_type]
+        prefixes = self.spec.prefixes
+        return None if prefixes is None else prefixes[self.task_type]
 
     @property
     def rows_are_passages(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.models import MAX_TEXTS
 from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.process import ProcessId
 from bulkembed.schemas.quota import QuotaLimits
@@ -54,8 +55,8 @@ class CallSettings:
     """How long one call is tried again, from its first failure on."""
     shutdown_timeout_s: float = 20.0
     """How long calls in the air may take to come back once the run is to end."""
-    texts: int = 100
-    """The most texts in one call."""
+    texts: int = MAX_TEXTS
+    """The most texts in one call; see `EmbedderConfig.call_texts`."""
     quota_name: str | None = None
     """Runs of one name share one quota; without it those of one project or key do."""
     rate_service: str | None = None
@@ -82,6 +83,11 @@ class EmbedderConfig:
     service: ServiceConfig
     embedding: EmbeddingConfig
     calls: CallSettings
+
+    @property
+    def call_texts(self) -> int:
+        """The most texts in one call, within what the model takes."""
+        return min(self.calls.texts, self.embedding.spec.max_texts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

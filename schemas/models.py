@@ -1,4 +1,7 @@
-"""Every Gemini embedding model: dims, tokens, task types, price, state and successor."""
+"""The registry of embedding models: all that bulkembed knows about a model stands here.
+
+A new model is one more `ModelSpec`.  No other module knows a model by its name.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import datetime as dt
 import difflib
 import enum
 import functools
+from collections.abc import Mapping
 
 from bulkembed.schemas.errors import ConfigError
 
 
 class TaskType(enum.StrEnum):
-    """What the vectors are for, in the service's words.
+    """What the vectors are used for, as the service names it.
 
     Source: ai.google.dev/gemini-api/docs/embeddings, 2026-11.
     """
@@ -28,74 +32,112 @@ class TaskType(enum.StrEnum):
 
 
 def query_task(corpus: TaskType) -> TaskType:
-    """The task type of a query that is to be compared with a corpus.
+    """Return the task type of a query that is to be compared with a corpus.
 
-    Documents have queries of their own kind (QUESTION_ANSWERING, FACT_VERIFICATION and
-    CODE_RETRIEVAL_QUERY go with them as well); all others are compared with their like.
+    Documents have a task type of their own for queries; QUESTION_ANSWERING, FACT_VERIFICATION and
+    CODE_RETRIEVAL_QUERY go with documents as well.  All other vectors are compared with their like.
     """
     return TaskType.RETRIEVAL_QUERY if corpus is TaskType.RETRIEVAL_DOCUMENT else corpus
 
 
-PREFIXES: dict[TaskType, str] = {
-    TaskType.SEMANTIC_SIMILARITY: "task: sentence similarity | query: ",
-    TaskType.CLASSIFICATION: "task: classification | query: ",
-    TaskType.CLUSTERING: "task: clustering | query: ",
-    TaskType.RETRIEVAL_DOCUMENT: "title: {title} | text: ",
-    TaskType.RETRIEVAL_QUERY: "task: search result | query: ",
-    TaskType.QUESTION_ANSWERING: "task: question answering | query: ",
-    TaskType.FACT_VERIFICATION: "task: fact checking | query: ",
-    TaskType.CODE_RETRIEVAL_QUERY: "task: code retrieval | query: ",
-}
-"""How gemini-embedding-2 is told the task; a document's title is `none` where it has none.
-
-Source: ai.google.dev/gemini-api/docs/embeddings, 2026-11.
-"""
-
-
 class TaskStyle(enum.StrEnum):
-    """How a model is told the task."""
+    """How a request names the task."""
 
     FIELD = "field"
-    """By the request's `taskType`."""
+    """In the request's `taskType`."""
     PREFIX = "prefix"
-    """By words before the text; the model ignores `taskType`."""
+    """In words before the text.  The model ignores `taskType`."""
+
+
+class UnitLength(enum.StrEnum):
+    """At which output dimensions the service itself gives vectors of length 1."""
+
+    ALWAYS = "always"
+    DEFAULT_DIM = "default dim"
+    NEVER = "never"
+
+
+class VertexMethod(enum.StrEnum):
+    """The method of Vertex AI that embeds."""
+
+    EMBED_CONTENT = "embedContent"
+    PREDICT = "predict"
+
+
+TITLE = "{title}"
+"""Where a prefix has the title of a document."""
+MAX_TEXTS = 100
+"""The most texts of a `batchEmbedContents`.  Source: the service's own 400, 2026-11."""
+MAX_BODY_BYTES = 4_194_304
+"""The most bytes of a request's body.  Source: the service's own 400, 2026-11."""
+PREDICT_TEXTS = 250
+PREDICT_TOKENS = 20_000
+"""The most texts and tokens of a `predict`.  Source: cloud.google.com/vertex-ai, 2026-11."""
+
+Quota = tuple[int | None, int | None, int | None]
+"""Requests per minute, tokens per minute, requests per day; None: no limit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One embedding model as the service documents it.
-
-    `unit_dims` says at which output dims the service itself gives unit length: "all", "none", or
-    "default" for the default dim alone.  Prices are USD per million input tokens; None: not sold.
-    """
+    """One embedding model as the service documents it."""
 
     name: str
     default_dim: int
-    """The length of a vector where none is asked for; 0 where it is not known."""
+    """The dimensions of a vector if the request names none; 0 if they are not known."""
     min_dim: int
     max_tokens: int
-    task_style: TaskStyle = TaskStyle.FIELD
-    unit_dims: str = "none"
+    """The most tokens of one text."""
+    prefixes: Mapping[TaskType, str] | None = dataclasses.field(default=None, hash=False)
+    """The words before a text that name the task, with TITLE where the title goes.  None: the
+    model takes the request's `taskType`."""
+    no_title: str = "none"
+    """Replaces TITLE if a document has no title."""
+    unit_length: UnitLength = UnitLength.NEVER
+    max_texts: int = MAX_TEXTS
+    max_body_bytes: int = MAX_BODY_BYTES
+    vertex_methods: tuple[VertexMethod, ...] = (VertexMethod.EMBED_CONTENT,)
+    """The first one is what the SDK calls, see `vertex_method`."""
+    predict_texts: int = PREDICT_TEXTS
+    predict_tokens: int = PREDICT_TOKENS
+    vertex_quota: Quota = (None, None, None)
+    """What a project gets by default on Vertex AI; new ones get less.
+
+    Source: cloud.google.com/vertex-ai/generative-ai/docs/quotas, 2026-11.
+    """
     price: float | None = None
+    """USD for a million input tokens; None: not sold."""
     batch_price: float | None = None
+    """The same by the Batch API."""
     shut_down: dt.date | None = None
-    """The day from which the service answers 404; in the future for a model still served."""
+    """The day from which the service answers 404; in the future if the model is still served."""
     successor: str | None = None
     vertex_only: bool = False
     known: bool = True
+    """Whether the registry has the model; if not, most of this is a guess."""
     advised_dims: tuple[int, ...] = ()
 
     @property
     def max_dim(self) -> int:
-        """The largest output dim, which is the default one."""
+        """The largest number of dimensions, which is the default one."""
         return self.default_dim
+
+    @property
+    def task_style(self) -> TaskStyle:
+        """How a request names the task."""
+        return TaskStyle.FIELD if self.prefixes is None else TaskStyle.PREFIX
+
+    @property
+    def vertex_method(self) -> VertexMethod:
+        """The method that the SDK calls on Vertex AI."""
+        return self.vertex_methods[0]
 
     def is_shut_down(self, today: dt.date) -> bool:
         """Whether the service no longer serves the model on that day."""
         return self.shut_down is not None and today >= self.shut_down
 
     def dims(self) -> str:
-        """The allowed dims as people write them."""
+        """The allowed dimensions, for messages."""
         if not self.known:
             return "any"
         if self.min_dim == self.max_dim:
@@ -103,18 +145,18 @@ class ModelSpec:
         return f"{self.min_dim}..{self.max_dim}"
 
     def check_dim(self, dim: int | None) -> None:
-        """Refuse a length that no service gives; `dim_warning` is about undocumented ones.
+        """Refuse dimensions that no service gives; `dim_warning` is about undocumented ones.
 
         Raises:
-            ConfigError: the model has no vectors of that length.
+            ConfigError: the model has no vectors of these dimensions.
         """
         least = self.min_dim if self.min_dim == self.max_dim else 1
         if dim is None or not self.known or least <= dim <= self.max_dim:
             return
         raise ConfigError(
-            f"--dim {dim}: {self.name} takes {self.dims()}"
-            + (f" ({', '.join(map(str, self.advised_dims))} advised)" if self.advised_dims else "")
-            + f"; leave --dim out for {self.default_dim}"
+            f"--dim {dim}: {self.name} supports {self.dims()}"
+            + (f" (advised: {', '.join(map(str, self.advised_dims))})" if self.advised_dims else "")
+            + f". Leave --dim out to get {self.default_dim}"
         )
 
     def dim_warning(self, dim: int | None) -> str | None:
@@ -125,51 +167,73 @@ class ModelSpec:
         if dim is None or not self.known or dim >= self.min_dim:
             return None
         return (
-            f"dim {dim} is below what Google documents for {self.name} ({self.dims()}); the "
-            "service has been seen to take it, without a promise"
+            f"dim {dim} is below the range that Google documents for {self.name} ({self.dims()}). "
+            "The service accepted it when this was tested, but does not promise to"
         )
 
     def gives_unit_length(self, dim: int) -> bool:
-        """Whether the service is known to bring vectors of this dim to unit length itself."""
-        return self.unit_dims == "all" or (self.unit_dims == "default" and dim == self.default_dim)
+        """Whether the service itself gives vectors of this dim a length of 1."""
+        return self.unit_length is UnitLength.ALWAYS or (
+            self.unit_length is UnitLength.DEFAULT_DIM and dim == self.default_dim
+        )
 
 
 _GEMINI_DIMS = (768, 1536)
+_EITHER = (VertexMethod.EMBED_CONTENT, VertexMethod.PREDICT)
+
+_GEMINI_2_PREFIXES: Mapping[TaskType, str] = {
+    TaskType.SEMANTIC_SIMILARITY: "task: sentence similarity | query: ",
+    TaskType.CLASSIFICATION: "task: classification | query: ",
+    TaskType.CLUSTERING: "task: clustering | query: ",
+    TaskType.RETRIEVAL_DOCUMENT: f"title: {TITLE} | text: ",
+    TaskType.RETRIEVAL_QUERY: "task: search result | query: ",
+    TaskType.QUESTION_ANSWERING: "task: question answering | query: ",
+    TaskType.FACT_VERIFICATION: "task: fact checking | query: ",
+    TaskType.CODE_RETRIEVAL_QUERY: "task: code retrieval | query: ",
+}
+"""Source: ai.google.dev/gemini-api/docs/embeddings, 2026-11."""
 
 _MODELS = (
     ModelSpec(
-        "embedding-001", 768, 768, 2048,
+        "embedding-001", 768, 768, 2048, vertex_methods=(VertexMethod.PREDICT,),
         shut_down=dt.date(2025, 10, 30), successor="gemini-embedding-001", price=0.0,
     ),
     ModelSpec(
-        "text-embedding-004", 768, 1, 2048, unit_dims="default",
+        "text-embedding-004", 768, 1, 2048, unit_length=UnitLength.DEFAULT_DIM,
+        vertex_methods=(VertexMethod.PREDICT,),
         shut_down=dt.date(2026, 1, 14), successor="gemini-embedding-001", price=0.0,
     ),
     ModelSpec(
-        "gemini-embedding-exp-03-07", 3072, 128, 8192, unit_dims="default",
+        "gemini-embedding-exp-03-07", 3072, 128, 8192, unit_length=UnitLength.DEFAULT_DIM,
+        vertex_methods=_EITHER, predict_texts=1,
         shut_down=dt.date(2025, 10, 30), successor="gemini-embedding-001", price=0.0,
         advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
-        "gemini-embedding-001", 3072, 128, 2048, unit_dims="default",
+        "gemini-embedding-001", 3072, 128, 2048, unit_length=UnitLength.DEFAULT_DIM,
+        # Google's page on text embeddings: one text in a `predict`, 2026-11.
+        vertex_methods=_EITHER, predict_texts=1, vertex_quota=(None, 5_000_000, None),
         price=0.15, batch_price=0.075, advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
-        "gemini-embedding-2-preview", 3072, 128, 8192, TaskStyle.PREFIX, "all",
-        price=0.20, batch_price=0.10,
+        "gemini-embedding-2-preview", 3072, 128, 8192, _GEMINI_2_PREFIXES,
+        unit_length=UnitLength.ALWAYS, price=0.20, batch_price=0.10,
         shut_down=dt.date(2026, 8, 10), successor="gemini-embedding-2",
         advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
-        "gemini-embedding-2", 3072, 128, 8192, TaskStyle.PREFIX, "all",
+        "gemini-embedding-2", 3072, 128, 8192, _GEMINI_2_PREFIXES,
+        unit_length=UnitLength.ALWAYS, vertex_quota=(40_000, 10_000_000, None),
         price=0.20, batch_price=0.10, advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
-        "text-embedding-005", 768, 1, 2048, unit_dims="default", vertex_only=True,
+        "text-embedding-005", 768, 1, 2048, unit_length=UnitLength.DEFAULT_DIM, vertex_only=True,
+        vertex_methods=(VertexMethod.PREDICT,),
         shut_down=dt.date(2027, 4, 1), successor="gemini-embedding-001",
     ),
     ModelSpec(
-        "text-multilingual-embedding-002", 768, 1, 2048, unit_dims="default", vertex_only=True,
+        "text-multilingual-embedding-002", 768, 1, 2048, unit_length=UnitLength.DEFAULT_DIM,
+        vertex_methods=(VertexMethod.PREDICT,), vertex_only=True,
         shut_down=dt.date(2027, 4, 1), successor="gemini-embedding-001",
     ),
 )  # fmt: skip
@@ -180,7 +244,7 @@ DEFAULT_MODEL = "gemini-embedding-001"
 
 
 def bare_name(name: str) -> str:
-    """A model's id without the `models/` or `publishers/google/models/` before it."""
+    """Return a model's id without the `models/` or `publishers/google/models/` before it."""
     return name.rsplit("models/", 1)[-1]
 
 
@@ -189,15 +253,24 @@ def nearest_models(name: str) -> list[str]:
     return difflib.get_close_matches(bare_name(name).lower(), MODELS, n=2, cutoff=0.75)
 
 
+def largest_dim() -> int:
+    """Return the most dimensions that any model has, to bound those of one that is not known."""
+    return max(spec.max_dim for spec in MODELS.values())
+
+
 @functools.lru_cache(maxsize=64)
 def find_model(name: str) -> ModelSpec:
-    """The registry's entry, or a permissive one for a model that the registry does not know.
+    """Return the registry's entry, or a guess for a model that the registry does not have.
 
-    An unknown model is taken to write its task as the family does: a name that begins with
-    `gemini-embedding-2` wants prefixes.
+    The guess goes by families of names.  A name that begins with `gemini-embedding-2` is taken to
+    want that model's prefixes.
+
+    Source: google-genai 3.4.0, `t_is_vertex_embed_content_model`, for the method on Vertex AI.
     """
     name = bare_name(name)
     if name in MODELS:
         return MODELS[name]
-    style = TaskStyle.PREFIX if name.startswith("gemini-embedding-2") else TaskStyle.FIELD
-    return ModelSpec(name, 0, 0, 2048, style, known=False)
+    prefixes = _GEMINI_2_PREFIXES if name.startswith("gemini-embedding-2") else None
+    embeds = "gemini" in name or "maas" in name
+    method = VertexMethod.EMBED_CONTENT if embeds else VertexMethod.PREDICT
+    return ModelSpec(name, 0, 0, 2048, prefixes, vertex_methods=(method,), known=False)

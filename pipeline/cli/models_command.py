@@ -8,7 +8,7 @@ import sys
 import click
 
 from bulkembed.pipeline.cli.commands import Command
-from bulkembed.schemas.models import MODELS, ModelSpec, TaskStyle, TaskType
+from bulkembed.schemas.models import MODELS, ModelSpec, TaskType, UnitLength
 
 TABLE_WIDTH = 190
 """The table is not cut to a narrow terminal: a pager or a wider window shows all of it."""
@@ -40,13 +40,17 @@ def models() -> None:
 
 def _cells(spec: ModelSpec, today: dt.date) -> tuple[str, ...]:
     advised = f" ({', '.join(map(str, spec.advised_dims))})" if spec.advised_dims else ""
-    unit = {"all": "all dims", "default": f"at {spec.default_dim}", "none": "no"}[spec.unit_dims]
+    unit = {
+        UnitLength.ALWAYS: "all dims",
+        UnitLength.DEFAULT_DIM: f"at {spec.default_dim}",
+        UnitLength.NEVER: "no",
+    }[spec.unit_length]
     return (
         spec.name,
         str(spec.default_dim),
         spec.dims() + advised,
         f"{spec.max_tokens:,}",
-        "prefix" if spec.task_style is TaskStyle.PREFIX else "field",
+        spec.task_style,
         unit,
         _price(spec.price),
         _price(spec.batch_price),

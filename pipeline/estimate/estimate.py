@@ -92,7 +92,7 @@ class _Look:
 
     def _counter(self, estimator: TokenEstimator) -> Counter:
         calls = self.job.calls
-        mirror = QuotaMirror(calls.limits, call_texts=calls.texts)
+        mirror = QuotaMirror(calls.limits, call_texts=self.job.embedder.call_texts)
         limits = mirror.call_limits(0.0, max_call_size(self.job.embedder))
         return Counter(self.job, estimator, limits, KeptAnswers(self.dataset, self.job))
 

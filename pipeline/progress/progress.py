@@ -257,7 +257,7 @@ def goal_of(
         before=before,
         shared=sum(file.texts for file in sharing.picks),
         price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
-        texts_a_request=1 if counts_texts else job.calls.texts,
+        texts_a_request=1 if counts_texts else job.embedder.call_texts,
     )
 
 

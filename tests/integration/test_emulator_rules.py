@@ -172,7 +172,7 @@ def test_a_dim_below_the_documented_range_is_served_with_a_warning(
     for _ in range(2):
         [found] = values(batch(http, request(outputDimensionality=61)))
         np.testing.assert_allclose(found, whole[:61], atol=1e-6)
-    assert [one.message[:19] for one in caplog.records] == ["dim 61 is below wha"]
+    assert [one.message[:19] for one in caplog.records] == ["dim 61 is below the"]
 
 
 def test_each_request_may_have_a_dim_of_its_own(http: httpx2.Client) -> None:

@@ -20,7 +20,7 @@ from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.findings import Check
 from bulkembed.schemas.live import Live, Waiting
-from bulkembed.schemas.models import MODELS, PREFIXES, TaskType
+from bulkembed.schemas.models import MODELS, TaskType
 from bulkembed.schemas.stop import ExitCode
 from bulkembed.schemas.tables import dead_letters_schema, vectors_schema
 
@@ -156,7 +156,8 @@ def test_the_models_page_is_the_registry() -> None:
         assert f"| {spec.task_style} |" in line
     for task in TaskType:
         assert f"\n| {task}" in text
-        assert f"`{PREFIXES[task]}`".replace("|", "\\|") in text
+        prefixes = MODELS["gemini-embedding-2"].prefixes or {}
+        assert f"`{prefixes[task]}`".replace("|", "\\|") in text
 
 
 def test_the_progress_page_names_every_number_and_reason() -> None:

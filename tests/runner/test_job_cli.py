@@ -107,9 +107,8 @@ def test_a_dim_below_the_documented_range_logs_a_warning(
     ended = run(server.url, source, output, "--dim", 64)
     assert ended.code == 0, ended.err
     assert matrix(read(output)).shape == (8, 64)
-    assert (
-        "--dim 64 is below what Google documents for gemini-embedding-001 (128..3072)" in ended.err
-    )
+    below = "--dim 64 is below the range that Google documents for gemini-embedding-001 (128..3072)"
+    assert below in ended.err
 
 
 @pytest.mark.parametrize(
@@ -119,8 +118,8 @@ def test_a_dim_below_the_documented_range_logs_a_warning(
         (("--ouput", "x"), "unknown option --ouput. Did you mean --output?"),
         (("--task-type", "RETRIEVAL"), "Did you mean RETRIEVAL_QUERY?"),
         (("--format", "csv"), "unknown value 'csv'. Allowed are parquet, jsonl."),
-        (("--dim", "4000"), "--dim 4000: gemini-embedding-001 takes 128..3072"),
-        (("--model", "embedding-001", "--dim", "5"), "takes 768"),
+        (("--dim", "4000"), "--dim 4000: gemini-embedding-001 supports 128..3072"),
+        (("--model", "embedding-001", "--dim", "5"), "supports 768"),
         (("--title-column", "text", "--task-type", "CLUSTERING"), "leave --title-column out"),
         (("--model", "text-embedding-005"), "--vertexai"),
         (("--keep-columns", "id"), "--keep-columns id"),

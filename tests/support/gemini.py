@@ -63,7 +63,8 @@ def embed(
 
 
 def failing(kind: type[CallError], url: str, **facts: Any) -> CallError:
+    texts = facts.pop("texts", TEXTS)
     with pytest.raises(kind) as caught:
-        embed(url, TEXTS, **facts)
+        embed(url, texts, **facts)
     assert type(caught.value) is kind
     return caught.value

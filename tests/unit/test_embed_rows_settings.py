@@ -79,7 +79,7 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"dim": 4000}, "takes 128..3072"),
+        ({"dim": 4000}, "supports 128..3072"),
         ({"task_type": "SEARCH"}, "task_type 'SEARCH': give one of SEMANTIC_SIMILARITY"),
         ({"long_text": "stop"}, "give 'dead-letter'"),
         ({"long_text": "passages"}, "makes several rows of one"),

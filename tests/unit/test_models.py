@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+from google.genai._transformers import t_is_vertex_embed_content_model
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import (
@@ -10,6 +11,7 @@ from bulkembed.schemas.models import (
     MODELS,
     TaskStyle,
     TaskType,
+    VertexMethod,
     bare_name,
     find_model,
 )
@@ -79,10 +81,10 @@ def test_a_dim_below_the_documented_range_passes_with_a_warning(dim: int) -> Non
 @pytest.mark.parametrize(
     ("model", "dim", "words"),
     [
-        ("gemini-embedding-001", 0, "takes 128..3072 (768, 1536 advised)"),
+        ("gemini-embedding-001", 0, "supports 128..3072 (advised: 768, 1536)"),
         ("gemini-embedding-001", 3073, "--dim 3073"),
-        ("embedding-001", 767, "takes 768; leave --dim out"),
-        ("text-embedding-004", 0, "takes 1..768"),
+        ("embedding-001", 767, "supports 768. Leave --dim out"),
+        ("text-embedding-004", 0, "supports 1..768"),
     ],
 )
 def test_a_dim_that_a_model_does_not_take_is_named_with_those_it_takes(
@@ -105,3 +107,9 @@ def test_an_unknown_model_takes_any_dim_and_writes_its_task_as_its_family_does()
     assert (spec.default_dim, spec.task_style, spec.dims()) == (0, TaskStyle.FIELD, "any")
     spec.check_dim(5)
     assert find_model("gemini-embedding-2-flash").task_style is TaskStyle.PREFIX
+
+
+@pytest.mark.parametrize("name", [*MODELS, "gemini-embedding-9", "e5-maas", "other-embedding"])
+def test_the_vertex_method_is_the_one_that_the_sdk_calls(name: str) -> None:
+    embeds = find_model(name).vertex_method is VertexMethod.EMBED_CONTENT
+    assert embeds == t_is_vertex_embed_content_model(name)

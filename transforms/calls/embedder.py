@@ -142,7 +142,7 @@ def quota_of(config: EmbedderConfig, key: str | None) -> Quota:
     calls, service = config.calls, config.service
     limits = calls.limits
     mirror = QuotaMirror(
-        limits, call_timeout_s=service.timeout_s + CLOSE_TO_S, call_texts=calls.texts
+        limits, call_timeout_s=service.timeout_s + CLOSE_TO_S, call_texts=config.call_texts
     )
     if limits.rpm is None and limits.tpm is None and limits.rpd is None:
         return LocalQuota(mirror)

@@ -205,7 +205,7 @@ class _RequestForm:
     def __init__(self, service: ServiceConfig, embedding: EmbeddingConfig) -> None:
         self._embedding = embedding
         self._vertex = service.vertexai
-        self._predict = service.predicts(bare_name(embedding.model))
+        self._predict = service.predicts(embedding.spec)
         self._fields: dict[str, Any] = {
             name: value
             for name, value in (

@@ -11,7 +11,7 @@ import dataclasses
 import json
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
-from bulkembed.schemas.models import TaskType
+from bulkembed.schemas.models import TITLE
 from bulkembed.transforms.core.hashing import text_hash
 from bulkembed.transforms.core.tokens import (
     Features,
@@ -23,12 +23,10 @@ from bulkembed.transforms.core.tokens import (
 
 REQUEST_BYTES = 320
 """What one request of a batch adds to the body around its content: field names, model, task."""
-BODY_BYTES = 4_194_304 - 65_536
-"""The most bytes that a body may have: the service's limit, less a margin."""
+BODY_MARGIN_BYTES = 65_536
+"""How far a body stays below the model's limit."""
 TITLE_BYTES = 2**20
 """The most bytes of a title in a body.  A longer one is cut, so that the text has room."""
-NO_TITLE = "none"
-"""Replaces the title in a prefix if a document has none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,9 +84,9 @@ def as_sent(config: EmbeddingConfig, title: str | None, text: str) -> tuple[str 
     prefix = config.prefix
     if prefix is None:
         return title, text
-    if config.task_type is TaskType.RETRIEVAL_DOCUMENT:
+    if TITLE in prefix:
         # Not str.format: a title may hold braces.
-        prefix = prefix.replace("{title}", title or NO_TITLE)
+        prefix = prefix.replace(TITLE, title or config.spec.no_title)
     return None, prefix + text
 
 
@@ -132,7 +130,8 @@ def text_content(
 
 def _readable(title: str | None, text: str, embedding: EmbeddingConfig) -> tuple[str | None, str]:
     """Return as much of a title and a text as the model can read and a call can hold."""
-    spec, room = embedding.spec, BODY_BYTES - REQUEST_BYTES
+    spec = embedding.spec
+    room = spec.max_body_bytes - BODY_MARGIN_BYTES - REQUEST_BYTES
     if spec.known:
         text = readable_part(text, spec.max_tokens)
         title = title and readable_part(title, spec.max_tokens)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from bulkembed.transforms.core.content import BODY_BYTES, REQUEST_BYTES, Content
+from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS
+from bulkembed.transforms.core.content import BODY_MARGIN_BYTES, REQUEST_BYTES, Content
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -15,9 +16,9 @@ class CallLimits:
     A content that exceeds `tokens` or `body_bytes` by itself is sent in a call of its own.
     """
 
-    texts: int = 100
+    texts: int = MAX_TEXTS
     tokens: int | None = None
-    body_bytes: int | None = BODY_BYTES
+    body_bytes: int | None = MAX_BODY_BYTES - BODY_MARGIN_BYTES
 
     def fits(self, texts: int, tokens: int, body_bytes: int) -> bool:
         """Return whether a call of this size is within all three bounds."""

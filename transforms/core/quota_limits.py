@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.job import EmbedderConfig, JobConfig
+from bulkembed.schemas.models import Quota, find_model
 from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts, Tier
 from bulkembed.transforms.core.quota_state import MARGIN_S, WINDOW_S
 
 if TYPE_CHECKING:
     from bulkembed.transforms.core.packing import CallLimits
 
-Limits = tuple[int | None, int | None, int | None]
-"""RPM, TPM and RPD; None stands for no limit."""
+NO_QUOTA: Quota = (None, None, None)
 
-NO_LIMITS: Limits = (None, None, None)
-
-TIERS: dict[Tier, Limits] = {
+TIERS: dict[Tier, Quota] = {
     Tier.FREE: (100, 30_000, 1_000),
     Tier.ONE: (3_000, 1_000_000, None),
     Tier.TWO: (5_000, 5_000_000, None),
@@ -28,25 +26,20 @@ TIERS: dict[Tier, Limits] = {
 }
 """Source: ai.google.dev/gemini-api/docs/rate-limits, as last published, 2025-11."""
 
-VERTEX: dict[str, Limits] = {
-    "gemini-embedding-001": (None, 5_000_000, None),
-    "gemini-embedding-2": (40_000, 10_000_000, None),
-}
-"""Source: cloud.google.com/vertex-ai/generative-ai/docs/quotas, 2026-11; new projects get less."""
-
-VERTEX_CALL_TOKENS = 20_000
-"""Maximum tokens of one Vertex `:predict` request.  Source: cloud.google.com/vertex-ai, 2026-11."""
-
 DAY_S = 86_400.0
 
 
 def max_call_size(config: EmbedderConfig) -> CallLimits:
     """Return what one call may hold at most, apart from the quota."""
     # The CLI's help imports this module, and must not wait for numpy.
+    from bulkembed.transforms.core.content import BODY_MARGIN_BYTES
     from bulkembed.transforms.core.packing import CallLimits
 
-    predicts = config.service.predicts(config.embedding.spec.name)
-    return CallLimits(texts=config.calls.texts, tokens=VERTEX_CALL_TOKENS if predicts else None)
+    spec, texts = config.embedding.spec, config.call_texts
+    body_bytes = spec.max_body_bytes - BODY_MARGIN_BYTES
+    if config.service.predicts(spec):
+        return CallLimits(min(texts, spec.predict_texts), spec.predict_tokens, body_bytes)
+    return CallLimits(texts, None, body_bytes)
 
 
 def resolve_limits(
@@ -74,12 +67,12 @@ def resolve_limits(
     return QuotaLimits(chosen[0], chosen[1], chosen[2], rpm_counts, pace, share)
 
 
-def _default_limits(service: Service, model: str, tier: Tier | None) -> Limits:
+def _default_limits(service: Service, model: str, tier: Tier | None) -> Quota:
     if tier is not None:
         return TIERS[tier]
     if service is Service.DEVELOPER:
         return TIERS[Tier.ONE]
-    return VERTEX.get(model, NO_LIMITS) if service is Service.VERTEX else NO_LIMITS
+    return find_model(model).vertex_quota if service is Service.VERTEX else NO_QUOTA
 
 
 def split_quota(job: JobConfig, workers: int | None) -> JobConfig:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from bulkembed.schemas.errors import BulkEmbedError, OutputTaken
+from bulkembed.schemas.models import largest_dim
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, FileUnits, PlanSlice, SharedSlice, UnitRecord
 from bulkembed.transforms.core import ranges
@@ -26,8 +27,6 @@ COPIES = 1.1
 """A unit's vectors stand in memory as one matrix; a page of Parquet at a time is made of it."""
 ROW_BYTES = 1000
 """What a row takes besides its text and its vector: hash, features, its place in a call."""
-MOST_DIM = 3072
-"""What is reckoned with where only the first answer tells the dim."""
 NOTES_EVERY_S = 1.0
 
 Result = TypeVar("Result")
@@ -123,7 +122,7 @@ class Flight(Generic[Result]):
 def bytes_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
     """What texts, their vectors and the rows that they belong to take while they are under way."""
     texts = sum(item.body_bytes for item in items)
-    vectors = int(len(items) * (dim or MOST_DIM) * 4 * COPIES)
+    vectors = int(len(items) * (dim or largest_dim()) * 4 * COPIES)
     return vectors + 2 * texts + rows * ROW_BYTES
 
 
