@@ -58,7 +58,7 @@ class ConfigError(BulkEmbedError):
     """What was asked for cannot be done; nothing was sent."""
 
 
-OR_SKIP = ", or skip the file with --skip-bad-files"
+OR_SKIP = ", or skip the file with --skip-bad-files."
 """The last words of an InputError about a file that a run can do without."""
 
 

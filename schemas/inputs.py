@@ -18,13 +18,6 @@ PASSAGE_COLUMNS = ("passage", "start", "end")
 KEEP_ALL = "*"
 
 
-class FileFormat(enum.StrEnum):
-    """How the rows of a file are written."""
-
-    PARQUET = "parquet"
-    JSONL = "jsonl"
-
-
 class IdType(enum.StrEnum):
     """What `--id-type` allows: the type found in the input, or everything as text."""
 
@@ -104,9 +97,10 @@ class FoundFile:
     name: str
     size_bytes: int
     mtime_ns: int
-    format: FileFormat
+    format: str
+    """The name of an input format; see `transforms/inputs/formats.py`."""
     compression: str | None = None
-    """`gzip`, `bz2` or `zstd` for JSONL; None for plain files and for Parquet."""
+    """`gzip`, `bz2` or `zstd` if the whole file is compressed; else None."""
     store: str = ""
     """The URI that opens the file system (`s3://bucket/`); empty for local files."""
 

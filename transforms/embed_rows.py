@@ -366,7 +366,7 @@ class EmbedElementsFn(beam.DoFn):
             self._count(name, getattr(fates, name))
         at = 0
         for value, texts in batch.elements:
-            good, letters = self._form.settle(value.value, fates.rows[at : at + texts])
+            good, letters = self._form.fill(value.value, fates.rows[at : at + texts])
             at += texts
             yield from self._dead(value, letters)
             if good is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +18,7 @@ HELP_WIDTH = 100
 BEAM_ARGS = "beam_args"
 """The key in `ctx.meta` of the options after a bare `--`, which are Beam's."""
 
-_Word = TypeVar("_Word", bound=enum.StrEnum)
+_Word = TypeVar("_Word", bound=str)
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _BARE_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -51,16 +50,16 @@ class Duration(click.ParamType[float]):
 
 
 class WordChoice(click.ParamType[_Word], Generic[_Word]):
-    """One of the words of an enumeration, in either case.
+    """One of several words, in either case.
 
     Args:
-        words: the enumeration.
+        words: the words, such as an enumeration.
         advice: a sentence for the error if a word is not one of them.
     """
 
     name = "word"
 
-    def __init__(self, words: type[_Word], advice: str = "") -> None:
+    def __init__(self, words: Iterable[_Word], advice: str = "") -> None:
         self.words = words
         self.advice = advice
 
@@ -71,7 +70,7 @@ class WordChoice(click.ParamType[_Word], Generic[_Word]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> _Word:
-        """Return the member of the enumeration."""
+        """Return the matching word."""
         text = str(value).strip().lower()
         for word in self.words:
             if word.lower() == text:

@@ -13,10 +13,11 @@ import click
 
 from bulkembed.pipeline.cli.commands import Duration, Option, WordChoice, read_config
 from bulkembed.schemas.embedding import BlankText, LongText
-from bulkembed.schemas.inputs import FileFormat, IdType
+from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
 from bulkembed.schemas.models import DEFAULT_MODEL, TaskType
 from bulkembed.schemas.quota import Pace, RpmCounts, Tier
+from bulkembed.transforms.inputs.formats import FORMATS
 
 CONVERT_FILES = (
     "Convert other files to Parquet or JSONL first, for example with DuckDB: "
@@ -46,7 +47,7 @@ OPTIONS: tuple[Option, ...] = (
     _option(_INPUT, "--input", "patterns", multiple=True, required=True, metavar="PATTERN",
             help="File, folder or quoted glob (** too): local, file://, s3://, gs://, az:// or "
             "abfs://. Repeatable."),
-    _option(_INPUT, "--format", type=WordChoice(FileFormat, CONVERT_FILES),
+    _option(_INPUT, "--format", type=WordChoice(FORMATS, CONVERT_FILES),
             show_default="by name and content",
             help="Format of most input files, whatever their names. The content of each file "
             "decides."),

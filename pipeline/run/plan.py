@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from bulkembed.schemas.errors import InputError, OutputError
-from bulkembed.schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
+from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.schemas.units import FileUnits, PlanSlice, Unit, UnitRecord
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.dataset import atomic_files
@@ -24,10 +24,10 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import PLAN
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.discover import find_input
-from bulkembed.transforms.inputs.file_stamps import FileStamp, stamp_of
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import scan_file
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
+from bulkembed.transforms.inputs.stored_bytes import FileStamp, stamp_of
 
 log = logging.getLogger("bulkembed")
 
@@ -51,7 +51,7 @@ class Scans:
     files: tuple[ScannedFile, ...]
     unreadable: tuple[InputError, ...] = ()
     passed_over: tuple[str, ...] = ()
-    """See `discover.Listing.passed_over`."""
+    """See `discover.Listing.ignored`."""
     damaged: tuple[ScannedFile, ...] = ()
     """Files that were found damaged while their rows were read; not among `files` any more."""
     bad_names: frozenset[str] = frozenset()
@@ -108,7 +108,7 @@ def scan_inputs(
     patterns: Sequence[str],
     columns: InputColumns,
     *,
-    format: FileFormat | None = None,
+    format: str | None = None,
     skip_bad_files: bool = False,
     output: str | None = None,
     trust_saved: bool = True,
@@ -142,7 +142,7 @@ def scan_inputs(
         for file, result in zip(found, results, strict=True)
         if isinstance(result, ScannedFile)
     )
-    return Scans(files, unreadable, listing.passed_over, (), frozenset(bad), stamps)
+    return Scans(files, unreadable, listing.ignored, (), frozenset(bad), stamps)
 
 
 def make_plan(

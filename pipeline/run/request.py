@@ -8,7 +8,7 @@ import re
 
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, LongText, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.inputs import FileFormat, InputColumns
+from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, Dedupe, OutputConfig
 from bulkembed.schemas.models import TaskType
 from bulkembed.schemas.prices import Budget, price_of
@@ -70,7 +70,7 @@ class InputRequest:
 
     patterns: tuple[str, ...]
     columns: InputColumns
-    format: FileFormat | None = None
+    format: str | None = None
     skip_bad_files: bool = False
     rescan: bool = False
     tables_as_files: bool = False

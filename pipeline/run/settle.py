@@ -33,7 +33,7 @@ from bulkembed.transforms.dataset.id_count import MOST_IDS, IdCount
 from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS, part_name
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.inputs.file_stamps import has_changed, is_as_before
+from bulkembed.transforms.inputs.stored_bytes import has_changed, is_as_before
 
 log = logging.getLogger("bulkembed")
 

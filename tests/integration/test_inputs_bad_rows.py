@@ -17,7 +17,7 @@ from bulkembed.transforms.inputs.columns import merge_schemas
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
-        pytest.param('{"id": 1, "text": "a"', DeadCode.BAD_JSON, "no JSON", id="broken"),
+        pytest.param('{"id": 1, "text": "a"', DeadCode.BAD_JSON, "invalid JSON", id="broken"),
         pytest.param("[1]", DeadCode.BAD_JSON, "got a list", id="list"),
         pytest.param('"x"', DeadCode.BAD_JSON, "got a string", id="string"),
         pytest.param("null", DeadCode.BAD_JSON, "got null", id="null"),
@@ -30,7 +30,7 @@ from bulkembed.transforms.inputs.columns import merge_schemas
         pytest.param(
             '{"id": ' + "9" * 5000 + ', "text": "a"}', DeadCode.BAD_JSON, "4300", id="huge-integer"
         ),
-        pytest.param('{"text": "a"}', DeadCode.MISSING_ID, "not there", id="no-id"),
+        pytest.param('{"text": "a"}', DeadCode.MISSING_ID, "is missing", id="no-id"),
         pytest.param('{"id": null, "text": "a"}', DeadCode.MISSING_ID, "null", id="null-id"),
         pytest.param('{"id": true, "text": "a"}', DeadCode.BAD_ID, "boolean True", id="bool-id"),
         pytest.param('{"id": 1.5, "text": "a"}', DeadCode.BAD_ID, "1.5", id="float-id"),
@@ -38,7 +38,7 @@ from bulkembed.transforms.inputs.columns import merge_schemas
         pytest.param(
             '{"id": 18446744073709551616, "text": "a"}',
             DeadCode.BAD_ID,
-            "18446744073709551616, beyond int64; use --id-type string",
+            "18446744073709551616, which does not fit in int64. Use --id-type string",
             id="id-of-2^64",
         ),
         pytest.param('{"id": 1, "text": 5}', DeadCode.BAD_TEXT, "integer 5", id="text-int"),
@@ -129,7 +129,7 @@ def test_of_equal_keys_the_last_counts(tmp_path: Path) -> None:
 
 def test_a_column_in_no_row_of_a_jsonl_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1, "body": "a"}\nbroken\n')
-    with pytest.raises(ConfigError, match=r"in\.jsonl has no column 'text'; it has 'id', 'body'"):
+    with pytest.raises(ConfigError, match=r"in\.jsonl has no column 'text'. It has 'id', 'body'"):
         scan_all(tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_ids_too_large_for_int64_want_uint64(tmp_path: Path) -> None:
     put(tmp_path, "b.parquet", pa.array([1]))
     assert read_all(tmp_path)[0].field("id").type == pa.uint64()
     put(tmp_path, "b.parquet", pa.array([-1]))
-    with pytest.raises(ConfigError, match=r"a\.parquet and b\.parquet.*--id-type string"):
+    with pytest.raises(ConfigError, match=r"a\.parquet, and b\.parquet.*--id-type string"):
         read_all(tmp_path)
 
 

@@ -161,8 +161,8 @@ def test_a_column_of_several_types_and_one_that_files_lack_are_told_of(tmp_path:
     scanned = scan_all(tmp_path, columns)
     told = notes(scanned, merge_schemas(scanned, columns))
     assert told == [
-        "column 'zip' has values of several types in a.jsonl and b.jsonl: they are kept as strings",
-        "column 'lang' is not in a.jsonl and 1 more files: it is null there",
+        "column 'zip' has values of several types in a.jsonl and b.jsonl: kept as strings",
+        "column 'lang' is missing in a.jsonl and 1 more file, where it is null",
     ]
 
 
@@ -338,7 +338,7 @@ def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: P
     assert merge_schemas([file], columns).field("x").type == pa.string()
     schema = merge_schemas([file], columns, {"x": "int64"})
     assert schema.field("x").type == pa.int64()
-    assert "kept as int64, as they were before" in notes([file], schema)[0]
+    assert "kept as int64, as in earlier runs" in notes([file], schema)[0]
     (run,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
     assert (run.kept.column("x").to_pylist(), run.bad, run.unkept) == ([5, None], {}, {"x"})
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.inputs import find_files
 
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import merge_schemas
-from bulkembed.transforms.inputs.discover import find_files
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches, scan_file
 from bulkembed.transforms.inputs.rows import RowBatch

@@ -103,7 +103,7 @@ def test_a_number_that_is_no_integer_is_a_bad_id_unless_ids_are_strings(
 
 def test_decimals_with_digits_behind_the_point_are_ids_as_strings_only(tmp_path: Path) -> None:
     ids = pa.array([Decimal("1.50"), Decimal("0.00")], pa.decimal128(10, 2))
-    with pytest.raises(ConfigError, match=r"digits behind the point: --id-type string"):
+    with pytest.raises(ConfigError, match=r"digits after the point.*--id-type string"):
         read_ids(tmp_path, ids, InputColumns())
     assert read_ids(tmp_path, ids, STRING).ids.to_pylist() == ["1.50", "0.00"]
 
@@ -130,7 +130,7 @@ def test_jsonl_numbers_are_ids_if_they_are_integers(
     run = read_lines(tmp_path, *lines)
     assert run.ids.equals(pa.array(auto, pa.int64()))
     assert [code for code, _ in run.bad.values()] == [DeadCode.BAD_ID] * auto.count(None)
-    assert all("--id-type string takes it" in why for _, why in run.bad.values())
+    assert all("Use --id-type string to accept it" in why for _, why in run.bad.values())
     assert read_lines(tmp_path, *lines, columns=STRING).ids.to_pylist() == string
 
 
@@ -182,7 +182,7 @@ def test_bytes_without_the_mark_of_utf8_are_read_as_text(tmp_path: Path, kind: A
     _, (run,) = read_all(tmp_path, columns)
     assert run.texts == run.titles == ["ü", None, None, "b"]
     assert {offset: code for offset, (code, _) in run.bad.items()} == {2: DeadCode.BAD_TEXT}
-    assert "byte 0 of column 'text' is no UTF-8" in run.bad[2][1]
+    assert "byte 0 of column 'text' is not UTF-8" in run.bad[2][1]
     # A kept column stays as it is.
     assert run.kept.column("text").to_pylist() == values.to_pylist()
     template = InputColumns(text_column=None, text_template="<{text}>")

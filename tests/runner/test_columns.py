@@ -101,7 +101,7 @@ def test_kept_columns_that_older_shards_lack_are_null_there(tmp_path: Path) -> N
     ended = run(None, tmp_path / "in", tmp_path / "out", "--keep-columns", "lang", "--dim", 128)
     assert ended.code == 0, ended.err
     assert read(tmp_path / "out")["lang"].to_pylist() == ["de", None, None]
-    assert "column 'lang' is not in b.parquet: it is null there" in ended.err
+    assert "column 'lang' is missing in b.parquet, where it is null" in ended.err
 
 
 def test_ids_that_are_uuids_and_texts_without_a_mark_are_embedded_and_verified(

@@ -76,7 +76,7 @@ def test_a_missing_path_and_an_output_that_are_no_utf8_are_refused_in_words(
 ) -> None:
     missing = run(None, os.fsdecode(folder + b"/n\xffne.jsonl"), tmp_path / "out")
     assert missing.code == 2
-    assert "n\\xffne.jsonl: there is no such file" in missing.err
+    assert "n\\xffne.jsonl: no such file" in missing.err
     refused = run(None, os.fsdecode(folder), os.fsdecode(folder + b"/../o\xffut"))
     assert refused.code == 2
     assert "o\\xffut is not UTF-8" in refused.err

@@ -1,21 +1,28 @@
 """Input files read as a job reads them, without a job around them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.inputs import FoundFile, InputColumns
 from bulkembed.transforms.inputs.columns import merge_schemas
-from bulkembed.transforms.inputs.discover import find_files
+from bulkembed.transforms.inputs.discover import find_input
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.formats import read_batches, scan_file
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 
 PLAIN = InputColumns()
+
+
+def find_files(
+    patterns: Sequence[str], format: str | None = None, output: str | None = None
+) -> list[FoundFile]:
+    return list(find_input(patterns, format, output).files)
 
 
 def scan_all(folder: Path, columns: InputColumns = PLAIN) -> list[ScannedFile]:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
-from bulkembed.schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
+from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig
 from bulkembed.schemas.units import Unit
 from bulkembed.transforms.core.content import TextContent
@@ -36,7 +36,7 @@ def a_job(where: str = "out", **changes: Any) -> JobConfig:
 
 
 def a_file(rows: int, name: str = "a.parquet", compression: str | None = None) -> InputFile:
-    form = FileFormat.JSONL if compression else FileFormat.PARQUET
+    form = "jsonl" if compression else "parquet"
     found = FoundFile(f"/in/{name}", name, 1000, 1, form, compression)
     return InputFile(found, "d" * 32, rows)
 

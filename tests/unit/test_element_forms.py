@@ -52,7 +52,7 @@ ONE_ROW = [
 def test_a_row_gets_its_vector_and_stays_what_it_was(element: Any, expected: Any) -> None:
     before = repr(element)
     assert FORM.texts(element) == [RowText(None, "a")]
-    out, letters = FORM.settle(element, [VECTOR])
+    out, letters = FORM.fill(element, [VECTOR])
     assert (out, letters) == (expected, [])
     assert type(out) is type(expected)
     assert repr(element) == before
@@ -63,7 +63,7 @@ def test_a_row_gets_its_vector_and_stays_what_it_was(element: Any, expected: Any
 def test_an_arrow_batch_keeps_its_good_rows_and_gives_bad_ones_one_by_one(kind: Any) -> None:
     element = kind.from_pydict({"id": [1, 2, 3], "text": ["a", None, "c"]})
     assert [row.text for row in FORM.texts(element)] == ["a", None, "c"]
-    out, (letter,) = FORM.settle(element, [VECTOR, REFUSED, 2 * VECTOR])
+    out, (letter,) = FORM.fill(element, [VECTOR, REFUSED, 2 * VECTOR])
     assert isinstance(out, kind)
     assert out.schema.field("vector").type == pa.list_(pa.float32(), 2)
     assert out.column("id").to_pylist() == [1, 3]
@@ -74,7 +74,7 @@ def test_an_arrow_batch_keeps_its_good_rows_and_gives_bad_ones_one_by_one(kind: 
 
 
 def test_nothing_is_left_of_an_arrow_batch_without_a_good_row() -> None:
-    out, letters = FORM.settle(pa.table({"text": [""]}), [REFUSED])
+    out, letters = FORM.fill(pa.table({"text": [""]}), [REFUSED])
     assert out is None
     assert len(letters) == 1
 
@@ -82,8 +82,8 @@ def test_nothing_is_left_of_an_arrow_batch_without_a_good_row() -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
 def test_each_row_of_a_batch_comes_out_once(good: list[bool]) -> None:
     table = pa.table({"id": range(len(good)), "text": ["x"] * len(good)})
-    fates = [np.full(2, row, np.float32) if fine else REFUSED for row, fine in enumerate(good)]
-    out, letters = FORM.settle(table, fates)
+    results = [np.full(2, row, np.float32) if fine else REFUSED for row, fine in enumerate(good)]
+    out, letters = FORM.fill(table, results)
     kept = [] if out is None else out.to_pylist()
     assert [row["vector"][0] for row in kept] == [row["id"] for row in kept]
     lost = [letter.element["id"][0].as_py() for letter in letters]
@@ -93,10 +93,10 @@ def test_each_row_of_a_batch_comes_out_once(good: list[bool]) -> None:
 BAD = [
     pytest.param({"text": 7}, "'text' is an integer 7", id="no-string"),
     pytest.param({"text": "\ud800"}, "lone surrogate", id="surrogate"),
-    pytest.param({"body": "a"}, "no field 'text'; it has 'body'", id="no-field"),
-    pytest.param({}, "it has none", id="no-fields"),
-    pytest.param("a", "str is no row: give beam.Rows", id="no-row"),
-    pytest.param(pa.table({"body": ["a"]}), "no field 'text'; it has 'body'", id="no-column"),
+    pytest.param({"body": "a"}, "no field 'text'. It has 'body'", id="no-field"),
+    pytest.param({}, "It has none", id="no-fields"),
+    pytest.param("a", "str is not a row. Elements must be beam.Rows", id="no-row"),
+    pytest.param(pa.table({"body": ["a"]}), "no field 'text'. It has 'body'", id="no-column"),
     pytest.param(
         pa.table({"text": pa.array([b"\xff"]).cast(pa.binary()).view(pa.string())}),
         "'text' is bytes",
@@ -140,7 +140,7 @@ def test_a_vector_field_of_another_type_is_replaced_in_a_row_and_refused_in_a_na
         vector: str
 
     with pytest.raises(
-        ConfigError, match=r"'vector' of OwnVector.*declare it as Sequence\[float\]"
+        ConfigError, match=r"'vector' of OwnVector.*Declare it as Sequence\[float\]"
     ):
         FORM.output_type(OwnVector)
 
@@ -159,7 +159,7 @@ def test_a_dict_of_strings_is_none_any_more(kind: Any) -> None:
 
 def test_a_field_that_rows_do_not_have_is_named_before_anything_runs() -> None:
     rows = RowTypeConstraint.from_fields([("id", int), ("body", str)])
-    with pytest.raises(ConfigError, match=r"no field 'text'; they have 'id', 'body'"):
+    with pytest.raises(ConfigError, match=r"no field 'text'. They have 'id', 'body'"):
         FORM.output_type(rows)
 
 
@@ -167,7 +167,7 @@ def test_an_adapter_reads_and_fills_a_copy() -> None:
     form = AdapterForm(create_text_adapter())
     item = EmbeddableItem.from_text("a", id="one")
     assert form.texts(item) == [RowText(None, "a")]
-    out, letters = form.settle(item, [VECTOR])
+    out, letters = form.fill(item, [VECTOR])
     assert (out.id, out.dense_embedding, letters) == ("one", [0.25, 0.5], [])
     assert item.embedding is None
 
@@ -178,7 +178,7 @@ def test_what_an_adapter_cannot_read_is_given_up_on_with_its_words() -> None:
     ((_, _, bad),) = form.texts(image)
     assert bad is not None
     assert "Expected text content" in bad[1]
-    out, (letter,) = form.settle(image, [GivenUp(*bad)])
+    out, (letter,) = form.fill(image, [GivenUp(*bad)])
     assert out is None
     assert letter.element is image
 

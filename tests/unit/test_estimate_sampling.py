@@ -15,7 +15,7 @@ from bulkembed.pipeline.estimate.sampling import (
 )
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.inputs import FileFormat, FoundFile, InputFile
+from bulkembed.schemas.inputs import FoundFile, InputFile
 from bulkembed.schemas.units import FileUnits, Unit
 
 
@@ -23,7 +23,7 @@ def a_plan(*units: int) -> Plan:
     """Files with so many units of 100 rows each."""
     work = []
     for number, count in enumerate(units):
-        found = FoundFile(f"{number}", f"{number}", 1, 1, FileFormat.PARQUET)
+        found = FoundFile(f"{number}", f"{number}", 1, 1, "parquet")
         file = InputFile(found, "00", 100 * count)
         work.append(FileUnits(file, tuple(Unit(file.key, 100 * n, 100) for n in range(count))))
     rows = 100 * sum(units)

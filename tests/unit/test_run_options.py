@@ -13,7 +13,6 @@ from bulkembed.pipeline.cli.pinned_run import request_of
 from bulkembed.pipeline.cli.run_command import request_from, run
 from bulkembed.schemas.embedding import LongText, Service
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.inputs import FileFormat
 from bulkembed.schemas.models import TaskType
 from dataflow.launch import command
 
@@ -91,7 +90,7 @@ def test_flags_set_the_fields_of_the_request() -> None:
         )
     )  # fmt: skip
     assert request.input.patterns == ("a.parquet", "b")
-    assert request.input.format is FileFormat.JSONL
+    assert request.input.format == "jsonl"
     columns = request.input.columns
     assert (columns.id_column, columns.text_column) == (None, None)
     assert (columns.text_fields, columns.keep_columns) == (("a", "b"), ("a", "b"))

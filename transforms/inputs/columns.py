@@ -1,4 +1,4 @@
-"""One schema over all input files: the id, and the columns that are carried over."""
+"""Column types, checks of a file's columns, and one schema for the columns of all files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.inputs import OUR_COLUMNS, FileFormat, IdType, InputColumns
+from bulkembed.schemas.inputs import OUR_COLUMNS, IdType, InputColumns
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
-from bulkembed.transforms.inputs.text_recipe import text_columns
+from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 UINT64_TOP = 2**64 - 1
 INT64_TOP = 2**63 - 1
@@ -20,11 +20,11 @@ ID_KINDS = {
     "uuid": "UUIDs",
     "string": "strings",
 }
-"""What an id column may hold, as a message names it; all but integers become strings."""
+"""Kinds of ids, and their names in messages; all but integers become strings."""
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type without a dictionary or a view: what its values are."""
+    """Return the type of the values, without a dictionary or a view."""
     if pat.is_dictionary(kind):
         kind = kind.value_type
     if pat.is_string_view(kind):
@@ -35,9 +35,9 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_string(kind: pa.DataType) -> bool:
-    """Whether the values are strings, or bytes that may be UTF-8.
+    """Return whether the values are strings, or bytes that may be UTF-8.
 
-    Many writers of Parquet leave the mark out that says which bytes are strings.
+    Many writers of Parquet do not mark which bytes are strings.
     """
     return is_bytes(kind) or bool(
         pat.is_string(plain_type(kind)) or pat.is_large_string(plain_type(kind))
@@ -45,18 +45,18 @@ def is_string(kind: pa.DataType) -> bool:
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether the values are bytes of any length."""
+    """Return whether the values are bytes of any length."""
     kind = plain_type(kind)
     return bool(pat.is_binary(kind) or pat.is_large_binary(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type can be a text or a title; nulls alone can."""
+    """Return whether a column of this type can be a text or a title; all nulls can."""
     return is_string(kind) or bool(pat.is_null(plain_type(kind)))
 
 
 def is_uuid(kind: pa.DataType) -> bool:
-    """Whether the values are UUIDs."""
+    """Return whether the values are UUIDs."""
     return isinstance(kind, pa.UuidType)
 
 
@@ -75,9 +75,9 @@ def has_text_form(kind: pa.DataType) -> bool:
 
 
 def id_kind(kind: pa.DataType) -> str | None:
-    """One of ID_KINDS, or `null` for a column of nulls; None where it cannot be an id.
+    """Return one of ID_KINDS, or `null` for a column of nulls; None if it cannot be an id.
 
-    Floating numbers stand for integers: a row whose id has a fraction is a dead letter.
+    Floating-point numbers are read as integers: a row whose id has a fraction is a dead letter.
     """
     kind = plain_type(kind)
     if pat.is_null(kind):
@@ -92,16 +92,16 @@ def id_kind(kind: pa.DataType) -> str | None:
 
 
 def has_fraction(kind: pa.DataType) -> bool:
-    """Whether a decimal type has digits behind the point."""
+    """Return whether a decimal type has digits after the point."""
     kind = plain_type(kind)
     return bool(pat.is_decimal(kind)) and kind.scale > 0
 
 
 def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    """The type that holds the values of both; None if there is none.
+    """Return the type that holds the values of both; None if there is none.
 
-    Equal types stay as they are; else dictionaries and views give way to their values, numbers
-    widen, structs take the fields of both, and a column of nulls takes any type.
+    Equal types stay as they are.  Otherwise dictionaries and views become the types of their
+    values, numbers widen, structs get the fields of both, and nulls take any type.
     """
     if first.equals(second):
         return first
@@ -117,19 +117,19 @@ def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 def writable(kind: pa.DataType) -> pa.DataType:
     """Return the type with parts replaced that Parquet or its readers do not support, at any depth.
 
-    A type of nulls becomes string; a struct without fields (`{}` in every row), which Parquet
-    cannot hold, an (always empty) map of strings.  Views, of which pyarrow cannot take single rows,
-    become what they view.  Timestamps in nanoseconds become microseconds,
-    since Spark reads no file that has them.
+    A type of nulls becomes string.  A struct without fields (`{}` in every row) becomes an always
+    empty map of strings, since Parquet cannot hold it.  Views become the types that they view,
+    since pyarrow cannot take single rows of them.  Timestamps in nanoseconds become microseconds,
+    since Spark cannot read files that have them.
     """
     return _mapped(kind, lambda leaf: _in_microseconds(_holdable(leaf)))
 
 
 def as_pinned(kind: pa.DataType, pinned: str) -> pa.DataType | None:
-    """The type of that name under which earlier versions wrote a column; None if it is another.
+    """Return the type that earlier versions gave a column, if its name is `pinned`; else None.
 
     Args:
-        kind: what is known of the column's values.
+        kind: the type of the column's values.
         pinned: the type that the column has in the dataset, as Arrow writes it.
     """
     for leaf in (_holdable, lambda leaf: _in_nanoseconds(_holdable(leaf))):
@@ -140,22 +140,22 @@ def as_pinned(kind: pa.DataType, pinned: str) -> pa.DataType | None:
 
 
 def in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """The type with timestamps in nanoseconds replaced by microseconds, and nothing else."""
+    """Return the type with timestamps in nanoseconds replaced by microseconds."""
     return _mapped(kind, _in_microseconds)
 
 
 def has_nanoseconds(kind: pa.DataType) -> bool:
-    """Whether the type has a timestamp in nanoseconds, at any depth."""
+    """Return whether the type has a timestamp in nanoseconds, at any depth."""
     return not in_microseconds(kind).equals(kind)
 
 
 def in_lists(kind: pa.DataType) -> pa.DataType:
-    """The type with lists of fixed size replaced by lists: pyarrow cannot read null ones."""
+    """Return the type with lists of fixed size replaced by lists: pyarrow cannot read null ones."""
     return _mapped(kind, _plain_list)
 
 
 def has_fixed_lists(kind: pa.DataType) -> bool:
-    """Whether the type has a list of fixed size, at any depth."""
+    """Return whether the type has a list of fixed size, at any depth."""
     return not in_lists(kind).equals(kind)
 
 
@@ -186,7 +186,7 @@ def _plain_list(kind: pa.DataType) -> pa.DataType:
 
 
 def _mapped(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """The type with `leaf` applied to each type in it, the inner ones first."""
+    """Return the type with `leaf` applied to each type in it, the inner ones first."""
 
     def inner(field: pa.Field) -> pa.Field:
         return field.with_type(_mapped(field.type, leaf))
@@ -195,7 +195,7 @@ def _mapped(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa
         kind = pa.struct(_fields(kind, inner))
     elif pat.is_map(kind):
         made = pa.map_(inner(kind.key_field), inner(kind.item_field), kind.keys_sorted)
-        kind = kind if made.equals(kind) else made  # A map has a name of its own, too.
+        kind = kind if made.equals(kind) else made  # Keep a map's own field names.
     elif pat.is_fixed_size_list(kind):
         kind = pa.list_(inner(kind.value_field), kind.list_size)
     elif pat.is_large_list(kind):
@@ -209,51 +209,50 @@ def _fields(kind: pa.DataType, inner: Callable[[pa.Field], pa.Field]) -> Iterabl
     return [inner(kind.field(place)) for place in range(kind.num_fields)]
 
 
-def check_present(name: str, columns: InputColumns, there: Collection[str]) -> None:
-    """Raises ConfigError unless the id's, text's and title's columns are all in the file `name`."""
-    asked = [(columns.id_column, "--id-column", " or --generate-ids")]
+def check_present(name: str, columns: InputColumns, found: Collection[str]) -> None:
+    """Raise ConfigError unless the file `name` has the columns of the id, text and title."""
+    wanted = [(columns.id_column, "--id-column", ", or use --generate-ids")]
     text_flag = "--text-column" if columns.text_template is None else "--text-template"
-    asked += [(field, text_flag, "") for field in columns.text_fields]
-    asked += [(columns.title_column, "--title-column", "")]
-    for column, flag, other in asked:
-        if column is not None and column not in there:
-            raise _missing(name, column, f"name one of these with {flag}{other}", there)
+    wanted += [(field, text_flag, "") for field in columns.text_fields]
+    wanted += [(columns.title_column, "--title-column", "")]
+    for column, flag, other in wanted:
+        if column is not None and column not in found:
+            raise _missing(name, column, f"Choose one with {flag}{other}.", found)
 
 
-def check_kept(name: str, columns: InputColumns, there: Collection[str]) -> None:
-    """Raises ConfigError unless the columns that are kept by name are all in the file `name`."""
+def check_kept(name: str, columns: InputColumns, found: Collection[str]) -> None:
+    """Raise ConfigError unless the file `name` has the columns that are kept by name."""
     for column in () if columns.keeps_all else columns.keep_columns:
-        if column not in there:
-            raise _missing(name, column, "leave it out of --keep-columns", there)
+        if column not in found:
+            raise _missing(name, column, "Remove it from --keep-columns.", found)
 
 
-def _missing(name: str, column: str, cure: str, there: Collection[str]) -> ConfigError:
-    shown = list(there)[:40]
-    more = f" and {len(there) - 40} more" if len(there) > 40 else ""
+def _missing(name: str, column: str, cure: str, found: Collection[str]) -> ConfigError:
+    shown = ", ".join(map(repr, list(found)[:40])) or "none"
+    more = f" and {len(found) - 40} more" if len(found) > 40 else ""
     return ConfigError(
-        f"{name} has no column {column!r}; it has {', '.join(map(repr, shown)) or 'none'}{more}; "
-        f"{cure}",
+        f"{name} has no column {column!r}. It has {shown}{more}. {cure}",
         file=name,
         column=column,
     )
 
 
 def check_types(name: str, schema: pa.Schema, columns: InputColumns) -> None:
-    """Raises ConfigError unless the id, text and title of a Parquet file have types that fit."""
-    for column in text_columns(columns):
+    """Raise ConfigError unless the id, text and title of a file have types that can be used."""
+    for column in TextRecipe.of(columns).columns:
         kind = schema.field(column).type
         if not has_text_form(kind):
             raise ConfigError(
-                f"{name}: column {column!r} is {kind}, which cannot be written as text; cast it, "
-                "or name another column",
+                f"{name}: column {column!r} is {kind}, which cannot be written as text. Cast it, "
+                "or choose another column.",
                 file=name,
                 column=column,
             )
         if not is_text(kind) and (columns.text_template is None or column == columns.title_column):
             raise ConfigError(
-                f"{name}: column {column!r} is {kind}, a text or title has to be a string "
-                "(string, binary that holds UTF-8, or a dictionary of them); cast it, name another "
-                f"column, or write it into a text: --text-template '{{{column}}}'",
+                f"{name}: column {column!r} is {kind}, but a text or title must be a string "
+                "(string, binary with UTF-8, or a dictionary of them). Cast it, choose another "
+                f"column, or write it into the text with --text-template '{{{column}}}'.",
                 file=name,
                 column=column,
             )
@@ -264,26 +263,26 @@ def check_types(name: str, schema: pa.Schema, columns: InputColumns) -> None:
 def _check_id(name: str, column: str, kind: pa.DataType, id_type: IdType) -> None:
     if id_kind(kind) is None:
         raise ConfigError(
-            f"{name}: column {column!r} is {kind}, an id has to be a number, a UUID or a string; "
-            "cast it, name another --id-column, or use --generate-ids",
+            f"{name}: column {column!r} is {kind}, but an id must be a number, a UUID or a string. "
+            "Cast it, choose another --id-column, or use --generate-ids.",
             file=name,
             column=column,
         )
     if has_fraction(kind) and id_type is IdType.AUTO:
         raise ConfigError(
-            f"{name}: column {column!r} is {kind}, which has digits behind the point: "
-            "--id-type string keeps them",
+            f"{name}: column {column!r} is {kind}, which has digits after the point. Use "
+            "--id-type string to keep them.",
             file=name,
             column=column,
         )
 
 
-def check_unique(name: str, used: Sequence[str], there: Sequence[str]) -> None:
-    """Raises ConfigError if a Parquet file has two columns of a name that is used."""
-    twice = [column for column in used if there.count(column) > 1]
+def check_unique(name: str, used: Sequence[str], found: Sequence[str]) -> None:
+    """Raise ConfigError if a file has two columns of a name that is used."""
+    twice = [column for column in used if found.count(column) > 1]
     if twice:
         raise ConfigError(
-            f"{name} has more than one column {twice[0]!r}; rename one of them",
+            f"{name} has more than one column {twice[0]!r}. Rename one of them.",
             file=name,
             column=twice[0],
         )
@@ -298,24 +297,25 @@ def merge_schemas(
     columns: InputColumns,
     pinned: Mapping[str, str] | None = None,
 ) -> pa.Schema:
-    """The output's `id`, then the kept columns, in the order of the flag or of first sight.
+    """Return the output's `id`, then the kept columns, in the order of the flag or of first sight.
 
-    Every field may be null.  Ids are a string, or an integer: the type that all files have, else
-    int64, and uint64 where a file needs it.  Kept columns keep their type; where files differ,
-    the type that holds the values of all, or string where a JSONL file is among those that do not
-    go together.  With no id anywhere (no rows) ids are strings.  Files
-    without rows count only where they go together with the others.
+    Every field may be null.  Ids are strings or integers: of the type that all files have, else
+    int64, or uint64 if a file needs it.  Ids are strings if there is none, because no file has
+    rows.
+
+    Kept columns keep their type.  Where files differ, they get the type that holds the values of
+    all, or string if there is none and one of the types was inferred from values.  Files without
+    rows count only if their types agree with the others.
 
     Args:
         scanned: the files.
         columns: which columns are wanted.
-        pinned: the types of the kept columns in the dataset that the run goes on with, as Arrow
-            writes them.  A type that an earlier version or an earlier run gave to these values
-            stays.
+        pinned: the types of the kept columns in the dataset that the run resumes, as Arrow writes
+            them.  A type that an earlier version or run gave to these values stays.
 
     Raises:
-        ConfigError: files that do not go together, a kept column that no file has, or one whose
-            name is taken by the output's own columns.
+        ConfigError: the types of files do not agree, no file has a kept column, or a kept column
+            has the name of one of the output's own columns.
     """
     with_rows = [file for file in scanned if file.rows]
     try:
@@ -334,14 +334,14 @@ def _merge(
     if taken:
         raise ConfigError(
             f"--keep-columns: the input's column {taken[0]!r} has the name of one of the output's "
-            f"({', '.join(OUR_COLUMNS)}); rename it, or keep other columns by name"
+            f"own columns ({', '.join(OUR_COLUMNS)}). Rename it, or list the columns to keep."
         )
     types = {name: _output_type(name, scanned, pinned.get(name)) for name in kept}
     return pa.schema({"id": _id_type(scanned, columns), **types})
 
 
 def notes(scanned: Sequence[ScannedFile], schema: pa.Schema) -> list[str]:
-    """Sentences on kept columns that are not in every file, or have values of several types."""
+    """Return notes on kept columns that are missing in a file, or have values of several types."""
     scanned = [file for file in scanned if file.rows]
     found = []
     for field in schema:
@@ -349,20 +349,22 @@ def notes(scanned: Sequence[ScannedFile], schema: pa.Schema) -> list[str]:
             continue
         lacking = [file.found.name for file in scanned if field.name not in file.columns]
         if lacking:
-            more = f" and {len(lacking) - 1:,} more files" if len(lacking) > 1 else ""
-            found.append(f"column {field.name!r} is not in {lacking[0]}{more}: it is null there")
+            others = len(lacking) - 1
+            more = f" and {others:,} more file{'s' if others > 1 else ''}" if others else ""
+            where = f"{lacking[0]}{more}"
+            found.append(f"column {field.name!r} is missing in {where}, where it is null")
         mixed = _mixed_files(field.name, scanned)
         if mixed:
-            what = "strings" if pat.is_string(field.type) else f"{field.type}, as they were before"
+            what = "strings" if pat.is_string(field.type) else f"{field.type}, as in earlier runs"
+            where = " and ".join(mixed)
             found.append(
-                f"column {field.name!r} has values of several types in {' and '.join(mixed)}: they "
-                f"are kept as {what}"
+                f"column {field.name!r} has values of several types in {where}: kept as {what}"
             )
     return found
 
 
 def _mixed_files(name: str, scanned: Sequence[ScannedFile]) -> list[str]:
-    """A file with values of several types, or two whose types do not go together."""
+    """Return a file with values of several types, or two whose types do not agree."""
     alone = [file.found.name for file in scanned if name in file.narrow.names]
     if alone:
         return alone[:1]
@@ -371,12 +373,12 @@ def _mixed_files(name: str, scanned: Sequence[ScannedFile]) -> list[str]:
 
 
 def _kept_names(scanned: Sequence[ScannedFile], columns: InputColumns) -> list[str]:
-    there = dict.fromkeys(name for file in scanned for name in file.columns)
+    found = dict.fromkeys(name for file in scanned for name in file.columns)
     if columns.keeps_all:
-        return [name for name in there if name != columns.id_column]
-    if there:
+        return [name for name in found if name != columns.id_column]
+    if found:
         where = scanned[0].found.name if len(scanned) == 1 else "the input"
-        check_kept(where, columns, there)
+        check_kept(where, columns, found)
     return list(dict.fromkeys(columns.keep_columns))
 
 
@@ -399,7 +401,7 @@ def _kinds(name: str, scanned: Sequence[ScannedFile], *, narrow: bool = False) -
     found = [(file, field.type) for file, field in kinds]
     fixed = [kind for _, kind in found if has_fixed_lists(kind)]
     if fixed and not (len(found) == len(scanned) and all(k.equals(fixed[0]) for _, k in found)):
-        # pyarrow writes null rows of this type to Parquet, but cannot read them back.
+        # pyarrow writes null rows of this type to Parquet, but cannot read them.
         return [(file, in_lists(kind)) for file, kind in found]
     return found
 
@@ -411,18 +413,18 @@ def _kept_type(name: str, scanned: Sequence[ScannedFile]) -> pa.DataType:
         return _kept_type(name, with_rows)
     if not clash:
         return merged
-    if any(file.found.format is FileFormat.JSONL for file in clash):
+    if any(file.has_inferred_types for file in clash):
         return pa.string()
     first, second = (f"{file.schema.field(name).type} in {file.found.name}" for file in clash)
     raise ConfigError(
-        f"column {name!r} is {first} and {second}; cast one of them, or leave it out of "
-        "--keep-columns",
+        f"column {name!r} is {first} and {second}. Cast one of them, or remove it from "
+        "--keep-columns.",
         column=name,
     )
 
 
 def _unified(name: str, kinds: _Kinds) -> tuple[pa.DataType, tuple[ScannedFile, ...]]:
-    """The type that holds the values of all files, and two files of which no type holds both."""
+    """Return the type that holds the values of all files, and two files that no type holds."""
     signed = [
         file
         for file, kind in kinds
@@ -431,8 +433,8 @@ def _unified(name: str, kinds: _Kinds) -> tuple[pa.DataType, tuple[ScannedFile, 
     unsigned = [file for file, kind in kinds if pat.is_uint64(kind)]
     if unsigned and not signed:
         return pa.uint64(), ()
-    # What a scan of JSONL calls uint64 or wide has such integers; a Parquet type only may.
-    huge = [file for file in unsigned if file.found.format is FileFormat.JSONL]
+    # If types are inferred, uint64 and wide columns do have such integers; else they may.
+    huge = [file for file in unsigned if file.has_inferred_types]
     wide = [file for file, _ in kinds if name in file.wide]
     doubles = [file for file, kind in kinds if pat.is_floating(kind)]
     for exact, others in ((huge, signed), (wide, doubles)):
@@ -464,8 +466,8 @@ def _id_type(scanned: Sequence[ScannedFile], columns: InputColumns) -> pa.DataTy
         other = next(kind for kind in found if kind != "int")
         raise ConfigError(
             f"column {name!r} has integers in {found['int']} and {ID_KINDS[other]} in "
-            f"{found[other]}; ids have to be of one type: --id-type string makes all of them "
-            "strings",
+            f"{found[other]}, but ids must have one type. Use --id-type string to make all of them "
+            "strings.",
             column=name,
         )
     if "int" not in found:
@@ -478,7 +480,7 @@ def _file_kind(file: ScannedFile, name: str) -> str:
         lines = dict(file.id_rows)
         raise ConfigError(
             f"{file.found.name}: {name!r} is an integer in line {lines['int']} and a string in "
-            f"line {lines['string']}; --id-type string makes all of them strings",
+            f"line {lines['string']}. Use --id-type string to make all ids strings.",
             file=file.found.name,
             column=name,
         )
@@ -495,15 +497,15 @@ def _int_type(files: Sequence[ScannedFile], name: str) -> pa.DataType:
     signed = [f for f, kind in kinds if pat.is_signed_integer(kind) and _may_be_negative(f)]
     if signed:
         raise ConfigError(
-            f"column {name!r} is uint64 in {wide[0].found.name} and {signed[0].found.name} may "
-            "have negative ids; no integer type holds both: use --id-type string",
+            f"column {name!r} is uint64 in {wide[0].found.name}, and {signed[0].found.name} may "
+            "have negative ids. No integer type holds both. Use --id-type string.",
             column=name,
         )
     return pa.uint64()
 
 
 def _of_integers(kind: pa.DataType) -> pa.DataType:
-    """The integer type for ids of a type; floating numbers stand for integers."""
+    """Return the integer type for ids of a type; floating-point ids are read as integers."""
     kind = plain_type(kind)
     return pa.int64() if pat.is_floating(kind) else kind
 

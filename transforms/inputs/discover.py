@@ -1,4 +1,4 @@
-"""Which files the patterns of `--input` mean."""
+"""Find the input files that the patterns of `--input` name."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import OR_SKIP, ConfigError, InputError
-from bulkembed.schemas.inputs import FileFormat, FoundFile
+from bulkembed.schemas.inputs import FoundFile
 from bulkembed.transforms.core.file_names import native_name, readable_name
 from bulkembed.transforms.inputs import table_folders
 from bulkembed.transforms.inputs.filesystems import error_line, file_info, locate, open_input
+from bulkembed.transforms.inputs.formats import FORMATS, format_of_name, known_endings, known_titles
+from bulkembed.transforms.inputs.unsupported_files import name_of_format
 
 _MAGIC = re.compile(r"[*?\[]")
 
 
 def has_magic(path: str) -> bool:
-    """Whether a path has characters that a glob gives a meaning to."""
+    """Return whether a path has characters with a meaning in a glob."""
     return _MAGIC.search(path) is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class Glob:
-    """A glob taken apart: the folder that it begins in, and the pattern below that folder."""
+    """A glob, split into the folder where it begins and the pattern below that folder."""
 
     root: str
-    """The longest run of whole folders without `*`, `?` or `[`."""
+    """The leading folders without `*`, `?` or `[`."""
     below: str
 
     @property
     def max_depth(self) -> int | None:
-        """How many folders deep a match can lie below the root; None for any."""
+        """How many folders below the root a match can be; None for any number."""
         parts = self.below.split("/")
         return None if "**" in parts else len(parts) - 1
 
     def matches(self, name: str) -> bool:
-        """Whether a path relative to the root, with `/`, is matched."""
+        """Return whether the glob matches a path relative to the root, with `/`."""
         return self._regex.fullmatch(name) is not None
 
     @property
@@ -48,17 +50,17 @@ class Glob:
 
 
 def split_glob(path: str) -> Glob:
-    """The root and the rest of a path that has magic characters."""
+    """Split a path that has magic characters."""
     parts = path.split("/")
     first = next(place for place, part in enumerate(parts) if has_magic(part))
     return Glob("/".join(parts[:first]) or "/", "/".join(filter(None, parts[first:])))
 
 
 def _compile(glob: str) -> re.Pattern[str]:
-    """A regex over whole relative paths; re keeps compiled ones, so this is cheap to repeat.
+    """Return a regex for whole relative paths.
 
-    `*`, `?` and `[...]` stay within one folder; `**` alone between slashes is any number of
-    folders, none included; at the end it is every file below.
+    `*`, `?` and `[...]` stay within one folder.  `**` alone between slashes is any number of
+    folders, including none.  At the end, it is every file below.
     """
     parts = glob.split("/")
     regex = ""
@@ -98,38 +100,20 @@ def _char_class(inside: str) -> str:
     ranges = re.sub(r"([\\\[\]^&~|])", r"\\\1", chars).replace("--", r"-\-")
     try:
         re.compile(f"[{ranges}]")
-    except re.error:  # A range that runs backwards, [z-a], matches nothing.
+    except re.error:  # A reversed range, [z-a], matches nothing.
         return "(?!)"
     return f"(?!/)[{'^' if negated else ''}{ranges}]"
 
 
-_FORMATS = {
-    **dict.fromkeys(("parquet", "parq", "pq"), FileFormat.PARQUET),
-    **dict.fromkeys(("jsonl", "ndjson", "json", "jsonlines", "jl", "ldjson"), FileFormat.JSONL),
-}
-_CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}
-_KNOWN = ".parquet, .parq, .pq, and .jsonl, .ndjson or .json, plain or with .gz, .zst or .bz2"
-# fmt: off
-_BESIDE_DATA = frozenset((
-    "crc", "md5", "sha1", "sha256", "sha512", "sig", "asc", "dvc", "idx", "index", "lock", "meta",
-    "log", "bak", "old", "orig", "swp", "tmp", "temp", "part", "partial", "crdownload",
-))
-"""Last words of names of files that lie beside data or are not finished, as in `a.jsonl.crc`."""
-_OTHER_DATA = frozenset((
-    "csv", "tsv", "avro", "orc", "arrow", "arrows", "feather", "ipc", "lance", "xls", "xlsx", "xml",
-    "zip", "tar", "tgz", "gz", "bz2", "zst", "xz", "lz4", "7z", "rar", "npy", "npz", "pkl", "h5",
-    "hdf5", "db", "sqlite",
-))
-# fmt: on
 _STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/")
 _OUTPUT_SAMPLES = ("vectors/part-0.parquet", "dead_letters/part-0.parquet")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Place:
-    """A pattern with its file system: a file, a folder (`glob` None), or a glob below `root`."""
+class _Pattern:
+    """A pattern on its file system: a file, a folder (`glob` is None), or a glob below `root`."""
 
-    pattern: str
+    text: str
     store: str
     root: str
     file: str | None = None
@@ -139,8 +123,8 @@ class _Place:
     def filesystem(self) -> pafs.FileSystem:
         return open_input(self.store)
 
-    def takes(self, name: str) -> bool:
-        """Whether the name below the root is one that the pattern means."""
+    def matches(self, name: str) -> bool:
+        """Return whether the pattern matches a name below the root."""
         folder, _, base = name.rpartition("/")
         if _hidden_folder(folder) is not None:
             return False
@@ -151,138 +135,136 @@ class _Place:
         )
 
     def _means_hidden(self, base: str) -> bool:
-        """Whether a glob means a name that begins with . or _, as `*.jsonl` means `_a.jsonl`.
+        """Return whether the glob matches a name that begins with . or _.
 
-        `*` alone does not, no glob means `_SUCCESS`, and a dot has to be written out.
+        `*.jsonl` matches `_a.jsonl`, but `*` alone does not.  No glob matches `_SUCCESS`, and a
+        leading dot must be written out.
         """
         last = self.glob.below.rpartition("/")[2] if self.glob is not None else ""
-        is_data = base.startswith("_") and _kind(base)[0] is not None
+        is_data = base.startswith("_") and format_of_name(base)[0] is not None
         return base.startswith(last[:1]) or (is_data and bool(last.strip("*")))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listing:
-    """What patterns match: files to read, and what lies beside them."""
+    """The files that patterns match, and what was found next to them."""
 
     files: tuple[FoundFile, ...]
-    passed_over: tuple[str, ...] = ()
-    """Files and folders (with / at the end) that lie where the patterns look, but are not taken."""
+    ignored: tuple[str, ...] = ()
+    """Files, and folders with / at the end, that are where the patterns look, but do not match."""
     unreadable: tuple[InputError, ...] = ()
-    """Errors for names of data that are not files: broken links, pipes, sockets."""
-
-
-def find_files(
-    patterns: Sequence[str], format: FileFormat | None = None, output: str | None = None
-) -> list[FoundFile]:
-    """Return the files alone; see `find_input`."""
-    return list(find_input(patterns, format, output).files)
+    """Errors for names that match but are not files: broken links, pipes, sockets."""
 
 
 def find_input(
     patterns: Sequence[str],
-    format: FileFormat | None = None,
+    format: str | None = None,
     output: str | None = None,
     *,
     tables_as_files: bool = False,
 ) -> Listing:
-    """Return the files that the patterns mean, each once, sorted by name.
+    """Return the files that the patterns match, each once, sorted by name.
 
-    A pattern is a file, a folder (with all folders below it) or a glob; one that names an existing
-    path literally is that path.  Names are relative to the pattern's root: a file's folder, the
-    folder itself, or a glob's longest beginning without `*`, `?` and `[`.  In a folder, names that
-    begin with `.` or `_` are passed over, and so are those whose ending does not say that they are
-    data; a glob takes `_a.jsonl`, and a file named outright is always taken.  Where patterns give
-    two files the same name, the later one gets its parent folders' names before it until it has a
-    name of its own, so it is known by another name than it has alone.
+    A pattern is a file, a folder (with all folders below it) or a glob.  A pattern that is an
+    existing path is that path.  Names are relative to the pattern's root: a file's folder, the
+    folder itself, or the leading folders of a glob without `*`, `?` and `[`.
+
+    In a folder, names that begin with `.` or `_` are ignored, and so are names without an ending of
+    a known format.  A glob matches `_a.jsonl`, and a file named in full always matches.  Where two
+    files would get the same name, the later one gets its parent folders' names in front, until its
+    name is unique.
 
     Args:
         patterns: of `--input`.
-        format: take every file matched for that format.
+        format: the name of the format of all files, whatever their names are.
         output: where the dataset is written.
-        tables_as_files: read the files of a Delta, Hudi or Iceberg table as if they were not one.
+        tables_as_files: whether to read all files of a Delta, Hudi or Iceberg table.
 
     Raises:
-        ConfigError: a pattern matches nothing, or a file of an unknown kind, or would match what
-            is written below `output`, or is in a table whose log says which files count.
+        ConfigError: a pattern matches nothing, or a file of an unknown format, or would match files
+            that are written below `output`, or is in a table whose log says which files count.
         InputError: a folder cannot be listed.
     """
     found: dict[tuple[str, str], FoundFile] = {}
     taken: set[str] = set()
-    beside = _Beside(tables_as_files)
-    for pattern in patterns:
-        place = _resolve(pattern)
+    neighbors = _Neighbors(tables_as_files)
+    for text in patterns:
+        pattern = _resolve(text)
         if output is not None:
-            _refuse_output(place, output)
-        for file in _files_of(place, format, beside):
+            _refuse_output(pattern, output)
+        for file in _files_of(pattern, format, neighbors):
             if (file.store, file.path) in found:
                 continue
             named = dataclasses.replace(file, name=_free_name(file, taken))
             taken.add(named.name)
             found[file.store, file.path] = named
     files = sorted(found.values(), key=lambda file: file.name)
-    for file in files:  # What one pattern leaves out another may name.
-        beside.passed_over.pop(file.path, None)
-    passed_over = sorted(set(beside.passed_over.values()))
-    return Listing(tuple(files), tuple(passed_over), tuple(beside.unreadable))
+    for file in files:  # Another pattern may match what one ignores.
+        neighbors.ignored.pop(file.path, None)
+    ignored = sorted(set(neighbors.ignored.values()))
+    return Listing(tuple(files), tuple(ignored), tuple(neighbors.unreadable))
 
 
 def looks_like_data(name: str) -> bool:
-    """Return whether the ending of a name that was passed over says that it holds data."""
+    """Return whether an ignored file has the ending of a data file, or is a folder."""
     base = name.rpartition("/")[2]
-    return not base or _kind(base)[0] is not None or base.lower().rpartition(".")[2] in _OTHER_DATA
+    known, codec = format_of_name(base)
+    return not base or known is not None or codec is not None or name_of_format(base) is not None
 
 
 @dataclasses.dataclass(slots=True)
-class _Beside:
-    """What lies beside the files that are taken."""
+class _Neighbors:
+    """What is found next to the matching files."""
 
     tables_as_files: bool
-    passed_over: dict[str, str] = dataclasses.field(default_factory=dict)
+    ignored: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names by paths."""
     unreadable: list[InputError] = dataclasses.field(default_factory=list)
     looked_at: set[tuple[str, str, bool]] = dataclasses.field(default_factory=set)
 
-    def pass_over(self, place: _Place, name: str) -> None:
-        """Note a file that is not taken, if somebody may take it for input."""
+    def ignore_file(self, pattern: _Pattern, name: str) -> None:
+        """Note a file that does not match, if a user may expect that it does."""
         hidden = _hidden_folder(name.rpartition("/")[0])
         if hidden is not None:
-            return self.pass_folder_over(place, hidden)
+            return self.ignore_folder(pattern, hidden)
         base = name.rpartition("/")[2]
-        if place.glob is not None and not place.glob.matches(name):
+        if pattern.glob is not None and not pattern.glob.matches(name):
             return None
-        if not base.startswith((".", "_")) or _kind(base)[0] is not None:
-            self.passed_over[_path(place, name)] = name
+        if not base.startswith((".", "_")) or format_of_name(base)[0] is not None:
+            self.ignored[_path(pattern, name)] = name
         return None
 
-    def pass_folder_over(self, place: _Place, name: str) -> None:
-        """Note a folder that is not entered: hidden, or matched by a glob that means files."""
-        if place.glob is None or place.glob.max_depth is None or place.glob.matches(name):
-            self.passed_over[_path(place, name)] = f"{name}/"
+    def ignore_folder(self, pattern: _Pattern, name: str) -> None:
+        """Note a folder that is not entered: it is hidden, or a glob for files matches it."""
+        if pattern.glob is None or pattern.glob.max_depth is None or pattern.glob.matches(name):
+            self.ignored[_path(pattern, name)] = f"{name}/"
 
-    def no_file(self, place: _Place, name: str, path: str, what: str, cure: str) -> None:
-        """Note a name that the pattern means and that is no file."""
-        if place.takes(name) and _kind(path.rpartition("/")[2])[0] is not None:
-            message = f"{name} is {what}; {cure}{OR_SKIP}"
+    def no_file(self, pattern: _Pattern, name: str, path: str, what: str, cure: str) -> None:
+        """Note a name that matches, but is not a file."""
+        if pattern.matches(name) and format_of_name(path.rpartition("/")[2])[0] is not None:
+            message = f"{name} is {what}. {cure}{OR_SKIP}"
             self.unreadable.append(InputError(message, path=path))
 
-    def refuse_table_above(self, place: _Place) -> None:
-        """Raise ConfigError if the root of a pattern is, or is in, a table."""
-        key = (place.store, place.root, place.file is None)
+    def refuse_table_above(self, pattern: _Pattern) -> None:
+        """Raise ConfigError if the root of a pattern is a table, or is inside one."""
+        key = (pattern.store, pattern.root, pattern.file is None)
         if self.tables_as_files or key in self.looked_at:
             return
         self.looked_at.add(key)
-        flat = place.file is not None or (place.glob is not None and place.glob.max_depth == 0)
+        flat = pattern.file is not None or (
+            pattern.glob is not None and pattern.glob.max_depth == 0
+        )
         table_folders.refuse_above(
-            place.pattern, place.filesystem, place.store, place.root, is_listed=not flat
+            pattern.text, pattern.filesystem, pattern.store, pattern.root, is_listed=not flat
         )
 
-    def refuse_table_here(self, place: _Place, folder: str, names: Iterable[str]) -> None:
-        """Raise ConfigError if what lies below a folder makes it a table."""
+    def refuse_table_here(self, pattern: _Pattern, folder: str, names: Iterable[str]) -> None:
+        """Raise ConfigError if the names below a folder show that it is a table."""
         if not self.tables_as_files:
-            table_folders.refuse_here(place.pattern, folder, names)
+            table_folders.refuse_here(pattern.text, folder, names)
 
 
-def _resolve(pattern: str) -> _Place:
+def _resolve(pattern: str) -> _Pattern:
     store, path = locate(pattern)
     if not store:
         path, pattern = readable_name(path), readable_name(pattern)
@@ -290,29 +272,29 @@ def _resolve(pattern: str) -> _Place:
     info = file_info(open_input(store), path)
     if _is_stream(pattern, path, info):
         raise ConfigError(
-            f"--input {pattern} is a pipe, a device or another stream; bulkembed reads the input "
-            "more than once, to plan and to embed: write it to a file, and name that file"
+            f"--input {pattern} is a pipe, a device or another stream, but bulkembed reads its "
+            "input more than once. Write it to a file, and name that file."
         )
     if info.type == pafs.FileType.File:
-        return _Place(pattern, store, path.rpartition("/")[0] or "/", file=path)
+        return _Pattern(pattern, store, path.rpartition("/")[0] or "/", file=path)
     if info.type == pafs.FileType.Directory:
-        return _Place(pattern, store, path)
+        return _Pattern(pattern, store, path)
     if has_magic(path):
         glob = split_glob(path)
-        return _Place(pattern, store, glob.root, glob=glob)
-    raise ConfigError(f"--input {pattern}: there is no such file or folder{_hint(store, path)}")
+        return _Pattern(pattern, store, glob.root, glob=glob)
+    raise ConfigError(f"--input {pattern}: no such file or folder. {_contents(store, path)}")
 
 
 def _is_stream(pattern: str, path: str, info: pafs.FileInfo) -> bool:
-    """Return whether a path can be read only once: standard input, or a shell's `<(command)`."""
+    """Return whether a path can be read only once, such as standard input or `<(command)`."""
     if pattern == "-":
         return bool(info.type == pafs.FileType.NotFound)
     named = path.startswith(_STREAMS) and info.type != pafs.FileType.Directory
     return bool(info.type == pafs.FileType.Unknown) or named
 
 
-def _hint(store: str, path: str) -> str:
-    """What stands in the nearest folder that exists, for a message."""
+def _contents(store: str, path: str) -> str:
+    """Return what is in the nearest folder that exists, for a message."""
     filesystem = open_input(store)
     while (parent := path.rpartition("/")[0]) and parent != path:
         path = parent
@@ -320,70 +302,79 @@ def _hint(store: str, path: str) -> str:
             continue
         names = sorted(info.base_name for info in _list(filesystem, path, recursive=False))
         more = ", ..." if len(names) > 8 else ""
-        return f"; {path} holds {', '.join(names[:8]) + more if names else 'nothing'}"
+        return f"{path} has {', '.join(names[:8]) + more if names else 'no files'}."
     return ""
 
 
-def _files_of(place: _Place, format: FileFormat | None, beside: _Beside) -> Iterator[FoundFile]:
-    """The pattern's files, by name."""
-    beside.refuse_table_above(place)
-    if place.file is not None:
-        infos = [file_info(place.filesystem, place.file)]
+def _files_of(pattern: _Pattern, format: str | None, neighbors: _Neighbors) -> Iterator[FoundFile]:
+    """Yield the pattern's files, by name."""
+    neighbors.refuse_table_above(pattern)
+    if pattern.file is not None:
+        infos = [file_info(pattern.filesystem, pattern.file)]
     else:
-        depth = place.glob.max_depth if place.glob is not None else None
-        infos = sorted(_walk(place, depth, beside), key=lambda info: info.path)
-    files = [file for info in infos if (file := _found(place, info, format)) is not None]
-    if place.file is None:
+        depth = pattern.glob.max_depth if pattern.glob is not None else None
+        infos = sorted(_walk(pattern, depth, neighbors), key=lambda info: info.path)
+    files = [file for info in infos if (file := _found(pattern, info, format)) is not None]
+    if pattern.file is None:
         taken = {file.path for file in files}
         for info in infos:
             if info.path not in taken:
-                beside.passed_over[info.path] = _relative(place.root, info.path)
-    if not files and not beside.unreadable:
-        raise ConfigError(_nothing(place))
+                neighbors.ignored[info.path] = _relative(pattern.root, info.path)
+    if not files and not neighbors.unreadable:
+        raise ConfigError(_no_files(pattern, [info.base_name for info in infos]))
     yield from files
 
 
-def _nothing(place: _Place) -> str:
-    what = f"--input {place.pattern}: "
-    if place.glob is None:
-        return what + f"the folder has no input files ({_KNOWN}); --format takes files of any name"
-    names = "names that begin with . or _ are passed over, and * stays within one folder"
-    return what + f"matches no file ({names}){_hint(place.store, place.root + '/x')}"
-
-
-def _found(place: _Place, info: pafs.FileInfo, format: FileFormat | None) -> FoundFile | None:
-    kind, codec = _kind(info.base_name)
-    if format is None and kind is None:
-        if place.file is None and place.glob is None:
-            return None
-        raise ConfigError(
-            f"{info.path}: the name does not say what the file is (known are {_KNOWN}); "
-            "say --format parquet or --format jsonl, or choose a narrower --input"
+def _no_files(pattern: _Pattern, names: Sequence[str]) -> str:
+    what = f"--input {pattern.text}: "
+    if pattern.glob is None:
+        others = sorted({other for name in names if (other := name_of_format(name)) is not None})
+        found = f" It has {' and '.join(others)} files, which are not supported." if others else ""
+        return (
+            f"{what}no input files in this folder.{found} Input files are {known_titles()}, by "
+            f"their names: {known_endings()}. Use --format to read files with other names."
         )
-    kind = format or kind
-    assert kind is not None
-    return FoundFile(
-        path=info.path,
-        name=_relative(place.root, info.path),
-        size_bytes=info.size,
-        mtime_ns=info.mtime_ns or 0,
-        format=kind,
-        compression=codec if kind is FileFormat.JSONL else None,
-        store=place.store,
+    contents = _contents(pattern.store, pattern.root + "/x")
+    return (
+        f"{what}no file matches. Names that begin with . or _ are ignored, and * matches within "
+        f"one folder. {contents}"
     )
 
 
-def _kind(name: str) -> tuple[FileFormat | None, str | None]:
-    """Return the format and the compression that a name promises; the content decides later."""
-    *_, before, last = ("", "", *name.lower().split("."))
-    if last in _FORMATS:
-        return (_FORMATS[last], None) if before or name.startswith(".") else (None, None)
-    kind = None if last in _BESIDE_DATA else _FORMATS.get(before)
-    return kind, _CODECS.get(last)
+def _found(pattern: _Pattern, info: pafs.FileInfo, format: str | None) -> FoundFile | None:
+    named, codec = format_of_name(info.base_name)
+    known = named if format is None else FORMATS[format]
+    if known is None:
+        if pattern.file is None and pattern.glob is None:
+            return None
+        raise ConfigError(_unknown_format(info))
+    return FoundFile(
+        path=info.path,
+        name=_relative(pattern.root, info.path),
+        size_bytes=info.size,
+        mtime_ns=info.mtime_ns or 0,
+        format=known.name,
+        compression=codec if known.may_be_compressed else None,
+        store=pattern.store,
+    )
+
+
+def _unknown_format(info: pafs.FileInfo) -> str:
+    other = name_of_format(info.base_name)
+    if other is not None:
+        return (
+            f"{info.path}: {other} is not supported. Convert the file to {known_titles()}, or "
+            "choose an --input that does not match it."
+        )
+    flags = " or ".join(f"--format {name}" for name in FORMATS)
+    return (
+        f"{info.path}: the format is unknown, since the name does not end with one of "
+        f"{known_endings()}. Use {flags}, or choose an --input that does not match this file."
+    )
 
 
 def _hidden_folder(folder: str) -> str | None:
-    """Return the first folder on the way whose name begins with . or _; None if none does."""
+    """Return the first folder of a path whose name begins with . or _; None if none does."""
     parts = folder.split("/")
     for place, part in enumerate(parts):
         if part.startswith((".", "_")):
@@ -391,65 +382,65 @@ def _hidden_folder(folder: str) -> str | None:
     return None
 
 
-def _path(place: _Place, name: str) -> str:
-    return f"{place.root.rstrip('/')}/{name}"
+def _path(pattern: _Pattern, name: str) -> str:
+    return f"{pattern.root.rstrip('/')}/{name}"
 
 
 def _relative(root: str, path: str) -> str:
     return path.removeprefix(root.rstrip("/") + "/")
 
 
-def _walk(place: _Place, depth: int | None, beside: _Beside) -> Iterator[pafs.FileInfo]:
-    """The files below the root that the pattern takes.
+def _walk(pattern: _Pattern, depth: int | None, neighbors: _Neighbors) -> Iterator[pafs.FileInfo]:
+    """Yield the files below the root that match.
 
-    A store answers for all folders at once; on disks folders are gone through one by one, so that
-    those passed over cost nothing and a link back to a folder above does not go on for ever.
+    A store lists all folders at once.  On a disk, folders are listed one by one, so that ignored
+    folders cost nothing, and a link to a folder above does not lead to an endless loop.
     """
-    if place.store:
-        infos = _list(place.filesystem, place.root, recursive=depth != 0)
-        names = [_relative(place.root, info.path) for info in infos]
-        beside.refuse_table_here(place, place.root, names)
+    if pattern.store:
+        infos = _list(pattern.filesystem, pattern.root, recursive=depth != 0)
+        names = [_relative(pattern.root, info.path) for info in infos]
+        neighbors.refuse_table_here(pattern, pattern.root, names)
         for info, name in zip(infos, names, strict=True):
-            if _is_file(info) and place.takes(name):
+            if _is_file(info) and pattern.matches(name):
                 yield info
             elif _is_file(info):
-                beside.pass_over(place, name)
-            elif place.glob is not None and place.glob.matches(name):
-                beside.pass_folder_over(place, name)
+                neighbors.ignore_file(pattern, name)
+            elif pattern.glob is not None and pattern.glob.matches(name):
+                neighbors.ignore_folder(pattern, name)
         return
-    folders: list[tuple[str, frozenset[str]]] = [(place.root, frozenset())]
+    folders: list[tuple[str, frozenset[str]]] = [(pattern.root, frozenset())]
     while folders:
         folder, above = folders.pop()
         real = os.path.realpath(native_name(folder))
         if real in above:
             continue
-        infos = _list(place.filesystem, folder, recursive=False)
+        infos = _list(pattern.filesystem, folder, recursive=False)
         parent, _, last = folder.rpartition("/")
-        beside.refuse_table_here(place, parent, (f"{last}/{info.base_name}" for info in infos))
-        _note_dangling(place, folder, infos, beside)
+        neighbors.refuse_table_here(pattern, parent, (f"{last}/{info.base_name}" for info in infos))
+        _note_dangling(pattern, folder, infos, neighbors)
         for info in infos:
-            name = _relative(place.root, info.path)
-            if _is_file(info) and place.takes(name):
+            name = _relative(pattern.root, info.path)
+            if _is_file(info) and pattern.matches(name):
                 yield info
             elif _is_file(info):
-                beside.pass_over(place, name)
+                neighbors.ignore_file(pattern, name)
             elif info.type != pafs.FileType.Directory:
-                what, cure = "a pipe, a socket or a device", "write it to a file"
-                beside.no_file(place, name, info.path, what, cure)
+                what, cure = "a pipe, a socket or a device", "Write it to a file"
+                neighbors.no_file(pattern, name, info.path, what, cure)
             elif depth is not None and name.count("/") >= depth:
-                if place.glob is not None and place.glob.matches(name):
-                    beside.pass_folder_over(place, name)
+                if pattern.glob is not None and pattern.glob.matches(name):
+                    neighbors.ignore_folder(pattern, name)
             elif info.base_name.startswith((".", "_")):
-                beside.pass_folder_over(place, name)
+                neighbors.ignore_folder(pattern, name)
             else:
                 folders.append((info.path, above | {real}))
 
 
 def _note_dangling(
-    place: _Place, folder: str, infos: Sequence[pafs.FileInfo], beside: _Beside
+    pattern: _Pattern, folder: str, infos: Sequence[pafs.FileInfo], neighbors: _Neighbors
 ) -> None:
-    """Note broken links, which a listing leaves out."""
-    if not os.path.isdir(native_name(folder)):  # noqa: PTH112 - what is missing is not listed
+    """Note broken links, which a listing does not contain."""
+    if not os.path.isdir(native_name(folder)):  # noqa: PTH112 - a missing folder is not listed
         return
     listed = {info.base_name for info in infos}
     there = map(readable_name, os.listdir(native_name(folder)))  # noqa: PTH208 - names only
@@ -457,9 +448,9 @@ def _note_dangling(
         path = f"{folder.rstrip('/')}/{base}"
         if not os.path.islink(native_name(path)):  # noqa: PTH114 - as above
             continue
-        what = "a link to a file that is not there"
-        cure = "fetch the file (`git annex get`, `dvc pull`) or remove the link"
-        beside.no_file(place, _relative(place.root, path), path, what, cure)
+        what = "a link to a missing file"
+        cure = "Fetch the file (`git annex get`, `dvc pull`), remove the link"
+        neighbors.no_file(pattern, _relative(pattern.root, path), path, what, cure)
 
 
 def _is_file(info: pafs.FileInfo) -> bool:
@@ -485,20 +476,20 @@ def _free_name(file: FoundFile, taken: set[str]) -> str:
     return f"{file.store.rstrip('/')}/{name}" if name in taken else name
 
 
-def _refuse_output(place: _Place, output: str) -> None:
-    """Raises ConfigError if what is written below `output` would be matched as input."""
+def _refuse_output(pattern: _Pattern, output: str) -> None:
+    """Raise ConfigError if a pattern would match files that are written below `output`."""
     store, path = locate(output)
-    # What follows `?` says how the store is reached, not which one it is.
-    if store.partition("?")[0] != place.store.partition("?")[0] or place.file is not None:
+    # The options after `?` do not change which store it is.
+    if store.partition("?")[0] != pattern.store.partition("?")[0] or pattern.file is not None:
         return
-    root = place.root if store else os.path.realpath(native_name(place.root))
+    root = pattern.root if store else os.path.realpath(native_name(pattern.root))
     base = path.rstrip("/") if store else os.path.realpath(path)
     for sample in _OUTPUT_SAMPLES:
         written = f"{base}/{sample}"
         inside = f"{root}/".startswith(written.rpartition("/")[0] + "/")
         name = _relative(root, written)
-        if inside or (name != written and place.takes(name)):
+        if inside or (name != written and pattern.matches(name)):
             raise ConfigError(
-                f"--output {output} lies inside --input {place.pattern}: the next run would read "
-                "what this one writes; give an output beside the input, not in it"
+                f"--output {output} is inside --input {pattern.text}: the next run would read the "
+                "files that this one writes. Choose an output outside the input."
             )

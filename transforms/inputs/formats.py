@@ -1,69 +1,251 @@
-"""Runs of rows of one input file."""
+"""Input formats: a table of what is read, and how a file's name and content choose an entry.
+
+To add a format, write a module with the functions `scan` and `read` (see `FormatModule`), and add
+an entry to `FORMATS`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
 
-import pyarrow as pa
-import pyarrow.fs as pafs
+from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
+from bulkembed.transforms.inputs import unsupported_files
+from bulkembed.transforms.inputs.unsupported_files import Unsupported, refused
 
-from bulkembed.schemas.inputs import FileFormat, FoundFile, InputColumns, InputFile
-from bulkembed.transforms.inputs.file_content import HEAD_BYTES, codec_of, format_of
-from bulkembed.transforms.inputs.jsonl import read_jsonl
-from bulkembed.transforms.inputs.parquet import read_parquet
-from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
-from bulkembed.transforms.inputs.stored_bytes import (
-    Ahead,
-    HashingReader,
-    changed,
-    check_size,
-    decoded,
-    reading,
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+
+    from bulkembed.transforms.core.ranges import RowRange
+    from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
+    from bulkembed.transforms.inputs.scanned_file import ScannedFile
+    from bulkembed.transforms.inputs.stored_bytes import PeekableStream
+
+HEAD_BYTES = 1 << 16
+"""How many of a file's first bytes decide what it holds."""
+
+
+class FormatModule(Protocol):
+    """The code of an input format: a module with these two functions."""
+
+    def scan(
+        self,
+        stream: PeekableStream,
+        filesystem: pafs.FileSystem,
+        found: FoundFile,
+        columns: InputColumns,
+    ) -> ScannedFile:
+        """Count the rows of a file, and find its columns and their types.
+
+        Args:
+            stream: the decompressed bytes, from the first one.  They need not be read.
+            filesystem: opens `found.path` where the stream will not do.
+            found: the file, with its actual format and compression.
+            columns: which columns are read.
+
+        Raises:
+            InputError: the content is not of this format, or is damaged.
+            ConfigError: a column is missing, or has a type that cannot be used.
+        """
+
+    def read(
+        self,
+        filesystem: pafs.FileSystem,
+        file: InputFile,
+        wanted: WantedColumns,
+        ranges: Sequence[RowRange],
+    ) -> Iterator[RowBatch]:
+        """Yield one batch for each range; see `read_batches`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InputFormat:
+    """An entry of the table of formats."""
+
+    name: str
+    """The value of `--format`, and of `FoundFile.format`."""
+    title: str
+    """What messages call it."""
+    module: str
+    """A `FormatModule`; it is imported when the first such file is scanned or read."""
+    endings: tuple[str, ...]
+    """The last part of file names, in lower case and without the dot."""
+    magic: bytes = b""
+    """The first bytes of every such file; empty for text formats."""
+    starts: tuple[bytes, ...] = ()
+    """Of a text format: the first characters, after white space, that give it away under the
+    name of a format with magic bytes."""
+    has_types: bool = False
+    """Whether files declare the types of their columns.  The types of others are inferred from
+    their values, and a column may have values of several types."""
+    may_be_compressed: bool = True
+    """Whether files may be compressed as a whole, as in `.jsonl.gz`."""
+
+    @property
+    def code(self) -> FormatModule:
+        """The functions of the format."""
+        return cast("FormatModule", importlib.import_module(self.module))
+
+
+_JSONL = InputFormat(
+    name="jsonl",
+    title="JSONL",
+    module="bulkembed.transforms.inputs.jsonl",
+    endings=("jsonl", "ndjson", "json", "jsonlines", "jl", "ldjson"),
+    starts=(b"{", b"["),
 )
+_PARQUET = InputFormat(
+    name="parquet",
+    title="Parquet",
+    module="bulkembed.transforms.inputs.parquet",
+    endings=("parquet", "parq", "pq"),
+    magic=b"PAR1",
+    has_types=True,
+    may_be_compressed=False,
+)
+FORMATS = {known.name: known for known in (_PARQUET, _JSONL)}
+"""All input formats, by name."""
+
+if TYPE_CHECKING:  # A type checker compares the signatures.
+    from bulkembed.transforms.inputs import jsonl, parquet
+
+    _MODULES: tuple[FormatModule, ...] = (jsonl, parquet)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Codec:
+    """A compression of whole files."""
+
+    name: str
+    ending: str
+    magic: tuple[bytes, ...]
+
+
+_CODECS = (
+    Codec("gzip", "gz", (b"\x1f\x8b",)),
+    Codec("zstd", "zst", (b"\x28\xb5\x2f\xfd",)),
+    Codec("bz2", "bz2", tuple(b"BZh%d" % level for level in range(1, 10))),
+)
+# fmt: off
+_BESIDE_DATA = frozenset((
+    "crc", "md5", "sha1", "sha256", "sha512", "sig", "asc", "dvc", "idx", "index", "lock", "meta",
+    "log", "bak", "old", "orig", "swp", "tmp", "temp", "part", "partial", "crdownload",
+))
+# fmt: on
+"""Endings of files that lie beside data or are unfinished, as in `a.jsonl.crc`."""
+
+
+def format_of_name(name: str) -> tuple[InputFormat | None, str | None]:
+    """Return the format and the compression that a file name promises; None where it is silent."""
+    *_, before, last = ("", "", *name.lower().split("."))
+    by_ending = {ending: known for known in FORMATS.values() for ending in known.endings}
+    if last in by_ending:
+        return (by_ending[last], None) if before or name.startswith(".") else (None, None)
+    known = None if last in _BESIDE_DATA else by_ending.get(before)
+    codec = next((codec.name for codec in _CODECS if codec.ending == last), None)
+    return known, codec if known is None or known.may_be_compressed else None
+
+
+def known_endings() -> str:
+    """Return the names of files that are read, for a message."""
+    endings = {known: [f".{ending}" for ending in known.endings[:3]] for known in FORMATS.values()}
+    packed = [ending for known in endings if known.may_be_compressed for ending in endings[known]]
+    plain = [ending for known in endings for ending in endings[known] if ending not in packed]
+    codecs = _listed([f".{codec.ending}" for codec in _CODECS], "or")
+    return f"{_listed(plain, 'and')}; {_listed(packed, 'and')}, also with {codecs}"
+
+
+def known_titles() -> str:
+    """Return the names of all formats, for a message: `Parquet or JSONL`."""
+    return _listed([known.title for known in FORMATS.values()], "or")
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def codec_of(head: bytes) -> str | None:
+    """Return how content is compressed, by its first bytes; None if it is not."""
+    return next((codec.name for codec in _CODECS if head.startswith(codec.magic)), None)
+
+
+def format_of(found: FoundFile, head: bytes, *, compression: str | None) -> InputFormat:
+    """Return the format of a file's content, which its name may not tell.
+
+    Args:
+        found: the file, with the format that its name or `--format` promises.
+        head: its first bytes, decompressed.
+        compression: how it is compressed; None if it is not.
+
+    Raises:
+        InputError: the content is of no known format; says what it is instead, and the cure.
+    """
+    promised = FORMATS[found.format]
+    if not head:
+        return promised
+    for known in FORMATS.values():
+        if known.magic and head.startswith(known.magic):
+            if compression is None or known.may_be_compressed:
+                return known
+            cure = f"Decompress it: {known.title} has its own compression"
+            raise refused(found, Unsupported(f"a {known.title} file", cure), compression)
+    unsupported = unsupported_files.recognize(head)
+    if codec_of(head) is not None:
+        cure = "It was compressed twice. Decompress it once"
+        unsupported = Unsupported(f"{codec_of(head)} data", cure)
+    if unsupported is None and promised.magic:
+        begin = unsupported_files.without_mark(head)
+        for known in FORMATS.values():
+            if begin.startswith(known.starts):
+                return known
+        unsupported = Unsupported(
+            f"not a {promised.title} file: it begins with {unsupported_files.shown(begin)}",
+            "Replace it with the complete file",
+        )
+    if unsupported is not None:
+        raise refused(found, unsupported, compression)
+    return promised
 
 
 def scan_file(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns) -> ScannedFile:
-    """Return what one pass over the file tells; memory does not grow with the file.
+    """Read a file once, and return its identity, rows, columns and types.
 
-    The content decides what the file is, not its name.  Parquet gives its footer, and its bytes are
-    read for the digest alone; JSONL is decoded and parsed from end to end, so a damaged file is
-    found here.  Lines that are no rows count as rows: they become dead letters later.
+    The content decides which format is read, not the name.  Memory use does not grow with the size
+    of the file.  Lines that are not rows count as rows: they become dead letters later.
 
     Raises:
-        InputError: the file cannot be read, is cut short, is neither Parquet nor JSONL, has lines
-            but not one row, or changed since it was found.
-        ConfigError: a column is not there, or has a type that cannot be used.
+        InputError: the file cannot be read, is truncated, is of no known format, has lines but no
+            row, or changed since it was found.
+        ConfigError: a column is missing, or has a type that cannot be used.
     """
+    from bulkembed.transforms.inputs.stored_bytes import (
+        HashingReader,
+        PeekableStream,
+        changed,
+        check_size,
+        decompressed,
+        reading,
+    )
+
     check_size(filesystem, found)
     with reading(found), filesystem.open_input_stream(found.path, compression=None) as raw:
         reader = HashingReader(raw)
-        stored = Ahead(reader, HEAD_BYTES)
+        stored = PeekableStream(reader, HEAD_BYTES)
         codec = codec_of(stored.head)
-        rows = Ahead(decoded(stored, codec), HEAD_BYTES)
-        kind = format_of(found, rows.head, compression=codec, whole=rows.is_whole)
-        held = dataclasses.replace(found, format=kind, compression=codec)
-        scanned = _scan(filesystem, held, columns, rows)
+        stream = PeekableStream(decompressed(stored, codec), HEAD_BYTES)
+        known = format_of(found, stream.head, compression=codec)
+        actual = dataclasses.replace(found, format=known.name, compression=codec)
+        scanned = known.code.scan(stream, filesystem, actual, columns)
         digest = reader.finish()
     if reader.bytes_read != found.size_bytes:
         raise changed(found, f"it has {reader.bytes_read:,} bytes")
-    as_named = (kind, codec) == (found.format, found.compression)
-    how = [] if as_named else [codec or str(kind)]
+    is_as_named = (known.name, codec) == (found.format, found.compression)
+    how = [] if is_as_named else [codec or known.name]
     how += [scanned.reading] if scanned.reading else []
     return dataclasses.replace(scanned, digest=digest, reading="+".join(how))
-
-
-def _scan(
-    filesystem: pafs.FileSystem, held: FoundFile, columns: InputColumns, rows: Ahead
-) -> ScannedFile:
-    if held.format is FileFormat.PARQUET:
-        from bulkembed.transforms.inputs.parquet import scan_parquet
-
-        return scan_parquet(filesystem, held, columns)
-    from bulkembed.transforms.inputs.jsonl import scan_jsonl
-
-    return scan_jsonl(rows, held, columns)
 
 
 def read_batches(
@@ -71,33 +253,42 @@ def read_batches(
     file: InputFile,
     columns: InputColumns,
     schema: pa.Schema,
-    runs: Sequence[tuple[int, int]],
+    ranges: Sequence[RowRange],
 ) -> Iterator[RowBatch]:
-    """One RowBatch for each (first row, rows) of `runs`, in their order.
+    """Yield the rows of each range as one batch, in order.
 
-    The runs are ascending and do not overlap.  The file is gone through once, forward: a
-    compressed one is decoded once, a plain JSONL file entered near each run, and of a Parquet file
-    only the columns and row groups that are needed are read.  One run is in memory at a time.
-    `schema` is that of `columns.merge_schemas`.
+    The ranges are ascending and do not overlap.  The file is read once, forward: a compressed file
+    is decompressed once, a plain JSONL file is entered near each range, and of a Parquet file only
+    the needed columns and row groups are read.  One batch is in memory at a time.
+
+    Args:
+        filesystem: the file system that `file` is on.
+        file: the file, as it was scanned.
+        columns: which columns are read, and how.
+        schema: the output's id and kept columns, as `columns.merge_schemas` returns it.
+        ranges: (first row, rows) each.
 
     Raises:
-        InputError: the file cannot be read, or is not what it was when it was scanned.
-        ValueError: the runs are not ascending, overlap, or go beyond the file's rows.
+        InputError: the file cannot be read, or has changed since it was scanned.
+        ValueError: the ranges are not ascending, overlap, or go beyond the file's rows.
     """
-    _check_runs(file, runs)
-    if not runs:
+    from bulkembed.transforms.inputs.rows import WantedColumns
+    from bulkembed.transforms.inputs.stored_bytes import check_size
+
+    _check_ranges(file, ranges)
+    if not ranges:
         return  # A file without rows need not have the columns.
     check_size(filesystem, file.found)
-    read = read_parquet if file.found.format is FileFormat.PARQUET else read_jsonl
-    yield from read(filesystem, file, WantedColumns(columns, schema), runs)
+    code = FORMATS[file.found.format].code
+    yield from code.read(filesystem, file, WantedColumns(columns, schema), ranges)
 
 
-def _check_runs(file: InputFile, runs: Sequence[tuple[int, int]]) -> None:
+def _check_ranges(file: InputFile, ranges: Sequence[RowRange]) -> None:
     end = 0
-    for first_row, rows in runs:
+    for first_row, rows in ranges:
         if first_row < end or rows < 0 or first_row + rows > file.rows:
             raise ValueError(
-                f"run ({first_row}, {rows}) of {file.name}: runs ascend, do not overlap, and end "
-                f"by row {file.rows}"
+                f"range ({first_row}, {rows}) of {file.name}: ranges must ascend, not overlap, "
+                f"and end by row {file.rows}"
             )
         end = first_row + rows

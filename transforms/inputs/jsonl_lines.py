@@ -1,4 +1,4 @@
-"""The rows of a JSONL stream: bytes to lines, a line to its objects."""
+"""From the bytes of a JSONL file to lines, and from a line to its objects."""
 
 from __future__ import annotations
 
@@ -8,55 +8,60 @@ from typing import Any
 
 import orjson
 
+from bulkembed.transforms.inputs.rows import has_lone_surrogate, kind_of_value
 from bulkembed.transforms.inputs.stored_bytes import CHUNK_BYTES, Stream
 
 LONG_LINE_BYTES = 16 << 20
-"""A longer line without an end is cut after its last complete object."""
+"""A line that is longer than this is cut after its last complete object."""
 _BOM = b"\xef\xbb\xbf"
 _EXACT_FLOAT = 2.0**63
 _BETWEEN = " \t\r\n\ufeff\x1e"
-"""What may stand around an object: white space, byte order marks that `cat` leaves in the middle of
-a file, and the record separator of JSON text sequences (RFC 7464)."""
+"""Characters that may surround an object: white space, byte order marks that `cat` leaves in the
+middle of a file, and the record separator of JSON text sequences (RFC 7464)."""
 _DECODER = json.JSONDecoder()
 
 
 class NotARow(ValueError):
-    """A line that is no JSON object; the message says why."""
+    """A line that is not a JSON object; the message says why."""
 
 
 def lines(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]]:
     r"""Yield the lines of a stream as (line number, byte where it begins, bytes); no blank ones.
 
-    Only `\n` ends a line; a `\r` before it stays, which JSON takes for white space.  Line numbers
-    count from 1 where the stream begins, blank lines included.  `at_byte` is where in the file the
-    stream begins; a byte order mark is passed over at byte 0 only.  Objects without line breaks
-    between them come some at a time, so that memory does not grow with the file.
+    Only `\n` ends a line.  A `\r` before it remains, which JSON treats as white space.  Line
+    numbers count from 1 at the beginning of the stream, and include blank lines.  A byte order mark
+    is skipped at byte 0 only.  Where objects have no line breaks between them, several are yielded
+    as one line, so that memory use does not grow with the file.
+
+    Args:
+        stream: the bytes, decompressed.
+        at_byte: where in the file the stream begins.
     """
     number, begin = 0, at_byte
-    held: list[bytes] = []
-    held_bytes, long = 0, LONG_LINE_BYTES
+    pieces: list[bytes] = []
+    pieces_bytes, long = 0, LONG_LINE_BYTES
     for chunk in _chunks(stream):
         first, *others = chunk.split(b"\n")
-        held.append(first)
-        held_bytes += len(first)
+        pieces.append(first)
+        pieces_bytes += len(first)
         for line in others:
-            whole = b"".join(held) if len(held) > 1 else held[0]
-            held, held_bytes, long = [line], len(line), LONG_LINE_BYTES
+            whole = b"".join(pieces) if len(pieces) > 1 else pieces[0]
+            pieces, pieces_bytes, long = [line], len(line), LONG_LINE_BYTES
             number += 1
             yield from _row(number, begin, whole)
             begin += len(whole) + 1
-        if held_bytes >= long:
-            whole = b"".join(held)
+        if pieces_bytes >= long:
+            whole = b"".join(pieces)
             cut = _last_piece(whole)
             yield from _row(number + 1, begin, whole[:cut])
             begin += cut
-            held, held_bytes = [whole[cut:]], len(whole) - cut
-            long = max(LONG_LINE_BYTES, 2 * held_bytes)
-    yield from _row(number + 1, begin, b"".join(held))
+            pieces, pieces_bytes = [whole[cut:]], len(whole) - cut
+            long = max(LONG_LINE_BYTES, 2 * pieces_bytes)
+    yield from _row(number + 1, begin, b"".join(pieces))
 
 
 def objects(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the rows of a stream whose lines may hold several objects; see `lines` and `split`."""
+    """Yield the rows of a stream whose lines may have several objects; see `lines` and `split`."""
     for number, begin, line in lines(stream, at_byte):
         if _is_one(line):
             yield number, begin, line
@@ -68,8 +73,8 @@ def split(line: bytes) -> list[tuple[int, bytes]]:
     r"""Return the rows of a line that is not one object, each with the byte where it begins.
 
     Objects are decoded one after the other.  Anything that is not an object, or that is followed by
-    something other than an object, is one row up to the next `\r` or to the end.  The rows from one
-    of them on do not depend on those before it, so that reading can begin in the middle of a line.
+    something other than an object, is one row up to the next `\r` or the end of the line.  No row
+    depends on the rows before it, so that reading can begin in the middle of a line.
     """
     text = line.decode("utf-8", "surrogateescape")
     found, at, at_byte = [], 0, 0
@@ -110,7 +115,7 @@ def _bytes(text: str, start: int, end: int) -> int:
 
 
 def _last_piece(line: bytes) -> int:
-    """Return where the last row of an unfinished line begins; 0 if one before it may go on too."""
+    """Return where the last row of an unfinished line begins; 0 if an earlier row may continue."""
     pieces = split(line)
     sure = len(pieces) > 1 and all(_is_one(piece) for _, piece in pieces[:-1])
     return pieces[-1][0] if sure else 0
@@ -136,69 +141,47 @@ def _row(number: int, begin: int, line: bytes) -> tuple[tuple[int, int, bytes], 
 
 
 def parse(line: bytes) -> tuple[dict[str, Any], bool]:
-    """Return a row's object, and whether its strings are sure to be UTF-8 (no lone surrogates).
+    """Return a row's object, and whether its strings are known to have no lone surrogates.
 
-    orjson refuses lone surrogates, NaN, numbers beyond a double and byte order marks; those lines
-    go through json.
+    orjson rejects lone surrogates, NaN, numbers beyond a double and byte order marks.  Such lines
+    are parsed by the standard library.
 
     Raises:
-        NotARow: the line is no JSON object, or no UTF-8.
+        NotARow: the line is not a JSON object, or not UTF-8.
     """
     try:
-        row, sure = orjson.loads(line), True
+        row, is_utf8 = orjson.loads(line), True
     except orjson.JSONDecodeError:
-        row, sure = parse_exactly(line), False
+        row, is_utf8 = parse_exactly(line), False
     if not isinstance(row, dict):
-        raise NotARow(f"expected an object in braces, got {_kind(row)}")
-    if not sure and not all(map(is_utf8, row)):
-        raise NotARow("a column's name has a lone surrogate, which is no text")
-    return row, sure
+        raise NotARow(f"expected an object in braces, got {kind_of_value(row)}")
+    if not is_utf8 and any(map(has_lone_surrogate, row)):
+        raise NotARow("a column's name has a lone surrogate, which is not valid UTF-8")
+    return row, is_utf8
 
 
 def parse_exactly(line: bytes) -> Any:
-    """The line by the standard library's parser, which keeps integers of any size.
+    """Parse a line by the standard library, which keeps integers of any size.
 
     Raises:
-        NotARow: the line is no JSON, or no UTF-8.
+        NotARow: the line is not JSON, or not UTF-8.
     """
     try:
         return json.loads(line.decode("utf-8").strip(_BETWEEN))
     except UnicodeDecodeError as error:
-        raise NotARow(f"byte {error.start} of the line is no UTF-8") from None
+        raise NotARow(f"byte {error.start} of the line is not UTF-8") from None
     except RecursionError:
         raise NotARow("the line is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise NotARow(f"no JSON: {error.msg} at character {error.pos} of the line") from None
+        raise NotARow(f"invalid JSON: {error.msg} at character {error.pos} of the line") from None
     except ValueError as error:  # An integer of more than 4,300 digits.
-        raise NotARow(f"no JSON that can be read: {error}") from None
-
-
-def is_utf8(text: str) -> bool:
-    """Whether the text can be written as UTF-8: it has no lone surrogate."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+        raise NotARow(f"unreadable JSON: {error}") from None
 
 
 def may_be_rounded(value: Any) -> bool:
-    """Whether a value may hold an integer that orjson turned into a float (from 2^64 up)."""
+    """Return whether a value may hold an integer that orjson made a float (from 2^64 up)."""
     if isinstance(value, float):
         return abs(value) >= _EXACT_FLOAT
     if isinstance(value, dict):
         return any(map(may_be_rounded, value.values()))
     return isinstance(value, list) and any(map(may_be_rounded, value))
-
-
-def describe(value: Any) -> str:
-    """A value as a message shows it: its kind, and its beginning."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"{_kind(value)} {shown.encode('utf-8', 'backslashreplace').decode('utf-8')}"
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
-    kinds |= {int: "an integer", float: "a number", type(None): "null"}
-    return kinds.get(type(value), type(value).__name__)

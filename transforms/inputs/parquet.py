@@ -1,11 +1,11 @@
-"""Runs of rows out of a Parquet file, in bounded memory whatever its row groups are."""
+"""Parquet files: scanning their footers, and reading their rows in bounded memory."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
@@ -15,6 +15,7 @@ import pyarrow.types as pat
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OR_SKIP, InputError
 from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
+from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.columns import (
     check_present,
     check_types,
@@ -28,16 +29,23 @@ from bulkembed.transforms.inputs.columns import (
     is_text,
     plain_type,
 )
-from bulkembed.transforms.inputs.json_text import text_of, texts_of
-from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns, kept_table, made_ids
+from bulkembed.transforms.inputs.rows import (
+    BadRows,
+    RowBatch,
+    WantedColumns,
+    kept_table,
+    made_ids,
+    text_of,
+)
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
-from bulkembed.transforms.inputs.stored_bytes import changed, reading
+from bulkembed.transforms.inputs.stored_bytes import PeekableStream, changed, reading
 
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
 """Length of the footer, and the magic bytes."""
 _ARROW_SCHEMA, _NO_SCHEMA = b"ARROW:schema", b"-----:------"
+_MIN_BATCH_ROWS, _MAX_BATCH_ROWS = 64, 4096
 
 
 def open_parquet(stored: pa.NativeFile, *, arrow_types: bool = True) -> pq.ParquetFile:
@@ -45,9 +53,9 @@ def open_parquet(stored: pa.NativeFile, *, arrow_types: bool = True) -> pq.Parqu
 
     Args:
         stored: the file.
-        arrow_types: give columns the types that the writer noted for Arrow.  Without them a list of
-            fixed size is a list, which can be null: pyarrow 25 cannot read a null list of fixed
-            size ("Expected all lists to be of size=2 but index 2 had size=0").
+        arrow_types: give columns the types that the writer noted for Arrow.  Without these, a list
+            of fixed size is read as a plain list, which can be null: pyarrow 25 cannot read a null
+            list of fixed size ("Expected all lists to be of size=2 but index 2 had size=0").
     """
     metadata = None if arrow_types else _without_arrow_schema(stored)
     return pq.ParquetFile(
@@ -68,13 +76,13 @@ def _without_arrow_schema(stored: pa.NativeFile) -> pq.FileMetaData:
     return pq.read_metadata(pa.BufferReader(_MAGIC + footer.replace(_ARROW_SCHEMA, _NO_SCHEMA)))
 
 
-def scan_parquet(
-    filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
+def scan(
+    stream: PeekableStream, filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
 ) -> ScannedFile:
-    """Return what the footer says; see `scan.scan_file`.  The digest is the caller's."""
+    """Return what the footer says; see `formats.FormatModule`."""
     if not found.size_bytes:
         raise InputError(
-            f"{found.name} is empty, so it is not a Parquet file; remove it{OR_SKIP}",
+            f"{found.name} is empty, so it is not a Parquet file. Remove it{OR_SKIP}",
             path=found.path,
         )
     with reading(found), filesystem.open_input_file(found.path) as file:
@@ -95,9 +103,9 @@ def scan_parquet(
 def _used(
     schema: pa.Schema, found: FoundFile, columns: InputColumns, *, has_rows: bool
 ) -> list[str]:
-    """Return the id's and the kept columns' names, once they are known to be usable.
+    """Return the names of the id and of the kept columns, after checking them.
 
-    A file without rows is not held to anything: what writes it often knows no types.
+    A file without rows is not checked: its writer often does not know the types.
     """
     kept = schema.names if columns.keeps_all else list(columns.keep_columns)
     ids = [columns.id_column] if columns.id_column is not None else []
@@ -111,14 +119,14 @@ def _used(
 
 
 def _type(field: pa.Field, metadata: pq.FileMetaData) -> pa.DataType:
-    """A column's type; lists of fixed size are lists where one may be null."""
+    """Return a column's type; a list of fixed size that may be null becomes a plain list."""
     if not has_fixed_lists(field.type) or not _may_have_nulls(field.name, metadata):
         return field.type
     return in_lists(field.type)
 
 
 def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
-    """Whether a nested column has nulls at any depth, by the row groups' statistics."""
+    """Return whether a nested column may have nulls at any depth, by the row groups' statistics."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for chunk in map(group.column, range(group.num_columns)):
             if not chunk.path_in_schema.startswith(f"{column}."):
@@ -132,7 +140,7 @@ def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
 def _id_range(
     metadata: pq.FileMetaData, schema: pa.Schema, column: str | None
 ) -> tuple[int, int] | None:
-    """The smallest and largest integer id by the row groups' statistics, if all have them."""
+    """Return the smallest and largest integer id, if all row groups have statistics."""
     if (
         column is None
         or not metadata.num_rows
@@ -157,69 +165,172 @@ def _statistics(group: pq.RowGroupMetaData, column: str) -> pq.Statistics | None
     return None
 
 
-Bad = dict[int, tuple[DeadCode, str]]
+def read(
+    filesystem: pafs.FileSystem,
+    file: InputFile,
+    wanted: WantedColumns,
+    ranges: Sequence[RowRange],
+) -> Iterator[RowBatch]:
+    """Yield one batch for each range; see `formats.read_batches`.
+
+    Row groups without a wanted row are not read.
+    """
+    with reading(file.found), filesystem.open_input_file(file.found.path) as stored:
+        parquet = open_parquet(stored)
+        if parquet.metadata.num_rows != file.rows:
+            now = f"it has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
+            raise changed(file.found, now)
+        names = _names(parquet.schema_arrow, file, wanted)
+        lists = [name for name in names if _as_list(name, parquet.schema_arrow, wanted)]
+        readers = [_batches(parquet, [name for name in names if name not in lists], ranges)]
+        if lists:
+            readers.append(_batches(open_parquet(stored, arrow_types=False), lists, ranges))
+        pieces_of_readers = zip(*(_cut(batches, ranges) for batches in readers), strict=True)
+        for (first_row, _), pieces in zip(ranges, pieces_of_readers, strict=True):
+            yield _BatchBuilder(file.name, wanted, first_row, pieces).batch()
 
 
-@dataclasses.dataclass(eq=False)
-class ParquetBatch:
-    """The pieces of one run, and what was found wrong in them so far."""
+def _names(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> list[str]:
+    ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
+    needed = [*ids, *wanted.recipe.columns]
+    missing = [name for name in needed if schema.get_field_index(name) < 0]
+    if missing:
+        raise changed(file.found, f"it has no column {missing[0]!r} any more")
+    kept = [name for name in wanted.kept.names if schema.get_field_index(name) >= 0]
+    return list(dict.fromkeys(needed + kept))
 
-    name: str
-    wanted: WantedColumns
-    first_row: int
-    pieces: Sequence[Sequence[pa.RecordBatch]]
-    """Of each reader of the file: the batches that hold the run's rows, with some columns each."""
-    bad: Bad = dataclasses.field(default_factory=dict)
-    unkept: set[str] = dataclasses.field(default_factory=set)
 
-    def rows(self) -> RowBatch:
-        """The run; the first fault of a row, in the order id, text, title, is its code."""
+def _as_list(name: str, schema: pa.Schema, wanted: WantedColumns) -> bool:
+    """Return whether a column's lists of fixed size are kept as lists, since some may be null."""
+    if name not in wanted.kept.names or not has_fixed_lists(schema.field(name).type):
+        return False
+    return not has_fixed_lists(wanted.kept.field(name).type)
+
+
+def _batches(
+    parquet: pq.ParquetFile, names: list[str], ranges: Sequence[RowRange]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield (first row, batch) of the row groups with wanted rows, up to the last such row.
+
+    A name with dots also selects the field at that path in a struct, which is not used.
+    """
+    largest = max(rows for _, rows in ranges)
+    batch_rows = min(max(_MIN_BATCH_ROWS, largest), _MAX_BATCH_ROWS)
+    begin = 0
+    for group in range(parquet.metadata.num_row_groups):
+        end = begin + parquet.metadata.row_group(group).num_rows
+        last = _last_needed(ranges, begin, end)
+        row = begin
+        if last > begin:
+            for batch in parquet.iter_batches(
+                batch_rows, row_groups=[group], columns=names, use_threads=False
+            ):
+                yield row, batch
+                row += batch.num_rows
+                if row >= last:
+                    break
+        begin = end
+
+
+def _last_needed(ranges: Sequence[RowRange], begin: int, end: int) -> int:
+    """Return the row after the last wanted one in [begin, end); `begin` if there is none."""
+    ends = (
+        min(first + rows, end) for first, rows in ranges if first < end and first + rows > begin
+    )
+    return max(ends, default=begin)
+
+
+def _cut(
+    batches: Iterator[tuple[int, pa.RecordBatch]], ranges: Sequence[RowRange]
+) -> Iterator[list[pa.RecordBatch]]:
+    """Yield the slices of batches that make up each range."""
+    begin, batch = 0, None
+    for first_row, rows in ranges:
+        pieces, row = [], first_row
+        while row < first_row + rows:
+            while batch is None or begin + batch.num_rows <= row:
+                following = next(batches, None)
+                if following is None:
+                    raise OSError(f"its row groups end before row {row}")
+                begin, batch = following
+            piece = batch.slice(row - begin, first_row + rows - row)
+            pieces.append(piece)
+            row += piece.num_rows
+        yield pieces
+
+
+class _BatchBuilder:
+    """Makes a batch of Arrow's record batches.
+
+    Args:
+        file_name: the file, for messages.
+        wanted: the columns that are read.
+        first_row: the number of the batch's first row.
+        pieces: of each reader of the file, the record batches that hold the rows, with some of the
+            columns each.
+    """
+
+    def __init__(
+        self,
+        file_name: str,
+        wanted: WantedColumns,
+        first_row: int,
+        pieces: Sequence[Sequence[pa.RecordBatch]],
+    ) -> None:
+        self._file_name = file_name
+        self._wanted = wanted
+        self._first_row = first_row
+        self._pieces = pieces
+        self._bad = BadRows(file_name, first_row)
+        self._unkept: set[str] = set()
+
+    def batch(self) -> RowBatch:
+        """Return the batch; the first fault of a row counts, in the order id, text, title."""
         ids = self._ids()
-        values = {name: self._strings(name) for name in self.wanted.sent}
+        recipe = self._wanted.recipe
+        values = {name: self._strings(name) for name in recipe.columns}
         count = len(ids)
-        title = self.wanted.columns.title_column
-        recipe = self.wanted.recipe
-        kept = [self._kept(field) for field in self.wanted.kept]
+        kept = [self._kept(field) for field in self._wanted.kept]
         return RowBatch(
-            first_row=self.first_row,
+            first_row=self._first_row,
             ids=ids,
-            titles=list(values[title]) if title is not None else [None] * count,
+            titles=list(values[recipe.title]) if recipe.title is not None else [None] * count,
             texts=recipe.texts([values[field] for field in recipe.fields]),
-            kept=kept_table(kept, self.wanted.kept, count),
-            bad=dict(sorted(self.bad.items())),
-            unkept=frozenset(self.unkept),
+            kept=kept_table(kept, self._wanted.kept, count),
+            bad=self._bad.by_offset(),
+            unkept=frozenset(self._unkept),
         )
 
     @property
     def _count(self) -> int:
-        return sum(piece.num_rows for piece in self.pieces[0])
+        return sum(piece.num_rows for piece in self._pieces[0])
 
     def _column(self, name: str) -> pa.ChunkedArray | None:
-        for pieces in self.pieces:
+        for pieces in self._pieces:
             if pieces and pieces[0].schema.get_field_index(name) >= 0:
                 at = pieces[0].schema.get_field_index(name)
                 return pa.chunked_array([piece.column(at) for piece in pieces])
         return None
 
-    def _note(self, offset: int, code: DeadCode, what: str) -> None:
-        row = self.first_row + offset
-        self.bad.setdefault(offset, (code, f"row {row} of {self.name}: {what}"))
-
     def _ids(self) -> pa.Array:
-        name = self.wanted.columns.id_column
+        name = self._wanted.columns.id_column
         if name is None:
-            return made_ids(self.name, self.first_row, self._count)
+            return made_ids(self._file_name, self._first_row, self._count)
         column = self._column(name)
         if column is not None:
-            column = _as_ids(column, self.wanted.id_type)
-        ids, unfit = _convert(column, self.wanted.id_type, self._count)
+            column = _as_ids(column, self._wanted.id_type)
+        ids, unfit = _convert(column, self._wanted.id_type, self._count)
         for offset in unfit:
-            what = f"the id in column {name!r} is not UTF-8, has a fraction, or is beyond int64"
-            self._note(offset, DeadCode.BAD_ID, f"{what}; --id-type string takes every number")
+            what = (
+                f"the id in column {name!r} is not UTF-8, has a fraction, or does not fit in int64"
+            )
+            self._bad.note(offset, DeadCode.BAD_ID, f"{what}. --id-type string accepts any number.")
         if ids.null_count > len(unfit):
             for offset, there in enumerate(ids.is_valid().to_pylist()):
                 if not there:
-                    self._note(offset, DeadCode.MISSING_ID, f"the id in column {name!r} is null")
+                    self._bad.note(
+                        offset, DeadCode.MISSING_ID, f"the id in column {name!r} is null"
+                    )
         return ids
 
     def _strings(self, name: str) -> list[str | None]:
@@ -227,7 +338,7 @@ class ParquetBatch:
         if column is None:
             return []
         try:
-            values = texts_of(column)
+            values = _values_of(column)
             return values if _are_strings(column.type) else list(map(text_of, values))
         except (ValueError, OverflowError):
             rows = range(len(column))
@@ -235,25 +346,25 @@ class ParquetBatch:
 
     def _string(self, name: str, offset: int, value: pa.ChunkedArray) -> str | None:
         try:
-            return text_of(texts_of(value)[0])
+            return text_of(_values_of(value)[0])
         except UnicodeDecodeError as error:
-            what = f"byte {error.start} of column {name!r} is no UTF-8"
+            what = f"byte {error.start} of column {name!r} is not UTF-8"
         except (ValueError, OverflowError) as error:
             what = f"column {name!r} cannot be written as text: {error}"
-        self._note(offset, DeadCode.BAD_TEXT, what)
+        self._bad.note(offset, DeadCode.BAD_TEXT, what)
         return None
 
     def _kept(self, field: pa.Field) -> pa.Array:
         column = self._column(field.name)
         if column is not None and pa.types.is_string(field.type) and not is_text(column.type):
-            # The column's type differs between files, so it is kept as text.
+            # The column has different types in different files, so it is kept as text.
             texts = _as_texts(column)
             if texts.null_count > column.null_count:
-                self.unkept.add(field.name)
+                self._unkept.add(field.name)
             column = texts
         values, unfit = _convert(column, field.type, self._count)
         if unfit:
-            self.unkept.add(field.name)
+            self._unkept.add(field.name)
         return values
 
 
@@ -262,7 +373,7 @@ def _are_strings(kind: pa.DataType) -> bool:
 
 
 def _as_ids(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """The column with NaN as null, and what has no cast to the ids' type as text."""
+    """Return a column of ids with NaN as null, and as text where its type has no cast to `kind`."""
     if pa.types.is_floating(column.type):
         column = column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
@@ -272,9 +383,9 @@ def _as_ids(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def _as_texts(column: pa.ChunkedArray, *, integral: bool = False) -> pa.ChunkedArray:
-    """The column as strings, as JSON writes its values; null where a value has no such form.
+    """Return the column as strings, as JSON writes its values; null for a value without a text.
 
-    With `integral`, a floating number without a fraction is written as an integer.
+    With `integral`, a floating-point number without a fraction is written as an integer.
     """
 
     def text(value: Any) -> str | None:
@@ -283,12 +394,12 @@ def _as_texts(column: pa.ChunkedArray, *, integral: bool = False) -> pa.ChunkedA
 
     def one(row: int) -> str | None:
         try:
-            return text(texts_of(column.slice(row, 1))[0])
+            return text(_values_of(column.slice(row, 1))[0])
         except (ValueError, OverflowError, TypeError):
             return None
 
     try:
-        found = list(map(text, texts_of(column)))
+        found = list(map(text, _values_of(column)))
     except (ValueError, OverflowError, TypeError):
         found = list(map(one, range(len(column))))
     return pa.chunked_array([found], pa.string())
@@ -297,9 +408,9 @@ def _as_texts(column: pa.ChunkedArray, *, integral: bool = False) -> pa.ChunkedA
 def _convert(
     column: pa.ChunkedArray | None, kind: pa.DataType, count: int
 ) -> tuple[pa.Array | pa.ChunkedArray, list[int]]:
-    """The column with that type, and the offsets of values that do not fit, which are null.
+    """Return the column with that type, and the offsets of values that do not fit, which are null.
 
-    A column that the file does not have is null throughout.
+    A column that the file does not have is all null.
     """
     if column is None:
         return pa.nulls(count, kind), []
@@ -319,7 +430,7 @@ def _convert(
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    """One array, checked to the last byte of UTF-8: Parquet does not check what it holds."""
+    """Return one array, after checking that strings are UTF-8, which Parquet does not do."""
     column.validate(full=True)
     if not column.type.equals(kind):
         plain = plain_type(column.type)
@@ -335,93 +446,19 @@ def _chunked(values: pa.Array | pa.ChunkedArray) -> bool:
     return isinstance(values, pa.ChunkedArray)
 
 
-_BATCH_ROWS = (64, 4096)
+def _values_of(column: pa.ChunkedArray) -> list[Any]:
+    """Return the values of a column for `text_of`: in microseconds, 32-bit floats kept short.
 
-
-def read_parquet(
-    filesystem: pafs.FileSystem,
-    file: InputFile,
-    wanted: WantedColumns,
-    runs: Sequence[tuple[int, int]],
-) -> Iterator[RowBatch]:
-    """See `row_reader.read_batches`.  Row groups that no run touches are not read."""
-    with reading(file.found), filesystem.open_input_file(file.found.path) as stored:
-        parquet = open_parquet(stored)
-        if parquet.metadata.num_rows != file.rows:
-            now = f"it has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
-            raise changed(file.found, now)
-        names = _names(parquet.schema_arrow, file, wanted)
-        lists = [name for name in names if _as_list(name, parquet.schema_arrow, wanted)]
-        readers = [_batches(parquet, [name for name in names if name not in lists], runs)]
-        if lists:
-            readers.append(_batches(open_parquet(stored, arrow_types=False), lists, runs))
-        pieces_of_readers = zip(*(_cut(batches, runs) for batches in readers), strict=True)
-        for (first_row, _), pieces in zip(runs, pieces_of_readers, strict=True):
-            yield ParquetBatch(file.name, wanted, first_row, pieces).rows()
-
-
-def _names(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> list[str]:
-    ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
-    needed = [*ids, *wanted.sent]
-    gone = [name for name in needed if schema.get_field_index(name) < 0]
-    if gone:
-        raise changed(file.found, f"it has no column {gone[0]!r} any more")
-    kept = [name for name in wanted.kept.names if schema.get_field_index(name) >= 0]
-    return list(dict.fromkeys(needed + kept))
-
-
-def _as_list(name: str, schema: pa.Schema, wanted: WantedColumns) -> bool:
-    """Whether a column has lists of fixed size that are kept as lists, since some may be null."""
-    if name not in wanted.kept.names or not has_fixed_lists(schema.field(name).type):
-        return False
-    return not has_fixed_lists(wanted.kept.field(name).type)
-
-
-def _batches(
-    parquet: pq.ParquetFile, names: list[str], runs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(first row, batch) of the row groups that hold rows of the runs, up to the last such row.
-
-    A name with dots also selects what lies at that path in a struct; it is read for nothing.
+    Raises:
+        UnicodeDecodeError: a string is not UTF-8.
+        ValueError, OverflowError: a date is beyond the years 1 to 9999.
     """
-    low, high = _BATCH_ROWS
-    batch_rows = min(max([low, *(rows for _, rows in runs)]), high)
-    begin = 0
-    for group in range(parquet.metadata.num_row_groups):
-        end = begin + parquet.metadata.row_group(group).num_rows
-        last = _last_needed(runs, begin, end)
-        row = begin
-        if last > begin:
-            for batch in parquet.iter_batches(
-                batch_rows, row_groups=[group], columns=names, use_threads=False
-            ):
-                yield row, batch
-                row += batch.num_rows
-                if row >= last:
-                    break
-        begin = end
-
-
-def _last_needed(runs: Sequence[tuple[int, int]], begin: int, end: int) -> int:
-    """The row after the last one in [begin, end) that a run wants; `begin` if none does."""
-    ends = (min(first + rows, end) for first, rows in runs if first < end and first + rows > begin)
-    return max(ends, default=begin)
-
-
-def _cut(
-    batches: Iterator[tuple[int, pa.RecordBatch]], runs: Sequence[tuple[int, int]]
-) -> Iterator[list[pa.RecordBatch]]:
-    """The slices of batches that make up each run."""
-    begin, batch = 0, None
-    for first_row, rows in runs:
-        pieces, row = [], first_row
-        while row < first_row + rows:
-            while batch is None or begin + batch.num_rows <= row:
-                following = next(batches, None)
-                if following is None:
-                    raise OSError(f"its row groups end before row {row}")
-                begin, batch = following
-            piece = batch.slice(row - begin, first_row + rows - row)
-            pieces.append(piece)
-            row += piece.num_rows
-        yield pieces
+    plain = in_microseconds(plain_type(column.type))
+    if not plain.equals(column.type):
+        column = column.cast(plain, safe=False)
+    values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
+    short = np.float32 if pat.is_float32(plain) else np.float16
+    if pat.is_float32(plain) or pat.is_float16(plain):
+        # The shortest decimal that is the same float: 0.1, not 0.10000000149011612.
+        return [None if value is None else float(str(short(value))) for value in values]
+    return values

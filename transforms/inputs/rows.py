@@ -1,20 +1,27 @@
-"""A run of rows as the engine gets it."""
+"""Rows of an input file: their values, and batches of them as the rest of the job gets them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import datetime as dt
+import decimal
+import json
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.transforms.inputs.text_recipe import TextRecipe, text_columns
+from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RowBatch:
-    """Consecutive rows of one file; everything has one entry a row, in the file's order."""
+    """Consecutive rows of one file; every field has one entry per row, in the file's order."""
 
     first_row: int
     """The first row's number in the file, from 0."""
@@ -27,17 +34,17 @@ class RowBatch:
     kept: pa.Table
     """The kept columns with the output's types; as many rows even without any column."""
     bad: dict[int, tuple[DeadCode, str]]
-    """Offset in the run -> why that row cannot be embedded; a null text is not among them."""
+    """Offset in the batch -> why that row cannot be embedded; a null text is not among them."""
     unkept: frozenset[str] = frozenset()
     """Kept columns with values that cannot be written with the output's type: these are null."""
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(self.texts)
 
     def part(self, start: int, end: int) -> RowBatch:
-        """The rows from one offset to another; shares their memory."""
+        """Return the rows from one offset to another; they share their memory with this batch."""
         return RowBatch(
             self.first_row + start,
             self.ids.slice(start, end - start),
@@ -51,11 +58,11 @@ class RowBatch:
 
 @dataclasses.dataclass(frozen=True)
 class WantedColumns:
-    """What is read of a row: the columns, and how they become text, id and kept columns."""
+    """The columns that are read of a row, and how they become its text, id and kept columns."""
 
     columns: InputColumns
     schema: pa.Schema
-    """The output's `id` and kept columns, as `columns.merge_schemas` gives it."""
+    """The output's `id` and kept columns, as `columns.merge_schemas` returns it."""
 
     @property
     def id_type(self) -> pa.DataType:
@@ -72,21 +79,182 @@ class WantedColumns:
         """How a text is made."""
         return TextRecipe.of(self.columns)
 
-    @property
-    def sent(self) -> tuple[str, ...]:
-        """The columns whose values are sent."""
-        return text_columns(self.columns)
+
+class BadRows:
+    """The rows of a batch that cannot be embedded; the first reason that is noted counts.
+
+    Args:
+        file_name: the file, for messages.
+        first_row: the number of the batch's first row.
+    """
+
+    def __init__(self, file_name: str, first_row: int) -> None:
+        self._file_name = file_name
+        self._first_row = first_row
+        self._reasons: dict[int, tuple[DeadCode, str]] = {}
+
+    def __contains__(self, offset: int) -> bool:
+        return offset in self._reasons
+
+    def note(self, offset: int, code: DeadCode, what: str) -> None:
+        """Note why the row at an offset of the batch cannot be embedded."""
+        row = self._first_row + offset
+        self._reasons.setdefault(offset, (code, f"row {row} of {self._file_name}: {what}"))
+
+    def by_offset(self) -> dict[int, tuple[DeadCode, str]]:
+        """Return the reasons, in the order of the rows."""
+        return dict(sorted(self._reasons.items()))
+
+
+class BadValue(ValueError):
+    """A value that makes its row a dead letter, with the code."""
+
+    def __init__(self, code: DeadCode, what: str) -> None:
+        super().__init__(what)
+        self.code = code
 
 
 def kept_table(
     arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema, rows: int
 ) -> pa.Table:
-    """A table of the kept columns that knows its rows even where it has no column."""
+    """Return a table of the kept columns that has its rows even without any column."""
     if not len(schema):
         return pa.table({"": pa.nulls(rows)}).select([])
     return pa.Table.from_arrays(list(arrays), schema=schema)
 
 
 def made_ids(name: str, first_row: int, rows: int) -> pa.Array:
-    """Ids for a file that has none: `path#row`."""
+    """Return ids for a file that has none: `path#row`."""
     return pa.array([f"{name}#{row}" for row in range(first_row, first_row + rows)], pa.string())
+
+
+def title_and_text(
+    row: Mapping[str, Any], recipe: TextRecipe, *, is_utf8: bool = False
+) -> tuple[str | None, str | None]:
+    """Return the title and the text of a row as they are sent; None where there is none.
+
+    Args:
+        row: the row's values by column.
+        recipe: the columns that make both.
+        is_utf8: whether strings are known to have no lone surrogates.
+
+    Raises:
+        BadValue: a value is not a string, or cannot be sent as UTF-8.
+    """
+    values: dict[str, str | None] = {}
+    for name in recipe.columns:
+        value = row.get(name)
+        if recipe.is_template_field(name):
+            value = _as_text(value)
+        values[name] = checked_text(name, value, is_utf8=is_utf8)
+    title = values[recipe.title] if recipe.title is not None else None
+    return title, recipe.text(values)
+
+
+def _as_text(value: Any) -> Any:
+    """Return a value as text, or as it is where it has none."""
+    try:
+        return text_of(value)
+    except (TypeError, UnicodeDecodeError):
+        return value
+
+
+def checked_text(name: str, value: Any, *, is_utf8: bool = False) -> str | None:
+    """Return a text or title as it is sent.
+
+    Args:
+        name: the column, for messages.
+        value: what the column holds.
+        is_utf8: whether a string is known to have no lone surrogates.
+
+    Raises:
+        BadValue: it is not a string, or cannot be sent as UTF-8.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        what = f"{name!r} is {describe(value)}, but a text or title must be a string"
+        raise BadValue(DeadCode.BAD_TEXT, what)
+    if not is_utf8 and has_lone_surrogate(value):
+        what = f"{name!r} has a lone surrogate, which cannot be sent as UTF-8"
+        raise BadValue(DeadCode.BAD_TEXT, what)
+    return value
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Return whether a string cannot be written as UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def describe(value: Any) -> str:
+    """Return the kind and the beginning of a value, for a message."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"{kind_of_value(value)} {shown.encode('utf-8', 'backslashreplace').decode('utf-8')}"
+
+
+def kind_of_value(value: Any) -> str:
+    """Return what JSON calls a value: an object, a list, a string."""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    kinds |= {int: "an integer", float: "a number", type(None): "null"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def text_of(value: Any) -> str | None:
+    """Return a value as text, as a template writes it; None for null, NaN and infinity.
+
+    A string is itself, bytes are read as UTF-8, dates and times follow ISO 8601, and lists and
+    objects are JSON.
+
+    Raises:
+        UnicodeDecodeError: bytes that are not UTF-8.
+        TypeError: there is no text for a value of this type.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, dict | list | tuple):
+        return _json(value)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"a value of the type {type(value).__name__} cannot be written as text")
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        pairs = (f"{_quoted(str(name))}: {_json(item)}" for name, item in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_json, value))}]"
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "null"
+    if isinstance(value, bool | int | float | decimal.Decimal):
+        return _scalar(value)
+    return _quoted(value if isinstance(value, str) else _scalar(value))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What one scan of an input file learnt, as plain data that can be saved."""
+"""The result of scanning an input file, as plain data that can be saved."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from bulkembed.schemas.inputs import FileFormat, FoundFile, InputFile
+from bulkembed.schemas.inputs import FoundFile, InputFile
+from bulkembed.transforms.inputs.formats import FORMATS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file's identity, rows and types; valid for the columns it was scanned with.
+    """The identity, rows and types of a file, for the columns that it was scanned for.
 
-    The digest, rows and offsets depend on the content alone; the types on the columns asked for,
-    so whoever saves this keys it by name, size, mtime and `InputColumns`.
+    The digest, rows and offsets depend on the content alone.  The types depend on the wanted
+    columns too, so that a saved scan must be keyed by name, size, mtime and `InputColumns`.
     """
 
     found: FoundFile
@@ -26,31 +27,36 @@ class ScannedFile:
     offsets: tuple[int, ...]
     """See `InputFile.offsets`."""
     schema: pa.Schema
-    """The id column, where there is one and any id was seen, and the kept columns found here,
-    by their names in the input; no metadata.  A column with nulls only has type null."""
+    """The id column, if any id was found, and the kept columns that the file has, by their names in
+    the input; no metadata.  A column with only nulls has type null."""
     columns: tuple[str, ...]
-    """All columns of the file; for JSONL, the keys of its rows, in order of first sight."""
+    """All columns of the file, in order; for JSONL the keys of its rows."""
     id_range: tuple[int, int] | None = None
-    """The smallest and largest integer id (JSONL), or what the footer says (Parquet)."""
+    """The smallest and largest integer id; of Parquet what the footer says."""
     id_rows: tuple[tuple[str, int], ...] = ()
-    """JSONL: ("int", line) and ("string", line) of the first id of each kind, lines from 1."""
+    """Inferred types: ("int", line) and ("string", line) of the first id of each kind, from 1."""
     unsigned: tuple[str, ...] = ()
-    """JSONL: kept int64 columns without a negative number."""
+    """Inferred types: kept int64 columns without a negative number."""
     reading: str = ""
     """See `InputFile.reading`."""
     wide: tuple[str, ...] = ()
-    """JSONL: kept int64 columns with integers that no double holds."""
+    """Inferred types: kept int64 columns with integers that are not exact as doubles."""
     narrow: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
-    """JSONL: kept columns with values of several types, which `schema` has as strings; each with
-    the type of the first values that go together."""
+    """Inferred types: kept columns with values of several types, which `schema` has as strings;
+    each with the type that holds its first values."""
 
     @property
     def input_file(self) -> InputFile:
-        """What the plan needs of it."""
+        """The part that the plan needs."""
         return InputFile(self.found, self.digest, self.rows, self.offsets, self.reading)
 
+    @property
+    def has_inferred_types(self) -> bool:
+        """Whether the types are those of the values, since the format does not declare any."""
+        return not FORMATS[self.found.format].has_types
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file; `from_json` gives an equal object back."""
+        """Return plain values for a JSON file, from which `from_json` makes an equal object."""
         return {
             "found": dataclasses.asdict(self.found),
             "digest": self.digest,
@@ -68,16 +74,21 @@ class ScannedFile:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> ScannedFile:
-        """The object that `to_json` saved; a KeyError, TypeError or ValueError if it is not one."""
+        """Return the object that `to_json` saved.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not such an object.
+        """
         found = dict(saved["found"])
         rows, offsets = saved["rows"], saved["offsets"]
         numbers = [rows, found["size_bytes"], *offsets]
         texts = [found["path"], found["name"], saved["digest"], *saved["columns"]]
         if any(type(number) is not int or number < 0 for number in numbers):
-            raise ValueError("a size or a place in the file is no number")
+            raise ValueError("a size or an offset is not a number")
         if any(not isinstance(text, str) for text in texts):
-            raise ValueError("a name or the digest is no text")
-        found["format"] = FileFormat(found["format"])
+            raise ValueError("a name or the digest is not a string")
+        if found["format"] not in FORMATS:
+            raise ValueError(f"unknown format {found['format']!r}")
         id_range = saved["id_range"]
         return cls(
             found=FoundFile(**found),

@@ -1,11 +1,14 @@
-"""A file's bytes as they are stored, counted and hashed while something else reads them."""
+"""The bytes of an input file: hashing, decompressing, and whether they have changed."""
 
 from __future__ import annotations
 
 import bz2
 import contextlib
+import dataclasses
 import hashlib
 import io
+import os
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -13,21 +16,26 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import OR_SKIP, InputError
-from bulkembed.schemas.inputs import FoundFile
-from bulkembed.transforms.inputs.filesystems import error_line
+from bulkembed.schemas.inputs import FoundFile, InputFile
+from bulkembed.transforms.core.file_names import native_name
+from bulkembed.transforms.inputs.filesystems import error_line, open_found
 
 CHUNK_BYTES = 1 << 20
+_RECENT_NS = 2_000_000_000
+"""A file written less than this before may change again without a new modification time."""
+_RECENT_ON_STORES_NS = 10_000_000_000
+"""The same for stores, which give whole seconds by their own clock."""
 
 
 class Stream(Protocol):
     """A source of bytes; b"" at its end."""
 
     def read(self, nbytes: int, /) -> bytes:
-        """Up to `nbytes` bytes."""
+        """Return up to `nbytes` bytes."""
 
 
 class HashingReader(io.RawIOBase):
-    """A stream that knows the digest and the number of the bytes that went through it."""
+    """A stream that hashes and counts the bytes that are read from it."""
 
     def __init__(self, raw: pa.NativeFile) -> None:
         self._raw = raw
@@ -35,24 +43,24 @@ class HashingReader(io.RawIOBase):
         self.bytes_read = 0
 
     def readable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def read(self, nbytes: int = -1) -> bytes:
-        """The next bytes; b"" at the end."""
+        """Return the next bytes; b"" at the end."""
         data: bytes = self._raw.read(nbytes if nbytes >= 0 else None)
         self._hash.update(data)
         self.bytes_read += len(data)
         return data
 
     def finish(self) -> str:
-        """The digest of the whole file, 32 hex digits; reads what is left of it."""
+        """Read the rest of the file, and return the digest of all of it: 32 hex digits."""
         while self.read(CHUNK_BYTES):
             pass
         return self._hash.hexdigest()
 
 
-class Ahead(io.RawIOBase):
+class PeekableStream(io.RawIOBase):
     """A stream whose first bytes can be inspected before they are read."""
 
     def __init__(self, stream: Stream, nbytes: int) -> None:
@@ -64,25 +72,25 @@ class Ahead(io.RawIOBase):
             more = stream.read(nbytes - len(head))
             head += more
             self.is_whole = not more
-        self.head = self._left = head
+        self.head = self._unread = head
 
     def readable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def read(self, nbytes: int = -1) -> bytes:
-        """The next bytes; b"" at the end."""
-        if self._left:
-            given = self._left if nbytes < 0 else self._left[:nbytes]
-            self._left = self._left[len(given) :]
-            return given
+        """Return the next bytes; b"" at the end."""
+        if self._unread:
+            data = self._unread if nbytes < 0 else self._unread[:nbytes]
+            self._unread = self._unread[len(data) :]
+            return data
         return bytes(self._stream.read(nbytes))
 
 
 class Bz2Reader:
-    """The decoded bytes of a bz2 file of any number of streams; raises where one is cut short.
+    """Decompresses a bz2 file of any number of streams; raises OSError if one is truncated.
 
-    Arrow's decoder takes several streams, but fails on an empty one among them.
+    Arrow's decoder accepts several streams, but fails if one of them is empty.
     """
 
     def __init__(self, raw: Stream) -> None:
@@ -91,7 +99,7 @@ class Bz2Reader:
         self._begun = False
 
     def read(self, nbytes: int) -> bytes:
-        """Up to `nbytes` decoded bytes; b"" at the end."""
+        """Return up to `nbytes` decompressed bytes; b"" at the end."""
         data = b""
         while not data:
             stored = self._next_stored()
@@ -101,7 +109,7 @@ class Bz2Reader:
         return data
 
     def _next_stored(self) -> bytes | None:
-        """What the decoder is to be given next; None at the end of the last stream."""
+        """Return the next input of the decoder; None at the end of the last stream."""
         if not self._decoder.eof and not self._decoder.needs_input:
             return b""
         stored: bytes = self._decoder.unused_data if self._decoder.eof else b""
@@ -114,12 +122,12 @@ class Bz2Reader:
         return stored or None
 
 
-def decoded(raw: Stream, compression: str | None) -> Stream:
-    """The stream's bytes with the compression taken off; `raw` gives them as they are stored.
+def decompressed(raw: Stream, compression: str | None) -> Stream:
+    """Return a stream of the decompressed bytes; `raw` gives them as they are stored.
 
-    Several gzip members, zstd frames or bz2 streams are one after another; where the last one is
-    cut short or something else follows, reading raises, which the readers of zstandard and Beam do
-    not.  A file of no bytes at all has no rows.
+    A file may have several gzip members, zstd frames or bz2 streams.  Reading raises if the last
+    one is truncated or followed by other bytes, which the readers of zstandard and Beam do not
+    notice.  A file of zero bytes is an empty stream.
     """
     if compression is None:
         return raw
@@ -133,13 +141,11 @@ def decoded(raw: Stream, compression: str | None) -> Stream:
 
 @contextlib.contextmanager
 def reading(found: FoundFile) -> Iterator[None]:
-    """Turns what goes wrong with a file's bytes into an InputError that names the file."""
+    """Raise an InputError that names the file for any error of reading its bytes."""
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(
-            f"{found.name} is no longer there; run the command again", path=found.path
-        ) from error
+        raise _deleted(found) from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{found.name} cannot be read: {error_line(error).rstrip('.')}. It may be truncated, "
@@ -150,19 +156,103 @@ def reading(found: FoundFile) -> Iterator[None]:
 
 
 def check_size(filesystem: pafs.FileSystem, found: FoundFile) -> None:
-    """Raises InputError if the file has another size than when it was found."""
+    """Raise InputError if the size of the file has changed since it was found."""
     with reading(found):
         size = filesystem.get_file_info(found.path).size
     if size is not None and size != found.size_bytes:
         raise changed(found, f"it has {size:,} bytes")
     if size is None:
-        raise changed(found, "it is no longer there")
+        raise _deleted(found)
+
+
+def _deleted(found: FoundFile) -> InputError:
+    return InputError(
+        f"{found.name} was deleted after it was found. Rerun the command.", path=found.path
+    )
 
 
 def changed(found: FoundFile, now: str) -> InputError:
-    """The error for a file that is not what it was when the run was planned."""
+    """Return the error for a file that has changed since the run was planned.
+
+    Args:
+        found: the file, as it was found.
+        now: what has changed, as a clause.
+    """
     return InputError(
-        f"{found.name} has changed since it was scanned: {now}, and had {found.size_bytes:,} bytes "
-        "then; run the command again when nothing writes to it",
+        f"{found.name} has changed since it was scanned, when it had {found.size_bytes:,} bytes: "
+        f"{now}. Rerun the command when nothing writes to the file.",
         path=found.path,
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileStamp:
+    """Size and times of a file at one moment; a file with other content has another stamp."""
+
+    facts: tuple[int, ...]
+    """Size and times; on a local disk also the inode, and the time of its last change, which no
+    program can set."""
+    is_recent: bool
+    """Whether the file was written so recently that the facts alone prove nothing."""
+
+
+def stamp_of(found: FoundFile) -> FileStamp | None:
+    """Return the stamp of a file before it is scanned; None if it was deleted.
+
+    On a store, that is what the listing said: asking again would cost a request per file.
+    """
+    if not found.store:
+        return _local_stamp(found)
+    return _store_stamp(found.size_bytes, found.mtime_ns)
+
+
+def is_as_before(file: InputFile, before: FileStamp | None) -> bool:
+    """Return whether the stamp of a file proves that its content is the one that was scanned."""
+    if before is None or before.is_recent:
+        return False
+    now = _stamp_now(file.found)
+    return now is not None and now.facts == before.facts
+
+
+def has_changed(file: InputFile, before: FileStamp | None) -> bool:
+    """Return whether the content is not the one that was scanned.
+
+    The content is read only if the stamp proves nothing.  A file that was deleted has not changed:
+    the rows that were read from it are kept.
+    """
+    return not is_as_before(file, before) and _digest(file.found) not in (file.digest, None)
+
+
+def _stamp_now(found: FoundFile) -> FileStamp | None:
+    if not found.store:
+        return _local_stamp(found)
+    try:
+        info = open_found(found).get_file_info(found.path)
+    except (OSError, pa.ArrowException):
+        return None
+    return _store_stamp(info.size or 0, info.mtime_ns or 0)
+
+
+def _local_stamp(found: FoundFile) -> FileStamp | None:
+    try:
+        stat = os.stat(native_name(found.path))  # noqa: PTH116 - the name may not be UTF-8
+    except (OSError, ValueError):
+        return None
+    facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return FileStamp(facts, _is_recent(max(facts[1], facts[2]), _RECENT_NS))
+
+
+def _store_stamp(size_bytes: int, mtime_ns: int) -> FileStamp:
+    return FileStamp((size_bytes, mtime_ns), _is_recent(mtime_ns, _RECENT_ON_STORES_NS))
+
+
+def _is_recent(written_ns: int, recent_ns: int) -> bool:
+    return written_ns >= time.time_ns() - recent_ns
+
+
+def _digest(found: FoundFile) -> str | None:
+    try:
+        with open_found(found).open_input_stream(found.path, compression=None) as raw:
+            return HashingReader(raw).finish()
+    except (OSError, pa.ArrowException):
+        return None

@@ -1,4 +1,4 @@
-"""Folders that are tables: a log in them says which of their files count."""
+"""Folders that are tables, in which a log says which files count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.transforms.inputs.filesystems import file_info
 
-_LOGS = {
+_LOG_FOLDERS = {
     "_delta_log": "a Delta table",
     ".hoodie": "a Hudi table",
     "_spark_metadata": "the output of a Spark stream",
@@ -26,13 +26,20 @@ def refuse_above(
 ) -> None:
     """Raise ConfigError if a folder, or one above it, is a table.
 
-    On a store each look is a request or two: only folders are looked at that may be inside a table,
-    and not the folder itself if all that is below it is listed anyway.
+    On a store, a look at a folder costs one or two requests.  So only folders that may be inside a
+    table are looked at, and not the folder itself if everything below it is listed anyway.
+
+    Args:
+        pattern: what `--input` says, for messages.
+        filesystem: the file system of the folder.
+        store: the URI of the store; empty on a local disk.
+        folder: the root of the pattern.
+        is_listed: whether everything below the folder is listed.
     """
-    for above in _ways_up(folder, all_of_them=not store):
+    for above in _folders_above(folder, only_partitions=bool(store)):
         if store and is_listed and above == folder:
             continue
-        for log, what in _LOGS.items():
+        for log, what in _LOG_FOLDERS.items():
             if _is_folder(filesystem, f"{above}/{log}"):
                 raise _refused(pattern, above, what)
         metadata = f"{above}/{_ICEBERG_FOLDER}"
@@ -42,21 +49,21 @@ def refuse_above(
 
 
 def refuse_here(pattern: str, folder: str, names: Iterable[str]) -> None:
-    """Raise ConfigError if names below a folder, with `/`, are those of a table's log."""
+    """Raise ConfigError if one of the names below a folder, with `/`, belongs to a table's log."""
     for name in names:
         parts = name.split("/")
-        log = next((place for place, part in enumerate(parts) if part in _LOGS), None)
+        log = next((place for place, part in enumerate(parts) if part in _LOG_FOLDERS), None)
         if log is not None:
-            raise _refused(pattern, "/".join([folder, *parts[:log]]), _LOGS[parts[log]])
+            raise _refused(pattern, "/".join([folder, *parts[:log]]), _LOG_FOLDERS[parts[log]])
         if _ICEBERG.search(name):
             raise _refused(pattern, "/".join([folder, *parts[:-2]]), "an Iceberg table")
 
 
-def _ways_up(folder: str, *, all_of_them: bool) -> Iterator[str]:
+def _folders_above(folder: str, *, only_partitions: bool) -> Iterator[str]:
     while folder.strip("/"):
         yield folder
         folder, _, name = folder.rpartition("/")
-        if not all_of_them and not _PARTITION.fullmatch(name):
+        if only_partitions and not _PARTITION.fullmatch(name):
             return
 
 
@@ -66,7 +73,7 @@ def _is_folder(filesystem: pafs.FileSystem, path: str) -> bool:
 
 def _refused(pattern: str, folder: str, what: str) -> ConfigError:
     return ConfigError(
-        f"--input {pattern}: {folder} is {what}; its log says which files count, and the others "
-        "hold rows that were replaced or deleted. Export the rows of the table as Parquet, or read "
-        "all of its files with --table-files-as-they-are"
+        f"--input {pattern}: {folder} is {what}. Its log says which files count; the other files "
+        "have rows that were replaced or deleted. Export the table as Parquet, or read all of its "
+        "files with --table-files-as-they-are."
     )

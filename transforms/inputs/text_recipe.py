@@ -1,8 +1,9 @@
-"""How columns become a row's text and title."""
+"""How columns become a row's text and title, and how a template is typed."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -11,68 +12,46 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-"""What follows a backslash in `--text-template`, and the character that both stand for."""
+"""The character after a backslash in `--text-template`, and the character that both stand for."""
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
-
-
-def decode_template(typed: str) -> str:
-    r"""Return the template that `--text-template` means: `\n` is a line break, and so on.
-
-    The shell, the environment and a YAML string in single quotes hand `\n` over as two characters,
-    a YAML string in double quotes as a line break; after decoding all of them are equal.
-
-    Raises:
-        ConfigError: a backslash is followed by something that is not in ESCAPES.
-    """
-
-    def character(match: re.Match[str]) -> str:
-        if match[1] not in ESCAPES:
-            raise ConfigError(
-                f"--text-template '{typed}': '{match[0]}' is no escape; known are \\n (line "
-                "break), \\t (tab), \\r (carriage return) and \\\\ (a backslash): write "
-                f"'\\{match[0]}' for a backslash"
-                + (f" before '{match[1]}'" if match[1] else " at the end")
-            )
-        return ESCAPES[match[1]]
-
-    return _ESCAPE.sub(character, typed)
-
-
-def encode_template(template: str) -> str:
-    """Return what `--text-template` takes for a template; the inverse of `decode_template`."""
-    return template.replace("\\", "\\\\")
-
-
-def has_undecoded_escapes(template: str) -> bool:
-    r"""Return whether a template holds `\n`, `\t` or `\r` as two characters.
-
-    Versions that did not decode them made such templates out of what was typed.
-    """
-    return re.search(r"\\[ntr]", template) is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class TextRecipe:
-    """The columns that make a text, and how."""
+    """The columns that make a text and a title, and how."""
 
     fields: tuple[str, ...]
+    """The columns that make the text."""
+    title: str | None = None
+    """The column of the title."""
     pieces: tuple[tuple[str, str | None], ...] = ()
     """Of a template: (words, the field after them or None); empty where one column is the text."""
 
     @classmethod
+    @functools.cache
     def of(cls, columns: InputColumns) -> TextRecipe:
-        """The recipe that the columns ask for."""
-        if columns.text_template is None:
-            return cls(columns.text_fields)
-        parsed = string.Formatter().parse(columns.text_template)
-        pieces = tuple((words, field) for words, field, _, _ in parsed)
-        return cls(columns.text_fields, pieces)
+        """Return the recipe for the columns."""
+        pieces: tuple[tuple[str, str | None], ...] = ()
+        if columns.text_template is not None:
+            parsed = string.Formatter().parse(columns.text_template)
+            pieces = tuple((words, field) for words, field, _, _ in parsed)
+        return cls(columns.text_fields, columns.title_column, pieces)
+
+    @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns whose values are sent: those of the text, then the title's."""
+        titles = (self.title,) if self.title is not None else ()
+        return tuple(dict.fromkeys(self.fields + titles))
+
+    def is_template_field(self, column: str) -> bool:
+        """Return whether a template writes the column, so that it need not be a string."""
+        return bool(self.pieces) and column in self.fields
 
     def text(self, values: Mapping[str, str | None]) -> str | None:
-        """The text of one row; a null field of a template counts as "".
+        """Return the text of one row; a null field of a template counts as "".
 
         None where the column, or every field of the template, is null or missing; "" where every
-        field is blank: the words between the fields alone are no text.
+        field is blank: the words between the fields alone are not a text.
         """
         if not self.pieces:
             return values.get(self.fields[0])
@@ -87,14 +66,44 @@ class TextRecipe:
         return "".join(parts)
 
     def texts(self, columns: Sequence[Sequence[str | None]]) -> list[str | None]:
-        """The texts of many rows; `columns` has one sequence of values a field, in their order."""
+        """Return the texts of many rows; `columns` has the values of each field, in order."""
         if not self.pieces:
             return list(columns[0])
         rows = zip(*columns, strict=True)
         return [self.text(dict(zip(self.fields, row, strict=True))) for row in rows]
 
 
-def text_columns(columns: InputColumns) -> tuple[str, ...]:
-    """The columns whose values are sent: the text's, and the title's."""
-    title = (columns.title_column,) if columns.title_column is not None else ()
-    return tuple(dict.fromkeys(columns.text_fields + title))
+def decode_template(typed: str) -> str:
+    r"""Return the template that `--text-template` means: `\n` is a line break, and so on.
+
+    The shell, the environment and a YAML string in single quotes pass `\n` on as two characters,
+    and a YAML string in double quotes as a line break.  Decoding makes all of them equal.
+
+    Raises:
+        ConfigError: a backslash is followed by a character that is not in ESCAPES.
+    """
+
+    def character(match: re.Match[str]) -> str:
+        if match[1] in ESCAPES:
+            return ESCAPES[match[1]]
+        found = f"unknown escape '{match[0]}'" if match[1] else "a backslash at the end"
+        raise ConfigError(
+            f"--text-template '{typed}': {found}. Allowed are \\n (line break), \\t (tab), "
+            f"\\r (carriage return) and \\\\ (backslash). Write '\\{match[0]}' for a backslash"
+            + (f" followed by '{match[1]}'." if match[1] else ".")
+        )
+
+    return _ESCAPE.sub(character, typed)
+
+
+def encode_template(template: str) -> str:
+    """Return how a template is typed; the inverse of `decode_template`."""
+    return template.replace("\\", "\\\\")
+
+
+def has_undecoded_escapes(template: str) -> bool:
+    r"""Return whether a template holds `\n`, `\t` or `\r` as two characters.
+
+    Versions that did not decode escapes wrote such templates.
+    """
+    return re.search(r"\\[ntr]", template) is not None

@@ -1,4 +1,4 @@
-"""The type of a JSONL column, learnt from its values."""
+"""The Arrow type of a column, inferred from its values as Python objects."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP, unify
-from bulkembed.transforms.inputs.json_text import text_of
+from bulkembed.transforms.inputs.rows import text_of
 
 UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError)
 """What pyarrow raises for Python values that do not fit a type."""
-
-
 _EXACT_INTEGERS = 2**53
 """A double holds every integer up to this one."""
 
 
 class ColumnType:
-    """The type that holds all values so far; string where no other type does (`is_mixed`)."""
+    """The type that holds all values so far; string if no other type does (`is_mixed`)."""
 
     def __init__(self) -> None:
         self._type = pa.null()
@@ -37,7 +35,7 @@ class ColumnType:
 
     @property
     def narrow(self) -> pa.DataType:
-        """The type of the first values, and of later ones as far as one type can hold both."""
+        """The type of the first values, and of later ones while one type can hold both."""
         is_unsigned = self._huge and self._is_int and not self._negative
         return pa.uint64() if is_unsigned else self._type
 
@@ -53,7 +51,7 @@ class ColumnType:
 
     @property
     def is_wide(self) -> bool:
-        """Whether all values are integers, and a double does not hold one of them."""
+        """Whether all values are integers, and one of them is not exact as a double."""
         return self._is_int and self._wide
 
     @property
@@ -61,7 +59,7 @@ class ColumnType:
         return bool(self._type.equals(pa.int64()))
 
     def add(self, values: Sequence[Any]) -> None:
-        """Takes more values in; in bulk where they go together, else one by one."""
+        """Add more values: together if one type holds them, else one by one."""
         if self._take(values):
             return
         for value in values:
@@ -93,7 +91,7 @@ class ColumnType:
 
 
 def _range(array: pa.Array) -> tuple[int, int]:
-    """Return the smallest and the largest integer; 0 if there is none."""
+    """Return the smallest and the largest integer; 0 if there are none."""
     if not pat.is_int64(array.type):
         return 0, 0
     found = pc.min_max(array)
@@ -101,9 +99,9 @@ def _range(array: pa.Array) -> tuple[int, int]:
 
 
 def fitting(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Return the values as an array of that type, and the offsets of those that do not fit (null).
+    """Return the values as an array of that type, and the offsets of those that do not fit.
 
-    Where the type is string, other values are written as JSON writes them.
+    Values that do not fit become null.  If the type is string, other values are written as JSON.
     """
     if pat.is_string(kind):
         values = [text_of(value) for value in values]
@@ -125,7 +123,7 @@ def fitting(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[in
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     array = pa.array(values, kind)
     if _any_would_change(values, kind):
-        raise ValueError(f"a value is no {kind}")
+        raise ValueError(f"a value is not {kind}")
     return array
 
 
@@ -135,7 +133,7 @@ def _any_would_change(values: Sequence[Any], kind: pa.DataType) -> bool:
 
 
 def _would_change(value: Any, kind: pa.DataType) -> bool:
-    """Whether pyarrow takes the value and makes another of it: true to 1.0, 1.5 to 1, [] to {}."""
+    """Return whether pyarrow would convert the value: true to 1.0, 1.5 to 1, [] to {}."""
     if value is None:
         return False
     if pat.is_floating(kind):
