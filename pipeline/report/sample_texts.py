@@ -21,7 +21,7 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import names_a_host, open_found
-from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.input_files import read_batches
 
 MOST_CHARS = 2000
 """Of a text in memory."""

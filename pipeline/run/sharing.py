@@ -25,7 +25,7 @@ from bulkembed.transforms.dataset.known_vectors import KnownVectors, Matches, fi
 from bulkembed.transforms.dataset.layout import KEPT_SUFFIX, SHARED
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import why_blank
 from bulkembed.transforms.units.shared_texts import text_only

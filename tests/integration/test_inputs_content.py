@@ -199,7 +199,7 @@ def test_the_format_that_a_user_names_is_held_against_the_content_too(tmp_path: 
     from support.inputs import PLAIN, find_files
 
     from bulkembed.transforms.inputs.filesystems import open_found
-    from bulkembed.transforms.inputs.formats import scan_file
+    from bulkembed.transforms.inputs.input_files import scan_file
 
     put(tmp_path, "rows", parquet())
     (found,) = find_files([str(tmp_path / "rows")], "jsonl")

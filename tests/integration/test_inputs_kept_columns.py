@@ -16,7 +16,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import in_microseconds, merge_schemas, notes
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.input_files import read_batches
 
 WHEN = dt.datetime(2024, 2, 29, 12, 30, 1)
 

@@ -1,64 +1,17 @@
 """Input formats: a table of what is read, and how a file's name and content choose an entry.
 
-To add a format, write a module with the functions `scan` and `read` (see `FormatModule`), and add
-an entry to `FORMATS`.
+To add a format, write a module with the functions `scan` and `read` (see
+`input_files.FormatModule`), and add an entry to `FORMATS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Sequence
 
-from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
+from bulkembed.schemas.inputs import FoundFile
 from bulkembed.transforms.inputs import unsupported_files
 from bulkembed.transforms.inputs.unsupported_files import Unsupported, refused
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.fs as pafs
-
-    from bulkembed.transforms.core.ranges import RowRange
-    from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
-    from bulkembed.transforms.inputs.scanned_file import ScannedFile
-    from bulkembed.transforms.inputs.stored_bytes import PeekableStream
-
-HEAD_BYTES = 1 << 16
-"""How many of a file's first bytes decide what it holds."""
-
-
-class FormatModule(Protocol):
-    """The code of an input format: a module with these two functions."""
-
-    def scan(
-        self,
-        stream: PeekableStream,
-        filesystem: pafs.FileSystem,
-        found: FoundFile,
-        columns: InputColumns,
-    ) -> ScannedFile:
-        """Count the rows of a file, and find its columns and their types.
-
-        Args:
-            stream: the decompressed bytes, from the first one.  They need not be read.
-            filesystem: opens `found.path` where the stream will not do.
-            found: the file, with its actual format and compression.
-            columns: which columns are read.
-
-        Raises:
-            InputError: the content is not of this format, or is damaged.
-            ConfigError: a column is missing, or has a type that cannot be used.
-        """
-
-    def read(
-        self,
-        filesystem: pafs.FileSystem,
-        file: InputFile,
-        wanted: WantedColumns,
-        ranges: Sequence[RowRange],
-    ) -> Iterator[RowBatch]:
-        """Yield one batch for each range; see `read_batches`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +23,7 @@ class InputFormat:
     title: str
     """What messages call it."""
     module: str
-    """A `FormatModule`; it is imported when the first such file is scanned or read."""
+    """Its code: an `input_files.FormatModule`, imported when the first such file is scanned."""
     endings: tuple[str, ...]
     """The last part of file names, in lower case and without the dot."""
     magic: bytes = b""
@@ -83,11 +36,6 @@ class InputFormat:
     their values, and a column may have values of several types."""
     may_be_compressed: bool = True
     """Whether files may be compressed as a whole, as in `.jsonl.gz`."""
-
-    @property
-    def code(self) -> FormatModule:
-        """The functions of the format."""
-        return cast("FormatModule", importlib.import_module(self.module))
 
 
 _JSONL = InputFormat(
@@ -108,11 +56,6 @@ _PARQUET = InputFormat(
 )
 FORMATS = {known.name: known for known in (_PARQUET, _JSONL)}
 """All input formats, by name."""
-
-if TYPE_CHECKING:  # A type checker compares the signatures.
-    from bulkembed.transforms.inputs import jsonl, parquet
-
-    _MODULES: tuple[FormatModule, ...] = (jsonl, parquet)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,87 +151,3 @@ def format_of(found: FoundFile, head: bytes, *, compression: str | None) -> Inpu
     if unsupported is not None:
         raise refused(found, unsupported, compression)
     return promised
-
-
-def scan_file(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns) -> ScannedFile:
-    """Read a file once, and return its identity, rows, columns and types.
-
-    The content decides which format is read, not the name.  Memory use does not grow with the size
-    of the file.  Lines that are not rows count as rows: they become dead letters later.
-
-    Raises:
-        InputError: the file cannot be read, is truncated, is of no known format, has lines but no
-            row, or changed since it was found.
-        ConfigError: a column is missing, or has a type that cannot be used.
-    """
-    from bulkembed.transforms.inputs.stored_bytes import (
-        HashingReader,
-        PeekableStream,
-        changed,
-        check_size,
-        decompressed,
-        reading,
-    )
-
-    check_size(filesystem, found)
-    with reading(found), filesystem.open_input_stream(found.path, compression=None) as raw:
-        reader = HashingReader(raw)
-        stored = PeekableStream(reader, HEAD_BYTES)
-        codec = codec_of(stored.head)
-        stream = PeekableStream(decompressed(stored, codec), HEAD_BYTES)
-        known = format_of(found, stream.head, compression=codec)
-        actual = dataclasses.replace(found, format=known.name, compression=codec)
-        scanned = known.code.scan(stream, filesystem, actual, columns)
-        digest = reader.finish()
-    if reader.bytes_read != found.size_bytes:
-        raise changed(found, f"it has {reader.bytes_read:,} bytes")
-    is_as_named = (known.name, codec) == (found.format, found.compression)
-    how = [] if is_as_named else [codec or known.name]
-    how += [scanned.reading] if scanned.reading else []
-    return dataclasses.replace(scanned, digest=digest, reading="+".join(how))
-
-
-def read_batches(
-    filesystem: pafs.FileSystem,
-    file: InputFile,
-    columns: InputColumns,
-    schema: pa.Schema,
-    ranges: Sequence[RowRange],
-) -> Iterator[RowBatch]:
-    """Yield the rows of each range as one batch, in order.
-
-    The ranges are ascending and do not overlap.  The file is read once, forward: a compressed file
-    is decompressed once, a plain JSONL file is entered near each range, and of a Parquet file only
-    the needed columns and row groups are read.  One batch is in memory at a time.
-
-    Args:
-        filesystem: the file system that `file` is on.
-        file: the file, as it was scanned.
-        columns: which columns are read, and how.
-        schema: the output's id and kept columns, as `columns.merge_schemas` returns it.
-        ranges: (first row, rows) each.
-
-    Raises:
-        InputError: the file cannot be read, or has changed since it was scanned.
-        ValueError: the ranges are not ascending, overlap, or go beyond the file's rows.
-    """
-    from bulkembed.transforms.inputs.rows import WantedColumns
-    from bulkembed.transforms.inputs.stored_bytes import check_size
-
-    _check_ranges(file, ranges)
-    if not ranges:
-        return  # A file without rows need not have the columns.
-    check_size(filesystem, file.found)
-    code = FORMATS[file.found.format].code
-    yield from code.read(filesystem, file, WantedColumns(columns, schema), ranges)
-
-
-def _check_ranges(file: InputFile, ranges: Sequence[RowRange]) -> None:
-    end = 0
-    for first_row, rows in ranges:
-        if first_row < end or rows < 0 or first_row + rows > file.rows:
-            raise ValueError(
-                f"range ({first_row}, {rows}) of {file.name}: ranges must ascend, not overlap, "
-                f"and end by row {file.rows}"
-            )
-        end = first_row + rows

@@ -64,7 +64,7 @@ _MAX_COLUMNS = 10_000
 def scan(
     stream: PeekableStream, filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
 ) -> ScannedFile:
-    """Return the result of one pass over the lines; see `formats.FormatModule`."""
+    """Return the result of one pass over the lines; see `input_files.FormatModule`."""
     unsupported = json_not_in_lines(stream.head, is_whole=stream.is_whole)
     if unsupported is not None:
         raise refused(found, unsupported, found.compression)
@@ -217,7 +217,7 @@ def read(
     wanted: WantedColumns,
     ranges: Sequence[RowRange],
 ) -> Iterator[RowBatch]:
-    """Yield one batch for each range; see `formats.read_batches`.
+    """Yield one batch for each range; see `input_files.read_batches`.
 
     A plain file is entered near each range; a compressed one is decompressed once.
     """

@@ -79,7 +79,7 @@ def _without_arrow_schema(stored: pa.NativeFile) -> pq.FileMetaData:
 def scan(
     stream: PeekableStream, filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
 ) -> ScannedFile:
-    """Return what the footer says; see `formats.FormatModule`."""
+    """Return what the footer says; see `input_files.FormatModule`."""
     if not found.size_bytes:
         raise InputError(
             f"{found.name} is empty, so it is not a Parquet file. Remove it{OR_SKIP}",
@@ -171,7 +171,7 @@ def read(
     wanted: WantedColumns,
     ranges: Sequence[RowRange],
 ) -> Iterator[RowBatch]:
-    """Yield one batch for each range; see `formats.read_batches`.
+    """Yield one batch for each range; see `input_files.read_batches`.
 
     Row groups without a wanted row are not read.
     """

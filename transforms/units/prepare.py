@@ -14,7 +14,7 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import DistinctContents, Passage, why_blank
 

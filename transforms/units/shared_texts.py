@@ -23,7 +23,7 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, known_hashes
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.formats import read_batches
+from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import DistinctContents, why_blank
 

@@ -1,0 +1,137 @@
+"""Scanning and reading input files, whatever their format is."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
+from bulkembed.transforms.core.ranges import RowRange
+from bulkembed.transforms.inputs.formats import FORMATS, codec_of, format_of
+from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
+from bulkembed.transforms.inputs.scanned_file import ScannedFile
+from bulkembed.transforms.inputs.stored_bytes import (
+    HashingReader,
+    PeekableStream,
+    changed,
+    check_size,
+    decompressed,
+    reading,
+)
+
+HEAD_BYTES = 1 << 16
+"""How many of a file's first bytes decide what it holds."""
+
+
+class FormatModule(Protocol):
+    """The code of an input format: a module with these two functions."""
+
+    def scan(
+        self,
+        stream: PeekableStream,
+        filesystem: pafs.FileSystem,
+        found: FoundFile,
+        columns: InputColumns,
+    ) -> ScannedFile:
+        """Count the rows of a file, and find its columns and their types.
+
+        Args:
+            stream: the decompressed bytes, from the first one.  They need not be read.
+            filesystem: opens `found.path` where the stream will not do.
+            found: the file, with its actual format and compression.
+            columns: which columns are read.
+
+        Raises:
+            InputError: the content is not of this format, or is damaged.
+            ConfigError: a column is missing, or has a type that cannot be used.
+        """
+
+    def read(
+        self,
+        filesystem: pafs.FileSystem,
+        file: InputFile,
+        wanted: WantedColumns,
+        ranges: Sequence[RowRange],
+    ) -> Iterator[RowBatch]:
+        """Yield one batch for each range; see `read_batches`."""
+
+
+def scan_file(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns) -> ScannedFile:
+    """Read a file once, and return its identity, rows, columns and types.
+
+    The content decides which format is read, not the name.  Memory use does not grow with the size
+    of the file.  Lines that are not rows count as rows: they become dead letters later.
+
+    Raises:
+        InputError: the file cannot be read, is truncated, is of no known format, has lines but no
+            row, or changed since it was found.
+        ConfigError: a column is missing, or has a type that cannot be used.
+    """
+    check_size(filesystem, found)
+    with reading(found), filesystem.open_input_stream(found.path, compression=None) as raw:
+        reader = HashingReader(raw)
+        stored = PeekableStream(reader, HEAD_BYTES)
+        codec = codec_of(stored.head)
+        stream = PeekableStream(decompressed(stored, codec), HEAD_BYTES)
+        known = format_of(found, stream.head, compression=codec)
+        actual = dataclasses.replace(found, format=known.name, compression=codec)
+        scanned = _code_of(known.name).scan(stream, filesystem, actual, columns)
+        digest = reader.finish()
+    if reader.bytes_read != found.size_bytes:
+        raise changed(found, f"it has {reader.bytes_read:,} bytes")
+    is_as_named = (known.name, codec) == (found.format, found.compression)
+    how = [] if is_as_named else [codec or known.name]
+    how += [scanned.reading] if scanned.reading else []
+    return dataclasses.replace(scanned, digest=digest, reading="+".join(how))
+
+
+def read_batches(
+    filesystem: pafs.FileSystem,
+    file: InputFile,
+    columns: InputColumns,
+    schema: pa.Schema,
+    ranges: Sequence[RowRange],
+) -> Iterator[RowBatch]:
+    """Yield the rows of each range as one batch, in order.
+
+    The ranges are ascending and do not overlap.  The file is read once, forward: a compressed file
+    is decompressed once, a plain JSONL file is entered near each range, and of a Parquet file only
+    the needed columns and row groups are read.  One batch is in memory at a time.
+
+    Args:
+        filesystem: the file system that `file` is on.
+        file: the file, as it was scanned.
+        columns: which columns are read, and how.
+        schema: the output's id and kept columns, as `columns.merge_schemas` returns it.
+        ranges: (first row, rows) each.
+
+    Raises:
+        InputError: the file cannot be read, or has changed since it was scanned.
+        ValueError: the ranges are not ascending, overlap, or go beyond the file's rows.
+    """
+    _check_ranges(file, ranges)
+    if not ranges:
+        return  # A file without rows need not have the columns.
+    check_size(filesystem, file.found)
+    code = _code_of(file.found.format)
+    yield from code.read(filesystem, file, WantedColumns(columns, schema), ranges)
+
+
+def _code_of(format_name: str) -> FormatModule:
+    return cast("FormatModule", importlib.import_module(FORMATS[format_name].module))
+
+
+def _check_ranges(file: InputFile, ranges: Sequence[RowRange]) -> None:
+    end = 0
+    for first_row, rows in ranges:
+        if first_row < end or rows < 0 or first_row + rows > file.rows:
+            raise ValueError(
+                f"range ({first_row}, {rows}) of {file.name}: ranges must ascend, not overlap, "
+                f"and end by row {file.rows}"
+            )
+        end = first_row + rows
