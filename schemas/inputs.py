@@ -104,6 +104,11 @@ class FoundFile:
     store: str = ""
     """The URI that opens the file system (`s3://bucket/`); empty for local files."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the file is on a local disk, and not on an object store."""
+        return not self.store
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputFile:

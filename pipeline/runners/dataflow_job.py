@@ -40,7 +40,7 @@ def check(options: PipelineOptions, places: Iterable[str]) -> None:
             "keeps the job's request"
         )
     for place in places:
-        if not locate(place).store:
+        if locate(place).is_local:
             raise ConfigError(
                 f"--runner {RUNNER}: {place} is a local path, which its workers do not have; "
                 "give gs://bucket/path"

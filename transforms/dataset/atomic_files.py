@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import BulkEmbedError, OutputError
 from bulkembed.transforms.dataset.layout import TEMP_PREFIX
-from bulkembed.transforms.inputs.filesystems import error_line
+from bulkembed.transforms.inputs.filesystems import error_line, is_on_local_disk
 
 REPAIR = "Run `bulkembed verify --repair OUT`, then rerun the same command"
 """The cure for damaged files of a dataset, a sentence."""
@@ -67,7 +67,7 @@ def write_atomically(
     """
     check = check or _pass
     try:
-        if isinstance(filesystem, pafs.LocalFileSystem):
+        if is_on_local_disk(filesystem):
             return _rename_into_place(Path(path), content, check)
         data = _in_memory(content)
         is_shown_empty = filesystem.type_name == "abfs" and not ignored_if_empty
@@ -231,7 +231,7 @@ def _is_wrong_kind(error: Exception) -> bool:
 
 def delete_files(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
     """Delete files, on a store several at a time; a file that is missing is no error."""
-    if isinstance(filesystem, pafs.LocalFileSystem) or len(paths) < 2:
+    if is_on_local_disk(filesystem) or len(paths) < 2:
         for path in paths:
             _delete_file(filesystem, path)
         return

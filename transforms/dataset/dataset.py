@@ -49,7 +49,7 @@ from bulkembed.transforms.dataset.records import (
     encode_record,
     named_record,
 )
-from bulkembed.transforms.inputs.filesystems import error_line, open_filesystem
+from bulkembed.transforms.inputs.filesystems import error_line, is_on_local_disk, open_filesystem
 
 READ_THREADS = 8
 _WRITTEN_BY_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE)
@@ -71,7 +71,7 @@ class Dataset:
     @property
     def is_on_a_store(self) -> bool:
         """Whether it is on an object store, where each request takes time and is billed."""
-        return not isinstance(self.filesystem, pafs.LocalFileSystem)
+        return not is_on_local_disk(self.filesystem)
 
     def path(self, *parts: str) -> str:
         """Return the path of a file of the dataset, as the file system takes it."""

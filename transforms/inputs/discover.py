@@ -120,6 +120,11 @@ class _Pattern:
     glob: Glob | None = None
 
     @property
+    def is_local(self) -> bool:
+        """Whether the pattern is on a local disk, and not on an object store."""
+        return not self.store
+
+    @property
     def filesystem(self) -> pafs.FileSystem:
         return open_input(self.store)
 
@@ -265,8 +270,9 @@ class _Neighbors:
 
 
 def _resolve(pattern: str) -> _Pattern:
-    store, path = locate(pattern)
-    if not store:
+    location = locate(pattern)
+    store, path = location
+    if location.is_local:
         path, pattern = readable_name(path), readable_name(pattern)
     path = path.rstrip("/") or "/"
     info = file_info(open_input(store), path)
@@ -396,7 +402,7 @@ def _walk(pattern: _Pattern, depth: int | None, neighbors: _Neighbors) -> Iterat
     A store lists all folders at once.  On a disk, folders are listed one by one, so that ignored
     folders cost nothing, and a link to a folder above does not lead to an endless loop.
     """
-    if pattern.store:
+    if not pattern.is_local:
         infos = _list(pattern.filesystem, pattern.root, recursive=depth != 0)
         names = [_relative(pattern.root, info.path) for info in infos]
         neighbors.refuse_table_here(pattern, pattern.root, names)
@@ -478,12 +484,14 @@ def _free_name(file: FoundFile, taken: set[str]) -> str:
 
 def _refuse_output(pattern: _Pattern, output: str) -> None:
     """Raise ConfigError if a pattern would match files that are written below `output`."""
-    store, path = locate(output)
+    location = locate(output)
     # The options after `?` do not change which store it is.
-    if store.partition("?")[0] != pattern.store.partition("?")[0] or pattern.file is not None:
+    stores = {store.partition("?")[0] for store in (location.store, pattern.store)}
+    if len(stores) > 1 or pattern.file is not None:
         return
-    root = pattern.root if store else os.path.realpath(native_name(pattern.root))
-    base = path.rstrip("/") if store else os.path.realpath(path)
+    root, base = pattern.root, location.path.rstrip("/")
+    if location.is_local:
+        root, base = os.path.realpath(native_name(root)), os.path.realpath(location.path)
     for sample in _OUTPUT_SAMPLES:
         written = f"{base}/{sample}"
         inside = f"{root}/".startswith(written.rpartition("/")[0] + "/")

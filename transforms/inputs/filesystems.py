@@ -1,4 +1,4 @@
-"""Which file system a path or URI means, and the path on it."""
+"""File systems: which one a path or URI names, how it is opened, and errors of its own."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ from bulkembed.schemas.inputs import FoundFile
 from bulkembed.schemas.secrets import without_credentials
 from bulkembed.transforms.core.file_names import native_name, readable_name
 
-# A SAS token signs a URL, and Arrow's messages about Azure name the URL.
+# A SAS token signs a URL, and Arrow's messages about Azure contain the URL.
 _SIGNED = re.compile(
     r"([?&](?:sig|signature|x-amz-[a-z-]+|x-goog-[a-z-]+)=)[^&\s'\"]+", re.IGNORECASE
 )
-
-
-def error_line(error: Exception) -> str:
-    """Return the first line of an error's message, with signatures redacted, or its class name."""
-    line = str(error).strip().partition("\n")[0]
-    return _SIGNED.sub(r"\1...", line) or type(error).__name__
-
-
+SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "az")
+_ALLOWED = "a local path, file://, s3://, gs://, abfs:// or az://"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_OPTIONS = re.compile(r"\?([A-Za-z_]\w*=[^?*\[\]]*)$")
+_OPTION_NAME = re.compile(r"[?&]([^=&?/]+)=")
+_HARMLESS = re.compile(r"(region|anonymous|force_virtual_addressing|project_id)=[\w-]*", re.ASCII)
+_SECRET = re.compile(r"secret|token|passw|key|sig|credential", re.IGNORECASE)
 ATTEMPTS = 8
-"""Tries of a request to S3, by the SDK: with its growing waits they last about a minute."""
+"""Attempts of a request to S3, by the SDK: with its growing delays they take about a minute."""
 RETRY_S = 60
-"""How long a request to Google Cloud Storage is tried."""
+"""How long a request to Google Cloud Storage is retried."""
 
 S3_ENDPOINT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 GCS_ENDPOINT = ("STORAGE_EMULATOR_HOST", "CLOUD_STORAGE_EMULATOR_ENDPOINT")
@@ -48,20 +47,178 @@ OPTIONS = {
     "gs": ("endpoint_override", "scheme", "project_id"),
     "az": ("blob_storage_authority", "dfs_storage_authority", "enable_tls"),
 }
-"""What may follow `?`, by the kind of store; the names are those of pyarrow's URIs."""
+"""The options after `?`, by the kind of store; the names are those of pyarrow's URIs."""
+
+
+class Location(NamedTuple):
+    """The store of a path, which is empty for local files, and the path on it.
+
+    A local path is absolute.  A store's path begins with its bucket or container, as pyarrow.fs
+    expects.
+    """
+
+    store: str
+    path: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the path is on a local disk, and not on an object store."""
+        return not self.store
+
+
+def open_filesystem(path_or_uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of a path or URI, and the path to open on it.
+
+    Local paths are literal, except for `~`.  `file://` URIs are percent-decoded.  Keys of a store
+    are literal, as in the stores' own tools.  Options come last, as in
+    `s3://bucket/key?region=eu-west-1`; see `OPTIONS`.
+
+    Raises:
+        ConfigError: an unknown scheme, credentials in the URI, or a store that cannot be opened.
+    """
+    location = locate(path_or_uri)
+    if location.is_local and not os.fsencode(location.path).isascii():
+        _refuse_other_bytes(location.path)
+    return open_store(location.store), location.path
+
+
+def _refuse_other_bytes(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the path {readable_name(path)} is not UTF-8, which is allowed for input only. Choose "
+            "another path."
+        ) from None
+
+
+def is_on_local_disk(filesystem: pafs.FileSystem) -> bool:
+    """Return whether an opened file system is a local disk, and not an object store."""
+    return isinstance(filesystem, pafs.LocalFileSystem)
+
+
+def open_found(found: FoundFile) -> pafs.FileSystem:
+    """Return the file system that `found.path` is on: one object per process and store."""
+    return open_input(found.store)
+
+
+def open_input(store: str) -> pafs.FileSystem:
+    """Return the file system of input files; local paths are in the form of `file_names`."""
+    return open_store(store) if store else _LOCAL_INPUT
+
+
+def locate(path_or_uri: str) -> Location:
+    """Return the store of a path or URI, and the path on it, without opening anything.
+
+    Raises:
+        ConfigError: an unknown scheme, a host in a `file://` URI, or credentials in a URI.
+    """
+    if not path_or_uri:
+        raise ConfigError(f"the path is empty. Use {_ALLOWED}.")
+    match = _SCHEME.match(path_or_uri)
+    if match is None:
+        return Location("", os.path.abspath(os.path.expanduser(path_or_uri)))  # noqa: PTH100, PTH111 - pathlib cannot tidy `..`
+    scheme = match[1].lower()
+    if scheme not in SCHEMES:
+        raise ConfigError(f"{scheme}:// paths are not supported. Use {_ALLOWED}.")
+    rest = path_or_uri[match.end() :]
+    if scheme == "file":
+        return Location("", _file_path(path_or_uri, rest))
+    return _store_location(scheme, rest)
+
+
+def names_a_host(path_or_uri: str) -> bool:
+    """Return whether the options of a path could send a store's credentials to another host.
+
+    An endpoint could, or a scheme without TLS.  Only options that are known not to are allowed.
+    """
+    match = _SCHEME.match(path_or_uri)
+    options = path_or_uri.partition("?")[2]
+    if match is None or match[1].lower() == "file" or not options:
+        return False
+    return not all(_HARMLESS.fullmatch(option) for option in options.split("&"))
+
+
+def _file_path(uri: str, rest: str) -> str:
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash:
+        shown = without_credentials(uri)
+        raise ConfigError(f"{shown}: a file URI must not name a host. Use file:///data/in.")
+    path = os.fsdecode(urllib.parse.unquote_to_bytes(path))
+    return os.path.abspath("/" + path)  # noqa: PTH100 - pathlib cannot tidy `..`
+
+
+def _store_location(scheme: str, rest: str) -> Location:
+    _refuse_secrets(scheme, rest)
+    options = _OPTIONS.search(rest)
+    query = options[0] if options is not None else ""
+    authority, _, key = rest[: len(rest) - len(query)].partition("/")
+    before, at, after = authority.rpartition("@")
+    # abfs://container@account names the container first; gs://anonymous@bucket the bucket last.
+    bucket = before if at and kind_of(scheme) == "az" else after
+    if not bucket:
+        raise ConfigError(f"{scheme}:///{key}: the bucket is missing. Use {scheme}://bucket/path.")
+    return Location(f"{scheme}://{authority}/{query}", "/".join(filter(None, (bucket, key))))
+
+
+def _refuse_secrets(scheme: str, rest: str) -> None:
+    user = rest.partition("/")[0].rpartition("@")[0]
+    if ":" in user or any(_SECRET.search(name) for name in _OPTION_NAME.findall(rest)):
+        raise ConfigError(
+            f"the {scheme}:// path has credentials in it, which would be written to the plan. Put "
+            "them into environment variables or the store's own settings file."
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def open_store(store: str) -> pafs.FileSystem:
+    """Return the file system that `Location.store` or `FoundFile.store` names.
+
+    Raises:
+        ConfigError: the store cannot be opened from here.
+    """
+    if not store:
+        return pafs.LocalFileSystem()
+    try:
+        return open_uri(store)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"{store} cannot be opened: {error_line(error).rstrip('.')}. Check the name, the "
+            "network and the credentials, or add the region, as in s3://bucket/path?region=eu-west-1."
+        ) from error
+
+
+def file_info(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
+    """Return the type, size and time of a path; the type is NotFound if there is nothing.
+
+    Raises:
+        InputError: the store or the folder refuses the request.
+    """
+    try:
+        return filesystem.get_file_info(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be accessed: {error_line(error)}", path=path) from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"the path {path!r} is not UTF-8. Rename it.", path=path) from error
+
+
+def error_line(error: Exception) -> str:
+    """Return the first line of an error's message, with signatures redacted, or its class name."""
+    line = str(error).strip().partition("\n")[0]
+    return _SIGNED.sub(r"\1...", line) or type(error).__name__
 
 
 def kind_of(scheme: str) -> str:
-    """The kind of store behind a scheme: s3, gs or az."""
+    """Return the kind of store behind a scheme: s3, gs or az."""
     return {"gcs": "gs", "abfs": "az", "abfss": "az"}.get(scheme, scheme)
 
 
 def open_uri(store: str) -> pafs.FileSystem:
-    """The file system of a `Location.store`, such as `s3://bucket/?region=eu-west-1`.
+    """Return the file system of a `Location.store`, such as `s3://bucket/?region=eu-west-1`.
 
     Raises:
         ConfigError: an option that the store does not have, or no account.
-        OSError: the store cannot be reached, or knows no such bucket.
+        OSError: the store cannot be reached, or has no such bucket.
     """
     uri = urllib.parse.urlsplit(store)
     kind = kind_of(uri.scheme)
@@ -69,8 +226,8 @@ def open_uri(store: str) -> pafs.FileSystem:
     unknown = sorted(options.keys() - set(OPTIONS[kind]))
     if unknown:
         raise ConfigError(
-            f"{uri.scheme}:// paths have no option {', '.join(unknown)}; "
-            f"there are {', '.join(OPTIONS[kind])}"
+            f"unknown option {', '.join(unknown)} in the {uri.scheme}:// path. Allowed are "
+            f"{', '.join(OPTIONS[kind])}."
         )
     open_kind = {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[kind]
     return open_kind(uri.netloc, options)
@@ -87,7 +244,7 @@ def _open_s3(bucket: str, options: Mapping[str, str]) -> pafs.FileSystem:
         scheme=options.get("scheme"),
         anonymous=_is_on(options, "anonymous"),
         force_virtual_addressing=_is_on(options, "force_virtual_addressing"),
-        # What fits into 10 MiB then goes in one request, where Arrow otherwise makes three.
+        # Up to 10 MiB then go in one request, where Arrow otherwise makes three.
         allow_delayed_open=True,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     )
@@ -112,11 +269,11 @@ def _open_azure(authority: str, options: Mapping[str, str]) -> pafs.FileSystem:
     account = host.partition(".")[0] or known.get("account")
     if not account:
         raise ConfigError(
-            f"{authority}: the storage account is missing; give "
-            f"abfs://container@account.dfs.core.windows.net/path, or set {AZURE_ACCOUNT[0]}"
+            f"{authority}: the storage account is missing. Use "
+            f"abfs://container@account.dfs.core.windows.net/path, or set {AZURE_ACCOUNT[0]}."
         )
     facts: dict[str, Any] = {"account_name": account}
-    # A key opens one account: not the one that another path names.
+    # A key opens one account only, which may not be that of the path.
     if known.get("account", account) == account:
         facts.update({name: known[name] for name in ("account_key", "sas_token") if name in known})
         facts.update(_azure_endpoint(known.get("endpoint", "")))
@@ -127,7 +284,7 @@ def _open_azure(authority: str, options: Mapping[str, str]) -> pafs.FileSystem:
 
 
 def _azure_settings() -> dict[str, str]:
-    """The account, its key or SAS token, and the endpoint, as far as the environment tells."""
+    """Return the account, its key or SAS token, and the endpoint, if the environment has them."""
     fields = os.environ.get(AZURE_CONNECTION, "").split(";")
     parts = dict(field.split("=", 1) for field in fields if "=" in field)
     found = {
@@ -142,12 +299,12 @@ def _azure_settings() -> dict[str, str]:
 
 
 def _azure_endpoint(url: str) -> dict[str, str]:
-    """Azurite's kind of endpoint, http://127.0.0.1:10000/account, as Arrow takes it."""
+    """Return an endpoint as Azurite has it, http://127.0.0.1:10000/account, for Arrow."""
     uri = urllib.parse.urlsplit(url)
     if not uri.netloc:
         return {}
     facts = {"blob_storage_scheme": uri.scheme, "dfs_storage_scheme": uri.scheme}
-    if uri.path.strip("/"):  # The account follows the host; otherwise it is in the host's name.
+    if uri.path.strip("/"):  # The account follows the host; otherwise it is part of the host.
         facts.update(blob_storage_authority=uri.netloc, dfs_storage_authority=uri.netloc)
     return facts
 
@@ -161,10 +318,10 @@ def _is_on(options: Mapping[str, str], name: str) -> bool:
 
 
 class LocalInput:
-    """The part of a local `pyarrow.fs.FileSystem` that input is found and read with.
+    """The part of a local `pyarrow.fs.FileSystem` that finds and reads input.
 
-    Paths are in the readable form of `file_names`.  pyarrow opens names that are no UTF-8 if they
-    are given as bytes, but cannot list them.
+    Paths are in the readable form of `file_names`.  pyarrow opens names that are not UTF-8 as
+    bytes, but cannot list them.
     """
 
     def __init__(self) -> None:
@@ -181,7 +338,7 @@ class LocalInput:
                 if all(_is_plain(info.base_name) for info in infos):
                     return infos
             except UnicodeDecodeError:
-                pass  # One of the names is no UTF-8.
+                pass  # One of the names is not UTF-8.
         return _listed(folder)
 
     def open_input_file(self, path: str) -> pa.NativeFile:
@@ -209,7 +366,7 @@ def _as_bytes(path: str) -> bytes:
 
 
 def _listed(folder: str) -> list[pafs.FileInfo]:
-    """Return what is in a folder as pyarrow does: links are followed, dangling ones left out."""
+    """Return what is in a folder as pyarrow does: follow links, and omit broken ones."""
     found = []
     with os.scandir(native_name(folder)) as entries:
         for entry in entries:
@@ -228,151 +385,3 @@ def _listed(folder: str) -> list[pafs.FileInfo]:
 
 
 _LOCAL_INPUT = LocalInput()
-SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "az")
-_ALLOWED = "a local path, file://, s3://, gs://, abfs:// or az://"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_OPTIONS = re.compile(r"\?([A-Za-z_]\w*=[^?*\[\]]*)$")
-_OPTION_NAME = re.compile(r"[?&]([^=&?/]+)=")
-_HARMLESS = re.compile(r"(region|anonymous|force_virtual_addressing|project_id)=[\w-]*", re.ASCII)
-_SECRET = re.compile(r"secret|token|passw|key|sig|credential", re.IGNORECASE)
-
-
-class Location(NamedTuple):
-    """A path taken apart: `store` opens the file system ("" for local), `path` is the rest.
-
-    A local path is absolute.  A store's path begins with its bucket or container, as pyarrow.fs
-    wants it.
-    """
-
-    store: str
-    path: str
-
-
-def open_filesystem(path_or_uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system of a path or URI, and the path to open on it.
-
-    Local paths are taken literally (`~` apart), whatever characters they hold; `file://` URIs are
-    percent-decoded.  Keys of a store are literal too, as the stores' own tools take them; options
-    come last: `s3://bucket/key?region=eu-west-1`, see `stores.OPTIONS`.
-
-    Raises:
-        ConfigError: another scheme, credentials in the URI, or a store that cannot be opened.
-    """
-    location = locate(path_or_uri)
-    if not location.store and not os.fsencode(location.path).isascii():
-        _refuse_other_bytes(location.path)
-    return open_store(location.store), location.path
-
-
-def _refuse_other_bytes(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"the path {readable_name(path)} is not UTF-8, which only input may be; choose another"
-        ) from None
-
-
-def open_found(found: FoundFile) -> pafs.FileSystem:
-    """The file system that `found.path` is on; one object a process and store."""
-    return open_input(found.store)
-
-
-def open_input(store: str) -> pafs.FileSystem:
-    """The file system of input files; local paths on it are readable forms, see `file_names`."""
-    return open_store(store) if store else _LOCAL_INPUT
-
-
-def locate(path_or_uri: str) -> Location:
-    """A path or URI taken apart; nothing is opened, and a glob's characters are left alone.
-
-    Raises:
-        ConfigError: an unknown scheme, a host in a `file://` URI, or credentials in a URI.
-    """
-    if not path_or_uri:
-        raise ConfigError(f"the path is empty; give {_ALLOWED}")
-    match = _SCHEME.match(path_or_uri)
-    if match is None:
-        return Location("", os.path.abspath(os.path.expanduser(path_or_uri)))  # noqa: PTH100, PTH111 - pathlib cannot tidy `..`
-    scheme = match[1].lower()
-    if scheme not in SCHEMES:
-        raise ConfigError(f"{scheme}:// is no known kind of path; give {_ALLOWED}")
-    rest = path_or_uri[match.end() :]
-    if scheme == "file":
-        return Location("", _file_path(path_or_uri, rest))
-    return _store_location(scheme, rest)
-
-
-def names_a_host(path_or_uri: str) -> bool:
-    """Return whether a path could send a store's credentials to another host than the store's own.
-
-    Its options could: an endpoint, a scheme without TLS.  Only those that cannot are let through.
-    """
-    match = _SCHEME.match(path_or_uri)
-    options = path_or_uri.partition("?")[2]
-    if match is None or match[1].lower() == "file" or not options:
-        return False
-    return not all(_HARMLESS.fullmatch(option) for option in options.split("&"))
-
-
-def _file_path(uri: str, rest: str) -> str:
-    host, slash, path = rest.partition("/")
-    if host not in ("", "localhost") or not slash:
-        shown = without_credentials(uri)
-        raise ConfigError(f"{shown}: a file URI has three slashes and no host: file:///data/in")
-    path = os.fsdecode(urllib.parse.unquote_to_bytes(path))
-    return os.path.abspath("/" + path)  # noqa: PTH100 - pathlib cannot tidy `..`
-
-
-def _store_location(scheme: str, rest: str) -> Location:
-    _refuse_secrets(scheme, rest)
-    options = _OPTIONS.search(rest)
-    query = options[0] if options is not None else ""
-    authority, _, key = rest[: len(rest) - len(query)].partition("/")
-    before, at, after = authority.rpartition("@")
-    # abfs://container@account names the container first; gs://anonymous@bucket the bucket last.
-    bucket = before if at and kind_of(scheme) == "az" else after
-    if not bucket:
-        raise ConfigError(f"{scheme}:///{key}: the bucket is missing; give {scheme}://bucket/path")
-    return Location(f"{scheme}://{authority}/{query}", "/".join(filter(None, (bucket, key))))
-
-
-def _refuse_secrets(scheme: str, rest: str) -> None:
-    user = rest.partition("/")[0].rpartition("@")[0]
-    if ":" in user or any(_SECRET.search(name) for name in _OPTION_NAME.findall(rest)):
-        raise ConfigError(
-            f"a {scheme}:// path holds credentials, which would be written into the plan; "
-            "give them by the environment or the store's own settings file"
-        )
-
-
-@functools.lru_cache(maxsize=32)
-def open_store(store: str) -> pafs.FileSystem:
-    """The file system that `Location.store` or `FoundFile.store` names.
-
-    Raises:
-        ConfigError: the store cannot be opened from here.
-    """
-    if not store:
-        return pafs.LocalFileSystem()
-    try:
-        return open_uri(store)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"{store} cannot be opened: {error_line(error)}; check the name, the network and the "
-            "credentials, or name the region: s3://bucket/path?region=eu-west-1"
-        ) from error
-
-
-def file_info(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
-    """What stands at a path; `type` is NotFound where nothing does.
-
-    Raises:
-        InputError: the store or the folder does not let us look.
-    """
-    try:
-        return filesystem.get_file_info(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be looked at: {error_line(error)}", path=path) from error
-    except UnicodeEncodeError as error:
-        raise InputError(f"the path {path!r} is no UTF-8; rename it", path=path) from error

@@ -201,7 +201,7 @@ def stamp_of(found: FoundFile) -> FileStamp | None:
 
     On a store, that is what the listing said: asking again would cost a request per file.
     """
-    if not found.store:
+    if found.is_local:
         return _local_stamp(found)
     return _store_stamp(found.size_bytes, found.mtime_ns)
 
@@ -224,7 +224,7 @@ def has_changed(file: InputFile, before: FileStamp | None) -> bool:
 
 
 def _stamp_now(found: FoundFile) -> FileStamp | None:
-    if not found.store:
+    if found.is_local:
         return _local_stamp(found)
     try:
         info = open_found(found).get_file_info(found.path)
