@@ -79,7 +79,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
         job = cost_cap.with_account(request, job_of(request, service, scans, dataset), dataset)
         if not request.overwrite:
             _warn_of_template(run_file.check(dataset, job))
-        with output_lock.held(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
+        with output_lock.acquire(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
             request = _resumed(dataset, job, request)
             before = DatasetState() if request.overwrite else committed(dataset, scans)
             plan = plan_of(request, scans, before)
@@ -207,7 +207,7 @@ def _open_dataset(
     if run_file.is_deleting(dataset):
         dataset.delete_all()
         cost_cap.forget(job)
-        run_file.note_deleted(dataset)
+        run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))
     # Units that were committed since the state was read stay, those found damaged then go.
     state = dataset.state()

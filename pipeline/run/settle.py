@@ -29,7 +29,7 @@ from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.dataset import atomic_files, part_files, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.id_count import MOST_IDS, IdCount
+from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
 from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS, part_name
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import DatasetState
@@ -167,7 +167,7 @@ def _save_plan(dataset: Dataset, outcome: Outcome, outdated: Sequence[InputFile]
 def _check_held(dataset: Dataset, job: JobConfig) -> None:
     """Raise OutputTaken if the run took the dataset and has lost it."""
     if job.run_number:
-        run_file.check_held(dataset, job)
+        run_file.check_ownership(dataset, job)
 
 
 def dataset_rows(scans: Scans, state: DatasetState) -> RowCounts:
@@ -292,9 +292,9 @@ def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
     All parts are read for it: not where the run is to end within seconds, and not on a store, of
     which each part would be three requests in every run that goes on; None then.
     """
-    if sum(record.unit.rows for record in state.records) > MOST_IDS or dataset.is_on_a_store:
+    if sum(record.unit.rows for record in state.records) > MAX_IDS or dataset.is_on_a_store:
         return None
-    ids = IdCount()
+    ids = DuplicateIds()
     try:
         for record in state.records:
             for name in dataset.parts_of(record).all:
@@ -305,7 +305,7 @@ def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
     except OutputError as error:
         log.warning("equal ids are not counted: %s", error.message)
         return None
-    return len(ids.repeated())
+    return len(ids.duplicates())
 
 
 def _check_sizes(dataset: Dataset, scans: Scans, state: DatasetState) -> None:

@@ -58,7 +58,7 @@ def status_of(
     """The status behind what is pinned for a dataset, and its records."""
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
-    owner = output_lock.owner_of(dataset)
+    owner = output_lock.current_owner(dataset)
     embedding = pinned["embedding"]
     told = pinned["settings"].get("usd_per_mtok")
     price = price_of(embedding["service"], embedding["model"], told)

@@ -18,7 +18,7 @@ from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.id_count import IdCount, names_of
+from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds, id_keys
 from bulkembed.transforms.dataset.layout import (
     DEAD_LETTERS,
     EMPTY_PART,
@@ -139,7 +139,7 @@ SHOWN = 10
 
 
 def repeated_ids(
-    dataset: Dataset, records: Sequence[UnitRecord], ids: IdCount
+    dataset: Dataset, records: Sequence[UnitRecord], ids: DuplicateIds
 ) -> Iterable[Finding]:
     """A finding for each of the first few ids that several rows have, and one for the rest.
 
@@ -148,7 +148,7 @@ def repeated_ids(
         records: of its units, whole.
         ids: of all their rows.
     """
-    repeated = ids.repeated()
+    repeated = ids.duplicates()
     if not len(repeated):
         return
     shown = np.unique(repeated)[:SHOWN]
@@ -175,7 +175,7 @@ def _rows_having(dataset: Dataset, name: str, names: Names) -> Iterator[dict[str
         for block in map(part_files.once_a_row, part_files.read_blocks(part, name, columns)):
             filled = block.filter(block.column("id").is_valid())
             yield from filled.take(
-                np.flatnonzero(np.isin(names_of(filled.column("id")), names))
+                np.flatnonzero(np.isin(id_keys(filled.column("id")), names))
             ).to_pylist()
 
 

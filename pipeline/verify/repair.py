@@ -33,7 +33,7 @@ from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import atomic_files, output_lock, part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.id_count import IdCount
+from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import (
     ACCOUNT,
     CLAIMS,
@@ -98,7 +98,7 @@ def _record(
     vectors: Sequence[str],
     dead: Sequence[str],
 ) -> UnitRecord | None:
-    ids = IdCount()
+    ids = DuplicateIds()
     with_vectors = [check_part(dataset, name, expected.vectors, named, ids) for name in vectors]
     without = [check_part(dataset, name, expected.dead_letters, named, ids) for name in dead]
     reports = [*with_vectors, *without]
@@ -164,7 +164,7 @@ def repair(output: str) -> list[str]:
     # Before the lock: what stands in its place would be in the way.
     repairing.kinds()
     owner = LockOwner(f"repair-{secrets.token_hex(3)}", "bulkembed verify --repair")
-    with output_lock.held(dataset, owner):
+    with output_lock.acquire(dataset, owner):
         repairing.pins()
         repairing.notes()
         repairing.plan()
@@ -212,7 +212,7 @@ class _Repair:
                 return
         except OutputError as error:
             if copy is None:
-                raise run_file.lost(self._dataset) from error
+                raise run_file.lost_settings_error(self._dataset) from error
             self._set_aside(RUN_FILE, error.message)
         self._dataset.write(RUN_FILE, copy)
         self.done.append(f"{RUN_FILE}: written again from {run_file.COPY}")
@@ -245,7 +245,7 @@ class _Repair:
         pinned = run_file.read(dataset)
         expected = expected_of(dataset, pinned, state)
         for record in state.records:
-            report = check_unit(dataset, expected, record, IdCount())
+            report = check_unit(dataset, expected, record, DuplicateIds())
             if report.findings:
                 self._damaged(expected, record, report)
         self._orphans(expected, pinned.get("first_run_number", 0))

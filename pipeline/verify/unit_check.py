@@ -17,7 +17,7 @@ from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import vector_faults
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.id_count import IdCount
+from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import UNITS, record_name
 from bulkembed.transforms.dataset.records import RecordParts
 
@@ -117,7 +117,7 @@ class PartCheck:
 
 
 def check_part(
-    dataset: Dataset, name: str, kind: PartKind, record: UnitRecord, ids: IdCount
+    dataset: Dataset, name: str, kind: PartKind, record: UnitRecord, ids: DuplicateIds
 ) -> PartReport:
     """Reads a part to its end, block by block; its ids go into `ids`."""
     try:
@@ -149,7 +149,9 @@ class UnitReport:
     dead_letters: int = 0
 
 
-def check_unit(dataset: Dataset, expected: Expected, named: UnitRecord, ids: IdCount) -> UnitReport:
+def check_unit(
+    dataset: Dataset, expected: Expected, named: UnitRecord, ids: DuplicateIds
+) -> UnitReport:
     """Holds a unit's parts against its record, and every row of it to one place.
 
     Args:

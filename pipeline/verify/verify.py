@@ -29,7 +29,7 @@ from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.dataset import output_lock, part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.id_count import MOST_IDS, IdCount
+from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 FORMAT_VERSION = 1
@@ -125,11 +125,11 @@ def verify(request: VerifyRequest) -> VerifyReport:
     started = time.monotonic()
     dataset = Dataset.open(request.output)
     pinned = run_file.read(dataset)
-    owner = output_lock.owner_of(dataset)
+    owner = output_lock.current_owner(dataset)
     if owner is not None:
         raise OutputLocked(f"{request.output}: run {owner.run_id} is at work on it; wait for it")
     state, findings = read_state(dataset)
-    ids = IdCount()
+    ids = DuplicateIds()
     units = _check_units(dataset, pinned, state, ids)
     findings += [finding for unit in units for finding in unit.findings]
     findings += unfinished(dataset, state)
@@ -152,7 +152,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
 
 
 def _check_units(
-    dataset: Dataset, pinned: dict[str, Any], state: DatasetState, ids: IdCount
+    dataset: Dataset, pinned: dict[str, Any], state: DatasetState, ids: DuplicateIds
 ) -> list[UnitReport]:
     expected = expected_of(dataset, pinned, state)
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
@@ -191,13 +191,13 @@ def _beside(
     pinned: dict[str, Any],
     records: Sequence[UnitRecord],
     sound: Sequence[UnitRecord],
-    ids: IdCount,
+    ids: DuplicateIds,
 ) -> Iterator[tuple[str, str, list[Finding]]]:
     """What is looked at beside the parts themselves, how, and what is found."""
     if not request.unique_ids:
         yield "ids", "may repeat: not compared", []
-    elif sum(record.unit.rows for record in records) > MOST_IDS:
-        yield "ids", f"more than {MOST_IDS:,}: not compared", []
+    elif sum(record.unit.rows for record in records) > MAX_IDS:
+        yield "ids", f"more than {MAX_IDS:,}: not compared", []
     else:
         yield "ids", "compared with one another", list(repeated_ids(dataset, records, ids))
     if request.made_by is None:

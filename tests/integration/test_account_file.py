@@ -49,7 +49,7 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "account.json"
     path.write_text('{"paid": 1')
     with (
-        pytest.raises(OutputError, match=r"is damaged: .*; delete it"),
+        pytest.raises(OutputError, match=r"is damaged: .*\. Delete it"),
         AccountFile(path).account(),
     ):
         raise AssertionError

@@ -166,7 +166,7 @@ def test_a_unit_that_a_newer_retry_builds_on_keeps_its_vectors_when_its_run_is_o
         raise OutputTaken("another run has taken over this dataset")
 
     with pytest.raises(OutputTaken):
-        commit_unit(dataset, output, first, tables(3, 2), check_held=retry)
+        commit_unit(dataset, output, first, tables(3, 2), check_ownership=retry)
     (left,) = dataset.state().records
     assert left.run_number == 2
     assert len(dataset.names("vectors")) == 2
@@ -184,7 +184,7 @@ def test_a_unit_that_its_run_has_committed_already_stays_when_it_is_done_again_t
         raise OutputTaken("another run has taken over this dataset")
 
     whole = commit_unit(dataset, output, once, tables(3))
-    assert commit_unit(dataset, output, once, tables(3), check_held=taken) == whole
+    assert commit_unit(dataset, output, once, tables(3), check_ownership=taken) == whole
     assert dataset.damaged_records(dataset.state()) == []
     assert len(dataset.state().records) == 1
 

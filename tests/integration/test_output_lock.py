@@ -38,12 +38,12 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def leave(dataset: Dataset, owner: LockOwner) -> None:
-    """A lock file as a killed run leaves it."""
-    dataset.write("_run/lock.json", owner.encoded())
+    """Write a lock file as a killed run leaves it."""
+    dataset.write("_run/lock.json", owner.to_json())
 
 
 def leave_elsewhere(dataset: Dataset, age_s: float) -> LockOwner:
-    """A lock file as a run on another host leaves it."""
+    """Write a lock file as a run on another host leaves it."""
     process = ProcessId(1, "another boot", "pid:[1]")
     owner = dataclasses.replace(HERE, run_id="run-0", host="another", process=process)
     leave(dataset, owner)
@@ -63,37 +63,39 @@ def a_dead_process() -> ProcessId:
 
 
 def never(seconds: float) -> None:
-    pytest.fail(f"nothing is to be waited for, least of all {seconds} s")
+    pytest.fail(f"waits {seconds} s, but nothing needs a wait")
 
 
-def test_the_second_of_two_runs_is_told_who_holds_the_output(dataset: Dataset) -> None:
+def test_a_second_run_is_refused_and_the_error_names_the_owner(dataset: Dataset) -> None:
     tries: list[float] = []
-    with output_lock.held(dataset, HERE) as before:
+    with output_lock.acquire(dataset, HERE) as before:
         assert before is None
         with (
             pytest.raises(OutputLocked, match=f"run run-1 .*process {os.getpid()} on") as error,
-            output_lock.held(dataset, LockOwner("run-2", "local"), sleep=tries.append),
+            output_lock.acquire(dataset, LockOwner("run-2", "local"), sleep=tries.append),
         ):
-            pytest.fail("two runs hold one output")
-        assert output_lock.owner_of(dataset) == HERE
-    assert re.search(r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; .* process ends", str(error.value))
+            pytest.fail("two runs own one output")
+        assert output_lock.current_owner(dataset) == HERE
+    assert re.search(
+        r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\. .* process ends", str(error.value)
+    )
     assert sum(tries) < 2
     assert not Path(dataset.path("_run/lock.json")).exists()
-    assert output_lock.owner_of(dataset) is None
-    with output_lock.held(dataset, LockOwner("run-2", "local")):
+    assert output_lock.current_owner(dataset) is None
+    with output_lock.acquire(dataset, LockOwner("run-2", "local")):
         pass
 
 
-def test_a_look_at_the_lock_keeps_no_run_away(dataset: Dataset) -> None:
+def test_looking_at_the_lock_does_not_keep_a_run_away(dataset: Dataset) -> None:
     dataset.write("_run/lock.json", b"")
     looking = os.open(dataset.path("_run/lock.json"), os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    with output_lock.held(dataset, HERE, sleep=lambda _: os.close(looking)) as before:
+    with output_lock.acquire(dataset, HERE, sleep=lambda _: os.close(looking)) as before:
         assert before is None
 
 
-def test_the_lock_goes_whatever_ends_the_run(dataset: Dataset) -> None:
-    with pytest.raises(KeyboardInterrupt), output_lock.held(dataset, HERE):
+def test_the_lock_is_released_however_the_run_ends(dataset: Dataset) -> None:
+    with pytest.raises(KeyboardInterrupt), output_lock.acquire(dataset, HERE):
         raise KeyboardInterrupt
     assert not Path(dataset.path("_run/lock.json")).exists()
 
@@ -101,57 +103,59 @@ def test_the_lock_goes_whatever_ends_the_run(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     "namespace", [HERE.process.namespace, "pid:[1]"], ids=["here", "another-container"]
 )
-def test_a_dead_owner_on_this_machine_is_taken_over_at_once(
+def test_the_lock_of_a_dead_owner_on_this_machine_is_taken_over_at_once(
     dataset: Dataset, namespace: str
 ) -> None:
     # In another container as well: the kernel, which is the same, has freed its lock.
     process = dataclasses.replace(a_dead_process(), namespace=namespace)
     dead = dataclasses.replace(HERE, run_id="run-0", process=process)
     leave(dataset, dead)
-    assert output_lock.owner_of(dataset) is None
-    with output_lock.held(dataset, HERE, sleep=never) as before:
+    assert output_lock.current_owner(dataset) is None
+    with output_lock.acquire(dataset, HERE, sleep=never) as before:
         assert before == dead
 
 
-def test_an_owner_on_another_host_lives_as_long_as_its_heart_beats(dataset: Dataset) -> None:
+def test_an_owner_on_another_host_is_alive_while_it_sends_heartbeats(dataset: Dataset) -> None:
     owner = leave_elsewhere(dataset, DEAD_AFTER_S / 2)
-    assert output_lock.owner_of(dataset) == owner
+    assert output_lock.current_owner(dataset) == owner
     left = Path(dataset.path("_run/lock.json")).read_bytes()
     with (
         pytest.raises(OutputLocked, match="on another") as error,
-        output_lock.held(dataset, HERE, sleep=never),
+        output_lock.acquire(dataset, HERE, sleep=never),
     ):
-        pytest.fail("the owner lives")
-    assert re.search(r"if that run is dead, its claim ends at .* UTC", str(error.value))
+        pytest.fail("the owner is alive")
+    assert re.search(r"If that run is dead, its claim ends at .* UTC", str(error.value))
     assert Path(dataset.path("_run/lock.json")).read_bytes() == left
     leave_elsewhere(dataset, DEAD_AFTER_S + 1)
-    assert output_lock.owner_of(dataset) is None
-    with output_lock.held(dataset, HERE, sleep=never) as before:
+    assert output_lock.current_owner(dataset) is None
+    with output_lock.acquire(dataset, HERE, sleep=never) as before:
         assert before == owner
 
 
-def test_a_lock_that_is_dated_in_the_future_expires_when_nobody_renews_it(dataset: Dataset) -> None:
+def test_a_lock_with_a_date_in_the_future_expires_if_nobody_renews_it(dataset: Dataset) -> None:
     owner = leave_elsewhere(dataset, -86_400)
     waited: list[float] = []
-    with output_lock.held(dataset, HERE, sleep=waited.append) as before:
+    with output_lock.acquire(dataset, HERE, sleep=waited.append) as before:
         assert before == owner
     assert sum(waited) == pytest.approx(output_lock.WATCH_S)
 
 
-def test_a_lock_that_is_dated_in_the_future_and_renewed_is_alive(dataset: Dataset) -> None:
+def test_a_lock_with_a_date_in_the_future_is_alive_if_it_is_renewed(dataset: Dataset) -> None:
     leave_elsewhere(dataset, -86_400)
     with (
         pytest.raises(OutputLocked, match="on another"),
-        output_lock.held(dataset, HERE, sleep=lambda _: date(dataset, "_run/lock.json", -86_430)),
+        output_lock.acquire(
+            dataset, HERE, sleep=lambda _: date(dataset, "_run/lock.json", -86_430)
+        ),
     ):
-        pytest.fail("the owner lives")
+        pytest.fail("the owner is alive")
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get)
 def no_locks(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """The dataset on a file system without locks, such as some of NFS and Lustre."""
+    """Put the dataset on a file system without locks, such as some of NFS and Lustre."""
     flock = fcntl.flock
 
     def refuse(file: int, operation: int) -> None:
@@ -163,26 +167,26 @@ def no_locks(
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_claims_keep_a_second_run_away(
+def test_claims_keep_a_second_run_away_if_there_are_no_locks(
     dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with output_lock.held(dataset, HERE):
+    with output_lock.acquire(dataset, HERE):
         assert [one.getMessage() for one in caplog.records] == [
             f"{dataset.path('_run/lock.json')} cannot be locked "
-            f"({caplog.records[0].args[1]}): claims in _run/claims/ keep other runs away, "  # type: ignore[index]
-            "as on object stores"
+            f"({caplog.records[0].args[1]}). As on object stores, "  # type: ignore[index]
+            "claims in _run/claims/ keep other runs away"
         ]
-        assert output_lock.owner_of(dataset) == HERE
+        assert output_lock.current_owner(dataset) == HERE
         with (
             pytest.raises(OutputLocked, match="run run-1 "),
-            output_lock.held(dataset, LockOwner("run-2", "local"), sleep=never),
+            output_lock.acquire(dataset, LockOwner("run-2", "local"), sleep=never),
         ):
-            pytest.fail("two runs hold one output")
-    assert output_lock.owner_of(dataset) is None
+            pytest.fail("two runs own one output")
+    assert output_lock.current_owner(dataset) is None
     dead = dataclasses.replace(HERE, run_id="run-0", process=a_dead_process())
-    dataset.write(output_lock.claim_of(dead), dead.encoded())
-    assert output_lock.owner_of(dataset) is None
-    with output_lock.held(dataset, HERE, sleep=never) as before:
+    dataset.write(output_lock.claim_name(dead), dead.to_json())
+    assert output_lock.current_owner(dataset) is None
+    with output_lock.acquire(dataset, HERE, sleep=never) as before:
         assert before == dead
     assert dataset.names("_run/claims") == []
 
@@ -199,22 +203,22 @@ def test_a_job_runs_on_a_disk_without_locks(
     assert json.loads(Path(dataset.path("_run/account.json")).read_bytes())["paid"] > 0
 
 
-def test_a_claim_keeps_a_run_away_that_has_locks(dataset: Dataset) -> None:
+def test_a_claim_also_keeps_away_a_run_that_has_locks(dataset: Dataset) -> None:
     owner = dataclasses.replace(HERE, run_id="run-0", process=ProcessId(1, "another boot", "x"))
     with (
-        output_lock.claim_held(dataset, owner),
+        output_lock.acquire_by_claim(dataset, owner),
         pytest.raises(OutputLocked, match="run run-0"),
-        output_lock.held(dataset, HERE, sleep=never),
+        output_lock.acquire(dataset, HERE, sleep=never),
     ):
-        pytest.fail("two runs hold one output")
+        pytest.fail("two runs own one output")
 
 
 CONTAINER = """
 import socket, sys, time
-from bulkembed.transforms.dataset.output_lock import claim_held
+from bulkembed.transforms.dataset.output_lock import acquire_by_claim
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.output_lock import LockOwner
-with claim_held(Dataset.open(sys.argv[1]), LockOwner(sys.argv[2], "local")) as before:
+with acquire_by_claim(Dataset.open(sys.argv[1]), LockOwner(sys.argv[2], "local")) as before:
     print(before and before.run_id, flush=True)
     sys.stdin.read()
 """
@@ -222,10 +226,10 @@ with claim_held(Dataset.open(sys.argv[1]), LockOwner(sys.argv[2], "local")) as b
 
 @contextlib.contextmanager
 def a_container(dataset: Dataset, run_id: str) -> Iterator[subprocess.Popen[str]]:
-    """A run in a namespace of process numbers of its own, with this host's name."""
+    """Start a run in its own process namespace, with this host's name."""
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*command, "true"], capture_output=True).returncode:
-        pytest.skip("namespaces of processes are not allowed here")
+        pytest.skip("process namespaces are not allowed here")
     with subprocess.Popen(
         [*command, sys.executable, "-c", CONTAINER, dataset.root, run_id],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -234,24 +238,24 @@ def a_container(dataset: Dataset, run_id: str) -> Iterator[subprocess.Popen[str]
             yield process
         finally:
             process.kill()
-            # Before its input is closed, which would let it end in good order.
+            # Before its input is closed, which would let it end cleanly.
             process.wait(timeout=60)
 
 
-def test_containers_with_one_host_name_are_told_apart(dataset: Dataset) -> None:
-    """Each of them is process 1 of the same host; what lives there cannot be seen from here."""
+def test_containers_with_the_same_host_name_are_distinguished(dataset: Dataset) -> None:
+    """Each is process 1 of the same host, and not visible from here."""
     with a_container(dataset, "run-0") as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "None\n"
-        owner = output_lock.owner_of(dataset)
+        owner = output_lock.current_owner(dataset)
         assert owner is not None
         assert (owner.run_id, owner.process.pid) == ("run-0", 1)
-        with pytest.raises(OutputLocked, match="run run-0"), output_lock.held(dataset, HERE):
-            pytest.fail("two runs hold one output")
+        with pytest.raises(OutputLocked, match="run run-0"), output_lock.acquire(dataset, HERE):
+            pytest.fail("two runs own one output")
         with a_container(dataset, "run-1") as second:
             out, err = second.communicate(timeout=60)
             assert "OutputLocked" in err, out
-    # Killed; its successor is process 1 as well, and no proof that this one lives.
+    # Killed.  Its successor is process 1 as well, which does not prove that this one is alive.
     date(dataset, "_run/claims/run-0.json", DEAD_AFTER_S + 1)
     with a_container(dataset, "run-2") as restarted:
         assert restarted.stdout is not None
@@ -259,16 +263,16 @@ def test_containers_with_one_host_name_are_told_apart(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
-def test_a_damaged_lock_file_stops_nobody(dataset: Dataset, damage: bytes) -> None:
+def test_a_damaged_lock_file_does_not_stop_a_run(dataset: Dataset, damage: bytes) -> None:
     dataset.write("_run/lock.json", damage)
-    assert output_lock.owner_of(dataset) is None
-    with output_lock.held(dataset, HERE) as before:
+    assert output_lock.current_owner(dataset) is None
+    with output_lock.acquire(dataset, HERE) as before:
         assert before is None
 
 
-def test_a_lock_comes_back_from_its_file() -> None:
-    assert LockOwner.decoded(HERE.encoded()) == HERE
-    assert LockOwner.decoded(json.dumps(OF_AN_EARLIER_VERSION).encode()) == dataclasses.replace(
+def test_an_owner_is_read_back_from_json() -> None:
+    assert LockOwner.from_json(HERE.to_json()) == HERE
+    assert LockOwner.from_json(json.dumps(OF_AN_EARLIER_VERSION).encode()) == dataclasses.replace(
         HERE, run_id="run-0", host="a", process=ProcessId(7), since=5.0, heartbeat=5.0, identity=""
     )
     assert HERE.host == socket.gethostname()

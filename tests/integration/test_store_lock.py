@@ -36,28 +36,28 @@ def dataset(store: Store, request: pytest.FixtureRequest) -> Dataset:
 
 
 def leave(dataset: Dataset, owner: LockOwner) -> None:
-    """A claim as a killed run leaves it."""
-    dataset.write(output_lock.claim_of(owner), owner.encoded())
+    """Write a claim as a killed run leaves it."""
+    dataset.write(output_lock.claim_name(owner), owner.to_json())
 
 
-def test_the_second_of_two_runs_is_told_who_holds_the_output(dataset: Dataset) -> None:
-    with output_lock.held(dataset, HERE) as before:
+def test_a_second_run_is_refused_and_the_error_names_the_owner(dataset: Dataset) -> None:
+    with output_lock.acquire(dataset, HERE) as before:
         assert before is None
-        second = output_lock.held(dataset, LockOwner("run-2", "local"))
+        second = output_lock.acquire(dataset, LockOwner("run-2", "local"))
         with pytest.raises(OutputLocked, match=f"run run-1 .*process {os.getpid()} on"), second:
-            pytest.fail("two runs hold one output")
-        assert output_lock.owner_of(dataset) == HERE
-    assert output_lock.owner_of(dataset) is None
+            pytest.fail("two runs own one output")
+        assert output_lock.current_owner(dataset) == HERE
+    assert output_lock.current_owner(dataset) is None
     assert dataset.names(CLAIMS) == []
 
 
-def test_of_many_that_begin_at_once_never_two_go_on(dataset: Dataset) -> None:
+def test_of_many_runs_that_start_at_once_at_most_one_continues(dataset: Dataset) -> None:
     start, answered = threading.Barrier(8), threading.Barrier(8)
 
-    def goes_on(number: int) -> bool:
+    def continues(number: int) -> bool:
         start.wait(30)
         try:
-            with output_lock.held(dataset, LockOwner(f"run-{number}", "local")):
+            with output_lock.acquire(dataset, LockOwner(f"run-{number}", "local")):
                 answered.wait(30)
                 return True
         except OutputLocked:
@@ -65,29 +65,29 @@ def test_of_many_that_begin_at_once_never_two_go_on(dataset: Dataset) -> None:
             return False
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(goes_on, range(8))) <= 1
+        assert sum(pool.map(continues, range(8))) <= 1
     assert dataset.names(CLAIMS) == []
 
 
-def test_an_owner_elsewhere_lives_as_long_as_its_heart_beats(dataset: Dataset) -> None:
+def test_an_owner_elsewhere_is_alive_while_it_sends_heartbeats(dataset: Dataset) -> None:
     leave(dataset, ELSEWHERE)
-    with pytest.raises(OutputLocked, match="on another"), output_lock.held(dataset, HERE):
-        pytest.fail("the owner lives")
-    with output_lock.claim_held(dataset, HERE, dead_after_s=0) as before:
+    with pytest.raises(OutputLocked, match="on another"), output_lock.acquire(dataset, HERE):
+        pytest.fail("the owner is alive")
+    with output_lock.acquire_by_claim(dataset, HERE, dead_after_s=0) as before:
         assert before == ELSEWHERE
         assert dataset.names(CLAIMS) == ["run-1.json"]
 
 
-def test_a_dead_owner_on_this_host_is_taken_over_at_once(dataset: Dataset) -> None:
+def test_the_claim_of_a_dead_owner_on_this_host_is_taken_over_at_once(dataset: Dataset) -> None:
     no_process = 2**22 + 1  # More than Linux gives.
     process = dataclasses.replace(HERE.process, pid=no_process)
     dead = dataclasses.replace(HERE, run_id="run-0", process=process)
     leave(dataset, dead)
-    with output_lock.held(dataset, HERE) as before:
+    with output_lock.acquire(dataset, HERE) as before:
         assert before == dead
 
 
 def test_a_claim_that_cannot_be_read_counts_as_a_living_owners(dataset: Dataset) -> None:
     dataset.write(f"{CLAIMS}/run-0.json", b"")
-    with pytest.raises(OutputLocked, match="another run"), output_lock.held(dataset, HERE):
+    with pytest.raises(OutputLocked, match="another run"), output_lock.acquire(dataset, HERE):
         pytest.fail("somebody is about to begin")

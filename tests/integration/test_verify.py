@@ -136,7 +136,7 @@ def test_a_dataset_without_vectors_is_sound(server: EmulatorServer, tmp_path: Pa
 
 def test_a_dataset_that_a_run_works_on_is_left_alone(place: Path) -> None:
     dataset = Dataset.open(str(place / "out"))
-    with output_lock.held(dataset, LockOwner("run-1", "local")):
+    with output_lock.acquire(dataset, LockOwner("run-1", "local")):
         shown = bulkembed("verify", place / "out")
     assert shown.code == 5
     assert "run run-1 is at work on it" in shown.last

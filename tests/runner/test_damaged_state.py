@@ -116,8 +116,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         dataset = Dataset.open(str(folder / "out"))
         # What a killed run leaves: its lock, its claim, a note and kept answers.
         dead = LockOwner("run-0", "local", process=dataclasses.replace(this_process(), started=1))
-        dataset.write("_run/lock.json", dead.encoded())
-        dataset.write("_run/claims/run-0.json", dead.encoded())
+        dataset.write("_run/lock.json", dead.to_json())
+        dataset.write("_run/claims/run-0.json", dead.to_json())
         dataset.write_json(
             "_run/stops/run-0-signal.json", {"reason": "signal", "message": "x", "at": 1.0}
         )
@@ -275,7 +275,7 @@ def test_a_sound_dataset_is_left_as_it_is_by_a_repair(whole: Whole, tmp_path: Pa
 
 def test_a_dataset_that_a_run_works_on_is_not_repaired(whole: Whole, tmp_path: Path) -> None:
     place = whole.copy(tmp_path / "x")
-    with output_lock.held(Dataset.open(str(place / "out")), LockOwner("run-1", "local")):
+    with output_lock.acquire(Dataset.open(str(place / "out")), LockOwner("run-1", "local")):
         shown = bulkembed("verify", "--repair", place / "out")
     assert shown.code == 5
     assert "run run-1" in shown.last

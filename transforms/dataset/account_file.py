@@ -1,4 +1,4 @@
-"""The account of a dataset in a file that the processes of a run share, locked; POSIX only."""
+"""The account of a dataset: a locked file that the processes of a run share.  POSIX only."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from pathlib import Path
 from bulkembed.schemas.errors import OutputError
 from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset.atomic_files import output_error
-from bulkembed.transforms.dataset.output_lock import locked
+from bulkembed.transforms.dataset.output_lock import file_lock
 
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 
 
 class AccountFile:
-    """Some 20 µs a change.  It is written before a call is sent, so that a kill loses nothing."""
+    """An account in a file, written before a request is sent, so that a kill loses nothing.
+
+    A change takes about 20 µs.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @contextlib.contextmanager
     def account(self) -> Iterator[TokenAccount]:
-        """The account, for nobody else meanwhile; what was changed is written.  Never await inside.
+        """Lock the account, give it, and write it if it changed.  Never await inside.
 
         Raises:
             OutputError: the file cannot be written, or is damaged.
@@ -33,7 +36,7 @@ class AccountFile:
         except OSError as error:
             raise output_error(str(self.path), error) from error
         try:
-            with locked(file, self.path):
+            with file_lock(file, self.path):
                 account = self._read(file)
                 before = account.to_bytes()
                 yield account
@@ -46,8 +49,9 @@ class AccountFile:
 
     def _read(self, file: int) -> TokenAccount:
         try:
-            return TokenAccount.from_bytes(os.pread(file, _MOST_BYTES, 0))
+            return TokenAccount.from_bytes(os.pread(file, _MAX_BYTES, 0))
         except (ValueError, TypeError) as error:
             raise OutputError(
-                f"{self.path} is damaged: {error}; delete it, and what committed rows cost counts"
+                f"{self.path} is damaged: {error}. Delete it, and the account starts from the "
+                "cost of committed rows"
             ) from None

@@ -1,4 +1,4 @@
-"""A unit's commit: its parts, and then the record that makes them count."""
+"""Commit a unit: write its parts, and then the record that makes them count."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bulkembed.transforms.dataset.records import RecordParts
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class UnitTables:
-    """What a unit comes to: its vectors and its dead letters; None where there are none."""
+    """The rows of a unit with vectors, and its dead letters; None if there are none."""
 
     vectors: pa.Table | None
     dead_letters: pa.Table | None
@@ -30,28 +30,28 @@ def commit_unit(
     record: UnitRecord,
     tables: UnitTables,
     replaces: UnitRecord | None = None,
-    check_held: Callable[[], None] | None = None,
+    check_ownership: Callable[[], None] | None = None,
 ) -> UnitRecord:
-    """Writes vectors, then dead letters, then the record that makes both count.
+    """Write the vectors, the dead letters, and then the record that makes both count.
 
-    The record of an earlier generation, and its dead letters, go last.
+    The record of an earlier generation, and its dead letters, are deleted last.
 
     Args:
-        dataset: where the unit is committed.
+        dataset: the dataset.
         output: how its vectors are written.
-        record: what the unit came to, without the names of its parts.
-        tables: its rows.
+        record: the record without the names of its parts.
+        tables: the rows of the unit.
         replaces: the record that a retry of dead letters replaces.
-        check_held: raises OutputTaken if the run has lost the dataset; called right before the
-            record gets its name, and right after.
+        check_ownership: raises OutputTaken if another run has taken over the dataset; called right
+            before the record gets its name, and right after.
 
     Returns:
         The record, with the names of its parts.
 
     Raises:
-        OutputError: a file could not be written; then the unit is not done.
-        OutputTaken: another run has taken over the dataset, and this unit does not count; what was
-            written of it is deleted.
+        OutputError: a file cannot be written, and the unit is not committed.
+        OutputTaken: another run has taken over the dataset, and this unit does not count; its
+            files are deleted.
     """
     name = part_name(record)
     vector_parts = list(record.vector_parts)
@@ -68,11 +68,11 @@ def commit_unit(
         record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
     )
     try:
-        dataset.write_record(whole, check_held)
-        if check_held is not None:
-            check_held()
+        dataset.write_record(whole, check_ownership)
+        if check_ownership is not None:
+            check_ownership()
     except OutputTaken:
-        if not _counts_or_is_withdrawn(dataset, whole):
+        if not _counts_or_is_deleted(dataset, whole):
             raise
     if replaces is not None:
         dead_letters = RecordParts.of(replaces).dead_letters
@@ -80,18 +80,18 @@ def commit_unit(
     return whole
 
 
-def _counts_or_is_withdrawn(dataset: Dataset, record: UnitRecord) -> bool:
-    """Return whether a record counts though another run has the dataset; delete one that does not.
+def _counts_or_is_deleted(dataset: Dataset, record: UnitRecord) -> bool:
+    """Return whether a record counts although another run owns the dataset; else delete it.
 
-    One that counts may have been read by the other run already, which then leaves its rows out. If
-    records of the other run cover its rows, or overwrote them, nobody needs it any more, but
-    readers of the folder would take its parts for rows.
+    If it counts, the other run may have read it already and skip its rows.  If records of the
+    other run cover its rows, or overwrote them, it must go, because readers of the folder would
+    read its parts.
     """
     name = record_name(record)
     rivals = dataset.state().overlapping(record.unit)
     if name in map(record_name, rivals):
         return True
-    # A retry of dead letters that built on this record names its vectors.
+    # A retry of the dead letters of this record names its vectors as well.
     named = {part for other in rivals for part in dataset.parts_of(other).all}
     own = [f"{folder}/{part_name(record)}" for folder in (VECTORS, DEAD_LETTERS)]
     dataset.delete([f"{UNITS}/{name}", *(part for part in own if part not in named)])

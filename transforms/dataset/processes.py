@@ -24,8 +24,8 @@ def is_gone(process: ProcessId, here: ProcessId | None = None) -> bool | None:
     """Return whether a process has ended; None if that cannot be known from here.
 
     Args:
-        process: as it was written down.
-        here: the process that asks; this one if it is left out.
+        process: as it was recorded.
+        here: the process that asks; by default the current one.
     """
     here = here or this_process()
     if not process.boot or (process.boot, process.namespace) != (here.boot, here.namespace):
@@ -52,7 +52,7 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks; None if it is gone or a zombie."""
+    """Return when a process started, in clock ticks; None if it has ended or is a zombie."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
     except OSError:

@@ -196,7 +196,7 @@ class Engine:
         """
         # A store that fails for a moment is asked again a second later.
         with contextlib.suppress(OSError, OutputError):
-            self._look_whether_held()
+            self._check_ownership()
             for stop in worker_notes.read_stops(self.dataset, self.job.run_id):
                 self.stop.take_over(stop)
         if self.job.launcher is not None and is_gone(self.job.launcher):
@@ -206,9 +206,9 @@ class Engine:
         """Return once the notes to the other workers are written."""
         self._notes.flush()
 
-    def _look_whether_held(self) -> None:
+    def _check_ownership(self) -> None:
         try:
-            run_file.check_held(self.dataset, self.job)
+            run_file.check_ownership(self.dataset, self.job)
         except OutputTaken as error:
             self.stop.set(StopReason.TAKEN_OVER, error.message)
 

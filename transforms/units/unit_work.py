@@ -123,8 +123,8 @@ class UnitWorker:
         record, tables = finished
         record = dataclasses.replace(record, seconds=time.monotonic() - started)
         dataset, job = self.dataset, self.job
-        check_held = functools.partial(run_file.check_held, dataset, job)
-        return commit_unit(dataset, job.output, record, tables, redo, check_held)
+        check_ownership = functools.partial(run_file.check_ownership, dataset, job)
+        return commit_unit(dataset, job.output, record, tables, redo, check_ownership)
 
 
 def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:
