@@ -17,7 +17,7 @@ from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import ExitCode, StopReason
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
-from bulkembed.transforms.core.token_account import Admission, max_billed_tokens
+from bulkembed.transforms.core.token_account import SpendDecision, max_billed_tokens
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import ACCOUNT
@@ -144,7 +144,7 @@ def test_a_call_waits_for_as_long_as_the_account_changes(path: Path) -> None:
             now[0] += 50
             with AccountFile(path).account() as account:  # An outage: a retry, nothing paid.
                 account.settle(reserved, 0, account.run_number)
-                assert account.reserve(reserved, None) is Admission.YES
+                assert account.reserve(reserved, None) is SpendDecision.YES
             await asyncio.sleep(0.06)
             assert not waiting.done()
         one.settle(reserved, 0)

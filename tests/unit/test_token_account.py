@@ -8,7 +8,7 @@ from support.jobs import a_job, prepared
 from bulkembed.schemas.prices import Budget
 from bulkembed.transforms.core.token_account import (
     EXTRA_TOKENS,
-    Admission,
+    SpendDecision,
     TokenAccount,
     max_billed_tokens,
 )
@@ -26,7 +26,7 @@ def test_paid_tokens_never_exceed_the_limit(
     account.start_run(known)
     for what, tokens in steps:
         if what == "send":
-            if account.reserve(tokens, limit) is Admission.YES:
+            if account.reserve(tokens, limit) is SpendDecision.YES:
                 in_flight.append(tokens)
         elif what == "kill":
             billed += sum(in_flight)  # Each may have been answered, at its maximum cost.
@@ -44,22 +44,22 @@ def test_paid_tokens_never_exceed_the_limit(
 
 def test_a_call_waits_only_while_others_may_return_tokens() -> None:
     account = TokenAccount()
-    assert account.reserve(60, 100) is Admission.YES
-    assert account.reserve(60, 100) is Admission.WAIT
+    assert account.reserve(60, 100) is SpendDecision.YES
+    assert account.reserve(60, 100) is SpendDecision.WAIT
     account.settle(60, 20, account.run_number)
-    assert account.reserve(60, 100) is Admission.YES
+    assert account.reserve(60, 100) is SpendDecision.YES
     account.settle(60, 60, account.run_number)
-    assert account.reserve(60, 100) is Admission.NO
+    assert account.reserve(60, 100) is SpendDecision.NO
 
 
 def test_after_the_limit_was_reached_no_gap_is_filled() -> None:
     account = TokenAccount(paid=50)
-    assert account.reserve(60, 100) is Admission.NO
+    assert account.reserve(60, 100) is SpendDecision.NO
     account.start_run(0)
-    assert account.reserve(1, 100) is Admission.NO
-    assert account.reserve(1, 99) is Admission.NO
-    assert account.reserve(1, 101) is Admission.YES
-    assert account.reserve(10**9, None) is Admission.YES
+    assert account.reserve(1, 100) is SpendDecision.NO
+    assert account.reserve(1, 99) is SpendDecision.NO
+    assert account.reserve(1, 101) is SpendDecision.YES
+    assert account.reserve(10**9, None) is SpendDecision.YES
 
 
 def test_the_reservations_of_a_killed_run_count_as_paid_once() -> None:
@@ -117,7 +117,7 @@ def test_every_change_is_visible_to_waiting_calls() -> None:
     account = TokenAccount()
     seen = {account.changes}
     for _ in range(3):
-        assert account.reserve(60, 100) is Admission.YES
+        assert account.reserve(60, 100) is SpendDecision.YES
         seen.add(account.changes)
         account.settle(60, 0, account.run_number)
         seen.add(account.changes)

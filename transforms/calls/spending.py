@@ -14,7 +14,7 @@ from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.token_account import Admission, TokenAccount, max_billed_tokens
+from bulkembed.transforms.core.token_account import SpendDecision, TokenAccount, max_billed_tokens
 
 log = logging.getLogger("bulkembed")
 
@@ -75,18 +75,18 @@ class Spending:
     async def _wait_for_tokens(self, tokens: int) -> None:
         changed_at, changes = self._clock(), -1
 
-        def check(account: TokenAccount) -> Admission:
+        def check(account: TokenAccount) -> SpendDecision:
             nonlocal changes, changed_at
             if changes != account.changes:
                 changes, changed_at = account.changes, self._clock()
             return account.check(tokens, self._limit)
 
-        while (admission := self._access(check)) is Admission.WAIT:
+        while (decision := self._access(check)) is SpendDecision.WAIT:
             if self._clock() >= changed_at + self._call_s:
-                admission = self._access(self._close)
+                decision = self._access(self._close)
                 break
             await self._stop.sleep(CHECK_EVERY_S)
-        if admission is Admission.NO:
+        if decision is SpendDecision.NO:
             self._end_run()
 
     def reserve(self, items: Sequence[Content]) -> int | None:
@@ -96,10 +96,10 @@ class Spending:
             Stopping, OutputError: as `wait_for_room`.
         """
         tokens = max_billed_tokens(items)
-        admission = self._access(lambda account: account.reserve(tokens, self._limit))
-        if admission is Admission.NO:
+        decision = self._access(lambda account: account.reserve(tokens, self._limit))
+        if decision is SpendDecision.NO:
             self._end_run()
-        if admission is Admission.WAIT:
+        if decision is SpendDecision.WAIT:
             return None
         return 0 if self._store is None else tokens
 
@@ -127,22 +127,22 @@ class Spending:
             self._stop.set(StopReason.COST_CAP, self._budget.spent_message())
         raise Stopping("the budget is spent")
 
-    def _close(self, account: TokenAccount) -> Admission:
+    def _close(self, account: TokenAccount) -> SpendDecision:
         if self._limit is not None:
             account.close(self._limit)
-        return Admission.NO
+        return SpendDecision.NO
 
-    def _access(self, action: Callable[[TokenAccount], Admission]) -> Admission:
+    def _access(self, action: Callable[[TokenAccount], SpendDecision]) -> SpendDecision:
         """Return the result of an action on the account; YES without an account."""
         if self._store is None:
-            return Admission.YES
+            return SpendDecision.YES
         try:
             with self._store.account() as account:
                 self._run_number = account.run_number
                 return action(account)
         except OutputError as error:
             self._handle_store_error(error)
-            return Admission.YES
+            return SpendDecision.YES
 
     def _handle_store_error(self, error: OutputError) -> None:
         """Raise the error if there is a budget; otherwise go on without an account."""

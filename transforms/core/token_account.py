@@ -13,7 +13,7 @@ EXTRA_TOKENS = 8
 """Tokens that a service may add to each content."""
 
 
-class Admission(enum.Enum):
+class SpendDecision(enum.Enum):
     """Whether a call may be sent."""
 
     YES = enum.auto()
@@ -56,23 +56,23 @@ class TokenAccount:
         self.reserved = 0
         self.run_number = max(self.run_number + 1, run_number)
 
-    def reserve(self, tokens: int, limit: int | None) -> Admission:
+    def reserve(self, tokens: int, limit: int | None) -> SpendDecision:
         """Reserve a call's tokens if they fit the limit; without a limit they always do."""
-        admission = self.check(tokens, limit)
-        if admission is Admission.YES:
+        decision = self.check(tokens, limit)
+        if decision is SpendDecision.YES:
             self.reserved += tokens
             self.changes += 1
-        return admission
+        return decision
 
-    def check(self, tokens: int, limit: int | None) -> Admission:
+    def check(self, tokens: int, limit: int | None) -> SpendDecision:
         """Return whether a call's tokens fit the limit; reserve nothing."""
         if limit is not None:
             if self.limit_reached >= limit or self.paid + tokens > limit:
                 self.close(limit)
-                return Admission.NO
+                return SpendDecision.NO
             if self.paid + self.reserved + tokens > limit:
-                return Admission.WAIT
-        return Admission.YES
+                return SpendDecision.WAIT
+        return SpendDecision.YES
 
     def close(self, limit: int) -> None:
         """Admit no more calls under this limit, or under a lower one."""
