@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from bulkembed.transforms.core.timeline import WIDTHS_S, Moment, Timeline, merge, percentile_s
+from bulkembed.transforms.core.timeline import (
+    WIDTHS_S,
+    Moment,
+    Timeline,
+    merge_timelines,
+    percentile_s,
+)
 
 MINUTE_S = 60
 MOST_POINTS = 1000
@@ -41,7 +47,7 @@ def points_of(timeline: Timeline) -> list[Point]:
     first, last = min(moments), max(moments)
     width = next((w for w in WIDTHS_S if w * MOST_POINTS > last - first), WIDTHS_S[-1])
     if width > timeline.width_s:
-        return points_of(merge([Timeline(width), timeline]))
+        return points_of(merge_timelines([Timeline(width), timeline]))
     width = timeline.width_s
     times = range(first, last + width, width)
     return [

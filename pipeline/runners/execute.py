@@ -100,7 +100,7 @@ def _stop(job: JobConfig, reason: StopReason, message: str) -> None:
     """Tells the engines of this process at once, and those of others by a note."""
     stop = Stop(reason, message, time.time())
     for engine in running_engines():
-        engine.stop.take_over(stop)
+        engine.stop.set_from(stop)
     # For the engines of other processes; those of this one have left the note as well.
     with contextlib.suppress(OSError, OutputError):
         worker_notes.write_stop(Dataset.open(job.output.uri), job.run_id, stop)

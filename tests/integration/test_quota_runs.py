@@ -56,7 +56,7 @@ def test_a_lower_limit_is_adopted_with_one_warning_that_names_both(tmp_path: Pat
     with served(rpm=20) as server:
         ended = embed(server, tmp_path, 60, "a", "--rpm", 50, "--max-runtime", "8s")
         assert server.stats()["answers_429"] <= 2
-    assert ended.err.count("the service's limit is lower: 20, not 50") == 1
+    assert ended.err.count("the service's limit is lower: 20 instead of 50") == 1
     assert ended.code == 75
 
 
@@ -68,8 +68,8 @@ def test_a_spent_day_ends_the_run_and_says_when_it_is_back(
             later(server, monkeypatch, day * DAY_S)
             ended = embed(server, tmp_path, 120, "a", "--rpd", 50)
             assert (ended.code, committed(tmp_path / "a")) == (code, rows)
-            told = re.search(r"it is back at \d{4}-\d\d-\d\d \d\d:\d\d \w+", ended.out + ended.err)
-            assert bool(told) is (code == 75)
+            message = re.search(r"resets at \d{4}-\d\d-\d\d \d\d:\d\d \w+", ended.out + ended.err)
+            assert bool(message) is (code == 75)
         stats = server.stats()
     assert (stats["answers_429"], stats["texts_paid_twice"]) == (0, 0)
 
@@ -79,7 +79,7 @@ def test_a_day_that_the_service_calls_spent_ends_the_run_after_one_refusal(tmp_p
         ended = embed(server, tmp_path, 90, "a", "--unit-rows", 30, "--concurrency", 1)
         assert server.stats()["answers_429"] == 1
     assert ended.code == 75
-    assert "the day's quota is spent; it is back at" in ended.out + ended.err
+    assert "the day's quota is spent and resets at" in ended.out + ended.err
 
 
 def test_the_days_use_is_known_to_the_next_run_and_to_keys_of_one_quota_name(

@@ -91,7 +91,7 @@ def test_a_429_without_details_that_never_ends_stops_the_run_with_75(tmp_path: P
         script=("ok",) * 3 + ("429",) * 500, quota_details=QuotaDetails.NONE,
     )  # fmt: skip
     assert ended.code == 75, ended.err
-    assert "the quota let nothing through for 5 s" in ended.last
+    assert "every request was rate-limited (429) for 5 s" in ended.last
     assert "credits" in ended.last
     assert took_s < 40
     assert stats["texts"] == 300
@@ -106,7 +106,7 @@ def test_answers_of_no_use_end_the_run_and_cost_two_thousand_texts_at_most(
         script=("ok",) * 30 + (fault,) * 5000,
     )  # fmt: skip
     assert ended.code == 1, ended.err
-    assert "of no use" in ended.last or "the service failed for 4 s" in ended.last
+    assert "are unusable" in ended.last or "the service failed for 4 s" in ended.last
     assert stats["texts"] <= 3000 + 2000
     assert summary(tmp_path / "out")["run"]["embedded"] == 3000
     assert summary(tmp_path / "out")["stop"]["reason"] == "useless"

@@ -1,4 +1,4 @@
-"""Refusals narrowed down, caps learnt and counts tried again."""
+"""How a caller splits rejected calls, learns limits on texts and retries token counts."""
 
 from __future__ import annotations
 
@@ -23,29 +23,32 @@ from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.caller import Caller
 from bulkembed.transforms.calls.gate import Gate
+from bulkembed.transforms.calls.long_texts import TokenCounter
+from bulkembed.transforms.calls.retry import Retrier
 from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 
-Refuse = Callable[[Sequence[TextContent]], CallError | None]
+Reject = Callable[[Sequence[TextContent]], CallError | None]
 
 
 class Client:
-    """Answers each call with vectors, unless `refuse` says how it fails."""
+    """Answers each call with vectors, unless `reject` returns an error."""
 
-    def __init__(self, refuse: Refuse, counts: list[int | CallError] | None = None) -> None:
-        self._refuse = refuse
+    def __init__(self, reject: Reject, counts: list[int | CallError] | None = None) -> None:
+        self._reject = reject
         self.counts = counts or []
         self.calls: list[list[str]] = []
 
     async def embed(self, items: Sequence[TextContent]) -> Answer:
         self.calls.append([item.text for item in items])
-        error = self._refuse(items)
+        error = self._reject(items)
         if error is not None:
             raise error
         return Answer(np.ones((len(items), 2), np.float32), len(items))
@@ -58,7 +61,7 @@ class Client:
 
 
 class Sink:
-    """Where the fate of each text is written down."""
+    """Keeps the result of each text."""
 
     def __init__(self) -> None:
         self.good: list[str] = []
@@ -87,84 +90,94 @@ def caller_of(
     )  # fmt: skip
 
 
-def embed(texts: list[str], refuse: Refuse) -> tuple[Client, Sink, StopFlag]:
-    client, sink, stop = Client(refuse), Sink(), StopFlag()
+def counter_of(
+    client: Client,
+    stop: StopFlag,
+    deadline_s: float = 5.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> TokenCounter:
+    retrier = Retrier(stop, deadline_s, RetryWait(lambda: 0.0), clock)
+    return TokenCounter(client, retrier, stop, deadline_s, clock)
+
+
+def embed(texts: list[str], reject: Reject) -> tuple[Client, Sink, StopFlag]:
+    client, sink, stop = Client(reject), Sink(), StopFlag()
     items = prepared(list(texts), a_job()).items
     asyncio.run(caller_of(client, stop).embed(items, sink))
     return client, sink, stop
 
 
-def test_words_about_settings_that_have_worked_are_those_of_a_text() -> None:
-    def refuse(items: Sequence[TextContent]) -> CallError | None:
+def test_after_an_answer_an_error_about_settings_is_about_a_text() -> None:
+    def reject(items: Sequence[TextContent]) -> CallError | None:
         if any("task_type" in item.text for item in items):
             return JobRefused("Content blocked: 'what is task_type'", code="task_type")
         return None
 
     texts = ["a", "b", "c", "d", "e", "what is task_type", "f"]
-    _, sink, stop = embed(texts, refuse)
+    _, sink, stop = embed(texts, reject)
     assert stop.stop is None
     assert sink.bad == {"what is task_type": DeadCode.REFUSED}
     assert sorted(sink.good) == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_the_same_words_to_the_first_call_end_the_job() -> None:
+def test_an_error_about_settings_at_the_first_call_ends_the_job() -> None:
     client, sink, stop = embed(["a"] * 1, lambda _: JobRefused("bad task_type", code="task_type"))
     assert stop.stop is not None
     assert stop.stop.reason is StopReason.REFUSED
     assert (len(client.calls), sink.good, sink.bad) == (1, [], {})
 
 
-def test_a_row_that_a_message_names_is_given_up_on_only_when_it_is_refused_alone() -> None:
-    def refuse(items: Sequence[TextContent]) -> CallError | None:
+def test_a_row_that_an_error_names_fails_only_if_it_is_rejected_alone() -> None:
+    def reject(items: Sequence[TextContent]) -> CallError | None:
         if any(item.text == "bad" for item in items):
             return CallRefused("requests[0] repeats: 'contents[0]'", code="refused", index=0)
         return None
 
-    _, sink, _ = embed(["good", "x", "bad", "y"], refuse)
+    _, sink, _ = embed(["good", "x", "bad", "y"], reject)
     assert sink.bad == {"bad": DeadCode.REFUSED}
     assert sorted(sink.good) == ["good", "x", "y"]
 
 
-def test_a_batch_cap_is_learnt_even_where_nobody_names_it() -> None:
-    def refuse(items: Sequence[TextContent]) -> CallError | None:
+def test_a_limit_on_texts_is_learned_even_if_the_error_does_not_name_it() -> None:
+    def reject(items: Sequence[TextContent]) -> CallError | None:
         return CallRefused("too many instances", code="batch_size") if len(items) > 1 else None
 
-    client, sink, _ = embed([f"t{n}" for n in range(12)], refuse)
+    client, sink, _ = embed([f"t{n}" for n in range(12)], reject)
     assert len(sink.good) == 12
     assert not sink.bad
     assert {len(call) for call in client.calls[-6:]} == {1}
 
 
-def test_a_count_is_tried_again_while_the_service_is_at_fault() -> None:
+def test_a_count_is_retried_while_the_service_is_at_fault() -> None:
     client = Client(lambda _: None, [Unavailable("503", http_status=503), 7])
     stop = StopFlag()
     item = prepared(["a"], a_job()).items[0]
-    assert asyncio.run(caller_of(client, stop).count_tokens(item)) == 7
+    assert asyncio.run(counter_of(client, stop).count(item)) == 7
     assert stop.stop is None
 
 
-def test_a_page_in_place_of_counts_ends_the_run_after_some_tries() -> None:
+def test_a_page_instead_of_a_count_ends_the_run_after_some_tries() -> None:
     client = Client(lambda _: None, [Intercepted("a page instead of JSON")] * 50)
     loop, stop = jumping_loop.JumpingLoop(), StopFlag()
-    caller = caller_of(client, stop, deadline_s=600.0, clock=loop.time)
+    counter = counter_of(client, stop, deadline_s=600.0, clock=loop.time)
     item = prepared(["a"], a_job()).items[0]
-    assert jumping_loop.run(caller.count_tokens(item), loop) is None
+    assert jumping_loop.run(counter.count(item), loop) is None
     assert len(client.counts) == 45
     assert stop.stop is not None
     assert stop.stop.exit_code == 1
 
 
-def test_a_service_without_counts_is_asked_once() -> None:
+def test_a_service_that_does_not_count_is_asked_once() -> None:
     client = Client(lambda _: None, [JobRefused("no such method", http_status=404)])
-    caller, item = caller_of(client, StopFlag()), prepared(["a"], a_job()).items[0]
+    counter, item = counter_of(client, StopFlag()), prepared(["a"], a_job()).items[0]
 
     async def twice() -> list[int | None]:
-        return [await caller.count_tokens(item), await caller.count_tokens(item)]
+        return [await counter.count(item), await counter.count(item)]
 
     assert asyncio.run(twice()) == [None, None]
 
 
-def test_an_answer_that_cannot_be_kept_lets_no_other_call_go() -> None:
+def test_after_an_answer_that_cannot_be_stored_no_call_is_sent() -> None:
     class Full(Sink):
         def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
             raise OutputError("the disk is full")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bulkembed.schemas.stop import StopReason
-from bulkembed.transforms.calls.event_loop import LoopThread
 from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.calls.threads import LoopThread
 from bulkembed.transforms.units.engine import InFlight
 from bulkembed.transforms.units.slices import Flight
 

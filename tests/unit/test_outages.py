@@ -1,6 +1,6 @@
-"""What a caller does while the service fails, answers with nothing useful, or is not there.
+"""What a caller does while the service fails, or gives useless answers.
 
-The clock jumps from timer to timer, so that minutes of an outage take no time.
+The clock jumps from timer to timer, so that an outage of minutes takes no time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bulkembed.schemas.errors import (
 from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
 from bulkembed.schemas.stop import ExitCode, StopReason
-from bulkembed.transforms.calls.caller import BAD_TRIES, Caller
+from bulkembed.transforms.calls.caller import MAX_BAD_TRIES, Caller
 from bulkembed.transforms.calls.gate import Gate
 from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.calls.spending import Spending
@@ -64,10 +64,10 @@ class Service:
         self.began = loop.now
         self.sent: list[tuple[float, int]] = []
         self.passed = 0
-        self.paid_for_nothing = 0
-        self.in_flight = self.most_in_flight = 0
+        self.paid_in_vain = 0
+        self.in_flight = self.max_in_flight = 0
         self.mirror: QuotaMirror | None = None
-        self.most_tickets = 0
+        self.max_tickets = 0
 
     @property
     def calls(self) -> int:
@@ -81,13 +81,13 @@ class Service:
         self.sent.append((self.now, len(items)))
         error = self._fails(self, items)
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         await asyncio.sleep(LATENCY_S)
         if self.mirror is not None:
-            self.most_tickets = max(self.most_tickets, self.mirror.in_flight)
+            self.max_tickets = max(self.max_tickets, self.mirror.in_flight)
         self.in_flight -= 1
         if error is not None:
-            self.paid_for_nothing += len(items) if isinstance(error, BadAnswer) else 0
+            self.paid_in_vain += len(items) if isinstance(error, BadAnswer) else 0
             raise type(error)(error.message, **error.facts)
         self.passed += len(items)
         return Answer(np.ones((len(items), 2), np.float32), len(items))
@@ -133,7 +133,7 @@ def embed(
     fails: Fails,
     *,
     deadline_s: float = 600.0,
-    most: int = 16,
+    concurrency: int = 16,
     per_call: int = TEXTS,
     mirror: QuotaMirror | None = None,
     account: Path | None = None,
@@ -150,7 +150,7 @@ def embed(
         spending = Spending(AccountFile(account), budget, stop, clock=loop.time)
     gate = Gate(
         LocalQuota(mirror or QuotaMirror(QuotaLimits())),
-        ConcurrencyLevel(most),
+        ConcurrencyLevel(concurrency),
         CallLimits(texts=per_call),
         stop,
         clock=loop.time,
@@ -164,31 +164,31 @@ def embed(
     return Ended(service, sink, stop)
 
 
-@pytest.mark.parametrize("most", [1, 4, 16])
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
 @pytest.mark.parametrize("code", ["count", "dim", "not_finite", "json"])
-def test_answers_of_no_use_cost_two_thousand_texts_at_most(code: str, most: int) -> None:
+def test_useless_answers_cost_at_most_two_thousand_texts(code: str, concurrency: int) -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
-        return BadAnswer("of no use", code=code) if service.passed >= 3000 else None
+        return BadAnswer("useless", code=code) if service.passed >= 3000 else None
 
-    ended = embed(10_000, fails, most=most)
-    assert ended.service.paid_for_nothing <= 2000
-    assert ended.service.passed < 3000 + most * TEXTS
+    ended = embed(10_000, fails, concurrency=concurrency)
+    assert ended.service.paid_in_vain <= 2000
+    assert ended.service.passed < 3000 + concurrency * TEXTS
     assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.USELESS, 1)
-    assert "of no use" in ended.message
+    assert "useless" in ended.message
     assert not ended.sink.bad
 
 
-def test_a_service_that_answers_uselessly_for_some_seconds_loses_no_row() -> None:
+def test_useless_answers_for_some_seconds_lose_no_row() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return SHORT if 0.5 <= service.now < 10 else None
 
     ended = embed(10_000, fails)
     assert (ended.code, len(ended.sink.good)) == (0, 10_000)
-    assert 0 < ended.service.paid_for_nothing <= 2000
+    assert 0 < ended.service.paid_in_vain <= 2000
 
 
 @pytest.mark.parametrize("texts", [5000, TEXTS])
-def test_one_text_whose_answer_is_always_bad_is_found_at_once(texts: int) -> None:
+def test_a_text_with_bad_answers_is_found_at_once(texts: int) -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return SHORT if any(item.text == "t77" for item in items) else None
 
@@ -196,10 +196,10 @@ def test_one_text_whose_answer_is_always_bad_is_found_at_once(texts: int) -> Non
     assert ended.code == 0
     assert ended.sink.bad == {"t77": DeadCode.SERVICE_ERROR}
     assert len(ended.sink.good) == texts - 1
-    assert ended.service.paid_for_nothing <= BAD_TRIES * (TEXTS + 1)
+    assert ended.service.paid_in_vain <= MAX_BAD_TRIES * (TEXTS + 1)
 
 
-def test_a_share_of_bad_answers_slows_nothing_down_for_long() -> None:
+def test_some_bad_answers_delay_a_run_only_briefly() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return SHORT if service.calls % 20 == 19 else None
 
@@ -211,7 +211,7 @@ def test_a_share_of_bad_answers_slows_nothing_down_for_long() -> None:
 @pytest.mark.parametrize("delay_s", [None, 0.0, 1.0, 45.0])
 @pytest.mark.parametrize("passes_first", [0, 500])
 @pytest.mark.parametrize("deadline_s", [5.0, 600.0])
-def test_a_429_that_never_ends_stops_the_run_after_one_deadline(
+def test_429s_without_end_stop_the_run_after_one_deadline(
     delay_s: float | None, passes_first: int, deadline_s: float
 ) -> None:
     words = QuotaWords(delay_s=delay_s)
@@ -226,7 +226,7 @@ def test_a_429_that_never_ends_stops_the_run_after_one_deadline(
     assert ended.service.now < deadline_s + 5
 
 
-def test_429s_are_no_outage_as_long_as_a_call_passes_now_and_then() -> None:
+def test_429s_are_not_an_outage_if_a_call_passes_now_and_then() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return None if service.calls % 3 == 0 else TOO_MANY
 
@@ -235,7 +235,7 @@ def test_429s_are_no_outage_as_long_as_a_call_passes_now_and_then() -> None:
     assert ended.service.now > 40
 
 
-def test_a_call_waits_after_a_429_for_the_pause_and_for_nothing_else() -> None:
+def test_after_a_429_a_call_waits_for_the_pause_only() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return TOO_MANY if service.calls <= 8 else None
 
@@ -245,18 +245,18 @@ def test_a_call_waits_after_a_429_for_the_pause_and_for_nothing_else() -> None:
     assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60], abs=0.1)
 
 
-def test_a_call_that_waits_for_the_account_uses_up_no_quota(tmp_path: Path) -> None:
+def test_a_call_that_waits_for_the_account_uses_no_quota(tmp_path: Path) -> None:
     mirror = QuotaMirror(QuotaLimits(rpm=60_000))
-    # Each call holds several times of what it costs, so that the others have to wait for it.
+    # Each call reserves several times its cost, so that the others have to wait for it.
     account = tmp_path / "account.json"
     ended = embed(1_000, lambda *_: None, mirror=mirror, account=account, budget_calls=3.5)
     assert (ended.code, len(ended.sink.good)) == (0, 1_000)
-    assert 1 < ended.service.most_in_flight <= 3
-    assert ended.service.most_tickets <= 3
+    assert 1 < ended.service.max_in_flight <= 3
+    assert ended.service.max_tickets <= 3
     assert mirror.use(ended.service.began + ended.service.now).used[QuotaKind.RPM] == 1_000
 
 
-def test_an_outage_ends_the_run_with_75_and_is_waited_out_where_it_is_shorter() -> None:
+def test_a_long_outage_ends_the_run_with_75_and_a_short_one_does_not() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return BUSY if 0.5 <= service.now < 60 else None
 
@@ -279,7 +279,7 @@ def test_a_page_instead_of_json_ends_the_run_with_1_after_several_tries(passes_f
     assert ended.service.now < 30
 
 
-def test_a_page_that_a_proxy_shows_for_a_moment_costs_nothing() -> None:
+def test_a_proxys_page_for_a_moment_loses_no_row() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return PAGE if 0.5 <= service.now < 3 else None
 
@@ -288,7 +288,7 @@ def test_a_page_that_a_proxy_shows_for_a_moment_costs_nothing() -> None:
     assert ended.service.now > 3
 
 
-def test_a_text_that_a_proxy_blocks_is_a_dead_letter_and_the_others_are_embedded() -> None:
+def test_a_text_that_a_proxy_blocks_is_a_dead_letter() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return PAGE if any(item.text == "t77" for item in items) else None
 
@@ -298,20 +298,20 @@ def test_a_text_that_a_proxy_blocks_is_a_dead_letter_and_the_others_are_embedded
     assert len(ended.sink.good) == 9_999
 
 
-def test_a_text_that_repeats_a_cap_does_not_make_calls_smaller() -> None:
+def test_a_text_that_looks_like_a_limit_does_not_make_calls_smaller() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         if any(item.text == "t777" for item in items):
             return CallRefused("blocked: 'at most 5 texts'", code="batch_size", most_texts=5)
         return None
 
-    ended = embed(3_000, fails, most=1)
+    ended = embed(3_000, fails, concurrency=1)
     assert ended.sink.bad == {"t777": DeadCode.REFUSED}
     assert max(size for _, size in ended.service.sent[-10:]) == TEXTS
 
 
 @pytest.mark.parametrize("passes_first", [0, 300], ids=["first call", "in the middle"])
 @pytest.mark.parametrize("status", [*range(300, 600)])
-def test_every_status_is_retried_or_ends_the_run_or_is_the_rows(
+def test_every_status_is_retried_or_ends_the_run_or_fails_the_row(
     status: int, passes_first: int
 ) -> None:
     row = classify(Reply(status, "words"))
@@ -325,7 +325,7 @@ def test_every_status_is_retried_or_ends_the_run_or_is_the_rows(
         )
 
     failed = [0]
-    ended = embed(600, fails, most=1)
+    ended = embed(600, fails, concurrency=1)
     if row.error is JobRefused:
         assert (ended.code, failed, ended.sink.bad) == (1, [1], {})
     elif row.error is CallRefused:

@@ -60,7 +60,7 @@ def test_two_processes_together_take_exactly_the_limit(tmp_path: Path) -> None:
     assert sum(taken) == 1000
 
 
-def test_what_one_took_the_next_run_knows(tmp_path: Path) -> None:
+def test_the_next_run_knows_what_the_last_one_used(tmp_path: Path) -> None:
     first, second = shared(tmp_path / "x"), shared(tmp_path / "x")
     assert sum(takes(first) for _ in range(6)) == 6
     first.close()
@@ -80,7 +80,7 @@ def test_threads_exclude_each_other(tmp_path: Path) -> None:
     assert sum(taken) == 300
 
 
-def test_an_error_inside_stores_nothing_and_unlocks(tmp_path: Path) -> None:
+def test_an_error_in_a_transaction_stores_nothing_and_unlocks(tmp_path: Path) -> None:
     quota, other = shared(tmp_path / "x", rpm=1), shared(tmp_path / "x", rpm=1)
     with pytest.raises(ValueError, match="must wait"), quota.transaction() as mirror:
         [mirror.take(NOW, 1, 1) for _ in range(2)]
@@ -104,7 +104,7 @@ def test_a_removed_file_is_made_again(tmp_path: Path) -> None:
     assert not takes(shared(tmp_path / "x", rpm=1))
 
 
-def test_neither_name_nor_content_tells_the_key(tmp_path: Path) -> None:
+def test_neither_name_nor_content_reveals_the_key(tmp_path: Path) -> None:
     key = "AIzaSyVerySecret"
     path = quota_file("http://h/", secret_digest(key), "m", tmp_path)
     assert takes(shared(path))
@@ -115,7 +115,9 @@ def test_neither_name_nor_content_tells_the_key(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_the_folder_is_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_this_user_can_access_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = default_folder()
     assert folder == tmp_path / "bulkembed" / "quota"
@@ -123,13 +125,13 @@ def test_the_folder_is_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.M
     assert folder.stat().st_uid == os.getuid()
 
 
-def test_a_path_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be opened"):
         takes(shared(tmp_path / "file" / "x"))
 
 
-def test_a_file_that_fails_later_is_told_once_and_holds_nobody_up(
+def test_a_file_that_fails_later_is_reported_once_and_delays_no_call(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "home"
@@ -138,12 +140,12 @@ def test_a_file_that_fails_later_is_told_once_and_holds_nobody_up(
         mirror.take(0.0, 4, 4)
     (folder / "a.quota").unlink()
     folder.rmdir()
-    folder.write_text("")  # As a network home that went away: the file cannot be opened any more.
+    folder.write_text("")  # Like a network home that is gone: the file cannot be opened any more.
     logging.getLogger("bulkembed").propagate = True
     for _ in range(2):
         with quota.transaction() as mirror:
             mirror.take(0.0, 1, 1)
-    assert mirror.wait_s(0.0, 5, 5) > 1  # 6 of 10 are in the air: the mirror still counts.
-    told = [r.getMessage() for r in caplog.records if "do not see" in r.getMessage()]
-    assert len(set(told)) == 1
+    assert mirror.wait_s(0.0, 5, 5) > 1  # 6 of 10 are in flight: the mirror still counts.
+    warnings = [r.getMessage() for r in caplog.records if "do not see" in r.getMessage()]
+    assert len(set(warnings)) == 1
     quota.close()

@@ -13,7 +13,7 @@ START = 1_795_000_020
 def test_a_point_has_what_was_sent_in_the_minute_up_to_it() -> None:
     timeline = Timeline()
     for at in range(150):
-        timeline.at(START + at).answered(10, 30, 0.5)
+        timeline.at(START + at).add_answer(10, 30, 0.5)
     points = points_of(timeline)
     assert [point.texts_per_min for point in points[:3]] == [10, 20, 30]
     assert {point.texts_per_min for point in points[59:]} == {600}
@@ -23,8 +23,8 @@ def test_a_point_has_what_was_sent_in_the_minute_up_to_it() -> None:
 
 def test_quiet_moments_are_points_as_well() -> None:
     timeline = Timeline()
-    timeline.at(START).answered(50, 100, 0.1)
-    timeline.at(START + 90).answered(50, 100, 0.1)
+    timeline.at(START).add_answer(50, 100, 0.1)
+    timeline.at(START + 90).add_answer(50, 100, 0.1)
     points = points_of(timeline)
     assert len(points) == 91
     assert points[59].texts_per_min == 50
@@ -35,7 +35,7 @@ def test_quiet_moments_are_points_as_well() -> None:
 @pytest.mark.parametrize("width_s", [360, 8_640])
 def test_long_moments_have_the_mean_of_their_minutes(width_s: int) -> None:
     timeline = Timeline(width_s)
-    timeline.at(START).answered(width_s, 2 * width_s, 0.1)
+    timeline.at(START).add_answer(width_s, 2 * width_s, 0.1)
     [point] = points_of(timeline)
     assert point.texts_per_min == pytest.approx(60)
     assert point.to_ms - point.at_ms == 1000 * width_s
@@ -44,7 +44,7 @@ def test_long_moments_have_the_mean_of_their_minutes(width_s: int) -> None:
 def test_a_run_that_waits_most_of_the_time_has_no_more_points_than_can_be_drawn() -> None:
     timeline = Timeline()
     for at in range(300):
-        timeline.at(START + 600 * at).answered(10, 20, 0.1)
+        timeline.at(START + 600 * at).add_answer(10, 20, 0.1)
     points = points_of(timeline)
     assert 100 < len(points) <= MOST_POINTS + 1
     assert max(point.texts_per_min for point in points) <= 10
@@ -57,7 +57,7 @@ def test_of_a_run_without_calls_there_is_nothing_to_draw() -> None:
 def test_latency_and_troubles_are_those_of_the_moment() -> None:
     timeline = Timeline()
     for seconds in (*[0.1] * 19, 5.0):
-        timeline.at(START).answered(1, 1, seconds)
+        timeline.at(START).add_answer(1, 1, seconds)
     timeline.at(START).refused += 2
     timeline.at(START).failed += 3
     timeline.at(START).retried += 4

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 
 import pytest
+from support import jumping_loop
 
 from bulkembed.schemas.errors import BadAnswer, JobRefused, QuotaExceeded, Unavailable
 from bulkembed.schemas.serialization import from_plain
@@ -12,7 +13,7 @@ from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.units.row_texts import _error_of
 
 
-def test_the_most_serious_reason_holds_whatever_came_first() -> None:
+def test_the_most_serious_reason_counts_whatever_the_order() -> None:
     for first, second in itertools.permutations(StopReason, 2):
         flag = StopFlag()
         flag.set(first, "first")
@@ -22,17 +23,17 @@ def test_the_most_serious_reason_holds_whatever_came_first() -> None:
         assert flag.stop.reason is serious
 
 
-def test_the_first_of_two_equal_reasons_holds_and_is_told_once() -> None:
-    told: list[Stop] = []
-    flag = StopFlag(told.append)
+def test_the_first_of_two_equal_reasons_counts_and_is_reported_once() -> None:
+    reported: list[Stop] = []
+    flag = StopFlag(reported.append)
     flag.set(StopReason.UNAVAILABLE, "one")
     flag.set(StopReason.UNAVAILABLE, "two")
-    flag.set(StopReason.DEADLINE, "milder")
-    flag.set(StopReason.REFUSED, "worse")
-    assert [stop.message for stop in told] == ["one", "worse"]
+    flag.set(StopReason.DEADLINE, "less serious")
+    flag.set(StopReason.REFUSED, "more serious")
+    assert [stop.message for stop in reported] == ["one", "more serious"]
 
 
-def test_whoever_sleeps_wakes_when_the_flag_is_set_from_another_thread() -> None:
+def test_a_sleep_ends_when_another_thread_sets_the_flag() -> None:
     async def sleeper() -> None:
         flag = StopFlag()
         asyncio.get_running_loop().run_in_executor(None, flag.set, StopReason.SIGNAL, "stop")
@@ -44,17 +45,20 @@ def test_whoever_sleeps_wakes_when_the_flag_is_set_from_another_thread() -> None
     asyncio.run(asyncio.wait_for(sleeper(), 5))
 
 
-def test_whoever_sleeps_while_the_work_goes_on_sleeps_to_the_end() -> None:
-    asyncio.run(StopFlag().sleep(0.001))
+def test_without_a_stop_a_sleep_lasts_its_full_time() -> None:
+    loop = jumping_loop.JumpingLoop()
+    started = loop.time()
+    jumping_loop.run(StopFlag().sleep(60), loop)
+    assert loop.time() - started == pytest.approx(60)
 
 
-def test_a_stop_comes_back_from_its_note() -> None:
+def test_a_stop_is_read_from_its_note() -> None:
     for reason in StopReason:
         stop = Stop(reason, "words", 1.5)
         assert from_plain({"reason": str(reason), "message": "words", "at": 1.5}, Stop) == stop
 
 
-def test_a_refusal_is_a_failure_and_what_time_heals_is_incomplete() -> None:
+def test_reasons_that_end_by_themselves_have_the_exit_code_for_incomplete() -> None:
     codes = {reason: Stop(reason, "", 0.0).exit_code for reason in StopReason}
     assert codes[StopReason.REFUSED] == codes[StopReason.BROKEN] == ExitCode.FAILED == 1
     assert codes[StopReason.USELESS] == ExitCode.FAILED
@@ -63,7 +67,7 @@ def test_a_refusal_is_a_failure_and_what_time_heals_is_incomplete() -> None:
         assert codes[StopReason(reason)] == ExitCode.INCOMPLETE == 75
 
 
-def test_a_sleep_that_is_over_leaves_nothing_behind() -> None:
+def test_a_finished_sleep_is_no_longer_registered() -> None:
     flag = StopFlag()
 
     async def sleep_often() -> None:
@@ -74,7 +78,7 @@ def test_a_sleep_that_is_over_leaves_nothing_behind() -> None:
     assert not flag._waiting
 
 
-def test_a_stage_of_the_library_raises_what_a_run_would_end_for() -> None:
+def test_a_stage_raises_an_error_for_the_reason_of_a_stop() -> None:
     kinds = {
         StopReason.REFUSED: JobRefused,
         StopReason.USELESS: BadAnswer,

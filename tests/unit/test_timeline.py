@@ -1,4 +1,4 @@
-"""What a process did over time: bounded, and nothing of it lost."""
+"""What a process did over time: a bounded number of counts, without losses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkembed.transforms.core.timeline import (
-    MOST_MOMENTS,
+    MAX_MOMENTS,
     WIDTHS_S,
     Timeline,
     latency_step,
-    merge,
+    merge_timelines,
     percentile_s,
 )
 
@@ -24,10 +24,10 @@ CALLS = st.lists(
 )
 
 
-def a_timeline(calls: list[tuple[int, int, float]]) -> Timeline:
+def timeline_of(calls: list[tuple[int, int, float]]) -> Timeline:
     timeline = Timeline()
     for at, texts, seconds in calls:
-        timeline.at(EPOCH + at).answered(texts, 2 * texts, seconds)
+        timeline.at(EPOCH + at).add_answer(texts, 2 * texts, seconds)
     return timeline
 
 
@@ -42,49 +42,51 @@ def totals(timeline: Timeline) -> tuple[int, int, int, int]:
 
 
 @given(CALLS, CALLS)
-def test_the_processes_of_a_run_together_lose_nothing(
+def test_merging_the_timelines_of_processes_loses_nothing(
     one: list[tuple[int, int, float]], other: list[tuple[int, int, float]]
 ) -> None:
-    merged = merge([a_timeline(one), a_timeline(other)])
+    merged = merge_timelines([timeline_of(one), timeline_of(other)])
     texts = sum(call[1] for call in [*one, *other])
     assert totals(merged) == (len(one) + len(other), texts, 2 * texts, len(one) + len(other))
 
 
 @given(CALLS)
-def test_a_timeline_comes_back_from_its_file(calls: list[tuple[int, int, float]]) -> None:
-    timeline = a_timeline(calls)
+def test_a_timeline_is_read_as_it_was_written(calls: list[tuple[int, int, float]]) -> None:
+    timeline = timeline_of(calls)
     again = Timeline.from_json(orjson.loads(orjson.dumps(timeline.to_json())))
     assert again.width_s == timeline.width_s
     assert again.moments() == timeline.moments()
 
 
 @pytest.mark.parametrize("every_s", [1, 50, 7_000])
-def test_a_long_run_has_longer_moments_not_more_of_them(every_s: int) -> None:
-    calls = [(every_s * n, 1, 0.2) for n in range(3 * MOST_MOMENTS)]
-    timeline = a_timeline(calls)
-    assert MOST_MOMENTS / 10 < len(timeline.moments()) <= MOST_MOMENTS
+def test_a_long_run_has_longer_moments_and_not_more(every_s: int) -> None:
+    calls = [(every_s * n, 1, 0.2) for n in range(3 * MAX_MOMENTS)]
+    timeline = timeline_of(calls)
+    assert MAX_MOMENTS / 10 < len(timeline.moments()) <= MAX_MOMENTS
     assert totals(timeline)[0] == len(calls)
     assert len(orjson.dumps(timeline.to_json())) < 70_000
 
 
-def test_each_width_divides_the_next_so_that_moments_fit_into_longer_ones() -> None:
+def test_each_width_divides_the_next_one() -> None:
     assert all(wide % narrow == 0 for narrow, wide in itertools.pairwise(WIDTHS_S))
     assert all(60 % width == 0 for width in WIDTHS_S if width <= 60)
 
 
 @given(st.lists(st.floats(0.001, 600), min_size=1), st.floats(0, 1))
-def test_a_percentile_is_within_a_step_of_the_real_one(seconds: list[float], part: float) -> None:
+def test_a_percentile_is_within_one_step_of_the_exact_one(
+    seconds: list[float], part: float
+) -> None:
     latencies: dict[int, int] = {}
     for one in seconds:
         latencies[latency_step(one)] = latencies.get(latency_step(one), 0) + 1
-    told = percentile_s(latencies, part)
+    found = percentile_s(latencies, part)
     real = next(one for at, one in enumerate(sorted(seconds), 1) if at >= part * len(seconds))
-    assert told == pytest.approx(real, rel=0.05)
+    assert found == pytest.approx(real, rel=0.05)
 
 
 @pytest.mark.parametrize(
     "content", [{}, {"width_s": 7, "moments": []}, {"width_s": 1, "moments": [{"at": 1}]}]
 )
-def test_what_is_no_timeline_is_refused(content: dict[str, object]) -> None:
+def test_other_content_is_not_a_timeline(content: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Timeline.from_json(content)

@@ -1,8 +1,10 @@
-"""Texts to vectors: calls under the quota, sent again or split as their answers demand."""
+"""Get vectors for contents: pack them into calls, send, retry and split these."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime as dt
 import logging
 import math
 import random as random_module
@@ -22,15 +24,13 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.schemas.stop import StopReason
-from bulkembed.transforms.calls.answers import counted_tokens
 from bulkembed.transforms.calls.gate import DaySpent, Gate, Slot, TooLarge
 from bulkembed.transforms.calls.rate_service import RateService
 from bulkembed.transforms.calls.retry import (
+    MAX_INTERCEPTED_TRIES,
     Attempts,
-    CallStats,
     Retrier,
-    day_spent_message,
-    dead_code,
+    stop_reason,
 )
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
@@ -44,6 +44,15 @@ from bulkembed.transforms.core.quota_mirror import RateLimitEffect
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.tokens import Features, TokenEstimator, sum_features
 
+log = logging.getLogger("bulkembed")
+
+ROW_DEADLINE_FRACTION = 0.2
+"""How much of a call's deadline a single resent row gets."""
+MAX_BAD_TRIES = 4
+"""Bad answers to one call after which its contents are sent alone: each may have cost money."""
+UNCUT_FRACTION = 0.8
+"""A text below this fraction of the model's maximum, as estimated, was certainly not cut."""
+
 
 class Client(Protocol):
     """A client of the service; see clients.gemini."""
@@ -56,42 +65,44 @@ class Client(Protocol):
 
 
 class Sink(Protocol):
-    """Where a text's fate is written down; a text that is never named stays undone."""
+    """Takes the result of each content.  A content without a result is sent by the next run."""
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
-        """The texts have vectors."""
+        """Take the vectors of one answered call."""
 
     def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:
-        """The text is given up on."""
+        """Take the failure of one content."""
 
 
-log = logging.getLogger("bulkembed")
+@dataclasses.dataclass(slots=True)
+class CallStats:
+    """What a process has sent so far; the fields are the names of counters, and only grow."""
 
-NO_SUCH_METHOD = (404, 501)
-COUNTS_IN_FLIGHT = 8
-"""countTokens has a quota of its own, which nobody publishes."""
-ROW_DEADLINE_PART = 0.2
-"""How much of a call's deadline a row gets that is sent alone because its call kept failing."""
-BAD_TRIES = 4
-"""Bad answers to one call after which its texts are sent alone: each answer may have been paid."""
-INTERCEPTED_TRIES = 5
-"""The same for answers of a proxy, which may block a text for what it says."""
-UNCUT_PART = 0.8
-"""A text estimated below this part of the model's most tokens was surely not cut."""
+    calls_sent: int = 0
+    calls_retried: int = 0
+    calls_refused: int = 0
+    """429s."""
+
+
+def counted_tokens(items: Sequence[Content], answer: Answer) -> int:
+    """Return the tokens of an answered call: the service's count, or else the estimate."""
+    return sum(item.tokens for item in items) if answer.tokens is None else answer.tokens
 
 
 class Caller:
-    """Gets vectors for texts.  Lives on one event loop, serves all units of a process.
+    """Gets vectors for contents.  Lives on one event loop and serves all units of a process.
 
     Args:
         client: sends one call.
-        gate: says when.
-        estimator: guesses tokens, and learns from the service's counts.
+        gate: says when a call may be sent.
+        estimator: estimates tokens, and learns from the service's counts.
         stop: set by answers that end the job; ends all waiting.
-        rate_service: asked before each call, on top of the gate.
-        spending: holds what a call can cost.
-        deadline_s: how long one call is tried again, from its first failure on, and how long no
-            call at all may pass.
+        deadline_s: how long one call is retried from its first failure on, and how long it may
+            take until any call passes.
+        spending: reserves what a call can cost.
+        rate_service: asked before each call, in addition to the gate.
+        clock: seconds, monotonic.
+        random: returns numbers from 0 to 1.
     """
 
     def __init__(
@@ -113,23 +124,21 @@ class Caller:
         self._stop = stop
         self._deadline_s = deadline_s
         self._rate_service = rate_service
+        self._rate_service_queue = asyncio.Lock()
         self._spending = spending or Spending(None, None, stop)
-        self._turn = asyncio.Lock()
         self._clock = clock
-        self._retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
-        self._counting = asyncio.Semaphore(COUNTS_IN_FLIGHT)
-        self._flying: set[asyncio.Future[Answer]] = set()
+        self._in_flight: set[asyncio.Future[Answer]] = set()
         self._aborted = False
-        self._counts = True
         self._last_answer = -math.inf
         self._failing_since = math.inf
+        self.retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
         self.stats = CallStats()
         self.timeline = Timeline()
 
     async def embed(self, items: Sequence[Content], sink: Sink) -> None:
-        """Embeds the texts in as many calls as the limits ask for, several at a time.
+        """Embed the contents in as many calls as the limits require, several at a time.
 
-        Returns when each text has its fate, or the run is to end.
+        Returns when each content has a result, or when the run must end.
         """
         calls = pack(items, self._gate.call_limits())
         async with asyncio.TaskGroup() as group:
@@ -137,124 +146,95 @@ class Caller:
                 group.create_task(self._embed_call(call, sink, Attempts(self._deadline_s)))
 
     def abort(self) -> None:
-        """Gives up the calls in the air; their texts stay undone.  On the event loop only."""
+        """Cancel the calls in flight; their contents get no result.  On the event loop only."""
         self._aborted = True
-        for task in self._flying:
+        for task in self._in_flight:
             task.cancel()
-
-    async def count_tokens(self, item: Content) -> int | None:
-        """The service's count of a text's tokens, title included.
-
-        None where it does not count, and where the run is to end: then nothing is sent any more.
-        """
-        attempts = Attempts(self._deadline_s)
-        try:
-            async with self._counting:
-                if self._counts:
-                    return await self._retrier.run(
-                        lambda: self._client.count_tokens(item),
-                        attempts,
-                        over=lambda error: self._is_no_count(attempts, error),
-                        gated=False,
-                    )
-        except Stopping:
-            return None
-        except RETRYABLE as error:
-            self._stop.set(_reason(error), f"texts cannot be counted: {error.message}")
-        except JobRefused as error:
-            if error.http_status not in NO_SUCH_METHOD:
-                self._stop.set(StopReason.REFUSED, error.message)
-            self._no_counts(error)
-        except CallRefused as error:
-            self._no_counts(error)
-        return None
-
-    def _is_no_count(self, attempts: Attempts, error: CallError) -> bool:
-        """Whether to stop asking for a count; pages of a proxy are not asked for any longer."""
-        if isinstance(error, Intercepted) and attempts.useless >= INTERCEPTED_TRIES:
-            return True
-        return attempts.over(self._clock())
-
-    def _no_counts(self, error: CallError) -> None:
-        if self._counts:
-            log.warning("the service does not count tokens: %s", error.message)
-        self._counts = False
 
     async def _embed_call(self, items: Sequence[Content], sink: Sink, attempts: Attempts) -> None:
         try:
-            answer = await self._retrier.run(
+            answer = await self.retrier.run(
                 lambda: self._attempt(items, attempts),
                 attempts,
-                over=lambda error: self._is_at_fault(items, attempts, error),
+                give_up=lambda error: self._is_at_fault(items, attempts, error),
             )
         except Stopping:
             return
         except TooLarge:
             await self.embed(items, sink)
         except DaySpent as spent:
-            self._stop.set(StopReason.DAY_SPENT, day_spent_message(spent.resets_at))
+            self._stop.set(StopReason.DAY_SPENT, _day_spent_message(spent.resets_at))
         except (JobRefused, CallRefused) as error:
             if not self._is_about_job(error):
                 await self._split(items, sink, error, attempts.count)
         except (Unavailable, Intercepted, BadAnswer) as error:
-            await self._give_up(items, sink, error, attempts)
+            await self._handle_failing_call(items, sink, error, attempts)
         else:
             try:
                 sink.embedded(items, answer, attempts.count)
             except OutputError as error:
-                self._stop.set(StopReason.BROKEN, error.message)  # Before another call goes.
+                self._stop.set(StopReason.BROKEN, error.message)  # Before another call is sent.
                 raise
 
     def _is_at_fault(self, items: Sequence[Content], attempts: Attempts, error: CallError) -> bool:
-        """Whether to stop sending a call as it is.
+        """Return whether to stop sending a call as it is.
 
-        An answer that costs money or comes from a proxy is not asked for until the deadline.
+        Answers that cost money or come from a proxy are not retried until the deadline.
         """
-        if isinstance(error, BadAnswer) and attempts.useless >= BAD_TRIES:
+        if isinstance(error, BadAnswer) and attempts.useless >= MAX_BAD_TRIES:
             return len(items) > 1 or self._others_passed(attempts)
-        if isinstance(error, Intercepted) and attempts.useless >= INTERCEPTED_TRIES:
+        if isinstance(error, Intercepted) and attempts.useless >= MAX_INTERCEPTED_TRIES:
             return self._others_passed(attempts)
-        return attempts.over(self._clock())
+        return attempts.is_expired(self._clock())
 
     def _others_passed(self, attempts: Attempts) -> bool:
-        """Whether the service has answered other calls since this one failed first."""
+        """Return whether the service has answered other calls since this one first failed."""
         return self._last_answer > attempts.suspect_since
 
-    async def _give_up(
+    async def _handle_failing_call(
         self, items: Sequence[Content], sink: Sink, error: CallError, attempts: Attempts
     ) -> None:
         """Handle a call that keeps failing.
 
-        Where not one call passed meanwhile, the service is down, and the run ends.  Where others
-        pass, the call itself is at fault: it is split once, to the row, so that nobody has to run
-        the same command for ever.  A bad answer may be that of one text even where no other call
-        is left to pass.
+        If no other call has passed in the meantime, the service is down, and the run ends. If
+        others pass, the call itself is at fault: it is split once, into single contents, so that
+        rerunning the command cannot fail at it again and again. A bad answer may be caused by one
+        content even if no other call is left that could pass.
         """
         passed = self._others_passed(attempts)
         split = len(items) > 1 and (passed or isinstance(error, BadAnswer))
         if not passed and not split:
-            return self._stop.set(_reason(error), _failed_throughout(attempts.deadline_s, error))
+            message = _failed_throughout_message(attempts.deadline_s, error)
+            return self._stop.set(stop_reason(error), message)
         if not split:
             return sink.dead(items[0], DeadCode.SERVICE_ERROR, error, attempts.count)
-        log.warning("a call of %d texts keeps failing: its texts are sent one by one", len(items))
+        log.warning(
+            "a request with %d texts keeps failing. bulkembed sends its texts one by one.",
+            len(items),
+        )
         return await self._resend(
             [[item] for item in items],
             sink,
-            deadline_s=attempts.deadline_s * ROW_DEADLINE_PART,
+            deadline_s=attempts.deadline_s * ROW_DEADLINE_FRACTION,
             suspect_since=attempts.suspect_since,
         )
 
     async def _split(
         self, items: Sequence[Content], sink: Sink, error: CallError, attempts: int
     ) -> None:
-        """Narrows a refusal down to the rows it is about: one is given up on only by itself."""
+        """Split a rejected call until the contents at fault are alone; only these fail."""
         if len(items) == 1:
-            return sink.dead(items[0], dead_code(error), error, attempts)
-        # Once a call of that size has passed, such words are those of a text.
-        if error.code == "batch_size" and len(items) > self._gate.most_passed:
+            return sink.dead(items[0], _dead_code(error), error, attempts)
+        # Once a call of that size was answered, such words come from a text.
+        if error.code == "batch_size" and len(items) > self._gate.max_answered_texts:
             cap = error.most_texts or len(items) // 2
-            log.warning("the service takes no %d texts per call: %d from now on", len(items), cap)
-            self._gate.learn_cap(cap)
+            log.warning(
+                "the service does not accept %d texts per request. "
+                "bulkembed sends at most %d from now on.",
+                len(items),
+                cap,
+            )
+            self._gate.limit_texts(cap)
             return await self.embed(items, sink)
         index = error.index
         if index is not None and index < len(items):
@@ -264,133 +244,138 @@ class Caller:
 
     async def _resend(
         self,
-        pieces: Iterable[Sequence[Content]],
+        parts: Iterable[Sequence[Content]],
         sink: Sink,
         *,
         deadline_s: float | None = None,
         suspect_since: float = math.inf,
     ) -> None:
-        """Sends the pieces of a call as calls of their own, before those that are new."""
+        """Send the parts of a call as calls of their own, before new calls."""
         async with asyncio.TaskGroup() as group:
-            for piece in pieces:
+            for part in parts:
                 self.stats.calls_retried += 1
                 attempts = Attempts(deadline_s or self._deadline_s, True, suspect_since)
-                group.create_task(self._embed_call(piece, sink, attempts))
+                group.create_task(self._embed_call(part, sink, attempts))
 
     async def _attempt(self, items: Sequence[Content], attempts: Attempts) -> Answer:
-        """One try of a call; raises what the gate and the client do."""
-        made_of = sum_features(item.features for item in items)
-        tokens = self._estimator.reserve(made_of)
-        slot, held = await self._enter(items, tokens, again=attempts.again)
+        """Send a call once; raise what the gate and the client raise."""
+        features = sum_features(item.features for item in items)
+        tokens = self._estimator.reserve(features)
+        slot, reserved = await self._enter(items, tokens, is_retry=attempts.is_retry)
         started = self._clock()
-        self.timeline.at(slot.sent_at).retried += attempts.again
+        self.timeline.at(slot.sent_at).retried += attempts.is_retry
         attempts.count += 1
         self.stats.calls_sent += 1
         self.stats.calls_retried += attempts.count > 1
         try:
-            answer = await self._in_the_air(items)
+            answer = await self._send(items)
         except CallError as error:
             if self._is_about_job(error):
-                # Before the gate hears of it, which would let the next call go.
+                # Before the gate knows of the failure and sends the next call.
                 self._stop.set(StopReason.REFUSED, error.message)
             if isinstance(error, RETRYABLE):
                 self._failing_since = min(self._failing_since, self._clock())
             self._note_failure(slot, self._gate.fail(slot, error), error)
-            self._spending.failed(held, error)
-            self._judge(error, started)
+            self._spending.failed(reserved, error)
+            self._end_run_if_down(error, started)
             raise
         except BaseException:
             self._gate.abandon(slot)
-            self._spending.settle(held, held)
+            self._spending.settle(reserved, reserved)
             raise
         self._last_answer = self._clock()
         self._failing_since = math.inf
-        self._retrier.answered()
+        self.retrier.answered()
         self._gate.succeed(slot, answer.tokens, len(items))
         counted = counted_tokens(items, answer)
-        self._spending.settle(held, counted)
-        took_s = self._last_answer - started
-        self.timeline.at(slot.sent_at).answered(len(items), counted, took_s)
-        self._learn(items, made_of, answer)
+        self._spending.settle(reserved, counted)
+        self.timeline.at(slot.sent_at).add_answer(len(items), counted, self._last_answer - started)
+        self._learn(items, features, answer)
         return answer
 
     async def _enter(
-        self, items: Sequence[Content], tokens: int, *, again: bool
+        self, items: Sequence[Content], tokens: int, *, is_retry: bool
     ) -> tuple[Slot, int]:
-        """Return a slot of the gate, and what the call can cost, held.
+        """Return a slot of the gate, and the reserved tokens.
 
-        While the account has no room, the call waits without a slot: it would be counted against
-        the quota, and no other call could use it.
+        While the account has no room, the call waits without a slot. A slot would count against the
+        quota, and no other call could use it.
         """
         while True:
             await self._spending.wait_for_room(items)
-            slot = await self._turn_of(items, tokens, again=again)
+            slot = await self._wait_for_slot(items, tokens, is_retry=is_retry)
             try:
-                held = self._spending.reserve(items)
+                reserved = self._spending.reserve(items)
             except BaseException:
-                self._gate.give_back(slot)
+                self._gate.cancel(slot)
                 raise
-            if held is not None:
-                return slot, held
-            self._gate.give_back(slot)
+            if reserved is not None:
+                return slot, reserved
+            self._gate.cancel(slot)
 
-    async def _turn_of(self, items: Sequence[Content], tokens: int, *, again: bool) -> Slot:
-        """A slot from the gate; where there is a rate service, calls ask it one by one first."""
+    async def _wait_for_slot(
+        self, items: Sequence[Content], tokens: int, *, is_retry: bool
+    ) -> Slot:
+        """Return a slot of the gate; with a rate service, calls ask that first, one by one."""
         if self._rate_service is None:
-            return await self._gate.enter(items, tokens, again=again)
-        async with self._turn:
+            return await self._gate.enter(items, tokens, is_retry=is_retry)
+        async with self._rate_service_queue:
             await self._rate_service.allow(len(items))
-            return await self._gate.enter(items, tokens, again=again)
+            return await self._gate.enter(items, tokens, is_retry=is_retry)
 
     def _is_about_job(self, error: CallError) -> bool:
-        """Whether every call would be refused; see `verdict.SETTINGS` for what is none."""
+        """Return whether every call would be rejected; see `verdict.SETTINGS` for exceptions."""
         settings_work = self._gate.proven and error.code in verdict.SETTINGS
         return isinstance(error, JobRefused) and not settings_work
 
-    async def _in_the_air(self, items: Sequence[Content]) -> Answer:
+    async def _send(self, items: Sequence[Content]) -> Answer:
         task = asyncio.ensure_future(self._client.embed(items))
-        self._flying.add(task)
+        self._in_flight.add(task)
         try:
             return await task
         except asyncio.CancelledError:
             if self._aborted:
-                raise Stopping("the call was given up") from None
+                raise Stopping from None
             task.cancel()
             raise
         finally:
-            self._flying.discard(task)
+            self._in_flight.discard(task)
 
-    def _learn(self, items: Sequence[Content], made_of: Features, answer: Answer) -> None:
-        most = self._estimator.max_tokens
-        uncut = most is None or all(item.tokens < UNCUT_PART * most for item in items)
+    def _learn(self, items: Sequence[Content], features: Features, answer: Answer) -> None:
+        maximum = self._estimator.max_tokens
+        uncut = maximum is None or all(item.tokens < UNCUT_FRACTION * maximum for item in items)
         if answer.tokens is not None and uncut:
-            self._estimator.learn(made_of, answer.tokens)
+            self._estimator.learn(features, answer.tokens)
 
-    def _note_failure(self, slot: Slot, refusal: RateLimitEffect | None, error: CallError) -> None:
-        self.timeline.at(slot.sent_at).gave_none(refused=refusal is not None)
-        if refusal is None:
+    def _note_failure(self, slot: Slot, effect: RateLimitEffect | None, error: CallError) -> None:
+        """Record a failure; `effect` is what a 429 changed."""
+        self.timeline.at(slot.sent_at).add_error(rate_limited=effect is not None)
+        if effect is None:
             return
         self.stats.calls_refused += 1
-        left = self._left_s()
-        if isinstance(error, QuotaExceeded) and error.resets_at is not None:
-            self._stop.set(StopReason.DAY_SPENT, day_spent_message(error.resets_at))
-        elif refusal.wait_s > left:  # Nothing is sent before the deadline is over.
+        remaining_s = self._remaining_s()
+        if effect.day_resets_at is not None:
+            self._stop.set(StopReason.DAY_SPENT, _day_spent_message(effect.day_resets_at))
+        elif effect.wait_s > remaining_s:  # Nothing is sent before the deadline.
             loop, since = asyncio.get_running_loop(), self._failing_since
-            loop.call_later(left, self._end_if_failing_since, since, error)
-        if refusal.adopted:
-            old, new = ("none" if one is None else f"{one:,}" for one in refusal.limits)
-            log.warning("the service's limit is lower: %s, not %s: %s", new, old, error.message)
-        if refusal.pace_changed:
+            loop.call_later(remaining_s, self._end_run_if_failing_since, since, error)
+        if effect.adopted:
+            old, new = ("none" if one is None else f"{one:,}" for one in effect.limits)
             log.warning(
-                "the service refuses calls that its quota should let through: somebody else uses "
-                "it, or it counts in another way; from now on calls are spread evenly"
+                "the service's limit is lower: %s instead of %s (%s)", new, old, error.message
+            )
+        if effect.pace_changed:
+            log.warning(
+                "the service rejects requests (429) although the quota has room. Another program "
+                "uses the quota, or the service counts differently. bulkembed now spreads its "
+                "requests evenly."
             )
 
-    def _left_s(self) -> float:
+    def _remaining_s(self) -> float:
         """Return the seconds until no call has passed for one call deadline."""
         return self._failing_since + self._deadline_s - self._clock()
 
-    def _judge(self, error: CallError, started: float) -> None:
+    def _end_run_if_down(self, error: CallError, started: float) -> None:
         """End the run if no call has had a useful answer for too long.
 
         Args:
@@ -400,36 +385,47 @@ class Caller:
         if not isinstance(error, RETRYABLE):
             return
         if self._gate.hopeless:
-            self._stop.set(_reason(error), _hopeless(error))
-        elif started >= self._failing_since and self._left_s() <= 0:
-            self._stop.set(_reason(error), _failed_throughout(self._deadline_s, error))
+            self._stop.set(stop_reason(error), _hopeless_message(error))
+        elif started >= self._failing_since and self._remaining_s() <= 0:
+            self._stop.set(stop_reason(error), _failed_throughout_message(self._deadline_s, error))
 
-    def _end_if_failing_since(self, since: float, error: CallError) -> None:
+    def _end_run_if_failing_since(self, since: float, error: CallError) -> None:
         """End the run if no call has passed since then; on the event loop."""
         if self._failing_since == since:
-            self._stop.set(_reason(error), _failed_throughout(self._deadline_s, error))
+            self._stop.set(stop_reason(error), _failed_throughout_message(self._deadline_s, error))
 
 
-def _reason(error: CallError) -> StopReason:
-    """Why a run ends that an error about the service has stopped."""
-    if isinstance(error, BadAnswer):
-        return StopReason.USELESS
-    return StopReason.REFUSED if isinstance(error, Intercepted) else StopReason.UNAVAILABLE
+_CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
 
 
-def _failed_throughout(deadline_s: float, error: CallError) -> str:
+def _dead_code(error: CallError) -> DeadCode:
+    """Return the dead-letter code of a row whose call the service rejected."""
+    return _CODES.get(error.code, DeadCode.REFUSED)
+
+
+def _day_spent_message(resets_at: float) -> str:
+    when = dt.datetime.fromtimestamp(resets_at).astimezone()
+    return (
+        f"the day's quota is spent and resets at {when:%Y-%m-%d %H:%M %Z}. "
+        "Then rerun the same command to resume."
+    )
+
+
+def _failed_throughout_message(deadline_s: float, error: CallError) -> str:
+    words = error.message.rstrip(".")
     if isinstance(error, QuotaExceeded):
         return (
-            f"the quota let nothing through for {deadline_s:g} s: {error.message.rstrip('.')}; see "
-            "whether the project's credits are used up, then run the same command again"
+            f"every request was rate-limited (429) for {deadline_s:g} s: {words}. Check whether "
+            f"the project's credits are used up. Then rerun the same command to resume."
         )
-    return f"the service failed for {deadline_s:g} s: {error.message}"
+    return f"the service failed for {deadline_s:g} s: {words}. Rerun the same command to resume."
 
 
-def _hopeless(error: CallError) -> str:
+def _hopeless_message(error: CallError) -> str:
     if isinstance(error, BadAnswer):
         return (
-            f"the service's answers are of no use, and each may cost money: {error.message}; "
-            "check the service, --model and --dim, then run the same command again to go on"
+            "the service's answers are unusable, and each may cost money: "
+            f"{error.message.rstrip('.')}. Check the service, --model and --dim. "
+            "Then rerun the same command to resume."
         )
     return error.message

@@ -1,4 +1,4 @@
-"""All that a process shares to get vectors from one service under one quota."""
+"""Everything that a process shares to get vectors from one service under one quota."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import EmbedderConfig
-from bulkembed.schemas.live import LiveCounts
+from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.transforms.calls import metrics
-from bulkembed.transforms.calls.caller import Caller
-from bulkembed.transforms.calls.event_loop import LoopThread
+from bulkembed.transforms.calls.caller import Caller, Sink
 from bulkembed.transforms.calls.gate import Gate
-from bulkembed.transforms.calls.pool import Pool
+from bulkembed.transforms.calls.long_texts import TokenCounter, reject_long_texts
 from bulkembed.transforms.calls.rate_service import EnvoyService
 from bulkembed.transforms.calls.shared_quota import (
     LocalQuota,
@@ -26,27 +25,29 @@ from bulkembed.transforms.calls.shared_quota import (
 )
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.calls.threads import LoopThread, Pool
 from bulkembed.transforms.clients.gemini import GeminiClient
 from bulkembed.transforms.clients.keys import find_key
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
+from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.quota_limits import max_call_size
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.tokens import TokenEstimator
 
 CLOSE_TO_S = 5.0
-"""A call is over some moments after its time-out at the latest."""
+"""A call is over at the latest this long after its time-out."""
 CLOCK_OFFSET = "BULKEMBED_CLOCK_OFFSET_S"
 
 
 class Embedder:
-    """The way from texts to vectors: event loop, client, quota, gate and caller.
+    """The way from contents to vectors: event loop, client, quota, gate and caller.
 
     Args:
         config: which vectors, from where and how fast; the key is found here.
         stop: ends all waiting.
         name: of its thread.
-        spending: holds what calls can cost; None where nobody keeps an account.
+        spending: reserves what calls can cost; None for no account.
 
     Raises:
         ConfigError: there is no key.
@@ -57,7 +58,7 @@ class Embedder:
     ) -> None:
         self.config = config
         self.stop = stop
-        self._taken: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
         self._lock = threading.Lock()
         embedding, calls = config.embedding, config.calls
         self.estimator = TokenEstimator(embedding.spec.max_tokens)
@@ -65,16 +66,16 @@ class Embedder:
         self.loop = LoopThread(name)
         self._client = GeminiClient(config.service, embedding, key, calls.concurrency)
         self._quota = quota_of(config, key)
-        self.gate = Gate(
+        self._gate = Gate(
             self._quota,
             ConcurrencyLevel(calls.concurrency),
             max_call_size(config),
             stop,
             clock=quota_clock(),
         )
-        self.caller = Caller(
+        self._caller = Caller(
             self._client,
-            self.gate,
+            self._gate,
             self.estimator,
             stop,
             deadline_s=calls.retry_timeout_s,
@@ -85,59 +86,74 @@ class Embedder:
                 else None
             ),
         )
+        self._counter = TokenCounter(
+            self._client, self._caller.retrier, stop, calls.retry_timeout_s
+        )
+
+    async def embed(self, items: Sequence[Content], sink: Sink) -> None:
+        """Embed the contents; report those that are too long as dead if the settings say so.
+
+        Returns when each content has a result, or when the run must end.
+        """
+        items = await reject_long_texts(items, self.config.embedding, self._counter, sink)
+        await self._caller.embed(items, sink)
 
     def take_counts(self) -> dict[str, int]:
-        """What the process did since the last time of asking, by the names of the counters."""
+        """Return what the process did since the last call, by the names of the counters."""
         now = {
-            **dataclasses.asdict(self.caller.stats),
-            metrics.THROTTLED_MS: int(self.gate.throttled_s * 1000),
+            **dataclasses.asdict(self._caller.stats),
+            metrics.THROTTLED_MS: int(self._gate.throttled_s * 1000),
         }
         with self._lock:
-            before, self._taken = self._taken, now
+            before, self._reported = self._reported, now
         return {name: value - before.get(name, 0) for name, value in now.items()}
 
     def sent(self) -> LiveCounts:
-        """The calls sent so far; takes no counts away."""
-        stats = self.caller.stats
+        """Return the calls sent so far; `take_counts` is not affected."""
+        stats = self._caller.stats
         return LiveCounts(
             sent=stats.calls_sent, retried=stats.calls_retried, refused=stats.calls_refused
         )
 
+    def live(self) -> Live:
+        """Return the calls in flight, the use of the quota, and why calls wait; thread-safe."""
+        return self._gate.live()
+
     @property
     def timeline(self) -> Timeline:
-        """What became of the calls of this process over time."""
-        return self.caller.timeline
+        """The results of the calls of this process over time."""
+        return self._caller.timeline
 
-    def end_calls(self, shutdown_timeout_s: float) -> None:
-        """Ends all waiting now, and the calls in the air after `shutdown_timeout_s`."""
-        self.loop.call_later(0.0, self.gate.close)
-        self.loop.call_later(max(0.0, shutdown_timeout_s), self.caller.abort)
+    def end_calls(self, timeout_s: float) -> None:
+        """End all waiting now, and cancel the calls in flight after `timeout_s`."""
+        self.loop.call_later(0.0, self._gate.close)
+        self.loop.call_later(max(0.0, timeout_s), self._caller.abort)
 
     def close(self) -> None:
-        """Ends the loop and closes the connections."""
+        """End the loop and close the connections."""
         self.loop.run(self._client.close())
         self.loop.close()
         self._quota.close()
 
 
 def quota_clock() -> Callable[[], float]:
-    """The wall clock; ahead by BULKEMBED_CLOCK_OFFSET_S, for tests that cannot wait a day.
+    """Return the wall clock, ahead by BULKEMBED_CLOCK_OFFSET_S for tests of a day's quota.
 
     Raises:
-        ConfigError: the variable holds no number.
+        ConfigError: the variable is not a number.
     """
-    told = os.environ.get(CLOCK_OFFSET, "").strip()
+    value = os.environ.get(CLOCK_OFFSET, "").strip()
     try:
-        offset_s = float(told or 0)
+        offset_s = float(value or 0)
     except ValueError as error:
-        raise ConfigError(f"{CLOCK_OFFSET}={told}: give seconds, or leave it out") from error
+        raise ConfigError(f"{CLOCK_OFFSET}={value!r} is not a number of seconds.") from error
     return (lambda: time.time() + offset_s) if offset_s else time.time
 
 
 def quota_of(config: EmbedderConfig, key: str | None) -> Quota:
-    """The quota's mirror: shared by the processes of this host, unless there is no limit to keep.
+    """Return the quota mirror: shared by the processes of this host if there is a limit.
 
-    It belongs to the quota's name, else the project, else the key; the key itself goes nowhere.
+    It belongs to the quota's name, or else the project, or else the key. The key is not stored.
     """
     calls, service = config.calls, config.service
     limits = calls.limits
@@ -155,25 +171,25 @@ _embedders: Pool[Embedder] = Pool()
 
 
 def embedder_for(config: EmbedderConfig) -> Embedder:
-    """The one embedder of this process for these settings; each caller must `release` it once.
+    """Return the embedder of this process for these settings; each user must `release` it once.
 
-    One that has stopped is left to those who use it still: whoever comes later gets a new one.
+    One that has stopped is not reused: its current users keep it, and later ones get a new one.
 
     Raises:
         ConfigError: there is no key.
     """
-    return _embedders.take(
+    return _embedders.acquire(
         config, lambda: _stage_embedder(config), lambda one: not one.stop.is_set()
     )
 
 
 def release(embedder: Embedder) -> None:
-    """Gives an embedder back; the last one to do so closes it."""
-    _embedders.give_back(embedder)
+    """Return an embedder; the last user closes it."""
+    _embedders.release(embedder)
 
 
 def _stage_embedder(config: EmbedderConfig) -> Embedder:
-    """An embedder whose stop ends the bundles under way: the runner tries them again, or not."""
+    """Make an embedder whose stop ends the running bundles, which the runner may retry."""
     stop = StopFlag(lambda _: embedder.end_calls(config.calls.shutdown_timeout_s))
     embedder = Embedder(config, stop, "bulkembed-rows")
     return embedder

@@ -1,4 +1,4 @@
-"""Who may send next: first come, first served, under the quota and the calls in the air."""
+"""The queue of calls: first come, first served, under the quota and the calls in flight."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ from bulkembed.transforms.core.packing import CallLimits, within
 from bulkembed.transforms.core.quota_mirror import POLL_S, QuotaMirror, RateLimitEffect
 from bulkembed.transforms.core.verdict import QuotaWords
 
+MAX_SLEEP_S = 5.0
+"""How long the queue sleeps at most: other processes may free quota in the meantime."""
+REPACK_S = 0.01
+"""How long the queue waits for a call that is packed again: its parts keep its place."""
+_MAYBE_COUNTED = (Unavailable, Intercepted, BadAnswer)
+"""Errors after which the service may have counted the call."""
+
 
 class TooLarge(Exception):
-    """The call no longer fits what a call may hold: pack it anew."""
+    """The call exceeds what a call may hold now: pack it again."""
 
 
 class DaySpent(Exception):
-    """The day's quota is gone until `resets_at` (epoch seconds)."""
+    """The day's quota is spent until `resets_at` (epoch seconds)."""
 
     def __init__(self, resets_at: float) -> None:
         super().__init__(resets_at)
@@ -37,42 +44,39 @@ class DaySpent(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
-    """A call in the air: its ticket in the mirror, and when it was let go."""
+    """Permission to send a call: its ticket in the mirror, and when it was given."""
 
     ticket: int
     sent_at: float
 
 
+Place = tuple[int, int]
+"""A place in the queue: 0 for a retry and 1 for a new call, then the order of arrival."""
+
+
 @dataclasses.dataclass(slots=True, eq=False)
-class Waiter:
-    """A call in the queue."""
+class QueuedCall:
+    """A call that waits for its slot."""
 
     items: Sequence[Content]
     tokens: int
-    granted: asyncio.Future[Slot]
-    place: tuple[int, int]
-
-
-MAX_NAP_S = 5.0
-"""How long the queue sleeps at most before it looks again: other processes give quota back."""
-_MAYBE_COUNTED = (Unavailable, Intercepted, BadAnswer)
-"""Errors after which the call may still have counted against the quota."""
-REPACK_S = 0.01
-"""How long the queue stands still for a call that is packed anew: it keeps its place."""
+    slot: asyncio.Future[Slot]
+    place: Place
 
 
 class Gate:
     """The queue in front of the service.  Lives on one event loop.
 
-    A permit is held only while a call is in the air: neither waiting for quota nor backing off
-    holds one.  The first call goes alone, and the others wait for its answer: it is the probe.
+    A call has a slot only while it is in flight, not while it waits for quota or after a failure.
+    The first call of a process is a probe: it is sent alone, and the others wait for its answer.
 
     Args:
         quota: the mirror of the service's quotas.
-        level: how many calls may be in the air.
-        limits: the most that one call may hold, whatever the quota.
+        level: how many calls may be in flight.
+        limits: what one call may hold, whatever the quota.
         stop: ends all waiting.
-        clock: epoch seconds; the quota's state is shared between processes.
+        clock: epoch seconds, because processes share the quota's state.
+        random: returns numbers from 0 to 1.
     """
 
     def __init__(
@@ -91,21 +95,20 @@ class Gate:
         self._stop = stop
         self._clock = clock
         self._random = random
-        self._queue: list[Waiter] = []
-        self._numbers = itertools.count()
-        self._places: dict[int, tuple[int, int]] = {}
-        self._in_air = 0
+        self._queue: list[QueuedCall] = []
+        self._arrivals = itertools.count()
+        self._kept_places: dict[int, Place] = {}
+        self._in_flight = 0
         self._proven = False
         self._health = ServiceHealth()
-        self._most_passed = 0
+        self._max_answered_texts = 0
         self._timer: asyncio.TimerHandle | None = None
         self._throttled_since: float | None = None
         self._throttled_s = 0.0
-        self.most_in_air = 0
 
     @property
     def throttled_s(self) -> float:
-        """How long the head of the queue has waited for quota, up to now."""
+        """How long the head of the queue has waited for quota so far."""
         since, now = self._throttled_since, self._clock()
         return self._throttled_s + (max(0.0, now - since) if since is not None else 0.0)
 
@@ -115,151 +118,150 @@ class Gate:
         return self._proven
 
     @property
-    def most_passed(self) -> int:
-        """The most texts in a call that the service has answered."""
-        return self._most_passed
+    def max_answered_texts(self) -> int:
+        """The maximum texts of a call that the service has answered."""
+        return self._max_answered_texts
 
     @property
     def hopeless(self) -> bool:
-        """Whether no useful answer has come for so long that the run must end."""
+        """Whether no useful answer has arrived for so long that the run must end."""
         return self._health.hopeless
 
-    def look(self) -> Live:
-        """Calls in the air, the quota's use, and why the next call does not go; from any thread."""
+    def live(self) -> Live:
+        """Return the calls in flight, the use of the quota, and why calls wait; thread-safe."""
         now = self._clock()
         head = next(iter(self._queue), None)
         with self._quota.transaction() as mirror:
-            waits = mirror.wait_reason(now, len(head.items), head.tokens) if head else None
+            reason = mirror.wait_reason(now, len(head.items), head.tokens) if head else None
             use = mirror.use(now)
         if head is not None and not self._proven:
-            waits = Waiting.PROBE
+            reason = Waiting.PROBE
         elif head is not None and (self._health.one_at_a_time or self._health.wait_s(now) > 0):
-            waits = Waiting.OUTAGE
+            reason = Waiting.OUTAGE
         return Live(
-            in_air=self._in_air,
-            waiting=waits or (Waiting.SLOTS if head is not None else None),
+            in_air=self._in_flight,
+            waiting=reason or (Waiting.SLOTS if head is not None else None),
             quota=use,
         )
 
     def call_limits(self) -> CallLimits:
-        """The most that one call may hold now."""
+        """Return what one call may hold now."""
         now = self._clock()
         with self._quota.transaction() as mirror:
             return mirror.call_limits(now, self._limits)
 
-    def learn_cap(self, texts: int) -> None:
-        """Never again packs more than `texts` into one call: the service said so."""
+    def limit_texts(self, texts: int) -> None:
+        """Allow at most `texts` in one call from now on: the service accepts no more."""
         self._limits = dataclasses.replace(
             self._limits, texts=max(1, min(texts, self._limits.texts))
         )
 
-    async def enter(self, items: Sequence[Content], tokens: int, *, again: bool = False) -> Slot:
-        """Waits until the call may go, and counts it as sent.
+    async def enter(self, items: Sequence[Content], tokens: int, *, is_retry: bool = False) -> Slot:
+        """Wait until the call may be sent, and count it as sent.
 
         Args:
-            items: the texts of the call.
+            items: the contents of the call.
             tokens: their estimated tokens.
-            again: the call was in the air before; it goes before those that were not.
+            is_retry: whether they were sent before; such calls go before new ones.
 
         Raises:
-            TooLarge: the limits were lowered, and the call must be packed anew.
-            DaySpent: nothing is left of the day's quota.
-            Stopping: the run is to end.
+            TooLarge: the limits were lowered, and the call must be packed again.
+            DaySpent: nothing remains of the day's quota.
+            Stopping: the run must end.
         """
         if self._stop.is_set():
-            raise Stopping("the run is to end")
-        granted = asyncio.get_running_loop().create_future()
-        waiter = Waiter(items, tokens, granted, self._place(items, again))
-        bisect.insort(self._queue, waiter, key=lambda one: one.place)
-        self._pump()
+            raise Stopping
+        place = self._place_of(items, is_retry)
+        call = QueuedCall(items, tokens, asyncio.get_running_loop().create_future(), place)
+        bisect.insort(self._queue, call, key=lambda one: one.place)
+        self._dispatch()
         try:
-            slot = await waiter.granted
+            slot = await call.slot
         except asyncio.CancelledError:
-            self._forget(waiter)
+            self._forget(call)
             raise
         if self._stop.is_set():
-            self.give_back(slot)  # The call whose answer made room could not be kept.
-            raise Stopping("the run is to end")
+            self.cancel(slot)  # The answer that made room for this call could not be stored.
+            raise Stopping
         return slot
 
-    def _place(self, items: Sequence[Content], again: bool) -> tuple[int, int]:
-        """The place in the queue; texts of a call that was too large keep theirs, and its order."""
-        kept = [self._places.pop(id(item), None) for item in items] if self._places else [None]
-        return kept[0] or (0 if again else 1, next(self._numbers))
-
     def succeed(self, slot: Slot, tokens: int | None, texts: int) -> None:
-        """The call was answered with vectors for its `texts`.
+        """Record that the call was answered with vectors for its `texts`.
 
-        `tokens` is the service's count, if it gives one.
+        `tokens` is the service's count; None if the answer has none.
         """
         now = self._clock()
         with self._quota.transaction() as mirror:
             mirror.settle(slot.ticket, now, tokens)
-        self._level.succeeded(slot.sent_at, now, self._in_air)
+        self._level.succeeded(slot.sent_at, now, self._in_flight)
         self._proven = True
-        self._most_passed = max(self._most_passed, texts)
+        self._max_answered_texts = max(self._max_answered_texts, texts)
         self._health.succeeded(slot.sent_at)
-        self._left()
+        self._end_call()
 
     def fail(self, slot: Slot, error: CallError) -> RateLimitEffect | None:
-        """The call was answered with an error; gives what a 429 changed."""
+        """Record that the call failed; return what a 429 changed, or None."""
         now = self._clock()
-        refusal = None
+        effect = None
         with self._quota.transaction() as mirror:
             if isinstance(error, QuotaExceeded):
-                refusal = self._refused(mirror, slot, now, error)
+                effect = self._note_rate_limit(mirror, slot, now, error)
             else:
                 mirror.fail(slot.ticket, now, charged=isinstance(error, _MAYBE_COUNTED))
         if isinstance(error, Unavailable):
             self._level.failed(slot.sent_at, now)
         self._health.failed(now, slot.sent_at, error, self._random())
-        self._left()
-        return refusal
+        self._end_call()
+        return effect
 
     def abandon(self, slot: Slot) -> None:
-        """The call was abandoned in flight: it may have been counted."""
+        """Record that the call was cancelled in flight: the service may have counted it."""
         with self._quota.transaction() as mirror:
             mirror.fail(slot.ticket, self._clock(), charged=True)
-        self._left()
+        self._end_call()
 
-    def give_back(self, slot: Slot) -> None:
-        """The call was not sent: it counts nowhere."""
+    def cancel(self, slot: Slot) -> None:
+        """Record that the call was not sent: it counts nowhere."""
         with self._quota.transaction() as mirror:
             mirror.fail(slot.ticket, self._clock(), charged=False)
-        self._left()
+        self._end_call()
 
     def close(self) -> None:
-        """Ends all waiting: nothing more is sent."""
+        """End all waiting: nothing more is sent."""
         while self._queue:
-            waiter = self._queue.pop(0)
-            if not waiter.granted.done():
-                waiter.granted.set_exception(Stopping("the run is to end"))
+            call = self._queue.pop(0)
+            if not call.slot.done():
+                call.slot.set_exception(Stopping())
 
-    def _refused(
+    def _place_of(self, items: Sequence[Content], is_retry: bool) -> Place:
+        """Return a call's place; contents of a call that was too large keep its place."""
+        if self._kept_places:
+            kept = [self._kept_places.pop(id(item), None) for item in items]
+            if kept[0] is not None:
+                return kept[0]
+        return (0 if is_retry else 1, next(self._arrivals))
+
+    def _note_rate_limit(
         self, mirror: QuotaMirror, slot: Slot, now: float, error: QuotaExceeded
     ) -> RateLimitEffect:
         words = error.facts.get("quota")
         if not isinstance(words, QuotaWords):
             words = QuotaWords()
-        kind = QuotaKind.of_id(words.quota_id)
-        refusal = mirror.rate_limited(
+        return mirror.rate_limited(
             slot.ticket,
             now,
             delay_s=words.delay_s,
             jitter=self._random(),
-            kind=kind,
+            kind=QuotaKind.of_id(words.quota_id),
             quota_value=words.quota_value,
         )
-        if kind is QuotaKind.RPD:
-            error.facts["resets_at"] = mirror.day_resets_at(now)
-        return refusal
 
-    def _left(self) -> None:
-        self._in_air -= 1
-        self._pump()
+    def _end_call(self) -> None:
+        self._in_flight -= 1
+        self._dispatch()
 
-    def _pump(self) -> None:
-        """Lets go what may go, and sets the alarm for the next look."""
+    def _dispatch(self) -> None:
+        """Give slots to the calls that may be sent now, and set the timer for the next check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -267,19 +269,19 @@ class Gate:
             if self._stop.is_set():
                 return self.close()
             now = self._clock()
-            if self._in_air >= self._permits(now):
+            if self._in_flight >= self._max_in_flight(now):
                 return self._note_throttle(now, waiting=False)
             pause = self._health.wait_s(now)
-            wait = pause or self._let_go(self._queue[0], now)
+            wait = pause or self._admit(self._queue[0], now)
             if wait > 0:
                 self._note_throttle(now, waiting=pause == 0)
                 loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(min(wait, MAX_NAP_S), self._pump)
+                self._timer = loop.call_later(min(wait, MAX_SLEEP_S), self._dispatch)
                 return None
         return self._note_throttle(self._clock(), waiting=False)
 
-    def _permits(self, now: float) -> int:
-        """How many calls may be in the air now."""
+    def _max_in_flight(self, now: float) -> int:
+        """Return how many calls may be in flight now."""
         if not self._proven or self._health.one_at_a_time:
             return 1
         with self._quota.transaction() as mirror:
@@ -287,47 +289,45 @@ class Gate:
             texts = 1 if mirror.limits.rpm_counts is RpmCounts.CALLS else mirror.max_texts(now)
         return self._level.level(None if rpm is None else rpm / 60 / max(1, texts))
 
-    def _let_go(self, waiter: Waiter, now: float) -> float:
-        """Sends the head of the queue, or gives the seconds that it has to wait."""
-        answer: Slot | Exception
-        if waiter.granted.done():
+    def _admit(self, call: QueuedCall, now: float) -> float:
+        """Take the head off the queue; or return the seconds that it has to wait."""
+        result: Slot | Exception
+        if call.slot.done():
             self._queue.pop(0)
             return 0.0
         with self._quota.transaction() as mirror:
             if mirror.day_spent(now):
                 if mirror.in_flight:
-                    return POLL_S  # What is in the air gives its part of the day back if it fails.
-                answer = DaySpent(mirror.day_resets_at(now))
-            elif not within(waiter.items, mirror.call_limits(now, self._limits)):
-                answer = TooLarge()
+                    return POLL_S  # Calls in flight return their part of the day if they fail.
+                result = DaySpent(mirror.day_resets_at(now))
+            elif not within(call.items, mirror.call_limits(now, self._limits)):
+                result = TooLarge()
             else:
-                texts = len(waiter.items)
-                wait = mirror.wait_s(now, texts, waiter.tokens)
+                texts = len(call.items)
+                wait = mirror.wait_s(now, texts, call.tokens)
                 if wait > 0:
                     return wait
-                answer = Slot(mirror.take(now, texts, waiter.tokens), now)
+                result = Slot(mirror.take(now, texts, call.tokens), now)
         self._queue.pop(0)
-        if isinstance(answer, TooLarge):
-            self._places.update((id(item), waiter.place) for item in waiter.items)
-            waiter.granted.set_exception(answer)
+        if isinstance(result, Slot):
+            call.slot.set_result(result)
+            self._in_flight += 1
+            return 0.0
+        call.slot.set_exception(result)
+        if isinstance(result, TooLarge):
+            self._kept_places.update((id(item), call.place) for item in call.items)
             return REPACK_S
-        if isinstance(answer, Slot):
-            waiter.granted.set_result(answer)
-            self._in_air += 1
-            self.most_in_air = max(self.most_in_air, self._in_air)
-        else:
-            waiter.granted.set_exception(answer)
         return 0.0
 
-    def _forget(self, waiter: Waiter) -> None:
-        if waiter.granted.done() and not waiter.granted.cancelled():
-            if waiter.granted.exception() is None:
-                self.give_back(waiter.granted.result())
-        elif waiter in self._queue:
-            self._queue.remove(waiter)
+    def _forget(self, call: QueuedCall) -> None:
+        if call.slot.done() and not call.slot.cancelled():
+            if call.slot.exception() is None:
+                self.cancel(call.slot.result())
+        elif call in self._queue:
+            self._queue.remove(call)
 
     def _note_throttle(self, now: float, *, waiting: bool) -> None:
-        """Counts the time in which the head of the queue waits for quota and for nothing else."""
+        """Count the time in which the head of the queue waits for quota and nothing else."""
         if self._throttled_since is not None:
             self._throttled_s += max(0.0, now - self._throttled_since)
         self._throttled_since = now if waiting else None

@@ -1,42 +1,129 @@
-"""Texts with more tokens than the model takes, where the service is not to cut them."""
+"""Reject contents that exceed the model's maximum, if the service must not cut them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Sequence
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
-from bulkembed.schemas.errors import CallRefused
-from bulkembed.transforms.calls.caller import Caller, Sink
+from bulkembed.schemas.errors import CallError, CallRefused, Intercepted, JobRefused
+from bulkembed.schemas.stop import StopReason
+from bulkembed.transforms.calls.caller import Client, Sink
+from bulkembed.transforms.calls.retry import (
+    MAX_INTERCEPTED_TRIES,
+    Attempts,
+    Retrier,
+    stop_reason,
+)
+from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.health import RETRYABLE
+
+log = logging.getLogger("bulkembed")
+
+NO_SUCH_METHOD = (404, 501)
+COUNTS_IN_FLIGHT = 8
+"""countTokens has a quota of its own, which is not published."""
 
 
-async def short_enough(
-    items: Sequence[Content], embedding: EmbeddingConfig, caller: Caller, sink: Sink
+class TokenCounter:
+    """Asks the service how many tokens a content has; lives on one event loop.
+
+    Args:
+        client: sends the requests.
+        retrier: retries them.
+        stop: set by answers that end the job.
+        deadline_s: how long one request is retried.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        retrier: Retrier,
+        stop: StopFlag,
+        deadline_s: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._retrier = retrier
+        self._stop = stop
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._permits = asyncio.Semaphore(COUNTS_IN_FLIGHT)
+        self._is_supported = True
+
+    async def count(self, item: Content) -> int | None:
+        """Return the service's count of a content's tokens, including the title.
+
+        None if the service does not count tokens, or if the run must end.
+        """
+        attempts = Attempts(self._deadline_s)
+        try:
+            async with self._permits:
+                if self._is_supported:
+                    return await self._retrier.run(
+                        lambda: self._client.count_tokens(item),
+                        attempts,
+                        give_up=lambda error: self._is_over(attempts, error),
+                        gated=False,
+                    )
+        except Stopping:
+            return None
+        except RETRYABLE as error:
+            self._stop.set(stop_reason(error), f"tokens cannot be counted: {error.message}")
+        except JobRefused as error:
+            if error.http_status not in NO_SUCH_METHOD:
+                self._stop.set(StopReason.REFUSED, error.message)
+            self._disable(error)
+        except CallRefused as error:
+            self._disable(error)
+        return None
+
+    def _is_over(self, attempts: Attempts, error: CallError) -> bool:
+        """Return whether to stop asking for a count."""
+        if isinstance(error, Intercepted) and attempts.useless >= MAX_INTERCEPTED_TRIES:
+            return True
+        return attempts.is_expired(self._clock())
+
+    def _disable(self, error: CallError) -> None:
+        if self._is_supported:
+            log.warning("the service does not count tokens: %s", error.message)
+        self._is_supported = False
+
+
+async def reject_long_texts(
+    items: Sequence[Content], embedding: EmbeddingConfig, counter: TokenCounter, sink: Sink
 ) -> Sequence[Content]:
-    """The texts that may be sent; those that the service counts too long are given up on.
+    """Return the contents that may be sent; report those that are too long as dead.
 
-    UTF-8 bytes bound the tokens, so that only longer texts are asked about, and not those of which
-    the model cannot read all: some would not fit into a call.  Where the service
-    does not count, the text is sent, and whether it was cut stays unknown.
+    The service counts only contents that may be too long by their size. It does not count those
+    that are certainly too long, because some would not fit into a request. If the service does not
+    count tokens, the content is sent, and it stays unknown whether it was cut.
     """
     spec = embedding.spec
     if embedding.long_text not in (LongText.DEAD_LETTER, LongText.STOP):
         return items
-    doubtful = [item for item in items if item.token_bound > spec.max_tokens]
-    too_long = set()
-    for item in doubtful:
+    too_long: set[int] = set()
+
+    def reject(item: Content, size: str) -> None:
+        too_long.add(item.index)
+        message = f"the text has {size}, but {spec.name} accepts at most {spec.max_tokens:,} tokens"
+        sink.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
+
+    uncertain = []
+    for item in items:
+        if item.token_bound <= spec.max_tokens:
+            continue
         if spec.known and item.surely_exceeds(spec.max_tokens):
-            too_long.add(item.index)
-            size = item.token_bound
-            message = f"the text has {size:,} bytes, {spec.name} takes {spec.max_tokens:,} tokens"
-            sink.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
-    doubtful = [item for item in doubtful if item.index not in too_long]
-    counts = await asyncio.gather(*map(caller.count_tokens, doubtful))
-    for item, tokens in zip(doubtful, counts, strict=True):
+            reject(item, f"{item.token_bound:,} bytes")
+        else:
+            uncertain.append(item)
+    counts = await asyncio.gather(*map(counter.count, uncertain))
+    for item, tokens in zip(uncertain, counts, strict=True):
         if tokens is not None and tokens > spec.max_tokens:
-            too_long.add(item.index)
-            message = f"the text has {tokens:,} tokens, {spec.name} takes {spec.max_tokens:,}"
-            sink.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
+            reject(item, f"{tokens:,} tokens")
     return [item for item in items if item.index not in too_long]

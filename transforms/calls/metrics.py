@@ -1,4 +1,4 @@
-"""The job's counters, by name: namespace is the stage, units of measure go last."""
+"""The names of the job's counters. The namespace is the stage; units of measure go last."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ CALLS_SENT = "calls_sent"
 CALLS_REFUSED = "calls_refused"
 THROTTLED_MS = "throttled_ms"
 DEAD_PREFIX = "dead_"
-"""Before a dead letter's code: rows given up on for that reason."""
+"""The prefix of a dead letter's code: rows that failed for that reason."""
 
-# Besides these: the fields of schemas.units.CallCounts (`calls`, `retried`, `texts`, `tokens`,
-# `repeated`), and those of engine.attempts.CallStats.
+# Also counted: the fields of schemas.units.CallCounts (`calls`, `retried`, `texts`, `tokens`,
+# `repeated`), and those of calls.caller.CallStats.
 
 
 def counter(name: str, namespace: str = NAMESPACE) -> Metrics.DelegatingCounter:
-    """The counter of that name."""
+    """Return the counter of that name."""
     from apache_beam.metrics.metric import Metrics
 
     return Metrics.counter(namespace, name)
 
 
 class CallCounters:
-    """Counts what a process has sent; in `process` or `finish_bundle`, or it is lost.
+    """Counts what a process has sent.  Use it in `process` or `finish_bundle`, or counts are lost.
 
     Args:
         namespace: the stage.
@@ -44,13 +44,13 @@ class CallCounters:
         self._throttled_ms = 0
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Adds what was done since the last time, by the names of the counters."""
+        """Add the counts since the last time, by the names of the counters."""
         for name, value in counts.items():
             counter(name, self._namespace).inc(value)
         self._signal_throttled(counts[THROTTLED_MS])
 
     def _signal_throttled(self, throttled_ms: int) -> None:
-        """Tells the runner, which then does not add workers to a quota that is full."""
+        """Report the time to the runner, which then adds no workers while the quota is full."""
         from apache_beam.io.components.adaptive_throttler import ThrottlingSignaler
 
         self._throttled_ms += throttled_ms

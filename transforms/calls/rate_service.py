@@ -1,4 +1,4 @@
-"""An Envoy rate limit service in front of the quota's mirror, for those who run one."""
+"""An Envoy rate limit service, asked in addition to the quota mirror."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ DESCRIPTOR = "model"
 
 
 class RateService(Protocol):
-    """Lets texts through, when it pleases."""
+    """A service that decides when texts may be sent."""
 
     async def allow(self, texts: int) -> None:
-        """Returns when so many texts may be sent."""
+        """Return when so many texts may be sent."""
 
 
 class EnvoyService:
-    """Beam's EnvoyRateLimiter, asked off the event loop.
+    """Beam's EnvoyRateLimiter, called outside the event loop.
 
-    Asked for one text at a time: its windows are fixed and refused hits count, so that a limit of
-    50 a second would never let 100 through at once.  Comes on top of the mirror, not instead.
+    It is called for one text at a time. Its windows are fixed, and rejected hits count, so that a
+    limit of 50 per second would never allow 100 texts at once.
 
     Args:
         address: host:port of the service.
@@ -38,10 +38,10 @@ class EnvoyService:
         )
 
     async def allow(self, texts: int) -> None:
-        """Returns when the service has let each text through.
+        """Return when the service has allowed each text.
 
         Raises:
-            Unavailable: the service did not answer, five times in 40 s.
+            Unavailable: the service did not answer five times within 40 s.
         """
         await asyncio.to_thread(self._allow, texts)
 
@@ -53,5 +53,5 @@ class EnvoyService:
                 self._limiter.allow()
         except RpcError as error:
             raise Unavailable(
-                f"--rate-limit-service {self._address}: does not answer: {error}"
+                f"--rate-limit-service {self._address} does not answer: {error}"
             ) from error

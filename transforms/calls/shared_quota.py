@@ -1,8 +1,9 @@
-"""One mirror of a quota for all processes of a user on a host: a locked file, and no service.
+"""A quota mirror in a locked file, shared by all processes of a user on a host.
 
-POSIX only (`fcntl.flock`). The kernel takes the lock off a process that dies, and what it had in
-the air expires by time, so a crash leaves nothing stuck. The file holds numbers; neither it nor its
-name tells the key. It outlives the run, so that the next one knows the minute and the day.
+POSIX only (`fcntl.flock`). When a process dies, the kernel releases its lock, and its calls in
+flight expire, so a crash blocks nothing. The file contains numbers; neither the file nor its name
+reveals the key. The file is kept after the run, so that the next run knows the use of the last
+minute and of the day.
 """
 
 from __future__ import annotations
@@ -22,39 +23,43 @@ from typing import Protocol
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 
-OLD_S = 3 * 86400.0
-"""A file that nobody has written for so long holds nothing that counts any more."""
+OUTDATED_S = 3 * 86400.0
+"""A file that was not written for this long is out of date."""
 log = logging.getLogger("bulkembed")
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _PERSON = b"bulkembed-quota"
 
 
 class Quota(Protocol):
-    """Where a mirror lives: in a file for all processes, or in this one only."""
+    """Access to a mirror: in a file for all processes, or in this process only."""
 
     def transaction(self) -> contextlib.AbstractContextManager[QuotaMirror]:
-        """The mirror, for nobody else meanwhile; what was changed is kept. Never await inside."""
+        """Lock the mirror; store its changes at the end. Do not await inside."""
 
     def close(self) -> None:
-        """Let go of what is open; may be called twice."""
+        """Release resources; may be called twice."""
 
 
 def secret_digest(secret: str) -> str:
-    """16 hex digits that tell two keys apart without telling the key."""
+    """Return 16 hex digits that identify a secret without revealing it."""
     return hashlib.blake2b(secret.encode(), digest_size=8, person=_PERSON).hexdigest()
 
 
 def quota_file(base_url: str, owner: str, model: str, folder: Path | None = None) -> Path:
-    """The file for one quota; `owner` is a project, a `secret_digest` of a key, or a quota name."""
+    """Return the file of a quota; `owner` is a project, a quota name, or a key's digest."""
     parts = "\n".join(f"{len(part)}:{part}" for part in (base_url.rstrip("/"), owner, model))
     return (folder or default_folder()) / f"{secret_digest(parts)}.quota"
 
 
 def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/bulkembed/quota` or `~/.cache/...`; a temporary one where there is no home.
+    """Return `$XDG_CACHE_HOME/bulkembed/quota`, or `~/.cache/...`, or a temporary folder.
 
-    Not $XDG_RUNTIME_DIR: it is emptied when the user logs out, and the day's count with it.
+    It is not $XDG_RUNTIME_DIR, which is emptied when the user logs out: the day's count would be
+    lost.
+
+    Raises:
+        ConfigError: the folder belongs to another user.
     """
     cache = os.environ.get("XDG_CACHE_HOME", "")
     with contextlib.suppress(RuntimeError, OSError):
@@ -67,30 +72,30 @@ def _private(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     if status.st_uid != os.getuid():
-        raise ConfigError(f"{folder}: belongs to another user; remove it, or set XDG_CACHE_HOME")
+        raise ConfigError(f"{folder} belongs to another user. Remove it, or set XDG_CACHE_HOME.")
     if status.st_mode & 0o077:
         folder.chmod(0o700)
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder}: cannot be written")
+        raise PermissionError(f"{folder} cannot be written")
     return folder
 
 
 def _remove_old(folder: Path) -> None:
-    """Clears away files of quotas that are no longer used, such as those of dead local servers.
+    """Delete the files of quotas that are no longer used, such as those of local servers.
 
-    Whoever has one open still finds it gone (`_locked_file`), and makes it anew.
+    A process that still has such a file open detects that (`_locked_file`) and makes a new one.
     """
     for path in folder.glob("*.quota"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > OLD_S:
+            if time.time() - path.stat().st_mtime > OUTDATED_S:
                 path.unlink()
 
 
 class SharedQuota:
     """A mirror in a file that all processes of this user on this host share.
 
-    Some 20 to 50 µs a transaction. Safe for threads and after a fork. A file of another version, or
-    a damaged one, is taken as empty. Time must come from the wall clock (`time.time`).
+    A transaction takes 20 to 50 µs. It is safe for threads and after a fork. A damaged file, or one
+    of another version, counts as empty. Times must come from the wall clock (`time.time`).
     """
 
     def __init__(self, mirror: QuotaMirror, path: Path) -> None:
@@ -99,18 +104,20 @@ class SharedQuota:
         self._lock = threading.Lock()
         self._file = -1
         self._pid = 0
-        self._known = b""
-        self._worked = False
+        self._last_bytes = b""
+        self._has_worked = False
         self._warned = False
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[QuotaMirror]:
-        """The mirror with the newest state; changes are stored unless the body raises.
+        """Lock the mirror, with the newest state; store changes unless the body raises.
 
-        Where the file fails (a full disk, a home without locks), this process goes on with what
-        it knows, and says so once: a quota that is not shared is better than a job that hangs.
+        If the file fails later (a full disk, a home without locks), this process continues with
+        its own state and logs that once: a quota that is not shared is better than a job that
+        hangs.
 
-        Raises: ConfigError if the file cannot be opened in the first place.
+        Raises:
+            ConfigError: the file cannot be opened the first time.
         """
         with self._lock:
             file = self._begin()
@@ -118,53 +125,55 @@ class SharedQuota:
                 yield self._mirror
                 self._store(file)
             except BaseException:
-                self._known = b""
+                self._last_bytes = b""
                 raise
             finally:
                 if file is not None:
                     fcntl.flock(file, fcntl.LOCK_UN)
 
     def _begin(self) -> int | None:
-        """The locked file, its state loaded; None where it fails."""
+        """Return the locked file after loading its state; None if that fails."""
         try:
             file = self._locked_file()
             self._load(file)
         except (OSError, ConfigError) as error:
-            if not self._worked and isinstance(error, ConfigError):
+            if not self._has_worked and isinstance(error, ConfigError):
                 raise
             self._warn(error)
-            self._close()  # And with the file its lock, which others may wait for.
+            self._close()  # This releases the lock, which others may wait for.
             return None
-        self._worked = True
+        self._has_worked = True
         return file
 
     def _store(self, file: int | None) -> None:
         if file is None:
             return
         try:
-            self._known = self._mirror.to_bytes()
-            os.pwrite(file, self._known, 0)
+            self._last_bytes = self._mirror.to_bytes()
+            os.pwrite(file, self._last_bytes, 0)
         except OSError as error:
-            self._known = b""
+            self._last_bytes = b""
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            log.warning("%s: %s; other processes do not see this one's calls", self.path, error)
+            log.warning(
+                "%s: %s. Other processes do not see the calls of this one.", self.path, error
+            )
         self._warned = True
 
     def close(self) -> None:
-        """Close the file; the state stays in it."""
+        """Close the file, which keeps the state."""
         with self._lock:
             self._close()
 
     def _load(self, file: int) -> None:
-        data = os.pread(file, _MOST_BYTES, 0)
-        if not self._known or not data.startswith(self._known):
+        data = os.pread(file, _MAX_BYTES, 0)
+        if not self._last_bytes or not data.startswith(self._last_bytes):
             self._mirror.load(data)
 
     def _locked_file(self) -> int:
-        """The open file, locked; opened anew after a fork, and where somebody removed it."""
+        """Return the open file, locked; reopen it after a fork, or if it was deleted."""
         while True:
             if self._pid != os.getpid():
                 self._close()
@@ -181,17 +190,17 @@ class SharedQuota:
             _remove_old(self.path.parent)
             self._file = os.open(self.path, flags, 0o600)
         except OSError as error:
-            raise ConfigError(f"{self.path}: the quota file cannot be opened: {error}") from error
+            raise ConfigError(f"the quota file {self.path} cannot be opened: {error}") from error
         self._pid = os.getpid()
 
     def _close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._pid, self._known = -1, 0, b""
+        self._file, self._pid, self._last_bytes = -1, 0, b""
 
 
 class LocalQuota:
-    """A mirror for the threads of this process only, with the same face."""
+    """A mirror for the threads of this process only."""
 
     def __init__(self, mirror: QuotaMirror) -> None:
         self._mirror = mirror
@@ -199,9 +208,9 @@ class LocalQuota:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[QuotaMirror]:
-        """The mirror, for nobody else meanwhile."""
+        """Lock the mirror."""
         with self._lock:
             yield self._mirror
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to release."""

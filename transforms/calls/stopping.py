@@ -1,4 +1,4 @@
-"""One flag that ends the work of a process early, seen by threads and by coroutines."""
+"""A flag that ends the work of a process early, for threads and coroutines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from bulkembed.schemas.stop import Stop, StopReason
 
 
 class Stopping(BulkEmbedError):
-    """Raised where a call would have to wait although the run is to end; never shown."""
+    """Raised where a call would have to wait although the run must end; users never see it."""
+
+    def __init__(self, message: str = "the run must end") -> None:
+        super().__init__(message)
 
 
 class StopFlag:
-    """Set once or more; the most serious reason holds.
+    """A flag that can be set several times; the most serious reason counts.
 
-    `on_set` is called with each new reason, in the thread that gives it.
+    Args:
+        on_set: called with each new reason, in the thread that sets it.
     """
 
     def __init__(self, on_set: Callable[[Stop], None] | None = None) -> None:
@@ -29,31 +33,31 @@ class StopFlag:
 
     @property
     def stop(self) -> Stop | None:
-        """Why the work is to end; None while it goes on."""
+        """Why the work must end; None if it need not."""
         return self._stop
 
     def is_set(self) -> bool:
-        """Whether the work is to end."""
+        """Return whether the work must end."""
         return self._stop is not None
 
     def set(self, reason: StopReason, message: str) -> None:
-        """Asks for the end; may be called from any thread, and more than once."""
-        self.take_over(Stop(reason, message, time.time()))
+        """Ask for the end of the work, from any thread."""
+        self.set_from(Stop(reason, message, time.time()))
 
-    def take_over(self, new: Stop) -> None:
-        """Asks for the end for a reason that somebody else gave."""
+    def set_from(self, new: Stop) -> None:
+        """Ask for the end of the work for a reason that another process gave."""
         with self._lock:
-            known = self._stop is not None and self._stop.rank <= new.rank
-            if not known:
+            is_new = self._stop is None or new.rank < self._stop.rank
+            if is_new:
                 self._stop = new
             waiting, self._waiting = self._waiting, []
         for loop, event in waiting:
             loop.call_soon_threadsafe(event.set)
-        if not known and self._on_set is not None:
+        if is_new and self._on_set is not None:
             self._on_set(new)
 
     async def wait(self) -> None:
-        """Returns when the flag is set."""
+        """Return when the flag is set."""
         event = asyncio.Event()
         with self._lock:
             if self._stop is not None:
@@ -68,9 +72,13 @@ class StopFlag:
                     self._waiting.remove(entry)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleeps, or raises Stopping as soon as the flag is set."""
+        """Sleep.
+
+        Raises:
+            Stopping: as soon as the flag is set.
+        """
         try:
             await asyncio.wait_for(self.wait(), seconds)
         except TimeoutError:
             return
-        raise Stopping("the run is to end")
+        raise Stopping

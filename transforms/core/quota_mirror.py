@@ -57,6 +57,8 @@ class RateLimitEffect:
     """The mirror saw room: others use the quota, or the service counts differently."""
     pace_changed: bool = False
     """The pace is smooth from now on; true once."""
+    day_resets_at: float | None = None
+    """When the day's quota resets, in epoch seconds; None for a limit per minute."""
 
 
 class QuotaMirror:
@@ -227,7 +229,8 @@ class QuotaMirror:
         limits = (before, state.limit(now, kind)) if kind else (None, None)
         if kind is QuotaKind.RPD:
             state.day.spent = True
-            return RateLimitEffect(state.day.ends_at - now, adopted, limits)
+            resets_at = state.day.ends_at
+            return RateLimitEffect(resets_at - now, adopted, limits, day_resets_at=resets_at)
         is_new = call[0] > state.incident_at
         wait = state.pause.failed(now, call[0], delay_s, jitter)
         unexplained = is_new and not adopted and not self._tokens_exceeded(now, kind, call)

@@ -1,4 +1,4 @@
-"""What a process did over time: a few hundred counts, whether it runs for seconds or for weeks."""
+"""What a process did over time, in a few hundred counts, for runs of seconds or of weeks."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 WIDTHS_S = (1, 2, 4, 12, 60, 360, 1_440, 8_640, 86_400)
-"""How long a moment may be.  Each divides the next, and up to there a minute."""
-MOST_MOMENTS = 360
+"""The possible lengths of a moment.  Each divides the next; those up to 60 divide 60."""
+MAX_MOMENTS = 360
 STEPS = 8
-"""Steps in which latencies are counted while they double: each is some 9 % wide."""
+"""Steps per doubling of the latency: each is about 9 % wide."""
 
 
 @dataclasses.dataclass(slots=True)
 class Moment:
-    """What happened to the calls that were sent within some seconds."""
+    """The results of the calls that were sent within some seconds."""
 
     calls: int = 0
     """Answered with vectors."""
     texts: int = 0
-    """Of these calls."""
+    """Texts of these calls."""
     tokens: int = 0
     retried: int = 0
-    """Sent, though their texts were in the air before."""
+    """Calls that were sent again."""
     refused: int = 0
     """429s."""
     failed: int = 0
-    """Ended by another error."""
+    """Calls that ended with another error."""
     latencies: dict[int, int] = dataclasses.field(default_factory=dict)
-    """Answered calls by `latency_step`."""
+    """Answered calls by their `latency_step`."""
 
-    def answered(self, texts: int, tokens: int, seconds: float) -> None:
-        """Counts a call that brought vectors."""
+    def add_answer(self, texts: int, tokens: int, seconds: float) -> None:
+        """Count a call that returned vectors."""
         self.calls += 1
         self.texts += texts
         self.tokens += tokens
         step = latency_step(seconds)
         self.latencies[step] = self.latencies.get(step, 0) + 1
 
-    def gave_none(self, *, refused: bool) -> None:
-        """Counts a call that brought an error."""
-        self.refused += refused
-        self.failed += not refused
+    def add_error(self, *, rate_limited: bool) -> None:
+        """Count a call that failed."""
+        self.refused += rate_limited
+        self.failed += not rate_limited
 
     def add(self, other: Moment) -> None:
-        """Takes in what happened in another moment."""
+        """Add the counts of another moment."""
         for name in ("calls", "texts", "tokens", "retried", "refused", "failed"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for step, calls in other.latencies.items():
@@ -54,40 +54,40 @@ class Moment:
 
 
 class Timeline:
-    """Moments of equal length; where there are too many of them, they are made longer."""
+    """Moments of equal length; if there are too many, they are merged into longer ones."""
 
     def __init__(self, width_s: int = WIDTHS_S[0]) -> None:
         self.width_s = width_s
         self._moments: dict[int, Moment] = {}
 
     def at(self, now: float) -> Moment:
-        """The moment that a time belongs to; `now` is in epoch seconds."""
+        """Return the moment that contains `now`, in epoch seconds."""
         key = int(now // self.width_s)
         if key not in self._moments:
             self._moments[key] = Moment()
-            while len(self._moments) > MOST_MOMENTS and self.width_s < WIDTHS_S[-1]:
+            while len(self._moments) > MAX_MOMENTS and self.width_s < WIDTHS_S[-1]:
                 self._widen(WIDTHS_S[WIDTHS_S.index(self.width_s) + 1])
         return self._moments[int(now // self.width_s)]
 
     def moments(self) -> list[tuple[int, Moment]]:
-        """When each moment began, in epoch seconds, and what happened; in order of time.
+        """Return the start of each moment, in epoch seconds, and the moment; in order of time.
 
-        Another thread may go on counting: copying a dict is one step to it.
+        Another thread may still count: copying a dict is atomic for it.
         """
         moments = self._moments.copy()
         return [(key * self.width_s, moments[key]) for key in sorted(moments)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; at most some 60 kB."""
+        """Return plain values; at most about 60 kB."""
         moments = [{"at": at, **_plain(moment)} for at, moment in self.moments()]
         return {"width_s": self.width_s, "moments": moments}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Timeline:
-        """The timeline of `to_json`.
+        """Return the timeline of `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none.
+            KeyError, TypeError, ValueError: the content is not a timeline.
         """
         timeline = cls(WIDTHS_S[WIDTHS_S.index(content["width_s"])])
         for facts in content["moments"]:
@@ -104,8 +104,8 @@ class Timeline:
             self._moments.setdefault(key // times, Moment()).add(moment)
 
 
-def merge(timelines: Iterable[Timeline]) -> Timeline:
-    """The timeline of several processes together."""
+def merge_timelines(timelines: Iterable[Timeline]) -> Timeline:
+    """Return one timeline for several processes."""
     timelines = list(timelines)
     merged = Timeline(max((one.width_s for one in timelines), default=WIDTHS_S[0]))
     for timeline in timelines:
@@ -115,13 +115,13 @@ def merge(timelines: Iterable[Timeline]) -> Timeline:
 
 
 def latency_step(seconds: float) -> int:
-    """The step that a latency is counted under; from 1 ms on, STEPS of them double it."""
+    """Return the step of a latency; from 1 ms on, STEPS steps double it."""
     return max(0, round(STEPS * math.log2(max(seconds, 1e-3) * 1000)))
 
 
-def percentile_s(latencies: Mapping[int, int], part: float) -> float:
-    """The seconds within which a part of the calls, such as 0.95, was answered; not of none."""
-    wanted, seen = part * sum(latencies.values()), 0
+def percentile_s(latencies: Mapping[int, int], fraction: float) -> float:
+    """Return the seconds within which a fraction of the calls was answered; at least one call."""
+    wanted, seen = fraction * sum(latencies.values()), 0
     steps = sorted(latencies)
     for step in steps:
         seen += latencies[step]

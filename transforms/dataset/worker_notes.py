@@ -17,7 +17,7 @@ from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.schemas.units import CallCounts
-from bulkembed.transforms.core.timeline import Timeline, merge
+from bulkembed.transforms.core.timeline import Timeline, merge_timelines
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import DAMAGED, SHARED, STOPS, TIMELINE
 
@@ -169,7 +169,7 @@ def read_last_timeline(dataset: Dataset) -> RunTimeline | None:
         limits = first["rpm"], first["tpm"], first["rpm_counts"]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise dataset.damaged_file(f"{TIMELINE}/{run_id}-*{_SUFFIX}", repr(error)) from None
-    return RunTimeline(run_id, merge(timelines), *limits)
+    return RunTimeline(run_id, merge_timelines(timelines), *limits)
 
 
 def _names(dataset: Dataset, folder: str, run_id: str) -> list[str]:

@@ -20,10 +20,9 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.calls.embedder import CLOSE_TO_S, Embedder
-from bulkembed.transforms.calls.event_loop import LoopThread
-from bulkembed.transforms.calls.pool import Pool
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.calls.threads import LoopThread, Pool
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import run_file, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
@@ -142,7 +141,7 @@ class Engine:
         self._embedder = Embedder(job.embedder, self.stop, f"bulkembed-{job.run_id}", spending)
         self.worker = UnitWorker(
             job,
-            self._embedder.caller,
+            self._embedder,
             self.dataset,
             self.stop,
             KeptAnswers(self.dataset, job),
@@ -187,7 +186,7 @@ class Engine:
 
     def at(self) -> Live:
         """What it is at: calls in the air, the quota, the reason to wait; from any thread."""
-        return self._embedder.gate.look()
+        return self._embedder.live()
 
     def look_for_notes(self) -> None:
         """Take over the reason to end that another process, or the launcher, has left.
@@ -198,7 +197,7 @@ class Engine:
         with contextlib.suppress(OSError, OutputError):
             self._check_ownership()
             for stop in worker_notes.read_stops(self.dataset, self.job.run_id):
-                self.stop.take_over(stop)
+                self.stop.set_from(stop)
         if self.job.launcher is not None and is_gone(self.job.launcher):
             self.stop.set(StopReason.SIGNAL, "the launcher is gone; its workers end in good order")
 
@@ -255,7 +254,7 @@ def engine_for(job: JobConfig) -> Engine:
     Raises:
         ConfigError: there is no key.
     """
-    return _engines.take(job.run_id, lambda: _new_engine(job))
+    return _engines.acquire(job.run_id, lambda: _new_engine(job))
 
 
 def _new_engine(job: JobConfig) -> Engine:
@@ -267,9 +266,9 @@ def _new_engine(job: JobConfig) -> Engine:
 
 def release(engine: Engine) -> None:
     """Gives an engine back; the last one to do so closes it."""
-    _engines.give_back(engine)
+    _engines.release(engine)
 
 
 def running_engines() -> list[Engine]:
     """The engines of this process: for signals and progress."""
-    return _engines.held()
+    return _engines.in_use()

@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.embedding import LongText
+from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, UnitRecord, count_codes
-from bulkembed.transforms.calls.answers import Answers
+from bulkembed.transforms.calls.caller import counted_tokens
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.vectors import NO_MEAN, Matrix
+from bulkembed.transforms.core.vectors import NO_MEAN, Matrix, to_unit_length
 from bulkembed.transforms.dataset.commit import UnitTables
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, distinct_keys
@@ -28,6 +28,56 @@ from bulkembed.transforms.units.contents import Passage
 from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.prepare import DeadRow, PreparedUnit
 from bulkembed.transforms.units.tables import TableMaker
+
+
+class AnswerRecorder:
+    """Stores the answers of a unit's calls, or of calls for shared texts, and counts them.
+
+    Args:
+        embedding: the settings of the vectors.
+        kept: where answers that are paid but not committed are stored.
+    """
+
+    def __init__(self, embedding: EmbeddingConfig, kept: AnswerWriter) -> None:
+        self._embedding = embedding
+        self._kept = kept
+        self._calls = self._retried = self._texts = self._tokens = 0
+
+    def record(
+        self, items: Sequence[Content], answer: Answer, attempts: int
+    ) -> tuple[Matrix, list[bool | None]]:
+        """Store one answer.
+
+        Returns:
+            The vectors to write, (n, dim) in the order of the items, and for each item whether the
+            service cut its text; None if that is unknown.
+
+        Raises:
+            OutputError: the answer cannot be stored.
+        """
+        vectors = answer.vectors
+        if self._embedding.normalize:
+            vectors = to_unit_length(vectors)
+        flags = answer.truncated or (None,) * len(items)
+        max_tokens = self._embedding.spec.max_tokens
+        truncated = [
+            item.is_cut or (False if flag is None and item.token_bound <= max_tokens else flag)
+            for item, flag in zip(items, flags, strict=True)
+        ]
+        self._kept.append([item.hash for item in items], vectors, truncated)
+        self._calls += 1
+        self._retried += attempts - 1
+        self._texts += len(items)
+        self._tokens += counted_tokens(items, answer)
+        return vectors, truncated
+
+    def counts(self, repeated: int) -> CallCounts:
+        """Return the counts of the calls; see CallCounts for `repeated`."""
+        return CallCounts(self._calls, self._retried, self._texts, self._tokens, repeated)
+
+    def live(self) -> LiveCounts:
+        """Return the counts so far, for progress."""
+        return LiveCounts(texts=self._texts, tokens=self._tokens)
 
 
 class RowFates:
@@ -94,7 +144,7 @@ class UnitOutcome:
         self._prepared = prepared
         self._job = job
         self._tables = TableMaker(job, prepared)
-        self._answers = Answers(job.embedding, prepared.hashes, kept or AnswerWriter(None))
+        self._answers = AnswerRecorder(job.embedding, kept or AnswerWriter(None))
         self._budget = budget or DeadRowBudget(None, StopFlag())
         self._vectors: Matrix | None = None
         self._has_vector = np.zeros(len(prepared.items), dtype=bool)
@@ -121,7 +171,7 @@ class UnitOutcome:
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Writes down the vectors of one answered call."""
-        vectors, truncated = self._answers.take(items, answer, attempts)
+        vectors, truncated = self._answers.record(items, answer, attempts)
         where = [item.index for item in items]
         # As a rule the texts of a call stand side by side, and a slice is copied much faster.
         run = slice(where[0], where[-1] + 1)

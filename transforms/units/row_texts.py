@@ -18,9 +18,8 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.schemas.stop import Stop, StopReason
-from bulkembed.transforms.calls.answers import counted_tokens
+from bulkembed.transforms.calls.caller import counted_tokens
 from bulkembed.transforms.calls.embedder import Embedder
-from bulkembed.transforms.calls.long_texts import short_enough
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN, Vector, mean_vector, to_unit_length
@@ -89,8 +88,7 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> RowFates:
     distinct = DistinctContents(embedding, embedder.estimator)
     passages = [_passages_or_reason(row, distinct) for row in rows]
     sink = TextFates(embedding.normalize)
-    items = await short_enough(distinct.items, embedding, embedder.caller, sink)
-    await embedder.caller.embed(items, sink)
+    await embedder.embed(distinct.items, sink)
     if len(sink.of_item) < len(distinct.items):
         raise _error_of(embedder.stop.stop)
     fates = [one if isinstance(one, GivenUp) else _fate(one, sink.of_item) for one in passages]

@@ -15,7 +15,6 @@ from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.inputs import InputColumns, InputFile
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, FilePicks
-from bulkembed.transforms.calls.answers import Answers
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.passages import spans
@@ -26,6 +25,7 @@ from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import DistinctContents, why_blank
+from bulkembed.transforms.units.outcome import AnswerRecorder
 
 TEXTS = 1000
 """Texts that are sent and counted together: ten calls."""
@@ -43,7 +43,7 @@ class SharedOutcome:
         self, texts: DistinctContents, embedding: EmbeddingConfig, kept: AnswerWriter
     ) -> None:
         self._texts = texts
-        self._answers = Answers(embedding, texts.hashes, kept)
+        self._answers = AnswerRecorder(embedding, kept)
         self._sent = 0
         self._known = 0
 
@@ -56,7 +56,7 @@ class SharedOutcome:
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Keeps the vectors of one answered call."""
-        self._answers.take(items, answer, attempts)
+        self._answers.record(items, answer, attempts)
         self._sent += len(items)
 
     def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:

@@ -13,8 +13,8 @@ from bulkembed.schemas.errors import BulkEmbedError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
-from bulkembed.transforms.calls.caller import Caller, Sink
-from bulkembed.transforms.calls.long_texts import short_enough
+from bulkembed.transforms.calls.caller import Sink
+from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import run_file
@@ -36,7 +36,7 @@ class UnitWorker:
     """What it takes to embed and commit a unit; one a process."""
 
     job: JobConfig
-    caller: Caller
+    embedder: Embedder
     dataset: Dataset
     stop: StopFlag
     known: KeptAnswers
@@ -101,9 +101,8 @@ class UnitWorker:
             self.budget.spend(len(bad), f"{bad[-1].code}: {bad[-1].message}")
 
     async def _embed(self, items: Sequence[Content], outcome: Sink) -> None:
-        short = await short_enough(items, self.job.embedding, self.caller, outcome)
         try:
-            await self.caller.embed(short, outcome)
+            await self.embedder.embed(items, outcome)
         except BaseExceptionGroup as group:
             # The calls of a unit fail as a group, even where one alone does.
             ours = group.subgroup(BulkEmbedError)
