@@ -17,8 +17,6 @@ BulkEmbedError
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection
 from typing import Any
 
 from bulkembed.schemas.secrets import masked
@@ -159,10 +157,3 @@ class Intercepted(CallError):
 
 class BadAnswer(CallError):
     """The answer has the wrong count, length or form, or numbers that are not finite."""
-
-
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """Return the sentence that suggests the known word nearest to a word, or "" if none is near."""
-    by_lower = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.65)
-    return f"Did you mean {by_lower[near[0]]}?" if near else ""

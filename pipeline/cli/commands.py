@@ -12,7 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from bulkembed.pipeline.logs import log
-from bulkembed.schemas.errors import ConfigError, did_you_mean
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.messages import did_you_mean
 
 HELP_WIDTH = 100
 BEAM_ARGS = "beam_args"

@@ -14,7 +14,8 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import HELP_WIDTH, Command, plain_usage_errors
 from bulkembed.pipeline.logs import log, set_log
 from bulkembed.pipeline.runners import signals
-from bulkembed.schemas.errors import BulkEmbedError, ConfigError, OutputLocked, did_you_mean
+from bulkembed.schemas.errors import BulkEmbedError, ConfigError, OutputLocked
+from bulkembed.schemas.messages import did_you_mean
 from bulkembed.schemas.stop import ExitCode
 
 SHELLS = ("bash", "zsh", "fish")

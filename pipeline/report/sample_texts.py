@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bulkembed.pipeline.report.sample import SampledRow
 from bulkembed.pipeline.run.plan import planned_files
-from bulkembed.pipeline.verify.input_check import source_text
+from bulkembed.pipeline.verify.comparison import source_text
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.inputs import InputColumns, InputFile

@@ -19,9 +19,14 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.pipeline.run.plan import SCANS_FILE, check_plan, planned_files
-from bulkembed.pipeline.verify.expected import Expected
 from bulkembed.pipeline.verify.folder_check import read_state
-from bulkembed.pipeline.verify.unit_check import PartReport, UnitReport, check_part, check_unit
+from bulkembed.pipeline.verify.unit_check import (
+    Expected,
+    PartReport,
+    UnitReport,
+    check_part,
+    check_unit,
+)
 from bulkembed.pipeline.verify.verify import expected_of
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError

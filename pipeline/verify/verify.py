@@ -11,16 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.pipeline.verify.expected import Expected
+from bulkembed.pipeline.verify.comparison import check_input, check_sample
 from bulkembed.pipeline.verify.folder_check import (
     read_state,
     repeated_ids,
     strangers,
     unfinished,
 )
-from bulkembed.pipeline.verify.input_check import check_input
-from bulkembed.pipeline.verify.sample_check import check_sample
-from bulkembed.pipeline.verify.unit_check import UnitReport, check_unit
+from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import OutputError, OutputLocked
 from bulkembed.schemas.findings import Check, Finding

@@ -46,7 +46,6 @@ SAME_CLASS_NAME: dict[str, str] = {
     "LongText": "issue 13: rename in emulator/settings.py",
     "Refusal": "issue 13: rename in clients/error_bodies.py and emulator",
     "RowFates": "issue 13: rename in units/outcome.py and units/row_texts.py",
-    "SampledRow": "issue 13: rename in report/sample.py and verify/sample_check.py",
 }
 """Names of several public classes, each with the reason why that is clear."""
 
