@@ -12,6 +12,7 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command, Option, WordChoice
 from bulkembed.pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
 from bulkembed.pipeline.logs import printable, set_log
+from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import TaskType
 
 if TYPE_CHECKING:
@@ -56,9 +57,14 @@ def report(output: str) -> None:
     The page is OUT/_run/report.html, a single file that needs no network. It shows rows, pace, cost
     and dead letters, and it contains texts and ids of the dataset. The command prints its path.
     """
-    from bulkembed.pipeline.report.page import write_report
-
     set_log("warning")
+    try:
+        from bulkembed.pipeline.report.page import write_report
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the report needs the package {error.name}. Install it with: "
+            "pip install 'bulkembed[report]'"
+        ) from None
     place = write_report(output)
     with streams.showing(keep_code=True):
         click.echo(place)

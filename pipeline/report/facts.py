@@ -1,4 +1,4 @@
-"""What a report tells about a dataset, read from its records and a sample of its rows."""
+"""The facts that a report shows, read from a dataset's records and a sample of its rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from bulkembed.pipeline.report.sample import Sample, draw_sample
-from bulkembed.pipeline.report.sample_texts import SampledText, input_columns, texts_of
+from bulkembed.pipeline.report.sample import (
+    Sample,
+    SampledText,
+    draw_sample,
+    input_columns,
+    texts_of,
+)
 from bulkembed.pipeline.run.status import Status, status_of
 from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.errors import OutputError
@@ -23,29 +28,29 @@ from bulkembed.transforms.dataset.worker_notes import RunTimeline
 
 log = logging.getLogger("bulkembed")
 
-EXAMPLES_A_CODE = 3
-MOST_RUNS = 50
+EXAMPLES_PER_CODE = 3
+MAX_RUNS = 50
 EXAMPLE_COLUMNS = ("id", "source_file", "source_row", "code", "message", "text")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """Tokens that were sent, and those that were not because their texts had been."""
+    """Tokens that were sent, and tokens that deduplication saved."""
 
     tokens: int
-    spared: int
-    """Estimated: a repeated text is taken to be as long as the mean of those sent."""
+    saved: int
+    """Estimated: a duplicate text is assumed to have the mean length of the texts sent."""
     price: Price | None
-    """What was told, else Google's list price whatever the service; None: neither is known."""
+    """The given price, else Google's list price whatever the service; None if neither is known."""
 
     def usd(self, tokens: int) -> float | None:
-        """The price of some tokens."""
+        """Return the price of some tokens; None if it is not known."""
         return None if self.price is None else self.price.usd(tokens)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportFacts:
-    """A dataset as the page shows it."""
+    """The facts about one dataset."""
 
     output: str
     embedding: dict[str, Any]
@@ -55,19 +60,19 @@ class ReportFacts:
     runs: tuple[dict[str, Any], ...]
     """The summaries of the last runs, oldest first."""
     timeline: RunTimeline | None
-    """That of the last run that sent calls."""
+    """The timeline of the last run that sent requests."""
     slow_units: tuple[UnitRecord, ...]
-    """Those that took the longest, the slowest first."""
+    """The units that took longest, the slowest first."""
     examples: tuple[dict[str, Any], ...]
     """Dead letters, a few of each code."""
     sample: Sample | None
-    """Some of the rows; None where a part cannot be read."""
+    """Random rows; None if a part cannot be read."""
     texts: tuple[SampledText | None, ...]
-    """Of the sampled rows."""
+    """The texts of the sampled rows."""
 
 
 def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
-    """What is known of the dataset at a path or URI.
+    """Read the facts about the dataset at a path or URI.
 
     Raises:
         ConfigError: there is no dataset.
@@ -94,16 +99,16 @@ def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
     )
 
 
-def _cost(status: Status, told: float | None) -> Cost:
+def _cost(status: Status, given_price: float | None) -> Cost:
     counts = status.counts
     mean = counts.tokens / counts.texts if counts.texts else 0.0
-    price = price_of(Service.DEVELOPER, status.model, told)
+    price = price_of(Service.DEVELOPER, status.model, given_price)
     return Cost(counts.tokens, round(mean * counts.repeated), price)
 
 
 def _runs(dataset: Dataset) -> list[dict[str, Any]]:
-    # A run's id begins with the second in which it began.
-    names = dataset.names(SUMMARIES)[-MOST_RUNS:]
+    # A run's id starts with its start time.
+    names = dataset.names(SUMMARIES)[-MAX_RUNS:]
     return [content for name in names if (content := _summary(dataset, name)) is not None]
 
 
@@ -120,14 +125,14 @@ def _summary(dataset: Dataset, name: str) -> dict[str, Any] | None:
 
 
 def _checked(summary: dict[str, Any]) -> dict[str, Any]:
-    """A summary with all that the page shows of it; else an error of the kinds caught above."""
+    """Return a summary, or raise one of the errors caught above if the page cannot show it."""
     rows, stop = summary["run"], summary["stop"]
     if stop is not None:
         stop["message"]
     numbers = [rows["embedded"], rows["dead"], rows["left"]]
     numbers += [summary[name] for name in ("seconds", "calls_sent", "calls_refused", "throttled_s")]
     if any(type(number) not in (int, float) for number in numbers):
-        raise ValueError("no number")
+        raise ValueError("not a number")
     return {**summary, "run_id": str(summary["run_id"])}
 
 
@@ -145,15 +150,15 @@ def _sample(
     try:
         return draw_sample(dataset, records, input_columns(pinned).text_column)
     except OutputError as error:
-        log.warning("no map of the corpus: %s", error.message)
+        log.warning("the report has no map of the corpus: %s", error.message)
         return None
 
 
 def _examples(dataset: Dataset, records: Sequence[UnitRecord]) -> list[dict[str, Any]]:
-    """A few dead letters of each code; only parts that have a code still wanted are opened."""
+    """Return a few dead letters of each code, opening as few parts as possible."""
     found: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     for record in records:
-        wanted = {str(code) for code, _ in record.codes if len(found[code]) < EXAMPLES_A_CODE}
+        wanted = {str(code) for code, _ in record.codes if len(found[code]) < EXAMPLES_PER_CODE}
         dead_letters = RecordParts.of(record).dead_letters
         if not dead_letters or not wanted:
             continue
@@ -162,6 +167,6 @@ def _examples(dataset: Dataset, records: Sequence[UnitRecord]) -> list[dict[str,
         columns = [column for column in EXAMPLE_COLUMNS if column in part.schema_arrow.names]
         for block in part_files.read_blocks(part, name, columns):
             for at, code in enumerate(block.column("code").to_pylist()):
-                if len(found[code]) < EXAMPLES_A_CODE:
+                if len(found[code]) < EXAMPLES_PER_CODE:
                     found[code] += block.slice(at, 1).to_pylist()
     return [row for code in sorted(found) for row in found[code]]

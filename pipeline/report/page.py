@@ -1,4 +1,4 @@
-"""A report, written where its dataset is."""
+"""The page of a report, written into its dataset."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ import pyarrow as pa
 import vl_convert
 from markupsafe import Markup
 
-from bulkembed.pipeline.report import figures, sample_figures
+from bulkembed.pipeline.report import figures
 from bulkembed.pipeline.report.corpus_map import CorpusMap, draw_map
 from bulkembed.pipeline.report.facts import ReportFacts, read_facts
-from bulkembed.pipeline.report.figures import Spec
-from bulkembed.pipeline.report.timeline_points import points_of
+from bulkembed.pipeline.report.figures import Spec, points_of
 from bulkembed.pipeline.run.summary import rows_line
-from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import find_model
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import REPORT
 
 SHOWN_CHARS = 160
-"""Of a message or a text in a table."""
+"""Characters of a message or a text in a table."""
 
 
 def render(facts: ReportFacts) -> str:
-    """The page.  Whatever comes from the dataset is escaped: texts may hold markup."""
+    """Return the page. Values from the dataset are escaped, because texts may hold markup."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report", ""),
+        loader=jinja2.PackageLoader("bulkembed.pipeline.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -48,7 +47,7 @@ def render(facts: ReportFacts) -> str:
         map=drawn,
         sample_line=_sample_line(facts),
         lengths_line=_lengths_line(facts),
-        palette=sample_figures.PALETTE,
+        palette=figures.PALETTE,
         figures=specs,
         figure=_place,
         library=Markup(_library()),
@@ -58,7 +57,7 @@ def render(facts: ReportFacts) -> str:
 
 
 def shorten(text: object, most: int = SHOWN_CHARS) -> str:
-    """A text on one line, cut at a word; nothing for None."""
+    """Return a text on one line, cut at a word; "" for None."""
     line = " ".join(str("" if text is None else text).split())
     return textwrap.shorten(line, most, placeholder=" ...") if " " in line else line[:most]
 
@@ -69,71 +68,72 @@ def _place(name: str) -> Markup:
 
 @functools.cache
 def _library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script; their authors close no tag within it."""
+    """Return Vega, Vega-Lite and vega-embed as one script."""
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
         "</script", "<\\/script"
     )
 
 
 def _figures(facts: ReportFacts) -> Iterator[tuple[str, Spec]]:
-    yield "fates", figures.fates(facts.status)
-    yield "cost", figures.cost(facts.cost)
+    yield "rows", figures.rows_chart(facts.status)
+    yield "cost", figures.cost_chart(facts.cost)
     if facts.status.codes:
-        yield "dead_codes", figures.dead_codes(facts.status.codes)
+        yield "dead_letters", figures.dead_letters_chart(facts.status.codes)
     if facts.timeline is None:
         return
     points = points_of(facts.timeline.timeline)
-    yield "rate", figures.rate(points, facts.timeline.rpm_counts, facts.timeline.rpm)
-    yield "tokens", figures.rate(points, "tokens", facts.timeline.tpm)
-    yield "latency", figures.latency(points)
+    yield "rate", figures.rate_chart(points, facts.timeline.rpm_counts, facts.timeline.rpm)
+    yield "tokens", figures.rate_chart(points, "tokens", facts.timeline.tpm)
+    yield "latency", figures.latency_chart(points)
     if any(point.retried or point.refused or point.failed for point in points):
-        yield "troubles", figures.troubles(points)
+        yield "problems", figures.problems_chart(points)
 
 
 def _sample_figures(facts: ReportFacts, drawn: CorpusMap | None) -> Iterator[tuple[str, Spec]]:
     if drawn is not None:
-        yield "map", sample_figures.corpus_map(drawn)
+        yield "map", figures.map_chart(drawn)
     if facts.sample is not None and any(facts.texts):
-        most = find_model(facts.status.model).max_tokens
-        yield "lengths", sample_figures.lengths(facts.sample.rows, facts.texts, most)
+        max_tokens = find_model(facts.status.model).max_tokens
+        yield "lengths", figures.lengths_chart(facts.sample.rows, facts.texts, max_tokens)
 
 
 def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
     rows, counts = facts.status.rows, facts.status.counts
-    yield "rows in", f"{rows.rows_in:,}"
+    yield "input rows", f"{rows.rows_in:,}"
     yield "embedded", f"{rows.embedded:,}"
     if facts.status.vectors != rows.embedded:
         yield "passages", f"{facts.status.vectors:,}"
-    yield "dead letters", f"{rows.dead:,}"
-    yield "left to do", f"{rows.left:,}"
+    yield "failed", f"{rows.dead:,}"
+    yield "remaining", f"{rows.left:,}"
     yield "texts sent", f"{counts.texts:,}"
     yield "tokens sent", f"{counts.tokens:,}"
     if facts.status.usd is not None:
-        yield "USD, about", f"{facts.status.usd:,.2f}"
+        yield "USD (estimated)", f"{facts.status.usd:,.2f}"
 
 
 def _cost_line(facts: ReportFacts) -> str:
     cost, counts = facts.cost, facts.status.counts
     line = f"{cost.tokens:,} tokens sent"
     if counts.repeated:
-        line += f", about {cost.spared:,} spared: {counts.repeated:,} rows repeat another's text"
-    paid, spared = cost.usd(cost.tokens), cost.usd(cost.spared)
-    if cost.price is None or paid is None or spared is None:
+        duplicates = number_of(counts.repeated, "duplicate row")
+        line += f", about {cost.saved:,} saved by deduplication ({duplicates})"
+    paid, saved = cost.usd(cost.tokens), cost.usd(cost.saved)
+    if cost.price is None or paid is None or saved is None:
         return line + "."
-    at = f"At {cost.price.online:g} USD for a million tokens"
-    return f"{line}. {at}: {paid:,.4f} USD, not {paid + spared:,.4f}."
+    line += f". At {cost.price.online:g} USD per million tokens that is {paid:,.4f} USD"
+    return f"{line}, instead of {paid + saved:,.4f} USD." if saved else f"{line}."
 
 
 def _sample_line(facts: ReportFacts) -> str:
     sample = facts.sample
     if sample is None:
-        return "No row could be read."
-    line = f"{len(sample.rows):,} of {sample.rows_of:,} rows that have a vector"
+        return "No row could be read"
+    line = f"{len(sample.rows):,} of {number_of(sample.rows_of, 'row')} with a vector"
     if sample.parts < sample.parts_of:
-        line += f", from {sample.parts:,} of {sample.parts_of:,} parts"
+        line += f", from {sample.parts:,} of {number_of(sample.parts_of, 'part')}"
     found = sum(text is not None for text in facts.texts)
     if found < len(sample.rows):
-        line += f"; the texts of {found:,} are found"
+        line += f". Texts available: {found:,}"
     return line
 
 
@@ -142,36 +142,26 @@ def _lengths_line(facts: ReportFacts) -> str:
     if facts.sample is None or not known:
         return ""
     half, most = (known[round(part * (len(known) - 1))] for part in (0.5, 0.95))
-    line = f"Half of them have at most {half:,} tokens, 95 % at most {most:,}"
-    told = [row.truncated for row in facts.sample.rows if row.truncated is not None]
-    if told:
-        line += f"; the service cut {sum(told):,} of {len(told):,} of which it is known"
-    return f"{line}. Tokens are estimated from the characters."
-
-
-EXTRA = "bulkembed[report]"
+    line = f"Half of the texts have at most {half:,} tokens, 95 % at most {most:,}."
+    reported = [row.truncated for row in facts.sample.rows if row.truncated is not None]
+    if reported:
+        line += f" The service truncated {sum(reported):,} of {number_of(len(reported), 'text')}."
+    return f"{line} Tokens are estimated from the characters."
 
 
 def write_report(output: str) -> str:
-    """Writes the page of the dataset at a path or URI, over an older one; gives its place.
+    """Write the page of the dataset at a path or URI and return its path.
 
     Raises:
         ConfigError: there is no dataset, or the libraries that draw are not installed.
-        OutputError: the dataset cannot be read, or the page not be written.
+        OutputError: the dataset cannot be read, or the page cannot be written.
     """
-    # Arrow keeps what it has freed: here what a run has read, and then what is read here.
+    # Arrow keeps the memory that it has freed, of the run before and of the reading here.
     pool = pa.default_memory_pool()
     pool.release_unused()
     facts = read_facts(output)
     pool.release_unused()
-    try:
-        pass
-
-        page = render(facts)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"a report needs {error.name}, which is not installed: pip install '{EXTRA}'"
-        ) from None
+    page = render(facts)
     dataset = Dataset.open(output)
     dataset.write(REPORT, page.encode())
     dataset.move_old_report()

@@ -1,7 +1,8 @@
-"""A sample of a dataset's rows, drawn evenly, in bounded memory and time whatever its size."""
+"""A sample of the rows of a dataset, with their vectors and texts, in bounded memory and time."""
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import itertools
@@ -14,21 +15,35 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bulkembed.schemas.inputs import OUR_COLUMNS
+from bulkembed.pipeline.run.plan import planned_files
+from bulkembed.pipeline.verify.comparison import source_text
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.errors import ConfigError, InputError
+from bulkembed.schemas.inputs import OUR_COLUMNS, InputColumns, InputFile
 from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.core.vectors import Matrix
-from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset import part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import RecordParts
+from bulkembed.transforms.inputs.filesystems import names_a_host, open_found
+from bulkembed.transforms.inputs.input_files import read_batches
 
-MOST_ROWS = 1500
-MOST_PARTS = 64
-MOST_BLOCKS = 128
-"""Read of all parts together: some 512 MB of vectors."""
+MAX_ROWS = 1500
+MAX_PARTS = 64
+MAX_BLOCKS = 128
+"""Maximum blocks to read from all parts together: some 512 MB of vectors."""
 READ_THREADS = 2
-"""Parts read at once; each holds a block in memory."""
-MOST_SECONDS = 10.0
-"""After which no further part is begun: a distant store may be slow."""
+"""Parts to read at once; each holds a block in memory."""
+MAX_PARTS_S = 10.0
+"""After this time no further part is opened: a distant store may be slow."""
+MAX_TEXTS_S = 5.0
+"""After this time no further text is read: the input may be distant or large."""
+MAX_TEXT_CHARS = 2000
+"""Characters of a text to keep in memory."""
+MAX_COMPRESSED_BYTES = 64 << 20
+"""A compressed file is decoded from its beginning, so larger ones are skipped."""
 SEED = 7
 COLUMNS = ("id", "text_hash", "truncated", "source_file", "source_row")
 
@@ -36,7 +51,7 @@ Places = npt.NDArray[np.int64]
 
 
 class Part(NamedTuple):
-    """A part of vectors, and the key of the input file that its rows came from."""
+    """A part with vectors, and the key of the input file of its rows."""
 
     name: str
     file_key: str
@@ -52,38 +67,38 @@ class SampledRow:
     source_row: int
     text_hash: bytes
     truncated: bool | None
-    """None where the service does not say."""
+    """None if the service does not report it."""
     kept_text: str | None
-    """The text, where it is a column of the dataset."""
+    """The text, if it is a column of the dataset."""
     passage: int | None = None
     start: int | None = None
     end: int | None = None
-    """Of a passage, its number and the characters that it is."""
+    """Number of a passage, and its first and last character in the text."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Rows of a dataset, and their vectors, in one order."""
+    """Rows of a dataset and their vectors, in the same order."""
 
     rows: tuple[SampledRow, ...]
     vectors: Matrix
     rows_of: int
-    """Rows of the dataset that have a vector."""
+    """Rows of the whole dataset that have a vector."""
     parts: int
-    """Parts that the rows are from."""
+    """Parts that were read."""
     parts_of: int
 
 
 def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: str | None) -> Sample:
-    """Rows of the dataset, the same ones each time; each is as likely as any other.
+    """Return random rows of a dataset, the same rows each time.
 
-    Of a dataset with more than MOST_PARTS parts, some are taken, and of a large part its first
-    blocks: what is read does not grow with the dataset.
+    At most MAX_PARTS parts are read, and only the first blocks of a large part, so that the time
+    and memory do not grow with the dataset.
 
     Args:
-        dataset: whose rows they are.
-        records: all of its commit records, whole.
-        text_column: the column that holds the texts, if it may be among those kept.
+        dataset: the dataset.
+        records: all of its commit records, read from their files.
+        text_column: the column that holds the texts, if it may be among the kept columns.
 
     Raises:
         OutputError: a part cannot be read.
@@ -94,10 +109,10 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
         for record in records
         for name in RecordParts.of(record).vectors
     ]
-    # In any order, so that those that were read in time are spread over the dataset.
-    places = chance.permutation(len(parts))[:MOST_PARTS]
-    blocks = max(1, MOST_BLOCKS // max(1, len(places)))
-    until = time.monotonic() + MOST_SECONDS
+    # In random order, so that the parts that are read in time are spread over the dataset.
+    places = chance.permutation(len(parts))[:MAX_PARTS]
+    blocks = max(1, MAX_BLOCKS // max(1, len(places)))
+    until = time.monotonic() + MAX_PARTS_S
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
         chosen = [parts[at] for at in places]
         reachable = pool.map(lambda part: _reachable(dataset, part, blocks), chosen)
@@ -117,17 +132,17 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
 
 
 def _reachable(dataset: Dataset, part: Part, blocks: int) -> int:
-    """The rows of a part's first blocks; the part is not kept open, for that takes memory."""
+    """Return how many rows the first blocks of a part have. The part is closed to save memory."""
     opened = part_files.open_part(dataset, part.name)
     rows: int = opened.metadata.num_rows
     return min(rows, blocks * part_files.block_rows(opened.schema_arrow))
 
 
 def _wanted(reachable: Sequence[int], chance: np.random.Generator) -> list[Places]:
-    """The places of the rows to take, for each part."""
+    """Return the places of the rows to read in each part."""
     ends = np.cumsum(reachable, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
-    drawn = np.sort(chance.choice(total, min(MOST_ROWS, total), replace=False))
+    drawn = np.sort(chance.choice(total, min(MAX_ROWS, total), replace=False))
     return [
         drawn[(drawn >= end - rows) & (drawn < end)] - (end - rows)
         for rows, end in zip(reachable, ends, strict=True)
@@ -137,13 +152,13 @@ def _wanted(reachable: Sequence[int], chance: np.random.Generator) -> list[Place
 def _read(
     dataset: Dataset, part: Part, places: Places, text_column: str | None, until: float
 ) -> tuple[list[SampledRow], Matrix] | None:
-    """Rows of a part by their places; None where there are none, or it is too late."""
+    """Return rows of a part by their places; None if there are none or the time is over."""
     if not len(places) or time.monotonic() > until:
         return None
     rows: list[SampledRow] = []
     vectors = []
     opened = part_files.open_part(dataset, part.name)
-    ours = text_column in OUR_COLUMNS  # An id may be the text: then the input has it.
+    ours = text_column in OUR_COLUMNS  # An id can be the text; then it is read from the input.
     kept = text_column if not ours and text_column in opened.schema_arrow.names else None
     columns = part_files.with_passages(opened, [*COLUMNS, *([kept] if kept else [])])
     for here, block in _blocks(part.name, opened, places, columns):
@@ -156,7 +171,7 @@ def _read(
 def _blocks(
     name: str, opened: pq.ParquetFile, places: Places, columns: Sequence[str]
 ) -> Iterator[tuple[Places, pa.RecordBatch]]:
-    """The blocks up to the last place, each with the places in it."""
+    """Yield the blocks up to the last place, each with the places in it."""
     first = 0
     for block in part_files.read_blocks(opened, name, ["vector", *columns]):
         yield places[(places >= first) & (places < first + block.num_rows)] - first, block
@@ -168,3 +183,101 @@ def _blocks(
 def _row(file_key: str, facts: dict[str, Any], kept: str | None) -> SampledRow:
     text = facts.pop(kept) if kept else None
     return SampledRow(file_key, **facts, kept_text=None if text is None else str(text))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SampledText:
+    """The beginning of a row's text, and the length of the whole text."""
+
+    text: str
+    tokens: int
+    """Estimated from the characters."""
+
+
+def texts_of(
+    dataset: Dataset, pinned: dict[str, Any], rows: Sequence[SampledRow]
+) -> list[SampledText | None]:
+    """Return the text of each row, from a kept column or the input; None if it is not available.
+
+    A text of the input counts only if it has the hash of the text that was embedded.
+
+    Args:
+        dataset: the dataset of the rows.
+        pinned: the content of its `run.json`.
+        rows: the rows, in any order.
+    """
+    found: dict[int, str] = {
+        at: row.kept_text for at, row in enumerate(rows) if row.kept_text is not None
+    }
+    if len(found) < len(rows):
+        missing = [at for at in range(len(rows)) if at not in found]
+        read = _input_texts(dataset, pinned, [rows[at] for at in missing])
+        found.update((missing[at], text) for at, text in read)
+    estimator = TokenEstimator(EmbeddingConfig.from_facts(pinned["embedding"]).spec.max_tokens)
+    return [_sampled(found[at], estimator) if at in found else None for at in range(len(rows))]
+
+
+def input_columns(pinned: dict[str, Any]) -> InputColumns:
+    """Return the columns of which a text was made, without id and kept columns."""
+    layout = pinned["layout"]
+    is_template = run_file.template_of(pinned) is not None
+    return InputColumns(
+        id_column=None,
+        text_column=None if is_template else layout["text"],
+        text_template=layout["text"] if is_template else None,
+        title_column=layout["title_column"],
+    )
+
+
+def _sampled(text: str, estimator: TokenEstimator) -> SampledText:
+    return SampledText(text[:MAX_TEXT_CHARS], estimator.estimate(text))
+
+
+def _input_texts(
+    dataset: Dataset, pinned: dict[str, Any], rows: Sequence[SampledRow]
+) -> Iterator[tuple[int, str]]:
+    """Yield the index of a row and its text, for as many rows as the time allows."""
+    until = time.monotonic() + MAX_TEXTS_S
+    embedding, columns = EmbeddingConfig.from_facts(pinned["embedding"]), input_columns(pinned)
+    files = planned_files(dataset)
+    by_file: dict[str, list[int]] = collections.defaultdict(list)
+    for at, row in enumerate(rows):
+        by_file[row.file_key].append(at)
+    for key, places in by_file.items():
+        file = files.get(key)
+        if file is None or not _is_quick(file) or names_a_host(file.found.store):
+            continue  # No credentials are sent to a host that only the dataset names.
+        places.sort(key=lambda at: rows[at].source_row)
+        try:
+            for at, text in _file_texts(file, columns, embedding, rows, places):
+                if text is not None:
+                    yield at, text
+                if time.monotonic() > until:
+                    return
+        except (ConfigError, InputError):
+            continue  # The file was deleted or changed.
+
+
+def _is_quick(file: InputFile) -> bool:
+    return file.can_seek or file.found.size_bytes <= MAX_COMPRESSED_BYTES
+
+
+def _file_texts(
+    file: InputFile,
+    columns: InputColumns,
+    embedding: EmbeddingConfig,
+    rows: Sequence[SampledRow],
+    places: Sequence[int],
+) -> Iterator[tuple[int, str | None]]:
+    """Yield the texts of one file's rows; None for a text that has changed."""
+    schema = pa.schema([("id", pa.string())])
+    by_row: dict[int, list[int]] = collections.defaultdict(list)  # Passages share a row.
+    for at in places:
+        by_row[rows[at].source_row].append(at)
+    spans = [(source_row, 1) for source_row in by_row]
+    runs = read_batches(open_found(file.found), file, columns, schema, spans)
+    for run, same_row in zip(runs, by_row.values(), strict=True):
+        for at in same_row:
+            title, text, _ = source_text(run, dataclasses.asdict(rows[at]))
+            same = text is not None and sent_hash(embedding, title, text) == rows[at].text_hash
+            yield at, text if same else None

@@ -1,4 +1,4 @@
-"""The page of `bulkembed report`, looked at in a real browser, on a desk and on a phone."""
+"""The page of `bulkembed report` in a real browser, at the sizes of a desktop and a phone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from support.topics import TEXTS
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.pipeline.report.sample_figures import PALETTE
+from bulkembed.pipeline.report.figures import PALETTE
 
 pytestmark = pytest.mark.browser
 
 CHARTS = {
-    "fates", "map", "lengths", "rate", "tokens", "latency", "troubles", "cost", "dead_codes",
+    "rows", "map", "lengths", "rate", "tokens", "latency", "problems", "cost", "dead_letters",
 }  # fmt: skip
 MARKUP = "poison <img src=x onerror=alert(1)></script><script>alert(2)</script>"
 
@@ -63,13 +63,13 @@ def colours(image: Image.Image) -> set[tuple[int, int, int]]:
     return {colour for _, colour in image.getcolors(image.width * image.height) or []}
 
 
-def test_the_page_is_drawn_without_a_complaint_and_asks_for_nothing(seen: Seen, url: str) -> None:
+def test_the_page_is_drawn_without_an_error_and_requests_nothing(seen: Seen, url: str) -> None:
     seen.page.mouse.wheel(0, 5000)
     assert seen.complaints == []
     assert [asked for asked in seen.requests if not asked.startswith("data:")] == [url]
 
 
-def test_every_chart_is_there_and_none_is_blank(seen: Seen, tmp_path: Path) -> None:
+def test_every_chart_exists_and_none_is_blank(seen: Seen, tmp_path: Path) -> None:
     names = {str(figure.get_attribute("id")) for figure in seen.page.query_selector_all(".figure")}
     assert names == {f"figure-{name}" for name in CHARTS}
     for name in names:

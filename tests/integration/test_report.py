@@ -1,4 +1,4 @@
-"""`bulkembed report`: what the page says, and what it must not."""
+"""`bulkembed report`: the content of its page."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def dataset(tmp_path: Path) -> Path:
     return out
 
 
-def test_the_page_says_where_rows_went_and_what_was_spent(dataset: Path) -> None:
+def test_the_page_shows_the_states_of_the_rows_and_the_cost(dataset: Path) -> None:
     ended = bulkembed("report", dataset)
     assert ended.code == 0, ended.err
     assert ended.out.strip() == f"{dataset}/_run/report.html"
     page = Page(dataset / "_run/report.html")
-    assert {row["fate"]: row["rows"] for row in page.rows("fates")} == {
-        "embedded": 58, "skipped": 1, "dead": 1,
+    assert {row["state"]: row["rows"] for row in page.rows("rows")} == {
+        "embedded": 58, "skipped": 1, "failed": 1,
     }  # fmt: skip
-    codes = {row["code"]: row["rows"] for row in page.rows("dead_codes")}
+    codes = {row["code"]: row["rows"] for row in page.rows("dead_letters")}
     assert codes == {"refused": 1, "blank_text": 1}
     paid, whole = (row["tokens"] for row in page.rows("cost"))
     assert 0 < paid < whole
     assert "a.parquet, row 3" in page.text
 
 
-def test_the_page_draws_the_run_against_its_quota(dataset: Path) -> None:
+def test_the_page_shows_the_throughput_and_the_quota(dataset: Path) -> None:
     assert bulkembed("report", dataset).code == 0
     page = Page(dataset / "_run/report.html")
     *points, line = page.rows("rate")
     assert line == {"quota": 3000}
     assert max(point["texts"] for point in points) >= 38
     assert {row["calls"] for row in page.rows("latency")} == {"half", "95 %"}
-    assert sum(row["calls"] for row in page.rows("troubles") if row["what"] == "failed") >= 1
+    assert sum(row["calls"] for row in page.rows("problems") if row["what"] == "failed") >= 1
 
 
 def test_no_text_of_the_dataset_becomes_markup(dataset: Path) -> None:
@@ -61,7 +61,7 @@ def test_no_text_of_the_dataset_becomes_markup(dataset: Path) -> None:
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
 
 
-def test_the_page_loads_nothing(dataset: Path) -> None:
+def test_the_page_loads_nothing_from_the_network(dataset: Path) -> None:
     assert bulkembed("report", dataset).code == 0
     page = Page(dataset / "_run/report.html")
     loaded = [v for tag, attrs in page.tags for k, v in attrs.items() if k in ("src", "href")]
@@ -71,7 +71,7 @@ def test_the_page_loads_nothing(dataset: Path) -> None:
     assert "default-src 'none'" in policy
 
 
-def test_the_key_is_nowhere_in_the_page(
+def test_the_page_does_not_contain_the_key(
     tmp_path: Path, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "AIza-very-secret")
@@ -83,7 +83,7 @@ def test_the_key_is_nowhere_in_the_page(
     assert b"very-secret" not in (out / "_run/report.html").read_bytes()
 
 
-def test_a_run_that_did_nothing_and_one_that_is_told_not_to_write_no_page(
+def test_a_run_without_work_and_a_run_with_no_report_write_no_page(
     tmp_path: Path, server: EmulatorServer
 ) -> None:
     out = tmp_path / "out"
@@ -93,7 +93,7 @@ def test_a_run_that_did_nothing_and_one_that_is_told_not_to_write_no_page(
     assert not (out / "_run/report.html").exists()
 
 
-def test_a_report_that_fails_is_a_warning_of_the_run(
+def test_a_report_that_cannot_be_written_is_only_a_warning(
     tmp_path: Path, server: EmulatorServer
 ) -> None:
     out = tmp_path / "out"
@@ -101,14 +101,14 @@ def test_a_report_that_fails_is_a_warning_of_the_run(
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     ended = run(server.url, source, out, "--dim", 128, "--report")
     assert ended.code == 0
-    assert "the report is not written" in ended.last
+    assert "the report was not written" in ended.last
     assert (out / "_SUCCESS").exists()
 
 
 OLD_PAGE = b"<title>out - bulkembed report</title>"
 
 
-def test_a_page_of_an_earlier_version_leaves_the_root(
+def test_a_page_of_an_earlier_version_is_moved_out_of_the_root(
     tmp_path: Path, server: EmulatorServer
 ) -> None:
     out = tmp_path / "out"
@@ -125,7 +125,7 @@ def test_a_page_of_an_earlier_version_leaves_the_root(
     assert (out / "_run/report.html").read_bytes() != OLD_PAGE
 
 
-def test_a_page_of_somebody_else_stays_in_the_root(tmp_path: Path, server: EmulatorServer) -> None:
+def test_a_page_that_is_not_ours_stays_in_the_root(tmp_path: Path, server: EmulatorServer) -> None:
     out = tmp_path / "out"
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     assert run(server.url, source, out, "--dim", 128).code == 0
@@ -135,14 +135,14 @@ def test_a_page_of_somebody_else_stays_in_the_root(tmp_path: Path, server: Emula
     assert not (out / "_run/report.html").exists()
 
 
-def test_a_folder_that_is_no_dataset_is_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_without_a_dataset_is_an_error(tmp_path: Path) -> None:
     ended = bulkembed("report", tmp_path)
     assert ended.code == 2
     assert "there is no dataset" in ended.last
     assert not (tmp_path / "_run/report.html").exists()
 
 
-def test_a_damaged_timeline_costs_its_charts_and_nothing_else(dataset: Path) -> None:
+def test_only_the_charts_over_time_are_missing_if_the_timeline_is_damaged(dataset: Path) -> None:
     [kept] = (dataset / "_run/timeline").iterdir()
     kept.write_bytes(orjson.dumps({"width_s": 1}))
     ended = bulkembed("report", dataset)
@@ -150,10 +150,10 @@ def test_a_damaged_timeline_costs_its_charts_and_nothing_else(dataset: Path) -> 
     assert "_run/timeline" in ended.err
     assert "verify --repair" in ended.err
     charts = set(Page(dataset / "_run/report.html").charts)
-    assert charts == {"fates", "cost", "dead_codes", "map", "lengths"}
+    assert charts == {"rows", "cost", "dead_letters", "map", "lengths"}
 
 
-def test_fresh_removes_the_page_and_the_timelines(dataset: Path, server: EmulatorServer) -> None:
+def test_overwrite_deletes_the_page_and_timelines(dataset: Path, server: EmulatorServer) -> None:
     assert bulkembed("report", dataset).code == 0
     [old] = (dataset / "_run/timeline").iterdir()
     source = dataset.parent / "in"

@@ -1,4 +1,4 @@
-"""The map of the corpus: which rows it shows, with which texts, and when there is none."""
+"""The map of the corpus: its rows, its texts, and datasets that have no map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.report_page import Page
 from support.topics import TEXTS
 
 from bulkembed.emulator.server import EmulatorServer
-from bulkembed.pipeline.report.sample import MOST_PARTS, MOST_ROWS, draw_sample
+from bulkembed.pipeline.report.sample import MAX_PARTS, MAX_ROWS, draw_sample
 from bulkembed.schemas.job import OutputConfig, VectorEncoding, VectorType
 from bulkembed.schemas.tables import vectors_schema
 from bulkembed.schemas.units import Unit, UnitRecord
@@ -57,20 +57,20 @@ def wanted(texts: list[str]) -> dict[str, str]:
 def test_each_point_has_its_rows_text_and_clusters_are_named_by_their_words(source: Path) -> None:
     page = report(embed(source))
     assert shown(page) == wanted(TEXTS)
-    assert "90 of 90 rows that have a vector." in page.text
+    assert "90 of 90 rows with a vector." in page.text
     names = {word for row in page.rows("map") for word in row.get("name", [])}
     assert {"dog", "shares", "ship"} <= names
     assert names.isdisjoint({"the", "and", "into"})
     assert sum(row["rows"] for row in page.rows("lengths") if "rows" in row) == 90
 
 
-def test_where_the_input_is_gone_a_kept_column_has_the_texts(source: Path) -> None:
+def test_a_kept_column_has_the_texts_after_the_input_was_deleted(source: Path) -> None:
     out = embed(source, "--keep-columns", "text")
     source.unlink()
     assert shown(report(out)) == wanted(TEXTS)
 
 
-def test_passages_have_their_own_words_not_their_rows(tmp_path: Path) -> None:
+def test_the_points_of_passages_show_the_text_of_the_passage(tmp_path: Path) -> None:
     rows = [f"{dog}. {bank}. {ship}." for dog, bank, ship in zip(*[iter(TEXTS)] * 3, strict=True)]
     source = write_rows(tmp_path / "in/a.parquet", rows)
     sizes = ("--passage-tokens", 16, "--passage-overlap", 0)
@@ -82,27 +82,27 @@ def test_passages_have_their_own_words_not_their_rows(tmp_path: Path) -> None:
     points = [row["text"] for row in page.rows("map") if "from" in row]
     assert len(points) > len(rows)  # Fewer than there are passages: equal vectors are one point.
     assert cut.issuperset(points)
-    assert f"{len(passages)} of {len(passages)} rows that have a vector." in page.text
+    assert f"{len(passages)} of {len(passages)} rows with a vector." in page.text
 
 
-def test_an_id_may_be_the_text(tmp_path: Path) -> None:
+def test_the_text_column_can_be_the_id_column(tmp_path: Path) -> None:
     source = tmp_path / "in/a.jsonl"
     source.parent.mkdir()
     source.write_text("\n".join(json.dumps({"id": text}) for text in TEXTS))
     assert sorted(shown(report(embed(source, "--text-column", "id"))).values()) == sorted(TEXTS)
 
 
-def test_where_no_text_is_left_the_points_have_their_ids(source: Path) -> None:
+def test_points_show_their_ids_if_the_texts_are_not_available(source: Path) -> None:
     out = embed(source)
     source.unlink()
     page = report(out)
-    assert set(shown(page).values()) == {"(not found any more)"}
+    assert set(shown(page).values()) == {"(text not available)"}
     assert {row["id"] for row in page.rows("map") if "id" in row} == {str(n) for n in range(90)}
-    assert "the texts of 0 are found" in page.text
+    assert "Texts available: 0" in page.text
     assert "lengths" not in page.charts
 
 
-def test_a_text_that_is_not_the_one_that_was_embedded_is_not_shown(tmp_path: Path) -> None:
+def test_a_text_that_has_changed_since_it_was_embedded_is_not_shown(tmp_path: Path) -> None:
     source = tmp_path / "in/a.jsonl"
     source.parent.mkdir()
     lines = [json.dumps({"id": n, "text": text}) for n, text in enumerate(TEXTS)]
@@ -112,7 +112,7 @@ def test_a_text_that_is_not_the_one_that_was_embedded_is_not_shown(tmp_path: Pat
     texts = shown(report(out))
     assert len(texts) == len(TEXTS)
     changed = {at for at, text in enumerate(TEXTS) if "Lisbon" in text}
-    hidden = {at for at in range(90) if texts[f"a.jsonl, row {at}"] == "(not found any more)"}
+    hidden = {at for at in range(90) if texts[f"a.jsonl, row {at}"] == "(text not available)"}
     assert hidden == changed != set()
 
 
@@ -128,10 +128,10 @@ def test_a_text_that_is_not_the_one_that_was_embedded_is_not_shown(tmp_path: Pat
 def test_too_few_different_vectors_make_no_map(tmp_path: Path, texts: list[str]) -> None:
     page = report(embed(write_rows(tmp_path / "in/a.parquet", texts)))
     assert "map" not in page.charts
-    assert "Too few different vectors for a map." in page.text
+    assert "too few different vectors for a map" in page.text
 
 
-def test_a_part_that_cannot_be_read_costs_the_map_alone(source: Path) -> None:
+def test_only_the_map_is_missing_if_a_part_cannot_be_read(source: Path) -> None:
     out = embed(source)
     [part] = parts(out, "vectors")
     part.write_bytes(part.read_bytes()[:1000])
@@ -139,7 +139,7 @@ def test_a_part_that_cannot_be_read_costs_the_map_alone(source: Path) -> None:
     assert ended.code == 0
     assert "no map of the corpus" in ended.err
     assert part.name in ended.err
-    assert set(Page(out / "_run/report.html").charts) >= {"fates", "cost", "rate"}
+    assert set(Page(out / "_run/report.html").charts) >= {"rows", "cost", "rate"}
 
 
 def commit(dataset: Dataset, output: OutputConfig, number: int, rows: int) -> UnitRecord:
@@ -168,12 +168,12 @@ def write(folder: Path, units: int, rows: int, **changes: Any) -> tuple[Dataset,
 
 
 def test_a_sample_is_spread_over_the_parts_and_the_same_each_time(tmp_path: Path) -> None:
-    dataset, records = write(tmp_path, MOST_PARTS + 1, 50)
+    dataset, records = write(tmp_path, MAX_PARTS + 1, 50)
     sample = draw_sample(dataset, records, "text")
-    assert sample.rows_of == 50 * (MOST_PARTS + 1)
-    assert (sample.parts, sample.parts_of) == (MOST_PARTS, MOST_PARTS + 1)
+    assert sample.rows_of == 50 * (MAX_PARTS + 1)
+    assert (sample.parts, sample.parts_of) == (MAX_PARTS, MAX_PARTS + 1)
     places = [row.source_row for row in sample.rows]
-    assert len(set(places)) == len(places) == MOST_ROWS == len(sample.vectors)
+    assert len(set(places)) == len(places) == MAX_ROWS == len(sample.vectors)
     counts = np.bincount([place // 50 for place in places])
     assert counts[counts > 0].min() >= 10
     assert draw_sample(dataset, records, "text").rows == sample.rows

@@ -1,10 +1,10 @@
-"""Clusters are named by the words that set them apart."""
+"""Clusters are named by their most distinctive words."""
 
 from __future__ import annotations
 
 import pytest
 
-from bulkembed.pipeline.report.corpus_map import name_clusters, words
+from bulkembed.pipeline.report.clusters import name_clusters, words
 
 
 def named(*clusters: list[str]) -> list[list[str]]:
@@ -42,7 +42,7 @@ def test_a_name_has_the_words_that_only_its_cluster_has(
     assert [sorted(name) for name in named(one, other)] == names
 
 
-def test_words_that_begin_alike_stand_in_a_name_once() -> None:
+def test_a_name_has_only_one_of_several_words_with_the_same_beginning() -> None:
     [name, _] = named(["test tests testing"] * 4, ["bank shares"] * 8)
     assert name == ["test"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bulkembed.pipeline.report.timeline_points import MOST_POINTS, points_of
+from bulkembed.pipeline.report.figures import MAX_POINTS, points_of
 from bulkembed.transforms.core.timeline import Timeline
 
 START = 1_795_000_020
 
 
-def test_a_point_has_what_was_sent_in_the_minute_up_to_it() -> None:
+def test_a_point_has_the_rate_of_the_minute_before_it() -> None:
     timeline = Timeline()
     for at in range(150):
         timeline.at(START + at).add_answer(10, 30, 0.5)
@@ -21,7 +21,7 @@ def test_a_point_has_what_was_sent_in_the_minute_up_to_it() -> None:
     assert points[-1].calls_per_min == 60
 
 
-def test_quiet_moments_are_points_as_well() -> None:
+def test_moments_without_requests_are_points_too() -> None:
     timeline = Timeline()
     timeline.at(START).add_answer(50, 100, 0.1)
     timeline.at(START + 90).add_answer(50, 100, 0.1)
@@ -41,20 +41,20 @@ def test_long_moments_have_the_mean_of_their_minutes(width_s: int) -> None:
     assert point.to_ms - point.at_ms == 1000 * width_s
 
 
-def test_a_run_that_waits_most_of_the_time_has_no_more_points_than_can_be_drawn() -> None:
+def test_a_long_run_has_a_limited_number_of_points() -> None:
     timeline = Timeline()
     for at in range(300):
         timeline.at(START + 600 * at).add_answer(10, 20, 0.1)
     points = points_of(timeline)
-    assert 100 < len(points) <= MOST_POINTS + 1
+    assert 100 < len(points) <= MAX_POINTS + 1
     assert max(point.texts_per_min for point in points) <= 10
 
 
-def test_of_a_run_without_calls_there_is_nothing_to_draw() -> None:
+def test_a_run_without_requests_has_no_points() -> None:
     assert points_of(Timeline()) == []
 
 
-def test_latency_and_troubles_are_those_of_the_moment() -> None:
+def test_latency_and_problems_belong_to_their_moment() -> None:
     timeline = Timeline()
     for seconds in (*[0.1] * 19, 5.0):
         timeline.at(START).add_answer(1, 1, seconds)
