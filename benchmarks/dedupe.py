@@ -64,12 +64,12 @@ def search(path: Path, output: Path) -> tuple[Callable[[], int], int]:
     dataset = Dataset.open(str(output))
     columns = InputColumns()
     scans = scan_inputs(dataset, [str(path)], columns)
-    job = job_of(output, columns, merge_schemas(scans.files, columns))
+    job = make_job(output, columns, merge_schemas(scans.files, columns))
     plan = make_plan(scans.inputs, DatasetState(), 2500)
     return lambda: find_sharing(dataset, job, plan, DatasetState(), local=True).texts, plan.rows
 
 
-def job_of(output: Path, columns: InputColumns, schema: pa.Schema) -> JobConfig:
+def make_job(output: Path, columns: InputColumns, schema: pa.Schema) -> JobConfig:
     """Return a run over one file."""
     return JobConfig(
         run_id="bench",
@@ -103,7 +103,7 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 
 def index_bytes(folder: Path) -> float:
     """What a text takes in the index of vectors."""
-    job = job_of(folder / "index", InputColumns(), pa.schema([]))
+    job = make_job(folder / "index", InputColumns(), pa.schema([]))
     dataset = Dataset.open(job.output.uri)
     writer = shared_writer(dataset, job, "a")
     names = np.random.default_rng(1).bytes(16 * INDEX_TEXTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bulkembed.pipeline.runners import signals
 
 if __name__ == "__main__":
-    signals.end_at_once()
+    signals.exit_on_interrupt()
 
 from bulkembed.pipeline.cli.main import main
 

@@ -117,7 +117,7 @@ class JobConfig:
     skip_bad_files: bool = False
     """Whether a file that cannot be read to its end is passed over, and noted."""
     dedupe: Dedupe = Dedupe.RUN
-    most_dead_rows: int | None = None
+    max_dead_rows: int | None = None
     """Rows that may be given up on in this run, blank ones not counted; None: any number."""
     account: str | None = None
     """The file that says what the dataset has cost; None where the workers have none in common."""

@@ -84,16 +84,16 @@ class Live:
     """
 
     counts: LiveCounts = dataclasses.field(default_factory=LiveCounts)
-    in_air: int | None = None
+    in_flight: int | None = None
     waiting: Waiting | None = None
     quota: QuotaUse | None = None
 
     def __add__(self, other: Live) -> Live:
         waits = [one for one in (self.waiting, other.waiting) if one is not None]
-        flying = [one for one in (self.in_air, other.in_air) if one is not None]
+        flying = [one for one in (self.in_flight, other.in_flight) if one is not None]
         return Live(
             counts=self.counts + other.counts,
-            in_air=sum(flying) if flying else None,
+            in_flight=sum(flying) if flying else None,
             waiting=min(waits, key=list(Waiting).index, default=None),
             quota=other.quota or self.quota,
         )

@@ -34,7 +34,7 @@ COMMANDS = {
 }
 
 if Path(sys.argv[0]).name == "bulkembed":
-    signals.end_at_once()  # Importing a command takes a while.
+    signals.exit_on_interrupt()  # Importing a command takes a while.
 
 
 class LazyGroup(click.Group):

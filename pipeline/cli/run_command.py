@@ -68,7 +68,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     billed twice.
     """
     try:
-        with signals.as_interrupts():
+        with signals.raise_interrupts():
             code = _run(options, ctx.meta.get(BEAM_ARGS, ()))
     except KeyboardInterrupt:
         log.error("Interrupted. Rerun the same command to resume.")
@@ -78,12 +78,12 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
     from bulkembed.pipeline.run.run import run as run_job
-    from bulkembed.pipeline.run.summary import nothing_embedded
+    from bulkembed.pipeline.run.summary import empty_result_warning
 
     set_log(options["log_level"], as_json=options["log_json"])
     summary = run_job(request_from(options, beam_args))
     _show(summary)
-    warning = nothing_embedded(summary)
+    warning = empty_result_warning(summary)
     if warning is not None:
         log.warning("%s", warning)
     if summary.stop is not None:

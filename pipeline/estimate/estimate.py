@@ -11,11 +11,11 @@ from bulkembed.pipeline.estimate.result import Amount, Estimate
 from bulkembed.pipeline.estimate.sampling import SampleSize, draw, learn_from, total_of
 from bulkembed.pipeline.run.due_work import (
     committed,
-    job_of,
-    pass_over,
-    plan_of,
+    make_job,
+    plan_run,
     quota_shares,
     scan,
+    skip_damaged_file,
 )
 from bulkembed.pipeline.run.plan import Plan, Scans
 from bulkembed.pipeline.run.request import RunRequest
@@ -47,7 +47,7 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
         dataset = Dataset.open(request.output.uri or folder)
         scans = scan(dataset, request)
-        job = split_quota(job_of(request, request.service, scans, dataset), shares)
+        job = split_quota(make_job(request, request.service, scans, dataset), shares)
         if request.overwrite and not run_file.resumes_overwrite(dataset, job):
             dataset = Dataset.open(folder)
         pinned = run_file.check(dataset, job) or {}
@@ -58,11 +58,11 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
         )
         before = committed(dataset, scans)
         while True:
-            plan = plan_of(request, scans, before)
+            plan = plan_run(request, scans, before)
             try:
                 return _Look(request, job, dataset, scans, before, plan).estimate(sample)
             except InputError as error:
-                scans = pass_over(request, scans, error)
+                scans = skip_damaged_file(request, scans, error)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,8 +136,8 @@ class _Look:
             long_text=str(embedding.long_text),
             limits=self.request.calls.limits,
             rows_in=plan.rows,
-            rows_left=plan.left_rows,
-            rows_due=plan.due_rows,
+            rows_left=plan.remaining_rows,
+            rows_due=plan.planned_rows,
             blank=total(lambda tally: tally.blank),
             unfit=total(lambda tally: tally.unfit),
             codes=dict(sorted(counter.codes.items())),

@@ -37,7 +37,7 @@ class SampleSize:
         """The units to look at: of at least so many rows, and of at least LEAST_UNITS."""
         part = (self.percent or 0.0) / 100
         if self.rows is not None:
-            part = self.rows / max(1, plan.due_rows)
+            part = self.rows / max(1, plan.planned_rows)
         return min(plan.units, max(LEAST_UNITS, math.ceil(part * plan.units)))
 
 

@@ -39,7 +39,7 @@ _METERS = {
 }
 
 
-def panel_of(snapshot: Snapshot) -> RenderableType:
+def render_panel(snapshot: Snapshot) -> RenderableType:
     """The panel: a bar for each state of rows and each quota, and some lines; at most 78 wide."""
     bars, lines = (Table.grid(padding=(0, 1), expand=True) for _ in range(2))
     for table in (bars, lines):
@@ -69,9 +69,9 @@ def _states(snapshot: Snapshot) -> Iterator[_Bar]:
     ):
         of = f" of {rows.rows_in:,}" if name == "done" else ""
         yield name, count, rows.rows_in, f"{count:,}{of} {_percent(count, rows.rows_in)}", style
-    if snapshot.shared_all > snapshot.shared:
-        told = f"{snapshot.shared:,} of {snapshot.shared_all:,} texts, ahead"
-        yield "shared", snapshot.shared, snapshot.shared_all, told, "cyan"
+    if snapshot.shared_total > snapshot.shared:
+        told = f"{snapshot.shared:,} of {snapshot.shared_total:,} texts, ahead"
+        yield "shared", snapshot.shared, snapshot.shared_total, told, "cyan"
 
 
 def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
@@ -83,9 +83,9 @@ def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
 
 
 def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    in_air = "" if snapshot.in_air is None else f"; calls in the air: {snapshot.in_air:,}"
+    in_flight = "" if snapshot.in_flight is None else f"; calls in the air: {snapshot.in_flight:,}"
     rows, texts = snapshot.rows_per_s, snapshot.texts_per_s
-    yield "speed", f"{rows:,.0f} rows a second, {texts:,.0f} texts a second{in_air}"
+    yield "speed", f"{rows:,.0f} rows a second, {texts:,.0f} texts a second{in_flight}"
     yield "spent", _spent(snapshot)
     yield (
         "calls",
@@ -95,7 +95,7 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         codes = (f"{rows:,} {code}" for code, rows in snapshot.codes.items())
         yield "dead by", ", ".join(codes)
     yield "waits for", "-" if snapshot.waiting is None else _REASONS[snapshot.waiting]
-    left = "-" if snapshot.left_s is None else f"about {_time(snapshot.left_s)}"
+    left = "-" if snapshot.eta_s is None else f"about {_time(snapshot.eta_s)}"
     yield "time", f"{_time(snapshot.elapsed_s)}; left: {left}"
     if snapshot.ending is not None:
         yield "ending", f"{snapshot.ending}: waits for calls in the air; once more ends at once"
@@ -103,9 +103,9 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 def _spent(snapshot: Snapshot) -> str:
     said = _cost(snapshot.tokens, snapshot.usd)
-    if snapshot.tokens_all is None:
+    if snapshot.tokens_total is None:
         return said
-    return f"{said}; about {_cost(snapshot.tokens_all, snapshot.usd_all)} in all"
+    return f"{said}; about {_cost(snapshot.tokens_total, snapshot.usd_total)} in all"
 
 
 def _cost(tokens: int, usd: float | None) -> str:
@@ -151,9 +151,9 @@ class Screen:
         """Draws the panel."""
         if self._foot is None:
             self._foot = _Foot(self._stream)
-        self._foot.live.update(panel_of(snapshot), refresh=True)
+        self._foot.live.update(render_panel(snapshot), refresh=True)
 
-    def between(self) -> None:
+    def poll(self) -> None:
         """Prints what was written to standard error since the last time."""
         if self._foot is not None:
             self._foot.print_new()
@@ -222,6 +222,6 @@ class _Foot:
         self._console.print(line.decode(errors="replace").rstrip("\r"), markup=False)
 
 
-def takes_a_panel(stream: TextIO) -> bool:
+def supports_panel(stream: TextIO) -> bool:
     """Whether a panel can be drawn there: a terminal that can move its cursor."""
     return stream.isatty() and not Console(file=stream).is_dumb_terminal

@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from bulkembed.pipeline.logs import is_json, log
-from bulkembed.pipeline.progress.panel import PANEL_EVERY_S, Screen, takes_a_panel
+from bulkembed.pipeline.progress.panel import PANEL_EVERY_S, Screen, supports_panel
 from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
 from bulkembed.pipeline.progress.sources import CommitRecords, Source, WorkerProcesses
-from bulkembed.pipeline.progress.worker_files import EnginesHere
+from bulkembed.pipeline.progress.worker_files import LocalEngines
 from bulkembed.pipeline.run.plan import Plan, Scans
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.settle import dataset_rows
@@ -32,7 +32,7 @@ from bulkembed.transforms.dataset.records import DatasetState
 Fact = int | float | str | None
 
 
-def facts_of(snapshot: Snapshot) -> dict[str, Fact]:
+def progress_facts(snapshot: Snapshot) -> dict[str, Fact]:
     """All numbers by name, units last; None for what is not known, and for a limit there is not.
 
     The names are always the same ones but for `dead_CODE`: there is one for each code that occurs.
@@ -47,10 +47,10 @@ def facts_of(snapshot: Snapshot) -> dict[str, Fact]:
         "ready": snapshot.ready,
         "left": rows.left,
         "shared": snapshot.shared,
-        "shared_all": snapshot.shared_all,
+        "shared_all": snapshot.shared_total,
         "rows_per_s": round(snapshot.rows_per_s, 1),
         "texts_per_s": round(snapshot.texts_per_s, 1),
-        "in_air": snapshot.in_air,
+        "in_air": snapshot.in_flight,
     }
     for kind in QuotaKind:
         quota = snapshot.quota
@@ -59,12 +59,12 @@ def facts_of(snapshot: Snapshot) -> dict[str, Fact]:
     facts |= {
         "texts": snapshot.texts,
         "tokens": snapshot.tokens,
-        "tokens_all": snapshot.tokens_all,
+        "tokens_all": snapshot.tokens_total,
         "usd": _rounded(snapshot.usd, 6),
-        "usd_all": _rounded(snapshot.usd_all, 6),
+        "usd_all": _rounded(snapshot.usd_total, 6),
         "waiting": None if snapshot.waiting is None else str(snapshot.waiting),
         "elapsed_s": round(snapshot.elapsed_s, 1),
-        "left_s": _rounded(snapshot.left_s, 1),
+        "left_s": _rounded(snapshot.eta_s, 1),
         "calls": snapshot.sent,
         "retried": snapshot.retried,
         "refused": snapshot.refused,
@@ -73,14 +73,14 @@ def facts_of(snapshot: Snapshot) -> dict[str, Fact]:
     return facts | {f"dead_{code}": rows for code, rows in snapshot.codes.items()}
 
 
-def sentence_of(snapshot: Snapshot) -> str:
+def progress_message(snapshot: Snapshot) -> str:
     """The message of a progress event, whose facts stand beside it."""
     return f"{snapshot.done:,} of {snapshot.rows.rows_in:,} rows are done"
 
 
-def line_of(snapshot: Snapshot) -> str:
+def progress_line(snapshot: Snapshot) -> str:
     """One line for people and grep: `progress done=8000 rows=11459 ...`, without what is None."""
-    facts = facts_of(snapshot).items()
+    facts = progress_facts(snapshot).items()
     return " ".join(["progress", *(f"{name}={_word(v)}" for name, v in facts if v is not None)])
 
 
@@ -96,7 +96,7 @@ LINE_EVERY_S = 30.0
 EVERY_VARIABLE = "BULKEMBED_PROGRESS_S"
 
 
-class Show(Protocol):
+class Display(Protocol):
     """How snapshots are shown."""
 
     every_s: float
@@ -104,7 +104,7 @@ class Show(Protocol):
     def show(self, snapshot: Snapshot) -> None:
         """Shows one."""
 
-    def between(self) -> None:
+    def poll(self) -> None:
         """Called some twenty times a second."""
 
     def close(self) -> None:
@@ -120,10 +120,10 @@ class Lines:
 
     def show(self, snapshot: Snapshot) -> None:
         """Logs the line."""
-        said = sentence_of(snapshot) if self._as_json else line_of(snapshot)
-        log.info("%s", said, extra={"event": ("progress", facts_of(snapshot))})
+        said = progress_message(snapshot) if self._as_json else progress_line(snapshot)
+        log.info("%s", said, extra={"event": ("progress", progress_facts(snapshot))})
 
-    def between(self) -> None:
+    def poll(self) -> None:
         """Does nothing."""
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Progress:
         self,
         goal: Goal,
         source: Source,
-        show: Show,
+        show: Display,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._goal = goal
@@ -166,7 +166,7 @@ class Progress:
             return
         try:
             with self._drawing():
-                self._show.between()
+                self._show.poll()
             now = self._clock()
             if now - self._shown >= self._show.every_s:
                 self._shown = now
@@ -219,7 +219,7 @@ class Progress:
 
     def _snapshot(self, now: float) -> Snapshot:
         elapsed_s = now - self._began
-        return take_snapshot(self._goal, self._source.look(), elapsed_s, self._rates, self.ending)
+        return take_snapshot(self._goal, self._source.read(), elapsed_s, self._rates, self.ending)
 
 
 def every_s(default: float) -> float:
@@ -238,7 +238,7 @@ def every_s(default: float) -> float:
     return seconds
 
 
-def goal_of(
+def make_goal(
     request: RunRequest,
     job: JobConfig,
     scans: Scans,
@@ -249,7 +249,7 @@ def goal_of(
     """What a run set out to do; rows that are tried again count as left, not as dead."""
     rows = dataset_rows(scans, before)
     dead = rows.dead - sum(record.dead for file in plan.work for record in file.redo)
-    due = plan.due_rows
+    due = plan.planned_rows
     total = rows.embedded + dead + rows.skipped + due
     counts_texts = job.calls.limits.rpm_counts is RpmCounts.TEXTS
     return Goal(
@@ -257,11 +257,11 @@ def goal_of(
         before=before,
         shared=sum(file.texts for file in sharing.picks),
         price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
-        texts_a_request=1 if counts_texts else job.embedder.call_texts,
+        texts_per_request=1 if counts_texts else job.embedder.call_texts,
     )
 
 
-def progress_of(
+def make_progress(
     goal: Goal, job: JobConfig, folder: Path, *, local: bool, processes: int
 ) -> Progress:
     """The progress of a run that begins now.
@@ -282,11 +282,11 @@ def progress_of(
     elif processes > 1:
         source = WorkerProcesses(folder)
     else:
-        source = EnginesHere()
-    return Progress(goal, source, show_on(sys.stderr, alone=local and processes == 1))
+        source = LocalEngines()
+    return Progress(goal, source, make_display(sys.stderr, alone=local and processes == 1))
 
 
-def show_on(stream: TextIO, *, alone: bool = True) -> Show:
+def make_display(stream: TextIO, *, alone: bool = True) -> Display:
     """A panel on a terminal, where people look on; else lines in the log.
 
     Where other processes may write to the terminal as well (not `alone`), a panel would be torn.
@@ -295,6 +295,6 @@ def show_on(stream: TextIO, *, alone: bool = True) -> Show:
     Raises:
         ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
     """
-    if alone and takes_a_panel(stream) and not is_json() and log.level == logging.INFO:
+    if alone and supports_panel(stream) and not is_json() and log.level == logging.INFO:
         return Screen(stream, every_s(PANEL_EVERY_S))
     return Lines(every_s(LINE_EVERY_S), as_json=is_json())

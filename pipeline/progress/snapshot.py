@@ -60,7 +60,7 @@ class Goal:
     """Texts that several units share; they are sent first."""
     price: Price | None = None
     """None where it is not known."""
-    texts_a_request: int = 1
+    texts_per_request: int = 1
     """How many texts the service counts as one request."""
 
 
@@ -74,19 +74,19 @@ class Snapshot:
     ready: int
     """Rows that have their fate, in units that are not committed yet."""
     shared: int
-    shared_all: int
+    shared_total: int
     rows_per_s: float
     texts_per_s: float
-    in_air: int | None
+    in_flight: int | None
     quota: QuotaUse | None
     texts: int
     tokens: int
-    tokens_all: int | None
+    tokens_total: int | None
     """What the run will have sent when it is done."""
     usd: float | None
-    usd_all: float | None
+    usd_total: float | None
     waiting: Waiting | None
-    left_s: float | None
+    eta_s: float | None
     sent: int
     retried: int
     refused: int
@@ -119,24 +119,24 @@ def take_snapshot(
     rates.add(elapsed_s, done, counts.texts)
     texts_left = _texts_left(goal, counts, done, rows.left)
     tokens_left = _tokens_left(counts, texts_left)
-    tokens_all = None if tokens_left is None else counts.tokens + tokens_left
+    tokens_total = None if tokens_left is None else counts.tokens + tokens_left
     return Snapshot(
         elapsed_s=elapsed_s,
         rows=rows,
         ready=counts.ready,
         shared=counts.shared,
-        shared_all=goal.shared,
+        shared_total=goal.shared,
         rows_per_s=rates.rows_per_s,
         texts_per_s=rates.texts_per_s,
-        in_air=live.in_air,
+        in_flight=live.in_flight,
         quota=live.quota,
         texts=counts.texts,
         tokens=counts.tokens,
-        tokens_all=tokens_all,
+        tokens_total=tokens_total,
         usd=_usd(goal, counts.tokens),
-        usd_all=_usd(goal, tokens_all),
+        usd_total=_usd(goal, tokens_total),
         waiting=live.waiting,
-        left_s=_left_s(goal, live.quota, rates.rows_per_s, rows.left, texts_left, tokens_left),
+        eta_s=_left_s(goal, live.quota, rates.rows_per_s, rows.left, texts_left, tokens_left),
         sent=counts.sent,
         retried=counts.retried,
         refused=counts.refused,
@@ -189,7 +189,7 @@ def _left_s(
         return 0.0
     if texts_left is None or tokens_left is None or rows_per_s <= 0:
         return None
-    requests = math.ceil(texts_left / goal.texts_a_request)
+    requests = math.ceil(texts_left / goal.texts_per_request)
     by_quota = 0.0
     if quota is not None:
         by_quota = max(

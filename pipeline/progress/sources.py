@@ -17,14 +17,14 @@ from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.tally import committed_rows
 
 LIST_EVERY_S = 1.0
-MOST_OF_TIME = 0.02
+MAX_LISTING_SHARE = 0.02
 """The part of the time that listings may take where they are slow."""
 
 
 class Source(Protocol):
     """Tells what all processes of a run have done, and are at."""
 
-    def look(self) -> Live:
+    def read(self) -> Live:
         """The newest numbers; never waits."""
 
     def close(self) -> None:
@@ -37,9 +37,9 @@ class WorkerProcesses:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def look(self) -> Live:
+    def read(self) -> Live:
         """All of them together."""
-        return sum(worker_files.read(self._folder), Live(in_air=0))
+        return sum(worker_files.read(self._folder), Live(in_flight=0))
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -61,7 +61,7 @@ class CommitRecords:
         self._closed = threading.Event()
         threading.Thread(target=self._keep_looking, name="records", daemon=True).start()
 
-    def look(self) -> Live:
+    def read(self) -> Live:
         """What is committed; nobody here knows of calls."""
         return Live(counts=self._counts)
 
@@ -76,7 +76,7 @@ class CommitRecords:
             # A store that fails for a moment is asked again.
             with contextlib.suppress(OSError, OutputError):
                 self._take_new()
-            pause_s = max(LIST_EVERY_S, (time.monotonic() - began) / MOST_OF_TIME)
+            pause_s = max(LIST_EVERY_S, (time.monotonic() - began) / MAX_LISTING_SHARE)
 
     def _take_new(self) -> None:
         for record in self._dataset.state().records:

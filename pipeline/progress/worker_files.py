@@ -15,18 +15,18 @@ from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.transforms.units.engine import Engine, running_engines
 
 
-class EnginesHere:
+class LocalEngines:
     """The engines of this process; those that are closed count on."""
 
     def __init__(self) -> None:
         self._seen: list[Engine] = []
 
-    def look(self) -> Live:
+    def read(self) -> Live:
         """What they have done, and what those that run are at."""
         running = running_engines()
         self._seen += [engine for engine in running if engine not in self._seen]
         done = sum((engine.done() for engine in self._seen), LiveCounts())
-        return sum((engine.at() for engine in running), Live(counts=done, in_air=0))
+        return sum((engine.at() for engine in running), Live(counts=done, in_flight=0))
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -45,11 +45,11 @@ def _keep_writing(folder: Path) -> None:
     # Imported late: Beam's harness is told from here on what its threads are to do.
     pass
 
-    here, never = EnginesHere(), threading.Event()
+    here, never = LocalEngines(), threading.Event()
     while not never.wait(EVERY_S):
         # A full disk costs the progress, not the rows; so does a folder that went with its run.
         with contextlib.suppress(OSError):
-            write(folder, here.look())
+            write(folder, here.read())
 
 
 def write(folder: Path, live: Live) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from bulkembed.pipeline.run.due_work import is_here
+from bulkembed.pipeline.run.due_work import runs_on_this_machine
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.job import JobConfig
@@ -19,7 +19,7 @@ from bulkembed.transforms.dataset.layout import ACCOUNT
 from bulkembed.transforms.dataset.records import DatasetState
 
 
-def with_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobConfig:
+def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobConfig:
     """The job with its budget, and the account that its processes keep.
 
     The account stands in the dataset; where that is on an object store, in this user's cache.
@@ -27,7 +27,7 @@ def with_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCo
     Raises:
         ConfigError: there is a budget, and no price or no place for the account.
     """
-    budget, here = request.budget(), is_here(request)
+    budget, here = request.budget(), runs_on_this_machine(request)
     if budget is not None and not here:
         raise ConfigError(
             "--max-cost-usd needs workers of this machine, which have an account in common; leave "
@@ -41,13 +41,13 @@ def with_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCo
     return dataclasses.replace(job, budget=budget, account=path)
 
 
-def forget(job: JobConfig) -> None:
+def delete_account(job: JobConfig) -> None:
     """Delete the account of a dataset that is overwritten."""
     if job.account is not None:
         Path(job.account).unlink(missing_ok=True)
 
 
-def begin(job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
+def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
     """Begins a run in the account: what earlier runs have paid, or may have paid, is spent.
 
     Raises:

@@ -27,9 +27,9 @@ def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
     """
     width = 2 if job.output.vector_type is VectorType.FLOAT16 else 4
     dim = job.embedding.out_dim or 0
-    rows = plan.due_rows + _passages(plan, job)
+    rows = plan.planned_rows + _passages(plan, job)
     needed = rows * (dim * width + ROW_BYTES)
-    needed += min(plan.due_rows * dim * 4, SPILL_BYTES) + shared_texts * dim * 4
+    needed += min(plan.planned_rows * dim * 4, SPILL_BYTES) + shared_texts * dim * 4
     if job.columns.keep_columns:
         needed += sum(file.file.found.size_bytes for file in plan.work)
     return needed
@@ -44,7 +44,7 @@ def _passages(plan: Plan, job: JobConfig) -> int:
     return sum(sizes) // (size.most_bytes - size.overlap_bytes)
 
 
-def check_room(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:
+def check_free_space(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:
     """Raises OutputError where the disk has less room than the run needs; local disks only."""
     if dataset.is_on_a_store:
         return
@@ -54,7 +54,7 @@ def check_room(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int =
     needed, free = bytes_needed(plan, job, shared_texts), shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(
-            f"{dataset.root}: the vectors of {plan.due_rows:,} rows take about "
+            f"{dataset.root}: the vectors of {plan.planned_rows:,} rows take about "
             f"{_gib(needed)}, the disk has {_gib(free)} left; free some space, choose another "
             "--output, a smaller --dim, or --vector-type float16"
         )

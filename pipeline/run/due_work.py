@@ -13,16 +13,16 @@ import pyarrow as pa
 from bulkembed.pipeline.run.plan import (
     Plan,
     Scans,
-    all_bad,
     make_plan,
     make_retry_plan,
     planned_files,
-    rows_left,
+    remaining_rows,
     scan_inputs,
+    unreadable_input_error,
 )
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.pipeline.run.settle import is_settled
-from bulkembed.pipeline.run.summary import first_names
+from bulkembed.pipeline.run.settle import has_success_marker
+from bulkembed.pipeline.run.summary import join_names
 from bulkembed.schemas.embedding import LongText, ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS
@@ -53,15 +53,15 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
     )
     for error in scans.unreadable:
         log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-    nothing = all_bad(scans)
-    if nothing is not None:
-        raise nothing
-    if scans.passed_over:
-        level = logging.WARNING if any(map(looks_like_data, scans.passed_over)) else logging.INFO
+    nothing_readable = unreadable_input_error(scans)
+    if nothing_readable is not None:
+        raise nothing_readable
+    if scans.ignored:
+        level = logging.WARNING if any(map(looks_like_data, scans.ignored)) else logging.INFO
         log.log(
             level,
             "passed over: %s; to read such a file, name it with --input",
-            first_names(scans.passed_over),
+            join_names(scans.ignored),
         )
     for file in scans.files:
         as_what = file.reading.removesuffix(OBJECTS).rstrip("+")
@@ -70,7 +70,7 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
     return scans
 
 
-def pass_over(request: RunRequest, scans: Scans, error: InputError) -> Scans:
+def skip_damaged_file(request: RunRequest, scans: Scans, error: InputError) -> Scans:
     """Return the input without a file that turned out to be damaged while it was read.
 
     Raises:
@@ -80,13 +80,13 @@ def pass_over(request: RunRequest, scans: Scans, error: InputError) -> Scans:
         raise error
     log.warning("skipped by --skip-bad-files: %s", error.without_advice)
     left = scans.without(str(error.facts["path"]), error)
-    nothing = all_bad(left)
-    if nothing is not None:
-        raise nothing
+    nothing_readable = unreadable_input_error(left)
+    if nothing_readable is not None:
+        raise nothing_readable
     return left
 
 
-def job_of(
+def make_job(
     request: RunRequest, service: ServiceConfig, scans: Scans, dataset: Dataset
 ) -> JobConfig:
     """What the workers are told, under a name of its own."""
@@ -121,7 +121,7 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
     return schema
 
 
-def plan_of(request: RunRequest, scans: Scans, before: DatasetState) -> Plan:
+def plan_run(request: RunRequest, scans: Scans, before: DatasetState) -> Plan:
     """The units that are due, by what was there before."""
     limit = request.input.limit_rows
     if request.retry_failed:
@@ -160,9 +160,9 @@ def committed(dataset: Dataset, scans: Scans) -> DatasetState:
 
 def _refuse_lost_records(dataset: Dataset, state: DatasetState) -> None:
     """Raise OutputError if rows were done when `_SUCCESS` was written, and have no record now."""
-    if not is_settled(dataset):
+    if not has_success_marker(dataset):
         return
-    left = rows_left(list(planned_files(dataset).values()), state)
+    left = remaining_rows(list(planned_files(dataset).values()), state)
     if left:
         raise OutputError(
             f"{dataset.root}: the commit records of {left:,} rows are lost, though {SUCCESS} says "
@@ -171,7 +171,7 @@ def _refuse_lost_records(dataset: Dataset, state: DatasetState) -> None:
         )
 
 
-def is_here(request: RunRequest) -> bool:
+def runs_on_this_machine(request: RunRequest) -> bool:
     """Whether all workers are processes of this machine; Beam is imported only if it has flags."""
     if not request.runner and not request.beam_args:
         return True

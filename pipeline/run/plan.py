@@ -35,12 +35,12 @@ SCANS_FILE = f"{PLAN}/files.jsonl"
 SCAN_VERSION = 3
 """Version of what a scan records; files with scans of another version are scanned again."""
 SCAN_THREADS = 4
-MOST_UNITS_A_SLICE = 40
-SLICES_A_WORKER = 4
+MAX_UNITS_PER_SLICE = 40
+SLICES_PER_WORKER = 4
 """So that a worker that is done early, or lost, leaves work that others can take."""
-PIECES_A_WORKER = 8
+PIECES_PER_WORKER = 8
 """Taken from all over the input, so that no worker gets all of its long texts."""
-LIKELY_WORKERS = 4
+DEFAULT_WORKERS = 4
 """Where the engine's flags do not say how many there are."""
 
 
@@ -50,7 +50,7 @@ class Scans:
 
     files: tuple[ScannedFile, ...]
     unreadable: tuple[InputError, ...] = ()
-    passed_over: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     """See `discover.Listing.ignored`."""
     damaged: tuple[ScannedFile, ...] = ()
     """Files that were found damaged while their rows were read; not among `files` any more."""
@@ -88,11 +88,11 @@ class Plan:
     work: tuple[FileUnits, ...]
     rows: int
     """Rows of the input."""
-    left_rows: int
+    remaining_rows: int
     """Rows that no commit record covers."""
 
     @property
-    def due_rows(self) -> int:
+    def planned_rows(self) -> int:
         """Rows of this run: what is left, or the part of it that a limit allows."""
         retried = sum(record.dead for file in self.work for record in file.redo)
         return retried or sum(unit.rows for file in self.work for unit in file.units)
@@ -158,22 +158,22 @@ def make_plan(
     """
     covered = state.covered()
     work: list[FileUnits] = []
-    left_rows = 0
+    remaining_rows = 0
     room = math.inf if limit_rows is None else limit_rows
     for file in files:
         left = ranges.subtract(file.rows, covered.get(file.key, ()))
         rows = sum(count for _, count in left)
-        left_rows += rows
+        remaining_rows += rows
         if limit_rows is not None:
             left = list(ranges.take(left, int(room)))
             room -= sum(count for _, count in left)
         units = tuple(Unit(file.key, first, count) for first, count in ranges.cut(left, unit_rows))
         if units:
             work.append(FileUnits(file, units))
-    return Plan(tuple(work), sum(file.rows for file in files), left_rows)
+    return Plan(tuple(work), sum(file.rows for file in files), remaining_rows)
 
 
-def rows_left(files: Sequence[InputFile], state: DatasetState) -> int:
+def remaining_rows(files: Sequence[InputFile], state: DatasetState) -> int:
     """Rows of the files that no commit record covers."""
     covered = state.covered()
     return sum(
@@ -207,7 +207,7 @@ def make_retry_plan(
                 room -= record.dead
         if redo:
             work.append(FileUnits(file, tuple(r.unit for r in redo), tuple(redo)))
-    return Plan(tuple(work), sum(file.rows for file in files), rows_left(files, state))
+    return Plan(tuple(work), sum(file.rows for file in files), remaining_rows(files, state))
 
 
 def slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
@@ -217,7 +217,7 @@ def slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
     over all borders of units.  The units of a file that can only be read from its beginning stay in
     one slice.
     """
-    most = max(1, math.ceil(plan.units / (workers * PIECES_A_WORKER)))
+    most = max(1, math.ceil(plan.units / (workers * PIECES_PER_WORKER)))
     pieces = list(_pieces(plan, most))
     hands: list[list[int]] = [[] for _ in range(workers)]
     rows = [0] * workers
@@ -229,14 +229,14 @@ def slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
         yield PlanSlice(tuple(_joined(pieces[number] for number in sorted(hand))))
 
 
-def spread_slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
+def cluster_slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
     """The plan's units in slices that an engine can spread over its workers, in order.
 
     Several for each worker, so that what a lost one leaves is shared by the others; `workers` None
     where their number is not known.  A file that cannot be read from its middle is in one slice.
     """
-    wanted = SLICES_A_WORKER * (workers or LIKELY_WORKERS)
-    most = max(1, min(MOST_UNITS_A_SLICE, plan.units // wanted))
+    wanted = SLICES_PER_WORKER * (workers or DEFAULT_WORKERS)
+    most = max(1, min(MAX_UNITS_PER_SLICE, plan.units // wanted))
     current: list[FileUnits] = []
     size = 0
     for piece in _pieces(plan, most):
@@ -355,7 +355,7 @@ def _as_read(found: FoundFile, scanned: FoundFile) -> FoundFile:
     return dataclasses.replace(found, format=scanned.format, compression=scanned.compression)
 
 
-def all_bad(scans: Scans) -> InputError | None:
+def unreadable_input_error(scans: Scans) -> InputError | None:
     """Return the error for an input of which --skip-bad-files would leave nothing."""
     if scans.files or not scans.unreadable:
         return None

@@ -9,25 +9,25 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bulkembed.pipeline.progress.progress import goal_of, progress_of
+from bulkembed.pipeline.progress.progress import make_goal, make_progress
 from bulkembed.pipeline.progress.snapshot import Goal
 from bulkembed.pipeline.run import cost_cap, scratch, settle
-from bulkembed.pipeline.run.disk import check_room
+from bulkembed.pipeline.run.disk import check_free_space
 from bulkembed.pipeline.run.due_work import (
     committed,
-    is_here,
-    job_of,
-    pass_over,
-    plan_of,
+    make_job,
+    plan_run,
     quota_shares,
+    runs_on_this_machine,
     scan,
+    skip_damaged_file,
 )
-from bulkembed.pipeline.run.plan import Plan, Scans, save_scans, slices, spread_slices
+from bulkembed.pipeline.run.plan import Plan, Scans, cluster_slices, save_scans, slices
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.service import serving
 from bulkembed.pipeline.run.settle import Outcome
-from bulkembed.pipeline.run.sharing import Sharing, find_sharing, keep_committed
-from bulkembed.pipeline.run.summary import RunSummary, first_names
+from bulkembed.pipeline.run.sharing import Sharing, copy_known_vectors, find_sharing
+from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import Watch, execute
 from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import InputError
@@ -44,7 +44,7 @@ from bulkembed.transforms.dataset.records import DatasetState
 
 log = logging.getLogger("bulkembed")
 
-MOST_TRIES = 3
+MAX_ATTEMPTS = 3
 """How often a run reads files again that are rewritten meanwhile."""
 
 
@@ -59,10 +59,10 @@ def run(request: RunRequest) -> RunSummary:
     started = time.monotonic()
     summary = _run_once(request, started)
     whole = request.input.limit_rows is None and not request.retry_failed
-    for _ in range(MOST_TRIES - 1):
+    for _ in range(MAX_ATTEMPTS - 1):
         if not summary.changed_files or summary.stop is not None or not whole:
             break
-        names = first_names(summary.changed_files)
+        names = join_names(summary.changed_files)
         log.warning("rewritten while they were read, and embedded again: %s", names)
         summary = _run_once(dataclasses.replace(request, overwrite=False), started)
     return summary
@@ -76,30 +76,30 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
     dataset = Dataset.open(request.output.uri)
     with scratch.usable(dataset), serving(request.service) as service:
         scans = scan(dataset, request)
-        job = cost_cap.with_account(request, job_of(request, service, scans, dataset), dataset)
+        job = cost_cap.add_account(request, make_job(request, service, scans, dataset), dataset)
         if not request.overwrite:
             _warn_of_template(run_file.check(dataset, job))
         with output_lock.acquire(dataset, LockOwner(job.run_id, request.runner or "local")) as dead:
             request = _resumed(dataset, job, request)
             before = DatasetState() if request.overwrite else committed(dataset, scans)
-            plan = plan_of(request, scans, before)
+            plan = plan_run(request, scans, before)
             # A retry makes no row dead that was not: it may fail on all that it tries.
-            planned = plan.rows if request.retry_failed else plan.due_rows
+            planned = plan.rows if request.retry_failed else plan.planned_rows
             job = split_quota(job, shares)
-            job = dataclasses.replace(job, most_dead_rows=request.dead_letters.allowed(planned))
+            job = dataclasses.replace(job, max_dead_rows=request.dead_letters.allowed(planned))
             _announce(request, job, plan, key_from)
-            if plan.work and is_here(request):
+            if plan.work and runs_on_this_machine(request):
                 _check_client(job, key)
             _take_over(dataset, dead)
             counters: dict[str, int] = {}
             scans, plan, sharing = _readable(request, job, dataset, scans, before, plan)
             if _changes_anything(request, dataset, scans, before, plan):
-                check_room(dataset, plan, job, sharing.texts)
+                check_free_space(dataset, plan, job, sharing.texts)
                 job = _open_dataset(dataset, job, scans, before, request)
             if plan.work:
-                keep_committed(dataset, job, sharing)
-                cost_cap.begin(job, dataset, before)
-                goal = goal_of(request, job, scans, plan, before, sharing)
+                copy_known_vectors(dataset, job, sharing)
+                cost_cap.start_account(job, dataset, before)
+                goal = make_goal(request, job, scans, plan, before, sharing)
                 counters = _embed(request, job, plan, sharing, goal, started)
             outcome = Outcome(request, job, scans, plan, before, counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
@@ -116,11 +116,11 @@ def _changes_anything(
     request: RunRequest, dataset: Dataset, scans: Scans, before: DatasetState, plan: Plan
 ) -> bool:
     """Return whether this run has anything to write; if not, `_SUCCESS` stays where it is."""
-    if plan.work or request.overwrite or not settle.is_settled(dataset):
+    if plan.work or request.overwrite or not settle.has_success_marker(dataset):
         return True
     if before.stale or before.unnamed:
         return True
-    gone, replaced = settle.old_files(dataset, scans, before)
+    gone, replaced = settle.outdated_files(dataset, scans, before)
     return bool(replaced) or (request.prune and bool(gone))
 
 
@@ -158,7 +158,7 @@ def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) ->
         job.embedding.out_dim or "by the first answer",
         job.calls.limits,
         f"{plan.rows:,}",
-        f"{plan.due_rows:,}",
+        f"{plan.planned_rows:,}",
         f"{plan.units:,}",
     )
 
@@ -206,7 +206,7 @@ def _open_dataset(
     )
     if run_file.is_deleting(dataset):
         dataset.delete_all()
-        cost_cap.forget(job)
+        cost_cap.delete_account(job)
         run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))
     # Units that were committed since the state was read stay, those found damaged then go.
@@ -246,8 +246,8 @@ def _readable(
         try:
             return scans, plan, _sharing(request, job, dataset, plan, before)
         except InputError as error:
-            scans = pass_over(request, scans, error)
-            plan = plan_of(request, scans, before)
+            scans = skip_damaged_file(request, scans, error)
+            plan = plan_run(request, scans, before)
 
 
 def _embed(
@@ -258,13 +258,13 @@ def _embed(
     options = graph.beam_options(request.runner, request.beam_args, request.workers)
     here, there = graph.local_workers(options), graph.cluster_workers(options)
     processes = graph.worker_processes(options)
-    work = list(slices(plan, here) if here else spread_slices(plan, there))
+    work = list(slices(plan, here) if here else cluster_slices(plan, there))
     shared = list(sharing.slices(here or there or 1))
     job = split_concurrency(job, processes)
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     watch = Watch(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
     with scratch.folder() as folder:
-        progress = progress_of(
+        progress = make_progress(
             goal, job, local=here is not None, processes=processes, folder=folder
         )
         return execute(

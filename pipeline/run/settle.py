@@ -9,7 +9,13 @@ import logging
 import time
 from collections.abc import Sequence
 
-from bulkembed.pipeline.run.plan import Plan, Scans, all_bad, rows_left, save_scans
+from bulkembed.pipeline.run.plan import (
+    Plan,
+    Scans,
+    remaining_rows,
+    save_scans,
+    unreadable_input_error,
+)
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.summary import (
     FailedFile,
@@ -97,17 +103,17 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
         vanished_files=gone,
         failed_files=failed_files(outcome.scans, after),
-        passed_over=outcome.scans.passed_over,
+        passed_over=outcome.scans.ignored,
         changed_files=tuple(file.name for file in changed),
         duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
         limit_rows=request.input.limit_rows,
-    ).judged(request.dead_letters, retry=request.retry_failed)
+    ).with_dead_letter_limit(request.dead_letters, retry=request.retry_failed)
     complete = rows.left == 0 and summary.stop is None and not changed
     _check_held(dataset, job)
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):
         # Of workers that the engine lost; a store shows no half file, and nine listings cost.
         dataset.delete(dataset.leftovers(after))
-    if plan.work or not is_settled(dataset):
+    if plan.work or not has_success_marker(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         if complete and outcome.scans.damaged:
             # The plan says which rows `_SUCCESS` vouches for: not those behind the damage.
@@ -123,7 +129,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
 
 def _nothing_readable(scans: Scans) -> Stop | None:
     """Return the reason to fail for a run that skipped all of its files; None for another run."""
-    error = all_bad(scans)
+    error = unreadable_input_error(scans)
     return None if error is None else Stop(StopReason.BROKEN, error.message, time.time())
 
 
@@ -184,7 +190,7 @@ def dataset_rows(scans: Scans, state: DatasetState) -> RowCounts:
         embedded=sum(record.embedded for record in records),
         dead=sum(record.dead for record in records),
         skipped=sum(record.skipped for record in records),
-        left=rows_left(scans.inputs, state),
+        left=remaining_rows(scans.inputs, state),
     )
 
 
@@ -204,7 +210,7 @@ def failed_files(scans: Scans, state: DatasetState) -> tuple[FailedFile, ...]:
 
 def _run_rows(outcome: Outcome, after: DatasetState) -> RowCounts:
     """Where the rows are that this run set out to do."""
-    due = outcome.plan.due_rows - _rows_not_reached(outcome, after)
+    due = outcome.plan.planned_rows - _rows_not_reached(outcome, after)
     known = set(outcome.before.records)
     planned = {
         file.file.key: ranges.merged((unit.first_row, unit.rows) for unit in file.units)
@@ -232,7 +238,7 @@ def _rows_not_reached(outcome: Outcome, after: DatasetState) -> int:
     """Return how many rows of this run lie behind the damage of a damaged file."""
     damaged = {file.input_file.key for file in outcome.scans.damaged}
     work = [file for file in outcome.plan.work if file.file.key in damaged]
-    due = Plan(tuple(work), 0, 0).due_rows
+    due = Plan(tuple(work), 0, 0).planned_rows
     known = set(outcome.before.records)
     new = [r for r in after.records if r not in known and r.unit.file_key in damaged]
     if not outcome.request.retry_failed:
@@ -241,7 +247,7 @@ def _rows_not_reached(outcome: Outcome, after: DatasetState) -> int:
     return due - sum(old[record.unit].dead for record in new)
 
 
-def old_files(
+def outdated_files(
     dataset: Dataset, scans: Scans, state: DatasetState
 ) -> tuple[list[OldFile], list[OldFile]]:
     """Files behind records that are not in the input any more: those gone, and those replaced.
@@ -271,7 +277,7 @@ def _remove_old(
         What is left, and the names of files that are gone and whose rows stay.
     """
     scans = outcome.scans
-    gone, replaced = old_files(dataset, scans, state)
+    gone, replaced = outdated_files(dataset, scans, state)
     covered = state.covered()
     done = {
         file.name
@@ -339,6 +345,6 @@ def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bo
         run_file.end_overwrite(dataset)
 
 
-def is_settled(dataset: Dataset) -> bool:
+def has_success_marker(dataset: Dataset) -> bool:
     """Whether `_SUCCESS` stands."""
     return atomic_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None

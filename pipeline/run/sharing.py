@@ -34,7 +34,7 @@ log = logging.getLogger("bulkembed")
 
 COMMITTED = "committed"
 """Names the file of vectors that are copied."""
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Of memory for the search; beyond it texts are compared within units only."""
 
 
@@ -76,13 +76,13 @@ def find_sharing(
     why_not = _why_not(dataset, plan, local=local)
     due = _read_all(plan, job) if why_not is None else None
     if due is None:
-        why_not = why_not or f"their passages would take more than {_gib(MOST_BYTES)} of memory"
+        why_not = why_not or f"their passages would take more than {_gib(MAX_BYTES)} of memory"
         log.warning("texts are compared within units only, as by --dedupe unit: %s", why_not)
         return Sharing()
     return _sharing(dataset, plan, state, due, _parts(plan, job))
 
 
-def keep_committed(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
+def copy_known_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
     """Copies what is committed to where the units find it, in place of an earlier run's copy.
 
     Raises:
@@ -103,9 +103,9 @@ def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:
         return "the workers have no disk in common"
     if dataset.is_on_a_store:
         return "the output is on an object store, which cannot append"
-    needed = plan.due_rows * hashing.BYTES_A_TEXT
-    if needed > MOST_BYTES:
-        return f"{plan.due_rows:,} rows would take {_gib(needed)} of memory"
+    needed = plan.planned_rows * hashing.BYTES_A_TEXT
+    if needed > MAX_BYTES:
+        return f"{plan.planned_rows:,} rows would take {_gib(needed)} of memory"
     return None
 
 
@@ -126,7 +126,7 @@ class _DueTexts:
 def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
     """Reads all due rows; None where their texts are too many."""
     found, texts = [], 0
-    of_row = np.zeros(plan.due_rows, np.int32)
+    of_row = np.zeros(plan.planned_rows, np.int32)
     row = 0
     for file_units in plan.work:
         for rows in _read(file_units, job.columns):
@@ -135,7 +135,7 @@ def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
             found.append(hashing.keys([*itertools.chain.from_iterable(hashes)]))
             row += rows.rows
             texts += len(found[-1])
-            if texts * hashing.BYTES_A_TEXT > MOST_BYTES:
+            if texts * hashing.BYTES_A_TEXT > MAX_BYTES:
                 return None
     return _DueTexts(np.concatenate(found), of_row)
 

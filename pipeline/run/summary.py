@@ -84,7 +84,7 @@ class RunSummary:
             return self.stop.exit_code
         return ExitCode.INCOMPLETE if self.run.left or self.changed_files else ExitCode.COMPLETE
 
-    def judged(self, budget: DeadLetterBudget, *, retry: bool) -> RunSummary:
+    def with_dead_letter_limit(self, budget: DeadLetterBudget, *, retry: bool) -> RunSummary:
         """Return the same, ended by dead letters where there are more than the budget allows.
 
         The run is judged, and the dataset: else the same command again, with nothing left to do,
@@ -176,7 +176,7 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     for name in summary.changed_files:
         yield "file changed", f"{name}: rewritten while it was read; run the same command again"
     if summary.passed_over:
-        yield "passed over", first_names(summary.passed_over)
+        yield "passed over", join_names(summary.passed_over)
     for file in summary.failed_files:
         yield "file failed", f"{file.name}: {file.rows:,} rows failed, and none was embedded"
     if not summary.dataset.embedded and not summary.dataset.left:
@@ -204,13 +204,13 @@ def _next_for_dead(codes: dict[str, int]) -> str:
     return "look at dead_letters/ and correct the input; the next run reads changed files again"
 
 
-def first_names(names: Sequence[str], most: int = 8) -> str:
+def join_names(names: Sequence[str], most: int = 8) -> str:
     """Return some names, and how many others there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def nothing_embedded(summary: RunSummary) -> str | None:
+def empty_result_warning(summary: RunSummary) -> str | None:
     """Return the warning for a complete run without one vector; None for another run."""
     rows = summary.dataset
     if rows.embedded or rows.left or rows.dead:

@@ -16,7 +16,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.transforms.inputs.filesystems import locate
 
 RUNNER = "DataflowRunner"
-MOST_SAID = 300
+MAX_MESSAGE_CHARS = 300
 
 
 def check(options: PipelineOptions, places: Iterable[str]) -> None:
@@ -59,7 +59,7 @@ def is_dataflow(options: PipelineOptions) -> bool:
 
 
 @contextlib.contextmanager
-def handing_in(options: PipelineOptions) -> Iterator[None]:
+def submission_errors(options: PipelineOptions) -> Iterator[None]:
     """While a job is checked, staged and handed in.
 
     Raises:
@@ -73,7 +73,7 @@ def handing_in(options: PipelineOptions) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, GoogleAPIError) as error:
-        said = " ".join(str(error).split())[:MOST_SAID]
+        said = " ".join(str(error).split())[:MAX_MESSAGE_CHARS]
         raise ConfigError(f"--runner {RUNNER}: the job could not be handed in: {said}") from error
 
 

@@ -63,7 +63,7 @@ def execute(
 
     def end(code: int) -> None:
         progress.close()
-        signals.end_now(code)
+        signals.exit_now(code)
 
     def on_second_signal(code: int) -> None:
         progress.when_drawn(lambda: end(code))
@@ -93,7 +93,7 @@ def execute(
 def _give_up() -> None:
     """Ends the process although something hangs: what is committed is safe."""
     log.error("committing the finished rows takes too long; %s", RESUME)
-    signals.end_now(ExitCode.INCOMPLETE)
+    signals.exit_now(ExitCode.INCOMPLETE)
 
 
 def _stop(job: JobConfig, reason: StopReason, message: str) -> None:

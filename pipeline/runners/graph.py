@@ -34,7 +34,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.embed_units import EmbedUnits
 
 log = logging.getLogger("bulkembed")
-MOST_SAID = 300
+MAX_MESSAGE_CHARS = 300
 LAST_S = 5.0
 """After the grace period, what the commits of finished rows may take."""
 RESUME = "what is committed is kept; run the same command again to go on"
@@ -164,7 +164,7 @@ def _run(
     folder: Path,
     runner: PipelineRunner | None = None,
 ) -> dict[str, int]:
-    with dataflow_job.handing_in(options):
+    with dataflow_job.submission_errors(options):
         pipeline = beam.Pipeline(runner, options=options)
         _move_temporary_files(pipeline, folder)
         _ = pipeline | "Plan" >> beam.Create(list(slices), reshuffle=False) | "EmbedUnits" >> embed
@@ -210,7 +210,7 @@ def _run_in_processes(
 
 
 def _engine_failed(error: Exception) -> Stop:
-    said = (str(error).strip() or repr(error)).splitlines()[0][:MOST_SAID]
+    said = (str(error).strip() or repr(error)).splitlines()[0][:MAX_MESSAGE_CHARS]
     return Stop(
         StopReason.ENGINE,
         f"the engine gave the job up: {said}; run the same command again to go on, with "

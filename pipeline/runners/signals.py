@@ -26,13 +26,13 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
-def heeded() -> tuple[signal.Signals, ...]:
+def stop_signals() -> tuple[signal.Signals, ...]:
     """Return the signals that end a run: SIGHUP is not one of them under `nohup`."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return SIGNALS[:-1] if ignored else SIGNALS
 
 
-def end_at_once() -> None:
+def exit_on_interrupt() -> None:
     """End the process at SIGINT with exit code 130 and without a traceback, from now on.
 
     For the time in which nothing is in flight and nothing has to be put in order.
@@ -43,7 +43,7 @@ def end_at_once() -> None:
 
 
 @contextlib.contextmanager
-def as_interrupts() -> Iterator[None]:
+def raise_interrupts() -> Iterator[None]:
     """Raise Interrupted at a signal: for work that has nothing in flight.
 
     Threads that scan the input would hold the process: it ends without them.
@@ -53,12 +53,12 @@ def as_interrupts() -> Iterator[None]:
         return
 
     def handle(_: int, __: FrameType | None) -> None:
-        timer = threading.Timer(LAST_S, end_now, (int(ExitCode.INCOMPLETE),))
+        timer = threading.Timer(LAST_S, exit_now, (int(ExitCode.INCOMPLETE),))
         timer.daemon = True
         timer.start()
         raise Interrupted
 
-    before = {number: signal.signal(number, handle) for number in heeded()}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield
     finally:
@@ -89,7 +89,7 @@ def handled(on_first: Callable[[str], None], on_second: Callable[[int], None]) -
             asked = True
             on_first(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, handle) for number in heeded()}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield
     finally:
@@ -97,7 +97,7 @@ def handled(on_first: Callable[[str], None], on_second: Callable[[int], None]) -
             signal.signal(number, handler)
 
 
-def end_now(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """Ends this process and the workers that it started, whatever they are at.
 
     Where there is no /proc, workers see within some seconds that their launcher is gone.

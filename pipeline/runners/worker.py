@@ -24,7 +24,7 @@ PF_EXITING = 4
 """Linux's flag of a process that ends."""
 
 
-class OnceARun(logging.Filter):
+class OncePerRun(logging.Filter):
     """Lets a sentence through that no worker of the run has logged before.
 
     A record with the extra `once` counts as that, whatever its words; one with `clears` lets what
@@ -108,7 +108,7 @@ def main() -> None:
     streams.open_all()
     level, form, folder, launcher = sys.argv[1:]
     set_log(level.lower(), as_json=form == "json")
-    log.addFilter(OnceARun(Path(folder)))
+    log.addFilter(OncePerRun(Path(folder)))
     worker_files.keep_writing(Path(folder))
     sys.stderr = StandardError(sys.stderr, int(launcher))
     from apache_beam.runners.worker import sdk_worker_main

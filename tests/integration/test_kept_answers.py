@@ -45,18 +45,18 @@ def flag(text: str) -> bool | None:
     return FLAGS[len(text) % 3]
 
 
-def job_of(run_id: str, unstamped_run: str | None = None, **facts: Any) -> JobConfig:
+def make_job(run_id: str, unstamped_run: str | None = None, **facts: Any) -> JobConfig:
     settings = {"service": "developer", "model": "gemini-embedding-001", "dim": 256, **facts}
     embedding = EmbeddingConfig(**settings)
     return a_job(run_id=run_id, embedding=embedding, unstamped_run=unstamped_run)
 
 
 def answers_of(folder: Path, run_id: str, unstamped_run: str | None = None) -> KeptAnswers:
-    return KeptAnswers(Dataset.open(str(folder)), job_of(run_id, unstamped_run))
+    return KeptAnswers(Dataset.open(str(folder)), make_job(run_id, unstamped_run))
 
 
 def writer_of(folder: Path, run_id: str, **settings: Any) -> AnswerWriter:
-    return unit_writer(Dataset.open(str(folder)), job_of(run_id, **settings), UNIT)
+    return unit_writer(Dataset.open(str(folder)), make_job(run_id, **settings), UNIT)
 
 
 def hashes_of(texts: Iterable[str]) -> list[bytes]:
@@ -170,7 +170,7 @@ def test_answers_of_other_settings_are_never_found(
 ) -> None:
     path = write(tmp_path, **settings)
     assert found(tmp_path) == set()
-    job = job_of("after")
+    job = make_job("after")
     assert files_of_other_settings(Dataset.open(str(tmp_path)), job) == [f"_run/spill/{path.name}"]
 
 
@@ -235,7 +235,7 @@ def test_a_file_that_is_deleted_before_it_is_read_is_no_error(tmp_path: Path) ->
 
 
 def test_texts_whose_hashes_begin_alike_are_told_apart_by_the_whole_hash(tmp_path: Path) -> None:
-    dataset, job = Dataset.open(str(tmp_path)), job_of("now")
+    dataset, job = Dataset.open(str(tmp_path)), make_job("now")
     one, two = bytes(8) + bytes(7) + b"1", bytes(8) + b"2" + bytes(7)
     kept = shared_writer(dataset, job, "a")
     kept.append([one, two], np.eye(2, DIM, dtype=np.float32), [None, True])

@@ -14,7 +14,7 @@ from support.pages import FENCE, PAGES, ROOT
 from bulkembed.pipeline.cli.flags_page import flags_page
 from bulkembed.pipeline.cli.main import COMMANDS
 from bulkembed.pipeline.cli.options import OPTIONS
-from bulkembed.pipeline.progress.progress import facts_of
+from bulkembed.pipeline.progress.progress import progress_facts
 from bulkembed.pipeline.progress.snapshot import Goal, Rates, take_snapshot
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.dead_letters import DeadCode
@@ -167,5 +167,7 @@ def test_the_progress_page_names_every_number_and_reason() -> None:
         for name in re.findall(r"`(\w+)`", cell)
     }
     nothing = take_snapshot(Goal(RowCounts()), Live(), 0.0, Rates())
-    facts = {name.replace("tpm_", "rpm_").replace("rpd_", "rpm_") for name in facts_of(nothing)}
+    facts = {
+        name.replace("tpm_", "rpm_").replace("rpd_", "rpm_") for name in progress_facts(nothing)
+    }
     assert named == facts | set(Waiting) | {"dead_CODE", "waiting"}

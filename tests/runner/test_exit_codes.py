@@ -210,7 +210,7 @@ def test_a_signal_in_the_middle_of_an_import_keeps_the_exit_code(
     (tmp_path / "job.py").write_text(
         "import sys\nfrom bulkembed.pipeline.runners import signals\n"
         "try:\n"
-        "    with signals.as_interrupts():\n"
+        "    with signals.raise_interrupts():\n"
         f"        exec('import os, time; os.kill(os.getpid(), {int(number)}); time.sleep(9)')\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(75)\n"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
-from bulkembed.pipeline.run.plan import PIECES_A_WORKER, Plan, make_plan, slices, spread_slices
+from bulkembed.pipeline.run.plan import PIECES_PER_WORKER, Plan, cluster_slices, make_plan, slices
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import PlanSlice, Unit, UnitRecord
 from bulkembed.transforms.dataset.records import DatasetState
@@ -53,7 +53,7 @@ def rows_of_slices(found: list[PlanSlice]) -> list[Row]:
 
 
 def cut_for(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
-    return slices(plan, workers) if workers else spread_slices(plan, None)
+    return slices(plan, workers) if workers else cluster_slices(plan, None)
 
 
 def left_of(files: list[InputFile], state: DatasetState) -> list[Row]:
@@ -74,7 +74,7 @@ def test_each_row_that_is_left_is_planned_once_and_in_order(
     plan = make_plan(files, state, unit_rows)
     left = left_of(files, state)
     assert rows_of_units(plan) == left
-    assert plan.due_rows == plan.left_rows == len(left)
+    assert plan.planned_rows == plan.remaining_rows == len(left)
     assert plan.rows == sum(file.rows for file in files)
     assert all(0 < unit.rows <= unit_rows for work in plan.work for unit in work.units)
 
@@ -87,8 +87,8 @@ def test_a_limit_takes_the_first_rows_that_are_left(
     plan = make_plan(files, state, unit_rows, limit)
     left = left_of(files, state)
     assert rows_of_units(plan) == left[:limit]
-    assert plan.left_rows == len(left)
-    assert plan.due_rows == min(limit, len(left))
+    assert plan.remaining_rows == len(left)
+    assert plan.planned_rows == min(limit, len(left))
 
 
 @given(inputs(), UNIT_ROWS, LIMIT, UNIT_ROWS)
@@ -113,7 +113,7 @@ def test_slices_hold_every_unit_once_and_those_of_a_file_ascend(
     plan = make_plan(*found, unit_rows, limit)
     cut = list(cut_for(plan, workers))
     assert sorted(rows_of_slices(cut)) == sorted(rows_of_units(plan))
-    assert sum(one.rows for one in cut) == plan.due_rows
+    assert sum(one.rows for one in cut) == plan.planned_rows
     assert all(one.files and all(work.units for work in one.files) for one in cut)
     assert workers is None or len(cut) <= workers
     for one in cut:
@@ -129,7 +129,7 @@ def test_workers_get_the_same_number_of_rows_but_for_a_piece(
     plan = make_plan([a_file(rows, str(n)) for n, rows in enumerate(sizes)], DatasetState(), 10)
     rows = [one.rows for one in slices(plan, workers)]
     rows += [0] * (workers - len(rows))
-    piece = 10 * math.ceil(plan.units / (workers * PIECES_A_WORKER))
+    piece = 10 * math.ceil(plan.units / (workers * PIECES_PER_WORKER))
     assert max(rows) - min(rows) <= piece
 
 
@@ -157,8 +157,8 @@ def test_a_file_that_changed_is_another_file() -> None:
         file, found=dataclasses.replace(file.found, path="/elsewhere/a.parquet", mtime_ns=99)
     )
     state = DatasetState((UnitRecord(Unit(file.key, 0, 10), 10, 0, 0),))
-    assert make_plan([changed], state, 5).due_rows == 10
-    assert make_plan([moved], state, 5).due_rows == 0
+    assert make_plan([changed], state, 5).planned_rows == 10
+    assert make_plan([moved], state, 5).planned_rows == 0
 
 
 def test_a_known_number_of_workers_gets_as_many_slices() -> None:
@@ -178,6 +178,6 @@ def test_a_known_number_of_workers_gets_as_many_slices() -> None:
 )
 def test_an_engine_gets_slices_by_its_workers(units: int, workers: int | None, most: int) -> None:
     plan = make_plan([a_file(units)], DatasetState(), 1)
-    sizes = [one.rows for one in spread_slices(plan, workers)]
+    sizes = [one.rows for one in cluster_slices(plan, workers)]
     assert max(sizes) == most
     assert sum(sizes) == units

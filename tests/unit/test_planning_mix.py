@@ -105,5 +105,5 @@ def test_a_retry_takes_the_units_with_dead_rows_of_files_that_are_there(mix: Mix
     taken = [record for work in plan.work for record in work.redo]
     assert sorted(taken, key=lambda r: r.unit) == sorted(wanted, key=lambda r: r.unit)
     assert all(work.units == tuple(r.unit for r in work.redo) for work in plan.work)
-    assert plan.due_rows == sum(record.dead for record in wanted)
-    assert plan.left_rows == len(mix.due)
+    assert plan.planned_rows == sum(record.dead for record in wanted)
+    assert plan.remaining_rows == len(mix.due)

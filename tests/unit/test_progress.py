@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkembed.pipeline.logs import JsonLines, set_log
-from bulkembed.pipeline.progress.progress import Progress, every_s, facts_of, line_of
+from bulkembed.pipeline.progress.progress import Progress, every_s, progress_facts, progress_line
 from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.errors import ConfigError
@@ -37,7 +37,7 @@ def snapshot(live: Live | None = None, elapsed_s: float = 10.0, **more: Any) -> 
 
 
 def counts(**numbers: Any) -> Live:
-    return Live(counts=LiveCounts(**numbers), in_air=3, quota=NO_LIMITS)
+    return Live(counts=LiveCounts(**numbers), in_flight=3, quota=NO_LIMITS)
 
 
 small = st.integers(0, 50)
@@ -53,23 +53,23 @@ def test_every_row_is_in_one_place(embedded: int, dead: int, skipped: int, ready
 
 def test_tokens_and_dollars_go_on_as_they_began() -> None:
     found = snapshot(counts(embedded=200, ready=50, texts=200, tokens=20_000))
-    assert (found.tokens, found.tokens_all) == (20_000, 80_000)
+    assert (found.tokens, found.tokens_total) == (20_000, 80_000)
     assert found.usd == pytest.approx(0.003)
-    assert found.usd_all == pytest.approx(0.012)
+    assert found.usd_total == pytest.approx(0.012)
 
 
 def test_texts_that_were_sent_ahead_are_not_expected_again() -> None:
     found = snapshot(counts(embedded=250, shared=100, texts=200, tokens=20_000), shared=100)
-    assert found.tokens_all == 20_000 + 750 * 100 // 250 * 100
+    assert found.tokens_total == 20_000 + 750 * 100 // 250 * 100
 
 
 def test_nothing_is_projected_before_the_first_row() -> None:
     found = snapshot(counts(shared=100, texts=100, tokens=900))
-    assert (found.tokens_all, found.usd_all, found.left_s) == (None, None, None)
+    assert (found.tokens_total, found.usd_total, found.eta_s) == (None, None, None)
 
 
 @pytest.mark.parametrize(
-    ("quota", "left_s"),
+    ("quota", "eta_s"),
     [
         pytest.param(NO_LIMITS, 40.0, id="by-the-speed"),
         pytest.param(
@@ -84,14 +84,14 @@ def test_nothing_is_projected_before_the_first_row() -> None:
     ],
 )
 def test_time_left_is_that_of_the_slower_one_of_speed_and_quota(
-    quota: QuotaUse, left_s: float
+    quota: QuotaUse, eta_s: float
 ) -> None:
     live = Live(counts=LiveCounts(embedded=200, texts=200, tokens=20_000), quota=quota)
-    assert snapshot(live).left_s == pytest.approx(left_s)
+    assert snapshot(live).eta_s == pytest.approx(eta_s)
 
 
 def test_nothing_left_takes_no_time() -> None:
-    assert snapshot(counts(embedded=1000)).left_s == 0.0
+    assert snapshot(counts(embedded=1000)).eta_s == 0.0
 
 
 def test_the_speed_is_that_of_the_last_minute() -> None:
@@ -115,7 +115,7 @@ def test_a_line_is_made_of_names_and_numbers() -> None:
         waiting=Waiting.RPM,
         quota=QuotaUse.of(rpm=(300, 300), tpm=(20_000, None), rpd=(0, None)),
     )
-    first, *words = line_of(snapshot(live)).split(" ")
+    first, *words = progress_line(snapshot(live)).split(" ")
     assert first == "progress"
     found = dict(word.split("=") for word in words)
     wanted = {
@@ -129,8 +129,8 @@ def test_a_line_is_made_of_names_and_numbers() -> None:
 
 def test_facts_have_the_same_names_whatever_is_known() -> None:
     nothing, much = snapshot(Live()), snapshot(counts(embedded=1, texts=1, tokens=1))
-    assert facts_of(nothing).keys() == facts_of(much).keys()
-    json.dumps(facts_of(nothing))
+    assert progress_facts(nothing).keys() == progress_facts(much).keys()
+    json.dumps(progress_facts(nothing))
 
 
 lives = st.builds(
@@ -143,7 +143,7 @@ lives = st.builds(
             lambda codes: tuple(sorted(codes.items()))
         ),
     ),
-    in_air=st.none() | small,
+    in_flight=st.none() | small,
     waiting=st.none() | st.sampled_from(Waiting),
     quota=st.none()
     | st.builds(
@@ -166,12 +166,12 @@ def test_processes_add_up(one: Live, two: Live) -> None:
     assert sum(dict(both.counts.codes).values()) == sum(
         rows for live in (one, two) for _, rows in live.counts.codes
     )
-    assert (both.in_air or 0) == (one.in_air or 0) + (two.in_air or 0)
+    assert (both.in_flight or 0) == (one.in_flight or 0) + (two.in_flight or 0)
     assert (both.waiting is None) is (one.waiting is two.waiting is None)
 
 
 class OneLook:
-    def look(self) -> Live:
+    def read(self) -> Live:
         return counts(embedded=1)
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class Shown:
             raise OSError("the terminal is gone")
         self.seen.append(snapshot)
 
-    def between(self) -> None:
+    def poll(self) -> None:
         pass
 
     def close(self) -> None:

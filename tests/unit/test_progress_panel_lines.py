@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bulkembed.pipeline.logs import set_log
-from bulkembed.pipeline.progress.panel import Screen, panel_of
-from bulkembed.pipeline.progress.progress import Lines, show_on
+from bulkembed.pipeline.progress.panel import Screen, render_panel
+from bulkembed.pipeline.progress.progress import Lines, make_display
 from bulkembed.pipeline.progress.snapshot import Snapshot
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.live import QuotaUse, Waiting
@@ -28,18 +28,18 @@ SNAPSHOT = Snapshot(
     rows=RowCounts(11_459, embedded=7_639, dead=3, skipped=1, left=3_372),
     ready=444,
     shared=119,
-    shared_all=119,
+    shared_total=119,
     rows_per_s=103.4,
     texts_per_s=98.6,
-    in_air=16,
+    in_flight=16,
     quota=QuotaUse.of(rpm=(2_950, 3_000), tpm=(90_000, None), rpd=(7_900, 10_000)),
     texts=7_800,
     tokens=421_550,
-    tokens_all=594_783,
+    tokens_total=594_783,
     usd=0.06323,
-    usd_all=0.08922,
+    usd_total=0.08922,
     waiting=Waiting.RPM,
-    left_s=66.8,
+    eta_s=66.8,
     sent=98,
     retried=2,
     refused=1,
@@ -50,7 +50,7 @@ SNAPSHOT = Snapshot(
 def drawn(width: int = 80, **changes: Any) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, force_terminal=True)
-    console.print(panel_of(dataclasses.replace(SNAPSHOT, **changes)))
+    console.print(render_panel(dataclasses.replace(SNAPSHOT, **changes)))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -107,7 +107,7 @@ def test_every_reason_has_its_words() -> None:
 def test_a_line_of_the_panel_is_a_line_of_the_terminal(width: int, many: int) -> None:
     rows = RowCounts(many, embedded=many)
     lines = drawn(
-        width, ending=None, rows=rows, tokens=many, tokens_all=many, texts_per_s=float(many)
+        width, ending=None, rows=rows, tokens=many, tokens_total=many, texts_per_s=float(many)
     )
     assert len(lines) == len(drawn())
     assert max(map(len, lines)) <= min(width, 80)
@@ -142,10 +142,10 @@ def test_there_is_a_panel_where_people_look_on(
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     set_log(level, as_json=as_json)
-    assert isinstance(show_on(terminal), kind)
+    assert isinstance(make_display(terminal), kind)
 
 
 def test_there_is_none_in_a_file(tmp_path: Path) -> None:
     set_log()
     with (tmp_path / "log").open("w") as stream:
-        assert isinstance(show_on(stream), Lines)
+        assert isinstance(make_display(stream), Lines)

@@ -139,7 +139,7 @@ def test_rows_that_may_always_fail_do_not_hide_a_file_that_failed_as_a_whole(
 ) -> None:
     counts = RowCounts(*rows)
     files = tuple(FailedFile(f"f{n}", dead) for n, dead in enumerate(failed))
-    judged = summary(dataset=counts, run=counts, failed_files=files).judged(
+    judged = summary(dataset=counts, run=counts, failed_files=files).with_dead_letter_limit(
         parse_budget(budget), retry=False
     )
     if words is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkembed.pipeline.runners.worker import OnceARun
+from bulkembed.pipeline.runners.worker import OncePerRun
 from bulkembed.schemas.errors import Unavailable
 from bulkembed.transforms.calls.retry import Retrier
 from bulkembed.transforms.calls.stopping import StopFlag
@@ -17,7 +17,7 @@ def record(message: str, *args: object) -> logging.LogRecord:
 
 
 def test_a_sentence_is_said_by_one_worker_only(tmp_path: Path) -> None:
-    one, two = OnceARun(tmp_path), OnceARun(tmp_path)
+    one, two = OncePerRun(tmp_path), OncePerRun(tmp_path)
     assert one.filter(record("%d calls", 3))
     assert not two.filter(record("%d calls", 3))
     assert not one.filter(record("3 calls"))
@@ -27,7 +27,7 @@ def test_a_sentence_is_said_by_one_worker_only(tmp_path: Path) -> None:
 def test_a_second_outage_is_reported_again_by_one_of_two_workers(tmp_path: Path) -> None:
     said: list[str] = []
     workers = [Retrier(StopFlag(), 600, RetryWait(lambda: 0.0)) for _ in range(2)]
-    filters = [OnceARun(tmp_path) for _ in workers]
+    filters = [OncePerRun(tmp_path) for _ in workers]
 
     class Said(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -65,6 +65,6 @@ def test_single_failures_are_reported_the_first_time_only(
 
 
 def test_without_a_place_for_marks_all_is_said(tmp_path: Path) -> None:
-    nowhere = OnceARun(tmp_path / "gone")
+    nowhere = OncePerRun(tmp_path / "gone")
     assert nowhere.filter(record("a"))
     assert nowhere.filter(record("a"))

@@ -139,7 +139,7 @@ class Gate:
         elif head is not None and (self._health.one_at_a_time or self._health.wait_s(now) > 0):
             reason = Waiting.OUTAGE
         return Live(
-            in_air=self._in_flight,
+            in_flight=self._in_flight,
             waiting=reason or (Waiting.SLOTS if head is not None else None),
             quota=use,
         )

@@ -145,7 +145,7 @@ class Engine:
             self.dataset,
             self.stop,
             KeptAnswers(self.dataset, job),
-            DeadRowBudget(job.most_dead_rows, self.stop),
+            DeadRowBudget(job.max_dead_rows, self.stop),
         )
         self._process = secrets.token_hex(4)
         self._timeline_saved = time.monotonic()
