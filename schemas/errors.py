@@ -1,42 +1,33 @@
-"""Every error that is raised on purpose.
+"""The errors that bulkembed raises on purpose.
 
 BulkEmbedError
 ├── ConfigError          what the user asked for cannot be done; exit code 2
-├── InputError           an input file cannot be read
-├── OutputError          the output cannot be written or is not what it should be
-│   └── OutputLocked     another run is at work on it; exit code 5
-│       └── OutputTaken  another run has taken it over from this one; exit code 5
-└── CallError            one call to the service did not give vectors
-    ├── JobRefused       the service refuses the job: key, permission, model, dim; final
-    ├── CallRefused      the make-up of the call is refused: split it, down to the row
-    ├── QuotaExceeded    a limit per minute or per day was hit (429)
-    ├── Unavailable      the service's state: 408, 5xx, a broken connection, a time-out
-    ├── Intercepted      something else than the service answers: a proxy's page, a redirect
-    └── BadAnswer        an answer that is not the one asked for
+├── InputError           an input file cannot be read: path, damaged
+├── OutputError          the output cannot be written or read: reason, missing, damaged
+│   └── OutputLocked     another run holds the output; exit code 5
+│       └── OutputTaken  another run has taken over the output from this one; exit code 5
+└── CallError            a call to the service gave no vectors:
+    │                      http_status, code, service_message, retry_delay_s, index
+    ├── JobRefused       the service refuses every call of this job: key, permission, model, dim
+    ├── CallRefused      the service refuses this call; fewer rows may pass: max_texts
+    ├── QuotaExceeded    a limit per minute or per day was hit: quota_id, quota_value
+    ├── Unavailable      the service could not answer: 408, 5xx, broken connection, time-out
+    ├── Intercepted      something else than the service answered: a proxy's page, a redirect
+    └── BadAnswer        the answer has another form, count or length than the request asked for
+
+Facts for programs are attributes.  They survive pickling: Beam pickles every error of a worker.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from bulkembed.schemas.secrets import masked
 
 
 class BulkEmbedError(Exception):
-    """Base of the errors above: one message for people, and facts by keyword for programs.
+    """Base of the errors above.  Secrets that this process knows are masked in all strings."""
 
-    The facts survive pickling, which Beam does to every error of a worker.  Secrets that this
-    process knows are masked in both.
-    """
-
-    def __init__(self, message: str, **facts: object) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(masked(message))
-        self.facts = {
-            name: masked(fact) if isinstance(fact, str) else fact for name, fact in facts.items()
-        }
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.facts)
 
     @property
     def message(self) -> str:
@@ -44,32 +35,23 @@ class BulkEmbedError(Exception):
         return str(self.args[0])
 
 
-def _rebuild(
-    kind: type[BulkEmbedError], args: tuple[Any, ...], facts: dict[str, object]
-) -> BulkEmbedError:
-    error = kind(*args)
-    error.facts = facts
-    return error
-
-
 class ConfigError(BulkEmbedError):
-    """What was asked for cannot be done; nothing was sent."""
+    """What the user asked for cannot be done; nothing was sent."""
 
 
 OR_SKIP = ", or skip the file with --skip-bad-files."
-"""The last words of an InputError about a file that a run can do without."""
+"""The last words of an InputError about a file that a run can skip."""
 
 
 class InputError(BulkEmbedError):
-    """An input file cannot be read.
+    """An input file cannot be read."""
 
-    Facts: `path`; `damaged`, where the bytes of the file are at fault, and other files can be read.
-    """
-
-    @property
-    def is_damage(self) -> bool:
-        """Whether `--skip-bad-files` covers it while rows are read."""
-        return self.facts.get("damaged") is True
+    def __init__(self, message: str, *, path: str = "", damaged: bool = False) -> None:
+        super().__init__(message)
+        self.path = masked(path)
+        """The file; empty if the error is about several."""
+        self.damaged = damaged
+        """Whether the bytes of the file are at fault, so that `--skip-bad-files` can skip it."""
 
     @property
     def without_advice(self) -> str:
@@ -78,52 +60,52 @@ class InputError(BulkEmbedError):
 
 
 class OutputError(BulkEmbedError):
-    """The output cannot be written, or what stands there does not fit."""
+    """The output cannot be written or read, or is not what it should be."""
+
+    def __init__(
+        self, message: str, *, reason: str = "", missing: bool = False, damaged: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.reason = masked(reason)
+        """What is wrong, in a few words, without the name of the file."""
+        self.missing = missing
+        """Whether the file does not exist."""
+        self.damaged = damaged
+        """Whether the file is not what bulkembed writes."""
 
 
 class OutputLocked(OutputError):
-    """Another run is at work on the output; exit code 5."""
+    """Another run holds the output; exit code 5."""
 
 
 class OutputTaken(OutputLocked):
-    """Another run has taken the output over from this one, which cannot commit any more."""
+    """Another run has taken over the output from this one, which cannot commit any more."""
 
 
 class CallError(BulkEmbedError):
-    """One call to the service did not give vectors.
+    """A call to the service gave no vectors."""
 
-    Facts, where they are known: `http_status`, `code` (a short word of ours, see core.verdict).
-    """
-
-    @property
-    def http_status(self) -> int | None:
-        """The HTTP status of the answer; None where there was no answer."""
-        return self._whole("http_status")
-
-    @property
-    def code(self) -> str:
-        """The name of the row of `core.verdict.TABLE`, or of what else went wrong; "" if none."""
-        return str(self.facts.get("code") or "")
-
-    @property
-    def index(self) -> int | None:
-        """The position of the text that the service names, if it names one."""
-        return self._whole("index")
-
-    @property
-    def most_texts(self) -> int | None:
-        """The most texts that a call may hold, if the service says so."""
-        return self._whole("most_texts")
-
-    @property
-    def retry_delay_s(self) -> float | None:
-        """How long the service asks to stay away, if it does."""
-        value = self.facts.get("retry_delay_s")
-        return float(value) if isinstance(value, int | float) else None
-
-    def _whole(self, name: str) -> int | None:
-        value = self.facts.get(name)
-        return value if isinstance(value, int) else None
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        code: str = "",
+        service_message: str = "",
+        retry_delay_s: float | None = None,
+        index: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        """The HTTP status of the answer; None if there was no answer."""
+        self.code = code
+        """The name of the rule in `clients.classification.RULES`, or of what else went wrong."""
+        self.service_message = masked(service_message)
+        """The service's own words."""
+        self.retry_delay_s = retry_delay_s
+        """How long the service asks the client to wait."""
+        self.index = index
+        """The position of the content that the service names, if it names one."""
 
 
 class JobRefused(CallError):
@@ -131,17 +113,58 @@ class JobRefused(CallError):
 
 
 class CallRefused(CallError):
-    """The service refuses this call for its make-up; fewer rows may pass."""
+    """The service refuses this call as it is; fewer rows may pass."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        code: str = "",
+        service_message: str = "",
+        retry_delay_s: float | None = None,
+        index: int | None = None,
+        max_texts: int | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            http_status=http_status,
+            code=code,
+            service_message=service_message,
+            retry_delay_s=retry_delay_s,
+            index=index,
+        )
+        self.max_texts = max_texts
+        """The most texts that a call may hold, if the service says it."""
 
 
 class QuotaExceeded(CallError):
-    """A quota was hit.  Facts: `quota`, what the service says of it (core.verdict.QuotaWords)."""
+    """A limit per minute or per day was hit (429)."""
 
-    @property
-    def resets_at(self) -> float | None:
-        """When the day's quota is back, in epoch seconds; None for a limit per minute."""
-        value = self.facts.get("resets_at")
-        return float(value) if isinstance(value, int | float) else None
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        code: str = "",
+        service_message: str = "",
+        retry_delay_s: float | None = None,
+        index: int | None = None,
+        quota_id: str | None = None,
+        quota_value: int | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            http_status=http_status,
+            code=code,
+            service_message=service_message,
+            retry_delay_s=retry_delay_s,
+            index=index,
+        )
+        self.quota_id = quota_id
+        """The limit that the service names, see `schemas.quota.QuotaKind.of_id`."""
+        self.quota_value = quota_value
+        """The limit itself, if the service says it."""
 
 
 class Unavailable(CallError):
@@ -149,9 +172,9 @@ class Unavailable(CallError):
 
 
 class Intercepted(CallError):
-    """Something else than the service answers: a page, a redirect, TLS that is none.
+    """Something else than the service answered: a page, a redirect, no proper TLS.
 
-    A proxy may be at fault for a moment, so such a call is sent a few times more.
+    A proxy may fail for a moment, so such a call is retried a few times.
     """
 
 

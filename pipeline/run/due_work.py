@@ -76,10 +76,10 @@ def skip_damaged_file(request: RunRequest, scans: Scans, error: InputError) -> S
     Raises:
         InputError: such files are not to be passed over, or no other file is left.
     """
-    if not (request.input.skip_bad_files and error.is_damage):
+    if not (request.input.skip_bad_files and error.damaged):
         raise error
     log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-    left = scans.without(str(error.facts["path"]), error)
+    left = scans.without(error.path, error)
     nothing_readable = unreadable_input_error(left)
     if nothing_readable is not None:
         raise nothing_readable

@@ -361,7 +361,7 @@ def unreadable_input_error(scans: Scans) -> InputError | None:
         return None
     first = scans.unreadable[0]
     what = f"none of the {len(scans.unreadable):,} files of the input can be read; the first one"
-    return InputError(f"{what}: {first.without_advice}", **first.facts)
+    return InputError(f"{what}: {first.without_advice}", path=first.path, damaged=first.damaged)
 
 
 def _scan(found: FoundFile, columns: InputColumns) -> ScannedFile | InputError:

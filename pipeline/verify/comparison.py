@@ -68,7 +68,7 @@ def check_input(
         format=wanted.format, skip_bad_files=True, trust_saved=False, tables_as_files=True,
     )  # fmt: skip
     for error in scans.unreadable:
-        yield Finding(Check.INPUT, str(error.facts.get("path", "")), error.message)
+        yield Finding(Check.INPUT, error.path, error.message)
     schema = merge_schemas(scans.files, wanted.columns)
     by_key: dict[str, list[UnitRecord]] = collections.defaultdict(list)
     for record in records:

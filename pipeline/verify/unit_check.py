@@ -245,8 +245,8 @@ def check_part(
             check.add(block)
             ids.add(part_files.once_a_row(block).column("id"))
     except OutputError as error:
-        check_of = Check.MISSING if error.facts.get("gone") else Check.UNREADABLE
-        return PartReport([Finding(check_of, name, str(error.facts["reason"]))], None)
+        check_of = Check.MISSING if error.missing else Check.UNREADABLE
+        return PartReport([Finding(check_of, name, error.reason)], None)
     except pa.ArrowInvalid as error:
         return PartReport([Finding(Check.UNREADABLE, name, f"is damaged: {error}")], None)
     return PartReport(found + check.findings(), check.rows(), check.count, check.codes)

@@ -124,7 +124,7 @@ def test_of_a_page_only_the_beginning_is_shown(status: int, kind: type[CallError
         error = failing(kind, url)
     assert "<!DOCTYPE html> <html><head><title>Sign in" in error.message
     assert len(error.message) < 400
-    assert len(str(error.facts)) < 800
+    assert len(str(vars(error))) < 800
 
 
 def test_a_redirect_tells_where_it_points_to() -> None:
@@ -193,7 +193,7 @@ def test_the_cap_of_a_vertex_predict_call_is_read_from_its_refusal(texts: int) -
             return caught.value
 
         error = with_client(server.url, refused, model="text-embedding-005", vertexai=True)
-    assert (error.code, error.most_texts) == ("batch_size", 3)
+    assert (error.code, error.max_texts) == ("batch_size", 3)
 
 
 def test_a_model_that_is_not_there_is_named_with_those_that_are_like_it() -> None:

@@ -76,7 +76,7 @@ def test_vertex_cuts_long_texts_unless_it_is_told_not_to(url: str, model: str) -
     assert cut.truncated == (True,)
     with pytest.raises(CallRefused) as caught:
         embed(url, long, model=model, vertexai=True, long_text=LongText.DEAD_LETTER)
-    assert caught.value.facts["code"] == "too_long"
+    assert caught.value.code == "too_long"
 
 
 @pytest.mark.parametrize("vertexai", [False, True])
@@ -95,8 +95,8 @@ def served(**settings: Any) -> Iterator[EmulatorServer]:
 def test_a_wrong_key_refuses_the_job_and_is_not_shown(vertexai: bool) -> None:
     with served(api_key="right") as server:
         error = failing(JobRefused, server.url, key="AIza-wrong", vertexai=vertexai)
-        assert error.facts["code"] == "key"
-        assert "AIza-wrong" not in str(error) + repr(error.facts)
+        assert error.code == "key"
+        assert "AIza-wrong" not in str(error) + repr(vars(error))
         assert embed(server.url, TEXTS, key="right").vectors.shape == (4, 3072)
 
 
@@ -115,17 +115,19 @@ def test_each_status_becomes_the_error_that_says_what_it_is_about() -> None:
             assert failing(Unavailable, server.url).http_status == int(fault)
     with served(rpm=2) as server:
         error = failing(QuotaExceeded, server.url)
-        words: Any = error.facts["quota"]
-        assert words.quota_value == 2
-        assert words.delay_s is not None
+        assert isinstance(error, QuotaExceeded)
+        assert error.quota_value == 2
+        assert error.retry_delay_s is not None
     with served(no_access=True) as server:
-        assert failing(JobRefused, server.url).facts["code"] == "no_quota"
+        assert failing(JobRefused, server.url).code == "no_quota"
     with served(max_texts=3) as server:
-        assert failing(CallRefused, server.url).facts["most_texts"] == 3
+        error = failing(CallRefused, server.url)
+        assert isinstance(error, CallRefused)
+        assert error.max_texts == 3
     with served(poison="Shares") as server:
         assert failing(CallRefused, server.url).http_status == 400
     with served(max_body_bytes=300) as server:
-        assert failing(CallRefused, server.url).facts["code"] == "payload"
+        assert failing(CallRefused, server.url).code == "payload"
 
 
 @pytest.mark.parametrize(
@@ -135,15 +137,15 @@ def test_each_status_becomes_the_error_that_says_what_it_is_about() -> None:
 def test_an_answer_that_is_wrong_is_a_bad_answer(fault: str, code: str) -> None:
     for vertexai in (False, True):
         with served(script=(fault,)) as server:
-            assert failing(BadAnswer, server.url, vertexai=vertexai).facts["code"] == code
+            assert failing(BadAnswer, server.url, vertexai=vertexai).code == code
 
 
 def test_a_call_that_hangs_ends_by_its_time_out_and_a_reset_is_no_answer() -> None:
     with served(script=("hang",)) as server:
-        assert failing(Unavailable, server.url, timeout_s=0.3).facts["code"] == "timeout"
+        assert failing(Unavailable, server.url, timeout_s=0.3).code == "timeout"
     with served(script=("reset",)) as server:
-        assert failing(Unavailable, server.url).facts["code"] == "connection"
-    assert failing(Unavailable, server.url).facts["code"] == "connection"
+        assert failing(Unavailable, server.url).code == "connection"
+    assert failing(Unavailable, server.url).code == "connection"
 
 
 def test_the_environment_cannot_turn_a_developer_into_a_vertex_call(

@@ -163,7 +163,7 @@ def test_what_is_not_read_is_named_with_the_cure(tmp_path: Path, name: str, kind
     message = caught.value.message
     assert message.startswith(f"{name} is ")
     assert message.endswith("or skip the file with --skip-bad-files.")
-    assert caught.value.facts["path"] == str(tmp_path / name)
+    assert caught.value.path == str(tmp_path / name)
     as_parquet = name == "in.parquet" and "not a Parquet file: it begins with" in message
     assert as_parquet or (what in message and cure.lower() in message.lower()), message
     assert message.isascii()

@@ -115,7 +115,7 @@ def test_the_client_gets_its_vectors_from_the_emulator(
 def test_the_emulator_keeps_its_limits(server: EmulatorServer) -> None:
     error = failing(CallRefused, server.url, model=NAME, texts=TEXTS[:8])
     assert isinstance(error, CallRefused)
-    assert error.most_texts == 7
+    assert error.max_texts == 7
 
 
 def test_a_job_with_it_runs_from_rows_to_vectors(server: EmulatorServer, tmp_path: Path) -> None:

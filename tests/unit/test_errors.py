@@ -1,37 +1,57 @@
 from __future__ import annotations
 
+import copy
+import inspect
 import pickle
+from typing import Any
 
 import pytest
 
 import bulkembed.schemas.errors
 from bulkembed.schemas.errors import BulkEmbedError, CallError
-from bulkembed.transforms.core.verdict import QuotaWords
 
 KINDS = [
     kind
     for kind in vars(bulkembed.schemas.errors).values()
     if isinstance(kind, type) and issubclass(kind, BulkEmbedError)
 ]
+VALUES: dict[str, Any] = {
+    "str": "words",
+    "str | None": "more",
+    "int | None": 429,
+    "float | None": 1.5,
+    "bool": True,
+}
+
+
+def facts_of(kind: type[BulkEmbedError]) -> dict[str, Any]:
+    """A value for each fact that an error of this kind has, none of them the default."""
+    parameters = inspect.signature(kind).parameters.values()
+    return {one.name: VALUES[one.annotation] for one in parameters if one.name != "message"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])
 def test_an_error_keeps_message_and_facts_on_its_way_through_pickle(
-    kind: type[BulkEmbedError],
+    kind: type[BulkEmbedError], way: Any
 ) -> None:
-    facts = {"http_status": 429, "quota": QuotaWords(1.5, "PerDay", 7), "index": None}
-    back = pickle.loads(pickle.dumps(kind("what, where, cure", **facts)))
+    facts = facts_of(kind)
+    back = way(kind("what, where, cure", **facts))
     assert type(back) is kind
-    assert (back.message, back.facts) == ("what, where, cure", facts)
+    assert (back.message, vars(back)) == ("what, where, cure", facts)
     assert str(back) == "what, where, cure"
 
 
-def test_the_docstring_draws_the_whole_tree() -> None:
+def test_a_call_error_has_facts() -> None:
+    assert {"http_status", "code", "retry_delay_s"} <= facts_of(CallError).keys()
+
+
+def test_the_docstring_draws_the_whole_tree_with_all_facts() -> None:
     drawn = bulkembed.schemas.errors.__doc__ or ""
     assert all(kind.__name__ in drawn for kind in KINDS)
+    assert all(fact in drawn for kind in KINDS for fact in facts_of(kind))
 
 
 def test_an_error_without_an_answer_has_no_http_status() -> None:
     assert CallError("x").http_status is None
-    assert CallError("x", http_status="400").http_status is None
     assert CallError("x", http_status=400).http_status == 400

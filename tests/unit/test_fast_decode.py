@@ -62,7 +62,7 @@ def outcome(decode: Any, body: bytes, dim: int | None) -> Any:
     try:
         answer: Answer = decode(body, 2, dim)
     except BadAnswer as error:
-        return "refused", error.facts["code"]
+        return "refused", error.code
     return answer.vectors.tobytes(), answer.tokens, answer.text_tokens, answer.truncated
 
 

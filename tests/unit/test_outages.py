@@ -6,6 +6,7 @@ The clock jumps from timer to timer, so that an outage of minutes takes no time.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import functools
 import itertools
@@ -42,13 +43,13 @@ from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.token_account import max_billed_tokens
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.core.verdict import QuotaWords, Reply, classify
+from bulkembed.transforms.core.verdict import Reply, classify
 from bulkembed.transforms.dataset.account_file import AccountFile
 
 TEXTS = 100
 LATENCY_S = 0.2
 SHORT = BadAnswer("the answer has 99 embeddings for 100 texts", code="count")
-TOO_MANY = QuotaExceeded("Resource has been exhausted", code="quota", quota=QuotaWords())
+TOO_MANY = QuotaExceeded("Resource has been exhausted", code="quota")
 PAGE = Intercepted("the service answered 403: a page", code="page", http_status=403)
 BUSY = Unavailable("the service answered 503: overloaded", code="service", http_status=503)
 
@@ -88,7 +89,7 @@ class Service:
         self.in_flight -= 1
         if error is not None:
             self.paid_in_vain += len(items) if isinstance(error, BadAnswer) else 0
-            raise type(error)(error.message, **error.facts)
+            raise copy.copy(error)
         self.passed += len(items)
         return Answer(np.ones((len(items), 2), np.float32), len(items))
 
@@ -214,11 +215,9 @@ def test_some_bad_answers_delay_a_run_only_briefly() -> None:
 def test_429s_without_end_stop_the_run_after_one_deadline(
     delay_s: float | None, passes_first: int, deadline_s: float
 ) -> None:
-    words = QuotaWords(delay_s=delay_s)
-
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         full = service.passed >= passes_first
-        return QuotaExceeded("exhausted", code="quota", quota=words) if full else None
+        return QuotaExceeded("exhausted", code="quota", retry_delay_s=delay_s) if full else None
 
     ended = embed(5_000, fails, deadline_s=deadline_s)
     assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.UNAVAILABLE, 75)
@@ -301,7 +300,7 @@ def test_a_text_that_a_proxy_blocks_is_a_dead_letter() -> None:
 def test_a_text_that_looks_like_a_limit_does_not_make_calls_smaller() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         if any(item.text == "t777" for item in items):
-            return CallRefused("blocked: 'at most 5 texts'", code="batch_size", most_texts=5)
+            return CallRefused("blocked: 'at most 5 texts'", code="batch_size", max_texts=5)
         return None
 
     ended = embed(3_000, fails, concurrency=1)
@@ -319,10 +318,7 @@ def test_every_status_is_retried_or_ends_the_run_or_fails_the_row(
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         failing = service.passed >= passes_first and failed[0] < 2
         failed[0] += failing
-        quota = QuotaWords()
-        return (
-            row.error("words", code=row.name, http_status=status, quota=quota) if failing else None
-        )
+        return row.error("words", code=row.name, http_status=status) if failing else None
 
     failed = [0]
     ended = embed(600, fails, concurrency=1)

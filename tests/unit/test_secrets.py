@@ -38,7 +38,7 @@ def test_a_key_is_masked_however_it_is_escaped(form: str) -> None:
 def test_no_error_and_no_reason_to_stop_holds_a_key(form: str) -> None:
     error = Unavailable(f"no answer: {form}", service_message=f"bad {form}")
     for one in (error, pickle.loads(pickle.dumps(error))):
-        assert (one.message, one.facts["service_message"]) == ("no answer: ***", "bad ***")
+        assert (one.message, one.service_message) == ("no answer: ***", "bad ***")
         assert form not in repr(one)
     stop = Stop(StopReason.BROKEN, f"please report this: {form}", 0.0)
     assert stop.message == "please report this: ***"

@@ -226,8 +226,9 @@ class Caller:
         if len(items) == 1:
             return sink.dead(items[0], _dead_code(error), error, attempts)
         # Once a call of that size was answered, such words come from a text.
-        if error.code == "batch_size" and len(items) > self._gate.max_answered_texts:
-            cap = error.most_texts or len(items) // 2
+        sized = error if isinstance(error, CallRefused) and error.code == "batch_size" else None
+        if sized is not None and len(items) > self._gate.max_answered_texts:
+            cap = sized.max_texts or len(items) // 2
             log.warning(
                 "the service does not accept %d texts per request. "
                 "bulkembed sends at most %d from now on.",

@@ -20,7 +20,6 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import ServiceHealth
 from bulkembed.transforms.core.packing import CallLimits, within
 from bulkembed.transforms.core.quota_mirror import POLL_S, QuotaMirror, RateLimitEffect
-from bulkembed.transforms.core.verdict import QuotaWords
 
 MAX_SLEEP_S = 5.0
 """How long the queue sleeps at most: other processes may free quota in the meantime."""
@@ -244,16 +243,13 @@ class Gate:
     def _note_rate_limit(
         self, mirror: QuotaMirror, slot: Slot, now: float, error: QuotaExceeded
     ) -> RateLimitEffect:
-        words = error.facts.get("quota")
-        if not isinstance(words, QuotaWords):
-            words = QuotaWords()
         return mirror.rate_limited(
             slot.ticket,
             now,
-            delay_s=words.delay_s,
+            delay_s=error.retry_delay_s,
             jitter=self._random(),
-            kind=QuotaKind.of_id(words.quota_id),
-            quota_value=words.quota_value,
+            kind=QuotaKind.of_id(error.quota_id),
+            quota_value=error.quota_value,
         )
 
     def _end_call(self) -> None:

@@ -20,7 +20,7 @@ from google import genai
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
-from bulkembed.schemas.errors import CallError, JobRefused, Unavailable
+from bulkembed.schemas.errors import CallError, JobRefused, QuotaExceeded, Unavailable
 from bulkembed.schemas.models import ModelSpec, bare_name, nearest_models
 from bulkembed.transforms.clients.bodies import NoVectors, kept_body
 from bulkembed.transforms.clients.decode import Answer, decode_answer, decode_count
@@ -142,18 +142,18 @@ class GeminiClient:
         message = mask(refusal.message, self._key)
         row = verdict.classify(refusal.reply)
         quota = verdict.quota_words(refusal.details)
-        return row.error(
-            self._sentence(row, refusal, message),
-            http_status=refusal.reply.status,
-            code=row.name,
-            service_message=message,
-            index=verdict.named_index(refusal.message),
-            most_texts=(
-                verdict.named_cap(refusal.message, texts) if row.name == "batch_size" else None
-            ),
-            quota=quota,
-            retry_delay_s=quota.delay_s,
-        )
+        facts: dict[str, Any] = {
+            "http_status": refusal.reply.status,
+            "code": row.name,
+            "service_message": message,
+            "retry_delay_s": quota.delay_s,
+            "index": verdict.named_index(refusal.message),
+        }
+        if row.name == "batch_size":
+            facts["max_texts"] = verdict.named_cap(refusal.message, texts)
+        if row.error is QuotaExceeded:
+            facts |= {"quota_id": quota.quota_id, "quota_value": quota.quota_value}
+        return row.error(self._sentence(row, refusal, message), **facts)
 
     def _sentence(self, row: verdict.Verdict, refusal: Refusal, message: str) -> str:
         sentence = f"the service answered {refusal.reply.status}: {message}"

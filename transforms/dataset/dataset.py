@@ -108,7 +108,7 @@ class Dataset:
         """Return the content of a JSON file; None if there is no such file.
 
         Raises:
-            OutputError: it is not a JSON object (fact `damaged`), or cannot be read.
+            OutputError: it is not a JSON object (`damaged` is set), or cannot be read.
         """
         data = atomic_files.read_bytes(self.filesystem, self.path(name))
         if data is None:

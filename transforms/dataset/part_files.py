@@ -155,7 +155,7 @@ def _readable(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         message = f"{name} is missing. {REPAIR}"
-        raise OutputError(message, reason="is missing", gone=True) from error
+        raise OutputError(message, reason="is missing", missing=True) from error
     except PermissionError as error:
         raise OutputError(f"{name}: {NO_PERMISSION}", reason=NO_PERMISSION) from error
     except (OSError, pa.ArrowException) as error:

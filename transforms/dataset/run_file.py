@@ -333,7 +333,7 @@ def _read_or_damaged(dataset: Dataset) -> dict[str, Any] | None:
     try:
         return _read(dataset)
     except OutputError as error:
-        if error.facts.get("damaged"):
+        if error.damaged:
             return None
         raise
 

@@ -232,8 +232,6 @@ def _missing(name: str, column: str, cure: str, found: Collection[str]) -> Confi
     more = f" and {len(found) - 40} more" if len(found) > 40 else ""
     return ConfigError(
         f"{name} has no column {column!r}. It has {shown}{more}. {cure}",
-        file=name,
-        column=column,
     )
 
 
@@ -245,16 +243,12 @@ def check_types(name: str, schema: pa.Schema, columns: InputColumns) -> None:
             raise ConfigError(
                 f"{name}: column {column!r} is {kind}, which cannot be written as text. Cast it, "
                 "or choose another column.",
-                file=name,
-                column=column,
             )
         if not is_text(kind) and (columns.text_template is None or column == columns.title_column):
             raise ConfigError(
                 f"{name}: column {column!r} is {kind}, but a text or title must be a string "
                 "(string, binary with UTF-8, or a dictionary of them). Cast it, choose another "
                 f"column, or write it into the text with --text-template '{{{column}}}'.",
-                file=name,
-                column=column,
             )
     if columns.id_column is not None:
         _check_id(name, columns.id_column, schema.field(columns.id_column).type, columns.id_type)
@@ -265,15 +259,11 @@ def _check_id(name: str, column: str, kind: pa.DataType, id_type: IdType) -> Non
         raise ConfigError(
             f"{name}: column {column!r} is {kind}, but an id must be a number, a UUID or a string. "
             "Cast it, choose another --id-column, or use --generate-ids.",
-            file=name,
-            column=column,
         )
     if has_fraction(kind) and id_type is IdType.AUTO:
         raise ConfigError(
             f"{name}: column {column!r} is {kind}, which has digits after the point. Use "
             "--id-type string to keep them.",
-            file=name,
-            column=column,
         )
 
 
@@ -283,8 +273,6 @@ def check_unique(name: str, used: Sequence[str], found: Sequence[str]) -> None:
     if twice:
         raise ConfigError(
             f"{name} has more than one column {twice[0]!r}. Rename one of them.",
-            file=name,
-            column=twice[0],
         )
 
 
@@ -419,7 +407,6 @@ def _kept_type(name: str, scanned: Sequence[ScannedFile]) -> pa.DataType:
     raise ConfigError(
         f"column {name!r} is {first} and {second}. Cast one of them, or remove it from "
         "--keep-columns.",
-        column=name,
     )
 
 
@@ -468,7 +455,6 @@ def _id_type(scanned: Sequence[ScannedFile], columns: InputColumns) -> pa.DataTy
             f"column {name!r} has integers in {found['int']} and {ID_KINDS[other]} in "
             f"{found[other]}, but ids must have one type. Use --id-type string to make all of them "
             "strings.",
-            column=name,
         )
     if "int" not in found:
         return pa.string()
@@ -481,8 +467,6 @@ def _file_kind(file: ScannedFile, name: str) -> str:
         raise ConfigError(
             f"{file.found.name}: {name!r} is an integer in line {lines['int']} and a string in "
             f"line {lines['string']}. Use --id-type string to make all ids strings.",
-            file=file.found.name,
-            column=name,
         )
     return id_kind(file.schema.field(name).type) or "string"
 
@@ -499,7 +483,6 @@ def _int_type(files: Sequence[ScannedFile], name: str) -> pa.DataType:
         raise ConfigError(
             f"column {name!r} is uint64 in {wide[0].found.name}, and {signed[0].found.name} may "
             "have negative ids. No integer type holds both. Use --id-type string.",
-            column=name,
         )
     return pa.uint64()
 

@@ -169,7 +169,7 @@ class Engine:
         try:
             yield from rows
         except InputError as error:
-            if not (self.job.skip_bad_files and error.is_damage):
+            if not (self.job.skip_bad_files and error.damaged):
                 raise
             log.warning("skipped by --skip-bad-files: %s", error.without_advice)
             worker_notes.write_damaged_file(self.dataset, self.job.run_id, file, error)
