@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.cli import process
-from support.pages import NOT_RUN, ROOT, of_language, run_snippets, understand
+from support.pages import NOT_RUN, ROOT, fences, of_language, run_snippets, understand
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
@@ -105,9 +105,9 @@ def test_the_manifest_of_kubernetes_gives_up_where_people_are_needed() -> None:
 
 
 def test_the_image_starts_the_command() -> None:
-    [dockerfile] = of_language(PAGE, "dockerfile")
-    assert dockerfile.startswith(NOT_RUN)
-    lines = dict(line.split(maxsplit=1) for line in dockerfile.splitlines()[1:])
+    [dockerfile] = [fence for fence in fences(PAGE) if fence.language == "dockerfile"]
+    assert dockerfile.comment.startswith(NOT_RUN)
+    lines = dict(line.split(maxsplit=1) for line in dockerfile.code.splitlines())
     assert list(lines) == ["FROM", "COPY", "RUN", "ENTRYPOINT"]
     source, target = lines["COPY"].split()
     assert lines["RUN"].split()[-1] == target

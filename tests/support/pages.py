@@ -1,4 +1,4 @@
-"""The pages, the code that stands in them, and a place where it runs."""
+"""The pages of the documentation, and the code blocks in them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from bulkembed.pipeline.cli.run_command import request_from
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?:<!-- ([^\n]*?) -->\n\n?)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+"""A fence, and the comment right above it, which readers of the page do not see."""
 ELSEWHERE = "# pip install "
-"""How a snippet begins that wants a package which `make test` does not install."""
-NOT_RUN = "# parsed, not run: "
-"""How commands begin that a test cannot run."""
+"""The first line of a snippet that needs a package which `make test` does not install."""
+NOT_RUN = "parsed, not run: "
+"""How the comment begins above commands that a test parses but cannot run; the reason follows."""
 SNIPPETS_S = 100
 SHELLS = {
     "bash": ("bash", "-euc", 'for code in "$@"; do bash -euo pipefail -c "$code"; done', "-"),
@@ -32,24 +35,25 @@ SHELLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Fence:
-    """A piece of a page between fences."""
+    """A fenced block of a page, with the comment above it."""
 
+    comment: str
     language: str
     code: str
 
     @property
     def runs_here(self) -> bool:
-        """Whether `make test` can run it."""
+        """Whether `make test` can run the block."""
         return self.language in SHELLS and not self.code.startswith(ELSEWHERE)
 
 
 def fences(page: Path) -> list[Fence]:
-    """All of a page, in their order."""
+    """Return all fenced blocks of a page, in order."""
     return [Fence(*found) for found in FENCE.findall(page.read_text())]
 
 
 def of_language(page: Path, language: str) -> list[str]:
-    """The code in one language."""
+    """Return the code of all blocks in one language."""
     return [fence.code for fence in fences(page) if fence.language == language]
 
 
@@ -60,7 +64,7 @@ def run_snippets(
     env: dict[str, str],
     python: str = sys.executable,
 ) -> str:
-    """Runs snippets one after the other in one process, and gives what they print."""
+    """Run snippets one after the other in one process, and return what they print."""
     command = [*([python] if language == "python" else []), *SHELLS[language], *codes]
     done = subprocess.run(
         command, cwd=place, env=env, capture_output=True, text=True, timeout=SNIPPETS_S
@@ -70,7 +74,7 @@ def run_snippets(
 
 
 def understand(words: list[str]) -> None:
-    """Hands the words behind `bulkembed` to its own parser, and those of a run to its checks.
+    """Parse the words after `bulkembed`, and check the settings of a run or an estimate.
 
     Raises:
         click.ClickException: no such command, flag or value.
