@@ -26,6 +26,7 @@ from bulkembed.schemas.tables import dead_letters_schema, vectors_schema
 
 README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"
+DEAD_LETTERS = ROOT / "docs/dead_letters.md"
 VERIFY = ROOT / "docs/verify.md"
 SEARCH = ROOT / "docs/search.md"
 LIBRARY = ROOT / "docs/library.md"
@@ -134,8 +135,8 @@ def test_the_code_that_the_design_points_to_is_there(file: str, name: str) -> No
     assert re.search(rf"^(?:def|async def|class) {name}\b", text, re.MULTILINE)
 
 
-def test_the_output_page_names_every_column_and_code() -> None:
-    text = OUTPUT.read_text()
+def test_the_pages_of_the_output_name_every_column_and_code() -> None:
+    text = OUTPUT.read_text() + DEAD_LETTERS.read_text()
     row = pa.schema([("id", pa.int64())])
     for name in (*vectors_schema(row, 8, "float32", {}).names, *dead_letters_schema(row, {}).names):
         assert f"`{name}`" in text

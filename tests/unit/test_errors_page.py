@@ -1,4 +1,4 @@
-"""`docs/errors.md` says what the code does."""
+"""docs/errors.md and docs/dead_letters.md agree with the code."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from bulkembed.schemas.errors import (
 )
 from bulkembed.transforms.core.verdict import TABLE, Verdict
 
-PAGE = Path(__file__).parents[2] / "docs/errors.md"
+DOCS = Path(__file__).parents[2] / "docs"
 ABOUT: dict[type[CallError], str] = {
     JobRefused: "the job",
-    QuotaExceeded: "the service's state",
-    Unavailable: "the service's state",
-    CallRefused: "the call's make-up",
+    QuotaExceeded: "the service",
+    Unavailable: "the service",
+    CallRefused: "the request",
     Intercepted: "a proxy",
 }
 
 
-def rows_after(heading: str) -> list[list[str]]:
-    """The cells of a table's rows."""
-    text = PAGE.read_text().split(heading, 1)[1]
+def rows_after(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the rows of the first table below a heading."""
+    text = (DOCS / page).read_text().split(heading, 1)[1]
     rows = [
         [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         for line in text[text.index("|---") :].split("\n\n")[0].splitlines()
@@ -45,8 +45,9 @@ def row(verdict: Verdict) -> list[str]:
 
 
 def test_the_table_of_errors_is_that_of_the_code() -> None:
-    assert rows_after("# Errors of calls") == [row(verdict) for verdict in TABLE]
+    assert rows_after("errors.md", "## What decides the class") == [row(verdict) for verdict in TABLE]
 
 
 def test_every_code_of_a_dead_letter_is_on_the_page() -> None:
-    assert [name for name, _ in rows_after("## Dead letters")] == [f"`{code}`" for code in DeadCode]
+    named = [name for name, _ in rows_after("dead_letters.md", "## Codes")]
+    assert named == [f"`{code}`" for code in DeadCode]
