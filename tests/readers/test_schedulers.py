@@ -1,4 +1,4 @@
-"""docs/schedule.md, as Airflow loads the DAG and as the schema of Kubernetes reads the manifest."""
+"""Airflow loads the DAG of its page, and the schema of Kubernetes accepts the manifest of its page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bulkembed.emulator.settings import EmulatorSettings
 
 pytestmark = pytest.mark.readers
 
-PAGE = ROOT / "docs/schedule.md"
+AIRFLOW = ROOT / "docs/airflow.md"
+KUBERNETES = ROOT / "docs/kubernetes.md"
 JOB = "input: shards/**/*.parquet\noutput: out\ntext-column: body\ndim: 768\n"
 TRY = """
 import sys
@@ -32,7 +33,7 @@ except Exception as error:
 @pytest.fixture
 def folder(workplace: Path) -> Path:
     """What the DAG works in: settings and a key."""
-    [dag] = of_language(PAGE, "python")
+    [dag] = of_language(AIRFLOW, "python")
     (workplace / "embed_articles.py").write_text(dag)
     (workplace / "job.yaml").write_text(JOB)
     (workplace / "key").write_text("a-key")
@@ -77,7 +78,7 @@ def test_airflow_skips_the_task_while_another_run_is_at_work(
 
 
 def test_kubernetes_knows_every_field_of_the_manifest(tmp_path: Path, python: str) -> None:
-    [manifest] = of_language(PAGE, "yaml")
+    [manifest] = of_language(KUBERNETES, "yaml")
     (tmp_path / "embed-articles.yaml").write_text(manifest)
     command = str(Path(python).with_name("kubernetes-validate"))
     checked = process(command, "--strict", str(tmp_path / "embed-articles.yaml"))

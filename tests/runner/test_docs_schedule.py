@@ -1,4 +1,4 @@
-"""The recipes of docs/schedule.md do what the page says, as far as one machine can tell."""
+"""The recipes for schedulers do what their pages say, as far as one machine can tell."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.stop import ExitCode
 
 PAGE = ROOT / "docs/schedule.md"
+AIRFLOW = ROOT / "docs/airflow.md"
+KUBERNETES = ROOT / "docs/kubernetes.md"
 FOR_PEOPLE = {
     ExitCode.FAILED,
     ExitCode.USAGE,
@@ -92,7 +94,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(units: Path) -> None:
 
 
 def test_the_manifest_of_kubernetes_gives_up_where_people_are_needed() -> None:
-    [manifest] = map(yaml.safe_load, of_language(PAGE, "yaml"))
+    [manifest] = map(yaml.safe_load, of_language(KUBERNETES, "yaml"))
     job = manifest["spec"]["jobTemplate"]["spec"]
     [rule] = job["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob"
@@ -105,7 +107,7 @@ def test_the_manifest_of_kubernetes_gives_up_where_people_are_needed() -> None:
 
 
 def test_the_image_starts_the_command() -> None:
-    [dockerfile] = [fence for fence in fences(PAGE) if fence.language == "dockerfile"]
+    [dockerfile] = [fence for fence in fences(KUBERNETES) if fence.language == "dockerfile"]
     assert dockerfile.comment.startswith(NOT_RUN)
     lines = dict(line.split(maxsplit=1) for line in dockerfile.code.splitlines())
     assert list(lines) == ["FROM", "COPY", "RUN", "ENTRYPOINT"]
@@ -118,7 +120,7 @@ def test_the_image_starts_the_command() -> None:
 def test_the_command_of_the_dag_is_understood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [dag] = of_language(PAGE, "python")
+    [dag] = of_language(AIRFLOW, "python")
     texts = {node.value for node in ast.walk(ast.parse(dag)) if isinstance(node, ast.Constant)}
     [command] = [text for text in texts if str(text).startswith("bulkembed run")]
     monkeypatch.chdir(tmp_path)

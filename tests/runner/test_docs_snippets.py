@@ -1,4 +1,4 @@
-"""What stands between the fences of the pages is run, or at least understood."""
+"""The code blocks of the pages are run, or at least parsed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from bulkembed.pipeline.cli.main import COMMANDS
 
 README_AND_DOCS = [page for page in PAGES if fences(page)]
 COMMAND_LINE = re.compile(r"^(?:\$ |(?:bulkembed|make|pip|python) )", re.MULTILINE)
+SETTINGS = {"schedule.md": {"ini", "crontab"}, "kubernetes.md": {"yaml", "dockerfile"}}
+"""Languages that tests/runner/test_docs_schedule.py reads."""
 OF_OTHERS = {"export", "gcloud", "kubectl", "source", "sudo"}
-"""What commands that are not run call beside `bulkembed`, `make` and `pip`."""
+"""Programs in commands that are not run, besides `bulkembed`, `make` and `pip`."""
 
 each_page = pytest.mark.parametrize("page", README_AND_DOCS, ids=lambda page: page.name)
 
@@ -45,7 +47,7 @@ def test_every_snippet_of_a_page_runs_in_its_order(
 
 @each_page
 def test_there_is_no_code_that_no_test_reads(page: Path) -> None:
-    settings = {"yaml", "ini", "crontab", "dockerfile"} if page.name == "schedule.md" else set()
+    settings = SETTINGS.get(page.name, set())
     assert {fence.language for fence in fences(page)} <= {*SHELLS, "sh", "text", *settings}
     # What the examples print is compared with their page by tests/examples, their commands with it.
     for output in of_language(page, "text") if page.name != "examples.md" else ():

@@ -18,7 +18,7 @@ TEXTS = ("I took my dog to the vet", "I took my cat to the vet", "Shares fell on
 
 def said_of(reader: str) -> list[str]:
     """What the table says: for each type, each encoding."""
-    return _row(reader, "## What each of them takes")[1:]
+    return _row(reader, "## Which types and encodings each reader supports")[1:]
 
 
 def said_of_folders(reader: str) -> list[str]:
