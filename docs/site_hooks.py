@@ -1,4 +1,4 @@
-"""What mkdocs is to do beside its own work."""
+"""Hooks of mkdocs."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 
 
 def on_page_content(html: str, **_: object) -> str:
-    r"""A bar in a cell is written `\|`, as GitHub wants it; Markdown leaves the stroke in code."""
+    r"""Remove the backslash of `\|` in table cells: GitHub needs it, Markdown keeps it in code."""
     return _CELL.sub(lambda cell: cell[0].replace(r"\|", "|"), html)

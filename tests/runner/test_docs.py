@@ -123,14 +123,14 @@ def test_the_tests_that_guard_the_pitfalls_exist() -> None:
 
 
 def pointers() -> list[tuple[str, str]]:
-    """Files and the names in them, as docs/design.md writes them: `file.py` `name`."""
-    text = (ROOT / "docs/design.md").read_text()
-    found: list[tuple[str, str]] = re.findall(r"`(\w[\w/]+\.py)` `(\w+)`", text)
-    return found
+    """Return the code that pages point to: `file.py` `name`, or several names of one file."""
+    named = re.compile(r"`(\w[\w/]+\.py)` (`\w+`(?:, `\w+`)*)")
+    found = [match for page in PAGES for match in named.findall(page.read_text())]
+    return [(file, name) for file, names in found for name in re.findall(r"\w+", names)]
 
 
 @pytest.mark.parametrize(("file", "name"), pointers())
-def test_the_code_that_the_design_points_to_is_there(file: str, name: str) -> None:
+def test_the_code_that_pages_point_to_exists(file: str, name: str) -> None:
     text = (ROOT / file).read_text()
     assert re.search(rf"^(?:def|async def|class) {name}\b", text, re.MULTILINE)
 
