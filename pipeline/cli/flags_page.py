@@ -26,6 +26,8 @@ key is read from `--api-key-file` or `--api-key-secret`, then `GOOGLE_API_KEY`, 
 
 A TIME is written `30s`, `10m`, `2h` or `1h30m`.
 """
+EXAMPLES_NOTE = "<!-- parsed, not run: the files are only names -->"
+"""The tests parse the examples below this comment."""
 _CODE = re.compile(r"(?<![`\w-])(?:--[a-z][a-z-]*|\*\*|'\S*')(?![`\w])")
 """Flags, patterns and templates."""
 
@@ -43,7 +45,7 @@ def _command(parent: click.Context, name: str) -> str:
     usage = " ".join(command.collect_usage_pieces(ctx))
     text = _as_code(inspect.cleandoc(command.help or ""))
     examples = "\n".join(getattr(command, "examples", ()))
-    block = f"\n```sh\n{examples}\n```\n" if examples else ""
+    block = f"\n{EXAMPLES_NOTE}\n\n```sh\n{examples}\n```\n" if examples else ""
     notes = RUN_NOTES if name == "run" else ""
     head = f"\n## bulkembed {name}\n\n`bulkembed {name} {usage}`\n\n{text}\n"
     return head + block + notes + _flags(ctx)
