@@ -89,7 +89,14 @@ def test_commands_that_cannot_be_run_are_marked_and_understood(page: Path) -> No
 
 
 def check_command(words: list[str]) -> None:
+    if "|" in words:
+        check_command(words[: words.index("|")])
+        words = words[words.index("|") + 1 :]
     program, *rest = words
+    if program == "eval":
+        [output_of] = rest
+        check_command(shlex.split(output_of.removeprefix("$(").removesuffix(")")))
+        return
     if program == "bulkembed":
         understand(rest)
     elif program == "make":
