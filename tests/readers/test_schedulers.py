@@ -1,4 +1,4 @@
-"""Airflow loads the DAG of its page, and the schema of Kubernetes accepts the manifest of its page."""
+"""Airflow loads the DAG of its page, and Kubernetes's schema accepts the manifest of its page."""
 
 from __future__ import annotations
 

@@ -17,9 +17,7 @@ from bulkembed.pipeline.cli.run_command import request_from
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-FENCE = re.compile(
-    r"^(?:<!-- ([^\n]*?) -->\n\n?)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
+FENCE = re.compile(r"^(?:<!-- ([^\n]*?) -->\n\n?)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 """A fence, and the comment right above it, which readers of the page do not see."""
 ELSEWHERE = "# pip install "
 """The first line of a snippet that needs a package which `make test` does not install."""

@@ -45,7 +45,9 @@ def row(verdict: Verdict) -> list[str]:
 
 
 def test_the_table_of_errors_is_that_of_the_code() -> None:
-    assert rows_after("errors.md", "## What decides the class") == [row(verdict) for verdict in TABLE]
+    assert rows_after("errors.md", "## What decides the class") == [
+        row(verdict) for verdict in TABLE
+    ]
 
 
 def test_every_code_of_a_dead_letter_is_on_the_page() -> None:
