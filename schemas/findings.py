@@ -1,4 +1,4 @@
-"""What `bulkembed verify` may find wrong with a dataset."""
+"""The kinds of problems that `bulkembed verify` reports."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ import enum
 
 
 class Check(enum.StrEnum):
-    """What a finding is about."""
+    """The kind of a finding. Docs and programs use the values."""
 
     UNFINISHED = "unfinished"
-    """Rows of the plan are left, or `_SUCCESS` is not where it should be."""
+    """Rows of the plan are remaining, or `_SUCCESS` is missing or wrong."""
     RECORD = "record"
     """A commit record is damaged, or covers rows that another one covers."""
     STRANGER = "stranger"
-    """A file that no run left there, or that no commit record names."""
+    """A file that no commit record names."""
     MISSING = "missing"
-    """A part that a commit record names is not there."""
+    """A part that a commit record names is missing."""
     UNREADABLE = "unreadable"
     """A part is cut short or damaged."""
     SCHEMA = "schema"
     """A part has other columns or types than the dataset."""
     METADATA = "metadata"
-    """A part's footer tells of another embedding than the dataset's."""
+    """A part's footer has other embedding settings than the dataset."""
     COUNT = "count"
     """A part has more or fewer rows than its commit record says."""
     ROWS = "rows"
-    """A row of the input is there twice, not at all, or in another unit's part."""
+    """An input row is missing, occurs twice, or is in the part of another unit."""
     PASSAGE = "passage"
-    """The passages of a row are not there one after the other."""
+    """The passages of a row are missing or out of order."""
     NOT_FINITE = "not_finite"
     """A vector holds NaN or infinity."""
     ZERO_VECTOR = "zero_vector"
-    """All numbers of a vector are 0."""
+    """All elements of a vector are 0."""
     UNIT_LENGTH = "unit_length"
-    """A vector's length is not 1, though it should be."""
+    """A vector does not have unit length, but should."""
     ID = "id"
-    """An id is there more than once."""
+    """Several rows have the same id."""
     INPUT = "input"
-    """The rows are not those of the input."""
+    """The dataset differs from the input."""
     SAMPLE = "sample"
-    """A row's vector is not the one that the service gives for its text now."""
+    """A row's vector differs from the vector that the service returns now."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One thing that is wrong: what about, where, and a sentence for people."""
+    """One problem: its kind, its place, and a sentence for people."""
 
     check: Check
     where: str

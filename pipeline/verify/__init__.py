@@ -1,1 +1,1 @@
-"""`bulkembed verify`: is a dataset what its commit records and its pinned settings say?"""
+"""`bulkembed verify`: checks a dataset against its commit records and settings, and repairs it."""

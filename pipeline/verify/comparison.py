@@ -18,6 +18,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import CallError, InputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.inputs import InputColumns, InputFile
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.core.content import sent_hash
@@ -33,11 +34,11 @@ from bulkembed.transforms.units.row_texts import GivenUp, RowText
 
 
 def source_text(run: RowBatch, row: Mapping[str, Any]) -> RowText:
-    """Title and text as they stand in the input; of a passage, the characters that it is.
+    """Return the title and text of a row in the input, or of a passage in it.
 
     Args:
         run: the rows of the unit.
-        row: `source_row`, and where rows are passages `start` and `end` as well.
+        row: `source_row`, and for a passage `start` and `end`.
     """
     offset = row["source_row"] - run.first_row
     text = run.texts[offset]
@@ -51,17 +52,17 @@ def check_input(
     records: Sequence[UnitRecord],
     sound: Sequence[UnitRecord],
 ) -> Iterator[Finding]:
-    """Holds every row of the input against the dataset.
+    """Compare every row of the input with the dataset.
 
     Args:
-        dataset: made of the input.
-        wanted: the input; every file of it is read to its end.
-        embedding: what is pinned: it decides how a text was sent.
-        records: all commit records, whole.
-        sound: those of them without a finding; their rows are compared one by one.
+        dataset: the dataset made of the input.
+        wanted: the input. Every file of it is read completely.
+        embedding: the pinned settings, which decide how a text was sent.
+        records: all commit records, as their files have them.
+        sound: the records without a finding; their rows are compared one by one.
 
     Raises:
-        ConfigError: nothing matches the pattern, or a column is not there.
+        ConfigError: nothing matches the pattern, or a column is missing.
     """
     scans = scan_inputs(
         dataset, wanted.patterns, wanted.columns,
@@ -86,7 +87,8 @@ def check_input(
     for covering in by_key.values():
         name, rows = covering[0].source_file, sum(record.unit.rows for record in covering)
         if name not in names:
-            message = f"not in the input, but {rows:,} rows of it are in the dataset; see --prune"
+            message = f"not in the input, but the dataset has {number_of(rows, 'row')} of it. "
+            message += "Use --prune to remove them."
             yield Finding(Check.INPUT, name, message)
 
 
@@ -97,11 +99,15 @@ def _missing_rows(
     rows = sum(count for _, count in left)
     if not rows:
         return
-    message = f"{rows:,} of {file.rows:,} rows are not in the dataset, first row {left[0][0]}"
+    message = (
+        f"{rows:,} of {number_of(file.rows, 'row')} missing in the dataset, first row {left[0][0]}"
+    )
     if not covering and file.name in known:
-        message = "its content is not the one that was embedded; run the same command with --rescan"
+        message = (
+            "its content has changed since it was embedded. Run the same command with --rescan."
+        )
     elif not covering:
-        message += "; names count from the pattern's root: is it the pattern of the run?"
+        message += ". File names are relative to the pattern: use the same pattern as for the run."
     yield Finding(Check.INPUT, file.name, message)
 
 
@@ -113,7 +119,7 @@ def _other_rows(
     embedding: EmbeddingConfig,
     records: Sequence[UnitRecord],
 ) -> Iterator[Finding]:
-    """Rows whose id or text in the input is not the one that stands in the dataset."""
+    """Yield findings about rows whose id or text differs from the input."""
     records = sorted(records, key=lambda record: record.unit)
     runs = read_batches(
         open_found(file.found), file, columns, schema,
@@ -124,14 +130,14 @@ def _other_rows(
             ids, texts = _differing(dataset, name, run, embedding)
             for what, rows in (("id", ids), ("text", texts)):
                 if rows:
-                    message = f"{len(rows):,} rows have another {what} in {file.name}"
+                    message = f"{number_of(len(rows), 'row')} with another {what} in {file.name}"
                     yield Finding(Check.INPUT, name, f"{message}, first row {rows[0]}")
 
 
 def _differing(
     dataset: Dataset, name: str, run: RowBatch, embedding: EmbeddingConfig
 ) -> tuple[list[int], list[int]]:
-    """The rows of a part whose id, and those whose text, is not the input's."""
+    """Return the rows of a part whose id differs from the input, and those whose text differs."""
     ids, texts = [], []
     part = part_files.open_part(dataset, name)
     wanted = [c for c in ("id", "source_row", "text_hash") if c in part.schema_arrow.names]
@@ -148,13 +154,13 @@ def _hash(source: RowText, embedding: EmbeddingConfig) -> bytes | None:
     return None if source.text is None else sent_hash(embedding, source.title, source.text)
 
 
-LEAST_COSINE = 0.999
-"""Of a vector with the one that the service gives for the same text at another time."""
+MIN_COSINE = 0.999
+"""Minimum cosine of two vectors of one text, returned by the service at different times."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class ComparedRow:
-    """A row of the dataset with the text that it was made of."""
+    """A row of the dataset with the text of its vector."""
 
     part: str
     source_file: str
@@ -170,25 +176,25 @@ def check_sample(
     records: Sequence[UnitRecord],
     rows: int,
 ) -> tuple[str, list[Finding]]:
-    """Embeds some rows anew, drawn anew each time, and compares them by cosine.
+    """Embed random rows again and compare the vectors by cosine. Each call takes other rows.
 
     Args:
-        dataset: whose rows they are.
+        dataset: the dataset.
         pinned: the content of `run.json`.
-        request: the run that made it, with its input and its service.
-        records: of units without a finding.
-        rows: how many.
+        request: the run that made the dataset, with its input and its service.
+        records: the records of units without a finding.
+        rows: how many rows to embed.
 
     Returns:
-        How it went, in a few words, and the findings.
+        A summary in a few words, and the findings.
 
     Raises:
-        ConfigError: the input is not there, the service is another one, or there is no key.
+        ConfigError: the input is missing, the service is another one, or there is no key.
     """
     embedding = EmbeddingConfig.from_facts(pinned["embedding"])
     sampled = list(_draw(dataset, request, records, rows))
     if not sampled:
-        message = "no row of the input is in the dataset: give the input of the run by --against"
+        message = "no row of the input is in the dataset. Give the input of the run with --against."
         return "none", [Finding(Check.SAMPLE, "the input", message)]
     try:
         fates = ask(pinned, request, embedding, [row.text for row in sampled]).rows
@@ -198,15 +204,17 @@ def check_sample(
     for row, fate in zip(sampled, fates, strict=True):
         where = f"row {row.source_row} of {row.source_file}"
         if isinstance(fate, GivenUp):
-            message = f"{where}: the service gives no vector any more: {fate.message}"
+            message = f"{where}: the service no longer returns a vector: {fate.message}"
             found.append(Finding(Check.SAMPLE, row.part, message))
             continue
         scores.append(_cosine(row.vector, fate))
-        if not scores[-1] >= LEAST_COSINE:
-            message = f"{where}: cosine {scores[-1]:.4f} with the vector that the service gives now"
+        if not scores[-1] >= MIN_COSINE:
+            message = (
+                f"{where}: cosine {scores[-1]:.4f} with the vector that the service returns now"
+            )
             found.append(Finding(Check.SAMPLE, row.part, message))
-    least = f", least cosine {min(scores):.6f}" if scores else ""
-    return f"{len(sampled):,} rows embedded anew{least}", found
+    least = f", lowest cosine {min(scores):.6f}" if scores else ""
+    return f"{number_of(len(sampled), 'row')} embedded again{least}", found
 
 
 def _cosine(one: Vector, other: Vector) -> float:
@@ -217,7 +225,7 @@ def _cosine(one: Vector, other: Vector) -> float:
 def _draw(
     dataset: Dataset, request: RunRequest, records: Sequence[UnitRecord], rows: int
 ) -> Iterator[ComparedRow]:
-    """Rows of the dataset, each as likely as any other, whose file is in the input."""
+    """Yield random rows of the dataset whose file is in the input."""
     wanted = request.input
     scans = scan_inputs(
         dataset, wanted.patterns, wanted.columns,
@@ -245,7 +253,7 @@ def _rows_of(
     record: UnitRecord,
     places: Sequence[int],
 ) -> Iterator[ComparedRow]:
-    """Rows of one unit, by their places among its vectors."""
+    """Yield rows of one unit, by their places among its vectors."""
     unit = record.unit
     filesystem = open_found(file.found)
     span = [(unit.first_row, unit.rows)]

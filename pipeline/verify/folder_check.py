@@ -1,4 +1,4 @@
-"""Ids that more than one row has, and where they stand."""
+"""The files in the folder of a dataset: records, unfinished rows, foreign files, duplicate ids."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 from bulkembed.pipeline.run.plan import planned_files
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core import ranges
 from bulkembed.transforms.dataset import part_files
@@ -33,16 +34,16 @@ from bulkembed.transforms.dataset.layout import (
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts, named_record
 from bulkembed.transforms.inputs.filesystems import error_line
 
-NO_RECORD = "no commit record; delete it"
-HEALS = (
-    "run the same command again, which pays for nothing twice, or `bulkembed verify --repair OUT`"
+NOT_A_RECORD = "not a commit record. Delete it."
+RERUN_OR_REPAIR = (
+    "Rerun the same command, which bills nothing twice, or use `bulkembed verify --repair OUT`."
 )
-"""The cure for what a run left that does not count: a run deletes it, a repair sets it aside."""
-READERS_TAKE_IT = "no commit record names it, but readers of the folder take it; delete it"
+"""The cure for a file of a run that does not count: a run deletes it, a repair moves it aside."""
+FOREIGN_PART = "no commit record names it, but readers of the folder read it. Delete it."
 
 
 def read_state(dataset: Dataset) -> tuple[DatasetState, list[Finding]]:
-    """Return the state that the names of the commit records say, and those that say nothing."""
+    """Return the state by the names of the commit records, and findings about invalid names."""
     records, found = [], []
     for name in dataset.names(UNITS):
         try:
@@ -56,29 +57,30 @@ def read_state(dataset: Dataset) -> tuple[DatasetState, list[Finding]]:
 
 
 def unfinished(dataset: Dataset, state: DatasetState) -> list[Finding]:
-    """Rows of the last plan that no record covers; `_SUCCESS` where it should not be, or not."""
+    """Return findings about rows of the last plan without a record, and about `_SUCCESS`."""
     covered = state.covered()
     found = []
     for key, file in planned_files(dataset).items():
         left = sum(rows for _, rows in ranges.subtract(file.rows, covered.get(key, ())))
         if left:
-            message = f"{left:,} of {file.rows:,} rows are not done; run the same command again"
+            rows = f"{left:,} of {number_of(file.rows, 'row')} remaining"
+            message = f"{rows}. Rerun the same command to resume."
             found.append(Finding(Check.UNFINISHED, file.name, message))
     if SUCCESS not in dataset.names(""):
-        message = "not there: the last run was not complete; run the same command again"
+        message = "missing: the last run is not complete. Rerun the same command to resume."
         found.append(Finding(Check.UNFINISHED, SUCCESS, message))
     elif found:
-        message = "there, though not all rows are done: commit records are lost"
+        message = "present, but rows are remaining: commit records are missing"
         found.append(Finding(Check.UNFINISHED, SUCCESS, message))
     return found
 
 
-def strangers(dataset: Dataset, state: DatasetState, named: Iterable[str]) -> list[Finding]:
-    """Files that do not belong where they are.
+def foreign_files(dataset: Dataset, state: DatasetState, named: Iterable[str]) -> list[Finding]:
+    """Return findings about files that no commit record names.
 
     Args:
-        dataset: whose folder it is.
-        state: the records that hold.
+        dataset: the dataset.
+        state: the records that count.
         named: the parts that they name, as names within the dataset.
     """
     known = {*named, *(f"{UNITS}/{record_name(record)}" for record in state.records)}
@@ -87,7 +89,7 @@ def strangers(dataset: Dataset, state: DatasetState, named: Iterable[str]) -> li
     found = []
     for name in _all_files(dataset):
         if is_unfinished(PurePosixPath(name).name):
-            message = "a file that was never finished; the next run with something to do deletes it"
+            message = "unfinished file. The next run that embeds rows deletes it."
             found.append(Finding(Check.STRANGER, name, message))
         elif name not in known and name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
             found.append(Finding(Check.STRANGER, name, _why_no_part(name)))
@@ -97,32 +99,33 @@ def strangers(dataset: Dataset, state: DatasetState, named: Iterable[str]) -> li
 
 
 def _why_no_part(name: str) -> str:
-    """Say why a file beside the parts that count is none of them."""
+    """Return why a file in a folder of parts does not count, and the cure."""
     if not is_part_name(PurePosixPath(name).name):
-        return READERS_TAKE_IT
+        return FOREIGN_PART
     number, _ = age_of_part(name)
     return (
         f"part of run number {number}: no commit record that counts names it, but readers of the "
-        f"folder take its rows; {HEALS}"
+        f"folder read its rows. {RERUN_OR_REPAIR}"
     )
 
 
 def _why_no_record(name: str, state: DatasetState) -> str:
-    """Say why a file among the commit records does not count."""
+    """Return why a file among the commit records does not count, and the cure."""
     record = None
     with contextlib.suppress(OutputError):
         record = named_record(PurePosixPath(name).name)
     if record is None:
-        return NO_RECORD
+        return NOT_A_RECORD
     rivals = sorted({rival.run_number for rival in state.overlapping(record.unit)})
-    why = "its rows were overwritten, or are of other settings"
+    why = "its rows were overwritten, or have other settings"
     if rivals:
         why = f"records of run number {', '.join(map(str, rivals))} cover its rows"
-    return f"commit record of run number {record.run_number} that does not count: {why}; {HEALS}"
+    problem = f"commit record of run number {record.run_number} that does not count: {why}."
+    return f"{problem} {RERUN_OR_REPAIR}"
 
 
 def _all_files(dataset: Dataset) -> Sequence[str]:
-    """Every file below the dataset's folder, as names within it, sorted."""
+    """Return every file below the dataset's folder, as names within it, sorted."""
     selector = pafs.FileSelector(dataset.root, recursive=True)
     try:
         infos = dataset.filesystem.get_file_info(selector)
@@ -135,18 +138,18 @@ def _all_files(dataset: Dataset) -> Sequence[str]:
 Names = npt.NDArray[np.int64]
 COLUMNS = ("id", "source_file", "source_row")
 SHOWN = 10
-"""Repeated ids that are named; the others are counted."""
+"""Number of duplicate ids that are named; the others are only counted."""
 
 
-def repeated_ids(
+def duplicate_ids(
     dataset: Dataset, records: Sequence[UnitRecord], ids: DuplicateIds
 ) -> Iterable[Finding]:
-    """A finding for each of the first few ids that several rows have, and one for the rest.
+    """Yield a finding for each of the first few duplicate ids, and one for the rest.
 
     Args:
-        dataset: whose parts are read again, if an id is repeated.
-        records: of its units, whole.
-        ids: of all their rows.
+        dataset: the dataset. Its parts are read again if there is a duplicate id.
+        records: the records of its units, as their files have them.
+        ids: the ids of all rows.
     """
     repeated = ids.duplicates()
     if not len(repeated):
@@ -159,14 +162,16 @@ def repeated_ids(
                 place = f"row {row['source_row']} of {row['source_file']}"
                 places.setdefault(row["id"], []).append(place)
     for one, rows in places.items():
-        yield Finding(Check.ID, f"id {one!r}", f"{len(rows):,} rows have it: {_listed(rows)}")
+        yield Finding(
+            Check.ID, f"id {one!r}", f"used by {number_of(len(rows), 'row')}: {_listed(rows)}"
+        )
     others = len(np.unique(repeated)) - len(shown)
     if others:
-        yield Finding(Check.ID, "other ids", f"{others:,} more are there more than once")
+        yield Finding(Check.ID, "other ids", f"{number_of(others, 'more id')} used by several rows")
 
 
 def _rows_having(dataset: Dataset, name: str, names: Names) -> Iterator[dict[str, Any]]:
-    """The rows of a part whose id has one of the names; none where it cannot be read."""
+    """Yield the rows of a part whose id has one of the keys; none if it cannot be read."""
     with contextlib.suppress(OutputError):
         part = part_files.open_part(dataset, name)
         if not set(COLUMNS) <= set(part.schema_arrow.names):

@@ -1,7 +1,7 @@
-"""`bulkembed verify --repair`: set damaged files aside, so that the next run embeds them again.
+"""`bulkembed verify --repair`: move damaged files aside, so that the next run replaces them.
 
-Nothing is deleted: damaged files are moved to `_run/aside/`.  Whole parts stay, and a damaged or
-lost commit record is rebuilt from them.
+Damaged files are not deleted but moved to `_run/aside/`. Intact parts stay, and a damaged or
+missing commit record is rebuilt from them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bulkembed.pipeline.verify.unit_check import (
 from bulkembed.pipeline.verify.verify import expected_of
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import Stop
 from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
@@ -70,14 +71,14 @@ from bulkembed.transforms.inputs.filesystems import error_line
 def record_from_parts(
     dataset: Dataset, expected: Expected, unit: Unit, parts: Sequence[str]
 ) -> UnitRecord | None:
-    """Return the record of a unit, made from its parts; None unless all are there and whole.
+    """Return the record of a unit, rebuilt from its parts; None if a part is missing or damaged.
 
-    What the calls came to is lost with the record.
+    The counts of requests and tokens cannot be rebuilt.
 
     Args:
-        dataset: whose parts they are.
-        expected: what parts must look like.
-        unit: the rows that the parts' names say.
+        dataset: the dataset of the parts.
+        expected: the expected parts.
+        unit: the rows that the parts' names state.
         parts: names within the dataset, of all generations.
     """
     vectors = sorted((p for p in parts if p.startswith(f"{VECTORS}/")), key=age_of_part)
@@ -128,7 +129,7 @@ def _record(
 
 
 def _each_once(unit: Unit, reports: Sequence[PartReport]) -> bool:
-    """Whether the parts have each row of the unit, and none twice."""
+    """Return whether the parts have each row of the unit exactly once."""
     rows = [report.rows for report in reports if report.rows is not None]
     found = np.sort(np.concatenate([np.empty(0, np.int64), *rows]))
     return np.array_equal(found, np.arange(unit.first_row, unit.end_row))
@@ -148,7 +149,7 @@ def _source_file(dataset: Dataset, parts: Sequence[str]) -> str:
 
 RUN = "_run"
 ASIDE = f"{RUN}/aside"
-"""Where damaged files go."""
+"""The folder for damaged files."""
 _FOLDERS = (
     VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, TIMELINE, CLAIMS,
     DAMAGED,
@@ -157,20 +158,20 @@ _FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, run_file.COPY)
 
 
 def repair(output: str) -> list[str]:
-    """Set right what is damaged of the dataset at a path or URI, and return what was done.
+    """Repair the dataset at a path or URI, and return a line for each change.
 
     Raises:
-        ConfigError: there is no dataset, or nobody knows with which settings it was made.
-        OutputLocked: a run is at work on it.
+        ConfigError: there is no dataset, or its settings are lost.
+        OutputLocked: a run is writing it.
         OutputError: the folder cannot be read or written.
     """
     dataset = Dataset.open(output)
     repairing = _Repair(dataset)
-    # Before the lock: what stands in its place would be in the way.
-    repairing.kinds()
+    # Before the lock, because a folder in its place would prevent it.
+    repairing.file_kinds()
     owner = LockOwner(f"repair-{secrets.token_hex(3)}", "bulkembed verify --repair")
     with output_lock.acquire(dataset, owner):
-        repairing.pins()
+        repairing.settings()
         repairing.notes()
         repairing.plan()
         repairing.records()
@@ -179,15 +180,15 @@ def repair(output: str) -> list[str]:
 
 
 class _Repair:
-    """One repair, step by step."""
+    """The steps of a repair."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
         self.done: list[str] = []
 
-    def kinds(self) -> None:
-        """Set aside folders in place of files, and files in place of folders."""
+    def file_kinds(self) -> None:
+        """Move folders in place of files aside, and files in place of folders."""
         if self._dataset.is_on_a_store:
             return
         if not self._is_there(self._dataset.root, pafs.FileType.Directory):
@@ -207,8 +208,8 @@ class _Repair:
                 if ours:
                     self._set_aside(full, "a folder in place of a file")
 
-    def pins(self) -> None:
-        """Bring `run.json` back from its copy, if it is lost or damaged."""
+    def settings(self) -> None:
+        """Restore `run.json` from its copy if it is missing or damaged."""
         is_there = self._is_there(self._dataset.path(RUN_FILE), pafs.FileType.File)
         copy = run_file.read_copy(self._dataset)
         try:
@@ -220,10 +221,10 @@ class _Repair:
                 raise run_file.lost_settings_error(self._dataset) from error
             self._set_aside(RUN_FILE, error.message)
         self._dataset.write(RUN_FILE, copy)
-        self.done.append(f"{RUN_FILE}: written again from {run_file.COPY}")
+        self.done.append(f"{RUN_FILE}: restored from {run_file.COPY}")
 
     def notes(self) -> None:
-        """Set aside what cannot be read of the small files that runs leave."""
+        """Move unreadable notes, summaries and timelines of earlier runs aside."""
         self._unless(ACCOUNT, TokenAccount.from_bytes)
         for folder, check in (
             (SHARED, lambda data: sum((CallCounts(**_object(data)),), CallCounts())),
@@ -237,15 +238,15 @@ class _Repair:
                     self._unless(f"{folder}/{name}", check)
 
     def plan(self) -> None:
-        """Set aside a plan that is damaged: the next run scans its input again."""
+        """Move a damaged plan aside; the next run scans its input again."""
         self._unless(SCANS_FILE, check_plan)
 
     def records(self) -> None:
-        """Set aside damaged records and parts; write records again whose parts are whole."""
+        """Move damaged records and parts aside, and rebuild the records of intact parts."""
         dataset = self._dataset
         for name in dataset.names(UNITS):
             if not is_unfinished(name) and not _is_record(name):
-                self._set_aside(f"{UNITS}/{name}", "its name is not that of a commit record")
+                self._set_aside(f"{UNITS}/{name}", "not the name of a commit record")
         state, _ = read_state(dataset)
         pinned = run_file.read(dataset)
         expected = expected_of(dataset, pinned, state)
@@ -259,7 +260,7 @@ class _Repair:
                 self._set_aside(f"{UNITS}/{name}", "a commit record that does not count")
 
     def success(self) -> None:
-        """Take `_SUCCESS` away where rows of the plan are to be done again."""
+        """Delete `_SUCCESS` if rows of the plan must be embedded again."""
         covered = self._dataset.state().covered()
         left = sum(
             rows
@@ -268,16 +269,18 @@ class _Repair:
         )
         if left and SUCCESS in self._dataset.names(""):
             self._dataset.delete([SUCCESS])
-            self.done.append(f"{SUCCESS}: deleted, because {left:,} rows have to be embedded again")
+            self.done.append(
+                f"{SUCCESS}: deleted, because {number_of(left, 'row')} must be embedded again"
+            )
 
     def _damaged(self, expected: Expected, record: UnitRecord, report: UnitReport) -> None:
         where = f"{UNITS}/{record_name(record)}"
         for finding in report.findings:
-            if atomic_files.NO_PERMISSION in finding.message:  # It may well be whole.
+            if atomic_files.NO_PERMISSION in finding.message:  # It may be intact.
                 path = self._dataset.path(finding.where)
-                raise OutputError(f"{path}: {atomic_files.NO_PERMISSION}; nothing was moved")
+                raise OutputError(f"{path}: {atomic_files.NO_PERMISSION}. Nothing was moved.")
         self._set_aside(where, report.findings[0].message)
-        if report.record is not None:  # Its parts are damaged: else they are looked at as orphans.
+        if report.record is not None:  # Its parts are damaged; otherwise _orphans checks them.
             for finding in report.findings:
                 if finding.where != where and self._is_there(
                     self._dataset.path(finding.where), pafs.FileType.File
@@ -285,7 +288,7 @@ class _Repair:
                     self._set_aside(finding.where, finding.message)
 
     def _orphans(self, expected: Expected, first_run_number: int) -> None:
-        """Write the records of parts that have none, or set these parts aside.
+        """Rebuild the records of parts that have none, or move these parts aside.
 
         Parts of runs before `first_run_number` do not count: their rows were overwritten.
         """
@@ -300,7 +303,7 @@ class _Repair:
                 record = record_from_parts(dataset, expected, unit, parts)
             if record is not None:
                 dataset.write_record(record)
-                self.done.append(f"{UNITS}/{record_name(record)}: written again from its parts")
+                self.done.append(f"{UNITS}/{record_name(record)}: rebuilt from its parts")
                 state = dataset.state()
                 parts = [part for part in parts if part not in set(dataset.parts_of(record).all)]
             for part in parts:
@@ -316,7 +319,7 @@ class _Repair:
         return found
 
     def _unless(self, name: str, check: Callable[[bytes], object]) -> None:
-        """Set a file aside unless it passes a check."""
+        """Move a file aside unless it passes a check."""
         data = atomic_files.read_bytes(self._dataset.filesystem, self._dataset.path(name))
         if data is None:
             return
@@ -327,7 +330,7 @@ class _Repair:
 
     def _set_aside(self, name: str, why: str) -> None:
         dataset = self._dataset
-        # What is in the place of `_run` cannot go into it.
+        # A file in place of the folder `_run` cannot be moved into it.
         to = f"_aside-{self._stamp}" if name == RUN else f"{ASIDE}/{self._stamp}-{_flat(name)}"
         try:
             if name != RUN:
@@ -369,5 +372,5 @@ def _covered(state: DatasetState, unit: Unit) -> Sequence[ranges.RowRange]:
 def _object(data: bytes) -> dict[str, Any]:
     content = orjson.loads(data)
     if not isinstance(content, dict):
-        raise TypeError("no JSON object")
+        raise TypeError("not a JSON object")
     return content

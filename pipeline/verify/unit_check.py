@@ -17,6 +17,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.job import VectorType
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.tables import dead_letters_schema, part_metadata, vectors_schema
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import vector_faults
@@ -26,33 +27,33 @@ from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import UNITS, record_name
 from bulkembed.transforms.dataset.records import RecordParts
 
-OURS = 1e-4
-"""How far from 1 the length of a float32 vector may be that the job brought to unit length."""
-ROUNDED = 1e-3
-"""The same where the numbers are float16, or as the service gives them."""
+NORMALIZED_TOLERANCE = 1e-4
+"""Allowed difference from length 1 of a float32 vector that bulkembed has normalized."""
+ROUNDED_TOLERANCE = 1e-3
+"""The same for float16 vectors, and for vectors as the service returns them."""
 _ANY_VERSION = "bulkembed.version"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartKind:
-    """Columns, types and footer of the parts of one folder; `has_vectors` for `vectors/`."""
+    """Columns, types and footer of the parts in one folder; `has_vectors` for `vectors/`."""
 
     types: dict[str, str]
     """Type of each column as Arrow writes it, in order."""
     metadata: dict[str, str]
     has_vectors: bool
     tolerance: float | None = None
-    """How far a vector's length may be from 1; None where it is free."""
+    """Allowed difference of a vector's length from 1; None if lengths are not checked."""
 
     def findings(self, name: str, part: pq.ParquetFile) -> list[Finding]:
-        """What a part's footer says against it."""
+        """Return the differences between a part's schema and footer and the expected ones."""
         schema: pa.Schema = part.schema_arrow
         found = []
         types = {field.name: str(field.type) for field in schema}
-        if _named_alike(types) != _named_alike(self.types):
+        if _comparable(types) != _comparable(self.types):
             found.append(Finding(Check.SCHEMA, name, _difference("column", self.types, types)))
-        said = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        ours = {key: said[key] for key in said if key in self.metadata}
+        stored = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        ours = {key: stored[key] for key in stored if key in self.metadata}
         if ours != self.metadata:
             found.append(Finding(Check.METADATA, name, _difference("footer", self.metadata, ours)))
         return found
@@ -60,16 +61,16 @@ class PartKind:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Expected:
-    """What parts of vectors and parts of dead letters must look like."""
+    """The expected parts of vectors and of dead letters."""
 
     vectors: PartKind
     dead_letters: PartKind
     digest: str
-    """Of the settings that made the vectors."""
+    """The digest of the settings that made the vectors."""
 
     @classmethod
     def of(cls, pinned: dict[str, Any], dim: int) -> Expected:
-        """From the content of `run.json`; `dim` is the length of the vectors."""
+        """Return it for the content of `run.json`; `dim` is the number of dimensions."""
         embedding = EmbeddingConfig.from_facts(pinned["embedding"])
         layout = pinned["layout"]
         return cls(
@@ -88,8 +89,8 @@ _LIST_FIELD = re.compile(r"list<\w+: ")
 _MAP_NAME = re.compile(r" \('[^']*'\)>")
 
 
-def _named_alike(types: dict[str, str]) -> list[tuple[str, str]]:
-    """The columns with their types, in order; Parquet gives lists and maps names of its own."""
+def _comparable(types: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the columns with types, without the names that Parquet gives to list and map items."""
     return [
         (name, _MAP_NAME.sub(">", _LIST_FIELD.sub("list<element: ", kind)))
         for name, kind in types.items()
@@ -122,14 +123,14 @@ def _metadata(embedding: EmbeddingConfig, dim: int | None) -> dict[str, str]:
 
 def _tolerance(embedding: EmbeddingConfig, numbers: VectorType, dim: int) -> float | None:
     if embedding.normalize:
-        return OURS if numbers is VectorType.FLOAT32 else ROUNDED
-    return ROUNDED if embedding.spec.gives_unit_length(dim) else None
+        return NORMALIZED_TOLERANCE if numbers is VectorType.FLOAT32 else ROUNDED_TOLERANCE
+    return ROUNDED_TOLERANCE if embedding.spec.gives_unit_length(dim) else None
 
 
 def _difference(what: str, wanted: dict[str, str], found: dict[str, str]) -> str:
     lines = [
-        f"{what} {name!r} is {found.get(name, 'not there')}, the dataset's is "
-        f"{wanted.get(name, 'not there')}"
+        f"{what} {name!r} is {found.get(name, 'missing')}, the dataset's is "
+        f"{wanted.get(name, 'missing')}"
         for name in {**wanted, **found}
         if wanted.get(name) != found.get(name)
     ]
@@ -138,30 +139,30 @@ def _difference(what: str, wanted: dict[str, str], found: dict[str, str]) -> str
 
 Rows = npt.NDArray[np.int64]
 
-_SENTENCES = {
-    Check.NOT_FINITE: "NaN or infinity in {n} vectors, first in row {row} of {file}",
-    Check.ZERO_VECTOR: "{n} vectors are all zeros, first that of row {row} of {file}",
-    Check.UNIT_LENGTH: "{n} vectors are not of length 1, first that of row {row} of {file}",
-    Check.ROWS: "{n} rows are not of this unit, first row {row} of {file}",
-    Check.PASSAGE: "{n} passages do not follow on the one before, first in row {row} of {file}",
+_PROBLEMS = {
+    Check.NOT_FINITE: ("vector", "with NaN or infinity"),
+    Check.ZERO_VECTOR: ("vector", "of zeros"),
+    Check.UNIT_LENGTH: ("vector", "without unit length"),
+    Check.ROWS: ("row", "of another unit"),
+    Check.PASSAGE: ("passage", "out of order"),
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PartReport:
-    """What was found in one part."""
+    """The findings about one part, and its rows."""
 
     findings: list[Finding]
     rows: Rows | None
-    """The `source_row` of each row of the input; None where the part cannot be read to its end."""
+    """The `source_row` of each input row; None if the part cannot be read completely."""
     count: int = 0
-    """Rows of the part: more where they are passages."""
+    """Rows of the part. Passages of one input row count separately."""
     codes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """Dead letters by their code."""
+    """Dead letters by code."""
 
 
 class PartCheck:
-    """Gathers what is wrong in one part over its blocks: a finding a kind, with its first row."""
+    """The check of one part, block by block. It makes one finding per kind, with the first row."""
 
     def __init__(self, name: str, kind: PartKind, record: UnitRecord) -> None:
         self._name = name
@@ -175,10 +176,10 @@ class PartCheck:
         self.codes: collections.Counter[str] = collections.Counter()
 
     def add(self, block: pa.RecordBatch) -> None:
-        """Looks at a block.
+        """Check a block.
 
         Raises:
-            pa.ArrowInvalid: its bytes are no values of their types.
+            pa.ArrowInvalid: the bytes are not values of their types.
         """
         block.validate(full=True)
         rows: Rows = block.column("source_row").to_numpy()
@@ -196,14 +197,16 @@ class PartCheck:
         self._note(Check.UNIT_LENGTH, faults.off_length, block)
 
     def rows(self) -> Rows:
-        """The `source_row` of each row of the input so far."""
+        """Return the `source_row` of each input row so far."""
         return np.concatenate(self._rows) if self._rows else np.empty(0, np.int64)
 
     def findings(self) -> list[Finding]:
-        """What is wrong, in the order of first sight."""
+        """Return the findings so far, in the order of their first rows."""
         found = []
         for check, (row, file) in self._first.items():
-            sentence = _SENTENCES[check].format(n=self._counts[check], row=row, file=file)
+            noun, problem = _PROBLEMS[check]
+            count = number_of(self._counts[check], noun)
+            sentence = f"{count} {problem}, first in row {row} of {file}"
             found.append(Finding(check, self._name, sentence))
         return found
 
@@ -214,7 +217,7 @@ class PartCheck:
         return np.asarray(mine & (rows >= unit.first_row) & (rows < unit.end_row), dtype=bool)
 
     def _out_of_order(self, block: pa.RecordBatch, rows: Rows) -> npt.NDArray[np.intp]:
-        """The passages that are not the first of their row, nor the next one of the last row."""
+        """Return the passages that neither start a row nor follow the previous passage."""
         numbers = block.column("passage").to_numpy()
         last_row, last_number = self._last
         self._last = (int(rows[-1]), int(numbers[-1]))
@@ -234,7 +237,7 @@ class PartCheck:
 def check_part(
     dataset: Dataset, name: str, kind: PartKind, record: UnitRecord, ids: DuplicateIds
 ) -> PartReport:
-    """Reads a part to its end, block by block; its ids go into `ids`."""
+    """Read a part completely, block by block, and add its ids to `ids`."""
     try:
         part = part_files.open_part(dataset, name)
         found = kind.findings(name, part)
@@ -248,32 +251,32 @@ def check_part(
         check_of = Check.MISSING if error.missing else Check.UNREADABLE
         return PartReport([Finding(check_of, name, error.reason)], None)
     except pa.ArrowInvalid as error:
-        return PartReport([Finding(Check.UNREADABLE, name, f"is damaged: {error}")], None)
+        return PartReport([Finding(Check.UNREADABLE, name, f"the part is damaged: {error}")], None)
     return PartReport(found + check.findings(), check.rows(), check.count, check.codes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitReport:
-    """What was found of one unit."""
+    """The findings about one unit, and its counts."""
 
     findings: list[Finding]
     record: UnitRecord | None = None
-    """The record with all that its file says; None where that is damaged."""
+    """The record as its file has it; None if the file is damaged."""
     vectors: int = 0
-    """Rows in its vector parts, as far as these can be read."""
+    """Rows in its vector parts, as far as they can be read."""
     dead_letters: int = 0
 
 
 def check_unit(
     dataset: Dataset, expected: Expected, named: UnitRecord, ids: DuplicateIds
 ) -> UnitReport:
-    """Holds a unit's parts against its record, and every row of it to one place.
+    """Check a unit's parts against its record, and that each of its rows occurs once.
 
     Args:
-        dataset: where the unit is.
-        expected: what parts must look like.
-        named: the record, as far as its name tells.
-        ids: takes the ids of all rows.
+        dataset: the dataset of the unit.
+        expected: the expected parts.
+        named: the record, as far as its file name has it.
+        ids: gets the ids of all rows.
     """
     where = f"{UNITS}/{record_name(named)}"
     try:
@@ -301,31 +304,31 @@ def _wrong_counts(
 ) -> list[Finding]:
     found = []
     lost = record.dead + record.skipped
-    for what, parts, said in (("vectors", vectors, record.vectors), ("dead letters", dead, lost)):
-        there = _row_count(parts)
-        if there != said and all(part.rows is not None for part in parts):
-            message = f"{said:,} {what} by the record, {there:,} in its parts"
+    for noun, parts, recorded in (("vector", vectors, record.vectors), ("dead letter", dead, lost)):
+        stored = _row_count(parts)
+        if stored != recorded and all(part.rows is not None for part in parts):
+            message = f"the record has {number_of(recorded, noun)}, its parts have {stored:,}"
             found.append(Finding(Check.COUNT, where, message))
     codes = {str(code): rows for code, rows in record.codes}
     if dead and dead[0].rows is not None and len(dead[0].rows) == lost and dead[0].codes != codes:
-        message = f"dead letters are {codes} by the record, {dict(dead[0].codes)} in its part"
+        message = f"the record has dead letters {codes}, its part has {dict(dead[0].codes)}"
         found.append(Finding(Check.COUNT, where, message))
     return found
 
 
 def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Finding]:
-    """Parts of another size than was committed: a run embeds their rows again."""
+    """Return a finding if the size of the parts has changed, as a run embeds their rows again."""
     if record.part_bytes is None:
         return []
     held = dataset.size_of(dataset.sized_parts(record, dataset.parts_of(record).all))
     if held == record.part_bytes:
         return []
-    message = f"its parts have {held:,} bytes, and {record.part_bytes:,} were committed"
+    message = f"its parts have {held:,} bytes, but {record.part_bytes:,} were committed"
     return [Finding(Check.COUNT, where, message)]
 
 
 def _wrong_rows(where: str, record: UnitRecord, parts: Sequence[PartReport]) -> list[Finding]:
-    """Rows of the unit that are twice there, or nowhere; what else is there, its part tells."""
+    """Return findings about rows of the unit that are missing or occur more than once."""
     rows = [part.rows for part in parts if part.rows is not None]
     if len(rows) < len(parts):
         return []
@@ -333,10 +336,11 @@ def _wrong_rows(where: str, record: UnitRecord, parts: Sequence[PartReport]) -> 
     offsets: Rows = np.concatenate([np.empty(0, np.int64), *rows]) - unit.first_row
     times = np.bincount(offsets[(offsets >= 0) & (offsets < unit.rows)], minlength=unit.rows)
     found = []
-    for wrong, how in ((times == 0, "are nowhere"), (times > 1, "are there more than once")):
+    for wrong, how in ((times == 0, "missing"), (times > 1, "duplicated")):
         at = np.flatnonzero(wrong)
         if len(at):
             row = unit.first_row + int(at[0])
-            message = f"{len(at):,} rows of {record.source_file} {how}, first row {row}"
+            rows_of_file = f"{number_of(len(at), 'row')} of {record.source_file}"
+            message = f"{rows_of_file} {how}, first row {row}"
             found.append(Finding(Check.ROWS, where, message))
     return found

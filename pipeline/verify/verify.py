@@ -1,4 +1,4 @@
-"""A dataset opened, every part of it read, and held against what it should be."""
+"""Check every file of a dataset, and report what is wrong."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Any
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.verify.comparison import check_input, check_sample
 from bulkembed.pipeline.verify.folder_check import (
+    duplicate_ids,
+    foreign_files,
     read_state,
-    repeated_ids,
-    strangers,
     unfinished,
 )
 from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import OutputError, OutputLocked
 from bulkembed.schemas.findings import Check, Finding
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import ExitCode
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.file_names import readable_name
@@ -31,47 +32,47 @@ from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 FORMAT_VERSION = 1
-SHOWN_A_CHECK = 20
-"""Findings of one kind that are shown to people; JSON has all."""
+SHOWN_PER_CHECK = 20
+"""Findings of one kind that the table shows; JSON has all of them."""
 
 OF_UNITS = frozenset(Check) - {Check.UNFINISHED, Check.STRANGER, Check.ID, Check.INPUT}
 CURE = (
-    "`bulkembed verify --repair OUT` moves what is damaged aside, and the same command as before "
-    "embeds these rows again"
+    "Run `bulkembed verify --repair OUT` to move damaged files aside, then rerun the command that "
+    "made the dataset to embed their rows again."
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was looked at, and what is wrong with it."""
+    """The findings about a dataset, and what was checked."""
 
     output: str
     findings: tuple[Finding, ...]
     vectors: int
-    """Rows of vectors that were read."""
+    """Vectors that were read."""
     dead_letters: int
     units: int
     beside: dict[str, str]
-    """What was looked at beside the parts themselves, and how."""
+    """Further checks by name, each with its result in a few words."""
     seconds: float
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 where nothing is wrong."""
+        """0 if there are no findings."""
         return ExitCode.FAILED if self.findings else ExitCode.COMPLETE
 
     def shown(self) -> list[Finding]:
-        """The findings that people see: of each kind the first few."""
+        """Return the findings for the table: the first few of each kind."""
         seen: collections.Counter[str] = collections.Counter()
         shown = []
         for finding in self.findings:
             seen[finding.check] += 1
-            if seen[finding.check] <= SHOWN_A_CHECK:
+            if seen[finding.check] <= SHOWN_PER_CHECK:
                 shown.append(finding)
         return shown
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the exit code."""
+        """Return plain values, with the exit code."""
         return {
             "format_version": FORMAT_VERSION,
             **dataclasses.asdict(self),
@@ -80,44 +81,48 @@ class VerifyReport:
 
 
 def report_lines(report: VerifyReport) -> Iterable[tuple[str, str]]:
-    """What was looked at and how it ends, a name and a text a line."""
+    """Yield the summary as pairs of a name and a text."""
     yield "dataset", report.output
-    rows = f"{report.vectors:,} vectors and {report.dead_letters:,} dead letters"
-    yield "read", f"{rows} in {report.units:,} units, {report.seconds:,.1f} s"
+    vectors, letters = (
+        number_of(report.vectors, "vector"),
+        number_of(report.dead_letters, "dead letter"),
+    )
+    units = number_of(report.units, "unit")
+    yield "read", f"{vectors} and {letters} in {units}, {report.seconds:,.1f} s"
     yield from report.beside.items()
     if not report.findings:
-        yield "verdict", "sound: nothing is wrong"
+        yield "result", "no problems found"
         return
     kinds = collections.Counter(str(finding.check) for finding in report.findings)
-    yield "verdict", ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    yield "problems", ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     if any(finding.check in OF_UNITS for finding in report.findings):
-        yield "cure", CURE
+        yield "fix", CURE
 
 
 READ_THREADS = min(4, os.cpu_count() or 1)
-"""Parts read at once; each holds a block in memory."""
+"""Parts to read at once; each holds a block in memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VerifyRequest:
-    """What to look at beside the dataset itself."""
+    """The dataset, and what to check besides its files."""
 
     output: str
     made_by: RunRequest | None = None
-    """The run that made it, with the input and the service to hold it against; for the next two."""
+    """The run that made it, with the input and the service to compare with."""
     against_input: bool = False
-    """Whether the dataset should hold each row of the input."""
+    """Whether to check that the dataset has each row of the input."""
     sample: int = 0
-    """How many rows are to be embedded anew."""
+    """How many rows to embed again."""
     unique_ids: bool = True
 
 
 def verify(request: VerifyRequest) -> VerifyReport:
-    """Looks at every file of a dataset; changes nothing.
+    """Check every file of a dataset. Nothing is changed.
 
     Raises:
-        ConfigError: there is no dataset, no such input, or another service.
-        OutputLocked: a run is at work on it.
+        ConfigError: there is no dataset, the input is missing, or the service is another one.
+        OutputLocked: a run is writing the dataset.
         OutputError: the folder cannot be read, or `run.json` is damaged.
     """
     started = time.monotonic()
@@ -125,13 +130,15 @@ def verify(request: VerifyRequest) -> VerifyReport:
     pinned = run_file.read(dataset)
     owner = output_lock.current_owner(dataset)
     if owner is not None:
-        raise OutputLocked(f"{request.output}: run {owner.run_id} is at work on it; wait for it")
+        raise OutputLocked(
+            f"{request.output}: run {owner.run_id} is writing it. Wait until it ends."
+        )
     state, findings = read_state(dataset)
     ids = DuplicateIds()
     units = _check_units(dataset, pinned, state, ids)
     findings += [finding for unit in units for finding in unit.findings]
     findings += unfinished(dataset, state)
-    findings += strangers(dataset, state, _named(dataset, state, units))
+    findings += foreign_files(dataset, state, _named(dataset, state, units))
     records = [unit.record for unit in units if unit.record is not None]
     sound = [unit.record for unit in units if unit.record is not None and not unit.findings]
     beside = {}
@@ -158,12 +165,12 @@ def _check_units(
 
 
 def expected_of(dataset: Dataset, pinned: dict[str, Any], state: DatasetState) -> Expected:
-    """Return what the parts of a dataset must look like."""
+    """Return the expected parts of a dataset."""
     return Expected.of(pinned, pinned["embedding"]["dim"] or _first_dim(dataset, state))
 
 
 def _first_dim(dataset: Dataset, state: DatasetState) -> int:
-    """The dim of the first part that tells one: of a model that the registry does not know."""
+    """Return the dimensions that the first readable part has, for a model not in the registry."""
     for record in state.records:
         for name in dataset.parts_of(record).vectors:
             try:
@@ -175,7 +182,7 @@ def _first_dim(dataset: Dataset, state: DatasetState) -> int:
 
 
 def _named(dataset: Dataset, state: DatasetState, units: Sequence[UnitReport]) -> Iterator[str]:
-    """The parts that records name; those of a damaged record follow from its name."""
+    """Yield the parts that records name. The name of a damaged record says its parts."""
     for record, unit in zip(state.records, units, strict=True):
         if unit.record is not None:
             yield from RecordParts.of(unit.record).all
@@ -191,13 +198,13 @@ def _beside(
     sound: Sequence[UnitRecord],
     ids: DuplicateIds,
 ) -> Iterator[tuple[str, str, list[Finding]]]:
-    """What is looked at beside the parts themselves, how, and what is found."""
+    """Yield the further checks: the name, the result in a few words, and the findings."""
     if not request.unique_ids:
-        yield "ids", "may repeat: not compared", []
+        yield "ids", "not compared (--repeated-ids)", []
     elif sum(record.unit.rows for record in records) > MAX_IDS:
-        yield "ids", f"more than {MAX_IDS:,}: not compared", []
+        yield "ids", f"not compared: more than {MAX_IDS:,}", []
     else:
-        yield "ids", "compared with one another", list(repeated_ids(dataset, records, ids))
+        yield "ids", "compared with each other", list(duplicate_ids(dataset, records, ids))
     if request.made_by is None:
         return
     if request.against_input:
@@ -205,7 +212,7 @@ def _beside(
         embedding = EmbeddingConfig.from_facts(pinned["embedding"])
         found = list(check_input(dataset, wanted, embedding, records, sound))
         patterns = ", ".join(map(readable_name, wanted.patterns))
-        yield "input", f"{patterns}: compared row by row", found
+        yield "input", f"compared with {patterns} row by row", found
     if request.sample:
         how, found = check_sample(dataset, pinned, request.made_by, sound, request.sample)
         yield "sample", how, found

@@ -1,4 +1,4 @@
-"""`bulkembed verify` with the input and the service: rows compared one by one, and anew."""
+"""`bulkembed verify --against` and `--sample`: rows compared with the input and the service."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def broken_input(place: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        pytest.param(more_input, "2 of 2 rows are not in the dataset, first row 0", id="more"),
-        pytest.param(less_input, "not in the input, but 30 rows of it are in the", id="less"),
-        pytest.param(changed_input, "its content is not the one that was embedded", id="changed"),
+        pytest.param(more_input, "2 of 2 rows missing in the dataset, first row 0", id="more"),
+        pytest.param(less_input, "not in the input, but the dataset has 30 rows of it", id="less"),
+        pytest.param(changed_input, "its content has changed since it was embedded", id="changed"),
         pytest.param(broken_input, "b.parquet cannot be read", id="broken"),
-        pytest.param(ids_that_were_swapped, "2 rows have another id in a.parquet", id="ids"),
-        pytest.param(hashes_that_were_swapped, "2 rows have another text in", id="texts"),
-        pytest.param(a_record_is_deleted, "10 of 30 rows are not in the dataset", id="unit"),
+        pytest.param(ids_that_were_swapped, "2 rows with another id in a.parquet", id="ids"),
+        pytest.param(hashes_that_were_swapped, "2 rows with another text in", id="texts"),
+        pytest.param(a_record_is_deleted, "10 of 30 rows missing in the dataset", id="unit"),
     ],
 )
-def test_the_input_is_held_against_the_dataset(
+def test_differences_between_input_and_dataset_are_found(
     damage: Callable[[Path], None], said: str, place: Path
 ) -> None:
     damage(place)
@@ -58,7 +58,7 @@ def test_the_input_is_held_against_the_dataset(
     assert [message for check, _, message in found if check == "input" and said in message]
 
 
-def test_a_file_of_the_same_size_and_time_is_read_all_the_same(
+def test_a_file_with_unchanged_size_and_time_is_read_as_well(
     server: EmulatorServer, tmp_path: Path
 ) -> None:
     source = tmp_path / "in.jsonl"
@@ -69,24 +69,24 @@ def test_a_file_of_the_same_size_and_time_is_read_all_the_same(
     os.utime(source, ns=(stamp, stamp))
     [(check, where, message)] = findings(tmp_path, "--against", source)
     assert (check, where) == ("input", "in.jsonl")
-    assert "its content is not the one that was embedded" in message
-    assert "run the same command with --rescan" in message
+    assert "its content has changed since it was embedded" in message
+    assert "Run the same command with --rescan" in message
     ended = run(server.url, source, tmp_path / "out", "--dim", 128, "--rescan")
     assert ended.code == 0, ended.err
     assert server.stats()["texts"] == 2
     assert findings(tmp_path, "--against", source) == []
 
 
-def test_a_sample_of_a_sound_dataset_is_what_the_service_gives(made: Path) -> None:
+def test_the_service_returns_the_same_vectors_for_an_intact_dataset(made: Path) -> None:
     with EmulatorServer() as server:
         where = ("--base-url", server.url)
         shown = bulkembed("verify", made / "out", "--sample", 12, *where)
         assert shown.code == 0, shown.out + shown.err
         assert server.stats()["texts"] == 12
-    assert "12 rows embedded anew, least cosine 1.0" in shown.out
+    assert "12 rows embedded again, lowest cosine 1.0" in shown.out
 
 
-def test_vectors_of_other_texts_are_found_by_a_sample(place: Path) -> None:
+def test_a_sample_finds_vectors_of_other_texts(place: Path) -> None:
     vectors_that_were_swapped(place)
     assert findings(place) == []
     with EmulatorServer() as server:
@@ -95,11 +95,11 @@ def test_vectors_of_other_texts_are_found_by_a_sample(place: Path) -> None:
     assert "row 0 of a.parquet: cosine 0." in found[0][2]
 
 
-def test_a_text_that_the_service_refuses_now_is_a_finding(made: Path) -> None:
+def test_a_text_that_the_service_now_rejects_is_a_finding(made: Path) -> None:
     with EmulatorServer(EmulatorSettings(poison="text 7 ")) as server:
         [(check, _, message)] = findings(made, "--sample", 1000, "--base-url", server.url)
     assert check == "sample"
-    assert "row 7 of a.parquet: the service gives no vector any more" in message
+    assert "row 7 of a.parquet: the service no longer returns a vector" in message
 
 
 def test_a_sample_needs_the_input_and_the_service_of_the_run(made: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_sample_needs_the_input_and_the_service_of_the_run(made: Path, tmp_pat
     with EmulatorServer() as server:
         where = ("--base-url", server.url)
         found = findings(made, "--sample", 3, "--against", tmp_path, *where)
-        assert "give the input of the run by --against" in found[-1][2]
+        assert "Give the input of the run with --against" in found[-1][2]
         refused = findings(made, "--sample", 3, "--base-url", f"{server.url}/nowhere")
     assert "the service answered 404" in refused[0][2]
 
@@ -129,7 +129,7 @@ def test_a_sample_needs_the_input_and_the_service_of_the_run(made: Path, tmp_pat
     ],
     ids=" ".join,
 )
-def test_datasets_of_all_settings_are_sound(args: tuple[str, ...], tmp_path: Path) -> None:
+def test_datasets_of_all_settings_have_no_findings(args: tuple[str, ...], tmp_path: Path) -> None:
     write_rows(tmp_path / "in/a.parquet", [f"text {n}" for n in range(12)], lang=["en"] * 12)
     with EmulatorServer(EmulatorSettings(extra_models=(("nobody-knows-it", 64),))) as server:
         ended = run(server.url, tmp_path / "in", tmp_path / "out", *args)

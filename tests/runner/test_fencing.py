@@ -75,7 +75,7 @@ def check_named(output: Path, late: Path) -> None:
     )
     for finding in found:
         assert "of run number 1" in finding["message"]
-        assert "run the same command again" in finding["message"]
+        assert "Rerun the same command" in finding["message"]
         assert "verify --repair" in finding["message"]
         if finding["where"].startswith("_run/units/"):
             # The first run's own trial may cover some of them, too.
