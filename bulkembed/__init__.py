@@ -1,6 +1,7 @@
-"""The names of bulkembed for pipelines of one's own; see docs/library.md.
+"""The public names of bulkembed, for use in your own pipelines; see docs/library.md.
 
-Each is imported when it is first used: importing this package loads neither Beam nor google-genai.
+Each name is imported when it is first used, so that importing this package is fast: it loads
+neither Beam nor google-genai.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """The name from where it lives; it is kept, so that this is asked once."""
+    """Import a public name when it is first used."""
     if name == "__version__":
         found: Any = importlib.import_module("importlib.metadata").version("bulkembed")
     elif name in _HOME_OF:
@@ -94,5 +95,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """All names, those that are not imported yet as well."""
+    """Return all public names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

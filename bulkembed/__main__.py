@@ -1,4 +1,4 @@
-"""`python -m bulkembed` is `bulkembed`."""
+"""`python -m bulkembed` runs the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage that embeds the rows of one's own pipeline."""
+"""The stage that embeds the rows of your own pipeline."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from bulkembed.transforms.units.row_texts import RowFates, RowText
 
 
-Word = TypeVar("Word", bound=enum.StrEnum)
+_Word = TypeVar("_Word", bound=enum.StrEnum)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gemini:
-    """Which vectors, of which service, under which quota; as the flags of `bulkembed run`.
+    """The model, service and quota of a stage; the same settings as the flags of `bulkembed run`.
 
-    Checks itself when a stage is made of it.  Pickles; names where the key is, never holds it.
-    `limits` None asks for those of Google's first paid tier, as the command does; they hold for all
-    stages and processes of this host.
+    A stage checks these settings when it is made.  They can be pickled, and name the place of the
+    API key, never the key.  Without `limits`, those of Google's first paid tier apply, as for the
+    command.  Limits hold for all stages and processes of this host together.
     """
 
     model: str = DEFAULT_MODEL
@@ -60,20 +60,20 @@ class Gemini:
     rate_service: str | None = None
 
     def config(self, *, has_titles: bool = False) -> EmbedderConfig:
-        """The checked configuration.
+        """Return the checked configuration.
 
         Raises:
-            ConfigError: the model does not take what is asked of it, or a word is unknown.
+            ConfigError: the model does not support a setting, or a value is unknown.
         """
         if self.long_text == LongText.STOP:
             raise ConfigError(
-                "long_text 'stop' is for whole jobs: give 'dead-letter', and leave "
-                "with_exception_handling() out, which fails the pipeline at such a text"
+                "long_text 'stop' works in `bulkembed run` only. Use 'dead-letter' without "
+                "with_exception_handling(), which fails the pipeline at the first long text."
             )
         if self.long_text == LongText.PASSAGES:
             raise ConfigError(
-                "long_text 'passages' is for whole jobs, since it makes several rows of one: give "
-                "'mean', or cut the texts before this stage"
+                "long_text 'passages' works in `bulkembed run` only, since it makes several rows "
+                "of one. Use 'mean', or split the texts before this stage."
             )
         embedding = EmbeddingConfig(
             service=self.service.identity,
@@ -97,25 +97,29 @@ class Gemini:
         return EmbedderConfig(self.service, embedding, calls)
 
 
-def _member(kind: type[Word], name: str, value: str) -> Word:
+def _member(kind: type[_Word], name: str, value: str) -> _Word:
     try:
         return kind(value)
     except ValueError:
         allowed = ", ".join(kind)
-        raise ConfigError(f"{name} {value!r}: give one of {allowed}") from None
+        raise ConfigError(f"unknown {name} {value!r}. Allowed are {allowed}.") from None
 
 
 LOSES_ROWS = "PrismRunner"
-"""On it Beam's own GroupIntoBatches loses rows, with and without a limit of time.
+"""On this runner Beam's GroupIntoBatches loses rows, with and without a time limit.
 
 Source: run with Beam 2.77.0, 2026-11: 700 rows in three windows, up to 500 of them missing.
 """
 
 
 class Gather(beam.PTransform):
-    """The same elements, up to `rows` of a window together, none of which waits longer than `s`.
+    """Group elements of a window into bundles, and emit the same elements.
 
     Windows and timestamps are kept.
+
+    Args:
+        rows: the maximum number of elements that are emitted together.
+        longest_s: how long an element waits at most for others.
     """
 
     def __init__(self, rows: int, longest_s: float) -> None:
@@ -124,7 +128,7 @@ class Gather(beam.PTransform):
         self._longest_s = longest_s
 
     def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        """Keep elements in the runner's state, so that what waits there outlives a worker.
+        """Keep waiting elements in the runner's state, so that they survive the loss of a worker.
 
         Raises:
             ConfigError: the runner loses elements of such a group.
@@ -154,16 +158,16 @@ def _spread(batch: tuple[Any, Any]) -> list[TimestampedValue]:
 BATCH_ROWS = 500
 BATCH_CHARS = 1_000_000
 BATCHES_IN_FLIGHT = 8
-"""Of a bundle: some 40 full calls, which keeps the default of 16 in the air."""
+"""Batches of a bundle in flight: about 40 full calls, more than the default concurrency of 16."""
 
 
 class EmbedElements(beam.PTransform):
-    """Elements in, the same with vectors out; all that is not about their form.
+    """Embed elements of any form; see `EmbedRows`.
 
     Args:
-        config: which vectors, from where and how fast.
+        config: the model, service and quota.
         form: how an element gives its texts and takes its vectors.
-        gather_s: rows of several bundles go together, and wait for that many seconds at most.
+        gather_s: how many seconds rows wait at most for rows of other bundles; None for not at all.
     """
 
     def __init__(self, config: EmbedderConfig, form: Form, gather_s: float | None = None) -> None:
@@ -176,10 +180,11 @@ class EmbedElements(beam.PTransform):
     def with_exception_handling(
         self, main_tag: str = "good", dead_letter_tag: str = "bad"
     ) -> EmbedElements:
-        """Gives dead letters as a second output, `good, bad = rows | ...with_exception_handling()`.
+        """Emit dead letters as a second output: `good, bad = rows | ...with_exception_handling()`.
 
-        `bad` holds `DeadLetter`s.  Without it the first row that would be one
-        fails the pipeline, so that no row is lost in silence.  Faults of the service are no row's.
+        `bad` has `DeadLetter`s.  Without this, the first row that cannot be embedded fails the
+        pipeline, so that no row is lost silently.  Failures of the service always fail the
+        pipeline.
         """
         self._tags = (main_tag, dead_letter_tag)
         return self
@@ -201,7 +206,7 @@ class EmbedElements(beam.PTransform):
         )
 
     def display_data(self) -> dict[str, Any]:
-        """What is asked of the service; no secret, and no path of one."""
+        """Return the settings for the runner's display; no secret, and no path of one."""
         embedding, calls = self.config.embedding, self.config.calls
         return {
             "model": DisplayDataItem(embedding.spec.name, label="Model"),
@@ -209,33 +214,34 @@ class EmbedElements(beam.PTransform):
             "task_type": DisplayDataItem(str(embedding.task_type), label="Task type"),
             "dim": DisplayDataItem(embedding.out_dim, label="Dimensions").drop_if_none(),
             "limits": DisplayDataItem(str(calls.limits), label="Quota"),
-            "concurrency": DisplayDataItem(calls.concurrency, label="Most calls in the air"),
+            "concurrency": DisplayDataItem(calls.concurrency, label="Maximum requests in flight"),
         }
 
 
 class EmbedRows(EmbedElements):
-    r"""Rows in, the same rows with a vector out, for a pipeline of one's own.
+    r"""Add a vector to each row of your own pipeline.
 
-    Takes beam.Rows, NamedTuples, dicts, and Arrow RecordBatches and Tables, bounded or not.  A row
-    gets a list of floats in `vector_column`; an Arrow batch a column, fixed-size lists of float32.
-    Windows and timestamps are kept; the order is not promised.  A NamedTuple that has no
-    such field becomes a beam.Row.
+    The input is beam.Rows, NamedTuples, dicts, or Arrow RecordBatches and Tables, bounded or
+    unbounded.  A row gets a list of floats in `vector_column`.  An Arrow batch gets a column of
+    fixed-size lists of float32.  A NamedTuple without such a field becomes a beam.Row.  Windows and
+    timestamps are kept; the order of rows may change.
 
-    One engine a process serves all stages of equal settings: its calls are full, many are in the
-    air, and the quota of `gemini` is kept over all of them.  What a failed bundle has paid for is
-    paid for again when the runner tries it again; for jobs whose answers must last, see EmbedUnits.
+    One engine per process serves all stages with equal settings.  It fills its requests, keeps many
+    in flight, and stays within the quota of `gemini` over all stages.  If a bundle fails and the
+    runner retries it, its texts are billed again.  For jobs that must keep paid answers, see
+    EmbedUnits.
 
     Args:
-        gemini: which vectors, from where and how fast.
-        text_column: the field that is sent.
-        text_template: or a text of several fields: `{title}\n\n{body}`.
-        title_column: the title of each document; RETRIEVAL_DOCUMENT only.
-        vector_column: the field that gets the vector; replaced where there is one.
-        gather_s: on unbounded input bundles may hold one row each; rows of several then wait for
-            each other up to that many seconds, so that calls are full.
+        gemini: the model, service and quota.
+        text_column: the field with the text.
+        text_template: or a text of several fields, such as `{title}\n\n{body}`.
+        title_column: the field with the title of each document; RETRIEVAL_DOCUMENT only.
+        vector_column: the field that gets the vector; an existing field is replaced.
+        gather_s: how many seconds rows wait at most for rows of other bundles.  On unbounded input
+            a bundle may have one row, and without this each row would be a request.
 
     Raises:
-        ConfigError: the settings do not go together, or the rows' type has no such field.
+        ConfigError: the settings do not agree, or the type of the rows has no such field.
     """
 
     def __init__(
@@ -273,18 +279,20 @@ class _Batch:
         return len(self.texts) >= BATCH_ROWS or self.chars >= BATCH_CHARS
 
 
-Flying = collections.deque[tuple[_Batch, "concurrent.futures.Future[RowFates]"]]
+_InFlight = collections.deque[tuple[_Batch, "concurrent.futures.Future[RowFates]"]]
 
 
 class EmbedElementsFn(beam.DoFn):
-    """Gathers the elements of a bundle into batches and keeps several in the air.
+    """Embeds the elements of a bundle in batches, of which several are in flight.
 
-    Plain twin: engine.row_texts.embed_texts.  Holds no key: `setup` finds it on the worker.
+    The plain function `row_texts.embed_texts` does the work.  `setup` reads the API key on the
+    worker.
 
     Args:
-        config: which vectors, from where and how fast.
+        config: the model, service and quota.
         form: how an element gives its texts and takes its vectors.
-        dead_letters: yield them among the elements; without it the first one is an error.
+        dead_letters: whether to yield dead letters among the elements; else the first one is an
+            error.
     """
 
     def __init__(self, config: EmbedderConfig, form: Form, *, dead_letters: bool) -> None:
@@ -294,16 +302,16 @@ class EmbedElementsFn(beam.DoFn):
         self._embedder: Embedder | None = None
         self._calls = metrics.CallCounters(metrics.ROWS_NAMESPACE)
         self._batch = _Batch()
-        self._flying: Flying = collections.deque()
+        self._in_flight: _InFlight = collections.deque()
 
     def setup(self) -> None:
-        """Joins the embedder of this process, or starts it."""
+        """Join the embedder of this process, or start it."""
         from bulkembed.transforms.calls.embedder import embedder_for
 
         self._embedder = embedder_for(self._config)
 
     def start_bundle(self) -> None:
-        """Forgets what a failed bundle left, and an embedder that has stopped."""
+        """Discard the state of a failed bundle, and an embedder that has stopped."""
         self._forget()
         if self._embedder is not None and self._embedder.stop.is_set():
             self.teardown()
@@ -316,21 +324,21 @@ class EmbedElementsFn(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Any]:
-        """Takes an element; yields those whose batch must make room."""
+        """Add an element to the batch; yield elements of finished batches when it is full."""
         value = WindowedValue(element, timestamp, (window,), pane)
         self._batch.add(value, self._form.texts(element))
         self._count(metrics.ROWS_IN, rows_of(element))
         if self._batch.full:
-            yield from self._land(BATCHES_IN_FLIGHT - 1)
+            yield from self._finish_batches(BATCHES_IN_FLIGHT - 1)
             self._start()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Yields what is left, each element in its own window."""
+        """Yield the remaining elements, each in its own window."""
         self._start()
-        yield from self._land(0)
+        yield from self._finish_batches(0)
 
     def teardown(self) -> None:
-        """Leaves the embedder; the last one to leave closes it."""
+        """Leave the embedder; the last user to leave closes it."""
         from bulkembed.transforms.calls.embedder import release
 
         self._forget()
@@ -339,10 +347,10 @@ class EmbedElementsFn(beam.DoFn):
             self._embedder = None
 
     def _forget(self) -> None:
-        """Gives up what is in the air: its bundle has failed, and nobody waits for it."""
-        for _, future in self._flying:
+        """Cancel the batches in flight: their bundle has failed, and nothing waits for them."""
+        for _, future in self._in_flight:
             future.cancel()
-        self._flying.clear()
+        self._in_flight.clear()
         self._batch = _Batch()
 
     def _start(self) -> None:
@@ -350,23 +358,23 @@ class EmbedElementsFn(beam.DoFn):
 
         if self._batch.elements and self._embedder is not None:
             work = embed_texts(self._embedder, self._batch.texts)
-            self._flying.append((self._batch, self._embedder.loop.submit(work)))
+            self._in_flight.append((self._batch, self._embedder.loop.submit(work)))
             self._batch = _Batch()
 
-    def _land(self, most: int) -> Iterator[Any]:
-        """Waits for the oldest batches until at most so many are in the air."""
-        while len(self._flying) > most:
-            batch, future = self._flying.popleft()
-            yield from self._settled(batch, future.result())
+    def _finish_batches(self, max_in_flight: int) -> Iterator[Any]:
+        """Wait for the oldest batches, until at most so many are in flight."""
+        while len(self._in_flight) > max_in_flight:
+            batch, future = self._in_flight.popleft()
+            yield from self._filled(batch, future.result())
             if self._embedder is not None:
                 self._calls.add(self._embedder.take_counts())
 
-    def _settled(self, batch: _Batch, fates: RowFates) -> Iterator[Any]:
+    def _filled(self, batch: _Batch, results: RowFates) -> Iterator[Any]:
         for name in ("texts", "tokens", "repeated"):
-            self._count(name, getattr(fates, name))
+            self._count(name, getattr(results, name))
         at = 0
         for value, texts in batch.elements:
-            good, letters = self._form.fill(value.value, fates.rows[at : at + texts])
+            good, letters = self._form.fill(value.value, results.rows[at : at + texts])
             at += texts
             yield from self._dead(value, letters)
             if good is not None:
@@ -377,8 +385,8 @@ class EmbedElementsFn(beam.DoFn):
         for letter in letters:
             if not self._dead_letters:
                 raise CallRefused(
-                    f"a row cannot be embedded: {letter.code}: {letter.message}; "
-                    "with_exception_handling() gives such rows as a second output"
+                    f"a row cannot be embedded: {letter.code}: {letter.message}. Use "
+                    "with_exception_handling() to get such rows as a second output."
                 )
             self._count(metrics.ROWS_DEAD, 1)
             self._count(metrics.DEAD_PREFIX + letter.code, 1)
@@ -396,13 +404,13 @@ class _Dead:
 
 
 class EmitFn(beam.DoFn):
-    """Pass elements on, and dead letters to the output of that tag.
+    """Pass on elements, and send dead letters to the output of that tag.
 
-    No output of a stage may come from `finish_bundle` directly: Beam hands the last batch to a
+    No output of a stage may come from `finish_bundle` directly.  Beam hands the last batch to a
     consumer with `process_batch` (WriteToParquet, WriteToJson, to_dataframe) before it calls
-    `finish_bundle` of the producer, and never hands over what is yielded there.  What this DoFn
-    yields comes from `process`, and its consumers get their last batch later.  It is fused with
-    the stage before it, so it costs one call an element.
+    `finish_bundle` of the producer, and drops what is yielded there.  The output of this DoFn comes
+    from `process`, before its consumers get their last batch.  It is fused with the stage before
+    it, so it costs one function call per element.
 
     Source: DoOperation.finish in apache_beam/runners/worker/operations.py, 2.77.
     """
@@ -411,7 +419,7 @@ class EmitFn(beam.DoFn):
         self._dead_tag = dead_tag
 
     def process(self, element: Any) -> Iterator[Any]:
-        """Yield the element, or the dead letter that it holds."""
+        """Yield the element, or the dead letter in it."""
         if isinstance(element, _Dead):
             yield TaggedOutput(self._dead_tag, element.letter)
         else:

@@ -1,4 +1,4 @@
-"""The stage that turns slices of the plan into vectors on disk."""
+"""The stage that embeds slices of the plan and writes the vectors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class EmbedUnits(beam.PTransform):
-    """Slices of the plan in, records of committed units out.
+    """Embed slices of the plan; emit the records of the committed units.
 
-    Vectors never are elements: they go from the call to the part file inside one `process`.
+    Vectors are never elements of the pipeline.  Each `process` writes those of its answers to part
+    files.
 
     Args:
-        job: what the workers are told.
-        shared: texts that several units share; no unit is begun before all of them are done.
+        job: the configuration of the workers.
+        shared: texts that several units have.  No unit starts before all of them are done.
     """
 
     def __init__(self, job: JobConfig, shared: Sequence[SharedSlice] = ()) -> None:
@@ -32,7 +33,7 @@ class EmbedUnits(beam.PTransform):
         self.shared = list(shared)
 
     def expand(self, slices: beam.PCollection[PlanSlice]) -> beam.PCollection[UnitRecord]:
-        """Shuffles the slices over the workers, and works them off."""
+        """Distribute the slices over the workers, and embed them."""
         spread = slices | "SpreadSlices" >> beam.Reshuffle()
         units = EmbedUnitsFn(self.job)
         if not self.shared:
@@ -47,7 +48,7 @@ class EmbedUnits(beam.PTransform):
 
 
 class _EngineFn(beam.DoFn):
-    """Works with the one engine of its process.  Holds no key: `setup` finds it on the worker."""
+    """A DoFn with the engine of its process; `setup` reads the API key on the worker."""
 
     def __init__(self, job: JobConfig) -> None:
         self._job = job
@@ -55,13 +56,13 @@ class _EngineFn(beam.DoFn):
         self._calls = metrics.CallCounters()
 
     def setup(self) -> None:
-        """Joins the engine of this process, or starts it."""
+        """Join the engine of this process, or start it."""
         from bulkembed.transforms.units.engine import engine_for
 
         self._engine = engine_for(self._job)
 
     def teardown(self) -> None:
-        """Leaves the engine; the last one to leave closes it."""
+        """Leave the engine; the last user to leave closes it."""
         from bulkembed.transforms.units.engine import release
 
         if self._engine is not None:
@@ -77,10 +78,10 @@ class _EngineFn(beam.DoFn):
 
 
 class EmbedSharedFn(_EngineFn):
-    """Embeds texts that units share; plain twin: engine.shared_slices.embed_shared."""
+    """Embeds texts that several units have, by `slices.embed_shared`."""
 
     def process(self, shared: SharedSlice) -> Iterator[CallCounts]:
-        """Yields what the calls came to, some texts at a time."""
+        """Yield the counts of the calls, some texts at a time."""
         from bulkembed.transforms.units.slices import embed_shared
 
         assert self._engine is not None
@@ -91,12 +92,14 @@ class EmbedSharedFn(_EngineFn):
 
 
 class EmbedUnitsFn(_EngineFn):
-    """Works slices off; plain twin: engine.slices.embed_slice."""
+    """Embeds slices, by `slices.embed_slice`."""
 
     def process(self, plan_slice: PlanSlice, after: Iterable[object] = ()) -> Iterator[UnitRecord]:
-        """Yields the record of each unit of the slice as it is committed.
+        """Yield the record of each unit of the slice when it is committed.
 
-        `after` is what has to be done before; a side input, so that Beam waits for it.
+        Args:
+            plan_slice: the units.
+            after: a side input with the work that must be done before, so that Beam waits for it.
         """
         from bulkembed.transforms.units.slices import embed_slice
 

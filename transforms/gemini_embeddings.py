@@ -1,4 +1,4 @@
-"""Gemini's vectors for Beam's own MLTransform and RAG tools."""
+"""Gemini embeddings for Beam's MLTransform and RAG tools."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from bulkembed.transforms.elements import AdapterForm
 from bulkembed.transforms.embed_rows import EmbedElements, Gemini
 from bulkembed.transforms.units.row_texts import GivenUp, RowText, embed_texts
 
-LEAST_TEXTS = 100
-MOST_TEXTS = 1000
-"""How many texts RunInference hands to the model handler at once."""
+MIN_TEXTS = 100
+MAX_TEXTS = 1000
+"""How many texts RunInference passes to the model handler at once."""
 NAME = "GeminiEmbeddings"
-"""What Beam calls the manager: `transform_name` of its dead letters, and in its metrics."""
+"""The name of the manager in Beam: `transform_name` of its dead letters, and in its metrics."""
 
 
 class GeminiEmbeddings(EmbeddingsManager):
-    """An embeddings manager, as Beam's VertexAITextEmbeddings is one, over bulkembed's engine.
+    """An embeddings manager like Beam's VertexAITextEmbeddings, on bulkembed's engine.
 
-    With `columns` the named fields of dicts or beam.Rows become vectors, lists of floats.  Without
-    them the elements are ml.rag's EmbeddableItems (Chunks), whose embedding is filled in.
+    With `columns`, the named fields of dicts or beam.Rows become vectors, as lists of floats.
+    Without, the elements are ml.rag's EmbeddableItems (Chunks), whose embedding is filled in.
 
-    MLTransform's `with_exception_handling` makes dead letters of single elements; Beam's other
-    managers fail a whole batch for its worst element.
+    With MLTransform's `with_exception_handling`, each element that fails is one dead letter.  In
+    Beam's other managers the whole batch fails.
 
     Args:
-        gemini: which vectors, from where and how fast.
+        gemini: the model, service and quota.
         columns: the fields whose texts become vectors.
-        type_adapter: for elements of other types.
-        max_batch_size: the most texts in one call, where the service takes more.
-        min_batch_size: the fewest texts that RunInference hands to `get_model_handler()` at
-            once; MLTransform packs as many texts into a call as there are.
-        load_model_args, large_model, inference_args: taken as every manager of Beam takes them;
-            they have no effect, because no model is loaded here.
+        type_adapter: reads and fills elements of other types.
+        max_batch_size: the maximum number of texts in one request; at most what the service allows.
+        min_batch_size: the minimum number of texts that RunInference passes to
+            `get_model_handler()` at once.  MLTransform fills requests with the texts there are.
+        load_model_args, large_model, inference_args: every manager of Beam accepts these.  They
+            have no effect, because no model is loaded here.
 
     Raises:
-        ConfigError: the settings do not go together.
+        ConfigError: the settings do not agree.
     """
 
     def __init__(
@@ -75,52 +75,52 @@ class GeminiEmbeddings(EmbeddingsManager):
             large_model=large_model,
             inference_args=inference_args or {},
         )
-        most = MOST_TEXTS if max_batch_size is None else max_batch_size
-        least = min(LEAST_TEXTS, most) if min_batch_size is None else min_batch_size
-        if not 1 <= least <= most:
+        high = MAX_TEXTS if max_batch_size is None else max_batch_size
+        low = min(MIN_TEXTS, high) if min_batch_size is None else min_batch_size
+        if not 1 <= low <= high:
             raise ConfigError(
-                f"min_batch_size={min_batch_size} and max_batch_size={max_batch_size}: give "
-                "numbers of texts from 1, the first not above the second"
+                f"min_batch_size={min_batch_size} and max_batch_size={max_batch_size}: both must "
+                "be at least 1, and the first must not exceed the second"
             )
-        self._handled = least, most
+        self._batch_sizes = low, high
         self.gemini = gemini or Gemini()
         config = self.gemini.config()
-        texts = min(most, config.calls.texts)
+        texts = min(high, config.calls.texts)
         self._config = dataclasses.replace(
             config, calls=dataclasses.replace(config.calls, texts=texts)
         )
 
     def get_model_handler(self) -> ModelHandler:
-        """Return a handler for RunInference over plain strings; MLTransform does not use it."""
-        return GeminiModelHandler(self._config, *self._handled)
+        """Return a handler for RunInference on plain strings; MLTransform does not use it."""
+        return GeminiModelHandler(self._config, *self._batch_sizes)
 
     def get_ptransform_for_processing(self, **_: Any) -> beam.PTransform:
-        """Return the stage of EmbedRows, with Beam's adapter in place of columns."""
+        """Return the stage of EmbedRows, with Beam's adapter instead of columns."""
         return EmbedAdapted(self._config, AdapterForm(self.type_adapter))
 
 
 class EmbedAdapted(EmbedElements):
-    """The stage as MLTransform wants it: its arguments, and dead letters of Beam's shape."""
+    """The stage with the arguments that MLTransform passes, and dead letters as Beam has them."""
 
     def with_exception_handling(  # type: ignore[override]
         self, *, exc_class: Any = Exception, use_subprocess: bool = False, threshold: float = 1
     ) -> EmbedAdapted:
-        """Give elements that cannot be embedded as a second output.
+        """Emit elements that cannot be embedded as a second output.
 
         Raises:
             ConfigError: an argument is not the default one.
         """
         if (exc_class, use_subprocess, threshold) != (Exception, False, 1):
             raise ConfigError(
-                "GeminiEmbeddings takes no exc_class, use_subprocess or threshold: an element "
-                "becomes a dead letter only for its own sake; call with_exception_handling() "
-                "without them"
+                "GeminiEmbeddings takes no exc_class, use_subprocess or threshold, since an "
+                "element becomes a dead letter only if it cannot be embedded itself. Call "
+                "with_exception_handling() without them."
             )
         self._tags = ("good", "bad")
         return self
 
     def annotations(self) -> dict[str, Any]:
-        """Name the manager where MLTransform looks for the `transform_name` of dead letters."""
+        """Return the manager's name, which MLTransform uses as `transform_name` of dead letters."""
         return {"model_handler": NAME, **super().annotations()}
 
     def expand(self, rows: beam.PCollection[Any]) -> Any:
@@ -141,14 +141,14 @@ def _as_beam(letter: DeadLetter) -> tuple[Any, tuple[type, str, list[str]]]:
 
 
 class GeminiModel:
-    """A use of the process's embedder that ends with this object: Beam does not close models."""
+    """A user of the process's embedder until this object is deleted: Beam does not close models."""
 
     def __init__(self, config: EmbedderConfig) -> None:
         self._config = config
         self._join()
 
     def embedder(self) -> Embedder:
-        """The one to use now: not one that has stopped."""
+        """Return the embedder to use now; a stopped one is replaced."""
         if self._embedder.stop.is_set():
             self._end()
             self._join()
@@ -161,26 +161,26 @@ class GeminiModel:
 
 
 def _release_aside(embedder: Embedder) -> None:
-    # Whoever drops the last reference may be the embedder's own loop, which cannot end itself.
+    # The embedder's own loop may drop the last reference, and it cannot end itself.
     threading.Thread(target=release, args=(embedder,), name="bulkembed-close").start()
 
 
 class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
-    """Strings to vectors for Beam's RunInference; a batch fails as a whole.
+    """Embeds strings for Beam's RunInference; a batch fails as a whole.
 
     Raises:
         CallRefused: a text of the batch cannot be embedded.
-        CallError: the service refuses every call, is down, or the day's quota is spent.
+        CallError: the service rejects every request or is down, or the daily quota is spent.
     """
 
     def __init__(
-        self, config: EmbedderConfig, least: int = LEAST_TEXTS, most: int = MOST_TEXTS
+        self, config: EmbedderConfig, min_texts: int = MIN_TEXTS, max_texts: int = MAX_TEXTS
     ) -> None:
-        super().__init__(min_batch_size=least, max_batch_size=most)
+        super().__init__(min_batch_size=min_texts, max_batch_size=max_texts)
         self._config = config
 
     def load_model(self) -> GeminiModel:
-        """Joins the embedder of this process, or starts it."""
+        """Join the embedder of this process, or start it."""
         return GeminiModel(self._config)
 
     def run_inference(
@@ -189,20 +189,22 @@ class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
         model: GeminiModel,
         inference_args: dict[str, Any] | None = None,
     ) -> list[list[float]]:
-        """One list of floats a text, in their order."""
+        """Return one list of floats per text, in order."""
         rows = [RowText(None, text) for text in batch]
         embedder = model.embedder()
-        fates = embedder.loop.run(embed_texts(embedder, rows)).rows
+        results = embedder.loop.run(embed_texts(embedder, rows)).rows
         metrics.CallCounters(self.get_metrics_namespace()).add(embedder.take_counts())
         vectors = []
-        for text, fate in zip(batch, fates, strict=True):
-            if isinstance(fate, GivenUp):
-                raise CallRefused(f"{text[:60]!r} cannot be embedded: {fate.code}: {fate.message}")
-            vectors.append(fate.tolist())
+        for text, result in zip(batch, results, strict=True):
+            if isinstance(result, GivenUp):
+                raise CallRefused(
+                    f"{text[:60]!r} cannot be embedded: {result.code}: {result.message}"
+                )
+            vectors.append(result.tolist())
         return vectors
 
     def get_metrics_namespace(self) -> str:
-        """Beside RunInference's own metrics."""
+        """Return the namespace of the metrics besides RunInference's own."""
         return NAME
 
     def __repr__(self) -> str:

@@ -48,40 +48,40 @@ from bulkembed.transforms.inputs.columns import merge_schemas
         ),
     ],
 )
-def test_a_bad_line_costs_its_own_row(
+def test_a_bad_line_fails_only_its_row(
     tmp_path: Path, line: str | bytes, code: DeadCode, words: str
 ) -> None:
     good = {"id": 7, "text": "good"}
-    run = read_lines(tmp_path, good, line, good)
-    assert list(run.bad) == [1]
-    assert run.bad[1][0] is code
-    assert words in run.bad[1][1]
-    assert run.bad[1][1].startswith("row 1 of in.jsonl: ")
-    run.bad[1][1].encode()
-    assert run.texts[0] == run.texts[2] == "good"
-    assert run.ids.to_pylist()[::2] == [7, 7]
+    batch = read_lines(tmp_path, good, line, good)
+    assert list(batch.bad) == [1]
+    assert batch.bad[1][0] is code
+    assert words in batch.bad[1][1]
+    assert batch.bad[1][1].startswith("row 1 of in.jsonl: ")
+    batch.bad[1][1].encode()
+    assert batch.texts[0] == batch.texts[2] == "good"
+    assert batch.ids.to_pylist()[::2] == [7, 7]
 
 
 def test_a_null_or_missing_text_is_none_and_not_bad(tmp_path: Path) -> None:
-    run = read_lines(tmp_path, {"id": 1, "text": None}, {"id": 2}, {"id": 3, "text": ""})
-    assert run.texts == [None, None, ""]
-    assert run.bad == {}
+    batch = read_lines(tmp_path, {"id": 1, "text": None}, {"id": 2}, {"id": 3, "text": ""})
+    assert batch.texts == [None, None, ""]
+    assert batch.bad == {}
 
 
 def test_a_title_with_a_lone_surrogate_is_bad(tmp_path: Path) -> None:
     columns = InputColumns(title_column="t")
     rows = ['{"id": 1, "text": "a", "t": "\\udc00"}', {"id": 2, "text": "b", "t": "fine"}]
-    run = read_lines(tmp_path, *rows, columns=columns)
-    assert run.bad[0][0] is DeadCode.BAD_TEXT
-    assert run.titles == [None, "fine"]
+    batch = read_lines(tmp_path, *rows, columns=columns)
+    assert batch.bad[0][0] is DeadCode.BAD_TEXT
+    assert batch.titles == [None, "fine"]
 
 
-def test_a_template_counts_null_fields_as_empty(tmp_path: Path) -> None:
+def test_a_template_treats_null_fields_as_empty(tmp_path: Path) -> None:
     columns = InputColumns(text_column=None, text_template="{{{a.b}}}\n{c d}!{a.b}")
     rows = [{"id": 1, "a.b": "x", "c d": "{y}"}, {"id": 2, "c d": "z"}, {"id": 3, "c d": None}]
-    run = read_lines(tmp_path, *rows, columns=columns)
-    assert run.texts == ["{x}\n{y}!x", "{}\nz!", None]
-    assert run.bad == {}
+    batch = read_lines(tmp_path, *rows, columns=columns)
+    assert batch.texts == ["{x}\n{y}!x", "{}\nz!", None]
+    assert batch.bad == {}
     (tmp_path / "in.jsonl").unlink()
     pq.write_table(
         pa.Table.from_pylist(
@@ -89,7 +89,7 @@ def test_a_template_counts_null_fields_as_empty(tmp_path: Path) -> None:
         ),
         tmp_path / "in.parquet",
     )
-    assert read_all(tmp_path, columns)[1][0].texts == run.texts
+    assert read_all(tmp_path, columns)[1][0].texts == batch.texts
 
 
 @pytest.mark.parametrize(
@@ -101,29 +101,29 @@ def test_a_template_counts_null_fields_as_empty(tmp_path: Path) -> None:
     ],
 )
 def test_ids_keep_their_type_and_value(tmp_path: Path, ids: list[Any], kind: pa.DataType) -> None:
-    run = read_lines(tmp_path, *({"id": value, "text": "a"} for value in ids))
-    assert run.ids.equals(pa.array(ids, kind))
+    batch = read_lines(tmp_path, *({"id": value, "text": "a"} for value in ids))
+    assert batch.ids.equals(pa.array(ids, kind))
     text = InputColumns(id_type=IdType.STRING)
-    run = read_lines(tmp_path, *({"id": value, "text": "a"} for value in ids), columns=text)
-    assert run.ids.to_pylist() == [str(value) for value in ids]
+    batch = read_lines(tmp_path, *({"id": value, "text": "a"} for value in ids), columns=text)
+    assert batch.ids.to_pylist() == [str(value) for value in ids]
 
 
-def test_as_strings_ids_of_any_size_and_kind_are_fine(tmp_path: Path) -> None:
+def test_ids_of_any_size_and_kind_can_be_strings(tmp_path: Path) -> None:
     columns = InputColumns(id_type=IdType.STRING)
     rows = [{"id": 2**70, "text": "a"}, {"id": "x", "text": "b"}, '{"id": "\\ud800", "text": "c"}']
-    run = read_lines(tmp_path, *rows, columns=columns)
-    assert run.ids.to_pylist() == [str(2**70), "x", None]
-    assert run.bad[2][0] is DeadCode.BAD_ID
+    batch = read_lines(tmp_path, *rows, columns=columns)
+    assert batch.ids.to_pylist() == [str(2**70), "x", None]
+    assert batch.bad[2][0] is DeadCode.BAD_ID
 
 
-def test_ids_are_made_of_path_and_row(tmp_path: Path) -> None:
+def test_generated_ids_have_path_and_row(tmp_path: Path) -> None:
     columns = InputColumns(id_column=None)
-    run = read_lines(tmp_path, {"text": "a"}, "broken", {"text": "b"}, columns=columns)
-    assert run.ids.to_pylist() == ["in.jsonl#0", "in.jsonl#1", "in.jsonl#2"]
-    assert list(run.bad) == [1]
+    batch = read_lines(tmp_path, {"text": "a"}, "broken", {"text": "b"}, columns=columns)
+    assert batch.ids.to_pylist() == ["in.jsonl#0", "in.jsonl#1", "in.jsonl#2"]
+    assert list(batch.bad) == [1]
 
 
-def test_of_equal_keys_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_of_several_equal_keys_counts(tmp_path: Path) -> None:
     assert read_lines(tmp_path, '{"id": 1, "text": "a", "text": "b"}').texts == ["b"]
 
 
@@ -133,18 +133,18 @@ def test_a_column_in_no_row_of_a_jsonl_file_is_an_error(tmp_path: Path) -> None:
         scan_all(tmp_path)
 
 
-def test_mixed_ids_in_one_file_are_named_by_line(tmp_path: Path) -> None:
+def test_the_error_for_mixed_ids_in_one_file_names_the_lines(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"integer in line 1 and a string in line 3.*--id-type"):
         read_lines(tmp_path, {"id": 1, "text": "a"}, "", {"id": "x", "text": "b"})
 
 
-def test_ints_here_and_strings_there_name_both_files(tmp_path: Path) -> None:
+def test_the_error_for_integer_and_string_ids_names_both_files(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]))
     put(tmp_path, "b.parquet", pa.array(["x"]))
     with pytest.raises(ConfigError, match=r"a\.parquet.*b\.parquet.*--id-type string"):
         read_all(tmp_path)
-    _, runs = read_all(tmp_path, InputColumns(id_type=IdType.STRING))
-    assert [run.ids.to_pylist() for run in runs] == [["1"], ["x"]]
+    _, batches = read_all(tmp_path, InputColumns(id_type=IdType.STRING))
+    assert [batch.ids.to_pylist() for batch in batches] == [["1"], ["x"]]
 
 
 @pytest.mark.parametrize(
@@ -159,20 +159,22 @@ def test_ints_here_and_strings_there_name_both_files(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_id_types_become_one(
+def test_id_types_of_several_files_become_one(
     tmp_path: Path, one: pa.DataType, two: pa.DataType, merged: pa.DataType
 ) -> None:
     for name, kind in (("a.parquet", one), ("b.parquet", two)):
         plain = ["1", None] if "string" in str(kind) else [1, None]
         put(tmp_path, name, pa.array(plain).cast(kind))
-    schema, runs = read_all(tmp_path)
+    schema, batches = read_all(tmp_path)
     assert schema.field("id").type == merged
-    assert all(run.ids.type == merged for run in runs)
-    assert all([str(value) for value in run.ids.to_pylist()] == ["1", "None"] for run in runs)
-    assert all(run.bad[1][0] is DeadCode.MISSING_ID for run in runs)
+    assert all(batch.ids.type == merged for batch in batches)
+    assert all(
+        [str(value) for value in batch.ids.to_pylist()] == ["1", "None"] for batch in batches
+    )
+    assert all(batch.bad[1][0] is DeadCode.MISSING_ID for batch in batches)
 
 
-def test_ids_too_large_for_int64_want_uint64(tmp_path: Path) -> None:
+def test_ids_too_large_for_int64_become_uint64(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([2**64 - 1], pa.uint64()))
     put(tmp_path, "b.parquet", pa.array([1]))
     assert read_all(tmp_path)[0].field("id").type == pa.uint64()
@@ -193,7 +195,7 @@ def test_ids_too_large_for_int64_want_uint64(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["a.parquet", "z.parquet"])
-def test_a_file_without_rows_is_not_held_to_types(
+def test_the_types_of_a_file_without_rows_are_not_checked(
     tmp_path: Path, name: str, empty: dict[str, pa.DataType]
 ) -> None:
     put(tmp_path, "m.parquet", pa.array([1, 2]), x=pa.array([1.5, 2.5]))
@@ -203,6 +205,6 @@ def test_a_file_without_rows_is_not_held_to_types(
     assert schema == pa.schema([("id", pa.int64()), ("x", pa.float64())])
 
 
-def test_files_of_which_none_has_rows_and_types_do_not_stop_the_job(tmp_path: Path) -> None:
+def test_files_without_rows_and_types_do_not_stop_the_job(tmp_path: Path) -> None:
     pq.write_table(pa.schema([("id", pa.bool_())]).empty_table(), tmp_path / "a.parquet")
     assert merge_schemas(scan_all(tmp_path), InputColumns()) == pa.schema([("id", pa.string())])

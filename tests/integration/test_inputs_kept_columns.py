@@ -32,41 +32,41 @@ def test_kept_columns_keep_type_and_value(tmp_path: Path) -> None:
     }
     put(tmp_path, "a.parquet", pa.array([1, 2]), **kept)
     for columns in (InputColumns(keep_columns=tuple(kept)), InputColumns(keep_columns=("*",))):
-        schema, (run,) = read_all(tmp_path, columns)
+        schema, (batch,) = read_all(tmp_path, columns)
         for name, values in kept.items():
             assert schema.field(name).type == values.type
-            assert run.kept.column(name).to_pylist() == values.to_pylist()
-    assert run.kept.column_names == ["text", *kept]
+            assert batch.kept.column(name).to_pylist() == values.to_pylist()
+    assert batch.kept.column_names == ["text", *kept]
 
 
-def test_a_star_keeps_the_union_with_nulls(tmp_path: Path) -> None:
+def test_a_star_keeps_the_columns_of_all_files(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), n=pa.array([1], pa.int32()))
     put(tmp_path, "b.parquet", pa.array([2]), m=pa.array(["x"]), n=pa.array([1.5]))
     (tmp_path / "c.jsonl").write_text('{"id": 3, "text": "t", "e": {}, "z": null, "l": []}\n')
-    schema, runs = read_all(tmp_path, InputColumns(keep_columns=("*",)))
+    schema, batches = read_all(tmp_path, InputColumns(keep_columns=("*",)))
     assert schema.names == ["id", "text", "n", "m", "e", "z", "l"]
     assert schema.field("n").type == pa.float64()
     assert schema.field("z").type == pa.string()
-    table = pa.concat_tables([run.kept for run in runs])
+    table = pa.concat_tables([batch.kept for batch in batches])
     assert table.column("n").to_pylist() == [1.0, 1.5, None]
     assert table.column("m").to_pylist() == [None, "x", None]
     pq.write_table(table, tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("l").to_pylist() == [None, None, []]
 
 
-def test_lists_of_fixed_size_that_a_file_lacks_become_plain_lists(tmp_path: Path) -> None:
+def test_lists_of_fixed_size_become_plain_lists_if_a_file_lacks_the_column(tmp_path: Path) -> None:
     fixed = pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))
     put(tmp_path, "a.parquet", pa.array([1]), v=fixed)
     columns = InputColumns(keep_columns=("*",))
     assert read_all(tmp_path, columns)[0].field("v").type == fixed.type
     put(tmp_path, "b.parquet", pa.array([2]))
-    schema, runs = read_all(tmp_path, columns)
+    schema, batches = read_all(tmp_path, columns)
     assert schema.field("v").type == pa.list_(pa.float32())
-    pq.write_table(pa.concat_tables([run.kept for run in runs]), tmp_path / "out.parquet")
+    pq.write_table(pa.concat_tables([batch.kept for batch in batches]), tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("v").to_pylist() == [[1.0, 2.0], None]
 
 
-def test_kept_columns_that_do_not_go_together_name_both_files(tmp_path: Path) -> None:
+def test_the_error_for_incompatible_kept_columns_names_both_files(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x",))
     put(tmp_path, "a.parquet", pa.array([1]), x=pa.array([1]))
     put(tmp_path, "b.parquet", pa.array([1]), x=pa.array(["s"]))
@@ -74,21 +74,21 @@ def test_kept_columns_that_do_not_go_together_name_both_files(tmp_path: Path) ->
         read_all(tmp_path, columns)
 
 
-def test_a_star_that_meets_a_column_of_ours_is_refused(tmp_path: Path) -> None:
+def test_a_star_is_refused_if_the_input_has_a_column_of_the_output(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), vector=pa.array([1]))
     with pytest.raises(ConfigError, match="'vector'"):
         read_all(tmp_path, InputColumns(keep_columns=("*",)))
 
 
-def test_a_kept_column_in_some_jsonl_files_only_is_null_in_the_others(tmp_path: Path) -> None:
+def test_a_kept_column_of_some_jsonl_files_is_null_in_the_others(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x",))
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t"}\n')
     (tmp_path / "b.jsonl").write_text('{"id": 1, "text": "t", "x": null}\n')
     assert read_all(tmp_path, columns)[0].field("x").type == pa.string()
     (tmp_path / "c.jsonl").write_text('{"id": 1, "text": "t", "x": 5}\n')
-    schema, runs = read_all(tmp_path, columns)
+    schema, batches = read_all(tmp_path, columns)
     assert schema.field("x").type == pa.int64()
-    assert [run.kept.column("x").to_pylist() for run in runs] == [[None], [None], [5]]
+    assert [batch.kept.column("x").to_pylist() for batch in batches] == [[None], [None], [5]]
     with pytest.raises(ConfigError, match=r"no column 'y'.*'id', 'text', 'x'"):
         read_all(tmp_path, InputColumns(keep_columns=("y",)))
 
@@ -126,41 +126,41 @@ def test_a_kept_column_in_some_jsonl_files_only_is_null_in_the_others(tmp_path: 
         pytest.param(['[{"a": "x"}]', '[{"b": null}]'], None, id="objects-in-lists"),
     ],
 )
-def test_a_kept_column_of_any_values_costs_no_row(
+def test_no_value_of_a_kept_column_fails_a_row(
     tmp_path: Path, values: list[str], kept: list[Any] | None
 ) -> None:
     columns = InputColumns(keep_columns=("x",))
     lines = [f'{{"id": {n}, "text": "t", "x": {value}}}' for n, value in enumerate(values)]
-    run = read_lines(tmp_path, *lines, columns=columns)
-    assert (run.bad, run.unkept) == ({}, frozenset())
+    batch = read_lines(tmp_path, *lines, columns=columns)
+    assert (batch.bad, batch.unkept) == ({}, frozenset())
     if kept is not None:
-        assert run.kept.column("x").to_pylist() == kept
+        assert batch.kept.column("x").to_pylist() == kept
     # In files of one row each as well, whatever their order.
     (tmp_path / "in.jsonl").unlink()
     for n, line in enumerate(lines):
         (tmp_path / f"{n}.jsonl").write_text(line + "\n")
-    _, runs = read_all(tmp_path, columns)
-    assert [(run.bad, run.unkept) for run in runs] == [({}, frozenset())] * len(lines)
+    _, batches = read_all(tmp_path, columns)
+    assert [(batch.bad, batch.unkept) for batch in batches] == [({}, frozenset())] * len(lines)
     if kept is not None and kept != [5, 2**64 - 1]:
-        assert [run.kept.column("x").to_pylist()[0] for run in runs] == kept
+        assert [batch.kept.column("x").to_pylist()[0] for batch in batches] == kept
 
 
 def test_a_kept_string_with_a_lone_surrogate_is_null(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x",))
     lines = [f'{{"id": {n}, "text": "t", "x": {x}}}' for n, x in enumerate(['"x"', '"\\ud800"'])]
-    run = read_lines(tmp_path, *lines, columns=columns)
-    assert (run.bad, run.unkept) == ({}, {"x"})
-    assert run.kept.column("x").to_pylist() == ["x", None]
+    batch = read_lines(tmp_path, *lines, columns=columns)
+    assert (batch.bad, batch.unkept) == ({}, {"x"})
+    assert batch.kept.column("x").to_pylist() == ["x", None]
 
 
-def test_a_column_of_several_types_and_one_that_files_lack_are_told_of(tmp_path: Path) -> None:
+def test_notes_name_columns_of_several_types_and_missing_columns(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t", "zip": 1}\n')
     (tmp_path / "b.jsonl").write_text('{"id": 1, "text": "t", "zip": "01"}\n')
     (tmp_path / "c.jsonl").write_text('{"id": 1, "text": "t", "zip": 1, "lang": "en"}\n')
     columns = InputColumns(keep_columns=("zip", "lang"))
     scanned = scan_all(tmp_path, columns)
-    told = notes(scanned, merge_schemas(scanned, columns))
-    assert told == [
+    found_notes = notes(scanned, merge_schemas(scanned, columns))
+    assert found_notes == [
         "column 'zip' has values of several types in a.jsonl and b.jsonl: kept as strings",
         "column 'lang' is missing in a.jsonl and 1 more file, where it is null",
     ]
@@ -173,9 +173,9 @@ def test_a_kept_column_that_older_parquet_files_lack_is_null_there(
     having, lacking = ("a", "b") if newer_first else ("b", "a")
     put(tmp_path, f"{having}.parquet", pa.array([1]), lang=pa.array(["de"]))
     put(tmp_path, f"{lacking}.parquet", pa.array([2, 3]))
-    schema, runs = read_all(tmp_path, InputColumns(keep_columns=("lang",)))
+    schema, batches = read_all(tmp_path, InputColumns(keep_columns=("lang",)))
     assert schema.field("lang").type == pa.string()
-    found = [run.kept.column("lang").to_pylist() for run in runs]
+    found = [batch.kept.column("lang").to_pylist() for batch in batches]
     assert sorted(found, key=len) == [["de"], [None, None]]
     with pytest.raises(ConfigError, match="the input has no column 'land'"):
         read_all(tmp_path, InputColumns(keep_columns=("land",)))
@@ -246,13 +246,13 @@ def test_a_kept_column_of_every_arrow_type_keeps_its_values(
     place.mkdir()
     table = pa.table({"id": range(len(values)), "text": ["t"] * len(values), "x": values})
     pq.write_table(table, place / "a.parquet", row_group_size=row_group_size)
-    schema, (run,) = read_all(place, InputColumns(keep_columns=("x",)))
-    assert (run.bad, run.unkept) == ({}, frozenset())
+    schema, (batch,) = read_all(place, InputColumns(keep_columns=("x",)))
+    assert (batch.bad, batch.unkept) == ({}, frozenset())
     if kind is not None:
         assert schema.field("x").type.equals(kind)
     assert "ns" not in re.findall(r"timestamp\[(\w+)", str(schema.field("x").type))
     # As it is written, and read again.
-    pq.write_table(run.kept, tmp_path / "out.parquet")
+    pq.write_table(batch.kept, tmp_path / "out.parquet")
     again = pq.read_table(tmp_path / "out.parquet").column("x")
     assert plain(again) == plain(values)
     assert schema.field("x").type.equals(again.type), (schema.field("x").type, again.type)
@@ -268,7 +268,7 @@ def plain(values: Any) -> list[Any]:
     return found
 
 
-def test_timestamps_of_96_bits_keep_their_dates(tmp_path: Path) -> None:
+def test_96_bit_timestamps_keep_their_dates(tmp_path: Path) -> None:
     when = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), WHEN, None]
     table = pa.table(
         {
@@ -279,17 +279,17 @@ def test_timestamps_of_96_bits_keep_their_dates(tmp_path: Path) -> None:
         }
     )
     pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
-    schema, (run,) = read_all(tmp_path, InputColumns(keep_columns=("x", "in")))
+    schema, (batch,) = read_all(tmp_path, InputColumns(keep_columns=("x", "in")))
     assert schema.field("x").type == pa.timestamp("us")
-    assert run.kept.column("x").to_pylist() == when
-    assert run.kept.column("in").to_pylist() == [[one] for one in when]
+    assert batch.kept.column("x").to_pylist() == when
+    assert batch.kept.column("in").to_pylist() == [[one] for one in when]
 
 
-def test_digits_beyond_microseconds_are_cut_off(tmp_path: Path) -> None:
+def test_timestamps_are_truncated_to_microseconds(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), x=pa.array([1_999], pa.timestamp("ns", "UTC")))
-    schema, (run,) = read_all(tmp_path, InputColumns(keep_columns=("x",)))
+    schema, (batch,) = read_all(tmp_path, InputColumns(keep_columns=("x",)))
     assert schema.field("x").type == pa.timestamp("us", "UTC")
-    assert run.kept.column("x").cast(pa.int64()).to_pylist() == [1]
+    assert batch.kept.column("x").cast(pa.int64()).to_pylist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_digits_beyond_microseconds_are_cut_off(tmp_path: Path) -> None:
         pytest.param(pa.array([[WHEN]], pa.list_(pa.timestamp("ns", "UTC"))), None, (), id="list"),
     ],
 )
-def test_a_type_that_an_earlier_version_pinned_stays(
+def test_a_type_that_an_earlier_version_pinned_is_kept(
     tmp_path: Path, values: pa.Array, pinned: str | None, unkept: tuple[str, ...]
 ) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), x=values)
@@ -308,28 +308,28 @@ def test_a_type_that_an_earlier_version_pinned_stays(
     older = {"x": pinned or str(scanned[0].schema.field("x").type)}
     schema = merge_schemas(scanned, columns, older)
     assert str(schema.field("x").type) == older["x"]
-    (run,) = read_batches(
+    (batch,) = read_batches(
         open_found(scanned[0].found), scanned[0].input_file, columns, schema, [(0, 1)]
     )
-    assert run.kept.column("x").cast(values.type).to_pylist() == values.to_pylist()
-    assert run.unkept == frozenset(unkept)
+    assert batch.kept.column("x").cast(values.type).to_pylist() == values.to_pylist()
+    assert batch.unkept == frozenset(unkept)
     other = merge_schemas(scanned, columns, {"x": "int32"})
     assert str(other.field("x").type) != "int32"
 
 
-def test_a_pinned_type_of_nanoseconds_takes_what_it_holds_of_96_bits(tmp_path: Path) -> None:
+def test_a_pinned_nanosecond_type_keeps_96_bit_timestamps_in_its_range(tmp_path: Path) -> None:
     when = [dt.datetime(9999, 12, 31), WHEN]
     table = pa.table({"id": [1, 2], "text": ["t"] * 2, "x": pa.array(when, pa.timestamp("us"))})
     pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
     columns = InputColumns(keep_columns=("x",))
     (file,) = scan_all(tmp_path, columns)
     schema = merge_schemas([file], columns, {"x": "timestamp[ns]"})
-    (run,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
-    assert [value.as_py() for value in run.kept.column("x")] == [None, WHEN]
-    assert run.unkept == {"x"}
+    (batch,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
+    assert [value.as_py() for value in batch.kept.column("x")] == [None, WHEN]
+    assert batch.unkept == {"x"}
 
 
-def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: Path) -> None:
+def test_a_pinned_type_is_kept_if_later_values_have_several_types(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
         '{"id": 1, "text": "t", "x": 5}\n{"id": 2, "text": "t", "x": "05"}\n'
     )
@@ -339,23 +339,23 @@ def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: P
     schema = merge_schemas([file], columns, {"x": "int64"})
     assert schema.field("x").type == pa.int64()
     assert "kept as int64, as in earlier runs" in notes([file], schema)[0]
-    (run,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
-    assert (run.kept.column("x").to_pylist(), run.bad, run.unkept) == ([5, None], {}, {"x"})
+    (batch,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
+    assert (batch.kept.column("x").to_pylist(), batch.bad, batch.unkept) == ([5, None], {}, {"x"})
 
 
-def test_without_kept_columns_the_table_still_knows_its_rows(tmp_path: Path) -> None:
+def test_the_kept_table_has_its_rows_even_without_columns(tmp_path: Path) -> None:
     assert read_lines(tmp_path, {"id": 1, "text": "a"}, "x").kept.num_rows == 2
 
 
-def test_a_parquet_column_beside_jsonl_of_another_type_is_kept_as_strings(tmp_path: Path) -> None:
+def test_a_column_with_other_types_in_parquet_and_jsonl_is_kept_as_strings(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x", "y"))
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t", "x": "a", "y": "b"}\n')
     span, when = pa.array([dt.timedelta(1)]), pa.array([WHEN], pa.timestamp("ns"))
     put(tmp_path, "b.parquet", pa.array([2]), x=when, y=span)
-    schema, runs = read_all(tmp_path, columns)
+    schema, batches = read_all(tmp_path, columns)
     assert schema.field("x").type == schema.field("y").type == pa.string()
-    assert [run.kept.to_pylist() for run in runs] == [
+    assert [batch.kept.to_pylist() for batch in batches] == [
         [{"x": "a", "y": "b"}],
         [{"x": "2024-02-29T12:30:01", "y": None}],
     ]
-    assert [run.unkept for run in runs] == [frozenset(), {"y"}]
+    assert [batch.unkept for batch in batches] == [frozenset(), {"y"}]

@@ -37,10 +37,10 @@ def put(folder: Path, content: bytes) -> ScannedFile:
     return scanned
 
 
-def read(scanned: ScannedFile, *runs: tuple[int, int]) -> list[Any]:
+def read(scanned: ScannedFile, *ranges: tuple[int, int]) -> list[Any]:
     schema = merge_schemas([scanned], PLAIN)
     filesystem = open_found(scanned.found)
-    return list(read_batches(filesystem, scanned.input_file, PLAIN, schema, runs))
+    return list(read_batches(filesystem, scanned.input_file, PLAIN, schema, ranges))
 
 
 @pytest.mark.parametrize(
@@ -49,23 +49,23 @@ def read(scanned: ScannedFile, *runs: tuple[int, int]) -> list[Any]:
     ids=ascii,
 )
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r", MARK], ids=ascii)
-def test_objects_are_rows_whatever_stands_between_them(
+def test_each_object_is_a_row_whatever_separates_them(
     tmp_path: Path, between: bytes, end: bytes
 ) -> None:
     scanned = put(tmp_path, rows(40, between) + end)
     assert scanned.rows == 40
-    (run,) = read(scanned, (0, 40))
-    assert run.ids.to_pylist() == list(range(40))
-    assert run.texts == [f"text é {n} }}{{ \\n" for n in range(40)]
-    assert run.bad == {}
+    (batch,) = read(scanned, (0, 40))
+    assert batch.ids.to_pylist() == list(range(40))
+    assert batch.texts == [f"text é {n} }}{{ \\n" for n in range(40)]
+    assert batch.bad == {}
 
 
-def test_files_that_cat_welded_together_lose_no_row(tmp_path: Path) -> None:
+def test_files_joined_by_cat_lose_no_row(tmp_path: Path) -> None:
     files = [b"\n".join(row(n) for n in range(k, k + 10)) for k in range(0, 40, 10)]
     for content in (b"".join(files), b"".join(MARK + file for file in files)):
-        (run,) = read(put(tmp_path, content), (0, 40))
-        assert run.ids.to_pylist() == list(range(40))
-        assert run.bad == {}
+        (batch,) = read(put(tmp_path, content), (0, 40))
+        assert batch.ids.to_pylist() == list(range(40))
+        assert batch.bad == {}
 
 
 def test_rows_of_ordinary_files_keep_their_numbers_and_the_file_its_key(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_rows_of_ordinary_files_keep_their_numbers_and_the_file_its_key(tmp_path
     lines += [MARK + row(3), b"", b" \r", row(4) + b"\r", b"{" + row(5)]
     scanned = put(tmp_path, b"\n".join(lines))
     assert scanned.reading == ""
-    (run,) = read(scanned, (0, scanned.rows))
-    assert run.ids.to_pylist() == [0, None, None, None, None, 2, 3, 4, None]
-    assert set(run.bad) == {1, 2, 3, 4, 8}
+    (batch,) = read(scanned, (0, scanned.rows))
+    assert batch.ids.to_pylist() == [0, None, None, None, None, 2, 3, 4, None]
+    assert set(batch.bad) == {1, 2, 3, 4, 8}
 
 
 def test_a_file_that_was_read_by_lines_before_gets_another_key(tmp_path: Path) -> None:
@@ -110,14 +110,14 @@ def test_a_file_that_was_read_by_lines_before_gets_another_key(tmp_path: Path) -
         ),
     ],
 )
-def test_what_is_no_object_costs_a_row_and_not_its_neighbours(
+def test_text_that_is_not_an_object_fails_one_row_and_no_other(
     tmp_path: Path, line: bytes, ids: list[int | None], bad: set[int]
 ) -> None:
     scanned = put(tmp_path, row(0) + b"\n" + line + b"\n" + row(9))
-    (run,) = read(scanned, (0, scanned.rows))
-    assert run.ids.to_pylist() == [0, *ids, 9]
-    assert set(run.bad) == {offset + 1 for offset in bad}
-    assert {code for code, _ in run.bad.values()} <= {DeadCode.BAD_JSON}
+    (batch,) = read(scanned, (0, scanned.rows))
+    assert batch.ids.to_pylist() == [0, *ids, 9]
+    assert set(batch.bad) == {offset + 1 for offset in bad}
+    assert {code for code, _ in batch.bad.values()} <= {DeadCode.BAD_JSON}
 
 
 PIECES = st.sampled_from((
@@ -129,7 +129,7 @@ PIECES = st.sampled_from((
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([row(1), row(1), b"\r"], 1)
 @given(st.lists(PIECES, max_size=30), st.integers(1, 5))
-def test_a_file_entered_at_any_row_gives_the_same_rows(
+def test_reading_from_any_row_gives_the_same_rows(
     tmp_path: Path, pieces: list[bytes], stride: int
 ) -> None:
     content = row(0) + b"\n" + b"".join(pieces)
@@ -144,24 +144,24 @@ def test_a_file_entered_at_any_row_gives_the_same_rows(
         expected = [(at, piece.rstrip()) for _, at, piece in every[number:]]
         assert [(at, piece.rstrip()) for at, piece in rest] == expected
     scanned = put(tmp_path, content)
-    (run,) = read(scanned, (0, scanned.rows))
+    (batch,) = read(scanned, (0, scanned.rows))
     if scanned.reading == OBJECTS:
         assert scanned.rows == len(every)
-    assert run.rows == scanned.rows
+    assert batch.rows == scanned.rows
 
 
-def test_runs_beyond_the_saved_offsets_are_found_in_one_line(tmp_path: Path) -> None:
+def test_ranges_beyond_the_saved_offsets_are_found_in_one_line(tmp_path: Path) -> None:
     scanned = put(tmp_path, rows(4500, b""))
     assert (scanned.rows, len(scanned.offsets)) == (4500, 5)
-    runs = [(0, 10), (999, 3), (2500, 100), (4499, 1)]
-    for run in runs:
-        (alone,) = read(scanned, run)
-        assert alone.ids.to_pylist() == list(range(run[0], sum(run)))
-    together = read(scanned, *runs)
-    assert [run.ids.to_pylist() for run in together] == [[*range(a, a + n)] for a, n in runs]
+    ranges = [(0, 10), (999, 3), (2500, 100), (4499, 1)]
+    for first_row, count in ranges:
+        (alone,) = read(scanned, (first_row, count))
+        assert alone.ids.to_pylist() == list(range(first_row, first_row + count))
+    together = read(scanned, *ranges)
+    assert [batch.ids.to_pylist() for batch in together] == [[*range(a, a + n)] for a, n in ranges]
 
 
-def test_a_line_without_an_end_comes_some_objects_at_a_time(
+def test_an_endless_line_is_yielded_some_objects_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl_lines, "LONG_LINE_BYTES", 1000)
@@ -169,15 +169,15 @@ def test_a_line_without_an_end_comes_some_objects_at_a_time(
     for between in (b"", b"\r"):
         content = rows(300, between)
         (tmp_path / "in.jsonl").write_bytes(content)
-        held = []
+        sizes = []
         with (tmp_path / "in.jsonl").open("rb") as stream:
             for _, begin, line in jsonl_lines.lines(stream):
                 assert content[begin : begin + len(line)] == line
-                held.append(len(line))
-        assert len(held) > 10
-        assert max(held) < 2100
-        _, (run,) = read_all(tmp_path)
-        assert run.ids.to_pylist() == list(range(300))
-        assert run.bad == {}
+                sizes.append(len(line))
+        assert len(sizes) > 10
+        assert max(sizes) < 2100
+        _, (batch,) = read_all(tmp_path)
+        assert batch.ids.to_pylist() == list(range(300))
+        assert batch.bad == {}
     long = row(1, "x" * 50_000) + b"\n" + row(2)
     assert put(tmp_path, long).reading == ""

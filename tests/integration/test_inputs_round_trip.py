@@ -1,4 +1,4 @@
-"""What is written by plain pyarrow and json is read back, whatever the format and the runs."""
+"""What is written by plain pyarrow and json is read back, whatever the format and the ranges."""
 
 import bz2
 import dataclasses
@@ -68,7 +68,7 @@ row = st.fixed_dictionaries(
 
 
 @st.composite
-def runs_of(draw: st.DrawFn, rows: int) -> list[tuple[int, int]]:
+def ranges_of(draw: st.DrawFn, rows: int) -> list[tuple[int, int]]:
     cuts = sorted(draw(st.sets(st.integers(0, rows), max_size=8)))
     pairs = list(itertools.pairwise(cuts))
     return [(a, b - a) for a, b in pairs if draw(st.booleans())]
@@ -80,11 +80,11 @@ def scan(path: Path, columns: InputColumns = COLUMNS) -> ScannedFile:
 
 
 def read(
-    scanned: ScannedFile, runs: list[tuple[int, int]], columns: InputColumns = COLUMNS
+    scanned: ScannedFile, ranges: list[tuple[int, int]], columns: InputColumns = COLUMNS
 ) -> list[RowBatch]:
     schema = merge_schemas([scanned], columns)
     filesystem = open_found(scanned.found)
-    return list(read_batches(filesystem, scanned.input_file, columns, schema, runs))
+    return list(read_batches(filesystem, scanned.input_file, columns, schema, ranges))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", *(f".jsonl{codec}" for codec in CODECS)])
@@ -92,39 +92,39 @@ def read(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_random_runs_of_random_rows_come_back_as_they_were(
+def test_random_ranges_of_random_rows_are_read_unchanged(
     tmp_path: Path, suffix: str, data: st.DataObject
 ) -> None:
     rows = data.draw(st.lists(row, min_size=1, max_size=40))
     scanned = scan(write(tmp_path, suffix, rows))
     assert scanned.rows == len(rows)
     assert ScannedFile.from_json(json.loads(json.dumps(scanned.to_json()))) == scanned
-    runs = data.draw(runs_of(len(rows)))
-    got = read(scanned, runs)
-    assert [(run.first_row, run.rows) for run in got] == runs
-    for run in got:
-        expected = rows[run.first_row : run.first_row + run.rows]
-        assert run.bad == {}
-        assert run.ids.type == pa.int64()
-        assert run.ids.to_pylist() == [r["uid"] for r in expected]
-        assert run.texts == [r["my text"] for r in expected]
-        assert run.titles == [r["tïtle.x"] for r in expected]
-        assert run.kept.num_rows == len(expected)
-        assert run.kept.column("size").to_pylist() == [r["size"] for r in expected]
-        assert run.kept.column("my text").to_pylist() == [r["my text"] for r in expected]
+    ranges = data.draw(ranges_of(len(rows)))
+    got = read(scanned, ranges)
+    assert [(batch.first_row, batch.rows) for batch in got] == ranges
+    for batch in got:
+        expected = rows[batch.first_row : batch.first_row + batch.rows]
+        assert batch.bad == {}
+        assert batch.ids.type == pa.int64()
+        assert batch.ids.to_pylist() == [r["uid"] for r in expected]
+        assert batch.texts == [r["my text"] for r in expected]
+        assert batch.titles == [r["tïtle.x"] for r in expected]
+        assert batch.kept.num_rows == len(expected)
+        assert batch.kept.column("size").to_pylist() == [r["size"] for r in expected]
+        assert batch.kept.column("my text").to_pylist() == [r["my text"] for r in expected]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
-def test_runs_far_into_a_long_file_are_found(tmp_path: Path, suffix: str) -> None:
+def test_ranges_far_into_a_long_file_are_found(tmp_path: Path, suffix: str) -> None:
     rows = [
         {"uid": n, "my text": f"t{n}é" * (n % 5), "tïtle.x": None, "size": n} for n in range(12_345)
     ]
     scanned = scan(write(tmp_path, suffix, rows, group_rows=5000))
-    runs = [(10, 5), (999, 3), (4990, 20), (9000, 1), (9001, 2), (12_000, 345)]
-    for run in read(scanned, runs):
-        expected = range(run.first_row, run.first_row + run.rows)
-        assert run.ids.to_pylist() == list(expected)
-        assert run.texts == [rows[n]["my text"] for n in expected]
+    ranges = [(10, 5), (999, 3), (4990, 20), (9000, 1), (9001, 2), (12_000, 345)]
+    for batch in read(scanned, ranges):
+        expected = range(batch.first_row, batch.first_row + batch.rows)
+        assert batch.ids.to_pylist() == list(expected)
+        assert batch.texts == [rows[n]["my text"] for n in expected]
     assert len(scanned.offsets) == (13 if suffix == ".jsonl" else 0)
 
 
@@ -144,15 +144,17 @@ class Counted:
 
 
 @pytest.mark.parametrize("codec", [".gz", ".bz2", ".zst"])
-def test_a_compressed_file_is_decoded_once_whatever_its_runs(tmp_path: Path, codec: str) -> None:
+def test_a_compressed_file_is_decompressed_once_whatever_the_ranges(
+    tmp_path: Path, codec: str
+) -> None:
     rows = [{"id": n, "text": f"text {n}"} for n in range(5_000)]
     columns = InputColumns()
     scanned = scan(write(tmp_path, f".jsonl{codec}", rows), columns)
     schema = merge_schemas([scanned], columns)
     filesystem = Counted()
-    runs = [(first, 100) for first in range(0, 5_000, 100)]
-    got = list(read_batches(filesystem, scanned.input_file, columns, schema, runs))
-    assert [run.texts[0] for run in got] == [f"text {first}" for first, _ in runs]
+    ranges = [(first, 100) for first in range(0, 5_000, 100)]
+    got = list(read_batches(filesystem, scanned.input_file, columns, schema, ranges))
+    assert [batch.texts[0] for batch in got] == [f"text {first}" for first, _ in ranges]
     assert [one.bytes_read for one in filesystem.opened] == [scanned.found.size_bytes]
 
 
@@ -168,12 +170,12 @@ def test_a_row_group_of_a_million_rows_is_read_in_bounded_memory(tmp_path: Path)
     scanned = scan(path, columns)
     schema = merge_schemas([scanned], columns)
     before, peak, seen = pa.total_allocated_bytes(), 0, 0
-    runs = [(first, step) for first in range(0, count, step)]
+    ranges = [(first, step) for first in range(0, count, step)]
     filesystem = open_found(scanned.found)
-    for run in read_batches(filesystem, scanned.input_file, columns, schema, runs):
+    for batch in read_batches(filesystem, scanned.input_file, columns, schema, ranges):
         peak = max(peak, pa.total_allocated_bytes() - before)
-        assert run.texts[0] == str(seen)
-        seen += run.rows
+        assert batch.texts[0] == str(seen)
+        seen += batch.rows
     assert seen == count
     assert whole > 16 << 20
     assert peak < 8 << 20

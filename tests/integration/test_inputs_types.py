@@ -28,10 +28,10 @@ def write(folder: Path, file: str, **columns: Any) -> None:
 
 def read_ids(folder: Path, ids: pa.Array, columns: InputColumns) -> RowBatch:
     write(folder, "in.parquet", id=ids)
-    schema, (run,) = read_all(folder, columns)
-    assert run.ids.type == schema.field("id").type
-    run.ids.validate(full=True)
-    return run
+    schema, (batch,) = read_all(folder, columns)
+    assert batch.ids.type == schema.field("id").type
+    batch.ids.validate(full=True)
+    return batch
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_ids_of_many_types_are_integers_or_strings(
     tmp_path: Path, ids: pa.Array, auto: list[Any], string: list[Any]
 ) -> None:
     for columns, expected in ((InputColumns(), auto), (STRING, string)):
-        run = read_ids(tmp_path, ids, columns)
-        assert run.ids.to_pylist() == expected
+        batch = read_ids(tmp_path, ids, columns)
+        assert batch.ids.to_pylist() == expected
         missing = {n: DeadCode.MISSING_ID for n, one in enumerate(expected) if one is None}
-        assert {offset: code for offset, (code, _) in run.bad.items()} == missing
+        assert {offset: code for offset, (code, _) in batch.bad.items()} == missing
 
 
 @pytest.mark.parametrize(
@@ -91,27 +91,27 @@ def test_ids_of_many_types_are_integers_or_strings(
         pytest.param(pa.array([1.0, float("-inf")]), ["1", None], id="infinity"),
     ],
 )
-def test_a_number_that_is_no_integer_is_a_bad_id_unless_ids_are_strings(
+def test_a_number_with_a_fraction_is_a_bad_id_unless_ids_are_strings(
     tmp_path: Path, ids: pa.Array, string: list[Any]
 ) -> None:
-    run = read_ids(tmp_path, ids, InputColumns())
-    assert (run.ids.to_pylist(), list(run.bad)) == ([1, None], [1])
-    assert run.bad[1][0] is DeadCode.BAD_ID
-    assert "--id-type string" in run.bad[1][1]
+    batch = read_ids(tmp_path, ids, InputColumns())
+    assert (batch.ids.to_pylist(), list(batch.bad)) == ([1, None], [1])
+    assert batch.bad[1][0] is DeadCode.BAD_ID
+    assert "--id-type string" in batch.bad[1][1]
     assert read_ids(tmp_path, ids, STRING).ids.to_pylist() == string
 
 
-def test_decimals_with_digits_behind_the_point_are_ids_as_strings_only(tmp_path: Path) -> None:
+def test_decimals_with_digits_after_the_point_are_ids_only_as_strings(tmp_path: Path) -> None:
     ids = pa.array([Decimal("1.50"), Decimal("0.00")], pa.decimal128(10, 2))
     with pytest.raises(ConfigError, match=r"digits after the point.*--id-type string"):
         read_ids(tmp_path, ids, InputColumns())
     assert read_ids(tmp_path, ids, STRING).ids.to_pylist() == ["1.50", "0.00"]
 
 
-def test_bytes_that_are_no_utf8_are_a_bad_id(tmp_path: Path) -> None:
-    run = read_ids(tmp_path, pa.array([b"a", b"\xff", b"c"]), InputColumns())
-    assert run.ids.to_pylist() == ["a", None, "c"]
-    assert [code for code, _ in run.bad.values()] == [DeadCode.BAD_ID]
+def test_bytes_that_are_not_utf8_are_a_bad_id(tmp_path: Path) -> None:
+    batch = read_ids(tmp_path, pa.array([b"a", b"\xff", b"c"]), InputColumns())
+    assert batch.ids.to_pylist() == ["a", None, "c"]
+    assert [code for code, _ in batch.bad.values()] == [DeadCode.BAD_ID]
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_jsonl_numbers_are_ids_if_they_are_integers(
     tmp_path: Path, ids: list[str], auto: list[Any], string: list[Any]
 ) -> None:
     lines = [f'{{"id": {one}, "text": "t"}}' for one in ids]
-    run = read_lines(tmp_path, *lines)
-    assert run.ids.equals(pa.array(auto, pa.int64()))
-    assert [code for code, _ in run.bad.values()] == [DeadCode.BAD_ID] * auto.count(None)
-    assert all("Use --id-type string to accept it" in why for _, why in run.bad.values())
+    batch = read_lines(tmp_path, *lines)
+    assert batch.ids.equals(pa.array(auto, pa.int64()))
+    assert [code for code, _ in batch.bad.values()] == [DeadCode.BAD_ID] * auto.count(None)
+    assert all("Use --id-type string to accept it" in why for _, why in batch.bad.values())
     assert read_lines(tmp_path, *lines, columns=STRING).ids.to_pylist() == string
 
 
@@ -155,36 +155,36 @@ def test_jsonl_numbers_are_ids_if_they_are_integers(
         ),
     ],
 )
-def test_shards_of_two_id_types_go_together_or_name_the_cure(
+def test_shards_with_two_id_types_agree_or_the_error_names_the_cure(
     tmp_path: Path, one: pa.Array, two: pa.Array, words: str | None
 ) -> None:
     write(tmp_path, "a.parquet", id=one)
     write(tmp_path, "b.parquet", id=two)
     if words is None:
-        schema, runs = read_all(tmp_path)
+        schema, batches = read_all(tmp_path)
         assert schema.field("id").type in (pa.int64(), pa.string())
-        assert all(run.bad == {} and run.ids.null_count == 0 for run in runs)
+        assert all(batch.bad == {} and batch.ids.null_count == 0 for batch in batches)
     else:
         with pytest.raises(ConfigError) as caught:
             read_all(tmp_path)
         assert words in caught.value.message
         assert "--id-type string" in caught.value.message
-    _, runs = read_all(tmp_path, STRING)
-    assert all(run.bad == {} and run.ids.null_count == 0 for run in runs)
+    _, batches = read_all(tmp_path, STRING)
+    assert all(batch.bad == {} and batch.ids.null_count == 0 for batch in batches)
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view(), "dictionary"])
-def test_bytes_without_the_mark_of_utf8_are_read_as_text(tmp_path: Path, kind: Any) -> None:
+def test_bytes_not_marked_as_utf8_are_read_as_text(tmp_path: Path, kind: Any) -> None:
     values = pa.array(["ü".encode(), None, b"\xffa", b"b"])
     values = values.dictionary_encode() if kind == "dictionary" else values.cast(kind)
     columns = InputColumns(title_column="title", keep_columns=("text",))
     write(tmp_path, "a.parquet", id=range(4), text=values, title=values)
-    _, (run,) = read_all(tmp_path, columns)
-    assert run.texts == run.titles == ["ü", None, None, "b"]
-    assert {offset: code for offset, (code, _) in run.bad.items()} == {2: DeadCode.BAD_TEXT}
-    assert "byte 0 of column 'text' is not UTF-8" in run.bad[2][1]
+    _, (batch,) = read_all(tmp_path, columns)
+    assert batch.texts == batch.titles == ["ü", None, None, "b"]
+    assert {offset: code for offset, (code, _) in batch.bad.items()} == {2: DeadCode.BAD_TEXT}
+    assert "byte 0 of column 'text' is not UTF-8" in batch.bad[2][1]
     # A kept column stays as it is.
-    assert run.kept.column("text").to_pylist() == values.to_pylist()
+    assert batch.kept.column("text").to_pylist() == values.to_pylist()
     template = InputColumns(text_column=None, text_template="<{text}>")
     assert read_all(tmp_path, template)[1][0].texts == ["<ü>", None, None, "<b>"]
 
@@ -225,9 +225,9 @@ def test_a_template_writes_values_of_parquet_as_json_does(tmp_path: Path, name: 
     expected = ["1.5000000000", "0.0000001000"] if expected is None else expected
     write(tmp_path, "a.parquet", id=range(2), name=["a", "b"], year=values)
     columns = InputColumns(text_column=None, text_template="{name} ({year})")
-    _, (run,) = read_all(tmp_path, columns)
-    assert run.texts == [f"{a} ({b or ''})" for a, b in zip("ab", expected, strict=True)]
-    assert run.bad == {}
+    _, (batch,) = read_all(tmp_path, columns)
+    assert batch.texts == [f"{a} ({b or ''})" for a, b in zip("ab", expected, strict=True)]
+    assert batch.bad == {}
 
 
 @pytest.mark.parametrize(
@@ -248,20 +248,20 @@ def test_a_template_writes_values_of_jsonl_as_json_does(
     tmp_path: Path, value: str, text: str
 ) -> None:
     columns = InputColumns(text_column=None, text_template="{name} ({year})")
-    run = read_lines(tmp_path, f'{{"id": 1, "name": "a", "year": {value}}}', columns=columns)
-    assert (run.texts, run.bad) == ([f"a ({text})"], {})
+    batch = read_lines(tmp_path, f'{{"id": 1, "name": "a", "year": {value}}}', columns=columns)
+    assert (batch.texts, batch.bad) == ([f"a ({text})"], {})
 
 
-def test_a_template_gives_the_same_text_of_jsonl_and_parquet(tmp_path: Path) -> None:
+def test_a_template_makes_the_same_text_from_jsonl_and_parquet(tmp_path: Path) -> None:
     row = {"id": 1, "n": 1999, "x": 0.1, "f": 3.0, "b": True, "l": [1, 2], "s": "ä"}
     columns = InputColumns(text_column=None, text_template="{n}|{x}|{f}|{b}|{l}|{s}")
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "b.parquet")
-    _, runs = read_all(tmp_path, columns)
-    assert runs[0].texts == runs[1].texts == ["1999|0.1|3.0|true|[1, 2]|ä"]
+    _, batches = read_all(tmp_path, columns)
+    assert batches[0].texts == batches[1].texts == ["1999|0.1|3.0|true|[1, 2]|ä"]
 
 
-def test_a_number_alone_is_no_text_and_the_cure_is_a_template(tmp_path: Path) -> None:
+def test_a_number_alone_is_not_a_text_and_the_cure_is_a_template(tmp_path: Path) -> None:
     write(tmp_path, "a.parquet", id=[1], text=[1999])
     with pytest.raises(ConfigError, match=r"--text-template '\{text\}'"):
         read_all(tmp_path)
@@ -271,10 +271,10 @@ def test_a_number_alone_is_no_text_and_the_cure_is_a_template(tmp_path: Path) ->
         read_all(tmp_path, InputColumns(text_column=None, text_template="{text}"))
 
 
-def test_a_date_that_python_does_not_have_costs_its_own_row(tmp_path: Path) -> None:
+def test_a_date_beyond_pythons_range_fails_only_its_row(tmp_path: Path) -> None:
     far = pa.array([0, 10**18, None], pa.timestamp("us"))
     write(tmp_path, "a.parquet", id=range(3), when=far, name=["a"] * 3)
     columns = InputColumns(text_column=None, text_template="{name} {when}")
-    _, (run,) = read_all(tmp_path, columns)
-    assert run.texts[::2] == ["a 1970-01-01T00:00:00", "a "]
-    assert {offset: code for offset, (code, _) in run.bad.items()} == {1: DeadCode.BAD_TEXT}
+    _, (batch,) = read_all(tmp_path, columns)
+    assert batch.texts[::2] == ["a 1970-01-01T00:00:00", "a "]
+    assert {offset: code for offset, (code, _) in batch.bad.items()} == {1: DeadCode.BAD_TEXT}

@@ -257,7 +257,8 @@ def test_a_table_is_refused_and_its_files_are_read_by_a_flag(
 def test_a_pattern_that_the_shell_expanded_is_explained(
     server: EmulatorServer, folder: Path
 ) -> None:
-    ended = run(server.url, folder / "good.parquet", folder / "b.parquet", "--dim", 128, "c", "d")
+    files = [write_rows(folder / f"{name}.parquet", ["x"]) for name in "abc"]
+    ended = run(server.url, files[0], folder.parent / "out", "--dim", 128, *files[1:])
     assert ended.code == 2
     assert "Put it in quotes, as in --input 'in/*.jsonl'" in ended.err
 

@@ -32,11 +32,11 @@ def scan_all(folder: Path, columns: InputColumns = PLAIN) -> list[ScannedFile]:
 def read_all(folder: Path, columns: InputColumns = PLAIN) -> tuple[pa.Schema, list[RowBatch]]:
     scanned = scan_all(folder, columns)
     schema = merge_schemas(scanned, columns)
-    runs = []
+    batches = []
     for file in scanned:
         filesystem = open_found(file.found)
-        runs += read_batches(filesystem, file.input_file, columns, schema, [(0, file.rows)])
-    return schema, runs
+        batches += read_batches(filesystem, file.input_file, columns, schema, [(0, file.rows)])
+    return schema, batches
 
 
 def read_lines(
@@ -45,8 +45,8 @@ def read_lines(
     raw = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
     encoded = [line.encode() if isinstance(line, str) else line for line in raw]
     (folder / "in.jsonl").write_bytes(b"\n".join(encoded) + b"\n")
-    _, (run,) = read_all(folder, columns)
-    return run
+    _, (batch,) = read_all(folder, columns)
+    return batch
 
 
 def put(folder: Path, name: str, ids: pa.Array, **kept: pa.Array) -> None:

@@ -25,7 +25,7 @@ def a_stage(**settings: Any) -> EmbedElementsFn:
     return EmbedElementsFn(stage.config, stage.form, dead_letters=False)
 
 
-def test_the_stage_survives_the_way_to_a_worker_and_carries_no_key(
+def test_the_stage_can_be_pickled_and_carries_no_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
@@ -51,7 +51,7 @@ def test_stages_of_equal_settings_share_what_they_set_up_and_others_do_not() -> 
     one.teardown()
 
 
-def test_setup_without_a_key_says_so() -> None:
+def test_setup_without_a_key_is_an_error_that_says_so() -> None:
     with pytest.raises(ConfigError, match="no API key"):
         a_stage().setup()
 
@@ -80,16 +80,16 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
     ("settings", "words"),
     [
         ({"dim": 4000}, "supports 128..3072"),
-        ({"task_type": "SEARCH"}, "task_type 'SEARCH': give one of SEMANTIC_SIMILARITY"),
-        ({"long_text": "stop"}, "give 'dead-letter'"),
+        ({"task_type": "SEARCH"}, "unknown task_type 'SEARCH'. Allowed are SEMANTIC_SIMILARITY"),
+        ({"long_text": "stop"}, "Use 'dead-letter'"),
         ({"long_text": "passages"}, "makes several rows of one"),
         ({"long_text": "mean", "passage_tokens": 9}, "--passage-tokens 9: give 16 or more"),
-        ({"long_text": "cut"}, "long_text 'cut': give one of truncate"),
+        ({"long_text": "cut"}, "unknown long_text 'cut'. Allowed are truncate"),
         ({"model": "text-embedding-005"}, "add --vertexai"),
         ({"concurrency": 0}, "give a number from 1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_where_they_are_written(
+def test_invalid_settings_are_refused_when_the_stage_is_made(
     settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -103,7 +103,7 @@ def test_settings_that_cannot_be_are_refused_where_they_are_written(
         ({"text_template": "no field"}, "names no column"),
     ],
 )
-def test_columns_that_do_not_go_together_are_refused(columns: dict[str, str], words: str) -> None:
+def test_contradictory_columns_are_refused(columns: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         EmbedRows(Gemini(service=HERE), **columns)
 
