@@ -149,10 +149,14 @@ def test_a_unit_without_an_answer_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "_run").exists()
 
 
-def test_a_writer_without_a_path_keeps_nothing() -> None:
+def test_a_writer_without_a_path_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     writer = AnswerWriter(None)
     writer.append([text_hash(None, "x")], np.ones((1, DIM), np.float32), [None])
-    writer.close(committed=True)
+    writer.close(committed=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_an_output_error() -> None:

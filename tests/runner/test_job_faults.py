@@ -101,18 +101,27 @@ def test_a_blank_row_may_stop_the_run(tmp_path: Path) -> None:
 LONG = "word " * 4000
 
 
-@pytest.mark.parametrize("vertex", [(), ("--vertexai",)])
-def test_long_texts_are_cut_or_given_up_on_or_stop_the_run(
-    tmp_path: Path, vertex: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("service", "truncated"),
+    [
+        pytest.param((), [False, None, None], id="developer"),
+        pytest.param(("--vertexai",), [False, None, None], id="vertex-batch"),
+        pytest.param(
+            ("--vertexai", "--model", "text-embedding-005"),
+            [False, True, False],
+            id="vertex-predict",
+        ),
+    ],
+)
+def test_long_texts_are_cut_or_fail_or_stop_the_run(
+    tmp_path: Path, service: tuple[str, ...], truncated: list[bool | None]
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", ["short", LONG, "a" * 3000])
     with served() as server:
-        args = ("--dim", 128, *vertex)
+        args = ("--dim", 128, *service)
         ended = run(server.url, source, tmp_path / "cut", *args)
         assert ended.code == 0, ended.err
-        truncated = read(tmp_path / "cut")["truncated"].to_pylist()
-        assert truncated[0] is False
-        assert truncated[1] is (True if vertex else None) or truncated[1] is None
+        assert read(tmp_path / "cut")["truncated"].to_pylist() == truncated
         dead = run(server.url, source, tmp_path / "dead", *args, "--long-text", "dead-letter")
         assert dead.code == 0, dead.err
         assert dead_codes(tmp_path / "dead") == {1: "too_long"}
@@ -162,7 +171,7 @@ def test_a_service_of_another_temper_gives_the_same_vectors(
 
 
 @pytest.mark.parametrize(("model", "cap"), [("text-embedding-005", 5), ("gemini-embedding-001", 1)])
-def test_a_cap_on_texts_that_nobody_knew_is_learnt_from_the_refusal(
+def test_an_unknown_limit_on_texts_is_learned_from_the_error(
     tmp_path: Path, model: str, cap: int
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", TEXTS)
@@ -172,7 +181,7 @@ def test_a_cap_on_texts_that_nobody_knew_is_learnt_from_the_refusal(
         assert ended.code == 0, ended.err
         assert server.stats()["texts"] == 30
         assert server.stats()["calls"] == 1 + 30 / cap
-    assert f"{cap} from now on" in ended.err
+    assert f"bulkembed sends at most {cap} from now on" in ended.err
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(30))
 
 

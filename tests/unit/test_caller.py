@@ -142,10 +142,21 @@ def test_a_limit_on_texts_is_learned_even_if_the_error_does_not_name_it() -> Non
     def reject(items: Sequence[TextContent]) -> CallError | None:
         return CallRefused("too many instances", code="batch_size") if len(items) > 1 else None
 
-    client, sink, _ = embed([f"t{n}" for n in range(12)], reject)
+    client, sink = Client(reject), Sink()
+    caller = caller_of(client, StopFlag())
+    items = prepared([f"t{n}" for n in range(12)], a_job()).items
+
+    async def twice() -> int:
+        await caller.embed(items[:4], sink)
+        before = len(client.calls)
+        await caller.embed(items[4:], sink)
+        return before
+
+    before = asyncio.run(twice())
     assert len(sink.good) == 12
     assert not sink.bad
-    assert {len(call) for call in client.calls[-6:]} == {1}
+    assert [len(call) for call in client.calls[:before]] == [4, 2, 2, 1, 1, 1, 1]
+    assert [len(call) for call in client.calls[before:]] == [1] * 8
 
 
 def test_a_count_is_retried_while_the_service_is_at_fault() -> None:

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import statistics
+import string
 import tarfile
 import textwrap
 import time
@@ -106,12 +107,35 @@ def test_a_few_truncated_answers_do_no_harm() -> None:
     assert max(misses) < 0.1
 
 
+RANGES = ((0x80, 0x800), (0x800, 0x2000), (0x2000, 0x3000), (0x3000, 0x10000), (0x10000, 0x110000))
+
+
+def counts_of(text: str) -> tuple[int, ...]:
+    """Count the features of a text, one character at a time."""
+    pairs = len(re.findall("  ", text))
+    punctuation = set(string.punctuation)
+    return (
+        1,
+        sum(one in string.ascii_lowercase for one in text),
+        sum(one in string.ascii_uppercase for one in text),
+        sum(one in string.digits for one in text),
+        text.count(" ") - 2 * pairs,
+        pairs,
+        sum(one < " " or one == "\x7f" for one in text),
+        sum(one in punctuation for one in text),
+        *(sum(first <= ord(one) < end for one in text) for first, end in RANGES),
+    )
+
+
+@given(st.text() | st.text(alphabet="aZ0 ,\n\x7féहก“中😀"))
+def test_features_count_each_kind_of_character(text: str) -> None:
+    assert features(text) == counts_of(text)
+
+
 @given(st.text())
 def test_features_count_every_byte_once(text: str) -> None:
     widths = (0, 1, 1, 1, 1, 2, 1, 1, 2, 3, 3, 3, 4)
-    counts = features(text)
-    assert min(counts) >= 0
-    assert sum(w * c for w, c in zip(widths, counts, strict=True)) == upper_bound(text)
+    assert sum(w * c for w, c in zip(widths, features(text), strict=True)) == upper_bound(text)
 
 
 @given(st.lists(st.text(), max_size=5))
