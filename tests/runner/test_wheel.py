@@ -1,12 +1,14 @@
-"""What is installed from the wheel is what a library's user gets."""
+"""The wheel as a user installs it: one import name, which works in any folder."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import bulkembed
@@ -28,38 +30,94 @@ def call(*command: object, environ: dict[str, str] | None = None, where: Path = 
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment that holds the wheel and nothing else."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     call(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
-    (wheel,) = folder.glob("bulkembed-*.whl")
-    call(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
-    python = folder / "venv/bin/python"
-    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+    (built,) = folder.glob("bulkembed-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path) -> Path:
+    """The interpreter of a new environment with pip and the wheel, and nothing else."""
+    call(sys.executable, "-m", "venv", wheel.parent / "venv")
+    python = wheel.parent / "venv/bin/python"
+    pip = (python, "-m", "pip", "--disable-pip-version-check")
     call(*pip, "install", "--no-deps", "--no-index", wheel)
     return python
 
 
+@pytest.fixture
+def decoys(tmp_path: Path) -> Path:
+    """A folder with the user's own packages, named as folders of the checkout are."""
+    for name in ("schemas", "pipeline", "transforms", "emulator", "examples", "benchmarks"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('imported {name}')")
+    return tmp_path
+
+
+@pytest.fixture
+def libraries(tmp_path: Path) -> dict[str, str]:
+    """Variables with which the wheel finds this environment's libraries, but no .pth files."""
+    return {"PYTHONPATH": sysconfig.get_path("purelib"), "HOME": str(tmp_path)}
+
+
+def test_the_wheel_adds_exactly_one_top_level_name(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        names = {name.split("/")[0] for name in packed.namelist()}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"bulkembed"}
+
+
+def test_the_wheel_has_every_module_of_the_checkout(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        names = {name for name in packed.namelist() if name.endswith(".py")}
+    tops = ("pipeline", "transforms", "schemas", "emulator")
+    files = [file for top in tops for file in (ROOT / top).rglob("*.py")]
+    assert {f"bulkembed/{file.relative_to(ROOT).as_posix()}" for file in files} <= names
+
+
 def test_the_package_is_imported_without_any_library(python: Path) -> None:
     code = "import bulkembed, sys; print(bulkembed.__version__, len(dir(bulkembed)), bulkembed)"
-    said = call(python, "-I", "-c", code, where=python.parent)
-    assert said.startswith(bulkembed.__version__)
-    assert str(python.parents[1]) in said
+    printed = call(python, "-I", "-c", code, where=python.parent)
+    assert printed.startswith(bulkembed.__version__)
+    assert str(python.parents[1]) in printed
     (installed,) = python.parents[1].glob("lib/python*/site-packages/bulkembed")
     assert (installed / "py.typed").exists()
 
 
-def test_every_name_is_there_once_the_libraries_are(python: Path) -> None:
-    # The wheel's own code with this environment's libraries, whose .pth files are not read.
-    environ = {"PYTHONPATH": sysconfig.get_path("purelib")}
+def test_every_public_name_is_imported_in_a_folder_of_decoys(
+    python: Path, decoys: Path, libraries: dict[str, str]
+) -> None:
     code = (
         "from bulkembed import *; import bulkembed;"
         "print(bulkembed.transforms.__file__,"
         "*[name for name in bulkembed.__all__ if name in globals()])"
     )
-    said = call(python, "-c", code, environ=environ, where=python.parent).split()
-    assert said[0].startswith(str(python.parents[1]))
-    assert said[1:] == bulkembed.__all__
+    where, *names = call(python, "-c", code, environ=libraries, where=decoys).split()
+    assert where.startswith(str(python.parents[1]))
+    assert names == bulkembed.__all__
+
+
+def test_the_command_line_works_in_a_folder_of_decoys(
+    python: Path, decoys: Path, libraries: dict[str, str]
+) -> None:
+    version = f"bulkembed, version {bulkembed.__version__}\n"
+    command = python.with_name("bulkembed")
+    assert call(command, "--version", environ=libraries, where=decoys) == version
+    module = (python, "-m", "bulkembed")
+    assert call(*module, "--version", environ=libraries, where=decoys) == version
+    models = call(*module, "models", environ=libraries, where=decoys)
+    assert "gemini-embedding-001" in models
+    (decoys / "in.jsonl").write_text('{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n')
+    job = ("run", "--input", "in.jsonl", "--output", "out", "--emulator", "--dim", 128)
+    call(*module, *job, environ=libraries, where=decoys)
+    table = pq.read_table(decoys / "out/vectors")
+    assert sorted(table["id"].to_pylist()) == [1, 2]
+
+
+def test_the_checkout_has_a_command_line_too() -> None:
+    version = f"bulkembed, version {bulkembed.__version__}\n"
+    assert call(sys.executable, "-m", "pipeline", "--version") == version
 
 
 def test_an_unknown_name_is_an_ordinary_error() -> None:
