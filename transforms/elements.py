@@ -23,14 +23,15 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.inputs.rows import BadValue, checked_text, title_and_text
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
-from bulkembed.transforms.units.row_texts import GivenUp, RowText
+from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.row_texts import RowText
 
 VECTOR_TYPE = Sequence[float]
 """The type of a row's vector: a list of Python floats."""
 VECTOR_FIELDS = [typehints.List[number] for number in (float, np.float32, np.float64)]
 """Allowed types of a NamedTuple's own field: Beam's coders write each from Python floats."""
 DictConstraint = typehints.DictHint.DictConstraint
-Results = Sequence[Vector | GivenUp]
+Results = Sequence[Vector | RowFailure]
 Filled = tuple[Any | None, list[DeadLetter]]
 """The element with its vectors, None if it has no good row, and its dead letters."""
 
@@ -74,7 +75,7 @@ class RowForm:
         if isinstance(element, pa.RecordBatch | pa.Table):
             return self._fill_arrow(element, results)
         (result,) = results
-        if isinstance(result, GivenUp):
+        if isinstance(result, RowFailure):
             return None, [_letter(element, result)]
         return self._with_vector(element, result.tolist()), []
 
@@ -133,16 +134,16 @@ class RowForm:
         ]
 
     def _fill_arrow(self, table: pa.RecordBatch | pa.Table, results: Results) -> Filled:
-        good = [row for row, result in enumerate(results) if not isinstance(result, GivenUp)]
+        good = [row for row, result in enumerate(results) if not isinstance(result, RowFailure)]
         letters = [
             _letter(table.take(pa.array([row])), result)
             for row, result in enumerate(results)
-            if isinstance(result, GivenUp)
+            if isinstance(result, RowFailure)
         ]
         if not good:
             return None, letters
         kept = table if len(good) == table.num_rows else table.take(pa.array(good))
-        vectors = [result for result in results if not isinstance(result, GivenUp)]
+        vectors = [result for result in results if not isinstance(result, RowFailure)]
         return self._with_column(kept, vectors), letters
 
     def _with_column(self, table: pa.RecordBatch | pa.Table, vectors: list[Vector]) -> Any:
@@ -178,9 +179,9 @@ class AdapterForm:
     def fill(self, element: Any, results: Results) -> Filled:
         """Return the adapter's output; the vectors are lists of floats."""
         for result in results:
-            if isinstance(result, GivenUp):
+            if isinstance(result, RowFailure):
                 return None, [_letter(element, result)]
-        vectors = [result.tolist() for result in results if not isinstance(result, GivenUp)]
+        vectors = [result.tolist() for result in results if not isinstance(result, RowFailure)]
         # Beam's adapters change the element, which may be in use elsewhere.
         (out,) = self.adapter.output_fn([copy.copy(element)], vectors)
         return out, []
@@ -246,7 +247,7 @@ def _value(scalar: pa.Scalar) -> Any:
         return scalar.as_buffer().to_pybytes()
 
 
-def _letter(element: Any, why: GivenUp) -> DeadLetter:
+def _letter(element: Any, why: RowFailure) -> DeadLetter:
     return DeadLetter(element, str(why.code), why.message, why.http_status, why.attempts)
 
 

@@ -30,7 +30,7 @@ from bulkembed.transforms.elements import Form, RowForm, rows_of
 
 if TYPE_CHECKING:
     from bulkembed.transforms.calls.embedder import Embedder
-    from bulkembed.transforms.units.row_texts import RowFates, RowText
+    from bulkembed.transforms.units.row_texts import EmbeddedRows, RowText
 
 
 _Word = TypeVar("_Word", bound=enum.StrEnum)
@@ -279,7 +279,7 @@ class _Batch:
         return len(self.texts) >= BATCH_ROWS or self.chars >= BATCH_CHARS
 
 
-_InFlight = collections.deque[tuple[_Batch, "concurrent.futures.Future[RowFates]"]]
+_InFlight = collections.deque[tuple[_Batch, "concurrent.futures.Future[EmbeddedRows]"]]
 
 
 class EmbedElementsFn(beam.DoFn):
@@ -369,7 +369,7 @@ class EmbedElementsFn(beam.DoFn):
             if self._embedder is not None:
                 self._calls.add(self._embedder.take_counts())
 
-    def _filled(self, batch: _Batch, results: RowFates) -> Iterator[Any]:
+    def _filled(self, batch: _Batch, results: EmbeddedRows) -> Iterator[Any]:
         for name in ("texts", "tokens", "repeated"):
             self._count(name, getattr(results, name))
         at = 0

@@ -20,7 +20,8 @@ from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.calls.embedder import Embedder, embedder_for, release
 from bulkembed.transforms.elements import AdapterForm
 from bulkembed.transforms.embed_rows import EmbedElements, Gemini
-from bulkembed.transforms.units.row_texts import GivenUp, RowText, embed_texts
+from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.row_texts import RowText, embed_texts
 
 MIN_TEXTS = 100
 MAX_TEXTS = 1000
@@ -196,7 +197,7 @@ class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
         metrics.CallCounters(self.get_metrics_namespace()).add(embedder.take_counts())
         vectors = []
         for text, result in zip(batch, results, strict=True):
-            if isinstance(result, GivenUp):
+            if isinstance(result, RowFailure):
                 raise CallRefused(
                     f"{text[:60]!r} cannot be embedded: {result.code}: {result.message}"
                 )

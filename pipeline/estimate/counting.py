@@ -106,26 +106,22 @@ class Counter:
         job = self._job
         for one in slices:
             for texts in read_shared(one.files, job.columns, job.embedding, self._estimator):
-                due = self._unpaid(texts.items, texts.hashes)
+                due = self._unpaid(texts.items)
                 distinct += len(texts.items)
                 paid += len(texts.items) - len(due)
                 total += self._send(due)
-                self.know(texts.hashes)
+                self.know(item.hash for item in texts.items)
         return SharedTally(total, distinct, paid)
 
     def unit(self, prepared: PreparedUnit) -> UnitTally:
         """What becomes of a unit."""
-        codes = [row.code for row in prepared.dead]
+        codes = [failure.code for failure in prepared.failed.values()]
         blank = sum(code.is_skip for code in codes)
         self.codes.update(str(code) for code in codes if not code.is_skip)
         tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
         self._note_longest(prepared, tokens)
-        new = [
-            item
-            for item, name in zip(prepared.items, prepared.hashes, strict=True)
-            if name not in self._there
-        ]
-        due = self._unpaid(new, [prepared.hashes[item.index] for item in new])
+        new = [item for item in prepared.items if item.hash not in self._there]
+        due = self._unpaid(new)
         return UnitTally(
             rows=prepared.unit.rows,
             blank=0 if prepared.redo else blank,  # Those of a retry are not tried.
@@ -136,11 +132,11 @@ class Counter:
             paid=len(new) - len(due),
         )
 
-    def _unpaid(self, items: Sequence[Content], hashes: Sequence[bytes]) -> list[Content]:
+    def _unpaid(self, items: Sequence[Content]) -> list[Content]:
         if not len(self._kept):
             return list(items)
-        paid = known_hashes(self._kept, hashes)
-        return [item for item, name in zip(items, hashes, strict=True) if name not in paid]
+        paid = known_hashes(self._kept, [item.hash for item in items])
+        return [item for item in items if item.hash not in paid]
 
     def _send(self, items: Sequence[Content]) -> Sent:
         """What goes out of these texts; without those that are given up on for their length."""

@@ -13,7 +13,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import EmbedderConfig
 from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.units.row_texts import RowFates, RowText, embed_texts
+from bulkembed.transforms.units.row_texts import EmbeddedRows, RowText, embed_texts
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ DEADLINE_S = 60.0
 
 def ask(
     pinned: dict[str, Any], request: RunRequest, embedding: EmbeddingConfig, rows: Sequence[RowText]
-) -> RowFates:
+) -> EmbeddedRows:
     """What becomes of texts, in their order.
 
     Args:

@@ -13,7 +13,7 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.calls.metrics import DEAD_PREFIX
-from bulkembed.transforms.units.dead_rows import too_many
+from bulkembed.transforms.units.tally import too_many_failed
 
 FORMAT_VERSION = 1
 """Of the saved summary; goes up when a field changes its meaning."""
@@ -103,7 +103,7 @@ class RunSummary:
     def _too_many_dead(self, judged: Iterable[RowCounts], budget: DeadLetterBudget) -> str | None:
         for rows in judged:
             if rows.dead > budget.allowed(rows.rows_in):
-                return too_many(rows.dead, budget.allowed(rows.rows_in))
+                return too_many_failed(rows.dead, budget.allowed(rows.rows_in))
         look = "look at dead_letters/ and correct the input or the flags"
         if self.dataset.dead and not self.dataset.embedded:
             return f"no row was embedded, and {self.dataset.dead:,} rows failed; {look}"

@@ -21,7 +21,8 @@ from bulkembed.schemas.models import TaskType, query_task
 from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.units.row_texts import GivenUp, RowText
+from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.row_texts import RowText
 
 READ_THREADS = min(8, os.cpu_count() or 1)
 """Parts read at once; each holds a block in memory."""
@@ -166,7 +167,7 @@ def _vector_of(
     """The query's vector, of length 1."""
     embedding = dataclasses.replace(corpus, task_type=task, has_titles=False)
     [fate] = ask(pinned, request, embedding, [RowText(None, query)]).rows
-    if isinstance(fate, GivenUp):
+    if isinstance(fate, RowFailure):
         raise CallRefused(f"the query cannot be embedded: {fate.message}")
     vector: Vector = to_unit_length(fate[None, :])[0]
     return vector

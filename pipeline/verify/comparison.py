@@ -30,7 +30,8 @@ from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.row_texts import GivenUp, RowText
+from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.row_texts import RowText
 
 
 def source_text(run: RowBatch, row: Mapping[str, Any]) -> RowText:
@@ -203,7 +204,7 @@ def check_sample(
     found, scores = [], []
     for row, fate in zip(sampled, fates, strict=True):
         where = f"row {row.source_row} of {row.source_file}"
-        if isinstance(fate, GivenUp):
+        if isinstance(fate, RowFailure):
             message = f"{where}: the service no longer returns a vector: {fate.message}"
             found.append(Finding(Check.SAMPLE, row.part, message))
             continue

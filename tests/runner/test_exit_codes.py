@@ -63,7 +63,7 @@ def test_2_is_wrong_usage_or_another_digest(tmp_path: Path) -> None:
 def test_3_is_too_many_dead_letters(tmp_path: Path) -> None:
     texts = ["poison " + text for text in TEXTS[:12]] + TEXTS
     found = outcome(tmp_path, texts=texts, poison="poison")
-    with_one_line(found, 3, "10 may be", "--max-dead-letters")
+    with_one_line(found, 3, "the limit of 10", "--max-dead-letters")
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 

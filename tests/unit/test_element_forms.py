@@ -22,11 +22,12 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.elements import AdapterForm, RowForm, rows_of
-from bulkembed.transforms.units.row_texts import GivenUp, RowText
+from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.row_texts import RowText
 
 FORM = RowForm(InputColumns(None, "text"))
 VECTOR: Vector = np.array([0.25, 0.5], np.float32)
-REFUSED = GivenUp(DeadCode.REFUSED, "no", 400, 1)
+REFUSED = RowFailure(DeadCode.REFUSED, "no", 400, 1)
 
 
 class Doc(NamedTuple):
@@ -178,7 +179,7 @@ def test_an_element_that_an_adapter_cannot_read_fails_with_the_adapters_message(
     ((_, _, bad),) = form.texts(image)
     assert bad is not None
     assert "Expected text content" in bad[1]
-    out, (letter,) = form.fill(image, [GivenUp(*bad)])
+    out, (letter,) = form.fill(image, [RowFailure(*bad)])
     assert out is None
     assert letter.element is image
 

@@ -37,7 +37,6 @@ WRONG_WAY: dict[tuple[str, str], str] = {}
 
 SAME_MODULE_NAME: dict[str, str] = {
     "passages": "issue 13: rename in transforms/core or schemas",
-    "tables": "issue 13: rename in transforms/units or schemas",
     "vectors": "issue 13: rename in transforms/core or emulator",
 }
 """Names of several modules, each with the reason why that is clear."""
@@ -45,7 +44,6 @@ SAME_MODULE_NAME: dict[str, str] = {
 SAME_CLASS_NAME: dict[str, str] = {
     "LongText": "issue 13: rename in emulator/settings.py",
     "Refusal": "issue 13: rename in clients/error_bodies.py and emulator",
-    "RowFates": "issue 13: rename in units/outcome.py and units/row_texts.py",
 }
 """Names of several public classes, each with the reason why that is clear."""
 

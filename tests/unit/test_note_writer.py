@@ -8,20 +8,20 @@ from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.units.engine import NoteWriter
 
 
-def test_a_slow_store_does_not_hold_up_the_event_loop_that_ends_the_run() -> None:
+def test_a_slow_store_does_not_block_the_event_loop_that_stops_the_run() -> None:
     may_write, written = threading.Event(), []
 
-    def leave(stop: Stop) -> None:
+    def write(stop: Stop) -> None:
         may_write.wait()
         written.append(stop.reason)
 
-    writer = NoteWriter(leave)
+    writer = NoteWriter(write)
     flag = StopFlag(writer.write)
 
     async def loop() -> list[StopReason]:
         flag.set(StopReason.UNAVAILABLE, "down")
         flag.set(StopReason.REFUSED, "refused")
-        await asyncio.sleep(0)  # The loop goes on while the store is at it.
+        await asyncio.sleep(0)  # The loop continues while the store writes.
         before = list(written)
         may_write.set()
         await asyncio.to_thread(writer.flush)
@@ -35,14 +35,14 @@ def test_a_slow_store_does_not_hold_up_the_event_loop_that_ends_the_run() -> Non
     assert len(written) == 2
 
 
-def test_what_is_left_is_written_before_the_thread_ends() -> None:
+def test_remaining_notes_are_written_before_the_thread_ends() -> None:
     begun, written = threading.Event(), []
 
-    def leave(stop: Stop) -> None:
+    def write(stop: Stop) -> None:
         begun.wait()
         written.append(stop.message)
 
-    writer = NoteWriter(leave)
+    writer = NoteWriter(write)
     for number in range(3):
         writer.write(Stop(StopReason.SIGNAL, str(number), 0.0))
     threading.Timer(0.05, begun.set).start()

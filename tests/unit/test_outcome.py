@@ -17,9 +17,9 @@ from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.hashing import text_hash
-from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
+from bulkembed.transforms.units.tally import FailureLimit
 
 DIM = 2
 
@@ -151,7 +151,7 @@ def test_a_refused_passage_costs_its_row_and_says_which_it_was() -> None:
     stop = StopFlag()
     made = job(embedding={"long_text": LongText.PASSAGES, **CUTTING})
     unit = prepared([paragraphs("ab"), paragraphs("cb"), SENTENCE.format("b")], made)
-    found = UnitOutcome(unit, made, None, DeadRowBudget(3, stop))
+    found = UnitOutcome(unit, made, None, FailureLimit(3, stop))
     a, b, c = unit.items
     for item in (b, a, c):
         found.dead(item, DeadCode.REFUSED, CallRefused("no"), 1)
@@ -169,7 +169,7 @@ def test_a_row_whose_passages_cancel_each_other_out_is_given_up_on() -> None:
     stop = StopFlag()
     made = job(embedding={"long_text": LongText.MEAN, **CUTTING})
     unit = prepared([paragraphs("ab"), paragraphs("ac")], made)
-    found = UnitOutcome(unit, made, None, DeadRowBudget(0, stop))
+    found = UnitOutcome(unit, made, None, FailureLimit(0, stop))
     found.embedded(unit.items, Answer(np.array([[1, 0], [-1, 0], [0, 1]], np.float32)), 1)
     finished = found.finish()
     assert finished is not None
@@ -280,7 +280,7 @@ def test_a_text_refused_as_too_long_stops_the_run_where_it_was_asked_to() -> Non
     made = job(embedding={"long_text": LongText.STOP})
     unit = prepared(["a", "b"], made, first_row=100)
     stop = StopFlag()
-    found = UnitOutcome(unit, made, None, DeadRowBudget(None, stop))
+    found = UnitOutcome(unit, made, None, FailureLimit(None, stop))
     found.dead(unit.items[1], DeadCode.TOO_LONG, CallRefused("9 tokens"), 1)
     assert stop.stop is not None
     assert stop.stop.message.startswith("row 101 of ")

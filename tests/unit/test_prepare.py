@@ -25,14 +25,16 @@ def test_every_row_is_dead_or_has_its_text_and_each_text_is_sent_once(
     texts: list[str | None],
 ) -> None:
     unit = prepared(texts)
-    dead = {row.offset for row in unit.dead}
+    dead = set(unit.failed)
     sent = [item.text for item in unit.items]
     assert len(set(sent)) == len(sent)
     for offset, text in enumerate(texts):
         passages = unit.passages[offset]
         assert (not passages) is (offset in dead) is (text is None or not text.strip())
         assert [sent[one.item][one.start : one.end] for one in passages] == [text][: len(passages)]
-    assert list(unit.hashes) == [text_hash(item.title, item.text) for item in unit.items]
+    assert [item.hash for item in unit.items] == [
+        text_hash(item.title, item.text) for item in unit.items
+    ]
 
 
 @pytest.mark.parametrize(
@@ -40,8 +42,8 @@ def test_every_row_is_dead_or_has_its_text_and_each_text_is_sent_once(
     [(None, "the text is null"), ("", "the text is empty"), ("\t \n", "white space only")],
 )
 def test_a_blank_text_is_a_dead_letter_that_says_what_it_is(text: str | None, words: str) -> None:
-    (row,) = prepared(["a", text]).dead
-    assert (row.offset, row.code, row.attempts) == (1, DeadCode.BLANK_TEXT, 0)
+    ((offset, row),) = prepared(["a", text]).failed.items()
+    assert (offset, row.code, row.attempts) == (1, DeadCode.BLANK_TEXT, 0)
     assert words in row.message
 
 
@@ -53,7 +55,9 @@ def test_a_blank_text_may_stop_the_run_and_is_named_by_file_and_row() -> None:
 
 def test_a_row_that_could_not_be_read_keeps_its_own_reason() -> None:
     job = a_job(blank_text=BlankText.STOP)
-    (row,) = prepared(["a", None], job, bad={1: (DeadCode.BAD_JSON, "line 2: no JSON")}).dead
+    (row,) = prepared(
+        ["a", None], job, bad={1: (DeadCode.BAD_JSON, "line 2: no JSON")}
+    ).failed.values()
     assert (row.code, row.message) == (DeadCode.BAD_JSON, "line 2: no JSON")
 
 
@@ -68,7 +72,7 @@ def test_texts_are_hashed_and_measured_as_they_are_sent() -> None:
     unit = prepared(["x"], a_job(embedding=embedding), titles=["T"])
     (item,) = unit.items
     assert (item.title, item.text) == (None, "title: T | text: x")
-    assert unit.hashes == (text_hash(None, "title: T | text: x"),)
+    assert item.hash == text_hash(None, "title: T | text: x")
     assert item.body_bytes == json_bytes(item.text)
 
 
@@ -108,7 +112,7 @@ def test_a_unit_with_many_passages_comes_in_parts_that_hold_each_row_once(
     run, rows, parts = a_run(texts, first_row=100), 0, []
     while run.rows:
         unit = Unit(KEY, run.first_row, run.rows)
-        part = prepare(run, unit, "a.parquet", cutting(), TokenEstimator(2048), most_texts=most)
+        part = prepare(run, unit, "a.parquet", cutting(), TokenEstimator(2048), max_texts=most)
         assert part.unit.first_row == 100 + rows
         assert part.rows.ids.to_pylist() == list(range(100 + rows, 100 + rows + part.unit.rows))
         assert part.unit.rows == len(part.passages) == part.rows.rows > 0
@@ -122,5 +126,5 @@ def test_a_unit_with_many_passages_comes_in_parts_that_hold_each_row_once(
 
 def test_a_unit_whose_texts_are_not_cut_stays_whole() -> None:
     run = a_run([f"text {n}" for n in range(9)])
-    part = prepare(run, Unit(KEY, 0, 9), "a", a_job(), TokenEstimator(2048), most_texts=4)
+    part = prepare(run, Unit(KEY, 0, 9), "a", a_job(), TokenEstimator(2048), max_texts=4)
     assert part.unit.rows == 9

@@ -6,7 +6,7 @@ from support.jobs import a_file
 
 from bulkembed.schemas.units import FileUnits, Unit, UnitRecord
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.units.slices import still_due
+from bulkembed.transforms.units.slices import remaining_units
 
 FILE = a_file(30)
 RUN = st.tuples(st.integers(0, 29), st.integers(1, 9))
@@ -14,7 +14,7 @@ RUN = st.tuples(st.integers(0, 29), st.integers(1, 9))
 
 def due(file_units: FileUnits, *records: UnitRecord) -> FileUnits:
     state = DatasetState(records)
-    return still_due(file_units, state, state.covered())
+    return remaining_units(file_units, state, state.covered())
 
 
 def rows_of(units: tuple[Unit, ...]) -> list[int]:

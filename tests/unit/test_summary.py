@@ -123,7 +123,7 @@ def test_the_summary_speaks_of_blank_rows_only_if_there_are_any() -> None:
     ("rows", "failed", "budget", "words"),
     [
         pytest.param((100, 90, 10, 0, 0), [], None, None, id="ten-rows-here-and-there"),
-        pytest.param((100, 89, 11, 0, 0), [], None, "10 may be", id="more-than-ten"),
+        pytest.param((100, 89, 11, 0, 0), [], None, "limit of 10", id="more-than-ten"),
         pytest.param((8, 0, 8, 0, 0), [8], None, "no row", id="nothing-embedded"),
         pytest.param((8, 0, 1, 7, 0), [1], "100%", "no row", id="whatever-the-budget"),
         pytest.param((800, 0, 8, 0, 792), [8], None, "no row", id="nothing-so-far"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.transforms.core.content import Content, as_sent, text_content
 from bulkembed.transforms.core.hashing import text_hash
@@ -13,7 +14,7 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 
 
 def why_blank(text: str | None) -> str | None:
-    """What a blank text is: null, empty or white space; None for one that is not blank."""
+    """Return why a text is blank: null, empty or white space; None if it is not."""
     if text is not None and not text.isspace() and text:
         return None
     what = "null" if text is None else "empty" if not text else "white space only"
@@ -21,18 +22,27 @@ def why_blank(text: str | None) -> str | None:
 
 
 class Passage(NamedTuple):
-    """A part of a row's text that is sent by itself: all of it, as a rule."""
+    """A part of a row's text that is sent by itself; usually the whole text."""
 
     item: int
-    """Index of what is sent among the distinct texts."""
+    """The index of its content among the distinct contents."""
     start: int
-    """Of the row's text, in characters."""
+    """Its place in the row's text, in characters."""
     end: int
+
+
+class RowFailure(NamedTuple):
+    """Why a row has no vector and becomes a dead letter."""
+
+    code: DeadCode
+    message: str
+    http_status: int | None = None
+    attempts: int = 0
 
 
 @dataclasses.dataclass(slots=True)
 class DistinctContents:
-    """Contents as they are sent, in the order in which they came first; each once with `dedupe`."""
+    """Contents as they are sent, in the order of their first rows; each once with `dedupe`."""
 
     embedding: EmbeddingConfig
     estimator: TokenEstimator
@@ -40,18 +50,13 @@ class DistinctContents:
     dedupe: bool = True
     _index_of: dict[bytes, int] = dataclasses.field(default_factory=dict)
 
-    @property
-    def hashes(self) -> list[bytes]:
-        """The hash of each content, in the order of `items`."""
-        return [content.hash for content in self.items]
-
     def add(self, title: str | None, text: str) -> tuple[Passage, ...]:
-        """The passages of a row's text, in order."""
+        """Add the text of a row; return its passages, in order."""
         places = spans(self.embedding, title, text)
         return tuple([Passage(self._item(title, text[a:b]), a, b) for a, b in places])
 
     def _item(self, title: str | None, text: str) -> int:
-        """The index in `items` of what is sent for a text."""
+        """Return the index in `items` of the content of a text."""
         sent_title, sent_text = as_sent(self.embedding, title, text)
         name = text_hash(sent_title, sent_text)
         new = len(self.items)

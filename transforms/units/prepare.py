@@ -1,9 +1,9 @@
-"""Units read from their file, and prepared one by one."""
+"""Prepare units: read their rows, and make the contents to send."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import BlankText
@@ -16,23 +16,12 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import DistinctContents, Passage, why_blank
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DeadRow:
-    """A row that is given up on: its offset in the unit, and why."""
-
-    offset: int
-    code: DeadCode
-    message: str
-    http_status: int | None = None
-    attempts: int = 0
+from bulkembed.transforms.units.contents import DistinctContents, Passage, RowFailure, why_blank
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Redo:
-    """A committed unit whose dead letters are tried again: its record, and their offsets."""
+    """A committed unit whose dead letters are retried: its record, and their offsets."""
 
     record: UnitRecord
     offsets: frozenset[int]
@@ -40,21 +29,19 @@ class Redo:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PreparedUnit:
-    """A unit ready to be sent.
-
-    `passages[row]` are the passages of the row's text, none for a row that is not sent; `hashes[i]`
-    is the text hash of `items[i]`.
-    """
+    """A unit that is ready to send."""
 
     unit: Unit
     source_file: str
     rows: RowBatch
     items: tuple[Content, ...]
-    hashes: tuple[bytes, ...]
+    """The distinct contents."""
     passages: tuple[tuple[Passage, ...], ...]
-    dead: tuple[DeadRow, ...]
+    """The passages of each row's text; none for a row that is not sent."""
+    failed: Mapping[int, RowFailure]
+    """Why rows cannot be sent, by their offsets in the unit, ascending; blank rows as well."""
     redo: UnitRecord | None = None
-    """The record that stands, where only the rows that it gave up on are done."""
+    """The committed record, if only its dead letters are retried."""
 
 
 def prepare(
@@ -65,32 +52,32 @@ def prepare(
     estimator: TokenEstimator,
     *,
     redo: Redo | None = None,
-    most_texts: int | None = None,
+    max_texts: int | None = None,
 ) -> PreparedUnit:
-    """The texts of a unit, as they are sent, and its rows that cannot be sent.
+    """Return the contents of a unit, and why some of its rows cannot be sent.
 
-    Rows with the same text share an item, unless texts are not to be compared.
+    Rows with the same text share a content, unless `--dedupe off`.
 
     Args:
         run: the rows of the unit.
-        unit: what is done.
-        source_file: name of its file.
-        job: what is wanted of a row.
-        estimator: guesses tokens.
-        redo: only the rows that were given up on are looked at.
-        most_texts: where texts are cut, the unit ends after the row with which it has as many.
+        unit: the unit.
+        source_file: the name of its file.
+        job: the run.
+        estimator: estimates tokens.
+        redo: the dead letters to retry; other rows are not sent.
+        max_texts: a unit whose texts are cut ends with the row that reaches so many passages.
 
     Raises:
-        InputError: a text is blank, and blank texts are to stop the run.
+        InputError: a text is blank, and the run has `--blank-text stop`.
     """
     sent = DistinctContents(job.embedding, estimator, dedupe=job.dedupe is not Dedupe.OFF)
     if not job.embedding.long_text.cuts:
-        most_texts = None
+        max_texts = None
     texts = 0
     passages: list[tuple[Passage, ...]] = []
-    dead: list[DeadRow] = []
+    failed: dict[int, RowFailure] = {}
     for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
-        if most_texts is not None and texts >= most_texts:
+        if max_texts is not None and texts >= max_texts:
             break
         if redo is not None and offset not in redo.offsets:
             passages.append(())
@@ -99,7 +86,7 @@ def prepare(
         bad = run.bad.get(offset) or _blank(text, source_file, row, job.blank_text)
         if bad is not None or text is None:
             passages.append(())
-            dead.append(DeadRow(offset, *(bad or (DeadCode.BLANK_TEXT, ""))))
+            failed[offset] = RowFailure(*(bad or (DeadCode.BLANK_TEXT, "")))
             continue
         passages.append(sent.add(title, text))
         texts += len(passages[-1])
@@ -109,9 +96,8 @@ def prepare(
         source_file,
         run if rows == run.rows else run.part(0, rows),
         tuple(sent.items),
-        tuple(sent.hashes),
         tuple(passages),
-        tuple(dead),
+        failed,
         redo.record if redo else None,
     )
 
@@ -124,8 +110,8 @@ def _blank(
         return None
     if policy is BlankText.STOP:
         raise InputError(
-            f"row {row} of {source_file}: {why}; with --blank-text skip such rows "
-            "become dead letters with code blank_text"
+            f"row {row} of {source_file}: {why}. With --blank-text skip such rows become dead "
+            "letters with code blank_text"
         )
     return DeadCode.BLANK_TEXT, why
 
@@ -135,20 +121,20 @@ def prepared_units(
     dataset: Dataset,
     estimator: TokenEstimator,
     file_units: FileUnits,
-    most_texts: int | None = None,
+    max_texts: int | None = None,
 ) -> Iterator[PreparedUnit]:
-    """The units of one file, in their order; one is in memory at a time.
+    """Yield the units of one file, in order; one is in memory at a time.
 
     Args:
-        job: what is wanted of a row.
-        dataset: has the dead letters of units that are done anew.
-        estimator: guesses tokens.
+        job: the run.
+        dataset: has the dead letters that are retried.
+        estimator: estimates tokens.
         file_units: the file and its units.
-        most_texts: a unit whose texts are cut into more passages comes in parts, by rows.
+        max_texts: a unit whose texts are cut into more passages is split between rows.
 
     Raises:
-        InputError: the file cannot be read, is not what it was, or a blank text is to stop the run.
-        OutputError: dead letters that are to be tried again cannot be read.
+        InputError: the file cannot be read or has changed, or a blank text stops the run.
+        OutputError: dead letters to retry cannot be read.
     """
     file = file_units.file
     runs = [(unit.first_row, unit.rows) for unit in file_units.units]
@@ -161,7 +147,7 @@ def prepared_units(
         left = rows
         while left.rows:
             part = unit.part(left.first_row, left.rows)
-            prepared = prepare(left, part, file.name, job, estimator, most_texts=most_texts)
+            prepared = prepare(left, part, file.name, job, estimator, max_texts=max_texts)
             yield prepared
             left = left.part(prepared.unit.rows, left.rows)
 

@@ -1,4 +1,4 @@
-"""Texts that several units share: read, embedded first, and kept where every unit finds them."""
+"""Texts that several units share: embedded first, and kept where every unit finds them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.contents import DistinctContents, why_blank
-from bulkembed.transforms.units.outcome import AnswerRecorder
+from bulkembed.transforms.units.text_vectors import AnswerRecorder
 
 TEXTS = 1000
-"""Texts that are sent and counted together: ten calls."""
+"""Texts that are sent and counted together, usually in ten requests."""
 WINDOW_ROWS = 2500
 
 
 class SharedOutcome:
     """The sink for texts that units share.
 
-    A text that is given up on is not written down here: each unit sends it again, so that each of
-    its rows gets its own verdict and counts as its unit asks.
+    A failed text is not noted here: each unit sends it again, so that each of its rows gets its
+    own reason and counts towards its unit.
     """
 
     def __init__(
@@ -48,36 +48,35 @@ class SharedOutcome:
         self._known = 0
 
     def restore(self, source: KnownVectors) -> list[Content]:
-        """The texts that no run has paid for yet."""
-        hashes = self._texts.hashes
-        known = known_hashes(source, hashes)
+        """Return the texts that nobody has paid for yet."""
+        known = known_hashes(source, [item.hash for item in self._texts.items])
         self._known = len(known)
-        return [item for item in self._texts.items if hashes[item.index] not in known]
+        return [item for item in self._texts.items if item.hash not in known]
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
-        """Keeps the vectors of one answered call."""
+        """Keep the vectors of one answered request."""
         self._answers.record(items, answer, attempts)
         self._sent += len(items)
 
     def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:
-        """Leaves the text to the units."""
+        """Leave the text to the units."""
 
     def counts(self) -> CallCounts:
-        """What the calls came to; the texts are taken off the repeats that the units count."""
+        """Return the counts of the requests; `repeated` corrects what the units count."""
         return self._answers.counts(repeated=-self._sent)
 
     def live(self) -> LiveCounts:
-        """What the texts have come to so far."""
+        """Return the counts so far."""
         return dataclasses.replace(self._answers.live(), shared=self._known + self._sent)
 
 
 def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:
-    """What is read of a file for its texts and titles alone: neither ids nor kept columns."""
+    """Return the columns to read for texts and titles alone, without ids and kept columns."""
     less = dataclasses.replace(columns, id_column=None, keep_columns=())
     return less, pa.schema([pa.field("id", pa.string())])
 
 
-Readable = Callable[[InputFile, Iterator[RowBatch]], Iterator[RowBatch]]
+DamagePolicy = Callable[[InputFile, Iterator[RowBatch]], Iterator[RowBatch]]
 
 
 def read_shared(
@@ -85,22 +84,22 @@ def read_shared(
     columns: InputColumns,
     embedding: EmbeddingConfig,
     estimator: TokenEstimator,
-    readable: Readable = lambda file, rows: rows,
+    on_damage: DamagePolicy = lambda file, rows: rows,
 ) -> Iterator[DistinctContents]:
-    """Single texts, some at a time.  Rows that cannot be sent are left to their units.
+    """Yield single texts, some at a time.  Rows that cannot be sent are left to their units.
 
     Args:
-        files: which texts.
-        columns: what is read of a row.
+        files: the texts.
+        columns: the columns of the input.
         embedding: how a text is sent.
-        estimator: guesses tokens.
-        readable: what is done about a file that turns out to be damaged.
+        estimator: estimates tokens.
+        on_damage: wraps what is read of a file, and handles its damage.
 
     Raises:
-        InputError: a file cannot be read, or is not what it was.
+        InputError: a file cannot be read, or has changed.
     """
     texts = DistinctContents(embedding, estimator)
-    for title, text in _texts(files, columns, embedding, readable):
+    for title, text in _texts(files, columns, embedding, on_damage):
         texts.add(title, text)
         if len(texts.items) == TEXTS:
             yield texts
@@ -113,13 +112,13 @@ def _texts(
     files: Sequence[FilePicks],
     columns: InputColumns,
     embedding: EmbeddingConfig,
-    readable: Readable,
+    on_damage: DamagePolicy,
 ) -> Iterator[tuple[str | None, str]]:
-    """(title, text or passage) of the picks whose rows have a text."""
+    """Yield (title, text or passage) of the picks whose rows have a text."""
     for picks in files:
         runs = list(_windows(picks.rows.tolist(), picks.file.rows))
         read = read_batches(open_found(picks.file.found), picks.file, *text_only(columns), runs)
-        for found in readable(picks.file, read):
+        for found in on_damage(picks.file, read):
             first, end = np.searchsorted(
                 picks.rows, [found.first_row, found.first_row + found.rows]
             )
@@ -142,7 +141,7 @@ def _picked(
 
 
 def _windows(rows: Sequence[int], file_rows: int) -> Iterator[tuple[int, int]]:
-    """(first row, rows) of runs that hold all of the rows."""
+    """Yield (first row, number of rows) of ranges that contain all of the rows."""
     end = -1
     for row in rows:
         if row >= end:

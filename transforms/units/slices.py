@@ -1,4 +1,4 @@
-"""A slice of the plan: its units read, embedded and committed, a few at a time."""
+"""Embed a slice of the plan: read its units, embed and commit them, a few at a time."""
 
 from __future__ import annotations
 
@@ -24,139 +24,127 @@ from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
 from bulkembed.transforms.units.shared_texts import read_shared
 
 COPIES = 1.1
-"""A unit's vectors stand in memory as one matrix; a page of Parquet at a time is made of it."""
+"""A unit's vectors are in memory once, as a matrix, plus one page of Parquet at a time."""
 ROW_BYTES = 1000
-"""What a row takes besides its text and its vector: hash, features, its place in a call."""
-NOTES_EVERY_S = 1.0
+"""Memory of a row besides its text and its vector: hash, features, its place in a request."""
+CHECK_EVERY_S = 1.0
+MAX_TEXTS = 4000
+"""The most passages in a unit whose texts are cut, because its vectors are in memory until it is
+committed.  A row is never split, however many passages it has."""
 
+Covered = Mapping[str, Sequence[ranges.RowRange]]
 Result = TypeVar("Result")
 
 
-@dataclasses.dataclass(slots=True)
-class Flight(Generic[Result]):
-    """The work of one slice on the engine's loop; its results come as they are done.
+def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
+    """Embed a slice; yield the record of each unit as it is committed.
 
-    All slices of a process share the bytes that the engine lets them hold.
+    It stops cleanly once the engine's stop flag is set, as an error of one unit does: what the
+    other units have finished is committed.  Rows that are committed already are skipped, because a
+    runner that lost a worker hands its slice out again.  So is a slice of a run that has lost its
+    dataset.
+
+    Raises:
+        Exception: an unknown error, once all units have ended.
     """
+    tasks: SliceTasks[UnitRecord] = SliceTasks(engine)
+    try:
+        if tasks.must_stop():
+            return (yield from tasks.finish())
+        engine.worker.known.refresh()
+        state = engine.dataset.state()
+        covered = state.covered()
+        for file_units in plan_slice.files:
+            remaining = remaining_units(file_units, state, covered)
+            for prepared in engine.skip_damage(remaining.file, _prepared(engine, remaining)):
+                yield from tasks.wait_for_memory(_memory_of_unit(engine, prepared))
+                if tasks.must_stop():
+                    break
+                tasks.start(engine.worker.embed(prepared))
+    except Exception as error:
+        tasks.stop_run(error)
+    yield from tasks.finish()
 
-    engine: Engine
-    under_way: set[concurrent.futures.Future[Result | None]] = dataclasses.field(
-        default_factory=set
+
+def remaining_units(file_units: FileUnits, state: DatasetState, covered: Covered) -> FileUnits:
+    """Return the rows of units that were not committed, or not retried, since the plan was made.
+
+    Args:
+        file_units: the units of the plan.
+        state: the current state of the dataset.
+        covered: its committed rows, by file key.
+    """
+    file, redo = file_units.file, file_units.redo
+    if redo:
+        done = {(record.unit, record.generation) for record in state.records}
+        kept = [record for record in redo if (record.unit, record.generation + 1) not in done]
+        return FileUnits(file, tuple(record.unit for record in kept), tuple(kept))
+    remaining = ranges.subtract(file.rows, covered.get(file.key, ()))
+    return FileUnits(
+        file,
+        tuple(
+            unit.part(*rows)
+            for unit in file_units.units
+            for rows in ranges.common((unit.first_row, unit.rows), remaining)
+        ),
     )
-    looked_at: float = 0.0
-    failure: Exception | None = None
-    """The first error that is not of our own."""
-    _room: int = 0
-    """Bytes that `make_room` took for the next piece."""
-
-    def failed(self, error: Exception) -> None:
-        """Ends the run for an error; what flies may land."""
-        if isinstance(error, OutputTaken):
-            return self.engine.stop.set(StopReason.TAKEN_OVER, error.message)
-        if isinstance(error, BulkEmbedError):
-            return self.engine.stop.set(StopReason.BROKEN, error.message)
-        self.failure = self.failure or error
-        return self.engine.stop.set(StopReason.BROKEN, f"please report this: {error!r}")
-
-    def make_room(self, held_bytes: int) -> Iterator[Result]:
-        """Wait until so many bytes fit, or the run is to end; yield what was done meanwhile."""
-        in_flight = self.engine.in_flight
-        place = in_flight.queue()
-        try:
-            while not in_flight.take(place, held_bytes, NOTES_EVERY_S):
-                yield from self._land_some(0.0)
-                if self.must_end():
-                    return
-            self._room = held_bytes
-        finally:
-            in_flight.leave(place)
-
-    def start(self, work: Coroutine[Any, Any, Result | None]) -> None:
-        """Start a piece of work that there is room for; it gives the room back when it is done."""
-        held_bytes, self._room = self._room, 0
-        future = self.engine.loop.submit(work)
-        self.under_way.add(future)
-        future.add_done_callback(lambda _: self.engine.in_flight.give_back(held_bytes))
-
-    def land_all(self) -> Iterator[Result]:
-        """Waits for all.
-
-        Raises:
-            Exception: the first error that is not of our own, once all have landed.
-        """
-        self.engine.in_flight.give_back(self._room)
-        self._room = 0
-        while self.under_way:
-            yield from self._land_some(NOTES_EVERY_S)
-        if self.engine.stop.is_set():
-            self.engine.leave_notes()
-        if self.failure is not None:
-            raise self.failure
-
-    def must_end(self) -> bool:
-        """Whether the run is to end, here or by a note of another process."""
-        now = time.monotonic()
-        if now - self.looked_at >= NOTES_EVERY_S:
-            self.looked_at = now
-            self.engine.look_for_notes()
-        return self.engine.stop.is_set()
-
-    def _land_some(self, timeout_s: float) -> Iterator[Result]:
-        done, _ = concurrent.futures.wait(
-            self.under_way,
-            timeout=timeout_s,
-            return_when=concurrent.futures.FIRST_COMPLETED,
-        )
-        self.must_end()  # Work may land often for long: the last units are all under way.
-        for future in done:
-            self.under_way.remove(future)
-            try:
-                result = future.result()
-            except Exception as error:
-                self.failed(error)
-                continue
-            if result is not None:
-                yield result
 
 
-def bytes_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
-    """What texts, their vectors and the rows that they belong to take while they are under way."""
+def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
+    if engine.stop.is_set():
+        return
+    job, dataset, estimator = engine.job, engine.dataset, engine.estimator
+    for prepared in prepared_units(job, dataset, estimator, file_units, MAX_TEXTS):
+        yield prepared
+        if engine.stop.is_set():
+            return
+
+
+def _memory_of_unit(engine: Engine, prepared: PreparedUnit) -> int:
+    rows = prepared.rows
+    kept_bytes = int(rows.kept.nbytes)
+    return memory_of(engine.job.embedding.out_dim, prepared.items, rows.rows) + kept_bytes
+
+
+def memory_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
+    """Return the bytes of memory that texts, their vectors and their rows take in progress."""
     texts = sum(item.body_bytes for item in items)
     vectors = int(len(items) * (dim or largest_dim()) * 4 * COPIES)
     return vectors + 2 * texts + rows * ROW_BYTES
 
 
 def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
-    """Works a slice off; yields what its calls came to, some texts at a time.
+    """Embed texts that units share; yield the counts of their requests, some texts at a time.
 
-    Ends early, and in good order, as `slices.embed_slice` does: what is not there then is sent by
-    the units that need it.
+    It stops cleanly, as `embed_slice` does.  The units send the texts that are missing then.
 
     Raises:
-        Exception: an error that is not of our own, once all calls have landed.
+        Exception: an unknown error, once all requests have ended.
     """
-    flight: Flight[CallCounts] = Flight(engine)
+    tasks: SliceTasks[CallCounts] = SliceTasks(engine)
     job = engine.job
     kept = shared_writer(engine.dataset, job, shared.name)
     try:
         for number, texts in enumerate(
-            read_shared(shared.files, job.columns, job.embedding, engine.estimator, engine.readable)
+            read_shared(
+                shared.files, job.columns, job.embedding, engine.estimator, engine.skip_damage
+            )
         ):
-            held_bytes = bytes_of(job.embedding.out_dim, texts.items, len(texts.items))
-            yield from flight.make_room(held_bytes)
-            if flight.must_end():
+            memory = memory_of(job.embedding.out_dim, texts.items, len(texts.items))
+            yield from tasks.wait_for_memory(memory)
+            if tasks.must_stop():
                 break
             name = f"{job.run_id}-{shared.name}-{number:06d}"
-            flight.start(_embed(engine, texts, kept, name))
+            tasks.start(_embed_texts(engine, texts, kept, name))
     except Exception as error:
-        flight.failed(error)
+        tasks.stop_run(error)
     try:
-        yield from flight.land_all()
+        yield from tasks.finish()
     finally:
         kept.close()
 
 
-async def _embed(
+async def _embed_texts(
     engine: Engine, texts: DistinctContents, kept: AnswerWriter, name: str
 ) -> CallCounts | None:
     counts = await engine.worker.embed_shared(texts, kept)
@@ -166,78 +154,86 @@ async def _embed(
     return counts
 
 
-Covered = Mapping[str, Sequence[ranges.RowRange]]
-MOST_TEXTS = 4000
-"""In a unit whose texts are cut: their vectors are in memory until it is committed.  A row is not
-parted, whatever it has."""
+@dataclasses.dataclass(slots=True)
+class SliceTasks(Generic[Result]):
+    """The tasks of one slice on the engine's loop; results come as tasks end.
 
-
-def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
-    """Works a slice off; yields the record of each unit as it is committed.
-
-    Ends early, and in good order, once the engine's stop flag is set.  An error of one unit sets
-    it: what the other units have finished is committed.  A slice of a run that has lost its dataset
-    is passed over.  Rows that are committed already are passed
-    over: an engine that lost a worker hands its slice out again.
-
-    Raises:
-        Exception: an error that is not of our own, once all units have landed.
+    All slices of a process share the engine's memory budget.
     """
-    flight: Flight[UnitRecord] = Flight(engine)
-    try:
-        if flight.must_end():
-            return (yield from flight.land_all())
-        engine.worker.known.refresh()
-        state = engine.dataset.state()
-        covered = state.covered()
-        for file_units in plan_slice.files:
-            due = still_due(file_units, state, covered)
-            for prepared in engine.readable(due.file, _prepared(engine, due)):
-                held_bytes = _bytes_of(engine, prepared)
-                yield from flight.make_room(held_bytes)
-                if flight.must_end():
-                    break
-                flight.start(engine.worker.embed(prepared))
-    except Exception as error:
-        flight.failed(error)
-    yield from flight.land_all()
 
+    engine: Engine
+    running: set[concurrent.futures.Future[Result | None]] = dataclasses.field(default_factory=set)
+    checked_at: float = 0.0
+    failure: Exception | None = None
+    """The first unknown error."""
+    _reserved: int = 0
+    """The bytes that `wait_for_memory` reserved for the next task."""
 
-def still_due(file_units: FileUnits, state: DatasetState, covered: Covered) -> FileUnits:
-    """The rows of units that were not committed, or not anew, since the plan was made.
+    def wait_for_memory(self, size: int) -> Iterator[Result]:
+        """Wait until some bytes fit the budget, or the run must stop; yield results meanwhile."""
+        memory = self.engine.memory
+        place = memory.enter_queue()
+        try:
+            while not memory.reserve(place, size, CHECK_EVERY_S):
+                yield from self._results(0.0)
+                if self.must_stop():
+                    return
+            self._reserved = size
+        finally:
+            memory.leave_queue(place)
 
-    Args:
-        file_units: as they were planned.
-        state: as it is now.
-        covered: the rows that it says are done, by file key.
-    """
-    file, redo = file_units.file, file_units.redo
-    if redo:
-        done = {(record.unit, record.generation) for record in state.records}
-        kept = [record for record in redo if (record.unit, record.generation + 1) not in done]
-        return FileUnits(file, tuple(record.unit for record in kept), tuple(kept))
-    left = ranges.subtract(file.rows, covered.get(file.key, ()))
-    return FileUnits(
-        file,
-        tuple(
-            unit.part(*run)
-            for unit in file_units.units
-            for run in ranges.common((unit.first_row, unit.rows), left)
-        ),
-    )
+    def start(self, work: Coroutine[Any, Any, Result | None]) -> None:
+        """Start a task with the memory that was reserved; its end releases it."""
+        size, self._reserved = self._reserved, 0
+        future = self.engine.loop.submit(work)
+        self.running.add(future)
+        future.add_done_callback(lambda _: self.engine.memory.release(size))
 
+    def finish(self) -> Iterator[Result]:
+        """Wait for all tasks.
 
-def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
-    if engine.stop.is_set():
-        return
-    job, dataset, estimator = engine.job, engine.dataset, engine.estimator
-    for prepared in prepared_units(job, dataset, estimator, file_units, MOST_TEXTS):
-        yield prepared
-        if engine.stop.is_set():
-            return
+        Raises:
+            Exception: the first unknown error, once all tasks have ended.
+        """
+        self.engine.memory.release(self._reserved)
+        self._reserved = 0
+        while self.running:
+            yield from self._results(CHECK_EVERY_S)
+        if self.engine.stop.is_set():
+            self.engine.flush_notes()
+        if self.failure is not None:
+            raise self.failure
 
+    def must_stop(self) -> bool:
+        """Return whether the run must stop, for this process or by a note of another."""
+        now = time.monotonic()
+        if now - self.checked_at >= CHECK_EVERY_S:
+            self.checked_at = now
+            self.engine.check_notes()
+        return self.engine.stop.is_set()
 
-def _bytes_of(engine: Engine, prepared: PreparedUnit) -> int:
-    rows = prepared.rows
-    kept_bytes = int(rows.kept.nbytes)
-    return bytes_of(engine.job.embedding.out_dim, prepared.items, rows.rows) + kept_bytes
+    def stop_run(self, error: Exception) -> None:
+        """Stop the run for an error; running tasks may end."""
+        if isinstance(error, OutputTaken):
+            return self.engine.stop.set(StopReason.TAKEN_OVER, error.message)
+        if isinstance(error, BulkEmbedError):
+            return self.engine.stop.set(StopReason.BROKEN, error.message)
+        self.failure = self.failure or error
+        return self.engine.stop.set(StopReason.BROKEN, f"please report this: {error!r}")
+
+    def _results(self, timeout_s: float) -> Iterator[Result]:
+        done, _ = concurrent.futures.wait(
+            self.running,
+            timeout=timeout_s,
+            return_when=concurrent.futures.FIRST_COMPLETED,
+        )
+        self.must_stop()  # The last tasks may end one after the other for a long time.
+        for future in done:
+            self.running.remove(future)
+            try:
+                result = future.result()
+            except Exception as error:
+                self.stop_run(error)
+                continue
+            if result is not None:
+                yield result

@@ -1,4 +1,4 @@
-"""One unit from its prepared rows to its commit record."""
+"""Embed one prepared unit, and commit it."""
 
 from __future__ import annotations
 
@@ -22,59 +22,58 @@ from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter, KeptAnswers, unit_writer
 from bulkembed.transforms.units.contents import DistinctContents
-from bulkembed.transforms.units.dead_rows import DeadRowBudget
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import SharedOutcome
-from bulkembed.transforms.units.tally import Tally, committed_rows
+from bulkembed.transforms.units.tally import FailureLimit, Tally, committed_rows
 
 log = logging.getLogger("bulkembed")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitWorker:
-    """What it takes to embed and commit a unit; one a process."""
+    """Embeds and commits units; one in each process."""
 
     job: JobConfig
     embedder: Embedder
     dataset: Dataset
     stop: StopFlag
     known: KeptAnswers
-    budget: DeadRowBudget
+    limit: FailureLimit
     tally: Tally = dataclasses.field(default_factory=Tally)
-    told: set[str] = dataclasses.field(default_factory=set)
-    """Kept columns whose lost values were logged."""
+    warned_columns: set[str] = dataclasses.field(default_factory=set)
+    """Kept columns for which a warning was logged."""
 
     async def embed(self, prepared: PreparedUnit) -> UnitRecord | None:
-        """Embeds a unit and commits it, or its finished prefix where the run is to end.
+        """Embed a unit and commit it; if the run must stop, commit its first finished rows.
 
         Returns:
-            The record, or None where not one row was finished.
+            The record, or None if no row is finished.
 
         Raises:
-            OutputError: the unit could not be written.
+            OutputError: the unit cannot be written.
         """
         redo, started = prepared.redo, time.monotonic()
-        self._tell_of_lost_values(prepared)
+        self._warn_of_nulls(prepared)
         generation = redo.generation + 1 if redo else 0
         kept = unit_writer(self.dataset, self.job, prepared.unit, generation)
         record = None
-        outcome = UnitOutcome(prepared, self.job, kept, self.budget)
+        outcome = UnitOutcome(prepared, self.job, kept, self.limit)
         self.tally.begin(outcome)
         try:
             await self._embed(outcome.restore(self.known), outcome)
             record = await asyncio.to_thread(self._commit, outcome, redo, started)
-            self._count_bad_rows(prepared)
+            self._count_failures(prepared)
         finally:
             self.tally.end(outcome, committed_rows(record, redo) if record else None)
             kept.close(committed=record is not None and record.unit == prepared.unit)
         return record
 
     async def embed_shared(self, texts: DistinctContents, kept: AnswerWriter) -> CallCounts:
-        """Embeds texts that units share, but for those that are there already.
+        """Embed texts that units share, except those with a known vector.
 
         Returns:
-            What the calls came to.
+            The counts of the requests.
 
         Raises:
             OutputError: the vectors cannot be kept.
@@ -87,24 +86,24 @@ class UnitWorker:
             self.tally.end(outcome)
         return outcome.counts()
 
-    def _tell_of_lost_values(self, prepared: PreparedUnit) -> None:
-        """Logs once for each kept column that some of its values cannot be written."""
-        for name in sorted(prepared.rows.unkept - self.told):
-            self.told.add(name)
+    def _warn_of_nulls(self, prepared: PreparedUnit) -> None:
+        """Warn once for each kept column with values that cannot be written."""
+        for name in sorted(prepared.rows.unkept - self.warned_columns):
+            self.warned_columns.add(name)
             kind = self.job.row_schema.field(name).type
             log.warning("column %r: values that cannot be written as %s are null", name, kind)
 
-    def _count_bad_rows(self, prepared: PreparedUnit) -> None:
-        """Counts rows that could not be sent: after the commit, so that they can be looked at."""
-        bad = [row for row in prepared.dead if not row.code.is_skip]
-        if bad:
-            self.budget.spend(len(bad), f"{bad[-1].code}: {bad[-1].message}")
+    def _count_failures(self, prepared: PreparedUnit) -> None:
+        """Count the rows that could not be sent, after the commit has written their reasons."""
+        failures = [failure for failure in prepared.failed.values() if not failure.code.is_skip]
+        if failures:
+            self.limit.add(len(failures), f"{failures[-1].code}: {failures[-1].message}")
 
     async def _embed(self, items: Sequence[Content], outcome: Sink) -> None:
         try:
             await self.embedder.embed(items, outcome)
         except BaseExceptionGroup as group:
-            # The calls of a unit fail as a group, even where one alone does.
+            # The requests of a unit fail as a group, even if only one fails.
             ours = group.subgroup(BulkEmbedError)
             if ours is None:
                 raise

@@ -7,7 +7,7 @@ from support.jobs import a_job, prepared
 
 from bulkembed.transforms.core.packing import CallLimits, pack
 from bulkembed.transforms.units.outcome import UnitOutcome
-from bulkembed.transforms.units.slices import bytes_of
+from bulkembed.transforms.units.slices import memory_of
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 2000], ids=["none", "twice", "all"])
@@ -24,4 +24,4 @@ def test_a_unit_takes_less_than_it_is_counted_for_before_its_vectors_come(repeat
         tracemalloc.stop()
     assert outcome.finish() is None
     assert sum(map(len, calls)) == len(unit.items)
-    assert 0 < held < bytes_of(1, unit.items, len(texts))
+    assert 0 < held < memory_of(1, unit.items, len(texts))
