@@ -23,3 +23,11 @@ def elsewhere(tmp_path: Path, at_home: dict[str, str]) -> dict[str, str]:
         "HF_HOME": str(tmp_path / "hugging-face"),
         "HF_HUB_OFFLINE": "1",
     }
+
+
+@pytest.fixture
+def offline_python(python: str, elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same Python, for children that inherit this process's environment."""
+    for name in ("HF_HOME", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, elsewhere[name])
+    return python

@@ -1,4 +1,4 @@
-"""docs/readers.md, for the readers that are too heavy for `make test`."""
+"""docs/readers.md, for readers that `make test` does not install."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ each_reader = pytest.mark.parametrize(
 
 
 def version(python: str, module: str, place: Path, env: dict[str, str]) -> str:
-    """The first two numbers of the installed package's version."""
+    """Return the first two numbers of the installed package's version."""
     code = f"from importlib.metadata import version; print(version({module!r}))"
     found = re.match(r"\d+\.\d+", run_snippets("python", [code], place, env, python))
     assert found is not None
@@ -42,7 +42,7 @@ def version(python: str, module: str, place: Path, env: dict[str, str]) -> str:
 
 
 @each_reader
-def test_the_snippet_of_a_reader_finds_what_it_says(
+def test_the_snippet_for_a_reader_runs_with_the_version_of_the_page(
     reader: str, module: str, workplace: Path, elsewhere: dict[str, str], python: str
 ) -> None:
     run_snippets("bash", of_language(PAGE, "bash"), workplace, elsewhere)
@@ -54,19 +54,15 @@ def test_the_snippet_of_a_reader_finds_what_it_says(
 
 
 @each_reader
-def test_a_reader_takes_what_the_page_says(
+def test_a_reader_supports_the_types_and_encodings_of_the_page(
     reader: str,
     module: str,
     workplace: Path,
     server: EmulatorServer,
-    elsewhere: dict[str, str],
-    python: str,
-    monkeypatch: pytest.MonkeyPatch,
+    offline_python: str,
 ) -> None:
-    for name in ("HF_HOME", "HF_HUB_OFFLINE"):
-        monkeypatch.setenv(name, elsewhere[name])
     folders = folders_of_vectors(workplace, server)
-    assert outcomes(python, module, folders) == said_of(reader)
+    assert outcomes(offline_python, module, folders) == said_of(reader)
 
 
 @pytest.mark.parametrize(
@@ -78,16 +74,12 @@ def test_a_reader_takes_what_the_page_says(
         ("Hugging Face datasets", "datasets"),
     ],
 )
-def test_a_reader_makes_of_a_folder_what_the_page_says(
+def test_a_reader_opens_a_folder_as_the_page_says(
     reader: str,
     module: str,
     workplace: Path,
     server: EmulatorServer,
-    elsewhere: dict[str, str],
-    python: str,
-    monkeypatch: pytest.MonkeyPatch,
+    offline_python: str,
 ) -> None:
-    for name in ("HF_HOME", "HF_HUB_OFFLINE"):
-        monkeypatch.setenv(name, elsewhere[name])
     folders = folders_made_of(workplace, server)
-    assert outcomes_of_folders(python, module, folders) == said_of_folders(reader)
+    assert outcomes_of_folders(offline_python, module, folders) == said_of_folders(reader)
