@@ -1,1 +1,1 @@
-"""What embeddings are for, an example each; docs/examples.md shows what they print and draw."""
+"""One example for each use of embeddings; docs/examples.md has their output and pictures."""

@@ -1,8 +1,8 @@
 """Clustering: find hidden trends.
 
-What has Unicode been adding?  The names of its symbols are clustered without a word about what
-they are; the words that set a cluster apart name it.  Python knows which symbols Unicode 3.2 had
-in 2002 already, so each theme has a share then and a share among the symbols that came later.
+What has Unicode been adding?  The names of its symbols are clustered, and each cluster is labelled
+with its most distinctive words.  Python knows which symbols Unicode 3.2 had in 2002, so each theme
+has a share of these and a share of the symbols that were added later.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from sklearn.cluster import KMeans
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import silhouette_score
 
-from examples.shared import BLUE, DIM, GREY, VERMILION, bulkembed, place, read, save, write
+from examples.shared import BLUE, DIM, GREY, VERMILION, bulkembed, folder_of, read, save, write
 
 SYMBOLS = 2_000
-"""Taken by chance from some 6,600."""
+"""The size of a random sample of about 6,600 symbols."""
 THEMES = 24
 NAME_WORDS = 3
 
@@ -30,7 +30,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Theme(NamedTuple):
-    """A cluster: its words, how many of its names have one of them, its share then and later."""
+    """A cluster: its words, how many of its names have one of them, its shares then and later."""
 
     words: str
     fit: float
@@ -40,7 +40,7 @@ class Theme(NamedTuple):
 
 
 def symbols() -> list[dict[str, object]]:
-    """A sample of Unicode's symbols: code point, name, and whether it came after 2002."""
+    """Return a sample of Unicode's symbols: code point, name, and whether it is newer than 2002."""
     every = (chr(point) for point in range(sys.maxunicode + 1))
     found = [one for one in every if unicodedata.category(one) == "So"]
     picked = sorted(random.Random(0).sample(found, SYMBOLS))
@@ -55,9 +55,9 @@ def symbols() -> list[dict[str, object]]:
 
 
 def themes(clusters: npt.NDArray[np.int32], texts: list[str], new: Bools) -> list[Theme]:
-    """The clusters, those that have grown most first.
+    """Return the clusters, those that have grown most first.
 
-    A word sets a cluster apart if many of the cluster's names have it and few others do.
+    A word is distinctive if many of the cluster's names have it and few others do.
     """
     counter = CountVectorizer(
         binary=True, min_df=5, stop_words="english", token_pattern=r"\b[a-z]{3,}\b"
@@ -78,7 +78,7 @@ def themes(clusters: npt.NDArray[np.int32], texts: list[str], new: Bools) -> lis
 
 
 def draw(found: list[Theme]) -> Figure:
-    """A line for each theme, from its share in 2002 to its share among later symbols."""
+    """Draw a line for each theme, from its share in 2002 to its share of later symbols."""
     figure = Figure(figsize=(7.4, 4.8), layout="constrained")
     axes = figure.subplots()
     places = range(len(found), 0, -1)
@@ -96,8 +96,8 @@ def draw(found: list[Theme]) -> Figure:
 
 
 def main() -> None:
-    """Embeds names, clusters, names the clusters, prints the trend, draws."""
-    folder = place("clustering")
+    """Run the example."""
+    folder = folder_of("clustering")
     source = write(folder / "symbols.parquet", symbols())
     bulkembed(
         *("run", "--input", source, "--output", folder / "vectors"),
@@ -112,12 +112,12 @@ def main() -> None:
     found = themes(model.labels_, [row["text"] for row in rows], new)
 
     print(f"{len(rows):,} symbols of Unicode {unicodedata.unidata_version}: ", end="")
-    print(f"{(~new).sum()} were there in 2002, {new.sum():,} came later")
+    print(f"{(~new).sum()} existed in 2002, {new.sum():,} were added later")
     print(
         f"silhouette of {THEMES} clusters {silhouette_score(vectors, model.labels_):.2f}, "
-        f"of the same sizes by chance {silhouette_score(vectors, shuffled):.2f}\n"
+        f"of random clusters of the same sizes {silhouette_score(vectors, shuffled):.2f}\n"
     )
-    print(f"{'words that set the cluster apart':<34} fit  symbols  in 2002  since")
+    print(f"{'distinctive words of the cluster':<34} fit  symbols  in 2002  since")
     for theme in found:
         print(
             f"{theme.words:<33} {theme.fit:>4.0%}  {theme.symbols:>7}  "

@@ -1,8 +1,8 @@
 """Code retrieval: find a function by what it does.
 
-The functions of some modules of the standard library are embedded as RETRIEVAL_DOCUMENT, without
-their docstrings; the first sentences of these are the questions, embedded as
-CODE_RETRIEVAL_QUERY.  So each question has one right answer, whose words the code does not hold.
+Functions of the standard library are embedded as RETRIEVAL_DOCUMENT, without their docstrings.  The
+first sentences of the docstrings are the questions, embedded as CODE_RETRIEVAL_QUERY.  So each
+question has one right answer, and its words are not in the code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from examples.shared import (
     ORANGE,
     Floats,
     bulkembed,
-    place,
+    folder_of,
     read,
     save,
     write,
@@ -38,15 +38,15 @@ MODULES = (
     *("textwrap", "threading", "tokenize", "traceback", "types", "uuid", "warnings", "weakref"),
 )
 ASKED_AS = ("CODE_RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT")
-"""The last one is what a search without task types does: question and code embedded alike."""
-MOST = 100
-"""The k up to which the picture goes."""
+"""The last one shows a search without task types: question and code are embedded alike."""
+MAX_K = 100
+"""The largest k in the picture."""
 
 Ranks = npt.NDArray[np.int64]
 
 
 def functions() -> Iterator[dict[str, str]]:
-    """Functions that have a docstring of a full sentence and more than a line of code."""
+    """Yield functions with a sentence as docstring and more than one statement."""
     for module in MODULES:
         spec = importlib.util.find_spec(module)
         if spec is None or not spec.has_location:
@@ -62,17 +62,17 @@ def functions() -> Iterator[dict[str, str]]:
 
 
 def ranks(code: Floats, questions: Floats) -> Ranks:
-    """For each question the place, from 1, of the function that it was taken from."""
+    """Return, for each question, the rank from 1 of its function."""
     cosines = questions @ code.T
     right = np.diagonal(cosines)[:, None]
     return np.asarray((cosines > right).sum(axis=1) + 1)
 
 
 def draw(found: dict[str, Ranks], functions: int) -> Figure:
-    """How many questions find their function among the first k, over k."""
+    """Draw the share of questions that find their function among the first k, by k."""
     figure = Figure(figsize=(6.8, 4), layout="constrained")
     axes = figure.subplots()
-    first = np.arange(1, MOST + 1)
+    first = np.arange(1, MAX_K + 1)
     for (name, rank), colour, style in zip(found.items(), (BLUE, ORANGE), ("-", "--"), strict=True):
         share = [100 * (rank <= k).mean() for k in first]
         axes.plot(first, share, color=colour, linestyle=style, label=name)
@@ -87,8 +87,8 @@ def draw(found: dict[str, Ranks], functions: int) -> Figure:
 
 
 def main() -> None:
-    """Embeds code and questions, looks for each function, prints, draws."""
-    folder = place("code_retrieval")
+    """Run the example."""
+    folder = folder_of("code_retrieval")
     rows = list(functions())
     code = write(folder / "functions.parquet", rows)
     bulkembed(

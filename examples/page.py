@@ -1,4 +1,7 @@
-"""`python -m examples.page` renews docs/examples.md: what each example prints, and its picture."""
+"""Update docs/examples.md with the output and picture of each example.
+
+Run it with `python -m examples.page`.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,23 @@ PICTURES = ROOT / "docs/examples"
 SECTION = re.compile(
     r"(?<=python -m examples\.)(\w+)(?P<between>\n```\n.*?\n```text\n)(.*?)(?=```)", re.DOTALL
 )
-"""An example's name, what stands between, and what it printed."""
+"""The name of an example, the text up to its output, and its output."""
 PYTHON = re.compile(r"(?<=Python )3\.\d+\.\d+")
 
 
 def printed() -> dict[str, str]:
-    """What the page says that each example prints."""
+    """Return the output of each example, as the page has it."""
     return {found[1]: found[3] for found in SECTION.finditer(PAGE.read_text())}
 
 
 def python_of_page() -> str:
-    """The version of Python whose library's texts the page is about."""
+    """Return the version of Python that made the output on the page."""
     found = PYTHON.search(PAGE.read_text())
     return found[0] if found else ""
 
 
-def renew(folder: Path) -> None:
-    """Runs every example of the page in a folder, and puts text and pictures into docs/."""
+def update(folder: Path) -> None:
+    """Run every example of the page in a folder, and put output and pictures into docs/."""
 
     def run(found: re.Match[str]) -> str:
         command = [sys.executable, "-m", f"examples.{found[1]}"]
@@ -47,4 +50,4 @@ def renew(folder: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        renew(Path(folder))
+        update(Path(folder))

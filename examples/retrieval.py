@@ -1,8 +1,8 @@
 """Information retrieval: answer questions from Python's language reference.
 
 Passages are embedded as RETRIEVAL_DOCUMENT, questions as QUESTION_ANSWERING or RETRIEVAL_QUERY.
-Each question was written by hand, and so was the topic that answers it, so the search can be
-scored: how often is a passage of that topic among the first k?
+The questions were written by hand, each with the topic that answers it.  The score is how often a
+passage of that topic is among the first k.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from examples.shared import (
     ORANGE,
     Floats,
     bulkembed,
-    place,
+    folder_of,
     read,
     save,
     write,
@@ -31,7 +31,7 @@ from examples.shared import (
 
 PASSAGE_CHARS = 900
 RULES = re.compile(r"[*=\-]{4,}")
-"""The lines under headings."""
+"""Lines under headings."""
 QUESTIONS = [
     ("How do I leave a loop before it is finished?", "break"),
     ("How can I skip to the next round of a loop?", "continue"),
@@ -71,11 +71,11 @@ QUESTIONS = [
     ("How do I take every second element of a sequence?", "slicings"),
 ]
 ASKED_AS = ("QUESTION_ANSWERING", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT")
-"""The last one is what a search without task types does: question and document embedded alike."""
+"""The last one shows a search without task types: question and document are embedded alike."""
 
 
 def passages() -> Iterator[dict[str, str]]:
-    """The topics, cut at paragraphs; text that several topics share goes to the shortest one."""
+    """Yield passages of the topics; a paragraph of several topics goes to the shortest topic."""
     seen = set()
     for topic in sorted(topics, key=lambda name: len(topics[name])):
         passage = ""
@@ -93,7 +93,7 @@ def passages() -> Iterator[dict[str, str]]:
 
 
 def ranks(found: Floats, questions: Floats, topic_of: list[str]) -> list[int]:
-    """For each question the place, from 1, of the first passage that belongs to its topic."""
+    """Return, for each question, the rank from 1 of the first passage of its topic."""
     nearest = np.argsort(-(questions @ found.T), axis=1)
     return [
         1 + next(i for i, row in enumerate(order) if topic_of[row] == topic)
@@ -102,16 +102,16 @@ def ranks(found: Floats, questions: Floats, topic_of: list[str]) -> list[int]:
 
 
 def chance(found: Floats, topic_of: list[str]) -> list[int]:
-    """The ranks that random questions get: the score to beat."""
+    """Return the ranks of random questions, as a baseline."""
     random = np.random.default_rng(0)
-    asked = (
+    samples = (
         random.standard_normal((len(QUESTIONS), found.shape[1]), np.float32) for _ in range(50)
     )
-    return [rank for questions in asked for rank in ranks(found, questions, topic_of)]
+    return [rank for questions in samples for rank in ranks(found, questions, topic_of)]
 
 
 def score(found: list[int]) -> dict[str, float]:
-    """How often the answer is the first hit, is among five, and the mean of 1 / rank."""
+    """Return how often the answer is first or among five, and the mean of 1 / rank."""
     rank = np.array(found)
     return {
         "hit@1": float((rank == 1).mean()),
@@ -121,7 +121,7 @@ def score(found: list[int]) -> dict[str, float]:
 
 
 def draw(scores: dict[str, dict[str, float]]) -> Figure:
-    """A group of bars for each measure, a bar for each way to ask."""
+    """Draw a group of bars for each measure, with a bar for each task type."""
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axes = figure.subplots()
     for nth, (name, values) in enumerate(scores.items()):
@@ -138,8 +138,8 @@ def draw(scores: dict[str, dict[str, float]]) -> Figure:
 
 
 def main() -> None:
-    """Embeds passages and questions, searches, scores, prints, draws."""
-    folder = place("retrieval")
+    """Run the example."""
+    folder = folder_of("retrieval")
     documents = write(
         folder / "documents.parquet", ({"id": n, **row} for n, row in enumerate(passages()))
     )
@@ -150,14 +150,16 @@ def main() -> None:
     rows, found, service = read(folder / "documents")
     topic_of = [row["topic"] for row in rows]
 
-    asked = write(
+    questions = write(
         folder / "questions.parquet",
         ({"id": n, "text": text} for n, (text, _) in enumerate(QUESTIONS)),
     )
     scores = {}
     for task in ASKED_AS:
         output = folder / f"as-{task.lower()}"
-        bulkembed("run", "--input", asked, "--output", output, "--task-type", task, "--dim", DIM)
+        bulkembed(
+            "run", "--input", questions, "--output", output, "--task-type", task, "--dim", DIM
+        )
         scores[task] = score(ranks(found, read(output).vectors, topic_of))
     scores["chance"] = score(chance(found, topic_of))
 
@@ -168,8 +170,8 @@ def main() -> None:
         print(f"{name:<22}" + "".join(f"{value:>7.2f}" for value in values.values()))
     if service == EMULATOR:
         print(
-            "\nThe emulator turns every vector a little, each task type another way, and learns\n"
-            "nothing from it: these differences are noise. Gemini was trained to use task types."
+            "\nThe emulator rotates each vector a little by its task type, which adds no meaning:\n"
+            "these differences are noise. Gemini was trained to use task types."
         )
     print()
     bulkembed(

@@ -1,4 +1,4 @@
-"""What the examples have in common: the folder, the service, the job, its output, the pictures."""
+"""Shared code of the examples: folders, the choice of the service, jobs, output and pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OUT = Path("out/examples")
 DIM = "768"
 EMULATOR = "the local emulator (sums of word vectors, not Gemini)"
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
-"""Colours that every eye tells apart.  Source: Okabe and Ito, Color Universal Design, 2008."""
+"""Colours for all kinds of colour vision.  Source: Okabe and Ito, Color Universal Design, 2008."""
 
 mpl.rcParams.update(
     {
@@ -44,28 +44,28 @@ mpl.rcParams.update(
 
 
 class Embedded(NamedTuple):
-    """What `read` gives: rows and vectors in the order of the input, and who made the vectors."""
+    """Rows and vectors in the order of the input, and the service that made the vectors."""
 
     rows: list[dict[str, Any]]
     vectors: Floats
     service: str
 
 
-def place(example: str) -> Path:
-    """The folder of an example's datasets: one for Gemini's and one for the emulator's."""
-    folder = OUT / f"{example}-{'emulator' if is_local() else 'gemini'}"
+def folder_of(example: str) -> Path:
+    """Return the folder of an example's datasets, which differs for Gemini and the emulator."""
+    folder = OUT / f"{example}-{'emulator' if uses_emulator() else 'gemini'}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Rows as a Parquet file."""
+    """Write rows to a Parquet file."""
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
     return path
 
 
 def unique_docstrings(packages: Collection[str]) -> list[dict[str, str]]:
-    """Docstrings of packages of the standard library, each text once."""
+    """Return docstrings of packages of the standard library, without duplicates."""
     rows: dict[str, dict[str, str]] = {}
     for found in docstrings(packages):
         row = {"id": found.id, "package": found.module.split(".")[0], "text": found.text}
@@ -74,10 +74,10 @@ def unique_docstrings(packages: Collection[str]) -> list[dict[str, str]]:
 
 
 def bulkembed(*words: str | Path) -> None:
-    """Prints a `bulkembed` command and runs it; what a run reports goes to standard error."""
+    """Print a `bulkembed` command and run it; the output of `run` goes to standard error."""
     args = [str(word) for word in words]
     if args[0] == "run":
-        args += ["--no-report", *(["--emulator"] if is_local() else []), *_args()]
+        args += ["--no-report", *(["--emulator"] if uses_emulator() else []), *_args()]
     print(" \\\n".join(_folded(map(shlex.quote, args))))
     with contextlib.redirect_stdout(sys.stderr if args[0] == "run" else sys.stdout):
         try:
@@ -88,7 +88,7 @@ def bulkembed(*words: str | Path) -> None:
 
 
 def _folded(words: Iterable[str]) -> list[str]:
-    """Lines of a page's width; a word stays whole, and a flag beside its value."""
+    """Wrap a command; words are not split, and a flag stays on the line of its value."""
     command = " ".join(word.replace(" ", "\0") for word in words)
     glued = re.sub(r"(--\S+) (?!--)", "\\1\0", command)
     lines = textwrap.wrap(
@@ -98,7 +98,7 @@ def _folded(words: Iterable[str]) -> list[str]:
 
 
 def read(output: Path) -> Embedded:
-    """A dataset as Python has it; vectors are of unit length, so a dot product is the cosine."""
+    """Return a dataset; its vectors have unit length, so that a dot product is the cosine."""
     table = pq.read_table(output / "vectors").sort_by("source_row")
     flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(table.num_rows, -1)
@@ -106,7 +106,7 @@ def read(output: Path) -> Embedded:
 
 
 def save(figure: Figure, example: str, service: str) -> None:
-    """Writes the example's picture in few bytes, with the service below it."""
+    """Write the example's picture as a small file, with the service below it."""
     figure.supxlabel(f"vectors by {service}", x=0.99, ha="right", fontsize=7, color=GREY)
     drawn = io.BytesIO()
     figure.savefig(drawn)
@@ -114,15 +114,15 @@ def save(figure: Figure, example: str, service: str) -> None:
 
 
 def _service(schema: pa.Schema) -> str:
-    """Who made the vectors, by the words of the files themselves."""
-    said = {key.decode(): value.decode() for key, value in schema.metadata.items()}
-    service, model = said["bulkembed.service"], said["bulkembed.model"]
+    """Return the service that made the vectors, from the metadata of the files."""
+    metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+    service, model = metadata["bulkembed.service"], metadata["bulkembed.model"]
     return EMULATOR if service == "emulator" else f"{model} ({service})"
 
 
-def is_local() -> bool:
-    """Whether the emulator answers."""
-    return demo.is_local(dict(os.environ), _args())
+def uses_emulator() -> bool:
+    """Return whether the emulator makes the vectors."""
+    return demo.uses_emulator(dict(os.environ), _args())
 
 
 def _args() -> list[str]:

@@ -1,8 +1,8 @@
 """Semantic similarity: which sentences say the same?
 
-Twelve sentences of four subjects in a heat map, and ten pairs that were graded by hand, from 0
-(nothing in common) to 5 (the same): do the cosines put the pairs in the order of the grades?
-The last pairs are traps: the same words, another meaning.
+A heat map compares twelve sentences of four subjects.  Ten more pairs were graded by hand, from 0
+(nothing in common) to 5 (the same meaning): do their cosines have the order of the grades?  The
+last pairs are traps: the same words with another meaning.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from examples.shared import DIM, EMULATOR, Floats, bulkembed, place, read, save, write
+from examples.shared import DIM, EMULATOR, Floats, bulkembed, folder_of, read, save, write
 
 SUBJECTS = {
     "pets": [
@@ -54,7 +54,7 @@ TRAPS = [
 
 
 def draw(sentences: list[str], cosines: Floats) -> Figure:
-    """A heat map of all pairs, the cosine in each cell."""
+    """Draw a heat map of all pairs, with the cosine in each cell."""
     figure = Figure(figsize=(8.2, 4.6), layout="compressed")
     axes = figure.subplots()
     image = axes.imshow(cosines, cmap="Blues", vmin=0, vmax=1)
@@ -71,8 +71,8 @@ def draw(sentences: list[str], cosines: Floats) -> Figure:
 
 
 def main() -> None:
-    """Embeds all sentences, compares, prints, draws."""
-    folder = place("similarity")
+    """Run the example."""
+    folder = folder_of("similarity")
     sentences = [sentence for group in SUBJECTS.values() for sentence in group]
     pairs = [*(pair[1:] for pair in PAIRS), *TRAPS]
     texts = [*sentences, *(text for pair in pairs for text in pair)]
@@ -102,7 +102,7 @@ def main() -> None:
     order = spearmanr(grades, scores[: len(grades)]).statistic
     print(f"\nrank correlation of grades and cosines, without the traps: {order:.2f}")
     if service == EMULATOR:
-        print("The emulator adds up word vectors, so word order is lost on it: see the traps.")
+        print("The emulator adds up word vectors, so it ignores word order: see the traps.")
     save(draw(sentences, cosines), "similarity", service)
 
 

@@ -1,10 +1,10 @@
 """A vector database: load a dataset into LanceDB and into DuckDB, and search there.
 
-Both read the Parquet files as they are.  The answer to be held against is exact: all cosines by
-numpy.  Without an index LanceDB and DuckDB must give the same neighbours; with one LanceDB looks at
-a part of the rows only, and recall@10 says how many of the ten nearest it still finds.
+Both read the Parquet files directly.  The reference is exact: numpy computes all cosines.  Without
+an index LanceDB and DuckDB must return the same neighbours.  With an index LanceDB searches only
+part of the rows, and recall@10 is the share of the ten nearest rows that it still finds.
 
-Both are imported when the job is done: LanceDB does not go with processes that fork later on.
+Both are imported after the job: LanceDB does not support processes that fork later.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from examples.shared import (
     VERMILION,
     Floats,
     bulkembed,
-    place,
+    folder_of,
     read,
     save,
     unique_docstrings,
@@ -49,13 +49,13 @@ Search = Callable[[Floats], list[str]]
 
 
 def first_lines(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The queries: first lines of docstrings taken by chance."""
+    """Return the queries: the first lines of a random sample of docstrings."""
     picked = random.Random(0).sample(rows, QUERIES)
     return [{**row, "text": row["text"].splitlines()[0]} for row in picked]
 
 
 def into_lancedb(parts: Path, folder: Path) -> Table:
-    """The Parquet files as a table of LanceDB."""
+    """Load the Parquet files into a table of LanceDB."""
     import lancedb
 
     database = lancedb.connect(folder)
@@ -63,8 +63,8 @@ def into_lancedb(parts: Path, folder: Path) -> Table:
     return database.create_table("docstrings", ds.dataset(parts).to_table())
 
 
-def give_index(table: Table) -> None:
-    """An index for LanceDB: rows in partitions, of which a search looks into some."""
+def add_index(table: Table) -> None:
+    """Add an index to a table of LanceDB: a search looks into some of its partitions."""
     from lancedb.index import IvfFlat
 
     config = IvfFlat(distance_type="cosine", num_partitions=PARTITIONS)
@@ -72,7 +72,7 @@ def give_index(table: Table) -> None:
 
 
 def into_duckdb(parts: Path) -> duckdb.DuckDBPyConnection:
-    """The Parquet files as a table of DuckDB, the vector as an array of fixed length."""
+    """Load the Parquet files into a table of DuckDB, with vectors as arrays of fixed length."""
     import duckdb
 
     connection = duckdb.connect()
@@ -83,19 +83,19 @@ def into_duckdb(parts: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def ask_lancedb(table: Table, partitions: int = PARTITIONS, where: str = "") -> Search:
-    """A search by cosine; an index, where there is one, looks into so many of its partitions."""
+def lancedb_search(table: Table, partitions: int = PARTITIONS, where: str = "") -> Search:
+    """Return a search by cosine, which looks into this many partitions of an index."""
 
     def search(query: Floats) -> list[str]:
-        asked = table.search(query).distance_type("cosine").nprobes(partitions).limit(K)
-        found = asked.where(where, prefilter=True) if where else asked
+        nearest = table.search(query).distance_type("cosine").nprobes(partitions).limit(K)
+        found = nearest.where(where, prefilter=True) if where else nearest
         return list(found.select(["id", "_distance"]).to_arrow()["id"].to_pylist())
 
     return search
 
 
-def ask_duckdb(connection: duckdb.DuckDBPyConnection, where: str = "true") -> Search:
-    """A search by cosine over all rows that `where` leaves."""
+def duckdb_search(connection: duckdb.DuckDBPyConnection, where: str = "true") -> Search:
+    """Return a search by cosine over all rows that match `where`."""
     sql = f"""
         SELECT id FROM docstrings WHERE {where}
         ORDER BY array_cosine_distance(vector, ?::FLOAT[{DIM}]) LIMIT {K}
@@ -104,29 +104,29 @@ def ask_duckdb(connection: duckdb.DuckDBPyConnection, where: str = "true") -> Se
 
 
 def recall(search: Search, queries: Floats, exact: list[list[str]]) -> float:
-    """How many of the ten nearest rows a search finds, on average."""
+    """Return the average share of the ten nearest rows that a search finds."""
     pairs = zip(queries, exact, strict=True)
     return float(np.mean([len({*search(query)} & {*ids}) / K for query, ids in pairs]))
 
 
 def draw(by_partitions: dict[int, float]) -> Figure:
-    """Recall over the partitions that the index looks into, and the searches without one."""
+    """Draw recall by the number of partitions that are searched, and without an index."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    looked_into, found = list(by_partitions), list(by_partitions.values())
-    axes.plot(looked_into, found, color=BLUE, marker="o", label="LanceDB, IVF index")
+    searched, found = list(by_partitions), list(by_partitions.values())
+    axes.plot(searched, found, color=BLUE, marker="o", label="LanceDB, IVF index")
     axes.axhline(1, color=VERMILION, linestyle="--", label="DuckDB, LanceDB without an index")
-    axes.set(xlabel=f"partitions looked into, of {PARTITIONS}", ylabel=f"recall@{K}")
+    axes.set(xlabel=f"partitions searched, of {PARTITIONS}", ylabel=f"recall@{K}")
     axes.set(ylim=(0, 1.05), title=f"How many of the {K} nearest docstrings are found")
-    axes.set_xticks(looked_into)
+    axes.set_xticks(searched)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
     return figure
 
 
 def main() -> None:
-    """Embeds docstrings and queries, loads both databases, compares, prints, draws."""
-    folder = place("vector_database")
+    """Run the example."""
+    folder = folder_of("vector_database")
     texts = unique_docstrings(PACKAGES)
     lines = first_lines(texts)
     source = write(folder / "docstrings.parquet", texts)
@@ -134,9 +134,9 @@ def main() -> None:
         *("run", "--input", source, "--output", folder / "documents"),
         *("--task-type", "RETRIEVAL_DOCUMENT", "--dim", DIM, "--keep-columns", "package"),
     )
-    asked = write(folder / "queries.parquet", lines)
+    query_file = write(folder / "queries.parquet", lines)
     bulkembed(
-        *("run", "--input", asked, "--output", folder / "queries"),
+        *("run", "--input", query_file, "--output", folder / "queries"),
         *("--task-type", "RETRIEVAL_QUERY", "--dim", DIM),
     )
     rows, vectors, service = read(folder / "documents")
@@ -149,17 +149,17 @@ def main() -> None:
     print(f"\nvectors by {service}")
     print(f"{len(rows):,} docstrings in both, {QUERIES} first lines of docstrings as queries\n")
     print(f"{'':<36}recall@{K}")
-    print(f"{'DuckDB, all rows':<36}{recall(ask_duckdb(duck), queries, exact):>9.2f}")
-    print(f"{'LanceDB, all rows':<36}{recall(ask_lancedb(lance), queries, exact):>9.2f}")
-    give_index(lance)
-    found = {n: recall(ask_lancedb(lance, n), queries, exact) for n in range(1, PARTITIONS + 1)}
-    for looked_into in (PARTITIONS // 4, PARTITIONS // 2, PARTITIONS):
-        name = f"LanceDB, {looked_into} of {PARTITIONS} partitions"
-        print(f"{name:<36}{found[looked_into]:>9.2f}")
+    print(f"{'DuckDB, all rows':<36}{recall(duckdb_search(duck), queries, exact):>9.2f}")
+    print(f"{'LanceDB, all rows':<36}{recall(lancedb_search(lance), queries, exact):>9.2f}")
+    add_index(lance)
+    found = {n: recall(lancedb_search(lance, n), queries, exact) for n in range(1, PARTITIONS + 1)}
+    for searched in (PARTITIONS // 4, PARTITIONS // 2, PARTITIONS):
+        name = f"LanceDB, {searched} of {PARTITIONS} partitions"
+        print(f"{name:<36}{found[searched]:>9.2f}")
 
     where = f"package = '{lines[0]['package']}'"
-    nearest = ask_duckdb(duck, where)(queries[0])
-    same = nearest == ask_lancedb(lance, where=where)(queries[0])
+    nearest = duckdb_search(duck, where)(queries[0])
+    same = nearest == lancedb_search(lance, where=where)(queries[0])
     print(f"\n{lines[0]['text']!r} where {where}:")
     print("\n".join(f"    {name}" for name in nearest[:3]))
     print(f"DuckDB and LanceDB agree on the first {K}: {'yes' if same else 'no'}")

@@ -84,13 +84,13 @@ def demo(environ: dict[str, str]) -> int:
         ConfigError: the user's own files without a key, and nobody said that the emulator will do.
     """
     own, args = environ.get("INPUT", ""), shlex.split(environ.get("ARGS", ""))
-    if own and is_local(environ, args) and not _emulator_will_do(environ):
+    if own and uses_emulator(environ, args) and not _emulator_will_do(environ):
         raise ConfigError(
             "make run INPUT=...: there is no API key. Set GEMINI_API_KEY or GOOGLE_API_KEY, or "
             "EMULATOR=1 if the vectors may be the local emulator's, which are not Gemini's"
         )
     flags = _own_flags(own, environ) if own else _corpus_flags(environ, args)
-    if is_local(environ, args):
+    if uses_emulator(environ, args):
         click.echo("no key is used: the vectors come from the local emulator", err=True)
         flags = [*flags, "--emulator"]
         service = "emulator"
@@ -107,8 +107,8 @@ def demo(environ: dict[str, str]) -> int:
     return code
 
 
-def is_local(environ: dict[str, str], args: list[str]) -> bool:
-    """Whether the emulator answers: it is asked for, or nothing gives access to a service."""
+def uses_emulator(environ: dict[str, str], args: list[str]) -> bool:
+    """Return whether the emulator is requested, or nothing gives access to a service."""
     return _emulator_will_do(environ) or not (_key_name(environ) or _brings_its_own_access(args))
 
 
