@@ -18,7 +18,7 @@ import orjson
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.schemas.units import FileUnits, PlanSlice, Unit, UnitRecord
-from bulkembed.transforms.core import ranges
+from bulkembed.transforms.core.ranges import first_rows, remaining_ranges, split_ranges
 from bulkembed.transforms.dataset import atomic_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import PLAN
@@ -161,13 +161,15 @@ def make_plan(
     remaining_rows = 0
     room = math.inf if limit_rows is None else limit_rows
     for file in files:
-        left = ranges.subtract(file.rows, covered.get(file.key, ()))
+        left = remaining_ranges(file.rows, covered.get(file.key, ()))
         rows = sum(count for _, count in left)
         remaining_rows += rows
         if limit_rows is not None:
-            left = list(ranges.take(left, int(room)))
+            left = list(first_rows(left, int(room)))
             room -= sum(count for _, count in left)
-        units = tuple(Unit(file.key, first, count) for first, count in ranges.cut(left, unit_rows))
+        units = tuple(
+            Unit(file.key, first, count) for first, count in split_ranges(left, unit_rows)
+        )
         if units:
             work.append(FileUnits(file, units))
     return Plan(tuple(work), sum(file.rows for file in files), remaining_rows)
@@ -179,7 +181,7 @@ def remaining_rows(files: Sequence[InputFile], state: DatasetState) -> int:
     return sum(
         count
         for file in files
-        for _, count in ranges.subtract(file.rows, covered.get(file.key, ()))
+        for _, count in remaining_ranges(file.rows, covered.get(file.key, ()))
     )
 
 

@@ -32,7 +32,7 @@ from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.schemas.tables import part_metadata, vectors_schema
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.calls import metrics
-from bulkembed.transforms.core import ranges
+from bulkembed.transforms.core.ranges import is_within, merge_ranges, remaining_ranges
 from bulkembed.transforms.dataset import atomic_files, part_files, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
@@ -213,14 +213,14 @@ def _run_rows(outcome: Outcome, after: DatasetState) -> RowCounts:
     due = outcome.plan.planned_rows - _rows_not_reached(outcome, after)
     known = set(outcome.before.records)
     planned = {
-        file.file.key: ranges.merged((unit.first_row, unit.rows) for unit in file.units)
+        file.file.key: merge_ranges((unit.first_row, unit.rows) for unit in file.units)
         for file in outcome.plan.work
     }
     new = [  # A late commit of another run may have other rows than were planned.
         record
         for record in after.records
         if record not in known
-        and ranges.is_within(
+        and is_within(
             record.unit.first_row, record.unit.rows, planned.get(record.unit.file_key, ())
         )
     ]
@@ -282,7 +282,7 @@ def _remove_old(
     done = {
         file.name
         for file in scans.inputs
-        if not ranges.subtract(file.rows, covered.get(file.key, ()))
+        if not remaining_ranges(file.rows, covered.get(file.key, ()))
     }
     remove = [file for file in replaced if file.name in done]
     if outcome.request.prune:

@@ -17,7 +17,7 @@ from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.units import FilePicks, FileUnits, SharedSlice
 from bulkembed.transforms.core import hashing
 from bulkembed.transforms.core.content import sent_hash
-from bulkembed.transforms.core.passages import spans
+from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.dataset.committed_vectors import CommittedVectors
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import shared_writer
@@ -103,7 +103,7 @@ def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:
         return "the workers have no disk in common"
     if dataset.is_on_a_store:
         return "the output is on an object store, which cannot append"
-    needed = plan.planned_rows * hashing.BYTES_A_TEXT
+    needed = plan.planned_rows * hashing.BYTES_PER_TEXT
     if needed > MAX_BYTES:
         return f"{plan.planned_rows:,} rows would take {_gib(needed)} of memory"
     return None
@@ -135,7 +135,7 @@ def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
             found.append(hashing.keys([*itertools.chain.from_iterable(hashes)]))
             row += rows.rows
             texts += len(found[-1])
-            if texts * hashing.BYTES_A_TEXT > MAX_BYTES:
+            if texts * hashing.BYTES_PER_TEXT > MAX_BYTES:
                 return None
     return _DueTexts(np.concatenate(found), of_row)
 
@@ -152,7 +152,8 @@ def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[byt
     if text is None or offset in rows.bad or why_blank(text) is not None:
         return []
     return [
-        sent_hash(embedding, title, text[start:end]) for start, end in spans(embedding, title, text)
+        sent_hash(embedding, title, text[start:end])
+        for start, end in passage_spans(embedding, title, text)
     ]
 
 

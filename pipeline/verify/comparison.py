@@ -20,8 +20,8 @@ from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.inputs import InputColumns, InputFile
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.core import ranges
 from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.ranges import remaining_ranges
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -96,7 +96,7 @@ def check_input(
 def _missing_rows(
     file: InputFile, covering: Sequence[UnitRecord], known: set[str]
 ) -> Iterator[Finding]:
-    left = ranges.subtract(file.rows, [(r.unit.first_row, r.unit.rows) for r in covering])
+    left = remaining_ranges(file.rows, [(r.unit.first_row, r.unit.rows) for r in covering])
     rows = sum(count for _, count in left)
     if not rows:
         return

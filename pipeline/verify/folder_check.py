@@ -16,7 +16,7 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.core import ranges
+from bulkembed.transforms.core.ranges import remaining_ranges
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds, id_keys
@@ -61,7 +61,7 @@ def unfinished(dataset: Dataset, state: DatasetState) -> list[Finding]:
     covered = state.covered()
     found = []
     for key, file in planned_files(dataset).items():
-        left = sum(rows for _, rows in ranges.subtract(file.rows, covered.get(key, ())))
+        left = sum(rows for _, rows in remaining_ranges(file.rows, covered.get(key, ())))
         if left:
             rows = f"{left:,} of {number_of(file.rows, 'row')} remaining"
             message = f"{rows}. Rerun the same command to resume."

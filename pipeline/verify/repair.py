@@ -34,7 +34,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import Stop
 from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
-from bulkembed.transforms.core import ranges
+from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_ranges
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import atomic_files, output_lock, part_files, run_file
@@ -265,7 +265,7 @@ class _Repair:
         left = sum(
             rows
             for key, file in planned_files(self._dataset).items()
-            for _, rows in ranges.subtract(file.rows, covered.get(key, ()))
+            for _, rows in remaining_ranges(file.rows, covered.get(key, ()))
         )
         if left and SUCCESS in self._dataset.names(""):
             self._dataset.delete([SUCCESS])
@@ -298,7 +298,7 @@ class _Repair:
             record = None
             counts = max(map(age_of_part, parts))[0] >= first_run_number
             if counts and not list(
-                ranges.common((unit.first_row, unit.rows), _covered(state, unit))
+                intersections((unit.first_row, unit.rows), _covered(state, unit))
             ):
                 record = record_from_parts(dataset, expected, unit, parts)
             if record is not None:
@@ -365,7 +365,7 @@ def _is_record(name: str) -> bool:
         return False
 
 
-def _covered(state: DatasetState, unit: Unit) -> Sequence[ranges.RowRange]:
+def _covered(state: DatasetState, unit: Unit) -> Sequence[RowRange]:
     return state.covered().get(unit.file_key, ())
 
 

@@ -23,18 +23,20 @@ names = st.binary(min_size=1).filter(lambda name: b"\0" not in name)
         (b"C:\\a", "C:\\a"),
     ],
 )
-def test_a_name_is_shown_as_it_is_unless_it_is_no_utf8(name: bytes, readable: str) -> None:
+def test_only_names_that_are_not_utf8_have_another_readable_form(
+    name: bytes, readable: str
+) -> None:
     assert readable_name(os.fsdecode(name)) == readable
 
 
 @given(names | st.lists(st.sampled_from([b"\\", b"x", b"e9", b"\xe9", b"/", b"5c"])).map(b"".join))
-def test_every_name_comes_back_from_its_readable_form(name: bytes) -> None:
+def test_every_name_is_restored_from_its_readable_form(name: bytes) -> None:
     readable = readable_name(os.fsdecode(name))
     readable.encode()
     assert os.fsencode(native_name(readable)) == name
 
 
 @given(names, names)
-def test_two_names_never_have_one_readable_form(one: bytes, two: bytes) -> None:
+def test_different_names_have_different_readable_forms(one: bytes, two: bytes) -> None:
     same = readable_name(os.fsdecode(one)) == readable_name(os.fsdecode(two))
     assert same == (one == two)

@@ -12,7 +12,7 @@ TITLE = st.none() | TEXT
 
 
 @given(TITLE, TEXT)
-def test_the_hash_is_blake2b_over_title_and_text_behind_their_lengths(
+def test_the_hash_is_blake2b_over_title_and_text_after_their_lengths(
     title: str | None, text: str
 ) -> None:
     first, second = (title or "").encode(), text.encode()
@@ -32,7 +32,7 @@ def test_moving_a_letter_from_the_title_to_the_text_changes_the_hash() -> None:
     assert text_hash("ab", "c") != text_hash("a", "bc")
 
 
-def test_the_hash_never_changes_from_one_version_to_the_next() -> None:
+def test_the_hash_is_the_same_in_all_versions() -> None:
     found = text_hash("Titel", "Grüße")
     assert len(found) == HASH_BYTES == 16
     assert found.hex() == "fea753090eb403a6d03d282810c6b078"

@@ -19,7 +19,7 @@ def test_the_mean_is_weighted_and_of_length_one(rows: list[tuple[int, int]]) -> 
     assert mean.dtype == np.float32
 
 
-def test_vectors_that_cancel_each_other_out_have_none() -> None:
+def test_vectors_that_cancel_each_other_out_have_no_mean() -> None:
     vectors = np.array([[1, 0], [-1, 0]], np.float32)
     assert mean_vector(vectors, [0, 1], [7, 7]) is None
     assert mean_vector(vectors, [0, 1], [8, 7]) is not None

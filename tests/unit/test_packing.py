@@ -29,7 +29,7 @@ def items(sizes: Sequence[tuple[int, int]]) -> list[TextContent]:
 
 
 @given(SIZES, LIMITS)
-def test_every_text_goes_once_and_in_order(
+def test_every_text_is_in_one_call_and_in_order(
     sizes: list[tuple[int, int]], limits: CallLimits
 ) -> None:
     calls = pack(items(sizes), limits)
@@ -38,7 +38,7 @@ def test_every_text_goes_once_and_in_order(
 
 
 @given(SIZES, LIMITS)
-def test_a_call_holds_every_bound_or_is_one_text(
+def test_a_call_keeps_every_bound_or_has_one_text(
     sizes: list[tuple[int, int]], limits: CallLimits
 ) -> None:
     for call in pack(items(sizes), limits):
@@ -75,14 +75,14 @@ def test_no_call_had_room_for_the_text_after_it(
         pytest.param(CallLimits(), [(9, 9)] * 250, [100, 100, 50], id="as-the-service-says"),
     ],
 )  # fmt: skip
-def test_calls_are_cut_where_a_bound_is_reached(
+def test_a_call_ends_where_a_bound_is_reached(
     limits: CallLimits, sizes: list[tuple[int, int]], expected: list[int]
 ) -> None:
     assert [len(call) for call in pack(items(sizes), limits)] == expected
 
 
 @given(SIZES.filter(bool))
-def test_halves_are_all_texts_in_two_calls(sizes: list[tuple[int, int]]) -> None:
+def test_two_halves_have_all_texts(sizes: list[tuple[int, int]]) -> None:
     whole = items(sizes)
     first, second = halves(whole)
     assert [*first, *second] == whole
@@ -97,8 +97,8 @@ def test_a_text_is_measured_as_the_sdk_escapes_it(text: str, size: int) -> None:
 
 
 @given(st.text(max_size=60), st.integers(2, 400))
-def test_the_longest_beginning_that_a_body_has_room_for_is_found(text: str, most: int) -> None:
-    part = within_body(text, most)
+def test_the_longest_beginning_that_fits_into_a_body_is_found(text: str, max_bytes: int) -> None:
+    part = within_body(text, max_bytes)
     assert text.startswith(part)
-    assert json_bytes(part) <= most
-    assert part == text or json_bytes(text[: len(part) + 1]) > most
+    assert json_bytes(part) <= max_bytes
+    assert part == text or json_bytes(text[: len(part) + 1]) > max_bytes

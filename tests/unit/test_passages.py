@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.transforms.core.content import as_sent
-from bulkembed.transforms.core.passages import WINDOW, cut, spans, utf8_bytes
+from bulkembed.transforms.core.passages import WINDOW, passage_spans, split_text
+from bulkembed.transforms.core.tokens import utf8_bytes
 
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 PIECES = st.sampled_from(
@@ -22,15 +23,15 @@ TEXT = st.lists(PIECES, max_size=60).map("".join)
 
 
 @given(TEXT, st.integers(32, 120), st.data())
-def test_what_no_passage_holds_is_white_space_and_none_is_too_long(
-    text: str, most: int, data: st.DataObject
+def test_only_white_space_is_outside_the_passages_and_none_is_too_long(
+    text: str, max_bytes: int, data: st.DataObject
 ) -> None:
-    overlap = data.draw(st.integers(0, most // 2 - 1))
-    found = list(cut(text, most, overlap))
+    overlap = data.draw(st.integers(0, max_bytes // 2 - 1))
+    found = list(split_text(text, max_bytes, overlap))
     held = [False] * len(text)
     for start, end in found:
         assert 0 <= start < end <= len(text)
-        assert utf8_bytes(text[start:end]) <= most
+        assert utf8_bytes(text[start:end]) <= max_bytes
         assert text[start:end].strip()
         held[start:end] = [True] * (end - start)
     assert not "".join(itertools.compress(text, [not one for one in held])).strip()
@@ -47,40 +48,40 @@ def config(**changes: Any) -> EmbeddingConfig:
 
 @given(TEXT, st.sampled_from([None, "", "T", "A title of some words", "長" * 40]))
 @example("a" * 4000, "t" * 9000)
-def test_a_passage_has_no_more_bytes_than_four_a_token_with_what_is_sent_beside_it(
+def test_a_passage_with_title_and_prefix_has_at_most_four_bytes_per_token(
     text: str, title: str | None
 ) -> None:
     for model in ("gemini-embedding-001", "gemini-embedding-2"):
         made = config(model=model, has_titles=True, passage_tokens=32)
-        found = spans(made, title, text)
+        found = passage_spans(made, title, text)
         for start, end in found:
             sent = as_sent(made, title, text[start:end])
             beside = utf8_bytes("".join(filter(None, as_sent(made, title, ""))))
-            most = 128 if beside <= 64 else 64 + beside
-            assert utf8_bytes("".join(filter(None, sent))) <= most or found == [(0, len(text))]
+            max_bytes = 128 if beside <= 64 else 64 + beside
+            assert utf8_bytes("".join(filter(None, sent))) <= max_bytes or found == [(0, len(text))]
             if len(found) > 1:  # Sent by itself, as for another unit, it is not cut again.
-                assert spans(made, title, text[start:end]) == [(0, end - start)]
+                assert passage_spans(made, title, text[start:end]) == [(0, end - start)]
 
 
 @pytest.mark.parametrize("long_text", [LongText.PASSAGES, LongText.MEAN])
 @pytest.mark.parametrize(
     "text", ["short", "  white space around it stays \n", "x" * 2048, "漢" * 682]
 )
-def test_a_text_that_fits_is_one_passage_as_it_is(text: str, long_text: LongText) -> None:
-    assert spans(config(long_text=long_text), None, text) == [(0, len(text))]
+def test_a_text_that_fits_is_one_passage(text: str, long_text: LongText) -> None:
+    assert passage_spans(config(long_text=long_text), None, text) == [(0, len(text))]
 
 
 def test_other_policies_cut_nothing() -> None:
-    assert spans(config(long_text=LongText.TRUNCATE), None, "x " * 9000) == [(0, 18_000)]
+    assert passage_spans(config(long_text=LongText.TRUNCATE), None, "x " * 9000) == [(0, 18_000)]
 
 
 def test_a_text_is_cut_at_paragraphs_then_sentences_then_words() -> None:
     paragraph = "One sentence stands here. Another one stands here.\n\n"
-    found = [text_of(paragraph * 3, span) for span in cut(paragraph * 3, 60, 0)]
+    found = [text_of(paragraph * 3, span) for span in split_text(paragraph * 3, 60, 0)]
     assert found == [paragraph.strip()] * 3
-    found = [text_of(paragraph, span) for span in cut(paragraph, 32, 0)]
+    found = [text_of(paragraph, span) for span in split_text(paragraph, 32, 0)]
     assert found == ["One sentence stands here.", "Another one stands here."]
-    found = [text_of("word " * 20, span) for span in cut("word " * 20, 33, 0)]
+    found = [text_of("word " * 20, span) for span in split_text("word " * 20, 33, 0)]
     assert set(found[:-1]) == {"word word word word word word"}
 
 
@@ -89,10 +90,10 @@ def text_of(text: str, span: tuple[int, int]) -> str:
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-def test_windows_leave_no_trace_where_passages_are_alike(before: int, after: int) -> None:
+def test_windows_do_not_change_passages_that_are_alike(before: int, after: int) -> None:
     line = "A sentence of thirty letters.\n\n"
     text = line * (before + after + 1)
-    assert [text_of(text, span) for span in cut(text, 32, 0)] == [line.strip()] * (
+    assert [text_of(text, span) for span in split_text(text, 32, 0)] == [line.strip()] * (
         before + after + 1
     )
 
@@ -108,15 +109,15 @@ def test_windows_leave_no_trace_where_passages_are_alike(before: int, after: int
         pytest.param(FAMILY * 80_000, id="families"),
     ],
 )
-def test_no_kind_of_text_takes_the_splitter_long(text: str) -> None:
+def test_the_splitter_is_fast_for_every_kind_of_text(text: str) -> None:
     started = time.process_time()
-    assert len(list(cut(text, 2048, 256))) > 1
+    assert len(list(split_text(text, 2048, 256))) > 1
     assert utf8_bytes(text) / (time.process_time() - started) > 1e6
     assert len(text) > WINDOW * 2048
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "error"),
     [
         ({"passage_tokens": 15}, "--passage-tokens 15: give 16 or more"),
         ({"passage_tokens": 2049}, "--passage-tokens 2049: gemini-embedding-001 takes 2048"),
@@ -127,12 +128,12 @@ def test_no_kind_of_text_takes_the_splitter_long(text: str) -> None:
         ({"normalize": False, "long_text": LongText.MEAN}, "leave --no-normalize out"),
     ],
 )
-def test_sizes_that_make_no_sense_are_refused(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+def test_invalid_sizes_are_errors(settings: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
         config(**settings)
 
 
-def test_sizes_decide_the_vectors_and_are_pinned() -> None:
+def test_sizes_are_part_of_the_embedding_digest() -> None:
     plain = config()
     assert plain.digest == config(passage_tokens=512, passage_overlap=64).digest
     assert plain.digest != config(passage_tokens=256).digest

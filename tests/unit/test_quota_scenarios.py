@@ -111,7 +111,6 @@ def test_beside_another_user_the_rest_of_the_quota_is_used(
     assert job.answered >= 0.9 * 20_000
     assert job.refused < 0.02 * job.calls
     assert job.mirror.pace is Pace.SMOOTH
-    assert job.mirror.unexplained >= 1
 
 
 def test_a_spent_day_ends_the_run_and_the_next_day_resumes_it() -> None:

@@ -1,4 +1,4 @@
-"""Which texts are sent first, against what a dictionary says."""
+"""The texts that are sent first, compared with a dictionary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNITS = st.lists(st.lists(TEXTS, min_size=1, max_size=6), max_size=6)
 
 
 @given(UNITS)
-def test_the_first_place_of_each_text_of_several_units(units: list[list[str]]) -> None:
+def test_the_first_place_of_each_text_in_several_units_is_found(units: list[list[str]]) -> None:
     texts = [(number, text) for number, unit in enumerate(units) for text in unit]
     where: dict[str, list[int]] = {}
     for place, (_, text) in enumerate(texts):

@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkembed.transforms.core.tokens import (
-    MOST_TOKEN_BYTES,
+    MAX_TOKEN_BYTES,
     NO_FEATURES,
     TokenEstimator,
     features,
     readable_part,
     sum_features,
-    upper_bound,
+    utf8_bytes,
 )
 
 HAN = (
@@ -57,7 +57,7 @@ def chinese() -> list[str]:
     return ["".join(source.choices(HAN + "，。", k=source.randint(20, 200))) for _ in range(500)]
 
 
-def by_llama() -> Callable[[str], int]:
+def llama_counter() -> Callable[[str], int]:
     tokenizers = pytest.importorskip("tokenizers")
     spec = importlib.util.find_spec("wordllama")
     if spec is None or spec.origin is None:
@@ -69,7 +69,7 @@ def by_llama() -> Callable[[str], int]:
     return lambda text: len(made.encode(text, add_special_tokens=False).ids)
 
 
-def by_rule() -> Callable[[str], int]:
+def rule_counter() -> Callable[[str], int]:
     piece = re.compile(r"[a-zA-Z]{1,6}|\d|[^\x00-\x7f]|[^\w\s]|\n")
     return lambda text: max(1, len(piece.findall(text)))
 
@@ -78,7 +78,7 @@ CORPORA = {"english": [docstrings], "code": [code], "chinese": [chinese]}
 CORPORA["mixed"] = [docstrings, code, chinese]
 
 
-@pytest.mark.parametrize("counter", [by_llama, by_rule])
+@pytest.mark.parametrize("counter", [llama_counter, rule_counter])
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_after_a_few_calls_estimates_are_within_five_percent(
     counter: Callable[[], Callable[[str], int]], corpus: str
@@ -96,7 +96,7 @@ def test_after_a_few_calls_estimates_are_within_five_percent(
 
 
 def test_a_few_truncated_answers_do_no_harm() -> None:
-    estimator, count = TokenEstimator(), by_rule()
+    estimator, count = TokenEstimator(), rule_counter()
     calls = [sum_features(map(features, docstrings()[at : at + 40])) for at in range(0, 200, 40)]
     actual = [sum(map(count, docstrings()[at : at + 40])) for at in range(0, 200, 40)]
     for turn in range(40):
@@ -135,7 +135,7 @@ def test_features_count_each_kind_of_character(text: str) -> None:
 @given(st.text())
 def test_features_count_every_byte_once(text: str) -> None:
     widths = (0, 1, 1, 1, 1, 2, 1, 1, 2, 3, 3, 3, 4)
-    assert sum(w * c for w, c in zip(widths, features(text), strict=True)) == upper_bound(text)
+    assert sum(w * c for w, c in zip(widths, features(text), strict=True)) == utf8_bytes(text)
 
 
 @given(st.lists(st.text(), max_size=5))
@@ -156,7 +156,7 @@ def test_lone_surrogates_are_counted_too() -> None:
     assert TokenEstimator().estimate("\ud800abc") >= 1
 
 
-def test_answers_without_sense_change_nothing() -> None:
+def test_counts_of_zero_or_less_change_nothing() -> None:
     estimator = TokenEstimator()
     estimator.learn(features("hello"), 0)
     assert estimator.calls == 0
@@ -166,25 +166,25 @@ def test_answers_without_sense_change_nothing() -> None:
     st.text(st.sampled_from('a\u00e9\u6f22\U0001f600 \n\t\u3000\0"'), max_size=400),
     st.integers(1, 3),
 )
-def test_the_part_that_can_be_read_is_a_beginning_of_at_least_the_bytes_of_its_tokens(
-    words: str, most_tokens: int
+def test_the_readable_part_has_at_least_the_bytes_of_its_tokens(
+    words: str, max_tokens: int
 ) -> None:
     text = words * 5
-    part = readable_part(text, most_tokens)
+    part = readable_part(text, max_tokens)
     assert text.startswith(part)
-    runs = len(re.findall(r"\s+", part))
-    taken = len(re.sub(r"\s+", "", part).encode()) + runs
-    most = most_tokens * MOST_TOKEN_BYTES
+    spaces = len(re.findall(r"\s+", part))
+    taken = len(re.sub(r"\s+", "", part).encode()) + spaces
+    maximum = max_tokens * MAX_TOKEN_BYTES
     # A character of four bytes that does not fit is left out.
-    assert part == text or most - 4 < taken <= most
+    assert part == text or maximum - 4 < taken <= maximum
 
 
-def test_white_space_of_any_length_cuts_nothing_off() -> None:
+def test_white_space_of_any_length_is_not_cut() -> None:
     text = "a" + " " * 500_000 + "b" + "\n" * 500_000 + "c"
     assert readable_part(text, 1) == text
 
 
-def test_a_long_text_is_cut_in_a_moment() -> None:
+def test_a_long_text_is_cut_quickly() -> None:
     started = time.perf_counter()
-    assert len(readable_part("ab " * 2_000_000, 8192)) >= 8192 * MOST_TOKEN_BYTES
+    assert len(readable_part("ab " * 2_000_000, 8192)) >= 8192 * MAX_TOKEN_BYTES
     assert time.perf_counter() - started < 5

@@ -1,4 +1,4 @@
-"""Vectors that cannot be right are found, whatever stands beside them."""
+"""Invalid vectors are found, whatever the other rows are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FLOATS = hnp.arrays(
 
 
 @given(FLOATS)
-def test_no_row_has_two_faults_and_what_is_finite_and_not_zero_has_none(
+def test_a_row_has_at_most_one_fault_and_valid_rows_have_none(
     vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]],
 ) -> None:
     faults = vector_faults(vectors, None)

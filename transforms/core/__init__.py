@@ -1,1 +1,1 @@
-"""Pure decisions: packing, quota, backoff, hashing, tokens, prompts and ranges."""
+"""Pure decisions: packing, quota, backoff, hashing, tokens, passages and ranges."""

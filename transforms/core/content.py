@@ -18,7 +18,7 @@ from bulkembed.transforms.core.tokens import (
     TokenEstimator,
     features,
     readable_part,
-    upper_bound,
+    utf8_bytes,
 )
 
 REQUEST_BYTES = 320
@@ -66,7 +66,7 @@ class TextContent(Content):
     @property
     def token_bound(self) -> int:
         """The UTF-8 bytes: no tokenizer makes more tokens of a text than it has bytes."""
-        return upper_bound(self.text) + upper_bound(self.title or "")
+        return utf8_bytes(self.text) + utf8_bytes(self.title or "")
 
     def surely_exceeds(self, tokens: int) -> bool:
         """Return whether a model that reads so many tokens cannot read all of the text."""

@@ -1,7 +1,7 @@
-r"""Names of local files as text that can be shown, stored and turned back.
+r"""Convert names of local files to a form that can be shown and stored, and back.
 
-A name is bytes.  Python gives those that are no UTF-8 as lone surrogates, which no file of JSON or
-Parquet holds, and pyarrow takes no such string.  The readable form of `caf<E9>.parquet` is
+A name is a sequence of bytes.  Python represents bytes that are not UTF-8 as lone surrogates, which
+neither JSON, Parquet nor pyarrow accepts.  The readable form of `caf<E9>.parquet` is
 `caf\xe9.parquet`.
 """
 
@@ -14,10 +14,11 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 
 def readable_name(name: str) -> str:
-    r"""Return the readable form of a name or path that the operating system gave.
+    r"""Return the readable form of a name or path of the operating system.
 
-    A name that is UTF-8 stays as it is.  In others each byte that is no UTF-8 becomes `\xHH`, and a
-    backslash `\x5c`; so it does in a name that looks like the readable form of another one.
+    A name in UTF-8 does not change.  In other names, each byte that is not UTF-8 becomes `\xHH`,
+    and a backslash becomes `\x5c`.  The same holds for a name that looks like the readable form
+    of another one.
     """
     return "/".join(map(_readable, name.split("/")))
 
@@ -29,7 +30,7 @@ def _readable(name: str) -> str:
 
 
 def native_name(name: str) -> str:
-    """Return the name that a readable form stands for, as the operating system takes it."""
+    """Return the name of a readable form, as the operating system expects it."""
     if "\\x" not in name:
         return name
     data = _ESCAPED.sub(lambda match: _character(int(match[1], 16)), name)

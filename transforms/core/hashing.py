@@ -1,6 +1,7 @@
-"""Which texts occur in more than one unit, by the first eight bytes of their hashes.
+"""Hash texts, and find the texts that occur in more than one unit.
 
-Two texts whose hashes begin alike cost nothing: one of them is sent a little early.
+The search compares the first eight bytes of the hashes. If two different texts agree in these, one
+of them is sent earlier than necessary, and nothing else happens.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ HASH_BYTES = 16
 
 
 def text_hash(title: str | None, text: str) -> bytes:
-    """16 bytes of BLAKE2b over title and text as sent, each behind its length.
+    """Return 16 bytes of BLAKE2b over title and text as sent, each after its length.
 
-    The lengths (8 bytes, little endian, of the UTF-8) keep ("ab", "c") and ("a", "bc") apart.
-    Texts of equal hash get equal vectors under one embedding digest.
+    The lengths (8 bytes, little endian, of the UTF-8) distinguish ("ab", "c") from ("a", "bc").
+    Texts with equal hashes get equal vectors under one embedding digest.
     """
     title_bytes = (title or "").encode()
     text_bytes = text.encode()
@@ -30,23 +31,23 @@ def text_hash(title: str | None, text: str) -> bytes:
 
 
 Keys = npt.NDArray[np.uint64]
-BYTES_A_TEXT = 40
-"""A bound on what the search takes: its keys, a sorted copy of them, then texts of repeats only."""
+BYTES_PER_TEXT = 40
+"""Upper bound of the memory of the search: keys, a sorted copy, and the repeated texts."""
 _CHUNK_ROWS = 65_536
 
 
 def keys(hashes: Sequence[bytes]) -> Keys:
-    """The first eight bytes of each hash.  Shape (n,)."""
+    """Return the first eight bytes of each hash.  Shape (n,)."""
     joined: Keys = np.frombuffer(b"".join(hashes), np.uint64)[::2].copy()
     return joined
 
 
 def shared_texts(every: Keys, units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """The places, ascending, of the first occurrence of each text of more than one unit.
+    """Return the first place of each text that occurs in more than one unit, ascending.
 
     Args:
-        every: the keys of all texts, (n,), in order; 0 for one that need not be looked at.
-        units: each text's unit, (n,), ascending.
+        every: the keys of all texts, (n,), in order; 0 for a text to ignore.
+        units: the unit of each text, (n,), ascending.
     """
     candidates = np.flatnonzero(among(every, _repeated(every)))
     if not len(candidates):
@@ -60,7 +61,7 @@ def shared_texts(every: Keys, units: npt.NDArray[np.int32]) -> npt.NDArray[np.in
 
 
 def among(every: Keys, some: Keys) -> npt.NDArray[np.bool_]:
-    """Which keys, (n,), are among some others, which ascend and are distinct."""
+    """Return which keys, (n,), are among `some`, which are ascending and distinct."""
     found = np.zeros(len(every), bool)
     if len(some):
         for start in range(0, len(every), _CHUNK_ROWS):
@@ -71,7 +72,7 @@ def among(every: Keys, some: Keys) -> npt.NDArray[np.bool_]:
 
 
 def _repeated(every: Keys) -> Keys:
-    """The keys that occur more than once, ascending and distinct; 0 is none."""
+    """Return the keys that occur more than once, ascending and distinct, without 0."""
     ordered = np.sort(every)
     again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     repeated: Keys = again[again != 0]

@@ -248,11 +248,6 @@ class QuotaMirror:
         return Pace.SMOOTH if self._state.unexplained else self.limits.pace
 
     @property
-    def unexplained(self) -> int:
-        """How often unexplained 429s have shown a lower limit."""
-        return self._state.unexplained
-
-    @property
     def in_flight(self) -> int:
         """Calls in flight, of all processes that share the state."""
         return len(self._state.in_flight)

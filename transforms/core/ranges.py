@@ -9,7 +9,7 @@ RowRange = tuple[int, int]
 """The first row's number, and the number of rows (at least one)."""
 
 
-def subtract(rows: int, covered: Iterable[RowRange]) -> list[RowRange]:
+def remaining_ranges(rows: int, covered: Iterable[RowRange]) -> list[RowRange]:
     """Return the ranges of `range(rows)` that are not covered, in order.
 
     The covered ranges may come in any order, overlap, and reach past the end.
@@ -27,7 +27,7 @@ def subtract(rows: int, covered: Iterable[RowRange]) -> list[RowRange]:
     return remaining
 
 
-def common(rows: RowRange, others: Iterable[RowRange]) -> Iterator[RowRange]:
+def intersections(rows: RowRange, others: Iterable[RowRange]) -> Iterator[RowRange]:
     """Yield the part of a range that each of the others covers, where it covers any."""
     first, count = rows
     for start, length in others:
@@ -38,10 +38,10 @@ def common(rows: RowRange, others: Iterable[RowRange]) -> Iterator[RowRange]:
 
 def is_covered(first: int, rows: int, covered: Iterable[RowRange]) -> bool:
     """Return whether the covered ranges hold every row of a range."""
-    return all(start + count <= first for start, count in subtract(first + rows, covered))
+    return all(start + count <= first for start, count in remaining_ranges(first + rows, covered))
 
 
-def merged(ranges: Iterable[RowRange]) -> list[RowRange]:
+def merge_ranges(ranges: Iterable[RowRange]) -> list[RowRange]:
     """Return the same rows in as few ranges as possible, in order."""
     joined: list[RowRange] = []
     for first, count in sorted(ranges):
@@ -59,14 +59,14 @@ def is_within(first: int, rows: int, ranges: Sequence[RowRange]) -> bool:
     return at >= 0 and first + rows <= sum(ranges[at])
 
 
-def cut(ranges: Iterable[RowRange], unit_rows: int) -> Iterator[RowRange]:
+def split_ranges(ranges: Iterable[RowRange], unit_rows: int) -> Iterator[RowRange]:
     """Yield the same rows in ranges of at most `unit_rows`, in order."""
     for first, count in ranges:
         for start in range(first, first + count, unit_rows):
             yield start, min(unit_rows, first + count - start)
 
 
-def take(ranges: Iterable[RowRange], limit: int) -> Iterator[RowRange]:
+def first_rows(ranges: Iterable[RowRange], limit: int) -> Iterator[RowRange]:
     """Yield the first `limit` rows of the ranges."""
     for first, count in ranges:
         if limit <= 0:

@@ -1,6 +1,6 @@
-"""How many tokens a text has, estimated from its bytes and corrected by what the service counts.
+"""Estimate the tokens of a text from its bytes, corrected by the service's counts.
 
-Source of the priors: about 4 characters a token in English, 2.5 in code and Devanagari, 1 in
+Source of the priors: about 4 characters per token in English, 2.5 in code and Devanagari, 1 in
 Chinese and Korean; UTF-8 bytes are an upper bound (public threads, 2026-11).
 """
 
@@ -13,11 +13,12 @@ from collections.abc import Iterable
 import numpy as np
 
 Features = tuple[int, ...]
-"""Counts that add up, so that a call's features are the sum of its texts':
+"""Counts that add up: the features of a call are the sum of those of its texts.
 
-texts, lower-case letters, upper-case letters, digits, single spaces, pairs of spaces, other white
-space and controls, ASCII punctuation, then characters by the length and range of their UTF-8 code:
-two bytes, three (Indic, Thai, Vietnamese), three (signs), three (Chinese, Japanese, Korean), four.
+They count texts, lower-case letters, upper-case letters, digits, single spaces, pairs of spaces,
+other white space and controls, ASCII punctuation, then characters by the length and range of their
+UTF-8 code: two bytes, three (Indic, Thai, Vietnamese), three (signs), three (Chinese, Japanese,
+Korean), four.
 """
 
 _LOWER = b"abcdefghijklmnopqrstuvwxyz"
@@ -30,9 +31,9 @@ _INDIC = b"\xe0\xe1"
 _SIGNS = b"\xe2"
 _EAST = bytes(range(0xE3, 0xF0))
 
-MOST_TOKEN_BYTES = 128
-"""More than any token stands for.  Source: the longest ones of the vocabularies that are public are
-runs of one character, of 31 spaces in Gemma's and 128 in those of OpenAI (2026-11)."""
+MAX_TOKEN_BYTES = 128
+"""No token is longer.  Source: the longest tokens of public vocabularies repeat one character: 31
+spaces in Gemma's, 128 in those of OpenAI (2026-11)."""
 _PIECE = re.compile(r"\s+|\S+")
 
 _PRIOR = np.array([0.5, 0.15, 0.4, 0.9, 0.5, 0.1, 0.5, 0.75, 0.5, 0.5, 1.0, 1.0, 2.0])
@@ -46,7 +47,7 @@ _SWEEPS = 4
 
 
 def features(text: str) -> Features:
-    """The counts of one text; 1 µs for a short one, 3 to 8 ms for 500,000 characters."""
+    """Return the features of a text: 1 µs for a short one, 3 to 8 ms for 500,000 characters."""
     data = text.encode("utf-8", "surrogatepass")
     pairs = data.count(b"  ")
     spaces = data.count(b" ")
@@ -83,26 +84,26 @@ def _high(leads: bytes) -> tuple[int, ...]:
 
 
 def sum_features(many: Iterable[Features]) -> Features:
-    """The features of a call: the sum of its texts'."""
+    """Return the features of a call: the sum of those of its texts."""
     return tuple(map(sum, zip(NO_FEATURES, *many, strict=True)))
 
 
-def upper_bound(text: str) -> int:
-    """No tokenizer of this kind gives more tokens than a text has UTF-8 bytes."""
-    return len(text.encode("utf-8", "surrogatepass"))
+def utf8_bytes(text: str) -> int:
+    """Return the size of a text in UTF-8, which is an upper bound of its tokens."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def readable_part(text: str, most_tokens: int) -> str:
-    """Return the beginning of a text beyond which no model reads that takes so many tokens.
+def readable_part(text: str, max_tokens: int) -> str:
+    """Return the beginning of a text that includes everything a model of `max_tokens` can read.
 
-    A token is taken to stand for at most MOST_TOKEN_BYTES bytes, and white space for nothing: some
+    A token has at most MAX_TOKEN_BYTES bytes, and white space counts as nothing, because some
     tokenizers fold it.  So the part is longer than what is read, never shorter.
     """
-    left = most_tokens * MOST_TOKEN_BYTES
-    if 4 * len(text) <= left or upper_bound(text) <= left:
+    left = max_tokens * MAX_TOKEN_BYTES
+    if 4 * len(text) <= left or utf8_bytes(text) <= left:
         return text
     for piece in _PIECE.finditer(text):
-        size = 1 if piece[0].isspace() else upper_bound(piece[0])
+        size = 1 if piece[0].isspace() else utf8_bytes(piece[0])
         if size > left:
             inside = piece[0].encode("utf-8", "surrogatepass")[:left]
             return text[: piece.start() + len(inside.decode("utf-8", "ignore"))]
@@ -111,20 +112,21 @@ def readable_part(text: str, most_tokens: int) -> str:
 
 
 class TokenEstimator:
-    """Estimates that get better with each answered call.
+    """Estimates tokens, better with each answered call.
 
-    Recursive least squares on the features of whole calls, with a prior that gives way, weights
-    that are never negative, and slow forgetting. Errors are relative ones. An answer that is far
-    off counts for less, so a few of them (truncated texts) do no harm.
+    The method is recursive least squares on the features of whole calls, with a prior that loses
+    influence, weights that are never negative, and slow forgetting. Errors are relative. An answer
+    that is far off has less weight, so a few of them (truncated texts) do no harm.
 
-    `max_tokens`: what the model cuts a text to; no text is estimated above it.
+    Args:
+        max_tokens: the model's maximum; no text is estimated above it.
     """
 
     def __init__(self, max_tokens: int | None = None) -> None:
         self.max_tokens = max_tokens
         self.calls = 0
         self.error = 0.25
-        """Size of the usual relative error of a call, smoothed."""
+        """The relative error of a call, smoothed."""
         self._weights = _PRIOR.copy()
         self._list: list[float] = self._weights.tolist()
         self._prior = np.diag((_PRIOR_SPREAD * _PRIOR) ** -2.0)
@@ -132,19 +134,19 @@ class TokenEstimator:
         self._seen_right = np.zeros_like(_PRIOR)
 
     def estimate(self, text: str) -> int:
-        """Tokens of one text, at least 1, at most `max_tokens`."""
+        """Return the tokens of a text: at least 1, at most `max_tokens`."""
         tokens = self.estimate_call(features(text))
         return tokens if self.max_tokens is None else min(tokens, self.max_tokens)
 
     def estimate_call(self, call: Features) -> int:
-        """Tokens of a call (or of one text) by its features; at least 1."""
+        """Return the tokens of a call (or of one text) by its features; at least 1."""
         tokens: float = sum(map(operator.mul, self._list, call))
         return max(1, round(tokens))
 
     def reserve(self, call: Features) -> int:
-        """What to ask of the quota: the estimate and twice the usual error; settled by the answer.
+        """Return the tokens to reserve in the quota: the estimate and twice the usual error.
 
-        Never above the call's bytes, nor above `max_tokens` for each of its texts.
+        The result is at most the call's bytes, and at most `max_tokens` for each of its texts.
         """
         tokens = self.estimate_call(call) * (1 + 2 * self.error)
         if self.max_tokens is not None:
@@ -152,9 +154,9 @@ class TokenEstimator:
         return max(1, round(min(tokens, float(_BYTES @ call) + call[0])))
 
     def learn(self, call: Features, actual_tokens: int) -> None:
-        """Correct the estimates by what the service counted for a call.
+        """Correct the estimates by the service's count for a call.
 
-        Leave out calls with texts that the model may have cut: their counts tell nothing.
+        Do not use calls with texts that the model may have cut: their counts are too low.
         """
         guess = float(self._weights @ call)
         if actual_tokens <= 0 or guess <= 0:
@@ -172,7 +174,7 @@ class TokenEstimator:
         self.calls += 1
 
     def _solve(self) -> None:
-        """Non-negative least squares by a few sweeps over the weights, from where they are."""
+        """Improve the weights: a few sweeps of non-negative least squares."""
         matrix = self._prior + self._seen
         right = self._prior @ _PRIOR + self._seen_right
         weights = self._weights

@@ -11,12 +11,12 @@ import numpy.typing as npt
 Vector = npt.NDArray[np.float32]
 """Of shape (dim,), or one number for each row of a matrix."""
 Matrix = npt.NDArray[np.float32]
-"""Of shape (n, dim): one vector a row."""
+"""Of shape (n, dim): one vector per row."""
 TOLERANCE = 1e-5
 
 
 def to_unit_length(vectors: Matrix) -> Matrix:
-    """The vectors (n, dim), each of length 1: the same array where all are so already."""
+    """Return the vectors (n, dim) scaled to length 1; the same array if all have that length."""
     squares = np.einsum("ij,ij->i", vectors, vectors)
     if np.abs(squares - 1).max() <= TOLERANCE:
         return vectors  # Half the tolerance of the length: float32 is exact enough to tell.
@@ -27,22 +27,22 @@ def to_unit_length(vectors: Matrix) -> Matrix:
     return scaled
 
 
-LEAST_LENGTH = 1e-3
-"""Of a mean of unit vectors; below it they cancel each other out, and its direction is noise."""
-NO_MEAN = "the vectors of its passages cancel each other out: their mean has no direction"
+MIN_LENGTH = 1e-3
+"""Minimum length of a mean of unit vectors; below it, the direction of the mean is noise."""
+NO_MEAN = "the vectors of the passages cancel each other out, so their mean has no direction"
 _BLOCK = 1024
 
 
 def mean_vector(vectors: Matrix, places: Sequence[int], weights: Sequence[int]) -> Vector | None:
-    """The mean of some of the vectors (n, dim), each of length 1, back to length 1.
+    """Return the weighted mean of some vectors, scaled to length 1.
 
     Args:
-        vectors: of which the mean is taken.
-        places: those that count; one may count several times.
+        vectors: of shape (n, dim), each of length 1.
+        places: the rows that count; one may count several times.
         weights: of each of them, above 0.
 
     Returns:
-        The vector (dim,), or None where they cancel each other out.
+        The vector (dim,), or None if the vectors cancel each other out.
     """
     total = np.zeros(vectors.shape[1])
     for first in range(0, len(places), _BLOCK):
@@ -50,7 +50,7 @@ def mean_vector(vectors: Matrix, places: Sequence[int], weights: Sequence[int]) 
         total += np.asarray(weights[first : first + _BLOCK], np.float64) @ block
     total /= sum(weights)
     length = float(np.sqrt(total @ total))
-    if not length >= LEAST_LENGTH:
+    if not length >= MIN_LENGTH:
         return None
     unit: Vector = (total / length).astype(np.float32)
     return unit
@@ -62,7 +62,7 @@ _SURELY_NOT_ZERO = 1e-30
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class VectorFaults:
-    """Rows of a matrix that are at fault, ascending; a row is in one of the three at most."""
+    """Faulty rows of a matrix, ascending; a row is in at most one of the three."""
 
     not_finite: Rows
     """A number is NaN or infinite."""
@@ -73,11 +73,11 @@ class VectorFaults:
 
 
 def vector_faults(vectors: Matrix, tolerance: float | None) -> VectorFaults:
-    """Looks at every row of a matrix.
+    """Check every row of a matrix.
 
     Args:
-        vectors: one a row, float32.
-        tolerance: how far a length may be from 1; None where lengths are free.
+        vectors: one per row, float32.
+        tolerance: how far a length may be from 1; None for any length.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", vectors, vectors)
@@ -85,7 +85,7 @@ def vector_faults(vectors: Matrix, tolerance: float | None) -> VectorFaults:
         good = (squares > _SURELY_NOT_ZERO) & np.isfinite(squares)
     else:
         good = np.abs(squares - 1) <= tolerance
-    # Most rows are good, and float32 tells: only the others are looked at closely.
+    # For most rows float32 is enough. Only the others are checked in float64.
     rows = np.flatnonzero(~good)
     doubtful = vectors[rows].astype(np.float64)
     finite = np.isfinite(doubtful).all(axis=1)
@@ -98,14 +98,14 @@ def vector_faults(vectors: Matrix, tolerance: float | None) -> VectorFaults:
 
 
 def cosines(vectors: Matrix, query: Vector, *, unit_length: bool) -> Vector:
-    """The cosine of each row with the query; -inf for a row that has none (NaN, or all zeros).
+    """Return the cosine of each row with the query; -inf for rows with NaN or only zeros.
 
     Args:
-        vectors: one a row.
+        vectors: one per row.
         query: of length 1.
         unit_length: whether all rows are of length 1, so that a dot product is the cosine.
     """
-    # Not `@`: BLAS would start threads of its own, beside those that read the blocks.
+    # Not `@`: BLAS would start its own threads in addition to those that read the blocks.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         scores = np.einsum("ij,j->i", vectors, query)
         if not unit_length:
@@ -114,9 +114,9 @@ def cosines(vectors: Matrix, query: Vector, *, unit_length: bool) -> Vector:
 
 
 def best(scores: Vector, k: int) -> npt.NDArray[np.intp]:
-    """Where the `k` highest scores are, highest first; of equal ones the first. -inf is left out.
+    """Return the places of the `k` highest scores, highest first, then by place; without -inf.
 
-    Fewer than `k` where there are no more.
+    The result has fewer than `k` places if there are no more scores.
     """
     if k < len(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -9,7 +9,7 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.transforms.core.content import Content, as_sent, text_content
 from bulkembed.transforms.core.hashing import text_hash
-from bulkembed.transforms.core.passages import spans
+from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.tokens import TokenEstimator
 
 
@@ -52,7 +52,7 @@ class DistinctContents:
 
     def add(self, title: str | None, text: str) -> tuple[Passage, ...]:
         """Add the text of a row; return its passages, in order."""
-        places = spans(self.embedding, title, text)
+        places = passage_spans(self.embedding, title, text)
         return tuple([Passage(self._item(title, text[a:b]), a, b) for a, b in places])
 
     def _item(self, title: str | None, text: str) -> int:

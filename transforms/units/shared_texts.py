@@ -17,7 +17,7 @@ from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, FilePicks
 from bulkembed.transforms.clients.decode import Answer
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.passages import spans
+from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, known_hashes
@@ -134,7 +134,7 @@ def _picked(
         title, text = found.titles[offset], found.texts[offset]
         if text is None or offset in found.bad or why_blank(text) is not None:
             continue
-        places = spans(embedding, title, text)
+        places = passage_spans(embedding, title, text)
         for _, passage in group:
             start, end = places[passage]
             yield title, text[start:end]

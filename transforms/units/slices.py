@@ -13,8 +13,8 @@ from bulkembed.schemas.errors import BulkEmbedError, OutputTaken
 from bulkembed.schemas.models import largest_dim
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, FileUnits, PlanSlice, SharedSlice, UnitRecord
-from bulkembed.transforms.core import ranges
 from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_ranges
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter, shared_writer
 from bulkembed.transforms.dataset.records import DatasetState
@@ -32,7 +32,7 @@ MAX_TEXTS = 4000
 """The most passages in a unit whose texts are cut, because its vectors are in memory until it is
 committed.  A row is never split, however many passages it has."""
 
-Covered = Mapping[str, Sequence[ranges.RowRange]]
+Covered = Mapping[str, Sequence[RowRange]]
 Result = TypeVar("Result")
 
 
@@ -79,13 +79,13 @@ def remaining_units(file_units: FileUnits, state: DatasetState, covered: Covered
         done = {(record.unit, record.generation) for record in state.records}
         kept = [record for record in redo if (record.unit, record.generation + 1) not in done]
         return FileUnits(file, tuple(record.unit for record in kept), tuple(kept))
-    remaining = ranges.subtract(file.rows, covered.get(file.key, ()))
+    remaining = remaining_ranges(file.rows, covered.get(file.key, ()))
     return FileUnits(
         file,
         tuple(
             unit.part(*rows)
             for unit in file_units.units
-            for rows in ranges.common((unit.first_row, unit.rows), remaining)
+            for rows in intersections((unit.first_row, unit.rows), remaining)
         ),
     )
 
