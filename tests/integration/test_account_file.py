@@ -22,7 +22,7 @@ def spend(path: Path) -> None:
             account.settle(7, 3, account.run_number)
 
 
-def test_processes_lose_nothing_of_what_others_write(tmp_path: Path) -> None:
+def test_concurrent_processes_lose_no_changes(tmp_path: Path) -> None:
     path = tmp_path / "account.json"
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(3, context) as pool:
@@ -31,7 +31,7 @@ def test_processes_lose_nothing_of_what_others_write(tmp_path: Path) -> None:
         assert account == TokenAccount(paid=3 * 200 * 3, changes=3 * 200 * 2)
 
 
-def test_a_change_that_fails_is_not_written(tmp_path: Path) -> None:
+def test_a_failed_change_is_not_written(tmp_path: Path) -> None:
     file = AccountFile(tmp_path / "account.json")
 
     def fail() -> None:
@@ -45,7 +45,7 @@ def test_a_change_that_fails_is_not_written(tmp_path: Path) -> None:
         assert account == TokenAccount()
 
 
-def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_account_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "account.json"
     path.write_text('{"paid": 1')
     with (
@@ -55,7 +55,7 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
         raise AssertionError
 
 
-def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     file = AccountFile(tmp_path / "none/account.json")
     with pytest.raises(OutputError, match=r"account\.json cannot be written"), file.account():
         raise AssertionError

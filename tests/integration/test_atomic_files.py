@@ -23,14 +23,16 @@ LOCAL = pafs.LocalFileSystem()
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 100_000, pa.py_buffer(b"arrow")])
-def test_what_is_written_is_read_back(tmp_path: Path, data: bytes | pa.Buffer) -> None:
+def test_written_content_is_read_back(tmp_path: Path, data: bytes | pa.Buffer) -> None:
     path = str(tmp_path / "deep/er/file")
     write_atomically(LOCAL, path, data)
     assert read_bytes(LOCAL, path) == bytes(data)
     assert list_names(LOCAL, str(tmp_path / "deep/er")) == ["file"]
 
 
-def test_a_second_write_replaces_the_first_and_no_reader_ever_sees_half(tmp_path: Path) -> None:
+def test_a_second_write_replaces_the_first_and_readers_see_complete_files(
+    tmp_path: Path,
+) -> None:
     path = str(tmp_path / "file")
     contents = [bytes([n]) * 300_000 for n in (1, 2)]
     write_atomically(LOCAL, path, contents[0])
@@ -50,7 +52,9 @@ def test_a_second_write_replaces_the_first_and_no_reader_ever_sees_half(tmp_path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
-def test_a_folder_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_that_cannot_be_created(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written") as caught:
         write_atomically(LOCAL, str(tmp_path / "file/inside"), b"x")
@@ -58,7 +62,7 @@ def test_a_folder_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
-def test_a_write_that_fails_leaves_no_temporary_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/x").write_text("x")
     with pytest.raises(OutputError):
@@ -66,13 +70,13 @@ def test_a_write_that_fails_leaves_no_temporary_file(tmp_path: Path) -> None:
     assert not [name for name in tmp_path.iterdir() if name.name.startswith(TEMP_PREFIX)]
 
 
-def test_what_is_not_there_is_none_and_no_names() -> None:
+def test_a_missing_file_is_none_and_a_missing_folder_has_no_names() -> None:
     assert read_bytes(LOCAL, "/nowhere/at/all") is None
     assert list_names(LOCAL, "/nowhere/at/all") == []
     delete_files(LOCAL, ["/nowhere/at/all"])
 
 
-def test_names_are_sorted_and_folders_are_none_of_them(tmp_path: Path) -> None:
+def test_names_are_sorted_and_without_folders(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / name).write_text("")
     (tmp_path / "folder").mkdir()

@@ -65,7 +65,7 @@ def work(server: EmulatorServer, tmp_path: Path) -> Work:
 
 
 @pytest.mark.parametrize("before", [0, 1, 3, UNITS])
-def test_what_is_committed_is_not_sent_again(before: int, tmp_path: Path) -> None:
+def test_committed_rows_are_not_sent_again(before: int, tmp_path: Path) -> None:
     with EmulatorServer() as server:
         given = work(server, tmp_path)
         assert len(given.hand_out(given.part(before))) == before
@@ -77,9 +77,7 @@ def test_what_is_committed_is_not_sent_again(before: int, tmp_path: Path) -> Non
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(UNITS * UNIT_ROWS))
 
 
-def test_a_job_that_is_refused_is_refused_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_refused_job_is_refused_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "another-key")
     with EmulatorServer(EmulatorSettings(api_key="the-key")) as server:
         given = work(server, tmp_path)
@@ -90,7 +88,7 @@ def test_a_job_that_is_refused_is_refused_once(
     assert stop.reason is StopReason.REFUSED
 
 
-def test_an_engine_that_tries_four_times_sends_a_refused_job_once(
+def test_a_runner_that_retries_bundles_sends_a_refused_job_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "another-key")

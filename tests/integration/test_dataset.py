@@ -1,4 +1,4 @@
-"""The output folder: commits, what counts, and what a kill leaves."""
+"""The output folder: commits, records that count, and what a killed run leaves."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def test_a_unit_without_vectors_or_dead_letters_has_no_such_part(dataset: Datase
     assert dataset.state().covered() == {KEY: [(0, 2), (10, 1)]}
 
 
-def test_an_unwritten_dataset_is_empty_and_nothing_is_made_by_looking(dataset: Dataset) -> None:
+def test_reading_an_unwritten_dataset_finds_nothing_and_creates_nothing(dataset: Dataset) -> None:
     assert dataset.state().records == ()
     assert dataset.read_json("_run/run.json") is None
     assert dataset.leftovers(dataset.state()) == []
     assert not Path(dataset.root).exists()
 
 
-def test_parts_that_no_record_names_and_unfinished_files_are_strangers(dataset: Dataset) -> None:
+def test_unnamed_parts_and_unfinished_files_are_leftovers(dataset: Dataset) -> None:
     commit(dataset, 3)
     root = Path(dataset.root)
     for name in (
@@ -98,7 +98,7 @@ def test_parts_that_no_record_names_and_unfinished_files_are_strangers(dataset: 
     assert len(dataset.state().records) == 1
 
 
-def test_units_whose_files_have_another_size_than_was_committed_are_damaged(
+def test_units_are_damaged_if_their_parts_have_another_size_than_committed(
     dataset: Dataset,
 ) -> None:
     first, second = commit(dataset, 3, 1), commit(dataset, 2, 0, first=10)
@@ -119,14 +119,14 @@ def test_units_whose_files_have_another_size_than_was_committed_are_damaged(
     assert second.unit not in [record.unit for record in left.records]
 
 
-def test_a_record_without_content_is_none(dataset: Dataset) -> None:
+def test_a_record_without_content_does_not_count(dataset: Dataset) -> None:
     whole = commit(dataset, 3)
     Path(dataset.path("_run/units", record_name(whole))).write_bytes(b"")
     assert dataset.state().records == ()
     assert f"_run/units/{record_name(whole)}" in dataset.leftovers(dataset.state())
 
 
-def test_a_unit_that_is_forgotten_is_gone_with_its_parts(dataset: Dataset) -> None:
+def test_a_withdrawn_unit_is_deleted_with_its_parts(dataset: Dataset) -> None:
     commit(dataset, 3, 1)
     commit(dataset, 2, 0, first=10)
     dataset.withdraw([found for found in dataset.state().records if found.unit.first_row == 0])
@@ -136,7 +136,7 @@ def test_a_unit_that_is_forgotten_is_gone_with_its_parts(dataset: Dataset) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null"])
-def test_a_damaged_file_of_ours_is_named(dataset: Dataset, content: bytes) -> None:
+def test_the_error_for_a_damaged_file_names_it(dataset: Dataset, content: bytes) -> None:
     dataset.write("_run/run.json", content)
     with pytest.raises(OutputError, match=r"_run/run\.json is damaged"):
         dataset.read_json("_run/run.json")
@@ -148,14 +148,14 @@ def test_a_second_commit_of_a_unit_overwrites_the_first(dataset: Dataset) -> Non
     assert len(dataset.state().records) == len(dataset.names("vectors")) == 1
 
 
-def test_a_unit_that_a_newer_retry_builds_on_keeps_its_vectors_when_its_run_is_overtaken(
+def test_a_unit_keeps_its_vectors_if_a_newer_run_retries_its_dead_letters_before_it_is_withdrawn(
     dataset: Dataset,
 ) -> None:
     output = OutputConfig(uri=dataset.root)
     first = dataclasses.replace(record(0, 3, 2), run_number=1, embedding_digest="0" * 16)
 
     def retry() -> None:
-        """As another run does, right after the first one's record is there."""
+        """Commit as another run does, right after the first record is written."""
         if not dataset.state().records:
             return
         old = dataset.read_record(dataset.state().records[0])
@@ -174,7 +174,7 @@ def test_a_unit_that_a_newer_retry_builds_on_keeps_its_vectors_when_its_run_is_o
     assert dataset.leftovers(dataset.state()) == []
 
 
-def test_a_unit_that_its_run_has_committed_already_stays_when_it_is_done_again_too_late(
+def test_a_committed_unit_stays_if_its_run_commits_it_again_after_a_takeover(
     dataset: Dataset,
 ) -> None:
     once = dataclasses.replace(record(0, 3), run_number=1, embedding_digest="0" * 16)
@@ -203,7 +203,7 @@ def test_parts_are_read_back_by_plain_pyarrow(dataset: Dataset, encoding: Vector
     assert column.compression == ("ZSTD" if split else "UNCOMPRESSED")
 
 
-def test_a_part_without_checksums_is_read_as_well(dataset: Dataset) -> None:
+def test_a_part_without_checksums_can_be_read(dataset: Dataset) -> None:
     rows = tables(5).vectors
     Path(dataset.root).mkdir()
     pq.write_table(rows, dataset.path("part"))
@@ -228,7 +228,7 @@ def test_a_part_is_encoded_in_less_memory_than_its_vectors_take(dataset: Dataset
     assert 0 < watched.max_memory() < vectors.nbytes / 2
 
 
-def test_what_is_done_takes_less_than_a_kilobyte_a_unit_to_know(dataset: Dataset) -> None:
+def test_the_state_takes_less_than_a_kilobyte_per_unit(dataset: Dataset) -> None:
     units = 2_000
     folder = Path(dataset.path("_run/units"))
     folder.mkdir(parents=True)

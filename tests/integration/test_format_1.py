@@ -1,4 +1,4 @@
-"""A dataset that version 0.1.0 wrote, complete or cut off by a kill, is gone on with and read."""
+"""A dataset that version 0.1.0 wrote, complete or interrupted, is resumed and read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ARGS = ("--dim", 128, "--unit-rows", 3, "--keep-columns", "lang", "--concurrency
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A folder with the input, and the two datasets that were made of it."""
+    """Return a folder with the input and the two datasets that were made from it."""
     copy = Path(shutil.copytree(FORMAT_1, tmp_path / "old"))
     # A run on another host is dead by the age of its claim, and a checkout makes all files new.
     os.utime(copy / "interrupted/_run/lock.json", (0, 0))
@@ -34,7 +34,7 @@ def paid_tokens(output: Path) -> int:
     return paid
 
 
-def test_nothing_is_done_to_a_complete_one(old: Path) -> None:
+def test_a_complete_old_dataset_is_left_unchanged(old: Path) -> None:
     before = snapshot(old / "complete")
     ended = go(old, "complete")
     assert ended.code == 0, ended.err
@@ -42,7 +42,7 @@ def test_nothing_is_done_to_a_complete_one(old: Path) -> None:
     assert snapshot(old / "complete") == before
 
 
-def test_one_that_was_killed_goes_on_without_paying_for_what_was_kept(old: Path) -> None:
+def test_a_killed_old_run_resumes_without_paying_for_kept_answers(old: Path) -> None:
     output = old / "interrupted"
     before = paid_tokens(output)
     ended = go(old, "interrupted")
@@ -58,7 +58,9 @@ def test_one_that_was_killed_goes_on_without_paying_for_what_was_kept(old: Path)
     assert (pinned["format_version"], pinned["run_number"]) == (2, 1)
 
 
-def test_one_that_was_killed_twice_goes_on_without_paying_for_what_was_kept(old: Path) -> None:
+def test_an_old_run_killed_twice_resumes_without_paying_for_kept_answers(
+    old: Path,
+) -> None:
     output = old / "interrupted"
     before = paid_tokens(output)
     assert go(old, "interrupted", "--limit-rows", 3).code == 0
@@ -84,7 +86,7 @@ def test_other_settings_are_refused(old: Path, name: str, args: tuple[object, ..
     assert snapshot(old / name) == before
 
 
-def test_kept_answers_of_which_nobody_knows_the_settings_are_not_taken(old: Path) -> None:
+def test_kept_answers_with_unknown_settings_are_not_used(old: Path) -> None:
     output = old / "interrupted"
     (kept,) = (output / "_run/shared").glob("*.spill")
     stray = kept.with_name(f"20200101T000000Z-aaaaaa-shared-0{kept.suffix}")
@@ -100,7 +102,7 @@ def test_kept_answers_of_which_nobody_knows_the_settings_are_not_taken(old: Path
     assert read(output).equals(read(old / "complete"))
 
 
-def test_it_is_verified_searched_and_reported(old: Path) -> None:
+def test_an_old_dataset_is_verified_searched_and_reported(old: Path) -> None:
     output = old / "complete"
     assert bulkembed("verify", output, "--against", old / "in").code == 0
     told = json.loads(bulkembed("status", output, "--json").out)
@@ -111,7 +113,7 @@ def test_it_is_verified_searched_and_reported(old: Path) -> None:
     assert ended.code == 0, ended.err
 
 
-def test_it_is_overwritten(old: Path) -> None:
+def test_an_old_dataset_is_overwritten(old: Path) -> None:
     output = old / "interrupted"
     assert go(old, "interrupted", "--overwrite").code == 0
     assert read(output).equals(read(old / "complete"))

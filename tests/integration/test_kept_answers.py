@@ -103,7 +103,7 @@ def test_each_text_is_found_with_its_vector_and_its_flag(tmp_path: Path) -> None
     assert found(tmp_path) == {text for call in CALLS for text in call}
 
 
-def test_a_file_cut_at_any_byte_gives_the_calls_that_are_whole(tmp_path: Path) -> None:
+def test_a_file_cut_at_any_byte_gives_its_complete_blocks(tmp_path: Path) -> None:
     path = write(tmp_path)
     data = path.read_bytes()
     ends, size = [], 0
@@ -238,7 +238,7 @@ def test_a_file_that_is_deleted_before_it_is_read_is_no_error(tmp_path: Path) ->
     assert list(matches.read()) == []
 
 
-def test_texts_whose_hashes_begin_alike_are_told_apart_by_the_whole_hash(tmp_path: Path) -> None:
+def test_texts_with_equal_keys_are_distinguished_by_their_whole_hashes(tmp_path: Path) -> None:
     dataset, job = Dataset.open(str(tmp_path)), make_job("now")
     one, two = bytes(8) + bytes(7) + b"1", bytes(8) + b"2" + bytes(7)
     kept = shared_writer(dataset, job, "a")

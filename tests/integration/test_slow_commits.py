@@ -35,7 +35,7 @@ class Silent(Progress):
         pass
 
 
-def test_the_last_uploads_of_a_stopping_run_may_take_longer_than_its_grace_period(
+def test_the_last_uploads_of_a_stopping_run_may_exceed_its_shutdown_timeout(
     tmp_path: Path,
 ) -> None:
     """Where they may not, the process of the test ends."""

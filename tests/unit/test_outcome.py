@@ -45,27 +45,27 @@ def outcome(texts: list[str | None], **changes: Any) -> tuple[UnitOutcome, Prepa
     return UnitOutcome(unit, made), unit
 
 
-FATES = st.lists(
+TEXTS = st.lists(
     st.tuples(st.sampled_from(["a", "b", "c", "d", "e", "f", None]), st.just(None)), max_size=20
 ).map(lambda rows: [text for text, _ in rows])
 
 
-@given(FATES, st.data())
-def test_what_is_committed_is_the_longest_run_of_rows_that_all_have_their_fate(
+@given(TEXTS, st.data())
+def test_the_first_rows_that_are_all_finished_are_committed(
     texts: list[str | None], data: st.DataObject
 ) -> None:
     found, unit = outcome(texts)
-    fates: dict[str, str] = {}
+    results: dict[str, str] = {}
     for item in data.draw(st.permutations(unit.items)):
-        fate = data.draw(st.sampled_from(["vector", "dead", "left"]))
-        fates[item.text] = fate
-        if fate == "vector":
+        result = data.draw(st.sampled_from(["vector", "dead", "missing"]))
+        results[item.text] = result
+        if result == "vector":
             found.embedded([item], answer([item]), 1)
-        elif fate == "dead":
+        elif result == "dead":
             found.dead(item, DeadCode.REFUSED, CallRefused("no", http_status=400), 2)
     rows = 0
     for text in texts:
-        if text is not None and fates[text] == "left":
+        if text is not None and results[text] == "missing":
             break
         rows += 1
     finished = found.finish()
@@ -73,12 +73,15 @@ def test_what_is_committed_is_the_longest_run_of_rows_that_all_have_their_fate(
     if finished is None:
         return
     record, tables = finished
-    fate_of = ["skipped" if text is None else fates[text] for text in texts[:rows]]
+    result_of = ["skipped" if text is None else results[text] for text in texts[:rows]]
     assert (record.unit.first_row, record.unit.rows) == (100, rows)
     assert (record.embedded, record.dead, record.skipped) == tuple(
-        fate_of.count(fate) for fate in ("vector", "dead", "skipped")
+        result_of.count(result) for result in ("vector", "dead", "skipped")
     )
-    offsets = {fate: [100 + n for n, one in enumerate(fate_of) if one == fate] for fate in fate_of}
+    offsets = {
+        result: [100 + n for n, one in enumerate(result_of) if one == result]
+        for result in result_of
+    }
     written = tables.vectors["source_row"].to_pylist() if tables.vectors is not None else []
     assert written == offsets.get("vector", [])
     dead = tables.dead_letters["source_row"].to_pylist() if tables.dead_letters is not None else []
@@ -95,36 +98,36 @@ def paragraphs(letters: str) -> str:
 
 @pytest.mark.parametrize("long_text", [LongText.PASSAGES, LongText.MEAN])
 @given(st.lists(st.text("abcdefg", min_size=1, max_size=4), max_size=12), st.data())
-def test_a_row_is_there_with_all_of_its_passages_or_not_at_all(
+def test_a_row_is_written_with_all_of_its_passages_or_not_at_all(
     long_text: LongText, rows: list[str], data: st.DataObject
 ) -> None:
     texts: list[str | None] = [paragraphs(row) for row in rows]
     found, unit = outcome(texts, embedding={"long_text": long_text, **CUTTING})
     assert {item.text for item in unit.items} == {SENTENCE.format(c) for row in rows for c in row}
-    fates: dict[str, str] = {}
+    results: dict[str, str] = {}
     for item in data.draw(st.permutations(unit.items)):
-        fate = data.draw(st.sampled_from(["vector", "vector", "dead", "left"]))
-        fates[item.text[9]] = fate
-        if fate == "vector":
+        result = data.draw(st.sampled_from(["vector", "vector", "dead", "missing"]))
+        results[item.text[9]] = result
+        if result == "vector":
             found.embedded([item], answer([item]), 1)
-        elif fate == "dead":
+        elif result == "dead":
             found.dead(item, DeadCode.REFUSED, CallRefused("no", http_status=400), 2)
-    fate_of = [
-        next((one for one in ("dead", "left") if one in {fates[c] for c in row}), "vector")
+    result_of = [
+        next((one for one in ("dead", "missing") if one in {results[c] for c in row}), "vector")
         for row in rows
     ]
-    done = fate_of.index("left") if "left" in fate_of else len(rows)
+    done = result_of.index("missing") if "missing" in result_of else len(rows)
     finished = found.finish()
     assert (finished is None) is (done == 0)
     if finished is None:
         return
     record, tables = finished
-    kept = [row for row in range(done) if fate_of[row] == "vector"]
+    kept = [row for row in range(done) if result_of[row] == "vector"]
     assert (record.unit.rows, record.embedded, record.dead) == (done, len(kept), done - len(kept))
     assert found.live().ready >= done
     if tables.dead_letters is not None:
         assert [row - 100 for row in tables.dead_letters["source_row"].to_pylist()] == [
-            row for row in range(done) if fate_of[row] == "dead"
+            row for row in range(done) if result_of[row] == "dead"
         ]
     written = tables.vectors.to_pylist() if tables.vectors is not None else []
     assert record.vectors == len(written)
@@ -147,7 +150,7 @@ def test_a_row_is_there_with_all_of_its_passages_or_not_at_all(
             assert one["text_hash"] == text_hash(None, texts[row] or "")
 
 
-def test_a_refused_passage_costs_its_row_and_says_which_it_was() -> None:
+def test_a_refused_passage_fails_its_row_and_the_message_says_which() -> None:
     stop = StopFlag()
     made = job(embedding={"long_text": LongText.PASSAGES, **CUTTING})
     unit = prepared([paragraphs("ab"), paragraphs("cb"), SENTENCE.format("b")], made)
@@ -155,7 +158,7 @@ def test_a_refused_passage_costs_its_row_and_says_which_it_was() -> None:
     a, b, c = unit.items
     for item in (b, a, c):
         found.dead(item, DeadCode.REFUSED, CallRefused("no"), 1)
-    assert stop.stop is None  # Three rows are given up on, each counted once.
+    assert stop.stop is None  # Three rows failed, each counted once.
     finished = found.finish()
     assert finished is not None
     assert finished[1].vectors is None
@@ -165,7 +168,7 @@ def test_a_refused_passage_costs_its_row_and_says_which_it_was() -> None:
     ]  # fmt: skip
 
 
-def test_a_row_whose_passages_cancel_each_other_out_is_given_up_on() -> None:
+def test_a_row_whose_passages_cancel_each_other_out_fails() -> None:
     stop = StopFlag()
     made = job(embedding={"long_text": LongText.MEAN, **CUTTING})
     unit = prepared([paragraphs("ab"), paragraphs("ac")], made)
@@ -186,7 +189,7 @@ def test_a_row_whose_passages_cancel_each_other_out_is_given_up_on() -> None:
     ("flags", "expected"),
     [((False, False), False), ((False, None), None), ((None, True), True)],
 )
-def test_a_mean_is_of_a_cut_text_if_any_of_its_passages_was_cut(
+def test_a_mean_is_truncated_if_any_of_its_passages_was_cut(
     flags: tuple[bool | None, bool | None], expected: bool | None
 ) -> None:
     sizes = {"long_text": LongText.MEAN, "passage_tokens": 2048}
@@ -198,7 +201,7 @@ def test_a_mean_is_of_a_cut_text_if_any_of_its_passages_was_cut(
     assert finished[1].vectors["truncated"].to_pylist() == [expected]
 
 
-def test_rows_with_one_text_share_its_vector_and_its_fate() -> None:
+def test_rows_with_equal_texts_share_the_vector_or_the_failure() -> None:
     found, unit = outcome(["x", "y", "x", "z", "y"])
     x, y, z = unit.items
     found.embedded([z, x], answer([z, x]), 1)
@@ -216,7 +219,7 @@ def test_rows_with_one_text_share_its_vector_and_its_fate() -> None:
     ]
 
 
-def test_vectors_come_out_at_unit_length_unless_that_is_switched_off() -> None:
+def test_vectors_have_unit_length_unless_normalization_is_off() -> None:
     raw = np.array([[3.0, 4.0]], np.float32)
     for normalize, expected in ((True, [0.6, 0.8]), (False, [3.0, 4.0])):
         found, unit = outcome(["x"], embedding={"normalize": normalize})
@@ -227,7 +230,7 @@ def test_vectors_come_out_at_unit_length_unless_that_is_switched_off() -> None:
         assert finished[1].vectors["vector"][0].as_py() == pytest.approx(expected)
 
 
-def test_vectors_that_are_of_unit_length_already_are_left_bit_by_bit() -> None:
+def test_vectors_of_unit_length_are_not_changed() -> None:
     raw = np.array([[0.6, 0.8]], np.float32)
     found, unit = outcome(["x"])
     found.embedded(unit.items, Answer(raw), 1)
@@ -247,9 +250,7 @@ def test_vectors_that_are_of_unit_length_already_are_left_bit_by_bit() -> None:
         pytest.param("x" * 9000, False, False, id="the-service-says-whole"),
     ],
 )
-def test_truncated_is_null_where_it_cannot_be_known(
-    text: str, flag: bool | None, expected: bool | None
-) -> None:
+def test_truncated_is_null_if_unknown(text: str, flag: bool | None, expected: bool | None) -> None:
     found, unit = outcome([text])
     truncated = None if flag is None else (flag,)
     found.embedded(unit.items, answer(list(unit.items), truncated=truncated), 1)
@@ -260,7 +261,7 @@ def test_truncated_is_null_where_it_cannot_be_known(
 
 
 @pytest.mark.parametrize("kind", VectorType)
-def test_the_schema_is_the_one_that_was_promised(kind: VectorType) -> None:
+def test_the_schema_is_as_documented(kind: VectorType) -> None:
     found, unit = outcome(["x"], output=OutputConfig(uri="out", vector_type=kind))
     found.embedded(unit.items, answer(list(unit.items), tokens=7), 2)
     finished = found.finish()
@@ -276,7 +277,7 @@ def test_the_schema_is_the_one_that_was_promised(kind: VectorType) -> None:
     assert (record.counts.calls, record.counts.retried, record.counts.tokens) == (1, 1, 7)
 
 
-def test_a_text_refused_as_too_long_stops_the_run_where_it_was_asked_to() -> None:
+def test_a_text_refused_as_too_long_stops_the_run_with_long_text_stop() -> None:
     made = job(embedding={"long_text": LongText.STOP})
     unit = prepared(["a", "b"], made, first_row=100)
     stop = StopFlag()

@@ -21,7 +21,7 @@ TEXT = st.sampled_from([None, "", " \n\u3000", "a", "b", "c", "a ", "\x00", "\u2
 
 
 @given(st.lists(TEXT, max_size=30))
-def test_every_row_is_dead_or_has_its_text_and_each_text_is_sent_once(
+def test_every_row_fails_or_has_its_text_and_each_text_is_sent_once(
     texts: list[str | None],
 ) -> None:
     unit = prepared(texts)
@@ -41,13 +41,13 @@ def test_every_row_is_dead_or_has_its_text_and_each_text_is_sent_once(
     ("text", "words"),
     [(None, "the text is null"), ("", "the text is empty"), ("\t \n", "white space only")],
 )
-def test_a_blank_text_is_a_dead_letter_that_says_what_it_is(text: str | None, words: str) -> None:
+def test_a_blank_text_is_a_dead_letter_whose_message_says_why(text: str | None, words: str) -> None:
     ((offset, row),) = prepared(["a", text]).failed.items()
     assert (offset, row.code, row.attempts) == (1, DeadCode.BLANK_TEXT, 0)
     assert words in row.message
 
 
-def test_a_blank_text_may_stop_the_run_and_is_named_by_file_and_row() -> None:
+def test_a_blank_text_can_stop_the_run_with_its_file_and_row() -> None:
     job = a_job(blank_text=BlankText.STOP)
     with pytest.raises(InputError, match=r"row 101 of a\.parquet: the text is empty"):
         prepared(["a", ""], job, first_row=100)
@@ -76,7 +76,7 @@ def test_texts_are_hashed_and_measured_as_they_are_sent() -> None:
     assert item.body_bytes == json_bytes(item.text)
 
 
-def test_a_long_text_is_never_estimated_above_what_the_model_takes() -> None:
+def test_the_estimate_for_a_long_text_never_exceeds_the_limit_of_the_model() -> None:
     (item,) = prepared(["word " * 100_000]).items
     assert item.tokens == 2048
 
@@ -103,7 +103,7 @@ def test_each_passage_is_sent_with_its_title_and_equal_ones_once() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 12))
-def test_a_unit_with_many_passages_comes_in_parts_that_hold_each_row_once(
+def test_a_unit_with_many_passages_is_split_and_has_each_row_once(
     sizes: list[int], most: int
 ) -> None:
     texts = [

@@ -15,19 +15,19 @@ from bulkembed.transforms.dataset.processes import is_gone, this_process
 HERE = this_process()
 
 
-def test_this_process_is_there() -> None:
+def test_this_process_is_running() -> None:
     assert HERE.pid == os.getpid()
     assert HERE.boot
     assert is_gone(HERE) is False
 
 
-def test_a_process_that_ended_is_gone() -> None:
+def test_an_ended_process_is_gone() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     assert is_gone(dataclasses.replace(HERE, pid=ended.pid)) is True
 
 
-def test_a_number_that_another_process_has_now_is_not_the_one_before() -> None:
+def test_a_process_number_that_was_reused_is_not_the_earlier_process() -> None:
     assert HERE.started
     assert is_gone(dataclasses.replace(HERE, started=HERE.started - 1)) is True
 
@@ -41,5 +41,5 @@ def test_a_number_that_another_process_has_now_is_not_the_one_before() -> None:
     ],
 )
 @pytest.mark.parametrize("pid", [HERE.pid, 2**22 + 1], ids=["there", "not-there"])
-def test_a_number_from_elsewhere_says_nothing(other: ProcessId, pid: int) -> None:
+def test_a_process_number_from_elsewhere_gives_no_answer(other: ProcessId, pid: int) -> None:
     assert is_gone(dataclasses.replace(other, pid=pid)) is None

@@ -49,14 +49,14 @@ def records(draw: st.DrawFn) -> UnitRecord:
 
 
 @given(records())
-def test_a_record_comes_back_from_its_file_whole(record: UnitRecord) -> None:
+def test_a_record_is_read_back_from_its_json(record: UnitRecord) -> None:
     assert decode_record(encode_record(record), record_name(record)) == record
 
 
 @given(records())
-def test_a_records_name_alone_tells_what_it_covers_and_the_counts(record: UnitRecord) -> None:
-    told = named_record(record_name(record))
-    assert told == UnitRecord(
+def test_the_name_of_a_record_has_its_rows_and_its_counts(record: UnitRecord) -> None:
+    named = named_record(record_name(record))
+    assert named == UnitRecord(
         record.unit, record.embedded, record.dead, record.skipped, record.generation,
         part_bytes=record.part_bytes, run_number=record.run_number,
         embedding_digest=record.embedding_digest,
@@ -72,17 +72,17 @@ def test_names_sort_by_file_and_row() -> None:
     "name", ["", "x.json", ".tmp-1234-" + "a" * 16 + "-000000000000-00000001-e1-d0-s0-g0-b10.json",
              "A" * 16 + "-000000000000-00000001-e1-d0-s0-g0-b10.json", "checkpoint.parquet"],
 )  # fmt: skip
-def test_another_files_name_is_no_record(name: str) -> None:
+def test_the_name_of_another_file_is_not_a_record(name: str) -> None:
     assert named_record(name) is None
 
 
-def test_a_record_that_was_renamed_is_not_believed() -> None:
+def test_a_renamed_record_is_refused() -> None:
     with pytest.raises(OutputError, match="Was the file renamed"):
         named_record("a" * 16 + "-000000000000-00000009-e1-d0-s0-g0-b10.json")
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"unit": 1}', b"\xff"])
-def test_a_damaged_record_is_named_with_its_cure(data: bytes) -> None:
+def test_the_error_for_a_damaged_record_names_it_and_the_cure(data: bytes) -> None:
     with pytest.raises(OutputError, match=r"_run/units/name.json is damaged .*verify --repair OUT"):
         decode_record(data, "name.json")
 
@@ -134,19 +134,19 @@ def test_a_record_that_contradicts_its_name_or_names_other_files_is_refused(
         decode_record(json.dumps(content).encode(), record_name(record))
 
 
-def test_what_a_later_version_adds_to_a_record_is_ignored() -> None:
+def test_fields_of_a_later_version_are_ignored() -> None:
     record = UnitRecord(Unit("a" * 16, 0, 5), 5, 0, 0)
     content = json.loads(encode_record(record))
     content |= {"later": {"x": 1}, "counts": {**content["counts"], "later": "y"}}
     assert decode_record(json.dumps(content).encode(), record_name(record)) == record
 
 
-def test_rows_of_a_record_have_to_add_up() -> None:
+def test_the_rows_of_a_record_must_add_up() -> None:
     with pytest.raises(ValueError, match="do not add up"):
         UnitRecord(Unit("a" * 16, 0, 5), 3, 1, 0)
 
 
-def test_a_second_try_overwrites_its_part_and_another_run_or_generation_does_not() -> None:
+def test_a_second_attempt_overwrites_its_part_but_another_run_or_generation_does_not() -> None:
     record = UnitRecord(Unit("a" * 16, 0, 5), 5, 0, 0, run_number=7)
     again = dataclasses.replace(record, embedded=4, dead=1)
     names = {
@@ -169,12 +169,12 @@ def test_counts_add_up() -> None:
     )
 
 
-def test_a_record_from_before_sizes_were_kept_is_still_one() -> None:
+def test_a_record_of_a_version_without_sizes_can_be_read() -> None:
     name = "a" * 16 + "-000000000000-00000001-e1-d0-s0-g0.json"
-    told = named_record(name)
-    assert told is not None
-    assert told.part_bytes is None
-    assert record_name(told) == name
+    record = named_record(name)
+    assert record is not None
+    assert record.part_bytes is None
+    assert record_name(record) == name
 
 
 DIGESTS = ("a" * 16, "b" * 16)
@@ -203,7 +203,7 @@ def a_record(
         pytest.param([a_record(0, 5, digest="")], [0], id="older-version"),
     ],
 )
-def test_of_records_that_overlap_those_of_the_newer_run_count_in_whatever_order_they_come(
+def test_of_overlapping_records_those_of_the_newer_run_count_in_any_order(
     found: list[UnitRecord], counts: list[int]
 ) -> None:
     wanted = sorted((found[at] for at in counts), key=lambda record: record.unit)
@@ -227,7 +227,7 @@ def test_records_of_runs_before_an_overwrite_do_not_count() -> None:
     ),
     st.randoms(),
 )
-def test_no_row_is_covered_twice_and_what_is_left_out_gives_way_to_a_newer_record(
+def test_no_row_is_covered_twice_and_each_ignored_record_overlaps_a_newer_one(
     found: list[UnitRecord], chance: random.Random
 ) -> None:
     def rows(record: UnitRecord) -> set[int]:

@@ -22,7 +22,7 @@ def rows_of(units: tuple[Unit, ...]) -> list[int]:
 
 
 @given(st.lists(RUN, max_size=5), st.integers(1, 10))
-def test_rows_that_are_committed_are_left_out_when_a_slice_comes_again(
+def test_committed_rows_are_skipped_if_a_slice_is_handed_out_again(
     done: list[tuple[int, int]], unit_rows: int
 ) -> None:
     units = tuple(Unit(FILE.key, first, unit_rows) for first in range(0, 30 - unit_rows, unit_rows))
@@ -34,7 +34,7 @@ def test_rows_that_are_committed_are_left_out_when_a_slice_comes_again(
     assert all(len(numbers) == 1 for numbers in of_unit)
 
 
-def test_a_retry_is_left_out_once_its_next_generation_is_committed() -> None:
+def test_a_retry_is_skipped_once_its_next_generation_is_committed() -> None:
     units = tuple(Unit(FILE.key, first, 2) for first in (0, 2, 4))
     redo = tuple(UnitRecord(unit, 1, 1, 0) for unit in units)
     again = [UnitRecord(units[0], 1, 1, 0), UnitRecord(units[2], 1, 1, 0, generation=1)]

@@ -11,7 +11,7 @@ from bulkembed.transforms.units.slices import memory_of
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 2000], ids=["none", "twice", "all"])
-def test_a_unit_takes_less_than_it_is_counted_for_before_its_vectors_come(repeats: int) -> None:
+def test_a_unit_takes_less_memory_than_is_reserved_for_it(repeats: int) -> None:
     texts = [f"text number {n // repeats}" for n in range(2000)]
     job = a_job()
     prepared(texts[:1])  # What is made once is not the unit's.
