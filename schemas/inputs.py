@@ -8,6 +8,7 @@ import hashlib
 import string
 
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.serialization import Count
 
 OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_row")
 """Columns of the output that are ours; a kept column may not take one of these names."""
@@ -95,7 +96,7 @@ class FoundFile:
 
     path: str
     name: str
-    size_bytes: int
+    size_bytes: Count
     mtime_ns: int
     format: str
     """The name of an input format; see `transforms/inputs/formats.py`."""

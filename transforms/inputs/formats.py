@@ -77,8 +77,8 @@ _BESIDE_DATA = frozenset((
     "crc", "md5", "sha1", "sha256", "sha512", "sig", "asc", "dvc", "idx", "index", "lock", "meta",
     "log", "bak", "old", "orig", "swp", "tmp", "temp", "part", "partial", "crdownload",
 ))
+"""Endings of files that accompany data files or are unfinished, as in `a.jsonl.crc`."""
 # fmt: on
-"""Endings of files that lie beside data or are unfinished, as in `a.jsonl.crc`."""
 
 
 def format_of_name(name: str) -> tuple[InputFormat | None, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from bulkembed.schemas.inputs import FoundFile, InputFile
+from bulkembed.schemas.serialization import Count, from_plain, to_plain
 from bulkembed.transforms.inputs.formats import FORMATS
 
 
@@ -23,8 +24,8 @@ class ScannedFile:
     found: FoundFile
     digest: str
     """32 hex digits: BLAKE2b-16 of the stored (still compressed) bytes."""
-    rows: int
-    offsets: tuple[int, ...]
+    rows: Count
+    offsets: tuple[Count, ...]
     """See `InputFile.offsets`."""
     schema: pa.Schema
     """The id column, if any id was found, and the kept columns that the file has, by their names in
@@ -57,59 +58,27 @@ class ScannedFile:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file, from which `from_json` makes an equal object."""
-        return {
-            "found": dataclasses.asdict(self.found),
-            "digest": self.digest,
-            "rows": self.rows,
-            "offsets": list(self.offsets),
-            "schema": _saved(self.schema),
-            "columns": list(self.columns),
-            "id_range": list(self.id_range) if self.id_range is not None else None,
-            "id_rows": [list(pair) for pair in self.id_rows],
-            "unsigned": list(self.unsigned),
-            "reading": self.reading,
-            "wide": list(self.wide),
-            "narrow": _saved(self.narrow),
-        }
+        plain: dict[str, Any] = to_plain(self, _saved)
+        return plain
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> ScannedFile:
-        """Return the object that `to_json` saved.
+        """Return the object that `to_json` saved, here or in an earlier version.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not such an object.
+            ValueError: it is not such an object.
         """
-        found = dict(saved["found"])
-        rows, offsets = saved["rows"], saved["offsets"]
-        numbers = [rows, found["size_bytes"], *offsets]
-        texts = [found["path"], found["name"], saved["digest"], *saved["columns"]]
-        if any(type(number) is not int or number < 0 for number in numbers):
-            raise ValueError("a size or an offset is not a number")
-        if any(not isinstance(text, str) for text in texts):
-            raise ValueError("a name or the digest is not a string")
-        if found["format"] not in FORMATS:
-            raise ValueError(f"unknown format {found['format']!r}")
-        id_range = saved["id_range"]
-        return cls(
-            found=FoundFile(**found),
-            digest=saved["digest"],
-            rows=rows,
-            offsets=tuple(offsets),
-            schema=_schema(saved["schema"]),
-            columns=tuple(saved["columns"]),
-            id_range=(id_range[0], id_range[1]) if id_range is not None else None,
-            id_rows=tuple((kind, line) for kind, line in saved["id_rows"]),
-            unsigned=tuple(saved["unsigned"]),
-            reading=saved.get("reading", ""),
-            # Earlier versions did not save these.
-            wide=tuple(saved.get("wide", ())),
-            narrow=_schema(saved["narrow"]) if "narrow" in saved else pa.schema([]),
-        )
+        scanned = from_plain(saved, cls, _loaded)
+        if scanned.found.format not in FORMATS:
+            raise ValueError(f"unknown format {scanned.found.format!r}")
+        return scanned
 
 
 def _saved(schema: pa.Schema) -> str:
     return base64.b64encode(schema.serialize().to_pybytes()).decode("ascii")
 
 
-def _schema(saved: str) -> pa.Schema:
+def _loaded(kind: type, saved: Any) -> Any:
+    if kind is not pa.Schema or not isinstance(saved, str):
+        raise ValueError(f"expected {kind.__name__}, got {type(saved).__name__}")
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(saved)))
