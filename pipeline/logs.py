@@ -1,4 +1,4 @@
-"""The log: sentences for people on standard error, or one JSON object a line for machines."""
+"""The log on standard error: sentences for people, or one JSON object per line for machines."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ NOISY = ("apache_beam", "google_genai", "httpx2", "httpcore2", "root")
 
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters except tab and line break, marks of text direction, and lone surrogates."""
+"""Control characters except tab and line break, text direction marks, and lone surrogates."""
 
 
 def printable(text: str) -> str:
-    """Return a text without escape sequences, which would act on the terminal."""
+    """Return a text with control characters escaped, which could change the terminal."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class PlainLines(logging.Formatter):
-    """A log record as sentences for people; secrets are masked, tracebacks with them."""
+    """Formats a log record for people. Secrets are masked, also in tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines, without their end."""
+        """Return the lines, without the line end."""
         return printable(masked(super().format(record)))
 
 
 class JsonLines(logging.Formatter):
-    """A log record as one JSON object a line.
+    """Formats a log record as one JSON object on one line.
 
-    `time` (UTC), `level`, `event` and `message` are always there.  A record with the extra `event`,
-    a pair of a name and facts, has the facts under that name; the event of all others is `log`.
+    `time` (UTC), `level`, `event` and `message` are always present. A record with the extra
+    `event`, a pair of a name and facts, has the facts under that name. The event of all other
+    records is `log`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without the line end."""
         name, facts = getattr(record, "event", ("log", None))
         more = {} if facts is None else {name: facts}
         if record.exc_info:
@@ -50,7 +51,7 @@ class JsonLines(logging.Formatter):
 
 
 def json_line(at: float, level: str, event: str, message: str, **more: object) -> str:
-    """One event as JSON; `at` in epoch seconds."""
+    """Return one event as JSON; `at` is in epoch seconds."""
     import orjson
 
     time = dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds")
@@ -59,7 +60,7 @@ def json_line(at: float, level: str, event: str, message: str, **more: object) -
 
 
 def set_log(level: str = "info", *, as_json: bool = False) -> None:
-    """Sends our own log to standard error, and that of libraries only when debugging."""
+    """Send our log to standard error, and the logs of libraries only at level debug."""
     handler = logging.StreamHandler(sys.stderr)
     plain = PlainLines("bulkembed: %(message)s")
     handler.setFormatter(JsonLines() if as_json else plain)
@@ -75,5 +76,5 @@ def set_log(level: str = "info", *, as_json: bool = False) -> None:
 
 
 def is_json() -> bool:
-    """Whether the log is for machines."""
+    """Return whether the log is JSON."""
     return any(isinstance(handler.formatter, JsonLines) for handler in log.handlers)

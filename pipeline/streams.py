@@ -1,4 +1,4 @@
-"""Standard input, output and error that are closed, full, or no longer read by anybody."""
+"""Standard input, output and error that are closed, full, or no longer read."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _STREAMS = (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w"))
 def open_all() -> None:
     """Open the null device in place of each stream that the process was started without.
 
-    Otherwise the next file that is opened gets the stream's number, and what is meant for the
-    stream is written into that file.
+    Otherwise the next file to be opened gets the stream's number, and the stream's text would be
+    written into that file.
     """
     for name, number, mode in _STREAMS:
         if getattr(sys, name) is None:
             try:
                 os.fstat(number)
             except OSError:
-                _to_nowhere(number)
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - to the end
+                _redirect_to_null(number)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open until exit
 
 
 @contextlib.contextmanager
 def showing(*, keep_code: bool = False) -> Iterator[None]:
-    """Show a result on standard output; a reader that has closed it is not an error.
+    """Show a result on standard output. It is not an error if the reader has closed it.
 
     Args:
-        keep_code: whether the command ends as it would have, although the result cannot be written.
+        keep_code: whether to keep the exit code of the command if the result cannot be written.
 
     Raises:
-        OutputError: it cannot be written, such as to a full disk, and `keep_code` is not set.
+        OutputError: the result cannot be written, such as to a full disk, and `keep_code` is False.
     """
     try:
         yield
@@ -63,14 +63,14 @@ def settle() -> None:
 
 
 def _drop(stream: object, number: int) -> None:
-    """Send what a stream still holds to the null device, because Python flushes it at exit."""
+    """Redirect a stream to the null device, because Python flushes its buffer at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if stream.fileno() == number:  # type: ignore[attr-defined]  # a stream of tests has none
-            _to_nowhere(number)
+            _redirect_to_null(number)
 
 
-def _to_nowhere(number: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    if nowhere != number:
-        os.dup2(nowhere, number)
-        os.close(nowhere)
+def _redirect_to_null(number: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)

@@ -1,4 +1,4 @@
-"""A real corpus that every machine has: the docstrings of Python's standard library."""
+"""A real corpus on every machine: the docstrings of Python's standard library."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SHARDS = ("docstrings-00000.parquet", "docstrings-00001.parquet", "docstrings-00002.jsonl.gz")
-_NOT_OURS = frozenset({"site-packages", "dist-packages", "__pycache__"})
+_SKIPPED_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
 
 class Docstring(NamedTuple):
-    """One text: its dotted name, what it documents, and the words."""
+    """One text, with its dotted name and the kind of object that it documents."""
 
     id: str
     kind: str
@@ -31,18 +31,18 @@ class Docstring(NamedTuple):
 
 
 def docstrings(packages: Collection[str] = ()) -> Iterator[Docstring]:
-    """Every docstring of the running interpreter's library, in order of file and line.
+    """Yield the docstrings of the running interpreter's library, in order of file and line.
 
-    Sources are parsed, nothing is imported, so that no module of the library runs.
+    Sources are parsed, not imported.
 
     Args:
-        packages: top-level modules to look at; all of them where none is named.
+        packages: top-level modules to read; all modules if it is empty.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = [
         path
         for path in sorted(root.rglob("*.py"))
-        if _NOT_OURS.isdisjoint(path.relative_to(root).parts)
+        if _SKIPPED_FOLDERS.isdisjoint(path.relative_to(root).parts)
         and (not packages or path.relative_to(root).with_suffix("").parts[0] in packages)
     ]
     modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
@@ -56,7 +56,7 @@ def _of_file(path: Path, module: str) -> list[Docstring]:
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return []  # The library's own tests hold files that are broken on purpose.
+        return []  # Tests of the library include invalid files on purpose.
     seen: collections.Counter[str] = collections.Counter()
     found = []
     for name, kind, node in _documented(tree, module):
@@ -83,7 +83,7 @@ def _documented(
 
 
 def write_corpus(folder: Path) -> int:
-    """Writes the corpus as two Parquet shards and one `.jsonl.gz` shard; gives its rows."""
+    """Write the corpus as two Parquet shards and one `.jsonl.gz` shard; return its rows."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(docstrings())
     third = -(-len(rows) // len(SHARDS))
@@ -102,7 +102,7 @@ def write_corpus(folder: Path) -> int:
 
 
 def main() -> None:
-    """`python -m bulkembed.pipeline.demo.corpus FOLDER` writes the corpus."""
+    """Write the corpus: `python -m bulkembed.pipeline.demo.corpus FOLDER`."""
     folder = Path(sys.argv[1])
     print(f"{write_corpus(folder):,} docstrings in {folder}")
 

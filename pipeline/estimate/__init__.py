@@ -1,1 +1,1 @@
-"""What a run will send, cost and last, found out before anything is sent."""
+"""`bulkembed estimate`: the requests, tokens, cost and duration of a run, before it starts."""

@@ -1,4 +1,4 @@
-"""Units gone through as a run goes through them, and counted instead of sent."""
+"""Counts the texts of units as a run would send them."""
 
 from __future__ import annotations
 
@@ -20,66 +20,69 @@ from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import read_shared
 
 LONGEST = 5
+"""Number of longest texts to report."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sent:
-    """What goes to the service; adds up."""
+class SentCounts:
+    """Texts, tokens and requests to send; can be added."""
 
     texts: int = 0
     tokens: int = 0
     calls: int = 0
 
-    def __add__(self, other: Sent) -> Sent:
-        return Sent(self.texts + other.texts, self.tokens + other.tokens, self.calls + other.calls)
+    def __add__(self, other: SentCounts) -> SentCounts:
+        return SentCounts(
+            self.texts + other.texts, self.tokens + other.tokens, self.calls + other.calls
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitTally:
-    """What becomes of the rows of one unit."""
+    """Counts of one unit."""
 
     rows: int
     blank: int
     unfit: int
-    """Rows that cannot be sent for another reason."""
+    """Invalid rows: they cannot be sent for another reason than a blank text."""
     repeated: int
-    """Texts that come from another row."""
+    """Texts that duplicate the text of another row."""
     too_long: int
-    """Rows whose texts are cut, or have more tokens than the model takes, as estimated."""
-    sent: Sent
+    """Rows whose texts are cut, or have more tokens than the model accepts (estimated)."""
+    sent: SentCounts
     paid: int
-    """Texts whose answers a killed run left."""
+    """Texts whose vectors an interrupted run has kept."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SharedTally:
-    """What becomes of the texts that several units share."""
+    """Counts of the texts that several units share."""
 
-    sent: Sent = Sent()
+    sent: SentCounts = SentCounts()
     texts: int = 0
-    """Distinct ones; units count the rows of all of them as repeated."""
+    """Distinct texts. Units count all of their rows as duplicates."""
     paid: int = 0
-    """Those whose answers a killed run left."""
+    """Texts whose vectors an interrupted run has kept."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class LongestText:
-    """One of the longest texts, and where it stands."""
+    """One of the longest texts, with its place in the input."""
 
     tokens: int
-    """As estimated; the model may take less."""
+    """Estimated; may exceed the maximum of the model."""
     characters: int
     file: str
     row: int
 
 
 class Counter:
-    """Counts what a run would send.
+    """Counts the texts that a run would send.
 
     Args:
         job: the run.
-        estimator: guesses tokens.
-        limits: of one call.
+        estimator: estimates tokens.
+        limits: the limits of one request.
         kept: the answers that a killed run has paid for.
     """
 
@@ -92,17 +95,17 @@ class Counter:
         self._kept = kept
         self._there: set[bytes] = set()
         self.longest: list[LongestText] = []
-        """The longest one first."""
+        """The longest text first."""
         self.codes: collections.Counter[str] = collections.Counter()
-        """Rows that cannot be sent, by their code."""
+        """Invalid rows by their code."""
 
     def know(self, hashes: Iterable[bytes]) -> None:
-        """Takes texts for sent that no unit need send."""
+        """Remember texts that no unit needs to send."""
         self._there.update(hashes)
 
     def shared(self, slices: Iterable[SharedSlice]) -> SharedTally:
-        """What becomes of texts that are sent before the units."""
-        total, distinct, paid = Sent(), 0, 0
+        """Count the texts that are sent before the units."""
+        total, distinct, paid = SentCounts(), 0, 0
         job = self._job
         for one in slices:
             for texts in read_shared(one.files, job.columns, job.embedding, self._estimator):
@@ -114,7 +117,7 @@ class Counter:
         return SharedTally(total, distinct, paid)
 
     def unit(self, prepared: PreparedUnit) -> UnitTally:
-        """What becomes of a unit."""
+        """Count the rows and texts of a unit."""
         codes = [failure.code for failure in prepared.failed.values()]
         blank = sum(code.is_skip for code in codes)
         self.codes.update(str(code) for code in codes if not code.is_skip)
@@ -124,7 +127,7 @@ class Counter:
         due = self._unpaid(new)
         return UnitTally(
             rows=prepared.unit.rows,
-            blank=0 if prepared.redo else blank,  # Those of a retry are not tried.
+            blank=0 if prepared.redo else blank,  # A retry does not include them.
             unfit=len(codes) - blank,
             repeated=sum(map(len, prepared.passages)) - len(new),
             too_long=sum(self._is_long(row, tokens) for row in prepared.passages),
@@ -138,13 +141,13 @@ class Counter:
         paid = known_hashes(self._kept, [item.hash for item in items])
         return [item for item in items if item.hash not in paid]
 
-    def _send(self, items: Sequence[Content]) -> Sent:
-        """What goes out of these texts; without those that are given up on for their length."""
+    def _send(self, items: Sequence[Content]) -> SentCounts:
+        """Return what is sent for these texts, without texts that fail because of their length."""
         if self._job.embedding.long_text in (LongText.DEAD_LETTER, LongText.STOP):
             most = self._job.embedding.spec.max_tokens
             items = [i for i in items if self._estimator.estimate_call(i.features) <= most]
         calls = pack(items, self._limits)
-        return Sent(len(items), sum(item.tokens for item in items), len(calls))
+        return SentCounts(len(items), sum(item.tokens for item in items), len(calls))
 
     def _note_longest(self, prepared: PreparedUnit, tokens: Sequence[int]) -> None:
         first: dict[tuple[int, ...], int] = {}
@@ -161,7 +164,7 @@ class Counter:
         self.longest = heapq.nlargest(LONGEST, self.longest)
 
     def _is_long(self, row: Sequence[Passage], tokens: Sequence[int]) -> bool:
-        """Whether a row's text is cut, or has more tokens than the model takes."""
+        """Return whether a row's text is cut, or has more tokens than the model accepts."""
         return len(row) > 1 or any(
             tokens[passage.item] > self._job.embedding.spec.max_tokens for passage in row
         )

@@ -1,4 +1,4 @@
-"""What a run would do, told by the same planner, search, packer and token counts as the run's."""
+"""Estimates a run with its own planner, deduplication, packing and token counts."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from bulkembed.transforms.units.prepare import prepared_units
 
 
 def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
-    """What the run of a request would do.  Nothing is sent or changed, and no key is needed.
+    """Estimate the run of a request. Nothing is sent or written, and no key is needed.
 
     Args:
-        request: the run; an empty output stands for none.
-        sample: how much of the input to look at; None for all of it.
+        request: the run. An empty output means a new dataset.
+        sample: how much of the input to read; None for all of it.
 
     Raises:
-        ConfigError, InputError, OutputError: as the run would.
+        ConfigError, InputError, OutputError: where the run would raise them.
     """
     shares = quota_shares(request)
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
@@ -60,14 +60,14 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
         while True:
             plan = plan_run(request, scans, before)
             try:
-                return _Look(request, job, dataset, scans, before, plan).estimate(sample)
+                return _Estimation(request, job, dataset, scans, before, plan).estimate(sample)
             except InputError as error:
                 scans = skip_damaged_file(request, scans, error)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Look:
-    """The due units, about to be looked at."""
+class _Estimation:
+    """The units to estimate, and how."""
 
     request: RunRequest
     job: JobConfig
@@ -97,7 +97,7 @@ class _Look:
         return Counter(self.job, estimator, limits, KeptAnswers(self.dataset, self.job))
 
     def _count_shared(self, counter: Counter) -> SharedTally:
-        """What becomes of the texts that are sent before the units; a retry has none."""
+        """Count the texts that are sent before the units; a retry has none."""
         if self.request.retry_failed:
             return SharedTally()
         local = self._is_local()
@@ -107,7 +107,7 @@ class _Look:
         return counter.shared(sharing.slices(self.request.workers))
 
     def _is_local(self) -> bool:
-        """Whether the workers have a disk in common; Beam is imported only if it has flags."""
+        """Return whether the workers share a disk. Imports Beam only if it has options."""
         if not self.request.runner and not self.request.beam_args:
             return True
         from bulkembed.pipeline.runners.graph import beam_options, is_local

@@ -1,4 +1,4 @@
-"""An estimate as it is shown: for people, and for programs."""
+"""An estimate, and its forms for people and for programs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from bulkembed.pipeline.estimate.counting import LongestText
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import Price
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
 from bulkembed.transforms.core.quota_limits import DAY_S, QuotaTime
 
-SECONDS_SHOWN = 120
-MINUTES_SHOWN = 120
+SECONDS_UP_TO = 120
+"""A shorter time is shown in seconds."""
+MINUTES_UP_TO = 120
+"""A shorter time is shown in minutes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Amount:
-    """A number, and half the width of its 95 % interval; 0.0 where all of the input was read."""
+    """A number and half the width of its 95 % interval, which is 0.0 if all input was read."""
 
     value: float
     off: float = 0.0
@@ -29,13 +32,13 @@ class Amount:
         return f"{self.value:,.0f}" + (f" ± {self.off:,.0f}" if self.off else "")
 
     def to_json(self) -> dict[str, int]:
-        """Whole numbers."""
+        """Return whole numbers."""
         return {"value": round(self.value), "off": round(self.off)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run would do."""
+    """The rows, requests, tokens, cost and duration of a run."""
 
     model: str
     service: str
@@ -46,18 +49,18 @@ class Estimate:
     rows_left: int
     """Rows that no commit record covers."""
     rows_due: int
-    """Rows of the run."""
+    """Rows that the run processes."""
     blank: Amount
     unfit: Amount
-    """Rows that cannot be sent for another reason than that."""
+    """Invalid rows: they cannot be sent for another reason than a blank text."""
     codes: dict[str, int]
-    """Of those that were seen."""
+    """Invalid rows by code, among the rows that were read."""
     repeated: Amount
-    """Texts, passages as well, that another row brings, of this run or of one before."""
+    """Texts and passages that duplicate one of this run or of an earlier run."""
     too_long: Amount
-    """Rows whose text is cut, or has more tokens than the model takes, as estimated."""
+    """Rows whose text is cut, or has more tokens than the model accepts (estimated)."""
     paid: Amount
-    """Texts whose answers a killed run left."""
+    """Texts whose vectors an interrupted run has kept."""
     texts: Amount
     tokens: Amount
     calls: Amount
@@ -68,15 +71,15 @@ class Estimate:
     units_read: int
     rows_read: int
     learnt_units: int
-    """Committed units whose token counts were learnt from."""
+    """Committed units whose token counts have corrected the estimate."""
 
     @property
     def is_sample(self) -> bool:
-        """Whether not all of the rows were looked at."""
+        """Whether only a sample of the rows was read."""
         return self.units_read < self.units
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; amounts with half the width of their 95 % interval."""
+        """Return plain values; amounts have half the width of their 95 % interval."""
         names = ("blank", "unfit", "repeated", "too_long", "paid", "texts", "tokens", "calls")
         price, tokens = self.price, self.tokens.value
         return {
@@ -99,17 +102,21 @@ class Estimate:
 
 
 def estimate_lines(found: Estimate) -> Iterator[tuple[str, str]]:
-    """The estimate for people, a name and a text a line."""
-    yield "model", f"{found.model} on {found.service}, dim {found.dim or 'by the first answer'}"
+    """Yield the estimate for people, as pairs of a name and a text."""
+    yield "model", f"{found.model} on {found.service}, dim {found.dim or 'of the first response'}"
     if found.is_sample:
         yield "sample", _sample(found)
     yield "rows", _rows(found)
     yield "texts", _texts(found)
-    learnt = f", corrected by {found.learnt_units:,} committed units" if found.learnt_units else ""
+    learnt = (
+        f", corrected by {number_of(found.learnt_units, 'committed unit')}"
+        if found.learnt_units
+        else ""
+    )
     yield "tokens", f"about {found.tokens}{learnt}"
-    yield "calls", f"{found.calls}"
-    yield "price", _price(found)
-    yield "time", _time(found)
+    yield "requests", f"{found.calls}"
+    yield "cost", _cost(found)
+    yield "duration", _time(found)
     for number, one in enumerate(found.longest):
         where = f"row {one.row:,} of {one.file}"
         size = f"about {one.tokens:,} tokens, {one.characters:,} characters"
@@ -118,68 +125,68 @@ def estimate_lines(found: Estimate) -> Iterator[tuple[str, str]]:
 
 def _sample(found: Estimate) -> str:
     return (
-        f"{found.rows_read:,} rows in {found.units_read:,} of {found.units:,} units; ± is the 95 % "
-        "interval of the sample; texts that several units share count for each, so that the run "
-        "may send fewer"
+        f"{number_of(found.rows_read, 'row')} in {found.units_read:,} of "
+        f"{number_of(found.units, 'unit')}. ± is the 95 % interval. Duplicates in different units "
+        "are not found, so the run may send fewer texts."
     )
 
 
 def _rows(found: Estimate) -> str:
-    line = f"{found.rows_in:,} in: {found.rows_in - found.rows_left:,} done already, "
-    line += f"{found.rows_due:,} to do; of these {found.blank} blank, {found.unfit} unfit to send"
+    line = f"{found.rows_in:,} in: {found.rows_in - found.rows_left:,} already committed, "
+    line += f"{found.rows_due:,} to process ({found.blank} blank, {found.unfit} invalid)"
     return line + (
         f" ({', '.join(f'{n:,} {c}' for c, n in found.codes.items())})" * bool(found.codes)
     )
 
 
-_FATES = {
-    "truncate": "too long for the model (cut by the service)",
-    "dead-letter": "too long for the model (given up on)",
-    "stop": "too long for the model (end the run)",
+_LONG_TEXTS = {
+    "truncate": "too long for the model (the service truncates them)",
+    "dead-letter": "too long for the model (they fail)",
+    "stop": "too long for the model (they stop the run)",
     "passages": "cut into passages",
     "mean": "cut into passages",
 }
-"""What becomes of long texts."""
+"""How long texts are handled, by the value of --long-text."""
 
 
 def _texts(found: Estimate) -> str:
-    line = f"{found.texts} to send; {found.repeated} rows repeat one"
+    line = f"{found.texts} to send, {found.repeated} duplicate"
     if found.paid.value:
-        line += f", {found.paid} answers of a killed run are there"
+        line += f", {found.paid} kept from an interrupted run"
     if found.too_long.value:
-        line += f"; {found.too_long} rows are {_FATES[found.long_text]}"
+        line += f"; {found.too_long} {_LONG_TEXTS[found.long_text]}"
     return line
 
 
-def _price(found: Estimate) -> str:
+def _cost(found: Estimate) -> str:
     if found.price is None:
-        return f"not known for {found.model} on {found.service}; say --price-usd-per-mtok"
+        return f"unknown for {found.model} on {found.service}. Give it with --price-usd-per-mtok."
     tokens, off = found.tokens.value, found.tokens.off
     margin = f" ± {found.price.usd(off):,.4f}" if off else ""
     return (
-        f"{found.price.usd(tokens):,.4f}{margin} USD, at {found.price.online:g} for a million "
-        f"tokens; the Batch API would take {found.price.batch_usd(tokens):,.4f} USD"
+        f"{found.price.usd(tokens):,.4f}{margin} USD at {found.price.online:g} USD per million "
+        f"tokens ({found.price.batch_usd(tokens):,.4f} USD with the Batch API)"
     )
 
 
 def _time(found: Estimate) -> str:
     binds, limits = found.time.slowest, found.limits
     if binds is None:
-        return f"no limit makes the run wait ({limits}): the service's speed decides"
+        return f"not limited by quota ({limits}); bound by API latency"
     limit = getattr(limits, binds)
     unit = "tokens" if binds is QuotaKind.TPM else str(limits.rpm_counts)
-    per = "a day: run it once a day" if binds is QuotaKind.RPD else "a minute"
+    per = "per day: run it once a day" if binds is QuotaKind.RPD else "per minute"
     others = [
         f"{duration(s)} by {kind}" for kind, s in found.time.by_limit.items() if kind != binds
     ]
-    line = f"at least {duration(found.time.seconds)}: --{binds} {limit:,} {unit} {per} binds"
+    line = f"at least {duration(found.time.seconds)}, limited by --{binds} {limit:,} {unit} {per}"
     return line + (f" ({', '.join(others)})" if others else "")
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: `95 s`, `12 min`, `3.5 h`, `2 days`."""
-    if seconds < SECONDS_SHOWN:
+    """Return a time for people: `95 s`, `12 min`, `3.5 h`, `2 days`."""
+    if seconds < SECONDS_UP_TO:
         return f"{seconds:.0f} s"
-    if seconds < MINUTES_SHOWN * 60:
+    if seconds < MINUTES_UP_TO * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:,.0f} days"

@@ -1,4 +1,4 @@
-"""Token counts corrected by what the service counted for units that are committed already."""
+"""Random samples of units, totals estimated from them, and token counts of committed units."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.prepare import prepared_units
 
-LEAST_UNITS = 10
-"""Of a sample: fewer would not tell how much units differ."""
+MIN_UNITS = 10
+"""Minimum units of a sample: fewer do not show how much units differ."""
 T_95 = 2.262
-"""Student's t of two-sided 95 % at 9 degrees of freedom: those of the smallest sample."""
+"""Student's t, two-sided 95 %, for the 9 degrees of freedom of the smallest sample."""
 _SEED = 7
-"""The same sample each time, so that two estimates can be compared."""
+"""Makes the sample the same each time, so that estimates can be compared."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SampleSize:
-    """A number of rows, or a part of those that are due."""
+    """A number of rows, or a percentage of the rows to process."""
 
     rows: int | None = None
     percent: float | None = None
 
     def units(self, plan: Plan) -> int:
-        """The units to look at: of at least so many rows, and of at least LEAST_UNITS."""
+        """Return the number of units to read, at least MIN_UNITS."""
         part = (self.percent or 0.0) / 100
         if self.rows is not None:
             part = self.rows / max(1, plan.planned_rows)
-        return min(plan.units, max(LEAST_UNITS, math.ceil(part * plan.units)))
+        return min(plan.units, max(MIN_UNITS, math.ceil(part * plan.units)))
 
 
 def parse_sample(text: str | None) -> SampleSize | None:
-    """The size that `100000` or `5%` stands for; None for everything.
+    """Return the size for a text such as `100000` or `5%`; None for all rows.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text is neither.
     """
     if text is None:
         return None
@@ -55,11 +55,11 @@ def parse_sample(text: str | None) -> SampleSize | None:
         return SampleSize(percent=number)
     if found and not found[2] and found[1].isdigit() and number > 0:
         return SampleSize(rows=int(found[1]))
-    raise ConfigError(f"--sample {text}: give a number of rows, or a part such as 5%")
+    raise ConfigError(f"--sample {text}: give a number of rows or a percentage such as 5%")
 
 
 def draw(plan: Plan, units: int) -> tuple[FileUnits, ...]:
-    """So many units of a plan, each as likely as any other, in the order of the plan."""
+    """Return a number of random units of a plan, in the order of the plan."""
     chosen = set(random.Random(_SEED).sample(range(plan.units), units))
     drawn, number = [], 0
     for file in plan.work:
@@ -74,15 +74,15 @@ def draw(plan: Plan, units: int) -> tuple[FileUnits, ...]:
 def total_of(
     values: Sequence[float], rows: Sequence[int], units: int, all_rows: int
 ) -> tuple[float, float]:
-    """What units come to, by those of a sample, and half the width of its 95 % interval.
+    """Estimate a total over all units from a sample, with half the width of its 95 % interval.
 
-    The total goes by rows, for the last unit of a file may be a small one (ratio estimator).
+    This is a ratio estimator: the total is in proportion to the rows, because units differ in size.
 
     Args:
-        values: of each unit of the sample.
-        rows: of each unit of the sample.
-        units: how many there are in all.
-        all_rows: theirs.
+        values: the value of each sampled unit.
+        rows: the rows of each sampled unit.
+        units: the number of all units.
+        all_rows: the rows of all units.
 
     Source: Cochran, Sampling Techniques, 3rd edition, 6.3.
     """
@@ -95,8 +95,8 @@ def total_of(
     return ratio * all_rows, T_95 * error
 
 
-MOST_UNITS = 20
-"""To learn from: their texts are read once more."""
+MAX_LEARNT_UNITS = 20
+"""Maximum committed units to learn from: their texts are read again."""
 
 
 def learn_from(
@@ -106,16 +106,17 @@ def learn_from(
     state: DatasetState,
     estimator: TokenEstimator,
 ) -> int:
-    """Teaches the estimator by some committed units; gives how many of them told something.
+    """Correct the estimator by the token counts of committed units; return how many were used.
 
-    Only units whose texts were all sent for themselves do: of the others nobody knows which.
+    Only units that sent all of their own texts can be used: for others it is unknown which texts
+    were counted.
 
     Raises:
         InputError, OutputError: a file cannot be read.
     """
     by_key = {file.key: file for file in files}
     known = [one for one in state.records if one.unit.file_key in by_key and not one.generation]
-    some = random.Random(_SEED).sample(known, min(MOST_UNITS, len(known)))
+    some = random.Random(_SEED).sample(known, min(MAX_LEARNT_UNITS, len(known)))
     return sum(
         _learn(job, dataset, by_key[record.unit.file_key], record, estimator)
         for record in sorted(some, key=lambda record: record.unit)

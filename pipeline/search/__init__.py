@@ -1,1 +1,1 @@
-"""`bulkembed search`: a query embedded, and the rows nearest to it, exactly."""
+"""`bulkembed search`: exact search in the vectors of a dataset."""

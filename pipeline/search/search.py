@@ -1,4 +1,4 @@
-"""A query, the vector that fits the dataset's, and the rows nearest to it."""
+"""Embeds a query as the dataset was embedded, and finds the nearest rows exactly."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from bulkembed.transforms.units.contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
 READ_THREADS = min(8, os.cpu_count() or 1)
-"""Parts read at once; each holds a block in memory."""
+"""Parts to read at once; each holds a block in memory."""
 
 
 class Hit(NamedTuple):
-    """A row that is near: its score, and where it is."""
+    """A row of the result: its score and its place."""
 
     score: float
     part: str
@@ -39,23 +39,23 @@ class Hit(NamedTuple):
 
 
 def committed_parts(dataset: Dataset) -> list[str]:
-    """The parts of vectors that commit records name, in their order."""
+    """Return the parts with vectors that commit records name, in their order."""
     return [name for record in dataset.state().records for name in dataset.parts_of(record).vectors]
 
 
 def nearest(
     dataset: Dataset, parts: Sequence[str], query: Vector, k: int, *, unit_length: bool
 ) -> list[Hit]:
-    """The `k` rows of the parts with the highest cosines, highest first, exactly.
+    """Return the `k` rows with the highest cosines, the highest first, by exact comparison.
 
-    Of equal scores the row that stands first is taken.
+    Rows with equal scores keep the order of the parts.
 
     Args:
-        dataset: whose parts they are.
+        dataset: the dataset of the parts.
         parts: names within the dataset.
-        query: of length 1.
-        k: how many.
-        unit_length: whether all vectors of the parts are of length 1.
+        query: a vector of length 1.
+        k: how many rows.
+        unit_length: whether all vectors of the parts have length 1.
 
     Raises:
         OutputError: a part cannot be read.
@@ -80,7 +80,7 @@ def nearest(
 
 
 def rows_of(dataset: Dataset, hits: Sequence[Hit]) -> list[dict[str, Any]]:
-    """The rows of the hits, in their order, without their vectors."""
+    """Return the rows of the hits, in their order, without their vectors."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     in_order = sorted(hits, key=lambda hit: (hit.part, hit.row))
     for name, group in itertools.groupby(in_order, key=lambda hit: hit.part):
@@ -102,18 +102,18 @@ def _rows_at(dataset: Dataset, name: str, wanted: Any) -> Iterator[tuple[int, di
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The rows nearest to a query, nearest first."""
+    """The rows nearest to a query, the nearest first."""
 
     query: str
     task_type: TaskType
-    """That the query was embedded with."""
+    """The task type of the query."""
     rows: tuple[dict[str, Any], ...]
-    """A row's columns without its vector; before them `score`, the cosine."""
+    """The columns of each row without its vector, after `score`, the cosine."""
     ask_seconds: float
     scan_seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return dataclasses.asdict(self)
 
 
@@ -125,29 +125,29 @@ def search(
     k: int,
     task_type: TaskType | None = None,
 ) -> SearchResult:
-    """The `k` rows with the highest cosines, exactly; only committed rows are looked at.
+    """Return the `k` committed rows with the highest cosines, by exact comparison.
 
     Args:
         pinned: the content of the dataset's `run.json`.
-        dataset: what is searched.
+        dataset: the dataset to search.
         request: the run that made it, for its service.
-        query: the words to look for.
+        query: the text to search for.
         k: how many rows.
-        task_type: that of the query; None for the one that fits the dataset's.
+        task_type: the task type of the query; None for the one that fits the dataset.
 
     Raises:
         ConfigError: a blank query, another service, or no key.
-        CallError: the service gives no vector.
+        CallError: the service returns no vector.
         OutputError: a part cannot be read.
     """
     if not query.strip():
-        raise ConfigError("the query is blank: say what to look for")
+        raise ConfigError("the query is blank. Give the text to search for.")
     corpus = EmbeddingConfig.from_facts(pinned["embedding"])
     task = task_type or query_task(corpus.task_type)
     started = time.perf_counter()
     vector = _vector_of(pinned, request, query, task, corpus)
     asked = time.perf_counter()
-    # float16 has rounded the lengths.
+    # float16 rounds the lengths.
     exact = corpus.normalize and pinned["layout"]["vector_type"] == VectorType.FLOAT32
     hits = nearest(dataset, committed_parts(dataset), vector, k, unit_length=exact)
     scanned = time.perf_counter()
@@ -164,7 +164,7 @@ def _vector_of(
     task: TaskType,
     corpus: EmbeddingConfig,
 ) -> Vector:
-    """The query's vector, of length 1."""
+    """Return the vector of the query, with length 1."""
     embedding = dataclasses.replace(corpus, task_type=task, has_titles=False)
     [fate] = ask(pinned, request, embedding, [RowText(None, query)]).rows
     if isinstance(fate, RowFailure):

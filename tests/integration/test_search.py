@@ -83,7 +83,7 @@ def cosines(output: Path, query: Floats) -> list[tuple[int, float]]:
         pytest.param(("--title-column", "lang"), {"taskType": "RETRIEVAL_QUERY"}, id="titles"),
     ],
 )
-def test_the_rows_are_those_that_plain_numpy_finds(
+def test_search_finds_the_same_rows_as_numpy(
     args: tuple[object, ...], sent: dict[str, Any], server: EmulatorServer, tmp_path: Path
 ) -> None:
     output = a_dataset(server, tmp_path, *args)
@@ -109,7 +109,7 @@ def test_the_rows_are_those_that_plain_numpy_finds(
         ),
     ],
 )
-def test_gemini_embedding_2_gets_the_querys_prefix(
+def test_gemini_embedding_2_gets_the_prefix_of_a_query(
     args: tuple[object, ...], prefix: str, server: EmulatorServer, tmp_path: Path
 ) -> None:
     output = a_dataset(server, tmp_path, "--model", "gemini-embedding-2")
@@ -122,7 +122,7 @@ def test_gemini_embedding_2_gets_the_querys_prefix(
     assert scores == pytest.approx([score for _, score in wanted], abs=1e-5)
 
 
-def test_the_table_has_a_row_a_line(made: Path) -> None:
+def test_the_table_has_one_row_per_line(made: Path) -> None:
     shown = bulkembed("search", made, "my cat is ill", "-k", 2)
     lines = shown.out.splitlines()
     assert (shown.code, shown.err) == (0, "")
@@ -131,7 +131,7 @@ def test_the_table_has_a_row_a_line(made: Path) -> None:
     assert len(lines) == 3
 
 
-def test_only_rows_that_a_record_names_are_searched(made: Path, tmp_path: Path) -> None:
+def test_only_committed_rows_are_searched(made: Path, tmp_path: Path) -> None:
     output = Path(shutil.copytree(made, tmp_path / "out"))
     next((output / "_run/units").glob("*-000000000000-*.json")).unlink()
     ids = {row["id"] for row in found(output, "my cat is ill", "-k", 100)["rows"]}
@@ -156,7 +156,7 @@ def test_one_text_is_sent_and_nothing_is_written(made: Path, service: EmulatorSe
         pytest.param(("cat", "-k", 0), 2, "0 is not in the range", id="none"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_searched_is_told(
+def test_an_impossible_search_is_an_error(
     args: tuple[object, ...], code: int, said: str, made: Path
 ) -> None:
     shown = bulkembed("search", made, *args)
@@ -165,13 +165,13 @@ def test_what_cannot_be_searched_is_told(
     assert "Traceback" not in shown.err
 
 
-def test_a_service_that_refuses_the_query_is_told(made: Path, service: EmulatorServer) -> None:
+def test_an_error_of_the_service_is_shown(made: Path, service: EmulatorServer) -> None:
     shown = bulkembed("search", made, "cat", "--base-url", f"{service.url}/nowhere")
     assert shown.code == 1
     assert "the service answered 404" in shown.last
 
 
-def test_equal_scores_come_in_the_order_of_their_rows(tmp_path: Path) -> None:
+def test_rows_with_equal_scores_keep_their_order(tmp_path: Path) -> None:
     write_rows(tmp_path / "in/a.parquet", ["same"] * 40 + ["other"] * 5)
     ended = run(None, tmp_path / "in", tmp_path / "out", "--dim", 128, "--unit-rows", 10)
     assert ended.code == 0, ended.err

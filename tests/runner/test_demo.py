@@ -20,7 +20,7 @@ def source(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "shards/a.parquet", ["cats", "dogs", "banks", "rain", "snow"])
 
 
-def test_ones_own_files_are_not_embedded_without_a_key(source: Path, tmp_path: Path) -> None:
+def test_own_files_are_not_embedded_without_a_key(source: Path, tmp_path: Path) -> None:
     ended = python(
         "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out"
     )
@@ -29,7 +29,7 @@ def test_ones_own_files_are_not_embedded_without_a_key(source: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
-def test_the_emulator_may_embed_them_if_the_user_says_so(source: Path, tmp_path: Path) -> None:
+def test_the_emulator_embeds_own_files_if_the_user_chooses_it(source: Path, tmp_path: Path) -> None:
     ended = python(
         "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out",
         EMULATOR="1",
@@ -46,7 +46,7 @@ def test_the_emulator_may_embed_them_if_the_user_says_so(source: Path, tmp_path:
     assert "service is 'emulator' there" in again.err
 
 
-def test_a_key_is_used_and_said_to_be(source: Path, tmp_path: Path) -> None:
+def test_a_key_is_used_and_named(source: Path, tmp_path: Path) -> None:
     with EmulatorServer() as server:
         ended = python(
             "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards", OUTPUT="out",
@@ -54,7 +54,7 @@ def test_a_key_is_used_and_said_to_be(source: Path, tmp_path: Path) -> None:
         )  # fmt: skip
         assert server.stats()["texts"] == 5
     assert ended.code == 0, ended.err
-    assert "GEMINI_API_KEY gives access" in ended.err
+    assert "Using the access of GEMINI_API_KEY" in ended.err
 
 
 def test_an_input_without_an_output_is_refused(source: Path, tmp_path: Path) -> None:
@@ -63,13 +63,13 @@ def test_an_input_without_an_output_is_refused(source: Path, tmp_path: Path) -> 
     assert "OUTPUT" in ended.last
 
 
-def test_the_corpus_is_embedded_and_three_rows_shown_with_their_neighbours(
+def test_the_corpus_is_embedded_and_three_rows_are_shown_with_their_neighbours(
     corpus: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "corpus").symlink_to(corpus)
     ended = python("-m", "bulkembed.pipeline.demo", cwd=tmp_path, ARGS="--limit-rows 200 --dim 128")
     assert ended.code == 0, ended.err
-    assert "no key is used" in ended.err
+    assert "No API key is used" in ended.err
     blocks = ended.out.split("\n\n")[1:]
     assert len(blocks) == 3
     for block in blocks:
@@ -78,7 +78,7 @@ def test_the_corpus_is_embedded_and_three_rows_shown_with_their_neighbours(
         assert scores == sorted(scores, reverse=True)
 
 
-def test_the_makefile_hands_its_variables_over_quotes_and_all(source: Path, tmp_path: Path) -> None:
+def test_the_makefile_passes_its_variables_with_their_quotes(source: Path, tmp_path: Path) -> None:
     ended = subprocess.run(
         [
             "make", "-C", str(ROOT), "run", f"INPUT={source}", f"OUTPUT={tmp_path / 'out'}",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkembed.pipeline.estimate.sampling import (
-    LEAST_UNITS,
+    MIN_UNITS,
     SampleSize,
     draw,
     parse_sample,
@@ -39,13 +39,15 @@ def a_plan(*units: int) -> Plan:
         pytest.param("100%", SampleSize(percent=100.0), id="all"),
     ],
 )
-def test_what_the_flag_stands_for(text: str | None, size: SampleSize | None) -> None:
+def test_a_sample_is_a_number_of_rows_or_a_percentage(
+    text: str | None, size: SampleSize | None
+) -> None:
     assert parse_sample(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-3", "1.5", "some", "5 rows"])
-def test_what_it_does_not(text: str) -> None:
-    with pytest.raises(ConfigError, match="give a number of rows, or a part"):
+def test_other_sample_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="give a number of rows or a percentage"):
         parse_sample(text)
 
 
@@ -54,17 +56,17 @@ def test_what_it_does_not(text: str) -> None:
     [
         (SampleSize(percent=50.0), 20),
         (SampleSize(rows=1501), 16),
-        (SampleSize(rows=1), LEAST_UNITS),
+        (SampleSize(rows=1), MIN_UNITS),
         (SampleSize(rows=9_999_999), 40),
     ],
 )
-def test_how_many_units_are_looked_at(size: SampleSize, units: int) -> None:
+def test_the_size_of_a_sample_in_units(size: SampleSize, units: int) -> None:
     assert size.units(a_plan(10, 30)) == units
     assert size.units(a_plan(3)) == 3
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.data())
-def test_a_draw_has_units_of_the_plan_once_and_in_their_order(
+def test_a_sample_has_each_unit_once_in_the_order_of_the_plan(
     files: list[int], data: st.DataObject
 ) -> None:
     plan = a_plan(*files)
@@ -79,11 +81,11 @@ def test_a_draw_has_units_of_the_plan_once_and_in_their_order(
         assert [unit for unit in whole.units if unit in file.units] == list(file.units)
 
 
-def test_all_units_give_the_total_itself() -> None:
+def test_a_sample_of_all_units_is_exact() -> None:
     assert total_of([5, 7, 1], [10, 10, 2], 3, 22) == (13, 0.0)
 
 
-def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
+def test_nineteen_of_twenty_intervals_contain_the_true_total() -> None:
     """Units as they are: unlike one another, the last one small."""
     chance = random.Random(1)
     rows = [*[100] * 199, 13]
