@@ -163,7 +163,7 @@ def test_several_processes_share_what_one_of_them_has_sent(
 def test_where_it_would_not_fit_texts_are_compared_within_units(
     server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "MOST_BYTES", 1000)
+    monkeypatch.setattr(sharing, "MAX_BYTES", 1000)
     ended = go(server, source, output)
     assert ended.code == 0
     assert "texts are compared within units only, as by --dedupe unit: 263 rows" in ended.err

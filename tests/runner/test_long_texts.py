@@ -100,7 +100,7 @@ def test_a_mean_is_weighted_by_the_length_of_the_passages(
         mean = np.average(vectors[mine], axis=0, weights=lengths[mine])
         assert vector == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
     checks = ("--against", source, "--sample", 20, "--base-url", server.url)
-    assert "least cosine 1.0000" in sound(tmp_path / "mean", *checks).out
+    assert "lowest cosine 1.0000" in sound(tmp_path / "mean", *checks).out
 
 
 def test_a_refused_passage_takes_its_row_and_a_retry_brings_it_whole(
@@ -137,7 +137,7 @@ def test_a_unit_of_many_passages_is_committed_in_parts_each_row_once(
     source = write_rows(tmp_path / "in/a.parquet", texts)
     assert run(server.url, source, tmp_path / "whole", *PASSAGES).code == 0
     paid = server.stats()["texts"]
-    monkeypatch.setattr(slices, "MOST_TEXTS", 7)
+    monkeypatch.setattr(slices, "MAX_TEXTS", 7)
     assert run(server.url, source, tmp_path / "out", *PASSAGES, "--limit-rows", 9).code == 0
     assert len(list((tmp_path / "out/_run/units").iterdir())) == 3
     assert run(server.url, source, tmp_path / "out", *PASSAGES).code == 0
