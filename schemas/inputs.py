@@ -1,4 +1,4 @@
-"""What the input is: the columns asked for, and the files as they were found."""
+"""The input: the wanted columns, and the files as they are found and scanned."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.serialization import Count
 
 OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_row")
-"""Columns of the output that are ours; a kept column may not take one of these names."""
+"""The output's own columns; a kept column must not have one of these names."""
 
 PASSAGE_COLUMNS = ("passage", "start", "end")
-"""Ours as well where the rows of the output are passages."""
+"""More own columns, if the rows of the output are passages."""
 
 KEEP_ALL = "*"
 
 
 class IdType(enum.StrEnum):
-    """What `--id-type` allows: the type found in the input, or everything as text."""
+    """Values of `--id-type`: the type found in the input, or strings."""
 
     AUTO = "auto"
     STRING = "string"
@@ -28,10 +28,10 @@ class IdType(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputColumns:
-    """Which columns of the input are read, and how.
+    """The columns of the input that are read, and how.
 
-    Exactly one of `text_column` and `text_template` is set.  `id_column` is None where ids are
-    made (`path#row`).  `keep_columns` is a tuple of names, or `("*",)` for all but the id.
+    Exactly one of `text_column` and `text_template` is set.  `id_column` is None if ids are
+    generated (`path#row`).  `keep_columns` is a tuple of names, or `("*",)` for all but the id.
     """
 
     id_column: str | None = "id"
@@ -43,22 +43,22 @@ class InputColumns:
 
     def __post_init__(self) -> None:
         if (self.text_column is None) == (self.text_template is None):
-            raise ConfigError("give either --text-column or --text-template, not both")
+            raise ConfigError("use either --text-column or --text-template, not both")
         if self.text_template is not None and not self.text_fields:
             raise ConfigError(
-                f"--text-template {self.text_template!r} names no column; "
-                "write columns in braces: '{title}\\n\\n{body}'"
+                f"--text-template {self.text_template!r} names no column. Write columns in braces, "
+                "as in '{title}\\n\\n{body}'."
             )
         taken = sorted(set(self.keep_columns) & set(OUR_COLUMNS))
         if taken:
             raise ConfigError(
-                f"--keep-columns {', '.join(taken)}: the output has columns of these names already "
-                f"({', '.join(OUR_COLUMNS)}); rename them in the input"
+                f"--keep-columns {', '.join(taken)}: the output has its own columns "
+                f"{', '.join(OUR_COLUMNS)}. Rename the columns of the input."
             )
 
     @property
     def keeps_all(self) -> bool:
-        """Whether every column but the id is carried over."""
+        """Whether all columns but the id are kept."""
         return self.keep_columns == (KEEP_ALL,)
 
     @property
@@ -70,7 +70,7 @@ class InputColumns:
             parsed = list(string.Formatter().parse(self.text_template or ""))
         except ValueError as error:
             raise ConfigError(
-                f"--text-template {self.text_template!r}: {error}; write '{{{{' for a brace"
+                f"--text-template {self.text_template!r}: {error}. Write '{{{{' for a brace."
             ) from None
         names = []
         for _, name, spec, conversion in parsed:
@@ -78,8 +78,8 @@ class InputColumns:
                 continue
             if not name or spec or conversion:
                 raise ConfigError(
-                    f"--text-template {self.text_template!r}: a field is a column's name in "
-                    "braces, without a format; write '{{' for a brace"
+                    f"--text-template {self.text_template!r}: a field must be the name of a "
+                    "column in braces, without a format. Write '{{' for a brace."
                 )
             names.append(name)
         return tuple(dict.fromkeys(names))
@@ -87,11 +87,11 @@ class InputColumns:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that a pattern matched: where it is and what the store says of it, nothing read yet.
+    """A file that a pattern matched, as its file system lists it; it was not read yet.
 
-    `name` is the path relative to the pattern's root, with `/`, and stays the same when the data
-    is copied or mounted elsewhere.  `path` is what pyarrow.fs opens, on the file system that
-    `store` names.
+    `name` is the path relative to the pattern's root, with `/`.  It stays the same if the data is
+    copied or mounted elsewhere.  `path` is what pyarrow.fs opens, on the file system that `store`
+    names.
     """
 
     path: str
@@ -113,10 +113,10 @@ class FoundFile:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file that was scanned: its identity, its rows and where they begin.
+    """A scanned file: its identity, the number of its rows, and where they begin.
 
-    `digest` is 32 hex digits of the content's BLAKE2b.  `offsets[i]` is the byte at which row
-    `i * OFFSET_STRIDE_ROWS` begins; plain JSONL only, empty elsewhere.
+    `digest` is the BLAKE2b hash of the content, 32 hex digits.  `offsets[i]` is the byte at which
+    row `i * OFFSET_STRIDE_ROWS` begins; it is empty if the format has no use for it.
     """
 
     found: FoundFile
@@ -124,8 +124,8 @@ class InputFile:
     rows: int
     offsets: tuple[int, ...] = ()
     reading: str = ""
-    """How rows are told apart, where it is not as the file's name says or a JSONL line is not
-    always one row: its format or compression, `OBJECTS`, or both with + between them."""
+    """How the file is read, if its name does not say so: its format or compression, and `OBJECTS`
+    if a JSONL line is not always one row, with + between them."""
 
     @property
     def name(self) -> str:
@@ -134,25 +134,25 @@ class InputFile:
 
     @property
     def key(self) -> str:
-        """16 hex digits over name, size and content: equal exactly when nobody need pay again."""
+        """16 hex digits of name, size and content; rows of files with one key are the same rows."""
         facts = f"{self.name}\0{self.found.size_bytes}\0{self.digest}"
-        # A file that is read in another way has other rows under the same numbers.
+        # If a file is read in another way, its rows have other numbers.
         facts += f"\0{self.reading}" if self.reading else ""
         return hashlib.blake2b(facts.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
     @property
     def has_lines_of_objects(self) -> bool:
-        """Whether a JSONL line may hold several objects, each of which is a row."""
+        """Whether a JSONL line may have several objects, each of which is a row."""
         return OBJECTS in self.reading.split("+")
 
     @property
     def can_seek(self) -> bool:
-        """Whether a row can be reached without decoding all rows before it."""
+        """Whether a row can be read without decompressing all rows before it."""
         return self.found.compression is None
 
 
 OBJECTS = "objects"
-"""The reading of a JSONL file with several objects in a line."""
+"""The `reading` of a JSONL file with several objects in a line."""
 
 OFFSET_STRIDE_ROWS = 1000
 """Rows between two saved byte offsets of a plain JSONL file."""

@@ -40,15 +40,15 @@ def folder(workplace: Path) -> Path:
     return workplace
 
 
-def told(folder: Path, python: str, env: dict[str, str]) -> str:
-    """How one try of the DAG's task ends, as Airflow is told."""
+def outcome(folder: Path, python: str, env: dict[str, str]) -> str:
+    """Return how one attempt of the DAG's task ends, as Airflow sees it."""
     ended = process(python, "-c", TRY, str(folder), cwd=folder, timeout_s=100, **env)
     assert ended.code == 0, ended.err
     return ended.out.splitlines()[-1]
 
 
 def test_the_task_of_airflow_succeeds(folder: Path, python: str, elsewhere: dict[str, str]) -> None:
-    assert told(folder, python, elsewhere) == "success"
+    assert outcome(folder, python, elsewhere) == "success"
     assert (folder / "out/_SUCCESS").exists()
 
 
@@ -57,14 +57,14 @@ def test_airflow_tries_again_when_the_day_is_spent(
 ) -> None:
     with EmulatorServer(EmulatorSettings(rpd=1)) as server:
         env = {**elsewhere, "GOOGLE_GEMINI_BASE_URL": server.url}
-        assert told(folder, python, env) == "RuntimeError"
+        assert outcome(folder, python, env) == "RuntimeError"
 
 
 def test_airflow_fails_at_once_where_somebody_is_needed(
     folder: Path, python: str, elsewhere: dict[str, str]
 ) -> None:
     (folder / "job.yaml").write_text(JOB.replace("shards", "nowhere"))
-    assert told(folder, python, elsewhere) == "AirflowFailException"
+    assert outcome(folder, python, elsewhere) == "AirflowFailException"
 
 
 def test_airflow_skips_the_task_while_another_run_is_at_work(
@@ -74,7 +74,7 @@ def test_airflow_skips_the_task_while_another_run_is_at_work(
     lock.parent.mkdir(parents=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert told(folder, python, elsewhere) == "AirflowSkipException"
+        assert outcome(folder, python, elsewhere) == "AirflowSkipException"
 
 
 def test_kubernetes_knows_every_field_of_the_manifest(tmp_path: Path, python: str) -> None:

@@ -1,4 +1,4 @@
-"""EmbedRows in pipelines of one's own: what goes in comes out, with a vector or a reason."""
+"""EmbedRows in a user's own pipeline: each row gets a vector or a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a store is opened: options, variables and accounts; no store is asked anything."""
+"""Options, variables and accounts with which a store is opened; no request is sent."""
 
 from __future__ import annotations
 
