@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from bulkembed.emulator.rules import Item, Target
 from bulkembed.emulator.settings import EmulatorSettings, Fault
-from bulkembed.emulator.vectors import Floats
+from bulkembed.emulator.word_vectors import Floats
 
 _GZIP_FROM_BYTES = 500
 NAN_MARK = b'"NaN"'

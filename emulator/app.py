@@ -18,22 +18,22 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bulkembed.emulator.answers import encode, respond
-from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer
-from bulkembed.emulator.canned import CannedBodies
-from bulkembed.emulator.catalog import Catalog
-from bulkembed.emulator.refusals import (
+from bulkembed.emulator.api_errors import (
+    ApiError,
     Page,
-    Refusal,
     bad_field,
     bad_key,
     invalid,
     unauthenticated,
     unregistered,
 )
+from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer
+from bulkembed.emulator.canned import CannedBodies
+from bulkembed.emulator.catalog import Catalog
 from bulkembed.emulator.rules import Target, read_count
 from bulkembed.emulator.settings import Fault
-from bulkembed.emulator.vectors import words
 from bulkembed.emulator.wire import check_names
+from bulkembed.emulator.word_vectors import words
 
 _QUERY = frozenset({
     "key", "alt", "$alt", "fields", "prettyPrint", "pageSize", "page_size", "pageToken",
@@ -112,7 +112,7 @@ class Emulator:
             response = await self._embed(request)
             outcome = str(response.status_code)
             return response
-        except Refusal as refusal:
+        except ApiError as refusal:
             outcome = f"page-{refusal.code}" if isinstance(refusal, Page) else str(refusal.code)
             raise
         except ConnectionFault as fault:
@@ -181,7 +181,7 @@ class Emulator:
 
     async def lost(self, request: Request) -> Response:
         """A path that the service does not have."""
-        raise Refusal(404, f"The requested URL {request.url.path} was not found on this server.")
+        raise ApiError(404, f"The requested URL {request.url.path} was not found on this server.")
 
     def _target(self, request: Request) -> Target:
         self._check_access(request)
@@ -197,7 +197,7 @@ class Emulator:
 
     def _check_version(self, version: str, *, vertex: bool) -> None:
         if version not in (("v1", "v1beta", "v1beta1") if vertex else ("v1", "v1beta")):
-            raise Refusal(404, f"The requested URL /{version} was not found on this server.")
+            raise ApiError(404, f"The requested URL /{version} was not found on this server.")
 
     def _check_key(self, request: Request, *, vertex: bool) -> None:
         key = request.headers.get("x-goog-api-key") or request.query_params.get("key")
@@ -230,7 +230,7 @@ class Emulator:
             except Page as page:
                 html = page.html()
                 return respond(html, request, self._settings, page.code, "text/html")
-            except Refusal as refusal:
+            except ApiError as refusal:
                 content = encode(refusal.body(), pretty=True)
                 return respond(content, request, self._settings, refusal.code)
 

@@ -9,13 +9,13 @@ import time
 from typing import NoReturn
 
 from bulkembed.emulator.answers import NAN_MARK, embed_answer, encode, paid_keys
+from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.faults import Faults, error_of
 from bulkembed.emulator.quotas import Admission, Clock, Quotas, quota_refusal
-from bulkembed.emulator.refusals import Refusal, invalid
 from bulkembed.emulator.rules import Item, Target, read_batch, read_predict, read_single
-from bulkembed.emulator.settings import EmulatorSettings, ErrorAnswer, Fault, LongText
+from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, ScriptedError
 from bulkembed.emulator.stats import Stats
-from bulkembed.emulator.vectors import Floats, embed, words
+from bulkembed.emulator.word_vectors import Floats, embed, words
 
 _READERS = {
     "batchEmbedContents": read_batch,
@@ -82,7 +82,7 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     """The body of the answer.
 
     Raises:
-        Refusal: the service's error.
+        ApiError: the service's error.
         ConnectionFault: there is to be no answer.
     """
     started = time.monotonic()
@@ -111,7 +111,7 @@ _UNANSWERED = frozenset({
 
 
 def _fail(
-    state: State, target: Target, fault: Fault | ErrorAnswer, admission: Admission
+    state: State, target: Target, fault: Fault | ScriptedError, admission: Admission
 ) -> NoReturn:
     """Raises what the fault says; a spoilt answer is none of these and stays charged."""
     if not state.settings.charge_failed:
@@ -124,7 +124,7 @@ def _fail(
     raise failure_of(fault)
 
 
-def failure_of(fault: Fault | ErrorAnswer) -> Refusal | ConnectionFault:
+def failure_of(fault: Fault | ScriptedError) -> ApiError | ConnectionFault:
     """The exception that answers a call with the fault, or with nothing at all."""
     return error_of(fault) or ConnectionFault(Fault(str(fault)))
 
@@ -157,7 +157,7 @@ def _meant_ids(items: list[Item], full: list[list[int]], most: int) -> list[list
 
 def _may_cut(target: Target, item: Item) -> bool:
     if target.spec.prefixes is not None:
-        return item.truncate and target.settings.long_text is LongText.TRUNCATE
+        return item.truncate and target.settings.long_text is OverLimit.TRUNCATE
     return item.truncate
 
 

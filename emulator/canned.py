@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bulkembed.emulator.answers import embed_answer, encode
+from bulkembed.emulator.api_errors import invalid
 from bulkembed.emulator.calls import State, failure_of
-from bulkembed.emulator.refusals import invalid
 from bulkembed.emulator.rules import Target
 
 TOKENS_A_TEXT = 16

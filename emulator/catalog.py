@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 from typing import Any
 
-from bulkembed.emulator.refusals import invalid, no_model, no_vertex_model
+from bulkembed.emulator.api_errors import invalid, no_model, no_vertex_model
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MODELS, ModelSpec, UnitLength, VertexMethod, find_model
@@ -31,7 +31,7 @@ class Catalog:
                 )
 
     def find(self, name: str, version: str, method: str, *, vertex: bool) -> ModelSpec:
-        """The model, if it is served and has the method; raises Refusal otherwise."""
+        """The model, if it is served and has the method; raises ApiError otherwise."""
         spec = self.get(name, version, method, vertex=vertex)
         if method not in _METHODS or (method == "predict" and not vertex):
             raise no_model(name, version, method)

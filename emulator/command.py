@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bulkembed.emulator.settings import EmulatorSettings, Fault, LongText, QuotaDetails
+from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, QuotaDetails
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
 
@@ -59,8 +59,8 @@ def _share_options(command: _F) -> _F:
 )
 @click.option(
     "--long-text",
-    type=click.Choice([one.value for one in LongText]),
-    default=LongText.TRUNCATE.value,
+    type=click.Choice([one.value for one in OverLimit]),
+    default=OverLimit.TRUNCATE.value,
     show_default=True,
     help="What a gemini-embedding-2 model does beyond 8,192 tokens.",
 )
@@ -140,7 +140,7 @@ def settings_from(options: dict[str, Any]) -> EmulatorSettings:
         script=tuple(step for step in script if step),
         outages=tuple(map(_outage, options.pop("outage"))),
         extra_models=tuple(map(_extra_model, options.pop("extra_model"))),
-        long_text=LongText(options.pop("long_text")),
+        long_text=OverLimit(options.pop("long_text")),
         quota_details=QuotaDetails(options.pop("quota_details")),
         **options,
     )

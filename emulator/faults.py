@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from bulkembed.emulator.refusals import Page, Refusal, invalid
-from bulkembed.emulator.settings import EmulatorSettings, ErrorAnswer, Fault, read_step
+from bulkembed.emulator.api_errors import ApiError, Page, invalid
+from bulkembed.emulator.settings import EmulatorSettings, Fault, ScriptedError, read_step
 
 _ERRORS = {
     Fault.INTERNAL: (500, "An internal error has occurred. Please retry or report in "
@@ -26,7 +26,7 @@ class Faults:
         self._random = random.Random(settings.seed)
         self._script = iter(settings.script)
 
-    def draw(self, now: float) -> Fault | ErrorAnswer | None:
+    def draw(self, now: float) -> Fault | ScriptedError | None:
         """The fault of the next call, None for a call that passes."""
         step = next(self._script, None)
         if step is not None:
@@ -55,14 +55,14 @@ class Faults:
         if poison is not None and any(poison in text for text in texts):
             raise invalid("Request contains an invalid argument.")
         if sick is not None and any(sick in text for text in texts):
-            raise Refusal(*_ERRORS[Fault.UNAVAILABLE])
+            raise ApiError(*_ERRORS[Fault.UNAVAILABLE])
 
 
-def error_of(fault: Fault | ErrorAnswer) -> Refusal | None:
+def error_of(fault: Fault | ScriptedError) -> ApiError | None:
     """The error that a fault is answered with; None for one that is no error answer."""
-    if isinstance(fault, ErrorAnswer):
-        return Page(fault.status) if fault.page else Refusal(fault.status, _SCRIPTED)
+    if isinstance(fault, ScriptedError):
+        return Page(fault.status) if fault.page else ApiError(fault.status, _SCRIPTED)
     if fault not in _ERRORS:
         return None
     code, message = _ERRORS[fault]
-    return Refusal(code, message)
+    return ApiError(code, message)

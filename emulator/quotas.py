@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
-from bulkembed.emulator.refusals import Refusal
+from bulkembed.emulator.api_errors import ApiError
 from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
 
 
@@ -160,17 +160,17 @@ class Quotas:
             (self._day, amount, self._day.add(amount, now)),
         )
 
-    def _refusal(self, what: str, period: str, limit: int, wait_s: float, vertex: bool) -> Refusal:
+    def _refusal(self, what: str, period: str, limit: int, wait_s: float, vertex: bool) -> ApiError:
         return quota_refusal(self._model, self._settings, what, period, limit, wait_s, vertex)
 
 
 def quota_refusal(
     model: str, settings: EmulatorSettings, what: str, period: str, limit: int | None,
     wait_s: float, vertex: bool,
-) -> Refusal:  # fmt: skip
+) -> ApiError:  # fmt: skip
     """The 429, telling as much as the settings say; without a limit it names none."""
     if vertex:
-        return Refusal(
+        return ApiError(
             429,
             "Quota exceeded for aiplatform.googleapis.com/"
             f"online_prediction_requests_per_base_model with base model: {model}. "
@@ -179,7 +179,7 @@ def quota_refusal(
         )
     detail = settings.quota_details
     if detail is QuotaDetails.NONE:
-        return Refusal(429, "Resource has been exhausted (e.g. check quota).")
+        return ApiError(429, "Resource has been exhausted (e.g. check quota).")
     delay = "0s" if detail is QuotaDetails.ZERO_DELAY else f"{wait_s:.9f}s"
     metric = _metric(what, settings.free_tier)
     violation: dict[str, Any] = {
@@ -191,7 +191,7 @@ def quota_refusal(
     if limit is not None and detail is not QuotaDetails.NO_VALUE:
         violation["quotaValue"] = str(limit)
         told = f", limit: {limit}, model: {model}"
-    return Refusal(
+    return ApiError(
         429,
         "You exceeded your current quota, please check your plan and billing details. "
         "For more information on this error, head to: "

@@ -8,7 +8,7 @@ import logging
 import re
 
 from bulkembed.emulator import wire
-from bulkembed.emulator.refusals import invalid
+from bulkembed.emulator.api_errors import invalid
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.models import TITLE, ModelSpec, TaskType, bare_name
 

@@ -18,7 +18,7 @@ from bulkembed.emulator.app import Emulator
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.quotas import Clock
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.emulator.vectors import words
+from bulkembed.emulator.word_vectors import words
 from bulkembed.schemas.errors import ConfigError
 
 _STOP_S = 5.0

@@ -9,7 +9,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
 
 
-class LongText(enum.StrEnum):
+class OverLimit(enum.StrEnum):
     """What a gemini-embedding-2 model does with a text beyond its limit; unknown of the service."""
 
     TRUNCATE = "truncate"
@@ -60,7 +60,7 @@ PAGE = "page-"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ErrorAnswer:
+class ScriptedError:
     """A step of a script that answers with any HTTP status, as Google's JSON or as a page."""
 
     status: int
@@ -70,7 +70,7 @@ class ErrorAnswer:
         return f"{PAGE if self.page else ''}{self.status}"
 
 
-def read_step(step: str) -> Fault | ErrorAnswer | None:
+def read_step(step: str) -> Fault | ScriptedError | None:
     """Return the fault that a step of a script names; None for a call that passes.
 
     Raises:
@@ -84,7 +84,7 @@ def read_step(step: str) -> Fault | ErrorAnswer | None:
     page = number != step
     if not number.isdecimal() or not (200 if page else 300) <= int(number) <= 599:
         raise ValueError(step)
-    return ErrorAnswer(int(number), page)
+    return ScriptedError(int(number), page)
 
 
 Outage = tuple[float, float]
@@ -105,7 +105,7 @@ class EmulatorSettings:
     api_key: str | None = dataclasses.field(default=None, repr=False)
     retired: tuple[str, ...] = ()
     extra_models: tuple[tuple[str, int], ...] = ()
-    long_text: LongText = LongText.TRUNCATE
+    long_text: OverLimit = OverLimit.TRUNCATE
     usage_metadata: bool = True
     max_texts: int = MAX_TEXTS
     max_body_bytes: int = MAX_BODY_BYTES

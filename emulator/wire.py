@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bulkembed.emulator.refusals import Refusal, bad_field
+from bulkembed.emulator.api_errors import ApiError, bad_field
 from bulkembed.schemas.models import TaskType
 
 TASK_NUMBERS = {
@@ -106,7 +106,7 @@ class Message:
         return f"{self.where}.{name}" if self.where else name
 
 
-def unknown_name(name: str, where: str) -> Refusal:
+def unknown_name(name: str, where: str) -> ApiError:
     """400 for a field that the message does not have."""
     at = f" at '{where}'" if where else ""
     return bad_field(
@@ -114,14 +114,14 @@ def unknown_name(name: str, where: str) -> Refusal:
     )
 
 
-def wrong_value(where: str, kind: str, value: object) -> Refusal:
+def wrong_value(where: str, kind: str, value: object) -> ApiError:
     """400 for a value of the wrong kind."""
     shown = f'"{value}"' if isinstance(value, str) else repr(value)
     return bad_field(where, f"Invalid value at '{where}' ({kind}), {shown[:200]}")
 
 
 def check_names(names: Mapping[str, str], allowed: frozenset[str]) -> None:
-    """Raises Refusal for a query parameter that the service does not know."""
+    """Raises ApiError for a query parameter that the service does not know."""
     for name in names:
         if name not in allowed:
             raise bad_field(

@@ -13,7 +13,7 @@ from bulkembed.emulator.answers import paid_keys
 from bulkembed.emulator.rules import Item, Target, read_single
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.emulator.stats import Stats
-from bulkembed.emulator.vectors import embed, words
+from bulkembed.emulator.word_vectors import embed, words
 from bulkembed.schemas.models import find_model
 from chaos.history import Settings
 from chaos.model import Floats

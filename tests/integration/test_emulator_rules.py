@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bulkembed.emulator.server import EmulatorServer
-from bulkembed.emulator.settings import EmulatorSettings, LongText
+from bulkembed.emulator.settings import EmulatorSettings, OverLimit
 from bulkembed.schemas.models import MODELS
 
 MODEL = "gemini-embedding-001"
@@ -217,7 +217,7 @@ def test_what_gemini_embedding_2_does_with_a_long_text_is_an_option(http: httpx2
     used = batch(http, long, model=TWO).json()["usageMetadata"]["promptTokenCount"]
     assert used == 8192
     with (
-        EmulatorServer(EmulatorSettings(long_text=LongText.REFUSE)) as server,
+        EmulatorServer(EmulatorSettings(long_text=OverLimit.REFUSE)) as server,
         httpx2.Client(base_url=server.url, headers={"x-goog-api-key": "k"}) as strict,
     ):
         assert "(8192)" in message(batch(strict, long, model=TWO))

@@ -25,8 +25,8 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
+from bulkembed.transforms.clients.classification import Reply, classify
 from bulkembed.transforms.clients.gemini import GeminiClient
-from bulkembed.transforms.core.verdict import Reply, classify
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head>" + b"<p>filler</p>" * 8000
 
@@ -144,9 +144,9 @@ def test_a_redirect_tells_where_it_points_to() -> None:
         pytest.param(500, b'"oops"', Unavailable, "oops", id="a JSON string"),
         pytest.param(503, b"\xff\xfe\x00 busy", Unavailable, "busy", id="not UTF-8"),
         pytest.param(400, b"", CallRefused, "400", id="empty"),
-        pytest.param(200, b"", BadAnswer, "no JSON", id="empty 200"),
-        pytest.param(200, b"[]", BadAnswer, "no JSON object", id="a list"),
-        pytest.param(200, b"\xff\xfe", BadAnswer, "no JSON", id="garbage"),
+        pytest.param(200, b"", BadAnswer, "not JSON", id="empty 200"),
+        pytest.param(200, b"[]", BadAnswer, "not a JSON object", id="a list"),
+        pytest.param(200, b"\xff\xfe", BadAnswer, "not JSON", id="garbage"),
     ],
 )
 def test_a_body_of_any_form_is_sorted(
@@ -200,8 +200,8 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are_like_it() -> Non
     with EmulatorServer() as server:
         error = failing(JobRefused, server.url, model="gemini-embeding-001")
     assert error.code == "model_gone"
-    assert "--model gemini-embeding-001 is not known" in error.message
-    assert "did you mean gemini-embedding-001" in error.message
+    assert "--model gemini-embeding-001 is unknown" in error.message
+    assert "Did you mean gemini-embedding-001" in error.message
     assert "`bulkembed models`" in error.message
 
 
@@ -212,7 +212,7 @@ def test_a_base_url_that_ends_in_a_version_is_what_a_404_speaks_of(body: bytes) 
     with answering(404, body) as url:
         error = failing(JobRefused, f"{url}/v1beta")
     assert error.code == "path"
-    assert "leave /v1beta out" in error.message
+    assert "Remove /v1beta," in error.message
     assert "--model" not in error.message
 
 

@@ -18,7 +18,7 @@ from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import BadAnswer, CallRefused, JobRefused, QuotaExceeded, Unavailable
 from bulkembed.schemas.models import MODELS, TaskStyle, TaskType
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.clients.gemini import GeminiClient
 
 DEVELOPER = [name for name, spec in MODELS.items() if not spec.vertex_only]

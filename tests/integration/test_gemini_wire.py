@@ -136,7 +136,7 @@ def test_a_private_authority_is_trusted_by_the_environment_and_only_then(
         secure = f"https://127.0.0.1:{server.server_port}"
         error = failing(JobRefused, secure)
         assert error.code == "certificate"
-        assert "self-signed certificate; set SSL_CERT_FILE" in error.message
+        assert "self-signed certificate. Set SSL_CERT_FILE" in error.message
         monkeypatch.setenv(name, str(certificate))
         assert embed(secure, TEXTS).vectors.shape == (4, 3072)
 
@@ -188,7 +188,7 @@ def test_https_to_a_server_that_speaks_http_is_no_state_of_the_service(url: str)
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "there is no such file"), ("no certificate", "holds no certificates in PEM form")],
+    [(None, "the file does not exist"), ("no certificate", "has no certificates in PEM form")],
     ids=["missing", "not PEM"],
 )
 def test_certificates_that_cannot_be_read_are_named_before_anything_is_sent(
@@ -208,7 +208,7 @@ def test_certificates_that_cannot_be_read_are_named_before_anything_is_sent(
     [
         ("socks5://me:secret@127.0.0.1:1", "pip install 'httpx2[socks]'"),
         ("socks5h://127.0.0.1:1", "pip install 'httpx2[socks]'"),
-        ("ftp://me:secret@127.0.0.1:1", "only http, https, socks5, socks5h can be used"),
+        ("ftp://me:secret@127.0.0.1:1", "Supported are http, https, socks5, socks5h"),
         ("http://me:secret@127.0.0.1:99999", "not the address of a proxy"),
     ],
 )

@@ -48,7 +48,7 @@ def test_0_is_a_complete_dataset(tmp_path: Path) -> None:
 
 def test_1_is_a_job_that_cannot_go_on(tmp_path: Path) -> None:
     found = outcome(tmp_path, retired=("gemini-embedding-001",))
-    with_one_line(found, 1, "404", "check --model")
+    with_one_line(found, 1, "404", "Check --model")
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 

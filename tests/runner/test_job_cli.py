@@ -190,7 +190,7 @@ def test_a_wrong_key_ends_the_job_after_one_call_with_one_line(
     lines = [line for line in ended.err.splitlines() if "400" in line or "Error" in line]
     assert len(lines) == 1
     assert "API key not valid" in ended.last
-    assert "check GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file" in ended.last
+    assert "Check GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file" in ended.last
     assert "AIza-wrong" not in ended.err + ended.out
     assert not (tmp_path / "out/_SUCCESS").exists()
 
@@ -227,7 +227,7 @@ def test_a_model_that_nobody_knows_works_with_a_warning(source: Path, tmp_path: 
             "--unit-rows", 1,
         )  # fmt: skip
         assert refused.code == 1
-        assert "check --dim" in refused.last
+        assert "Check --dim" in refused.last
 
 
 def test_a_model_that_is_not_there_ends_the_job(
@@ -235,7 +235,7 @@ def test_a_model_that_is_not_there_ends_the_job(
 ) -> None:
     ended = run(server.url, source, tmp_path / "out", "--model", "gemini-embedding-9")
     assert ended.code == 1
-    assert "did you mean gemini-embedding-2 or gemini-embedding-001?" in ended.last
+    assert "Did you mean gemini-embedding-2 or gemini-embedding-001?" in ended.last
     assert server.stats()["calls"] == 1
 
 

@@ -47,6 +47,6 @@ def test_two_workers_share_one_quota(tmp_path: Path) -> None:
 def test_an_error_of_the_job_ends_both_workers_with_one_line(tmp_path: Path) -> None:
     found, stats = two_workers(tmp_path, retired=("gemini-embedding-001",))
     assert found.code == 1
-    assert "check --model" in found.last
+    assert "Check --model" in found.last
     assert len(found.err.splitlines()) == 2, found.err
     assert stats["calls"] <= 2

@@ -10,7 +10,7 @@ import pytest
 
 from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.errors import CallError
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.clients.gemini import GeminiClient
 from bulkembed.transforms.core.content import TextContent, as_sent
 from support.jobs import item

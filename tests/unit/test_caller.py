@@ -27,7 +27,7 @@ from bulkembed.transforms.calls.long_texts import TokenCounter
 from bulkembed.transforms.calls.retry import Retrier
 from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import TextContent

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkembed.emulator.api_errors import ApiError
 from bulkembed.emulator.quotas import WINDOW_S, Clock, Quotas, Window
-from bulkembed.emulator.refusals import Refusal
 from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
 
 PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
@@ -29,13 +29,13 @@ def quotas(hands: Hands, **settings: Any) -> Quotas:
     return Quotas("gemini-embedding-001", EmulatorSettings(**settings), Clock(hands))
 
 
-def refusal(found: Quotas, texts: int, tokens: int = 1, **more: Any) -> Refusal:
-    with pytest.raises(Refusal) as caught:
+def refusal(found: Quotas, texts: int, tokens: int = 1, **more: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
         found.admit(texts, tokens, **more)
     return caught.value
 
 
-def of_type(answer: Refusal, kind: str) -> dict[str, Any]:
+def of_type(answer: ApiError, kind: str) -> dict[str, Any]:
     return next(one for one in answer.details if one["@type"].endswith("." + kind))
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkembed.emulator.rules import read_prefix
-from bulkembed.emulator.vectors import Floats, embed, words
+from bulkembed.emulator.word_vectors import Floats, embed, words
 from bulkembed.schemas.models import MODELS, ModelSpec, TaskType
 
 DOG = "I took my dog to the vet"

@@ -14,7 +14,7 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from bulkembed.transforms.core.verdict import TABLE, Verdict
+from bulkembed.transforms.clients.classification import RULES, ErrorRule
 
 DOCS = Path(__file__).parents[2] / "docs"
 ABOUT: dict[type[CallError], str] = {
@@ -36,18 +36,16 @@ def rows_after(page: str, heading: str) -> list[list[str]]:
     return rows[1:]
 
 
-def row(verdict: Verdict) -> list[str]:
-    words = f"`{verdict.pattern.pattern}`" if verdict.pattern else ""
-    words = "(an HTML page)" if verdict.page else f"({verdict.said})" if verdict.said else words
-    statuses = verdict.others or ", ".join(map(str, sorted(verdict.statuses)))
-    codes = ", ".join(sorted(verdict.codes))
-    return [f"`{verdict.name}`", statuses, codes, words, ABOUT[verdict.error], verdict.cure]
+def row(rule: ErrorRule) -> list[str]:
+    words = f"`{rule.pattern.pattern}`" if rule.pattern else ""
+    words = "(an HTML page)" if rule.page else f"({rule.about})" if rule.about else words
+    statuses = rule.status_label or ", ".join(map(str, sorted(rule.statuses)))
+    codes = ", ".join(sorted(rule.codes))
+    return [f"`{rule.name}`", statuses, codes, words, ABOUT[rule.error], rule.cure]
 
 
 def test_the_table_of_errors_is_that_of_the_code() -> None:
-    assert rows_after("errors.md", "## What decides the class") == [
-        row(verdict) for verdict in TABLE
-    ]
+    assert rows_after("errors.md", "## What decides the class") == [row(rule) for rule in RULES]
 
 
 def test_every_code_of_a_dead_letter_is_on_the_page() -> None:

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from bulkembed.schemas.errors import BadAnswer
 from bulkembed.transforms.clients.bodies import inflate
-from bulkembed.transforms.clients.decode import Answer, decode_answer, decode_plainly, take_vectors
+from bulkembed.transforms.clients.decoding import (
+    Answer,
+    decode_answer,
+    decode_plainly,
+    take_vectors,
+)
 
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),

@@ -37,14 +37,10 @@ WRONG_WAY: dict[tuple[str, str], str] = {}
 
 SAME_MODULE_NAME: dict[str, str] = {
     "passages": "issue 13: rename in transforms/core or schemas",
-    "vectors": "issue 13: rename in transforms/core or emulator",
 }
 """Names of several modules, each with the reason why that is clear."""
 
-SAME_CLASS_NAME: dict[str, str] = {
-    "LongText": "issue 13: rename in emulator/settings.py",
-    "Refusal": "issue 13: rename in clients/error_bodies.py and emulator",
-}
+SAME_CLASS_NAME: dict[str, str] = {}
 """Names of several public classes, each with the reason why that is clear."""
 
 NOT_IN_CORE = {

@@ -36,14 +36,14 @@ from bulkembed.transforms.calls.gate import Gate
 from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.classification import Reply, classify
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.token_account import max_billed_tokens
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.core.verdict import Reply, classify
 from bulkembed.transforms.dataset.account_file import AccountFile
 
 TEXTS = 100

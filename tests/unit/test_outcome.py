@@ -14,7 +14,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import CallRefused
 from bulkembed.schemas.job import JobConfig, OutputConfig, VectorType
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.hashing import text_hash
 from bulkembed.transforms.units.outcome import UnitOutcome

@@ -34,8 +34,8 @@ from bulkembed.transforms.calls.retry import (
 )
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
-from bulkembed.transforms.clients.decode import Answer
-from bulkembed.transforms.core import verdict
+from bulkembed.transforms.clients import classification
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import RETRYABLE
@@ -325,8 +325,8 @@ class Caller:
             return await self._gate.enter(items, tokens, is_retry=is_retry)
 
     def _is_about_job(self, error: CallError) -> bool:
-        """Return whether every call would be rejected; see `verdict.SETTINGS` for exceptions."""
-        settings_work = self._gate.proven and error.code in verdict.SETTINGS
+        """Return whether every call would be rejected; see `classification.SETTINGS`."""
+        settings_work = self._gate.proven and error.code in classification.SETTINGS
         return isinstance(error, JobRefused) and not settings_work
 
     async def _send(self, items: Sequence[Content]) -> Answer:

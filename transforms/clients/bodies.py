@@ -1,4 +1,4 @@
-"""The bodies of good answers: megabytes each, kept from the SDK, and taken in a few at a time."""
+"""Keep the bodies of good answers from the SDK: megabytes each, received a few at a time."""
 
 from __future__ import annotations
 
@@ -11,24 +11,19 @@ from typing import Any
 
 import httpcore2
 import httpx2
+from isal import isal_zlib
 
 from bulkembed.schemas.errors import BadAnswer
-
-isal_zlib: Any
-try:
-    from isal import isal_zlib
-except ImportError:  # Optional: three times as fast as zlib, where it is installed.
-    isal_zlib = None
 
 _GZIP_WINDOW = 31
 """Window bits that ask for a gzip header: 15, and 16 for the header."""
 
 
 def inflate(body: bytes, encoding: str) -> bytes:
-    """The content of a body that was sent with a `content-encoding`.
+    """Return the content of a body that was sent with a `content-encoding`.
 
     Raises:
-        BadAnswer: the body is cut short, or not what the header says.
+        BadAnswer: the body is truncated, or does not have the encoding that the header names.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
@@ -42,33 +37,33 @@ def inflate(body: bytes, encoding: str) -> bytes:
 
 
 def _gunzip(body: bytes) -> bytes:
-    if isal_zlib is None:
-        return zlib.decompress(body, _GZIP_WINDOW)
     try:
-        content: bytes = isal_zlib.decompress(body, _GZIP_WINDOW)
-    except isal_zlib.error as error:
+        return isal_zlib.decompress(body, _GZIP_WINDOW)
+    except isal_zlib.error as error:  # type: ignore[misc]  # isal: typed as an attribute
         raise ValueError(error) from None
-    return content
 
 
-MOST_ERROR_BYTES = 64 * 1024
-"""What is read of an answer without vectors; a page that a proxy sends may be of any size."""
+MAX_ERROR_BYTES = 64 * 1024
+"""How much is read of an answer without vectors; a proxy's page may have any size."""
 
 AT_ONCE = 4
-"""Bodies that are taken in at a time.  16 side by side would all be in memory, half done, and each
-would be there later; so the others wait in the kernel.  One that stalls keeps its place only."""
+"""How many bodies are received at a time; the others wait in the kernel.
+
+With 16, all would be in memory half received, and each would be complete later.  A stalled body
+blocks only its own place.
+"""
 _PLAIN_JSON = {"content-type": "application/json"}
 _BODY: contextvars.ContextVar[list[bytes] | None] = contextvars.ContextVar("body", default=None)
-"""Where the call that is under way in this task wants the body of a good answer."""
+"""Where the current call of this task wants the body of a good answer."""
 
 READ_BYTES = 256 * 1024
-"""What is read at a time, as asyncio does.  httpcore would take it in pieces of 64 kB, copying the
-rest each time: a fifth of what the download costs."""
+"""How much is read at a time, as asyncio does.  httpcore would read pieces of 64 kB and copy the
+rest each time, which is a fifth of the cost of a download."""
 
 
 @contextlib.contextmanager
 def kept_body() -> Iterator[list[bytes]]:
-    """The body of the good answer, if one came, to the call that is made inside the `with`."""
+    """Give a list that gets the body of the good answer to the call inside the `with`, if any."""
     body: list[bytes] = []
     token = _BODY.set(body)
     try:
@@ -116,10 +111,7 @@ class _WideBackend(httpcore2.AsyncNetworkBackend):
 
 
 class NoVectors(Exception):
-    """An answer with another status than 200: what the SDK would make an error of its own of.
-
-    `body` is its beginning, decompressed.
-    """
+    """An answer with another status than 200; `body` is its beginning, decompressed."""
 
     def __init__(self, status: int, headers: httpx2.Headers, body: bytes) -> None:
         super().__init__(status)
@@ -129,10 +121,9 @@ class NoVectors(Exception):
 
 
 class BodyKeeper(httpx2.AsyncClient):
-    """An HTTP client that hands an empty body to whoever calls it inside `kept_body`.
+    """An HTTP client that returns empty bodies to callers inside `kept_body`.
 
-    Nothing of httpx and httpcore is changed but what belongs to this client: the process may be
-    somebody else's.
+    It changes nothing of httpx and httpcore outside itself: other code of the process may use them.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -152,7 +143,7 @@ class BodyKeeper(httpx2.AsyncClient):
         kept = _BODY.get()
         if kept is None:
             return await super().send(request, **options)
-        # Not by the client's own `send`, which logs a line for each call.
+        # The client's own `send` logs a line for each call.
         response = await self._transport_for_url(request.url).handle_async_request(request)
         response.request = request
         try:
@@ -165,7 +156,7 @@ class BodyKeeper(httpx2.AsyncClient):
         return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
 
     async def _body(self, response: httpx2.Response) -> bytes:
-        """The body as it was sent; it takes a place once it has begun, not with its header."""
+        """Return the body as it was sent; it takes a place when it begins, not with its header."""
         chunks = response.aiter_raw()
         begun = await anext(chunks, b"")
         async with self._places:
@@ -173,11 +164,11 @@ class BodyKeeper(httpx2.AsyncClient):
 
 
 async def _beginning(response: httpx2.Response) -> bytes:
-    """The first bytes of a body; none where it cannot be decompressed."""
+    """Return the first bytes of a body; none if it cannot be decompressed."""
     begun = b""
     with contextlib.suppress(httpx2.DecodingError):
         async for chunk in response.aiter_bytes():
             begun += chunk
-            if len(begun) >= MOST_ERROR_BYTES:
+            if len(begun) >= MAX_ERROR_BYTES:
                 break
-    return begun[:MOST_ERROR_BYTES]
+    return begun[:MAX_ERROR_BYTES]

@@ -1,4 +1,4 @@
-"""The HTTP client of a service: its certificates, its proxies, and its network errors."""
+"""The HTTP client of a service: its address, certificates, proxies and network errors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import google.auth.exceptions
 import httpx2
 
 from bulkembed.schemas.embedding import Service, ServiceConfig
@@ -31,14 +32,14 @@ def service_from(
     api_key_secret: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ServiceConfig:
-    """Where calls go: flags first, then google-genai's own environment variables.
+    """Return where calls go: flags first, then google-genai's own environment variables.
 
     Raises:
-        ConfigError: flags that do not go together.
+        ConfigError: two flags contradict each other.
     """
     environ = os.environ if environ is None else environ
     if emulator and base_url:
-        raise ConfigError("--emulator starts a server of its own: leave --base-url out")
+        raise ConfigError("--emulator starts a server of its own. Remove --base-url.")
     variables = VERTEX_BASE_URL_VARIABLES if vertexai else BASE_URL_VARIABLES
     if not emulator and base_url is None:
         base_url = next((environ[name] for name in variables if environ.get(name)), None)
@@ -62,15 +63,15 @@ def service_from(
 
 
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Where the environment names the certificates to trust; the first that is set counts."""
+"""Variables that name the certificates to trust; the first one that is set counts."""
 PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 CERTIFICATE_CURE = (
-    "set SSL_CERT_FILE to a PEM file with the certificates to trust, those of your organisation's "
-    "proxy among them (REQUESTS_CA_BUNDLE counts as well where SSL_CERT_FILE is not set)"
+    "Set SSL_CERT_FILE (or REQUESTS_CA_BUNDLE) to a PEM file with the certificates to trust. "
+    "Include those of your organisation's proxy."
 )
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-"""Errors of broken connections, after which the next attempt may succeed."""
+"""Errors of broken connections: the next attempt may succeed."""
 
 
 def open_http(service: ServiceConfig, connections: int, certificates: ssl.SSLContext) -> BodyKeeper:
@@ -82,10 +83,10 @@ def open_http(service: ServiceConfig, connections: int, certificates: ssl.SSLCon
     try:
         if service.kind is not Service.EMULATOR:
             for proxy in map(_value_of, PROXY_VARIABLES):
-                _ = urllib.parse.urlsplit(proxy).port  # Nobody else looks at it before a call.
+                _ = urllib.parse.urlsplit(proxy).port  # Raises for a bad port.
         return BodyKeeper(
             verify=certificates,
-            # A proxy that the environment names cannot reach the emulator of this process.
+            # A proxy of the environment cannot reach the emulator of this process.
             trust_env=service.kind is not Service.EMULATOR,
             timeout=httpx2.Timeout(service.timeout_s),
             limits=httpx2.Limits(
@@ -99,7 +100,7 @@ def open_http(service: ServiceConfig, connections: int, certificates: ssl.SSLCon
 
 
 def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
-    """Return the TLS context with the environment's certificates, or else the system's.
+    """Return the TLS context with the environment's certificates, else with the system's.
 
     Raises:
         JobRefused: the environment names certificates that cannot be read.
@@ -113,34 +114,34 @@ def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
     except FileNotFoundError:
-        reason = "there is no such file"
+        reason = "the file does not exist"
     except ssl.SSLError:
-        reason = "the file holds no certificates in PEM form"
+        reason = "the file has no certificates in PEM form"
     except OSError as error:
         reason = error.strerror or str(error)
     raise JobRefused(
-        f"{name}={path}: {reason}; set {name} to a PEM file with the certificates to trust, or "
-        "unset it",
+        f"{name}={path}: {reason}. Set {name} to a PEM file with the certificates to trust, or "
+        "unset it.",
         code="certificate",
     )
 
 
 def _bad_proxy() -> ConfigError:
-    """Return the error for an unusable proxy; user and password are not shown."""
+    """Return the error for an unusable proxy, without user and password."""
     for name in PROXY_VARIABLES:
         value = _value_of(name)
         scheme = value.split("://", 1)[0].lower() if "://" in value else "http"
         if scheme.startswith("socks5"):
             return ConfigError(
-                f"{name} names a {scheme} proxy, which takes the package socksio: run "
-                "`pip install 'httpx2[socks]'`, or unset the variable"
+                f"{name} names a {scheme} proxy, which needs the package socksio. Run "
+                "`pip install 'httpx2[socks]'`, or unset the variable."
             )
         if scheme not in PROXY_SCHEMES:
             return ConfigError(
-                f"{name} names a {scheme} proxy: only {', '.join(PROXY_SCHEMES)} can be used"
+                f"{name} names a {scheme} proxy. Supported are {', '.join(PROXY_SCHEMES)}."
             )
     names = ", ".join(name for name in PROXY_VARIABLES if _value_of(name))
-    return ConfigError(f"{names}: not the address of a proxy; write http://host:port")
+    return ConfigError(f"{names}: this is not the address of a proxy. Write http://HOST:PORT.")
 
 
 def _value_of(name: str) -> str:
@@ -148,15 +149,15 @@ def _value_of(name: str) -> str:
 
 
 def transport_error(error: Exception) -> CallError:
-    """Return the error of ours for one that the HTTP client raised."""
+    """Return the error that stands for one of the HTTP client."""
     kind = type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
-        return JobRefused(f"the service cannot be called: {error}; check --base-url", code="url")
+        return JobRefused(f"the service cannot be called: {error}. Check --base-url.", code="url")
     if isinstance(error, UnicodeError) or "Illegal header" in str(error):
         # The value is not shown: it may be the key.
         return JobRefused(
-            "the request cannot be written: a header holds characters that no header may hold; "
-            "check the API key",
+            "the request cannot be written: a header has characters that are not allowed there. "
+            "Check the API key.",
             code="header",
         )
     if isinstance(error, httpx2.ProxyError):
@@ -166,8 +167,8 @@ def transport_error(error: Exception) -> CallError:
         return _untrusted(getattr(tls, "verify_message", "") or "it is not trusted")
     if tls is not None and not isinstance(tls, _CUT_SHORT):
         return Intercepted(
-            f"no TLS connection to the service: {tls.reason or tls}; check the https:// of "
-            "--base-url, HTTPS_PROXY and NO_PROXY",
+            f"no TLS connection to the service: {tls.reason or tls}. Check the https:// of "
+            "--base-url, HTTPS_PROXY and NO_PROXY.",
             code="tls",
         )
     timed_out = isinstance(error, httpx2.TimeoutException)
@@ -178,7 +179,7 @@ def transport_error(error: Exception) -> CallError:
 
 
 def bad_certificate(error: BaseException) -> bool:
-    """Whether the certificate of the other side did not verify."""
+    """Return whether the certificate of the other side could not be verified."""
     return any(
         isinstance(one, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(one)
         for one in _causes(error)
@@ -187,33 +188,50 @@ def bad_certificate(error: BaseException) -> bool:
 
 def _untrusted(reason: str) -> JobRefused:
     return JobRefused(
-        f"the certificate of the service does not verify: {reason}; {CERTIFICATE_CURE}",
+        f"the certificate of the service cannot be verified: {reason}. {CERTIFICATE_CURE}",
         code="certificate",
     )
 
 
 def _proxy_error(error: httpx2.ProxyError) -> CallError:
-    """A proxy that opens no connection; its status is the beginning of the message."""
+    """Return the error for a proxy that opens no connection; the message begins with a status."""
     words = " ".join(str(error).split())[:100]
     if words.startswith("407"):
         return JobRefused(
-            "the proxy asks for a user and a password (407); write them into HTTPS_PROXY, as in "
-            "http://USER:PASSWORD@HOST:PORT",
+            "the proxy requires a user and a password (407). Write them into HTTPS_PROXY, as in "
+            "http://USER:PASSWORD@HOST:PORT.",
             code="proxy",
         )
     if words.startswith("4"):
         return Intercepted(
-            f"the proxy opens no connection to the service: {words}; see HTTPS_PROXY and NO_PROXY",
+            f"the proxy opens no connection to the service: {words}. "
+            "Check HTTPS_PROXY and NO_PROXY.",
             code="proxy",
         )
     return Unavailable(f"the proxy opens no connection: {words}", code="connection")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from."""
+    """Yield the error, its cause, the cause of that, and so on."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
         seen.add(id(one))
         yield one
         one = one.__cause__ or one.__context__
+
+
+def credentials_error(error: google.auth.exceptions.GoogleAuthError) -> CallError:
+    """Return the error that stands for one of the application-default credentials."""
+    if bad_certificate(error):
+        return JobRefused(
+            f"the certificate of Google's sign-in cannot be verified. {CERTIFICATE_CURE}",
+            code="certificate",
+        )
+    if isinstance(error, google.auth.exceptions.TransportError) or error.retryable:
+        return Unavailable(f"no access token: {error}", code="credentials")
+    sentence = f"no application-default credentials: {error}".rstrip(".")
+    return JobRefused(
+        f"{sentence}. Run `gcloud auth application-default login`, or use a key.",
+        code="credentials",
+    )

@@ -16,7 +16,7 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, UnitRecord, count_codes
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN
 from bulkembed.transforms.dataset.commit import UnitTables

@@ -18,7 +18,7 @@ from bulkembed.schemas.errors import (
 )
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.calls.embedder import Embedder
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN, Vector
 from bulkembed.transforms.units.contents import DistinctContents, Passage, RowFailure, why_blank

@@ -15,7 +15,7 @@ from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.inputs import InputColumns, InputFile
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, FilePicks
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.tokens import TokenEstimator

@@ -11,7 +11,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.calls.caller import counted_tokens
-from bulkembed.transforms.clients.decode import Answer
+from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector, to_unit_length
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter

@@ -1,8 +1,8 @@
-"""The vectors out of an answer's bytes without making one Python float.
+"""Decode an answer's bytes into vectors without making a single Python float.
 
-simdjson parses the body, and hands each `values` over as a buffer of doubles.  Whatever is not of
-the usual shape is left to the plain path, which decides what it is; so both give the same bits and
-the same refusals.
+simdjson parses the body and gives each `values` as a buffer of doubles.  An answer of an unusual
+shape is left to the plain path, which decides what it is.  So both paths give the same bits and
+raise the same errors.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from typing import Any
 
 import numpy as np
 import orjson
+import simdjson
 
 from bulkembed.schemas.errors import BadAnswer
 from bulkembed.transforms.core.vectors import Matrix
 
 PLAIN_DECODE = os.environ.get("BULKEMBED_PLAIN_DECODE", "") not in ("", "0")
-"""Whether the ordinary JSON parser is to do it all: to compare, or to set a doubt at rest."""
+"""Whether the ordinary JSON parser decodes everything, to compare the two paths."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What the service said to one call of n texts.
-
-    `vectors` has shape (n, dim).  `tokens` is the call's count, `text_tokens` and `truncated` are
-    for each text; None where the service is silent.
-    """
+    """What the service answered to one call of n contents; None for what it does not say."""
 
     vectors: Matrix
+    """Shape (n, dim)."""
     tokens: int | None = None
+    """Of the whole call."""
     text_tokens: tuple[int, ...] | None = None
+    """Of each content."""
     truncated: tuple[bool | None, ...] | None = None
+    """Whether the service cut each content."""
 
 
 def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
-    """The vectors of an answer, in the order of the texts, after checking that all are there.
+    """Return the vectors of an answer, checked, in the order of the contents.
 
-    Takes what batchEmbedContents, embedContent and Vertex's predict answer.
+    Accepts the answers of batchEmbedContents, embedContent and Vertex's predict.
 
     Raises:
-        BadAnswer: no JSON, another count or length, or a number that is missing or not finite.
+        BadAnswer: not JSON, another count or length, or a number that is missing or not finite.
     """
     taken = None if PLAIN_DECODE else take_vectors(body, texts, dim)
     if taken is not None:
@@ -53,10 +54,10 @@ def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
 
 
 def decode_count(body: bytes) -> int:
-    """The count of a countTokens answer.
+    """Return the count of a countTokens answer.
 
     Raises:
-        BadAnswer: no JSON, or no count.
+        BadAnswer: not JSON, or no count.
     """
     count = _whole(_load(body).get("totalTokens"))
     if count is None:
@@ -65,10 +66,10 @@ def decode_count(body: bytes) -> int:
 
 
 def decode_plainly(body: bytes, texts: int, dim: int | None) -> Answer:
-    """The same by an ordinary JSON parser: for answers of another shape, and where it is missing.
+    """Return the same by an ordinary JSON parser, for answers of an unusual shape.
 
     Raises:
-        BadAnswer: as `decode_answer`, whose verdicts it gives.
+        BadAnswer: as `decode_answer`.
     """
     answer = _load(body)
     items = _items(answer)
@@ -82,10 +83,9 @@ def _load(body: bytes) -> dict[str, Any]:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # Bare NaN is no JSON, but Python's reader takes it: say which of the two it is.
-        raise BadAnswer(f"the answer is no JSON: {error}", code="json") from None
+        raise BadAnswer(f"the answer is not JSON: {error}", code="json") from None
     if not isinstance(answer, dict):
-        raise BadAnswer("the answer is no JSON object", code="json")
+        raise BadAnswer("the answer is not a JSON object", code="json")
     return answer
 
 
@@ -115,7 +115,7 @@ def _matrix(rows: list[list[float]], dim: int | None) -> Matrix:
     for row in rows:
         if len(row) != (dim or width):
             raise BadAnswer(
-                f"the answer has a vector of {len(row)} numbers, {dim or width} were asked for",
+                f"the answer has a vector of {len(row)} dimensions instead of {dim or width}",
                 code="dim",
             )
     vectors = np.empty((len(rows), width), np.float32)
@@ -125,15 +125,15 @@ def _matrix(rows: list[list[float]], dim: int | None) -> Matrix:
                 # Not np.array, which takes "1.5" and null for numbers; this is faster as well.
                 vectors[at] = array.array("d", row)
     except (TypeError, OverflowError):
-        raise BadAnswer("the answer has values that are no numbers", code="values") from None
+        raise BadAnswer("the answer has values that are not numbers", code="values") from None
     return check_numbers(vectors)
 
 
 def check_numbers(vectors: Matrix) -> Matrix:
-    """The same matrix, once every number is finite and no vector is zero.
+    """Return the same matrix after a check that all numbers are finite and no vector is zero.
 
     Raises:
-        BadAnswer: otherwise.
+        BadAnswer: it is not so.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", vectors, vectors)
@@ -170,27 +170,19 @@ def _whole(number: object) -> int | None:
     return int(number)
 
 
-simdjson: Any
-try:
-    import simdjson
-except ImportError:  # Optional: the plain path needs no compiled parser.
-    simdjson = None
-
 _ours = threading.local()
-"""The parser of each thread: a new one would ask for 10 MB of fresh pages for each answer."""
+"""The parser of each thread: a new one for each answer would allocate 10 MB."""
 
 Slim = dict[str, Any]
-"""An answer as Python values, its vectors left out."""
+"""An answer as Python values, without its vectors."""
 
 
 def take_vectors(body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:
-    """The vectors (texts, dim) of an answer, and the answer without them.
+    """Return the vectors (texts, dim) of an answer, and the answer without them.
 
-    None where the parser is missing, or the answer is not exactly `texts` embeddings of flat lists
-    of `dim` numbers (of one length where `dim` is None): then nothing is said of it.
+    Returns None unless the answer is exactly `texts` embeddings, each a flat list of `dim` numbers;
+    if `dim` is None, of one length.
     """
-    if simdjson is None:
-        return None
     try:
         return _take(_parsed(body), body, texts, dim)
     except (ValueError, TypeError, KeyError, RuntimeError, UnicodeDecodeError):
@@ -198,11 +190,11 @@ def take_vectors(body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim
 
 
 def _parsed(body: bytes) -> Any:
-    """The root of the body; it is good until this thread parses the next one."""
+    """Return the root of the body; it is valid until this thread parses the next one."""
     try:
         return _ours.parser.parse(body)
     except (AttributeError, RuntimeError):
-        # None yet, or something that it gave away is still held, for which it refuses to go on.
+        # There is none yet, or it refuses because an object that it returned is still in use.
         _ours.parser = simdjson.Parser()
         return _ours.parser.parse(body)
 
@@ -229,7 +221,7 @@ def _take(root: Any, body: bytes, texts: int, dim: int | None) -> tuple[Matrix, 
             vectors[at] = values
         items.append(rest)
         brackets += _brackets(rest) + 1
-    # A list inside a vector comes out flat: it shows by its bracket, and is refused elsewhere.
+    # simdjson flattens a list inside a vector.  Its bracket shows it; the plain path rejects it.
     if vectors is None or body.count(b"[") != brackets:
         return None
     slim[name] = items
@@ -237,7 +229,7 @@ def _take(root: Any, body: bytes, texts: int, dim: int | None) -> tuple[Matrix, 
 
 
 def _holder(item: Any, name: str) -> tuple[Any, Slim]:
-    """The object that has the `values` of an item, and the rest as the plain path sees it."""
+    """Return the object with the `values` of an item, and the rest as the plain path sees it."""
     if name == "predictions":
         _keys(item)
         holder = item["embeddings"]
@@ -255,12 +247,12 @@ def _holder(item: Any, name: str) -> tuple[Any, Slim]:
 
 
 def _keys(found: Any) -> list[str]:
-    """The keys of an object; ValueError where one stands twice, which readers take differently."""
+    """Return the keys of an object; raise ValueError if one occurs twice: parsers disagree then."""
     if not isinstance(found, simdjson.Object):
-        raise TypeError("no object")
+        raise TypeError("not an object")
     keys = list(found.keys())
     if len(set(keys)) != len(keys):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return keys
 
 
@@ -272,7 +264,7 @@ def _plain(value: Any) -> Any:
 
 
 def _brackets(value: Any) -> int:
-    """How many `[` a value is written with, those inside its strings and keys as well."""
+    """Return how many `[` the JSON of a value has, also inside strings and keys."""
     if isinstance(value, str):
         return value.count("[")
     if isinstance(value, dict):

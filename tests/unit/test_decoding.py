@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bulkembed.schemas.errors import BadAnswer
-from bulkembed.transforms.clients.decode import Answer, decode_answer
+from bulkembed.transforms.clients.decoding import Answer, decode_answer
 
 ROWS = [[1.0, 2.0], [3.0, -4.0]]
 

@@ -19,7 +19,7 @@ STATUS_OF = {
 }
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A call that is answered with an error; `code` is the HTTP status."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Refusal(Exception):
         return {"error": error}
 
 
-class Page(Refusal):
+class Page(ApiError):
     """An answer that does not come from the service: an HTML page of some 98 kB."""
 
     def __init__(self, code: int) -> None:
@@ -55,35 +55,35 @@ class Page(Refusal):
         return f"{head}<body><h1>{self.code}</h1>{filler}</body></html>".encode()
 
 
-def bad_field(field: str, description: str) -> Refusal:
+def bad_field(field: str, description: str) -> ApiError:
     """400 for JSON that does not fit the message, as the gateway words it."""
     violation = (
         {"field": field, "description": description} if field else {"description": description}
     )
-    return Refusal(
+    return ApiError(
         400,
         description,
         [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}],
     )
 
 
-def invalid(message: str) -> Refusal:
+def invalid(message: str) -> ApiError:
     """400 for a request that the model's server does not take."""
-    return Refusal(400, message)
+    return ApiError(400, message)
 
 
-def unregistered() -> Refusal:
+def unregistered() -> ApiError:
     """No key on the Developer API."""
-    return Refusal(
+    return ApiError(
         403,
         "Method doesn't allow unregistered callers (callers without established identity). "
         "Please use API Key or other form of API consumer identity to call this API.",
     )
 
 
-def unauthenticated() -> Refusal:
+def unauthenticated() -> ApiError:
     """Neither key nor token on Vertex."""
-    return Refusal(
+    return ApiError(
         401,
         "Request is missing required authentication credential. Expected OAuth 2 access token, "
         "login cookie or other valid authentication credential.",
@@ -91,7 +91,7 @@ def unauthenticated() -> Refusal:
     )
 
 
-def bad_key(service: str) -> Refusal:
+def bad_key(service: str) -> ApiError:
     """A key that is not the right one."""
     message = "API key not valid. Please pass a valid API key."
     localized = {
@@ -99,21 +99,21 @@ def bad_key(service: str) -> Refusal:
         "locale": "en-US",
         "message": message,
     }
-    return Refusal(400, message, [_error_info("API_KEY_INVALID", service), localized])
+    return ApiError(400, message, [_error_info("API_KEY_INVALID", service), localized])
 
 
-def no_model(name: str, version: str, method: str) -> Refusal:
+def no_model(name: str, version: str, method: str) -> ApiError:
     """A model that does not exist, or no longer."""
-    return Refusal(
+    return ApiError(
         404,
         f"models/{name} is not found for API version {version}, or is not supported for {method}. "
         "Call ListModels to see the list of available models and their supported methods.",
     )
 
 
-def no_vertex_model(path: str) -> Refusal:
+def no_vertex_model(path: str) -> ApiError:
     """The same in Vertex's words."""
-    return Refusal(
+    return ApiError(
         404,
         f"Publisher Model `{path}` was not found or your project does not have access to it. "
         "Please ensure you are using a valid model version.",

@@ -13,13 +13,13 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from bulkembed.transforms.core.verdict import (
-    TABLE,
+from bulkembed.transforms.clients.classification import (
+    RULES,
     Reply,
     classify,
     named_cap,
     named_index,
-    quota_words,
+    quota_facts,
 )
 
 MINUTE = "EmbedContentRequestsPerMinutePerProjectPerModel-FreeTier"
@@ -115,10 +115,10 @@ def test_a_quota_of_more_than_nought_is_to_be_waited_for(value: str) -> None:
     "name", ["key", "permission", "model_gone", "dim", "task_type", "location", "no_quota"]
 )
 def test_what_ends_a_job_says_what_to_do_or_where(name: str) -> None:
-    from bulkembed.transforms.core.verdict import TABLE
+    from bulkembed.transforms.clients.classification import RULES
 
-    assert all(row.cure for row in TABLE if row.name == name)
-    assert any(row.name == name for row in TABLE)
+    assert all(row.cure for row in RULES if row.name == name)
+    assert any(row.name == name for row in RULES)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_page_is_a_proxys_unless_its_status_says_all(status: int, error: type[
 
 def test_no_row_of_the_table_is_hidden_behind_one_above_it() -> None:
     taken: set[tuple[int | str, bool]] = set()
-    for row in TABLE:
+    for row in RULES:
         keys = {(key, page) for key in (*row.statuses, *row.codes) for page in (row.page, True)}
         assert keys - taken, row
         if row.pattern is None:
@@ -277,7 +277,7 @@ def test_no_row_of_the_table_is_hidden_behind_one_above_it() -> None:
 
 
 def test_a_429_in_full_tells_delay_limit_and_kind() -> None:
-    words = quota_words([failure(MINUTE), retry("45.837906927s"), HELP])
+    words = quota_facts([failure(MINUTE), retry("45.837906927s"), HELP])
     assert words.delay_s == pytest.approx(45.837906927)
     assert (words.quota_id, words.quota_value) == (MINUTE, 100)
 
@@ -287,7 +287,7 @@ def test_the_days_quota_outweighs_a_minutes_wherever_it_stands() -> None:
         [failure(MINUTE), failure(DAY, "1000")],
         [failure(DAY, "1000"), failure(MINUTE)],
     ):
-        words = quota_words([*details, retry("3s")])
+        words = quota_facts([*details, retry("3s")])
         assert (words.quota_id, words.quota_value, words.delay_s) == (DAY, 1000, 3.0)
 
 
@@ -299,7 +299,7 @@ def test_the_days_quota_outweighs_a_minutes_wherever_it_stands() -> None:
     ],
 )  # fmt: skip
 def test_details_of_another_form_tell_nothing_and_break_nothing(details: object) -> None:
-    words = quota_words(details)
+    words = quota_facts(details)
     assert (words.delay_s, words.quota_id, words.quota_value) == (None, None, None)
 
 
@@ -307,4 +307,4 @@ def test_details_of_another_form_tell_nothing_and_break_nothing(details: object)
     ("delay", "seconds"), [("0s", 0.0), ("-1s", 0.0), ("3", 3.0), ("1.5s", 1.5)]
 )
 def test_a_delay_is_read_in_seconds(delay: str, seconds: float) -> None:
-    assert quota_words([retry(delay)]).delay_s == seconds
+    assert quota_facts([retry(delay)]).delay_s == seconds

@@ -1,0 +1,90 @@
+"""Write the body of a request for the endpoint that google-genai picks for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
+from bulkembed.schemas.models import bare_name
+from bulkembed.transforms.core.content import Content, TextContent
+
+
+class RequestWriter:
+    """Writes contents as requests: for the Developer API, for Vertex AI, or for its `:predict`."""
+
+    def __init__(self, service: ServiceConfig, embedding: EmbeddingConfig) -> None:
+        self._embedding = embedding
+        self._vertex = service.vertexai
+        self._predict = service.predicts(embedding.spec)
+        self._fields: dict[str, Any] = {
+            name: value
+            for name, value in (
+                ("taskType", embedding.sent_task_type),
+                ("outputDimensionality", embedding.sent_dim),
+            )
+            if value is not None
+        }
+        if self._vertex and embedding.long_text is not LongText.TRUNCATE:
+            self._fields["autoTruncate"] = False
+
+    def dummies(self, contents: int) -> list[Any]:
+        """Return contents that make the SDK pick its endpoint; `body` replaces them.
+
+        The SDK would fuse plain strings into one content for gemini-embedding-2
+        (python-genai#2523).
+        """
+        return [["x"], ["x"]] if self._vertex and not self._predict and contents > 1 else ["x"]
+
+    def body(self, contents: Sequence[Content]) -> dict[str, Any]:
+        """Return the part of the request's body that holds the contents."""
+        if self._predict:
+            return self._predict_body(contents)
+        if self._vertex and len(contents) == 1:
+            request = self._vertex_request(contents[0])
+            return {name: request[name] for name in request if name != "model"}
+        if self._vertex:
+            return {"requests": [self._vertex_request(content) for content in contents]}
+        model = f"models/{bare_name(self._embedding.model)}"
+        return {"requests": [self._request(content, model) for content in contents]}
+
+    def counted(self, content: Content) -> str:
+        """Return what the service counts the tokens of: the text with its title."""
+        text = _text_of(content)
+        return text.text if text.title is None else f"{text.title}\n{text.text}"
+
+    def _request(self, content: Content, model: str) -> dict[str, Any]:
+        text = _text_of(content)
+        request = {"content": {"parts": [{"text": text.text}]}, **self._fields, "model": model}
+        if text.title is not None:
+            request["title"] = text.title
+        return request
+
+    def _vertex_request(self, content: Content) -> dict[str, Any]:
+        text = _text_of(content)
+        config = dict(self._fields)
+        if text.title is not None:
+            config["title"] = text.title
+        request: dict[str, Any] = {"content": {"role": "user", "parts": [{"text": text.text}]}}
+        if config:
+            request["embedContentConfig"] = config
+        return request
+
+    def _predict_body(self, contents: Sequence[Content]) -> dict[str, Any]:
+        instances = []
+        for text in map(_text_of, contents):
+            instance: dict[str, Any] = {"content": text.text}
+            if "taskType" in self._fields:
+                instance["task_type"] = self._fields["taskType"]
+            if text.title is not None:
+                instance["title"] = text.title
+            instances.append(instance)
+        parameters = {k: v for k, v in self._fields.items() if k != "taskType"}
+        return {"instances": instances, **({"parameters": parameters} if parameters else {})}
+
+
+def _text_of(content: Content) -> TextContent:
+    """Return a content as a text, the only kind that requests can hold so far."""
+    if not isinstance(content, TextContent):
+        raise TypeError(f"a request cannot hold a {type(content).__name__}")
+    return content
