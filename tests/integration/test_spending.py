@@ -11,7 +11,7 @@ import pytest
 from support import jumping_loop
 from support.jobs import a_job, prepared
 
-from bulkembed.pipeline.run.cost_cap import begin, forget
+from bulkembed.pipeline.run.cost_cap import delete_account, start_account
 from bulkembed.schemas.errors import CallError, JobRefused, OutputError, Unavailable
 from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import ExitCode, StopReason
@@ -62,12 +62,12 @@ def test_a_call_of_a_run_before_overwrite_does_not_change_the_new_account(tmp_pa
 
     def run(number: int) -> Spending:
         job = a_job(account=str(path), budget=ROOM_FOR_ONE, run_number=number)
-        begin(job, dataset, DatasetState())
+        start_account(job, dataset, DatasetState())
         return Spending(AccountFile(path), ROOM_FOR_ONE, StopFlag())
 
     old = run(1)
     reserved = asyncio.run(reserve(old))
-    forget(a_job(account=str(path)))
+    delete_account(a_job(account=str(path)))
     new = run(2)
     old.settle(reserved, COST // 4)
     asyncio.run(reserve(new))

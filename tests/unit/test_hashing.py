@@ -1,11 +1,14 @@
+"""Hashes of texts, and the texts that several units share."""
+
 from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkembed.transforms.core.hashing import HASH_BYTES, text_hash
+from bulkembed.transforms.core.hashing import HASH_BYTES, keys, shared_texts, text_hash
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 TITLE = st.none() | TEXT
@@ -36,3 +39,24 @@ def test_the_hash_is_the_same_in_all_versions() -> None:
     found = text_hash("Titel", "Grüße")
     assert len(found) == HASH_BYTES == 16
     assert found.hex() == "fea753090eb403a6d03d282810c6b078"
+
+
+TEXTS = st.sampled_from(["a", "b", "c", "d", "e"])
+UNITS = st.lists(st.lists(TEXTS, min_size=1, max_size=6), max_size=6)
+
+
+@given(UNITS)
+def test_the_first_place_of_each_text_in_several_units_is_found(units: list[list[str]]) -> None:
+    texts = [(number, text) for number, unit in enumerate(units) for text in unit]
+    where: dict[str, list[int]] = {}
+    for place, (_, text) in enumerate(texts):
+        where.setdefault(text, []).append(place)
+    expected = sorted(found[0] for found in where.values() if len({texts[t][0] for t in found}) > 1)
+    hashes = [text_hash(None, text) for _, text in texts]
+    numbers = np.array([number for number, _ in texts], np.int32)
+    assert shared_texts(keys(hashes), numbers).tolist() == expected
+
+
+def test_a_key_is_the_beginning_of_the_hash() -> None:
+    name = text_hash("title", "text")
+    assert keys([name, bytes(16)]).tolist() == [int.from_bytes(name[:8], "little"), 0]

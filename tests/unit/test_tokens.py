@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import inspect
 import json
@@ -40,6 +41,7 @@ def sources() -> list[str]:
     return [inspect.getsource(module) for module in MODULES]
 
 
+@functools.cache
 def docstrings() -> list[str]:
     nodes = (node for source in sources() for node in ast.walk(ast.parse(source)))
     kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
@@ -47,6 +49,7 @@ def docstrings() -> list[str]:
     return [text for text in texts if text and len(text) > 40]
 
 
+@functools.cache
 def code() -> list[str]:
     lines = [source.splitlines() for source in sources()]
     return ["\n".join(one[at : at + 25]) for one in lines for at in range(0, len(one), 25)]

@@ -16,7 +16,7 @@ def record(message: str, *args: object) -> logging.LogRecord:
     return logging.LogRecord("bulkembed", logging.WARNING, __file__, 1, message, args, None)
 
 
-def test_a_sentence_is_said_by_one_worker_only(tmp_path: Path) -> None:
+def test_only_one_worker_logs_a_message(tmp_path: Path) -> None:
     one, two = OncePerRun(tmp_path), OncePerRun(tmp_path)
     assert one.filter(record("%d calls", 3))
     assert not two.filter(record("%d calls", 3))
@@ -24,17 +24,17 @@ def test_a_sentence_is_said_by_one_worker_only(tmp_path: Path) -> None:
     assert two.filter(record("%d calls", 4))
 
 
-def test_a_second_outage_is_reported_again_by_one_of_two_workers(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_only_one_of_two_workers_reports_a_second_outage(tmp_path: Path) -> None:
+    logged: list[str] = []
     workers = [Retrier(StopFlag(), 600, RetryWait(lambda: 0.0)) for _ in range(2)]
     filters = [OncePerRun(tmp_path) for _ in workers]
 
-    class Said(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if filters[at[0]].filter(record):
-                said.append(record.getMessage())
+                logged.append(record.getMessage())
 
-    at, handler, log = [0], Said(), logging.getLogger("bulkembed")
+    at, handler, log = [0], Recorder(), logging.getLogger("bulkembed")
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -48,8 +48,8 @@ def test_a_second_outage_is_reported_again_by_one_of_two_workers(tmp_path: Path)
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-    down = [line for line in said if "503" in line]
-    assert said == [one for line in down for one in (line, "the service answers again")]
+    down = [line for line in logged if "503" in line]
+    assert logged == [one for line in down for one in (line, "the service answers again")]
     assert len(down) == 3
 
 
@@ -64,7 +64,7 @@ def test_single_failures_are_reported_the_first_time_only(
     assert len(caplog.records) == 1
 
 
-def test_without_a_place_for_marks_all_is_said(tmp_path: Path) -> None:
+def test_without_a_folder_for_marks_every_message_is_logged(tmp_path: Path) -> None:
     nowhere = OncePerRun(tmp_path / "gone")
     assert nowhere.filter(record("a"))
     assert nowhere.filter(record("a"))
