@@ -52,7 +52,7 @@ def numbers(line: str) -> list[float]:
 
 
 @each_example
-def test_an_example_says_that_its_vectors_are_not_geminis(name: str) -> None:
+def test_the_output_says_that_the_emulator_made_the_vectors(name: str) -> None:
     assert "vectors by the local emulator (sums of word vectors, not Gemini)" in out(name)
 
 
@@ -87,7 +87,7 @@ def test_the_page_has_a_small_picture(name: str) -> None:
     assert 5_000 < (PICTURES / f"{name}.png").stat().st_size < MAX_BYTES
 
 
-def test_questions_find_their_topics_and_task_types_are_not_flattered() -> None:
+def test_questions_find_their_topics_and_differences_of_task_types_are_called_noise() -> None:
     text = out("retrieval")
     scores = {
         line.split()[0]: [float(value) for value in line.split()[1:]]
@@ -104,7 +104,7 @@ def test_questions_find_their_topics_and_task_types_are_not_flattered() -> None:
     assert "break" in text.split("$ bulkembed search")[1]
 
 
-def test_clusters_are_about_something_and_the_trend_is_unicodes() -> None:
+def test_clusters_are_better_than_random_and_show_the_known_trend() -> None:
     text = out("clustering")
     assert number(r"clusters (\S+),", text) > 0.08
     assert number(r"of the same sizes (\S+)$", text) < 0.01
@@ -140,7 +140,7 @@ def test_a_sentence_finds_its_function() -> None:
     assert number(r"^chance +\S+ +(\S+)", text) < 0.05
 
 
-def test_cosines_follow_the_grades_and_the_traps_are_admitted() -> None:
+def test_cosines_follow_the_grades_and_the_output_mentions_the_traps() -> None:
     text = out("similarity")
     assert number(r"same subject: (\d+) of 12", text) >= 9
     assert number(r"without the traps: (\S+)$", text) > 0.8
@@ -148,7 +148,7 @@ def test_cosines_follow_the_grades_and_the_traps_are_admitted() -> None:
     assert "ignores word order" in text
 
 
-def test_with_a_key_an_example_asks_the_service_and_says_so(tmp_path: Path) -> None:
+def test_with_a_key_an_example_uses_the_service_and_says_so(tmp_path: Path) -> None:
     with EmulatorServer() as server:
         done = python(
             "-m", "examples.similarity", cwd=tmp_path,

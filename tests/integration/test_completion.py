@@ -40,13 +40,13 @@ def test_bash_completes_what_is_typed(typed: str, offered: set[str]) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_each_shell_has_a_script_of_its_own(shell: str) -> None:
+def test_each_shell_has_its_own_script(shell: str) -> None:
     found = bulkembed("completion", shell)
     assert found.code == 0
     assert f"_BULKEMBED_COMPLETE={shell}_complete" in found.out
 
 
-def test_a_shell_that_is_not_known_is_wrong_usage() -> None:
+def test_an_unknown_shell_is_a_usage_error() -> None:
     found = bulkembed("completion", "tcsh")
     assert found.code == 2
     assert "'bash', 'zsh', 'fish'" in found.err

@@ -48,7 +48,7 @@ def read(scanned: ScannedFile, columns: InputColumns = PLAIN) -> RowBatch:
 
 
 @each_codec
-def test_a_compressed_file_cut_short_anywhere_is_refused(
+def test_a_compressed_file_truncated_anywhere_is_refused(
     tmp_path: Path, suffix: str, encode: Encode
 ) -> None:
     whole = encode(LINES)
@@ -73,7 +73,7 @@ def test_several_members_in_one_file_are_all_read(
 
 
 @each_codec
-def test_a_second_member_cut_short_is_refused(tmp_path: Path, suffix: str, encode: Encode) -> None:
+def test_a_truncated_second_member_is_refused(tmp_path: Path, suffix: str, encode: Encode) -> None:
     path = tmp_path / f"in.jsonl.{suffix}"
     first, second = encode(LINES[:1000]), encode(LINES[1000:])
     for end in (1, 3, len(second) // 2, len(second) - 1):
@@ -84,7 +84,7 @@ def test_a_second_member_cut_short_is_refused(tmp_path: Path, suffix: str, encod
 
 @each_codec
 @pytest.mark.parametrize("garbage", [b"x", b"garbage" * 9, b"\0" * 512])
-def test_bytes_after_the_end_are_refused(
+def test_bytes_after_the_end_of_a_compressed_file_are_refused(
     tmp_path: Path, suffix: str, encode: Encode, garbage: bytes
 ) -> None:
     path = tmp_path / f"in.jsonl.{suffix}"
@@ -106,7 +106,7 @@ def test_a_flipped_bit_is_refused(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.bz2", "jsonl.zst"])
 @pytest.mark.parametrize("content", [b"", b"\n\r\n  \n"], ids=["no-bytes", "blank-lines"])
-def test_jsonl_without_rows_is_empty(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_jsonl_file_without_rows_is_empty(tmp_path: Path, suffix: str, content: bytes) -> None:
     encode = CODECS.get(suffix.rpartition(".")[2], bytes) if content else bytes
     path = tmp_path / f"in.{suffix}"
     path.write_bytes(encode(content))
@@ -117,7 +117,7 @@ def test_jsonl_without_rows_is_empty(tmp_path: Path, suffix: str, content: bytes
     assert read(scanned, columns).rows == 0
 
 
-def test_parquet_without_rows_is_empty_and_keeps_its_types(tmp_path: Path) -> None:
+def test_a_parquet_file_without_rows_is_empty_and_keeps_its_types(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     schema = pa.schema([("id", pa.int64()), ("text", pa.string()), ("x", pa.float32())])
     pq.write_table(schema.empty_table(), path)
@@ -136,14 +136,14 @@ def parquet(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_a_parquet_file_cut_short_is_refused(parquet: Path, share: float) -> None:
+def test_a_truncated_parquet_file_is_refused(parquet: Path, share: float) -> None:
     whole = parquet.read_bytes()
     parquet.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(InputError, match=r"in\.parquet.*--skip-bad-files"):
         scan(parquet)
 
 
-def test_parquet_damaged_in_its_pages_is_refused_when_read(parquet: Path) -> None:
+def test_a_parquet_file_with_damaged_pages_is_refused_when_read(parquet: Path) -> None:
     whole = bytearray(parquet.read_bytes())
     whole[4:200] = b"\xff" * 196
     parquet.write_bytes(whole)
@@ -152,7 +152,7 @@ def test_parquet_damaged_in_its_pages_is_refused_when_read(parquet: Path) -> Non
         read(scanned)
 
 
-def test_a_file_that_is_gone_is_named(parquet: Path) -> None:
+def test_the_error_for_a_deleted_file_names_it(parquet: Path) -> None:
     scanned = scan(parquet)
     parquet.unlink()
     with pytest.raises(InputError, match=r"in\.parquet.*was deleted"):
@@ -177,7 +177,9 @@ def test_a_file_with_fewer_rows_is_refused(tmp_path: Path) -> None:
         read(scanned)
 
 
-def test_identity_goes_by_content_and_not_by_time(tmp_path: Path, parquet: Path) -> None:
+def test_the_identity_of_a_file_depends_on_its_content_and_not_on_its_time(
+    tmp_path: Path, parquet: Path
+) -> None:
     copy = tmp_path / "copy" / parquet.name
     copy.parent.mkdir()
     copy.write_bytes(parquet.read_bytes())
@@ -187,7 +189,7 @@ def test_identity_goes_by_content_and_not_by_time(tmp_path: Path, parquet: Path)
     assert scan(copy).input_file.key != scan(parquet).input_file.key
 
 
-def test_a_mark_at_the_start_crlf_and_lone_cr_are_fine(tmp_path: Path) -> None:
+def test_a_byte_order_mark_crlf_and_a_lone_cr_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(
         b'\xef\xbb\xbf{"id": 1, "text": "a"}\r\n\r\n'
@@ -202,7 +204,7 @@ def test_a_mark_at_the_start_crlf_and_lone_cr_are_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
-def test_texts_of_every_kind_stay_as_they_are(tmp_path: Path, format: str) -> None:
+def test_texts_are_read_unchanged(tmp_path: Path, format: str) -> None:
     texts = [
         "x" * 500_000,
         "a\0b",
@@ -223,7 +225,7 @@ def test_texts_of_every_kind_stay_as_they_are(tmp_path: Path, format: str) -> No
     assert batch.bad == {}
 
 
-def test_parquet_without_the_column_lists_those_it_has(parquet: Path) -> None:
+def test_the_error_for_a_missing_parquet_column_lists_the_columns(parquet: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"in\.parquet has no column 'body'.*'id', 'text'.*--text"
     ):
@@ -257,7 +259,7 @@ def test_a_parquet_column_of_a_wrong_type_is_refused(
         assert word in caught.value.message
 
 
-def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_parquet_columns_with_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     arrays = [pa.array([1]), pa.array(["a"]), pa.array(["b"])]
     pq.write_table(pa.Table.from_arrays(arrays, names=["id", "text", "text"]), path)
@@ -265,7 +267,7 @@ def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         scan(path)
 
 
-def test_parquet_strings_that_are_no_utf8_cost_their_own_row(tmp_path: Path) -> None:
+def test_a_parquet_string_that_is_not_utf8_fails_only_its_row(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     broken = pa.array([b"a", b"\xff", b"c", None]).view(pa.string())
     fine = pa.array(["1", "2", "3", "4"])
@@ -280,7 +282,7 @@ def test_parquet_strings_that_are_no_utf8_cost_their_own_row(tmp_path: Path) -> 
         batch.ids.validate(full=True)
 
 
-def test_a_kept_parquet_string_that_is_no_utf8_is_null(tmp_path: Path) -> None:
+def test_a_kept_parquet_string_that_is_not_utf8_is_null(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     broken = pa.array([b"a", b"\xff", b"c", None]).view(pa.string())
     pq.write_table(pa.table({"id": range(4), "text": ["t"] * 4, "x": broken}), path)

@@ -48,7 +48,7 @@ from bulkembed.transforms.inputs.columns import merge_schemas
         ),
     ],
 )
-def test_a_bad_line_costs_its_own_row(
+def test_a_bad_line_fails_only_its_row(
     tmp_path: Path, line: str | bytes, code: DeadCode, words: str
 ) -> None:
     good = {"id": 7, "text": "good"}
@@ -76,7 +76,7 @@ def test_a_title_with_a_lone_surrogate_is_bad(tmp_path: Path) -> None:
     assert batch.titles == [None, "fine"]
 
 
-def test_a_template_counts_null_fields_as_empty(tmp_path: Path) -> None:
+def test_a_template_treats_null_fields_as_empty(tmp_path: Path) -> None:
     columns = InputColumns(text_column=None, text_template="{{{a.b}}}\n{c d}!{a.b}")
     rows = [{"id": 1, "a.b": "x", "c d": "{y}"}, {"id": 2, "c d": "z"}, {"id": 3, "c d": None}]
     batch = read_lines(tmp_path, *rows, columns=columns)
@@ -108,7 +108,7 @@ def test_ids_keep_their_type_and_value(tmp_path: Path, ids: list[Any], kind: pa.
     assert batch.ids.to_pylist() == [str(value) for value in ids]
 
 
-def test_as_strings_ids_of_any_size_and_kind_are_fine(tmp_path: Path) -> None:
+def test_ids_of_any_size_and_kind_can_be_strings(tmp_path: Path) -> None:
     columns = InputColumns(id_type=IdType.STRING)
     rows = [{"id": 2**70, "text": "a"}, {"id": "x", "text": "b"}, '{"id": "\\ud800", "text": "c"}']
     batch = read_lines(tmp_path, *rows, columns=columns)
@@ -116,14 +116,14 @@ def test_as_strings_ids_of_any_size_and_kind_are_fine(tmp_path: Path) -> None:
     assert batch.bad[2][0] is DeadCode.BAD_ID
 
 
-def test_ids_are_made_of_path_and_row(tmp_path: Path) -> None:
+def test_generated_ids_have_path_and_row(tmp_path: Path) -> None:
     columns = InputColumns(id_column=None)
     batch = read_lines(tmp_path, {"text": "a"}, "broken", {"text": "b"}, columns=columns)
     assert batch.ids.to_pylist() == ["in.jsonl#0", "in.jsonl#1", "in.jsonl#2"]
     assert list(batch.bad) == [1]
 
 
-def test_of_equal_keys_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_of_several_equal_keys_counts(tmp_path: Path) -> None:
     assert read_lines(tmp_path, '{"id": 1, "text": "a", "text": "b"}').texts == ["b"]
 
 
@@ -133,12 +133,12 @@ def test_a_column_in_no_row_of_a_jsonl_file_is_an_error(tmp_path: Path) -> None:
         scan_all(tmp_path)
 
 
-def test_mixed_ids_in_one_file_are_named_by_line(tmp_path: Path) -> None:
+def test_the_error_for_mixed_ids_in_one_file_names_the_lines(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"integer in line 1 and a string in line 3.*--id-type"):
         read_lines(tmp_path, {"id": 1, "text": "a"}, "", {"id": "x", "text": "b"})
 
 
-def test_ints_here_and_strings_there_name_both_files(tmp_path: Path) -> None:
+def test_the_error_for_integer_and_string_ids_names_both_files(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]))
     put(tmp_path, "b.parquet", pa.array(["x"]))
     with pytest.raises(ConfigError, match=r"a\.parquet.*b\.parquet.*--id-type string"):
@@ -159,7 +159,7 @@ def test_ints_here_and_strings_there_name_both_files(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_id_types_become_one(
+def test_id_types_of_several_files_become_one(
     tmp_path: Path, one: pa.DataType, two: pa.DataType, merged: pa.DataType
 ) -> None:
     for name, kind in (("a.parquet", one), ("b.parquet", two)):
@@ -174,7 +174,7 @@ def test_id_types_become_one(
     assert all(batch.bad[1][0] is DeadCode.MISSING_ID for batch in batches)
 
 
-def test_ids_too_large_for_int64_want_uint64(tmp_path: Path) -> None:
+def test_ids_too_large_for_int64_become_uint64(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([2**64 - 1], pa.uint64()))
     put(tmp_path, "b.parquet", pa.array([1]))
     assert read_all(tmp_path)[0].field("id").type == pa.uint64()
@@ -195,7 +195,7 @@ def test_ids_too_large_for_int64_want_uint64(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["a.parquet", "z.parquet"])
-def test_a_file_without_rows_is_not_held_to_types(
+def test_the_types_of_a_file_without_rows_are_not_checked(
     tmp_path: Path, name: str, empty: dict[str, pa.DataType]
 ) -> None:
     put(tmp_path, "m.parquet", pa.array([1, 2]), x=pa.array([1.5, 2.5]))
@@ -205,6 +205,6 @@ def test_a_file_without_rows_is_not_held_to_types(
     assert schema == pa.schema([("id", pa.int64()), ("x", pa.float64())])
 
 
-def test_files_of_which_none_has_rows_and_types_do_not_stop_the_job(tmp_path: Path) -> None:
+def test_files_without_rows_and_types_do_not_stop_the_job(tmp_path: Path) -> None:
     pq.write_table(pa.schema([("id", pa.bool_())]).empty_table(), tmp_path / "a.parquet")
     assert merge_schemas(scan_all(tmp_path), InputColumns()) == pa.schema([("id", pa.string())])

@@ -75,7 +75,7 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     [(gzip.compress, "gzip"), (bz2.compress, "bz2"), (zstd, "zstd"), (bytes, None)],
     ids=["gzip", "bz2", "zstd", "plain"],
 )
-def test_rows_are_read_by_their_content_under_any_name(
+def test_the_content_decides_the_format_whatever_the_name(
     tmp_path: Path, name: str, encode: Callable[[bytes], bytes], codec: str | None
 ) -> None:
     _, (batch,) = read_all(put(tmp_path, name, encode(LINES)))
@@ -84,7 +84,7 @@ def test_rows_are_read_by_their_content_under_any_name(
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
-def test_parquet_is_read_under_a_name_of_jsonl(tmp_path: Path, name: str) -> None:
+def test_parquet_is_read_from_a_file_named_jsonl(tmp_path: Path, name: str) -> None:
     _, (batch,) = read_all(put(tmp_path, name, parquet()))
     assert batch.texts == [row["text"] for row in ROWS]
 
@@ -156,7 +156,9 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "in.parquet"])
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_what_is_not_read_is_named_with_the_cure(tmp_path: Path, name: str, kind: str) -> None:
+def test_the_error_for_unsupported_content_names_it_and_the_cure(
+    tmp_path: Path, name: str, kind: str
+) -> None:
     content, what, cure = FOREIGN[kind]
     with pytest.raises(InputError) as caught:
         read_all(put(tmp_path, name, content))
@@ -181,21 +183,21 @@ def test_what_is_not_read_is_named_with_the_cure(tmp_path: Path, name: str, kind
         pytest.param(LINES + bytes(4096), id="nul-bytes-at-the-end"),
     ],
 )
-def test_a_line_that_is_no_row_does_not_cost_the_file(tmp_path: Path, content: bytes) -> None:
+def test_a_line_that_is_not_a_row_does_not_fail_the_file(tmp_path: Path, content: bytes) -> None:
     _, (batch,) = read_all(put(tmp_path, "in.jsonl", content))
     assert len(batch.bad) == 1
     good = [text for offset, text in enumerate(batch.texts) if offset not in batch.bad]
     assert good == [row["text"] for row in ROWS]
 
 
-def test_a_first_row_that_is_longer_than_what_is_looked_at_is_a_row(tmp_path: Path) -> None:
+def test_a_first_row_may_be_longer_than_the_inspected_bytes(tmp_path: Path) -> None:
     rows = [{"id": 0, "text": "x" * 200_000, "tags": {"a": [1]}}, ROWS[1]]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     _, (batch,) = read_all(put(tmp_path, "in.jsonl", content))
     assert batch.texts == [row["text"] for row in rows]
 
 
-def test_the_format_that_a_user_names_is_held_against_the_content_too(tmp_path: Path) -> None:
+def test_the_content_decides_over_the_format_flag(tmp_path: Path) -> None:
     from support.inputs import PLAIN, find_files
 
     from bulkembed.transforms.inputs.filesystems import open_found

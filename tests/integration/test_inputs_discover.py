@@ -64,11 +64,11 @@ ALL = [
         pytest.param("/_old.parquet", ["_old.parquet"], id="underscore-named-outright"),
     ],
 )
-def test_a_pattern_matches_what_it_says(tree: Path, pattern: str, expected: list[str]) -> None:
+def test_a_pattern_matches_these_names(tree: Path, pattern: str, expected: list[str]) -> None:
     assert names(find_files([f"{tree}{pattern}"])) == expected
 
 
-def test_formats_and_compressions_go_by_name_in_any_case(tree: Path) -> None:
+def test_format_and_compression_follow_from_the_name_in_any_case(tree: Path) -> None:
     kinds = {file.name: (file.format, file.compression) for file in find_files([str(tree)])}
     assert kinds["a.parquet"] == ("parquet", None)
     assert kinds["b.jsonl"] == ("jsonl", None)
@@ -100,12 +100,12 @@ def test_size_and_time_are_those_of_the_file(tree: Path) -> None:
     assert (found.size_bytes, found.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
 
 
-def test_a_file_matched_twice_counts_once(tree: Path) -> None:
+def test_a_file_matched_twice_is_listed_once(tree: Path) -> None:
     found = find_files([str(tree / "deep"), f"{tree}/**/d.parquet", f"{tree}/deep/d.parquet"])
     assert names(found) == ["d.parquet", "er/e.JSONL.gz"]
 
 
-def test_a_name_met_before_gets_its_parents_before_it(tmp_path: Path) -> None:
+def test_a_second_file_of_one_name_gets_its_parent_folders_in_its_name(tmp_path: Path) -> None:
     for folder in ("x/p", "y/p", "z"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "a.parquet").touch()
@@ -118,7 +118,7 @@ def test_a_name_met_before_gets_its_parents_before_it(tmp_path: Path) -> None:
     }
 
 
-def test_a_loop_of_links_ends(tree: Path) -> None:
+def test_a_loop_of_links_is_entered_once(tree: Path) -> None:
     (tree / "deep" / "loop").symlink_to(tree)
     (tree / "deep" / "gone").symlink_to(tree / "nowhere")
     assert names(find_files([str(tree)])) == ALL
@@ -136,18 +136,20 @@ def test_a_loop_of_links_ends(tree: Path) -> None:
         pytest.param("/a[z-a]*", ["a[z-a]*"], id="class-backwards"),
     ],
 )
-def test_what_matches_nothing_is_named(tree: Path, pattern: str, words: list[str]) -> None:
+def test_the_error_for_a_pattern_without_a_match_names_it(
+    tree: Path, pattern: str, words: list[str]
+) -> None:
     with pytest.raises(ConfigError) as caught:
         find_files([f"{tree}{pattern}"])
     assert all(word in caught.value.message for word in words), caught.value.message
 
 
-def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_empty_folder_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no input files"):
         find_files([str(tmp_path)])
 
 
-def test_a_format_takes_every_name(tree: Path) -> None:
+def test_the_format_flag_accepts_any_name(tree: Path) -> None:
     (found,) = find_files([f"{tree}/notes.txt"], "jsonl")
     assert (found.format, found.compression) == ("jsonl", None)
     (tree / "log.gz").touch()
@@ -175,7 +177,7 @@ def test_an_output_that_would_be_read_is_refused(tree: Path, pattern: str, outpu
         find_files([f"{tree}{pattern}"], output=str(tree / output))
 
 
-def test_the_vectors_of_an_output_are_no_input_of_it(tree: Path) -> None:
+def test_an_output_cannot_be_its_own_input(tree: Path) -> None:
     (tree / "vectors").mkdir()
     (tree / "vectors" / "x.parquet").touch()
     for pattern in (f"{tree}/vectors", f"{tree}/vectors/x*.parquet"):
@@ -193,7 +195,9 @@ def test_the_vectors_of_an_output_are_no_input_of_it(tree: Path) -> None:
         pytest.param("/a.parquet", "", id="one-file"),
     ],
 )
-def test_an_output_that_would_not_be_read_is_taken(tree: Path, pattern: str, output: str) -> None:
+def test_an_output_that_would_not_be_read_is_accepted(
+    tree: Path, pattern: str, output: str
+) -> None:
     assert find_files([f"{tree}{pattern}"], output=str(tree / output))
 
 
@@ -218,7 +222,7 @@ def mixed(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_in_a_folder_what_looks_like_data_is_taken_and_the_rest_is_told_of(mixed: Path) -> None:
+def test_a_folder_matches_data_files_and_the_others_are_listed_as_ignored(mixed: Path) -> None:
     listing = find_input([str(mixed)])
     assert [file.name for file in listing.files] == [
         "a.parquet", "b.parq", "b2.pq", "c.json", "d.jsonl.xz", "e.jsonl.1", "f.parquet.gz", "g.jl",
@@ -232,7 +236,7 @@ def test_in_a_folder_what_looks_like_data_is_taken_and_the_rest_is_told_of(mixed
     ]  # fmt: skip
 
 
-def test_a_glob_takes_data_whose_name_begins_with_an_underscore(mixed: Path) -> None:
+def test_a_glob_matches_data_files_with_a_leading_underscore(mixed: Path) -> None:
     listing = find_input([f"{mixed}/*.jsonl"])
     assert [file.name for file in listing.files] == ["_h.jsonl"]
     listing = find_input([f"{mixed}/*.parquet"])
@@ -247,13 +251,13 @@ def test_a_glob_takes_data_whose_name_begins_with_an_underscore(mixed: Path) -> 
     assert listing.ignored == ("_x.jsonl",)
 
 
-def test_what_another_pattern_names_is_not_told_of(mixed: Path) -> None:
+def test_a_file_that_another_pattern_matches_is_not_listed_as_ignored(mixed: Path) -> None:
     listing = find_input([str(mixed), str(mixed / "_h.jsonl")])
     assert "_h.jsonl" in [file.name for file in listing.files]
     assert "_h.jsonl" not in listing.ignored
 
 
-def test_a_folder_that_a_glob_matches_among_files_is_told_of(tmp_path: Path) -> None:
+def test_a_folder_that_a_glob_for_files_matches_is_listed_as_ignored(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").mkdir()
     (tmp_path / "b.parquet/part-0.parquet").touch()
     (tmp_path / "a.parquet").touch()
@@ -262,7 +266,7 @@ def test_a_folder_that_a_glob_matches_among_files_is_told_of(tmp_path: Path) -> 
     assert listing.ignored == ("b.parquet/",)
 
 
-def test_data_that_is_no_file_is_named(tmp_path: Path) -> None:
+def test_broken_links_and_pipes_are_listed_as_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "b.jsonl")
     (tmp_path / "c.jsonl").touch()
@@ -288,7 +292,7 @@ TABLES = {
     ["", "/", "/t", "/t/*.parquet", "/**/*.parquet", "/t/day=1", "/t/day=1/*", "/t/day=1/p.parquet",
      "/t/p.parquet", "/*/day=*/*.parquet"],
 )  # fmt: skip
-def test_the_files_of_a_table_are_refused_unless_asked_for(
+def test_the_files_of_a_table_are_refused_without_the_flag(
     tmp_path: Path, what: str, pattern: str
 ) -> None:
     root = tmp_path / "in"
@@ -305,6 +309,6 @@ def test_the_files_of_a_table_are_refused_unless_asked_for(
 @pytest.mark.parametrize(
     "pattern", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/dev/null"]
 )
-def test_a_stream_is_no_input(pattern: str) -> None:
+def test_a_stream_is_refused(pattern: str) -> None:
     with pytest.raises(ConfigError, match=r"more than once.*Write it to a file"):
         find_files([pattern])

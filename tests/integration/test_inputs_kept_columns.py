@@ -39,7 +39,7 @@ def test_kept_columns_keep_type_and_value(tmp_path: Path) -> None:
     assert batch.kept.column_names == ["text", *kept]
 
 
-def test_a_star_keeps_the_union_with_nulls(tmp_path: Path) -> None:
+def test_a_star_keeps_the_columns_of_all_files(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), n=pa.array([1], pa.int32()))
     put(tmp_path, "b.parquet", pa.array([2]), m=pa.array(["x"]), n=pa.array([1.5]))
     (tmp_path / "c.jsonl").write_text('{"id": 3, "text": "t", "e": {}, "z": null, "l": []}\n')
@@ -54,7 +54,7 @@ def test_a_star_keeps_the_union_with_nulls(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out.parquet").column("l").to_pylist() == [None, None, []]
 
 
-def test_lists_of_fixed_size_that_a_file_lacks_become_plain_lists(tmp_path: Path) -> None:
+def test_lists_of_fixed_size_become_plain_lists_if_a_file_lacks_the_column(tmp_path: Path) -> None:
     fixed = pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))
     put(tmp_path, "a.parquet", pa.array([1]), v=fixed)
     columns = InputColumns(keep_columns=("*",))
@@ -66,7 +66,7 @@ def test_lists_of_fixed_size_that_a_file_lacks_become_plain_lists(tmp_path: Path
     assert pq.read_table(tmp_path / "out.parquet").column("v").to_pylist() == [[1.0, 2.0], None]
 
 
-def test_kept_columns_that_do_not_go_together_name_both_files(tmp_path: Path) -> None:
+def test_the_error_for_incompatible_kept_columns_names_both_files(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x",))
     put(tmp_path, "a.parquet", pa.array([1]), x=pa.array([1]))
     put(tmp_path, "b.parquet", pa.array([1]), x=pa.array(["s"]))
@@ -74,13 +74,13 @@ def test_kept_columns_that_do_not_go_together_name_both_files(tmp_path: Path) ->
         read_all(tmp_path, columns)
 
 
-def test_a_star_that_meets_a_column_of_ours_is_refused(tmp_path: Path) -> None:
+def test_a_star_is_refused_if_the_input_has_a_column_of_the_output(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), vector=pa.array([1]))
     with pytest.raises(ConfigError, match="'vector'"):
         read_all(tmp_path, InputColumns(keep_columns=("*",)))
 
 
-def test_a_kept_column_in_some_jsonl_files_only_is_null_in_the_others(tmp_path: Path) -> None:
+def test_a_kept_column_of_some_jsonl_files_is_null_in_the_others(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x",))
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t"}\n')
     (tmp_path / "b.jsonl").write_text('{"id": 1, "text": "t", "x": null}\n')
@@ -126,7 +126,7 @@ def test_a_kept_column_in_some_jsonl_files_only_is_null_in_the_others(tmp_path: 
         pytest.param(['[{"a": "x"}]', '[{"b": null}]'], None, id="objects-in-lists"),
     ],
 )
-def test_a_kept_column_of_any_values_costs_no_row(
+def test_no_value_of_a_kept_column_fails_a_row(
     tmp_path: Path, values: list[str], kept: list[Any] | None
 ) -> None:
     columns = InputColumns(keep_columns=("x",))
@@ -153,7 +153,7 @@ def test_a_kept_string_with_a_lone_surrogate_is_null(tmp_path: Path) -> None:
     assert batch.kept.column("x").to_pylist() == ["x", None]
 
 
-def test_a_column_of_several_types_and_one_that_files_lack_are_told_of(tmp_path: Path) -> None:
+def test_notes_name_columns_of_several_types_and_missing_columns(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t", "zip": 1}\n')
     (tmp_path / "b.jsonl").write_text('{"id": 1, "text": "t", "zip": "01"}\n')
     (tmp_path / "c.jsonl").write_text('{"id": 1, "text": "t", "zip": 1, "lang": "en"}\n')
@@ -268,7 +268,7 @@ def plain(values: Any) -> list[Any]:
     return found
 
 
-def test_timestamps_of_96_bits_keep_their_dates(tmp_path: Path) -> None:
+def test_96_bit_timestamps_keep_their_dates(tmp_path: Path) -> None:
     when = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), WHEN, None]
     table = pa.table(
         {
@@ -285,7 +285,7 @@ def test_timestamps_of_96_bits_keep_their_dates(tmp_path: Path) -> None:
     assert batch.kept.column("in").to_pylist() == [[one] for one in when]
 
 
-def test_digits_beyond_microseconds_are_cut_off(tmp_path: Path) -> None:
+def test_timestamps_are_truncated_to_microseconds(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), x=pa.array([1_999], pa.timestamp("ns", "UTC")))
     schema, (batch,) = read_all(tmp_path, InputColumns(keep_columns=("x",)))
     assert schema.field("x").type == pa.timestamp("us", "UTC")
@@ -299,7 +299,7 @@ def test_digits_beyond_microseconds_are_cut_off(tmp_path: Path) -> None:
         pytest.param(pa.array([[WHEN]], pa.list_(pa.timestamp("ns", "UTC"))), None, (), id="list"),
     ],
 )
-def test_a_type_that_an_earlier_version_pinned_stays(
+def test_a_type_that_an_earlier_version_pinned_is_kept(
     tmp_path: Path, values: pa.Array, pinned: str | None, unkept: tuple[str, ...]
 ) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), x=values)
@@ -317,7 +317,7 @@ def test_a_type_that_an_earlier_version_pinned_stays(
     assert str(other.field("x").type) != "int32"
 
 
-def test_a_pinned_type_of_nanoseconds_takes_what_it_holds_of_96_bits(tmp_path: Path) -> None:
+def test_a_pinned_nanosecond_type_keeps_96_bit_timestamps_in_its_range(tmp_path: Path) -> None:
     when = [dt.datetime(9999, 12, 31), WHEN]
     table = pa.table({"id": [1, 2], "text": ["t"] * 2, "x": pa.array(when, pa.timestamp("us"))})
     pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
@@ -329,7 +329,7 @@ def test_a_pinned_type_of_nanoseconds_takes_what_it_holds_of_96_bits(tmp_path: P
     assert batch.unkept == {"x"}
 
 
-def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: Path) -> None:
+def test_a_pinned_type_is_kept_if_later_values_have_several_types(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
         '{"id": 1, "text": "t", "x": 5}\n{"id": 2, "text": "t", "x": "05"}\n'
     )
@@ -343,11 +343,11 @@ def test_a_pinned_type_stays_where_later_values_are_of_several_types(tmp_path: P
     assert (batch.kept.column("x").to_pylist(), batch.bad, batch.unkept) == ([5, None], {}, {"x"})
 
 
-def test_without_kept_columns_the_table_still_knows_its_rows(tmp_path: Path) -> None:
+def test_the_kept_table_has_its_rows_even_without_columns(tmp_path: Path) -> None:
     assert read_lines(tmp_path, {"id": 1, "text": "a"}, "x").kept.num_rows == 2
 
 
-def test_a_parquet_column_beside_jsonl_of_another_type_is_kept_as_strings(tmp_path: Path) -> None:
+def test_a_column_with_other_types_in_parquet_and_jsonl_is_kept_as_strings(tmp_path: Path) -> None:
     columns = InputColumns(keep_columns=("x", "y"))
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "t", "x": "a", "y": "b"}\n')
     span, when = pa.array([dt.timedelta(1)]), pa.array([WHEN], pa.timestamp("ns"))

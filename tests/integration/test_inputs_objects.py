@@ -49,7 +49,7 @@ def read(scanned: ScannedFile, *ranges: tuple[int, int]) -> list[Any]:
     ids=ascii,
 )
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r", MARK], ids=ascii)
-def test_objects_are_rows_whatever_stands_between_them(
+def test_each_object_is_a_row_whatever_separates_them(
     tmp_path: Path, between: bytes, end: bytes
 ) -> None:
     scanned = put(tmp_path, rows(40, between) + end)
@@ -60,7 +60,7 @@ def test_objects_are_rows_whatever_stands_between_them(
     assert batch.bad == {}
 
 
-def test_files_that_cat_welded_together_lose_no_row(tmp_path: Path) -> None:
+def test_files_joined_by_cat_lose_no_row(tmp_path: Path) -> None:
     files = [b"\n".join(row(n) for n in range(k, k + 10)) for k in range(0, 40, 10)]
     for content in (b"".join(files), b"".join(MARK + file for file in files)):
         (batch,) = read(put(tmp_path, content), (0, 40))
@@ -110,7 +110,7 @@ def test_a_file_that_was_read_by_lines_before_gets_another_key(tmp_path: Path) -
         ),
     ],
 )
-def test_what_is_no_object_costs_a_row_and_not_its_neighbours(
+def test_text_that_is_not_an_object_fails_one_row_and_no_other(
     tmp_path: Path, line: bytes, ids: list[int | None], bad: set[int]
 ) -> None:
     scanned = put(tmp_path, row(0) + b"\n" + line + b"\n" + row(9))
@@ -129,7 +129,7 @@ PIECES = st.sampled_from((
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([row(1), row(1), b"\r"], 1)
 @given(st.lists(PIECES, max_size=30), st.integers(1, 5))
-def test_a_file_entered_at_any_row_gives_the_same_rows(
+def test_reading_from_any_row_gives_the_same_rows(
     tmp_path: Path, pieces: list[bytes], stride: int
 ) -> None:
     content = row(0) + b"\n" + b"".join(pieces)
@@ -150,7 +150,7 @@ def test_a_file_entered_at_any_row_gives_the_same_rows(
     assert batch.rows == scanned.rows
 
 
-def test_runs_beyond_the_saved_offsets_are_found_in_one_line(tmp_path: Path) -> None:
+def test_ranges_beyond_the_saved_offsets_are_found_in_one_line(tmp_path: Path) -> None:
     scanned = put(tmp_path, rows(4500, b""))
     assert (scanned.rows, len(scanned.offsets)) == (4500, 5)
     ranges = [(0, 10), (999, 3), (2500, 100), (4499, 1)]
@@ -161,7 +161,7 @@ def test_runs_beyond_the_saved_offsets_are_found_in_one_line(tmp_path: Path) -> 
     assert [batch.ids.to_pylist() for batch in together] == [[*range(a, a + n)] for a, n in ranges]
 
 
-def test_a_line_without_an_end_comes_some_objects_at_a_time(
+def test_an_endless_line_is_yielded_some_objects_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl_lines, "LONG_LINE_BYTES", 1000)

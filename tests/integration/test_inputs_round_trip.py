@@ -92,7 +92,7 @@ def read(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_random_runs_of_random_rows_come_back_as_they_were(
+def test_random_ranges_of_random_rows_are_read_unchanged(
     tmp_path: Path, suffix: str, data: st.DataObject
 ) -> None:
     rows = data.draw(st.lists(row, min_size=1, max_size=40))
@@ -115,7 +115,7 @@ def test_random_runs_of_random_rows_come_back_as_they_were(
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
-def test_runs_far_into_a_long_file_are_found(tmp_path: Path, suffix: str) -> None:
+def test_ranges_far_into_a_long_file_are_found(tmp_path: Path, suffix: str) -> None:
     rows = [
         {"uid": n, "my text": f"t{n}é" * (n % 5), "tïtle.x": None, "size": n} for n in range(12_345)
     ]
@@ -144,7 +144,9 @@ class Counted:
 
 
 @pytest.mark.parametrize("codec", [".gz", ".bz2", ".zst"])
-def test_a_compressed_file_is_decoded_once_whatever_its_runs(tmp_path: Path, codec: str) -> None:
+def test_a_compressed_file_is_decompressed_once_whatever_the_ranges(
+    tmp_path: Path, codec: str
+) -> None:
     rows = [{"id": n, "text": f"text {n}"} for n in range(5_000)]
     columns = InputColumns()
     scanned = scan(write(tmp_path, f".jsonl{codec}", rows), columns)

@@ -91,7 +91,7 @@ def test_ids_of_many_types_are_integers_or_strings(
         pytest.param(pa.array([1.0, float("-inf")]), ["1", None], id="infinity"),
     ],
 )
-def test_a_number_that_is_no_integer_is_a_bad_id_unless_ids_are_strings(
+def test_a_number_with_a_fraction_is_a_bad_id_unless_ids_are_strings(
     tmp_path: Path, ids: pa.Array, string: list[Any]
 ) -> None:
     batch = read_ids(tmp_path, ids, InputColumns())
@@ -101,14 +101,14 @@ def test_a_number_that_is_no_integer_is_a_bad_id_unless_ids_are_strings(
     assert read_ids(tmp_path, ids, STRING).ids.to_pylist() == string
 
 
-def test_decimals_with_digits_behind_the_point_are_ids_as_strings_only(tmp_path: Path) -> None:
+def test_decimals_with_digits_after_the_point_are_ids_only_as_strings(tmp_path: Path) -> None:
     ids = pa.array([Decimal("1.50"), Decimal("0.00")], pa.decimal128(10, 2))
     with pytest.raises(ConfigError, match=r"digits after the point.*--id-type string"):
         read_ids(tmp_path, ids, InputColumns())
     assert read_ids(tmp_path, ids, STRING).ids.to_pylist() == ["1.50", "0.00"]
 
 
-def test_bytes_that_are_no_utf8_are_a_bad_id(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_a_bad_id(tmp_path: Path) -> None:
     batch = read_ids(tmp_path, pa.array([b"a", b"\xff", b"c"]), InputColumns())
     assert batch.ids.to_pylist() == ["a", None, "c"]
     assert [code for code, _ in batch.bad.values()] == [DeadCode.BAD_ID]
@@ -155,7 +155,7 @@ def test_jsonl_numbers_are_ids_if_they_are_integers(
         ),
     ],
 )
-def test_shards_of_two_id_types_go_together_or_name_the_cure(
+def test_shards_with_two_id_types_agree_or_the_error_names_the_cure(
     tmp_path: Path, one: pa.Array, two: pa.Array, words: str | None
 ) -> None:
     write(tmp_path, "a.parquet", id=one)
@@ -174,7 +174,7 @@ def test_shards_of_two_id_types_go_together_or_name_the_cure(
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view(), "dictionary"])
-def test_bytes_without_the_mark_of_utf8_are_read_as_text(tmp_path: Path, kind: Any) -> None:
+def test_bytes_not_marked_as_utf8_are_read_as_text(tmp_path: Path, kind: Any) -> None:
     values = pa.array(["ü".encode(), None, b"\xffa", b"b"])
     values = values.dictionary_encode() if kind == "dictionary" else values.cast(kind)
     columns = InputColumns(title_column="title", keep_columns=("text",))
@@ -252,7 +252,7 @@ def test_a_template_writes_values_of_jsonl_as_json_does(
     assert (batch.texts, batch.bad) == ([f"a ({text})"], {})
 
 
-def test_a_template_gives_the_same_text_of_jsonl_and_parquet(tmp_path: Path) -> None:
+def test_a_template_makes_the_same_text_from_jsonl_and_parquet(tmp_path: Path) -> None:
     row = {"id": 1, "n": 1999, "x": 0.1, "f": 3.0, "b": True, "l": [1, 2], "s": "ä"}
     columns = InputColumns(text_column=None, text_template="{n}|{x}|{f}|{b}|{l}|{s}")
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
@@ -261,7 +261,7 @@ def test_a_template_gives_the_same_text_of_jsonl_and_parquet(tmp_path: Path) -> 
     assert batches[0].texts == batches[1].texts == ["1999|0.1|3.0|true|[1, 2]|ä"]
 
 
-def test_a_number_alone_is_no_text_and_the_cure_is_a_template(tmp_path: Path) -> None:
+def test_a_number_alone_is_not_a_text_and_the_cure_is_a_template(tmp_path: Path) -> None:
     write(tmp_path, "a.parquet", id=[1], text=[1999])
     with pytest.raises(ConfigError, match=r"--text-template '\{text\}'"):
         read_all(tmp_path)
@@ -271,7 +271,7 @@ def test_a_number_alone_is_no_text_and_the_cure_is_a_template(tmp_path: Path) ->
         read_all(tmp_path, InputColumns(text_column=None, text_template="{text}"))
 
 
-def test_a_date_that_python_does_not_have_costs_its_own_row(tmp_path: Path) -> None:
+def test_a_date_beyond_pythons_range_fails_only_its_row(tmp_path: Path) -> None:
     far = pa.array([0, 10**18, None], pa.timestamp("us"))
     write(tmp_path, "a.parquet", id=range(3), when=far, name=["a"] * 3)
     columns = InputColumns(text_column=None, text_template="{name} {when}")

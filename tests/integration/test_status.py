@@ -58,7 +58,7 @@ def test_a_run_at_work_is_named_and_not_disturbed(tmp_path: Path) -> None:
     assert found["complete"] is False
 
 
-def test_no_dataset_is_wrong_usage(tmp_path: Path) -> None:
+def test_a_missing_dataset_is_a_usage_error(tmp_path: Path) -> None:
     shown = bulkembed("status", tmp_path)
     assert shown.code == 2
     assert "there is no dataset" in shown.last

@@ -76,7 +76,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("against", [False, True], ids=["alone", "against-input"])
-def test_a_sound_dataset_has_no_findings(made: Path, against: bool) -> None:
+def test_an_intact_dataset_has_no_findings(made: Path, against: bool) -> None:
     assert findings(made, *(("--against", made / "in") if against else ())) == []
     shown = bulkembed("verify", made / "out")
     assert "27 vectors and 3 dead letters in 3 units" in shown.out
@@ -84,7 +84,7 @@ def test_a_sound_dataset_has_no_findings(made: Path, against: bool) -> None:
 
 
 @pytest.mark.parametrize(("damage", "checks"), DAMAGES)
-def test_a_damage_is_found_out(
+def test_each_damage_is_found(
     damage: Callable[[Path], None], checks: set[str], place: Path
 ) -> None:
     damage(place)
@@ -101,7 +101,7 @@ def test_a_damage_is_found_out(
         pytest.param(a_row_less, "1 row of a.parquet missing, first row 0", id="row"),
     ],
 )
-def test_a_finding_says_what_and_where(
+def test_a_finding_names_the_problem_and_the_place(
     damage: Callable[[Path], None], said: str, place: Path
 ) -> None:
     damage(place)
@@ -110,13 +110,13 @@ def test_a_finding_says_what_and_where(
     assert said in shown.out
 
 
-def test_ids_that_may_repeat_are_not_compared(place: Path) -> None:
+def test_ids_are_not_compared_with_repeated_ids(place: Path) -> None:
     an_id_of_another_row(place)
     assert findings(place, "--repeated-ids") == []
 
 
 @pytest.mark.parametrize("damage", [cut_short, a_part_is_deleted, nan, a_column_more, a_row_less])
-def test_the_cure_that_is_told_cures(damage: Callable[[Path], None], place: Path) -> None:
+def test_the_suggested_fix_repairs_the_dataset(damage: Callable[[Path], None], place: Path) -> None:
     damage(place)
     assert "bulkembed verify --repair OUT" in bulkembed("verify", place / "out").out
     repaired = bulkembed("verify", "--repair", place / "out")
@@ -128,13 +128,13 @@ def test_the_cure_that_is_told_cures(damage: Callable[[Path], None], place: Path
     assert findings(place, "--against", place / "in") == []
 
 
-def test_a_dataset_without_vectors_is_sound(server: EmulatorServer, tmp_path: Path) -> None:
+def test_a_dataset_without_vectors_has_no_findings(server: EmulatorServer, tmp_path: Path) -> None:
     write_rows(tmp_path / "in/a.parquet", ["", None])
     assert run(server.url, tmp_path / "in", tmp_path / "out", "--dim", 128).code == 0
     assert findings(tmp_path, "--against", tmp_path / "in") == []
 
 
-def test_a_dataset_that_a_run_works_on_is_left_alone(place: Path) -> None:
+def test_a_dataset_that_a_run_is_writing_is_not_checked(place: Path) -> None:
     dataset = Dataset.open(str(place / "out"))
     with output_lock.acquire(dataset, LockOwner("run-1", "local")):
         shown = bulkembed("verify", place / "out")
@@ -142,7 +142,7 @@ def test_a_dataset_that_a_run_works_on_is_left_alone(place: Path) -> None:
     assert "run run-1 is writing it. Wait until it ends." in shown.last
 
 
-def test_no_dataset_is_wrong_usage(tmp_path: Path) -> None:
+def test_a_missing_dataset_is_a_usage_error(tmp_path: Path) -> None:
     shown = bulkembed("verify", tmp_path)
     assert shown.code == 2
     assert "there is no dataset" in shown.last

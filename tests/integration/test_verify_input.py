@@ -50,7 +50,7 @@ def broken_input(place: Path) -> None:
         pytest.param(a_record_is_deleted, "10 of 30 rows missing in the dataset", id="unit"),
     ],
 )
-def test_the_input_is_held_against_the_dataset(
+def test_differences_between_input_and_dataset_are_found(
     damage: Callable[[Path], None], said: str, place: Path
 ) -> None:
     damage(place)
@@ -58,7 +58,7 @@ def test_the_input_is_held_against_the_dataset(
     assert [message for check, _, message in found if check == "input" and said in message]
 
 
-def test_a_file_of_the_same_size_and_time_is_read_all_the_same(
+def test_a_file_with_unchanged_size_and_time_is_read_as_well(
     server: EmulatorServer, tmp_path: Path
 ) -> None:
     source = tmp_path / "in.jsonl"
@@ -77,7 +77,7 @@ def test_a_file_of_the_same_size_and_time_is_read_all_the_same(
     assert findings(tmp_path, "--against", source) == []
 
 
-def test_a_sample_of_a_sound_dataset_is_what_the_service_gives(made: Path) -> None:
+def test_the_service_returns_the_same_vectors_for_an_intact_dataset(made: Path) -> None:
     with EmulatorServer() as server:
         where = ("--base-url", server.url)
         shown = bulkembed("verify", made / "out", "--sample", 12, *where)
@@ -86,7 +86,7 @@ def test_a_sample_of_a_sound_dataset_is_what_the_service_gives(made: Path) -> No
     assert "12 rows embedded again, lowest cosine 1.0" in shown.out
 
 
-def test_vectors_of_other_texts_are_found_by_a_sample(place: Path) -> None:
+def test_a_sample_finds_vectors_of_other_texts(place: Path) -> None:
     vectors_that_were_swapped(place)
     assert findings(place) == []
     with EmulatorServer() as server:
@@ -95,7 +95,7 @@ def test_vectors_of_other_texts_are_found_by_a_sample(place: Path) -> None:
     assert "row 0 of a.parquet: cosine 0." in found[0][2]
 
 
-def test_a_text_that_the_service_refuses_now_is_a_finding(made: Path) -> None:
+def test_a_text_that_the_service_now_rejects_is_a_finding(made: Path) -> None:
     with EmulatorServer(EmulatorSettings(poison="text 7 ")) as server:
         [(check, _, message)] = findings(made, "--sample", 1000, "--base-url", server.url)
     assert check == "sample"
@@ -129,7 +129,7 @@ def test_a_sample_needs_the_input_and_the_service_of_the_run(made: Path, tmp_pat
     ],
     ids=" ".join,
 )
-def test_datasets_of_all_settings_are_sound(args: tuple[str, ...], tmp_path: Path) -> None:
+def test_datasets_of_all_settings_have_no_findings(args: tuple[str, ...], tmp_path: Path) -> None:
     write_rows(tmp_path / "in/a.parquet", [f"text {n}" for n in range(12)], lang=["en"] * 12)
     with EmulatorServer(EmulatorSettings(extra_models=(("nobody-knows-it", 64),))) as server:
         ended = run(server.url, tmp_path / "in", tmp_path / "out", *args)

@@ -55,7 +55,7 @@ def moved(places: list[Any]) -> list[Any]:
         pytest.param(with_column("start", moved), {"input"}, id="another-place"),
     ],
 )
-def test_what_is_wrong_with_passages_is_found_out(
+def test_damaged_passages_are_found(
     damage: Callable[[pa.Table], pa.Table], checks: set[str], place: Path
 ) -> None:
     rewrite(first_part(place), damage)
@@ -63,6 +63,6 @@ def test_what_is_wrong_with_passages_is_found_out(
     assert {check for check, _, _ in found} == checks
 
 
-def test_a_sound_dataset_of_passages_has_no_findings(in_passages: Path) -> None:
+def test_an_intact_dataset_of_passages_has_no_findings(in_passages: Path) -> None:
     assert findings(in_passages, "--against", in_passages / "in") == []
     assert "read     9 vectors" in bulkembed("verify", in_passages / "out").out

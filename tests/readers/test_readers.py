@@ -42,7 +42,7 @@ def version(python: str, module: str, place: Path, env: dict[str, str]) -> str:
 
 
 @each_reader
-def test_the_snippet_of_a_reader_finds_what_it_says(
+def test_the_snippet_for_a_reader_runs_with_the_version_of_the_page(
     reader: str, module: str, workplace: Path, elsewhere: dict[str, str], python: str
 ) -> None:
     run_snippets("bash", of_language(PAGE, "bash"), workplace, elsewhere)
@@ -54,7 +54,7 @@ def test_the_snippet_of_a_reader_finds_what_it_says(
 
 
 @each_reader
-def test_a_reader_takes_what_the_page_says(
+def test_a_reader_supports_the_types_and_encodings_of_the_page(
     reader: str,
     module: str,
     workplace: Path,
@@ -74,7 +74,7 @@ def test_a_reader_takes_what_the_page_says(
         ("Hugging Face datasets", "datasets"),
     ],
 )
-def test_a_reader_makes_of_a_folder_what_the_page_says(
+def test_a_reader_opens_a_folder_as_the_page_says(
     reader: str,
     module: str,
     workplace: Path,

@@ -64,7 +64,7 @@ def local() -> beam.Pipeline:
 LONG = "\n\n".join(f"Paragraph {n} is long enough to stand alone, as it is." for n in range(3))
 
 
-def test_a_long_text_gets_the_mean_of_its_passages_and_falls_with_one_of_them() -> None:
+def test_a_long_text_gets_the_mean_of_its_passages_and_fails_if_one_of_them_does() -> None:
     cut = {"long_text": "mean", "passage_tokens": 16}
     with served(poison="poison") as server:
         parts = [
@@ -141,7 +141,7 @@ def _own_type(row: beam.Row) -> DocVector:
 
 
 @pytest.mark.parametrize("kind", [pa.RecordBatch, pa.Table])
-def test_arrow_batches_come_out_as_they_went_in_without_their_bad_rows(kind: Any) -> None:
+def test_arrow_batches_keep_their_type_and_lose_only_bad_rows(kind: Any) -> None:
     batch = kind.from_pydict({"id": [1, 2, 3], "text": ["a", "", "c"]})
 
     def check(found: list[Any]) -> None:
@@ -162,7 +162,7 @@ TEXTS = [f"text {n}" for n in range(40)]
 
 
 @pytest.mark.parametrize("fault", ["503", "reset", "short", "broken-json", "null", "429"])
-def test_a_fault_of_the_service_is_tried_again_and_is_no_rows_fault(fault: str) -> None:
+def test_a_fault_of_the_service_is_retried_and_fails_no_row(fault: str) -> None:
     texts = [f"text {n}" for n in range(250)]
     with served(script=("ok", fault, "ok")) as server:
         with local() as pipeline:
@@ -209,27 +209,27 @@ def embed(server: EmulatorServer, texts: list[str], *, dead_letters: bool = Fals
         assert_that(good, holds(sorted(texts), lambda row: row["text"]))
 
 
-def test_without_a_second_output_a_bad_row_fails_the_pipeline_by_name() -> None:
+def test_without_a_second_output_a_bad_row_fails_the_pipeline_with_its_reason() -> None:
     with served() as server, pytest.raises(CallRefused, match="blank_text: the text is empty"):
         embed(server, [""])
 
 
 @pytest.mark.parametrize("dead_letters", [True, False])
-def test_a_service_that_refuses_the_job_fails_the_pipeline_and_no_row(
+def test_a_service_that_refuses_the_job_fails_the_pipeline_and_makes_no_dead_letter(
     dead_letters: bool,
 ) -> None:
     with served(no_access=True) as server, pytest.raises(JobRefused):
         embed(server, TEXTS, dead_letters=dead_letters)
 
 
-def test_a_pipeline_after_one_that_was_stopped_starts_afresh() -> None:
+def test_a_pipeline_after_a_stopped_one_gets_a_new_engine() -> None:
     with served(rpd=50) as server:
         with pytest.raises(QuotaExceeded, match="the day's quota is spent"):
             embed(server, [f"text {n}" for n in range(100)])
         embed(server, ["a"])
 
 
-def test_calls_are_full_and_together_in_the_air() -> None:
+def test_calls_are_full_and_several_are_in_flight() -> None:
     with served(latency_ms=150) as server:
         with local() as pipeline:
             rows = [{"text": f"text {n}"} for n in range(2_000)]
@@ -245,7 +245,7 @@ def test_calls_are_full_and_together_in_the_air() -> None:
     assert 4 <= stats["most_in_flight"] <= 8
 
 
-def test_the_quota_is_kept_over_two_stages_together(tmp_path: Path) -> None:
+def test_two_stages_share_one_quota(tmp_path: Path) -> None:
     limits = QuotaLimits(rpm=3_000)
     with served(rpm=3_000) as server:
         with local() as pipeline:

@@ -46,13 +46,13 @@ def test_0_is_a_complete_dataset(tmp_path: Path) -> None:
     assert (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_1_is_a_job_that_cannot_go_on(tmp_path: Path) -> None:
+def test_1_is_a_run_that_failed(tmp_path: Path) -> None:
     found = outcome(tmp_path, retired=("gemini-embedding-001",))
     with_one_line(found, 1, "404", "Check --model")
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_2_is_wrong_usage_or_another_digest(tmp_path: Path) -> None:
+def test_2_is_wrong_usage_or_other_settings_than_the_datasets(tmp_path: Path) -> None:
     assert outcome(tmp_path).code == 0
     with_one_line(outcome(tmp_path, "--dim", 256), 2, "dim is 128 there and 256 here")
     with_one_line(outcome(tmp_path, "--unit-rows", 0), 2, "--unit-rows 0")
@@ -67,7 +67,7 @@ def test_3_is_too_many_dead_letters(tmp_path: Path) -> None:
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_5_is_an_output_that_another_run_holds(tmp_path: Path) -> None:
+def test_5_is_a_dataset_that_another_run_is_writing(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(2000)])
     with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
         job = Job(server, source, tmp_path / "out", ("--dim", "128", "--concurrency", "1"))
@@ -83,7 +83,7 @@ def test_5_is_an_output_that_another_run_holds(tmp_path: Path) -> None:
     assert leftovers(tmp_path / "out") == []
 
 
-def test_75_is_a_run_that_the_same_command_goes_on_with(tmp_path: Path) -> None:
+def test_75_is_a_run_that_the_same_command_resumes(tmp_path: Path) -> None:
     args = ("--max-runtime", "4s", "--concurrency", 1, "--shutdown-timeout", "2s")
     texts = [f"text {n}" for n in range(2000)]
     found = outcome(tmp_path, *args, texts=texts, latency_ms=500)
@@ -119,7 +119,7 @@ def slow() -> Any:
 
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_lets_calls_in_the_air_come_back_and_commits_them(
+def test_a_signal_waits_for_requests_in_flight_and_commits_them(
     slow: EmulatorServer, tmp_path: Path, workers: str, number: signal.Signals
 ) -> None:
     job = long_job(slow, tmp_path, workers)
@@ -143,7 +143,7 @@ def test_a_signal_lets_calls_in_the_air_come_back_and_commits_them(
 
 
 @pytest.mark.parametrize("workers", ["one process", "processes"])
-def test_calls_that_do_not_come_back_within_the_grace_period_are_given_up(
+def test_requests_without_a_response_are_dropped_after_the_shutdown_timeout(
     tmp_path: Path, workers: str
 ) -> None:
     script = ("ok",) * 2 + ("hang",) * 100
@@ -179,7 +179,7 @@ def soon(what: Callable[[], bool], seconds: float) -> bool:
     return what()
 
 
-def test_workers_whose_launcher_was_killed_end_by_themselves(
+def test_workers_end_when_their_launcher_is_killed(
     slow: EmulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch = tmp_path / "scratch"
@@ -219,7 +219,7 @@ def test_a_signal_in_the_middle_of_an_import_keeps_the_exit_code(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_before_the_first_call_ends_the_run_in_the_same_way(
+def test_a_signal_before_the_first_request_stops_the_run_cleanly(
     slow: EmulatorServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The lock is taken before Beam is imported, which lasts longer than the test needs."""

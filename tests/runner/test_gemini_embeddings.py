@@ -38,7 +38,7 @@ def are_vectors(found: list[Any]) -> None:
     assert {type(number) for row in found for number in row["body"]} == {float}
 
 
-def test_columns_become_vectors_and_the_artifacts_make_the_same_again(
+def test_columns_become_vectors_and_the_artifacts_reproduce_them(
     gemini: Gemini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
@@ -56,7 +56,7 @@ def test_columns_become_vectors_and_the_artifacts_make_the_same_again(
     assert KEY not in str(dumps(embeddings))
 
 
-def test_one_bad_element_is_given_up_on_alone(tmp_path: Path) -> None:
+def test_a_bad_element_fails_alone(tmp_path: Path) -> None:
     rows = [{"title": "a", "body": "b"}, {"title": "poison", "body": "b"}]
     with EmulatorServer(EmulatorSettings(poison="poison")) as server:
         gemini = Gemini(dim=DIM, service=service_from(base_url=server.url))
@@ -80,7 +80,7 @@ def _is_the_poison(found: list[Any]) -> None:
     assert row.transform_name == "GeminiEmbeddings"
 
 
-def test_items_of_rag_get_their_embedding(gemini: Gemini, tmp_path: Path) -> None:
+def test_items_of_ml_rag_get_their_embedding(gemini: Gemini, tmp_path: Path) -> None:
     items = [EmbeddableItem.from_text(f"text {n}", id=str(n)) for n in range(3)]
 
     def check(found: list[EmbeddableItem]) -> None:
@@ -93,7 +93,7 @@ def test_items_of_rag_get_their_embedding(gemini: Gemini, tmp_path: Path) -> Non
         assert_that(out, check)
 
 
-def test_its_model_handler_gives_run_inference_vectors_in_order(gemini: Gemini) -> None:
+def test_the_model_handler_returns_vectors_in_order(gemini: Gemini) -> None:
     handler = GeminiEmbeddings(gemini).get_model_handler()
     model = handler.load_model()
     one, two, again = handler.run_inference(["one", "two", "one"], model)
@@ -105,7 +105,7 @@ def test_its_model_handler_gives_run_inference_vectors_in_order(gemini: Gemini) 
         handler.run_inference(["one", ""], model)
 
 
-def test_a_call_holds_no_more_texts_than_the_largest_batch(
+def test_a_call_has_at_most_max_batch_size_texts(
     gemini: Gemini, server: EmulatorServer, tmp_path: Path
 ) -> None:
     embeddings = GeminiEmbeddings(gemini, columns=["body"], max_batch_size=10)
@@ -118,7 +118,7 @@ def test_a_call_holds_no_more_texts_than_the_largest_batch(
     assert server.stats()["calls"] == 4
 
 
-def test_it_takes_what_every_manager_of_beam_takes(gemini: Gemini) -> None:
+def test_the_arguments_of_all_managers_of_beam_are_accepted(gemini: Gemini) -> None:
     embeddings = GeminiEmbeddings(
         gemini,
         load_model_args={},
@@ -139,7 +139,7 @@ def _same(found: list[Any], expected: list[Any]) -> None:
     assert found == expected
 
 
-def test_arguments_that_it_cannot_keep_are_refused(gemini: Gemini, tmp_path: Path) -> None:
+def test_unsupported_arguments_are_refused(gemini: Gemini, tmp_path: Path) -> None:
     transform = MLTransform(write_artifact_location=str(tmp_path / "artifacts"))
     transform.with_transform(GeminiEmbeddings(gemini)).with_exception_handling(threshold=0.5)
     with pytest.raises(ConfigError, match="takes no exc_class, use_subprocess or threshold"):

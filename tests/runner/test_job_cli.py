@@ -43,7 +43,7 @@ def source(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(8)])
 
 
-def test_the_command_and_the_module_are_the_same(source: Path, tmp_path: Path) -> None:
+def test_the_command_and_the_module_do_the_same(source: Path, tmp_path: Path) -> None:
     args = ("run", "--input", str(source), "--dim", "128", "--emulator", "--output")
     one = process(SCRIPT, *args, str(tmp_path / "one"))
     two = python("-m", "bulkembed", *args, str(tmp_path / "two"))
@@ -52,7 +52,7 @@ def test_the_command_and_the_module_are_the_same(source: Path, tmp_path: Path) -
     assert (matrix(read(tmp_path / "one")) == matrix(read(tmp_path / "two"))).all()
 
 
-def test_help_comes_without_what_is_slow_to_import() -> None:
+def test_help_imports_no_slow_library() -> None:
     look = (
         "import sys\nfrom bulkembed.pipeline.cli.main import main\n"
         "for args in (['--help'], ['run', '--help'], ['models']):\n"
@@ -101,7 +101,7 @@ def test_the_table_of_models_has_every_model_and_its_state() -> None:
     assert "CODE_RETRIEVAL_QUERY" in ended.out
 
 
-def test_a_dim_below_the_documented_range_is_a_warning(
+def test_a_dim_below_the_documented_range_logs_a_warning(
     source: Path, output: Path, server: EmulatorServer
 ) -> None:
     ended = run(server.url, source, output, "--dim", 64)
@@ -133,7 +133,7 @@ def test_a_dim_below_the_documented_range_is_a_warning(
         (("stray",), "stray"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_a_sentence_and_changes_nothing(
+def test_wrong_usage_exits_with_2_and_one_message_and_writes_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     args: tuple[str, ...], words: str,
 ) -> None:  # fmt: skip
@@ -149,14 +149,14 @@ def test_wrong_usage_ends_with_2_and_a_sentence_and_changes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_beams_own_flags_come_behind_the_bare_dashes(
+def test_beams_own_flags_follow_a_bare_double_dash(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
     args = ("--dim", 128, "--", "--runner=FnApiRunner", "--direct_num_workers=2")
     assert run(server.url, source, tmp_path / "out", *args).code == 0
 
 
-def test_the_config_file_and_the_environment_say_what_flags_say(
+def test_the_config_file_and_the_environment_set_options(
     server: EmulatorServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "job.yaml").write_text(
@@ -169,7 +169,7 @@ def test_the_config_file_and_the_environment_say_what_flags_say(
     assert len(list((tmp_path / "out/_run/units").iterdir())) == 3
 
 
-def test_without_a_key_the_cure_is_named(source: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_key_says_where_to_set_it(source: Path, tmp_path: Path) -> None:
     ended = bulkembed("run", "--input", source, "--output", tmp_path / "out")
     assert ended.code == 2
     assert "set GEMINI_API_KEY or GOOGLE_API_KEY, or give --api-key-file" in ended.err
@@ -177,7 +177,7 @@ def test_without_a_key_the_cure_is_named(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("vertex", [(), ("--vertexai",)])
-def test_a_wrong_key_ends_the_job_after_one_call_with_one_line(
+def test_a_wrong_key_ends_the_run_after_one_request_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vertex: tuple[str, ...]
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(1200)])
@@ -195,7 +195,7 @@ def test_a_wrong_key_ends_the_job_after_one_call_with_one_line(
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_a_retired_model_ends_the_job_after_one_call_and_names_its_successor(
+def test_a_retired_model_ends_the_run_after_one_request_and_names_its_successor(
     source: Path, tmp_path: Path
 ) -> None:
     with EmulatorServer(EmulatorSettings(retired=("all",))) as server:
@@ -208,7 +208,7 @@ def test_a_retired_model_ends_the_job_after_one_call_and_names_its_successor(
     assert "shut text-embedding-004 down on 2026-01-14" in ended.err.splitlines()[0]
 
 
-def test_a_model_that_is_shut_down_still_works_where_it_is_served(
+def test_a_model_that_is_shut_down_still_works_where_it_is_available(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
     ended = run(server.url, source, tmp_path / "out", "--model", "embedding-001")
@@ -216,7 +216,7 @@ def test_a_model_that_is_shut_down_still_works_where_it_is_served(
     assert matrix(read(tmp_path / "out")).shape == (8, 768)
 
 
-def test_a_model_that_nobody_knows_works_with_a_warning(source: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_works_with_a_warning(source: Path, tmp_path: Path) -> None:
     with EmulatorServer(EmulatorSettings(extra_models=(("my-model", 64),))) as server:
         ended = run(server.url, source, tmp_path / "out", "--model", "my-model")
         assert ended.code == 0, ended.err
@@ -230,7 +230,7 @@ def test_a_model_that_nobody_knows_works_with_a_warning(source: Path, tmp_path: 
         assert "Check --dim" in refused.last
 
 
-def test_a_model_that_is_not_there_ends_the_job(
+def test_a_model_that_the_service_does_not_have_ends_the_run(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
     ended = run(server.url, source, tmp_path / "out", "--model", "gemini-embedding-9")
@@ -239,7 +239,7 @@ def test_a_model_that_is_not_there_ends_the_job(
     assert server.stats()["calls"] == 1
 
 
-def test_a_day_without_credentials_for_a_project_is_one_line(source: Path, tmp_path: Path) -> None:
+def test_missing_credentials_for_a_project_are_one_line(source: Path, tmp_path: Path) -> None:
     ended = python(
         "-m", "bulkembed", "run", "--input", str(source), "--output", str(tmp_path / "out"),
         "--vertexai", "--vertex-project", "p", "--vertex-location", "l",
@@ -251,7 +251,7 @@ def test_a_day_without_credentials_for_a_project_is_one_line(source: Path, tmp_p
 
 
 @pytest.mark.parametrize("where", ["environment", "file"])
-def test_the_key_stands_nowhere(
+def test_the_key_appears_in_no_file_and_no_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     source = write_rows(tmp_path / "in/a.parquet", ["one", " ", "two poison", "three"])
@@ -272,7 +272,7 @@ def test_the_key_stands_nowhere(
     assert len(read(tmp_path / "out")) == 2
 
 
-def test_a_proxy_of_the_environment_is_not_in_the_emulators_way(
+def test_the_emulator_is_not_called_through_a_proxy(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -280,7 +280,7 @@ def test_a_proxy_of_the_environment_is_not_in_the_emulators_way(
     assert ended.code == 0, ended.err
 
 
-def test_a_signal_ends_the_job_in_good_order_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_signal_stops_the_run_cleanly_and_the_same_command_resumes_it(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(900)])
     output = tmp_path / "out"
     with EmulatorServer(EmulatorSettings(latency_ms=500)) as server:

@@ -76,7 +76,7 @@ def test_every_way_to_write_a_template_sends_the_same_text(
     assert recorder.texts == ["A dog\n\nIt barks."] * len(hashes)
 
 
-def test_two_backslashes_are_one_and_tabs_are_decoded(
+def test_two_backslashes_become_one_and_tabs_are_decoded(
     source: Path, tmp_path: Path, recorder: RecordingServer
 ) -> None:
     ended = run(recorder.url, source, tmp_path / "out", "--text-template", r"{title}\t\\n\r{body}")
@@ -87,7 +87,7 @@ def test_two_backslashes_are_one_and_tabs_are_decoded(
 @pytest.mark.parametrize(
     ("typed", "cure"), [(r"{title}\d{body}", r"'\\d'"), ("{title} \\", "'\\\\'")]
 )
-def test_an_unknown_escape_is_refused_and_the_cure_is_shown(
+def test_an_unknown_escape_is_refused_with_the_correct_form(
     source: Path, tmp_path: Path, typed: str, cure: str
 ) -> None:
     ended = run(None, source, tmp_path / "out", "--text-template", typed)
@@ -114,7 +114,7 @@ def test_rows_whose_template_fields_are_all_blank_are_skipped_and_not_sent(
     assert dead_codes(tmp_path / "out") == dict.fromkeys(range(3), "blank_text")
 
 
-def test_a_dataset_made_before_escapes_were_decoded_is_refused_warned_of_and_can_go_on(
+def test_a_dataset_from_before_escapes_were_decoded_is_refused_warned_about_and_can_be_resumed(
     source: Path, tmp_path: Path, recorder: RecordingServer
 ) -> None:
     output, twice = tmp_path / "out", TYPED.replace("\\", "\\\\")
@@ -145,7 +145,7 @@ def test_a_dataset_made_before_escapes_were_decoded_is_refused_warned_of_and_can
     assert recorder.texts[1:] == [r"A cat\n\nIt purrs."]
 
 
-def test_a_dataset_with_line_breaks_is_not_warned_of(
+def test_there_is_no_warning_about_a_dataset_with_line_breaks(
     source: Path, tmp_path: Path, recorder: RecordingServer
 ) -> None:
     output = tmp_path / "out"

@@ -85,7 +85,7 @@ def test_the_package_is_imported_without_any_library(python: Path) -> None:
     assert (installed / "py.typed").exists()
 
 
-def test_every_name_is_there_once_the_libraries_are(
+def test_every_public_name_is_imported_in_a_folder_of_decoys(
     python: Path, decoys: Path, libraries: dict[str, str]
 ) -> None:
     code = (

@@ -22,7 +22,7 @@ def options(tmp_path: Path, text: str, *flags: str) -> dict[str, Any]:
 NEEDED = "input: a.parquet\noutput: out\n"
 
 
-def test_every_kind_of_flag_may_stand_in_the_file(tmp_path: Path) -> None:
+def test_the_file_takes_every_kind_of_option(tmp_path: Path) -> None:
     found = options(
         tmp_path,
         "input: [a.parquet, 'b/*.jsonl']\noutput: out\nrpm: 100\ntimeout: 2.5\n"
@@ -41,11 +41,11 @@ def test_every_kind_of_flag_may_stand_in_the_file(tmp_path: Path) -> None:
     [("normalize: false", False), ("no-normalize: true", False), ("normalize: true", True),
      ("no-normalize: false", True)],
 )  # fmt: skip
-def test_a_switch_may_be_written_either_way(tmp_path: Path, line: str, expected: bool) -> None:
+def test_a_switch_can_be_written_in_both_ways(tmp_path: Path, line: str, expected: bool) -> None:
     assert options(tmp_path, NEEDED + line)["normalize"] is expected
 
 
-def test_flags_win_over_the_environment_and_that_over_the_file(
+def test_flags_override_the_environment_and_the_environment_overrides_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = NEEDED + "rpm: 1\ntpm: 1\nrpd: 1\n"
@@ -68,7 +68,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
         ("a: [1,", "invalid YAML"),
     ],
 )
-def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_unknown_keys_and_invalid_yaml_are_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         options(tmp_path, text)
     assert words in caught.value.message
@@ -76,21 +76,21 @@ def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str, w
 
 
 @pytest.mark.parametrize("line", ["rpm: fast", "task-type: RETRIEVAL", "unit-rows: [1]"])
-def test_a_value_that_does_not_fit_is_wrong_usage(tmp_path: Path, line: str) -> None:
+def test_a_value_of_the_wrong_type_is_a_usage_error(tmp_path: Path, line: str) -> None:
     with pytest.raises(click.UsageError):
         options(tmp_path, NEEDED + line)
 
 
-def test_an_empty_file_sets_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert options(tmp_path, "", "--input", "a", "--output", "b")["unit_rows"] == 2500
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
         run.make_context("run", ["--config", str(tmp_path / "none.yaml")])
 
 
-def test_a_variable_holds_one_value_a_line_where_the_flag_can_be_repeated(
+def test_a_variable_of_a_repeatable_flag_holds_one_value_per_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BULKEMBED_RUN_OUTPUT", "out")

@@ -50,7 +50,7 @@ ONE_ROW = [
 
 
 @pytest.mark.parametrize(("element", "expected"), ONE_ROW)
-def test_a_row_gets_its_vector_and_stays_what_it_was(element: Any, expected: Any) -> None:
+def test_a_row_gets_its_vector_in_a_copy_of_the_same_type(element: Any, expected: Any) -> None:
     before = repr(element)
     assert FORM.texts(element) == [RowText(None, "a")]
     out, letters = FORM.fill(element, [VECTOR])
@@ -61,7 +61,7 @@ def test_a_row_gets_its_vector_and_stays_what_it_was(element: Any, expected: Any
 
 
 @pytest.mark.parametrize("kind", [pa.RecordBatch, pa.Table])
-def test_an_arrow_batch_keeps_its_good_rows_and_gives_bad_ones_one_by_one(kind: Any) -> None:
+def test_an_arrow_batch_keeps_its_good_rows_and_each_bad_row_is_a_dead_letter(kind: Any) -> None:
     element = kind.from_pydict({"id": [1, 2, 3], "text": ["a", None, "c"]})
     assert [row.text for row in FORM.texts(element)] == ["a", None, "c"]
     out, (letter,) = FORM.fill(element, [VECTOR, REFUSED, 2 * VECTOR])
@@ -74,14 +74,14 @@ def test_an_arrow_batch_keeps_its_good_rows_and_gives_bad_ones_one_by_one(kind: 
     assert rows_of(element) == 3
 
 
-def test_nothing_is_left_of_an_arrow_batch_without_a_good_row() -> None:
+def test_an_arrow_batch_without_a_good_row_is_not_emitted() -> None:
     out, letters = FORM.fill(pa.table({"text": [""]}), [REFUSED])
     assert out is None
     assert len(letters) == 1
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
-def test_each_row_of_a_batch_comes_out_once(good: list[bool]) -> None:
+def test_each_row_of_a_batch_is_emitted_once(good: list[bool]) -> None:
     table = pa.table({"id": range(len(good)), "text": ["x"] * len(good)})
     results = [np.full(2, row, np.float32) if fine else REFUSED for row, fine in enumerate(good)]
     out, letters = FORM.fill(table, results)
@@ -114,13 +114,13 @@ def test_a_text_that_cannot_be_sent_says_why(element: Any, words: str) -> None:
     assert words in row.bad[1]
 
 
-def test_a_template_and_a_title_are_taken_from_their_fields() -> None:
+def test_a_template_and_a_title_are_read_from_their_fields() -> None:
     form = RowForm(InputColumns(None, None, "{head}: {body}", "head"))
     assert form.texts({"head": "H", "body": "B"}) == [RowText("H", "H: B")]
     assert form.texts(pa.table({"head": ["H"], "body": ["B"]})) == [RowText("H", "H: B")]
 
 
-def test_the_type_of_rows_with_a_schema_gets_the_vectors_field() -> None:
+def test_the_output_type_of_rows_with_a_schema_has_the_vector_field() -> None:
     rows = RowTypeConstraint.from_fields([("id", int), ("text", str)])
     out = RowTypeConstraint.from_fields([("id", int), ("text", str), ("vector", Sequence[float])])
     assert FORM.output_type(rows) == out
@@ -154,17 +154,17 @@ def test_a_named_tuple_may_declare_its_vector_in_several_ways(field: Any) -> Non
 
 
 @pytest.mark.parametrize("kind", [dict, dict[str, str], typehints.Dict[str, str]])
-def test_a_dict_of_strings_is_none_any_more(kind: Any) -> None:
+def test_the_output_type_of_a_dict_of_strings_allows_any_value(kind: Any) -> None:
     assert FORM.output_type(kind) == dict[str, Any]
 
 
-def test_a_field_that_rows_do_not_have_is_named_before_anything_runs() -> None:
+def test_a_missing_field_is_an_error_before_the_pipeline_runs() -> None:
     rows = RowTypeConstraint.from_fields([("id", int), ("body", str)])
     with pytest.raises(ConfigError, match=r"no field 'text'. They have 'id', 'body'"):
         FORM.output_type(rows)
 
 
-def test_an_adapter_reads_and_fills_a_copy() -> None:
+def test_an_adapter_fills_a_copy() -> None:
     form = AdapterForm(create_text_adapter())
     item = EmbeddableItem.from_text("a", id="one")
     assert form.texts(item) == [RowText(None, "a")]
@@ -173,7 +173,7 @@ def test_an_adapter_reads_and_fills_a_copy() -> None:
     assert item.embedding is None
 
 
-def test_what_an_adapter_cannot_read_is_given_up_on_with_its_words() -> None:
+def test_an_element_that_an_adapter_cannot_read_fails_with_the_adapters_message() -> None:
     form = AdapterForm(create_text_adapter())
     image = EmbeddableItem.from_image("a.png", id="one")
     ((_, _, bad),) = form.texts(image)

@@ -25,7 +25,7 @@ def a_stage(**settings: Any) -> EmbedElementsFn:
     return EmbedElementsFn(stage.config, stage.form, dead_letters=False)
 
 
-def test_the_stage_survives_the_way_to_a_worker_and_carries_no_key(
+def test_the_stage_can_be_pickled_and_carries_no_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
@@ -51,7 +51,7 @@ def test_stages_of_equal_settings_share_what_they_set_up_and_others_do_not() -> 
     one.teardown()
 
 
-def test_setup_without_a_key_says_so() -> None:
+def test_setup_without_a_key_is_an_error_that_says_so() -> None:
     with pytest.raises(ConfigError, match="no API key"):
         a_stage().setup()
 
@@ -89,7 +89,7 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         ({"concurrency": 0}, "give a number from 1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_where_they_are_written(
+def test_invalid_settings_are_refused_when_the_stage_is_made(
     settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -103,7 +103,7 @@ def test_settings_that_cannot_be_are_refused_where_they_are_written(
         ({"text_template": "no field"}, "names no column"),
     ],
 )
-def test_columns_that_do_not_go_together_are_refused(columns: dict[str, str], words: str) -> None:
+def test_contradictory_columns_are_refused(columns: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         EmbedRows(Gemini(service=HERE), **columns)
 

@@ -14,7 +14,7 @@ from bulkembed.transforms.embed_units import EmbedUnitsFn
 KEY = "AIza-this-is-the-key"
 
 
-def test_the_stage_survives_the_way_to_a_worker_and_carries_no_key(
+def test_the_stage_can_be_pickled_and_carries_no_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
@@ -29,7 +29,7 @@ def test_the_stage_survives_the_way_to_a_worker_and_carries_no_key(
     assert again._job.row_schema.equals(pa.schema([("id", pa.int64())]))
 
 
-def test_what_was_set_up_does_not_travel_and_is_closed_once(tmp_path: Path) -> None:
+def test_an_engine_is_not_pickled_and_is_closed_once(tmp_path: Path) -> None:
     service = ServiceConfig(kind=Service.EMULATOR, base_url="http://127.0.0.1:9")
     embedding = EmbeddingConfig(service="emulator", model="gemini-embedding-001")
     one, two = (
@@ -52,7 +52,7 @@ def test_teardown_of_a_stage_that_never_started_does_nothing(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_setup_without_a_key_says_so(tmp_path: Path) -> None:
+def test_setup_without_a_key_is_an_error_that_says_so(tmp_path: Path) -> None:
     from bulkembed.schemas.errors import ConfigError
 
     with pytest.raises(ConfigError, match="no API key"):

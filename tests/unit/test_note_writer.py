@@ -8,7 +8,7 @@ from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.units.engine import NoteWriter
 
 
-def test_a_slow_store_does_not_hold_up_the_event_loop_that_ends_the_run() -> None:
+def test_a_slow_store_does_not_block_the_event_loop_that_stops_the_run() -> None:
     may_write, written = threading.Event(), []
 
     def write(stop: Stop) -> None:
@@ -35,7 +35,7 @@ def test_a_slow_store_does_not_hold_up_the_event_loop_that_ends_the_run() -> Non
     assert len(written) == 2
 
 
-def test_what_is_left_is_written_before_the_thread_ends() -> None:
+def test_remaining_notes_are_written_before_the_thread_ends() -> None:
     begun, written = threading.Event(), []
 
     def write(stop: Stop) -> None:

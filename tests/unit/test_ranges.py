@@ -23,14 +23,18 @@ def rows_of(ranges: list[RowRange]) -> list[int]:
 
 
 @given(ROWS, RANGES)
-def test_what_is_left_is_the_file_minus_what_is_covered(rows: int, covered: list[RowRange]) -> None:
+def test_the_remaining_rows_are_the_file_minus_the_covered_rows(
+    rows: int, covered: list[RowRange]
+) -> None:
     remaining = remaining_ranges(rows, covered)
     assert rows_of(remaining) == sorted(set(range(rows)) - set(rows_of(covered)))
     assert all(count > 0 for _, count in remaining)
 
 
 @given(ROWS, RANGES)
-def test_what_is_left_is_in_as_few_runs_as_can_be(rows: int, covered: list[RowRange]) -> None:
+def test_the_remaining_rows_are_in_as_few_ranges_as_possible(
+    rows: int, covered: list[RowRange]
+) -> None:
     remaining = remaining_ranges(rows, covered)
     for (first, count), (following, _) in itertools.pairwise(remaining):
         assert first + count < following
@@ -53,7 +57,7 @@ def test_the_first_rows_are_a_prefix(rows: int, covered: list[RowRange], limit: 
 
 
 @given(RANGES, ROWS, st.integers(1, 30))
-def test_runs_are_merged_and_tell_what_is_within_them(
+def test_ranges_are_merged_and_contain_the_same_rows(
     ranges: list[RowRange], first: int, rows: int
 ) -> None:
     joined = merge_ranges(ranges)

@@ -26,7 +26,7 @@ def options(*flags: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.opts[0])
-def test_every_flag_is_explained_and_is_a_key_of_the_config_file(
+def test_every_flag_has_a_help_text_and_is_a_key_of_the_config_file(
     option: click.Option, tmp_path: Path
 ) -> None:
     assert option.help
@@ -58,7 +58,7 @@ EXPECTED_FLAGS = """
 """
 
 
-def test_the_flags_that_users_were_promised_are_there() -> None:
+def test_the_flags_that_users_depend_on_exist() -> None:
     assert set(EXPECTED_FLAGS.split()) <= set(FLAGS)
 
 
@@ -66,7 +66,7 @@ def test_no_flag_takes_a_key_itself() -> None:
     assert not {"--api-key", "--key", "--token"} & set(FLAGS)
 
 
-def test_the_defaults_are_those_of_the_handbook() -> None:
+def test_the_defaults_are_the_documented_ones() -> None:
     request = request_from(options())
     assert request.model.model == "gemini-embedding-001"
     assert request.model.task_type is TaskType.RETRIEVAL_DOCUMENT
@@ -81,7 +81,7 @@ def test_the_defaults_are_those_of_the_handbook() -> None:
     assert (columns.id_column, columns.text_column, columns.keep_columns) == ("id", "text", ())
 
 
-def test_flags_become_the_request() -> None:
+def test_flags_set_the_fields_of_the_request() -> None:
     request = request_from(
         options(
             "--input", "b", "--format", "JSONL", "--generate-ids", "--text-template", "{a} {b}",
@@ -109,9 +109,7 @@ def test_flags_become_the_request() -> None:
         (("--api-version", "v1"), Service.DEVELOPER, "v1"),
     ],
 )
-def test_the_service_follows_from_the_flags(
-    flags: tuple[str, ...], kind: Service, version: str
-) -> None:
+def test_the_flags_choose_the_service(flags: tuple[str, ...], kind: Service, version: str) -> None:
     service = request_from(options(*flags)).service
     assert (service.kind, service.api_version) == (kind, version)
 
@@ -146,7 +144,7 @@ def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch)
         (("--workers", "2", "--concurrency", "1"), "--concurrency 1 leaves some without"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], words: str) -> None:
+def test_options_that_exclude_each_other_are_refused(flags: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         request_from(options(*flags))
     assert words in caught.value.message
@@ -160,7 +158,7 @@ def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], words
         ("--runner=SparkRunner",),
     ],
 )
-def test_workers_are_not_asked_for_twice(beam_args: tuple[str, ...]) -> None:
+def test_workers_and_beams_flags_for_them_exclude_each_other(beam_args: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         request_from(options("--workers", "2"), beam_args)
     assert "--workers 2" in caught.value.message
@@ -187,7 +185,7 @@ def test_workers_are_not_asked_for_twice(beam_args: tuple[str, ...]) -> None:
          "come after a bare --."),
     ],
 )  # fmt: skip
-def test_values_and_words_that_mean_nothing_are_wrong_usage(
+def test_a_usage_error_says_what_is_wrong_and_what_is_allowed(
     flags: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(click.UsageError) as caught:
@@ -195,7 +193,7 @@ def test_values_and_words_that_mean_nothing_are_wrong_usage(
     assert usage_sentence(caught.value) == message
 
 
-def test_beams_flags_are_those_behind_the_bare_dashes() -> None:
+def test_a_missing_option_is_named_with_its_value() -> None:
     with pytest.raises(click.UsageError) as caught:
         run.make_context("run", ["--input", "a"])
     assert usage_sentence(caught.value) == "--output is missing. Add --output PATH."

@@ -52,7 +52,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "u
         ),
     ],
 )
-def test_s3_is_where_the_path_or_amazons_variables_say(
+def test_the_endpoint_of_s3_comes_from_the_path_or_amazons_variables(
     monkeypatch: pytest.MonkeyPatch, uri: str, environ: dict[str, str], endpoint: str
 ) -> None:
     found = opened(uri, monkeypatch, AWS_EC2_METADATA_DISABLED="true", **KEYS, **environ)
@@ -61,7 +61,7 @@ def test_s3_is_where_the_path_or_amazons_variables_say(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9", "http://127.0.0.1:9", "http://127.0.0.1:9/"])
-def test_googles_store_is_where_its_emulators_variable_says(
+def test_the_endpoint_of_googles_store_comes_from_its_emulators_variable(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     found = opened("gs://b/", monkeypatch, STORAGE_EMULATOR_HOST=host)
@@ -75,7 +75,7 @@ def test_googles_store_is_where_its_emulators_variable_says(
 
 
 @pytest.mark.parametrize("uri", ["az://c/", "abfs://c@dev/", "abfss://c@dev.dfs.core.windows.net/"])
-def test_azures_store_is_opened_by_a_connection_string(
+def test_azures_store_is_opened_with_a_connection_string(
     monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
     found = opened(uri, monkeypatch, AZURE_STORAGE_CONNECTION_STRING=AZURITE)
@@ -86,7 +86,7 @@ def test_azures_store_is_opened_by_a_connection_string(
     )  # fmt: skip
 
 
-def test_a_key_is_not_shown_to_another_account(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_not_sent_to_another_account(monkeypatch: pytest.MonkeyPatch) -> None:
     found = opened("abfs://c@other/", monkeypatch, AZURE_STORAGE_CONNECTION_STRING=AZURITE)
     assert found == pafs.AzureFileSystem(account_name="other")
 

@@ -34,7 +34,7 @@ def test_escapes_are_decoded_from_left_to_right(typed: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("typed", [r"{a}\x41", r"{a}\{b}", "{a}\\", r"{a}\N", "{a}\\\n"])
-def test_what_is_no_escape_is_refused(typed: str) -> None:
+def test_an_unknown_escape_is_an_error(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"unknown escape|a backslash at the end"):
         decode_template(typed)
 
@@ -43,13 +43,11 @@ def test_what_is_no_escape_is_refused(typed: str) -> None:
     ("template", "undecoded"),
     [(r"{a}\n{b}", True), (r"{a}\t", True), ("{a}\n{b}", False), (r"C:\d{a}", False)],
 )
-def test_a_template_that_was_not_decoded_is_told_by_its_escapes(
-    template: str, undecoded: bool
-) -> None:
+def test_a_template_with_undecoded_escapes_is_recognized(template: str, undecoded: bool) -> None:
     assert has_undecoded_escapes(template) is undecoded
 
 
-def test_a_template_without_a_word_in_its_fields_makes_a_blank_text() -> None:
+def test_a_template_whose_fields_are_all_blank_makes_a_blank_text() -> None:
     recipe = TextRecipe.of(InputColumns(text_column=None, text_template="Title: {a}\n{b}"))
     assert recipe.text({"a": None}) is None
     assert recipe.text({"a": "", "b": None}) == ""
