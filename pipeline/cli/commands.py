@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,60 @@ class Duration(click.ParamType[float]):
             )
         hours, minutes, seconds = (float(group or 0) for group in found.groups())
         return hours * 3600 + minutes * 60 + seconds
+
+
+class Number(click.ParamType[float]):
+    """A number within limits.
+
+    Args:
+        kind: int for whole numbers, else float.
+        minimum: the least number that is allowed.
+        maximum: the greatest number that is allowed.
+        above: a number that must be exceeded.
+    """
+
+    name = "number"
+
+    def __init__(
+        self,
+        kind: type[int] | type[float] = int,
+        *,
+        minimum: int | None = None,
+        maximum: int | None = None,
+        above: int | None = None,
+    ) -> None:
+        self.kind = kind
+        self.minimum = minimum
+        self.maximum = maximum
+        self.above = above
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        try:
+            number = self.kind(value)
+        except (ValueError, OverflowError):
+            whole = "whole number" if self.kind is int else "number"
+            return self.fail(f"{str(value)!r} is not a {whole}", param, ctx)
+        is_allowed = (
+            math.isfinite(number)
+            and (self.minimum is None or number >= self.minimum)
+            and (self.maximum is None or number <= self.maximum)
+            and (self.above is None or number > self.above)
+        )
+        return (
+            number
+            if is_allowed
+            else self.fail(f"{value} is out of range. {self._range()}", param, ctx)
+        )
+
+    def _range(self) -> str:
+        if self.above is not None:
+            return f"Give a number above {self.above:,}"
+        if self.maximum is not None:
+            return f"Give a number from {self.minimum:,} to {self.maximum:,}"
+        return "Give a number" if self.minimum is None else f"Give a number from {self.minimum:,}"
 
 
 class WordChoice(click.ParamType[_Word], Generic[_Word]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkembed.pipeline import streams
-from bulkembed.pipeline.cli.commands import Command, Option, WordChoice
+from bulkembed.pipeline.cli.commands import Command, Number, WordChoice
 from bulkembed.pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
 from bulkembed.pipeline.logs import printable, set_log
 from bulkembed.schemas.errors import ConfigError
@@ -86,7 +86,7 @@ def report(output: str) -> None:
     "and its text. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "--sample", cls=Option, type=click.IntRange(0, MAX_SAMPLE_ROWS), default=0, metavar="NUMBER",
+    "--sample", type=Number(minimum=0, maximum=MAX_SAMPLE_ROWS), default=0, metavar="NUMBER",
     help="Embed this many rows again and compare the vectors. Their texts are read from --against, "
     f"else from the input of OUT's last run. Maximum: {MAX_SAMPLE_ROWS:,}.",
 )  # fmt: skip
@@ -190,7 +190,7 @@ def _show_findings(found: VerifyReport) -> None:
 @_output
 @click.argument("query")
 @click.option(
-    "-k", "k", cls=Option, type=click.IntRange(min=1), default=10, show_default=True,
+    "-k", "k", type=Number(minimum=1), default=10, show_default=True,
     metavar="NUMBER", help="Rows to show.",
 )  # fmt: skip
 @click.option(

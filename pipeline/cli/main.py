@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from bulkembed.pipeline import streams
-from bulkembed.pipeline.cli.commands import HELP_WIDTH, Command, plain_usage_errors
+from bulkembed.pipeline.cli.commands import HELP_WIDTH, Command, WordChoice, plain_usage_errors
 from bulkembed.pipeline.logs import log, set_log
 from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.errors import BulkEmbedError, ConfigError, OutputLocked
@@ -109,7 +109,7 @@ def cli() -> None:
         "bulkembed completion fish | source       # in config.fish",
     ),
 )
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=WordChoice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print a completion script for bash, zsh or fish."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from bulkembed.pipeline.cli.commands import Duration, Option, WordChoice, read_config
+from bulkembed.pipeline.cli.commands import Duration, Number, Option, WordChoice, read_config
 from bulkembed.schemas.embedding import BlankText, LongText
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
@@ -77,7 +77,7 @@ OPTIONS: tuple[Option, ...] = (
     _option(_INPUT, "--rescan", is_flag=True,
             help="Read every input file again, even if its size and modification time are those "
             "of the last run."),
-    _option(_INPUT, "--limit-rows", type=int, metavar="NUMBER",
+    _option(_INPUT, "--limit-rows", type=Number(), metavar="NUMBER",
             help="Process only the first rows, for a trial."),
     _option(_OUTPUT, "--output", required=True, metavar="PATH",
             help="Folder of the dataset: a path, or a URI as for --input."),
@@ -90,17 +90,17 @@ OPTIONS: tuple[Option, ...] = (
             help="Embedding model. `bulkembed models` lists them."),
     _option(_MODEL, "--task-type", type=WordChoice(TaskType), default="RETRIEVAL_DOCUMENT",
             metavar="TYPE", help=f"What the vectors are for: {', '.join(TaskType)}."),
-    _option(_MODEL, "--dim", type=int, metavar="NUMBER", show_default="the model's",
+    _option(_MODEL, "--dim", type=Number(), metavar="NUMBER", show_default="the model's",
             help="Dimensions of a vector."),
     _option(_MODEL, "--normalize/--no-normalize", default=True,
             help="Scale vectors to unit length."),
     _option(_MODEL, "--long-text", type=WordChoice(LongText), default="truncate",
             help="How to handle texts longer than the model accepts, or longer than "
             "--passage-tokens."),
-    _option(_MODEL, "--passage-tokens", type=int, metavar="NUMBER",
+    _option(_MODEL, "--passage-tokens", type=Number(), metavar="NUMBER",
             show_default="512; for mean a quarter of the model's maximum",
             help="Maximum tokens of a passage, estimated at four UTF-8 bytes each."),
-    _option(_MODEL, "--passage-overlap", type=int, metavar="NUMBER",
+    _option(_MODEL, "--passage-overlap", type=Number(), metavar="NUMBER",
             show_default="64; for mean 0",
             help="Maximum tokens of the previous passage to repeat."),
     _option(SERVICE, "--emulator", is_flag=True,
@@ -126,12 +126,12 @@ OPTIONS: tuple[Option, ...] = (
             help="How long to wait for the response to one request."),
     _option(_PACE, "--tier", type=WordChoice(Tier), show_default="1 on the Developer API",
             help="Google's usage tier, which sets --rpm, --tpm and --rpd."),
-    _option(_PACE, "--rpm", type=click.IntRange(min=0), metavar="NUMBER", show_default="by tier",
+    _option(_PACE, "--rpm", type=Number(minimum=0), metavar="NUMBER", show_default="by tier",
             help="Maximum texts per minute: Google counts each text as one request. 0 means no "
             "limit."),
-    _option(_PACE, "--tpm", type=click.IntRange(min=0), metavar="NUMBER", show_default="by tier",
+    _option(_PACE, "--tpm", type=Number(minimum=0), metavar="NUMBER", show_default="by tier",
             help="Maximum tokens per minute. 0 means no limit."),
-    _option(_PACE, "--rpd", type=click.IntRange(min=0), metavar="NUMBER", show_default="by tier",
+    _option(_PACE, "--rpd", type=Number(minimum=0), metavar="NUMBER", show_default="by tier",
             help="Maximum texts per day. 0 means no limit."),
     _option(_PACE, "--retry-timeout", "retry_timeout_s", aliases=["--call-deadline"],
             type=Duration(), default="10m", metavar="TIME",
@@ -148,9 +148,9 @@ OPTIONS: tuple[Option, ...] = (
             "one project."),
     _option(_PACE, "--rate-limit-service", "rate_service", metavar="HOST:PORT",
             help="Envoy rate limit service to ask before each request, in addition to the limits."),
-    _option(_PACE, "--concurrency", aliases=["--max-in-flight"], type=int, default=16,
+    _option(_PACE, "--concurrency", aliases=["--max-in-flight"], type=Number(), default=16,
             metavar="NUMBER", help="Maximum requests in flight."),
-    _option(_RUN, "--unit-rows", type=int, default=2500, metavar="NUMBER",
+    _option(_RUN, "--unit-rows", type=Number(), default=2500, metavar="NUMBER",
             help="Rows to commit together."),
     _option(_RUN, "--dedupe", type=WordChoice(Dedupe), default="run",
             help="Send identical texts once: across the whole run, within each unit, or never."),
@@ -158,11 +158,11 @@ OPTIONS: tuple[Option, ...] = (
             show_default="1% of the planned rows, at least 10",
             help="Rows that may fail, not counting blank ones. If more fail, the run ends with "
             "code 3."),
-    _option(_RUN, "--max-cost-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD",
+    _option(_RUN, "--max-cost-usd", type=Number(float, above=0), metavar="USD",
             help="Maximum cost of the dataset, all of its runs together. The run ends with code 4 "
             "before it exceeds the maximum."),
     _option(_RUN, "--price-usd-per-mtok", "usd_per_mtok", metavar="USD",
-            type=click.FloatRange(min=0, min_open=True), show_default="Google's list price",
+            type=Number(float, above=0), show_default="Google's list price",
             help="Price of a million tokens, for another service or model."),
     _option(_RUN, "--retry-failed", aliases=["--retry-dead-letters"], is_flag=True,
             help="Retry dead-lettered rows only."),
@@ -176,7 +176,7 @@ OPTIONS: tuple[Option, ...] = (
     _option(_RUN, "--shutdown-timeout", "shutdown_timeout_s", aliases=["--grace"],
             type=Duration(), default="20s", metavar="TIME",
             help="How long to wait for requests in flight when stopping."),
-    _option(_RUN, "--workers", type=int, default=1, metavar="NUMBER",
+    _option(_RUN, "--workers", type=Number(), default=1, metavar="NUMBER",
             help="Processes on this machine, at most one per core. They share the work, the quota "
             "and --concurrency."),
     _option(_RUN, "--runner", metavar="NAME", show_default="in this process",
@@ -188,7 +188,7 @@ OPTIONS: tuple[Option, ...] = (
             help="YAML file with options as keys. The command line and the environment override "
             "it."),
     _option(_RUN, "--log-level", default="info", help="Least severe messages to log.",
-            type=click.Choice(("debug", "info", "warning", "error"), case_sensitive=False)),
+            type=WordChoice(("debug", "info", "warning", "error"))),
     _option(_RUN, "--log-json", is_flag=True,
             help="Write the log, the progress and the summary as JSON, one object per line."),
 )

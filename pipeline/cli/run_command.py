@@ -17,8 +17,9 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import BEAM_ARGS, Command
 from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.logs import is_json, json_line, log, set_log
-from bulkembed.pipeline.run.request import InputRequest, ModelRequest, RunRequest, parse_budget
+from bulkembed.pipeline.run.request import InputRequest, RunRequest, parse_budget
 from bulkembed.pipeline.runners import signals
+from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, OutputConfig
 from bulkembed.schemas.models import bare_name
@@ -151,7 +152,11 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
     return _made(
         RunRequest, options,
         input=_made(InputRequest, options, columns=_columns(options)),
-        model=_made(ModelRequest, options),
+        embedding=_made(
+            EmbeddingConfig, options,
+            service=service.identity,
+            has_titles=options["title_column"] is not None,
+        ),
         service=service,
         calls=_made(CallSettings, options, limits=limits),
         output=_made(OutputConfig, options, uri=options["output"]),

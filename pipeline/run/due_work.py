@@ -93,7 +93,7 @@ def make_job(
     return JobConfig(
         run_id=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
         service=service,
-        embedding=request.model.embedding(request.service, request.input.columns),
+        embedding=request.embedding,
         calls=request.calls,
         columns=request.input.columns,
         row_schema=_row_schema(request, scans, dataset),
@@ -112,7 +112,7 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
     for note in notes(scans.files, schema):
         log.warning("%s", note)
     taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
-    if taken and request.model.long_text is LongText.PASSAGES:
+    if taken and request.embedding.long_text is LongText.PASSAGES:
         raise ConfigError(
             f"--keep-columns: the input's column {taken[0]!r} has the name of one that "
             f"--long-text passages writes ({', '.join(PASSAGE_COLUMNS)}); rename it, or keep "

@@ -6,11 +6,10 @@ import dataclasses
 import os
 import re
 
-from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, LongText, ServiceConfig
+from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, Dedupe, OutputConfig
-from bulkembed.schemas.models import TaskType
 from bulkembed.schemas.prices import Budget, price_of
 
 
@@ -81,42 +80,11 @@ class InputRequest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ModelRequest:
-    """Which vectors."""
-
-    model: str
-    task_type: TaskType = TaskType.RETRIEVAL_DOCUMENT
-    dim: int | None = None
-    normalize: bool = True
-    long_text: LongText = LongText.TRUNCATE
-    passage_tokens: int | None = None
-    passage_overlap: int | None = None
-
-    def embedding(self, service: ServiceConfig, columns: InputColumns) -> EmbeddingConfig:
-        """The checked configuration.
-
-        Raises:
-            ConfigError: the model does not take what is asked of it.
-        """
-        return EmbeddingConfig(
-            service=service.identity,
-            model=self.model,
-            task_type=self.task_type,
-            dim=self.dim,
-            normalize=self.normalize,
-            long_text=self.long_text,
-            has_titles=columns.title_column is not None,
-            passage_tokens=self.passage_tokens,
-            passage_overlap=self.passage_overlap,
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class RunRequest:
     """All of it.  `settings` are the options as people see them; none of them is a secret."""
 
     input: InputRequest
-    model: ModelRequest
+    embedding: EmbeddingConfig
     service: ServiceConfig
     calls: CallSettings
     output: OutputConfig
@@ -141,7 +109,6 @@ class RunRequest:
     settings: dict[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.model.embedding(self.service, self.input.columns)
         if self.unit_rows < 1:
             raise ConfigError(f"--unit-rows {self.unit_rows}: give a number from 1")
         if self.overwrite and self.retry_failed:
@@ -159,10 +126,10 @@ class RunRequest:
         """
         if self.max_cost_usd is None:
             return None
-        price = price_of(self.service.identity, self.model.model, self.usd_per_mtok)
+        price = price_of(self.service.identity, self.embedding.model, self.usd_per_mtok)
         if price is None:
             raise ConfigError(
-                f"--max-cost-usd {self.max_cost_usd:g}: the price of {self.model.model} on "
+                f"--max-cost-usd {self.max_cost_usd:g}: the price of {self.embedding.model} on "
                 f"{self.service.identity} is not known; add --price-usd-per-mtok, the USD that it "
                 "takes for a million tokens"
             )

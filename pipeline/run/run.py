@@ -145,16 +145,16 @@ def _take_over(dataset: Dataset, dead: LockOwner | None) -> None:
 
 
 def _announce(request: RunRequest, job: JobConfig, plan: Plan, key_from: str) -> None:
-    spec = find_model(request.model.model)
+    spec = find_model(request.embedding.model)
     today = dt.datetime.now(dt.UTC).date()
-    for warning in model_warnings(spec, request.model.dim, request.service, today):
+    for warning in model_warnings(spec, request.embedding.dim, request.service, today):
         log.warning("%s", warning)
     log.info(
         "%s on %s (%s), %s, dim %s; %s; %s rows in, %s to do in %s units",
         spec.name,
         request.service.identity,
         key_from,
-        request.model.task_type,
+        request.embedding.task_type,
         job.embedding.out_dim or "by the first answer",
         job.calls.limits,
         f"{plan.rows:,}",

@@ -166,8 +166,8 @@ def _vector_of(
 ) -> Vector:
     """Return the vector of the query, with length 1."""
     embedding = dataclasses.replace(corpus, task_type=task, has_titles=False)
-    [fate] = ask(pinned, request, embedding, [RowText(None, query)]).rows
-    if isinstance(fate, RowFailure):
-        raise CallRefused(f"the query cannot be embedded: {fate.message}")
-    vector: Vector = to_unit_length(fate[None, :])[0]
+    [result] = ask(pinned, request, embedding, [RowText(None, query)]).rows
+    if isinstance(result, RowFailure):
+        raise CallRefused(f"the query cannot be embedded: {result.message}")
+    vector: Vector = to_unit_length(result[None, :])[0]
     return vector

@@ -198,17 +198,17 @@ def check_sample(
         message = "no row of the input is in the dataset. Give the input of the run with --against."
         return "none", [Finding(Check.SAMPLE, "the input", message)]
     try:
-        fates = ask(pinned, request, embedding, [row.text for row in sampled]).rows
+        results = ask(pinned, request, embedding, [row.text for row in sampled]).rows
     except CallError as error:
         return "none", [Finding(Check.SAMPLE, "the service", error.message)]
     found, scores = [], []
-    for row, fate in zip(sampled, fates, strict=True):
+    for row, result in zip(sampled, results, strict=True):
         where = f"row {row.source_row} of {row.source_file}"
-        if isinstance(fate, RowFailure):
-            message = f"{where}: the service no longer returns a vector: {fate.message}"
+        if isinstance(result, RowFailure):
+            message = f"{where}: the service no longer returns a vector: {result.message}"
             found.append(Finding(Check.SAMPLE, row.part, message))
             continue
-        scores.append(_cosine(row.vector, fate))
+        scores.append(_cosine(row.vector, result))
         if not scores[-1] >= MIN_COSINE:
             message = (
                 f"{where}: cosine {scores[-1]:.4f} with the vector that the service returns now"

@@ -153,7 +153,7 @@ def test_one_text_is_sent_and_nothing_is_written(made: Path, service: EmulatorSe
             id="another-service",
         ),
         pytest.param(("cat", "--base-url", "x"), 2, "--base-url 'x' is no URL", id="no-url"),
-        pytest.param(("cat", "-k", 0), 2, "0 is not in the range", id="none"),
+        pytest.param(("cat", "-k", 0), 2, "-k: 0 is out of range. Give", id="none"),
     ],
 )  # fmt: skip
 def test_an_impossible_search_is_an_error(

@@ -9,6 +9,7 @@ import pyarrow.types as pat
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import OUR_COLUMNS, IdType, InputColumns
+from bulkembed.schemas.messages import did_you_mean
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
@@ -228,10 +229,11 @@ def check_kept(name: str, columns: InputColumns, found: Collection[str]) -> None
 
 
 def _missing(name: str, column: str, cure: str, found: Collection[str]) -> ConfigError:
+    near = f"{did_you_mean(column, found)} ".lstrip()
     shown = ", ".join(map(repr, list(found)[:40])) or "none"
     more = f" and {len(found) - 40} more" if len(found) > 40 else ""
     return ConfigError(
-        f"{name} has no column {column!r}. It has {shown}{more}. {cure}",
+        f"{name} has no column {column!r}. {near}It has {shown}{more}. {cure}",
     )
 
 
