@@ -129,7 +129,7 @@ def test_the_last_of_several_equal_keys_counts(tmp_path: Path) -> None:
 
 def test_a_column_in_no_row_of_a_jsonl_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1, "body": "a"}\nbroken\n')
-    with pytest.raises(ConfigError, match=r"in\.jsonl has no column 'text'. It has 'id', 'body'"):
+    with pytest.raises(ConfigError, match=r"in\.jsonl has no column 'text'.*It has 'id', 'body'"):
         scan_all(tmp_path)
 
 

@@ -9,7 +9,7 @@ import pyarrow.types as pat
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import OUR_COLUMNS, IdType, InputColumns
-from bulkembed.schemas.messages import did_you_mean
+from bulkembed.schemas.messages import did_you_mean, number_of
 from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
@@ -340,7 +340,7 @@ def notes(scanned: Sequence[ScannedFile], schema: pa.Schema) -> list[str]:
         lacking = [file.found.name for file in scanned if field.name not in file.columns]
         if lacking:
             others = len(lacking) - 1
-            more = f" and {others:,} more file{'s' if others > 1 else ''}" if others else ""
+            more = f" and {number_of(others, 'more file')}" if others else ""
             where = f"{lacking[0]}{more}"
             found.append(f"column {field.name!r} is missing in {where}, where it is null")
         mixed = _mixed_files(field.name, scanned)

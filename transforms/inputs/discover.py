@@ -353,7 +353,7 @@ def _found(pattern: _Pattern, info: pafs.FileInfo, format: str | None) -> FoundF
     if known is None:
         if pattern.file is None and pattern.glob is None:
             return None
-        raise ConfigError(_unknown_format(info))
+        raise ConfigError(_unknown_format(pattern, info))
     return FoundFile(
         path=info.path,
         name=_relative(pattern.root, info.path),
@@ -365,17 +365,15 @@ def _found(pattern: _Pattern, info: pafs.FileInfo, format: str | None) -> FoundF
     )
 
 
-def _unknown_format(info: pafs.FileInfo) -> str:
+def _unknown_format(pattern: _Pattern, info: pafs.FileInfo) -> str:
+    end = ", or choose an --input that does not match this file." if pattern.glob else "."
     other = name_of_format(info.base_name)
     if other is not None:
-        return (
-            f"{info.path}: {other} is not supported. Convert the file to {known_titles()}, or "
-            "choose an --input that does not match it."
-        )
+        return f"{info.path}: {other} is not supported. Convert the file to {known_titles()}{end}"
     flags = " or ".join(f"--format {name}" for name in FORMATS)
     return (
         f"{info.path}: the format is unknown, since the name does not end with one of "
-        f"{known_endings()}. Use {flags}, or choose an --input that does not match this file."
+        f"{known_endings()}. Use {flags}{end}"
     )
 
 
