@@ -155,7 +155,7 @@ def committed(dataset: Dataset, scans: Scans) -> DatasetState:
             "files of these rows are missing; bring them back, or remove the rows with --prune",
             f"{lost:,}",
         )
-    return state.without(due)
+    return dataclasses.replace(state.without(due), damaged=tuple(due))
 
 
 def _refuse_lost_records(dataset: Dataset, state: DatasetState) -> None:

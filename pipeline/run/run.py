@@ -95,9 +95,8 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
             scans, plan, sharing = _readable(request, job, dataset, scans, before, plan)
             if _changes_anything(request, dataset, scans, before, plan):
                 check_free_space(dataset, plan, job, sharing.texts)
-                job = _open_dataset(dataset, job, scans, before, request)
+                job = _open_dataset(dataset, job, scans, before, request, sharing)
             if plan.work:
-                copy_known_vectors(dataset, job, sharing)
                 cost_cap.start_account(job, dataset, before)
                 goal = make_goal(request, job, scans, plan, before, sharing)
                 counters = _embed(request, job, plan, sharing, goal, started)
@@ -188,7 +187,12 @@ def _warn_of_template(pinned: dict[str, Any] | None) -> None:
 
 
 def _open_dataset(
-    dataset: Dataset, job: JobConfig, scans: Scans, before: DatasetState, request: RunRequest
+    dataset: Dataset,
+    job: JobConfig,
+    scans: Scans,
+    before: DatasetState,
+    request: RunRequest,
+    sharing: Sharing,
 ) -> JobConfig:
     """Make the first changes of a run, and return the job with its run number.
 
@@ -209,6 +213,7 @@ def _open_dataset(
         cost_cap.delete_account(job)
         run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))
+    copy_known_vectors(dataset, job, sharing)  # Some may be in parts that are deleted now.
     # Units that were committed since the state was read stay, those found damaged then go.
     state = dataset.state()
     damaged = {one for one in state.records if record_name(one) in before.stale}

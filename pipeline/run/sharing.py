@@ -70,7 +70,7 @@ def find_sharing(
         InputError, OutputError: a file cannot be read.
     """
     several = plan.units > 1 or job.embedding.long_text.cuts
-    several = several or any(record.embedded for record in state.records)
+    several = several or any(one.embedded for one in (*state.records, *state.damaged))
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
     why_not = _why_not(dataset, plan, local=local)
@@ -79,7 +79,7 @@ def find_sharing(
         why_not = why_not or f"their passages would take more than {_gib(MAX_BYTES)} of memory"
         log.warning("texts are compared within units only, as by --dedupe unit: %s", why_not)
         return Sharing()
-    return _sharing(dataset, plan, state, due, _parts(plan, job))
+    return _sharing(dataset, job, plan, state, due)
 
 
 def copy_known_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
@@ -169,10 +169,10 @@ def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
 
 
 def _sharing(
-    dataset: Dataset, plan: Plan, state: DatasetState, due: _DueTexts, parts: npt.NDArray[np.int32]
+    dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState, due: _DueTexts
 ) -> Sharing:
-    every = due.keys
-    known = _find_known(_sources(dataset, state), every)
+    every, parts = due.keys, _parts(plan, job)
+    known = _find_known(_sources(dataset, job, state), every)
     keys = np.unique(np.concatenate([every[:0], *(matches.keys for matches in known)]))
     every[hashing.among(every, keys)] = 0  # Not to be sent at all.
     first = hashing.shared_texts(every, np.repeat(parts, due.of_row))
@@ -186,11 +186,17 @@ def _sharing(
     return sharing
 
 
-def _sources(dataset: Dataset, state: DatasetState) -> list[KnownVectors]:
-    """Return the sources of vectors that are paid for already, in order of preference."""
-    if not any(record.embedded for record in state.records):
-        return []
-    return [CommittedVectors(dataset, state.records)]
+def _sources(dataset: Dataset, job: JobConfig, state: DatasetState) -> list[KnownVectors]:
+    """Return the sources of vectors that are paid for already, in order of preference.
+
+    If a part of a unit is damaged, its other parts may still be read.
+    """
+    sources = []
+    if any(record.embedded for record in state.records):
+        sources.append(CommittedVectors(dataset, state.records))
+    if state.damaged:
+        sources.append(CommittedVectors(dataset, state.damaged, job.embedding.digest))
+    return [*sources]
 
 
 def _find_known(sources: list[KnownVectors], every: hashing.Keys) -> list[Matches]:

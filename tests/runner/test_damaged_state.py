@@ -211,7 +211,7 @@ def test_a_file_in_place_of_a_folder_is_named_or_healed(
         # All is lost that says what the parts are.
         ended = whole.run(place)
         assert ended.code == 2
-        assert "run.json, which says how they were made, is missing" in ended.last
+        assert "run.json, which has their settings, is missing" in ended.last
         repaired = bulkembed("verify", "--repair", place / "out")
         assert repaired.code == 2
         assert "--overwrite" in repaired.last

@@ -1,4 +1,4 @@
-"""Files of a dataset that are gone or cut short: embedded again, or refused, never passed over."""
+"""Missing or truncated files of a dataset: embedded again or refused, never ignored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.cli import Ended, bulkembed, parts, read, run, snapshot, write_rows
+from support.cli import Ended, bulkembed, dead_codes, parts, read, run, snapshot, write_rows
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
@@ -39,6 +39,24 @@ def test_a_part_that_a_complete_dataset_lost_is_embedded_again(
     assert server.stats()["texts"] == 27 + 10
     assert read(complete).equals(whole)
     assert (complete / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda part: part.write_bytes(b"PAR1")])
+def test_damaged_dead_letters_do_not_cost_the_vectors_of_their_unit(
+    source: Path, output: Path, damage: Callable[[Path], object]
+) -> None:
+    write_rows(source, ["poison", "a", "b", "c"])
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        assert go(server, source, output).code == 0
+        whole, dead = read(output), dead_codes(output)
+        damage(*parts(output, "dead_letters"))
+        ended = go(server, source, output)
+        assert ended.code == 0, ended.err
+        assert server.stats()["texts"] == 3
+    assert "parts of 4 rows are missing" in ended.err
+    assert read(output).equals(whole)
+    assert dead_codes(output) == dead
+    assert bulkembed("verify", output).code == 0
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda part: part.write_bytes(b"PAR1")])
@@ -100,7 +118,7 @@ def test_a_dataset_that_lost_what_is_pinned_is_refused_and_left_as_it_is(
     for more in ((), ("--retry-failed",), ("--prune",)):
         ended = run(server.url, source.parent, complete, "--dim", dim, *more)
         assert ended.code == 2, ended.err
-        assert "_run/run.json, which says how they were made, is missing" in ended.last
+        assert "_run/run.json, which has their settings, is missing" in ended.last
         assert "--overwrite" in ended.last
         assert snapshot(complete) == before
     assert server.stats()["texts"] == texts

@@ -44,11 +44,15 @@ class CommittedVectors:
     Args:
         dataset: the dataset.
         records: its commit records; the parts of those without vectors are not read.
+        digest: skip parts whose footers have another embedding digest.  None: trust the records.
     """
 
-    def __init__(self, dataset: Dataset, records: Iterable[UnitRecord]) -> None:
+    def __init__(
+        self, dataset: Dataset, records: Iterable[UnitRecord], digest: str | None = None
+    ) -> None:
         self._dataset = dataset
         self._records = [record for record in records if record.embedded]
+        self._digest = digest
 
     def find(self, wanted: Keys) -> CommittedMatches:
         """Return one row for each wanted text that is committed; only text hashes are read."""
@@ -58,7 +62,7 @@ class CommittedVectors:
             if not missing.any():
                 break
             table = _read(self._dataset, part, ["text_hash"])
-            if table is None:
+            if table is None or not self._has_digest(table.schema):
                 continue
             part_keys = keys(table["text_hash"].to_pylist())
             places = np.searchsorted(wanted, part_keys)
@@ -70,6 +74,10 @@ class CommittedVectors:
             if len(rows):
                 found.append(PartRows(part, rows.astype(np.int64), part_keys[rows]))
         return CommittedMatches(self._dataset, found)
+
+    def _has_digest(self, schema: pa.Schema) -> bool:
+        found = (schema.metadata or {}).get(b"bulkembed.digest", b"").decode()
+        return self._digest in (None, found)
 
     def _vector_parts(self) -> Iterator[str]:
         for record in self._records:

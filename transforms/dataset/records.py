@@ -66,6 +66,8 @@ class DatasetState:
     """Names of records that do not count, and of unfinished files beside the records."""
     unnamed: tuple[str, ...] = ()
     """Parts that no record names, as far as they were listed: readers would read their rows."""
+    damaged: tuple[UnitRecord, ...] = ()
+    """Records that do not count because parts of theirs are damaged; others may be whole."""
 
     @classmethod
     def of(
