@@ -1,1 +1,1 @@
-"""What a run is at: numbers gathered while it works, shown as a panel, as lines, or as JSON."""
+"""The progress of a run, shown as a live panel, as log lines or as JSON events."""

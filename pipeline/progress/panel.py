@@ -1,4 +1,4 @@
-"""The live panel at the foot of a terminal, with the log running above it."""
+"""The live progress panel at the bottom of a terminal, with the log scrolling above it."""
 
 from __future__ import annotations
 
@@ -19,154 +19,72 @@ from bulkembed.pipeline.progress.snapshot import Snapshot
 from bulkembed.schemas.live import QuotaUse, Waiting
 from bulkembed.schemas.quota import QuotaKind
 
+PANEL_EVERY_S = 0.5
 WIDTH = 78
-NAME_WIDTH = 10
+LABEL_WIDTH = 11
 
+_SHOW_CURSOR = b"\x1b[?25h"
+_READ_BYTES = 1 << 16
 _REASONS = {
-    Waiting.OUTAGE: "the service, which fails; it is asked now and then",
-    Waiting.REFUSED: "the service, which answered 429",
-    Waiting.RPD: "the next day: the day's texts are used up",
-    Waiting.TPM: "the minute's tokens, which are used up",
-    Waiting.RPM: "the minute's texts, which are used up",
-    Waiting.PACE: "its turn: calls are spread evenly",
-    Waiting.PROBE: "an answer: few calls go at first, after a pause, near a limit",
-    Waiting.SLOTS: "answers: as many calls are in the air as may be",
+    Waiting.OUTAGE: "the service, which is failing; bulkembed probes it from time to time",
+    Waiting.REFUSED: "the service, which answered 429 (rate limit)",
+    Waiting.RPD: "the daily text quota to reset",
+    Waiting.TPM: "the per-minute token quota",
+    Waiting.RPM: "the per-minute text quota",
+    Waiting.PACE: "its turn: requests are spread evenly",
+    Waiting.PROBE: "a first response, before more requests are sent",
+    Waiting.SLOTS: "responses: all request slots are in use",
 }
 _METERS = {
     QuotaKind.RPM: "texts/min",
     QuotaKind.TPM: "tokens/min",
     QuotaKind.RPD: "texts/day",
 }
-
-
-def render_panel(snapshot: Snapshot) -> RenderableType:
-    """The panel: a bar for each state of rows and each quota, and some lines; at most 78 wide."""
-    bars, lines = (Table.grid(padding=(0, 1), expand=True) for _ in range(2))
-    for table in (bars, lines):
-        table.add_column(min_width=NAME_WIDTH, no_wrap=True)
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    bars.add_column(justify="right", no_wrap=True, overflow="ellipsis")
-    for name, share, of, told, style in (*_states(snapshot), *_quotas(snapshot.quota)):
-        bars.add_row(name, _bar(share, of, style), told)
-    for name, said in _lines(snapshot):
-        lines.add_row(name, Text(said))
-    return Constrain(Group(bars, lines), WIDTH)
-
-
 _Bar = tuple[str, int, int, str, str]
-"""Name, part, whole, what is told of it, and the colour."""
-
-
-def _states(snapshot: Snapshot) -> Iterator[_Bar]:
-    rows = snapshot.rows
-    for name, count, style in (
-        ("done", snapshot.done, "green"),
-        ("embedded", rows.embedded, "green"),
-        ("ready", snapshot.ready, "cyan"),
-        ("skipped", rows.skipped, "yellow"),
-        ("dead", rows.dead, "red"),
-        ("left", rows.left, "blue"),
-    ):
-        of = f" of {rows.rows_in:,}" if name == "done" else ""
-        yield name, count, rows.rows_in, f"{count:,}{of} {_percent(count, rows.rows_in)}", style
-    if snapshot.shared_total > snapshot.shared:
-        told = f"{snapshot.shared:,} of {snapshot.shared_total:,} texts, ahead"
-        yield "shared", snapshot.shared, snapshot.shared_total, told, "cyan"
-
-
-def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
-    for kind, name in _METERS.items():
-        limit = None if quota is None else quota.limits[kind]
-        if quota is not None and limit is not None:
-            used = quota.used[kind]
-            yield name, min(used, limit), limit, f"{used:,} of {limit:,}", "magenta"
-
-
-def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    in_flight = "" if snapshot.in_flight is None else f"; calls in the air: {snapshot.in_flight:,}"
-    rows, texts = snapshot.rows_per_s, snapshot.texts_per_s
-    yield "speed", f"{rows:,.0f} rows a second, {texts:,.0f} texts a second{in_flight}"
-    yield "spent", _spent(snapshot)
-    yield (
-        "calls",
-        f"{snapshot.sent:,}, {snapshot.retried:,} of them again; {snapshot.refused:,} 429s",
-    )
-    if snapshot.codes:
-        codes = (f"{rows:,} {code}" for code, rows in snapshot.codes.items())
-        yield "dead by", ", ".join(codes)
-    yield "waits for", "-" if snapshot.waiting is None else _REASONS[snapshot.waiting]
-    left = "-" if snapshot.eta_s is None else f"about {_time(snapshot.eta_s)}"
-    yield "time", f"{_time(snapshot.elapsed_s)}; left: {left}"
-    if snapshot.ending is not None:
-        yield "ending", f"{snapshot.ending}: waits for calls in the air; once more ends at once"
-
-
-def _spent(snapshot: Snapshot) -> str:
-    said = _cost(snapshot.tokens, snapshot.usd)
-    if snapshot.tokens_total is None:
-        return said
-    return f"{said}; about {_cost(snapshot.tokens_total, snapshot.usd_total)} in all"
-
-
-def _cost(tokens: int, usd: float | None) -> str:
-    return f"{tokens:,} tokens" + ("" if usd is None else f", {usd:,.4f} USD")
-
-
-def _bar(part: int, whole: int, style: str) -> ProgressBar:
-    return ProgressBar(
-        total=max(1, whole), completed=part, complete_style=style, finished_style=style
-    )
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:4.0%}" if whole else "  0%"
-
-
-def _time(seconds: float) -> str:
-    return str(dt.timedelta(seconds=round(seconds)))
-
-
-PANEL_EVERY_S = 0.5
-_SHOW_CURSOR = b"\x1b[?25h"
-_MOST_BYTES = 1 << 16
+"""Label, part, whole, caption and colour."""
 
 
 class Screen:
-    """Shows snapshots as a panel that is drawn anew in its place.
+    """A display that redraws the panel in place.
 
-    What anybody writes to standard error meanwhile (the log, worker processes, libraries in C) goes
-    through a pipe and is printed above the panel.  Whoever shows must call `between` often.
+    Whatever is written to standard error meanwhile (the log, worker processes, C libraries) goes
+    through a pipe and is printed above the panel.  Call `poll` often to print it.
 
     Args:
         stream: standard error, a terminal.
-        every_s: how often the panel is to be drawn.
+        every_s: seconds between drawings.
     """
 
     def __init__(self, stream: TextIO, every_s: float = PANEL_EVERY_S) -> None:
         self.every_s = every_s
         self._stream = stream
-        self._foot: _Foot | None = None
+        self._region: _PanelRegion | None = None
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draws the panel."""
-        if self._foot is None:
-            self._foot = _Foot(self._stream)
-        self._foot.live.update(render_panel(snapshot), refresh=True)
+        """Draw the panel."""
+        if self._region is None:
+            self._region = _PanelRegion(self._stream)
+        self._region.live.update(render_panel(snapshot), refresh=True)
 
     def poll(self) -> None:
-        """Prints what was written to standard error since the last time."""
-        if self._foot is not None:
-            self._foot.print_new()
+        """Print what was written to standard error since the last call."""
+        if self._region is not None:
+            self._region.print_new()
 
     def close(self) -> None:
-        """Removes the panel, and gives standard error and the cursor back; may be called twice."""
-        foot, self._foot = self._foot, None
-        if foot is not None:
-            foot.close()
+        """Remove the panel, and restore standard error and the cursor; may be called twice."""
+        region, self._region = self._region, None
+        if region is not None:
+            region.close()
 
 
-class _Foot:
-    """The foot of a terminal, taken from a stream that goes through a pipe meanwhile."""
+def supports_panel(stream: TextIO) -> bool:
+    """Return whether a panel can be drawn on a stream: a terminal that can move its cursor."""
+    return stream.isatty() and not Console(file=stream).is_dumb_terminal
+
+
+class _PanelRegion:
+    """The bottom of a terminal, with the stream redirected through a pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -185,25 +103,25 @@ class _Foot:
         os.set_blocking(self._pipe, False)
         os.dup2(write_end, stream.fileno())
         os.close(write_end)
-        self._unfinished = b""
+        self._incomplete_line = b""
         self.live.start()
 
     def print_new(self) -> None:
-        """Prints the lines that came through the pipe."""
+        """Print the lines that arrived through the pipe."""
         while data := self._read():
-            *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+            *lines, self._incomplete_line = (self._incomplete_line + data).split(b"\n")
             for line in lines:
                 self._print(line)
 
     def close(self) -> None:
-        """Gives all of it back."""
-        # By a signal in the middle of a drawing; what is drawn then is lost, the rest is not.
+        """Restore the terminal and the stream."""
+        # A signal may interrupt a drawing.  That drawing is lost; everything else is printed.
         with contextlib.suppress(Exception):
             self._stream.flush()
             self.print_new()
-            if self._unfinished:
-                self._print(self._unfinished)
-            # Else the last drawing is not cut where the terminal is lower than the panel.
+            if self._incomplete_line:
+                self._print(self._incomplete_line)
+            # Rich leaves lines of the panel behind if the terminal is lower than the panel.
             self.live.update(Text(""), refresh=True)
             self.live.stop()
         os.dup2(self._terminal, self._stream.fileno())
@@ -214,7 +132,7 @@ class _Foot:
 
     def _read(self) -> bytes:
         try:
-            return os.read(self._pipe, _MOST_BYTES)
+            return os.read(self._pipe, _READ_BYTES)
         except BlockingIOError:
             return b""
 
@@ -222,6 +140,87 @@ class _Foot:
         self._console.print(line.decode(errors="replace").rstrip("\r"), markup=False)
 
 
-def supports_panel(stream: TextIO) -> bool:
-    """Whether a panel can be drawn there: a terminal that can move its cursor."""
-    return stream.isatty() and not Console(file=stream).is_dumb_terminal
+def render_panel(snapshot: Snapshot) -> RenderableType:
+    """Render a bar for each row state and quota, then text lines; at most 78 columns wide."""
+    bars, lines = (Table.grid(padding=(0, 1), expand=True) for _ in range(2))
+    for table in (bars, lines):
+        table.add_column(min_width=LABEL_WIDTH, no_wrap=True)
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    bars.add_column(justify="right", no_wrap=True, overflow="ellipsis")
+    for label, part, whole, caption, style in (*_states(snapshot), *_quotas(snapshot.quota)):
+        bars.add_row(label, _bar(part, whole, style), caption)
+    for label, text in _lines(snapshot):
+        lines.add_row(label, Text(text))
+    return Constrain(Group(bars, lines), WIDTH)
+
+
+def _states(snapshot: Snapshot) -> Iterator[_Bar]:
+    rows = snapshot.rows
+    for label, count, style in (
+        ("done", snapshot.done, "green"),
+        ("embedded", rows.embedded, "green"),
+        ("uncommitted", snapshot.ready, "cyan"),
+        ("skipped", rows.skipped, "yellow"),
+        ("failed", rows.dead, "red"),
+        ("remaining", rows.left, "blue"),
+    ):
+        whole = f" of {rows.rows_in:,}" if label == "done" else ""
+        caption = f"{count:,}{whole} {_percent(count, rows.rows_in)}"
+        yield label, count, rows.rows_in, caption, style
+    if snapshot.shared_total > snapshot.shared:
+        caption = f"{snapshot.shared:,} of {snapshot.shared_total:,} texts, up front"
+        yield "repeated", snapshot.shared, snapshot.shared_total, caption, "cyan"
+
+
+def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
+    for kind, label in _METERS.items():
+        limit = None if quota is None else quota.limits[kind]
+        if quota is not None and limit is not None:
+            used = quota.used[kind]
+            yield label, min(used, limit), limit, f"{used:,} of {limit:,}", "magenta"
+
+
+def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    in_flight = ""
+    if snapshot.in_flight is not None:
+        noun = "request" if snapshot.in_flight == 1 else "requests"
+        in_flight = f"; {snapshot.in_flight:,} {noun} in flight"
+    rows, texts = snapshot.rows_per_s, snapshot.texts_per_s
+    yield "speed", f"{rows:,.0f} rows/s, {texts:,.0f} texts/s{in_flight}"
+    yield "cost", _cost_line(snapshot)
+    yield (
+        "requests",
+        f"{snapshot.sent:,} sent, {snapshot.retried:,} retried, "
+        f"{snapshot.refused:,} rate-limited (429)",
+    )
+    if snapshot.codes:
+        codes = (f"{rows:,} {code}" for code, rows in snapshot.codes.items())
+        yield "failures", ", ".join(codes)
+    yield "waiting for", "-" if snapshot.waiting is None else _REASONS[snapshot.waiting]
+    eta = "-" if snapshot.eta_s is None else f"about {_time(snapshot.eta_s)}"
+    yield "elapsed", f"{_time(snapshot.elapsed_s)}, ETA {eta}"
+    if snapshot.ending is not None:
+        what = "waiting for requests in flight; another signal exits at once"
+        yield "stopping", f"{snapshot.ending}: {what}"
+
+
+def _cost_line(snapshot: Snapshot) -> str:
+    tokens, usd = f"{snapshot.tokens:,}", f"{snapshot.usd or 0:,.4f}"
+    if snapshot.tokens_total is not None:
+        tokens += f" of about {snapshot.tokens_total:,}"
+        usd += f" of {snapshot.usd_total or 0:,.4f}"
+    return f"{tokens} tokens" + ("" if snapshot.usd is None else f", {usd} USD")
+
+
+def _bar(part: int, whole: int, style: str) -> ProgressBar:
+    return ProgressBar(
+        total=max(1, whole), completed=part, complete_style=style, finished_style=style
+    )
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:4.0%}" if whole else "  0%"
+
+
+def _time(seconds: float) -> str:
+    return str(dt.timedelta(seconds=round(seconds)))

@@ -1,4 +1,4 @@
-"""The progress of a run: its goal, and where and how its numbers are found and shown."""
+"""The progress of a run: its goal, the source of its numbers, and how they are displayed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from typing import Protocol, Self, TextIO
 from bulkembed.pipeline.logs import is_json, log
 from bulkembed.pipeline.progress.panel import PANEL_EVERY_S, Screen, supports_panel
 from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
-from bulkembed.pipeline.progress.sources import CommitRecords, Source, WorkerProcesses
-from bulkembed.pipeline.progress.worker_files import LocalEngines
+from bulkembed.pipeline.progress.sources import (
+    CommitRecords,
+    LocalEngines,
+    Source,
+    WorkerProcesses,
+)
 from bulkembed.pipeline.run.plan import Plan, Scans
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.settle import dataset_rows
@@ -29,13 +33,143 @@ from bulkembed.schemas.quota import QuotaKind, RpmCounts
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
 
+LINE_EVERY_S = 30.0
+EVERY_VARIABLE = "BULKEMBED_PROGRESS_S"
+
 Fact = int | float | str | None
 
 
-def progress_facts(snapshot: Snapshot) -> dict[str, Fact]:
-    """All numbers by name, units last; None for what is not known, and for a limit there is not.
+class Display(Protocol):
+    """Shows snapshots."""
 
-    The names are always the same ones but for `dead_CODE`: there is one for each code that occurs.
+    every_s: float
+    """Seconds between two snapshots."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show one snapshot."""
+
+    def poll(self) -> None:
+        """Do what has to be done about twenty times a second."""
+
+    def close(self) -> None:
+        """Restore the stream; may be called twice."""
+
+
+class Progress:
+    """Takes a snapshot at each interval and displays it; a failure here never fails the run.
+
+    Args:
+        goal: what the run set out to do.
+        source: where the numbers come from.
+        display: where they are shown.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        goal: Goal,
+        source: Source,
+        display: Display,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._goal = goal
+        self._source = source
+        self._display = display
+        self._clock = clock
+        self._rates = Rates()
+        self._started = clock()
+        self._last_shown = self._started
+        self._failed = False
+        self._is_drawing = False
+        self._after_drawing: Callable[[], object] | None = None
+        self.ending: str | None = None
+        """Why the run is about to end."""
+
+    def tick(self) -> None:
+        """Show a snapshot if the interval is over; cheap otherwise."""
+        if self._failed:
+            return
+        try:
+            with self._drawing():
+                self._display.poll()
+            now = self._clock()
+            if now - self._last_shown >= self._display.every_s:
+                self._last_shown = now
+                snapshot = self._snapshot(now)
+                with self._drawing():
+                    self._display.show(snapshot)
+        except Exception as error:
+            self._failed = True
+            self.close()
+            log.warning("progress display failed: %r. The run continues without it", error)
+
+    def when_drawn(self, action: Callable[[], object]) -> None:
+        """Call an action now, or at the end of a drawing in progress.
+
+        For signal handlers, which may interrupt a drawing: a panel that is half drawn cannot be
+        removed.
+        """
+        if self._is_drawing:
+            self._after_drawing = action
+        else:
+            action()
+
+    def close(self) -> None:
+        """Close the display and the source."""
+        with self._drawing():
+            self._display.close()
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        self._is_drawing = True
+        try:
+            yield
+        finally:
+            self._is_drawing = False
+            action, self._after_drawing = self._after_drawing, None
+            if action is not None:
+                action()
+
+    def _snapshot(self, now: float) -> Snapshot:
+        elapsed_s = now - self._started
+        return take_snapshot(self._goal, self._source.read(), elapsed_s, self._rates, self.ending)
+
+
+class Lines:
+    """A display of log lines: `key=value` pairs, or an event with the facts for --log-json."""
+
+    def __init__(self, every_s: float = LINE_EVERY_S, *, as_json: bool = False) -> None:
+        self.every_s = every_s
+        self._as_json = as_json
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Log one line."""
+        text = progress_message(snapshot) if self._as_json else progress_line(snapshot)
+        log.info("%s", text, extra={"event": ("progress", progress_facts(snapshot))})
+
+    def poll(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def progress_facts(snapshot: Snapshot) -> dict[str, Fact]:
+    """Return all numbers by name; None for an unknown value and for a limit that is not set.
+
+    The names are always the same, except `dead_CODE`: one for each code that has occurred.
     """
     rows = snapshot.rows
     facts: dict[str, Fact] = {
@@ -74,12 +208,15 @@ def progress_facts(snapshot: Snapshot) -> dict[str, Fact]:
 
 
 def progress_message(snapshot: Snapshot) -> str:
-    """The message of a progress event, whose facts stand beside it."""
-    return f"{snapshot.done:,} of {snapshot.rows.rows_in:,} rows are done"
+    """Return the message of a progress event, which carries the facts separately."""
+    return f"{snapshot.done:,} of {snapshot.rows.rows_in:,} rows done"
 
 
 def progress_line(snapshot: Snapshot) -> str:
-    """One line for people and grep: `progress done=8000 rows=11459 ...`, without what is None."""
+    """Return a line for people and grep, such as `progress done=8000 rows=11459 ...`.
+
+    Values that are None are left out.
+    """
     facts = progress_facts(snapshot).items()
     return " ".join(["progress", *(f"{name}={_word(v)}" for name, v in facts if v is not None)])
 
@@ -92,189 +229,20 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-LINE_EVERY_S = 30.0
-EVERY_VARIABLE = "BULKEMBED_PROGRESS_S"
-
-
-class Display(Protocol):
-    """How snapshots are shown."""
-
-    every_s: float
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Shows one."""
-
-    def poll(self) -> None:
-        """Called some twenty times a second."""
-
-    def close(self) -> None:
-        """Leaves nothing behind; may be called twice."""
-
-
-class Lines:
-    """A line in the log now and then: key=value, or an event with the facts for --log-json."""
-
-    def __init__(self, every_s: float = LINE_EVERY_S, *, as_json: bool = False) -> None:
-        self.every_s = every_s
-        self._as_json = as_json
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Logs the line."""
-        said = progress_message(snapshot) if self._as_json else progress_line(snapshot)
-        log.info("%s", said, extra={"event": ("progress", progress_facts(snapshot))})
-
-    def poll(self) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-
-class Progress:
-    """Takes a snapshot when one is due, and shows it.  Never an error: it is not the work.
-
-    Args:
-        goal: what the run set out to do.
-        source: where the numbers come from.
-        show: how they are shown.
-        clock: seconds, monotonic.
-    """
-
-    def __init__(
-        self,
-        goal: Goal,
-        source: Source,
-        show: Display,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._goal = goal
-        self._source = source
-        self._show = show
-        self._clock = clock
-        self._rates = Rates()
-        self._began = clock()
-        self._shown = self._began
-        self._broken = False
-        self._is_drawing = False
-        self._after_drawing: Callable[[], object] | None = None
-        self.ending: str | None = None
-        """Why the run is about to end."""
-
-    def tick(self) -> None:
-        """Shows what is due; cheap where nothing is."""
-        if self._broken:
-            return
-        try:
-            with self._drawing():
-                self._show.poll()
-            now = self._clock()
-            if now - self._shown >= self._show.every_s:
-                self._shown = now
-                snapshot = self._snapshot(now)
-                with self._drawing():
-                    self._show.show(snapshot)
-        except Exception as error:
-            self._broken = True
-            self.close()
-            log.warning("progress is not shown any more: %r; the run goes on", error)
-
-    def when_drawn(self, action: Callable[[], object]) -> None:
-        """Call an action now, or at the end of the drawing that is under way.
-
-        For signal handlers, which may interrupt a drawing: a panel that is half drawn cannot be
-        removed.
-        """
-        if self._is_drawing:
-            self._after_drawing = action
-        else:
-            action()
-
-    def close(self) -> None:
-        """Leaves the screen as it was."""
-        with self._drawing():
-            self._show.close()
-        self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @contextlib.contextmanager
-    def _drawing(self) -> Iterator[None]:
-        self._is_drawing = True
-        try:
-            yield
-        finally:
-            self._is_drawing = False
-            action, self._after_drawing = self._after_drawing, None
-            if action is not None:
-                action()
-
-    def _snapshot(self, now: float) -> Snapshot:
-        elapsed_s = now - self._began
-        return take_snapshot(self._goal, self._source.read(), elapsed_s, self._rates, self.ending)
-
-
-def every_s(default: float) -> float:
-    """How often progress is shown: as BULKEMBED_PROGRESS_S says, else the default.
-
-    Raises:
-        ConfigError: the variable holds no number above 0.
-    """
-    told = os.environ.get(EVERY_VARIABLE, "").strip()
-    try:
-        seconds = float(told or default)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise ConfigError(f"{EVERY_VARIABLE}={told}: give seconds above 0, or leave it out")
-    return seconds
-
-
-def make_goal(
-    request: RunRequest,
-    job: JobConfig,
-    scans: Scans,
-    plan: Plan,
-    before: DatasetState,
-    sharing: Sharing,
-) -> Goal:
-    """What a run set out to do; rows that are tried again count as left, not as dead."""
-    rows = dataset_rows(scans, before)
-    dead = rows.dead - sum(record.dead for file in plan.work for record in file.redo)
-    due = plan.planned_rows
-    total = rows.embedded + dead + rows.skipped + due
-    counts_texts = job.calls.limits.rpm_counts is RpmCounts.TEXTS
-    return Goal(
-        rows=dataclasses.replace(rows, rows_in=total, dead=dead, left=due),
-        before=before,
-        shared=sum(file.texts for file in sharing.picks),
-        price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
-        texts_per_request=1 if counts_texts else job.embedder.call_texts,
-    )
-
-
 def make_progress(
     goal: Goal, job: JobConfig, folder: Path, *, local: bool, processes: int
 ) -> Progress:
-    """The progress of a run that begins now.
+    """Return the progress of a run that starts now.
 
     Args:
-        goal: what it set out to do.
-        job: what the workers are told.
+        goal: what the run set out to do.
+        job: the configuration of the workers.
         folder: where worker processes of this machine leave their numbers.
-        local: the work is done on this machine, by Beam's own engine.
-        processes: by how many.
+        local: whether Beam's local engine does the work.
+        processes: its number of worker processes.
 
     Raises:
-        ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
+        ConfigError: BULKEMBED_PROGRESS_S is not a number above 0.
     """
     source: Source
     if not local:
@@ -286,15 +254,57 @@ def make_progress(
     return Progress(goal, source, make_display(sys.stderr, alone=local and processes == 1))
 
 
-def make_display(stream: TextIO, *, alone: bool = True) -> Display:
-    """A panel on a terminal, where people look on; else lines in the log.
+def make_goal(
+    request: RunRequest,
+    job: JobConfig,
+    scans: Scans,
+    plan: Plan,
+    before: DatasetState,
+    sharing: Sharing,
+) -> Goal:
+    """Return what a run sets out to do; failed rows that are retried count as remaining."""
+    rows = dataset_rows(scans, before)
+    dead = rows.dead - sum(record.dead for file in plan.work for record in file.redo)
+    planned = plan.planned_rows
+    total = rows.embedded + dead + rows.skipped + planned
+    counts_texts = job.calls.limits.rpm_counts is RpmCounts.TEXTS
+    return Goal(
+        rows=dataclasses.replace(rows, rows_in=total, dead=dead, left=planned),
+        before=before,
+        shared=sum(file.texts for file in sharing.picks),
+        price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
+        texts_per_request=1 if counts_texts else job.embedder.call_texts,
+    )
 
-    Where other processes may write to the terminal as well (not `alone`), a panel would be torn.
-    A log of warnings only says nothing of progress, and one of `debug` is too much for a panel.
+
+def make_display(stream: TextIO, *, alone: bool = True) -> Display:
+    """Return a panel if the stream is a terminal that people watch, otherwise log lines.
+
+    Other processes that write to the terminal (not `alone`) would tear a panel, and so would the
+    many lines of `--log-level debug`.  With `--log-level warning` the log lines are not shown.
 
     Raises:
-        ConfigError: BULKEMBED_PROGRESS_S holds no number above 0.
+        ConfigError: BULKEMBED_PROGRESS_S is not a number above 0.
     """
     if alone and supports_panel(stream) and not is_json() and log.level == logging.INFO:
-        return Screen(stream, every_s(PANEL_EVERY_S))
-    return Lines(every_s(LINE_EVERY_S), as_json=is_json())
+        return Screen(stream, interval_s(PANEL_EVERY_S))
+    return Lines(interval_s(LINE_EVERY_S), as_json=is_json())
+
+
+def interval_s(default: float) -> float:
+    """Return the seconds between two snapshots: BULKEMBED_PROGRESS_S if set, else the default.
+
+    Raises:
+        ConfigError: the variable is not a number above 0.
+    """
+    value = os.environ.get(EVERY_VARIABLE, "").strip()
+    try:
+        seconds = float(value or default)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ConfigError(
+            f"{EVERY_VARIABLE} is {value!r}, which is not a number of seconds above 0. "
+            f"Set it to a number such as {default:g}, or unset it"
+        )
+    return seconds

@@ -1,4 +1,4 @@
-"""A run at one moment: where its rows are, how fast it is, what it costs, when it will be done."""
+"""A run at one moment: where its rows are, its speed, its cost and its ETA."""
 
 from __future__ import annotations
 
@@ -12,39 +12,7 @@ from bulkembed.schemas.prices import Price
 from bulkembed.schemas.quota import QuotaKind
 from bulkembed.transforms.dataset.records import DatasetState
 
-SPAN_S = 60.0
-
-
-class Rates:
-    """Told now and then how much is done; gives the speed.  Times are seconds since the start."""
-
-    def __init__(self) -> None:
-        self._seen: collections.deque[tuple[float, int, int]] = collections.deque([(0.0, 0, 0)])
-
-    def add(self, at_s: float, rows: int, texts: int) -> None:
-        """Notes the numbers of a moment; they may also fall."""
-        if not any(self._seen[-1][1:]):  # Nothing was done yet: starting up is not slow work.
-            self._seen = collections.deque([self._seen[-1]])
-        self._seen.append((at_s, rows, texts))
-        while len(self._seen) > 2 and self._seen[1][0] <= at_s - SPAN_S:
-            self._seen.popleft()
-
-    @property
-    def rows_per_s(self) -> float:
-        """Of the last minute, or since the start."""
-        return self._of(1)
-
-    @property
-    def texts_per_s(self) -> float:
-        """The same of texts."""
-        return self._of(2)
-
-    def _of(self, place: int) -> float:
-        first, last = self._seen[0], self._seen[-1]
-        seconds = last[0] - first[0]
-        return max(0.0, (last[place] - first[place]) / seconds) if seconds > 0 else 0.0
-
-
+RATE_WINDOW_S = 60.0
 MINUTE_S = 60.0
 
 
@@ -53,26 +21,26 @@ class Goal:
     """What a run set out to do."""
 
     rows: RowCounts
-    """Where the rows are when it begins; `left` are those that it is to do."""
+    """Where the rows are at the start; `left` are those that this run is to process."""
     before: DatasetState = dataclasses.field(default_factory=DatasetState)
-    """What was committed when it began."""
+    """What was committed at the start."""
     shared: int = 0
-    """Texts that several units share; they are sent first."""
+    """Texts that occur in several units; they are sent first."""
     price: Price | None = None
-    """None where it is not known."""
+    """None if unknown."""
     texts_per_request: int = 1
     """How many texts the service counts as one request."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that is shown.  None stands for what nobody can tell, or not yet."""
+    """All that is displayed; None stands for a value that is not known."""
 
     elapsed_s: float
     rows: RowCounts
-    """As it stands; rows that are `ready` are in none of its places."""
+    """Committed rows, and remaining ones; rows that are `ready` are in none of its counts."""
     ready: int
-    """Rows that have their fate, in units that are not committed yet."""
+    """Rows with a result, in units that are not committed yet."""
     shared: int
     shared_total: int
     rows_per_s: float
@@ -82,7 +50,7 @@ class Snapshot:
     texts: int
     tokens: int
     tokens_total: int | None
-    """What the run will have sent when it is done."""
+    """Estimated for the whole run."""
     usd: float | None
     usd_total: float | None
     waiting: Waiting | None
@@ -97,20 +65,53 @@ class Snapshot:
 
     @property
     def done(self) -> int:
-        """Rows that have their fate, committed or not."""
+        """Rows with a result, committed or not."""
         return self.rows.rows_in - self.rows.left
+
+
+class Rates:
+    """The speed over the last minute, from counts that are added now and then.
+
+    Times are seconds since the start.
+    """
+
+    def __init__(self) -> None:
+        self._samples: collections.deque[tuple[float, int, int]] = collections.deque([(0.0, 0, 0)])
+
+    def add(self, at_s: float, rows: int, texts: int) -> None:
+        """Add the counts at a moment; they may be lower than before."""
+        if not any(self._samples[-1][1:]):  # Start-up, before the first result, does not count.
+            self._samples = collections.deque([self._samples[-1]])
+        self._samples.append((at_s, rows, texts))
+        while len(self._samples) > 2 and self._samples[1][0] <= at_s - RATE_WINDOW_S:
+            self._samples.popleft()
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows per second."""
+        return self._rate(1)
+
+    @property
+    def texts_per_s(self) -> float:
+        """Texts per second."""
+        return self._rate(2)
+
+    def _rate(self, column: int) -> float:
+        first, last = self._samples[0], self._samples[-1]
+        seconds = last[0] - first[0]
+        return max(0.0, (last[column] - first[column]) / seconds) if seconds > 0 else 0.0
 
 
 def take_snapshot(
     goal: Goal, live: Live, elapsed_s: float, rates: Rates, ending: str | None = None
 ) -> Snapshot:
-    """The snapshot of what the processes of a run have counted.
+    """Return the snapshot for what the processes of a run have counted.
 
     Args:
         goal: what the run set out to do.
-        live: all processes together.
-        elapsed_s: since the run began to send.
-        rates: is told the new numbers here.
+        live: the counts of all processes together.
+        elapsed_s: since the run started to send.
+        rates: the new counts are added to it.
         ending: why the run is about to end.
     """
     counts = live.counts
@@ -136,7 +137,7 @@ def take_snapshot(
         usd=_usd(goal, counts.tokens),
         usd_total=_usd(goal, tokens_total),
         waiting=live.waiting,
-        eta_s=_left_s(goal, live.quota, rates.rows_per_s, rows.left, texts_left, tokens_left),
+        eta_s=_eta_s(goal, live.quota, rates.rows_per_s, rows.left, texts_left, tokens_left),
         sent=counts.sent,
         retried=counts.retried,
         refused=counts.refused,
@@ -154,7 +155,7 @@ def _rows_now(before: RowCounts, counts: LiveCounts) -> RowCounts:
 
 
 def _texts_left(goal: Goal, counts: LiveCounts, done: int, left: int) -> int | None:
-    """How many texts are still to be sent; None as long as no row shows how many one takes."""
+    """Return how many texts are still to be sent; None before a row shows how many it takes."""
     if not left:
         return 0
     if not done:
@@ -172,7 +173,7 @@ def _usd(goal: Goal, tokens: int | None) -> float | None:
     return None if goal.price is None or tokens is None else goal.price.usd(tokens)
 
 
-def _left_s(
+def _eta_s(
     goal: Goal,
     quota: QuotaUse | None,
     rows_per_s: float,
@@ -180,10 +181,10 @@ def _left_s(
     texts_left: int | None,
     tokens_left: int | None,
 ) -> float | None:
-    """Seconds until the last row: by the speed so far, or by the quota where that is slower.
+    """Return the seconds until the last row: by the speed so far or by the quota, if slower.
 
-    A window that has room is filled faster than the quota is given back, so that the first
-    seconds promise too much.
+    The first requests fill the quota's window faster than the quota is returned, so the speed of
+    the first seconds alone would promise too much.
     """
     if not rows_left:
         return 0.0

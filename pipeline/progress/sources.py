@@ -1,56 +1,111 @@
-"""Where the numbers come from if not from this process: its workers, or the commit records."""
+"""Where progress numbers come from: this process, worker processes here, or commit records."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from bulkembed.pipeline.progress import worker_files
+import orjson
+
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.live import Live, LiveCounts
+from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.units.engine import Engine, running_engines
 from bulkembed.transforms.units.tally import committed_rows
 
+WRITE_EVERY_S = 1.0
 LIST_EVERY_S = 1.0
 MAX_LISTING_SHARE = 0.02
-"""The part of the time that listings may take where they are slow."""
+"""The share of the time that listings may take if they are slow."""
+_SUFFIX = ".live"
 
 
 class Source(Protocol):
-    """Tells what all processes of a run have done, and are at."""
+    """Knows what all processes of a run have done, and what they are doing."""
 
     def read(self) -> Live:
-        """The newest numbers; never waits."""
+        """Return the newest numbers; never waits."""
 
     def close(self) -> None:
-        """Ends what was started for it."""
+        """Stop what was started for it."""
+
+
+class LocalEngines:
+    """The engines of this process; closed ones still count."""
+
+    def __init__(self) -> None:
+        self._seen: list[Engine] = []
+
+    def read(self) -> Live:
+        """Return what all engines have done, and what the running ones are doing."""
+        running = running_engines()
+        self._seen += [engine for engine in running if engine not in self._seen]
+        done = sum((engine.done() for engine in self._seen), LiveCounts())
+        return sum((engine.at() for engine in running), Live(counts=done, in_flight=0))
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class WorkerProcesses:
-    """What the worker processes of this machine leave in the run's folder, a second old at most."""
+    """The worker processes of this machine, by the files that they write once a second.
+
+    Args:
+        folder: of the run.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def read(self) -> Live:
-        """All of them together."""
-        return sum(worker_files.read(self._folder), Live(in_flight=0))
+        """Return the sum over all processes."""
+        return sum(_read_files(self._folder), Live(in_flight=0))
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing."""
+
+
+def start_writing(folder: Path) -> None:
+    """Write this process's numbers once a second, in a thread that ends with the process."""
+    thread = threading.Thread(target=_keep_writing, args=(folder,), name="progress", daemon=True)
+    thread.start()
+
+
+def _keep_writing(folder: Path) -> None:
+    engines, never = LocalEngines(), threading.Event()
+    while not never.wait(WRITE_EVERY_S):
+        # A full disk, or a folder that was deleted with its run, must not fail the rows.
+        with contextlib.suppress(OSError):
+            _write_file(folder, engines.read())
+
+
+def _write_file(folder: Path, live: Live) -> None:
+    path = folder / f"{os.getpid()}{_SUFFIX}"
+    new = path.with_suffix(".new")
+    new.write_bytes(orjson.dumps(to_plain(live)))
+    new.replace(path)
+
+
+def _read_files(folder: Path) -> Iterator[Live]:
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            yield from_plain(orjson.loads(path.read_bytes()), Live)
 
 
 class CommitRecords:
-    """What workers anywhere have committed, by listing the records in a thread of its own.
+    """Workers anywhere, by the records that they commit, which a thread lists.
 
     Args:
         dataset: where they commit.
-        before: what was committed when the run began.
+        before: what was committed when the run started.
     """
 
     def __init__(self, dataset: Dataset, before: DatasetState) -> None:
@@ -59,32 +114,32 @@ class CommitRecords:
         self._old = {record.unit: record for record in before.records}
         self._counts = LiveCounts()
         self._closed = threading.Event()
-        threading.Thread(target=self._keep_looking, name="records", daemon=True).start()
+        threading.Thread(target=self._keep_listing, name="records", daemon=True).start()
 
     def read(self) -> Live:
-        """What is committed; nobody here knows of calls."""
+        """Return what is committed; requests in flight are not known."""
         return Live(counts=self._counts)
 
     def close(self) -> None:
-        """Ends the listing."""
+        """Stop the listing."""
         self._closed.set()
 
-    def _keep_looking(self) -> None:
+    def _keep_listing(self) -> None:
         pause_s = LIST_EVERY_S
         while not self._closed.wait(pause_s):
-            began = time.monotonic()
-            # A store that fails for a moment is asked again.
+            started = time.monotonic()
+            # A store that fails for a moment is listed again after the pause.
             with contextlib.suppress(OSError, OutputError):
-                self._take_new()
-            pause_s = max(LIST_EVERY_S, (time.monotonic() - began) / MAX_LISTING_SHARE)
+                self._add_new()
+            pause_s = max(LIST_EVERY_S, (time.monotonic() - started) / MAX_LISTING_SHARE)
 
-    def _take_new(self) -> None:
+    def _add_new(self) -> None:
         for record in self._dataset.state().records:
             if record not in self._known:
-                self._counts += self._worth(self._dataset.read_record(record))
+                self._counts += self._counts_of(self._dataset.read_record(record))
                 self._known.add(record)
 
-    def _worth(self, record: UnitRecord) -> LiveCounts:
+    def _counts_of(self, record: UnitRecord) -> LiveCounts:
         calls = record.counts
         sent = LiveCounts(
             texts=calls.texts,

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.logs import is_json, log, set_log
-from bulkembed.pipeline.progress import worker_files
+from bulkembed.pipeline.progress import sources
 
 PF_EXITING = 4
 """Linux's flag of a process that ends."""
@@ -109,7 +109,7 @@ def main() -> None:
     level, form, folder, launcher = sys.argv[1:]
     set_log(level.lower(), as_json=form == "json")
     log.addFilter(OncePerRun(Path(folder)))
-    worker_files.keep_writing(Path(folder))
+    sources.start_writing(Path(folder))
     sys.stderr = StandardError(sys.stderr, int(launcher))
     from apache_beam.runners.worker import sdk_worker_main
 

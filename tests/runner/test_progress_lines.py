@@ -1,4 +1,4 @@
-"""What a run says while it is at work, off a terminal."""
+"""The progress lines of a run without a terminal."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SHAPE = ("--dim", "128", "--unit-rows", "200", "--concurrency", "2")
 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Rows of which the tenth is blank and the twentieth refused; told often."""
+    """Rows with a blank one and one that is refused; progress is logged often."""
     monkeypatch.setenv("BULKEMBED_PROGRESS_S", "0.1")
     texts = [f"text {n}" for n in range(ROWS)]
     texts[10], texts[20] = "", "poison"
     return write_rows(tmp_path / "a.parquet", texts)
 
 
-def told(log: str) -> list[dict[str, str]]:
-    """The progress lines as names and words."""
+def progress_lines(log: str) -> list[dict[str, str]]:
+    """Return the progress lines as names and values."""
     lines = re.findall(r"^bulkembed: progress (.*)$", log, re.MULTILINE)
     return [dict(word.split("=") for word in line.split(" ")) for line in lines]
 
@@ -38,7 +38,7 @@ def test_lines_count_up_to_all_rows(rows: Path, tmp_path: Path) -> None:
         found = run(server.url, rows, tmp_path / "out", *SHAPE, "--rpm", "100000")
         sent = server.stats()["calls"]
     assert found.code == 0, found.err
-    lines = told(found.err)
+    lines = progress_lines(found.err)
     done = [int(line["done"]) for line in lines]
     assert done == sorted(done)
     assert done[-1] > 0
@@ -52,7 +52,7 @@ def test_lines_count_up_to_all_rows(rows: Path, tmp_path: Path) -> None:
     assert all(sum(int(line[name]) for name in places) == ROWS for line in lines)
 
 
-def test_warnings_only_leave_progress_out(rows: Path, tmp_path: Path) -> None:
+def test_the_log_level_warning_hides_progress(rows: Path, tmp_path: Path) -> None:
     with EmulatorServer(EmulatorSettings(latency_ms=300, poison="poison")) as server:
         found = run(server.url, rows, tmp_path / "out", *SHAPE, "--log-level", "warning")
     assert (found.code, found.err) == (0, "")
@@ -63,7 +63,7 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_with_log_json_each_line_is_an_object(rows: Path, tmp_path: Path, workers: str) -> None:
+def test_log_json_writes_an_object_a_line(rows: Path, tmp_path: Path, workers: str) -> None:
     with EmulatorServer(
         EmulatorSettings(latency_ms=900, poison="poison", script=("503",))
     ) as server:
@@ -86,7 +86,7 @@ def test_with_log_json_each_line_is_an_object(rows: Path, tmp_path: Path, worker
     assert summary["summary"]["run"]["embedded"] == ROWS - 2
 
 
-def test_with_log_json_an_error_is_an_object_too(tmp_path: Path) -> None:
+def test_log_json_writes_errors_as_objects_too(tmp_path: Path) -> None:
     found = python(
         "-m", "bulkembed", "run", "--input", "nowhere/*.parquet", "--output", str(tmp_path / "out"),
         "--emulator", "--log-json",

@@ -1,4 +1,4 @@
-"""The panel on a real terminal: what is seen while a run is at work, and what it leaves behind."""
+"""The panel on a real terminal: what it shows during a run, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from bulkembed.emulator.settings import EmulatorSettings
 
 ROWS = 400
 MANY = 6000
-"""More than there is time for."""
+"""More than a run finishes before the signal."""
 SHAPE = ("--dim", "128", "--unit-rows", "100", "--concurrency", "2")
-OURS = ("embedded  ", "waits for", "texts/min")
-"""Words of the panel that stand nowhere else."""
+LABELS = ("embedded  ", "waiting for", "texts/min")
+"""Text that only the panel has."""
 COLOUR = re.compile(rb"\x1b\[(?:[\d;]*;)?(?:3[0-7]|38|9[0-7])[\d;]*m")
 
 Start = Callable[..., Terminal]
@@ -28,7 +28,7 @@ Start = Callable[..., Terminal]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a run, of some seconds as a rule, whose second call is answered 503."""
+    """Start a run of some seconds, whose second request is answered 503."""
     begun: list[Terminal] = []
     settings = EmulatorSettings(latency_ms=800, script=("ok", "503"))
     with EmulatorServer(settings) as server:
@@ -46,22 +46,22 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def shows_work(terminal: Terminal) -> Callable[[], bool]:
-    """Whether the whole panel stands there, with a call that was answered."""
+    """Whether the whole panel is shown, with a response counted."""
 
     def is_so() -> bool:
         done = any(re.match(r"done .* [1-9]\d* of", line) for line in terminal.lines)
-        return done and all(any(line.startswith(one) for line in terminal.lines) for one in OURS)
+        return done and all(any(line.startswith(one) for line in terminal.lines) for one in LABELS)
 
     return is_so
 
 
 def is_clean(terminal: Terminal) -> bool:
-    """Whether nothing of the panel is left."""
-    left = [line for line in terminal.lines if line.startswith(OURS)]
+    """Whether nothing of the panel remains."""
+    left = [line for line in terminal.lines if line.startswith(LABELS)]
     return terminal.cursor_is_shown and not left
 
 
-def test_the_panel_goes_when_the_run_is_done_and_the_log_stays(start: Start) -> None:
+def test_the_panel_disappears_at_the_end_and_the_log_stays(start: Start) -> None:
     terminal = start()
     terminal.read_until(shows_work(terminal))
     assert not terminal.cursor_is_shown
@@ -71,7 +71,7 @@ def test_the_panel_goes_when_the_run_is_done_and_the_log_stays(start: Start) -> 
     assert terminal.lines[0].startswith("bulkembed: gemini-embedding-001")
     said = "\n".join(terminal.lines)
     assert said.count("503") == 1
-    assert f"{ROWS} in: {ROWS} embedded" in said
+    assert f"{ROWS}: {ROWS} embedded" in said
 
 
 def ctrl_c(terminal: Terminal) -> None:
@@ -89,17 +89,17 @@ def test_a_signal_leaves_a_clean_screen(start: Start, end: Callable[[Terminal], 
     terminal = start(rows=MANY)
     terminal.read_until(shows_work(terminal))
     end(terminal)
-    terminal.read_until(lambda: any(line.startswith("ending") for line in terminal.lines))
+    terminal.read_until(lambda: any(line.startswith("stopping") for line in terminal.lines))
     assert terminal.code() == 75
     assert is_clean(terminal)
-    assert "ended in good order" in terminal.lines[-1]
+    assert "stopped cleanly" in terminal.lines[-1]
 
 
 def test_the_second_ctrl_c_leaves_a_clean_screen_too(start: Start) -> None:
     terminal = start(rows=MANY)
     terminal.read_until(shows_work(terminal))
     terminal.press(CTRL_C)
-    terminal.read_until(lambda: any(line.startswith("ending") for line in terminal.lines))
+    terminal.read_until(lambda: any(line.startswith("stopping") for line in terminal.lines))
     terminal.press(CTRL_C)
     assert terminal.code() == 128 + signal.SIGINT
     assert is_clean(terminal)

@@ -1,4 +1,4 @@
-"""What a run is at: the arithmetic of snapshots, and how they read."""
+"""The arithmetic of snapshots, and how they are displayed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkembed.pipeline.logs import JsonLines, set_log
-from bulkembed.pipeline.progress.progress import Progress, every_s, progress_facts, progress_line
+from bulkembed.pipeline.progress.progress import Progress, interval_s, progress_facts, progress_line
 from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.errors import ConfigError
@@ -51,19 +51,19 @@ def test_every_row_is_in_one_place(embedded: int, dead: int, skipped: int, ready
     assert found.done == 100 + embedded + dead + skipped + ready
 
 
-def test_tokens_and_dollars_go_on_as_they_began() -> None:
+def test_tokens_and_cost_are_extrapolated_from_the_rows_that_are_done() -> None:
     found = snapshot(counts(embedded=200, ready=50, texts=200, tokens=20_000))
     assert (found.tokens, found.tokens_total) == (20_000, 80_000)
     assert found.usd == pytest.approx(0.003)
     assert found.usd_total == pytest.approx(0.012)
 
 
-def test_texts_that_were_sent_ahead_are_not_expected_again() -> None:
+def test_texts_that_were_sent_up_front_are_not_expected_again() -> None:
     found = snapshot(counts(embedded=250, shared=100, texts=200, tokens=20_000), shared=100)
     assert found.tokens_total == 20_000 + 750 * 100 // 250 * 100
 
 
-def test_nothing_is_projected_before_the_first_row() -> None:
+def test_nothing_is_extrapolated_before_the_first_row() -> None:
     found = snapshot(counts(shared=100, texts=100, tokens=900))
     assert (found.tokens_total, found.usd_total, found.eta_s) == (None, None, None)
 
@@ -83,14 +83,12 @@ def test_nothing_is_projected_before_the_first_row() -> None:
         ),
     ],
 )
-def test_time_left_is_that_of_the_slower_one_of_speed_and_quota(
-    quota: QuotaUse, eta_s: float
-) -> None:
+def test_the_eta_follows_the_slower_one_of_speed_and_quota(quota: QuotaUse, eta_s: float) -> None:
     live = Live(counts=LiveCounts(embedded=200, texts=200, tokens=20_000), quota=quota)
     assert snapshot(live).eta_s == pytest.approx(eta_s)
 
 
-def test_nothing_left_takes_no_time() -> None:
+def test_the_eta_is_zero_if_no_row_remains() -> None:
     assert snapshot(counts(embedded=1000)).eta_s == 0.0
 
 
@@ -102,14 +100,14 @@ def test_the_speed_is_that_of_the_last_minute() -> None:
     assert rates.texts_per_s == pytest.approx(5.0)
 
 
-def test_the_time_before_the_first_answer_does_not_count() -> None:
+def test_the_time_before_the_first_response_does_not_count() -> None:
     rates = Rates()
     for second, rows in [(1, 0), (2, 0), (9, 0), (10, 500)]:
         rates.add(float(second), rows, rows)
     assert rates.rows_per_s == pytest.approx(500.0)
 
 
-def test_a_line_is_made_of_names_and_numbers() -> None:
+def test_a_progress_line_has_names_and_numbers() -> None:
     live = dataclasses.replace(
         counts(embedded=200, texts=200, tokens=20_000, refused=2, codes=(("too_long", 3),)),
         waiting=Waiting.RPM,
@@ -124,10 +122,10 @@ def test_a_line_is_made_of_names_and_numbers() -> None:
         "usd": "0.003", "waiting": "rpm", "refused": "2", "dead_too_long": "3",
     }  # fmt: skip
     assert {name: found.get(name) for name in wanted} == wanted
-    assert "tpm_limit" not in found, "there is none"
+    assert "tpm_limit" not in found, "no limit is set"
 
 
-def test_facts_have_the_same_names_whatever_is_known() -> None:
+def test_facts_have_the_same_names_whether_values_are_known_or_not() -> None:
     nothing, much = snapshot(Live()), snapshot(counts(embedded=1, texts=1, tokens=1))
     assert progress_facts(nothing).keys() == progress_facts(much).keys()
     json.dumps(progress_facts(nothing))
@@ -155,12 +153,12 @@ lives = st.builds(
 
 
 @given(lives)
-def test_numbers_survive_the_way_from_another_process(live: Live) -> None:
+def test_counts_survive_the_file_of_another_process(live: Live) -> None:
     assert from_plain(orjson.loads(orjson.dumps(to_plain(live))), Live) == live
 
 
 @given(lives, lives)
-def test_processes_add_up(one: Live, two: Live) -> None:
+def test_counts_of_processes_add_up(one: Live, two: Live) -> None:
     both = one + two
     assert both.counts.embedded == one.counts.embedded + two.counts.embedded
     assert sum(dict(both.counts.codes).values()) == sum(
@@ -170,7 +168,7 @@ def test_processes_add_up(one: Live, two: Live) -> None:
     assert (both.waiting is None) is (one.waiting is two.waiting is None)
 
 
-class OneLook:
+class OneRow:
     def read(self) -> Live:
         return counts(embedded=1)
 
@@ -179,7 +177,7 @@ class OneLook:
 
 
 class Shown:
-    """Keeps what is shown, and fails when it is told to."""
+    """A display that keeps what is shown, and fails if asked to."""
 
     every_s = 1.0
 
@@ -190,7 +188,7 @@ class Shown:
 
     def show(self, snapshot: Snapshot) -> None:
         if self.fails:
-            raise OSError("the terminal is gone")
+            raise OSError("terminal closed")
         self.seen.append(snapshot)
 
     def poll(self) -> None:
@@ -200,67 +198,67 @@ class Shown:
         self.closed += 1
 
 
-def ticked(show: Shown, *times: float) -> None:
+def tick_at(display: Shown, *times: float) -> None:
     now = iter([0.0, *times])
-    with Progress(goal(), OneLook(), show, clock=lambda: next(now)) as progress:
+    with Progress(goal(), OneRow(), display, clock=lambda: next(now)) as progress:
         for _ in times:
             progress.tick()
 
 
-def test_a_snapshot_is_taken_when_one_is_due() -> None:
-    show = Shown()
-    ticked(show, 0.1, 0.9, 1.0, 1.5, 2.1)
-    assert [round(one.elapsed_s, 1) for one in show.seen] == [1.0, 2.1]
-    assert show.closed
+def test_a_snapshot_is_taken_at_each_interval() -> None:
+    display = Shown()
+    tick_at(display, 0.1, 0.9, 1.0, 1.5, 2.1)
+    assert [round(one.elapsed_s, 1) for one in display.seen] == [1.0, 2.1]
+    assert display.closed
 
 
-def test_what_cannot_be_shown_ends_the_showing_and_nothing_else() -> None:
-    show = Shown(fails=True)
-    with contextlib.redirect_stderr(io.StringIO()) as said:
+def test_a_display_that_fails_is_closed_and_the_run_continues() -> None:
+    display = Shown(fails=True)
+    with contextlib.redirect_stderr(io.StringIO()) as log:
         set_log()
-        ticked(show, 1.0, 2.0, 3.0)
-    assert show.closed
-    assert said.getvalue() == (
-        "bulkembed: progress is not shown any more: OSError('the terminal is gone'); "
-        "the run goes on\n"
+        tick_at(display, 1.0, 2.0, 3.0)
+    assert display.closed
+    assert log.getvalue() == (
+        "bulkembed: progress display failed: OSError('terminal closed'). "
+        "The run continues without it\n"
     )
 
 
 class Interrupted(Shown):
-    """Is interrupted in the middle of each drawing by a signal that closes it."""
+    """A display whose drawings are interrupted by a signal that closes it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.progress = Progress(goal(), OneLook(), self, clock=iter([0.0, 1.0]).__next__)
+        self.progress = Progress(goal(), OneRow(), self, clock=iter([0.0, 1.0]).__next__)
         self.events: list[str] = []
 
     def show(self, snapshot: Snapshot) -> None:
-        self.events.append("begins to draw")
+        self.events.append("drawing")
         self.progress.when_drawn(self.progress.close)
-        self.events.append("has drawn")
+        self.events.append("drawn")
 
     def close(self) -> None:
-        self.events.append("closes")
-        self.progress.when_drawn(lambda: self.events.append("ends"))
-        self.events.append("has closed")
+        self.events.append("closing")
+        self.progress.when_drawn(lambda: self.events.append("exit"))
+        self.events.append("closed")
 
 
-def test_a_signal_in_the_middle_of_a_drawing_waits_for_its_end() -> None:
-    show = Interrupted()
-    show.progress.tick()
-    assert show.events == ["begins to draw", "has drawn", "closes", "has closed", "ends"]
-    show.progress.when_drawn(lambda: show.events.append("at once"))
-    assert show.events[-1] == "at once"
+def test_a_signal_during_a_drawing_waits_for_its_end() -> None:
+    display = Interrupted()
+    display.progress.tick()
+    assert display.events == ["drawing", "drawn", "closing", "closed", "exit"]
+    display.progress.when_drawn(lambda: display.events.append("at once"))
+    assert display.events[-1] == "at once"
 
 
-@pytest.mark.parametrize("told", ["0", "-1", "often", "nan"])
-def test_an_interval_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
-    monkeypatch.setenv("BULKEMBED_PROGRESS_S", told)
+@pytest.mark.parametrize("value", ["0", "-1", "often", "nan"])
+def test_an_invalid_interval_is_rejected(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("BULKEMBED_PROGRESS_S", value)
     with pytest.raises(ConfigError, match="BULKEMBED_PROGRESS_S"):
-        every_s(30.0)
+        interval_s(30.0)
 
 
-def test_a_log_line_is_an_object_with_the_facts_of_its_event() -> None:
+def test_a_json_log_line_has_the_facts_of_its_event() -> None:
     record = logging.LogRecord("bulkembed", logging.WARNING, "x", 1, "a %s", ("word",), None)
     plain = json.loads(JsonLines().format(record))
     assert (plain["level"], plain["event"], plain["message"]) == ("warning", "log", "a word")

@@ -1,4 +1,4 @@
-"""What the panel says of a snapshot."""
+"""The panel that a snapshot is rendered to, and where a panel is used."""
 
 from __future__ import annotations
 
@@ -59,28 +59,29 @@ def drawn(width: int = 80, **changes: Any) -> list[str]:
     [
         ({}, r"done +━+.* 8,087 of 11,459 +71%"),
         ({}, r"embedded +━.* 7,639 +67%"),
-        ({}, r"ready +━.* 444 +4%"),
+        ({}, r"uncommitted +━.* 444 +4%"),
         ({}, r"skipped .* 1 +0%"),
-        ({}, r"dead .* 3 +0%"),
-        ({}, r"left .* 3,372 +29%"),
+        ({}, r"failed .* 3 +0%"),
+        ({}, r"remaining .* 3,372 +29%"),
         ({}, r"texts/min .* 2,950 of 3,000"),
         ({}, r"texts/day .* 7,900 of 10,000"),
-        ({}, r"speed +103 rows a second, 99 texts a second; calls in the air: 16"),
-        ({"in_air": None}, r"speed +103 rows a second, 99 texts a second"),
-        ({}, r"spent +421,550 tokens, 0.0632 USD; about 594,783 tokens, 0.0892 USD in all"),
-        ({"usd": None, "usd_all": None}, r"spent +421,550 tokens; about 594,783 tokens in all"),
-        ({"tokens_all": None}, r"spent +421,550 tokens, 0.0632 USD"),
-        ({}, r"calls +98, 2 of them again; 1 429s"),
-        ({}, r"dead by +2 refused, 1 too_long"),
-        ({}, r"waits for +the minute's texts, which are used up"),
-        ({"waiting": None}, r"waits for +-"),
-        ({}, r"time +0:01:15; left: about 0:01:07"),
-        ({"left_s": None}, r"time +0:01:15; left: -"),
-        ({"ending": "SIGINT"}, r"ending +SIGINT: .*"),
-        ({"shared": 20}, r"shared .* 20 of 119 texts, ahead"),
+        ({}, r"speed +103 rows/s, 99 texts/s; 16 requests in flight"),
+        ({"in_flight": 1}, r"speed +103 rows/s, 99 texts/s; 1 request in flight"),
+        ({"in_flight": None}, r"speed +103 rows/s, 99 texts/s"),
+        ({}, r"cost +421,550 of about 594,783 tokens, 0.0632 of 0.0892 USD"),
+        ({"usd": None, "usd_total": None}, r"cost +421,550 of about 594,783 tokens"),
+        ({"tokens_total": None}, r"cost +421,550 tokens, 0.0632 USD"),
+        ({}, r"requests +98 sent, 2 retried, 1 rate-limited \(429\)"),
+        ({}, r"failures +2 refused, 1 too_long"),
+        ({}, r"waiting for +the per-minute text quota"),
+        ({"waiting": None}, r"waiting for +-"),
+        ({}, r"elapsed +0:01:15, ETA about 0:01:07"),
+        ({"eta_s": None}, r"elapsed +0:01:15, ETA -"),
+        ({"ending": "SIGINT"}, r"stopping +SIGINT: .*"),
+        ({"shared": 20}, r"repeated .* 20 of 119 texts, up front"),
     ],
 )
-def test_a_line_says_it(changes: dict[str, Any], line: str) -> None:
+def test_the_panel_has_a_line_for_each_value(changes: dict[str, Any], line: str) -> None:
     assert [one for one in drawn(**changes) if re.fullmatch(line, one)]
 
 
@@ -88,23 +89,23 @@ def test_a_line_says_it(changes: dict[str, Any], line: str) -> None:
     ("changes", "name"),
     [
         ({}, "tokens/min"),
-        ({}, "shared"),
-        ({}, "ending"),
+        ({}, "repeated"),
+        ({}, "stopping"),
         ({"quota": None}, "texts/min"),
-        ({"codes": {}}, "dead by"),
+        ({"codes": {}}, "failures"),
     ],
 )
-def test_what_there_is_not_has_no_line(changes: dict[str, Any], name: str) -> None:
+def test_values_that_are_not_known_have_no_line(changes: dict[str, Any], name: str) -> None:
     assert not [line for line in drawn(**changes) if line.startswith(name)]
 
 
-def test_every_reason_has_its_words() -> None:
-    said = {line for one in Waiting for line in drawn(waiting=one) if line.startswith("waits")}
-    assert len(said) == len(Waiting)
+def test_every_reason_to_wait_has_its_own_text() -> None:
+    shown = {line for one in Waiting for line in drawn(waiting=one) if line.startswith("waiting")}
+    assert len(shown) == len(Waiting)
 
 
 @given(width=st.integers(40, 200), many=st.integers(0, 10**9))
-def test_a_line_of_the_panel_is_a_line_of_the_terminal(width: int, many: int) -> None:
+def test_each_line_of_the_panel_fits_one_line_of_the_terminal(width: int, many: int) -> None:
     rows = RowCounts(many, embedded=many)
     lines = drawn(
         width, ending=None, rows=rows, tokens=many, tokens_total=many, texts_per_s=float(many)
@@ -131,7 +132,7 @@ def terminal() -> Iterator[TextIO]:
         pytest.param("debug", False, "xterm", Lines, id="debugging"),
     ],
 )
-def test_there_is_a_panel_where_people_look_on(
+def test_a_panel_is_drawn_on_a_terminal_that_people_watch(
     terminal: TextIO,
     monkeypatch: pytest.MonkeyPatch,
     level: str,
@@ -145,7 +146,7 @@ def test_there_is_a_panel_where_people_look_on(
     assert isinstance(make_display(terminal), kind)
 
 
-def test_there_is_none_in_a_file(tmp_path: Path) -> None:
+def test_a_file_gets_lines_and_no_panel(tmp_path: Path) -> None:
     set_log()
     with (tmp_path / "log").open("w") as stream:
         assert isinstance(make_display(stream), Lines)
