@@ -7,6 +7,9 @@ import enum
 
 from bulkembed.schemas.secrets import masked
 
+RERUN = "Rerun the same command to resume."
+"""The last sentence of a message that a rerun needs nothing else for."""
+
 
 class ExitCode(enum.IntEnum):
     """What a scheduler is told."""

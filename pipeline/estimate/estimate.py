@@ -13,10 +13,10 @@ from bulkembed.pipeline.run.due_work import (
     committed,
     make_job,
     plan_run,
-    quota_shares,
     scan,
     skip_damaged_file,
 )
+from bulkembed.pipeline.run.placement import quota_shares, uses_local_runner
 from bulkembed.pipeline.run.plan import Plan, Scans
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.sharing import find_sharing
@@ -100,19 +100,11 @@ class _Estimation:
         """Count the texts that are sent before the units; a retry has none."""
         if self.request.retry_failed:
             return SharedTally()
-        local = self._is_local()
+        local = uses_local_runner(self.request)
         sharing = find_sharing(self.dataset, self.job, self.plan, self.before, local=local)
         for matches in sharing.known:
             counter.know(matches.hashes())
         return counter.shared(sharing.slices(self.request.workers))
-
-    def _is_local(self) -> bool:
-        """Return whether the workers share a disk. Imports Beam only if it has options."""
-        if not self.request.runner and not self.request.beam_args:
-            return True
-        from bulkembed.pipeline.runners.graph import beam_options, is_local
-
-        return is_local(beam_options(self.request.runner, self.request.beam_args))
 
     def _sum_up(
         self, tallies: list[UnitTally], shared: SharedTally, counter: Counter, learnt: int

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from bulkembed.pipeline.progress.snapshot import Snapshot
 from bulkembed.schemas.live import QuotaUse, Waiting
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.quota import QuotaKind
 
 PANEL_EVERY_S = 0.5
@@ -183,8 +184,7 @@ def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
 def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     in_flight = ""
     if snapshot.in_flight is not None:
-        noun = "request" if snapshot.in_flight == 1 else "requests"
-        in_flight = f"; {snapshot.in_flight:,} {noun} in flight"
+        in_flight = f"; {number_of(snapshot.in_flight, 'request')} in flight"
     rows, texts = snapshot.rows_per_s, snapshot.texts_per_s
     yield "speed", f"{rows:,.0f} rows/s, {texts:,.0f} texts/s{in_flight}"
     yield "cost", _cost_line(snapshot)

@@ -101,7 +101,7 @@ class Progress:
         except Exception as error:
             self._failed = True
             self.close()
-            log.warning("progress display failed: %r. The run continues without it", error)
+            log.warning("progress display failed: %r. The run continues without it.", error)
 
     def when_drawn(self, action: Callable[[], object]) -> None:
         """Call an action now, or at the end of a drawing in progress.
@@ -305,6 +305,6 @@ def interval_s(default: float) -> float:
     if not seconds > 0:
         raise ConfigError(
             f"{EVERY_VARIABLE} is {value!r}, which is not a number of seconds above 0. "
-            f"Set it to a number such as {default:g}, or unset it"
+            f"Set it to a number such as {default:g}, or unset it."
         )
     return seconds

@@ -48,8 +48,8 @@ class LocalEngines:
         """Return what all engines have done, and what the running ones are doing."""
         running = running_engines()
         self._seen += [engine for engine in running if engine not in self._seen]
-        done = sum((engine.done() for engine in self._seen), LiveCounts())
-        return sum((engine.at() for engine in running), Live(counts=done, in_flight=0))
+        done = sum((engine.counts() for engine in self._seen), LiveCounts())
+        return sum((engine.live() for engine in running), Live(counts=done, in_flight=0))
 
     def close(self) -> None:
         """Do nothing."""

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from bulkembed.pipeline.run.due_work import runs_on_this_machine
+from bulkembed.pipeline.run.placement import runs_on_this_machine
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.job import JobConfig

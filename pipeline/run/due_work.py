@@ -169,39 +169,3 @@ def _refuse_lost_records(dataset: Dataset, state: DatasetState) -> None:
             "that they are done; nothing was changed. Run `bulkembed verify --repair OUT`, which "
             "writes the records of whole parts again, and then the same command again"
         )
-
-
-def runs_on_this_machine(request: RunRequest) -> bool:
-    """Whether all workers are processes of this machine; Beam is imported only if it has flags."""
-    if not request.runner and not request.beam_args:
-        return True
-    from bulkembed.pipeline.runners import graph, staging
-
-    options = graph.beam_options(request.runner, request.beam_args)
-    return graph.is_local(options) or staging.on_this_machine(options)
-
-
-def quota_shares(request: RunRequest) -> int | None:
-    """How many workers have a part of the quota each, None where that is not known.
-
-    Beam is imported only if it has flags.
-
-    Raises:
-        ConfigError: a flag that Beam does not know, or Dataflow cannot do; nothing is changed.
-    """
-    if not request.runner and not request.beam_args:
-        return 1
-    from bulkembed.pipeline.runners import dataflow_job
-    from bulkembed.pipeline.runners.graph import beam_options
-    from bulkembed.pipeline.runners.graph import quota_shares as shares_of
-
-    options = beam_options(request.runner, request.beam_args)
-    dataflow_job.check(options, (*request.input.patterns, request.output.uri))
-    shares = shares_of(options)
-    calls = request.calls
-    if shares is None and calls.limits.share == 1 and calls.rate_service is None:
-        log.warning(
-            "Beam's flags do not say how many workers share the quota: each of them keeps all of "
-            "it; say --quota-share 1/WORKERS, or run a --rate-limit-service"
-        )
-    return shares

@@ -212,7 +212,7 @@ def make_retry_plan(
     return Plan(tuple(work), sum(file.rows for file in files), remaining_rows(files, state))
 
 
-def slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
+def local_slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
     """The plan's units in a slice for each worker of this machine; those of a file ascend.
 
     Each unit is in one of them, and all are of about as many rows: a slice keeps the calls flowing

@@ -1,1 +1,1 @@
-"""Beam runners: the graph, worker processes, job servers, Dataflow and signals."""
+"""The Beam pipeline and its runners: worker processes, job servers, Dataflow and signals."""

@@ -1,4 +1,4 @@
-"""The pipeline in a thread; signals, the deadline and the grace period in the main one."""
+"""Run the pipeline in a thread, while the main thread handles signals, time limits and progress."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from bulkembed.pipeline.progress.progress import Progress
 from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.stop import ExitCode, Stop, StopReason
+from bulkembed.schemas.stop import RERUN, ExitCode, Stop, StopReason
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.units.engine import running_engines
 
 log = logging.getLogger("bulkembed")
 
-LOOK_EVERY_S = 0.05
-RESUME = "run the same command again to go on"
+POLL_EVERY_S = 0.05
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Watch:
-    """When a run is to end early.
+class TimeLimits:
+    """When a run stops, and how long that may take.
 
-    `shutdown_timeout_s` is how long calls in flight may take to come back once the run is to end
-    (the engines see to that); `commit_s` how long the commits of finished rows may take after that,
-    such as uploads to a store; `ends_at` when the run must end, by `time.monotonic`; None: never.
+    Attributes:
+        shutdown_timeout_s: how long requests in flight may take to finish once the run is to stop;
+            the engines enforce it.
+        commit_s: how long the commits of finished rows may take after that, such as uploads.
+        ends_at: when the run is to stop, by `time.monotonic`; None for no limit.
     """
 
     shutdown_timeout_s: float = 20.0
@@ -40,74 +41,73 @@ class Watch:
 
 
 def execute(
-    pipeline: Callable[[], dict[str, int]], job: JobConfig, watch: Watch, progress: Progress
+    pipeline: Callable[[], dict[str, int]], job: JobConfig, limits: TimeLimits, progress: Progress
 ) -> dict[str, int]:
-    """Runs the pipeline to its end, or to an end in good order, and gives its counters.
+    """Run the pipeline until it ends or is stopped cleanly, and return its counters.
 
     Args:
-        pipeline: the work, in a thread of its own.
-        job: what the workers are told.
-        watch: when to end early.
+        pipeline: the work; runs in its own thread.
+        job: the configuration of the workers.
+        limits: when to stop.
         progress: shown meanwhile, and closed.
 
     Raises:
-        Exception: whatever the pipeline raised, where it was not stopped on purpose.
+        Exception: any error of the pipeline.
     """
-    worker = _Worker(pipeline)
-    asked = threading.Event()
+    thread = _PipelineThread(pipeline)
+    signalled = threading.Event()
     names: list[str] = []
 
     def on_signal(name: str) -> None:
         names.append(name)
-        asked.set()
+        signalled.set()
 
-    def end(code: int) -> None:
+    def exit_process(code: int) -> None:
         progress.close()
         signals.exit_now(code)
 
     def on_second_signal(code: int) -> None:
-        progress.when_drawn(lambda: end(code))
+        progress.when_drawn(lambda: exit_process(code))
 
     with signals.handled(on_signal, on_second_signal), progress:
-        worker.start()
+        thread.start()
         stopped_at: float | None = None
-        while worker.is_alive():
-            worker.join(LOOK_EVERY_S)
+        while thread.is_alive():
+            thread.join(POLL_EVERY_S)
             progress.tick()
             now = time.monotonic()
             if stopped_at is not None:
-                if now >= stopped_at + watch.shutdown_timeout_s + watch.commit_s:
+                if now >= stopped_at + limits.shutdown_timeout_s + limits.commit_s:
                     progress.close()
-                    _give_up()
-            elif asked.is_set():
+                    _abort()
+            elif signalled.is_set():
                 stopped_at = now
                 progress.ending = names[0]
-                _stop(job, StopReason.SIGNAL, f"{names[0]}: ended in good order; {RESUME}")
-            elif watch.ends_at is not None and now >= watch.ends_at:
+                _stop(job, StopReason.SIGNAL, f"interrupted by {names[0]}: stopped cleanly")
+            elif limits.ends_at is not None and now >= limits.ends_at:
                 stopped_at = now
                 progress.ending = "deadline"
-                _stop(job, StopReason.DEADLINE, f"the deadline is reached; {RESUME}")
-    return worker.result()
+                _stop(job, StopReason.DEADLINE, "--max-runtime was reached: stopped cleanly")
+    return thread.result()
 
 
-def _give_up() -> None:
-    """Ends the process although something hangs: what is committed is safe."""
-    log.error("committing the finished rows takes too long; %s", RESUME)
+def _abort() -> None:
+    """End the process although something hangs; committed rows are safe."""
+    log.error("committing the finished rows takes too long. %s", RERUN)
     signals.exit_now(ExitCode.INCOMPLETE)
 
 
 def _stop(job: JobConfig, reason: StopReason, message: str) -> None:
-    """Tells the engines of this process at once, and those of others by a note."""
-    stop = Stop(reason, message, time.time())
+    """Stop the engines of this process directly, and those of other processes by a note."""
+    stop = Stop(reason, f"{message}. {RERUN}", time.time())
     for engine in running_engines():
         engine.stop.set_from(stop)
-    # For the engines of other processes; those of this one have left the note as well.
     with contextlib.suppress(OSError, OutputError):
         worker_notes.write_stop(Dataset.open(job.output.uri), job.run_id, stop)
 
 
-class _Worker(threading.Thread):
-    """A thread that keeps what its work gave or raised."""
+class _PipelineThread(threading.Thread):
+    """A thread that keeps what its work returned or raised."""
 
     def __init__(self, work: Callable[[], dict[str, int]]) -> None:
         super().__init__(name="pipeline", daemon=True)
@@ -116,8 +116,8 @@ class _Worker(threading.Thread):
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        # What Beam starts from this thread inherits its mask: Ctrl-C in a terminal goes to the
-        # whole process group, and must not kill worker processes with paid work in the air.
+        # Worker processes that Beam starts inherit this mask.  Ctrl-C in a terminal is sent to the
+        # whole process group, and must not kill workers with paid requests in flight.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
         try:
             self._counters = self._work()

@@ -1,4 +1,4 @@
-"""The job server of an engine that Beam starts for one job: Prism, Flink or Spark."""
+"""The job server that Beam starts for one job: of Prism, Flink or Spark."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ _SERVERS: dict[str, Callable[[PipelineOptions], SubprocessJobServer]] = {
 
 @contextlib.contextmanager
 def running(options: PipelineOptions) -> Iterator[None]:
-    """Runs the job server that the runner would start, and tells the options where it is.
+    """Run the job server that the runner would start, and put its address into the options.
 
-    Beam's runners start it with a handler for SIGINT, which only the main thread may set; signals
-    are `bulkembed.pipeline.runners.signals`' to handle, and the job runs in a thread of its own.
+    Beam's runners start it with a handler for SIGINT, which only the main thread may set.  Here the
+    main thread handles signals itself, and the job runs in another thread.
 
     Raises:
-        ConfigError: it cannot be had, or does not start.
+        ConfigError: the server cannot be downloaded or does not start.
     """
     runner = str(options.view_as(StandardOptions).runner)
-    make = _SERVERS.get(runner)
-    if make is None or not _starts_one(options):
+    server_class = _SERVERS.get(runner)
+    if server_class is None or not _starts_server(options):
         yield
         return
     flink = options.view_as(FlinkRunnerOptions)
     flink.flink_master = FlinkRunner.add_http_scheme(flink.flink_master)
     (port,) = pick_port(options.view_as(JobServerOptions).job_port or None)
     options.view_as(JobServerOptions).job_port = port
-    server = make(options)
+    server = server_class(options)
     try:
         server.start()
     except (RuntimeError, ValueError, OSError) as error:
-        raise ConfigError(f"--runner {runner}: its job server does not start: {error}") from error
+        raise ConfigError(f"--runner {runner}: the job server does not start: {error}") from error
     try:
         options.view_as(PortableOptions).job_endpoint = f"localhost:{port}"
         yield
@@ -59,7 +59,7 @@ def running(options: PipelineOptions) -> Iterator[None]:
         server.stop()
 
 
-def _starts_one(options: PipelineOptions) -> bool:
+def _starts_server(options: PipelineOptions) -> bool:
     return not (
         options.view_as(PortableOptions).job_endpoint
         or options.view_as(FlinkRunnerOptions).flink_submit_uber_jar

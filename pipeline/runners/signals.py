@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: the first one ends the run in good order, the second one at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first one stops a run cleanly, the second one at once."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import NoReturn
 from bulkembed.schemas.stop import ExitCode
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LAST_S = 1.5
-"""What the end of a run that has nothing in the air may take."""
+EXIT_TIMEOUT_S = 1.5
+"""How long a command with no request in flight may take to end."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal, for work that has nothing in the air.
+    """A signal during work that has no request in flight.
 
-    A class of its own: where a plain KeyboardInterrupt passes through an `exec`, as in an import,
-    `python -m` ends by SIGINT in the end, whatever the exit code (Python 3.11 to 3.13).
+    Not a plain KeyboardInterrupt: if that passes through an `exec`, as in an import, `python -m`
+    kills itself with SIGINT at its end, whatever the exit code (Python 3.11 to 3.13).
     """
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that end a run: SIGHUP is not one of them under `nohup`."""
+    """Return the signals that stop a run; SIGHUP is not one of them under `nohup`."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return SIGNALS[:-1] if ignored else SIGNALS
 
 
 def exit_on_interrupt() -> None:
-    """End the process at SIGINT with exit code 130 and without a traceback, from now on.
+    """From now on, let SIGINT end the process with exit code 130 and without a traceback.
 
-    For the time in which nothing is in flight and nothing has to be put in order.
+    For times in which no request is in flight and nothing has to be cleaned up.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if in_main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -44,16 +44,16 @@ def exit_on_interrupt() -> None:
 
 @contextlib.contextmanager
 def raise_interrupts() -> Iterator[None]:
-    """Raise Interrupted at a signal: for work that has nothing in flight.
+    """Raise Interrupted at a signal, for work that has no request in flight.
 
-    Threads that scan the input would hold the process: it ends without them.
+    The process ends without waiting for threads that scan the input.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(_: int, __: FrameType | None) -> None:
-        timer = threading.Timer(LAST_S, exit_now, (int(ExitCode.INCOMPLETE),))
+        timer = threading.Timer(EXIT_TIMEOUT_S, exit_now, (int(ExitCode.INCOMPLETE),))
         timer.daemon = True
         timer.start()
         raise Interrupted
@@ -68,25 +68,25 @@ def raise_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handled(on_first: Callable[[str], None], on_second: Callable[[int], None]) -> Iterator[None]:
-    """Call `on_first` with the signal's name, and at the second one `on_second` with an exit code.
+    """Call `on_first` with the name of the first signal, and `on_second` at the second one.
 
-    `on_second` has to end the process.
-    A second SIGHUP changes nothing: when a terminal closes, both the kernel and the shell send one.
-    Outside the main thread signals are not ours to handle, and nothing is changed.
+    `on_second` gets an exit code, and must end the process.  A second SIGHUP is ignored: when a
+    terminal closes, both the kernel and the shell send one.  Outside the main thread, where signals
+    cannot be handled, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    stopping = False
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGHUP:
+        nonlocal stopping
+        if stopping and number == signal.SIGHUP:
             return
-        if asked:
+        if stopping:
             on_second(128 + number)
         else:
-            asked = True
+            stopping = True
             on_first(signal.Signals(number).name)
 
     before = {number: signal.signal(number, handle) for number in stop_signals()}
@@ -98,9 +98,9 @@ def handled(on_first: Callable[[str], None], on_second: Callable[[int], None]) -
 
 
 def exit_now(code: int) -> NoReturn:
-    """Ends this process and the workers that it started, whatever they are at.
+    """End this process and the workers that it started immediately.
 
-    Where there is no /proc, workers see within some seconds that their launcher is gone.
+    Without /proc, workers notice within some seconds that their launcher has ended.
     """
     for child in _descendants(os.getpid()):
         with contextlib.suppress(ProcessLookupError):
@@ -109,7 +109,7 @@ def exit_now(code: int) -> NoReturn:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Processes that a process started, and those that they did: Beam starts workers by a shell."""
+    """Return all descendants of a process; Beam starts workers by a shell."""
     found: list[int] = []
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The code for workers on other machines: a wheel of what runs here, and pins of what it needs."""
+"""The code for workers on other machines: a wheel of this package, and pins of its dependencies."""
 
 from __future__ import annotations
 
@@ -11,36 +11,29 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from apache_beam.options.pipeline_options import (
-    FlinkRunnerOptions,
-    PipelineOptions,
-    PortableOptions,
-    SetupOptions,
-    SparkRunnerOptions,
-    StandardOptions,
-)
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bulkembed
+from bulkembed.pipeline.runners.beam_options import installs_packages
 
 NAME = "bulkembed"
 PACKAGES = ("pipeline", "schemas", "transforms")
-"""What a worker imports of `bulkembed`; the emulator stays at home."""
+"""What workers import of `bulkembed`; the emulator is not staged."""
 ON_WORKERS = "apache-beam"
-"""Every worker has Beam, and what Beam itself needs, in the launcher's version."""
+"""Every worker has Beam in the launcher's version, with Beam's own dependencies."""
 NO_DOWNLOAD = "skip"
-_LOCAL_MASTERS = ("[local]", "[auto]")
 
 
 @contextlib.contextmanager
 def staged(options: PipelineOptions) -> Iterator[None]:
-    """Has Beam stage this package and its pins, where workers install what they run.
+    """Have Beam stage this package and its pins, if the workers install what is staged.
 
-    Flags that say otherwise stay: `--requirements_file` replaces the pins, and with
-    `--requirements_cache=DIR` the pinned packages are staged too, not only named.
+    The user's flags win: `--requirements_file` replaces the pins, and with
+    `--requirements_cache=DIR` Beam stages the pinned packages themselves, not only their names.
     """
-    if not installs(options):
+    if not installs_packages(options):
         yield
         return
     setup = options.view_as(SetupOptions)
@@ -55,50 +48,23 @@ def staged(options: PipelineOptions) -> Iterator[None]:
         yield
 
 
-def installs(options: PipelineOptions) -> bool:
-    """Whether the job's workers install what is staged: those of a container or a boot process."""
-    environment = options.view_as(PortableOptions).environment_type
-    return environment != "EXTERNAL" and not in_launcher(options)
-
-
-def in_launcher(options: PipelineOptions) -> bool:
-    """Whether the engine's workers are threads of this process, as Beam has it for local ones."""
-    environment = options.view_as(PortableOptions).environment_type
-    return environment == "LOOPBACK" or (environment is None and _engine_is_local(options))
-
-
-def on_this_machine(options: PipelineOptions) -> bool:
-    """Whether all workers share this machine's files: threads, or processes of an engine here."""
-    environment = options.view_as(PortableOptions).environment_type
-    return in_launcher(options) or (environment == "PROCESS" and _engine_is_local(options))
-
-
-def _engine_is_local(options: PipelineOptions) -> bool:
-    runner = str(options.view_as(StandardOptions).runner)
-    if runner == "FlinkRunner":
-        return options.view_as(FlinkRunnerOptions).flink_master in _LOCAL_MASTERS
-    if runner == "SparkRunner":
-        return str(options.view_as(SparkRunnerOptions).spark_master_url).startswith("local")
-    return runner not in ("PortableRunner", "DataflowRunner")
-
-
 def pinned_requirements() -> list[str]:
-    """What the package needs beside Beam, as `name==version` of what is installed here, sorted."""
+    """Return the package's dependencies except Beam, as sorted `name==version` installed here."""
     found: dict[str, str] = {}
-    left = [NAME]
-    while left:
-        for line in metadata.requires(left.pop()) or []:
+    todo = [NAME]
+    while todo:
+        for line in metadata.requires(todo.pop()) or []:
             needed = Requirement(line)
             name = canonicalize_name(needed.name)
             wanted = needed.marker is None or needed.marker.evaluate({"extra": ""})
             if wanted and name not in found and name != ON_WORKERS:
                 found[name] = metadata.version(name)
-                left.append(name)
+                todo.append(name)
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
 def write_wheel(folder: Path) -> Path:
-    """A wheel of the packages as they stand on this machine, be they installed or a checkout.
+    """Write a wheel of the package as it is on this machine, installed or in a checkout.
 
     Source: the binary distribution format, packaging.python.org, 2026-11.
     """
@@ -115,14 +81,14 @@ def write_wheel(folder: Path) -> Path:
     path = folder / f"{NAME}-{installed.version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
         for name, data in files.items():
-            # A fixed time, so that equal code makes equal wheels.
+            # A fixed time makes wheels of equal code equal.
             wheel.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     return path
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:
     root = Path(bulkembed.__file__).parent
-    # In a checkout the packages are links, which `rglob` does not follow from above.
+    # In a checkout the packages are links, which `rglob` does not follow from their parent.
     paths = [*root.glob("*"), *(path for name in PACKAGES for path in (root / name).rglob("*"))]
     for path in sorted(paths):
         if path.is_file() and "__pycache__" not in path.parts:

@@ -1,8 +1,8 @@
-"""A worker process of `--workers`: Beam's harness, with our log and without Beam's.
+"""A worker process of `--workers`: Beam's harness with bulkembed's log.
 
     python -m bulkembed.pipeline.runners.worker LEVEL plain|json FOLDER LAUNCHER
 
-Beam's own command logs each of its steps to standard error, and ours a second time.
+Beam's own command logs each of its steps to standard error, and bulkembed's lines twice.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from bulkembed.pipeline.logs import is_json, log, set_log
 from bulkembed.pipeline.progress import sources
 
 PF_EXITING = 4
-"""Linux's flag of a process that ends."""
+"""Linux's flag of a process that is exiting."""
 
 
 class OncePerRun(logging.Filter):
-    """Lets a sentence through that no worker of the run has logged before.
+    """A filter that passes messages that no worker of the run has logged before.
 
-    A record with the extra `once` counts as that, whatever its words; one with `clears` lets what
-    is named there be logged again.  So a second outage is reported after the first one has ended.
+    The extra `once` of a record replaces its message for this test.  A record with the extra
+    `clears` allows what is named there to be logged again: so a second outage is reported after
+    the first one has ended.
 
     Args:
-        folder: where the workers leave a mark for each sentence.
+        folder: where the workers leave a marker file for each message.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,9 +40,9 @@ class OncePerRun(logging.Filter):
         self._folder = folder
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to show it; where no mark can be left, it is shown."""
+        """Return whether to log the record; it is logged if no marker can be written."""
         try:
-            self._mark(getattr(record, "once", record.getMessage())).touch(exist_ok=False)
+            self._marker(getattr(record, "once", record.getMessage())).touch(exist_ok=False)
         except FileExistsError:
             return False
         except OSError:
@@ -49,28 +50,28 @@ class OncePerRun(logging.Filter):
         clears = getattr(record, "clears", None)
         if clears is not None:
             with contextlib.suppress(OSError):
-                self._mark(clears).unlink(missing_ok=True)
+                self._marker(clears).unlink(missing_ok=True)
         return True
 
-    def _mark(self, said: str) -> Path:
-        digest = hashlib.blake2b(said.encode(errors="replace"), digest_size=16).hexdigest()
+    def _marker(self, message: str) -> Path:
+        digest = hashlib.blake2b(message.encode(errors="replace"), digest_size=16).hexdigest()
         return self._folder / digest
 
 
 def command(level: int, folder: str) -> list[str]:
-    """Return the words that start a worker; `-P`: a module in the user's folder is not ours."""
+    """Return the command that starts a worker; `-P` ignores modules in the current folder."""
     form = "json" if is_json() else "plain"
-    words = (logging.getLevelName(level), form, folder, str(os.getpid()))
-    return [sys.executable, "-P", "-m", "bulkembed.pipeline.runners.worker", *words]
+    arguments = (logging.getLevelName(level), form, folder, str(os.getpid()))
+    return [sys.executable, "-P", "-m", "bulkembed.pipeline.runners.worker", *arguments]
 
 
 class StandardError(io.TextIOBase):
-    """Standard error for Beam's harness: what it says of streams that broke is not shown.
+    """Standard error for Beam's harness that hides its errors about broken streams.
 
-    They break when the launcher dies.  The worker commits what is finished, and ends.
+    The streams break when the launcher dies.  The worker then commits finished rows and ends.
 
     Args:
-        stream: where to write to as long as the launcher is there.
+        stream: where to write while the launcher is running.
         launcher: its process id.
     """
 
@@ -79,22 +80,22 @@ class StandardError(io.TextIOBase):
         self._launcher = launcher
 
     def write(self, text: str) -> int:
-        """Write the text, if the launcher is there."""
+        """Write the text if the launcher is running."""
         return len(text) if _is_ending(self._launcher) else self._stream.write(text)
 
     def flush(self) -> None:
-        """Write what is left."""
+        """Flush the stream."""
         self._stream.flush()
 
     def fileno(self) -> int:
-        """The number of the stream."""
+        """Return the stream's file descriptor."""
         return self._stream.fileno()
 
 
 def _is_ending(launcher: int) -> bool:
-    """Whether the launcher ends or has ended: its streams break before it is gone.
+    """Return whether the launcher is exiting or has exited; its streams break before that.
 
-    Source: proc(5), /proc/PID/stat, the fields behind the name.
+    Source: proc(5), /proc/PID/stat, the fields after the name.
     """
     try:
         fields = Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()

@@ -1,9 +1,9 @@
 """The worker processes of `--workers`: how Beam starts them, and what happens if one dies.
 
-Beam's own environment for subprocesses starts a shell, and takes no notice of a process that dies:
-its runner would wait for an answer for ever.  Here the launcher waits for each process.  When one
-dies before its work is done, the run is told at once, and the runner gets an error for everything
-that it wants from that worker.
+Beam's own environment for subprocesses starts a shell, and does not notice when a process dies: its
+runner would wait for a response forever.  Here the launcher waits for each process.  If one dies
+before its work is done, the run stops, and the runner gets an error for each of its requests to
+that worker.
 
 Source: apache_beam 2.77, runners/portability/fn_api_runner/worker_handlers.py.
 """
@@ -38,53 +38,53 @@ class ProcessGroup:
     """The worker processes of one run.
 
     Args:
-        command: what starts one of them.
-        on_loss: called with a sentence when the first one dies before its work is done, from a
-            thread of the group's own; it must tell the others to end.
-        shutdown_timeout_s: how long the others may take for that.
+        command: starts one of them.
+        on_death: called with a message when the first one dies before its work is done, from a
+            thread of the group; it must stop the others.
+        shutdown_timeout_s: how long the others may take to stop.
     """
 
     def __init__(
-        self, command: Sequence[str], on_loss: Callable[[str], None], shutdown_timeout_s: float
+        self, command: Sequence[str], on_death: Callable[[str], None], shutdown_timeout_s: float
     ) -> None:
         self.command = list(command)
-        self._on_loss = on_loss
+        self._on_death = on_death
         self._shutdown_timeout_s = shutdown_timeout_s
         self._lock = threading.Lock()
         self._handlers: list[_ProcessHandler] = []
-        self._lost: str | None = None
+        self._death: str | None = None
 
     @property
-    def lost(self) -> str | None:
-        """How the first process died, as a sentence; None if none has died."""
-        return self._lost
+    def death(self) -> str | None:
+        """How the first process died; None if none has died."""
+        return self._death
 
     def add(self, handler: _ProcessHandler) -> None:
         """Add a process; kill it at once if another one has died."""
         with self._lock:
             self._handlers.append(handler)
-            if self._lost is not None:
-                handler.kill(self._lost)
+            if self._death is not None:
+                handler.kill(self._death)
 
-    def lose(self, sentence: str) -> None:
-        """End the run because a process died."""
+    def report_death(self, message: str) -> None:
+        """Stop the run because a process died."""
         with self._lock:
-            if self._lost is not None:
+            if self._death is not None:
                 return
-            self._lost = sentence
+            self._death = message
             handlers = list(self._handlers)
-        # Begun before the others are told, which a store that fails may hold up or prevent.
-        late = threading.Timer(self._shutdown_timeout_s, _kill, (handlers, sentence))
-        late.daemon = True
-        late.start()
-        self._on_loss(sentence)
+        # Start the timer before `on_death`, which a failing store may delay or prevent.
+        timer = threading.Timer(self._shutdown_timeout_s, _kill, (handlers, message))
+        timer.daemon = True
+        timer.start()
+        self._on_death(message)
         for handler in handlers:
             if not handler.control_conn.is_connected:
-                handler.kill(sentence)  # It has not begun anything.
+                handler.kill(message)  # It has not started any work.
 
     @contextlib.contextmanager
     def runner(self) -> Iterator[FnApiRunner]:
-        """Beam's local engine, whose workers are processes of this group."""
+        """Yield Beam's local runner, with processes of this group as its workers."""
         token = secrets.token_hex(8)
         _groups[token] = self
         try:
@@ -94,12 +94,12 @@ class ProcessGroup:
 
 
 _groups: dict[str, ProcessGroup] = {}
-"""Groups by the payload of their environment, which is all that Beam gives a worker's handler."""
+"""Groups by the payload of their environment, which is all that a worker's handler gets."""
 
 
 @Environment.register_urn(URN, bytes)
 class _ProcessEnvironment(Environment):
-    """The environment in Beam's description of a pipeline that names a group of processes."""
+    """The environment that names a group of processes in Beam's pipeline description."""
 
     def __init__(self, token: str, *more: Any) -> None:
         super().__init__(*more)
@@ -114,12 +114,12 @@ class _ProcessEnvironment(Environment):
 
 
 class _Connection(ControlConnection):
-    """The runner's requests to one worker; each gets an answer, or an error if the worker dies."""
+    """The runner's requests to one worker; each gets a response, or an error if it dies."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._answered = threading.Condition()
-        self._lost: str | None = None
+        self._changed = threading.Condition()
+        self._death: str | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -127,47 +127,47 @@ class _Connection(ControlConnection):
         return bool(self._input is not None)
 
     def push(self, req: Any) -> ControlFuture | None:
-        with self._answered:
-            if self._lost is None or not isinstance(req, beam_fn_api_pb2.InstructionRequest):
+        with self._changed:
+            if self._death is None or not isinstance(req, beam_fn_api_pb2.InstructionRequest):
                 return super().push(req)
-        return ControlFuture(req.instruction_id, _failed(req.instruction_id, self._lost))
+        return ControlFuture(req.instruction_id, _failed(req.instruction_id, self._death))
 
     def wait(self) -> None:
-        """Wait for the answers to all requests."""
-        with self._answered:
-            self._answered.wait_for(lambda: not self._futures_by_id)
+        """Wait for the responses to all requests."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._futures_by_id)
 
-    def lose(self, sentence: str) -> None:
-        """Answer all requests to a dead worker with an error."""
-        with self._answered:
-            self._lost = sentence
+    def fail(self, message: str) -> None:
+        """Respond to all requests with an error, because the worker has died."""
+        with self._changed:
+            self._death = message
             while self._futures_by_id:
                 name, future = self._futures_by_id.popitem()
-                future.set(_failed(name, sentence))
-            self._answered.notify_all()
+                future.set(_failed(name, message))
+            self._changed.notify_all()
 
     def _read(self) -> None:
-        for answer in _until_broken(self._input):
-            with self._answered:
-                future = self._futures_by_id.pop(answer.instruction_id, None)
-                self._answered.notify_all()
+        for response in _until_broken(self._input):
+            with self._changed:
+                future = self._futures_by_id.pop(response.instruction_id, None)
+                self._changed.notify_all()
             if future is not None:
-                future.set(answer)
+                future.set(response)
 
 
 def _until_broken(stream: Iterable[Any]) -> Iterator[Any]:
-    """Yield what a stream gives until its other end dies, which is reported elsewhere."""
+    """Yield from a stream until its other end dies, which is reported elsewhere."""
     with contextlib.suppress(grpc.RpcError):
         yield from stream
 
 
-def _failed(instruction_id: str, sentence: str) -> Any:
-    return beam_fn_api_pb2.InstructionResponse(instruction_id=instruction_id, error=sentence)
+def _failed(instruction_id: str, message: str) -> Any:
+    return beam_fn_api_pb2.InstructionResponse(instruction_id=instruction_id, error=message)
 
 
 @WorkerHandler.register_environment(URN, bytes)
 class _ProcessHandler(GrpcWorkerHandler):
-    """Starts one worker process, and waits for its end in a thread."""
+    """Starts one worker process, and waits in a thread until it ends."""
 
     def __init__(self, token: bytes, state: Any, provision_info: Any, grpc_server: Any) -> None:
         super().__init__(state, provision_info, grpc_server)
@@ -175,8 +175,8 @@ class _ProcessHandler(GrpcWorkerHandler):
         self._closing = False
         self.control_conn = _Connection()
         grpc_server.control_handler._connections_by_worker_id[self.worker_id] = self.control_conn
-        take_in = self.data_conn.set_inputs
-        self.data_conn.set_inputs = lambda stream: take_in(_until_broken(stream))
+        set_inputs = self.data_conn.set_inputs
+        self.data_conn.set_inputs = lambda stream: set_inputs(_until_broken(stream))
 
     def start_worker(self) -> None:
         self._process = subprocess.Popen(
@@ -196,22 +196,22 @@ class _ProcessHandler(GrpcWorkerHandler):
         self._waiting.start()
         self._group.add(self)
 
-    def kill(self, sentence: str) -> None:
-        """Kill the process, and answer the requests to it with an error."""
+    def kill(self, message: str) -> None:
+        """Kill the process, and respond to the requests to it with an error."""
         self._process.kill()
-        self.control_conn.lose(sentence)
+        self.control_conn.fail(message)
 
     def _wait(self) -> None:
         code = self._process.wait()
         if not self._closing:
-            sentence = f"worker process {self._process.pid} {_how(code)}"
+            message = f"worker process {self._process.pid} {_describe_exit(code)}"
             try:
-                self._group.lose(sentence)
+                self._group.report_death(message)
             finally:
-                self.control_conn.lose(sentence)
+                self.control_conn.fail(message)
 
     def close(self) -> None:
-        # A worker that is shut down in the middle of its work closes what its calls still need.
+        # Shutting a worker down during its work closes connections that its requests still need.
         self.control_conn.wait()
         self._closing = True
         super().close()
@@ -220,19 +220,19 @@ class _ProcessHandler(GrpcWorkerHandler):
         self._waiting.join()
 
 
-def _kill(handlers: Iterable[_ProcessHandler], sentence: str) -> None:
+def _kill(handlers: Iterable[_ProcessHandler], message: str) -> None:
     for handler in handlers:
-        handler.kill(sentence)
+        handler.kill(message)
 
 
 def _text(descriptor: Any) -> str:
     return str(text_format.MessageToString(descriptor))
 
 
-def _how(code: int) -> str:
+def _describe_exit(code: int) -> str:
     """Return how a process ended, by its return code."""
     if code >= 0:
         return f"ended with exit code {code} before its work was done"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    memory = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+    memory = " (possibly out of memory)" if -code == signal.SIGKILL else ""
     return f"was killed by {name}{memory}"

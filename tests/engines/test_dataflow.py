@@ -141,7 +141,7 @@ def test_a_job_that_dataflow_gives_up_is_one_sentence(
     ended = handed_in(python, service, store)
     assert ended.code == 75
     assert (
-        "the engine gave the job up: Dataflow pipeline failed. State: FAILED, Error: The job"
+        "the Beam runner failed: Dataflow pipeline failed. State: FAILED, Error: The job"
         in ended.last
     )
     assert "of them keeps all of it; say --quota-share" in ended.err
@@ -152,5 +152,5 @@ def test_a_job_that_is_not_taken_is_one_sentence(
 ) -> None:
     ended = handed_in(python, service, store, "--project=")
     assert ended.code == 2
-    assert "DataflowRunner: the job could not be handed in: Missing required" in ended.last
+    assert "DataflowRunner: the job could not be submitted: Missing required" in ended.last
     assert service.jobs == []

@@ -15,7 +15,7 @@ from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.pipeline.cli.run_command import request_from
 from bulkembed.pipeline.cli.run_command import run as run_command
 from bulkembed.pipeline.run.due_work import make_job, plan_run, scan
-from bulkembed.pipeline.run.plan import slices
+from bulkembed.pipeline.run.plan import local_slices
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import PlanSlice, UnitRecord
@@ -60,7 +60,7 @@ def work(server: EmulatorServer, tmp_path: Path) -> Work:
         request = request_from(context.params)
     dataset = Dataset.open(request.output.uri)
     scans = scan(dataset, request)
-    (plan_slice,) = slices(plan_run(request, scans, DatasetState()), 1)
+    (plan_slice,) = local_slices(plan_run(request, scans, DatasetState()), 1)
     return Work(make_job(request, request.service, scans, dataset), plan_slice, dataset)
 
 

@@ -35,7 +35,7 @@ def test_an_engine_that_is_not_there_is_one_sentence(
     where = ("--input", source, "--output", tmp_path / "out", "--base-url", server.url)
     ended = bulkembed("run", *where, "--runner", runner, "--", flag)
     assert ended.code == 2
-    assert re.search(rf"--runner {runner}: its job server does not start: .*/not/there", ended.last)
+    assert re.search(rf"--runner {runner}: the job server does not start: .*/not/there", ended.last)
     assert "Traceback" not in ended.err
     assert server.stats()["calls"] == 0
 

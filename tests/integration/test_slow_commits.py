@@ -10,7 +10,7 @@ from pathlib import Path
 from support.jobs import a_job
 
 from bulkembed.pipeline.progress.progress import Progress
-from bulkembed.pipeline.runners.execute import Watch, execute
+from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.schemas.job import OutputConfig
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -51,7 +51,7 @@ def test_the_last_uploads_of_a_stopping_run_may_exceed_its_shutdown_timeout(
         uploaded.append("part")
         return {"units_done": 1}
 
-    watch = Watch(shutdown_timeout_s=0.1, ends_at=time.monotonic())
-    assert execute(pipeline, job, watch, Silent()) == {"units_done": 1}
+    limits = TimeLimits(shutdown_timeout_s=0.1, ends_at=time.monotonic())
+    assert execute(pipeline, job, limits, Silent()) == {"units_done": 1}
     assert stopped.is_set()
     assert uploaded == ["part"]

@@ -86,7 +86,7 @@ def test_a_file_that_is_rewritten_during_the_run_is_embedded_as_it_is_in_the_end
         ended = run(server.url, path.parent, output, *args)
     assert done
     assert ended.code == 0, ended.err
-    assert f"rewritten while they were read, and embedded again: {name}" in ended.err
+    assert f"files changed while they were read. Embedding them again: {name}" in ended.err
     assert (output / "_SUCCESS").exists()
     table = read(output)
     assert table["id"].to_pylist() == [*range(ROWS), *range(100, 100 + ROWS)]

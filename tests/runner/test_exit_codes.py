@@ -79,7 +79,7 @@ def test_5_is_a_dataset_that_another_run_is_writing(tmp_path: Path) -> None:
         with_one_line(second, 5, "is being written by", f"process {first.pid} on")
         taken_over = run(server.url, source, tmp_path / "out", "--dim", 128)
     assert taken_over.code == 0
-    assert "is dead; this one takes its output over" in taken_over.err
+    assert "has died. This run takes over its output" in taken_over.err
     assert leftovers(tmp_path / "out") == []
 
 
@@ -87,7 +87,7 @@ def test_75_is_a_run_that_the_same_command_resumes(tmp_path: Path) -> None:
     args = ("--max-runtime", "4s", "--concurrency", 1, "--shutdown-timeout", "2s")
     texts = [f"text {n}" for n in range(2000)]
     found = outcome(tmp_path, *args, texts=texts, latency_ms=500)
-    with_one_line(found, 75, "the deadline is reached", "run the same command again")
+    with_one_line(found, 75, "--max-runtime was reached", "Rerun the same command")
     done = len(read(tmp_path / "out"))
     assert 0 < done < 2000
     assert outcome(tmp_path, texts=texts).code == 0

@@ -110,7 +110,7 @@ def test_a_run_of_which_a_worker_is_killed_ends_soon_and_says_which(
         job = a_job(server, tmp_path)
         found = lost(job, tmp_path, step)
         pid = (tmp_path / "marks/0").read_text()
-        is_told_plainly(found, f"worker process {pid}", "SIGKILL", "run the same command again")
+        is_told_plainly(found, f"worker process {pid}", "SIGKILL", "Rerun the same command")
         goes_on(job)
 
 

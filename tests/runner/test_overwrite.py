@@ -49,7 +49,7 @@ def test_what_sigterm_says_is_true_of_fresh(source: Path, output: Path) -> None:
         process.send_signal(signal.SIGTERM)
         stopped = ended(process)
         assert stopped.code == 75
-        assert "run the same command again to go on" in stopped.last
+        assert "Rerun the same command to resume." in stopped.last
         assert job.finish().code == 0
         assert server.stats()["texts"] == 2 * TEXTS
     assert len(read(output)) == TEXTS

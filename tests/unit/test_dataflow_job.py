@@ -14,10 +14,12 @@ DATAFLOW = "--runner=DataflowRunner"
 @pytest.mark.parametrize(
     ("flags", "place", "words"),
     [
-        pytest.param(["--template_location=gs://b/t"], "gs://b/out", "make no run", id="template"),
-        pytest.param(["--dry_run=yes"], "gs://b/out", "make no run", id="dry-run"),
-        pytest.param([], "out/mine", "out/mine is a local path", id="local"),
-        pytest.param([], "file:///in", "file:///in is a local path", id="file-uri"),
+        pytest.param(
+            ["--template_location=gs://b/t"], "gs://b/out", "not start a job", id="template"
+        ),
+        pytest.param(["--dry_run=yes"], "gs://b/out", "not start a job", id="dry-run"),
+        pytest.param([], "out/mine", "'out/mine' is a local path", id="local"),
+        pytest.param([], "file:///in", "'file:///in' is a local path", id="file-uri"),
     ],
 )
 def test_what_makes_no_run_or_would_be_lost_is_refused(

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
-from bulkembed.pipeline.run.plan import PIECES_PER_WORKER, Plan, cluster_slices, make_plan, slices
+from bulkembed.pipeline.run.plan import (
+    PIECES_PER_WORKER,
+    Plan,
+    cluster_slices,
+    local_slices,
+    make_plan,
+)
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import PlanSlice, Unit, UnitRecord
 from bulkembed.transforms.dataset.records import DatasetState
@@ -53,7 +59,7 @@ def rows_of_slices(found: list[PlanSlice]) -> list[Row]:
 
 
 def cut_for(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
-    return slices(plan, workers) if workers else cluster_slices(plan, None)
+    return local_slices(plan, workers) if workers else cluster_slices(plan, None)
 
 
 def left_of(files: list[InputFile], state: DatasetState) -> list[Row]:
@@ -127,14 +133,14 @@ def test_workers_get_the_same_number_of_rows_but_for_a_piece(
     sizes: list[int], workers: int
 ) -> None:
     plan = make_plan([a_file(rows, str(n)) for n, rows in enumerate(sizes)], DatasetState(), 10)
-    rows = [one.rows for one in slices(plan, workers)]
+    rows = [one.rows for one in local_slices(plan, workers)]
     rows += [0] * (workers - len(rows))
     piece = 10 * math.ceil(plan.units / (workers * PIECES_PER_WORKER))
     assert max(rows) - min(rows) <= piece
 
 
 def test_each_worker_gets_rows_from_all_over_a_file() -> None:
-    one, two = slices(make_plan([a_file(3200)], DatasetState(), 10), 2)
+    one, two = local_slices(make_plan([a_file(3200)], DatasetState(), 10), 2)
     for half in (one, two):
         assert {unit.first_row // 400 for unit in half.files[0].units} == set(range(8))
 
@@ -163,8 +169,8 @@ def test_a_file_that_changed_is_another_file() -> None:
 
 def test_a_known_number_of_workers_gets_as_many_slices() -> None:
     plan = make_plan([a_file(1000, "a"), a_file(1000, "b")], DatasetState(), 10)
-    assert len(list(slices(plan, 1))) == 1
-    assert len(list(slices(plan, 4))) == 4
+    assert len(list(local_slices(plan, 1))) == 1
+    assert len(list(local_slices(plan, 4))) == 4
 
 
 @pytest.mark.parametrize(

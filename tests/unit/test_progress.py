@@ -220,7 +220,7 @@ def test_a_display_that_fails_is_closed_and_the_run_continues() -> None:
     assert display.closed
     assert log.getvalue() == (
         "bulkembed: progress display failed: OSError('terminal closed'). "
-        "The run continues without it\n"
+        "The run continues without it.\n"
     )
 
 

@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from packaging.requirements import Requirement
 
 from bulkembed.pipeline.runners import staging
+from bulkembed.pipeline.runners.beam_options import installs_packages
 
 PROCESS = ("--environment_type=PROCESS", '--environment_config={"command":"/boot"}')
 
@@ -36,7 +37,7 @@ PROCESS = ("--environment_type=PROCESS", '--environment_config={"command":"/boot
 )
 def test_code_is_staged_for_workers_that_install_it(flags: list[str], installs: bool) -> None:
     options = PipelineOptions(flags)
-    assert staging.installs(options) is installs
+    assert installs_packages(options) is installs
     with staging.staged(options):
         assert bool(options.view_as(SetupOptions).extra_packages) is installs
 
