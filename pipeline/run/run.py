@@ -29,7 +29,7 @@ from bulkembed.pipeline.run.plan import Plan, Scans, cluster_slices, local_slice
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.service import serving
 from bulkembed.pipeline.run.settle import Outcome
-from bulkembed.pipeline.run.sharing import Sharing, find_sharing
+from bulkembed.pipeline.run.sharing import Sharing, copy_known_vectors, find_sharing
 from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.schemas.embedding import ServiceConfig
@@ -224,6 +224,7 @@ def _open_dataset(
         cost_cap.delete_account(job)
         run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))
+    copy_known_vectors(dataset, job, sharing)  # Some may be in parts that are deleted next.
     # Units committed since the state was read are kept; those found damaged then are deleted.
     state = dataset.state()
     damaged = {one for one in state.records if record_name(one) in before.stale}
