@@ -28,7 +28,7 @@ from bulkembed.pipeline.search.search import committed_parts, nearest
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig, VectorEncoding, VectorType
-from bulkembed.schemas.tables import part_metadata, vectors_schema
+from bulkembed.schemas.output_schema import part_metadata, vectors_schema
 from bulkembed.schemas.units import Unit, UnitRecord
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit

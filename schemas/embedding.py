@@ -12,8 +12,8 @@ from typing import Any
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import ModelSpec, TaskType, VertexMethod, find_model
-from bulkembed.schemas.passages import BYTES_A_TOKEN, DEFAULT_OVERLAP, DEFAULT_TOKENS, PassageSize
 from bulkembed.schemas.secrets import without_credentials
+from bulkembed.schemas.serialization import from_plain
 
 
 class LongText(enum.StrEnum):
@@ -158,6 +158,50 @@ class ServiceConfig:
         return f"{self.kind}:{self.host}" if self.kind is Service.CUSTOM else str(self.kind)
 
 
+BYTES_A_TOKEN = 4
+"""UTF-8 bytes that are counted as a token where texts are cut: four letters of English, two of
+Russian, one and a third of Chinese.  The same in every run, whatever runs have learnt, so that a
+text is cut in the same way each time.  No tokenizer makes more tokens of a text than it has bytes.
+"""
+LEAST_TOKENS = 16
+DEFAULT_TOKENS = 512
+"""What a passage has that is to be found by itself; 2,048 bytes, which every model takes whole."""
+DEFAULT_OVERLAP = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PassageSize:
+    """The most tokens of a passage, title and prefix with it, and of what it repeats of the last.
+
+    A token is BYTES_A_TOKEN bytes.
+
+    Raises:
+        ConfigError: sizes that no text can be cut to.
+    """
+
+    tokens: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        if self.tokens < LEAST_TOKENS:
+            raise ConfigError(f"--passage-tokens {self.tokens}: give {LEAST_TOKENS} or more")
+        if not 0 <= self.overlap < self.tokens // 2:
+            raise ConfigError(
+                f"--passage-overlap {self.overlap}: give 0 to {self.tokens // 2 - 1}, less than "
+                f"half of the {self.tokens} tokens of a passage"
+            )
+
+    @property
+    def most_bytes(self) -> int:
+        """Of a passage, title and prefix with it."""
+        return self.tokens * BYTES_A_TOKEN
+
+    @property
+    def overlap_bytes(self) -> int:
+        """The most that a passage repeats of the one before it."""
+        return self.overlap * BYTES_A_TOKEN
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbeddingConfig:
     """Everything that decides what vector a text gets.
@@ -212,18 +256,13 @@ class EmbeddingConfig:
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> EmbeddingConfig:
-        """The configuration whose `facts` were pinned."""
-        return cls(
-            service=facts["service"],
-            model=facts["model"],
-            task_type=TaskType(facts["task_type"]),
-            dim=facts["dim"],
-            normalize=facts["normalize"],
-            long_text=LongText(facts["long_text"]),
-            has_titles=facts["titles"],
-            passage_tokens=facts.get("passage_tokens"),
-            passage_overlap=facts.get("passage_overlap"),
-        )
+        """Return the configuration whose `facts` were pinned.
+
+        Raises:
+            KeyError, ValueError: they are not such facts.
+            ConfigError: as the class.
+        """
+        return from_plain({**facts, "has_titles": facts["titles"]}, cls)
 
     @property
     def spec(self) -> ModelSpec:

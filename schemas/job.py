@@ -11,7 +11,6 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.models import MAX_TEXTS
 from bulkembed.schemas.prices import Budget
-from bulkembed.schemas.process import ProcessId
 from bulkembed.schemas.quota import QuotaLimits
 
 if TYPE_CHECKING:
@@ -97,6 +96,23 @@ class OutputConfig:
     uri: str
     vector_type: VectorType = VectorType.FLOAT32
     vector_encoding: VectorEncoding = VectorEncoding.PLAIN
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process number, and where it means something.
+
+    Containers share the host's name and reuse its numbers: a number is only believed within one
+    boot of the machine and one namespace of process numbers.
+    """
+
+    pid: int
+    boot: str = ""
+    """Of the machine since it was started; "" where it is not known."""
+    namespace: str = ""
+    """Of the process numbers; "" where it is not known."""
+    started: int = 0
+    """Clock ticks from the boot to the start of the process; 0 where they are not known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

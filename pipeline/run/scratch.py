@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import stat
@@ -14,7 +13,8 @@ from pathlib import Path
 import orjson
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.job import ProcessId
+from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.processes import is_gone, this_process
 
@@ -76,7 +76,7 @@ def folder() -> Iterator[Path]:
     _remove_dead(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
         place = Path(name)
-        (place / _OWNER).write_bytes(orjson.dumps(dataclasses.asdict(this_process())))
+        (place / _OWNER).write_bytes(orjson.dumps(to_plain(this_process())))
         yield place
 
 
@@ -90,6 +90,6 @@ def _remove_dead(place: Path) -> None:
         with contextlib.suppress(OSError, ValueError, TypeError):
             status = found.lstat()
             if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
-                owner = ProcessId(**orjson.loads((found / _OWNER).read_bytes()))
+                owner = from_plain(orjson.loads((found / _OWNER).read_bytes()), ProcessId)
                 if is_gone(owner):
                     shutil.rmtree(found, ignore_errors=True)

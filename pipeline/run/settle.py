@@ -28,8 +28,8 @@ from bulkembed.pipeline.run.summary import (
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.output_schema import part_metadata, vectors_schema
 from bulkembed.schemas.stop import Stop, StopReason
-from bulkembed.schemas.tables import part_metadata, vectors_schema
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.core.ranges import is_within, merge_ranges, remaining_ranges

@@ -18,7 +18,7 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.job import VectorType
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.tables import dead_letters_schema, part_metadata, vectors_schema
+from bulkembed.schemas.output_schema import dead_letters_schema, part_metadata, vectors_schema
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import vector_faults
 from bulkembed.transforms.dataset import part_files

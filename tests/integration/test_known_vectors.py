@@ -11,7 +11,7 @@ import pytest
 from support.jobs import KEY, a_job
 
 from bulkembed.schemas.job import OutputConfig
-from bulkembed.schemas.tables import TEXT_HASH_TYPE
+from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 from bulkembed.schemas.units import Unit, UnitRecord
 from bulkembed.transforms.core.hashing import text_hash
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit

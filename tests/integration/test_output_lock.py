@@ -21,7 +21,7 @@ from support.cli import run, write_rows
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.errors import OutputLocked
-from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.job import ProcessId
 from bulkembed.transforms.dataset import output_lock
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.output_lock import DEAD_AFTER_S, LockOwner

@@ -16,7 +16,7 @@ from support.topics import TEXTS
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.pipeline.report.sample import MAX_PARTS, MAX_ROWS, draw_sample
 from bulkembed.schemas.job import OutputConfig, VectorEncoding, VectorType
-from bulkembed.schemas.tables import vectors_schema
+from bulkembed.schemas.output_schema import vectors_schema
 from bulkembed.schemas.units import Unit, UnitRecord
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset

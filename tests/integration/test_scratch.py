@@ -14,7 +14,7 @@ from support.cli import process
 
 from bulkembed.pipeline.run import scratch
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.job import ProcessId
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.processes import this_process
 

@@ -12,7 +12,7 @@ import pytest
 from support.stores import BUCKET, Store, s3
 
 from bulkembed.schemas.errors import OutputLocked
-from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.job import ProcessId
 from bulkembed.transforms.dataset import output_lock
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import CLAIMS

@@ -21,8 +21,8 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.findings import Check
 from bulkembed.schemas.live import Live, Waiting
 from bulkembed.schemas.models import MODELS, TaskType
+from bulkembed.schemas.output_schema import dead_letters_schema, vectors_schema
 from bulkembed.schemas.stop import ExitCode
-from bulkembed.schemas.tables import dead_letters_schema, vectors_schema
 
 README = ROOT / "README.md"
 OUTPUT = ROOT / "docs/output.md"

@@ -35,9 +35,7 @@ MAY_IMPORT = {
 WRONG_WAY: dict[tuple[str, str], str] = {}
 """Imports in the wrong direction, each with its reason. New entries need a very good one."""
 
-SAME_MODULE_NAME: dict[str, str] = {
-    "passages": "issue 13: rename in transforms/core or schemas",
-}
+SAME_MODULE_NAME: dict[str, str] = {}
 """Names of several modules, each with the reason why that is clear."""
 
 SAME_CLASS_NAME: dict[str, str] = {}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.job import ProcessId
 from bulkembed.transforms.dataset.processes import is_gone, this_process
 
 HERE = this_process()

@@ -86,7 +86,14 @@ def test_a_percentile_is_within_one_step_of_the_exact_one(
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"width_s": 7, "moments": []}, {"width_s": 1, "moments": [{"at": 1}]}]
+    "content",
+    [
+        {},
+        {"width_s": 7, "moments": []},
+        {"width_s": 1, "moments": [{"calls": 1}]},
+        {"width_s": 1, "moments": [{"at": 1, "calls": "1"}]},
+        {"width_s": 1, "moments": [{"at": 1, "latencies": {"x": 1}}]},
+    ],
 )
 def test_other_content_is_not_a_timeline(content: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):

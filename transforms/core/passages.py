@@ -6,8 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.passages import PassageSize
+from bulkembed.schemas.embedding import EmbeddingConfig, PassageSize
 from bulkembed.transforms.core.content import as_sent
 from bulkembed.transforms.core.tokens import utf8_bytes
 

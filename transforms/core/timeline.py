@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
+
+from bulkembed.schemas.serialization import from_plain, to_plain
 
 WIDTHS_S = (1, 2, 4, 12, 60, 360, 1_440, 8_640, 86_400)
 """The possible lengths of a moment.  Each divides the next; those up to 60 divide 60."""
@@ -79,7 +82,11 @@ class Timeline:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; at most about 60 kB."""
-        moments = [{"at": at, **_plain(moment)} for at, moment in self.moments()]
+        # Another thread may still count: the copy is atomic.
+        moments = [
+            {"at": at, **to_plain(replace(moment, latencies=moment.latencies.copy()))}
+            for at, moment in self.moments()
+        ]
         return {"width_s": self.width_s, "moments": moments}
 
     @classmethod
@@ -91,10 +98,7 @@ class Timeline:
         """
         timeline = cls(WIDTHS_S[WIDTHS_S.index(content["width_s"])])
         for facts in content["moments"]:
-            fields = dict(facts)
-            at = fields.pop("at")
-            steps = {int(step): int(calls) for step, calls in fields.pop("latencies").items()}
-            timeline.at(at).add(Moment(**fields, latencies=steps))
+            timeline.at(facts["at"]).add(from_plain(facts, Moment))
         return timeline
 
     def _widen(self, width_s: int) -> None:
@@ -128,9 +132,3 @@ def percentile_s(latencies: Mapping[int, int], fraction: float) -> float:
         if seen >= wanted:
             return float(2 ** (step / STEPS) / 1000)
     return float(2 ** (steps[-1] / STEPS) / 1000)
-
-
-def _plain(moment: Moment) -> dict[str, Any]:
-    steps = sorted(moment.latencies.copy().items())
-    facts = {f.name: getattr(moment, f.name) for f in dataclasses.fields(Moment)}
-    return {**facts, "latencies": {str(step): calls for step, calls in steps}}

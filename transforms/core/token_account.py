@@ -7,6 +7,7 @@ import enum
 import json
 from collections.abc import Iterable
 
+from bulkembed.schemas.serialization import from_plain
 from bulkembed.transforms.core.content import Content
 
 EXTRA_TOKENS = 8
@@ -103,7 +104,7 @@ class TokenAccount:
         # Accounts of earlier versions have no `moves`.
         if not isinstance(content, dict) or content.keys() | {"moves"} != _FIELDS.keys():
             raise ValueError("not an account")
-        return cls(**{_FIELDS[key]: int(value) for key, value in content.items()})
+        return from_plain({_FIELDS[key]: value for key, value in content.items()}, cls)
 
 
 _FIELDS = {

@@ -29,7 +29,7 @@ import orjson
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import OutputError, OutputLocked
-from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.job import ProcessId
 from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.transforms.dataset import atomic_files
 from bulkembed.transforms.dataset.dataset import Dataset

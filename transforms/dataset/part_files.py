@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.inputs import PASSAGE_COLUMNS
 from bulkembed.schemas.job import VectorEncoding
-from bulkembed.schemas.tables import PASSAGES, ROWS_KEY
+from bulkembed.schemas.output_schema import PASSAGES, ROWS_KEY
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.atomic_files import NO_PERMISSION, REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset

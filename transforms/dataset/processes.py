@@ -7,7 +7,7 @@ import os
 import socket
 from pathlib import Path
 
-from bulkembed.schemas.process import ProcessId
+from bulkembed.schemas.job import ProcessId
 
 _PROC = Path("/proc")
 _START_FIELD = 19

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.tables import (
+from bulkembed.schemas.output_schema import (
     PASSAGE_FIELDS,
     TEXT_HASH_TYPE,
     dead_letters_schema,
