@@ -42,7 +42,7 @@ class Duration(click.ParamType[float]):
             self.fail(f"invalid duration {value!r}. Write 30s, 10m, 2h or 1h30m", param, ctx)
         if _BARE_NUMBER.fullmatch(text) and param is not None:
             log.warning(
-                "%s %s has no unit and is read as seconds. Write %ss",
+                "%s %s has no unit and is read as seconds. Write %ss.",
                 _shown_name(param),
                 text,
                 text,

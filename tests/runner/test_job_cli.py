@@ -123,7 +123,8 @@ def test_a_dim_below_the_documented_range_logs_a_warning(
         (("--title-column", "text", "--task-type", "CLUSTERING"), "leave --title-column out"),
         (("--model", "text-embedding-005"), "--vertexai"),
         (("--keep-columns", "id"), "--keep-columns id"),
-        (("--text-column", "body"), "has no column 'body'; it has 'id', 'text'"),
+        (("--text-column", "body"), "has no column 'body'. It has 'id', 'text'."),
+        (("--text-column", "texts"), "has no column 'texts'. Did you mean text?"),
         (("--id-column", "key"), "'id', 'text'"),
         (("--unit-rows", "0"), "--unit-rows 0"),
         (("--input", "nothing-*.parquet"), "nothing-*.parquet"),
@@ -204,7 +205,7 @@ def test_a_retired_model_ends_the_run_after_one_request_and_names_its_successor(
         assert server.stats()["calls"] == 1
     assert ended.code == 1
     assert "404" in ended.last
-    assert "use --model gemini-embedding-001" in ended.last
+    assert "Use --model gemini-embedding-001" in ended.last
     assert "shut text-embedding-004 down on 2026-01-14" in ended.err.splitlines()[0]
 
 
