@@ -10,7 +10,7 @@ import click
 
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command, Number, WordChoice
-from bulkembed.pipeline.cli.pinned_run import SERVICE_OPTIONS, given_service, request_of
+from bulkembed.pipeline.cli.options import SERVICE_OPTIONS
 from bulkembed.pipeline.logs import printable, set_log
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import TaskType
@@ -117,6 +117,7 @@ def verify(
     input. Calls the service for --sample only. Exit codes: 0 no problem; 1 problems, which the
     table lists.
     """
+    from bulkembed.pipeline.cli.pinned_run import given_service, request_of
     from bulkembed.pipeline.verify.verify import VerifyRequest
     from bulkembed.pipeline.verify.verify import verify as verify_dataset
     from bulkembed.transforms.dataset import run_file
@@ -215,6 +216,7 @@ def search(
     Embeds QUERY with the model, dimensions and service of the dataset OUT, which sends one text,
     and compares it with every vector by cosine.
     """
+    from bulkembed.pipeline.cli.pinned_run import given_service, request_of
     from bulkembed.pipeline.search.search import search as search_dataset
     from bulkembed.transforms.dataset import run_file
     from bulkembed.transforms.dataset.dataset import Dataset

@@ -37,7 +37,7 @@ def _variable(flag: str) -> str:
 
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
-SERVICE, _PACE, _RUN = "Service", "Requests and quota", "Run"
+_SERVICE, _PACE, _RUN = "Service", "Requests and quota", "Run"
 OF_DATASETS = (_INPUT, _MODEL, _OUTPUT, _PACE)
 """The sections whose values may be taken from the `run.json` of a dataset."""
 
@@ -103,26 +103,26 @@ OPTIONS: tuple[Option, ...] = (
     _option(_MODEL, "--passage-overlap", type=Number(), metavar="NUMBER",
             show_default="64; for mean 0",
             help="Maximum tokens of the previous passage to repeat."),
-    _option(SERVICE, "--emulator", is_flag=True,
+    _option(_SERVICE, "--emulator", is_flag=True,
             help="Start a local emulator and use it. It needs no key, but its vectors are not "
             "Gemini's."),
-    _option(SERVICE, "--base-url", metavar="URL",
+    _option(_SERVICE, "--base-url", metavar="URL",
             show_default="GOOGLE_GEMINI_BASE_URL or GOOGLE_VERTEX_BASE_URL, else Google's",
             help="Address of the API."),
-    _option(SERVICE, "--api-version", metavar="VERSION", show_default="v1beta; Vertex: v1beta1",
+    _option(_SERVICE, "--api-version", metavar="VERSION", show_default="v1beta; Vertex: v1beta1",
             help="Version of the API."),
-    _option(SERVICE, "--api-key-file", metavar="PATH",
+    _option(_SERVICE, "--api-key-file", metavar="PATH",
             help="File that holds the API key and nothing else."),
-    _option(SERVICE, "--api-key-secret", metavar="NAME",
+    _option(_SERVICE, "--api-key-secret", metavar="NAME",
             help="Secret in Google Secret Manager that holds the API key, "
             "projects/PROJECT/secrets/NAME. Each worker reads it."),
-    _option(SERVICE, "--vertexai", is_flag=True,
+    _option(_SERVICE, "--vertexai", is_flag=True,
             help="Use Vertex AI. With a key alone this is express mode."),
-    _option(SERVICE, "--vertex-project", metavar="NAME",
+    _option(_SERVICE, "--vertex-project", metavar="NAME",
             help="Google Cloud project, used with application-default credentials."),
-    _option(SERVICE, "--vertex-location", metavar="NAME",
+    _option(_SERVICE, "--vertex-location", metavar="NAME",
             help="Google Cloud region, together with --vertex-project."),
-    _option(SERVICE, "--timeout", "timeout_s", type=Duration(), default="60s", metavar="TIME",
+    _option(_SERVICE, "--timeout", "timeout_s", type=Duration(), default="60s", metavar="TIME",
             help="How long to wait for the response to one request."),
     _option(_PACE, "--tier", type=WordChoice(Tier), show_default="1 on the Developer API",
             help="Google's usage tier, which sets --rpm, --tpm and --rpd."),
@@ -193,3 +193,6 @@ OPTIONS: tuple[Option, ...] = (
             help="Write the log, the progress and the summary as JSON, one object per line."),
 )
 # fmt: on
+
+SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == _SERVICE)
+"""The options that choose the service, for other commands that call it."""

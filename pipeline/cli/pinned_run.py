@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from bulkembed.pipeline.cli.options import OF_DATASETS, OPTIONS, SERVICE
+from bulkembed.pipeline.cli.options import OF_DATASETS, OPTIONS, SERVICE_OPTIONS
 from bulkembed.pipeline.cli.run_command import request_from, run
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.embedding import Service, ServiceConfig
@@ -22,8 +22,6 @@ from bulkembed.schemas.secrets import without_credentials
 from bulkembed.transforms.core.file_names import native_name
 from bulkembed.transforms.inputs.text_recipe import encode_template
 
-SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == SERVICE)
-"""The options of `run` that choose the service, for other commands that call it."""
 _NAMES = frozenset(str(option.name) for option in SERVICE_OPTIONS)
 _TAKEN = frozenset(str(option.name) for option in OPTIONS if option.section in OF_DATASETS) - {
     "rate_service"
