@@ -275,9 +275,9 @@ def _file_texts(
     for at in places:
         by_row[rows[at].source_row].append(at)
     spans = [(source_row, 1) for source_row in by_row]
-    runs = read_batches(open_found(file.found), file, columns, schema, spans)
-    for run, same_row in zip(runs, by_row.values(), strict=True):
+    batches = read_batches(open_found(file.found), file, columns, schema, spans)
+    for batch, same_row in zip(batches, by_row.values(), strict=True):
         for at in same_row:
-            title, text, _ = source_text(run, dataclasses.asdict(rows[at]))
+            title, text, _ = source_text(batch, dataclasses.asdict(rows[at]))
             same = text is not None and sent_hash(embedding, title, text) == rows[at].text_hash
             yield at, text if same else None

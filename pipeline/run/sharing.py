@@ -141,9 +141,9 @@ def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
 
 
 def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowBatch]:
-    runs = [(unit.first_row, unit.rows) for unit in file_units.units]
+    ranges = [(unit.first_row, unit.rows) for unit in file_units.units]
     file = file_units.file
-    return read_batches(open_found(file.found), file, *text_only(columns), runs)
+    return read_batches(open_found(file.found), file, *text_only(columns), ranges)
 
 
 def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[bytes]:

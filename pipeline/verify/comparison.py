@@ -34,16 +34,16 @@ from bulkembed.transforms.units.contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
 
-def source_text(run: RowBatch, row: Mapping[str, Any]) -> RowText:
+def source_text(batch: RowBatch, row: Mapping[str, Any]) -> RowText:
     """Return the title and text of a row in the input, or of a passage in it.
 
     Args:
-        run: the rows of the unit.
+        batch: the rows of the unit.
         row: `source_row`, and for a passage `start` and `end`.
     """
-    offset = row["source_row"] - run.first_row
-    text = run.texts[offset]
-    return RowText(run.titles[offset], text and text[row.get("start") : row.get("end")])
+    offset = row["source_row"] - batch.first_row
+    text = batch.texts[offset]
+    return RowText(batch.titles[offset], text and text[row.get("start") : row.get("end")])
 
 
 def check_input(
@@ -122,13 +122,13 @@ def _other_rows(
 ) -> Iterator[Finding]:
     """Yield findings about rows whose id or text differs from the input."""
     records = sorted(records, key=lambda record: record.unit)
-    runs = read_batches(
+    batches = read_batches(
         open_found(file.found), file, columns, schema,
         [(record.unit.first_row, record.unit.rows) for record in records],
     )  # fmt: skip
-    for record, run in zip(records, runs, strict=True):
+    for record, batch in zip(records, batches, strict=True):
         for name in RecordParts.of(record).all:
-            ids, texts = _differing(dataset, name, run, embedding)
+            ids, texts = _differing(dataset, name, batch, embedding)
             for what, rows in (("id", ids), ("text", texts)):
                 if rows:
                     message = f"{number_of(len(rows), 'row')} with another {what} in {file.name}"
@@ -136,7 +136,7 @@ def _other_rows(
 
 
 def _differing(
-    dataset: Dataset, name: str, run: RowBatch, embedding: EmbeddingConfig
+    dataset: Dataset, name: str, batch: RowBatch, embedding: EmbeddingConfig
 ) -> tuple[list[int], list[int]]:
     """Return the rows of a part whose id differs from the input, and those whose text differs."""
     ids, texts = [], []
@@ -144,9 +144,9 @@ def _differing(
     wanted = [c for c in ("id", "source_row", "text_hash") if c in part.schema_arrow.names]
     for block in part_files.read_blocks(part, name, part_files.with_passages(part, wanted)):
         for row in block.to_pylist():
-            if row["id"] != run.ids[row["source_row"] - run.first_row].as_py():
+            if row["id"] != batch.ids[row["source_row"] - batch.first_row].as_py():
                 ids.append(row["source_row"])
-            if "text_hash" in row and row["text_hash"] != _hash(source_text(run, row), embedding):
+            if "text_hash" in row and row["text_hash"] != _hash(source_text(batch, row), embedding):
                 texts.append(row["source_row"])
     return ids, texts
 
@@ -258,7 +258,7 @@ def _rows_of(
     unit = record.unit
     filesystem = open_found(file.found)
     span = [(unit.first_row, unit.rows)]
-    [run] = read_batches(filesystem, file, request.input.columns, schema, span)
+    [batch] = read_batches(filesystem, file, request.input.columns, schema, span)
     first = 0
     for name in RecordParts.of(record).vectors:
         opened = part_files.open_part(dataset, name)
@@ -268,6 +268,6 @@ def _rows_of(
             vectors, rows = part_files.matrix_of(block), block.drop_columns(["vector"])
             for at in here:
                 (row,) = rows.slice(at, 1).to_pylist()
-                source, text = row["source_row"], source_text(run, row)
+                source, text = row["source_row"], source_text(batch, row)
                 yield ComparedRow(name, file.name, source, vectors[at].copy(), text)
             first += block.num_rows

@@ -45,7 +45,7 @@ class PreparedUnit:
 
 
 def prepare(
-    run: RowBatch,
+    batch: RowBatch,
     unit: Unit,
     source_file: str,
     job: JobConfig,
@@ -59,7 +59,7 @@ def prepare(
     Rows with the same text share a content, unless `--dedupe off`.
 
     Args:
-        run: the rows of the unit.
+        batch: the rows of the unit.
         unit: the unit.
         source_file: the name of its file.
         job: the run.
@@ -76,14 +76,14 @@ def prepare(
     texts = 0
     passages: list[tuple[Passage, ...]] = []
     failed: dict[int, RowFailure] = {}
-    for offset, (title, text) in enumerate(zip(run.titles, run.texts, strict=True)):
+    for offset, (title, text) in enumerate(zip(batch.titles, batch.texts, strict=True)):
         if max_texts is not None and texts >= max_texts:
             break
         if redo is not None and offset not in redo.offsets:
             passages.append(())
             continue
         row = unit.first_row + offset
-        bad = run.bad.get(offset) or _blank(text, source_file, row, job.blank_text)
+        bad = batch.bad.get(offset) or _blank(text, source_file, row, job.blank_text)
         if bad is not None or text is None:
             passages.append(())
             failed[offset] = RowFailure(*(bad or (DeadCode.BLANK_TEXT, "")))
@@ -94,7 +94,7 @@ def prepare(
     return PreparedUnit(
         unit.part(unit.first_row, rows),
         source_file,
-        run if rows == run.rows else run.part(0, rows),
+        batch if rows == batch.rows else batch.part(0, rows),
         tuple(sent.items),
         tuple(passages),
         failed,
@@ -137,19 +137,19 @@ def prepared_units(
         OutputError: dead letters to retry cannot be read.
     """
     file = file_units.file
-    runs = [(unit.first_row, unit.rows) for unit in file_units.units]
-    rows_read = read_batches(open_found(file.found), file, job.columns, job.row_schema, runs)
-    redo: Sequence[UnitRecord | None] = file_units.redo or [None] * len(runs)
-    for unit, record, rows in zip(file_units.units, redo, rows_read, strict=True):
+    ranges = [(unit.first_row, unit.rows) for unit in file_units.units]
+    batches = read_batches(open_found(file.found), file, job.columns, job.row_schema, ranges)
+    redo: Sequence[UnitRecord | None] = file_units.redo or [None] * len(ranges)
+    for unit, record, batch in zip(file_units.units, redo, batches, strict=True):
         if record is not None:
-            yield prepare(rows, unit, file.name, job, estimator, redo=_redo(dataset, record))
+            yield prepare(batch, unit, file.name, job, estimator, redo=_redo(dataset, record))
             continue
-        left = rows
-        while left.rows:
-            part = unit.part(left.first_row, left.rows)
-            prepared = prepare(left, part, file.name, job, estimator, max_texts=max_texts)
+        remaining = batch
+        while remaining.rows:
+            part = unit.part(remaining.first_row, remaining.rows)
+            prepared = prepare(remaining, part, file.name, job, estimator, max_texts=max_texts)
             yield prepared
-            left = left.part(prepared.unit.rows, left.rows)
+            remaining = remaining.part(prepared.unit.rows, remaining.rows)
 
 
 def _redo(dataset: Dataset, record: UnitRecord) -> Redo:

@@ -116,23 +116,23 @@ def _texts(
 ) -> Iterator[tuple[str | None, str]]:
     """Yield (title, text or passage) of the picks whose rows have a text."""
     for picks in files:
-        runs = list(_windows(picks.rows.tolist(), picks.file.rows))
-        read = read_batches(open_found(picks.file.found), picks.file, *text_only(columns), runs)
-        for found in on_damage(picks.file, read):
+        ranges = list(_windows(picks.rows.tolist(), picks.file.rows))
+        read = read_batches(open_found(picks.file.found), picks.file, *text_only(columns), ranges)
+        for batch in on_damage(picks.file, read):
             first, end = np.searchsorted(
-                picks.rows, [found.first_row, found.first_row + found.rows]
+                picks.rows, [batch.first_row, batch.first_row + batch.rows]
             )
-            yield from _picked(found, picks.part(int(first), int(end)), embedding)
+            yield from _picked(batch, picks.part(int(first), int(end)), embedding)
 
 
 def _picked(
-    found: RowBatch, picks: FilePicks, embedding: EmbeddingConfig
+    batch: RowBatch, picks: FilePicks, embedding: EmbeddingConfig
 ) -> Iterator[tuple[str | None, str]]:
     pairs = zip(picks.rows.tolist(), picks.passages.tolist(), strict=True)
     for row, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        offset = row - found.first_row
-        title, text = found.titles[offset], found.texts[offset]
-        if text is None or offset in found.bad or why_blank(text) is not None:
+        offset = row - batch.first_row
+        title, text = batch.titles[offset], batch.texts[offset]
+        if text is None or offset in batch.bad or why_blank(text) is not None:
             continue
         places = passage_spans(embedding, title, text)
         for _, passage in group:
