@@ -225,7 +225,7 @@ class _Neighbors:
     ignored: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names by paths."""
     unreadable: list[InputError] = dataclasses.field(default_factory=list)
-    looked_at: set[tuple[str, str, bool]] = dataclasses.field(default_factory=set)
+    checked: set[tuple[str, str, bool]] = dataclasses.field(default_factory=set)
 
     def ignore_file(self, pattern: _Pattern, name: str) -> None:
         """Note a file that does not match, if a user may expect that it does."""
@@ -253,9 +253,9 @@ class _Neighbors:
     def refuse_table_above(self, pattern: _Pattern) -> None:
         """Raise ConfigError if the root of a pattern is a table, or is inside one."""
         key = (pattern.store, pattern.root, pattern.file is None)
-        if self.tables_as_files or key in self.looked_at:
+        if self.tables_as_files or key in self.checked:
             return
-        self.looked_at.add(key)
+        self.checked.add(key)
         flat = pattern.file is not None or (
             pattern.glob is not None and pattern.glob.max_depth == 0
         )
@@ -288,7 +288,7 @@ def _resolve(pattern: str) -> _Pattern:
     if has_magic(path):
         glob = split_glob(path)
         return _Pattern(pattern, store, glob.root, glob=glob)
-    raise ConfigError(f"--input {pattern}: no such file or folder. {_contents(store, path)}")
+    raise ConfigError(f"--input {pattern}: no such file or folder{_contents(store, path)}")
 
 
 def _is_stream(pattern: str, path: str, info: pafs.FileInfo) -> bool:
@@ -300,7 +300,7 @@ def _is_stream(pattern: str, path: str, info: pafs.FileInfo) -> bool:
 
 
 def _contents(store: str, path: str) -> str:
-    """Return what is in the nearest folder that exists, for a message."""
+    """Return a sentence with the names in the nearest folder that exists, to end a message."""
     filesystem = open_input(store)
     while (parent := path.rpartition("/")[0]) and parent != path:
         path = parent
@@ -308,7 +308,7 @@ def _contents(store: str, path: str) -> str:
             continue
         names = sorted(info.base_name for info in _list(filesystem, path, recursive=False))
         more = ", ..." if len(names) > 8 else ""
-        return f"{path} has {', '.join(names[:8]) + more if names else 'no files'}."
+        return f". {path} has {', '.join(names[:8]) + more if names else 'no files'}."
     return ""
 
 
@@ -340,10 +340,9 @@ def _no_files(pattern: _Pattern, names: Sequence[str]) -> str:
             f"{what}no input files in this folder.{found} Input files are {known_titles()}, by "
             f"their names: {known_endings()}. Use --format to read files with other names."
         )
-    contents = _contents(pattern.store, pattern.root + "/x")
     return (
         f"{what}no file matches. Names that begin with . or _ are ignored, and * matches within "
-        f"one folder. {contents}"
+        f"one folder{_contents(pattern.store, pattern.root + '/x')}"
     )
 
 
