@@ -1,4 +1,4 @@
-"""Why a row was given up on: dead letters and their codes."""
+"""Dead letters: rows that failed for good or were skipped, with the reason."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 
 
 class DeadCode(enum.StrEnum):
-    """The `code` column of a dead letter."""
+    """The reason; column `code` of the dead letters."""
 
     BLANK_TEXT = "blank_text"
     """The text is null, empty or white space; counted as skipped, not as failed."""
     MISSING_ID = "missing_id"
-    """The id is null or not there."""
+    """The id is null or missing."""
     BAD_ID = "bad_id"
-    """The id is no integer and no string."""
+    """The id is neither an integer nor a string."""
     BAD_JSON = "bad_json"
-    """The line is no JSON object, or no UTF-8."""
+    """The line is not a JSON object, or not UTF-8."""
     BAD_TEXT = "bad_text"
-    """The text or title is no string, or cannot be sent as UTF-8 (lone surrogates)."""
+    """The text or title is not a string, or not valid UTF-8 (lone surrogates)."""
     BAD_COLUMN = "bad_column"
-    """Of earlier versions: a kept column could not be written with the type of the others."""
+    """Written by earlier versions: a kept column had another type than in other rows."""
     TOO_LONG = "too_long"
-    """The text has more tokens than the model takes, by the service's word."""
+    """The service says that the text has more tokens than the model accepts."""
     REFUSED = "refused"
-    """The service refuses this one row; `message` has its words."""
+    """The service rejects this row; `message` has its words."""
     NO_MEAN = "no_mean"
     """The vectors of the text's passages cancel each other out."""
     SERVICE_ERROR = "service_error"
-    """The service fails on this one row again and again while others pass."""
+    """The service keeps failing on this row while others pass."""
 
     @property
     def may_pass_again(self) -> bool:
-        """Whether sending the row again can help while the input stays as it is."""
+        """Whether a retry of the row can succeed although the input has not changed."""
         return self in (
             DeadCode.BAD_COLUMN,
             DeadCode.TOO_LONG,
@@ -49,10 +49,10 @@ class DeadCode(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An element of a pipeline that was given up on, and why."""
+    """An element of a pipeline that failed, and why."""
 
     element: Any
-    """As it came in; of an Arrow batch or table, one of that row alone."""
+    """The element itself; for an Arrow batch or table, one with that row only."""
     code: str
     """One of DeadCode."""
     message: str

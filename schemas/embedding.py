@@ -1,4 +1,4 @@
-"""What makes vectors comparable, and the service that makes them."""
+"""The settings that make vectors comparable, and the service that makes them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bulkembed.schemas.serialization import from_plain
 
 
 class LongText(enum.StrEnum):
-    """What becomes of a text with more tokens than the model takes."""
+    """How to handle a text with more tokens than the model accepts."""
 
     TRUNCATE = "truncate"
     """The service embeds its first tokens."""
     DEAD_LETTER = "dead-letter"
-    """The row is given up on, with code `too_long`."""
+    """The row fails with the code `too_long`."""
     STOP = "stop"
     """The run stops."""
     PASSAGES = "passages"
-    """It is cut, and each passage is a row of the output."""
+    """The text is cut, and each passage is a row of the output."""
     MEAN = "mean"
-    """It is cut, and its vector is the mean of its passages'."""
+    """The text is cut, and its vector is the mean of those of its passages."""
 
     @property
     def cuts(self) -> bool:
@@ -37,14 +37,14 @@ class LongText(enum.StrEnum):
 
 
 class BlankText(enum.StrEnum):
-    """What becomes of a row whose text is null, empty or white space."""
+    """How to handle a row whose text is null, empty or white space."""
 
     SKIP = "skip"
     STOP = "stop"
 
 
 class Service(enum.StrEnum):
-    """Who answers; vectors of different services never share a dataset."""
+    """The kind of service; vectors of different services never share a dataset."""
 
     DEVELOPER = "developer"
     VERTEX = "vertex"
@@ -53,12 +53,12 @@ class Service(enum.StrEnum):
 
 
 GOOGLE_HOSTS = ".googleapis.com"
-"""How the names of Google's API hosts end."""
+"""The end of the names of Google's API hosts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """Where the service is and how it is called; names where the key is, never holds it."""
+    """The address of the service, and how to call it; never holds the key, only its place."""
 
     kind: Service = Service.DEVELOPER
     base_url: str | None = None
@@ -72,21 +72,21 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:
-            raise ConfigError(f"--timeout {self.timeout_s:g}: give seconds above 0")
+            raise ConfigError(f"--timeout {self.timeout_s:g}: use a number of seconds above 0")
         if bool(self.vertex_project) != bool(self.vertex_location):
             raise ConfigError(
-                "--vertex-project and --vertex-location go together; "
-                "leave both out for express mode with a key"
+                "--vertex-project and --vertex-location need each other. "
+                "Remove both for express mode with a key."
             )
         if self.vertex_project and not self.vertexai:
             raise ConfigError("--vertex-project needs --vertexai")
-        # Both stand in the URL that gets the credentials: the location in the name of its host.
+        # Both are parts of the URL that gets the credentials, the location even of its host name.
         if not re.fullmatch(r"[\w.:-]*", self.vertex_project or "", re.ASCII):
-            raise ConfigError("--vertex-project takes the id of a project, such as my-project-1")
+            raise ConfigError("--vertex-project must be the id of a project, such as my-project-1")
         if not re.fullmatch(r"[a-z0-9-]*", self.vertex_location or ""):
-            raise ConfigError("--vertex-location takes the name of a region, such as us-central1")
+            raise ConfigError("--vertex-location must be the name of a region, such as us-central1")
         if not re.fullmatch(r"[\w.-]*", self.api_version or "", re.ASCII):
-            raise ConfigError("--api-version takes a version, such as v1 or v1beta")
+            raise ConfigError("--api-version must be a version, such as v1 or v1beta")
         self._check_secret()
         self._check_url()
 
@@ -94,17 +94,17 @@ class ServiceConfig:
         if self.api_key_secret is None:
             return
         if self.api_key_file:
-            raise ConfigError("--api-key-file and --api-key-secret: give one of them")
+            raise ConfigError("Use either --api-key-file or --api-key-secret, not both")
         if not re.fullmatch(
             r"projects/[^/\s]+/secrets/[\w-]+(/versions/[\w-]+)?", self.api_key_secret
         ):
-            # The words are not shown: somebody may have put the key itself there.
+            # The value is not shown: it may be the key itself.
             raise ConfigError(
-                "--api-key-secret takes the name of a secret, projects/PROJECT/secrets/NAME"
+                "--api-key-secret must be the name of a secret: projects/PROJECT/secrets/NAME"
             )
 
     def _check_url(self) -> None:
-        """Raises ConfigError for a base URL that is none, or that holds what may be a secret."""
+        """Raise ConfigError if the base URL is invalid, or has a part that may be a secret."""
         try:
             parts = urllib.parse.urlsplit(self.base_url or "")
             is_url = self.base_url is None or (self.host is not None and parts.port != 0)
@@ -112,13 +112,13 @@ class ServiceConfig:
             is_url = False
         if self.base_url is not None and not is_url:
             raise ConfigError(
-                f"--base-url {without_credentials(self.base_url)!r} is no URL; write https://host "
-                "or http://host:port"
+                f"--base-url {without_credentials(self.base_url)!r} is not a URL. Write "
+                "https://HOST or http://HOST:PORT."
             )
         if parts.username or parts.password or parts.query:
             raise ConfigError(
-                f"--base-url with a user, a password or a query (at {parts.hostname}): it would "
-                "stand in run.json; leave them out, and give the key in the environment"
+                f"--base-url has a user, a password or a query (at {parts.hostname}), which would "
+                "be saved in run.json. Remove them, and put the key into the environment."
             )
 
     def predicts(self, spec: ModelSpec) -> bool:
@@ -142,75 +142,76 @@ class ServiceConfig:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the base URL is on this machine, where no key need be set."""
+        """Whether the base URL is on this machine, which needs no key."""
         return self.host in ("127.0.0.1", "localhost", "::1")
 
     @property
     def needs_key(self) -> bool:
-        """Whether a key must be found before anything can be sent."""
+        """Whether requests need a key."""
         if self.kind is Service.EMULATOR or self.is_loopback:
             return False
         return not (self.vertexai and self.vertex_project)
 
     @property
     def identity(self) -> str:
-        """What stands for the service in the embedding digest: ports are set aside."""
+        """The name of the service in the embedding digest, without ports."""
         return f"{self.kind}:{self.host}" if self.kind is Service.CUSTOM else str(self.kind)
 
 
 BYTES_A_TOKEN = 4
-"""UTF-8 bytes that are counted as a token where texts are cut: four letters of English, two of
-Russian, one and a third of Chinese.  The same in every run, whatever runs have learnt, so that a
-text is cut in the same way each time.  No tokenizer makes more tokens of a text than it has bytes.
+"""How many UTF-8 bytes count as a token when texts are cut.
+
+It is four letters of English, two of Russian, one and a third of Chinese.  It is constant, so that
+every run cuts a text in the same way.  No tokenizer makes more tokens of a text than it has bytes.
 """
-LEAST_TOKENS = 16
+MIN_TOKENS = 16
 DEFAULT_TOKENS = 512
-"""What a passage has that is to be found by itself; 2,048 bytes, which every model takes whole."""
+"""For passages that are to be found by themselves; 2,048 bytes, which every model reads whole."""
 DEFAULT_OVERLAP = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PassageSize:
-    """The most tokens of a passage, title and prefix with it, and of what it repeats of the last.
+    """The most tokens of a passage, with title and prefix, and of its overlap with the one before.
 
     A token is BYTES_A_TOKEN bytes.
 
     Raises:
-        ConfigError: sizes that no text can be cut to.
+        ConfigError: no text can be cut to these sizes.
     """
 
     tokens: int
     overlap: int
 
     def __post_init__(self) -> None:
-        if self.tokens < LEAST_TOKENS:
-            raise ConfigError(f"--passage-tokens {self.tokens}: give {LEAST_TOKENS} or more")
+        if self.tokens < MIN_TOKENS:
+            raise ConfigError(f"--passage-tokens {self.tokens}: use {MIN_TOKENS} or more")
         if not 0 <= self.overlap < self.tokens // 2:
             raise ConfigError(
-                f"--passage-overlap {self.overlap}: give 0 to {self.tokens // 2 - 1}, less than "
+                f"--passage-overlap {self.overlap}: use 0 to {self.tokens // 2 - 1}, less than "
                 f"half of the {self.tokens} tokens of a passage"
             )
 
     @property
-    def most_bytes(self) -> int:
-        """Of a passage, title and prefix with it."""
+    def max_bytes(self) -> int:
+        """The most bytes of a passage, with title and prefix."""
         return self.tokens * BYTES_A_TOKEN
 
     @property
     def overlap_bytes(self) -> int:
-        """The most that a passage repeats of the one before it."""
+        """The most bytes that a passage repeats of the one before it."""
         return self.overlap * BYTES_A_TOKEN
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbeddingConfig:
-    """Everything that decides what vector a text gets.
+    """All settings that affect the vector of a text.
 
-    `dim` None asks for the model's own length, and `passage_tokens` and `passage_overlap` None for
-    what fits.  Two runs may share a dataset only if `digest` is equal.
+    `dim` None means the model's own; `passage_tokens` and `passage_overlap` None mean what fits.
+    Two runs may share a dataset only if their `digest` is equal.
 
     Raises:
-        ConfigError: the model does not take this dim, task type or title.
+        ConfigError: the model does not support this dim, task type or title.
     """
 
     service: str
@@ -228,13 +229,13 @@ class EmbeddingConfig:
         spec.check_dim(self.dim)
         if self.has_titles and self.task_type is not TaskType.RETRIEVAL_DOCUMENT:
             raise ConfigError(
-                f"--title-column goes with --task-type RETRIEVAL_DOCUMENT only, "
-                f"not with {self.task_type}; leave --title-column out"
+                f"--title-column works with --task-type RETRIEVAL_DOCUMENT only, "
+                f"not with {self.task_type}. Remove --title-column."
             )
         if spec.vertex_only and self.service == Service.DEVELOPER:
             raise ConfigError(
-                f"--model {spec.name} is served by Vertex AI only; add --vertexai, "
-                f"or choose {spec.successor}"
+                f"--model {spec.name} is served by Vertex AI only. Add --vertexai, "
+                f"or choose {spec.successor}."
             )
         self._check_passages()
 
@@ -242,16 +243,16 @@ class EmbeddingConfig:
         size, most = self.passages, self.spec.max_tokens
         if size is None and (self.passage_tokens, self.passage_overlap) != (None, None):
             raise ConfigError(
-                "--passage-tokens and --passage-overlap go with --long-text passages or mean only"
+                "--passage-tokens and --passage-overlap work with --long-text passages or mean only"
             )
         if size is not None and size.tokens > most:
             raise ConfigError(
-                f"--passage-tokens {size.tokens}: {self.spec.name} takes {most}, and up to "
-                f"{most // BYTES_A_TOKEN} nothing can be cut off"
+                f"--passage-tokens {size.tokens}: {self.spec.name} accepts at most {most} tokens. "
+                f"Up to {most // BYTES_A_TOKEN} the service never cuts a passage."
             )
         if self.long_text is LongText.MEAN and not self.normalize:
             raise ConfigError(
-                "--long-text mean brings vectors to unit length: leave --no-normalize out"
+                "--long-text mean makes vectors of unit length. Remove --no-normalize."
             )
 
     @classmethod
@@ -266,41 +267,41 @@ class EmbeddingConfig:
 
     @property
     def spec(self) -> ModelSpec:
-        """What is known of the model."""
+        """The registry's entry of the model."""
         return find_model(self.model)
 
     @property
     def out_dim(self) -> int | None:
-        """The length of a vector; None where only the first answer tells."""
+        """The dimensions of a vector; None if only the first answer shows them."""
         return self.dim or self.spec.default_dim or None
 
     @property
     def sent_task_type(self) -> TaskType | None:
-        """The task type of the request's field; None for models that want a prefix."""
+        """The task type for the request's field; None for models that use a prefix."""
         return self.task_type if self.spec.prefixes is None else None
 
     @property
     def sent_dim(self) -> int | None:
-        """The dim of the request's field; None where the model's own is wanted."""
+        """The dimensions for the request's field; None for the model's own."""
         return None if self.dim == self.spec.default_dim else self.dim
 
     @property
     def prefix(self) -> str | None:
-        """What stands before each text; None for models that take a task type."""
+        """The prefix of each text; None for models with a field for the task type."""
         prefixes = self.spec.prefixes
         return None if prefixes is None else prefixes[self.task_type]
 
     @property
     def rows_are_passages(self) -> bool:
-        """Whether a row of the output is a passage."""
+        """Whether the rows of the output are passages."""
         return self.long_text is LongText.PASSAGES
 
     @property
     def passages(self) -> PassageSize | None:
-        """How long texts are cut; None where they are not.
+        """How texts are cut; None if they are not.
 
-        For a mean: into as few passages as have no more bytes than the model takes tokens, so that
-        none of them can be cut off.
+        For a mean, a passage has at most as many bytes as the model accepts tokens, so that the
+        service cuts none of them.
         """
         if not self.long_text.cuts:
             return None
@@ -314,7 +315,7 @@ class EmbeddingConfig:
         return PassageSize(tokens, overlap)
 
     def facts(self) -> dict[str, object]:
-        """The settings behind the digest, as they are pinned and compared."""
+        """Return the settings that the digest covers, as they are pinned and compared."""
         size = self.passages
         cut = (
             {} if size is None else {"passage_tokens": size.tokens, "passage_overlap": size.overlap}
@@ -333,11 +334,11 @@ class EmbeddingConfig:
 
     @property
     def digest(self) -> str:
-        """16 hex digits, equal exactly for settings whose vectors may stand side by side."""
+        """16 hex digits, equal for settings whose vectors are comparable."""
         return digest_of(self.facts())
 
 
 def digest_of(facts: dict[str, object]) -> str:
-    """16 hex digits over a JSON object, whatever the order of its keys."""
+    """Return 16 hex digits of a JSON object, independent of the order of its keys."""
     canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()

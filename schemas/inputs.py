@@ -63,7 +63,7 @@ class InputColumns:
 
     @property
     def text_fields(self) -> tuple[str, ...]:
-        """The columns that make the text, in order of first use."""
+        """The columns that the text is made of, in the order of their first use."""
         if self.text_column is not None:
             return (self.text_column,)
         try:

@@ -1,4 +1,4 @@
-"""What a worker is told: the service, the embedding, the calls, the rows and the output."""
+"""The configuration of a worker: service, embedding, calls, rows and output."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class VectorEncoding(enum.StrEnum):
     """How Parquet writes a vector's numbers."""
 
     PLAIN = "plain"
-    """Every engine reads it."""
+    """Every reader supports it."""
     BYTE_STREAM_SPLIT = "byte_stream_split"
-    """15 % smaller; Spark cannot read it."""
+    """15 % smaller. Spark before 4.3 cannot read it."""
 
 
 class Dedupe(enum.StrEnum):
-    """Among which rows a text that occurs several times is sent once."""
+    """The rows among which a duplicate text is sent once."""
 
     RUN = "run"
-    """All rows of the input, those that are committed already with them."""
+    """All rows of the input and all committed rows."""
     UNIT = "unit"
-    """The rows that are committed together."""
+    """The rows of one unit."""
     OFF = "off"
-    """None: each row is sent."""
+    """No deduplication: each row is sent."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallSettings:
-    """How calls are sent."""
+    """How requests are sent."""
 
     limits: QuotaLimits = dataclasses.field(default_factory=QuotaLimits)
     concurrency: int = 16
@@ -77,7 +77,7 @@ class CallSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbedderConfig:
-    """Which vectors, from which service, and how fast.  Pickles; holds no key."""
+    """Which vectors, from which service, and how fast.  Can be pickled; holds no key."""
 
     service: ServiceConfig
     embedding: EmbeddingConfig
@@ -100,24 +100,24 @@ class OutputConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process number, and where it means something.
+    """A process number with the scope in which it is unique.
 
-    Containers share the host's name and reuse its numbers: a number is only believed within one
-    boot of the machine and one namespace of process numbers.
+    Containers share the host's name and reuse process numbers.  So a number identifies a process
+    only within one boot of the machine and one process namespace.
     """
 
     pid: int
     boot: str = ""
-    """Of the machine since it was started; "" where it is not known."""
+    """The boot id of the machine; empty if unknown."""
     namespace: str = ""
-    """Of the process numbers; "" where it is not known."""
+    """The process namespace; empty if unknown."""
     started: int = 0
-    """Clock ticks from the boot to the start of the process; 0 where they are not known."""
+    """Clock ticks from the boot to the start of the process; 0 if unknown."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class JobConfig:
-    """All of the above for one run.  Pickles; holds no key.
+    """All settings of one run.  Can be pickled; holds no key.
 
     `row_schema` is the type of `id` and of the kept columns over all input files.
     """
@@ -131,40 +131,40 @@ class JobConfig:
     output: OutputConfig
     blank_text: BlankText = BlankText.SKIP
     skip_bad_files: bool = False
-    """Whether a file that cannot be read to its end is passed over, and noted."""
+    """Whether a damaged file is skipped and noted."""
     dedupe: Dedupe = Dedupe.RUN
     max_dead_rows: int | None = None
-    """Rows that may be given up on in this run, blank ones not counted; None: any number."""
+    """How many rows may fail in this run, blank ones not counted; None: any number."""
     account: str | None = None
-    """The file that says what the dataset has cost; None where the workers have none in common."""
+    """The file with the cost of the dataset; None if the workers share no file."""
     budget: Budget | None = None
-    """What it may cost; None for any sum."""
+    """How much it may cost; None: no limit."""
     launcher: ProcessId | None = None
-    """The launcher: workers that can see its process end when it is gone."""
+    """The launcher; workers that can see its process stop when it ends."""
     version: str = ""
     run_number: int = 0
-    """Of the run that holds the dataset, larger than that of each run before it; 0: none does."""
+    """The number of the run that holds the dataset, larger than those before; 0: none holds it."""
     pinned_digest: str = ""
-    """The embedding digest that is pinned for the dataset; empty where the run has not taken it."""
+    """The embedding digest pinned for the dataset; empty if the run does not hold it."""
     unstamped_run: str | None = None
-    """The last run of an older version, whose kept answers do not say of which settings they are;
-    None: none has written to this dataset."""
+    """The last run of an older version, whose kept answers do not name their settings; None if no
+    such run has written to the dataset."""
 
     @property
     def embedder(self) -> EmbedderConfig:
-        """The part that is about vectors, not about files."""
+        """The settings about vectors, without those about files."""
         return EmbedderConfig(self.service, self.embedding, self.calls)
 
     @property
     def digest(self) -> str:
         """The embedding digest of what the run keeps and commits.
 
-        Of the facts that are pinned, it was made by the version that pinned them.
+        The version that pinned the facts has computed it.
         """
         return self.pinned_digest or self.embedding.digest
 
     def layout_facts(self) -> dict[str, object]:
-        """What two runs must have in common for their parts to have one schema."""
+        """The facts that two runs must share for their parts to have one schema."""
         return {
             "id_type": str(self.row_schema.field("id").type),
             "kept": {f.name: str(f.type) for f in self.row_schema if f.name != "id"},

@@ -1,4 +1,4 @@
-"""What a run is at while it works: counted in each process, added up, shown as progress."""
+"""The progress of a run: counted in each process, added up, and shown."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from bulkembed.schemas.quota import QuotaKind
 
 
 class Waiting(enum.StrEnum):
-    """Why the next call does not go yet; where several processes wait, the first one is told."""
+    """Why the next request waits; if several processes wait, the first reason of this list."""
 
     OUTAGE = "outage"
-    """The service fails, and is asked now and then whether it is back."""
+    """The service is down; single requests test whether it is back."""
     REFUSED = "refused"
-    """The service refused a call for its quota, and all calls pause."""
+    """After a 429 all requests pause."""
     RPD = "rpd"
     TPM = "tpm"
     RPM = "rpm"
     PACE = "pace"
-    """Calls are spread evenly."""
+    """Requests are spread evenly."""
     PROBE = "probe"
-    """At first, after a pause and near a limit few calls go: one of them has to be answered."""
+    """At the start, after a pause and near a limit, a few requests test the limit."""
     SLOTS = "slots"
-    """As many calls are in the air as may be: the service's answers are waited for."""
+    """The maximum of requests is in flight."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LiveCounts:
-    """What a process has done so far of a run; such counts add up.
+    """What a process has done in a run so far; such counts can be added.
 
-    `embedded`, `dead` and `skipped` are what commits changed; rows that are tried again are not
-    among the dead when the run begins.
+    `embedded`, `dead` and `skipped` are changes by commits.  Dead letters that the run retries are
+    not counted as dead when it begins.
     """
 
     embedded: int = 0
     dead: int = 0
     skipped: int = 0
     ready: int = 0
-    """Rows of units under way that have their fate."""
+    """Rows of unfinished units that have a vector or have failed."""
     shared: int = 0
-    """Texts that several units share, answered ahead of them."""
+    """Texts shared by several units, answered before them."""
     texts: int = 0
     tokens: int = 0
     sent: int = 0
-    """Calls, each try counted."""
+    """Requests, including retries."""
     retried: int = 0
     refused: int = 0
     """429s."""
@@ -64,23 +64,23 @@ class LiveCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaUse:
-    """What counts against each limit now, and the limit; None: no limit."""
+    """What counts against each limit now, and the limits; None: no limit."""
 
     used: dict[QuotaKind, int]
     limits: dict[QuotaKind, int | None]
 
     @classmethod
     def of(cls, **meters: tuple[int, int | None]) -> QuotaUse:
-        """From (used, limit) by the kind's name."""
+        """Return the use from (used, limit) by the name of the kind."""
         used = {QuotaKind(kind): meter[0] for kind, meter in meters.items()}
         return cls(used, {QuotaKind(kind): meter[1] for kind, meter in meters.items()})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Live:
-    """What a process has done, and what it is at; of several processes, all of it together.
+    """What a process has done and is doing; several of them can be added.
 
-    `in_air` and `quota` are None where nobody can tell.
+    `in_flight` and `quota` are None if unknown.
     """
 
     counts: LiveCounts = dataclasses.field(default_factory=LiveCounts)

@@ -1,4 +1,4 @@
-"""The columns of the output: vectors and dead letters."""
+"""The schema of the output: the columns of vectors and dead letters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PASSAGE_FIELDS = tuple(
     pa.field(name, kind, nullable=False)
     for name, kind in zip(PASSAGE_COLUMNS, (pa.int32(), pa.int64(), pa.int64()), strict=True)
 )
-"""Where the rows are passages: the number in its text, from 0, and the characters that it is."""
+"""If the rows are passages: the number in its text, from 0, and its first and end character."""
 ROWS_KEY, PASSAGES = "bulkembed.rows", "passages"
-"""In the footer of parts whose rows are passages."""
+"""Marks parts whose rows are passages, in their footer."""
 _FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -26,13 +26,15 @@ def vectors_schema(
     *,
     passages: bool = False,
 ) -> pa.Schema:
-    """id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file, source_row.
+    """Return the schema of the vectors.
+
+    It is id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file, source_row.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
-        dim: numbers of a vector.
+        dim: the dimensions of a vector.
         vector_type: "float32" or "float16".
-        metadata: what stands in every part's footer.
+        metadata: of every part's footer.
         passages: whether the rows are passages.
     """
     number = pa.field("element", _FLOATS[vector_type], nullable=False)
@@ -53,7 +55,7 @@ def vectors_schema(
 
 
 def dead_letters_schema(row_schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
-    """id, source_file, source_row, code, message, http_status, attempts, text."""
+    """Return id, source_file, source_row, code, message, http_status, attempts, text."""
     return pa.schema(
         [
             row_schema.field("id").with_nullable(True),
@@ -70,7 +72,7 @@ def dead_letters_schema(row_schema: pa.Schema, metadata: dict[str, str]) -> pa.S
 
 
 def part_metadata(embedding: EmbeddingConfig, version: str, dim: int | None) -> dict[str, str]:
-    """What stands in the footer of each part; `dim` None for dead letters."""
+    """Return the metadata of a part's footer; `dim` is None for dead letters."""
     facts = {
         "version": version,
         "digest": embedding.digest,

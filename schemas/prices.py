@@ -1,4 +1,4 @@
-"""What a million tokens cost, in USD."""
+"""Prices of tokens in USD, and the budget of a dataset."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ MTOK = 1_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Price:
-    """USD for a million input tokens: by calls, and by the Batch API."""
+    """USD for a million input tokens: by online requests, and by the Batch API."""
 
     online: float
     batch: float
 
     def usd(self, tokens: float) -> float:
-        """What so many tokens cost by calls."""
+        """Return the cost of so many tokens by online requests."""
         return self.online * tokens / MTOK
 
     def batch_usd(self, tokens: float) -> float:
-        """What so many tokens cost by the Batch API."""
+        """Return the cost of so many tokens by the Batch API."""
         return self.batch * tokens / MTOK
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Budget:
-    """What a dataset may cost, all of its runs together; both numbers are above 0."""
+    """How much a dataset may cost in all its runs; both numbers are above 0."""
 
     usd: float
     usd_per_mtok: float
 
     @property
     def tokens(self) -> int:
-        """The most tokens that cost no more than that."""
+        """How many tokens the budget buys."""
         return int(Decimal(str(self.usd)) * MTOK / Decimal(str(self.usd_per_mtok)))
 
     def spent_message(self) -> str:
-        """The sentence for a run that ends so."""
+        """Return the message of a run that the budget ends."""
         return (
-            f"--max-cost-usd {self.usd:g} is reached: another call might cost more than is left of "
-            "it; raise it to go on"
+            f"--max-cost-usd {self.usd:g} is reached: another request might exceed it. Raise the "
+            "limit to resume."
         )
 
 
-def price_of(service: str, model: str, told: float | None = None) -> Price | None:
-    """The price that was told, else Google's list price; None where neither is known.
+def price_of(service: str, model: str, usd_per_mtok: float | None = None) -> Price | None:
+    """Return the given price, else Google's list price; None if neither is known.
 
     Args:
-        service: the identity of the service.  Only Google's own have a known price.
+        service: the identity of the service; only Google's own have a list price.
         model: its name.
-        told: USD for a million tokens; the Batch API takes half.
+        usd_per_mtok: the given price for a million tokens; the Batch API takes half.
     """
-    if told is not None:
-        return Price(told, told / 2)
+    if usd_per_mtok is not None:
+        return Price(usd_per_mtok, usd_per_mtok / 2)
     spec = find_model(model)
     if spec.price is None or service not in (Service.DEVELOPER, Service.VERTEX):
         return None

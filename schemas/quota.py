@@ -1,4 +1,4 @@
-"""What the service allows: requests and tokens a minute, requests a day."""
+"""The quota: requests and tokens per minute, requests per day."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class RpmCounts(enum.StrEnum):
     """What counts as one request."""
 
     TEXTS = "texts"
-    """Each text of a batch: what Gemini does."""
+    """Each text of a batch, as Gemini counts."""
     CALLS = "calls"
     """Each HTTP call."""
 
 
 class Pace(enum.StrEnum):
-    """How the allowance of a window is spent."""
+    """How the quota of a window is used."""
 
     WINDOW = "window"
-    """As soon as the last 60 s allow it."""
+    """As soon as the last 60 s allow."""
     SMOOTH = "smooth"
-    """Evenly over the window, for services that punish bursts."""
+    """Evenly over the window, for services that reject bursts."""
 
 
 class QuotaKind(enum.StrEnum):
-    """Which of the limits a refusal is about."""
+    """The limit that a 429 is about."""
 
     RPM = "rpm"
     TPM = "tpm"
@@ -37,7 +37,7 @@ class QuotaKind(enum.StrEnum):
 
     @classmethod
     def of_id(cls, quota_id: str | None) -> QuotaKind | None:
-        """The kind that a 429's `quotaId` names; None where it names none.
+        """Return the kind that a 429's `quotaId` names; None if it names none.
 
         Source: the quotaIds in public threads, see docs/quotas.md.
         """
@@ -61,9 +61,9 @@ class Tier(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaLimits:
-    """The limits a run keeps; None stands for no limit.
+    """The limits of a run; None: no limit.
 
-    The three limits are the project's; `share` of each is this host's to use.
+    The limits are those of the project; this host may use `share` of each.
     """
 
     rpm: int | None = None
@@ -77,21 +77,21 @@ class QuotaLimits:
         for name in ("rpm", "tpm", "rpd"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"--{name} {value}: give a number from 1, or 0 for no limit")
+                raise ConfigError(f"--{name} {value}: use a number from 1, or 0 for no limit")
         if not 0 < self.share <= 1:
-            raise ConfigError(f"--quota-share {self.share}: give a part of 1, such as 1/4")
+            raise ConfigError(f"--quota-share {self.share}: use a fraction of 1, such as 1/4")
 
     def shared(self, limit: int) -> int:
-        """This host's share of a limit, at least 1."""
+        """Return this host's share of a limit, at least 1."""
         return max(1, int(limit * self.share))
 
     def __str__(self) -> str:
         parts = [
             f"{value:,} {unit}"
             for value, unit in (
-                (self.rpm, f"{self.rpm_counts} a minute"),
-                (self.tpm, "tokens a minute"),
-                (self.rpd, f"{self.rpm_counts} a day"),
+                (self.rpm, f"{self.rpm_counts} per minute"),
+                (self.tpm, "tokens per minute"),
+                (self.rpd, f"{self.rpm_counts} per day"),
             )
             if value is not None
         ]
@@ -102,13 +102,14 @@ class QuotaLimits:
 
 
 def parse_share(text: str) -> fractions.Fraction:
-    """The share that `1/4`, `0.25` or `1` stands for.
+    """Return the share that `1/4`, `0.25` or `1` stands for.
 
-    Raises: ConfigError where it is no number above 0 and up to 1.
+    Raises:
+        ConfigError: it is not a number above 0 and at most 1.
     """
     plain = text.strip()
     if re.fullmatch(r"\d+(/\d*[1-9]\d*|\.\d+)?", plain):
         share = fractions.Fraction(plain)
         if 0 < share <= 1:
             return share
-    raise ConfigError(f"--quota-share {text}: give a part of 1, such as 1/4")
+    raise ConfigError(f"--quota-share {text}: use a fraction of 1, such as 1/4")

@@ -1,7 +1,7 @@
 """The secrets that this process knows, and how they are masked in everything it writes.
 
-Every error of ours, every reason to stop and every line of the log goes through `masked`, so that
-no key gets into a terminal, a file or a report, whoever wrote the words around it.
+Every error, every reason to stop and every log line goes through `masked`, so that no key gets
+into a terminal, a file or a report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import urllib.parse
 
 MASK = "***"
 SHORTEST = 8
-"""Shorter secrets are made up for a server of one's own, and stand in other words by chance."""
+"""Shorter secrets are not masked: they are test keys, and occur in other words by chance."""
 _forms: tuple[str, ...] = ()
 _lock = threading.Lock()
 _USER = re.compile(r"(?<=//)[^/\s?#@]+@")
@@ -37,7 +37,7 @@ def masked(text: str) -> str:
 
 
 def forms_of(secret: str) -> set[str]:
-    """Return the ways in which a secret is written: as it is, quoted, escaped, in a URL or page."""
+    """Return the forms of a secret: as it is, quoted, escaped, in a URL or page."""
     quoted = json.dumps(secret)[1:-1]
     for char in "&<>='":  # As JSON for pages escapes them.
         quoted = quoted.replace(char, f"\\u{ord(char):04x}")
@@ -56,6 +56,6 @@ def forms_of(secret: str) -> set[str]:
 def without_credentials(uri: str) -> str:
     """Return a URI that may be shown: without a user, a password and a query."""
     shown = _USER.sub(f"{MASK}@", uri)
-    if "@" in shown.partition("//")[0]:  # There is no scheme: all before the last @ may be secret.
+    if "@" in shown.partition("//")[0]:  # No scheme: everything before the last @ may be secret.
         shown = f"{MASK}@{shown.rpartition('@')[2]}"
     return shown.partition("?")[0]

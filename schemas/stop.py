@@ -12,7 +12,7 @@ RERUN = "Rerun the same command to resume."
 
 
 class ExitCode(enum.IntEnum):
-    """What a scheduler is told."""
+    """The exit code, for schedulers."""
 
     COMPLETE = 0
     FAILED = 1
@@ -21,26 +21,26 @@ class ExitCode(enum.IntEnum):
     COST_CAP = 4
     LOCKED = 5
     INCOMPLETE = 75
-    """Run the same command again; nothing need be looked at."""
+    """Rerun the same command; nothing else is needed."""
 
 
 class StopReason(enum.StrEnum):
-    """What ended a run before its last row, the most serious one first."""
+    """Why a run ended before its last row, the most serious reason first."""
 
     TAKEN_OVER = "taken_over"
     """Another run has taken over the dataset."""
     REFUSED = "refused"
-    """The service refuses the job: key, permission, model, dim; or a proxy stands between."""
+    """The service rejects the job (key, permission, model, dim), or a proxy blocks it."""
     USELESS = "useless"
-    """The service's answers hold no vectors that can be used, and may have to be paid."""
+    """The service's answers have no usable vectors, and may be billed."""
     BROKEN = "broken"
-    """Input that cannot be read, output that cannot be written, or an error of our own."""
+    """The input cannot be read, the output cannot be written, or bulkembed has a fault."""
     DEAD_LETTERS = "dead_letters"
-    """Too many rows were given up on."""
+    """Too many rows failed."""
     COST_CAP = "cost_cap"
-    """Another call might cost more than the dataset may."""
+    """Another request might exceed the cost limit."""
     DAY_SPENT = "day_spent"
-    """The day's quota is gone."""
+    """The day's quota is spent."""
     UNAVAILABLE = "unavailable"
     """The service failed for too long."""
     ENGINE = "engine"

@@ -1,4 +1,4 @@
-"""Work units, slices of them, and the records of what was committed."""
+"""Units of work, slices of units, and commit records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bulkembed.schemas.serialization import Count
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Unit:
-    """A run of rows of one input file: what is read, embedded and committed together."""
+    """Consecutive rows of one input file that are read, embedded and committed together."""
 
     file_key: str
     first_row: Count
@@ -27,18 +27,18 @@ class Unit:
         return self.first_row + self.rows
 
     def part(self, first_row: int, rows: int) -> Unit:
-        """The unit of some of its rows."""
+        """Return the unit of some of its rows."""
         return Unit(self.file_key, first_row, rows)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileUnits:
-    """Units of one file, in order of rows."""
+    """Units of one file, ordered by row."""
 
     file: InputFile
     units: tuple[Unit, ...]
     redo: tuple[UnitRecord, ...] = ()
-    """The records of the same units, where only their dead letters are to be tried again."""
+    """The records of the same units, if only their dead letters are retried."""
 
     @property
     def rows(self) -> int:
@@ -46,13 +46,13 @@ class FileUnits:
         return sum(unit.rows for unit in self.units)
 
     def part(self, start: int, end: int) -> FileUnits:
-        """The units from one position to another."""
+        """Return the units from one position to another."""
         return FileUnits(self.file, self.units[start:end], self.redo[start:end])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlanSlice:
-    """Units that are handed out together to one worker."""
+    """Units that one worker gets together."""
 
     files: tuple[FileUnits, ...]
 
@@ -64,50 +64,50 @@ class PlanSlice:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FilePicks:
-    """Single texts of one file: passages of rows, which have one as a rule."""
+    """Single texts of one file; each is a passage of a row, usually the only one."""
 
     file: InputFile
     rows: npt.NDArray[np.int64]
-    """Of each text, ascending, counted from the file's first row, 0; shape (n,)."""
+    """The row of each text, counted from 0, ascending; shape (n,)."""
     passages: npt.NDArray[np.int64]
-    """Which passage of its row each text is, from 0; shape (n,)."""
+    """The passage of its row that each text is, counted from 0; shape (n,)."""
 
     @property
     def texts(self) -> int:
-        """How many there are."""
+        """The number of texts."""
         return len(self.rows)
 
     def part(self, start: int, end: int) -> FilePicks:
-        """The texts from one position to another."""
+        """Return the texts from one position to another."""
         return FilePicks(self.file, self.rows[start:end], self.passages[start:end])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SharedSlice:
-    """Rows whose texts several units share, handed out together to one worker."""
+    """Texts that several units share, and that one worker gets together."""
 
     name: str
-    """Names the slice's files; no two of a run have the same."""
+    """Names the slice's files; unique in a run."""
     files: tuple[FilePicks, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallCounts:
-    """What the calls of a unit, or of a run, came to; they add up."""
+    """Counts of the requests of a unit or a run; they can be added."""
 
     calls: int = 0
-    """Calls that were answered with vectors."""
+    """Requests that were answered with vectors."""
     retried: int = 0
-    """Calls sent again, and pieces of calls that were split."""
+    """Retried requests, and parts of requests that were split."""
     texts: int = 0
-    """Texts that were answered with vectors: what is paid for."""
+    """Texts that were answered with vectors: these are billed."""
     tokens: int = 0
-    """Tokens by the service's count, estimated where it gives none."""
+    """Tokens as the service counts them; estimated if it gives no count."""
     repeated: int = 0
-    """Rows that share a vector with another row instead of being sent.
+    """Duplicate rows, which got the vector of another row.
 
-    Units count all rows whose text was sent before them; the texts sent for that are taken off
-    where they are counted, so that only the sum over a run, or a dataset, says how many.
+    A unit counts all rows whose text was sent before it.  The counts of shared texts subtract the
+    texts that were sent for that.  So only the sum over a run or a dataset is meaningful.
     """
 
     def __add__(self, other: CallCounts) -> CallCounts:
@@ -121,10 +121,10 @@ class CallCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """What says that a unit is done: the rows it covers and where each of them went.
+    """Says that a unit is done: the rows it covers, and their results.
 
     rows == embedded + dead + skipped.  `generation` counts how often the same rows were committed
-    again (a retry of dead letters); the highest one of a run number counts.
+    again (a retry of dead letters); within a run number the highest one counts.
     """
 
     unit: Unit
@@ -139,16 +139,16 @@ class UnitRecord:
     vector_parts: tuple[str, ...] = ()
     dead_part: str | None = None
     vectors: Count = 0
-    """Rows of the vector parts, more than embedded where they are passages; the name has it not."""
+    """Rows of the vector parts, more than `embedded` if they are passages; not in the file name."""
     seconds: float = 0.0
-    """From its rows in memory to its commit, waiting included; 0 where nobody took the time."""
+    """From its rows in memory to its commit, waiting included; 0 if not measured."""
     part_bytes: Count | None = None
-    """Of all its parts, also those that a retry took over; see `Dataset.sized_parts`.  None: an
-    older version wrote it."""
+    """Of all its parts, also those that a retry took over; see `Dataset.sized_parts`.  None in
+    records of older versions."""
     run_number: Count = 0
-    """The number of the run that committed the unit; later runs have larger ones.  0: unknown."""
+    """The number of the run that committed it; later runs have larger numbers.  0: unknown."""
     embedding_digest: str = ""
-    """The digest of the settings that made its vectors.  Empty: unknown, those that are pinned."""
+    """The digest of the settings of its vectors.  Empty: those that are pinned."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped:
@@ -156,5 +156,5 @@ class UnitRecord:
 
 
 def count_codes(codes: list[DeadCode]) -> tuple[tuple[DeadCode, int], ...]:
-    """How often each code occurs, in the order of their names."""
+    """Return how often each code occurs, ordered by name."""
     return tuple(sorted(collections.Counter(codes).items()))

@@ -41,7 +41,7 @@ def _passages(plan: Plan, job: JobConfig) -> int:
     if size is None or not job.embedding.rows_are_passages:
         return 0
     sizes = (file.file.found.size_bytes for file in plan.work)
-    return sum(sizes) // (size.most_bytes - size.overlap_bytes)
+    return sum(sizes) // (size.max_bytes - size.overlap_bytes)
 
 
 def check_free_space(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:

@@ -152,7 +152,7 @@ def test_one_text_is_sent_and_nothing_is_written(made: Path, service: EmulatorSe
             ("cat", "--emulator"), 2, "come from custom:127.0.0.1, and this would ask emulator",
             id="another-service",
         ),
-        pytest.param(("cat", "--base-url", "x"), 2, "--base-url 'x' is no URL", id="no-url"),
+        pytest.param(("cat", "--base-url", "x"), 2, "--base-url 'x' is not a URL", id="no-url"),
         pytest.param(("cat", "-k", 0), 2, "-k: 0 is out of range. Give", id="none"),
     ],
 )  # fmt: skip

@@ -52,7 +52,9 @@ def killed_after(job: Job, calls: int) -> None:
 
 def with_code_4(found: Ended) -> None:
     assert found.code == 4, found.err
-    assert found.last.startswith("bulkembed: --max-cost-usd 12000 is reached: another call might")
+    assert found.last.startswith(
+        "bulkembed: --max-cost-usd 12000 is reached: another request might"
+    )
     assert "Traceback" not in found.err
 
 

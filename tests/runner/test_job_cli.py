@@ -120,7 +120,7 @@ def test_a_dim_below_the_documented_range_logs_a_warning(
         (("--format", "csv"), "unknown value 'csv'. Allowed are parquet, jsonl."),
         (("--dim", "4000"), "--dim 4000: gemini-embedding-001 supports 128..3072"),
         (("--model", "embedding-001", "--dim", "5"), "supports 768"),
-        (("--title-column", "text", "--task-type", "CLUSTERING"), "leave --title-column out"),
+        (("--title-column", "text", "--task-type", "CLUSTERING"), "Remove --title-column"),
         (("--model", "text-embedding-005"), "--vertexai"),
         (("--keep-columns", "id"), "--keep-columns id"),
         (("--text-column", "body"), "has no column 'body'. It has 'id', 'text'."),

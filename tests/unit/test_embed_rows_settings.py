@@ -62,7 +62,7 @@ def test_the_display_data_says_what_is_asked_and_holds_no_path() -> None:
     shown = {item.key: item.value for item in data}
     assert shown["model"] == "gemini-embedding-001"
     assert shown["dim"] == 768
-    assert shown["limits"] == "3,000 texts a minute, 1,000,000 tokens a minute"
+    assert shown["limits"] == "3,000 texts per minute, 1,000,000 tokens per minute"
     assert "/secret/key" not in str(shown)
 
 

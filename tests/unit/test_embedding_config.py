@@ -78,11 +78,11 @@ def test_a_service_is_told_apart_by_its_host_and_not_by_its_port() -> None:
     [
         ({"timeout_s": 0}, "--timeout 0"),
         ({"vertex_project": "p", "vertexai": True}, "--vertex-project and --vertex-location"),
-        ({"vertex_location": "l", "vertexai": True}, "go together"),
+        ({"vertex_location": "l", "vertexai": True}, "need each other"),
         ({"vertex_project": "p", "vertex_location": "l"}, "needs --vertexai"),
-        ({"base_url": "localhost:80"}, "is no URL"),
-        ({"base_url": "ftp://host"}, "is no URL"),
-        ({"base_url": "https://"}, "is no URL"),
+        ({"base_url": "localhost:80"}, "is not a URL"),
+        ({"base_url": "ftp://host"}, "is not a URL"),
+        ({"base_url": "https://"}, "is not a URL"),
     ],
 )
 def test_a_service_that_cannot_be_called_is_refused(changes: dict[str, Any], words: str) -> None:

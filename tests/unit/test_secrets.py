@@ -92,5 +92,5 @@ def test_a_base_url_with_credentials_is_not_echoed(url: str) -> None:
     "url", ["http://host:99999", "http://host:0", "http://host:x", "http://[::1"]
 )
 def test_a_port_that_is_none_is_a_usage_error(url: str) -> None:
-    with pytest.raises(ConfigError, match="is no URL"):
+    with pytest.raises(ConfigError, match="is not a URL"):
         ServiceConfig(kind=Service.CUSTOM, base_url=url)

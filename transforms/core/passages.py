@@ -55,12 +55,12 @@ def split_text(text: str, max_bytes: int, overlap_bytes: int) -> Iterator[Span]:
 
 def _fits(config: EmbeddingConfig, size: PassageSize, title: str | None, text: str) -> bool:
     """Return whether the whole text is one passage."""
-    return utf8_bytes(text) + _overhead(config, title) <= size.most_bytes
+    return utf8_bytes(text) + _overhead(config, title) <= size.max_bytes
 
 
 def _room(config: EmbeddingConfig, size: PassageSize, title: str | None) -> int:
     """Return how many bytes of text a passage may have; at least half, whatever the title."""
-    return max(size.most_bytes // 2, size.most_bytes - _overhead(config, title))
+    return max(size.max_bytes // 2, size.max_bytes - _overhead(config, title))
 
 
 def _overhead(config: EmbeddingConfig, title: str | None) -> int:

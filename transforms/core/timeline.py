@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from bulkembed.schemas.serialization import from_plain, to_plain
@@ -84,7 +83,7 @@ class Timeline:
         """Return plain values; at most about 60 kB."""
         # Another thread may still count: the copy is atomic.
         moments = [
-            {"at": at, **to_plain(replace(moment, latencies=moment.latencies.copy()))}
+            {"at": at, **to_plain(dataclasses.replace(moment, latencies=moment.latencies.copy()))}
             for at, moment in self.moments()
         ]
         return {"width_s": self.width_s, "moments": moments}
