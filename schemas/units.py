@@ -37,7 +37,7 @@ class FileUnits:
 
     file: InputFile
     units: tuple[Unit, ...]
-    redo: tuple[UnitRecord, ...] = ()
+    retry_of: tuple[UnitRecord, ...] = ()
     """The records of the same units, if only their dead letters are retried."""
 
     @property
@@ -47,7 +47,7 @@ class FileUnits:
 
     def part(self, start: int, end: int) -> FileUnits:
         """Return the units from one position to another."""
-        return FileUnits(self.file, self.units[start:end], self.redo[start:end])
+        return FileUnits(self.file, self.units[start:end], self.retry_of[start:end])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

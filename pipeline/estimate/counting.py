@@ -127,7 +127,7 @@ class Counter:
         due = self._unpaid(new)
         return UnitTally(
             rows=prepared.unit.rows,
-            blank=0 if prepared.redo else blank,  # A retry does not include them.
+            blank=0 if prepared.retry_of else blank,  # A retry does not include them.
             unfit=len(codes) - blank,
             repeated=sum(map(len, prepared.passages)) - len(new),
             too_long=sum(self._is_long(row, tokens) for row in prepared.passages),

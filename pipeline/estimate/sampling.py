@@ -66,8 +66,8 @@ def draw(plan: Plan, units: int) -> tuple[FileUnits, ...]:
         mine = [at for at in range(len(file.units)) if number + at in chosen]
         number += len(file.units)
         if mine:
-            redo = tuple(file.redo[at] for at in mine) if file.redo else ()
-            drawn.append(FileUnits(file.file, tuple(file.units[at] for at in mine), redo))
+            retry_of = tuple(file.retry_of[at] for at in mine) if file.retry_of else ()
+            drawn.append(FileUnits(file.file, tuple(file.units[at] for at in mine), retry_of))
     return tuple(drawn)
 
 

@@ -264,7 +264,7 @@ def make_goal(
 ) -> Goal:
     """Return what a run sets out to do; failed rows that are retried count as remaining."""
     rows = dataset_rows(scans, before)
-    dead = rows.dead - sum(record.dead for file in plan.work for record in file.redo)
+    dead = rows.dead - sum(record.dead for file in plan.work for record in file.retry_of)
     planned = plan.planned_rows
     total = rows.embedded + dead + rows.skipped + planned
     counts_texts = job.calls.limits.rpm_counts is RpmCounts.TEXTS

@@ -94,7 +94,7 @@ class Plan:
     @property
     def planned_rows(self) -> int:
         """Rows of this run: what is left, or the part of it that a limit allows."""
-        retried = sum(record.dead for file in self.work for record in file.redo)
+        retried = sum(record.dead for file in self.work for record in file.retry_of)
         return retried or sum(unit.rows for file in self.work for unit in file.units)
 
     @property
@@ -202,13 +202,13 @@ def make_retry_plan(
     work = []
     room = math.inf if limit_rows is None else limit_rows
     for file in files:
-        redo = []
+        retry_of = []
         for record in by_key[file.key]:
             if room > 0:
-                redo.append(record)
+                retry_of.append(record)
                 room -= record.dead
-        if redo:
-            work.append(FileUnits(file, tuple(r.unit for r in redo), tuple(redo)))
+        if retry_of:
+            work.append(FileUnits(file, tuple(r.unit for r in retry_of), tuple(retry_of)))
     return Plan(tuple(work), sum(file.rows for file in files), remaining_rows(files, state))
 
 
@@ -256,8 +256,8 @@ def _joined(pieces: Iterable[FileUnits]) -> Iterator[FileUnits]:
     for _, group in itertools.groupby(pieces, key=lambda piece: piece.file.found.path):
         same = list(group)
         units = itertools.chain.from_iterable(piece.units for piece in same)
-        redo = itertools.chain.from_iterable(piece.redo for piece in same)
-        yield FileUnits(same[0].file, tuple(units), tuple(redo))
+        retry_of = itertools.chain.from_iterable(piece.retry_of for piece in same)
+        yield FileUnits(same[0].file, tuple(units), tuple(retry_of))
 
 
 def _pieces(plan: Plan, most: int) -> Iterator[FileUnits]:

@@ -102,8 +102,8 @@ def test_a_retry_takes_the_units_with_dead_rows_of_files_that_are_there(mix: Mix
     plan = make_retry_plan(mix.files, mix.state, None)
     current = {file.key for file in mix.files}
     wanted = [r for r in mix.state.records if r.dead and r.unit.file_key in current]
-    taken = [record for work in plan.work for record in work.redo]
+    taken = [record for work in plan.work for record in work.retry_of]
     assert sorted(taken, key=lambda r: r.unit) == sorted(wanted, key=lambda r: r.unit)
-    assert all(work.units == tuple(r.unit for r in work.redo) for work in plan.work)
+    assert all(work.units == tuple(r.unit for r in work.retry_of) for work in plan.work)
     assert plan.planned_rows == sum(record.dead for record in wanted)
     assert plan.remaining_rows == len(mix.due)

@@ -36,8 +36,8 @@ def test_committed_rows_are_skipped_if_a_slice_is_handed_out_again(
 
 def test_a_retry_is_skipped_once_its_next_generation_is_committed() -> None:
     units = tuple(Unit(FILE.key, first, 2) for first in (0, 2, 4))
-    redo = tuple(UnitRecord(unit, 1, 1, 0) for unit in units)
+    retry_of = tuple(UnitRecord(unit, 1, 1, 0) for unit in units)
     again = [UnitRecord(units[0], 1, 1, 0), UnitRecord(units[2], 1, 1, 0, generation=1)]
-    left = due(FileUnits(FILE, units, redo), *again)
+    left = due(FileUnits(FILE, units, retry_of), *again)
     assert left.units == units[:2]
-    assert left.redo == redo[:2]
+    assert left.retry_of == retry_of[:2]

@@ -100,9 +100,9 @@ class UnitOutcome:
 
         A retried unit is finished as a whole or not at all; otherwise its old record stays.
         """
-        redo = self._prepared.redo
+        retry_of = self._prepared.retry_of
         rows = self._rows.finished_prefix()
-        if rows == 0 or (redo is not None and rows < redo.unit.rows):
+        if rows == 0 or (retry_of is not None and rows < retry_of.unit.rows):
             return None
         vectors = self._vector_table(rows)
         failed = self._failed_rows(rows)
@@ -123,21 +123,21 @@ class UnitOutcome:
 
     def _record(self, rows: int, codes: list[DeadCode], vectors: pa.Table | None) -> UnitRecord:
         embedded = self._rows.embedded_rows(rows)
-        redo = self._prepared.redo
+        retry_of = self._prepared.retry_of
         skipped = sum(code.is_skip for code in codes)
         written = vectors.num_rows if vectors is not None else 0
         return UnitRecord(
             unit=dataclasses.replace(self._prepared.unit, rows=rows),
-            embedded=len(embedded) + (redo.embedded if redo else 0),
+            embedded=len(embedded) + (retry_of.embedded if retry_of else 0),
             dead=len(codes) - skipped,
             skipped=skipped,
-            generation=redo.generation + 1 if redo else 0,
+            generation=retry_of.generation + 1 if retry_of else 0,
             source_file=self._prepared.source_file,
             run_id=self._job.run_id,
             codes=count_codes(codes),
             counts=self._counts(embedded),
-            vector_parts=redo.vector_parts if redo else (),
-            vectors=written + (redo.vectors if redo else 0),
+            vector_parts=retry_of.vector_parts if retry_of else (),
+            vectors=written + (retry_of.vectors if retry_of else 0),
             run_number=self._job.run_number,
             embedding_digest=self._job.digest,
         )

@@ -20,7 +20,7 @@ from bulkembed.transforms.units.contents import DistinctContents, Passage, RowFa
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Redo:
+class DeadLetterRetry:
     """A committed unit whose dead letters are retried: its record, and their offsets."""
 
     record: UnitRecord
@@ -40,7 +40,7 @@ class PreparedUnit:
     """The passages of each row's text; none for a row that is not sent."""
     failed: Mapping[int, RowFailure]
     """Why rows cannot be sent, by their offsets in the unit, ascending; blank rows as well."""
-    redo: UnitRecord | None = None
+    retry_of: UnitRecord | None = None
     """The committed record, if only its dead letters are retried."""
 
 
@@ -51,7 +51,7 @@ def prepare(
     job: JobConfig,
     estimator: TokenEstimator,
     *,
-    redo: Redo | None = None,
+    retry_of: DeadLetterRetry | None = None,
     max_texts: int | None = None,
 ) -> PreparedUnit:
     """Return the contents of a unit, and why some of its rows cannot be sent.
@@ -64,7 +64,7 @@ def prepare(
         source_file: the name of its file.
         job: the run.
         estimator: estimates tokens.
-        redo: the dead letters to retry; other rows are not sent.
+        retry_of: the dead letters to retry; other rows are not sent.
         max_texts: a unit whose texts are cut ends with the row that reaches so many passages.
 
     Raises:
@@ -79,7 +79,7 @@ def prepare(
     for offset, (title, text) in enumerate(zip(batch.titles, batch.texts, strict=True)):
         if max_texts is not None and texts >= max_texts:
             break
-        if redo is not None and offset not in redo.offsets:
+        if retry_of is not None and offset not in retry_of.offsets:
             passages.append(())
             continue
         row = unit.first_row + offset
@@ -98,7 +98,7 @@ def prepare(
         tuple(sent.items),
         tuple(passages),
         failed,
-        redo.record if redo else None,
+        retry_of.record if retry_of else None,
     )
 
 
@@ -139,10 +139,11 @@ def prepared_units(
     file = file_units.file
     ranges = [(unit.first_row, unit.rows) for unit in file_units.units]
     batches = read_batches(open_found(file.found), file, job.columns, job.row_schema, ranges)
-    redo: Sequence[UnitRecord | None] = file_units.redo or [None] * len(ranges)
-    for unit, record, batch in zip(file_units.units, redo, batches, strict=True):
+    retry_of: Sequence[UnitRecord | None] = file_units.retry_of or [None] * len(ranges)
+    for unit, record, batch in zip(file_units.units, retry_of, batches, strict=True):
         if record is not None:
-            yield prepare(batch, unit, file.name, job, estimator, redo=_redo(dataset, record))
+            retry = _retry_of(dataset, record)
+            yield prepare(batch, unit, file.name, job, estimator, retry_of=retry)
             continue
         remaining = batch
         while remaining.rows:
@@ -152,6 +153,6 @@ def prepared_units(
             remaining = remaining.part(prepared.unit.rows, remaining.rows)
 
 
-def _redo(dataset: Dataset, record: UnitRecord) -> Redo:
+def _retry_of(dataset: Dataset, record: UnitRecord) -> DeadLetterRetry:
     whole = dataset.read_record(record)
-    return Redo(whole, dataset.failed_offsets(whole))
+    return DeadLetterRetry(whole, dataset.failed_offsets(whole))

@@ -74,10 +74,10 @@ def remaining_units(file_units: FileUnits, state: DatasetState, covered: Covered
         state: the current state of the dataset.
         covered: its committed rows, by file key.
     """
-    file, redo = file_units.file, file_units.redo
-    if redo:
+    file, retry_of = file_units.file, file_units.retry_of
+    if retry_of:
         done = {(record.unit, record.generation) for record in state.records}
-        kept = [record for record in redo if (record.unit, record.generation + 1) not in done]
+        kept = [record for record in retry_of if (record.unit, record.generation + 1) not in done]
         return FileUnits(file, tuple(record.unit for record in kept), tuple(kept))
     remaining = remaining_ranges(file.rows, covered.get(file.key, ()))
     return FileUnits(

@@ -48,12 +48,12 @@ class Tally:
             return sum((work.live() for work in self._in_progress), self._done)
 
 
-def committed_rows(record: UnitRecord, redo: UnitRecord | None) -> LiveCounts:
-    """Return what a commit changed; `redo` is the record that it replaced."""
+def committed_rows(record: UnitRecord, retry_of: UnitRecord | None) -> LiveCounts:
+    """Return what a commit changed; `retry_of` is the record that it replaced."""
     return LiveCounts(
-        embedded=record.embedded - (redo.embedded if redo else 0),
+        embedded=record.embedded - (retry_of.embedded if retry_of else 0),
         dead=record.dead,
-        skipped=record.skipped - (redo.skipped if redo else 0),
+        skipped=record.skipped - (retry_of.skipped if retry_of else 0),
         codes=tuple((str(code), rows) for code, rows in record.codes if not code.is_skip),
     )
 

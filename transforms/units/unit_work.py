@@ -53,19 +53,19 @@ class UnitWorker:
         Raises:
             OutputError: the unit cannot be written.
         """
-        redo, started = prepared.redo, time.monotonic()
+        retry_of, started = prepared.retry_of, time.monotonic()
         self._warn_of_nulls(prepared)
-        generation = redo.generation + 1 if redo else 0
+        generation = retry_of.generation + 1 if retry_of else 0
         kept = unit_writer(self.dataset, self.job, prepared.unit, generation)
         record = None
         outcome = UnitOutcome(prepared, self.job, kept, self.limit)
         self.tally.begin(outcome)
         try:
             await self._embed(outcome.restore(self.known), outcome)
-            record = await asyncio.to_thread(self._commit, outcome, redo, started)
+            record = await asyncio.to_thread(self._commit, outcome, retry_of, started)
             self._count_failures(prepared)
         finally:
-            self.tally.end(outcome, committed_rows(record, redo) if record else None)
+            self.tally.end(outcome, committed_rows(record, retry_of) if record else None)
             kept.close(committed=record is not None and record.unit == prepared.unit)
         return record
 
@@ -110,7 +110,7 @@ class UnitWorker:
             raise _first_of(ours) from None
 
     def _commit(
-        self, outcome: UnitOutcome, redo: UnitRecord | None, started: float
+        self, outcome: UnitOutcome, retry_of: UnitRecord | None, started: float
     ) -> UnitRecord | None:
         stop = self.stop.stop
         if stop is not None and stop.reason is StopReason.TAKEN_OVER:
@@ -122,7 +122,7 @@ class UnitWorker:
         record = dataclasses.replace(record, seconds=time.monotonic() - started)
         dataset, job = self.dataset, self.job
         check_ownership = functools.partial(run_file.check_ownership, dataset, job)
-        return commit_unit(dataset, job.output, record, tables, redo, check_ownership)
+        return commit_unit(dataset, job.output, record, tables, retry_of, check_ownership)
 
 
 def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:
