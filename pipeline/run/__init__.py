@@ -1,1 +1,1 @@
-"""One run: request, plan, shared texts, settlement and summary."""
+"""A run: its request, plan, shared texts, settlement and summary."""

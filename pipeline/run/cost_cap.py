@@ -1,4 +1,4 @@
-"""`--max-cost-usd`: the account of a dataset, opened before a run begins."""
+"""`--max-cost-usd`: the cost account of a dataset, which a run opens before it sends anything."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from bulkembed.transforms.dataset.records import DatasetState
 
 
 def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobConfig:
-    """The job with its budget, and the account that its processes keep.
+    """Return the job with its budget, and the path of the account that its processes share.
 
-    The account stands in the dataset; where that is on an object store, in this user's cache.
+    The account is in the dataset, or in the user's cache if the dataset is on an object store.
 
     Raises:
-        ConfigError: there is a budget, and no price or no place for the account.
+        ConfigError: there is a budget, but no price or no place for the account.
     """
-    budget, here = request.budget(), runs_on_this_machine(request)
-    if budget is not None and not here:
+    budget, is_local = request.budget(), runs_on_this_machine(request)
+    if budget is not None and not is_local:
         raise ConfigError(
-            "--max-cost-usd needs workers of this machine, which have an account in common; leave "
-            "it out, or use --workers instead of another --runner"
+            "--max-cost-usd works only if all workers are on this machine, where they share an "
+            "account. Remove it, or use --workers instead of another --runner."
         )
     path = None
-    if here and not dataset.is_on_a_store:
+    if is_local and not dataset.is_on_a_store:
         path = dataset.path(ACCOUNT)
     elif budget is not None:
         path = str(default_folder() / f"{secret_digest(request.output.uri)}.account.json")
@@ -48,14 +48,14 @@ def delete_account(job: JobConfig) -> None:
 
 
 def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
-    """Begins a run in the account: what earlier runs have paid, or may have paid, is spent.
+    """Start a run in the account, with what earlier runs have or may have spent.
 
     Raises:
-        OutputError: there is a budget, and the account cannot be kept.
+        OutputError: there is a budget, but the account cannot be written.
     """
     if job.account is None:
         return
-    # Without a budget nothing hangs on it, and the first call will say what is wrong with it.
+    # Without a budget the account is optional, and the first request reports what is wrong.
     unless_budget = contextlib.nullcontext() if job.budget else contextlib.suppress(OutputError)
     path = Path(job.account)
     with unless_budget, AccountFile(path).account() as account:
@@ -64,6 +64,6 @@ def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> Non
 
 
 def committed_counts(dataset: Dataset, state: DatasetState) -> CallCounts:
-    """What the commit records say that their calls came to, shared texts with them."""
+    """Return the totals of all requests in the commit records, with those of shared texts."""
     records = dataset.read_records(state.records)
     return sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))

@@ -1,4 +1,4 @@
-"""Whether what a run is going to write fits on the disk, asked before anything is paid."""
+"""The disk space that a run needs, checked before any request is sent."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import JobConfig, VectorType
+from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.dataset.dataset import Dataset
 
 ROW_BYTES = 64
-"""What a row takes beside its vector and its kept columns: id, hash, source."""
+"""Size of a row without its vector and its kept columns: id, hash, source."""
 
 SPILL_BYTES = 128 * 1024 * 1024
-"""The most that the kept answers of the units in flight take, with one slice at a time."""
+"""Maximum size of the kept answers of the units in flight, with one slice at a time."""
 
 
 def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
-    """A bound on what this run writes: kept columns are taken at the input's size.
+    """Return an upper bound of what this run writes; kept columns count with the input's size.
 
     Args:
         plan: the rows.
-        job: the width of a vector.
-        shared_texts: texts whose vectors are kept beside the parts until all units have them.
+        job: the size of a vector.
+        shared_texts: texts whose vectors are also kept outside the parts until the run ends.
     """
     width = 2 if job.output.vector_type is VectorType.FLOAT16 else 4
     dim = job.embedding.out_dim or 0
@@ -36,7 +37,7 @@ def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
 
 
 def _passages(plan: Plan, job: JobConfig) -> int:
-    """Rows that passages add, about: as many as the input's bytes make, compressed as they are."""
+    """Estimate how many rows passages add from the size of the input, even if compressed."""
     size = job.embedding.passages
     if size is None or not job.embedding.rows_are_passages:
         return 0
@@ -45,7 +46,7 @@ def _passages(plan: Plan, job: JobConfig) -> int:
 
 
 def check_free_space(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts: int = 0) -> None:
-    """Raises OutputError where the disk has less room than the run needs; local disks only."""
+    """Raise OutputError if a local disk has less free space than the run needs."""
     if dataset.is_on_a_store:
         return
     folder = Path(dataset.root)
@@ -54,9 +55,9 @@ def check_free_space(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts:
     needed, free = bytes_needed(plan, job, shared_texts), shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(
-            f"{dataset.root}: the vectors of {plan.planned_rows:,} rows take about "
-            f"{_gib(needed)}, the disk has {_gib(free)} left; free some space, choose another "
-            "--output, a smaller --dim, or --vector-type float16"
+            f"{dataset.root}: the vectors of {number_of(plan.planned_rows, 'row')} need about "
+            f"{_gib(needed)}, but the disk has {_gib(free)} free. Free some space, or use another "
+            "--output, a smaller --dim or --vector-type float16."
         )
 
 

@@ -1,4 +1,4 @@
-"""Temporary folders: where a run puts its own, and how those of dead runs are removed."""
+"""Temporary folders of runs, and the removal of those that dead runs left behind."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _OWNER = "owner.json"
 
 @contextlib.contextmanager
 def usable(dataset: Dataset) -> Iterator[None]:
-    """Make sure that there is a temporary directory, for libraries as well.
+    """Make sure that there is a writable temporary directory, for libraries as well.
 
-    Where none can be written to, one in the dataset's `_run` takes its place.
+    If the system has none, a folder in the dataset's `_run` is used.
 
     Raises:
         ConfigError: there is none, and the dataset is on a store.
     """
-    if _is_there_one():
+    if _has_temp_dir():
         yield
         return
     if dataset.is_on_a_store:
         raise ConfigError(
-            "no temporary directory can be written to (/tmp, /var/tmp and the current one were "
-            "tried); set TMPDIR to a folder that can"
+            "no writable temporary directory (tried /tmp, /var/tmp and the current one). Set "
+            "TMPDIR to a writable folder."
         )
     folder = Path(dataset.path(IN_DATASET))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"no temporary directory can be written to, and {folder} cannot be made: "
-            f"{error.strerror}; set TMPDIR to a folder that can be written to"
+            f"no writable temporary directory, and {folder} cannot be created: {error.strerror}. "
+            "Set TMPDIR to a writable folder."
         ) from None
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
@@ -59,10 +59,10 @@ def usable(dataset: Dataset) -> Iterator[None]:
         else:
             os.environ["TMPDIR"] = variable
         with contextlib.suppress(OSError):
-            folder.rmdir()  # What is shared with later runs stays there, such as the quota's file.
+            folder.rmdir()  # Fails if it has files for later runs, such as the quota file.
 
 
-def _is_there_one() -> bool:
+def _has_temp_dir() -> bool:
     try:
         tempfile.gettempdir()
     except OSError:
@@ -72,7 +72,7 @@ def _is_there_one() -> bool:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """Give a folder for what the processes of a run share; those of dead runs are removed."""
+    """Yield a folder that the processes of a run share; removes the folders of dead runs."""
     _remove_dead(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
         place = Path(name)
@@ -81,10 +81,10 @@ def folder() -> Iterator[Path]:
 
 
 def _remove_dead(place: Path) -> None:
-    """Remove the folders of runs of this user that have provably ended.
+    """Remove the folders of this user's runs that have certainly ended.
 
-    Other hosts and containers may share the directory: nothing can be known of their processes,
-    and their folders stay.
+    Other hosts and containers may share the directory.  Their processes cannot be checked, so
+    their folders are kept.
     """
     for found in place.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError, ValueError, TypeError):

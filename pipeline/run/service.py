@@ -1,4 +1,4 @@
-"""A few texts embedded as a dataset's were, outside of a run."""
+"""The service of a request, and texts embedded outside of a run as those of a dataset."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.units.row_texts import EmbeddedRows, RowText, embed_texts
 
+RETRY_TIMEOUT_S = 60.0
+"""How long a request is retried while a user waits for its result."""
+
 
 @contextlib.contextmanager
 def serving(service: ServiceConfig) -> Iterator[ServiceConfig]:
-    """The service to call, for as long as it is needed.
+    """Yield the service to call; starts the emulator if the request asks for it.
 
     Raises:
-        ConfigError: the emulator is asked for and not installed.
+        ConfigError: the emulator is not installed.
     """
     if service.kind is not Service.EMULATOR:
         yield service
@@ -30,39 +33,36 @@ def serving(service: ServiceConfig) -> Iterator[ServiceConfig]:
         from bulkembed.emulator.server import EmulatorServer
     except ImportError as error:
         raise ConfigError(
-            f"--emulator needs {error.name}; pip install 'bulkembed[emulator]'"
+            f"--emulator needs {error.name}. Run pip install 'bulkembed[emulator]'"
         ) from None
     with EmulatorServer() as server:
         yield dataclasses.replace(service, base_url=server.url)
 
 
-DEADLINE_S = 60.0
-"""How long a call is tried again: somebody waits for it."""
-
-
-def ask(
+def embed_as_dataset(
     pinned: dict[str, Any], request: RunRequest, embedding: EmbeddingConfig, rows: Sequence[RowText]
 ) -> EmbeddedRows:
-    """What becomes of texts, in their order.
+    """Embed texts as those of a dataset, and return the results in the same order.
 
     Args:
         pinned: the content of `run.json`.
-        request: the run that made the dataset, for its service, limits and time-outs.
-        embedding: that of the dataset, or of queries to it.
+        request: the run that wrote the dataset, for its service, limits and timeouts.
+        embedding: of the dataset, or of queries to it.
         rows: the texts.
 
     Raises:
-        ConfigError: another service than the dataset's, or there is no key.
-        CallError: the service refuses every call, is down, or the day's quota is spent.
+        ConfigError: the service is not the dataset's, or there is no key.
+        CallError: the service rejects every request, is down, or the daily quota is used up.
     """
-    there, here = pinned["embedding"]["service"], request.service.identity
-    if there != here:
+    written_by, current = pinned["embedding"]["service"], request.service.identity
+    if written_by != current:
         raise ConfigError(
-            f"the dataset's vectors come from {there}, and this would ask {here}: they cannot be "
-            "compared; say where its service is, with --base-url, --vertexai or --emulator"
+            f"the dataset's vectors come from {written_by}, but the request would go to {current}, "
+            "and their vectors cannot be compared. Select the dataset's service with --base-url, "
+            "--vertexai or --emulator."
         )
     calls = dataclasses.replace(
-        request.calls, retry_timeout_s=min(DEADLINE_S, request.calls.retry_timeout_s)
+        request.calls, retry_timeout_s=min(RETRY_TIMEOUT_S, request.calls.retry_timeout_s)
     )
     with serving(request.service) as service:
         stop = StopFlag(lambda _: embedder.end_calls(0))

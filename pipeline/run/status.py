@@ -1,4 +1,4 @@
-"""What the commit records of a dataset say, without Beam, and without waiting for a run's end."""
+"""The status of a dataset by its commit records, also during a run; does not import Beam."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 from bulkembed.pipeline.run.plan import planned_files
 from bulkembed.pipeline.run.summary import RowCounts, rows_line
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import price_of
+from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.dataset import output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -18,30 +20,30 @@ from bulkembed.transforms.dataset.layout import SUCCESS
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Status:
-    """A dataset as it stands; `rows.left` counts the files of the last plan."""
+    """The state of a dataset; `rows.left` counts rows of the files of the last plan."""
 
     output: str
     model: str
     rows: RowCounts
     vectors: int
-    """Rows of `vectors/`: more than are embedded where they are passages."""
+    """Rows of `vectors/`: more than embedded input rows if they are passages."""
     codes: dict[str, int]
     counts: CallCounts
     usd: float | None
-    """What the committed rows cost, by the price that was told or Google's; None: not known."""
+    """Cost of the committed rows by the configured or Google's price; None if not known."""
     complete: bool
     runner: str | None
-    """Who is at work on it now."""
+    """The run that is writing it now."""
     warning: str | None = None
-    """What is wrong with the texts that were embedded."""
+    """A problem of the texts that were embedded."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return dataclasses.asdict(self)
 
 
 def read_status(output: str) -> Status:
-    """The status of the dataset at a path or URI.
+    """Read the status of the dataset at a path or URI.
 
     Raises:
         ConfigError: there is no dataset.
@@ -55,13 +57,13 @@ def read_status(output: str) -> Status:
 def status_of(
     output: str, dataset: Dataset, pinned: dict[str, Any], records: list[UnitRecord]
 ) -> Status:
-    """The status behind what is pinned for a dataset, and its records."""
+    """Return the status of a dataset from the content of `run.json` and its records."""
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
     owner = output_lock.current_owner(dataset)
     embedding = pinned["embedding"]
-    told = pinned["settings"].get("usd_per_mtok")
-    price = price_of(embedding["service"], embedding["model"], told)
+    own_price = pinned["settings"].get("usd_per_mtok")
+    price = price_of(embedding["service"], embedding["model"], own_price)
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
     return Status(
         output=output,
@@ -80,13 +82,13 @@ def status_of(
 
 
 def status_lines(status: Status) -> Iterable[tuple[str, str]]:
-    """The status for people, a name and a text a line."""
+    """Yield the lines of the printed status, each as a label and a text."""
     yield "dataset", f"{status.output}, {status.model}"
-    yield "state", "complete" if status.complete else "incomplete: run the same command again"
+    yield "state", "complete" if status.complete else f"incomplete. {RERUN}"
     if status.warning:
         yield "warning", status.warning
     if status.runner:
-        yield "at work", status.runner
+        yield "running", status.runner
     yield "rows", rows_line(status.rows)
     if status.vectors != status.rows.embedded:
         yield "passages", f"{status.vectors:,}"
@@ -94,7 +96,11 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
         yield f"  {code}", f"{rows:,}"
     counts = status.counts
     usd = f", about {status.usd:,.4f} USD" if status.usd is not None else ""
-    yield "spent", f"{counts.calls:,} calls, {counts.texts:,} texts, {counts.tokens:,} tokens{usd}"
+    yield (
+        "cost",
+        f"{number_of(counts.calls, 'request')}, {number_of(counts.texts, 'text')}, "
+        f"{number_of(counts.tokens, 'token')}{usd}",
+    )
 
 
 def _rows(planned: int, records: list[UnitRecord]) -> RowCounts:

@@ -1,4 +1,4 @@
-"""What a run came to: the numbers, whether they add up, and the lines to show."""
+"""The summary of a run: its row counts, its exit code and its text."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Any
 from bulkembed.pipeline.run.request import DeadLetterBudget
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.stop import ExitCode, Stop, StopReason
+from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.stop import RERUN, ExitCode, Stop, StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.calls.metrics import DEAD_PREFIX
 from bulkembed.transforms.units.tally import too_many_failed
 
 FORMAT_VERSION = 1
-"""Of the saved summary; goes up when a field changes its meaning."""
+"""Version of the saved summary; incremented when a field changes its meaning."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowCounts:
-    """Where rows are: rows_in == embedded + dead + skipped + left."""
+    """Counts of rows by state: rows_in == embedded + dead + skipped + left."""
 
     rows_in: int = 0
     embedded: int = 0
@@ -30,26 +31,26 @@ class RowCounts:
     left: int = 0
 
     def check(self) -> None:
-        """Raises OutputError unless every row is in exactly one place."""
+        """Raise OutputError unless every row is counted exactly once."""
         if self.rows_in != self.embedded + self.dead + self.skipped + self.left:
             raise OutputError(
-                f"rows do not add up: {self.rows_in} in, {self.embedded} embedded, {self.dead} "
-                f"dead, {self.skipped} skipped, {self.left} left; please report this"
+                f"rows do not add up: {self.rows_in} in, {self.embedded} embedded, {self.skipped} "
+                f"skipped, {self.dead} failed, {self.left} remaining. Please report this as a bug."
             )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailedFile:
-    """A file of which rows failed and none was embedded."""
+    """A file with failed rows and no embedded one."""
 
     name: str
     rows: int
-    """Rows that failed; blank ones are not counted."""
+    """Failed rows; blank ones are not counted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run, as it is shown and saved as `_run/summaries/<run_id>.json`."""
+    """The result of a run, printed and saved as `_run/summaries/<run_id>.json`."""
 
     run_id: str
     version: str
@@ -58,41 +59,41 @@ class RunSummary:
     dataset: RowCounts
     """All rows of the input, after this run."""
     run: RowCounts
-    """The rows that this run set out to do; `left` are those it did not get to."""
+    """The rows that this run planned; `left` are those that it did not reach."""
     counts: CallCounts
     codes: dict[str, int]
     stop: Stop | None = None
     throttled_s: float = 0.0
     calls_sent: int = 0
     calls_refused: int = 0
-    """429s."""
+    """Requests that were rate-limited (429)."""
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
     failed_files: tuple[FailedFile, ...] = ()
     changed_files: tuple[str, ...] = ()
-    """Files that were rewritten while they were read; their rows have to be embedded again."""
+    """Files that changed while they were read; their rows must be embedded again."""
     passed_over: tuple[str, ...] = ()
-    """Files and folders beside the input that were not taken."""
+    """Files and folders next to the input that were ignored."""
     duplicate_ids: int | None = None
-    """Rows with the id of an earlier row; None where that was not looked at."""
+    """Rows with the id of an earlier row; None if ids were not compared."""
     limit_rows: int | None = None
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a scheduler is told."""
+        """The exit code of the command."""
         if self.stop is not None:
             return self.stop.exit_code
         return ExitCode.INCOMPLETE if self.run.left or self.changed_files else ExitCode.COMPLETE
 
     def with_dead_letter_limit(self, budget: DeadLetterBudget, *, retry: bool) -> RunSummary:
-        """Return the same, ended by dead letters where there are more than the budget allows.
+        """Return the summary, stopped by dead letters if there are more than the budget allows.
 
-        The run is judged, and the dataset: else the same command again, with nothing left to do,
-        would look green.  A retry is judged by the dataset alone: it fails no row that had not
-        failed before.
+        The limit holds for the run and for the dataset: otherwise a rerun with nothing to do would
+        succeed.  A retry is checked for the dataset only, because all of its rows had failed
+        before.
         """
-        judged = (self.dataset,) if retry else (self.run, self.dataset)
-        message = self._too_many_dead(judged, budget)
+        checked = (self.dataset,) if retry else (self.run, self.dataset)
+        message = self._too_many_dead(checked, budget)
         if message is None:
             return self
         stop = Stop(StopReason.DEAD_LETTERS, message, time.time())
@@ -100,26 +101,26 @@ class RunSummary:
             return self
         return dataclasses.replace(self, stop=stop)
 
-    def _too_many_dead(self, judged: Iterable[RowCounts], budget: DeadLetterBudget) -> str | None:
-        for rows in judged:
+    def _too_many_dead(self, checked: Iterable[RowCounts], budget: DeadLetterBudget) -> str | None:
+        for rows in checked:
             if rows.dead > budget.allowed(rows.rows_in):
                 return too_many_failed(rows.dead, budget.allowed(rows.rows_in))
-        look = "look at dead_letters/ and correct the input or the flags"
+        cure = "See dead_letters/ and fix the input or the flags"
         if self.dataset.dead and not self.dataset.embedded:
-            return f"no row was embedded, and {self.dataset.dead:,} rows failed; {look}"
+            return f"no row was embedded and {number_of(self.dataset.dead, 'row')} failed. {cure}."
         failed = sum(file.rows for file in self.failed_files)
         if failed <= budget.allowed_in_failed_files(self.dataset.rows_in):
             return None
         worst = max(self.failed_files, key=lambda file: file.rows)
         others = len(self.failed_files) - 1
         return (
-            f"{worst.name}: no row was embedded, and {worst.rows:,} rows failed"
-            + (f"; the same in {others:,} other files" if others else "")
-            + f"; {look}, or allow that many rows with --max-dead-letters"
+            f"{worst.name}: no row was embedded and {number_of(worst.rows, 'row')} failed"
+            + (f", and likewise in {number_of(others, 'other file')}" if others else "")
+            + f". {cure}, or allow these failures with --max-dead-letters."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the exit code."""
+        """Return plain values, with the exit code."""
         return {
             "format_version": FORMAT_VERSION,
             **dataclasses.asdict(self),
@@ -127,23 +128,23 @@ class RunSummary:
         }
 
 
-def run_rows(due: int, records: Iterable[UnitRecord]) -> RowCounts:
-    """Where the rows of a run are, by the records that it committed."""
+def run_rows(planned: int, records: Iterable[UnitRecord]) -> RowCounts:
+    """Count the rows of a run by the records that it committed."""
     records = list(records)
     embedded = sum(record.embedded for record in records)
     dead = sum(record.dead for record in records)
     skipped = sum(record.skipped for record in records)
-    return RowCounts(due, embedded, dead, skipped, due - embedded - dead - skipped)
+    return RowCounts(planned, embedded, dead, skipped, planned - embedded - dead - skipped)
 
 
 def call_counts(counters: dict[str, int]) -> CallCounts:
-    """What the calls of a run came to, from its counters."""
+    """Return the totals of a run's requests from its counters."""
     names = {field.name for field in dataclasses.fields(CallCounts)}
     return CallCounts(**{name: value for name, value in counters.items() if name in names})
 
 
 def dead_codes(counters: dict[str, int]) -> dict[str, int]:
-    """Dead letters by their code, from a run's counters."""
+    """Return the number of dead letters by code from a run's counters."""
     return {
         name.removeprefix(DEAD_PREFIX): value
         for name, value in sorted(counters.items())
@@ -152,42 +153,39 @@ def dead_codes(counters: dict[str, int]) -> dict[str, int]:
 
 
 def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
-    """The summary for people, a name and a text a line."""
-    run, counts = summary.run, summary.counts
+    """Yield the lines of the printed summary, each as a label and a text."""
+    run = summary.run
     yield "rows", rows_line(run)
     if run.dead:
         failed = {c: n for c, n in summary.codes.items() if not DeadCode(c).is_skip}
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
-    # Texts sent ahead count against repeats until the rows that share them are there.
-    repeated = max(0, counts.repeated)
-    yield (
-        "calls",
-        f"{summary.calls_sent or counts.calls:,}{_refused(summary)} with {counts.texts:,} texts, "
-        f"{counts.tokens:,} tokens"
-        + (f"; {repeated:,} repeated texts not sent" if repeated else ""),
-    )
+    yield "requests", _requests_line(summary)
     yield "time", _time_line(summary)
     if summary.dataset != run:
         yield "dataset", rows_line(summary.dataset)
     if summary.duplicate_ids:
-        yield "duplicate ids", f"{summary.duplicate_ids:,} rows have the id of an earlier row"
+        yield (
+            "duplicate ids",
+            f"{number_of(summary.duplicate_ids, 'row')} with the id of an earlier row",
+        )
     for name in summary.skipped_files:
         yield "file skipped", name
     for name in summary.changed_files:
-        yield "file changed", f"{name}: rewritten while it was read; run the same command again"
+        yield "file changed", f"{name}: changed while it was read. {RERUN}"
     if summary.passed_over:
-        yield "passed over", join_names(summary.passed_over)
+        yield "ignored", join_names(summary.passed_over)
     for file in summary.failed_files:
-        yield "file failed", f"{file.name}: {file.rows:,} rows failed, and none was embedded"
+        yield "file failed", f"{file.name}: {number_of(file.rows, 'row')} failed, none embedded"
     if not summary.dataset.embedded and not summary.dataset.left:
-        yield "nothing embedded", _why_nothing(summary.dataset)
+        yield "no vectors", _why_no_vectors(summary.dataset)
     for name in summary.vanished_files:
-        yield "file gone", f"{name}: its rows are kept"
+        yield "file missing", f"{name}: its rows are kept"
     if summary.limit_rows is not None and summary.dataset.left:
-        left = f"{summary.dataset.left:,} rows are left"
+        left = number_of(summary.dataset.left, "row")
         yield (
             "limit",
-            f"--limit-rows {summary.limit_rows}: {left}; run it without the flag for them",
+            f"--limit-rows {summary.limit_rows}: {left} remaining. Rerun without the flag to "
+            "embed the rest.",
         )
     yield "output", summary.output
     if summary.dataset.dead and summary.stop is None:
@@ -195,56 +193,64 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
 
 
 def _next_for_dead(codes: dict[str, int]) -> str:
-    """What to do about dead letters, by the codes of this run."""
+    """Return what to do about dead letters, by the codes of this run."""
     failed = [DeadCode(code) for code in codes if not DeadCode(code).is_skip]
     if not failed:
-        return "look at dead_letters/; --retry-failed sends refused rows again"
+        return "see dead_letters/. --retry-failed resends rejected rows."
     if any(code.may_pass_again for code in failed):
-        return "look at dead_letters/; --retry-failed sends these rows again"
-    return "look at dead_letters/ and correct the input; the next run reads changed files again"
+        return "see dead_letters/. --retry-failed resends these rows."
+    return "see dead_letters/ and fix the input. The next run embeds changed files again."
 
 
-def join_names(names: Sequence[str], most: int = 8) -> str:
-    """Return some names, and how many others there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def join_names(names: Sequence[str], limit: int = 8) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def empty_result_warning(summary: RunSummary) -> str | None:
-    """Return the warning for a complete run without one vector; None for another run."""
+    """Return the warning for a complete run without any vector; None for other runs."""
     rows = summary.dataset
     if rows.embedded or rows.left or rows.dead:
         return None
-    return f"nothing was embedded: {_why_nothing(rows)}"
+    return f"nothing was embedded: {_why_no_vectors(rows)}"
 
 
-def _why_nothing(rows: RowCounts) -> str:
+def _why_no_vectors(rows: RowCounts) -> str:
     if not rows.rows_in:
         return "the input has no rows"
     if rows.dead:
         others = ", and the others are blank" if rows.dead < rows.rows_in else ""
-        return f"{rows.dead:,} of {rows.rows_in:,} rows failed{others}"
+        return f"{rows.dead:,} of {number_of(rows.rows_in, 'row')} failed{others}"
     return (
-        f"the text of all {rows.rows_in:,} rows is null, empty or white space; is it in another "
-        "column (--text-column)?"
+        f"all {number_of(rows.rows_in, 'text')} are null, empty or white space. If the text is in "
+        "another column, name it with --text-column."
     )
 
 
-def _refused(summary: RunSummary) -> str:
-    return f" ({summary.calls_refused:,} refused by the quota)" if summary.calls_refused else ""
+def _requests_line(summary: RunSummary) -> str:
+    counts = summary.counts
+    limited = f" ({summary.calls_refused:,} rate-limited)" if summary.calls_refused else ""
+    # A text that is sent up front lowers the count until the rows that repeat it are embedded.
+    repeated = max(0, counts.repeated)
+    return (
+        f"{summary.calls_sent or counts.calls:,}{limited} with {number_of(counts.texts, 'text')}, "
+        f"{number_of(counts.tokens, 'token')}"
+        + (f"; {number_of(repeated, 'duplicate text')} not sent" if repeated else "")
+    )
 
 
 def rows_line(rows: RowCounts) -> str:
-    """Where rows are, in one line."""
+    """Return the counts in one line."""
     line = f"{rows.rows_in:,} in: {rows.embedded:,} embedded, {rows.skipped:,} skipped (blank), "
-    return line + f"{rows.dead:,} dead, {rows.left:,} left"
+    return line + f"{rows.dead:,} failed, {rows.left:,} remaining"
 
 
 def _time_line(summary: RunSummary) -> str:
     rate = summary.run.embedded / summary.seconds if summary.seconds > 0 else 0.0
     line = f"{summary.seconds:,.1f} s"
     if summary.run.embedded:
-        line += f", {rate:,.0f} rows a second"
+        line += f", {rate:,.0f} rows/s"
     if summary.throttled_s >= 1:
-        line += f"; {summary.throttled_s:,.0f} s of it waiting for quota"
+        line += f"; {summary.throttled_s:,.0f} s of it spent waiting for quota"
     return line

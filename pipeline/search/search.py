@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.pipeline.run.service import ask
+from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import CallRefused, ConfigError
 from bulkembed.schemas.job import VectorType
@@ -166,7 +166,7 @@ def _vector_of(
 ) -> Vector:
     """Return the vector of the query, with length 1."""
     embedding = dataclasses.replace(corpus, task_type=task, has_titles=False)
-    [result] = ask(pinned, request, embedding, [RowText(None, query)]).rows
+    [result] = embed_as_dataset(pinned, request, embedding, [RowText(None, query)]).rows
     if isinstance(result, RowFailure):
         raise CallRefused(f"the query cannot be embedded: {result.message}")
     vector: Vector = to_unit_length(result[None, :])[0]

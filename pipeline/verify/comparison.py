@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from bulkembed.pipeline.run.plan import scan_inputs
 from bulkembed.pipeline.run.request import InputRequest, RunRequest
-from bulkembed.pipeline.run.service import ask
+from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import CallError, InputError
 from bulkembed.schemas.findings import Check, Finding
@@ -198,7 +198,7 @@ def check_sample(
         message = "no row of the input is in the dataset. Give the input of the run with --against."
         return "none", [Finding(Check.SAMPLE, "the input", message)]
     try:
-        results = ask(pinned, request, embedding, [row.text for row in sampled]).rows
+        results = embed_as_dataset(pinned, request, embedding, [row.text for row in sampled]).rows
     except CallError as error:
         return "none", [Finding(Check.SAMPLE, "the service", error.message)]
     found, scores = [], []

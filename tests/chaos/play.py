@@ -581,7 +581,7 @@ def work_ended(code: int, summary: str) -> int:
     """
     if "\noutput " not in summary:
         return code
-    left = re.findall(r"([\d,]+) left", summary)
+    left = re.findall(r"([\d,]+) remaining", summary)
     return 0 if left and set(left) == {"0"} else 75
 
 

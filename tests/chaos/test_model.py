@@ -224,10 +224,14 @@ def test_a_failing_history_shrinks_to_the_steps_that_matter() -> None:
     ("lines", "meant"),
     [
         pytest.param([], -15, id="before-the-end"),
-        pytest.param(["rows 9 in: 9 embedded, 0 left", "output /o"], 0, id="complete"),
-        pytest.param(["rows 9 in: 5 embedded, 4 left", "output /o"], 75, id="stopped"),
+        pytest.param(["rows 9 in: 9 embedded, 0 remaining", "output /o"], 0, id="complete"),
+        pytest.param(["rows 9 in: 5 embedded, 4 remaining", "output /o"], 75, id="stopped"),
         pytest.param(
-            ["rows 9 in: 9 embedded, 0 left", "dataset 30 in: 29 embedded, 1 left", "output /o"],
+            [
+                "rows 9 in: 9 embedded, 0 remaining",
+                "dataset 30 in: 29 embedded, 1 remaining",
+                "output /o",
+            ],
             75,
             id="rows-of-the-dataset-left",
         ),

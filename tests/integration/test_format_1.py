@@ -38,7 +38,7 @@ def test_a_complete_old_dataset_is_left_unchanged(old: Path) -> None:
     before = snapshot(old / "complete")
     ended = go(old, "complete")
     assert ended.code == 0, ended.err
-    assert "12 in: 10 embedded, 1 skipped (blank), 1 dead, 0 left" in ended.out
+    assert "12 in: 10 embedded, 1 skipped (blank), 1 failed, 0 remaining" in ended.out
     assert snapshot(old / "complete") == before
 
 

@@ -1,4 +1,4 @@
-"""`bulkembed status`: what the commit records say, also while a run is at work."""
+"""`bulkembed status`: the state by the commit records, also during a run."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def a_dataset(tmp_path: Path, *args: object) -> Path:
     return tmp_path / "out"
 
 
-def test_rows_reasons_and_costs_are_told(tmp_path: Path) -> None:
+def test_the_status_has_rows_reasons_and_cost(tmp_path: Path) -> None:
     shown = bulkembed("status", a_dataset(tmp_path))
     assert shown.code == 0
     lines = {line.split("  ")[0].strip(): line for line in shown.out.splitlines()}
     assert "complete" in lines["state"]
-    assert "20 in: 17 embedded, 1 skipped (blank), 2 dead, 0 left" in lines["rows"]
+    assert "20 in: 17 embedded, 1 skipped (blank), 2 failed, 0 remaining" in lines["rows"]
     assert re.search(r"^ *refused +2$", shown.out, re.MULTILINE)
-    assert "17 texts" in lines["spent"]
+    assert "17 texts" in lines["cost"]
 
 
-def test_what_is_left_is_counted_by_the_last_plan(tmp_path: Path) -> None:
+def test_remaining_rows_are_counted_by_the_last_plan(tmp_path: Path) -> None:
     output = a_dataset(tmp_path, "--limit-rows", 10)
     found = json.loads(bulkembed("status", output, "--json").out)
     assert found["rows"] == {"rows_in": 20, "embedded": 7, "dead": 2, "skipped": 1, "left": 10}
@@ -44,7 +44,7 @@ def test_what_is_left_is_counted_by_the_last_plan(tmp_path: Path) -> None:
     assert found["runner"] is None
 
 
-def test_a_run_at_work_is_named_and_not_disturbed(tmp_path: Path) -> None:
+def test_a_current_run_is_named_and_not_disturbed(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(300)])
     with EmulatorServer(EmulatorSettings(latency_ms=400)) as server:
         args = ("--dim", "128", "--unit-rows", "50", "--concurrency", "1")
@@ -64,7 +64,7 @@ def test_a_missing_dataset_is_a_usage_error(tmp_path: Path) -> None:
     assert "there is no dataset" in shown.last
 
 
-def test_it_needs_neither_beam_nor_the_sdk(tmp_path: Path) -> None:
+def test_status_imports_neither_beam_nor_the_sdk(tmp_path: Path) -> None:
     look = (
         "import sys\nfrom bulkembed.pipeline.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"

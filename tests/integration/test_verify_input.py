@@ -105,7 +105,7 @@ def test_a_text_that_the_service_now_rejects_is_a_finding(made: Path) -> None:
 def test_a_sample_needs_the_input_and_the_service_of_the_run(made: Path, tmp_path: Path) -> None:
     shown = bulkembed("verify", made / "out", "--sample", 3, "--emulator")
     assert shown.code == 2
-    assert "this would ask emulator: they cannot be compared" in shown.last
+    assert "the request would go to emulator, and their vectors cannot be compared" in shown.last
     write_rows(tmp_path / "b.parquet", ["one"], lang=["en"])
     with EmulatorServer() as server:
         where = ("--base-url", server.url)

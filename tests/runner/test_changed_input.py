@@ -109,7 +109,7 @@ def test_a_file_that_is_rewritten_all_the_time_never_ends_with_success(
     with just_before("_run/units/", lambda: rewrite(path, next(words)), times=99):
         ended = run(server.url, path, output, "--dim", 128)
     assert ended.code == 75, ended.err
-    assert "rewritten while it was read; run the same command again" in ended.out
+    assert "changed while it was read. Rerun the same command" in ended.out
     assert not (output / "_SUCCESS").exists()
     assert run(server.url, path, output, "--dim", 128).code == 0
     assert bulkembed("verify", output, "--against", path).code == 0

@@ -179,7 +179,7 @@ def test_status_tells_what_the_committed_rows_cost_at_the_price_that_was_told(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--max-cost-usd", "5"), "is not known; add --price-usd-per-mtok"),
+        (("--max-cost-usd", "5"), "is not known. Set --price-usd-per-mtok"),
         (("--max-cost-usd", "0", *USD_A_TOKEN), "--max-cost-usd"),
         (("--max-cost-usd", "5", "--price-usd-per-mtok", "0"), "--price-usd-per-mtok"),
         (
@@ -210,4 +210,7 @@ def test_a_cap_of_the_run_is_none_of_a_search(
     assert capped(server, source, tmp_path / "out", "--limit-rows", "100").code == 0
     assert bulkembed("search", tmp_path / "out", "weather").code == 0
     other = bulkembed("search", tmp_path / "out", "weather", "--base-url", "http://a.example")
-    assert "this would ask custom:a.example: they cannot be compared" in other.last
+    assert (
+        "the request would go to custom:a.example, and their vectors cannot be compared"
+        in other.last
+    )

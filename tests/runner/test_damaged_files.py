@@ -116,12 +116,12 @@ def test_rows_of_a_bad_file_are_neither_gone_nor_pruned(
     write_rows(folder / "d.parquet", ["new"])
     ended = go(server, folder, *args)
     assert ended.code == 0, ended.err
-    assert "file gone" not in ended.out
+    assert "file missing" not in ended.out
     assert len(read(output)) == 4 + 100 * BAD_GROUP
     (folder / "b.parquet").write_bytes(b"PAR1 cut short")
     ended = go(server, folder, *args)
     assert ended.code == 0, ended.err
-    assert "file gone" not in ended.out
+    assert "file missing" not in ended.out
     assert len(read(output)) == 4 + 100 * BAD_GROUP
 
 

@@ -135,7 +135,7 @@ def test_rows_of_a_text_that_is_refused_are_dead_letters_each(tmp_path: Path, ou
         assert server.stats()["texts"] == len({text for text in texts if "poison" not in text})
     assert sorted(dead_codes(output)) == bad
     assert len(read(output)) == 90
-    assert "10 dead" in ended.out
+    assert "10 failed" in ended.out
 
 
 def test_a_day_that_is_spent_in_the_middle_of_it_costs_nothing_twice(

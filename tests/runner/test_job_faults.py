@@ -84,7 +84,7 @@ def test_blank_rows_are_skipped_and_never_sent(tmp_path: Path) -> None:
         ended = run(server.url, source, tmp_path / "out", "--dim", 128)
         assert server.stats()["texts"] == 2
     assert ended.code == 0
-    assert "2 embedded, 3 skipped (blank), 0 dead, 0 left" in ended.out
+    assert "2 embedded, 3 skipped (blank), 0 failed, 0 remaining" in ended.out
     assert dead_codes(tmp_path / "out") == dict.fromkeys((1, 2, 3), "blank_text")
 
 

@@ -71,7 +71,7 @@ def test_the_panel_disappears_at_the_end_and_the_log_stays(start: Start) -> None
     assert terminal.lines[0].startswith("bulkembed: gemini-embedding-001")
     said = "\n".join(terminal.lines)
     assert said.count("503") == 1
-    assert f"{ROWS}: {ROWS} embedded" in said
+    assert f"{ROWS} in: {ROWS} embedded" in said
 
 
 def ctrl_c(terminal: Terminal) -> None:

@@ -136,10 +136,10 @@ def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch)
         (("--concurrency", "0"), "--concurrency 0"),
         (("--vertex-project", "p"), "--vertex-location"),
         (("--timeout", "0s"), "--timeout 0"),
-        (("--workers", "0"), "--workers 0: give 1 to"),
-        (("--workers", "5000"), "--workers 5000: give 1 to"),
+        (("--workers", "0"), "--workers 0 is out of range. Use 1 to"),
+        (("--workers", "5000"), "--workers 5000 is out of range. Use 1 to"),
         (("--workers", "2", "--runner", "FlinkRunner"), "--runner FlinkRunner has workers of its"),
-        (("--workers", "2", "--concurrency", "1"), "--concurrency 1 leaves some without"),
+        (("--workers", "2", "--concurrency", "1"), "--workers 2 is more than --concurrency 1"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(flags: tuple[str, ...], words: str) -> None:

@@ -17,6 +17,7 @@ from bulkembed.pipeline.run.summary import (
 )
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
 
@@ -38,17 +39,17 @@ def shown(found: RunSummary) -> str:
     return out.getvalue()
 
 
-def test_the_summary_says_where_every_row_is() -> None:
+def test_the_summary_accounts_for_every_row() -> None:
     text = shown(summary())
-    assert "1,234 in: 1,200 embedded, 30 skipped (blank), 4 dead, 0 left" in text
+    assert "1,234 in: 1,200 embedded, 30 skipped (blank), 4 failed, 0 remaining" in text
     assert "3 refused, 1 too_long" in text
     assert "blank_text" not in text
-    assert "12 with 1,100 texts, 54,321 tokens; 7 repeated texts not sent" in text
-    assert "600 rows a second" in text
+    assert "12 with 1,100 texts, 54,321 tokens; 7 duplicate texts not sent" in text
+    assert "600 rows/s" in text
     assert "out" in text
 
 
-def test_the_summary_names_what_a_reader_would_miss() -> None:
+def test_the_summary_names_duplicates_limits_and_files_left_out() -> None:
     text = shown(
         summary(
             duplicate_ids=5,
@@ -60,13 +61,13 @@ def test_the_summary_names_what_a_reader_would_miss() -> None:
         )
     )
     for words in (
-        "5 rows have the id of an earlier row", "b.gz is cut off", "c.parquet: its rows are kept",
-        "7,766 rows are left", "61 s of it waiting for quota", "9,000 in",
+        "5 rows with the id of an earlier row", "b.gz is cut off", "c.parquet: its rows are kept",
+        "7,766 rows remaining", "61 s of it spent waiting for quota", "9,000 in",
     ):  # fmt: skip
         assert words in text
 
 
-def test_the_summary_says_what_to_do_about_dead_letters_where_nothing_else_comes_first() -> None:
+def test_a_run_that_was_not_stopped_says_what_to_do_about_dead_letters() -> None:
     none = RowCounts(1204, 1200, 0, 4, 0)
     assert "--retry-failed" in shown(summary())
     assert "--retry-failed" not in shown(summary(dataset=none, run=none))
@@ -89,7 +90,7 @@ def test_rows_that_do_not_add_up_are_an_error() -> None:
         ({"stop": Stop(StopReason.SIGNAL, "", 1.5)}, ExitCode.INCOMPLETE),
     ],
 )
-def test_the_exit_code_tells_a_scheduler_what_to_do(
+def test_the_exit_code_follows_the_rows_and_the_stop_reason(
     changes: dict[str, Any], code: ExitCode
 ) -> None:
     assert summary(**changes).exit_code == code
@@ -102,7 +103,7 @@ def test_the_summary_can_be_saved() -> None:
     assert saved["stop"] == {"reason": "signal", "message": "SIGINT", "at": 1.5}
 
 
-def test_records_add_up_to_a_run() -> None:
+def test_the_records_of_a_run_are_summed() -> None:
     records = [
         UnitRecord(
             Unit("a" * 16, 0, 10), 7, 1, 2,
@@ -113,7 +114,7 @@ def test_records_add_up_to_a_run() -> None:
     assert run_rows(25, records) == RowCounts(25, 14, 2, 4, 5)
 
 
-def test_the_summary_speaks_of_blank_rows_only_if_there_are_any() -> None:
+def test_the_summary_mentions_blank_rows_only_if_there_are_any() -> None:
     assert "3 of 3 rows failed\n" in shown(summary(dataset=RowCounts(3, 0, 3, 0, 0)))
     some = shown(summary(dataset=RowCounts(3, 0, 2, 1, 0)))
     assert "2 of 3 rows failed, and the others are blank\n" in some
@@ -134,19 +135,19 @@ def test_the_summary_speaks_of_blank_rows_only_if_there_are_any() -> None:
         pytest.param((8, 0, 0, 8, 0), [], None, None, id="blank-rows-have-not-failed"),
     ],
 )
-def test_rows_that_may_always_fail_do_not_hide_a_file_that_failed_as_a_whole(
+def test_the_default_limit_does_not_hide_a_file_in_which_all_rows_failed(
     rows: tuple[int, ...], failed: list[int], budget: str | None, words: str | None
 ) -> None:
     counts = RowCounts(*rows)
     files = tuple(FailedFile(f"f{n}", dead) for n, dead in enumerate(failed))
-    judged = summary(dataset=counts, run=counts, failed_files=files).with_dead_letter_limit(
+    found = summary(dataset=counts, run=counts, failed_files=files).with_dead_letter_limit(
         parse_budget(budget), retry=False
     )
     if words is None:
-        assert judged.stop is None
+        assert found.stop is None
     else:
-        assert judged.stop is not None
-        assert judged.exit_code == ExitCode.TOO_MANY_DEAD_LETTERS
-        assert words in judged.stop.message
+        assert found.stop is not None
+        assert found.exit_code == ExitCode.TOO_MANY_DEAD_LETTERS
+        assert words in found.stop.message
     for file in files:
-        assert f"{file.name}: {file.rows:,} rows failed" in shown(judged)
+        assert f"{file.name}: {number_of(file.rows, 'row')} failed" in shown(found)
