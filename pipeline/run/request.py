@@ -115,7 +115,7 @@ class RunRequest:
             raise ConfigError(f"--unit-rows {self.unit_rows} is too low. The minimum is 1")
         if self.overwrite and self.retry_failed:
             raise ConfigError(
-                "--overwrite and --retry-failed exclude each other: overwriting deletes the dead letters"
+                "--overwrite deletes the dead letters that --retry-failed needs. Remove one of them"
             )
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
             raise ConfigError(f"--limit-rows {self.input.limit_rows} is too low. The minimum is 1")

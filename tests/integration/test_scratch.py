@@ -78,7 +78,7 @@ def test_without_one_and_on_a_store_the_variable_to_set_is_named(
 ) -> None:
     no_directory(monkeypatch)
     dataset = Dataset.open("s3://bucket/out?region=us-east-1")
-    with pytest.raises(ConfigError, match="set TMPDIR"), scratch.usable(dataset):
+    with pytest.raises(ConfigError, match="Set TMPDIR"), scratch.usable(dataset):
         pass
 
 

@@ -138,7 +138,7 @@ def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch)
         (("--timeout", "0s"), "--timeout 0"),
         (("--workers", "0"), "--workers 0 is out of range. Use 1 to"),
         (("--workers", "5000"), "--workers 5000 is out of range. Use 1 to"),
-        (("--workers", "2", "--runner", "FlinkRunner"), "--runner FlinkRunner has workers of its"),
+        (("--workers", "2", "--runner", "FlinkRunner"), "--runner FlinkRunner, which has its own"),
         (("--workers", "2", "--concurrency", "1"), "--workers 2 is more than --concurrency 1"),
     ],
 )
@@ -160,7 +160,7 @@ def test_workers_and_beams_flags_for_them_exclude_each_other(beam_args: tuple[st
     with pytest.raises(ConfigError) as caught:
         request_from(options("--workers", "2"), beam_args)
     assert "--workers 2" in caught.value.message
-    assert "leave one of them out" in caught.value.message
+    assert "Remove one of them" in caught.value.message
     assert request_from(options("--workers", "1"), beam_args).beam_args == beam_args
 
 
