@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, on a local disk and on a store."""
+"""Files are written atomically, on a local disk and on a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a slice costs that Beam hands out again, as it does up to four times."""
+"""The cost of a slice that Beam retries, as it does up to four times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file that a dataset keeps, damaged in every way: named or healed, and never a dead end."""
+"""Every file of a dataset, damaged in every way, is named or repaired; there is always a cure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ KINDS = {
     "dead letters": "dead_letters/*.parquet",
 }
 PAID_AGAIN = {"vectors": UNIT_ROWS, "dead letters": UNIT_ROWS}
-"""Texts whose vectors are lost with a file, at most; of all other kinds none."""
+"""How many texts are paid for again at most, by the kind of the damaged file; else none."""
 FOLDERS = ("_run/units", "_run/plan", "_run/summaries", "_run/shared", "_run/claims", "_run/stops",
            "_run/timeline", "_run/spill", "_run", "vectors", "dead_letters")  # fmt: skip
 
@@ -61,7 +61,7 @@ def make_a_folder(path: Path) -> None:
 
 
 def with_odd_values(path: Path) -> None:
-    """JSON of the right form, as far as it is JSON, with values of other types."""
+    """Replace values in JSON by values of other types."""
     try:
         content = json.loads(path.read_bytes())
     except ValueError:
@@ -84,7 +84,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """A complete dataset, with one of every kind of file; not to be changed."""
+    """A complete dataset with a file of every kind; tests change only copies of it."""
 
     folder: Path
     server: EmulatorServer
@@ -133,7 +133,7 @@ def rows_of(output: Path) -> tuple[pa.Table, list[tuple[object, ...]]]:
 
 
 def named(ended: Ended) -> None:
-    """Fails unless a command that did not work says why, and what to do."""
+    """Check that a failed command says why, and what to do."""
     assert "Traceback" not in ended.err + ended.out
     if ended.code:
         assert ended.code in (1, 2), ended.err
@@ -147,7 +147,7 @@ CURES = (
 
 
 def look(whole: Whole, output: Path) -> None:
-    """Every command that only reads; they change nothing."""
+    """Check that the commands that only read change nothing."""
     before = snapshot(output)
     named(bulkembed("status", output))
     named(bulkembed("verify", output))
@@ -163,7 +163,7 @@ def look(whole: Whole, output: Path) -> None:
 
 
 def comes_right(whole: Whole, place: Path, most_paid: int) -> None:
-    """The next run, or a repair and the next run, make it what it was; no more is paid."""
+    """Check that a run, or a repair and a run, restore the dataset at no higher cost."""
     rows, letters = rows_of(whole.folder / "out")
     output, before = place / "out", whole.texts()
     first = whole.run(place)
@@ -184,7 +184,7 @@ def comes_right(whole: Whole, place: Path, most_paid: int) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_file_is_named_or_healed(
+def test_a_damaged_file_is_named_or_repaired(
     whole: Whole, tmp_path: Path, kind: str, damage: str
 ) -> None:
     place = whole.copy(tmp_path / "x")
@@ -200,7 +200,7 @@ def test_a_damaged_file_is_named_or_healed(
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_file_in_place_of_a_folder_is_named_or_healed(
+def test_a_file_in_place_of_a_folder_is_named_or_repaired(
     whole: Whole, tmp_path: Path, folder: str
 ) -> None:
     place = whole.copy(tmp_path / "x")
@@ -220,9 +220,7 @@ def test_a_file_in_place_of_a_folder_is_named_or_healed(
     comes_right(whole, place, ROWS if folder in ("vectors", "dead_letters") else 0)
 
 
-def test_all_records_that_are_lost_are_written_again_from_their_parts(
-    whole: Whole, tmp_path: Path
-) -> None:
+def test_missing_records_are_rebuilt_from_their_parts(whole: Whole, tmp_path: Path) -> None:
     place = whole.copy(tmp_path / "x")
     shutil.rmtree(place / "out/_run/units")
     before = [snapshot(place / "out" / folder) for folder in ("vectors", "dead_letters")]
@@ -233,7 +231,7 @@ def test_all_records_that_are_lost_are_written_again_from_their_parts(
     comes_right(whole, place, 0)
 
 
-def test_dead_letters_that_were_retried_get_their_record_back(whole: Whole, tmp_path: Path) -> None:
+def test_the_record_of_retried_dead_letters_is_rebuilt(whole: Whole, tmp_path: Path) -> None:
     place = whole.copy(tmp_path / "x")
     with EmulatorServer() as server:
         retried = Whole(place, server)
@@ -247,7 +245,7 @@ def test_dead_letters_that_were_retried_get_their_record_back(whole: Whole, tmp_
     assert read(place / "out").equals(rows)
 
 
-def test_a_record_that_names_a_file_elsewhere_deletes_nothing(whole: Whole, tmp_path: Path) -> None:
+def test_a_record_that_names_another_file_deletes_nothing(whole: Whole, tmp_path: Path) -> None:
     place = whole.copy(tmp_path / "x")
     precious = place / "out/precious.parquet"
     precious.write_bytes(b"not ours")
@@ -263,7 +261,7 @@ def test_a_record_that_names_a_file_elsewhere_deletes_nothing(whole: Whole, tmp_
     assert precious.read_bytes() == b"not ours"
 
 
-def test_a_sound_dataset_is_left_as_it_is_by_a_repair(whole: Whole, tmp_path: Path) -> None:
+def test_a_repair_does_not_change_an_undamaged_dataset(whole: Whole, tmp_path: Path) -> None:
     place = whole.copy(tmp_path / "x")
     assert whole.run(place).code == 0
     before = snapshot(place / "out")
@@ -273,7 +271,7 @@ def test_a_sound_dataset_is_left_as_it_is_by_a_repair(whole: Whole, tmp_path: Pa
     assert snapshot(place / "out") == before
 
 
-def test_a_dataset_that_a_run_works_on_is_not_repaired(whole: Whole, tmp_path: Path) -> None:
+def test_a_dataset_is_not_repaired_while_a_run_writes_it(whole: Whole, tmp_path: Path) -> None:
     place = whole.copy(tmp_path / "x")
     with output_lock.acquire(Dataset.open(str(place / "out")), LockOwner("run-1", "local")):
         shown = bulkembed("verify", "--repair", place / "out")
@@ -286,7 +284,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that a user without rights can reach."""
+    """Return a folder that a user without permissions can reach."""
     if os.geteuid() != 0:
         pytest.skip("root becomes another user here; others have tests of their own rights")
     with tempfile.TemporaryDirectory() as folder:

@@ -50,7 +50,7 @@ def same_vectors(one: Path, other: Path) -> bool:
         pytest.param("off", len(ALL), id="off"),
     ],
 )
-def test_how_often_a_text_is_sent(
+def test_each_text_is_sent_as_often_as_dedupe_allows(
     server: EmulatorServer, source: Path, output: Path, dedupe: str, texts: int
 ) -> None:
     assert go(server, source, output, "--dedupe", dedupe).code == 0
@@ -62,7 +62,7 @@ def test_how_often_a_text_is_sent(
     assert (told["texts"], told["repeated"]) == (texts, len(ALL) - texts)
 
 
-def test_the_vectors_are_those_of_a_run_that_sends_each_row(
+def test_the_vectors_equal_those_of_a_run_that_sends_each_row(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
     for dedupe in ("run", "unit", "off"):
@@ -71,14 +71,14 @@ def test_the_vectors_are_those_of_a_run_that_sends_each_row(
     assert same_vectors(tmp_path / "unit", tmp_path / "off")
 
 
-def test_nothing_is_left_of_it_but_what_it_cost(
+def test_only_the_counts_of_shared_texts_remain(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     assert go(server, source, output).code == 0
     assert {path.suffix for path in (output / "_run/shared").iterdir()} == {".json"}
 
 
-def test_a_text_of_a_committed_row_is_not_paid_again(
+def test_a_text_of_a_committed_row_is_not_paid_for_again(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     assert go(server, source, output).code == 0
@@ -94,7 +94,7 @@ def test_a_text_of_a_committed_row_is_not_paid_again(
     assert np.array_equal(vectors[old], vectors[new])
 
 
-def test_a_file_that_grew_pays_for_what_is_new(
+def test_only_the_new_rows_of_a_file_that_grew_are_paid_for(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     assert go(server, source, output).code == 0
@@ -105,7 +105,7 @@ def test_a_file_that_grew_pays_for_what_is_new(
     assert len(read(output)) == len(ALL) + 1
 
 
-def test_what_is_committed_is_copied_once_however_often_a_run_is_begun(
+def test_committed_vectors_are_copied_once_however_often_a_run_starts(
     source: Path, output: Path
 ) -> None:
     with EmulatorServer() as server:
@@ -117,7 +117,9 @@ def test_what_is_committed_is_copied_once_however_often_a_run_is_begun(
     assert len(copies) == 1
 
 
-def test_titles_count_as_what_is_sent(server: EmulatorServer, output: Path, tmp_path: Path) -> None:
+def test_texts_with_different_titles_are_different(
+    server: EmulatorServer, output: Path, tmp_path: Path
+) -> None:
     texts = ["same"] * 40
     titles = ["one", "two", None, ""] * 10
     source = write_rows(tmp_path / "in/a.parquet", texts, title=titles)
@@ -125,7 +127,7 @@ def test_titles_count_as_what_is_sent(server: EmulatorServer, output: Path, tmp_
     assert server.stats()["texts"] == 3
 
 
-def test_rows_of_a_text_that_is_refused_are_dead_letters_each(tmp_path: Path, output: Path) -> None:
+def test_each_row_of_a_refused_text_is_a_dead_letter(tmp_path: Path, output: Path) -> None:
     texts = [f"poison {n % 2}" if n % 10 == 0 else f"text {n % 30}" for n in range(100)]
     source = write_rows(tmp_path / "in/a.parquet", texts)
     bad = [n for n in range(100) if n % 10 == 0]
@@ -138,7 +140,7 @@ def test_rows_of_a_text_that_is_refused_are_dead_letters_each(tmp_path: Path, ou
     assert "10 failed" in ended.out
 
 
-def test_a_day_that_is_spent_in_the_middle_of_it_costs_nothing_twice(
+def test_nothing_is_paid_twice_if_the_quota_of_the_day_ends_during_shared_texts(
     source: Path, output: Path
 ) -> None:
     with EmulatorServer(EmulatorSettings()) as server:
@@ -153,14 +155,14 @@ def test_a_day_that_is_spent_in_the_middle_of_it_costs_nothing_twice(
     assert (told["texts"], told["repeated"]) == (len(set(ALL)), len(ALL) - len(set(ALL)))
 
 
-def test_several_processes_share_what_one_of_them_has_sent(
+def test_processes_share_the_vectors_that_one_of_them_has_paid_for(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     assert go(server, source, output, "--workers", 2).code == 0
     assert server.stats()["texts"] == len(set(ALL))
 
 
-def test_where_it_would_not_fit_texts_are_compared_within_units(
+def test_texts_are_compared_within_units_if_memory_is_short(
     server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "MAX_BYTES", 1000)

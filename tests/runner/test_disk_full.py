@@ -1,4 +1,4 @@
-"""An output that cannot be written, or only in part: one clear line, and nothing half counts."""
+"""An output that cannot be written: one clear line, and no partial file counts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def go(server: EmulatorServer, source: object, output: Path, *args: object) -> E
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
+    """Mount a file system of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
@@ -45,7 +45,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_disk_without_room_for_the_vectors_is_known_before_anything_is_paid(
+def test_too_little_disk_space_is_reported_before_anything_is_paid(
     server: EmulatorServer, source: Path, small_disk: Path
 ) -> None:
     write_rows(source, [f"text {n}" for n in range(200)])
@@ -63,7 +63,7 @@ def one_clear_line(ended: Ended, *words: str) -> None:
         assert word in ended.last
 
 
-def test_a_disk_that_others_fill_ends_the_run_with_one_line_and_nothing_half_counts(
+def test_a_disk_that_fills_up_stops_the_run_with_one_line_and_no_partial_files_count(
     source: Path, small_disk: Path
 ) -> None:
     subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)
@@ -88,7 +88,7 @@ def test_a_disk_that_others_fill_ends_the_run_with_one_line_and_nothing_half_cou
     assert leftovers(output) == []
 
 
-def test_a_file_that_cannot_grow_ends_the_run_with_one_line(
+def test_a_file_size_limit_stops_the_run_with_one_line(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     write_rows(source, [f"text {n}" for n in range(300)])
@@ -106,7 +106,7 @@ def test_a_file_that_cannot_grow_ends_the_run_with_one_line(
     assert leftovers(output) == []
 
 
-def test_a_folder_that_cannot_be_written_is_named_before_anything_is_paid(
+def test_an_unwritable_folder_is_reported_before_anything_is_paid(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_paid(
     assert server.stats()["calls"] == 0
 
 
-def test_a_folder_without_permission_is_named_before_anything_is_paid(
+def test_a_folder_without_permission_is_reported_before_anything_is_paid(
     server: EmulatorServer, source: Path, small_disk: Path
 ) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

@@ -1,4 +1,4 @@
-"""Workers of a run that is over cannot spoil the dataset, whenever their commits come."""
+"""Workers of an earlier run cannot damage the dataset, whenever they commit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.faults
 
 ROWS = 25
 EVERY_ROW = [*range(ROWS), 0, 1]
-"""Of both files, as `read` orders them."""
+"""The texts of both files, as `read` orders them."""
 
 
 def go(server: EmulatorServer, source: Path, output: Path, *args: object) -> Ended:
@@ -34,13 +34,13 @@ def run_number(output: Path) -> int:
 
 
 def commits(output: Path) -> list[Path]:
-    """The records and parts of a dataset."""
+    """Return the records and parts of a dataset."""
     folders = ("_run/units", "vectors", "dead_letters")
     return [path for folder in folders for path in sorted((output / folder).glob("*"))]
 
 
 def put(late: Path, output: Path) -> None:
-    """Commit what another dataset holds, parts first."""
+    """Copy the parts, then the records, of another dataset."""
     for path in reversed(commits(late)):
         place = output / path.relative_to(late)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def put(late: Path, output: Path) -> None:
 def late(
     request: pytest.FixtureRequest, server: EmulatorServer, source: Path, tmp_path: Path
 ) -> Path:
-    """What workers of the dataset's first run commit late: units of other sizes."""
+    """Return what workers of the first run commit late: units of other sizes."""
     unit_rows, rows = request.param
     folder = tmp_path / "late"
     assert go(server, source, folder, "--unit-rows", unit_rows, "--limit-rows", rows).code == 0
@@ -67,7 +67,7 @@ def late(
 
 
 def check_named(output: Path, late: Path) -> None:
-    """`verify` names each late file, its run, and what to do about it."""
+    """Check that `verify` names each late file, its run and the cure."""
     found = json.loads(bulkembed("verify", output, "--repeated-ids", "--json").out)["findings"]
     assert {finding["check"] for finding in found} == {"stranger"}
     assert sorted(finding["where"] for finding in found) == sorted(
@@ -85,7 +85,7 @@ def check_named(output: Path, late: Path) -> None:
 
 
 def check_healed(server: EmulatorServer, source: Path, output: Path, *args: object) -> None:
-    """The same command again makes the dataset whole, and is then done."""
+    """Check that the same command makes the dataset complete, and then has nothing to do."""
     ended = go(server, source, output, *args)
     assert ended.code == 0, ended.err
     assert "27 in: 27 embedded" in ended.out
@@ -98,7 +98,7 @@ def check_healed(server: EmulatorServer, source: Path, output: Path, *args: obje
     assert commits(output) == before
 
 
-def test_late_commits_of_an_earlier_run_are_passed_over_and_deleted_by_the_next_run(
+def test_late_commits_of_an_earlier_run_are_ignored_and_deleted_by_the_next_run(
     server: EmulatorServer, source: Path, output: Path, late: Path
 ) -> None:
     assert go(server, source, output, "--limit-rows", 2).code == 0
@@ -144,7 +144,7 @@ def test_late_parts_without_a_record_are_deleted_by_the_next_run(
     assert server.stats()["texts"] == paid
 
 
-def test_late_commits_while_a_run_is_at_work_are_no_rows_too_many(
+def test_late_commits_during_a_run_add_no_rows(
     server: EmulatorServer, source: Path, output: Path, late: Path
 ) -> None:
     assert go(server, source, output, "--limit-rows", 2).code == 0
@@ -156,7 +156,7 @@ def test_late_commits_while_a_run_is_at_work_are_no_rows_too_many(
 
 
 @pytest.mark.parametrize("dim", [128, 256], ids=["same-settings", "other-settings"])
-def test_late_commits_of_a_run_before_fresh_do_not_count(
+def test_late_commits_of_a_run_before_overwrite_do_not_count(
     server: EmulatorServer, source: Path, output: Path, tmp_path: Path, dim: int
 ) -> None:
     assert go(server, source, output).code == 0
@@ -170,7 +170,7 @@ def test_late_commits_of_a_run_before_fresh_do_not_count(
     assert server.stats()["texts"] == 2 * 27
 
 
-def test_late_commits_of_a_run_before_fresh_are_not_taken_for_its_own_while_it_works(
+def test_late_commits_of_a_run_before_overwrite_do_not_count_during_the_overwrite(
     server: EmulatorServer, source: Path, output: Path, tmp_path: Path
 ) -> None:
     assert go(server, source, output).code == 0
@@ -184,7 +184,7 @@ def test_late_commits_of_a_run_before_fresh_are_not_taken_for_its_own_while_it_w
 
 
 def take_over(output: Path) -> Callable[[], None]:
-    """Let another run take the dataset, as one on another machine does."""
+    """Return a step in which a run on another machine takes over the dataset."""
 
     def take() -> None:
         path = output / "_run/run.json"
@@ -219,7 +219,7 @@ def take_over(output: Path) -> Callable[[], None]:
         ),
     ],
 )
-def test_a_run_that_loses_its_dataset_commits_nothing_more_and_changes_nothing(
+def test_a_run_that_loses_its_dataset_stops_committing_and_changes_nothing(
     server: EmulatorServer,
     source: Path,
     output: Path,
@@ -244,7 +244,7 @@ def test_a_run_that_loses_its_dataset_commits_nothing_more_and_changes_nothing(
 
 
 def overtake(newer: Path, output: Path) -> Callable[[], None]:
-    """Let a later run take the dataset and complete it, as in another process."""
+    """Return a step in which a later run takes over the dataset and completes it."""
 
     def take() -> None:
         for place in (output / "vectors", output / "dead_letters"):
@@ -266,7 +266,7 @@ def overtake(newer: Path, output: Path) -> Callable[[], None]:
     ],
 )
 @pytest.mark.parametrize("unit_rows", [ROWS, 10, 7], ids=["larger", "equal", "smaller"])
-def test_a_run_that_is_overtaken_while_it_commits_takes_its_late_unit_back(
+def test_a_run_that_is_overtaken_while_it_commits_withdraws_its_late_unit(
     server: EmulatorServer,
     source: Path,
     output: Path,
@@ -293,7 +293,7 @@ def test_a_run_that_is_overtaken_while_it_commits_takes_its_late_unit_back(
     assert server.stats()["texts"] == paid
 
 
-def test_a_run_that_loses_its_dataset_at_the_very_end_does_not_say_that_it_is_complete(
+def test_a_run_that_loses_its_dataset_at_the_end_does_not_report_completion(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     with just_before("os.rename", "/_run/units/", take_over(output), number=4):
@@ -304,7 +304,7 @@ def test_a_run_that_loses_its_dataset_at_the_very_end_does_not_say_that_it_is_co
     check_healed(server, source, output)
 
 
-def test_a_run_with_nothing_to_do_takes_no_number(
+def test_a_run_with_nothing_to_do_uses_no_run_number(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     assert go(server, source, output).code == 0

@@ -21,14 +21,14 @@ def go(server: EmulatorServer, source: object, output: Path, *args: object) -> E
 
 @pytest.fixture
 def complete(server: EmulatorServer, source: Path, output: Path) -> Path:
-    """A complete dataset of 27 rows in four units."""
+    """Return a complete dataset of 27 rows in four units."""
     assert go(server, source.parent, output).code == 0
     assert (output / "_SUCCESS").exists()
     return output
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda part: part.write_bytes(b"PAR1")])
-def test_a_part_that_a_complete_dataset_lost_is_embedded_again(
+def test_a_damaged_part_of_a_complete_dataset_is_embedded_again(
     server: EmulatorServer, source: Path, complete: Path, damage: Callable[[Path], object]
 ) -> None:
     whole = read(complete)
@@ -60,7 +60,7 @@ def test_damaged_dead_letters_do_not_cost_the_vectors_of_their_unit(
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda part: part.write_bytes(b"PAR1")])
-def test_a_part_that_a_retry_took_over_and_that_is_lost_is_embedded_again(
+def test_a_damaged_part_that_a_retry_kept_is_embedded_again(
     source: Path, output: Path, damage: Callable[[Path], object]
 ) -> None:
     write_rows(source, ["poison", "a", "b", "c"])
@@ -77,7 +77,7 @@ def test_a_part_that_a_retry_took_over_and_that_is_lost_is_embedded_again(
     assert bulkembed("verify", output).code == 0
 
 
-def test_rows_whose_part_and_input_are_both_lost_are_told_of_and_can_be_pruned(
+def test_rows_without_part_and_input_are_reported_and_can_be_pruned(
     server: EmulatorServer, source: Path, complete: Path
 ) -> None:
     (lost,) = [part for part in parts(complete, "vectors") if "-00000002" in part.name]
@@ -110,7 +110,7 @@ def lose_run_json(output: Path) -> None:
 
 @pytest.mark.parametrize("dim", [128, 256])
 @pytest.mark.parametrize("lose", [lose_all_of_run, lose_run_and_success, lose_run_json])
-def test_a_dataset_that_lost_what_is_pinned_is_refused_and_left_as_it_is(
+def test_a_dataset_without_its_pinned_settings_is_refused_and_not_changed(
     server: EmulatorServer, source: Path, complete: Path, lose: Callable[[Path], None], dim: int
 ) -> None:
     lose(complete)

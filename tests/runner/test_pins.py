@@ -1,4 +1,4 @@
-"""Settings are pinned from the first answer on, whatever a run left behind."""
+"""Settings are pinned from the first answer on, whatever files a run leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARED = 12
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Four units that share all their texts."""
+    """Write a file of four units that share all their texts."""
     return write_rows(tmp_path / "in/a.parquet", [f"text {n % SHARED}" for n in range(4 * SHARED)])
 
 
@@ -27,7 +27,7 @@ def go(server: EmulatorServer, source: Path, output: Path, *args: object) -> End
 
 
 def stopped(server: EmulatorServer, source: Path, output: Path) -> None:
-    """A first run that ends while it sends the shared texts: the day's quota is spent."""
+    """Start a first run that stops during the shared texts, at the end of the day's quota."""
     assert go(server, source, output, "--rpd", 5).code == 75
     assert list((output / "_run/shared").glob("*.spill"))
     assert not list((output / "_run/units").glob("*"))
@@ -44,7 +44,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("args", "words"), OTHER)
-def test_other_settings_are_refused_where_a_first_run_left_only_shared_answers(
+def test_other_settings_are_refused_if_a_first_run_left_only_shared_answers(
     server: EmulatorServer, source: Path, output: Path, args: tuple[object, ...], words: str
 ) -> None:
     stopped(server, source, output)
@@ -57,7 +57,7 @@ def test_other_settings_are_refused_where_a_first_run_left_only_shared_answers(
     assert server.stats()["calls"] == calls
 
 
-def test_a_key_does_not_go_on_with_what_the_emulator_began_nor_the_other_way_round(
+def test_a_run_with_a_key_does_not_resume_an_emulator_run_and_vice_versa(
     server: EmulatorServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "k")
@@ -73,7 +73,7 @@ def test_a_key_does_not_go_on_with_what_the_emulator_began_nor_the_other_way_rou
         assert snapshot(output) == before
 
 
-def test_what_was_paid_is_pinned_even_where_no_answer_was_kept(
+def test_settings_are_pinned_once_something_is_paid_even_if_no_answer_is_kept(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:
     stopped(server, source, output)
@@ -89,7 +89,7 @@ def test_what_was_paid_is_pinned_even_where_no_answer_was_kept(
     [Step("open", "-shared-0.spill"), Step("os.rename", "/_run/shared/")],
     ids=["before-the-first-answer-is-kept", "after"],
 )
-def test_a_kill_while_shared_texts_are_sent_does_not_let_other_vectors_in(
+def test_other_settings_are_refused_after_a_kill_during_shared_texts(
     server: EmulatorServer, source: Path, output: Path, step: Step
 ) -> None:
     args = ("--dim", "128", "--unit-rows", str(SHARED), "--concurrency", "1")
@@ -102,7 +102,7 @@ def test_a_kill_while_shared_texts_are_sent_does_not_let_other_vectors_in(
     assert leftovers(output) == []
 
 
-def test_kept_answers_of_other_settings_are_deleted_when_a_run_takes_the_dataset(
+def test_kept_answers_of_other_settings_are_deleted_when_a_run_takes_over(
     server: EmulatorServer, source: Path, output: Path, tmp_path: Path
 ) -> None:
     stopped(server, source, output)
