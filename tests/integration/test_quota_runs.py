@@ -1,4 +1,4 @@
-"""Quotas as whole runs see them: what they say, how they end, what the next one knows."""
+"""Quotas in whole runs: their messages, their exit codes, and what the next run knows."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def committed(output: Path) -> int:
     return rows
 
 
-def test_a_quota_of_zero_is_an_error_that_says_what_it_means(tmp_path: Path) -> None:
+def test_a_quota_of_zero_is_an_error_that_explains_it(tmp_path: Path) -> None:
     with served(no_access=True) as server:
         ended = embed(server, tmp_path, 5, "a")
         assert server.stats()["calls"] == 1
     assert ended.code == 1
-    assert "the project has no access to this model" in ended.err
+    assert "The project has no quota for this model." in ended.err
 
 
-def test_a_lower_limit_is_adopted_with_one_warning_that_names_both(tmp_path: Path) -> None:
+def test_a_lower_limit_is_adopted_with_one_warning_that_names_both_limits(tmp_path: Path) -> None:
     with served(rpm=20) as server:
-        ended = embed(server, tmp_path, 60, "a", "--rpm", 50, "--max-runtime", "8s")
+        ended = embed(server, tmp_path, 60, "a", "--rpm", 50, "--max-runtime", "5s")
         assert server.stats()["answers_429"] <= 2
     assert ended.err.count("the service's limit is lower: 20 instead of 50") == 1
     assert ended.code == 75
 
 
-def test_a_spent_day_ends_the_run_and_says_when_it_is_back(
+def test_a_spent_day_ends_the_run_and_the_message_says_when_it_resets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(rpd=50) as server:
@@ -74,7 +74,7 @@ def test_a_spent_day_ends_the_run_and_says_when_it_is_back(
     assert (stats["answers_429"], stats["texts_paid_twice"]) == (0, 0)
 
 
-def test_a_day_that_the_service_calls_spent_ends_the_run_after_one_refusal(tmp_path: Path) -> None:
+def test_one_429_for_the_day_ends_the_run(tmp_path: Path) -> None:
     with served(rpd=30) as server:
         ended = embed(server, tmp_path, 90, "a", "--unit-rows", 30, "--concurrency", 1)
         assert server.stats()["answers_429"] == 1
@@ -82,7 +82,7 @@ def test_a_day_that_the_service_calls_spent_ends_the_run_after_one_refusal(tmp_p
     assert "the day's quota is spent and resets at" in ended.out + ended.err
 
 
-def test_the_days_use_is_known_to_the_next_run_and_to_keys_of_one_quota_name(
+def test_the_next_run_and_other_keys_of_a_quota_name_know_the_days_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ("--rpd", 100, "--quota-name", "project-7")
@@ -94,7 +94,7 @@ def test_the_days_use_is_known_to_the_next_run_and_to_keys_of_one_quota_name(
         assert embed(server, tmp_path, 60, "c", "--rpd", 100).code == 0
 
 
-def test_a_run_started_in_the_same_minute_knows_what_the_first_has_used(
+def test_a_second_run_in_the_same_minute_knows_the_use_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(rpm=100) as server:
@@ -106,7 +106,7 @@ def test_a_run_started_in_the_same_minute_knows_what_the_first_has_used(
     assert stats["last_counted_s"] - stats["first_counted_s"] >= 60
 
 
-def test_a_share_is_a_part_of_the_day_and_calls_can_be_what_counts(tmp_path: Path) -> None:
+def test_a_share_is_a_part_of_the_day_and_calls_can_count_instead_of_texts(tmp_path: Path) -> None:
     with served() as server:
         assert embed(server, tmp_path, 90, "a", "--rpd", 100, "--quota-share", "1/4").code == 75
         assert committed(tmp_path / "a") == 25
@@ -115,16 +115,14 @@ def test_a_share_is_a_part_of_the_day_and_calls_can_be_what_counts(tmp_path: Pat
 
 
 @pytest.mark.parametrize("details", [QuotaDetails.ZERO_DELAY, QuotaDetails.NONE])
-def test_a_429_with_little_to_say_still_makes_everybody_wait(
-    details: QuotaDetails, tmp_path: Path
-) -> None:
+def test_a_429_with_few_details_pauses_all_calls(details: QuotaDetails, tmp_path: Path) -> None:
     with served(script=("ok", "429", "ok"), quota_details=details) as server:
         ended = embed(server, tmp_path, 40, "a", "--unit-rows", 10)
         stats = server.stats()
     assert (ended.code, stats["texts"], stats["answers_429"]) == (0, 40, 1)
 
 
-def test_tokens_are_kept_where_the_service_tells_no_counts(tmp_path: Path) -> None:
+def test_a_token_limit_is_kept_without_counts_of_the_service(tmp_path: Path) -> None:
     with served(usage_metadata=False, tpm=2000) as server:
         ended = embed(server, tmp_path, 200, "a", "--tpm", 2000)
         stats = server.stats()
@@ -133,11 +131,11 @@ def test_tokens_are_kept_where_the_service_tells_no_counts(tmp_path: Path) -> No
 
 def test_time_spent_waiting_for_quota_is_counted(tmp_path: Path) -> None:
     with served() as server:
-        embed(server, tmp_path, 30, "a", "--rpm", 10, "--max-runtime", "8s")
+        embed(server, tmp_path, 30, "a", "--rpm", 10, "--max-runtime", "5s")
     assert summary(tmp_path / "a")["throttled_s"] > 0.3
 
 
-def test_quota_files_of_the_past_are_cleared_away_and_those_in_use_are_not(tmp_path: Path) -> None:
+def test_old_quota_files_are_deleted_and_current_ones_are_not(tmp_path: Path) -> None:
     old, young = (quota_file("http://127.0.0.1:1", name, "m") for name in ("old", "young"))
     for path, age_s in ((old, 4 * DAY_S), (young, 2 * DAY_S)):
         path.touch()

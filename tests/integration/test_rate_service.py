@@ -17,11 +17,11 @@ from bulkembed.transforms.calls.rate_service import EnvoyService
 
 
 class RateServer:
-    """Allows every hit but those whose number is in `refuse`."""
+    """Allows every hit except those whose number is in `rejected`."""
 
-    def __init__(self, refuse: frozenset[int] = frozenset()) -> None:
-        self.asked: list[pb.RateLimitRequest] = []
-        self._refuse = refuse
+    def __init__(self, rejected: frozenset[int] = frozenset()) -> None:
+        self.requests: list[pb.RateLimitRequest] = []
+        self._rejected = rejected
         self._server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
         handler = grpc.unary_unary_rpc_method_handler(
             self._answer,
@@ -36,8 +36,8 @@ class RateServer:
         self._server.start()
 
     def _answer(self, request: pb.RateLimitRequest, _: object) -> pb.RateLimitResponse:
-        self.asked.append(request)
-        if len(self.asked) not in self._refuse:
+        self.requests.append(request)
+        if len(self.requests) not in self._rejected:
             return pb.RateLimitResponse(overall_code=pb.RateLimitResponse.OK)
         status = pb.RateLimitResponse.DescriptorStatus(code=pb.RateLimitResponse.OVER_LIMIT)
         status.duration_until_reset.FromMilliseconds(200)
@@ -54,12 +54,12 @@ def rates() -> Iterator[RateServer]:
     one.close()
 
 
-def test_each_text_is_one_hit_and_a_refused_one_is_asked_again(rates: RateServer) -> None:
+def test_each_text_is_one_hit_and_a_rejected_hit_is_retried(rates: RateServer) -> None:
     asyncio.run(EnvoyService(rates.address, "gemini-embedding-001").allow(5))
-    assert len(rates.asked) == 6
-    (descriptor,) = rates.asked[0].descriptors
+    assert len(rates.requests) == 6
+    (descriptor,) = rates.requests[0].descriptors
     entries = [(entry.key, entry.value) for entry in descriptor.entries]
-    assert (rates.asked[0].domain, entries) == ("bulkembed", [("model", "gemini-embedding-001")])
+    assert (rates.requests[0].domain, entries) == ("bulkembed", [("model", "gemini-embedding-001")])
 
 
 def test_a_run_asks_the_service_for_every_text(
@@ -70,4 +70,4 @@ def test_a_run_asks_the_service_for_every_text(
     args = ("--dim", 128, "--rate-limit-service", rates.address, "--unit-rows", 10)
     ended = run(server.url, source, tmp_path / "out", *args)
     assert ended.code == 0, ended.err
-    assert len(rates.asked) == 31
+    assert len(rates.requests) == 31
