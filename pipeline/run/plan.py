@@ -25,8 +25,7 @@ from bulkembed.transforms.dataset.layout import PLAN
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.discover import find_input
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.input_files import scan_file
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
+from bulkembed.transforms.inputs.input_files import ScannedFile, scan_file
 from bulkembed.transforms.inputs.stored_bytes import FileStamp, stamp_of
 
 log = logging.getLogger("bulkembed")

@@ -16,9 +16,8 @@ from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.input_files import read_batches, scan_file
+from bulkembed.transforms.inputs.input_files import ScannedFile, read_batches, scan_file
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
 
 
 def zstd(data: bytes) -> bytes:

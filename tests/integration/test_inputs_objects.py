@@ -17,8 +17,7 @@ from bulkembed.schemas.inputs import OBJECTS
 from bulkembed.transforms.inputs import jsonl_lines
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.input_files import read_batches
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
+from bulkembed.transforms.inputs.input_files import ScannedFile, read_batches
 
 MARK = b"\xef\xbb\xbf"
 

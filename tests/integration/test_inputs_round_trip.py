@@ -19,9 +19,8 @@ from support.inputs import find_files
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
-from bulkembed.transforms.inputs.input_files import read_batches, scan_file
+from bulkembed.transforms.inputs.input_files import ScannedFile, read_batches, scan_file
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import HashingReader
 
 

@@ -13,6 +13,7 @@ from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.columns import check_present
 from bulkembed.transforms.inputs.formats import InputFormat
+from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.rows import (
     BadRows,
     RowBatch,
@@ -20,7 +21,6 @@ from bulkembed.transforms.inputs.rows import (
     kept_table,
     title_and_text,
 )
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import PeekableStream, Stream, decompressed, reading
 
 TSV = InputFormat(name="tsv", title="TSV", module=__name__, endings=("tsv",))

@@ -10,7 +10,7 @@ import pyarrow.types as pat
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import OUR_COLUMNS, IdType, InputColumns
 from bulkembed.schemas.messages import did_you_mean, number_of
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
+from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 UINT64_TOP = 2**64 - 1

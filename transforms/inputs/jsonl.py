@@ -23,6 +23,7 @@ from bulkembed.schemas.inputs import (
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP, check_present
 from bulkembed.transforms.inputs.inferred_types import ColumnType, fitting
+from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.jsonl_lines import (
     NotARow,
     lines,
@@ -44,7 +45,6 @@ from bulkembed.transforms.inputs.rows import (
     text_of,
     title_and_text,
 )
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import (
     PeekableStream,
     changed,

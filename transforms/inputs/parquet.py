@@ -29,6 +29,7 @@ from bulkembed.transforms.inputs.columns import (
     is_text,
     plain_type,
 )
+from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.rows import (
     BadRows,
     RowBatch,
@@ -37,7 +38,6 @@ from bulkembed.transforms.inputs.rows import (
     made_ids,
     text_of,
 )
-from bulkembed.transforms.inputs.scanned_file import ScannedFile
 from bulkembed.transforms.inputs.stored_bytes import PeekableStream, changed, reading
 
 _BUFFER_BYTES = 1 << 20
