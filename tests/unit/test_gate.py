@@ -21,6 +21,7 @@ from bulkembed.transforms.core.quota_mirror import QuotaMirror
 
 LOOP_S = 0.001
 """Long enough for all coroutines that are ready to run."""
+LATENCY_S = 0.2
 
 
 def gate_of(
@@ -102,6 +103,7 @@ def test_the_parts_of_a_call_that_became_too_large_keep_its_place() -> None:
         async def part(at: int) -> None:
             slot = await gate.enter(large[at : at + 2], 2)
             order.append(f"part {at}")
+            await asyncio.sleep(LATENCY_S)
             gate.succeed(slot, 2, 2)
 
         async def repack() -> None:
