@@ -6,6 +6,7 @@ import ast
 import collections
 import functools
 import graphlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -164,3 +165,14 @@ def test_imports_are_absolute_and_start_with_bulkembed(folder: str) -> None:
         if name.split(".")[0] in TOPS or (name.startswith(".") and folder != "tests")
     ]
     assert not wrong
+
+
+def test_the_design_page_names_these_imports() -> None:
+    page = (ROOT / "docs/design.md").read_text()
+    named = {
+        folder.strip("/").replace("/", "."): set(re.findall(r"`(\w+)/`", imports))
+        for folder, imports in re.findall(r"^\| `([\w/]+)/` \| .* \| ([^|]*) \|$", page, re.MULTILINE)
+    }
+    folders = [name for name in MAY_IMPORT if name not in ("", "transforms", "pipeline")]
+    allowed = {name: {to.removeprefix("transforms.") for to in MAY_IMPORT[name]} for name in folders}
+    assert {name: named.get(name) for name in folders} == allowed
