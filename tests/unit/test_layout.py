@@ -171,8 +171,12 @@ def test_the_design_page_names_these_imports() -> None:
     page = (ROOT / "docs/design.md").read_text()
     named = {
         folder.strip("/").replace("/", "."): set(re.findall(r"`(\w+)/`", imports))
-        for folder, imports in re.findall(r"^\| `([\w/]+)/` \| .* \| ([^|]*) \|$", page, re.MULTILINE)
+        for folder, imports in re.findall(
+            r"^\| `([\w/]+)/` \| .* \| ([^|]*) \|$", page, re.MULTILINE
+        )
     }
     folders = [name for name in MAY_IMPORT if name not in ("", "transforms", "pipeline")]
-    allowed = {name: {to.removeprefix("transforms.") for to in MAY_IMPORT[name]} for name in folders}
+    allowed = {
+        name: {to.removeprefix("transforms.") for to in MAY_IMPORT[name]} for name in folders
+    }
     assert {name: named.get(name) for name in folders} == allowed
