@@ -64,20 +64,20 @@ def commit_unit(
     if tables.dead_letters is not None and tables.dead_letters.num_rows:
         part_bytes += dataset.write(f"{DEAD_LETTERS}/{name}", part_writer(tables.dead_letters))
         dead_part = name
-    whole = dataclasses.replace(
+    committed = dataclasses.replace(
         record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
     )
     try:
-        dataset.write_record(whole, check_ownership)
+        dataset.write_record(committed, check_ownership)
         if check_ownership is not None:
             check_ownership()
     except OutputTaken:
-        if not _counts_or_is_deleted(dataset, whole):
+        if not _counts_or_is_deleted(dataset, committed):
             raise
     if replaces is not None:
         dead_letters = RecordParts.of(replaces).dead_letters
         dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead_letters])
-    return whole
+    return committed
 
 
 def _counts_or_is_deleted(dataset: Dataset, record: UnitRecord) -> bool:

@@ -195,7 +195,7 @@ class Dataset:
         return RecordParts.by_name(record)
 
     def sized_parts(self, record: UnitRecord, parts: Iterable[str]) -> list[str]:
-        """Return the parts whose bytes stand in the name of a record.
+        """Return the parts whose bytes the name of a record includes.
 
         These are all its parts.  A version without run numbers counted only the parts that a retry
         of dead letters wrote itself.

@@ -67,7 +67,7 @@ class DatasetState:
     unnamed: tuple[str, ...] = ()
     """Parts that no record names, as far as they were listed: readers would read their rows."""
     damaged: tuple[UnitRecord, ...] = ()
-    """Records that do not count because parts of theirs are damaged; others may be whole."""
+    """Records that do not count because parts of theirs are damaged; others may be undamaged."""
 
     @classmethod
     def of(

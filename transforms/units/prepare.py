@@ -154,5 +154,5 @@ def prepared_units(
 
 
 def _retry_of(dataset: Dataset, record: UnitRecord) -> DeadLetterRetry:
-    whole = dataset.read_record(record)
-    return DeadLetterRetry(whole, dataset.failed_offsets(whole))
+    record = dataset.read_record(record)
+    return DeadLetterRetry(record, dataset.failed_offsets(record))
