@@ -1,1 +1,1 @@
-"""A local server that speaks the Gemini embedding API, so that everything runs without a key."""
+"""A local server for the Gemini embedding API, so that bulkembed runs without a key."""

@@ -20,7 +20,7 @@ STATUS_OF = {
 
 
 class ApiError(Exception):
-    """A call that is answered with an error; `code` is the HTTP status."""
+    """Raised to answer a call with an error; `code` is the HTTP status."""
 
     def __init__(
         self, code: int, message: str, details: list[dict[str, Any]] | None = None
@@ -31,7 +31,7 @@ class ApiError(Exception):
         self.details = details or []
 
     def body(self) -> dict[str, Any]:
-        """The JSON that Google's servers answer with."""
+        """Return the JSON of Google's servers."""
         error: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
@@ -43,20 +43,20 @@ class ApiError(Exception):
 
 
 class Page(ApiError):
-    """An answer that does not come from the service: an HTML page of some 98 kB."""
+    """An answer that does not come from the service: an HTML page of about 98 kB."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code, "an HTML page")
 
     def html(self) -> bytes:
-        """The page; what follows its beginning is filler that no log may repeat."""
+        """Return the page.  Most of it is filler, which no log may repeat."""
         head = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head>"
         filler = "<p>filler of the page</p>" * 4000
         return f"{head}<body><h1>{self.code}</h1>{filler}</body></html>".encode()
 
 
 def bad_field(field: str, description: str) -> ApiError:
-    """400 for JSON that does not fit the message, as the gateway words it."""
+    """Return the gateway's 400 for JSON that does not fit the message."""
     violation = (
         {"field": field, "description": description} if field else {"description": description}
     )
@@ -68,12 +68,12 @@ def bad_field(field: str, description: str) -> ApiError:
 
 
 def invalid(message: str) -> ApiError:
-    """400 for a request that the model's server does not take."""
+    """Return a 400 of the model's server."""
     return ApiError(400, message)
 
 
 def unregistered() -> ApiError:
-    """No key on the Developer API."""
+    """Return the error for a call without a key on the Developer API."""
     return ApiError(
         403,
         "Method doesn't allow unregistered callers (callers without established identity). "
@@ -82,7 +82,7 @@ def unregistered() -> ApiError:
 
 
 def unauthenticated() -> ApiError:
-    """Neither key nor token on Vertex."""
+    """Return the error for a call with neither key nor token on Vertex AI."""
     return ApiError(
         401,
         "Request is missing required authentication credential. Expected OAuth 2 access token, "
@@ -92,7 +92,7 @@ def unauthenticated() -> ApiError:
 
 
 def bad_key(service: str) -> ApiError:
-    """A key that is not the right one."""
+    """Return the error for a wrong key."""
     message = "API key not valid. Please pass a valid API key."
     localized = {
         "@type": "type.googleapis.com/google.rpc.LocalizedMessage",
@@ -103,7 +103,7 @@ def bad_key(service: str) -> ApiError:
 
 
 def no_model(name: str, version: str, method: str) -> ApiError:
-    """A model that does not exist, or no longer."""
+    """Return the error for a model that does not exist, or not any more."""
     return ApiError(
         404,
         f"models/{name} is not found for API version {version}, or is not supported for {method}. "
@@ -112,7 +112,7 @@ def no_model(name: str, version: str, method: str) -> ApiError:
 
 
 def no_vertex_model(path: str) -> ApiError:
-    """The same in Vertex's words."""
+    """Return the same error in the words of Vertex AI."""
     return ApiError(
         404,
         f"Publisher Model `{path}` was not found or your project does not have access to it. "

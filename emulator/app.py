@@ -17,7 +17,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from bulkembed.emulator.answers import encode, respond
 from bulkembed.emulator.api_errors import (
     ApiError,
     Page,
@@ -27,7 +26,7 @@ from bulkembed.emulator.api_errors import (
     unauthenticated,
     unregistered,
 )
-from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer
+from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer, encode, respond
 from bulkembed.emulator.canned import CannedBodies
 from bulkembed.emulator.catalog import Catalog
 from bulkembed.emulator.rules import Target, read_count
@@ -43,14 +42,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class NoAnswer(Response):
-    """Resets the connection, or leaves the client waiting until it gives up."""
+    """Resets the connection, or lets the client wait until it gives up."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__()
         self._fault = fault
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Holds on to the call as long as the fault says, then resets it."""
+        """Wait as long as the fault says, then reset the connection."""
         while self._fault is Fault.HANG and (await receive())["type"] != "http.disconnect":
             pass
         transport = scope["state"]["transport"]
@@ -74,7 +73,7 @@ class Emulator:
         self._canned = CannedBodies(state) if state.settings.canned else None
 
     def app(self) -> Starlette:
-        """The ASGI application."""
+        """Return the ASGI application."""
         call = self._guard(self.call)
         routes = [
             Route("/stats", self.stats),
@@ -102,7 +101,7 @@ class Emulator:
         )
 
     async def call(self, request: Request) -> Response:
-        """A POST to a model's method."""
+        """Handle a POST to a model's method."""
         method = request.path_params["method"]
         if method not in EMBED_METHODS:
             return await self.other_method(request)
@@ -131,7 +130,7 @@ class Emulator:
         return respond(content, request, self._settings)
 
     async def other_method(self, request: Request) -> Response:
-        """`countTokens`; the catalogue refuses any other method."""
+        """Handle `countTokens`; the catalogue rejects any other method."""
         target = self._target(request)
         texts = read_count(target, _parse(await self._read(request, target.max_body_bytes)))
         tokens = await asyncio.to_thread(words().count, texts)
@@ -141,7 +140,7 @@ class Emulator:
         return self._json(request, body)
 
     async def list_models(self, request: Request) -> Response:
-        """`models.list`."""
+        """Handle `models.list`."""
         self._check_access(request)
         query = request.query_params
         size = query.get("pageSize") or query.get("page_size")
@@ -150,7 +149,7 @@ class Emulator:
         return self._json(request, self._catalog.page(size, token, vertex=vertex))
 
     async def get_model(self, request: Request) -> Response:
-        """`models.get`."""
+        """Handle `models.get`."""
         self._check_access(request)
         model, version = request.path_params["model"], request.path_params["version"]
         vertex = _is_vertex(request)
@@ -158,29 +157,29 @@ class Emulator:
         return self._json(request, self._catalog.describe(spec, vertex=vertex))
 
     async def stats(self, request: Request) -> Response:
-        """The counts."""
+        """Return the counts."""
         return Response(
             encode(self._state.stats.as_json(), pretty=True), media_type="application/json"
         )
 
     async def reset(self, request: Request) -> Response:
-        """Counts, quota windows, faults and outages start anew."""
+        """Reset counts, quota windows, faults and outages."""
         self._state.reset()
         return await self.stats(request)
 
     async def clock(self, request: Request) -> Response:
-        """GET tells the clock, POST {"offset_s": seconds} moves it."""
+        """Return the clock; POST {"offset_s": seconds} sets it."""
         clock = self._state.clock
         if request.method == "POST":
             body = _parse(await self._read(request, self._settings.max_body_bytes))
             offset_s = body.get("offset_s") if isinstance(body, dict) else None
             if isinstance(offset_s, bool) or not isinstance(offset_s, int | float):
-                raise invalid('POST /clock takes {"offset_s": SECONDS}')
+                raise invalid('POST /clock needs {"offset_s": SECONDS}')
             clock.offset_s = float(offset_s)
         return self._json(request, {"offset_s": clock.offset_s, "now_s": clock.now()})
 
     async def lost(self, request: Request) -> Response:
-        """A path that the service does not have."""
+        """Answer 404 for a path that the service does not have."""
         raise ApiError(404, f"The requested URL {request.url.path} was not found on this server.")
 
     def _target(self, request: Request) -> Target:
@@ -245,7 +244,7 @@ def _handled(handler: Handler) -> Callable[[Request, Exception], Awaitable[Respo
 
 
 async def _nobody_there(_: Request, __: Exception) -> Response:
-    """What a client gets that hung up in the middle of its call; nobody reads it."""
+    """Answer a client that closed the connection during its call; nobody reads it."""
     return Response(status_code=499)
 
 

@@ -1,14 +1,18 @@
-"""One embed call from parsed JSON to answer: rules, quota, faults, latency, vectors."""
+"""Handle a call that embeds: rules, quota, faults, latency, vectors, and the answer as bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import dataclasses
+import gzip
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from bulkembed.emulator.answers import NAN_MARK, embed_answer, encode, paid_keys
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
 from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.faults import Faults, error_of
 from bulkembed.emulator.quotas import Admission, Clock, Quotas, quota_refusal
@@ -27,7 +31,7 @@ _UNEXPLAINED_DELAY_S = 1.0
 
 
 class ConnectionFault(Exception):
-    """A call that gets no HTTP answer."""
+    """Raised for a call that gets no HTTP answer."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
@@ -36,10 +40,10 @@ class ConnectionFault(Exception):
 
 @dataclasses.dataclass
 class State:
-    """What a server remembers between calls.
+    """The state of a server between calls.
 
-    `worker` is one thread that makes the vectors: more of them would only contend for the cores
-    that the matrix products use already.
+    `worker` is the one thread that makes vectors: more would contend for the cores that its matrix
+    products use already.
     """
 
     settings: EmulatorSettings
@@ -55,13 +59,13 @@ class State:
         self.faults = Faults(self.settings, self.clock.now())
 
     def reset(self) -> None:
-        """As if just started; the clock keeps its offset."""
+        """Reset everything except the clock's offset."""
         flying = self.stats.in_flight
         self.stats = Stats(in_flight=flying, most_in_flight=flying)
         self._start()
 
     def quotas_of(self, project: str, model: str) -> Quotas:
-        """The quotas are a project's and a model's own."""
+        """Return the quotas of a project and a model."""
         key = (project, model)
         if key not in self.quotas:
             self.quotas[key] = Quotas(model, self.settings, self.clock)
@@ -79,11 +83,11 @@ class Prepared:
 
 
 async def answer(state: State, target: Target, project: str, body: object) -> bytes:
-    """The body of the answer.
+    """Return the body of the answer.
 
     Raises:
         ApiError: the service's error.
-        ConnectionFault: there is to be no answer.
+        ConnectionFault: the call gets no answer.
     """
     started = time.monotonic()
     loop = asyncio.get_running_loop()
@@ -95,11 +99,11 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     )
     fault = state.faults.draw(admission.at)
     content = b""
-    spoilt = fault if isinstance(fault, Fault) and fault not in _UNANSWERED else None
-    if fault is spoilt:
-        content = await loop.run_in_executor(state.worker, _encode, target, prepared, spoilt)
+    corrupted = fault if isinstance(fault, Fault) and fault not in _UNANSWERED else None
+    if fault is corrupted:
+        content = await loop.run_in_executor(state.worker, _encode, target, prepared, corrupted)
     await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
-    if fault is not None and fault is not spoilt:
+    if fault is not None and fault is not corrupted:
         _fail(state, target, fault, admission)
     state.stats.paid(paid_keys(target, prepared.items), texts, tokens, admission.at)
     return content
@@ -113,7 +117,7 @@ _UNANSWERED = frozenset({
 def _fail(
     state: State, target: Target, fault: Fault | ScriptedError, admission: Admission
 ) -> NoReturn:
-    """Raises what the fault says; a spoilt answer is none of these and stays charged."""
+    """Raise the error of a fault.  A corrupted answer has no error, and uses quota."""
     if not state.settings.charge_failed:
         admission.cancel()
     if fault is Fault.TOO_MANY:
@@ -125,7 +129,7 @@ def _fail(
 
 
 def failure_of(fault: Fault | ScriptedError) -> ApiError | ConnectionFault:
-    """The exception that answers a call with the fault, or with nothing at all."""
+    """Return the exception for a fault: an error, or no answer at all."""
     return error_of(fault) or ConnectionFault(Fault(str(fault)))
 
 
@@ -146,7 +150,7 @@ def _prepare(target: Target, body: object) -> Prepared:
 
 
 def _meant_ids(items: list[Item], full: list[list[int]], most: int) -> list[list[int]]:
-    """The tokens that make the vectors: without the prefix where there is one."""
+    """Return the tokens that the vectors are made of: those of the text without its prefix."""
     ids = [one[:most] for one in full]
     prefixed = [row for row, item in enumerate(items) if item.meant is not item.sent]
     meant = words().token_ids([items[row].meant for row in prefixed], most)
@@ -182,7 +186,7 @@ def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
 
 
 def _embed(target: Target, prepared: Prepared) -> list[Floats]:
-    """One vector a text; texts of one dim, which nearly always are all, go through together."""
+    """Return a vector for each text.  Texts of the same dim are embedded together."""
     vectors: dict[int, Floats] = {}
     for dim in {item.dim for item in prepared.items}:
         rows = [row for row, item in enumerate(prepared.items) if item.dim == dim]
@@ -190,3 +194,83 @@ def _embed(target: Target, prepared: Prepared) -> list[Floats]:
         found = embed(target.spec, dim, tasks, [prepared.ids[row] for row in rows])
         vectors.update(zip(rows, found, strict=True))
     return [vectors[row] for row in range(len(prepared.items))]
+
+
+_GZIP_FROM_BYTES = 500
+NAN_MARK = b'"NaN"'
+"""Replaced by NaN in the bytes: orjson does not write NaN."""
+
+
+def encode(body: dict[str, Any], *, pretty: bool) -> bytes:
+    """Return JSON; numbers have enough digits to restore the same float32."""
+    option = orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if pretty else 0)
+    return orjson.dumps(body, option=option)
+
+
+def respond(
+    content: bytes,
+    request: Request,
+    settings: EmulatorSettings,
+    code: int = 200,
+    media_type: str = "application/json; charset=UTF-8",
+) -> Response:
+    """Return the HTTP answer, gzipped if the settings say so and the client accepts it."""
+    headers = {"vary": "Origin, X-Origin, Referer"}
+    takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
+    if settings.gzip and takes_gzip and len(content) >= _GZIP_FROM_BYTES:
+        content = gzip.compress(content, compresslevel=1, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(content, code, headers, media_type=media_type)
+
+
+def embed_answer(
+    target: Target,
+    vectors: list[Floats],
+    counts: list[int],
+    cut: list[bool],
+    fault: Fault | None,
+    characters: int = 0,
+) -> dict[str, Any]:
+    """Return the JSON of an answered call, corrupted as the fault says."""
+    rows: list[Any] = list(vectors)
+    if fault is Fault.SHORT:
+        rows = rows[:-1]
+    elif fault is Fault.WRONG_DIM:
+        rows = [row[:-1] for row in rows]
+    elif fault is Fault.NULL:
+        rows[-1] = [None] * len(rows[-1])
+    elif fault is Fault.NAN:
+        rows[-1] = [*map(float, rows[-1][:-1]), "NaN"]
+    if target.method == "predict":
+        return _predictions(rows, counts, cut, characters)
+    body: dict[str, Any] = {}
+    if target.method == "embedContent":
+        body["embedding"] = {"values": rows[0]} if rows else None
+        if target.vertex:
+            body["truncated"] = cut[0]
+    else:
+        body["embeddings"] = [{"values": row} for row in rows]
+    if target.settings.usage_metadata:
+        body["usageMetadata"] = {"promptTokenCount": sum(counts)}
+    return body
+
+
+def _predictions(
+    rows: list[Any], counts: list[int], cut: list[bool], characters: int
+) -> dict[str, Any]:
+    predictions = [
+        {
+            "embeddings": {
+                "values": row,
+                "statistics": {"token_count": count, "truncated": was_cut},
+            }
+        }
+        for row, count, was_cut in zip(rows, counts, cut, strict=False)
+    ]
+    return {"predictions": predictions, "metadata": {"billableCharacterCount": characters}}
+
+
+def paid_keys(target: Target, items: list[Item]) -> list[int]:
+    """Return a hash for each text and all that its vector depends on."""
+    name = target.spec.name
+    return [hash((name, item.task, item.dim, item.sent)) for item in items]

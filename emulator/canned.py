@@ -1,4 +1,4 @@
-"""Ready-made answers for benchmarks, so that the server is not what is measured."""
+"""Prepared answers for benchmarks, so that they do not measure the server."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkembed.emulator.answers import embed_answer, encode
 from bulkembed.emulator.api_errors import invalid
-from bulkembed.emulator.calls import State, failure_of
+from bulkembed.emulator.calls import State, embed_answer, encode, failure_of
 from bulkembed.emulator.rules import Target
 
 TOKENS_A_TEXT = 16
-"""What each text is said to have: the bodies are made before the texts are known."""
+"""The count for each text: the bodies are made before the texts are known."""
 _GZIP_LEVEL = 6
 
 
 class CannedBodies:
-    """One body for each (method, count, dim), made when first asked for.
+    """One body for each (method, count, dim), made at its first use.
 
-    Of the request only the count and the dim are read; no rule but the number of texts and no
-    quota is kept.  Latency and those faults that have an error answer work.
+    Only the count and the dim of a request are read.  Only the limit of texts is checked, and no
+    quota.  Latency works, and so do faults with an error answer.
     """
 
     def __init__(self, state: State) -> None:
@@ -34,10 +33,10 @@ class CannedBodies:
         self._bodies: dict[tuple[str, bool, int, int, bool], bytes] = {}
 
     async def answer(self, target: Target, raw: bytes, request: Request) -> Response:
-        """The ready-made body, after the latency."""
+        """Return the prepared body after the latency."""
         started = time.monotonic()
         try:
-            requests, dim = _asked(target, orjson.loads(raw))
+            requests, dim = _requested(target, orjson.loads(raw))
         except (AttributeError, KeyError, TypeError, IndexError, orjson.JSONDecodeError):
             raise invalid("The canned mode does not understand this request.") from None
         state, now = self._state, self._state.clock.now()
@@ -66,8 +65,8 @@ class CannedBodies:
         return self._bodies[key]
 
 
-def _asked(target: Target, body: Any) -> tuple[list[Any], int]:
-    """What is to be embedded, one item a text, and the dim."""
+def _requested(target: Target, body: Any) -> tuple[list[Any], int]:
+    """Return the items of a request, one for each text, and the dim."""
     if target.method == "predict":
         items, options = body["instances"], body.get("parameters") or {}
     elif target.method == "embedContent":

@@ -1,4 +1,4 @@
-"""Which models are served, and how the service describes them."""
+"""The models that are served, and their descriptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METHODS = ("embedContent", "batchEmbedContents", "countTokens", "predict")
 
 
 class Catalog:
-    """The registry's models and the extra ones, without those that are retired."""
+    """The registry's models and the extra ones, without the retired ones."""
 
     def __init__(self, settings: EmulatorSettings, today: dt.date) -> None:
         self._models = MODELS | {name: _extra(name, dim) for name, dim in settings.extra_models}
@@ -27,11 +27,11 @@ class Catalog:
                         self._models.pop(spec.name, None)
             elif self._models.pop(name, None) is None and name not in MODELS:
                 raise ConfigError(
-                    f"--retired {name}: no such model; known are {', '.join(sorted(MODELS))}"
+                    f"--retired {name}: no such model. Known are {', '.join(sorted(MODELS))}."
                 )
 
     def find(self, name: str, version: str, method: str, *, vertex: bool) -> ModelSpec:
-        """The model, if it is served and has the method; raises ApiError otherwise."""
+        """Return the model; raise ApiError unless it is served and has the method."""
         spec = self.get(name, version, method, vertex=vertex)
         if method not in _METHODS or (method == "predict" and not vertex):
             raise no_model(name, version, method)
@@ -43,14 +43,14 @@ class Catalog:
         return spec
 
     def get(self, name: str, version: str, method: str, *, vertex: bool) -> ModelSpec:
-        """The model, if it is served."""
+        """Return the model; raise ApiError unless it is served."""
         spec = self._models.get(name)
         if spec is None or (spec.vertex_only and not vertex):
             raise no_vertex_model(name) if vertex else no_model(name, version, method)
         return spec
 
     def page(self, size: str | None, token: str | None, *, vertex: bool) -> dict[str, Any]:
-        """One page of `models.list`; a token is where the page begins."""
+        """Return a page of `models.list`; the token is the position of its first model."""
         specs = [one for one in self._models.values() if vertex or not one.vertex_only]
         try:
             first, count = int(token or 0), int(size or 0) or 50
@@ -66,7 +66,7 @@ class Catalog:
         return body
 
     def describe(self, spec: ModelSpec, *, vertex: bool) -> dict[str, Any]:
-        """One model as `models.get` answers."""
+        """Return the description of a model, as in `models.get`."""
         if vertex:
             return {"name": f"publishers/google/models/{spec.name}", "versionId": "default"}
         return {

@@ -47,82 +47,82 @@ def _share_options(command: _F) -> _F:
 @click.command(context_settings={"max_content_width": 100})
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @_number_option("--port", 0, "Port to listen on; 0: any free one.")
-@click.option("--api-key", help="The only key that is valid; without it any key is.")
+@click.option("--api-key", help="Accept this key only. [default: any key]")
 @click.option(
     "--retired",
     multiple=True,
     metavar="MODEL",
-    help='Answer 404 for this model; "all": for each model past its shut-down date.',
+    help='Answer 404 for this model; "all": for every model past its shut-down date.',
 )
 @click.option(
-    "--extra-model", multiple=True, metavar="NAME:DIM", help="Serve a model of that name and dim."
+    "--extra-model", multiple=True, metavar="NAME:DIM", help="Serve a model with this name and dim."
 )
 @click.option(
     "--long-text",
     type=click.Choice([one.value for one in OverLimit]),
     default=OverLimit.TRUNCATE.value,
     show_default=True,
-    help="What a gemini-embedding-2 model does beyond 8,192 tokens.",
+    help="What a model with prefixes does with a text over its limit.",
 )
 @click.option(
-    "--usage-metadata/--no-usage-metadata", default=True, help="Tell token counts in answers."
+    "--usage-metadata/--no-usage-metadata", default=True, help="Include token counts in answers."
 )
-@_number_option("--max-texts", MAX_TEXTS, "Most texts of a batch on the Developer API.")
-@_number_option("--max-body-bytes", MAX_BODY_BYTES, "Most bytes of a request's body.")
-@_number_option("--vertex-batch-texts", MAX_TEXTS, "Most texts of a batchEmbedContents on Vertex.")
-@_number_option("--vertex-predict-texts", PREDICT_TEXTS, "Most texts of a predict on Vertex.")
-@_number_option("--vertex-predict-tokens", PREDICT_TOKENS, "Most tokens of a predict on Vertex.")
-@_number_option("--rpm", 0, "Texts a minute; 0: no limit.")
-@_number_option("--tpm", 0, "Tokens a minute; 0: no limit.")
-@_number_option("--rpd", 0, "Texts a day, which ends at midnight Pacific time; 0: no limit.")
-@click.option("--rpm-counts-calls", is_flag=True, help="Count calls, not texts, as requests.")
+@_number_option("--max-texts", MAX_TEXTS, "Maximum texts of a batch on the Developer API.")
+@_number_option("--max-body-bytes", MAX_BODY_BYTES, "Maximum bytes of a request body.")
+@_number_option("--vertex-batch-texts", MAX_TEXTS, "Maximum texts of a batch on Vertex AI.")
+@_number_option("--vertex-predict-texts", PREDICT_TEXTS, "Maximum texts of a predict.")
+@_number_option("--vertex-predict-tokens", PREDICT_TOKENS, "Maximum tokens of a predict.")
+@_number_option("--rpm", 0, "Texts per minute; 0: no limit.")
+@_number_option("--tpm", 0, "Tokens per minute; 0: no limit.")
+@_number_option("--rpd", 0, "Texts per day (until midnight, Pacific time); 0: no limit.")
+@click.option("--rpm-counts-calls", is_flag=True, help="Count requests instead of texts.")
 @click.option("--no-access", is_flag=True, help="Answer every call with 429, quotaValue 0.")
-@click.option("--charge-failed", is_flag=True, help="Failed calls use quota as well.")
+@click.option("--charge-failed", is_flag=True, help="Let failed calls use quota.")
 @click.option("--free-tier", is_flag=True, help="Name the free tier's quotas in a 429.")
 @click.option(
     "--quota-details",
     type=click.Choice([one.value for one in QuotaDetails]),
     default=QuotaDetails.FULL.value,
     show_default=True,
-    help="How much a 429 tells.",
+    help="How many details a 429 has.",
 )
-@_number_option("--clock-offset-s", 0.0, "Seconds that the quota's clock is ahead.")
-@_number_option("--latency-ms", 0.0, "Mean time of a call.")
-@_number_option("--jitter-ms", 0.0, "A call takes the mean, plus or minus this.")
+@_number_option("--clock-offset-s", 0.0, "Seconds by which the quota's clock is ahead.")
+@_number_option("--latency-ms", 0.0, "Mean latency of a call.")
+@_number_option("--jitter-ms", 0.0, "The latency varies by up to this much.")
 @_number_option("--slow-share", 0.0, "Share of calls that take --slow-ms longer, 0 to 1.")
-@_number_option("--slow-ms", 2000.0, "What the slow calls take longer.")
+@_number_option("--slow-ms", 2000.0, "Additional latency of slow calls.")
 @_share_options
 @click.option(
     "--script",
     metavar="FAULT,FAULT,...",
     default="",
-    help="What happens to the first calls, in order: ok, a fault as above, an HTTP status, or "
-    "page-STATUS for an HTML page. E.g. 503,ok,reset,499,page-403",
+    help="Answers to the first calls, in order: ok, a fault as above, an HTTP status, or "
+    "page-STATUS for an HTML page, e.g. 503,ok,reset,499,page-403.",
 )
 @click.option(
     "--outage",
     multiple=True,
     metavar="FROM-UNTIL",
-    help="Answer 503 between these seconds after the start.",
+    help="Answer 503 between these seconds after the start, e.g. 30-60.",
 )
-@click.option("--poison", help="Refuse a call with a text that holds this, without saying which.")
-@click.option("--sick", help="Answer 503 to each call with a text that holds this.")
-@_number_option("--seed", 0, "What faults and latencies are drawn from.")
-@click.option("--pretty", is_flag=True, help="Print a vector over many lines, as the service does.")
-@click.option("--gzip", is_flag=True, help="Compress answers for clients that take it.")
-@click.option("--canned", is_flag=True, help="Ready-made answers, for measuring clients.")
+@click.option("--poison", help="Answer 400 to a call with a text that contains this.")
+@click.option("--sick", help="Answer 503 to a call with a text that contains this.")
+@_number_option("--seed", 0, "Seed of faults and latencies.")
+@click.option("--pretty", is_flag=True, help="Write a vector over many lines, as the service does.")
+@click.option("--gzip", is_flag=True, help="Compress answers for clients that accept gzip.")
+@click.option("--canned", is_flag=True, help="Send prepared answers, to measure clients.")
 def emulator(**options: Any) -> None:
     """Serve the Gemini embedding API on this machine, without a key.
 
-    Point a client at the URL that is printed. The vectors mean something, but are not Gemini's.
+    Point a client at the URL that is printed. The vectors reflect word overlap, not meaning.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"the emulator needs {', '.join(missing)}; pip install 'bulkembed[emulator]'"
+            f"the emulator needs {', '.join(missing)}. Run pip install 'bulkembed[emulator]'."
         )
     settings = settings_from(options)
-    # One thread a matrix product: more would spin on the cores that the client needs.
+    # One thread per matrix product: more would take the cores that the client needs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     from bulkembed.emulator.server import serve_forever
@@ -131,7 +131,7 @@ def emulator(**options: Any) -> None:
 
 
 def settings_from(options: dict[str, Any]) -> EmulatorSettings:
-    """The settings that the command's options say."""
+    """Return the settings of the command's options."""
     options = dict(options)
     shares = [(fault, options.pop(name)) for fault, name in _FAULT_OPTIONS.items()]
     script = [step.strip() for step in options.pop("script").split(",")]
@@ -150,12 +150,12 @@ def _outage(text: str) -> tuple[float, float]:
     try:
         start_s, end_s = map(float, text.split("-"))
     except ValueError:
-        raise ConfigError(f"--outage {text}: give FROM-UNTIL in seconds, such as 30-60") from None
+        raise ConfigError(f"--outage {text}: use FROM-UNTIL in seconds, such as 30-60") from None
     return start_s, end_s
 
 
 def _extra_model(text: str) -> tuple[str, int]:
     name, _, dim = text.rpartition(":")
     if not dim.isdecimal():
-        raise ConfigError(f"--extra-model {text}: give NAME:DIM, such as my-model:512")
+        raise ConfigError(f"--extra-model {text}: use NAME:DIM, such as my-model:512")
     return name, int(dim)

@@ -1,4 +1,4 @@
-"""What goes wrong, and how slow calls are: drawn from one seeded source."""
+"""Faults and latencies of calls, drawn from one seeded source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SCRIPTED = "The script of the emulator asks for this answer."
 
 
 class Faults:
-    """Decides call by call: the script first, then outages, then shares."""
+    """Decides for each call: first by the script, then by outages, then by shares."""
 
     def __init__(self, settings: EmulatorSettings, start: float) -> None:
         self._settings = settings
@@ -27,7 +27,7 @@ class Faults:
         self._script = iter(settings.script)
 
     def draw(self, now: float) -> Fault | ScriptedError | None:
-        """The fault of the next call, None for a call that passes."""
+        """Return the fault of the next call; None for a call that passes."""
         step = next(self._script, None)
         if step is not None:
             return read_step(step)
@@ -42,7 +42,7 @@ class Faults:
         return None
 
     def latency_s(self) -> float:
-        """How long the next call takes: even within mean ± jitter, longer for the slow tail."""
+        """Return the latency of the next call: uniform in mean ± jitter, longer for slow calls."""
         settings = self._settings
         latency_ms = settings.latency_ms + self._random.uniform(-1, 1) * settings.jitter_ms
         if self._random.random() < settings.slow_share:
@@ -50,7 +50,7 @@ class Faults:
         return max(0.0, latency_ms) / 1000
 
     def check_texts(self, texts: Sequence[str]) -> None:
-        """Raises the 400 or 503 for the whole call if a text is poison or sick; not for which."""
+        """Raise 400 or 503 for the whole call if a text is poison or sick, without naming it."""
         poison, sick = self._settings.poison, self._settings.sick
         if poison is not None and any(poison in text for text in texts):
             raise invalid("Request contains an invalid argument.")
@@ -59,7 +59,7 @@ class Faults:
 
 
 def error_of(fault: Fault | ScriptedError) -> ApiError | None:
-    """The error that a fault is answered with; None for one that is no error answer."""
+    """Return the error answer of a fault; None if it has none."""
     if isinstance(fault, ScriptedError):
         return Page(fault.status) if fault.page else ApiError(fault.status, _SCRIPTED)
     if fault not in _ERRORS:

@@ -1,4 +1,4 @@
-"""The service's quotas: sliding windows of a minute, a day that ends at midnight Pacific time."""
+"""The quotas: sliding windows of a minute, and a day that ends at midnight Pacific time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
 
 
 class Clock:
-    """Seconds since the epoch, plus an offset that may be set while the server runs.
+    """Seconds since the epoch, plus an offset that can be set while the server runs.
 
-    Quota windows, the quota's day and outages go by it; latencies do not.
+    Quota windows, the quota's day and outages use it; latencies do not.
     """
 
     def __init__(self, source: Callable[[], float] = time.time, offset_s: float = 0.0) -> None:
@@ -25,14 +25,14 @@ class Clock:
         self.offset_s = offset_s
 
     def now(self) -> float:
-        """The time as this server sees it."""
+        """Return the time of this server."""
         return self._source() + self.offset_s
 
 
 WINDOW_S = 60.0
 _PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
 _DAY_DELAY_S = 37.0
-"""The service says some seconds even where the day's quota is gone."""
+"""The service says a few seconds even if the day's quota is spent."""
 _HELP = {
     "@type": "type.googleapis.com/google.rpc.Help",
     "links": [
@@ -45,7 +45,7 @@ _HELP = {
 
 
 class Window:
-    """Amounts of the last 60 s; a time counts until 60 s after it, no longer."""
+    """Amounts of the last 60 s."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -53,7 +53,7 @@ class Window:
         self._total = 0.0
 
     def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until the amount fits, 0 if it does; a whole window if it never will."""
+        """Return the seconds until the amount fits; a whole window if it never will."""
         self._forget(now)
         over = self._total + amount - self.limit
         if over <= 0:
@@ -65,14 +65,14 @@ class Window:
         return WINDOW_S
 
     def add(self, amount: float, now: float) -> list[float]:
-        """Counts the amount; gives the entry by which it can be taken back."""
+        """Count the amount; return the entry that `take_back` needs."""
         entry = [now, amount]
         self._spent.append(entry)
         self._total += amount
         return entry
 
     def take_back(self, entry: list[float]) -> None:
-        """Uncounts what `add` counted."""
+        """Undo an `add`."""
         self._total -= entry[1]
         entry[1] = 0.0
 
@@ -82,7 +82,7 @@ class Window:
 
 
 class Day:
-    """The amount of the current Pacific day."""
+    """The amount of the current day, Pacific time."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -90,18 +90,18 @@ class Day:
         self._spent = 0.0
 
     def fits(self, amount: float, now: float) -> bool:
-        """Whether the day has so much left."""
+        """Return whether the amount fits the day's limit."""
         self._turn(now)
         return self._spent + amount <= self.limit
 
     def add(self, amount: float, now: float) -> dt.date | None:
-        """Counts the amount; gives the day by which it can be taken back."""
+        """Count the amount; return the day that `take_back` needs."""
         self._turn(now)
         self._spent += amount
         return self._date
 
     def take_back(self, amount: float, date: dt.date | None) -> None:
-        """Uncounts an amount of that day."""
+        """Undo an `add` on that day."""
         if date == self._date:
             self._spent -= amount
 
@@ -113,7 +113,7 @@ class Day:
 
 @dataclasses.dataclass(slots=True)
 class Admission:
-    """A call that the quotas let through; `cancel` takes it back."""
+    """A call that the quotas admitted."""
 
     at: float
     _requests: tuple[Window, list[float]]
@@ -121,14 +121,14 @@ class Admission:
     _day: tuple[Day, float, dt.date | None]
 
     def cancel(self) -> None:
-        """Uncounts the call: it was not answered."""
+        """Undo the count of a call that was not answered."""
         self._requests[0].take_back(self._requests[1])
         self._tokens[0].take_back(self._tokens[1])
         self._day[0].take_back(self._day[1], self._day[2])
 
 
 class Quotas:
-    """The three limits of one model in one project.  A limit of 0 is none."""
+    """The three limits of one model in one project; 0: no limit."""
 
     def __init__(self, model: str, settings: EmulatorSettings, clock: Clock) -> None:
         self._model = model
@@ -139,7 +139,7 @@ class Quotas:
         self._day = Day(settings.rpd)
 
     def admit(self, texts: int, tokens: int, *, vertex: bool = False) -> Admission:
-        """Counts a call, or raises the 429 that says which limit it would break."""
+        """Count a call, or raise the 429 that names the limit it would exceed."""
         now = self._clock.now()
         amount = 1 if self._settings.rpm_counts_calls else texts
         if self._settings.no_access:
@@ -168,7 +168,7 @@ def quota_refusal(
     model: str, settings: EmulatorSettings, what: str, period: str, limit: int | None,
     wait_s: float, vertex: bool,
 ) -> ApiError:  # fmt: skip
-    """The 429, telling as much as the settings say; without a limit it names none."""
+    """Return a 429 with the details that the settings choose; `limit` None: it names no limit."""
     if vertex:
         return ApiError(
             429,
@@ -187,16 +187,16 @@ def quota_refusal(
         "quotaId": _quota_id(what, period, settings.free_tier),
         "quotaDimensions": {"location": "global", "model": model},
     }
-    told = ""
+    named = ""
     if limit is not None and detail is not QuotaDetails.NO_VALUE:
         violation["quotaValue"] = str(limit)
-        told = f", limit: {limit}, model: {model}"
+        named = f", limit: {limit}, model: {model}"
     return ApiError(
         429,
         "You exceeded your current quota, please check your plan and billing details. "
         "For more information on this error, head to: "
         "https://ai.google.dev/gemini-api/docs/rate-limits. \n"
-        f"* Quota exceeded for metric: {metric}{told}\nPlease retry in {delay}.",
+        f"* Quota exceeded for metric: {metric}{named}\nPlease retry in {delay}.",
         [
             {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]},
             _HELP,

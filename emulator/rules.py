@@ -1,4 +1,4 @@
-"""Requests read and checked as the service does: each way of calling gives the same `EmbedCall`."""
+"""Read and check requests as the service does; every method gives the same items."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ _GENERATE = frozenset({
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """One text of a call: what is counted, what is embedded, and how."""
+    """One text of a call."""
 
     sent: str
-    """The words that count as tokens: prefix and title with them."""
+    """The words that count as tokens, with prefix and title."""
     meant: str
-    """The words that the vector is made of."""
+    """The words that are embedded."""
     task: str
     dim: int
     truncate: bool = True
@@ -73,7 +73,7 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """What the URL names."""
+    """The model and method that the URL names."""
 
     spec: ModelSpec
     method: str
@@ -92,7 +92,7 @@ class Target:
 
 
 def read_batch(target: Target, body: object) -> list[Item]:
-    """The items of a `batchEmbedContents`."""
+    """Return the items of a `batchEmbedContents`."""
     message = wire.Message(body, "", frozenset({"requests", "model"}))
     _check_model(target, message.text("model"), "BatchEmbedContentsRequest.model", required=False)
     requests = list(message.items("requests"))
@@ -111,12 +111,12 @@ def read_batch(target: Target, body: object) -> list[Item]:
 
 
 def read_single(target: Target, body: object) -> list[Item]:
-    """The one item of an `embedContent`."""
+    """Return the one item of an `embedContent`."""
     return [_read_request(target, body, "")]
 
 
 def read_predict(target: Target, body: object) -> list[Item]:
-    """The items of Vertex's `predict`."""
+    """Return the items of a `predict`."""
     message = wire.Message(body, "", frozenset({"instances", "parameters"}))
     parameters = wire.Message(message.get("parameters") or {}, "parameters", _PARAMETERS)
     dim = _check_dim(target.spec, parameters.integer("outputDimensionality"))
@@ -141,7 +141,7 @@ def read_predict(target: Target, body: object) -> list[Item]:
 
 
 def read_count(target: Target, body: object) -> list[str]:
-    """The texts of a `countTokens`."""
+    """Return the texts of a `countTokens`."""
     message = wire.Message(body, "", _VERTEX_COUNT if target.vertex else _COUNT)
     if "generateContentRequest" in message:
         where = "generate_content_request"
@@ -180,7 +180,7 @@ def _read_request(target: Target, value: object, where: str, in_batch: int | Non
 
 
 def _text_of(value: object, where: str) -> str:
-    """A content's parts as one text: several parts are fused into one vector."""
+    """Return the parts of a content as one text: the service makes one vector of them."""
     content = wire.Message(value, where, wire.CONTENT)
     content.text("role")
     texts = []

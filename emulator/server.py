@@ -1,4 +1,4 @@
-"""The server: in a thread for tests and benchmarks, or until a signal for the command."""
+"""The server: in a thread, for tests and benchmarks, or until a signal, for the command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STOP_S = 5.0
 
 
 class _Protocol(H11Protocol):
-    """Hands the transport to the application, which resets it for a fault."""
+    """Passes the transport to the application, which resets it for a fault."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.app_state = {**self.app_state, "transport": transport}
@@ -33,7 +33,7 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it accepts and hangs up on everybody at the end."""
+    """A uvicorn server that signals when it accepts, and closes all connections at its end."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -56,8 +56,7 @@ class _Server(uvicorn.Server):
 class EmulatorServer:
     """An emulator in a thread of this process: `with EmulatorServer(settings) as server: ...`.
 
-    `url` is known at once and answers from the moment the block is entered; leaving the block
-    ends calls that are still in the air.
+    `url` is known at once, and answers inside the block.  Leaving the block ends calls in flight.
     """
 
     def __init__(
@@ -89,23 +88,23 @@ class EmulatorServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
+        """The URL of the server, without a slash at the end."""
         host, port = self._address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def stats(self) -> dict[str, Any]:
-        """What `/stats` answers, without the network."""
+        """Return the content of `/stats`, without the network."""
         found: dict[str, Any] = orjson.loads(orjson.dumps(self.state.stats.as_json()))
         return found
 
     def start(self) -> None:
-        """Returns when the server accepts connections."""
+        """Start the server; return when it accepts connections."""
         self._thread.start()
         if not self._server.accepting.wait(timeout=30):
             raise RuntimeError("the emulator did not start within 30 s")
 
     def stop(self) -> None:
-        """Returns when the thread has ended; calling it twice does no harm."""
+        """Stop the server; return when the thread has ended.  May be called twice."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout=_STOP_S)
@@ -129,10 +128,10 @@ class EmulatorServer:
 
 
 def serve_forever(settings: EmulatorSettings, announce: Callable[[str], None]) -> None:
-    """Serve until a signal ends it; `announce` gets the URL once it accepts.
+    """Serve until a signal; `announce` gets the URL once the server accepts.
 
-    SIGTERM and SIGINT end it, and so does SIGHUP, unless it is ignored (`nohup`).  Only for a main
-    thread, since it takes these signals.
+    SIGTERM and SIGINT end it, and so does SIGHUP unless it is ignored (`nohup`).  Call it in the
+    main thread only, since it handles signals.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -155,7 +154,7 @@ def _bind(settings: EmulatorSettings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"the emulator cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "choose another --port, or 0 for any free one"
+            f"the emulator cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
+            "Choose another --port, or 0 for any free one."
         ) from error
     return listener

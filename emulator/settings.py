@@ -1,4 +1,4 @@
-"""What an emulator can be told: one frozen value that checks itself."""
+"""The settings of an emulator."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, P
 
 
 class OverLimit(enum.StrEnum):
-    """What a gemini-embedding-2 model does with a text beyond its limit; unknown of the service."""
+    """What a model with prefixes does with a text over its limit; unknown for the service."""
 
     TRUNCATE = "truncate"
     REFUSE = "refuse"
 
 
 class QuotaDetails(enum.StrEnum):
-    """How much a 429 tells."""
+    """How many details a 429 has."""
 
     FULL = "full"
     """QuotaFailure with its value, RetryInfo, Help."""
     NO_VALUE = "no-value"
-    """As full, but the violation does not say the limit."""
+    """As full, without the value of the limit."""
     ZERO_DELAY = "zero-delay"
-    """As full, but the delay is "0s", which has been seen."""
+    """As full, with the delay "0s", which the service was seen to send."""
     NONE = "none"
     """No details at all."""
 
 
 class Fault(enum.StrEnum):
-    """What may go wrong with a call."""
+    """A fault of a call."""
 
     TOO_MANY = "429"
     INTERNAL = "500"
@@ -39,11 +39,11 @@ class Fault(enum.StrEnum):
     RESET = "reset"
     """The connection is reset without an answer."""
     HANG = "hang"
-    """The call is taken and never answered."""
+    """The call is accepted and never answered."""
     SHORT = "short"
     """One embedding too few."""
     WRONG_DIM = "wrong-dim"
-    """Each vector one number short."""
+    """Each vector has one dimension too few."""
     NULL = "null"
     """A vector whose values are null."""
     NAN = "nan"
@@ -61,7 +61,7 @@ PAGE = "page-"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScriptedError:
-    """A step of a script that answers with any HTTP status, as Google's JSON or as a page."""
+    """A step of a script with an HTTP status, answered as Google's JSON or as a page."""
 
     status: int
     page: bool = False
@@ -74,7 +74,7 @@ def read_step(step: str) -> Fault | ScriptedError | None:
     """Return the fault that a step of a script names; None for a call that passes.
 
     Raises:
-        ValueError: it names none.
+        ValueError: it names no fault.
     """
     if step == OK:
         return None
@@ -88,15 +88,16 @@ def read_step(step: str) -> Fault | ScriptedError | None:
 
 
 Outage = tuple[float, float]
-"""From and until, in seconds after the start."""
+"""Begin and end, in seconds after the start."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmulatorSettings:
-    """Everything that can be set; the defaults keep the service's rules and no quota.
+    """All settings.  The defaults follow the service's rules, without quotas.
 
-    Limits of 0 mean no limit.  `retired` is `("all",)` for every model whose day has come, or the
-    models' names.  `extra_models` maps names that the registry does not know to their dims.
+    Limits of 0 mean no limit.  `retired` has the names of models, or `("all",)` for every model
+    past its shut-down date.  `extra_models` has pairs of a name, which the registry does not have,
+    and a dim.
     """
 
     host: str = "127.0.0.1"
@@ -143,33 +144,33 @@ class EmulatorSettings:
         self._check_faults()
         for start_s, end_s in self.outages:
             if not 0 <= start_s < end_s:
-                raise ConfigError(f"--outage {start_s:g}-{end_s:g}: give FROM-UNTIL in seconds")
+                raise ConfigError(f"--outage {start_s:g}-{end_s:g}: use FROM-UNTIL in seconds")
         for name, dim in self.extra_models:
             if not name or "/" in name or ":" in name or dim < 1:
-                raise ConfigError(f"--extra-model {name}:{dim}: give NAME:DIM, a dim from 1")
+                raise ConfigError(f"--extra-model {name}:{dim}: use NAME:DIM with a dim from 1")
         if "" in (self.api_key, self.poison, self.sick):
             raise ConfigError(
-                "an empty --api-key, --poison or --sick would match everything; leave it out"
+                "An empty --api-key, --poison or --sick would match everything. Remove it."
             )
 
     def _check_numbers(self) -> None:
         for name in ("rpm", "tpm", "rpd", "latency_ms", "jitter_ms", "slow_ms"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{_flag(name)} {getattr(self, name):g}: give 0 or more")
+                raise ConfigError(f"{_flag(name)} {getattr(self, name):g}: use 0 or more")
         for name in (
             "max_texts", "max_body_bytes", "vertex_batch_texts",
             "vertex_predict_texts", "vertex_predict_tokens",
         ):  # fmt: skip
             if getattr(self, name) < 1:
-                raise ConfigError(f"{_flag(name)} {getattr(self, name)}: give 1 or more")
+                raise ConfigError(f"{_flag(name)} {getattr(self, name)}: use 1 or more")
         if not 0 <= self.port <= 65_535:
-            raise ConfigError(f"--port {self.port}: give 0 (any free one) to 65535")
+            raise ConfigError(f"--port {self.port}: use 0 (any free one) to 65535")
 
     def _check_faults(self) -> None:
         shares = [("slow", self.slow_share), *self.faults]
         for name, share in shares:
             if not 0 <= share <= 1:
-                raise ConfigError(f"the share of {name} is {share:g}: give 0 to 1")
+                raise ConfigError(f"the share of {name} is {share:g}: use 0 to 1")
         total = sum(share for _, share in self.faults)
         if total > 1 + 1e-9:
             raise ConfigError(f"the shares of all faults add up to {total:g}: at most 1")
@@ -179,7 +180,7 @@ class EmulatorSettings:
             except ValueError:
                 known = ", ".join(sorted({OK, *Fault}))
                 raise ConfigError(
-                    f"--script {step}: give any of {known}, an HTTP status such as 409, or "
+                    f"--script {step}: use any of {known}, an HTTP status such as 409, or "
                     f"{PAGE}STATUS for an HTML page"
                 ) from None
 

@@ -1,4 +1,4 @@
-"""What the server has counted since it started or was reset."""
+"""Counts since the server was started or reset."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 @dataclasses.dataclass
 class Stats:
-    """Counts of embed calls.  Memory: some 60 bytes a distinct text, 100 a second of the timeline.
+    """Counts of calls that embed.  It needs about 60 bytes per distinct text and 100 per second.
 
-    A text is counted when it was answered with a vector; its time is when the quota counted it.
+    A text is counted when it is answered with a vector, at the time when the quota counted it.
     """
 
     calls: int = 0
@@ -27,18 +27,18 @@ class Stats:
     _per_second: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
 
     def begin(self) -> None:
-        """A call has come in."""
+        """Count a call that arrives."""
         self.calls += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
     def end(self, answer: str) -> None:
-        """A call is over: its HTTP status, or `reset`, `hang`."""
+        """Count the end of a call: its HTTP status, or `reset` or `hang`."""
         self.in_flight -= 1
         self.answers[answer] += 1
 
     def paid(self, keys: Iterable[int], texts: int, tokens: int, at: float) -> None:
-        """Texts answered; `keys` are 8-byte hashes, one a text, of all that makes its vector."""
+        """Count answered texts; `keys` are their hashes, see `paid_keys`."""
         self._seen.update(keys)
         self.texts += texts
         self.tokens += tokens
@@ -47,7 +47,7 @@ class Stats:
         self._per_second[int(at)] += texts
 
     def as_json(self) -> dict[str, Any]:
-        """What `/stats` answers."""
+        """Return the content of `/stats`."""
         first = int(self.first_counted or 0)
         return {
             "calls": self.calls,

@@ -1,7 +1,7 @@
-"""Protobuf's JSON: which names a message knows, and values of the right kind.
+"""Protobuf's JSON: check the names and values of a message.
 
-Both spellings of a name are taken (`taskType`, `task_type`), null stands for unset, an integer may
-be written as a string, an enum as its number.
+Both spellings of a name are accepted (`taskType`, `task_type`).  Null means unset.  An integer may
+be a string, and an enum a number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONTENT = frozenset({"parts", "role"})
 
 
 class Message:
-    """One JSON object read as a message that knows certain names."""
+    """A JSON object, read as a message with certain fields."""
 
     def __init__(self, value: object, where: str, names: frozenset[str], kind: str = "") -> None:
         if not isinstance(value, dict):
@@ -50,25 +50,25 @@ class Message:
         return name in self._values
 
     def get(self, name: str) -> Any:
-        """The value as it stands, None where it is unset."""
+        """Return the value as it is; None if unset."""
         return self._values.get(name)
 
     def text(self, name: str) -> str | None:
-        """A string."""
+        """Return a string."""
         value = self.get(name)
         if value is not None and not isinstance(value, str):
             raise wrong_value(self.path(name), "TYPE_STRING", value)
         return value
 
     def flag(self, name: str) -> bool | None:
-        """A bool."""
+        """Return a bool."""
         value = self.get(name)
         if value is not None and not isinstance(value, bool):
             raise wrong_value(self.path(name), "TYPE_BOOL", value)
         return value
 
     def integer(self, name: str) -> int | None:
-        """An int32, also as a string or a float without a fraction."""
+        """Return an int32; it may be a string, or a float without a fraction."""
         value = self.get(name)
         if value is None:
             return None
@@ -82,7 +82,7 @@ class Message:
         return number
 
     def task_type(self, name: str = "taskType") -> TaskType | None:
-        """One of the eight, None where it is unset or says unspecified."""
+        """Return a task type; None if unset or unspecified."""
         value = self.get(name)
         if value in (None, 0, "TASK_TYPE_UNSPECIFIED") and not isinstance(value, bool):
             return None
@@ -94,20 +94,20 @@ class Message:
         raise wrong_value(self.path(name), kind, value)
 
     def items(self, name: str) -> Iterator[tuple[object, str]]:
-        """The items of a list, each with where it stands."""
+        """Yield the items of a list, each with its path."""
         value = self.get(name)
         for index, one in enumerate(value if isinstance(value, list) else [value]):
             if value is not None:
                 yield one, self.path(f"{name}[{index}]")
 
     def path(self, name: str) -> str:
-        """Where a field stands, from the root."""
+        """Return the path of a field from the root."""
         name = _snake(name)
         return f"{self.where}.{name}" if self.where else name
 
 
 def unknown_name(name: str, where: str) -> ApiError:
-    """400 for a field that the message does not have."""
+    """Return the 400 for an unknown field."""
     at = f" at '{where}'" if where else ""
     return bad_field(
         where, f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.'
@@ -115,13 +115,13 @@ def unknown_name(name: str, where: str) -> ApiError:
 
 
 def wrong_value(where: str, kind: str, value: object) -> ApiError:
-    """400 for a value of the wrong kind."""
+    """Return the 400 for a value of the wrong type."""
     shown = f'"{value}"' if isinstance(value, str) else repr(value)
     return bad_field(where, f"Invalid value at '{where}' ({kind}), {shown[:200]}")
 
 
 def check_names(names: Mapping[str, str], allowed: frozenset[str]) -> None:
-    """Raises ApiError for a query parameter that the service does not know."""
+    """Raise ApiError for an unknown query parameter."""
     for name in names:
         if name not in allowed:
             raise bad_field(

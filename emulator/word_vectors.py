@@ -1,4 +1,4 @@
-"""Texts to vectors that mean something: static word vectors, turned into each model's space."""
+"""Embed texts by static word vectors that are rotated into each model's space."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Doubles = npt.NDArray[np.float64]
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 _TASK_ANGLE = 0.2
-"""Radians between a text's vector without a task and with one: cos 0.2 is 0.98, so that a query
-stays near its document, and no two tasks give the same vector."""
+"""The angle, in radians, between a text's vectors without and with a task.  cos 0.2 is 0.98: a
+query stays near its document, and no two tasks give the same vector."""
 _GRID = 2.0**20
 
 
@@ -32,18 +32,18 @@ def _seed(*words: str) -> int:
 
 
 def _orthonormal(rows: int, columns: int, seed: int) -> Doubles:
-    """A matrix with orthonormal columns, the same one for the same seed."""
+    """Return a matrix with orthonormal columns; equal seeds give equal matrices."""
     normal = np.random.default_rng(seed).standard_normal((rows, columns))
     return np.linalg.qr(normal)[0]
 
 
 class Words:
-    """The word vectors and the tokenizer of wordllama's wheel."""
+    """The word vectors and the tokenizer of the package wordllama."""
 
     def __init__(self) -> None:
         spec = importlib.util.find_spec("wordllama")
         if spec is None or not spec.submodule_search_locations:
-            raise ConfigError("wordllama is not installed; pip install 'bulkembed[emulator]'")
+            raise ConfigError("wordllama is not installed. Run pip install 'bulkembed[emulator]'.")
         root = pathlib.Path(next(iter(spec.submodule_search_locations)))
         self._tokenizer = Tokenizer.from_file(str(root / _TOKENIZER))
         self._vectors = load_file(root / _WEIGHTS)["embedding.weight"].astype(np.float32)
@@ -51,13 +51,13 @@ class Words:
 
     @property
     def dim(self) -> int:
-        """The length of a word's vector."""
+        """The dimensions of a word vector."""
         return int(self._vectors.shape[1])
 
     def token_ids(self, texts: Sequence[str], most: int) -> list[list[int]]:
-        """The tokens of each text; of a very long one enough to know that it has more than `most`.
+        """Return the tokens of each text; of a long one, enough to exceed `most`.
 
-        What follows is not looked at, so that a text of megabytes costs no more than a long one.
+        The rest of a text is ignored, so that a text of megabytes takes no more time.
         """
         enough = (most + 1) * self._longest_token
         encoded = self._tokenizer.encode_batch_fast(
@@ -66,12 +66,12 @@ class Words:
         return [one.ids for one in encoded]
 
     def count(self, texts: Sequence[str]) -> int:
-        """How many tokens the whole texts have."""
+        """Return the number of tokens of all texts."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return sum(len(one.ids) for one in encoded)
 
     def means(self, ids: Sequence[Sequence[int]]) -> Doubles:
-        """The mean of each text's word vectors at unit length; never zero."""
+        """Return the mean of each text's word vectors with length 1; never zero."""
         sums = np.stack([self._vectors.take(one or [0], axis=0).sum(axis=0) for one in ids])
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         for row in np.flatnonzero(norms[:, 0] < 1e-6):
@@ -81,23 +81,23 @@ class Words:
 
 @functools.cache
 def words() -> Words:
-    """The word vectors, loaded once a process."""
+    """Return the word vectors, loaded once per process."""
     return Words()
 
 
 @functools.lru_cache(maxsize=16)
 def _projection(model: str, dim: int, width: int) -> Doubles:
-    """From the words' space into the model's: orthonormal rows, so cosines stay as they are."""
+    """Return the map from the words' space to the model's; it keeps cosines (orthonormal rows)."""
     rows = _orthonormal(max(dim, width), min(dim, width), _seed("model", model))
     return _on_grid(rows.T if dim >= width else rows)
 
 
 @functools.lru_cache(maxsize=64)
 def _turn(model: str, task: str, width: int) -> Doubles:
-    """A rotation that turns every vector by the same small angle, in planes of the task's own.
+    """Return a rotation by a small angle, in planes that depend on the task.
 
-    Being a rotation it keeps the cosines between texts of one task; being small it keeps texts of
-    different tasks comparable.
+    A rotation keeps the cosines between texts of one task.  A small one keeps texts of different
+    tasks comparable.
     """
     basis = _orthonormal(width, width, _seed("task", model, task))
     inner = np.eye(width) * np.cos(_TASK_ANGLE)
@@ -108,19 +108,18 @@ def _turn(model: str, task: str, width: int) -> Doubles:
 
 
 def _on_grid(values: Doubles) -> Doubles:
-    """Whole numbers, `_GRID` for 1.
+    """Return the values as whole numbers, `_GRID` for 1.
 
-    Sums of their products are exact in a double, in whatever order a matrix product adds them: so
-    a text's vector does not depend on the texts beside it in the call.
+    Sums of their products are exact in a double, in any order of addition.  So a text's vector does
+    not depend on the other texts of the call.
     """
     return np.ascontiguousarray(np.rint(values * _GRID))
 
 
 def embed(spec: ModelSpec, dim: int, tasks: Sequence[str], ids: Sequence[Sequence[int]]) -> Floats:
-    """The model's vectors of texts that are tokens already, one row each, in their order.
+    """Return the model's vectors of tokenized texts, one row each, in their order.
 
-    A shorter output is the first part of the full one, brought to unit length only where the
-    model does so itself.
+    A shorter vector is the first part of the full one.  It gets length 1 only if the model does so.
     """
     means = _on_grid(words().means(ids))
     turned = np.empty_like(means)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bulkembed.emulator.answers import paid_keys
+from bulkembed.emulator.calls import paid_keys
 from bulkembed.emulator.rules import Item, Target, read_single
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.emulator.stats import Stats

@@ -83,9 +83,9 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         ({"task_type": "SEARCH"}, "unknown task_type 'SEARCH'. Allowed are SEMANTIC_SIMILARITY"),
         ({"long_text": "stop"}, "Use 'dead-letter'"),
         ({"long_text": "passages"}, "makes several rows of one"),
-        ({"long_text": "mean", "passage_tokens": 9}, "--passage-tokens 9: give 16 or more"),
+        ({"long_text": "mean", "passage_tokens": 9}, "--passage-tokens 9: use 16 or more"),
         ({"long_text": "cut"}, "unknown long_text 'cut'. Allowed are truncate"),
-        ({"model": "text-embedding-005"}, "add --vertexai"),
+        ({"model": "text-embedding-005"}, "Add --vertexai"),
         ({"concurrency": 0}, "give a number from 1"),
     ],
 )

@@ -45,7 +45,7 @@ def test_the_digest_does_not_depend_on_the_order_of_facts() -> None:
 
 
 def test_a_title_goes_with_documents_only() -> None:
-    with pytest.raises(ConfigError, match="--title-column goes with"):
+    with pytest.raises(ConfigError, match="--title-column works with"):
         config(has_titles=True, task_type=TaskType.CLUSTERING)
 
 

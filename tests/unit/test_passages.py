@@ -119,8 +119,11 @@ def test_the_splitter_is_fast_for_every_kind_of_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"passage_tokens": 15}, "--passage-tokens 15: give 16 or more"),
-        ({"passage_tokens": 2049}, "--passage-tokens 2049: gemini-embedding-001 takes 2048"),
+        ({"passage_tokens": 15}, "--passage-tokens 15: use 16 or more"),
+        (
+            {"passage_tokens": 2049},
+            "--passage-tokens 2049: gemini-embedding-001 accepts at",
+        ),
         ({"passage_tokens": 64, "passage_overlap": 32}, "--passage-overlap 32: use 0 to 31"),
         ({"passage_overlap": -1}, "--passage-overlap -1: use 0 to 255"),
         ({"passage_tokens": 64, "long_text": LongText.TRUNCATE}, "work with --long-text passages"),

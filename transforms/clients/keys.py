@@ -1,4 +1,4 @@
-"""Where the API key comes from: environment, file or secret store, on the worker only."""
+"""Find the API key on the worker: in the environment, a file or a secret store."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 HOST = "https://secretmanager.googleapis.com"
 TIMEOUT_S = 30.0
-CURE = "the account that runs here needs the role Secret Manager Secret Accessor"
+CURE = "Give the account of this process the role Secret Manager Secret Accessor."
 
 
 def read_secret(name: str, session: Session | None = None, host: str = HOST) -> str:
-    """The text of a secret's version, the latest one if the name does not say which.
+    """Return the text of a secret's version; the latest one if the name has no version.
 
     Args:
         name: projects/PROJECT/secrets/NAME, and perhaps /versions/VERSION.
@@ -45,12 +45,12 @@ def read_secret(name: str, session: Session | None = None, host: str = HOST) -> 
     except (GoogleAuthError, RequestException) as error:
         raise ConfigError(f"--api-key-secret {name}: {type(error).__name__}: {error}") from None
     if answer.status_code != 200:
-        raise ConfigError(f"--api-key-secret {name}: HTTP {answer.status_code}; {CURE}")
+        raise ConfigError(f"--api-key-secret {name}: HTTP {answer.status_code}. {CURE}")
     try:
         return base64.b64decode(answer.json()["payload"]["data"], validate=True).decode()
     except (ValueError, KeyError, TypeError, binascii.Error):
         # Without the error itself: it may hold the bytes that it could not read.
-        raise ConfigError(f"--api-key-secret {name}: the answer holds no text") from None
+        raise ConfigError(f"--api-key-secret {name}: the answer has no text") from None
 
 
 def _session() -> Any:
@@ -62,10 +62,10 @@ def _session() -> Any:
 
 
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
-"""In the order in which google-genai looks at them."""
+"""The variables with the key, in the order in which google-genai reads them."""
 
 NO_KEY = "no-key-needed"
-"""What is sent to a server on this machine when no key is set: the SDK insists on one."""
+"""The key for a server on this machine if none is set: the SDK requires one."""
 _BLANKS = " \t\r\n"
 _GOOGLES = re.compile(r"(AIza|AQ\.)[\w.-]{20,}")
 _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
@@ -78,7 +78,7 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("it contains a character that is not ASCII", lambda key: not key.isascii()),
     ("it contains a character that cannot be printed", lambda key: not key.isprintable()),
 )
-"""Faults of a key, in words that do not show it, each with its test."""
+"""Faults of a key, each with its test; the words do not show the key."""
 
 
 def find_key(
@@ -86,7 +86,7 @@ def find_key(
     environ: Mapping[str, str] | None = None,
     secrets: Callable[[str], str] = read_secret,
 ) -> tuple[str | None, str]:
-    """Return the key, and where it was found.  None where the service needs none.
+    """Return the key and its place; None if the service needs no key.
 
     Args:
         service: names the file or the secret of the key, if it has one.
@@ -112,8 +112,8 @@ def find_key(
     if not service.needs_key:
         return NO_KEY, "no key needed"
     raise ConfigError(
-        "no API key: set GEMINI_API_KEY or GOOGLE_API_KEY, or give --api-key-file or "
-        "--api-key-secret; to try without a key, add --emulator"
+        "no API key. Set GEMINI_API_KEY or GOOGLE_API_KEY, or use --api-key-file or "
+        "--api-key-secret. To try bulkembed without a key, add --emulator."
     )
 
 
@@ -128,7 +128,7 @@ def _read_key(path: Path) -> str:
 
 
 def _checked(text: str, where: str) -> str:
-    """Return the key in a text, without the white space around it.
+    """Return the key in a text, without surrounding white space.
 
     Raises:
         ConfigError: it is no key.  What stands there is not shown: a part of it may be one.
@@ -137,15 +137,15 @@ def _checked(text: str, where: str) -> str:
     fault = next((said for said, is_so in _FAULTS if is_so(key)), None)
     if fault is not None:
         raise ConfigError(
-            f"{where}: it must hold the key and nothing else, but {fault}; nothing was sent, and "
-            "the value is not shown"
+            f"{where}: it must contain the key and nothing else, but {fault}. "
+            "Nothing was sent, and the value is not shown."
         )
     remember(key)
     return key
 
 
 def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
-    """Looks for the key in Beam's flags, which engines store with the job and show on their pages.
+    """Refuse Beam flags that contain the key: engines store flags and show them on their pages.
 
     Raises:
         ConfigError: a flag holds the key, or sets one of its variables.
@@ -156,14 +156,14 @@ def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
         if any(word in flag for word in words):
             name = mask(flag.split("=")[0], key) if flag.startswith("--") else "a flag"
             raise ConfigError(
-                f"{name} after the bare -- holds the API key or sets its variable; engines show "
-                "their flags in job files, logs and pages, so give the key to the workers by "
-                "their own environment, --api-key-file or --api-key-secret"
+                f"{name} after the bare -- has the API key or sets its variable. Engines show "
+                "their flags in job files, logs and pages. Give the key to the workers by their "
+                "own environment, --api-key-file or --api-key-secret."
             )
 
 
 def mask(text: str, key: str | None) -> str:
-    """Return the text with the key masked, however it is escaped: for words from elsewhere."""
+    """Return the text with the key masked, however it is escaped."""
     if not key or key == NO_KEY:
         return text
     for form in sorted(forms_of(key), key=len, reverse=True):
