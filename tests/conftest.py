@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before numpy is imported. The threads of a matrix library poll while they wait for each other:
+# on cores that other processes use as well, a product then takes ten times the CPU.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +26,17 @@ settings.load_profile("suite")
 
 FOREIGN = ("GOOGLE_", "GEMINI_", "BULKEMBED_", "INPUT", "OUTPUT", "ARGS", "EMULATOR")
 STORES = ("AWS_", "AZURE_", "STORAGE_EMULATOR_HOST", "CLOUD_STORAGE_")
+OTHER_SUITES = {"browser": "browser", "engines": "runners", "examples": "examples"}
+"""The folders all of whose tests have a marker; their imports take seconds."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the modules of a folder whose tests are deselected anyway."""
+    if collection_path.parent != Path(__file__).parent:
+        return None
+    marker = OTHER_SUITES.get(collection_path.name)
+    return True if marker and f"not {marker}" in config.option.markexpr else None
 
 
 @pytest.fixture(autouse=True)
