@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from bulkembed.pipeline.run.plan import make_plan, scan_inputs
+from bulkembed.pipeline.run.plan import make_plan
+from bulkembed.pipeline.run.scans import scan_inputs
 from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.inputs import InputColumns

@@ -17,8 +17,9 @@ from bulkembed.pipeline.run.due_work import (
     skip_damaged_file,
 )
 from bulkembed.pipeline.run.placement import quota_shares, uses_local_runner
-from bulkembed.pipeline.run.plan import Plan, Scans
+from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.job import JobConfig

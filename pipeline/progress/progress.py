@@ -22,8 +22,9 @@ from bulkembed.pipeline.progress.sources import (
     Source,
     WorkerProcesses,
 )
-from bulkembed.pipeline.run.plan import Plan, Scans
+from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.settle import dataset_rows
 from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.schemas.errors import ConfigError

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bulkembed.pipeline.run.plan import planned_files
+from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.pipeline.verify.comparison import source_text
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError, InputError

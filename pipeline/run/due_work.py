@@ -1,4 +1,4 @@
-"""What a run has to do: the input as it stands, minus what is committed.  Nothing is changed."""
+"""The work of a run: the scanned input minus committed units.  Changes nothing."""
 
 from __future__ import annotations
 
@@ -10,23 +10,16 @@ from importlib import metadata
 
 import pyarrow as pa
 
-from bulkembed.pipeline.run.plan import (
-    Plan,
-    Scans,
-    make_plan,
-    make_retry_plan,
-    planned_files,
-    remaining_rows,
-    scan_inputs,
-    unreadable_input_error,
-)
+from bulkembed.pipeline.run.plan import Plan, make_plan, make_retry_plan, remaining_rows
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.scans import Scans, planned_files, scan_inputs, unreadable_input_error
 from bulkembed.pipeline.run.settle import has_success_marker
 from bulkembed.pipeline.run.summary import join_names
 from bulkembed.schemas.embedding import LongText, ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
@@ -39,7 +32,7 @@ log = logging.getLogger("bulkembed")
 
 
 def scan(dataset: Dataset, request: RunRequest) -> Scans:
-    """Scan the input files; log those that are skipped, and those whose content is not as named."""
+    """Scan the input files; log those that are skipped or ignored, or not what their name says."""
     wanted = request.input
     scans = scan_inputs(
         dataset,
@@ -60,36 +53,36 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
         level = logging.WARNING if any(map(looks_like_data, scans.ignored)) else logging.INFO
         log.log(
             level,
-            "passed over: %s; to read such a file, name it with --input",
+            "ignored: %s. To read such a file, name it with --input.",
             join_names(scans.ignored),
         )
     for file in scans.files:
-        as_what = file.reading.removesuffix(OBJECTS).rstrip("+")
-        if as_what:
-            log.info("%s is read as %s, because that is its content", file.found.name, as_what)
+        format_name = file.reading.removesuffix(OBJECTS).rstrip("+")
+        if format_name:
+            log.info("%s is read as %s, which is its actual format", file.found.name, format_name)
     return scans
 
 
 def skip_damaged_file(request: RunRequest, scans: Scans, error: InputError) -> Scans:
-    """Return the input without a file that turned out to be damaged while it was read.
+    """Return the input without a file whose damage was found while it was read.
 
     Raises:
-        InputError: such files are not to be passed over, or no other file is left.
+        InputError: `--skip-bad-files` is not set, or no other file remains.
     """
     if not (request.input.skip_bad_files and error.damaged):
         raise error
     log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-    left = scans.without(error.path, error)
-    nothing_readable = unreadable_input_error(left)
+    others = scans.without(error.path, error)
+    nothing_readable = unreadable_input_error(others)
     if nothing_readable is not None:
         raise nothing_readable
-    return left
+    return others
 
 
 def make_job(
     request: RunRequest, service: ServiceConfig, scans: Scans, dataset: Dataset
 ) -> JobConfig:
-    """What the workers are told, under a name of its own."""
+    """Return the configuration of the workers, with a new run id."""
     return JobConfig(
         run_id=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
         service=service,
@@ -114,15 +107,15 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
     taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
     if taken and request.embedding.long_text is LongText.PASSAGES:
         raise ConfigError(
-            f"--keep-columns: the input's column {taken[0]!r} has the name of one that "
-            f"--long-text passages writes ({', '.join(PASSAGE_COLUMNS)}); rename it, or keep "
-            "other columns by name"
+            f"--keep-columns: the input column {taken[0]!r} has the name of a column that "
+            f"--long-text passages writes ({', '.join(PASSAGE_COLUMNS)}). Rename it, or keep "
+            "only other columns."
         )
     return schema
 
 
 def plan_run(request: RunRequest, scans: Scans, before: DatasetState) -> Plan:
-    """The units that are due, by what was there before."""
+    """Plan the units to embed or to retry, given the state of the dataset."""
     limit = request.input.limit_rows
     if request.retry_failed:
         return make_retry_plan(scans.inputs, before, limit)
@@ -130,42 +123,42 @@ def plan_run(request: RunRequest, scans: Scans, before: DatasetState) -> Plan:
 
 
 def committed(dataset: Dataset, scans: Scans) -> DatasetState:
-    """Return what is done: the units whose files are there in the size that was committed.
+    """Return the state of the dataset; units with damaged parts do not count as committed.
 
-    Units of input files that are gone count all the same: nothing can embed them again.
+    Damaged units of input files that no longer exist do count: they cannot be embedded again.
     """
     state = dataset.state()
-    _refuse_lost_records(dataset, state)
+    _check_lost_records(dataset, state)
     if not state.records:
         return state
     damaged, unnamed = dataset.check_parts(state)
     state = dataclasses.replace(state, unnamed=tuple(unnamed))
     current = {file.key for file in scans.inputs}
-    due = frozenset(record for record in damaged if record.unit.file_key in current)
-    if due:
+    redo = frozenset(record for record in damaged if record.unit.file_key in current)
+    if redo:
         log.warning(
-            "parts of %s rows are missing or have another size than was committed; these rows are "
-            "embedded again",
-            f"{sum(record.unit.rows for record in due):,}",
+            "parts of %s are missing or have another size than was committed. Embedding these "
+            "rows again",
+            number_of(sum(record.unit.rows for record in redo), "row"),
         )
-    lost = sum(record.unit.rows for record in damaged) - sum(record.unit.rows for record in due)
+    lost = sum(record.unit.rows for record in damaged if record not in redo)
     if lost:
         log.warning(
-            "parts of %s rows are missing or have another size than was committed, and the input "
-            "files of these rows are missing; bring them back, or remove the rows with --prune",
-            f"{lost:,}",
+            "parts of %s are missing or have another size than was committed, and the input files "
+            "of these rows are missing. Restore them, or remove the rows with --prune.",
+            number_of(lost, "row"),
         )
-    return dataclasses.replace(state.without(due), damaged=tuple(due))
+    return dataclasses.replace(state.without(redo), damaged=tuple(redo))
 
 
-def _refuse_lost_records(dataset: Dataset, state: DatasetState) -> None:
-    """Raise OutputError if rows were done when `_SUCCESS` was written, and have no record now."""
+def _check_lost_records(dataset: Dataset, state: DatasetState) -> None:
+    """Raise OutputError if rows were done when `_SUCCESS` was written, but have no record now."""
     if not has_success_marker(dataset):
         return
     left = remaining_rows(list(planned_files(dataset).values()), state)
     if left:
         raise OutputError(
-            f"{dataset.root}: the commit records of {left:,} rows are lost, though {SUCCESS} says "
-            "that they are done; nothing was changed. Run `bulkembed verify --repair OUT`, which "
-            "writes the records of whole parts again, and then the same command again"
+            f"{dataset.root}: the commit records of {number_of(left, 'row')} are missing, although "
+            f"{SUCCESS} says that the rows are done. Nothing was changed. Run `bulkembed verify "
+            "--repair OUT` to write the records of undamaged parts again, then rerun this command."
         )

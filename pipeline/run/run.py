@@ -25,8 +25,9 @@ from bulkembed.pipeline.run.placement import (
     runs_on_this_machine,
     uses_local_runner,
 )
-from bulkembed.pipeline.run.plan import Plan, Scans, cluster_slices, local_slices, save_scans
+from bulkembed.pipeline.run.plan import Plan, cluster_slices, local_slices
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.scans import Scans, save_scans
 from bulkembed.pipeline.run.service import serving
 from bulkembed.pipeline.run.settle import Outcome
 from bulkembed.pipeline.run.sharing import Sharing, copy_known_vectors, find_sharing

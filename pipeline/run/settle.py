@@ -1,4 +1,4 @@
-"""What is done to the dataset once the pipeline has ended: clean up, count, close."""
+"""The end of a run: clean up the dataset, count its rows, and mark it complete."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from bulkembed.pipeline.run.plan import (
-    Plan,
-    Scans,
-    remaining_rows,
-    save_scans,
-    unreadable_input_error,
-)
+from bulkembed.pipeline.run.plan import Plan, remaining_rows
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.scans import Scans, save_scans, unreadable_input_error
 from bulkembed.pipeline.run.summary import (
     FailedFile,
     RowCounts,
@@ -28,6 +23,7 @@ from bulkembed.pipeline.run.summary import (
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata, vectors_schema
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.schemas.units import UnitRecord
@@ -46,7 +42,7 @@ log = logging.getLogger("bulkembed")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OldFile:
-    """A file with committed rows that is not in the input as it was: its name and records."""
+    """A file with committed rows that is missing from the input or has changed."""
 
     name: str
     records: tuple[UnitRecord, ...]
@@ -54,7 +50,7 @@ class OldFile:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is known of a run when its pipeline has ended."""
+    """What is known about a run when its pipeline has ended."""
 
     request: RunRequest
     job: JobConfig
@@ -65,24 +61,26 @@ class Outcome:
 
 
 def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
-    """Settles the dataset, and counts every row once.
+    """Finish the dataset, and return the summary, which counts every row once.
 
     Raises:
         OutputTaken: another run has taken over the dataset; nothing is changed.
         OutputError: the rows do not add up, parts are damaged, or something cannot be written.
     """
     request, job, plan = outcome.request, outcome.job, outcome.plan
-    _check_held(dataset, job)
+    _check_owner(dataset, job)
     planned = outcome.scans
     outcome = _without_damaged(dataset, outcome)
     stops = worker_notes.read_stops(dataset, job.run_id)
-    after, gone = _remove_old(dataset, outcome, dataset.state() if plan.work else outcome.before)
+    after, missing = _remove_outdated(
+        dataset, outcome, dataset.state() if plan.work else outcome.before
+    )
     rows = dataset_rows(outcome.scans, after)
     rows.check()
     if plan.work and not rows.left:
         _check_sizes(dataset, outcome.scans, after)
     suspects = _suspects(outcome)
-    # A run that is to end has no time to read them: the next one does.
+    # A stopping run has no time to read them, so the next run does.
     changed = [] if stops else [file for file in suspects if _has_changed(outcome.scans, file)]
     outdated = changed or (suspects if stops else [])
     if outdated or outcome.scans is not planned:
@@ -101,7 +99,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         calls_sent=outcome.counters.get(metrics.CALLS_SENT, 0),
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
-        vanished_files=gone,
+        vanished_files=missing,
         failed_files=failed_files(outcome.scans, after),
         passed_over=outcome.scans.ignored,
         changed_files=tuple(file.name for file in changed),
@@ -109,14 +107,14 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         limit_rows=request.input.limit_rows,
     ).with_dead_letter_limit(request.dead_letters, retry=request.retry_failed)
     complete = rows.left == 0 and summary.stop is None and not changed
-    _check_held(dataset, job)
+    _check_owner(dataset, job)
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):
-        # Of workers that the engine lost; a store shows no half file, and nine listings cost.
+        # Workers that died leave files.  A store shows no partial files, and listing it is slow.
         dataset.delete(dataset.leftovers(after))
     if plan.work or not has_success_marker(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         if complete and outcome.scans.damaged:
-            # The plan says which rows `_SUCCESS` vouches for: not those behind the damage.
+            # `_SUCCESS` covers the rows of the saved plan, which must not include unreadable rows.
             save_scans(dataset, outcome.scans, request.input.columns)
         close(dataset, job, after, complete=complete)
     dataset.delete(dataset.kept_files() if complete else dataset.committed_kept_files(after))
@@ -128,13 +126,13 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
 
 
 def _nothing_readable(scans: Scans) -> Stop | None:
-    """Return the reason to fail for a run that skipped all of its files; None for another run."""
+    """Return the reason to fail for a run that skipped all of its files; None for other runs."""
     error = unreadable_input_error(scans)
     return None if error is None else Stop(StopReason.BROKEN, error.message, time.time())
 
 
 def _without_damaged(dataset: Dataset, outcome: Outcome) -> Outcome:
-    """Return the outcome without files that workers found damaged and passed over."""
+    """Return the outcome without files that workers found damaged and skipped."""
     scans = outcome.scans
     if outcome.request.input.skip_bad_files and outcome.plan.work:
         for note in worker_notes.read_damaged_files(dataset, outcome.job.run_id):
@@ -144,16 +142,16 @@ def _without_damaged(dataset: Dataset, outcome: Outcome) -> Outcome:
 
 
 def _suspects(outcome: Outcome) -> list[InputFile]:
-    """Return the files of this run that may have been rewritten since they were scanned.
+    """Return the files of this run that may have changed since they were scanned.
 
-    Their rows may have been read of either content.
+    Their rows may have been read from the old or the new content.
     """
-    worked_on = {file.file.key for file in outcome.plan.work}
+    planned = {file.file.key for file in outcome.plan.work}
     stamps = outcome.scans.stamps
     return [
         file
         for file in outcome.scans.inputs
-        if file.key in worked_on and not is_as_before(file, stamps.get(file.found.path))
+        if file.key in planned and not is_as_before(file, stamps.get(file.found.path))
     ]
 
 
@@ -170,16 +168,16 @@ def _save_plan(dataset: Dataset, outcome: Outcome, outdated: Sequence[InputFile]
     save_scans(dataset, outcome.scans, outcome.request.input.columns, keys)
 
 
-def _check_held(dataset: Dataset, job: JobConfig) -> None:
-    """Raise OutputTaken if the run took the dataset and has lost it."""
+def _check_owner(dataset: Dataset, job: JobConfig) -> None:
+    """Raise OutputTaken if the run has taken the dataset and lost it to another run."""
     if job.run_number:
         run_file.check_ownership(dataset, job)
 
 
 def dataset_rows(scans: Scans, state: DatasetState) -> RowCounts:
-    """Where the rows of the input are, by the commit records of files that are still there.
+    """Count the rows of the input by the commit records of files that still exist.
 
-    Of a damaged file the rows count that were committed before the damage was met.
+    Of a damaged file, the rows committed before the damage was found count.
     """
     damaged = {file.input_file.key for file in scans.damaged}
     current = {file.key for file in scans.inputs} | damaged
@@ -195,7 +193,7 @@ def dataset_rows(scans: Scans, state: DatasetState) -> RowCounts:
 
 
 def failed_files(scans: Scans, state: DatasetState) -> tuple[FailedFile, ...]:
-    """Return the files of which rows failed and none was embedded, by the commit records."""
+    """Return the files with failed rows and no embedded one, by the commit records."""
     embedded: collections.Counter[str] = collections.Counter()
     dead: collections.Counter[str] = collections.Counter()
     for record in state.records:
@@ -209,14 +207,14 @@ def failed_files(scans: Scans, state: DatasetState) -> tuple[FailedFile, ...]:
 
 
 def _run_rows(outcome: Outcome, after: DatasetState) -> RowCounts:
-    """Where the rows are that this run set out to do."""
-    due = outcome.plan.planned_rows - _rows_not_reached(outcome, after)
+    """Count the rows that this run planned."""
+    planned_rows = outcome.plan.planned_rows - _unreadable_rows(outcome, after)
     known = set(outcome.before.records)
     planned = {
         file.file.key: merge_ranges((unit.first_row, unit.rows) for unit in file.units)
         for file in outcome.plan.work
     }
-    new = [  # A late commit of another run may have other rows than were planned.
+    new = [  # A late commit of another run may have rows that were not planned.
         record
         for record in after.records
         if record not in known
@@ -225,59 +223,60 @@ def _run_rows(outcome: Outcome, after: DatasetState) -> RowCounts:
         )
     ]
     if not outcome.request.retry_failed:
-        return run_rows(due, new)
+        return run_rows(planned_rows, new)
     old = {record.unit: record for record in outcome.before.records}
     new = [record for record in new if record.unit in old]
     embedded = sum(record.embedded - old[record.unit].embedded for record in new)
     skipped = sum(record.skipped - old[record.unit].skipped for record in new)
-    left = due - sum(old[record.unit].dead for record in new)
-    return RowCounts(due, embedded, due - embedded - skipped - left, skipped, left)
+    left = planned_rows - sum(old[record.unit].dead for record in new)
+    dead = planned_rows - embedded - skipped - left
+    return RowCounts(planned_rows, embedded, dead, skipped, left)
 
 
-def _rows_not_reached(outcome: Outcome, after: DatasetState) -> int:
-    """Return how many rows of this run lie behind the damage of a damaged file."""
+def _unreadable_rows(outcome: Outcome, after: DatasetState) -> int:
+    """Return how many planned rows are behind the damage of damaged files."""
     damaged = {file.input_file.key for file in outcome.scans.damaged}
     work = [file for file in outcome.plan.work if file.file.key in damaged]
-    due = Plan(tuple(work), 0, 0).planned_rows
+    planned_rows = Plan(tuple(work), 0, 0).planned_rows
     known = set(outcome.before.records)
     new = [r for r in after.records if r not in known and r.unit.file_key in damaged]
     if not outcome.request.retry_failed:
-        return due - sum(record.unit.rows for record in new)
+        return planned_rows - sum(record.unit.rows for record in new)
     old = {record.unit: record for record in outcome.before.records}
-    return due - sum(old[record.unit].dead for record in new)
+    return planned_rows - sum(old[record.unit].dead for record in new)
 
 
 def outdated_files(
     dataset: Dataset, scans: Scans, state: DatasetState
 ) -> tuple[list[OldFile], list[OldFile]]:
-    """Files behind records that are not in the input any more: those gone, and those replaced.
+    """Return the files of records that are no longer in the input: missing and replaced ones.
 
-    A file is replaced when its name is still there with other content.
+    A file is replaced if the input has other content under its name.
     """
     current = {file.key for file in scans.inputs}
     current |= {file.input_file.key for file in scans.damaged}
     names = {file.name for file in scans.inputs}
     old = [record for record in state.records if record.unit.file_key not in current]
-    gone: list[OldFile] = []
+    missing: list[OldFile] = []
     replaced: list[OldFile] = []
     for _, group in itertools.groupby(old, key=lambda record: record.unit.file_key):
         records = tuple(group)
         file = OldFile(dataset.read_record(records[0]).source_file, records)
-        if file.name not in scans.bad_names:  # Else it is there, but cannot be read.
-            (replaced if file.name in names else gone).append(file)
-    return gone, replaced
+        if file.name not in scans.bad_names:  # Such a file exists, but cannot be read.
+            (replaced if file.name in names else missing).append(file)
+    return missing, replaced
 
 
-def _remove_old(
+def _remove_outdated(
     dataset: Dataset, outcome: Outcome, state: DatasetState
 ) -> tuple[DatasetState, tuple[str, ...]]:
-    """Removes rows whose file changed, once the new ones are all committed, or was pruned.
+    """Remove rows of replaced files whose new rows are all committed, and of pruned files.
 
     Returns:
-        What is left, and the names of files that are gone and whose rows stay.
+        The remaining state, and the names of missing files whose rows are kept.
     """
     scans = outcome.scans
-    gone, replaced = outdated_files(dataset, scans, state)
+    missing, replaced = outdated_files(dataset, scans, state)
     covered = state.covered()
     done = {
         file.name
@@ -286,17 +285,17 @@ def _remove_old(
     }
     remove = [file for file in replaced if file.name in done]
     if outcome.request.prune:
-        remove, gone = remove + gone, []
+        remove, missing = remove + missing, []
     records = {record for file in remove for record in file.records}
     dataset.withdraw(sorted(records, key=lambda record: record.unit))
-    return state.without(records), tuple(sorted({file.name for file in gone}))
+    return state.without(records), tuple(sorted({file.name for file in missing}))
 
 
 def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
-    """How many rows have the id of another row before them, over vectors and dead letters.
+    """Return how many rows repeat the id of an earlier row, in vectors and dead letters.
 
-    All parts are read for it: not where the run is to end within seconds, and not on a store, of
-    which each part would be three requests in every run that goes on; None then.
+    This reads all parts.  Returns None on a store, where each part would cost three requests in
+    every run, and for more rows than fit in memory.
     """
     if sum(record.unit.rows for record in state.records) > MAX_IDS or dataset.is_on_a_store:
         return None
@@ -309,26 +308,26 @@ def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
                 for block in part_files.read_blocks(part, name, columns):
                     ids.add(part_files.once_a_row(block).column("id"))
     except OutputError as error:
-        log.warning("equal ids are not counted: %s", error.message)
+        log.warning("duplicate ids are not counted: %s", error.message)
         return None
     return len(ids.duplicates())
 
 
 def _check_sizes(dataset: Dataset, scans: Scans, state: DatasetState) -> None:
-    """Raise OutputError unless the parts of the input have the size that was committed."""
+    """Raise OutputError unless the parts have the size that was committed."""
     current = {file.key for file in scans.inputs}
     damaged = [one for one in dataset.damaged_records(state) if one.unit.file_key in current]
     if damaged:
         rows = sum(record.unit.rows for record in damaged)
         name = part_name(damaged[0])
         raise OutputError(
-            f"{dataset.root}: parts of {rows:,} rows are missing or have another size than was "
-            f"committed, such as {name}; run the same command again, which embeds these rows again"
+            f"{dataset.root}: parts of {number_of(rows, 'row')} are missing or have another size "
+            f"than was committed, such as {name}. Rerun the same command to embed these rows again."
         )
 
 
 def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bool) -> None:
-    """Leaves the dataset as readers expect it: a schema even without rows; `_SUCCESS` last."""
+    """Write a part with the schema if there are no vectors, and `_SUCCESS` last."""
     embedded = any(record.embedded for record in state.records)
     if embedded:
         dataset.delete([f"{VECTORS}/{EMPTY_PART}"])
@@ -346,5 +345,5 @@ def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bo
 
 
 def has_success_marker(dataset: Dataset) -> bool:
-    """Whether `_SUCCESS` stands."""
+    """Return whether `_SUCCESS` exists."""
     return atomic_files.read_bytes(dataset.filesystem, dataset.path(SUCCESS)) is not None

@@ -1,4 +1,4 @@
-"""Texts that several units share: found by one look at all texts, before anything is sent."""
+"""Texts that occur in several units, found by reading all texts before anything is sent."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import Dedupe, JobConfig
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import FilePicks, FileUnits, SharedSlice
 from bulkembed.transforms.core import hashing
 from bulkembed.transforms.core.content import sent_hash
@@ -33,27 +34,27 @@ from bulkembed.transforms.units.shared_texts import text_only
 log = logging.getLogger("bulkembed")
 
 COMMITTED = "committed"
-"""Names the file of vectors that are copied."""
+"""Name of the file of copied vectors."""
 MAX_BYTES = 2**30
-"""Of memory for the search; beyond it texts are compared within units only."""
+"""Maximum memory of the search; with more texts, they are compared within units only."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sharing:
-    """What the units of a run share: texts to send first, and rows that are committed already."""
+    """Texts that units share: those to send first, and those with a known vector."""
 
     picks: tuple[FilePicks, ...] = ()
     known: tuple[Matches, ...] = ()
-    """Vectors that are paid for already, by source."""
+    """Vectors that earlier runs paid for, by source."""
 
     @property
     def texts(self) -> int:
-        """Texts whose vectors are kept for the units."""
+        """Number of texts whose vectors are kept for the units."""
         picked = sum(file.texts for file in self.picks)
         return picked + sum(map(len, self.known))
 
     def slices(self, workers: int) -> Iterator[SharedSlice]:
-        """The texts to send, in a slice a worker, all of about the same size."""
+        """Yield the texts to send, in one slice per worker of about equal size."""
         pieces = _cut(self.picks, max(1, workers))
         return (SharedSlice(f"shared-{n}", files) for n, files in enumerate(pieces))
 
@@ -61,10 +62,10 @@ class Sharing:
 def find_sharing(
     dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState, *, local: bool
 ) -> Sharing:
-    """What the due units share among each other, and with what is committed.
+    """Find the texts that the planned units share with each other and with committed units.
 
-    Nothing where texts are not to be compared over the run, where workers have no disk in common,
-    or where the memory would not do.
+    Finds nothing without `--dedupe run`, if the workers do not share a local disk, or if the search
+    would need too much memory.
 
     Raises:
         InputError, OutputError: a file cannot be read.
@@ -74,16 +75,16 @@ def find_sharing(
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
     why_not = _why_not(dataset, plan, local=local)
-    due = _read_all(plan, job) if why_not is None else None
-    if due is None:
-        why_not = why_not or f"their passages would take more than {_gib(MAX_BYTES)} of memory"
-        log.warning("texts are compared within units only, as by --dedupe unit: %s", why_not)
+    texts = _read_all(plan, job) if why_not is None else None
+    if texts is None:
+        why_not = why_not or f"their passages would need more than {_gib(MAX_BYTES)} of memory"
+        log.warning("deduplicating within units only, as with --dedupe unit: %s", why_not)
         return Sharing()
-    return _sharing(dataset, job, plan, state, due)
+    return _sharing(dataset, job, plan, state, texts)
 
 
 def copy_known_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
-    """Copies what is committed to where the units find it, in place of an earlier run's copy.
+    """Copy known vectors to where the units find them, replacing the copy of an earlier run.
 
     Raises:
         OutputError: a part cannot be read, or the disk is full.
@@ -92,20 +93,20 @@ def copy_known_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> No
         return
     suffix = f"-{COMMITTED}{KEPT_SUFFIX}"
     dataset.delete(f"{SHARED}/{name}" for name in dataset.names(SHARED) if name.endswith(suffix))
-    kept = shared_writer(dataset, job, COMMITTED)
+    writer = shared_writer(dataset, job, COMMITTED)
     for block in itertools.chain.from_iterable(matches.read() for matches in sharing.known):
-        kept.append(block.hashes, block.vectors, block.truncated)
-    kept.close()
+        writer.append(block.hashes, block.vectors, block.truncated)
+    writer.close()
 
 
 def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:
     if not local:
-        return "the workers have no disk in common"
+        return "the workers do not share a disk"
     if dataset.is_on_a_store:
-        return "the output is on an object store, which cannot append"
+        return "the output is on an object store, which cannot append to files"
     needed = plan.planned_rows * hashing.BYTES_PER_TEXT
     if needed > MAX_BYTES:
-        return f"{plan.planned_rows:,} rows would take {_gib(needed)} of memory"
+        return f"{number_of(plan.planned_rows, 'row')} would need {_gib(needed)} of memory"
     return None
 
 
@@ -114,17 +115,17 @@ def _gib(size: int) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _DueTexts:
-    """The texts of all due rows, in their order."""
+class _PlannedTexts:
+    """The texts of all planned rows, in their order."""
 
     keys: hashing.Keys
     """Shape (texts,)."""
     of_row: npt.NDArray[np.int32]
-    """How many texts each row has, shape (rows,)."""
+    """Number of texts of each row, shape (rows,)."""
 
 
-def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
-    """Reads all due rows; None where their texts are too many."""
+def _read_all(plan: Plan, job: JobConfig) -> _PlannedTexts | None:
+    """Read all planned rows; None if they have too many texts."""
     found, texts = [], 0
     of_row = np.zeros(plan.planned_rows, np.int32)
     row = 0
@@ -137,7 +138,7 @@ def _read_all(plan: Plan, job: JobConfig) -> _DueTexts | None:
             texts += len(found[-1])
             if texts * hashing.BYTES_PER_TEXT > MAX_BYTES:
                 return None
-    return _DueTexts(np.concatenate(found), of_row)
+    return _PlannedTexts(np.concatenate(found), of_row)
 
 
 def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowBatch]:
@@ -147,7 +148,7 @@ def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowBatch]:
 
 
 def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[bytes]:
-    """Of what is sent for a row; nothing for one that cannot be."""
+    """Return the hashes of the texts sent for a row; none for a row that cannot be sent."""
     title, text = rows.titles[offset], rows.texts[offset]
     if text is None or offset in rows.bad or why_blank(text) is not None:
         return []
@@ -158,9 +159,10 @@ def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[byt
 
 
 def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
-    """For each due row a number for what is committed together, ascending.
+    """Return a number for each planned row that rows committed together share, ascending.
 
-    That is its unit; but one whose texts are cut may be committed in parts, down to a row.
+    It is the number of the unit.  If texts are cut into passages, a unit may be committed in parts
+    down to a row, so each row has its own number.
     """
     sizes = [unit.rows for file in plan.work for unit in file.units]
     if job.embedding.long_text.cuts:
@@ -169,25 +171,25 @@ def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
 
 
 def _sharing(
-    dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState, due: _DueTexts
+    dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState, texts: _PlannedTexts
 ) -> Sharing:
-    every, parts = due.keys, _parts(plan, job)
+    every, parts = texts.keys, _parts(plan, job)
     known = _find_known(_sources(dataset, job, state), every)
     keys = np.unique(np.concatenate([every[:0], *(matches.keys for matches in known)]))
-    every[hashing.among(every, keys)] = 0  # Not to be sent at all.
-    first = hashing.shared_texts(every, np.repeat(parts, due.of_row))
-    sharing = Sharing(tuple(_picks(plan, first, due.of_row)), tuple(known))
+    every[hashing.among(every, keys)] = 0  # Known vectors are not sent.
+    first = hashing.shared_texts(every, np.repeat(parts, texts.of_row))
+    sharing = Sharing(tuple(_picks(plan, first, texts.of_row)), tuple(known))
     if sharing.texts:
         log.info(
-            "%s texts of several units are sent first; %s are committed already",
-            f"{len(first):,}",
+            "deduplication: %s to embed up front, %s reused from earlier runs",
+            number_of(len(first), "repeated text"),
             f"{len(keys):,}",
         )
     return sharing
 
 
 def _sources(dataset: Dataset, job: JobConfig, state: DatasetState) -> list[KnownVectors]:
-    """Return the sources of vectors that are paid for already, in order of preference.
+    """Return the sources of known vectors, in order of preference.
 
     If a part of a unit is damaged, its other parts may still be read.
     """
@@ -200,7 +202,7 @@ def _sources(dataset: Dataset, job: JobConfig, state: DatasetState) -> list[Know
 
 
 def _find_known(sources: list[KnownVectors], every: hashing.Keys) -> list[Matches]:
-    """Return the vectors that are paid for already among the texts of all due rows."""
+    """Return the known vectors of the texts of all planned rows."""
     if not sources:
         return []
     distinct = np.unique(every)
@@ -210,25 +212,25 @@ def _find_known(sources: list[KnownVectors], every: hashing.Keys) -> list[Matche
 def _picks(
     plan: Plan, texts: npt.NDArray[np.int64], of_row: npt.NDArray[np.int32]
 ) -> Iterator[FilePicks]:
-    """The texts of each file, where they are given by their place among those of all due rows."""
+    """Yield the texts of each file, given as indices into the texts of all planned rows."""
     ends = np.cumsum(of_row)
-    due = np.searchsorted(ends, texts, side="right")
-    passages = texts - (ends - of_row)[due]
+    rows = np.searchsorted(ends, texts, side="right")
+    passages = texts - (ends - of_row)[rows]
     begin = 0
     for file_units in plan.work:
         starts = np.array([unit.first_row for unit in file_units.units], np.int64)
         sizes = [unit.rows for unit in file_units.units]
         ends = begin + np.cumsum(sizes)
-        here = (due >= begin) & (due < ends[-1])
+        here = (rows >= begin) & (rows < ends[-1])
         if here.any():
-            unit = np.searchsorted(ends, due[here], side="right")
-            rows = starts[unit] + due[here] - (ends - sizes)[unit]
-            yield FilePicks(file_units.file, rows, passages[here])
+            unit = np.searchsorted(ends, rows[here], side="right")
+            file_rows = starts[unit] + rows[here] - (ends - sizes)[unit]
+            yield FilePicks(file_units.file, file_rows, passages[here])
         begin = int(ends[-1])
 
 
 def _cut(picks: tuple[FilePicks, ...], pieces: int) -> Iterator[tuple[FilePicks, ...]]:
-    """The texts in so many pieces, in order; those of a file may stand in several."""
+    """Yield the texts in that many pieces, in order; a file may be in several pieces."""
     total = sum(file.texts for file in picks)
     bounds = [total * n // pieces for n in range(pieces + 1)]
     for low, high in itertools.pairwise(bounds):

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from bulkembed.pipeline.run.plan import planned_files
+from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.pipeline.run.summary import RowCounts, rows_line
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import price_of

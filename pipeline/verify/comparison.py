@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bulkembed.pipeline.run.plan import scan_inputs
 from bulkembed.pipeline.run.request import InputRequest, RunRequest
+from bulkembed.pipeline.run.scans import scan_inputs
 from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import CallError, InputError

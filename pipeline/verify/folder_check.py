@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.fs as pafs
 
-from bulkembed.pipeline.run.plan import planned_files
+from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.messages import number_of

@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from bulkembed.pipeline.run.plan import SCANS_FILE, check_plan, planned_files
+from bulkembed.pipeline.run.scans import SCANS_FILE, check_plan, planned_files
 from bulkembed.pipeline.verify.folder_check import read_state
 from bulkembed.pipeline.verify.unit_check import (
     Expected,

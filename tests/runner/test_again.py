@@ -156,7 +156,7 @@ def test_a_run_whose_parts_were_damaged_meanwhile_does_not_end_well(
         (output / dataset.parts_of(dataset.state().records[0]).vectors[0]).write_bytes(b"")
         done = ended(process)
         assert done.code == 1
-        assert "parts of 1 rows are missing or have another size" in done.last
+        assert "parts of 1 row are missing or have another size" in done.last
         assert not (output / "_SUCCESS").exists()
         assert go(server, source, output).code == 0
         assert server.stats()["texts"] == 25 + 1

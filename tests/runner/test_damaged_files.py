@@ -133,7 +133,7 @@ def test_a_run_that_passes_all_of_its_files_over_is_no_success(
     (tmp_path / "in/a.jsonl").write_text("[1, 2]\n[3, 4]\n")
     ended = go(server, tmp_path / "in", "--skip-bad-files", "--dedupe", dedupe)
     assert ended.code == 1
-    assert "none of the 2 files of the input can be read; the first one: a.jsonl" in ended.last
+    assert "none of the 2 input files can be read. The first error: a.jsonl" in ended.last
     assert not (tmp_path / "out/_SUCCESS").exists()
     (tmp_path / "in/b.parquet").unlink()
     assert go(server, tmp_path / "in", "--skip-bad-files").code == 1

@@ -226,7 +226,7 @@ def test_missing_records_are_rebuilt_from_their_parts(whole: Whole, tmp_path: Pa
     before = [snapshot(place / "out" / folder) for folder in ("vectors", "dead_letters")]
     ended = whole.run(place)
     assert ended.code == 1
-    assert "the commit records of 30 rows are lost" in ended.last
+    assert "the commit records of 30 rows are missing" in ended.last
     assert before == [snapshot(place / "out" / folder) for folder in ("vectors", "dead_letters")]
     comes_right(whole, place, 0)
 

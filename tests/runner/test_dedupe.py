@@ -168,7 +168,7 @@ def test_texts_are_compared_within_units_if_memory_is_short(
     monkeypatch.setattr(sharing, "MAX_BYTES", 1000)
     ended = go(server, source, output)
     assert ended.code == 0
-    assert "texts are compared within units only, as by --dedupe unit: 263 rows" in ended.err
+    assert "deduplicating within units only, as with --dedupe unit: 263 rows" in ended.err
     assert len(set(ALL)) < server.stats()["texts"] < len(ALL)
     assert len(read(output)) == len(ALL)
 

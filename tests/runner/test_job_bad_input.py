@@ -234,7 +234,7 @@ def test_what_lies_beside_the_input_is_told_of_in_log_and_summary(
     write_rows(folder / "b.parq", ["four"])
     ended = go(server, folder)
     assert ended.code == 0
-    assert "passed over: _e.jsonl, table.csv" in ended.err
+    assert "ignored: _e.jsonl, table.csv" in ended.err
     assert "ignored" in ended.out
     output = folder.parent / "out"
     assert summary(output)["passed_over"] == ["_e.jsonl", "table.csv"]
