@@ -206,7 +206,7 @@ def test_a_retired_model_ends_the_run_after_one_request_and_names_its_successor(
     assert ended.code == 1
     assert "404" in ended.last
     assert "Use --model gemini-embedding-001" in ended.last
-    assert "shut text-embedding-004 down on 2026-01-14" in ended.err.splitlines()[0]
+    assert "shut down text-embedding-004 on 2026-01-14" in ended.err.splitlines()[0]
 
 
 def test_a_model_that_is_shut_down_still_works_where_it_is_available(

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or read by nobody, and signals at odd moments."""
+"""Closed, full and unread standard streams, and signals during start-up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("streams", ["2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
-def test_a_run_does_its_work_whatever_its_streams_are(streams: str, tmp_path: Path) -> None:
+def test_a_run_completes_with_closed_or_full_streams(streams: str, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", ["a cat", "a dog"])
     args = f"run --input {source} --output {tmp_path}/out --emulator --dim 128"
     found = process("sh", "-c", f"exec {COMMAND} {args} {streams}", timeout_s=WAIT_S)
@@ -54,9 +54,7 @@ def test_a_run_does_its_work_whatever_its_streams_are(streams: str, tmp_path: Pa
         pytest.param("status {0}/none", 2, id="error"),
     ],
 )
-def test_an_output_that_nobody_reads_does_not_change_the_exit_code(
-    command: str, code: int, made: Path
-) -> None:
+def test_a_closed_pipe_does_not_change_the_exit_code(command: str, code: int, made: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     words = [sys.executable, "-m", "bulkembed", *command.format(made).split()]
@@ -67,7 +65,7 @@ def test_an_output_that_nobody_reads_does_not_change_the_exit_code(
     assert "Exception ignored" not in done.stderr
 
 
-def test_what_cannot_be_written_to_a_full_device_is_said(made: Path) -> None:
+def test_a_full_device_is_reported(made: Path) -> None:
     found = process("sh", "-c", f"exec {COMMAND} status {made}/out >/dev/full", timeout_s=WAIT_S)
     assert found.code == 1
     assert "cannot be written to standard output: No space left on device" in found.err
@@ -79,7 +77,7 @@ def a_job(server: EmulatorServer, tmp_path: Path) -> Job:
     return Job(server, source, tmp_path / "out", ("--dim", "128", "--concurrency", "1"))
 
 
-def test_sighup_ends_a_run_as_sigterm_does(tmp_path: Path) -> None:
+def test_sighup_stops_a_run_as_sigterm_does(tmp_path: Path) -> None:
     with EmulatorServer(EmulatorSettings(latency_ms=500)) as server:
         job = a_job(server, tmp_path)
         process = job.start()
@@ -94,7 +92,7 @@ def test_sighup_ends_a_run_as_sigterm_does(tmp_path: Path) -> None:
         assert server.stats()["texts"] == 1200 > paid
 
 
-def test_under_nohup_a_run_goes_on(tmp_path: Path) -> None:
+def test_a_run_under_nohup_ignores_sighup(tmp_path: Path) -> None:
     with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
         words = [sys.executable, "-m", "bulkembed", *a_job(server, tmp_path).command]
         process = subprocess.Popen(
@@ -113,7 +111,7 @@ def test_under_nohup_a_run_goes_on(tmp_path: Path) -> None:
         Step("import", "click"),
         Step("open", "__pycache__/run_command."),
         Step("import", "pyarrow.parquet"),
-        Step("open", "__pycache__/parquet_scan."),
+        Step("open", "inputs/__pycache__/parquet."),
         Step("import", "apache_beam"),
     ],
     ids=str,
@@ -123,9 +121,9 @@ def test_ctrl_c_in_the_first_moments_ends_a_run_without_a_traceback(
 ) -> None:
     source = write_rows(tmp_path / "in/a.parquet", ["a cat"])
     (tmp_path / "marks").mkdir()
-    told = environ(step, tmp_path / "marks", number=signal.SIGINT, who="pipeline")
+    variables = environ(step, tmp_path / "marks", number=signal.SIGINT, who="bulkembed")
     args = ("run", "--input", str(source), "--output", str(tmp_path / "out"), "--emulator")
-    found = process(sys.executable, "-m", "bulkembed", *args, timeout_s=WAIT_S, **told)
+    found = process(sys.executable, "-m", "bulkembed", *args, timeout_s=WAIT_S, **variables)
     assert list((tmp_path / "marks").iterdir())
     assert found.code in (75, 130), found.err
     assert "Traceback" not in found.err
@@ -133,16 +131,18 @@ def test_ctrl_c_in_the_first_moments_ends_a_run_without_a_traceback(
 
 @pytest.mark.parametrize("command", ["status", "verify"])
 def test_ctrl_c_ends_the_other_commands_with_130(command: str, made: Path, tmp_path: Path) -> None:
-    step = Step("open", f"__pycache__/{command}.")
-    told = environ(step, tmp_path, number=signal.SIGINT, who="pipeline")
+    step = Step("open", f"/{command}.cpython-")
+    (tmp_path / "marks").mkdir()
+    variables = environ(step, tmp_path / "marks", number=signal.SIGINT, who="bulkembed")
     words = (sys.executable, "-m", "bulkembed", command, str(made / "out"))
-    found = process(*words, timeout_s=WAIT_S, **told)
+    found = process(*words, timeout_s=WAIT_S, **variables)
+    assert list((tmp_path / "marks").iterdir())
     assert found.code == 130, found.err
     assert found.err == ""
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "x"])
-def test_a_port_that_is_none_is_a_usage_error(port: str) -> None:
+def test_an_invalid_port_is_a_usage_error(port: str) -> None:
     found = bulkembed("emulator", "--port", port)
     assert found.code == 2
     assert "--port" in found.err
@@ -150,7 +150,7 @@ def test_a_port_that_is_none_is_a_usage_error(port: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["http://127.0.0.1:99999", "http://127.0.0.1:x"])
-def test_so_is_one_of_a_service(where: str, made: Path) -> None:
+def test_an_invalid_port_of_a_service_is_a_usage_error(where: str, made: Path) -> None:
     found = run(where, made / "a.parquet", made / "other")
     assert found.code == 2
     assert "Traceback" not in found.err
