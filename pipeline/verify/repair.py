@@ -65,6 +65,7 @@ from bulkembed.transforms.dataset.layout import (
 )
 from bulkembed.transforms.dataset.output_lock import LockOwner
 from bulkembed.transforms.dataset.records import DatasetState, named_record
+from bulkembed.transforms.dataset.worker_notes import DamagedFile
 from bulkembed.transforms.inputs.filesystems import error_line
 
 
@@ -227,9 +228,9 @@ class _Repair:
         """Move unreadable notes, summaries and timelines of earlier runs aside."""
         self._unless(ACCOUNT, TokenAccount.from_bytes)
         for folder, check in (
-            (SHARED, lambda data: sum((CallCounts(**_object(data)),), CallCounts())),
+            (SHARED, lambda data: from_plain(_object(data), CallCounts)),
             (SUMMARIES, _object),
-            (DAMAGED, _object),
+            (DAMAGED, lambda data: from_plain(_object(data), DamagedFile)),
             (TIMELINE, lambda data: Timeline.from_json(_object(data))),
             (STOPS, lambda data: from_plain(_object(data), Stop)),
         ):
