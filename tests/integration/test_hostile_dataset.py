@@ -115,7 +115,7 @@ def test_a_host_on_the_command_line_is_called(output: Path, stranger: Stranger) 
 def test_against_calls_nobody_and_so_needs_no_host(output: Path, stranger: Stranger) -> None:
     says(output, base_url=stranger.url)
     ended = bulkembed("verify", output, "--against", output.parent / "in")
-    assert "compared row by row" in ended.out
+    assert f"compared with {output.parent / 'in'} row by row" in ended.out
     assert stranger.heard == []
 
 
