@@ -44,7 +44,11 @@ def _share_options(command: _F) -> _F:
     return command
 
 
-@click.command(context_settings={"max_content_width": 100})
+@click.command(
+    context_settings={"max_content_width": 100},
+    epilog="Example: bulkembed emulator --port 8080 --rpm 3000. Then use it with: bulkembed run "
+    "... --base-url http://127.0.0.1:8080",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @_number_option("--port", 0, "Port to listen on; 0: any free one.")
 @click.option("--api-key", help="Accept this key only. [default: any key]")
