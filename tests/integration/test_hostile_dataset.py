@@ -154,7 +154,7 @@ def test_a_project_and_a_region_are_not_taken_from_it_either(output: Path) -> No
     ids=["region", "project", "version"],
 )
 def test_what_stands_in_the_url_of_a_call_is_a_word(service: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="takes"):
+    with pytest.raises(ConfigError, match="must be"):
         ServiceConfig(kind=Service.VERTEX, vertexai=True, **service)  # type: ignore[arg-type]
 
 
