@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.cli import python, read, write_rows
+from support.cli import Ended, called, read, write_rows
 
 from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.demo.demo import main
 
 ROOT = Path(__file__).parents[2]
+Demo = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -20,54 +23,60 @@ def source(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "shards/a.parquet", ["cats", "dogs", "banks", "rain", "snow"])
 
 
-def test_own_files_are_not_embedded_without_a_key(source: Path, tmp_path: Path) -> None:
-    ended = python(
-        "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out"
-    )
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Demo:
+    """What `make run` starts, in this process, with the variables of the Makefile."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(**variables: str) -> Ended:
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return called(main)
+
+    return run
+
+
+def test_own_files_are_not_embedded_without_a_key(demo: Demo, source: Path, tmp_path: Path) -> None:
+    ended = demo(INPUT="shards/*.parquet", OUTPUT="out")
     assert ended.code == 2
     assert "EMULATOR=1" in ended.last
     assert not (tmp_path / "out").exists()
 
 
-def test_the_emulator_embeds_own_files_if_the_user_chooses_it(source: Path, tmp_path: Path) -> None:
-    ended = python(
-        "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out",
-        EMULATOR="1",
-        ARGS="--dim 128 --unit-rows 2",
-    )  # fmt: skip
+def test_the_emulator_embeds_own_files_if_the_user_chooses_it(
+    demo: Demo, source: Path, tmp_path: Path
+) -> None:
+    own = {"INPUT": "shards/*.parquet", "OUTPUT": "out", "ARGS": "--dim 128 --unit-rows 2"}
+    ended = demo(**own, EMULATOR="1")
     assert ended.code == 0, ended.err
     assert "5 in: 5 embedded" in ended.out
     assert len(read(tmp_path / "out")) == 5
-    again = python(
-        "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards/*.parquet", OUTPUT="out",
-        GEMINI_API_KEY="k", ARGS="--dim 128 --unit-rows 2",
-    )  # fmt: skip
+    again = demo(**own, GEMINI_API_KEY="k")
     assert again.code == 2
     assert "service is 'emulator' there" in again.err
 
 
-def test_a_key_is_used_and_named(source: Path, tmp_path: Path) -> None:
+def test_a_key_is_used_and_named(demo: Demo, source: Path, tmp_path: Path) -> None:
     with EmulatorServer() as server:
-        ended = python(
-            "-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards", OUTPUT="out",
-            GEMINI_API_KEY="k", ARGS=f"--base-url {server.url} --dim 128",
-        )  # fmt: skip
+        args = f"--base-url {server.url} --dim 128"
+        ended = demo(INPUT="shards", OUTPUT="out", GEMINI_API_KEY="k", ARGS=args)
         assert server.stats()["texts"] == 5
     assert ended.code == 0, ended.err
     assert "Using the access of GEMINI_API_KEY" in ended.err
 
 
-def test_an_input_without_an_output_is_refused(source: Path, tmp_path: Path) -> None:
-    ended = python("-m", "bulkembed.pipeline.demo", cwd=tmp_path, INPUT="shards", EMULATOR="1")
+def test_an_input_without_an_output_is_refused(demo: Demo, source: Path, tmp_path: Path) -> None:
+    ended = demo(INPUT="shards", EMULATOR="1")
     assert ended.code == 2
     assert "OUTPUT" in ended.last
 
 
 def test_the_corpus_is_embedded_and_three_rows_are_shown_with_their_neighbours(
-    corpus: Path, tmp_path: Path
+    demo: Demo, corpus: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "corpus").symlink_to(corpus)
-    ended = python("-m", "bulkembed.pipeline.demo", cwd=tmp_path, ARGS="--limit-rows 200 --dim 128")
+    ended = demo(ARGS="--limit-rows 200 --dim 128")
     assert ended.code == 0, ended.err
     assert "No API key is used" in ended.err
     blocks = ended.out.split("\n\n")[1:]

@@ -240,11 +240,14 @@ def test_a_model_that_the_service_does_not_have_ends_the_run(
     assert server.stats()["calls"] == 1
 
 
-def test_missing_credentials_for_a_project_are_one_line(source: Path, tmp_path: Path) -> None:
-    ended = python(
-        "-m", "bulkembed", "run", "--input", str(source), "--output", str(tmp_path / "out"),
+def test_missing_credentials_for_a_project_are_one_line(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    ended = bulkembed(
+        "run", "--input", source, "--output", tmp_path / "out",
         "--vertexai", "--vertex-project", "p", "--vertex-location", "l",
-        GOOGLE_APPLICATION_CREDENTIALS=str(tmp_path / "none.json"), NO_GCE_CHECK="true",
     )  # fmt: skip
     assert ended.code == 1
     assert "no application-default credentials" in ended.err.splitlines()[-1]

@@ -87,10 +87,7 @@ def test_log_json_writes_an_object_a_line(rows: Path, tmp_path: Path, workers: s
 
 
 def test_log_json_writes_errors_as_objects_too(tmp_path: Path) -> None:
-    found = python(
-        "-m", "bulkembed", "run", "--input", "nowhere/*.parquet", "--output", str(tmp_path / "out"),
-        "--emulator", "--log-json",
-    )  # fmt: skip
+    found = run(None, "nowhere/*.parquet", tmp_path / "out", "--log-json")
     assert found.code == 2
     (error,) = events(found.err)
     assert (error["level"], "nowhere" in error["message"]) == ("error", True)

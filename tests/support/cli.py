@@ -8,7 +8,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,16 @@ class Ended:
 
 def bulkembed(*args: object) -> Ended:
     """`bulkembed ...` in this process."""
+    return called(lambda: main([str(arg) for arg in args]))
+
+
+def called(command: Callable[[], None]) -> Ended:
+    """A command's function in this process."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main([str(arg) for arg in args])
+            command()
         except SystemExit as ended:
             code = int(ended.code or 0)
     return Ended(code, out.getvalue(), err.getvalue())
