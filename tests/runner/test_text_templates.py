@@ -150,7 +150,7 @@ def test_a_dataset_with_line_breaks_causes_no_message(
 ) -> None:
     output = tmp_path / "out"
     assert run(recorder.url, source, output, "--text-template", TYPED).code == 0
-    assert "warning" not in bulkembed("status", output).out
+    assert "did not decode" not in bulkembed("status", output).out
     assert json.loads(bulkembed("status", output, "--json").out)["warning"] is None
     assert bulkembed("verify", output, "--against", source).code == 0
     again = run(recorder.url, source, output, "--text-template", "{title}\n\n{body}")
