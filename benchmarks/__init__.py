@@ -1,1 +1,1 @@
-"""What is measured, and against whom; `make help` lists the targets."""
+"""Benchmarks of bulkembed, also against other libraries; `make help` lists the targets."""

@@ -1,4 +1,4 @@
-"""What a command costs: its time, the CPU seconds and the memory of its whole process tree."""
+"""The cost of a command: time, CPU seconds and peak memory of its whole process tree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-LOOK_EVERY_S = 0.05
+SAMPLE_EVERY_S = 0.05
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """Wall and CPU seconds (user and system), and the most memory of the tree at one moment.
+    """Wall and CPU seconds (user and system), and the peak memory of the tree.
 
-    Pages that processes of the tree share are counted once for each.
+    Pages that processes share are counted once per process.
     """
 
     wall_s: float
@@ -30,56 +30,56 @@ class Cost:
 
 
 def cost_of(command: Sequence[object], environ: Mapping[str, str] | None = None) -> Cost:
-    """Runs a command to its end.
+    """Run a command and return its cost.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        RuntimeError: it failed; the message has the end of its output.
     """
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         started = time.monotonic()
         process = subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, stdout=said, stderr=said,
+            list(map(str, command)), cwd=ROOT, stdout=output, stderr=output,
             env={**os.environ, "GEMINI_API_KEY": "benchmark", **(environ or {})},
         )  # fmt: skip
-        watch = _Watch(process.pid)
-        watch.start()
+        sampler = _Sampler(process.pid)
+        sampler.start()
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.monotonic() - started
-        watch.over.set()
-        watch.join()
+        sampler.done.set()
+        sampler.join()
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{command[0]} failed: {said.read()[-2000:]}")
-    # Of workers that nobody waited for, only the looks at them tell.
-    cpu_s = max(used.ru_utime + used.ru_stime, sum(watch.cpu_s.values()))
-    return Cost(wall_s, cpu_s, watch.peak_bytes / 1e6)
+            output.seek(0)
+            raise RuntimeError(f"{command[0]} failed: {output.read()[-2000:]}")
+    # `wait4` leaves out workers that their parent did not wait for; the samples have them.
+    cpu_s = max(used.ru_utime + used.ru_stime, sum(sampler.cpu_s.values()))
+    return Cost(wall_s, cpu_s, sampler.peak_bytes / 1e6)
 
 
-class _Watch(threading.Thread):
-    """Looks at a process and its descendants, twenty times a second."""
+class _Sampler(threading.Thread):
+    """Samples a process and its descendants, twenty times a second."""
 
     def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
         self._root = root
-        self.over = threading.Event()
+        self.done = threading.Event()
         self.cpu_s: dict[int, float] = {}
         self.peak_bytes = 0
 
     def run(self) -> None:
-        while not self.over.wait(LOOK_EVERY_S):
+        while not self.done.wait(SAMPLE_EVERY_S):
             found = _processes()
             tree = {self._root}
             for pid in sorted(found):
                 if found[pid][0] in tree:
                     tree.add(pid)
-            there = [pid for pid in tree if pid in found]
-            self.cpu_s.update({pid: found[pid][1] for pid in there})
-            self.peak_bytes = max(self.peak_bytes, sum(found[pid][2] for pid in there))
+            running = [pid for pid in tree if pid in found]
+            self.cpu_s.update({pid: found[pid][1] for pid in running})
+            self.peak_bytes = max(self.peak_bytes, sum(found[pid][2] for pid in running))
 
 
 def _processes() -> dict[int, tuple[int, float, int]]:
-    """Parent, CPU seconds and resident bytes of each process, by its id."""
+    """Return the parent, CPU seconds and resident bytes of each process by its id."""
     found = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():

@@ -1,10 +1,10 @@
-"""What it takes to find the texts that occur in more than one unit.
+"""The cost of finding texts that occur in more than one unit.
 
     python -m benchmarks.dedupe [--small]
 
-The look at all texts that `--dedupe run` takes before anything is sent, over short texts of which
-11 % are repeats, in Parquet and JSONL with a column of 200 bytes that is not read; no call is sent.
-Then the index by which units find the vectors that are kept for them.
+Measures the search that `--dedupe run` makes before it sends anything, over short texts of which
+11 % are duplicates, in Parquet and JSONL with a column of 200 bytes that is not read.  Nothing is
+sent.  Then measures the index in which units look up the vectors that are kept for them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ INDEX_TEXTS = 100_000
 
 
 def inputs(folder: Path, rows: int) -> list[Path]:
-    """The same rows as Parquet and as JSONL."""
+    """Write the same rows as Parquet and as JSONL."""
     draw = random.Random(1)
     words = [f"word{n}" for n in range(5000)]
     first = int(rows * (1 - REPEATED))
@@ -61,7 +61,7 @@ def inputs(folder: Path, rows: int) -> list[Path]:
 
 
 def search(path: Path, output: Path) -> tuple[Callable[[], int], int]:
-    """The search over one file, which gives the texts to send first; and the file's rows."""
+    """Return the search over one file, which counts the texts to send first, and the rows."""
     dataset = Dataset.open(str(output))
     columns = InputColumns()
     scans = scan_inputs(dataset, [str(path)], columns)
@@ -84,7 +84,7 @@ def make_job(output: Path, columns: InputColumns, schema: pa.Schema) -> JobConfi
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds by the clock and of CPU, the medians of some runs."""
+    """Return wall and CPU seconds, as medians of several runs."""
     took = []
     for _ in range(TIMES):
         clock, cpu = time.perf_counter(), time.process_time()
@@ -94,7 +94,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
-    """The most memory that the work held at once, as Python and numpy count it."""
+    """Return the peak memory of the work, as Python and numpy count it."""
     tracemalloc.start()
     work()
     _, peak = tracemalloc.get_traced_memory()
@@ -103,7 +103,7 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 
 
 def index_bytes(folder: Path) -> float:
-    """What a text takes in the index of vectors."""
+    """Return the size of a text in the index of vectors."""
     job = make_job(folder / "index", InputColumns(), pa.schema([]))
     dataset = Dataset.open(job.output.uri)
     writer = shared_writer(dataset, job, "a")
@@ -114,17 +114,17 @@ def index_bytes(folder: Path) -> float:
     writer.close()
     tracemalloc.start()
     answers = KeptAnswers(dataset, job)
-    held, _ = tracemalloc.get_traced_memory()
+    allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return held / len(answers)
+    return allocated / len(answers)
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--small", action="store_true", help="fewer rows")
     rows = 100_000 if parser.parse_args().small else 1_000_000
-    table = Table("input", "rows", "sent first", "rows/s", "rows/CPU s", "peak bytes a row")
+    table = Table("input", "rows", "sent first", "rows/s", "rows/CPU s", "peak bytes per row")
     with tempfile.TemporaryDirectory(prefix="bench-dedupe-") as name:
         folder = Path(name)
         for path in inputs(folder, rows):
@@ -138,9 +138,9 @@ def main() -> None:
                 f"{found / cpu:,.0f}",
                 f"{peak_bytes(work) / found:.0f}",
             )
-        held = index_bytes(folder)
+        per_text = index_bytes(folder)
     Console().print(table)
-    print(f"the index of vectors holds {held:.0f} bytes a text")
+    print(f"the index of vectors takes {per_text:.0f} bytes per text")
 
 
 if __name__ == "__main__":

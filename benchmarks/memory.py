@@ -1,8 +1,8 @@
-"""Peak memory of one process at 3,072 dims, over inputs of several forms and two sizes.
+"""Peak memory of one process at 3,072 dimensions, for several input formats of two sizes.
 
     python -m benchmarks.memory [--small] [--only parquet,jsonl] [--rows 100000,1000000]
 
-Exit code 1 if a run took 500 MB or more, or the larger input 10 % more than the smaller one.
+Exits with 1 if a run needs 500 MB or more, or the larger input 10 % more than the smaller one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from benchmarks.processes import emulator
 from benchmarks.speed import PYTHON, remove
 
 DIM = 3072
-MOST_MB = 500
-GROWTH = 1.1
+MAX_MB = 500
+MAX_GROWTH = 1.1
 FORMS = {"parquet": ".parquet", "groups": ".parquet", "jsonl": ".jsonl", "gzip": ".jsonl.gz"}
-"""`parquet` is one row group of all rows, `groups` has many of them."""
+"""`parquet` has one row group with all rows, `groups` has many row groups."""
 GROUP_ROWS = 1000
 
 
@@ -40,7 +40,7 @@ def _lines(rows: int) -> Iterator[bytes]:
 
 
 def write(path: Path, form: str, rows: int) -> None:
-    """An input of short texts."""
+    """Write an input of short texts."""
     if FORMS[form] == ".parquet":
         texts = pa.array([f"text number {row}" for row in range(rows)])
         table = pa.table({"id": pa.array(range(rows)), "text": texts})
@@ -52,7 +52,7 @@ def write(path: Path, form: str, rows: int) -> None:
 
 
 def peak(folder: Path, url: str, form: str, rows: int) -> Cost:
-    """What a run over such an input takes."""
+    """Return the cost of a run over such an input."""
     source, output = folder / f"in-{rows}{FORMS[form]}", folder / "out"
     write(source, form, rows)
     try:
@@ -67,18 +67,20 @@ def peak(folder: Path, url: str, form: str, rows: int) -> Cost:
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--small", action="store_true", help="Parquet only, and fewer rows")
-    parser.add_argument("--only", default="", help="forms, with commas")
-    parser.add_argument("--rows", default="", help="two numbers of rows, with a comma")
+    parser.add_argument("--only", default="", help="formats, separated by commas")
+    parser.add_argument("--rows", default="", help="two numbers of rows, separated by a comma")
     args = parser.parse_args()
     sizes = [int(rows) for rows in (args.rows or "100000,1000000").split(",")]
     if args.small and not args.rows:
         sizes = [30_000, 120_000]
     forms = [form for form in FORMS if not args.only or form in args.only.split(",")]
-    table = Table("input", "rows", "peak MB", "of the first", "rows/s", title=f"{DIM} dims")
-    held = True
+    table = Table(
+        "input", "rows", "peak MB", "ratio to the first", "rows/s", title=f"{DIM} dimensions"
+    )
+    passed = True
     with (
         tempfile.TemporaryDirectory(prefix="bench-memory-") as folder,
         emulator("--canned", "--latency-ms", 10) as server,
@@ -89,14 +91,14 @@ def main() -> None:
                 cost = peak(Path(folder), server.url, form, rows)
                 first = first or cost.peak_mb
                 grown = cost.peak_mb / first
-                held &= cost.peak_mb < MOST_MB and grown <= GROWTH
+                passed &= cost.peak_mb < MAX_MB and grown <= MAX_GROWTH
                 table.add_row(
                     form, f"{rows:,}", f"{cost.peak_mb:.0f}", f"{grown:.2f}",
                     f"{rows / cost.wall_s:,.0f}",
                 )  # fmt: skip
                 print(form, rows, cost, file=sys.stderr, flush=True)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    sys.exit(not held)
+    sys.exit(not passed)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What one would write without bulkembed: the SDK's async client behind aiolimiter's bucket.
+"""A script without bulkembed: the SDK's async client with aiolimiter's token bucket.
 
     python -m benchmarks.plain_script URL FILE --rpm 3000
     python -m benchmarks.plain_script URL FILE --tpm 100000
 
-100 texts a call, 16 calls at once, four characters a token, and the SDK's own retries. Nothing is
-kept: a script that dies has lost all that was paid for.
+It sends 100 texts per request and 16 requests at once, counts a token as four characters, and uses
+the SDK's own retries.  It saves nothing, so if it fails, all paid vectors are lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RETRIES = types.HttpRetryOptions(attempts=10, initial_delay=1, max_delay=60)
 
 
 async def embed_all(url: str, texts: list[str], limiter: AsyncLimiter, by_tokens: bool) -> int:
-    """Embeds the texts; gives the number of vectors."""
+    """Embed the texts, and return the number of vectors."""
     options = types.HttpOptions(base_url=url, retry_options=RETRIES)
     client = genai.Client(api_key="anything", http_options=options)
     permits = asyncio.Semaphore(IN_FLIGHT)
@@ -44,7 +44,7 @@ async def embed_all(url: str, texts: list[str], limiter: AsyncLimiter, by_tokens
 
 
 def main() -> None:
-    """Runs it, and prints how it ended."""
+    """Run the script and print its result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("file")

@@ -1,4 +1,4 @@
-"""Emulators and jobs in processes of their own, and what the emulator has counted."""
+"""Emulators and jobs in their own processes, and the emulator's counts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any
 
 import httpx2
 
-LOOK_EVERY_S = 0.25
+SAMPLE_EVERY_S = 0.25
 DIM = 768
-"""Small, so that not two cores for service, job and all others decide what is reached."""
+"""Small, so that the two cores that the emulator and the job share are not the limit."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Emulator:
-    """A `bulkembed emulator` process, looked at four times a second."""
+    """A `bulkembed emulator` process, whose counts are sampled four times a second."""
 
     def __init__(self, *options: object) -> None:
         self._process = subprocess.Popen(
@@ -35,75 +35,75 @@ class Emulator:
         self.started_s = time.time()
         self.url = self._process.stdout.readline().split()[-1]
         self._client = httpx2.Client(trust_env=False, timeout=30)
-        self.looks: list[dict[str, Any]] = []
-        self._over = threading.Event()
-        self._watch = threading.Thread(target=self._look_on, daemon=True)
-        self._watch.start()
+        self.samples: list[dict[str, Any]] = []
+        self._closed = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
 
     def stats(self) -> dict[str, Any]:
-        """What it has counted by now; `at_s` is when."""
+        """Return its counts; `at_s` is the time."""
         found: dict[str, Any] = self._client.get(f"{self.url}/stats").json()
         found["at_s"] = time.time()
         return found
 
     def set_clock(self, offset_s: float) -> None:
-        """Moves its clock."""
+        """Set its clock ahead."""
         self._client.post(f"{self.url}/clock", json={"offset_s": offset_s}).raise_for_status()
 
     def at(self, elapsed_s: float, what: str) -> float:
-        """A count as it stood so many seconds after the first text was counted."""
-        first = next((one["first_counted_s"] for one in self.looks if one["first_counted_s"]), 0)
-        seen = [one[what] for one in self.looks if one["at_s"] <= first + elapsed_s]
+        """Return a count as it was that many seconds after the first text was counted."""
+        first = next((one["first_counted_s"] for one in self.samples if one["first_counted_s"]), 0)
+        seen = [one[what] for one in self.samples if one["at_s"] <= first + elapsed_s]
         return float(seen[-1]) if seen else 0.0
 
     def texts_between(self, from_s: int, until_s: int) -> int:
-        """Texts counted in these seconds after the first one."""
+        """Return the texts counted in a range of seconds after the first one."""
         return sum(
             texts for second, texts in self.stats()["timeline"] if from_s <= second < until_s
         )
 
     def close(self) -> None:
-        """Ends the process."""
-        self._over.set()
-        self._watch.join()
+        """End the process."""
+        self._closed.set()
+        self._sampler.join()
         self._client.close()
         self._process.terminate()
         self._process.wait()
 
-    def _look_on(self) -> None:
-        while not self._over.wait(LOOK_EVERY_S):
+    def _sample(self) -> None:
+        while not self._closed.wait(SAMPLE_EVERY_S):
             with contextlib.suppress(httpx2.HTTPError):
-                self.looks.append(self.stats())
+                self.samples.append(self.stats())
 
 
 @contextlib.contextmanager
 def emulator(*options: object) -> Iterator[Emulator]:
-    """An emulator for the time of a `with`."""
-    one = Emulator(*options)
+    """Run an emulator."""
+    server = Emulator(*options)
     try:
-        yield one
+        yield server
     finally:
-        one.close()
+        server.close()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended, and what it said."""
+    """The exit code and the output of a process."""
 
     code: int
-    words: str
+    text: str
 
 
 class Job:
-    """A `bulkembed run` process; its words go to a file beside its output.
+    """A `bulkembed run` process; its output goes to a file next to its dataset.
 
     Args:
         url: the emulator's.
         source: a Parquet file.
-        home: a folder of the scenario; runs of one home share quota files.
+        home: a folder of the scenario; runs with the same folder share quota files.
         options: more options of `bulkembed run`.
         output: name of the dataset in `home`.
-        clock_offset_s: how far ahead its clock is.
+        clock_offset_s: how far its clock is ahead.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Job:
         output: str = "out", clock_offset_s: float = 0.0,
     ) -> None:  # fmt: skip
         home.mkdir(parents=True, exist_ok=True)
-        self._said = home / f"{output}.err"
+        self._log = home / f"{output}.err"
         self.output = home / output
         environ = {
             **os.environ,
@@ -123,35 +123,35 @@ class Job:
             sys.executable, "-m", "bulkembed", "run", "--input", source, "--output", self.output,
             "--base-url", url, "--dim", DIM, *options,
         ]  # fmt: skip
-        with self._said.open("a") as said:
+        with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                list(map(str, command)), cwd=ROOT, env=environ, stdout=said, stderr=said
+                list(map(str, command)), cwd=ROOT, env=environ, stdout=log, stderr=log
             )
 
     def wait(self, timeout_s: float = 1500) -> Ended:
-        """Until it ends by itself."""
+        """Wait until it ends by itself."""
         code = self._process.wait(timeout_s)
-        return Ended(code, self._said.read_text())
+        return Ended(code, self._log.read_text())
 
     def stop(self) -> Ended:
-        """Asks it to end in good order."""
+        """Stop it cleanly."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         return self.wait(60)
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it is running."""
         return self._process.poll() is None
 
     def rows(self) -> list[int]:
-        """Rows that each run committed, as their summaries tell."""
+        """Return the rows that each run committed, by their summaries."""
         found = sorted((self.output / "_run" / "summaries").glob("*.json"))
         return [json.loads(one.read_bytes())["run"]["embedded"] for one in found]
 
 
 def script(module: str, *args: object) -> subprocess.Popen[str]:
-    """A script of this folder in a process of its own; it prints one JSON object at its end."""
+    """Start a module of this folder in its own process; it prints one JSON object at its end."""
     environ = {**os.environ, "GEMINI_API_KEY": "benchmark"}
     return subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{module}", *map(str, args)],
@@ -160,7 +160,7 @@ def script(module: str, *args: object) -> subprocess.Popen[str]:
 
 
 def result(process: subprocess.Popen[str], timeout_s: float = 1500) -> dict[str, Any]:
-    """What a script has printed."""
+    """Return what a script has printed."""
     out, _ = process.communicate(timeout=timeout_s)
     found: dict[str, Any] = json.loads(out.strip().splitlines()[-1]) if out.strip() else {}
     return found

@@ -1,8 +1,8 @@
-"""What the live panel costs: the same job on a terminal with the panel and without, in turns.
+"""The cost of the live panel: the same job on a terminal with and without it, in turns.
 
     python -m benchmarks.progress [--repeat 3] [--rows 40000]
 
-Prints the CPU seconds (user and system) of each run and the ratio of their medians.
+Prints the CPU seconds (user and system) of each run, and the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEVELS = {"panel": "info", "none": "warning"}
 
 
 def cpu_s_on_a_terminal(words: list[str]) -> float:
-    """The CPU seconds of a command in the foreground of a terminal."""
+    """Return the CPU seconds of a command in the foreground of a terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm-256color"
@@ -30,7 +30,7 @@ def cpu_s_on_a_terminal(words: list[str]) -> float:
     try:
         while os.read(terminal, 1 << 16):
             pass
-    except OSError:  # How Linux says that nobody has the other end open.
+    except OSError:  # Linux raises it when the other end is closed.
         pass
     _, status, used = os.wait4(pid, 0)
     os.close(terminal)
@@ -39,9 +39,9 @@ def cpu_s_on_a_terminal(words: list[str]) -> float:
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark and print its result."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each; medians count")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each, for the median")
     parser.add_argument("--rows", type=int, default=40_000)
     given = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in LEVELS}

@@ -1,8 +1,8 @@
-"""Runs the scenarios of the quota engine, several at a time, and prints one table.
+"""Run the quota scenarios, several at a time, and print one table.
 
-    python -m benchmarks.quota [--small] [--only one,five] [--keep FOLDER]
+    python -m benchmarks.quota [--small] [--only rpm,outage] [--keep FOLDER]
 
-Exit code 1 if a scenario missed what was asked of it.
+Exits with 1 if a scenario missed its target.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.texts import Texts
 
 
 def run(folder: Path, *, small: bool, only: frozenset[str]) -> list[Row]:
-    """The rows of all scenarios, or of some by name, in order."""
+    """Run all scenarios, or some by name, and return their rows in order."""
     setting = Setting(Texts(folder), folder, small)
     chosen = [one for one in SCENARIOS if not only or one[0].__name__ in only]
     started, first = time.monotonic(), min(start_s for _, start_s in chosen)
@@ -46,20 +46,20 @@ def run(folder: Path, *, small: bool, only: frozenset[str]) -> list[Row]:
 
 
 def show(rows: list[Row]) -> None:
-    """Prints the table."""
-    table = Table("scenario", "asked for", "reached", "429s", "verdict")
+    """Print the table."""
+    table = Table("scenario", "target", "result", "429s", "verdict")
     verdicts = {True: "reached", False: "MISSED", None: ""}
     for row in rows:
-        table.add_row(row.scenario, row.asked, row.reached, row.refused, verdicts[row.held])
+        table.add_row(row.scenario, row.target, row.result, row.answers_429, verdicts[row.passed])
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--small", action="store_true", help="fewer windows: some five minutes")
-    parser.add_argument("--only", default="", help="names of scenarios, with commas")
-    parser.add_argument("--keep", type=Path, help="a folder for what is written")
+    parser.add_argument("--small", action="store_true", help="fewer windows, about five minutes")
+    parser.add_argument("--only", default="", help="names of scenarios, separated by commas")
+    parser.add_argument("--keep", type=Path, help="a folder for the written files, which are kept")
     args = parser.parse_args()
     only = frozenset(filter(None, args.only.split(",")))
     with tempfile.TemporaryDirectory(prefix="bench-quota-") as temp:

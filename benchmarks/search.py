@@ -1,10 +1,10 @@
-"""Seconds and memory of `bulkembed search` over a million rows of 768 floats, by how they are kept.
+"""Time and memory of `bulkembed search` over a million rows of 768 floats, by their encoding.
 
     python -m benchmarks.search [--small] [--rows N] [--dim N] [--only plain,float16]
 
-The first scan finds nothing in the page cache; of the later ones the median is given.  Time and
-memory of the whole command have the imports, the emulator and the query's embedding as well.
-Exit code 1 if later scans of plain parts of a million rows take 3 s or more.
+The first scan starts with an empty page cache; of the later ones the median is printed.  Time and
+memory of the whole command include imports, the emulator and the embedding of the query.
+Exits with 1 if later scans of plain parts of a million rows take 3 s or more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 
 UNIT_ROWS = 2500
-MOST_S = 3.0
+MAX_S = 3.0
 REPEAT = 3
 KINDS = {
     "plain": (VectorType.FLOAT32, VectorEncoding.PLAIN),
@@ -45,7 +45,7 @@ KINDS = {
 
 
 def write(folder: Path, kind: str, rows: int, dim: int) -> None:
-    """A dataset of random vectors, as a run would have left it."""
+    """Write a dataset of random vectors, as a run would."""
     numbers, encoding = KINDS[kind]
     job = JobConfig(
         run_id="bench",
@@ -80,7 +80,7 @@ def write(folder: Path, kind: str, rows: int, dim: int) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Takes the parts out of the page cache."""
+    """Drop the parts from the page cache."""
     for part in (folder / "vectors").iterdir():
         with part.open("rb") as file:
             os.fsync(file.fileno())
@@ -88,7 +88,7 @@ def forget(folder: Path) -> None:
 
 
 def scan(folder: Path, dim: int) -> tuple[float, float]:
-    """Wall and CPU seconds of one scan for ten rows, in this process."""
+    """Return wall and CPU seconds of one scan for ten rows, in this process."""
     dataset = Dataset.open(str(folder))
     query = np.full(dim, dim**-0.5, np.float32)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -99,20 +99,20 @@ def scan(folder: Path, dim: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--small", action="store_true", help="100,000 rows")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--only", default="", help="kinds, with commas")
+    parser.add_argument("--only", default="", help="encodings, separated by commas")
     args = parser.parse_args()
     rows = args.rows or (100_000 if args.small else 1_000_000)
     table = Table(
         "vectors", "MB", "first scan, s", "later scans, s", "CPU s of these", "whole command, s",
         "peak MB",
-        title=f"{rows:,} rows of {args.dim} numbers, {os.cpu_count()} cores",
+        title=f"{rows:,} rows of {args.dim} dimensions, {os.cpu_count()} cores",
     )  # fmt: skip
-    held = True
+    passed = True
     for kind in [kind for kind in KINDS if not args.only or kind in args.only.split(",")]:
         with tempfile.TemporaryDirectory(prefix="bench-search-") as folder:
             output = Path(folder) / "out"
@@ -123,14 +123,14 @@ def main() -> None:
             later = [scan(output, args.dim) for _ in range(REPEAT)]
             cost = cost_of([PYTHON, "-m", "bulkembed", "search", output, "a few words"])
         wall_s, cpu_s = (statistics.median(each) for each in zip(*later, strict=True))
-        held &= kind != "plain" or wall_s < MOST_S
+        passed &= kind != "plain" or wall_s < MAX_S
         table.add_row(
             kind, f"{size / 1e6:,.0f}", f"{first:.2f}", f"{wall_s:.2f}", f"{cpu_s:.2f}",
             f"{cost.wall_s:.1f}", f"{cost.peak_mb:.0f}",
         )  # fmt: skip
         print(kind, first, later, cost, file=sys.stderr, flush=True)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    sys.exit(not held and not args.small)
+    sys.exit(not passed and not args.small)
 
 
 if __name__ == "__main__":

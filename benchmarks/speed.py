@@ -1,9 +1,9 @@
-"""Compares what a thousand rows cost this job and others, against one canned emulator.
+"""Compare the cost of a thousand rows with bulkembed and with others, on one emulator.
 
     python -m benchmarks.speed [--small] [--repeat 3] [--only job,sdk] [--peers PYTHON]
 
-Each client runs twice, over a few rows and over many; the difference is what the rows cost, and
-start-up is apart.  With --repeat the clients take turns, and the median counts.
+Each client runs twice, over a few rows and over many.  The difference is the cost of the rows,
+without start-up.  With --repeat the clients take turns, and the table has medians.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from benchmarks.texts import Texts
 TINY_ROWS = 100
 UNIT_ROWS = 2_500
 MOST_WORKERS = 2
-"""The few rows are units for so many workers, so that the start-up of each is apart."""
+"""The few rows make a unit for each of that many workers, so that all of them start up."""
 LATENCY_MS = 50
 BODIES = {"plain": (), "pretty gzip": ("--pretty", "--gzip")}
 PYTHON = sys.executable
 TEXT_CHARS = 400
-"""Texts are cut to this: of the docstrings that leaves 143 characters a text in the mean."""
+"""Maximum length of a text; the docstrings then have 143 characters on average."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Client:
-    """Who is measured: the command up to its arguments, and rows as parts of the job's."""
+    """A measured program: its command, and its rows as a ratio to those of the job."""
 
     name: str
     command: tuple[str, ...]
@@ -47,11 +47,11 @@ class Client:
 
     @property
     def is_job(self) -> bool:
-        """Whether it is this project's own command."""
+        """Whether it is `bulkembed run`."""
         return self.command[-1] == "run"
 
     def line(self, url: str, source: Path, output: Path, dim: int, rows: int) -> list[object]:
-        """The command to run."""
+        """Return the command to run."""
         if not self.is_job:
             return [*self.command, url, source, output, dim, rows, *self.arguments]
         return [
@@ -62,7 +62,7 @@ class Client:
 
 
 def clients(peers: str | None) -> list[Client]:
-    """All that take part."""
+    """Return all clients."""
     job = (PYTHON, "-m", "bulkembed", "run")
     found = [
         Client("job, 1 worker", job),
@@ -85,11 +85,11 @@ def _script(name: str) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figures:
-    """What the rows of one run cost."""
+    """The cost of the rows of one run."""
 
     rows_per_s: float
     cpu_s: float
-    """A thousand rows, start-up apart."""
+    """For a thousand rows, without start-up."""
     peak_mb: float
     start_s: float
 
@@ -104,7 +104,7 @@ class Bench:
         self._source = Texts(folder).write_short("speed", 2 * rows, TEXT_CHARS)
 
     def figures(self, client: Client, url: str, dim: int) -> Figures:
-        """Runs a client over a few rows, for its start-up, and over its part of them."""
+        """Run a client over a few rows, for its start-up, and over its share of the rows."""
         tiny = self._run(client, url, dim, TINY_ROWS)
         rows = int(self._rows * client.part) // TINY_ROWS * TINY_ROWS
         cost = self._run(client, url, dim, rows)
@@ -126,7 +126,7 @@ class Bench:
 
 
 def remove(output: Path) -> None:
-    """Deletes what a run wrote: a folder, a file, or Beam's shards beside that name."""
+    """Delete what a run wrote: a folder, a file, or Beam's shards with that prefix."""
     for found in output.parent.glob(f"{output.name}*"):
         inside = sorted(found.rglob("*"), reverse=True) if found.is_dir() else []
         for one in [*inside, found]:
@@ -134,27 +134,27 @@ def remove(output: Path) -> None:
 
 
 def measure(
-    bench: Bench, taking_part: Sequence[Client], dim: int, body: str, repeat: int
+    bench: Bench, chosen: Sequence[Client], dim: int, body: str, repeat: int
 ) -> dict[str, Figures]:
-    """The median figures of each client, who take turns."""
-    seen: dict[str, list[Figures]] = {client.name: [] for client in taking_part}
+    """Return the median figures of each client; the clients take turns."""
+    measured: dict[str, list[Figures]] = {client.name: [] for client in chosen}
     options = ("--canned", "--latency-ms", LATENCY_MS, *BODIES[body])
     with emulator(*options) as server:
         for _ in range(repeat):
-            for client in taking_part:
+            for client in chosen:
                 found = bench.figures(client, server.url, dim)
-                seen[client.name].append(found)
+                measured[client.name].append(found)
                 print(f"{dim} {body:12} {client.name:30} {found}", file=sys.stderr, flush=True)
     return {
         name: Figures(*map(statistics.median, zip(*map(dataclasses.astuple, many), strict=True)))
-        for name, many in seen.items()
+        for name, many in measured.items()
     }
 
 
 def show(title: str, found: dict[str, Figures]) -> None:
-    """Prints one table; the SDK's script is what the others are compared with."""
+    """Print one table, which compares all clients with the SDK script."""
     table = Table(
-        "client", "rows/s", "CPU s / 1,000 rows", "of the script's CPU", "peak MB", "start-up s",
+        "client", "rows/s", "CPU s / 1,000 rows", "ratio to SDK script", "peak MB", "start-up s",
         title=title,
     )  # fmt: skip
     base = found.get("sdk script, nested lists")
@@ -168,13 +168,15 @@ def show(title: str, found: dict[str, Figures]) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--small", action="store_true", help="3,072 dims and fewer rows")
-    parser.add_argument("--rows", type=int, help="rows of the job; others take a part of them")
-    parser.add_argument("--repeat", type=int, default=1, help="runs of each; the median counts")
-    parser.add_argument("--only", default="", help="beginnings of clients' names, with commas")
-    parser.add_argument("--peers", help="Python of the environment with LlamaIndex")
+    parser.add_argument(
+        "--small", action="store_true", help="3,072 dimensions only, and fewer rows"
+    )
+    parser.add_argument("--rows", type=int, help="rows of the job; others get a share of them")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each, for the median")
+    parser.add_argument("--only", default="", help="prefixes of client names, separated by commas")
+    parser.add_argument("--peers", help="Python of an environment with LlamaIndex")
     args = parser.parse_args()
     names = tuple(filter(None, args.only.split(",")))
     chosen = [one for one in clients(args.peers) if not names or one.name.startswith(names)]
@@ -183,7 +185,7 @@ def main() -> None:
             bench = Bench(Path(folder), args.rows or (8_000 if args.small else 20_000))
             for body in BODIES:
                 found = measure(bench, chosen, dim, body, args.repeat)
-                show(f"{dim} dims, {body} bodies, {LATENCY_MS} ms a call, 16 in flight", found)
+                show(f"{dim} dimensions, {body} bodies, {LATENCY_MS} ms per request", found)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Beam's own way: RunInference with its Gemini handler, repaired so that each text has a vector.
+"""Beam's RunInference with its Gemini handler, fixed so that each text gets a vector.
 
     python -m benchmarks.speed_beam URL INPUT OUTPUT DIM ROWS
 
-The handler that Beam ships pairs a whole batch with one answer and drops the rest: `request` is
-replaced, and the client gets a base URL.  It sends one call at a time.
+Beam's handler pairs a whole batch with one embedding and drops the rest.  Here `request` is
+replaced, and the client gets a base URL.  It sends one request at a time.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def _embed(name: str, batch: Sequence[str], client: genai.Client, args: dict[str
     )
 
 
-class Repaired(GeminiModelHandler):
-    """One result a text."""
+class FixedHandler(GeminiModelHandler):
+    """Returns one result per text."""
 
     def __init__(self, url: str) -> None:
         super().__init__(MODEL, _embed, api_key="anything", min_batch_size=100, max_batch_size=100)
         self._url = url
 
     def create_client(self) -> genai.Client:
-        """A client of the emulator."""
+        """Return a client of the emulator."""
         return genai.Client(
             api_key=self.api_key, http_options=types.HttpOptions(base_url=self._url)
         )
@@ -45,24 +45,24 @@ class Repaired(GeminiModelHandler):
     def request(
         self, batch: Sequence[Any], model: genai.Client, inference_args: Any = None
     ) -> Iterable[PredictionResult]:
-        """A result for each text of the batch."""
+        """Yield a result for each text of the batch."""
         answer = self.request_fn(self.model_name, batch, model, inference_args or {})
         for text, one in zip(batch, answer.embeddings, strict=True):
             yield PredictionResult(text, one.values, self.model_name)
 
 
 def main() -> None:
-    """Runs it."""
+    """Run the script."""
     url, source, output, dim, rows = sys.argv[1:]
     schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), int(dim)))])
-    most = int(rows)
+    limit = int(rows)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = (
             pipeline
             | beam.io.ReadFromParquet(source)
-            | beam.Filter(lambda row: row["id"] < most)
+            | beam.Filter(lambda row: row["id"] < limit)
             | beam.Map(lambda row: row["text"])
-            | RunInference(Repaired(url), inference_args={"output_dimensionality": int(dim)})
+            | RunInference(FixedHandler(url), inference_args={"output_dimensionality": int(dim)})
             | beam.Map(
                 lambda one: {"id": one.example, "vector": np.array(one.inference, np.float32)}
             )

@@ -1,8 +1,8 @@
-"""A published peer: LlamaIndex's embedder, 16 asynchronous calls, in an environment of its own.
+"""LlamaIndex's embedder with 16 asynchronous requests, in its own environment.
 
     .venv-peers/bin/python benchmarks/speed_llama.py URL INPUT OUTPUT DIM ROWS
 
-It imports nothing of ours, for the SDK that it asks for is an older one.
+It imports nothing of bulkembed, because it needs an older version of the SDK.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIECE_ROWS = 10_000
 
 
 async def embed_all(url: str, table: pa.Table, output: str, dim: int) -> None:
-    """Embeds a table's texts and writes one Parquet file."""
+    """Embed a table's texts, and write one Parquet file."""
     embedder = GoogleGenAIEmbedding(
         model_name="gemini-embedding-001",
         api_key="anything",
@@ -41,7 +41,7 @@ async def embed_all(url: str, table: pa.Table, output: str, dim: int) -> None:
 
 
 def main() -> None:
-    """Runs it."""
+    """Run the script."""
     url, source, output, dim, rows = sys.argv[1:]
     table = pq.read_table(source).slice(0, int(rows))
     asyncio.run(embed_all(url, table, output, int(dim)))

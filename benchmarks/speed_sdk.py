@@ -1,4 +1,4 @@
-"""The simple program on the SDK: an asyncio script with nested lists, or with Content objects.
+"""A simple asyncio script with the SDK, which sends nested lists or Content objects.
 
 python -m benchmarks.speed_sdk URL INPUT OUTPUT DIM ROWS nested|contents
 """
@@ -21,7 +21,7 @@ IN_FLIGHT = 16
 
 
 async def embed_all(url: str, table: pa.Table, output: str, dim: int, form: str) -> None:
-    """Embeds a table's texts and writes one Parquet file, 2,500 rows at a time."""
+    """Embed a table's texts, and write one Parquet file, 2,500 rows at a time."""
     client = genai.Client(api_key="anything", http_options=types.HttpOptions(base_url=url))
     permits = asyncio.Semaphore(IN_FLIGHT)
     config = types.EmbedContentConfig(output_dimensionality=dim)
@@ -59,7 +59,7 @@ async def embed_all(url: str, table: pa.Table, output: str, dim: int, form: str)
 
 
 def main() -> None:
-    """Runs it."""
+    """Run the script."""
     url, source, output, dim, rows, form = sys.argv[1:]
     table = pq.read_table(source).slice(0, int(rows))
     asyncio.run(embed_all(url, table, output, int(dim), form))

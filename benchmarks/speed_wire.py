@@ -1,4 +1,4 @@
-"""What the emulator can serve: bare sockets, one a thread, that look at nothing they get.
+"""The emulator's maximum speed: bare sockets, one per thread, that ignore what they receive.
 
 python -m benchmarks.speed_wire URL INPUT OUTPUT DIM ROWS
 """
@@ -19,7 +19,7 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 def calls(host: str, port: int, dim: int, count: int) -> None:
-    """Sends so many calls one after another on one connection, and takes the answers in."""
+    """Send that many requests one after another on one connection, and read the responses."""
     request = {
         "model": _MODEL,
         "content": {"parts": [{"text": "text"}]},
@@ -45,7 +45,7 @@ def calls(host: str, port: int, dim: int, count: int) -> None:
 
 
 def main() -> None:
-    """Runs it."""
+    """Run the script."""
     url, _, _, dim, rows = sys.argv[1:]
     where = urllib.parse.urlsplit(url)
     assert where.hostname is not None

@@ -1,9 +1,9 @@
-"""How long the command takes before and beside the rows: help, status, and jobs with nothing to do.
+"""How long the command takes without rows: help, status, and jobs with nothing to do.
 
     python -m benchmarks.start [--repeat 5]
 
-Prints the median of the runs, in seconds of the clock and of the CPU (user and system).  On a busy
-machine only the latter tell.  Exit code 1 if a command took longer than it may.
+Prints the medians of wall and CPU seconds (user and system).  On a busy machine only the latter are
+meaningful.  Exits with 1 if a command took longer than its limit.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ UNIT_ROWS = 10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """A command, and the seconds that it may take; None: nothing was asked of it."""
+    """A command, and its limit in seconds; None for no limit."""
 
     name: str
     words: tuple[object, ...]
-    most_s: float | None = None
-    anew: Path | None = None
+    max_s: float | None = None
+    removed: Path | None = None
     """An output that is removed before each run."""
 
 
 def cases(folder: Path, url: str) -> list[Case]:
-    """All of them; the finished job is run here, once."""
+    """Return all cases; runs the finished job once."""
     texts = Texts(folder)
     done, fresh = folder / "done", folder / "fresh"
 
@@ -65,12 +65,12 @@ def cases(folder: Path, url: str) -> list[Case]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each; the median counts")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each, for the median")
     repeat = parser.parse_args().repeat
-    table = Table("bulkembed", "seconds", "CPU s", "may take s", title=f"median of {repeat}")
-    held = True
+    table = Table("bulkembed", "seconds", "CPU s", "limit s", title=f"median of {repeat}")
+    passed = True
     with (
         tempfile.TemporaryDirectory(prefix="bench-start-") as folder,
         emulator("--canned") as server,
@@ -78,17 +78,17 @@ def main() -> None:
         for case in cases(Path(folder), server.url):
             costs = []
             for _ in range(repeat):
-                if case.anew is not None:
-                    remove(case.anew)
+                if case.removed is not None:
+                    remove(case.removed)
                 costs.append(cost_of([PYTHON, "-m", "bulkembed", *case.words]))
             wall_s = statistics.median(cost.wall_s for cost in costs)
             cpu_s = statistics.median(cost.cpu_s for cost in costs)
-            held &= case.most_s is None or wall_s <= case.most_s
-            most = "" if case.most_s is None else f"{case.most_s:g}"
-            table.add_row(case.name, f"{wall_s:.2f}", f"{cpu_s:.2f}", most)
+            passed &= case.max_s is None or wall_s <= case.max_s
+            limit = "" if case.max_s is None else f"{case.max_s:g}"
+            table.add_row(case.name, f"{wall_s:.2f}", f"{cpu_s:.2f}", limit)
             print(f"{case.name:28} {wall_s:.2f} s, CPU {cpu_s:.2f} s", file=sys.stderr, flush=True)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    sys.exit(not held)
+    sys.exit(not passed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The texts of the benchmarks: docstrings of Python's standard library, each of them once."""
+"""The texts of the benchmarks: the distinct docstrings of Python's standard library."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Texts:
 
     @property
     def distinct(self) -> int:
-        """How many different texts the corpus has."""
+        """Number of distinct texts in the corpus."""
         return len(self._distinct)
 
     def write(self, name: str, rows: int | None = None, first: int = 0) -> Path:
-        """A Parquet file of `rows` texts from number `first` on, or of the whole corpus.
+        """Write a Parquet file of `rows` texts from number `first` on, or of the whole corpus.
 
-        Beyond the corpus it begins anew, with a number before each text, so that no text comes
-        twice: a job sends equal texts once.
+        After the end of the corpus it repeats, with a number before each text, so that all texts
+        are distinct: a job sends equal texts once.
         """
         path = self._folder / f"{name}.parquet"
         texts = list(itertools.islice(self._endless(), first, first + (rows or self.distinct)))
@@ -37,7 +37,7 @@ class Texts:
         return path
 
     def write_short(self, name: str, rows: int, chars: int) -> Path:
-        """A Parquet file of `rows` different texts of at most some `chars`, each with a number."""
+        """Write a Parquet file of `rows` distinct texts of at most about `chars` characters."""
         path = self._folder / f"{name}.parquet"
         with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("text", pa.string())])) as file:
             for at in range(0, rows, 100_000):

@@ -1,1 +1,1 @@
-"""Packaging for Dataflow: nothing of it runs in a job."""
+"""Packaging for Dataflow; no job imports it."""

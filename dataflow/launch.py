@@ -1,7 +1,7 @@
-"""What the flex template's launcher calls: parameters in, `bulkembed run` on Dataflow.
+"""The entry point of the flex template: turns its parameters into `bulkembed run` on Dataflow.
 
-The launcher gives the template's parameters and Dataflow's own flags in one list; those that
-`bulkembed run` knows go before the bare `--`, all others behind it.
+The launcher passes the template's parameters and Dataflow's own flags in one list.  Flags that
+`bulkembed run` knows go before the bare `--`, all others after it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from bulkembed.pipeline.cli.options import OPTIONS
 FLAGS = {name: option for option in OPTIONS for name in (option.opts[0], *option.aliases)}
 
 
-def command(given: list[str]) -> list[str]:
-    """The arguments of `bulkembed` for those of the launcher, all of the form --name=value."""
+def command(arguments: list[str]) -> list[str]:
+    """Return the arguments of `bulkembed` for those of the launcher, all as --name=value."""
     ours: list[str] = []
     beams: list[str] = []
-    for argument in given:
+    for argument in arguments:
         name, _, value = argument.partition("=")
         option = FLAGS.get(name.replace("_", "-"))
         if option is None or name == "--runner":

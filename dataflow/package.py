@@ -1,6 +1,6 @@
-"""Makes what a flex template of Dataflow is built from: `make dataflow-package`.
+"""Write the files from which a Dataflow flex template is built: `make dataflow-package`.
 
-In `dist/dataflow/`: the sdist, requirements.txt (pins of what is installed here), launch.py, the
+In `dist/dataflow/`: the sdist, requirements.txt (pins of the installed versions), launch.py, the
 Dockerfile, and metadata.json, whose parameters are the flags of `bulkembed run`.
 """
 
@@ -20,12 +20,12 @@ from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.runners.staging import pinned_requirements
 
 HERE = Path(__file__).parent
-NOT_THERE = ("--emulator", "--runner", "--config", "--api-key-file")
-"""Flags that mean nothing where there is no disk of one's own."""
+LOCAL_FLAGS = ("--emulator", "--runner", "--config", "--api-key-file")
+"""Flags that have no meaning without a local disk."""
 
 
 def package(folder: Path) -> None:
-    """Writes all files of the template's image, and its metadata."""
+    """Write all files of the template's image, and its metadata."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)]
@@ -38,11 +38,11 @@ def package(folder: Path) -> None:
 
 
 def template() -> dict[str, Any]:
-    """The template's metadata.
+    """Return the template's metadata.
 
     Source: cloud.google.com/dataflow/docs, "Configure Flex Templates", 2026-11.
     """
-    shown = [option for option in OPTIONS if option.opts[0] not in NOT_THERE]
+    shown = [option for option in OPTIONS if option.opts[0] not in LOCAL_FLAGS]
     return {
         "name": "bulkembed",
         "description": metadata.metadata("bulkembed")["Summary"],
@@ -51,11 +51,11 @@ def template() -> dict[str, Any]:
 
 
 def parameter(option: click.Option) -> dict[str, Any]:
-    """One flag as a parameter: names have underscores here, and a switch takes true."""
+    """Return a flag as a parameter: its name has underscores, and a switch takes `true`."""
     return {
         "name": option.opts[0].removeprefix("--").replace("-", "_"),
         "label": option.opts[0],
-        "helpText": (option.help or "") + (" Say true." if option.is_flag else ""),
+        "helpText": (option.help or "") + (" Set to true." if option.is_flag else ""),
         "isOptional": not option.required,
     }
 

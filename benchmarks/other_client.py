@@ -1,8 +1,8 @@
-"""Somebody else who uses the project's quota: even calls of 50 texts, 1,000 a minute.
+"""Another user of the same quota: requests of 50 texts at an even pace, 1,000 texts per minute.
 
-    python -m benchmarks.stranger URL SECONDS [TEXTS_A_MINUTE]
+    python -m benchmarks.other_client URL SECONDS [TEXTS_PER_MINUTE]
 
-A refused call is not sent again: the next one comes in its time.
+It does not retry rate-limited requests.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ MODEL = "gemini-embedding-001"
 CALL_TEXTS = 50
 
 
-async def stranger(url: str, seconds: float, per_minute: int) -> dict[str, int]:
-    """Calls at an even pace; gives the number of answers by status, and the texts answered."""
+async def send_evenly(url: str, seconds: float, per_minute: int) -> dict[str, int]:
+    """Send requests at an even pace; return the numbers of requests, 429s and embedded texts."""
     answers: collections.Counter[int] = collections.Counter()
     every_s = 60 * CALL_TEXTS / per_minute
     async with (
         httpx2.AsyncClient(trust_env=False, timeout=60) as client,
-        asyncio.TaskGroup() as all,
+        asyncio.TaskGroup() as tasks,
     ):
         started = time.monotonic()
         for number in range(int(seconds / every_s)):
             await asyncio.sleep(max(0.0, started + number * every_s - time.monotonic()))
-            all.create_task(_call(client, url, number, answers))
+            tasks.create_task(_call(client, url, number, answers))
     return {
         "calls": answers.total(),
         "refused": answers[429],
@@ -44,7 +44,7 @@ async def _call(
     requests = [
         {
             "model": f"models/{MODEL}",
-            "content": {"parts": [{"text": f"stranger {number}, text {text}"}]},
+            "content": {"parts": [{"text": f"other client {number}, text {text}"}]},
             "outputDimensionality": 128,
         }
         for text in range(CALL_TEXTS)
@@ -52,15 +52,15 @@ async def _call(
     response = await client.post(
         f"{url}/v1beta/models/{MODEL}:batchEmbedContents",
         json={"requests": requests},
-        headers={"x-goog-api-key": "stranger"},
+        headers={"x-goog-api-key": "other-client"},
     )
     answers[response.status_code] += 1
 
 
 def main() -> None:
-    """Runs for the time given, and prints what came of it."""
+    """Run for the given time and print the counts."""
     url, seconds, *more = sys.argv[1:]
-    print(json.dumps(asyncio.run(stranger(url, float(seconds), int(more[0]) if more else 1000))))
+    print(json.dumps(asyncio.run(send_evenly(url, float(seconds), int(more[0]) if more else 1000))))
 
 
 if __name__ == "__main__":
