@@ -208,15 +208,15 @@ class Emulator:
         if valid is not None and not secrets.compare_digest(key.encode(), valid.encode()):
             raise bad_key(f"{'aiplatform' if vertex else 'generativelanguage'}.googleapis.com")
 
-    async def _read(self, request: Request, most: int) -> bytes:
+    async def _read(self, request: Request, limit: int) -> bytes:
         """Return the body; a longer one is read to its end, so that the client gets the answer."""
         chunks, size = [], 0
         async for chunk in request.stream():
             size += len(chunk)
-            if size <= most:
+            if size <= limit:
                 chunks.append(chunk)
-        if size > most:
-            raise invalid(f"Request payload size exceeds the limit: {most} bytes.")
+        if size > limit:
+            raise invalid(f"Request payload size exceeds the limit: {limit} bytes.")
         return b"".join(chunks)
 
     def _json(self, request: Request, body: dict[str, object]) -> Response:

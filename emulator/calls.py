@@ -135,27 +135,27 @@ def failure_of(fault: Fault | ScriptedError) -> ApiError | ConnectionFault:
 
 def _prepare(target: Target, body: object) -> Prepared:
     items = _READERS[target.method](target, body)
-    most = target.spec.max_tokens
+    limit = target.spec.max_tokens
     if target.method == "predict":
         _check_predict_tokens(target, items)
-    full = words().token_ids([item.sent for item in items], most)
-    cut = [len(ids) > most for ids in full]
+    full = words().token_ids([item.sent for item in items], limit)
+    cut = [len(ids) > limit for ids in full]
     for item, is_long in zip(items, cut, strict=True):
         if is_long and not _may_cut(target, item):
             raise invalid(
-                f"The input token count exceeds the maximum number of tokens allowed ({most})."
+                f"The input token count exceeds the maximum number of tokens allowed ({limit})."
             )
-    counts = [min(len(ids), most) for ids in full]
-    return Prepared(items, _meant_ids(items, full, most), counts, cut)
+    counts = [min(len(ids), limit) for ids in full]
+    return Prepared(items, _meant_ids(items, full, limit), counts, cut)
 
 
-def _meant_ids(items: list[Item], full: list[list[int]], most: int) -> list[list[int]]:
+def _meant_ids(items: list[Item], full: list[list[int]], limit: int) -> list[list[int]]:
     """Return the tokens that the vectors are made of: those of the text without its prefix."""
-    ids = [one[:most] for one in full]
+    ids = [one[:limit] for one in full]
     prefixed = [row for row, item in enumerate(items) if item.meant is not item.sent]
-    meant = words().token_ids([items[row].meant for row in prefixed], most)
+    meant = words().token_ids([items[row].meant for row in prefixed], limit)
     for row, one in zip(prefixed, meant, strict=True):
-        ids[row] = one[:most]
+        ids[row] = one[:limit]
     return ids
 
 
@@ -166,12 +166,12 @@ def _may_cut(target: Target, item: Item) -> bool:
 
 
 def _check_predict_tokens(target: Target, items: list[Item]) -> None:
-    most = target.settings.vertex_predict_tokens
+    limit = target.settings.vertex_predict_tokens
     total = words().count([item.sent for item in items])
-    if total > most:
+    if total > limit:
         raise invalid(
             f"Unable to submit request because the input token count is {total} but model only "
-            f"supports up to {most}. Reduce the input token count and try again."
+            f"supports up to {limit}. Reduce the input token count and try again."
         )
 
 

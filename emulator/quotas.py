@@ -146,11 +146,11 @@ class Quotas:
             raise self._refusal("requests", "Minute", 0, WINDOW_S, vertex)
         if self._day.limit and not self._day.fits(amount, now):
             raise self._refusal("requests", "Day", self._day.limit, _DAY_DELAY_S, vertex)
-        for what, window, asked in (
+        for what, window, needed in (
             ("requests", self._requests, amount),
             ("input_token_count", self._tokens, tokens),
         ):
-            wait_s = window.wait_s(asked, now) if window.limit else 0.0
+            wait_s = window.wait_s(needed, now) if window.limit else 0.0
             if wait_s > 0:
                 raise self._refusal(what, "Minute", window.limit, wait_s, vertex)
         return Admission(

@@ -82,12 +82,12 @@ class Target:
 
     @property
     def max_texts(self) -> int:
-        """The most texts of a batch on the Developer API."""
+        """The maximum texts of a batch on the Developer API."""
         return min(self.spec.max_texts, self.settings.max_texts)
 
     @property
     def max_body_bytes(self) -> int:
-        """The most bytes of a request's body."""
+        """The maximum bytes of a request's body."""
         return min(self.spec.max_body_bytes, self.settings.max_body_bytes)
 
 
@@ -99,10 +99,10 @@ def read_batch(target: Target, body: object) -> list[Item]:
     if not requests:
         raise invalid("* BatchEmbedContentsRequest.requests: contents is not specified\n")
     settings = target.settings
-    most = settings.vertex_batch_texts if target.vertex else target.max_texts
-    if len(requests) > most:
+    limit = settings.vertex_batch_texts if target.vertex else target.max_texts
+    if len(requests) > limit:
         raise invalid(
-            f"* BatchEmbedContentsRequest.requests: at most {most} requests can be in one batch\n"
+            f"* BatchEmbedContentsRequest.requests: at most {limit} requests can be in one batch\n"
         )
     return [
         _read_request(target, value, where, in_batch=index)
@@ -124,9 +124,9 @@ def read_predict(target: Target, body: object) -> list[Item]:
     instances = list(message.items("instances"))
     if not instances:
         raise invalid("Invalid instances: at least one instance is needed.")
-    most = min(target.spec.predict_texts, target.settings.vertex_predict_texts)
-    if len(instances) > most:
-        raise invalid(f"{len(instances)} instance(s) is over the limit of {most} per prediction.")
+    limit = min(target.spec.predict_texts, target.settings.vertex_predict_texts)
+    if len(instances) > limit:
+        raise invalid(f"{len(instances)} instance(s) is over the limit of {limit} per prediction.")
     items = []
     for value, where in instances:
         instance = wire.Message(value, where, _INSTANCE)

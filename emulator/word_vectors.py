@@ -54,12 +54,12 @@ class Words:
         """The dimensions of a word vector."""
         return int(self._vectors.shape[1])
 
-    def token_ids(self, texts: Sequence[str], most: int) -> list[list[int]]:
-        """Return the tokens of each text; of a long one, enough to exceed `most`.
+    def token_ids(self, texts: Sequence[str], limit: int) -> list[list[int]]:
+        """Return the tokens of each text; of a long one, enough to exceed `limit`.
 
         The rest of a text is ignored, so that a text of megabytes takes no more time.
         """
-        enough = (most + 1) * self._longest_token
+        enough = (limit + 1) * self._longest_token
         encoded = self._tokenizer.encode_batch_fast(
             [text[:enough] for text in texts], add_special_tokens=False
         )

@@ -172,7 +172,7 @@ DEFAULT_OVERLAP = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PassageSize:
-    """The most tokens of a passage, with title and prefix, and of its overlap with the one before.
+    """The maximum tokens of a passage, with title and prefix, and of its overlap.
 
     A token is BYTES_A_TOKEN bytes.
 
@@ -194,12 +194,12 @@ class PassageSize:
 
     @property
     def max_bytes(self) -> int:
-        """The most bytes of a passage, with title and prefix."""
+        """The maximum bytes of a passage, with title and prefix."""
         return self.tokens * BYTES_A_TOKEN
 
     @property
     def overlap_bytes(self) -> int:
-        """The most bytes that a passage repeats of the one before it."""
+        """The maximum bytes that a passage repeats of the one before it."""
         return self.overlap * BYTES_A_TOKEN
 
 
@@ -240,15 +240,15 @@ class EmbeddingConfig:
         self._check_passages()
 
     def _check_passages(self) -> None:
-        size, most = self.passages, self.spec.max_tokens
+        size, limit = self.passages, self.spec.max_tokens
         if size is None and (self.passage_tokens, self.passage_overlap) != (None, None):
             raise ConfigError(
                 "--passage-tokens and --passage-overlap work with --long-text passages or mean only"
             )
-        if size is not None and size.tokens > most:
+        if size is not None and size.tokens > limit:
             raise ConfigError(
-                f"--passage-tokens {size.tokens}: {self.spec.name} accepts at most {most} tokens. "
-                f"Up to {most // BYTES_A_TOKEN} the service never cuts a passage."
+                f"--passage-tokens {size.tokens}: {self.spec.name} accepts at most {limit} tokens. "
+                f"Up to {limit // BYTES_A_TOKEN} the service never cuts a passage."
             )
         if self.long_text is LongText.MEAN and not self.normalize:
             raise ConfigError(

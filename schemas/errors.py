@@ -135,7 +135,7 @@ class CallRefused(CallError):
             index=index,
         )
         self.max_texts = max_texts
-        """The most texts that a call may hold, if the service says it."""
+        """The maximum texts of a call, if the service says it."""
 
 
 class QuotaExceeded(CallError):

@@ -51,28 +51,26 @@ class CallSettings:
     limits: QuotaLimits = dataclasses.field(default_factory=QuotaLimits)
     concurrency: int = 16
     retry_timeout_s: float = 600.0
-    """How long one call is tried again, from its first failure on."""
+    """How long a request is retried, from its first failure."""
     shutdown_timeout_s: float = 20.0
-    """How long calls in the air may take to come back once the run is to end."""
+    """How long requests in flight may take after the run was asked to stop."""
     texts: int = MAX_TEXTS
-    """The most texts in one call; see `EmbedderConfig.call_texts`."""
+    """The maximum texts in one request; see `EmbedderConfig.call_texts`."""
     quota_name: str | None = None
-    """Runs of one name share one quota; without it those of one project or key do."""
+    """Runs with the same name share a quota; without a name, runs of the same project or key do."""
     rate_service: str | None = None
-    """host:port of an Envoy rate limit service, asked on top of the mirror."""
+    """host:port of an Envoy rate limit service, used in addition to the quota here."""
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
-            raise ConfigError(f"--concurrency {self.concurrency}: give a number from 1")
+            raise ConfigError(f"--concurrency {self.concurrency}: use a number from 1")
         if self.retry_timeout_s <= 0 or self.shutdown_timeout_s < 0:
             raise ConfigError(
-                "--retry-timeout and --shutdown-timeout: give a time, such as 30s or 10m"
+                "--retry-timeout and --shutdown-timeout: use a duration such as 30s or 10m"
             )
         host, _, port = (self.rate_service or "host:1").rpartition(":")
         if not host or "@" in host or not (port.isdecimal() and 0 < int(port) < 1 << 16):
-            raise ConfigError(
-                "--rate-limit-service takes HOST:PORT, with a port from 1 to 65535 and nothing else"
-            )
+            raise ConfigError("--rate-limit-service must be HOST:PORT, with a port from 1 to 65535")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class EmbedderConfig:
 
     @property
     def call_texts(self) -> int:
-        """The most texts in one call, within what the model takes."""
+        """The maximum texts in one request, within the model's limit."""
         return min(self.calls.texts, self.embedding.spec.max_texts)
 
 

@@ -1,4 +1,4 @@
-"""The registry of embedding models: all that bulkembed knows about a model stands here.
+"""The registry of embedding models: everything that bulkembed knows about a model.
 
 A new model is one more `ModelSpec`.  No other module knows a model by its name.
 """
@@ -67,12 +67,12 @@ class VertexMethod(enum.StrEnum):
 TITLE = "{title}"
 """Where a prefix has the title of a document."""
 MAX_TEXTS = 100
-"""The most texts of a `batchEmbedContents`.  Source: the service's own 400, 2026-11."""
+"""The maximum texts of a `batchEmbedContents`.  Source: the service's own 400, 2026-11."""
 MAX_BODY_BYTES = 4_194_304
-"""The most bytes of a request's body.  Source: the service's own 400, 2026-11."""
+"""The maximum bytes of a request's body.  Source: the service's own 400, 2026-11."""
 PREDICT_TEXTS = 250
 PREDICT_TOKENS = 20_000
-"""The most texts and tokens of a `predict`.  Source: cloud.google.com/vertex-ai, 2026-11."""
+"""The maximum texts and tokens of a `predict`.  Source: cloud.google.com/vertex-ai, 2026-11."""
 
 Quota = tuple[int | None, int | None, int | None]
 """Requests per minute, tokens per minute, requests per day; None: no limit."""
@@ -87,7 +87,7 @@ class ModelSpec:
     """The dimensions of a vector if the request names none; 0 if they are not known."""
     min_dim: int
     max_tokens: int
-    """The most tokens of one text."""
+    """The maximum tokens of one text."""
     prefixes: Mapping[TaskType, str] | None = dataclasses.field(default=None, hash=False)
     """The words before a text that name the task, with TITLE where the title goes.  None: the
     model takes the request's `taskType`."""
@@ -249,12 +249,12 @@ def bare_name(name: str) -> str:
 
 
 def nearest_models(name: str) -> list[str]:
-    """Return the known models whose names are most like a name, the nearest first; [] if none."""
+    """Return the known models with the most similar names, the nearest first."""
     return difflib.get_close_matches(bare_name(name).lower(), MODELS, n=2, cutoff=0.75)
 
 
 def largest_dim() -> int:
-    """Return the most dimensions that any model has, to bound those of one that is not known."""
+    """Return the maximum dimensions of all models, a bound for those of an unknown one."""
     return max(spec.max_dim for spec in MODELS.values())
 
 

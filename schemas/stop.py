@@ -68,7 +68,7 @@ class Stop:
     reason: StopReason
     message: str
     at: float
-    """When it was asked for, in epoch seconds: calls in the air have the grace period from then."""
+    """When it was requested, in epoch seconds; the shutdown timeout starts then."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", masked(self.message))

@@ -173,7 +173,7 @@ def test_the_config_file_and_the_environment_set_options(
 def test_the_error_for_a_missing_key_says_where_to_set_it(source: Path, tmp_path: Path) -> None:
     ended = bulkembed("run", "--input", source, "--output", tmp_path / "out")
     assert ended.code == 2
-    assert "set GEMINI_API_KEY or GOOGLE_API_KEY, or give --api-key-file" in ended.err
+    assert "Set GEMINI_API_KEY or GOOGLE_API_KEY, or use --api-key-file" in ended.err
     assert len(ended.err.strip().splitlines()) == 1
 
 

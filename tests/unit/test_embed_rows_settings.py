@@ -86,7 +86,7 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         ({"long_text": "mean", "passage_tokens": 9}, "--passage-tokens 9: use 16 or more"),
         ({"long_text": "cut"}, "unknown long_text 'cut'. Allowed are truncate"),
         ({"model": "text-embedding-005"}, "Add --vertexai"),
-        ({"concurrency": 0}, "give a number from 1"),
+        ({"concurrency": 0}, "use a number from 1"),
     ],
 )
 def test_invalid_settings_are_refused_when_the_stage_is_made(

@@ -169,7 +169,7 @@ _LIMIT_BEFORE = re.compile(rf"{_LIMIT}\W*(\w+\W+){{0,4}}$|[<≤]=?\s*$", re.IGNO
 
 
 def named_cap(words: str, texts: int) -> int | None:
-    """Return the most texts that a call may hold, if the refusal of a call of `texts` says it.
+    """Return the maximum texts of a call, if the refusal of a call of `texts` says it.
 
     Only a number below `texts` can be the limit.  One after a word about limits counts first.
     """

@@ -43,7 +43,7 @@ class GeminiClient:
         service: where to call, and how.
         embedding: the model, and what is requested of it.
         key: the API key; None for application-default credentials.
-        connections: the most calls in flight at once.
+        connections: the maximum number of requests in flight.
 
     Raises:
         ConfigError, JobRefused: the environment names a proxy or certificates that cannot be used.

@@ -131,10 +131,10 @@ def _checked(text: str, where: str) -> str:
     """Return the key in a text, without surrounding white space.
 
     Raises:
-        ConfigError: it is no key.  What stands there is not shown: a part of it may be one.
+        ConfigError: it is not a key.  The text is not shown: a part of it may be the key.
     """
     key = text.strip(_BLANKS)
-    fault = next((said for said, is_so in _FAULTS if is_so(key)), None)
+    fault = next((words for words, applies in _FAULTS if applies(key)), None)
     if fault is not None:
         raise ConfigError(
             f"{where}: it must contain the key and nothing else, but {fault}. "
