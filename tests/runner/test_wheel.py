@@ -39,11 +39,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path) -> Path:
-    """The interpreter of a new environment with pip and the wheel, and nothing else."""
-    call(sys.executable, "-m", "venv", wheel.parent / "venv")
+    """The interpreter of a new environment with the wheel and nothing else."""
+    call(sys.executable, "-m", "venv", "--without-pip", wheel.parent / "venv")
     python = wheel.parent / "venv/bin/python"
-    pip = (python, "-m", "pip", "--disable-pip-version-check")
-    call(*pip, "install", "--no-deps", "--no-index", wheel)
+    uv = (sys.executable, "-m", "uv", "--offline", "--no-cache", "--no-config")
+    call(*uv, "pip", "install", "--python", python, "--no-deps", "--no-index", wheel)
     return python
 
 
