@@ -141,7 +141,7 @@ def named(ended: Ended) -> None:
 
 
 CURES = (
-    "verify --repair", "--overwrite", "another --output", "run the same command again",
+    "verify --repair", "--overwrite", "another --output",
     "Rerun the same command",
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").glob("*.md")} - {ROOT / "docs/flags.md"})]
-FOLDERS: tuple[str, ...] = ()
+FOLDERS = ("benchmarks", "dataflow", "pipeline/progress", "pipeline/run", "pipeline/runners")
 CODE = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 INLINE_CODE = re.compile(r"`[^`\n]*`")
 PROGRAMS = re.compile(r"^```\w*\n.*?^```$", re.MULTILINE | re.DOTALL)
