@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 START = 4
-UNLIMITED = 16
-"""The useful level without a quota, and the least with one: a window may be filled at once."""
+BURST = 16
+"""The quota never lowers the ceiling below this: a window may be filled at once."""
 HEADROOM = 2.0
-"""Calls in flight over limit x latency: windows are filled in bursts, and latency varies."""
+"""Calls in flight per limit x latency: windows are filled in bursts, and latency varies."""
 CUT = 0.5
 _SMOOTHING = 0.1
 
@@ -24,7 +24,7 @@ class ConcurrencyLevel:
     preferably a monotonic one.
     """
 
-    def __init__(self, maximum: int, start: int = START, burst: int = UNLIMITED) -> None:
+    def __init__(self, maximum: int, start: int = START, burst: int = BURST) -> None:
         self.maximum = maximum
         self.burst = burst
         self.latency_s = 0.0

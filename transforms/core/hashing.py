@@ -13,6 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 HASH_BYTES = 16
+BYTES_PER_TEXT = 40
+"""Upper bound of the memory of the search: keys, a sorted copy, and the repeated texts."""
+_CHUNK_ROWS = 65_536
+
+Keys = npt.NDArray[np.uint64]
+"""The first eight bytes of hashes, shape (n,)."""
 
 
 def text_hash(title: str | None, text: str) -> bytes:
@@ -28,12 +34,6 @@ def text_hash(title: str | None, text: str) -> bytes:
     digest.update(len(text_bytes).to_bytes(8, "little"))
     digest.update(text_bytes)
     return digest.digest()
-
-
-Keys = npt.NDArray[np.uint64]
-BYTES_PER_TEXT = 40
-"""Upper bound of the memory of the search: keys, a sorted copy, and the repeated texts."""
-_CHUNK_ROWS = 65_536
 
 
 def keys(hashes: Sequence[bytes]) -> Keys:

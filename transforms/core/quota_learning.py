@@ -104,7 +104,7 @@ class LearnedLimit:
             self._update()
 
     def _pause_recovery(self, now: float, limit: int, wait_s: float) -> None:
-        """Keep what has returned so far, and go on after the pause, which shows nothing."""
+        """Keep the limit as recovered so far until the pause is over; this 429 proves nothing."""
         if self.value == math.inf:
             return
         self.value, self.passed = float(limit), 0.0

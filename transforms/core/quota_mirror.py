@@ -17,6 +17,7 @@ import dataclasses
 import math
 
 from bulkembed.schemas.live import QuotaUse, Waiting
+from bulkembed.schemas.models import MAX_TEXTS
 from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
 from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota_state import MARGIN_S, WINDOW_S, QuotaState, SentCall
@@ -29,7 +30,6 @@ CAUTION_S = 180.0
 POLL_S = 0.05
 """The wait that is returned where an answer decides, and not the clock."""
 
-CALL_TEXTS = 100
 CALL_TPM_FRACTION = 0.02
 """The part of a minute's tokens that one call may use: small calls fill a window well."""
 SMOOTH_CALLS_PER_MIN = 60
@@ -77,7 +77,7 @@ class QuotaMirror:
         limits: QuotaLimits,
         margin_s: float = MARGIN_S,
         *,
-        call_texts: int = CALL_TEXTS,
+        call_texts: int = MAX_TEXTS,
         call_timeout_s: float = 120.0,
     ) -> None:
         self.limits = limits

@@ -15,9 +15,28 @@ from bulkembed.transforms.core.backoff import PauseState
 from bulkembed.transforms.core.quota_learning import STATE_NUMBERS, LearnedLimit
 
 WINDOW_S = 60.0
+MARGIN_S = 0.25
+"""Added to the window, for clocks of different speed and windows that move in steps."""
 BUCKET_S = 0.05
 """Calls within this time share one entry, stamped with the latest: at most 1,200 entries."""
+FORGET_S = 3600.0
+"""Adopted limits are dropped after this time: the quota may have been raised."""
+IDLE_S = 120.0
+"""After this time without use, learned limits are dropped."""
+PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
+DAY_MARGIN_S = 1.0
+"""The new day starts this long after midnight: the two clocks may differ."""
+MAGIC = b"BEQ\x03"
+"""The first bytes of a state; the last one is the version of the format."""
+_PREFIX = len(MAGIC) + 4
+_NUMBER = 8
+_LENGTHS = 3 * _NUMBER
 _ROW = 3
+_DAY_BACK_S = 26 * 3600.0
+_NEVER = -math.inf
+
+SentCall = tuple[float, int, int]
+"""When a call was sent (epoch seconds), its requests, and its estimated tokens."""
 
 
 class SlidingWindow:
@@ -89,12 +108,6 @@ class SlidingWindow:
         self.tokens = int(sum(rows[2::_ROW]))
 
 
-PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
-DAY_MARGIN_S = 1.0
-"""The new day starts this long after midnight: the two clocks may differ."""
-_DAY_BACK_S = 26 * 3600.0
-
-
 def next_pacific_midnight(now: float) -> float:
     """Return the first midnight of America/Los_Angeles after `now`, both in epoch seconds.
 
@@ -144,16 +157,15 @@ class DayCounter:
         self.used, self.spent, self.ends_at = int(numbers[0]), bool(numbers[1]), numbers[2]
 
 
-MAGIC = b"BEQ\x03"
-_PREFIX = len(MAGIC) + 4
-_NUMBER = 8
-_LENGTHS = 3 * _NUMBER
-
-
 def encode_state(
     head: Iterable[float], in_flight: Iterable[float], window: array.array[float]
 ) -> bytes:
-    """Return three sequences of numbers as bytes with a checksum."""
+    """Return three sequences of numbers as bytes with a checksum.
+
+    The bytes are MAGIC, a CRC-32 of the rest (4 bytes), the three lengths, and the numbers of the
+    three sequences.  Lengths and numbers are doubles in the byte order of this machine: the state
+    is for one host.
+    """
     first, second = array.array("d", head), array.array("d", in_flight)
     lengths = array.array("d", (len(first), len(second), len(window)))
     body = b"".join((lengths.tobytes(), first.tobytes(), second.tobytes(), window.tobytes()))
@@ -166,7 +178,7 @@ def decode_state(
     """Return the arguments of `encode_state`; None if the bytes are not such a state.
 
     Args:
-        data: the bytes; what follows the state is ignored.
+        data: the bytes; the rest of a longer, older state may follow, and is ignored.
         head: how many numbers the first sequence has.
     """
     body = memoryview(data)[_PREFIX:]
@@ -183,18 +195,6 @@ def decode_state(
     numbers = array.array("d", body[_LENGTHS:].tobytes())
     end = head + int(second)
     return numbers[:head], numbers[head:end], numbers[end:]
-
-
-MARGIN_S = 0.25
-"""Added to the window, for clocks of different speed and windows that move in steps."""
-FORGET_S = 3600.0
-"""Adopted limits are dropped after this time: the quota may have been raised."""
-IDLE_S = 120.0
-"""After this time without use, learned limits are dropped."""
-_NEVER = -math.inf
-
-SentCall = tuple[float, int, int]
-"""When a call was sent (epoch seconds), its requests, and its estimated tokens."""
 
 
 class QuotaState:

@@ -54,7 +54,7 @@ def merge_ranges(ranges: Iterable[RowRange]) -> list[RowRange]:
 
 
 def is_within(first: int, rows: int, ranges: Sequence[RowRange]) -> bool:
-    """Return whether one of the ranges that `merged` returned holds all of the rows."""
+    """Return whether one of the ranges of `merge_ranges` holds all of the rows."""
     at = bisect.bisect_right(ranges, first, key=lambda rows: rows[0]) - 1
     return at >= 0 and first + rows <= sum(ranges[at])
 

@@ -99,15 +99,15 @@ def readable_part(text: str, max_tokens: int) -> str:
     A token has at most MAX_TOKEN_BYTES bytes, and white space counts as nothing, because some
     tokenizers fold it.  So the part is longer than what is read, never shorter.
     """
-    left = max_tokens * MAX_TOKEN_BYTES
-    if 4 * len(text) <= left or utf8_bytes(text) <= left:
+    remaining = max_tokens * MAX_TOKEN_BYTES
+    if 4 * len(text) <= remaining or utf8_bytes(text) <= remaining:
         return text
     for piece in _PIECE.finditer(text):
         size = 1 if piece[0].isspace() else utf8_bytes(piece[0])
-        if size > left:
-            inside = piece[0].encode("utf-8", "surrogatepass")[:left]
+        if size > remaining:
+            inside = piece[0].encode("utf-8", "surrogatepass")[:remaining]
             return text[: piece.start() + len(inside.decode("utf-8", "ignore"))]
-        left -= size
+        remaining -= size
     return text
 
 

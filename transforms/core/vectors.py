@@ -18,8 +18,9 @@ TOLERANCE = 1e-5
 def to_unit_length(vectors: Matrix) -> Matrix:
     """Return the vectors (n, dim) scaled to length 1; the same array if all have that length."""
     squares = np.einsum("ij,ij->i", vectors, vectors)
+    # A square within the tolerance is a length within half of it, so float32 is exact enough.
     if np.abs(squares - 1).max() <= TOLERANCE:
-        return vectors  # Half the tolerance of the length: float32 is exact enough to tell.
+        return vectors
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     if np.abs(norms - 1).max() <= TOLERANCE:
         return vectors
