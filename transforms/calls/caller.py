@@ -1,4 +1,4 @@
-"""Get vectors for contents: pack them into calls, send, retry and split these."""
+"""Get vectors for contents: pack them into calls, and send, retry and split the calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from bulkembed.schemas.stop import StopReason
+from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.calls.gate import DaySpent, Gate, Slot, TooLarge
 from bulkembed.transforms.calls.rate_service import RateService
 from bulkembed.transforms.calls.retry import (
@@ -57,7 +57,7 @@ UNCUT_FRACTION = 0.8
 class Client(Protocol):
     """A client of the service; see clients.gemini."""
 
-    async def embed(self, items: Sequence[Content]) -> Answer:
+    async def embed(self, contents: Sequence[Content]) -> Answer:
         """Return the vectors of the contents, in their order."""
 
     async def count_tokens(self, content: Content) -> int:
@@ -67,16 +67,16 @@ class Client(Protocol):
 class Sink(Protocol):
     """Takes the result of each content.  A content without a result is sent by the next run."""
 
-    def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
+    def embedded(self, contents: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Take the vectors of one answered call."""
 
-    def dead(self, item: Content, code: DeadCode, error: CallError, attempts: int) -> None:
+    def dead(self, content: Content, code: DeadCode, error: CallError, attempts: int) -> None:
         """Take the failure of one content."""
 
 
 @dataclasses.dataclass(slots=True)
 class CallStats:
-    """What a process has sent so far; the fields are the names of counters, and only grow."""
+    """Calls that a process has sent so far.  The names of the fields are those of the counters."""
 
     calls_sent: int = 0
     calls_retried: int = 0
@@ -84,9 +84,9 @@ class CallStats:
     """429s."""
 
 
-def counted_tokens(items: Sequence[Content], answer: Answer) -> int:
+def counted_tokens(contents: Sequence[Content], answer: Answer) -> int:
     """Return the tokens of an answered call: the service's count, or else the estimate."""
-    return sum(item.tokens for item in items) if answer.tokens is None else answer.tokens
+    return sum(content.tokens for content in contents) if answer.tokens is None else answer.tokens
 
 
 class Caller:
@@ -135,12 +135,12 @@ class Caller:
         self.stats = CallStats()
         self.timeline = Timeline()
 
-    async def embed(self, items: Sequence[Content], sink: Sink) -> None:
+    async def embed(self, contents: Sequence[Content], sink: Sink) -> None:
         """Embed the contents in as many calls as the limits require, several at a time.
 
         Returns when each content has a result, or when the run must end.
         """
-        calls = pack(items, self._gate.call_limits())
+        calls = pack(contents, self._gate.call_limits())
         async with asyncio.TaskGroup() as group:
             for call in calls:
                 group.create_task(self._embed_call(call, sink, Attempts(self._deadline_s)))
@@ -151,38 +151,42 @@ class Caller:
         for task in self._in_flight:
             task.cancel()
 
-    async def _embed_call(self, items: Sequence[Content], sink: Sink, attempts: Attempts) -> None:
+    async def _embed_call(
+        self, contents: Sequence[Content], sink: Sink, attempts: Attempts
+    ) -> None:
         try:
             answer = await self.retrier.run(
-                lambda: self._attempt(items, attempts),
+                lambda: self._attempt(contents, attempts),
                 attempts,
-                give_up=lambda error: self._is_at_fault(items, attempts, error),
+                give_up=lambda error: self._is_at_fault(contents, attempts, error),
             )
         except Stopping:
             return
         except TooLarge:
-            await self.embed(items, sink)
+            await self.embed(contents, sink)
         except DaySpent as spent:
             self._stop.set(StopReason.DAY_SPENT, _day_spent_message(spent.resets_at))
         except (JobRefused, CallRefused) as error:
             if not self._is_about_job(error):
-                await self._split(items, sink, error, attempts.count)
+                await self._split(contents, sink, error, attempts.count)
         except (Unavailable, Intercepted, BadAnswer) as error:
-            await self._handle_failing_call(items, sink, error, attempts)
+            await self._handle_failing_call(contents, sink, error, attempts)
         else:
             try:
-                sink.embedded(items, answer, attempts.count)
+                sink.embedded(contents, answer, attempts.count)
             except OutputError as error:
                 self._stop.set(StopReason.BROKEN, error.message)  # Before another call is sent.
                 raise
 
-    def _is_at_fault(self, items: Sequence[Content], attempts: Attempts, error: CallError) -> bool:
+    def _is_at_fault(
+        self, contents: Sequence[Content], attempts: Attempts, error: CallError
+    ) -> bool:
         """Return whether to stop sending a call as it is.
 
         Answers that cost money or come from a proxy are not retried until the deadline.
         """
         if isinstance(error, BadAnswer) and attempts.useless >= MAX_BAD_TRIES:
-            return len(items) > 1 or self._others_passed(attempts)
+            return len(contents) > 1 or self._others_passed(attempts)
         if isinstance(error, Intercepted) and attempts.useless >= MAX_INTERCEPTED_TRIES:
             return self._others_passed(attempts)
         return attempts.is_expired(self._clock())
@@ -192,7 +196,7 @@ class Caller:
         return self._last_answer > attempts.suspect_since
 
     async def _handle_failing_call(
-        self, items: Sequence[Content], sink: Sink, error: CallError, attempts: Attempts
+        self, contents: Sequence[Content], sink: Sink, error: CallError, attempts: Attempts
     ) -> None:
         """Handle a call that keeps failing.
 
@@ -202,46 +206,46 @@ class Caller:
         content even if no other call is left that could pass.
         """
         passed = self._others_passed(attempts)
-        split = len(items) > 1 and (passed or isinstance(error, BadAnswer))
+        split = len(contents) > 1 and (passed or isinstance(error, BadAnswer))
         if not passed and not split:
             message = _failed_throughout_message(attempts.deadline_s, error)
             return self._stop.set(stop_reason(error), message)
         if not split:
-            return sink.dead(items[0], DeadCode.SERVICE_ERROR, error, attempts.count)
+            return sink.dead(contents[0], DeadCode.SERVICE_ERROR, error, attempts.count)
         log.warning(
             "a request with %d texts keeps failing. bulkembed sends its texts one by one.",
-            len(items),
+            len(contents),
         )
         return await self._resend(
-            [[item] for item in items],
+            [[content] for content in contents],
             sink,
             deadline_s=attempts.deadline_s * ROW_DEADLINE_FRACTION,
             suspect_since=attempts.suspect_since,
         )
 
     async def _split(
-        self, items: Sequence[Content], sink: Sink, error: CallError, attempts: int
+        self, contents: Sequence[Content], sink: Sink, error: CallError, attempts: int
     ) -> None:
         """Split a rejected call until the contents at fault are alone; only these fail."""
-        if len(items) == 1:
-            return sink.dead(items[0], _dead_code(error), error, attempts)
+        if len(contents) == 1:
+            return sink.dead(contents[0], _dead_code(error), error, attempts)
         # Once a call of that size was answered, such words come from a text.
         sized = error if isinstance(error, CallRefused) and error.code == "batch_size" else None
-        if sized is not None and len(items) > self._gate.max_answered_texts:
-            cap = sized.max_texts or len(items) // 2
+        if sized is not None and len(contents) > self._gate.max_answered_texts:
+            cap = sized.max_texts or len(contents) // 2
             log.warning(
                 "the service does not accept %d texts per request. "
                 "bulkembed sends at most %d from now on.",
-                len(items),
+                len(contents),
                 cap,
             )
             self._gate.limit_texts(cap)
-            return await self.embed(items, sink)
+            return await self.embed(contents, sink)
         index = error.index
-        if index is not None and index < len(items):
-            rest = [*items[:index], *items[index + 1 :]]
-            return await self._resend([[items[index]], rest], sink)
-        return await self._resend(halves(items), sink)
+        if index is not None and index < len(contents):
+            rest = [*contents[:index], *contents[index + 1 :]]
+            return await self._resend([[contents[index]], rest], sink)
+        return await self._resend(halves(contents), sink)
 
     async def _resend(
         self,
@@ -258,18 +262,18 @@ class Caller:
                 attempts = Attempts(deadline_s or self._deadline_s, True, suspect_since)
                 group.create_task(self._embed_call(part, sink, attempts))
 
-    async def _attempt(self, items: Sequence[Content], attempts: Attempts) -> Answer:
+    async def _attempt(self, contents: Sequence[Content], attempts: Attempts) -> Answer:
         """Send a call once; raise what the gate and the client raise."""
-        features = sum_features(item.features for item in items)
+        features = sum_features(content.features for content in contents)
         tokens = self._estimator.reserve(features)
-        slot, reserved = await self._enter(items, tokens, is_retry=attempts.is_retry)
+        slot, reserved = await self._enter(contents, tokens, is_retry=attempts.is_retry)
         started = self._clock()
         self.timeline.at(slot.sent_at).retried += attempts.is_retry
         attempts.count += 1
         self.stats.calls_sent += 1
         self.stats.calls_retried += attempts.count > 1
         try:
-            answer = await self._send(items)
+            answer = await self._send(contents)
         except CallError as error:
             if self._is_about_job(error):
                 # Before the gate knows of the failure and sends the next call.
@@ -287,15 +291,17 @@ class Caller:
         self._last_answer = self._clock()
         self._failing_since = math.inf
         self.retrier.answered()
-        self._gate.succeed(slot, answer.tokens, len(items))
-        counted = counted_tokens(items, answer)
+        self._gate.succeed(slot, answer.tokens, len(contents))
+        counted = counted_tokens(contents, answer)
         self._spending.settle(reserved, counted)
-        self.timeline.at(slot.sent_at).add_answer(len(items), counted, self._last_answer - started)
-        self._learn(items, features, answer)
+        self.timeline.at(slot.sent_at).add_answer(
+            len(contents), counted, self._last_answer - started
+        )
+        self._learn(contents, features, answer)
         return answer
 
     async def _enter(
-        self, items: Sequence[Content], tokens: int, *, is_retry: bool
+        self, contents: Sequence[Content], tokens: int, *, is_retry: bool
     ) -> tuple[Slot, int]:
         """Return a slot of the gate, and the reserved tokens.
 
@@ -303,10 +309,10 @@ class Caller:
         quota, and no other call could use it.
         """
         while True:
-            await self._spending.wait_for_room(items)
-            slot = await self._wait_for_slot(items, tokens, is_retry=is_retry)
+            await self._spending.wait_for_room(contents)
+            slot = await self._wait_for_slot(contents, tokens, is_retry=is_retry)
             try:
-                reserved = self._spending.reserve(items)
+                reserved = self._spending.reserve(contents)
             except BaseException:
                 self._gate.cancel(slot)
                 raise
@@ -315,22 +321,22 @@ class Caller:
             self._gate.cancel(slot)
 
     async def _wait_for_slot(
-        self, items: Sequence[Content], tokens: int, *, is_retry: bool
+        self, contents: Sequence[Content], tokens: int, *, is_retry: bool
     ) -> Slot:
         """Return a slot of the gate; with a rate service, calls ask that first, one by one."""
         if self._rate_service is None:
-            return await self._gate.enter(items, tokens, is_retry=is_retry)
+            return await self._gate.enter(contents, tokens, is_retry=is_retry)
         async with self._rate_service_queue:
-            await self._rate_service.allow(len(items))
-            return await self._gate.enter(items, tokens, is_retry=is_retry)
+            await self._rate_service.allow(len(contents))
+            return await self._gate.enter(contents, tokens, is_retry=is_retry)
 
     def _is_about_job(self, error: CallError) -> bool:
         """Return whether every call would be rejected; see `classification.SETTINGS`."""
         settings_work = self._gate.proven and error.code in classification.SETTINGS
         return isinstance(error, JobRefused) and not settings_work
 
-    async def _send(self, items: Sequence[Content]) -> Answer:
-        task = asyncio.ensure_future(self._client.embed(items))
+    async def _send(self, contents: Sequence[Content]) -> Answer:
+        task = asyncio.ensure_future(self._client.embed(contents))
         self._in_flight.add(task)
         try:
             return await task
@@ -342,9 +348,11 @@ class Caller:
         finally:
             self._in_flight.discard(task)
 
-    def _learn(self, items: Sequence[Content], features: Features, answer: Answer) -> None:
+    def _learn(self, contents: Sequence[Content], features: Features, answer: Answer) -> None:
         maximum = self._estimator.max_tokens
-        uncut = maximum is None or all(item.tokens < UNCUT_FRACTION * maximum for item in items)
+        uncut = maximum is None or all(
+            content.tokens < UNCUT_FRACTION * maximum for content in contents
+        )
         if answer.tokens is not None and uncut:
             self._estimator.learn(features, answer.tokens)
 
@@ -400,7 +408,7 @@ _CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
 
 
 def _dead_code(error: CallError) -> DeadCode:
-    """Return the dead-letter code of a row whose call the service rejected."""
+    """Return the dead-letter code of a content that the service rejected."""
     return _CODES.get(error.code, DeadCode.REFUSED)
 
 
@@ -417,9 +425,9 @@ def _failed_throughout_message(deadline_s: float, error: CallError) -> str:
     if isinstance(error, QuotaExceeded):
         return (
             f"every request was rate-limited (429) for {deadline_s:g} s: {words}. Check whether "
-            f"the project's credits are used up. Then rerun the same command to resume."
+            "the project's credits are used up. Then rerun the same command to resume."
         )
-    return f"the service failed for {deadline_s:g} s: {words}. Rerun the same command to resume."
+    return f"the service failed for {deadline_s:g} s: {words}. {RERUN}"
 
 
 def _hopeless_message(error: CallError) -> str:

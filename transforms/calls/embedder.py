@@ -35,18 +35,18 @@ from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.tokens import TokenEstimator
 
-CLOSE_TO_S = 5.0
-"""A call is over at the latest this long after its time-out."""
+TIMEOUT_MARGIN_S = 5.0
+"""A call is over this long after its time-out at the latest."""
 CLOCK_OFFSET = "BULKEMBED_CLOCK_OFFSET_S"
 
 
 class Embedder:
-    """The way from contents to vectors: event loop, client, quota, gate and caller.
+    """Gets vectors for contents; owns the event loop, client, quota, gate and caller.
 
     Args:
-        config: which vectors, from where and how fast; the key is found here.
+        config: which vectors, from which service, and how fast; it does not contain the key.
         stop: ends all waiting.
-        name: of its thread.
+        name: of the thread of the event loop.
         spending: reserves what calls can cost; None for no account.
 
     Raises:
@@ -90,13 +90,13 @@ class Embedder:
             self._client, self._caller.retrier, stop, calls.retry_timeout_s
         )
 
-    async def embed(self, items: Sequence[Content], sink: Sink) -> None:
+    async def embed(self, contents: Sequence[Content], sink: Sink) -> None:
         """Embed the contents; report those that are too long as dead if the settings say so.
 
         Returns when each content has a result, or when the run must end.
         """
-        items = await reject_long_texts(items, self.config.embedding, self._counter, sink)
-        await self._caller.embed(items, sink)
+        contents = await reject_long_texts(contents, self.config.embedding, self._counter, sink)
+        await self._caller.embed(contents, sink)
 
     def take_counts(self) -> dict[str, int]:
         """Return what the process did since the last call, by the names of the counters."""
@@ -158,7 +158,7 @@ def quota_of(config: EmbedderConfig, key: str | None) -> Quota:
     calls, service = config.calls, config.service
     limits = calls.limits
     mirror = QuotaMirror(
-        limits, call_timeout_s=service.timeout_s + CLOSE_TO_S, call_texts=config.call_texts
+        limits, call_timeout_s=service.timeout_s + TIMEOUT_MARGIN_S, call_texts=config.call_texts
     )
     if limits.rpm is None and limits.tpm is None and limits.rpd is None:
         return LocalQuota(mirror)

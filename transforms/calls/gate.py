@@ -57,7 +57,7 @@ Place = tuple[int, int]
 class QueuedCall:
     """A call that waits for its slot."""
 
-    items: Sequence[Content]
+    contents: Sequence[Content]
     tokens: int
     slot: asyncio.Future[Slot]
     place: Place
@@ -131,7 +131,7 @@ class Gate:
         now = self._clock()
         head = next(iter(self._queue), None)
         with self._quota.transaction() as mirror:
-            reason = mirror.wait_reason(now, len(head.items), head.tokens) if head else None
+            reason = mirror.wait_reason(now, len(head.contents), head.tokens) if head else None
             use = mirror.use(now)
         if head is not None and not self._proven:
             reason = Waiting.PROBE
@@ -155,11 +155,13 @@ class Gate:
             self._limits, texts=max(1, min(texts, self._limits.texts))
         )
 
-    async def enter(self, items: Sequence[Content], tokens: int, *, is_retry: bool = False) -> Slot:
+    async def enter(
+        self, contents: Sequence[Content], tokens: int, *, is_retry: bool = False
+    ) -> Slot:
         """Wait until the call may be sent, and count it as sent.
 
         Args:
-            items: the contents of the call.
+            contents: what the call sends.
             tokens: their estimated tokens.
             is_retry: whether they were sent before; such calls go before new ones.
 
@@ -170,8 +172,8 @@ class Gate:
         """
         if self._stop.is_set():
             raise Stopping
-        place = self._place_of(items, is_retry)
-        call = QueuedCall(items, tokens, asyncio.get_running_loop().create_future(), place)
+        place = self._place_of(contents, is_retry)
+        call = QueuedCall(contents, tokens, asyncio.get_running_loop().create_future(), place)
         bisect.insort(self._queue, call, key=lambda one: one.place)
         self._dispatch()
         try:
@@ -232,10 +234,10 @@ class Gate:
             if not call.slot.done():
                 call.slot.set_exception(Stopping())
 
-    def _place_of(self, items: Sequence[Content], is_retry: bool) -> Place:
+    def _place_of(self, contents: Sequence[Content], is_retry: bool) -> Place:
         """Return a call's place; contents of a call that was too large keep its place."""
         if self._kept_places:
-            kept = [self._kept_places.pop(id(item), None) for item in items]
+            kept = [self._kept_places.pop(id(content), None) for content in contents]
             if kept[0] is not None:
                 return kept[0]
         return (0 if is_retry else 1, next(self._arrivals))
@@ -296,10 +298,10 @@ class Gate:
                 if mirror.in_flight:
                     return POLL_S  # Calls in flight return their part of the day if they fail.
                 result = DaySpent(mirror.day_resets_at(now))
-            elif not within(call.items, mirror.call_limits(now, self._limits)):
+            elif not within(call.contents, mirror.call_limits(now, self._limits)):
                 result = TooLarge()
             else:
-                texts = len(call.items)
+                texts = len(call.contents)
                 wait = mirror.wait_s(now, texts, call.tokens)
                 if wait > 0:
                     return wait
@@ -311,7 +313,7 @@ class Gate:
             return 0.0
         call.slot.set_exception(result)
         if isinstance(result, TooLarge):
-            self._kept_places.update((id(item), call.place) for item in call.items)
+            self._kept_places.update((id(content), call.place) for content in call.contents)
             return REPACK_S
         return 0.0
 

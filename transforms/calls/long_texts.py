@@ -56,7 +56,7 @@ class TokenCounter:
         self._permits = asyncio.Semaphore(COUNTS_IN_FLIGHT)
         self._is_supported = True
 
-    async def count(self, item: Content) -> int | None:
+    async def count(self, content: Content) -> int | None:
         """Return the service's count of a content's tokens, including the title.
 
         None if the service does not count tokens, or if the run must end.
@@ -66,7 +66,7 @@ class TokenCounter:
             async with self._permits:
                 if self._is_supported:
                     return await self._retrier.run(
-                        lambda: self._client.count_tokens(item),
+                        lambda: self._client.count_tokens(content),
                         attempts,
                         give_up=lambda error: self._is_over(attempts, error),
                         gated=False,
@@ -96,7 +96,7 @@ class TokenCounter:
 
 
 async def reject_long_texts(
-    items: Sequence[Content], embedding: EmbeddingConfig, counter: TokenCounter, sink: Sink
+    contents: Sequence[Content], embedding: EmbeddingConfig, counter: TokenCounter, sink: Sink
 ) -> Sequence[Content]:
     """Return the contents that may be sent; report those that are too long as dead.
 
@@ -106,24 +106,24 @@ async def reject_long_texts(
     """
     spec = embedding.spec
     if embedding.long_text not in (LongText.DEAD_LETTER, LongText.STOP):
-        return items
+        return contents
     too_long: set[int] = set()
 
-    def reject(item: Content, size: str) -> None:
-        too_long.add(item.index)
+    def reject(content: Content, size: str) -> None:
+        too_long.add(content.index)
         message = f"the text has {size}, but {spec.name} accepts at most {spec.max_tokens:,} tokens"
-        sink.dead(item, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
+        sink.dead(content, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
 
     uncertain = []
-    for item in items:
-        if item.token_bound <= spec.max_tokens:
+    for content in contents:
+        if content.token_bound <= spec.max_tokens:
             continue
-        if spec.known and item.surely_exceeds(spec.max_tokens):
-            reject(item, f"{item.token_bound:,} bytes")
+        if spec.known and content.surely_exceeds(spec.max_tokens):
+            reject(content, f"{content.token_bound:,} bytes")
         else:
-            uncertain.append(item)
+            uncertain.append(content)
     counts = await asyncio.gather(*map(counter.count, uncertain))
-    for item, tokens in zip(uncertain, counts, strict=True):
+    for content, tokens in zip(uncertain, counts, strict=True):
         if tokens is not None and tokens > spec.max_tokens:
-            reject(item, f"{tokens:,} tokens")
-    return [item for item in items if item.index not in too_long]
+            reject(content, f"{tokens:,} tokens")
+    return [content for content in contents if content.index not in too_long]

@@ -72,7 +72,7 @@ class Retrier:
 
     Args:
         stop: ends all waiting.
-        deadline_s: for the log; the deadline of each call is in its `Attempts`.
+        deadline_s: what the log says; the deadline that counts is in the `Attempts` of a call.
         wait: the seconds after a failure.
         clock: seconds, monotonic.
     """

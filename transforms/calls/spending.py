@@ -56,7 +56,7 @@ class Spending:
         self._run_number = 0
         self._queue = asyncio.Lock()
 
-    async def wait_for_room(self, items: Sequence[Content]) -> None:
+    async def wait_for_room(self, contents: Sequence[Content]) -> None:
         """Wait until the budget has room for a call; reserve nothing.
 
         The call waits while the reservations of calls in flight leave no room. If the account does
@@ -70,7 +70,7 @@ class Spending:
         if self._budget is None:
             return
         async with self._queue:
-            await self._wait_for_tokens(max_billed_tokens(items))
+            await self._wait_for_tokens(max_billed_tokens(contents))
 
     async def _wait_for_tokens(self, tokens: int) -> None:
         changed_at, changes = self._clock(), -1
@@ -89,13 +89,13 @@ class Spending:
         if decision is SpendDecision.NO:
             self._end_run()
 
-    def reserve(self, items: Sequence[Content]) -> int | None:
+    def reserve(self, contents: Sequence[Content]) -> int | None:
         """Return the tokens that are now reserved for a call; None if it has to wait for room.
 
         Raises:
             Stopping, OutputError: as `wait_for_room`.
         """
-        tokens = max_billed_tokens(items)
+        tokens = max_billed_tokens(contents)
         decision = self._access(lambda account: account.reserve(tokens, self._limit))
         if decision is SpendDecision.NO:
             self._end_run()
@@ -145,7 +145,7 @@ class Spending:
             return SpendDecision.YES
 
     def _handle_store_error(self, error: OutputError) -> None:
-        """Raise the error if there is a budget; otherwise go on without an account."""
+        """Raise the error if there is a budget; otherwise continue without an account."""
         if self._budget is not None:
             raise error
         log.warning("%s. The cost of this run will not be recorded.", error.message)

@@ -41,11 +41,11 @@ class StopFlag:
         return self._stop is not None
 
     def set(self, reason: StopReason, message: str) -> None:
-        """Ask for the end of the work, from any thread."""
+        """End the work; may be called from any thread."""
         self.set_from(Stop(reason, message, time.time()))
 
     def set_from(self, new: Stop) -> None:
-        """Ask for the end of the work for a reason that another process gave."""
+        """End the work for a reason that another process gave."""
         with self._lock:
             is_new = self._stop is None or new.rank < self._stop.rank
             if is_new:

@@ -19,7 +19,7 @@ from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.schemas.stop import Stop, StopReason
-from bulkembed.transforms.calls.embedder import CLOSE_TO_S, Embedder
+from bulkembed.transforms.calls.embedder import TIMEOUT_MARGIN_S, Embedder
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.calls.threads import LoopThread, Pool
@@ -55,7 +55,7 @@ class Engine:
             None if job.account is None else AccountFile(Path(job.account)),
             job.budget,
             self.stop,
-            call_s=job.service.timeout_s + CLOSE_TO_S,
+            call_s=job.service.timeout_s + TIMEOUT_MARGIN_S,
         )
         self._embedder = Embedder(job.embedder, self.stop, f"bulkembed-{job.run_id}", spending)
         self.worker = UnitWorker(
