@@ -92,10 +92,6 @@ def test_flags_in_running_text_exist(page: Path) -> None:
     assert named <= FLAGS | others
 
 
-def test_the_readme_is_no_longer_than_a_front_door() -> None:
-    assert len(README.read_text().splitlines()) <= 220
-
-
 def test_make_targets_that_pages_name_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
