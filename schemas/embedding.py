@@ -122,7 +122,7 @@ class ServiceConfig:
             )
 
     def predicts(self, spec: ModelSpec) -> bool:
-        """Whether calls go to the `:predict` of Vertex AI."""
+        """Return whether calls of a model go to the `:predict` of Vertex AI."""
         return self.vertexai and spec.vertex_method is VertexMethod.PREDICT
 
     @property
@@ -158,23 +158,23 @@ class ServiceConfig:
         return f"{self.kind}:{self.host}" if self.kind is Service.CUSTOM else str(self.kind)
 
 
-BYTES_A_TOKEN = 4
+BYTES_PER_TOKEN = 4
 """How many UTF-8 bytes count as a token when texts are cut.
 
-It is four letters of English, two of Russian, one and a third of Chinese.  It is constant, so that
-every run cuts a text in the same way.  No tokenizer makes more tokens of a text than it has bytes.
+These are four letters of English, two of Russian, one and a third of Chinese.  The number is
+constant, so that every run cuts a text in the same way.  No text has more tokens than bytes.
 """
 MIN_TOKENS = 16
 DEFAULT_TOKENS = 512
-"""For passages that are to be found by themselves; 2,048 bytes, which every model reads whole."""
+"""For `--long-text passages`: 2,048 bytes, which no model cuts."""
 DEFAULT_OVERLAP = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PassageSize:
-    """The maximum tokens of a passage, with title and prefix, and of its overlap.
+    """The maximum tokens of a passage, and of its overlap with the passage before it.
 
-    A token is BYTES_A_TOKEN bytes.
+    Title and prefix count as parts of a passage.  A token is BYTES_PER_TOKEN bytes.
 
     Raises:
         ConfigError: no text can be cut to these sizes.
@@ -195,20 +195,20 @@ class PassageSize:
     @property
     def max_bytes(self) -> int:
         """The maximum bytes of a passage, with title and prefix."""
-        return self.tokens * BYTES_A_TOKEN
+        return self.tokens * BYTES_PER_TOKEN
 
     @property
     def overlap_bytes(self) -> int:
         """The maximum bytes that a passage repeats of the one before it."""
-        return self.overlap * BYTES_A_TOKEN
+        return self.overlap * BYTES_PER_TOKEN
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbeddingConfig:
     """All settings that affect the vector of a text.
 
-    `dim` None means the model's own; `passage_tokens` and `passage_overlap` None mean what fits.
-    Two runs may share a dataset only if their `digest` is equal.
+    `dim` None means the model's default.  For `passage_tokens` and `passage_overlap` None, see
+    `passages`.  Two runs may share a dataset only if their digests are equal.
 
     Raises:
         ConfigError: the model does not support this dim, task type or title.
@@ -248,7 +248,7 @@ class EmbeddingConfig:
         if size is not None and size.tokens > limit:
             raise ConfigError(
                 f"--passage-tokens {size.tokens}: {self.spec.name} accepts at most {limit} tokens. "
-                f"Up to {limit // BYTES_A_TOKEN} the service never cuts a passage."
+                f"The service never cuts a passage of at most {limit // BYTES_PER_TOKEN} tokens."
             )
         if self.long_text is LongText.MEAN and not self.normalize:
             raise ConfigError(
@@ -260,8 +260,8 @@ class EmbeddingConfig:
         """Return the configuration whose `facts` were pinned.
 
         Raises:
-            KeyError, ValueError: they are not such facts.
-            ConfigError: as the class.
+            KeyError, ValueError: they are not the facts of an embedding.
+            ConfigError: see the class.
         """
         return from_plain({**facts, "has_titles": facts["titles"]}, cls)
 
@@ -307,7 +307,7 @@ class EmbeddingConfig:
             return None
         tokens, overlap = DEFAULT_TOKENS, DEFAULT_OVERLAP
         if not self.rows_are_passages:
-            tokens, overlap = self.spec.max_tokens // BYTES_A_TOKEN, 0
+            tokens, overlap = self.spec.max_tokens // BYTES_PER_TOKEN, 0
         tokens = tokens if self.passage_tokens is None else self.passage_tokens
         overlap = (
             min(overlap, tokens // 8) if self.passage_overlap is None else self.passage_overlap

@@ -2,18 +2,17 @@
 
 BulkEmbedError
 ├── ConfigError          what the user asked for cannot be done; exit code 2
-├── InputError           an input file cannot be read: path, damaged
-├── OutputError          the output cannot be written or read: reason, missing, damaged
+├── InputError           an input file cannot be read
+├── OutputError          the output cannot be written or read
 │   └── OutputLocked     another run holds the output; exit code 5
 │       └── OutputTaken  another run has taken over the output from this one; exit code 5
-└── CallError            a call to the service gave no vectors:
-    │                      http_status, code, service_message, retry_delay_s, index
+└── CallError            a call to the service gave no vectors
     ├── JobRefused       the service refuses every call of this job: key, permission, model, dim
-    ├── CallRefused      the service refuses this call; fewer rows may pass: max_texts
-    ├── QuotaExceeded    a limit per minute or per day was hit: quota_id, quota_value
+    ├── CallRefused      the service refuses this call; fewer rows may pass
+    ├── QuotaExceeded    a limit per minute or per day was hit
     ├── Unavailable      the service could not answer: 408, 5xx, broken connection, time-out
-    ├── Intercepted      something else than the service answered: a proxy's page, a redirect
-    └── BadAnswer        the answer has another form, count or length than the request asked for
+    ├── Intercepted      something other than the service answered: a proxy's page, a redirect
+    └── BadAnswer        the answer has another form, count or length than the request requires
 
 Facts for programs are attributes.  They survive pickling: Beam pickles every error of a worker.
 """
@@ -172,9 +171,9 @@ class Unavailable(CallError):
 
 
 class Intercepted(CallError):
-    """Something else than the service answered: a page, a redirect, no proper TLS.
+    """Something other than the service answered: a page, a redirect, a TLS error.
 
-    A proxy may fail for a moment, so such a call is retried a few times.
+    A proxy may fail temporarily, so such a call is retried a few times.
     """
 
 

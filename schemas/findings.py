@@ -7,7 +7,7 @@ import enum
 
 
 class Check(enum.StrEnum):
-    """The kind of a finding. Docs and programs use the values."""
+    """The kind of a finding.  The values occur in docs and in other programs."""
 
     UNFINISHED = "unfinished"
     """Rows of the plan are remaining, or `_SUCCESS` is missing or wrong."""

@@ -11,7 +11,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.serialization import Count
 
 OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_row")
-"""The output's own columns; a kept column must not have one of these names."""
+"""The output's own columns; no kept column may have one of these names."""
 
 PASSAGE_COLUMNS = ("passage", "start", "end")
 """More own columns, if the rows of the output are passages."""
@@ -134,7 +134,7 @@ class InputFile:
 
     @property
     def key(self) -> str:
-        """16 hex digits of name, size and content; rows of files with one key are the same rows."""
+        """16 hex digits of name, size and content; files with equal keys have the same rows."""
         facts = f"{self.name}\0{self.found.size_bytes}\0{self.digest}"
         # If a file is read in another way, its rows have other numbers.
         facts += f"\0{self.reading}" if self.reading else ""

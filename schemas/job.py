@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class VectorType(enum.StrEnum):
-    """The numbers of a vector in the output."""
+    """The type of the elements of a vector in the output."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
 
 
 class VectorEncoding(enum.StrEnum):
-    """How Parquet writes a vector's numbers."""
+    """How Parquet writes the elements of a vector."""
 
     PLAIN = "plain"
     """Every reader supports it."""
@@ -75,7 +75,7 @@ class CallSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbedderConfig:
-    """Which vectors, from which service, and how fast.  Can be pickled; holds no key."""
+    """Which vectors, from which service, and how fast.  Can be pickled; does not hold the key."""
 
     service: ServiceConfig
     embedding: EmbeddingConfig
@@ -115,7 +115,7 @@ class ProcessId:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class JobConfig:
-    """All settings of one run.  Can be pickled; holds no key.
+    """All settings of one run.  They can be pickled, and do not hold the key.
 
     `row_schema` is the type of `id` and of the kept columns over all input files.
     """
@@ -132,7 +132,7 @@ class JobConfig:
     """Whether a damaged file is skipped and noted."""
     dedupe: Dedupe = Dedupe.RUN
     max_dead_rows: int | None = None
-    """How many rows may fail in this run, blank ones not counted; None: any number."""
+    """How many rows may fail in this run, not counting blank ones; None: any number."""
     account: str | None = None
     """The file with the cost of the dataset; None if the workers share no file."""
     budget: Budget | None = None
@@ -141,7 +141,7 @@ class JobConfig:
     """The launcher; workers that can see its process stop when it ends."""
     version: str = ""
     run_number: int = 0
-    """The number of the run that holds the dataset, larger than those before; 0: none holds it."""
+    """The number of the run that holds the dataset; it only grows.  0: no run holds the dataset."""
     pinned_digest: str = ""
     """The embedding digest pinned for the dataset; empty if the run does not hold it."""
     unstamped_run: str | None = None

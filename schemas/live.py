@@ -90,10 +90,10 @@ class Live:
 
     def __add__(self, other: Live) -> Live:
         waits = [one for one in (self.waiting, other.waiting) if one is not None]
-        flying = [one for one in (self.in_flight, other.in_flight) if one is not None]
+        in_flight = [one for one in (self.in_flight, other.in_flight) if one is not None]
         return Live(
             counts=self.counts + other.counts,
-            in_flight=sum(flying) if flying else None,
+            in_flight=sum(in_flight) if in_flight else None,
             waiting=min(waits, key=list(Waiting).index, default=None),
             quota=other.quota or self.quota,
         )

@@ -34,8 +34,9 @@ class TaskType(enum.StrEnum):
 def query_task(corpus: TaskType) -> TaskType:
     """Return the task type of a query that is to be compared with a corpus.
 
-    Documents have a task type of their own for queries; QUESTION_ANSWERING, FACT_VERIFICATION and
-    CODE_RETRIEVAL_QUERY go with documents as well.  All other vectors are compared with their like.
+    Queries for documents have their own task type; QUESTION_ANSWERING, FACT_VERIFICATION and
+    CODE_RETRIEVAL_QUERY are alternatives to it.  In every other corpus, a query has the task type
+    of the corpus.
     """
     return TaskType.RETRIEVAL_QUERY if corpus is TaskType.RETRIEVAL_DOCUMENT else corpus
 
@@ -50,7 +51,7 @@ class TaskStyle(enum.StrEnum):
 
 
 class UnitLength(enum.StrEnum):
-    """At which output dimensions the service itself gives vectors of length 1."""
+    """For which dimensions the service itself returns vectors of length 1."""
 
     ALWAYS = "always"
     DEFAULT_DIM = "default dim"
@@ -65,7 +66,7 @@ class VertexMethod(enum.StrEnum):
 
 
 TITLE = "{title}"
-"""Where a prefix has the title of a document."""
+"""The place of a document's title in a prefix."""
 MAX_TEXTS = 100
 """The maximum texts of a `batchEmbedContents`.  Source: the service's own 400, 2026-11."""
 MAX_BODY_BYTES = 4_194_304
@@ -97,18 +98,18 @@ class ModelSpec:
     max_texts: int = MAX_TEXTS
     max_body_bytes: int = MAX_BODY_BYTES
     vertex_methods: tuple[VertexMethod, ...] = (VertexMethod.EMBED_CONTENT,)
-    """The first one is what the SDK calls, see `vertex_method`."""
+    """The SDK calls the first one, see `vertex_method`."""
     predict_texts: int = PREDICT_TEXTS
     predict_tokens: int = PREDICT_TOKENS
     vertex_quota: Quota = (None, None, None)
-    """What a project gets by default on Vertex AI; new ones get less.
+    """The default quota of a project on Vertex AI; new projects get less.
 
     Source: cloud.google.com/vertex-ai/generative-ai/docs/quotas, 2026-11.
     """
     price: float | None = None
-    """USD for a million input tokens; None: not sold."""
+    """USD per million input tokens; None: not sold."""
     batch_price: float | None = None
-    """The same by the Batch API."""
+    """The same for the Batch API."""
     shut_down: dt.date | None = None
     """The day from which the service answers 404; in the future if the model is still served."""
     successor: str | None = None
@@ -119,7 +120,7 @@ class ModelSpec:
 
     @property
     def max_dim(self) -> int:
-        """The largest number of dimensions, which is the default one."""
+        """Maximum dimensions of a vector; they are the default ones."""
         return self.default_dim
 
     @property
@@ -133,11 +134,11 @@ class ModelSpec:
         return self.vertex_methods[0]
 
     def is_shut_down(self, today: dt.date) -> bool:
-        """Whether the service no longer serves the model on that day."""
+        """Return whether the service no longer serves the model on that day."""
         return self.shut_down is not None and today >= self.shut_down
 
     def dims(self) -> str:
-        """The allowed dimensions, for messages."""
+        """Return the allowed dimensions, for messages."""
         if not self.known:
             return "any"
         if self.min_dim == self.max_dim:
@@ -145,7 +146,7 @@ class ModelSpec:
         return f"{self.min_dim}..{self.max_dim}"
 
     def check_dim(self, dim: int | None) -> None:
-        """Refuse dimensions that no service gives; `dim_warning` is about undocumented ones.
+        """Check that the model has vectors of these dimensions; they may be undocumented.
 
         Raises:
             ConfigError: the model has no vectors of these dimensions.
@@ -160,9 +161,10 @@ class ModelSpec:
         )
 
     def dim_warning(self, dim: int | None) -> str | None:
-        """Return a sentence about a dim below the documented range, which the service serves.
+        """Return a sentence about a dim below the documented range, or None within the range.
 
-        Source: google-genai's own tests ask gemini-embedding-001 and -2 for 10 and 100, 2026-11.
+        The service accepts such a dim.  Source: google-genai's own tests request 10 and 100
+        dimensions of gemini-embedding-001 and -2, 2026-11.
         """
         if dim is None or not self.known or dim >= self.min_dim:
             return None
@@ -172,7 +174,7 @@ class ModelSpec:
         )
 
     def gives_unit_length(self, dim: int) -> bool:
-        """Whether the service itself gives vectors of this dim a length of 1."""
+        """Return whether the service itself returns vectors of length 1 for this dim."""
         return self.unit_length is UnitLength.ALWAYS or (
             self.unit_length is UnitLength.DEFAULT_DIM and dim == self.default_dim
         )
@@ -260,10 +262,10 @@ def largest_dim() -> int:
 
 @functools.lru_cache(maxsize=64)
 def find_model(name: str) -> ModelSpec:
-    """Return the registry's entry, or a guess for a model that the registry does not have.
+    """Return the entry of a model, or a guess for a model that the registry does not have.
 
-    The guess goes by families of names.  A name that begins with `gemini-embedding-2` is taken to
-    want that model's prefixes.
+    The guess depends on the family of the name.  A name that begins with `gemini-embedding-2` is
+    assumed to need the prefixes of that model.
 
     Source: google-genai 3.4.0, `t_is_vertex_embed_content_model`, for the method on Vertex AI.
     """

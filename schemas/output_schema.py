@@ -28,7 +28,8 @@ def vectors_schema(
 ) -> pa.Schema:
     """Return the schema of the vectors.
 
-    It is id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file, source_row.
+    The columns are id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file and
+    source_row.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
@@ -55,7 +56,10 @@ def vectors_schema(
 
 
 def dead_letters_schema(row_schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
-    """Return id, source_file, source_row, code, message, http_status, attempts, text."""
+    """Return the schema of the dead letters.
+
+    The columns are id, source_file, source_row, code, message, http_status, attempts and text.
+    """
     return pa.schema(
         [
             row_schema.field("id").with_nullable(True),

@@ -13,23 +13,23 @@ MTOK = 1_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Price:
-    """USD for a million input tokens: by online requests, and by the Batch API."""
+    """USD per million input tokens: for online requests, and for the Batch API."""
 
     online: float
     batch: float
 
     def usd(self, tokens: float) -> float:
-        """Return the cost of so many tokens by online requests."""
+        """Return the cost of so many tokens for online requests."""
         return self.online * tokens / MTOK
 
     def batch_usd(self, tokens: float) -> float:
-        """Return the cost of so many tokens by the Batch API."""
+        """Return the cost of so many tokens for the Batch API."""
         return self.batch * tokens / MTOK
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Budget:
-    """How much a dataset may cost in all its runs; both numbers are above 0."""
+    """How much a dataset may cost, over all its runs; both numbers are above 0."""
 
     usd: float
     usd_per_mtok: float

@@ -13,7 +13,7 @@ import threading
 import urllib.parse
 
 MASK = "***"
-SHORTEST = 8
+MIN_LENGTH = 8
 """Shorter secrets are not masked: they are test keys, and occur in other words by chance."""
 _forms: tuple[str, ...] = ()
 _lock = threading.Lock()
@@ -23,7 +23,7 @@ _USER = re.compile(r"(?<=//)[^/\s?#@]+@")
 def remember(secret: str | None) -> None:
     """Mask a secret from now on in everything that this process writes."""
     global _forms
-    if secret is None or len(secret) < SHORTEST:
+    if secret is None or len(secret) < MIN_LENGTH:
         return
     with _lock:
         _forms = tuple(sorted({*_forms, *forms_of(secret)}, key=len, reverse=True))
@@ -37,7 +37,7 @@ def masked(text: str) -> str:
 
 
 def forms_of(secret: str) -> set[str]:
-    """Return the forms of a secret: as it is, quoted, escaped, in a URL or page."""
+    """Return a secret as it is, and as it is quoted or escaped in Python, JSON, URLs and pages."""
     quoted = json.dumps(secret)[1:-1]
     for char in "&<>='":  # As JSON for pages escapes them.
         quoted = quoted.replace(char, f"\\u{ord(char):04x}")

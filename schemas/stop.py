@@ -8,7 +8,7 @@ import enum
 from bulkembed.schemas.secrets import masked
 
 RERUN = "Rerun the same command to resume."
-"""The last sentence of a message that a rerun needs nothing else for."""
+"""The last sentence of a message if the run needs nothing but a rerun."""
 
 
 class ExitCode(enum.IntEnum):
@@ -44,11 +44,11 @@ class StopReason(enum.StrEnum):
     UNAVAILABLE = "unavailable"
     """The service failed for too long."""
     ENGINE = "engine"
-    """Beam's engine gave the job up: a worker was lost, or the engine itself."""
+    """The Beam runner ended the job: a worker or the runner itself was lost."""
     SIGNAL = "signal"
     """SIGINT or SIGTERM."""
     DEADLINE = "deadline"
-    """The time that the run was given is over."""
+    """The maximum time of the run (`--max-runtime`) is over."""
 
 
 _EXIT_CODES = {
@@ -63,7 +63,7 @@ _EXIT_CODES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stop:
-    """One reason to end early, with its sentence for people."""
+    """A reason to end a run early, with a message for people."""
 
     reason: StopReason
     message: str
@@ -80,5 +80,5 @@ class Stop:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code of a run that ends so."""
+        """The exit code of a run that ends for this reason."""
         return _EXIT_CODES.get(self.reason, ExitCode.INCOMPLETE)

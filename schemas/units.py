@@ -64,7 +64,7 @@ class PlanSlice:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FilePicks:
-    """Single texts of one file; each is a passage of a row, usually the only one."""
+    """Single texts of one file: passages of its rows, of which most have only one."""
 
     file: InputFile
     rows: npt.NDArray[np.int64]
@@ -121,7 +121,7 @@ class CallCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """Says that a unit is done: the rows it covers, and their results.
+    """The commit record of a unit: the rows that it covers, and their results.
 
     rows == embedded + dead + skipped.  `generation` counts how often the same rows were committed
     again (a retry of dead letters); within a run number the highest one counts.
@@ -139,16 +139,17 @@ class UnitRecord:
     vector_parts: tuple[str, ...] = ()
     dead_part: str | None = None
     vectors: Count = 0
-    """Rows of the vector parts, more than `embedded` if they are passages; not in the file name."""
+    """Rows of the vector parts: more than `embedded` if they are passages.  The name of the record
+    does not have it."""
     seconds: float = 0.0
-    """From its rows in memory to its commit, waiting included; 0 if not measured."""
+    """From the moment its rows are in memory to its commit, waiting included; 0 if not measured."""
     part_bytes: Count | None = None
-    """Of all its parts, also those that a retry took over; see `Dataset.sized_parts`.  None in
-    records of older versions."""
+    """The size of all its parts, including those that a retry took over; see `Dataset.sized_parts`.
+    None in records of older versions."""
     run_number: Count = 0
     """The number of the run that committed it; later runs have larger numbers.  0: unknown."""
     embedding_digest: str = ""
-    """The digest of the settings of its vectors.  Empty: those that are pinned."""
+    """The digest of the settings of its vectors.  Empty: the pinned settings."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.secrets import MASK, SHORTEST, forms_of, remember
+from bulkembed.schemas.secrets import MASK, MIN_LENGTH, forms_of, remember
 
 if TYPE_CHECKING:
     from requests import Session
@@ -150,7 +150,7 @@ def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
     Raises:
         ConfigError: a flag holds the key, or sets one of its variables.
     """
-    secret = [key] if key and key != NO_KEY and len(key) >= SHORTEST else []
+    secret = [key] if key and key != NO_KEY and len(key) >= MIN_LENGTH else []
     words = [*KEY_VARIABLES, *secret]
     for flag in flags:
         if any(word in flag for word in words):
