@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bulkembed.transforms.clients.bodies import AT_ONCE, BodyKeeper, kept_body
+from bulkembed.transforms.clients.bodies import BODIES_AT_ONCE, BodyKeeper, kept_body
 
 BODY = bytes(6 << 20)
 HEAD = f"HTTP/1.1 200 OK\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()
@@ -73,7 +73,7 @@ def test_many_answers_at_once_are_not_all_in_memory_at_once() -> None:
 
 
 def test_answers_that_stall_hold_up_no_others() -> None:
-    stalled = AT_ONCE - 1
+    stalled = BODIES_AT_ONCE - 1
     others_came = threading.Event()
 
     def answer(word: str, connection: socket.socket) -> None:
@@ -107,10 +107,10 @@ def test_answers_that_only_promise_a_body_take_no_place() -> None:
 
     async def go(url: str) -> None:
         async with BodyKeeper(trust_env=False, timeout=30) as client, asyncio.TaskGroup() as group:
-            for _ in range(2 * AT_ONCE):
+            for _ in range(2 * BODIES_AT_ONCE):
                 group.create_task(size_of_body(client, f"{url}slow"))
             assert await size_of_body(client, f"{url}quick") == len(BODY)
             last_came.set()
 
-    with serving(2 * AT_ONCE + 1, answer) as url:
+    with serving(2 * BODIES_AT_ONCE + 1, answer) as url:
         asyncio.run(go(url))

@@ -1,4 +1,7 @@
-"""Keep the bodies of good answers from the SDK: megabytes each, received a few at a time."""
+"""An HTTP client that keeps the bodies of good answers, so that the SDK does not parse them.
+
+A body has megabytes, so only a few are received at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,35 @@ from isal import isal_zlib
 
 from bulkembed.schemas.errors import BadAnswer
 
+MAX_ERROR_BYTES = 64 * 1024
+"""How much is read of an answer without vectors; a proxy's page may have any size."""
+
+BODIES_AT_ONCE = 4
+"""How many bodies are received at a time; the others wait in the kernel.
+
+With 16, all would be in memory half received, and each would be complete later.  A stalled body
+blocks only its own place.
+"""
 _GZIP_WINDOW = 31
-"""Window bits that ask for a gzip header: 15, and 16 for the header."""
+"""Window bits that require a gzip header: 15, and 16 for the header."""
+_PLAIN_JSON = {"content-type": "application/json"}
+_BODY: contextvars.ContextVar[list[bytes] | None] = contextvars.ContextVar("body", default=None)
+"""Gets the body of the good answer to the call that this task makes."""
+
+READ_BYTES = 256 * 1024
+"""How much is read at a time, as asyncio does.  httpcore would read pieces of 64 kB and copy the
+rest each time, which is a fifth of the cost of a download."""
+
+
+@contextlib.contextmanager
+def kept_body() -> Iterator[list[bytes]]:
+    """Yield a list, which gets the body if the call inside the `with` has a good answer."""
+    body: list[bytes] = []
+    token = _BODY.set(body)
+    try:
+        yield body
+    finally:
+        _BODY.reset(token)
 
 
 def inflate(body: bytes, encoding: str) -> bytes:
@@ -37,39 +67,11 @@ def inflate(body: bytes, encoding: str) -> bytes:
 
 
 def _gunzip(body: bytes) -> bytes:
+    # isal is three times as fast as zlib, and gzip is half of the cost of a compressed answer.
     try:
         return isal_zlib.decompress(body, _GZIP_WINDOW)
     except isal_zlib.error as error:  # type: ignore[misc]  # isal: typed as an attribute
         raise ValueError(error) from None
-
-
-MAX_ERROR_BYTES = 64 * 1024
-"""How much is read of an answer without vectors; a proxy's page may have any size."""
-
-AT_ONCE = 4
-"""How many bodies are received at a time; the others wait in the kernel.
-
-With 16, all would be in memory half received, and each would be complete later.  A stalled body
-blocks only its own place.
-"""
-_PLAIN_JSON = {"content-type": "application/json"}
-_BODY: contextvars.ContextVar[list[bytes] | None] = contextvars.ContextVar("body", default=None)
-"""Where the current call of this task wants the body of a good answer."""
-
-READ_BYTES = 256 * 1024
-"""How much is read at a time, as asyncio does.  httpcore would read pieces of 64 kB and copy the
-rest each time, which is a fifth of the cost of a download."""
-
-
-@contextlib.contextmanager
-def kept_body() -> Iterator[list[bytes]]:
-    """Give a list that gets the body of the good answer to the call inside the `with`, if any."""
-    body: list[bytes] = []
-    token = _BODY.set(body)
-    try:
-        yield body
-    finally:
-        _BODY.reset(token)
 
 
 class _WideStream(httpcore2.AsyncNetworkStream):
@@ -128,7 +130,7 @@ class BodyKeeper(httpx2.AsyncClient):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(BODIES_AT_ONCE)
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx2.AsyncHTTPTransport):
                 pool: Any = transport._pool
@@ -156,19 +158,19 @@ class BodyKeeper(httpx2.AsyncClient):
         return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
 
     async def _body(self, response: httpx2.Response) -> bytes:
-        """Return the body as it was sent; it takes a place when it begins, not with its header."""
+        """Return the body as it was sent.  It takes a place after its first bytes."""
         chunks = response.aiter_raw()
-        begun = await anext(chunks, b"")
+        first = await anext(chunks, b"")
         async with self._places:
-            return b"".join([begun, *[chunk async for chunk in chunks]])
+            return b"".join([first, *[chunk async for chunk in chunks]])
 
 
 async def _beginning(response: httpx2.Response) -> bytes:
     """Return the first bytes of a body; none if it cannot be decompressed."""
-    begun = b""
+    beginning = b""
     with contextlib.suppress(httpx2.DecodingError):
         async for chunk in response.aiter_bytes():
-            begun += chunk
-            if len(begun) >= MAX_ERROR_BYTES:
+            beginning += chunk
+            if len(beginning) >= MAX_ERROR_BYTES:
                 break
-    return begun[:MAX_ERROR_BYTES]
+    return beginning[:MAX_ERROR_BYTES]

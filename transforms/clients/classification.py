@@ -147,12 +147,12 @@ RULES: tuple[ErrorRule, ...] = (
 )  # fmt: skip
 
 SETTINGS = frozenset({"dim", "task_type", "request_form", "location"})
-"""Rules about the settings of the whole job that go by words.  Once a call has passed, the settings
-are good: then such words come from a text that the service repeats."""
+"""Rules about the settings of the whole job that match by words.  After a call has passed, the
+settings are known to be good: then such words come from a text that the service repeats."""
 
 
 def classify(reply: Reply) -> ErrorRule:
-    """Return the rule for an answer; the last rules cover all that is left of each class."""
+    """Return the rule for an answer; the last rules cover the remaining statuses."""
     return next((rule for rule in RULES if rule.matches(reply)), RULES[-1])
 
 
@@ -171,12 +171,12 @@ _LIMIT_BEFORE = re.compile(rf"{_LIMIT}\W*(\w+\W+){{0,4}}$|[<≤]=?\s*$", re.IGNO
 def named_cap(words: str, texts: int) -> int | None:
     """Return the maximum texts of a call, if the refusal of a call of `texts` says it.
 
-    Only a number below `texts` can be the limit.  One after a word about limits counts first.
+    Only a number below `texts` can be it.  Numbers after a word about limits take precedence.
     """
     found = [(_value(match), words[: match.start()]) for match in _NUMBER.finditer(words)]
     caps = [(value, before) for value, before in found if 1 <= value < texts]
-    behind = [value for value, before in caps if _LIMIT_BEFORE.search(before)]
-    return max(behind or [value for value, _ in caps], default=None)
+    after_limit = [value for value, before in caps if _LIMIT_BEFORE.search(before)]
+    return max(after_limit or [value for value, _ in caps], default=None)
 
 
 def _value(number: re.Match[str]) -> int:
@@ -188,7 +188,7 @@ def _value(number: re.Match[str]) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuotaFacts:
-    """What the details of a 429 say; None for what they do not say."""
+    """The details of a 429; None for those that it does not have."""
 
     delay_s: float | None = None
     """How long to wait, from the RetryInfo."""
@@ -197,7 +197,7 @@ class QuotaFacts:
 
 
 def quota_facts(details: object) -> QuotaFacts:
-    """Return what the `details` of a 429 say; anything of another form is ignored.
+    """Read the `details` of a 429; anything of another form is ignored.
 
     If several violations are named, one of the day takes precedence over one of the minute.
     """

@@ -1,4 +1,4 @@
-"""Decode an answer's bytes into vectors without making a single Python float.
+"""Decode the bytes of an answer into vectors, without making Python floats.
 
 simdjson parses the body and gives each `values` as a buffer of doubles.  An answer of an unusual
 shape is left to the plain path, which decides what it is.  So both paths give the same bits and
@@ -21,19 +21,19 @@ from bulkembed.schemas.errors import BadAnswer
 from bulkembed.transforms.core.vectors import Matrix
 
 PLAIN_DECODE = os.environ.get("BULKEMBED_PLAIN_DECODE", "") not in ("", "0")
-"""Whether the ordinary JSON parser decodes everything, to compare the two paths."""
+"""Whether the ordinary JSON parser decodes all answers, to compare the two paths."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What the service answered to one call of n contents; None for what it does not say."""
+    """The answer to one call of n contents; None for what the service does not report."""
 
     vectors: Matrix
     """Shape (n, dim)."""
     tokens: int | None = None
-    """Of the whole call."""
+    """The count for the whole call."""
     text_tokens: tuple[int, ...] | None = None
-    """Of each content."""
+    """The count for each content."""
     truncated: tuple[bool | None, ...] | None = None
     """Whether the service cut each content."""
 
@@ -66,7 +66,7 @@ def decode_count(body: bytes) -> int:
 
 
 def decode_plainly(body: bytes, texts: int, dim: int | None) -> Answer:
-    """Return the same by an ordinary JSON parser, for answers of an unusual shape.
+    """Decode an answer of an unusual shape with an ordinary JSON parser.
 
     Raises:
         BadAnswer: as `decode_answer`.
@@ -122,7 +122,7 @@ def _matrix(rows: list[list[float]], dim: int | None) -> Matrix:
     try:
         with np.errstate(over="ignore"):
             for at, row in enumerate(rows):
-                # Not np.array, which takes "1.5" and null for numbers; this is faster as well.
+                # np.array would convert "1.5" and null to numbers, and is slower.
                 vectors[at] = array.array("d", row)
     except (TypeError, OverflowError):
         raise BadAnswer("the answer has values that are not numbers", code="values") from None
@@ -133,7 +133,7 @@ def check_numbers(vectors: Matrix) -> Matrix:
     """Return the same matrix after a check that all numbers are finite and no vector is zero.
 
     Raises:
-        BadAnswer: it is not so.
+        BadAnswer: a number is not finite, or a vector has only zeros.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", vectors, vectors)
@@ -170,7 +170,7 @@ def _whole(number: object) -> int | None:
     return int(number)
 
 
-_ours = threading.local()
+_thread = threading.local()
 """The parser of each thread: a new one for each answer would allocate 10 MB."""
 
 Slim = dict[str, Any]
@@ -192,11 +192,11 @@ def take_vectors(body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim
 def _parsed(body: bytes) -> Any:
     """Return the root of the body; it is valid until this thread parses the next one."""
     try:
-        return _ours.parser.parse(body)
+        return _thread.parser.parse(body)
     except (AttributeError, RuntimeError):
-        # There is none yet, or it refuses because an object that it returned is still in use.
-        _ours.parser = simdjson.Parser()
-        return _ours.parser.parse(body)
+        # This thread has no parser yet, or an object that the parser returned is still in use.
+        _thread.parser = simdjson.Parser()
+        return _thread.parser.parse(body)
 
 
 def _take(root: Any, body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:

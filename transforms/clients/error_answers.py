@@ -29,13 +29,13 @@ MAX_CHARS = 1000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """What an answer without vectors says."""
+    """An answer without vectors, as it was read."""
 
     reply: Reply
     message: str
     """One line for people; the beginning if the body is a page."""
     details: object = None
-    """Those of a google.rpc.Status; None if there are none."""
+    """The details of a google.rpc.Status; None if there are none."""
 
 
 def holds_error(body: bytes) -> bool:
@@ -49,10 +49,10 @@ def holds_error(body: bytes) -> bool:
 
 
 def read_error(status: int, body: bytes, location: str = "") -> ErrorAnswer:
-    """Return what an answer says; never raises, whatever the body is.
+    """Read an answer; never raise, whatever the body is.
 
     Args:
-        status: of HTTP; if it is 200, the status of the error inside counts.
+        status: the HTTP status; if it is 200, the status of the error inside counts.
         body: decompressed, or its beginning.
         location: the target of a redirect.
     """
@@ -82,9 +82,9 @@ def call_error(
     """Return the error that an answer stands for.
 
     Args:
-        answer: what the service said.
+        answer: the answer of the service.
         spec: the model that was called.
-        base_url: where it was called; None for Google's own address.
+        base_url: the address of the service; None for Google's.
         key: masked in the message.
         texts: how many contents the call had.
     """
@@ -123,7 +123,7 @@ def missing_model_cure(spec: ModelSpec, cure: str) -> str:
 
 
 def missing_path_cure(base_url: str | None, cure: str) -> str:
-    """Return what to do about an address that the service is not under."""
+    """Return what to do about an address at which there is no service."""
     path = urllib.parse.urlsplit(base_url or "").path.strip("/")
     if re.search(r"(^|/)v\d+\w*$", path):
         return (
@@ -134,7 +134,7 @@ def missing_path_cure(base_url: str | None, cure: str) -> str:
 
 
 def _loaded(body: bytes) -> Any:
-    """Return the JSON of a body, out of the list that Google sometimes puts it in; else None."""
+    """Return the JSON of a body, without the list that Google sometimes adds; None if not JSON."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -41,7 +41,7 @@ class GeminiClient:
 
     Args:
         service: where to call, and how.
-        embedding: the model, and what is requested of it.
+        embedding: the model, and the settings of its vectors.
         key: the API key; None for application-default credentials.
         connections: the maximum number of requests in flight.
 
@@ -79,7 +79,7 @@ class GeminiClient:
         """Return the vectors of the contents, in their order.
 
         Raises:
-            JobRefused, CallRefused, QuotaExceeded, Unavailable, BadAnswer: see schemas/errors.py.
+            CallError: one of its kinds, see schemas/errors.py.
         """
         body = await self._call(
             lambda: self._client.aio.models.embed_content(
@@ -115,7 +115,7 @@ class GeminiClient:
         """Return the body of the answer; the SDK itself sees an empty one.
 
         Raises:
-            CallError: there was no answer, or it holds an error or a page.
+            CallError: there was no answer, or it is an error or a page.
         """
         try:
             with kept_body() as body:
@@ -127,7 +127,7 @@ class GeminiClient:
         except TimeoutError:
             raise Unavailable(f"no answer within {self._timeout_s:g} s", code="timeout") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
-            # After the handshake the HTTP client lets OSErrors of TLS through.
+            # After the handshake, the HTTP client does not wrap the OSErrors of TLS.
             raise transport_error(error) from None
         except google.auth.exceptions.GoogleAuthError as error:
             raise credentials_error(error) from None

@@ -17,13 +17,12 @@ from bulkembed.schemas.secrets import MASK, MIN_LENGTH, forms_of, remember
 if TYPE_CHECKING:
     from requests import Session
 
+SECRET_MANAGER = "https://secretmanager.googleapis.com"
+_SECRET_TIMEOUT_S = 30.0
+_SECRET_CURE = "Give the account of this process the role Secret Manager Secret Accessor."
 
-HOST = "https://secretmanager.googleapis.com"
-TIMEOUT_S = 30.0
-CURE = "Give the account of this process the role Secret Manager Secret Accessor."
 
-
-def read_secret(name: str, session: Session | None = None, host: str = HOST) -> str:
+def read_secret(name: str, session: Session | None = None, host: str = SECRET_MANAGER) -> str:
     """Return the text of a secret's version; the latest one if the name has no version.
 
     Args:
@@ -32,7 +31,7 @@ def read_secret(name: str, session: Session | None = None, host: str = HOST) -> 
         host: where Secret Manager is.
 
     Raises:
-        ConfigError: there are no credentials, or the secret cannot be had.
+        ConfigError: there are no credentials, or the secret cannot be read.
 
     Source: cloud.google.com/secret-manager, versions.access, 2026-11.
     """
@@ -41,11 +40,13 @@ def read_secret(name: str, session: Session | None = None, host: str = HOST) -> 
 
     version = name if "/versions/" in name else f"{name}/versions/latest"
     try:
-        answer = (session or _session()).get(f"{host}/v1/{version}:access", timeout=TIMEOUT_S)
+        answer = (session or _session()).get(
+            f"{host}/v1/{version}:access", timeout=_SECRET_TIMEOUT_S
+        )
     except (GoogleAuthError, RequestException) as error:
         raise ConfigError(f"--api-key-secret {name}: {type(error).__name__}: {error}") from None
     if answer.status_code != 200:
-        raise ConfigError(f"--api-key-secret {name}: HTTP {answer.status_code}. {CURE}")
+        raise ConfigError(f"--api-key-secret {name}: HTTP {answer.status_code}. {_SECRET_CURE}")
     try:
         return base64.b64decode(answer.json()["payload"]["data"], validate=True).decode()
     except (ValueError, KeyError, TypeError, binascii.Error):
@@ -67,7 +68,7 @@ KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 NO_KEY = "no-key-needed"
 """The key for a server on this machine if none is set: the SDK requires one."""
 _BLANKS = " \t\r\n"
-_GOOGLES = re.compile(r"(AIza|AQ\.)[\w.-]{20,}")
+_GOOGLE_KEY = re.compile(r"(AIza|AQ\.)[\w.-]{20,}")
 _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("it is empty", lambda key: not key),
     ("it looks like a JSON document", lambda key: key[0] in "{["),
@@ -78,7 +79,7 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("it contains a character that is not ASCII", lambda key: not key.isascii()),
     ("it contains a character that cannot be printed", lambda key: not key.isprintable()),
 )
-"""Faults of a key, each with its test; the words do not show the key."""
+"""Possible faults of a key, each with its test.  The words do not show the key."""
 
 
 def find_key(
@@ -86,15 +87,15 @@ def find_key(
     environ: Mapping[str, str] | None = None,
     secrets: Callable[[str], str] = read_secret,
 ) -> tuple[str | None, str]:
-    """Return the key and its place; None if the service needs no key.
+    """Return the key and where it was found; the key is None if the service needs none.
 
     Args:
         service: names the file or the secret of the key, if it has one.
         environ: the environment; None for that of the process.
-        secrets: gives the text of a secret by its name.
+        secrets: returns the text of a secret by its name.
 
     Raises:
-        ConfigError: there is no key and one is needed, it cannot be read, or it is none.
+        ConfigError: there is no key and one is needed, it cannot be read, or it is not a key.
     """
     environ = os.environ if environ is None else environ
     if service.vertexai and service.vertex_project:
@@ -118,7 +119,9 @@ def find_key(
 
 
 def _read_key(path: Path) -> str:
-    may_be_a_key = _GOOGLES.fullmatch(str(path)) or not str(path).isprintable() or "{" in str(path)
+    may_be_a_key = (
+        _GOOGLE_KEY.fullmatch(str(path)) or not str(path).isprintable() or "{" in str(path)
+    )
     shown = "(not shown: it looks like a key)" if may_be_a_key else str(path)
     try:
         return _checked(path.read_bytes().decode(), f"--api-key-file {shown}")
@@ -148,7 +151,7 @@ def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
     """Refuse Beam flags that contain the key: engines store flags and show them on their pages.
 
     Raises:
-        ConfigError: a flag holds the key, or sets one of its variables.
+        ConfigError: a flag contains the key, or sets one of its variables.
     """
     secret = [key] if key and key != NO_KEY and len(key) >= MIN_LENGTH else []
     words = [*KEY_VARIABLES, *secret]
@@ -156,7 +159,7 @@ def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
         if any(word in flag for word in words):
             name = mask(flag.split("=")[0], key) if flag.startswith("--") else "a flag"
             raise ConfigError(
-                f"{name} after the bare -- has the API key or sets its variable. Engines show "
+                f"{name} after the bare -- contains the API key or sets its variable. Engines show "
                 "their flags in job files, logs and pages. Give the key to the workers by their "
                 "own environment, --api-key-file or --api-key-secret."
             )

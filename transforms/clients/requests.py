@@ -29,9 +29,9 @@ class RequestWriter:
             self._fields["autoTruncate"] = False
 
     def dummies(self, contents: int) -> list[Any]:
-        """Return contents that make the SDK pick its endpoint; `body` replaces them.
+        """Return contents from which the SDK picks its endpoint; `body` replaces them.
 
-        The SDK would fuse plain strings into one content for gemini-embedding-2
+        For gemini-embedding-2, the SDK would join plain strings into one content
         (python-genai#2523).
         """
         return [["x"], ["x"]] if self._vertex and not self._predict and contents > 1 else ["x"]
@@ -49,7 +49,7 @@ class RequestWriter:
         return {"requests": [self._request(content, model) for content in contents]}
 
     def counted(self, content: Content) -> str:
-        """Return what the service counts the tokens of: the text with its title."""
+        """Return the text whose tokens the service counts: the content with its title."""
         text = _text_of(content)
         return text.text if text.title is None else f"{text.title}\n{text.text}"
 
@@ -84,7 +84,7 @@ class RequestWriter:
 
 
 def _text_of(content: Content) -> TextContent:
-    """Return a content as a text, the only kind that requests can hold so far."""
+    """Return a content as a text, the only kind that a request can have so far."""
     if not isinstance(content, TextContent):
-        raise TypeError(f"a request cannot hold a {type(content).__name__}")
+        raise TypeError(f"a request cannot have a {type(content).__name__}")
     return content

@@ -32,7 +32,7 @@ def service_from(
     api_key_secret: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ServiceConfig:
-    """Return where calls go: flags first, then google-genai's own environment variables.
+    """Return the service that calls go to, by flags, or else by google-genai's variables.
 
     Raises:
         ConfigError: two flags contradict each other.
@@ -100,7 +100,7 @@ def open_http(service: ServiceConfig, connections: int, certificates: ssl.SSLCon
 
 
 def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
-    """Return the TLS context with the environment's certificates, else with the system's.
+    """Return the TLS context with the certificates of the environment, or else of the system.
 
     Raises:
         JobRefused: the environment names certificates that cannot be read.
@@ -149,7 +149,7 @@ def _value_of(name: str) -> str:
 
 
 def transport_error(error: Exception) -> CallError:
-    """Return the error that stands for one of the HTTP client."""
+    """Return the CallError for an error of the HTTP client."""
     kind = type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
         return JobRefused(f"the service cannot be called: {error}. Check --base-url.", code="url")
@@ -222,7 +222,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def credentials_error(error: google.auth.exceptions.GoogleAuthError) -> CallError:
-    """Return the error that stands for one of the application-default credentials."""
+    """Return the CallError for an error of the application-default credentials."""
     if bad_certificate(error):
         return JobRefused(
             f"the certificate of Google's sign-in cannot be verified. {CERTIFICATE_CURE}",
