@@ -111,6 +111,7 @@ OTHER_UNIT = "part-" + "b" * 16 + "-000000000000-00000005.parquet"
         {"dead_part": "../../../etc/passwd"},
         {"dead_part": OTHER_UNIT},
         {"dead_part": 7},
+        {"dead_part": ""},
         {"codes": []},
         {"codes": {"no such code": 1}},
         {"codes": {"refused": "1"}},
@@ -130,6 +131,15 @@ def test_a_record_that_contradicts_its_name_or_names_other_files_is_refused(
     unit = Unit("a" * 16, 0, 5)
     record = UnitRecord(unit, 5, 0, 0, vector_parts=(f"{part_stem(unit)}.parquet",), part_bytes=10)
     content = {**json.loads(encode_record(record)), **change}
+    with pytest.raises(OutputError, match=r"is damaged .*verify --repair OUT"):
+        decode_record(json.dumps(content).encode(), record_name(record))
+
+
+@pytest.mark.parametrize("name", ["generation", "codes", "counts", "vector_parts", "dead_part"])
+def test_a_record_without_a_field_that_every_version_writes_is_refused(name: str) -> None:
+    record = UnitRecord(Unit("a" * 16, 0, 5), 5, 0, 0)
+    content = json.loads(encode_record(record))
+    del content[name]
     with pytest.raises(OutputError, match=r"is damaged .*verify --repair OUT"):
         decode_record(json.dumps(content).encode(), record_name(record))
 

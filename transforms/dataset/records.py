@@ -40,7 +40,7 @@ class RecordParts:
     @classmethod
     def of(cls, record: UnitRecord) -> RecordParts:
         """Return the parts of a record that was read from its file."""
-        dead = (f"{DEAD_LETTERS}/{record.dead_part}",) if record.dead_part else ()
+        dead = () if record.dead_part is None else (f"{DEAD_LETTERS}/{record.dead_part}",)
         return cls(tuple(f"{VECTORS}/{name}" for name in record.vector_parts), dead)
 
     @classmethod
@@ -188,12 +188,20 @@ def decode_record(data: bytes, name: str) -> UnitRecord:
     return record
 
 
+_REQUIRED = ("generation", "source_file", "run_id", "counts", "vector_parts", "dead_part")
+"""Fields of `UnitRecord` that have a default, but that every version writes."""
+
+
 def _decoded(content: dict[str, Any]) -> UnitRecord:
+    for name in _REQUIRED:
+        if name not in content:
+            raise ValueError(f"{name!r} is missing")
     # An older version wrote no `vectors`: then a vector was a row.
     content = {"vectors": content["embedded"], **content}
     content["codes"] = list(content["codes"].items())
     record = from_plain(content, UnitRecord)
-    for name in (*record.vector_parts, *([record.dead_part] if record.dead_part else [])):
+    dead_parts = () if record.dead_part is None else (record.dead_part,)
+    for name in (*record.vector_parts, *dead_parts):
         # The parts of a record may be deleted, so it must name none but its own.
         if not is_part_name(name) or not name.startswith(part_stem(record.unit)):
             raise ValueError(f"{name!r} is not a part of this unit")
