@@ -17,8 +17,8 @@ from bulkembed.pipeline.run.summary import (
     RowCounts,
     RunSummary,
     call_counts,
+    count_rows,
     dead_codes,
-    run_rows,
 )
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import InputFile
@@ -182,14 +182,8 @@ def dataset_rows(scans: Scans, state: DatasetState) -> RowCounts:
     damaged = {file.input_file.key for file in scans.damaged}
     current = {file.key for file in scans.inputs} | damaged
     records = [record for record in state.records if record.unit.file_key in current]
-    return RowCounts(
-        rows_in=scans.rows
-        + sum(record.unit.rows for record in records if record.unit.file_key in damaged),
-        embedded=sum(record.embedded for record in records),
-        dead=sum(record.dead for record in records),
-        skipped=sum(record.skipped for record in records),
-        left=remaining_rows(scans.inputs, state),
-    )
+    of_damaged = sum(one.unit.rows for one in records if one.unit.file_key in damaged)
+    return count_rows(records, scans.rows + of_damaged, remaining_rows(scans.inputs, state))
 
 
 def failed_files(scans: Scans, state: DatasetState) -> tuple[FailedFile, ...]:
@@ -223,7 +217,7 @@ def _run_rows(outcome: Outcome, after: DatasetState) -> RowCounts:
         )
     ]
     if not outcome.request.retry_failed:
-        return run_rows(planned_rows, new)
+        return count_rows(new, planned_rows)
     old = {record.unit: record for record in outcome.before.records}
     new = [record for record in new if record.unit in old]
     embedded = sum(record.embedded - old[record.unit].embedded for record in new)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bulkembed.pipeline.run.scans import planned_files
-from bulkembed.pipeline.run.summary import RowCounts, rows_line
+from bulkembed.pipeline.run.summary import RowCounts, count_rows, rows_line
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import RERUN
@@ -60,6 +60,7 @@ def status_of(
     """Return the status of a dataset from the content of `run.json` and its records."""
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
+    rows_in = sum(file.rows for file in planned.values())
     owner = output_lock.current_owner(dataset)
     embedding = pinned["embedding"]
     own_price = pinned["settings"].get("usd_per_mtok")
@@ -68,7 +69,7 @@ def status_of(
     return Status(
         output=output,
         model=embedding["model"],
-        rows=_rows(sum(file.rows for file in planned.values()), current),
+        rows=count_rows(current, rows_in, rows_in - sum(one.unit.rows for one in current)),
         vectors=sum(record.vectors for record in current),
         codes=_codes(records),
         counts=counts,
@@ -100,16 +101,6 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
         "cost",
         f"{number_of(counts.calls, 'request')}, {number_of(counts.texts, 'text')}, "
         f"{number_of(counts.tokens, 'token')}{usd}",
-    )
-
-
-def _rows(planned: int, records: list[UnitRecord]) -> RowCounts:
-    return RowCounts(
-        rows_in=planned,
-        embedded=sum(record.embedded for record in records),
-        dead=sum(record.dead for record in records),
-        skipped=sum(record.skipped for record in records),
-        left=planned - sum(record.unit.rows for record in records),
     )
 
 

@@ -128,13 +128,22 @@ class RunSummary:
         }
 
 
-def run_rows(planned: int, records: Iterable[UnitRecord]) -> RowCounts:
-    """Count the rows of a run by the records that it committed."""
-    records = list(records)
+def count_rows(
+    records: Sequence[UnitRecord], rows_in: int, remaining: int | None = None
+) -> RowCounts:
+    """Count the rows of commit records.
+
+    Args:
+        records: of distinct rows.
+        rows_in: rows of the input, or of the run.
+        remaining: rows without a record; None for all that the records do not count.
+    """
     embedded = sum(record.embedded for record in records)
     dead = sum(record.dead for record in records)
     skipped = sum(record.skipped for record in records)
-    return RowCounts(planned, embedded, dead, skipped, planned - embedded - dead - skipped)
+    if remaining is None:
+        remaining = rows_in - embedded - dead - skipped
+    return RowCounts(rows_in, embedded, dead, skipped, remaining)
 
 
 def call_counts(counters: dict[str, int]) -> CallCounts:

@@ -58,12 +58,8 @@ def raise_interrupts() -> Iterator[None]:
         timer.start()
         raise Interrupted
 
-    before = {number: signal.signal(number, handle) for number in stop_signals()}
-    try:
+    with _installed(handle):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -89,12 +85,18 @@ def handled(on_first: Callable[[str], None], on_second: Callable[[int], None]) -
             stopping = True
             on_first(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, handle) for number in stop_signals()}
+    with _installed(handle):
+        yield
+
+
+@contextlib.contextmanager
+def _installed(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in stop_signals()}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def exit_now(code: int) -> NoReturn:

@@ -144,7 +144,7 @@ def test_a_job_that_dataflow_gives_up_is_one_sentence(
         "the Beam runner failed: Dataflow pipeline failed. State: FAILED, Error: The job"
         in ended.last
     )
-    assert "of them keeps all of it; say --quota-share" in ended.err
+    assert "uses all of it. Set --quota-share" in ended.err
 
 
 def test_a_job_that_is_not_taken_is_one_sentence(

@@ -297,13 +297,13 @@ def test_a_retry_that_was_killed_goes_on_and_pays_for_nothing_twice(
     assert leftovers(refused) == []
 
 
-def test_a_deadline_ends_the_run_in_good_order(source: Path, output: Path) -> None:
+def test_max_runtime_stops_the_run_cleanly(source: Path, output: Path) -> None:
     write_rows(source, [f"text {n}" for n in range(2000)])
     with EmulatorServer(EmulatorSettings(latency_ms=300)) as server:
         args = ("--unit-rows", 50, "--concurrency", 1)
         ended = go(server, source, output, *args, "--max-runtime", "4s")
         assert ended.code == 75
-        assert "the deadline is reached" in ended.last
+        assert "--max-runtime was reached" in ended.last
         assert 0 < summary(output)["dataset"]["left"] < 2000
         shown = bulkembed("status", output)
         assert "incomplete" in shown.out

@@ -191,7 +191,7 @@ def test_status_tells_what_the_committed_rows_cost_at_the_price_that_was_told(
                 "--runner=FlinkRunner",
                 "--flink_master=far:8081",
             ),
-            "workers of this",
+            "workers are on this",
         ),
     ],
 )

@@ -206,7 +206,7 @@ def test_a_run_that_finds_no_text_warns_that_nothing_was_embedded(
     write_rows(folder / "good.parquet", [None] * 40, content=["x"] * 40)
     ended = go(server, folder)
     assert ended.code == 0
-    assert "nothing was embedded: the text of all 40 rows is null" in ended.err
+    assert "nothing was embedded: all 40 texts are null" in ended.err
     assert "--text-column" in ended.out
     write_rows(folder / "good.parquet", ["x", None])
     assert "nothing" not in go(server, folder).err

@@ -257,7 +257,7 @@ def test_equal_ids_are_kept_and_counted(server: EmulatorServer, tmp_path: Path) 
     assert ended.code == 0
     assert read(tmp_path / "out")["id"].to_pylist() == ids[:5]
     assert summary(tmp_path / "out")["duplicate_ids"] == 2
-    assert "2 rows have the id of an earlier row" in ended.out
+    assert "2 rows with the id of an earlier row" in ended.out
 
 
 def test_equal_texts_of_a_unit_are_sent_once(server: EmulatorServer, tmp_path: Path) -> None:

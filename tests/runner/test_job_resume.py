@@ -49,7 +49,7 @@ def test_a_trial_then_the_whole_is_the_same_as_the_whole_at_once(
     ended = go(server, source, tmp_path / "two", "--limit-rows", 7, "--unit-rows", 4)
     assert ended.code == 0
     assert not (tmp_path / "two/_SUCCESS").exists()
-    assert "18 rows are left" in ended.out
+    assert "18 rows remaining" in ended.out
     assert len(read(tmp_path / "two")) == 7
     assert go(server, source, tmp_path / "two", "--unit-rows", 10).code == 0
     assert (tmp_path / "two/_SUCCESS").exists()

@@ -1,4 +1,4 @@
-"""A worker process of `--workers` that dies ends the run: soon, in good order, and said plainly."""
+"""A worker process of `--workers` that dies stops the run soon, cleanly and with a message."""
 
 from __future__ import annotations
 

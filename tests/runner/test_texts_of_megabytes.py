@@ -83,4 +83,4 @@ def test_a_retry_is_advised_only_where_it_can_help(
         ended = run(server.url, source, tmp_path / "out", "--dim", 128)
     assert ended.code == 0, ended.err
     assert ("--retry-failed" in ended.out) is advised
-    assert "look at dead_letters/" in ended.out
+    assert "see dead_letters/" in ended.out

@@ -1,4 +1,4 @@
-"""Several worker processes are one run: one quota, one cap on calls, one log, one end."""
+"""Several worker processes share one quota, one limit of requests in flight and one log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def two_workers(tmp_path: Path, *args: str, **settings: Any) -> tuple[Ended, dic
         return found, server.stats()
 
 
-def test_two_workers_share_the_rows_and_the_calls_in_the_air_and_warn_once(tmp_path: Path) -> None:
+def test_two_workers_share_rows_and_requests_in_flight_and_warn_once(
+    tmp_path: Path,
+) -> None:
     found, stats = two_workers(
         tmp_path, "--concurrency", "3", script=("503", "503"), latency_ms=200
     )
@@ -30,7 +32,7 @@ def test_two_workers_share_the_rows_and_the_calls_in_the_air_and_warn_once(tmp_p
     assert stats["most_in_flight"] == 2
     assert stats["texts_paid_twice"] == 0
     announced, warned = found.err.splitlines()
-    assert f"{ROWS} rows in" in announced
+    assert f"{ROWS} input rows" in announced
     assert "503" in warned
     assert f"{ROWS} in: {ROWS} embedded" in found.out
     assert sorted(read(tmp_path / "out")["id"].to_pylist()) == list(range(ROWS))

@@ -12,7 +12,7 @@ from bulkembed.pipeline.run.summary import (
     FailedFile,
     RowCounts,
     RunSummary,
-    run_rows,
+    count_rows,
     summary_lines,
 )
 from bulkembed.schemas.dead_letters import DeadCode
@@ -111,7 +111,7 @@ def test_the_records_of_a_run_are_summed() -> None:
         )
         for _ in range(2)
     ]  # fmt: skip
-    assert run_rows(25, records) == RowCounts(25, 14, 2, 4, 5)
+    assert count_rows(records, 25) == RowCounts(25, 14, 2, 4, 5)
 
 
 def test_the_summary_mentions_blank_rows_only_if_there_are_any() -> None:
