@@ -90,13 +90,13 @@ class Emulator:
                 Route(base + "/{model}:{method}", call, methods=["POST"]),
                 Route(base + "/{model}", self._guard(self.get_model)),
             ]
-        lost = self._guard(self.lost)
+        not_found = self._guard(self.not_found)
         return Starlette(
             routes=routes,
             exception_handlers={
-                404: _handled(lost),
-                405: _handled(lost),
-                ClientDisconnect: _nobody_there,
+                404: _handled(not_found),
+                405: _handled(not_found),
+                ClientDisconnect: _client_gone,
             },
         )
 
@@ -111,8 +111,8 @@ class Emulator:
             response = await self._embed(request)
             outcome = str(response.status_code)
             return response
-        except ApiError as refusal:
-            outcome = f"page-{refusal.code}" if isinstance(refusal, Page) else str(refusal.code)
+        except ApiError as error:
+            outcome = f"page-{error.code}" if isinstance(error, Page) else str(error.code)
             raise
         except ConnectionFault as fault:
             outcome = str(fault.fault)
@@ -178,7 +178,7 @@ class Emulator:
             clock.offset_s = float(offset_s)
         return self._json(request, {"offset_s": clock.offset_s, "now_s": clock.now()})
 
-    async def lost(self, request: Request) -> Response:
+    async def not_found(self, request: Request) -> Response:
         """Answer 404 for a path that the service does not have."""
         raise ApiError(404, f"The requested URL {request.url.path} was not found on this server.")
 
@@ -209,7 +209,7 @@ class Emulator:
             raise bad_key(f"{'aiplatform' if vertex else 'generativelanguage'}.googleapis.com")
 
     async def _read(self, request: Request, limit: int) -> bytes:
-        """Return the body; a longer one is read to its end, so that the client gets the answer."""
+        """Return the body; read a larger one to its end, so that the client gets the answer."""
         chunks, size = [], 0
         async for chunk in request.stream():
             size += len(chunk)
@@ -229,9 +229,9 @@ class Emulator:
             except Page as page:
                 html = page.html()
                 return respond(html, request, self._settings, page.code, "text/html")
-            except ApiError as refusal:
-                content = encode(refusal.body(), pretty=True)
-                return respond(content, request, self._settings, refusal.code)
+            except ApiError as error:
+                content = encode(error.body(), pretty=True)
+                return respond(content, request, self._settings, error.code)
 
         return guarded
 
@@ -243,7 +243,7 @@ def _handled(handler: Handler) -> Callable[[Request, Exception], Awaitable[Respo
     return handle
 
 
-async def _nobody_there(_: Request, __: Exception) -> Response:
+async def _client_gone(_: Request, __: Exception) -> Response:
     """Answer a client that closed the connection during its call; nobody reads it."""
     return Response(status_code=499)
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.faults import Faults, error_of
-from bulkembed.emulator.quotas import Admission, Clock, Quotas, quota_refusal
+from bulkembed.emulator.quotas import Admission, Clock, Quotas, quota_error
 from bulkembed.emulator.rules import Item, Target, read_batch, read_predict, read_single
 from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, ScriptedError
 from bulkembed.emulator.stats import Stats
@@ -28,6 +28,14 @@ _READERS = {
 }
 EMBED_METHODS = frozenset(_READERS)
 _UNEXPLAINED_DELAY_S = 1.0
+"""The delay in a 429 that is a fault."""
+_WITHOUT_VECTORS = frozenset({
+    Fault.TOO_MANY, Fault.INTERNAL, Fault.UNAVAILABLE, Fault.DEADLINE, Fault.RESET, Fault.HANG,
+})  # fmt: skip
+"""The faults after which a call has no vectors; all others corrupt the answer."""
+_GZIP_FROM_BYTES = 500
+_NAN_MARK = b'"NaN"'
+"""Replaced by NaN in the bytes: orjson does not write NaN."""
 
 
 class ConnectionFault(Exception):
@@ -60,8 +68,8 @@ class State:
 
     def reset(self) -> None:
         """Reset everything except the clock's offset."""
-        flying = self.stats.in_flight
-        self.stats = Stats(in_flight=flying, most_in_flight=flying)
+        in_flight = self.stats.in_flight
+        self.stats = Stats(in_flight=in_flight, most_in_flight=in_flight)
         self._start()
 
     def quotas_of(self, project: str, model: str) -> Quotas:
@@ -99,7 +107,7 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     )
     fault = state.faults.draw(admission.at)
     content = b""
-    corrupted = fault if isinstance(fault, Fault) and fault not in _UNANSWERED else None
+    corrupted = fault if isinstance(fault, Fault) and fault not in _WITHOUT_VECTORS else None
     if fault is corrupted:
         content = await loop.run_in_executor(state.worker, _encode, target, prepared, corrupted)
     await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
@@ -109,11 +117,6 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     return content
 
 
-_UNANSWERED = frozenset({
-    Fault.TOO_MANY, Fault.INTERNAL, Fault.UNAVAILABLE, Fault.DEADLINE, Fault.RESET, Fault.HANG,
-})  # fmt: skip
-
-
 def _fail(
     state: State, target: Target, fault: Fault | ScriptedError, admission: Admission
 ) -> NoReturn:
@@ -121,7 +124,7 @@ def _fail(
     if not state.settings.charge_failed:
         admission.cancel()
     if fault is Fault.TOO_MANY:
-        raise quota_refusal(
+        raise quota_error(
             target.spec.name, state.settings, "requests", "Minute", None,
             _UNEXPLAINED_DELAY_S, target.vertex,
         )  # fmt: skip
@@ -146,15 +149,15 @@ def _prepare(target: Target, body: object) -> Prepared:
                 f"The input token count exceeds the maximum number of tokens allowed ({limit})."
             )
     counts = [min(len(ids), limit) for ids in full]
-    return Prepared(items, _meant_ids(items, full, limit), counts, cut)
+    return Prepared(items, _embedded_ids(items, full, limit), counts, cut)
 
 
-def _meant_ids(items: list[Item], full: list[list[int]], limit: int) -> list[list[int]]:
+def _embedded_ids(items: list[Item], full: list[list[int]], limit: int) -> list[list[int]]:
     """Return the tokens that the vectors are made of: those of the text without its prefix."""
     ids = [one[:limit] for one in full]
-    prefixed = [row for row, item in enumerate(items) if item.meant is not item.sent]
-    meant = words().token_ids([items[row].meant for row in prefixed], limit)
-    for row, one in zip(prefixed, meant, strict=True):
+    prefixed = [row for row, item in enumerate(items) if item.embedded is not item.sent]
+    embedded = words().token_ids([items[row].embedded for row in prefixed], limit)
+    for row, one in zip(prefixed, embedded, strict=True):
         ids[row] = one[:limit]
     return ids
 
@@ -181,7 +184,7 @@ def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
     body = embed_answer(target, vectors, prepared.counts, prepared.cut, fault, characters)
     content = encode(body, pretty=target.settings.pretty)
     if fault is Fault.NAN:
-        return content.replace(NAN_MARK, b"NaN")
+        return content.replace(_NAN_MARK, b"NaN")
     return content[: len(content) // 2] if fault is Fault.BROKEN_JSON else content
 
 
@@ -194,11 +197,6 @@ def _embed(target: Target, prepared: Prepared) -> list[Floats]:
         found = embed(target.spec, dim, tasks, [prepared.ids[row] for row in rows])
         vectors.update(zip(rows, found, strict=True))
     return [vectors[row] for row in range(len(prepared.items))]
-
-
-_GZIP_FROM_BYTES = 500
-NAN_MARK = b'"NaN"'
-"""Replaced by NaN in the bytes: orjson does not write NaN."""
 
 
 def encode(body: dict[str, Any], *, pretty: bool) -> bytes:

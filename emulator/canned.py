@@ -16,7 +16,7 @@ from bulkembed.emulator.api_errors import invalid
 from bulkembed.emulator.calls import State, embed_answer, encode, failure_of
 from bulkembed.emulator.rules import Target
 
-TOKENS_A_TEXT = 16
+TOKENS_PER_TEXT = 16
 """The count for each text: the bodies are made before the texts are known."""
 _GZIP_LEVEL = 6
 
@@ -49,7 +49,7 @@ class CannedBodies:
         if fault is not None:
             raise failure_of(fault)
         count = len(requests)
-        state.stats.paid(map(hash, map(str, requests)), count, count * TOKENS_A_TEXT, now)
+        state.stats.paid(map(hash, map(str, requests)), count, count * TOKENS_PER_TEXT, now)
         headers = {"content-encoding": "gzip"} if gzipped else {}
         return Response(content, 200, headers, media_type="application/json; charset=UTF-8")
 
@@ -59,7 +59,7 @@ class CannedBodies:
             vectors = np.random.default_rng(count).standard_normal((count, dim))
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             rows = list(vectors.astype(np.float32))
-            body = embed_answer(target, rows, [TOKENS_A_TEXT] * count, [False] * count, None)
+            body = embed_answer(target, rows, [TOKENS_PER_TEXT] * count, [False] * count, None)
             content = encode(body, pretty=target.settings.pretty)
             self._bodies[key] = gzip.compress(content, _GZIP_LEVEL) if gzipped else content
         return self._bodies[key]

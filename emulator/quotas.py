@@ -13,6 +13,20 @@ from typing import Any
 from bulkembed.emulator.api_errors import ApiError
 from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
 
+WINDOW_S = 60.0
+_PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
+_DAY_DELAY_S = 37.0
+"""The service says a few seconds even if the day's quota is spent."""
+_HELP = {
+    "@type": "type.googleapis.com/google.rpc.Help",
+    "links": [
+        {
+            "description": "Learn more about Gemini API quotas",
+            "url": "https://ai.google.dev/gemini-api/docs/rate-limits",
+        }
+    ],
+}
+
 
 class Clock:
     """Seconds since the epoch, plus an offset that can be set while the server runs.
@@ -27,21 +41,6 @@ class Clock:
     def now(self) -> float:
         """Return the time of this server."""
         return self._source() + self.offset_s
-
-
-WINDOW_S = 60.0
-_PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
-_DAY_DELAY_S = 37.0
-"""The service says a few seconds even if the day's quota is spent."""
-_HELP = {
-    "@type": "type.googleapis.com/google.rpc.Help",
-    "links": [
-        {
-            "description": "Learn more about Gemini API quotas",
-            "url": "https://ai.google.dev/gemini-api/docs/rate-limits",
-        }
-    ],
-}
 
 
 class Window:
@@ -143,16 +142,16 @@ class Quotas:
         now = self._clock.now()
         amount = 1 if self._settings.rpm_counts_calls else texts
         if self._settings.no_access:
-            raise self._refusal("requests", "Minute", 0, WINDOW_S, vertex)
+            raise self._error("requests", "Minute", 0, WINDOW_S, vertex)
         if self._day.limit and not self._day.fits(amount, now):
-            raise self._refusal("requests", "Day", self._day.limit, _DAY_DELAY_S, vertex)
+            raise self._error("requests", "Day", self._day.limit, _DAY_DELAY_S, vertex)
         for what, window, needed in (
             ("requests", self._requests, amount),
             ("input_token_count", self._tokens, tokens),
         ):
             wait_s = window.wait_s(needed, now) if window.limit else 0.0
             if wait_s > 0:
-                raise self._refusal(what, "Minute", window.limit, wait_s, vertex)
+                raise self._error(what, "Minute", window.limit, wait_s, vertex)
         return Admission(
             now,
             (self._requests, self._requests.add(amount, now)),
@@ -160,11 +159,11 @@ class Quotas:
             (self._day, amount, self._day.add(amount, now)),
         )
 
-    def _refusal(self, what: str, period: str, limit: int, wait_s: float, vertex: bool) -> ApiError:
-        return quota_refusal(self._model, self._settings, what, period, limit, wait_s, vertex)
+    def _error(self, what: str, period: str, limit: int, wait_s: float, vertex: bool) -> ApiError:
+        return quota_error(self._model, self._settings, what, period, limit, wait_s, vertex)
 
 
-def quota_refusal(
+def quota_error(
     model: str, settings: EmulatorSettings, what: str, period: str, limit: int | None,
     wait_s: float, vertex: bool,
 ) -> ApiError:  # fmt: skip

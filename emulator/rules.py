@@ -12,32 +12,6 @@ from bulkembed.emulator.api_errors import invalid
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.models import TITLE, ModelSpec, TaskType, bare_name
 
-
-def read_prefix(spec: ModelSpec, text: str) -> tuple[str, str]:
-    """Return the task that a text's prefix names, and what is to be embedded.
-
-    A title in the prefix is embedded before the text, unless it says that there is none.  A text
-    without a prefix has no task, and is embedded as it is.
-    """
-    for task, pattern in _prefix_patterns(spec):
-        found = pattern.match(text)
-        if found:
-            title = found[1] if pattern.groups and found[1] != spec.no_title else None
-            rest = text[found.end() :]
-            return task, rest if title is None else f"{title}\n{rest}"
-    return "", text
-
-
-@functools.cache
-def _prefix_patterns(spec: ModelSpec) -> list[tuple[TaskType, re.Pattern[str]]]:
-    """Return what each prefix of a model matches, those that hold no title first."""
-    found = [
-        (task, re.compile("(.*?)".join(map(re.escape, prefix.split(TITLE))), re.DOTALL))
-        for task, prefix in (spec.prefixes or {}).items()
-    ]
-    return sorted(found, key=lambda one: one[1].groups)
-
-
 log = logging.getLogger("bulkembed.emulator")
 EMPTY_PART = "EmbedContentRequest.content contains an empty Part."
 _DEVELOPER_REQUEST = frozenset({"model", "content", "taskType", "title", "outputDimensionality"})
@@ -64,7 +38,7 @@ class Item:
 
     sent: str
     """The words that count as tokens, with prefix and title."""
-    meant: str
+    embedded: str
     """The words that are embedded."""
     task: str
     dim: int
@@ -82,12 +56,12 @@ class Target:
 
     @property
     def max_texts(self) -> int:
-        """The maximum texts of a batch on the Developer API."""
+        """The maximum texts of a batch on the Developer API; at most the model's own limit."""
         return min(self.spec.max_texts, self.settings.max_texts)
 
     @property
     def max_body_bytes(self) -> int:
-        """The maximum bytes of a request's body."""
+        """The maximum bytes of a request body; at most the model's own limit."""
         return min(self.spec.max_body_bytes, self.settings.max_body_bytes)
 
 
@@ -188,7 +162,7 @@ def _text_of(value: object, where: str) -> str:
         part = wire.Message(part_value, part_where, wire.PART)
         text = part.text("text")
         if text is None and any(name in part for name in wire.PART):
-            raise invalid(f"The emulator embeds text only, and {part_where} is none.")
+            raise invalid(f"The emulator embeds text only, and {part_where} is not text.")
         if text is None or not text.strip():
             raise invalid(EMPTY_PART)
         texts.append(text)
@@ -199,8 +173,8 @@ def _item(
     spec: ModelSpec, text: str, task: TaskType | None, title: str | None, dim: int, truncate: bool
 ) -> Item:
     if spec.prefixes is not None:
-        prefix_task, meant = read_prefix(spec, text)
-        return Item(text, meant, prefix_task, dim, truncate)
+        prefix_task, embedded = read_prefix(spec, text)
+        return Item(text, embedded, prefix_task, dim, truncate)
     if title and task is not TaskType.RETRIEVAL_DOCUMENT:
         raise invalid(
             "* EmbedContentRequest.title: title is only applicable when TaskType is "
@@ -208,6 +182,31 @@ def _item(
         )
     whole = f"{title}\n{text}" if title else text
     return Item(whole, whole, task or "", dim, truncate)
+
+
+def read_prefix(spec: ModelSpec, text: str) -> tuple[str, str]:
+    """Return the task that the prefix of a text names, and the words to embed.
+
+    A title in the prefix is embedded before the text, except for the word that replaces a missing
+    title.  A text without a prefix has no task, and is embedded as it is.
+    """
+    for task, pattern in _prefix_patterns(spec):
+        found = pattern.match(text)
+        if found:
+            title = found[1] if pattern.groups and found[1] != spec.no_title else None
+            rest = text[found.end() :]
+            return task, rest if title is None else f"{title}\n{rest}"
+    return "", text
+
+
+@functools.cache
+def _prefix_patterns(spec: ModelSpec) -> list[tuple[TaskType, re.Pattern[str]]]:
+    """Return a pattern for each prefix of a model, those without a title first."""
+    found = [
+        (task, re.compile("(.*?)".join(map(re.escape, prefix.split(TITLE))), re.DOTALL))
+        for task, prefix in (spec.prefixes or {}).items()
+    ]
+    return sorted(found, key=lambda one: one[1].groups)
 
 
 def _check_dim(spec: ModelSpec, dim: int | None) -> int:

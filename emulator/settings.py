@@ -10,7 +10,10 @@ from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, P
 
 
 class OverLimit(enum.StrEnum):
-    """What a model with prefixes does with a text over its limit; unknown for the service."""
+    """What a model with prefixes does with a text over its limit.
+
+    What the service does is not documented.
+    """
 
     TRUNCATE = "truncate"
     REFUSE = "refuse"

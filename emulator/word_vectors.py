@@ -93,7 +93,7 @@ def _projection(model: str, dim: int, width: int) -> Doubles:
 
 
 @functools.lru_cache(maxsize=64)
-def _turn(model: str, task: str, width: int) -> Doubles:
+def _task_rotation(model: str, task: str, width: int) -> Doubles:
     """Return a rotation by a small angle, in planes that depend on the task.
 
     A rotation keeps the cosines between texts of one task.  A small one keeps texts of different
@@ -125,7 +125,9 @@ def embed(spec: ModelSpec, dim: int, tasks: Sequence[str], ids: Sequence[Sequenc
     turned = np.empty_like(means)
     for task in set(tasks):
         rows = [row for row, one in enumerate(tasks) if one == task]
-        turned[rows] = np.rint(means[rows] @ _turn(spec.name, task, means.shape[1]) / _GRID)
+        turned[rows] = np.rint(
+            means[rows] @ _task_rotation(spec.name, task, means.shape[1]) / _GRID
+        )
     full = _projection(spec.name, spec.default_dim, means.shape[1])
     vectors = turned @ full[:, :dim] / _GRID**2
     if spec.gives_unit_length(dim):

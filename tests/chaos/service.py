@@ -64,7 +64,7 @@ class EmulatorService:
         return self._known[asked]
 
     def _vector(self, target: Target, item: Item) -> Floats:
-        ids = words().token_ids([item.meant], target.spec.max_tokens)
+        ids = words().token_ids([item.embedded], target.spec.max_tokens)
         return np.asarray(embed(target.spec, item.dim, [item.task], ids)[0], np.float64)
 
 
