@@ -10,12 +10,12 @@ import pytest
 from support.pages import ELSEWHERE, of_language, run_snippets
 from support.readers import (
     PAGE,
+    cells_of,
+    cells_of_folders,
     folders_made_of,
     folders_of_vectors,
     outcomes,
     outcomes_of_folders,
-    said_of,
-    said_of_folders,
 )
 
 from bulkembed.emulator.server import EmulatorServer
@@ -62,7 +62,7 @@ def test_a_reader_supports_the_types_and_encodings_of_the_page(
     offline_python: str,
 ) -> None:
     folders = folders_of_vectors(workplace, server)
-    assert outcomes(offline_python, module, folders) == said_of(reader)
+    assert outcomes(offline_python, module, folders) == cells_of(reader)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_a_reader_opens_a_folder_as_the_page_says(
     offline_python: str,
 ) -> None:
     folders = folders_made_of(workplace, server)
-    assert outcomes_of_folders(offline_python, module, folders) == said_of_folders(reader)
+    assert outcomes_of_folders(offline_python, module, folders) == cells_of_folders(reader)

@@ -1,4 +1,4 @@
-"""The pages say what is true: their snippets run, and what they name is there."""
+"""The pages agree with the code: flags, links, tests and tables that they name exist."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def flags_of(command: str) -> set[str]:
-    """The flags of another command than `run`."""
+    """Return the flags of a command other than `run`."""
     module, name = COMMANDS[command]
     options = getattr(importlib.import_module(module), name).params
     flags = {flag for one in options for flag in (*one.opts, *one.secondary_opts)}
@@ -47,7 +47,7 @@ def flags_of(command: str) -> set[str]:
 
 
 def table_flags(page: Path) -> set[str]:
-    """The flags in the first column of the page's tables."""
+    """Return the flags in the first column of the tables of a page."""
     rows = re.findall(r"^\| (`--.*?`) \| ", page.read_text(), re.MULTILINE)
     return {flag for row in rows for flag in re.findall(r"--[a-z][a-z-]*", row)}
 
@@ -66,19 +66,19 @@ def test_the_page_of_flags_names_every_flag_of_every_command() -> None:
         )
 
 
-def test_the_readme_has_the_flags_that_are_needed_first() -> None:
+def test_the_readme_has_the_required_flags() -> None:
     named = table_flags(README)
     assert {option.opts[0] for option in OPTIONS if option.required} <= named <= FLAGS
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs/exit_codes.md"], ids=lambda page: page.name)
-def test_every_exit_code_is_told(page: Path) -> None:
+def test_pages_list_every_exit_code(page: Path) -> None:
     named = re.findall(r"^\| (\d+) \|", page.read_text(), re.MULTILINE)
     assert list(map(int, named)) == list(ExitCode)
 
 
 @each_page
-def test_flags_in_running_text_exist(page: Path) -> None:
+def test_flags_in_prose_exist(page: Path) -> None:
     if page.name == "benchmarks.md":
         pytest.skip("its flags are those of the benchmarks")
     others = {"--help", "--version"}.union(*map(flags_of, COMMANDS))
@@ -107,7 +107,7 @@ def test_subcommands_that_pages_name_exist() -> None:
 
 
 @each_page
-def test_links_lead_somewhere(page: Path) -> None:
+def test_link_targets_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), target
 

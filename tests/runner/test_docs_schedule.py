@@ -1,4 +1,4 @@
-"""The recipes for schedulers do what their pages say, as far as one machine can tell."""
+"""The recipes for schedulers do what their pages say, as far as one machine can show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bulkembed.schemas.stop import ExitCode
 PAGE = ROOT / "docs/schedule.md"
 AIRFLOW = ROOT / "docs/airflow.md"
 KUBERNETES = ROOT / "docs/kubernetes.md"
-FOR_PEOPLE = {
+NEEDS_A_PERSON = {
     ExitCode.FAILED,
     ExitCode.USAGE,
     ExitCode.TOO_MANY_DEAD_LETTERS,
@@ -32,7 +32,7 @@ FOR_PEOPLE = {
 CRON_TIME = re.compile(r"^(?:(?:\*|\d+(?:-\d+)?)(?:/\d+)?(?:,\d+)* ){5}\S+$")
 
 
-def test_the_script_for_cron_speaks_only_when_somebody_is_needed(
+def test_the_script_for_cron_prints_only_if_a_person_is_needed(
     workplace: Path, at_home: dict[str, str]
 ) -> None:
     settings, script = of_language(PAGE, "bash")
@@ -42,9 +42,9 @@ def test_the_script_for_cron_speaks_only_when_somebody_is_needed(
     assert "the day's quota is spent" in (workplace / "embed.log").read_text()
 
     (workplace / "job.yaml").write_text("input: nowhere\noutput: out/articles\n")
-    said = process("./embed.sh", cwd=workplace, **at_home)
-    assert said.out.startswith("bulkembed ended with 2:\n")
-    assert "nowhere" in said.out
+    ended = process("./embed.sh", cwd=workplace, **at_home)
+    assert ended.out.startswith("bulkembed ended with 2:\n")
+    assert "nowhere" in ended.out
 
 
 def test_the_crontab_calls_that_script() -> None:
@@ -57,7 +57,7 @@ def test_the_crontab_calls_that_script() -> None:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units of the page, as files, with the `bulkembed` of this environment."""
+    """Return the folder of the page's units, with the `bulkembed` of this environment."""
     for unit in of_language(PAGE, "ini"):
         path = Path(unit.splitlines()[0].removeprefix("# "))
         assert path.parent == Path("/etc/systemd/system")
@@ -73,7 +73,7 @@ def section(unit: Path, name: str) -> configparser.SectionProxy:
     return parser[name]
 
 
-def test_the_units_of_systemd_restart_what_is_incomplete_and_nothing_else(
+def test_systemd_restarts_only_an_incomplete_run(
     units: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = section(units / "bulkembed.service", "Service")
@@ -86,19 +86,19 @@ def test_the_units_of_systemd_restart_what_is_incomplete_and_nothing_else(
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
-def test_systemd_finds_nothing_wrong_with_the_units(units: Path) -> None:
+def test_systemd_accepts_the_units(units: Path) -> None:
     files = map(str, sorted(units.iterdir()))
     checked = process("systemd-analyze", "verify", "--man=no", *files)
     ours = [line for line in checked.err.splitlines() if "bulkembed" in line]
     assert (checked.code, ours) == (0, [])
 
 
-def test_the_manifest_of_kubernetes_gives_up_where_people_are_needed() -> None:
+def test_the_job_of_kubernetes_fails_if_a_person_is_needed() -> None:
     [manifest] = map(yaml.safe_load, of_language(KUBERNETES, "yaml"))
     job = manifest["spec"]["jobTemplate"]["spec"]
     [rule] = job["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob"
-    assert set(rule["onExitCodes"]["values"]) == FOR_PEOPLE
+    assert set(rule["onExitCodes"]["values"]) == NEEDS_A_PERSON
     pod = job["template"]["spec"]
     [container] = pod["containers"]
     understand(container["args"])
@@ -117,9 +117,7 @@ def test_the_image_starts_the_command() -> None:
     assert json.loads(lines["ENTRYPOINT"]) == ["bulkembed"]
 
 
-def test_the_command_of_the_dag_is_understood(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_of_the_dag_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [dag] = of_language(AIRFLOW, "python")
     texts = {node.value for node in ast.walk(ast.parse(dag)) if isinstance(node, ast.Constant)}
     [command] = [text for text in texts if str(text).startswith("bulkembed run")]

@@ -1,4 +1,4 @@
-"""The site is built of the pages, and needs nobody else."""
+"""The site contains all pages and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FETCHED = {"link": "href", "script": "src", "img": "src", "iframe": "src", "sour
 
 
 class Fetched(html.parser.HTMLParser):
-    """The addresses that a browser fetches with a page."""
+    """The addresses that a browser loads with a page."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -39,12 +39,12 @@ def test_every_page_is_in_the_site(site: Path) -> None:
     assert pages <= {page.name for page in site.glob("*.html")}
 
 
-def test_the_site_asks_nobody_else_for_anything(site: Path) -> None:
+def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
     pages = sorted(site.glob("*.html"))
     addresses = [address for page in pages for address in Fetched(page).addresses]
     assert len(addresses) > len(pages)
     assert [one for one in addresses if one.startswith(("http:", "https:", "//"))] == []
 
 
-def test_a_bar_in_a_table_shows_without_its_stroke(site: Path) -> None:
+def test_a_bar_in_a_table_has_no_backslash(site: Path) -> None:
     assert "<code>--format [parquet|jsonl]</code>" in (site / "flags.html").read_text()

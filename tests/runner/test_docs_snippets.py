@@ -37,7 +37,7 @@ each_page = pytest.mark.parametrize("page", README_AND_DOCS, ids=lambda page: pa
 
 @pytest.mark.docs
 @each_page
-def test_every_snippet_of_a_page_runs_in_its_order(
+def test_the_programs_of_a_page_run_in_order(
     page: Path, workplace: Path, at_home: dict[str, str]
 ) -> None:
     runs = [fence for fence in fences(page) if fence.runs_here]
@@ -46,7 +46,7 @@ def test_every_snippet_of_a_page_runs_in_its_order(
 
 
 @each_page
-def test_there_is_no_code_that_no_test_reads(page: Path) -> None:
+def test_every_block_of_a_page_is_tested(page: Path) -> None:
     settings = SETTINGS.get(page.name, set())
     assert {fence.language for fence in fences(page)} <= {*SHELLS, "sh", "text", *settings}
     # What the examples print is compared with their page by tests/examples, their commands with it.
@@ -57,7 +57,7 @@ def test_there_is_no_code_that_no_test_reads(page: Path) -> None:
 
 
 @each_page
-def test_snippets_for_other_packages_name_one_that_a_test_installs(page: Path) -> None:
+def test_programs_for_other_packages_name_one_that_a_test_installs(page: Path) -> None:
     there = (ROOT / "tests/readers/readers.in").read_text()
     for code in of_language(page, "python"):
         if code.startswith(ELSEWHERE):
@@ -67,7 +67,7 @@ def test_snippets_for_other_packages_name_one_that_a_test_installs(page: Path) -
 
 @pytest.fixture
 def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings that commands of the pages name."""
+    """Write the file of settings that commands of the pages name."""
     (tmp_path / "job.yaml").write_text("input: shards\noutput: out\n")
     monkeypatch.chdir(tmp_path)
 
@@ -76,7 +76,7 @@ def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if of_language(page, "sh")], ids=lambda page: page.name
 )
-def test_commands_that_cannot_be_run_are_marked_and_understood(page: Path) -> None:
+def test_commands_that_cannot_be_run_are_marked_and_valid(page: Path) -> None:
     for fence in fences(page):
         if fence.language != "sh":
             continue
@@ -113,7 +113,7 @@ def dependencies() -> set[str]:
     return {Requirement(one).name for one in itertools.chain(project["dependencies"], *extras)}
 
 
-def test_the_command_of_a_page_that_does_not_exist_is_found_out() -> None:
+def test_a_command_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(AssertionError, match="there is no"):
         understand(["fly"])
     assert COMMAND_LINE.search(f"bulkembed {next(iter(COMMANDS))} --input a")

@@ -1,4 +1,4 @@
-"""The table of docs/readers.md, and datasets of each kind that it has a column for."""
+"""The tables of docs/readers.md, and the datasets that they are about."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ENCODINGS = ("plain", "byte_stream_split")
 TEXTS = ("I took my dog to the vet", "I took my cat to the vet", "Shares fell on Monday")
 
 
-def said_of(reader: str) -> list[str]:
-    """What the table says: for each type, each encoding."""
+def cells_of(reader: str) -> list[str]:
+    """Return the cells of a reader: for each type, each encoding."""
     return _row(reader, "## Which types and encodings each reader supports")[1:]
 
 
-def said_of_folders(reader: str) -> list[str]:
-    """What the table says of `OUT/vectors`, and of `OUT` without and with dead letters."""
+def cells_of_folders(reader: str) -> list[str]:
+    """Return the cells of a reader: `OUT/vectors`, and `OUT` without and with dead letters."""
     return _row(reader, "## What to open")
 
 
@@ -33,7 +33,7 @@ def _row(reader: str, heading: str) -> list[str]:
 
 
 def folders_of_vectors(place: Path, server: EmulatorServer) -> list[str]:
-    """A dataset of each kind, written by the job, in the order of the table."""
+    """Write a dataset of each type and encoding, in the order of the table."""
     source = write_rows(place / "in/a.parquet", TEXTS)
     folders = []
     for kind in TYPES:
@@ -46,9 +46,9 @@ def folders_of_vectors(place: Path, server: EmulatorServer) -> list[str]:
 
 
 def folders_made_of(place: Path, server: EmulatorServer) -> list[str]:
-    """`vectors` of a dataset that has dead letters, a whole one without, and a whole one with them.
+    """Write a dataset with and one without dead letters; return the folders of the table.
 
-    All have a report.
+    Both have a report.
     """
     clean, dead = place / "clean", place / "dead"
     for out, texts in ((clean, TEXTS), (dead, (*TEXTS, ""))):
@@ -60,7 +60,7 @@ def folders_made_of(place: Path, server: EmulatorServer) -> list[str]:
 
 
 def outcomes_of_folders(python: str, module: str, folders: list[str]) -> list[str]:
-    """What a reader makes of each: the rows of `vectors` (`yes`), an error, or something else."""
+    """Return what a reader does with each folder: `yes`, `no` (an error) or `wrong`."""
     script = SCRIPT.with_name("read_output.py")
     ended = process(python, str(script), module, folders[0], *folders, timeout_s=100)
     assert ended.code == 0, ended.err
@@ -68,7 +68,7 @@ def outcomes_of_folders(python: str, module: str, folders: list[str]) -> list[st
 
 
 def outcomes(python: str, module: str, folders: list[str]) -> list[str]:
-    """What a reader makes of them: `yes`, `no` or `wrong`."""
+    """Return what a reader does with each folder: `yes`, `no` or `wrong`."""
     ended = process(python, str(SCRIPT), module, *folders, timeout_s=100)
     assert ended.code == 0, ended.err
     return ended.out.splitlines()[-1].split()
