@@ -118,6 +118,13 @@ class ModelSpec:
     """Whether the registry has the model; if not, most of this is a guess."""
     advised_dims: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        missing = [] if self.prefixes is None else sorted(set(TaskType) - self.prefixes.keys())
+        if missing:
+            raise ValueError(
+                f"{self.name}: the prefixes lack {', '.join(missing)}. Add one for each task type."
+            )
+
     @property
     def max_dim(self) -> int:
         """Maximum dimensions of a vector; they are the default ones."""

@@ -9,6 +9,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import (
     DEFAULT_MODEL,
     MODELS,
+    ModelSpec,
     TaskStyle,
     TaskType,
     VertexMethod,
@@ -19,19 +20,20 @@ from bulkembed.schemas.models import (
 TODAY = dt.date(2026, 11, 20)
 
 
-@pytest.mark.parametrize(
-    ("name", "dim", "least", "tokens", "shut", "successor"),
-    [
-        ("embedding-001", 768, 768, 2048, "2025-10-30", "gemini-embedding-001"),
-        ("text-embedding-004", 768, 1, 2048, "2026-01-14", "gemini-embedding-001"),
-        ("gemini-embedding-exp-03-07", 3072, 128, 8192, "2025-10-30", "gemini-embedding-001"),
-        ("gemini-embedding-001", 3072, 128, 2048, None, None),
-        ("gemini-embedding-2-preview", 3072, 128, 8192, "2026-08-10", "gemini-embedding-2"),
-        ("gemini-embedding-2", 3072, 128, 8192, None, None),
-        ("text-embedding-005", 768, 1, 2048, "2027-04-01", "gemini-embedding-001"),
-        ("text-multilingual-embedding-002", 768, 1, 2048, "2027-04-01", "gemini-embedding-001"),
-    ],
-)
+DOCUMENTED = [
+    ("embedding-001", 768, 768, 2048, "2025-10-30", "gemini-embedding-001"),
+    ("text-embedding-004", 768, 1, 2048, "2026-01-14", "gemini-embedding-001"),
+    ("gemini-embedding-exp-03-07", 3072, 128, 8192, "2025-10-30", "gemini-embedding-001"),
+    ("gemini-embedding-001", 3072, 128, 2048, None, None),
+    ("gemini-embedding-2-preview", 3072, 128, 8192, "2026-08-10", "gemini-embedding-2"),
+    ("gemini-embedding-2", 3072, 128, 8192, None, None),
+    ("text-embedding-005", 768, 1, 2048, "2027-04-01", "gemini-embedding-001"),
+    ("text-multilingual-embedding-002", 768, 1, 2048, "2027-04-01", "gemini-embedding-001"),
+]
+"""A row for each model: its default and minimum dimensions, maximum tokens, last day, successor."""
+
+
+@pytest.mark.parametrize(("name", "dim", "least", "tokens", "shut", "successor"), DOCUMENTED)
 def test_the_registry_says_what_the_service_documents(
     name: str, dim: int, least: int, tokens: int, shut: str | None, successor: str | None
 ) -> None:
@@ -42,11 +44,20 @@ def test_the_registry_says_what_the_service_documents(
     assert spec.is_shut_down(TODAY) is (shut is not None and shut < "2026-11-20")
 
 
-def test_the_registry_holds_eight_models_and_the_default_is_one_that_is_served() -> None:
-    assert len(MODELS) == 8
+def test_each_model_is_in_the_table_above_and_the_default_one_is_served() -> None:
+    assert list(MODELS) == [row[0] for row in DOCUMENTED]
     assert len(TaskType) == 8
     assert DEFAULT_MODEL == "gemini-embedding-001"
+    assert not MODELS[DEFAULT_MODEL].is_shut_down(TODAY)
     assert all(spec.successor in MODELS for spec in MODELS.values() if spec.successor)
+
+
+def test_a_model_whose_prefixes_lack_a_task_type_cannot_be_registered() -> None:
+    prefixes = {task: "x: " for task in TaskType}
+    assert ModelSpec("new-model", 4096, 64, 8192, prefixes).task_style is TaskStyle.PREFIX
+    del prefixes[TaskType.CLUSTERING]
+    with pytest.raises(ValueError, match="new-model: the prefixes lack CLUSTERING"):
+        ModelSpec("new-model", 4096, 64, 8192, prefixes)
 
 
 def test_a_model_is_shut_down_from_its_day_on() -> None:

@@ -16,7 +16,9 @@ WRITTEN = {
     TaskType.SEMANTIC_SIMILARITY: "task: sentence similarity | query: x",
     TaskType.RETRIEVAL_DOCUMENT: "title: none | text: x",
 }
-PREFIXED = [name for name, spec in MODELS.items() if spec.task_style is TaskStyle.PREFIX]
+"""How gemini-embedding-2 wants the text "x" written."""
+FIELD_MODELS = [name for name, spec in MODELS.items() if spec.task_style is TaskStyle.FIELD]
+PREFIX_MODELS = [name for name, spec in MODELS.items() if spec.task_style is TaskStyle.PREFIX]
 
 
 def config(model: str, task_type: TaskType = TaskType.RETRIEVAL_DOCUMENT) -> EmbeddingConfig:
@@ -25,20 +27,27 @@ def config(model: str, task_type: TaskType = TaskType.RETRIEVAL_DOCUMENT) -> Emb
 
 def test_the_table_above_names_every_task_type() -> None:
     assert WRITTEN.keys() == set(TaskType)
-    assert PREFIXED == ["gemini-embedding-2-preview", "gemini-embedding-2"]
 
 
 @pytest.mark.parametrize("task_type", TaskType)
-@pytest.mark.parametrize("model", PREFIXED)
-def test_a_model_without_task_types_has_the_task_written_before_the_text(
+@pytest.mark.parametrize("model", ["gemini-embedding-2-preview", "gemini-embedding-2"])
+def test_gemini_embedding_2_has_the_task_written_before_the_text(
+    model: str, task_type: TaskType
+) -> None:
+    assert as_sent(config(model, task_type), None, "x") == (None, WRITTEN[task_type])
+
+
+@pytest.mark.parametrize("task_type", TaskType)
+@pytest.mark.parametrize("model", PREFIX_MODELS)
+def test_a_model_with_prefixes_gets_no_task_type_in_a_field(
     model: str, task_type: TaskType
 ) -> None:
     made = config(model, task_type)
-    assert as_sent(made, None, "x") == (None, WRITTEN[task_type])
+    assert made.prefix == (MODELS[model].prefixes or {})[task_type]
     assert made.sent_task_type is None
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name not in PREFIXED])
+@pytest.mark.parametrize("model", FIELD_MODELS)
 @pytest.mark.parametrize("task_type", TaskType)
 def test_other_models_get_the_text_exactly_as_it_is(model: str, task_type: TaskType) -> None:
     made = config(model, task_type)
