@@ -1,4 +1,4 @@
-"""Kept answers: vectors that are paid for but not committed, so that nobody pays for them twice.
+"""Kept answers: vectors that are paid for but not committed, so that they are billed once.
 
 `_run/spill/` has a file for each unit in progress, deleted once the unit is committed.
 `_run/shared/` has the vectors of texts that several units share, deleted once the dataset is
@@ -18,10 +18,10 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import Unit
@@ -31,12 +31,6 @@ from bulkembed.transforms.dataset.atomic_files import output_error
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
 from bulkembed.transforms.dataset.layout import KEPT, KEPT_SUFFIX, SHARED, kept_name
-
-crc32: Any
-try:
-    from isal.isal_zlib import crc32
-except ImportError:  # Optional: the same sums, several times as fast as zlib's.
-    from zlib import crc32
 
 _HEADER = struct.Struct("<4sIII")
 _MAGIC = b"BES2"
@@ -75,15 +69,16 @@ class AnswerWriter:
         if self._path is None:
             return
         flags = bytes(FLAGS.index(flag) for flag in truncated)
-        names = b"".join((self._digest, *hashes, flags))
+        texts = b"".join((self._digest, *hashes, flags))
         numbers = np.ascontiguousarray(vectors).data.cast("B")
-        checksum = crc32(numbers, crc32(names))
+        # The same sums as those of zlib, several times as fast.
+        checksum = isal_zlib.crc32(numbers, isal_zlib.crc32(texts))
         header = _HEADER.pack(_MAGIC, len(hashes), vectors.shape[1], checksum)
         try:
             if self._file < 0:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            _write_all(self._file, header, names, numbers)
+            _write_all(self._file, header, texts, numbers)
         except OSError as error:
             raise output_error(str(self._path), error) from error
 
@@ -171,7 +166,7 @@ def _read_entries(path: Path, digest: str, *, takes_unstamped: bool) -> Iterator
             if file.tell() + size > end:
                 return  # Incomplete, or a damaged header that asks for too much.
             payload = file.read(size)
-            if len(payload) < size or crc32(payload) != checksum:
+            if len(payload) < size or isal_zlib.crc32(payload) != checksum:
                 return
             if stamp and payload[:stamp] != bytes.fromhex(digest):
                 return
