@@ -176,7 +176,7 @@ def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, 
     try:
         saved = list(_read_scans(dataset))
     except OutputError as error:
-        log.warning("%s. Scanning all input files again", error.message)
+        log.warning("%s. Scanning all input files again.", error.message.rstrip("."))
         return {}
     return {_stamp(file.found): file for scanned_by, file in saved if scanned_by == current}
 

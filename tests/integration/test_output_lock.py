@@ -174,7 +174,7 @@ def test_claims_keep_a_second_run_away_if_there_are_no_locks(
         assert [one.getMessage() for one in caplog.records] == [
             f"{dataset.path('_run/lock.json')} cannot be locked "
             f"({caplog.records[0].args[1]}). As on object stores, "  # type: ignore[index]
-            "claims in _run/claims/ keep other runs away"
+            "claims in _run/claims/ keep other runs away."
         ]
         assert output_lock.current_owner(dataset) == HERE
         with (

@@ -148,5 +148,6 @@ class Spending:
         """Raise the error if there is a budget; otherwise continue without an account."""
         if self._budget is not None:
             raise error
-        log.warning("%s. The cost of this run will not be recorded.", error.message)
+        message = error.message.rstrip(".")
+        log.warning("%s. The cost of this run will not be recorded.", message)
         self._store = None

@@ -26,7 +26,7 @@ class AccountFile:
 
     @contextlib.contextmanager
     def account(self) -> Iterator[TokenAccount]:
-        """Lock the account, give it, and write it if it changed.  Never await inside.
+        """Lock the account, yield it, and write it if it changed.  Never await inside.
 
         Raises:
             OutputError: the file cannot be written, or is damaged.
@@ -53,5 +53,5 @@ class AccountFile:
         except (ValueError, TypeError) as error:
             raise OutputError(
                 f"{self.path} is damaged: {error}. Delete it, and the account starts from the "
-                "cost of committed rows"
+                "cost of committed rows."
             ) from None

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import BulkEmbedError, OutputError
+from bulkembed.schemas.stop import RERUN
 from bulkembed.transforms.dataset.layout import TEMP_PREFIX
 from bulkembed.transforms.inputs.filesystems import error_line, is_on_local_disk
 
-REPAIR = "Run `bulkembed verify --repair OUT`, then rerun the same command"
+REPAIR = "Run `bulkembed verify --repair OUT`, then rerun the same command."
 """The cure for damaged files of a dataset, a sentence."""
 NO_PERMISSION = "no permission. Let this user read and write the dataset"
 WRONG_KIND = "there is a folder in place of a file, or a file in place of a folder"
@@ -31,7 +32,7 @@ UPLOADS = 3
 FileContent: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
 """The content of a file, or a function that writes it to a stream."""
 Check: TypeAlias = Callable[[], None]
-"""Raises an error to prevent that a complete file gets its name."""
+"""Raises an error to stop a complete file from getting its name."""
 _Put: TypeAlias = Callable[[pafs.FileSystem, str, bytes | pa.Buffer], None]
 
 
@@ -78,7 +79,7 @@ def write_atomically(
 
 
 def _pass() -> None:
-    """Let every file get its name."""
+    """Raise nothing, so that every file gets its name."""
 
 
 def _store(
@@ -159,7 +160,7 @@ def output_error(path: str, error: Exception) -> OutputError:
         errno.EROFS: "it is on a read-only file system",
         **dict.fromkeys(_WRONG_KIND, WRONG_KIND),
     }.get(number or 0) or (getattr(error, "strerror", None) or error_line(error))
-    cure = REPAIR if number in _WRONG_KIND else "Rerun the same command to resume"
+    cure = REPAIR if number in _WRONG_KIND else RERUN
     return OutputError(f"{path} cannot be written: {reason}. Committed units are kept. {cure}")
 
 

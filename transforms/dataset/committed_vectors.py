@@ -55,7 +55,7 @@ class CommittedVectors:
         self._digest = digest
 
     def find(self, wanted: Keys) -> CommittedMatches:
-        """Return one row for each wanted text that is committed; only text hashes are read."""
+        """Return a row for each wanted text that is committed; only text hashes are read."""
         missing = np.ones(len(wanted), bool)
         found = []
         for part in self._vector_parts():

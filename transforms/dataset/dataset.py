@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import Unit, UnitRecord
 from bulkembed.transforms.core.ranges import RowRange, is_covered
 from bulkembed.transforms.dataset import atomic_files
@@ -70,7 +71,7 @@ class Dataset:
 
     @property
     def is_on_a_store(self) -> bool:
-        """Whether it is on an object store, where each request takes time and is billed."""
+        """Whether the dataset is on an object store, where requests take time and are billed."""
         return not is_on_local_disk(self.filesystem)
 
     def path(self, *parts: str) -> str:
@@ -171,7 +172,7 @@ class Dataset:
         name = record_name(record)
         data = atomic_files.read_bytes(self.filesystem, self.path(UNITS, name))
         if data is None:
-            raise OutputError(f"{self.path(UNITS, name)} is missing. Rerun the same command")
+            raise OutputError(f"{self.path(UNITS, name)} is missing. {RERUN}")
         return decode_record(data, name)
 
     def read_records(self, records: Sequence[UnitRecord]) -> list[UnitRecord]:
@@ -221,8 +222,9 @@ class Dataset:
                 page_checksum_verification=True,
             )
         except (OSError, pa.ArrowException) as error:
-            reason = f"cannot be read: {error_line(error)}. {atomic_files.REPAIR}"
-            raise OutputError(f"{path}: {reason}") from error
+            raise OutputError(
+                f"{path} cannot be read: {error_line(error)}. {atomic_files.REPAIR}"
+            ) from error
         return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
 
     def damaged_records(self, state: DatasetState) -> list[UnitRecord]:
@@ -268,7 +270,7 @@ class Dataset:
     def move_old_report(self) -> None:
         """Move the report that an earlier version left in the root, where it stops readers.
 
-        A newer report is not overwritten, and a page of somebody else stays.
+        A newer report is not overwritten, and a page that bulkembed did not write stays.
         """
         path = self.path(OLD_REPORT)
         if not atomic_files.is_file(self.filesystem, path):

@@ -32,7 +32,7 @@ class VectorBlock:
 
 
 class Matches(Protocol):
-    """The wanted texts that one source has.  Nothing is read before it is asked for."""
+    """The wanted texts that one source has; their vectors are read by `read` only."""
 
     def __len__(self) -> int:
         """Return the number of matches."""

@@ -93,6 +93,7 @@ class LockOwner:
         """
         try:
             content: dict[str, Any] = orjson.loads(data)
+            # Not the defaults of the class, which are those of a new owner in this process.
             older = {"host": content["host"], "since": content["heartbeat"], "identity": ""}
             process = content.get("process") or {"pid": content.get("pid", 0)}
             return from_plain({**older, **content, "process": process}, cls)
@@ -104,7 +105,7 @@ class LockOwner:
 def acquire(
     dataset: Dataset, owner: LockOwner, sleep: Sleep = time.sleep
 ) -> Iterator[LockOwner | None]:
-    """Hold the lock of an output for one run; give the dead owner that had it before, if any.
+    """Hold the lock of an output for one run; yield the dead owner that had it before, if any.
 
     Args:
         dataset: the output.
@@ -170,7 +171,8 @@ def locked_error(root: str, owner: LockOwner | None, expires: float | None) -> O
     else:
         until = f"If that run is dead, its claim ends at {_utc(expires)}"
     return OutputLocked(
-        f"{root} is being written by {who}. {until}. Wait for it to end, or choose another --output"
+        f"{root} is being written by {who}. {until}. Wait for it to end, or choose another "
+        "--output."
     )
 
 
@@ -268,7 +270,7 @@ def _lock_file(dataset: Dataset, sleep: Sleep) -> int | None:
                 raise atomic_files.output_error(str(path), error) from error
             log.warning(
                 "%s cannot be locked (%s). As on object stores, claims in _run/claims/ keep other "
-                "runs away", path, os.strerror(error.errno or 0),
+                "runs away.", path, os.strerror(error.errno or 0),
             )  # fmt: skip
             return None
     raise locked_error(dataset.root, None, None)
@@ -312,7 +314,7 @@ def acquire_by_claim(
     dead_after_s: float = DEAD_AFTER_S,
     sleep: Sleep = time.sleep,
 ) -> Iterator[LockOwner | None]:
-    """Hold an output by a claim; give the dead owner that had it before, if any.
+    """Hold an output by a claim; yield the dead owner that had it before, if any.
 
     A run writes its claim, then lists all claims, and withdraws its own if another owner is
     running.  Of two runs, the one that lists later sees the claim of the other, so never do both
@@ -391,7 +393,7 @@ def check_dead(
     dead_after_s: float = DEAD_AFTER_S,
     sleep: Sleep = time.sleep,
 ) -> LockOwner | None:
-    """Return the dead owner of a claim; None if nobody knows who it was.
+    """Return the dead owner of a claim; None if its content does not say who it was.
 
     Args:
         dataset: the output.
@@ -421,7 +423,7 @@ def _is_renewed(
     dataset: Dataset, name: str, mtime: int, before: LockOwner | None, sleep: Sleep
 ) -> bool:
     """Return whether the owner of a claim renews it within a few heartbeats."""
-    log.warning("%s has a date in the future. Watching it for %.0f s", name, WATCH_S)
+    log.warning("%s has a date in the future. Watching it for %.0f s.", name, WATCH_S)
     for _ in range(WATCHES):
         sleep(WATCH_S / WATCHES)
         is_changed = list_claims(dataset).get(name) != mtime
@@ -444,7 +446,7 @@ def _read_owner_if_possible(dataset: Dataset, name: str) -> LockOwner | None:
 def has_no_locks(error: OSError) -> bool:
     """Return whether an error of `flock` means that the file system has no locks.
 
-    So it is on Lustre without `-o flock`, NFS without its lock service and some FUSE systems.
+    Examples are Lustre without `-o flock`, NFS without its lock service and some FUSE systems.
     """
     return error.errno in _NOT_SUPPORTED
 

@@ -88,7 +88,7 @@ def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
     Reading a page verifies its checksum; parts of earlier versions have none.
 
     Raises:
-        OutputError: the part is missing (fact `gone`), or cannot be read (see fact `reason`).
+        OutputError: the part is missing (`missing` is set), or cannot be read; see `reason`.
     """
     with _readable(name):
         return pq.ParquetFile(
@@ -157,7 +157,7 @@ def _readable(name: str) -> Iterator[None]:
         message = f"{name} is missing. {REPAIR}"
         raise OutputError(message, reason="is missing", missing=True) from error
     except PermissionError as error:
-        raise OutputError(f"{name}: {NO_PERMISSION}", reason=NO_PERMISSION) from error
+        raise OutputError(f"{name}: {NO_PERMISSION}.", reason=NO_PERMISSION) from error
     except (OSError, pa.ArrowException) as error:
         reason = f"cannot be read: {error_line(error)}"
         raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason) from error

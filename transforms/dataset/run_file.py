@@ -83,11 +83,12 @@ def take(
     stage = Overwrite.DELETING if overwrite else pinned.get("overwrite")
     # With other settings, late commits and kept answers of earlier runs do not count.
     begins = overwrite or not _has_settings_of(pinned, job)
-    settled = _settings_of(job) if begins else {name: pinned[name] for name in _settings_of(job)}
+    wanted = _settings_of(job)
+    to_pin = wanted if begins else {name: pinned[name] for name in wanted}
     job = dataclasses.replace(
         job,
         run_number=number,
-        pinned_digest=settled["embedding_digest"],
+        pinned_digest=to_pin["embedding_digest"],
         unstamped_run=None if begins else unstamped_run(pinned),
     )
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -97,7 +98,7 @@ def take(
             "format_version": FORMAT_VERSION,
             "bulkembed_version": job.version,
             "created": now if begins else pinned["created"],
-            **settled,
+            **to_pin,
             "last_run_id": job.run_id,
             "run_number": number,
             "first_run_number": number if begins else pinned.get("first_run_number", 0),
@@ -130,7 +131,7 @@ def unstamped_run(pinned: dict[str, Any]) -> str | None:
 
 
 def check_ownership(dataset: Dataset, job: JobConfig) -> None:
-    """Return if a run still owns its dataset; that takes one small read.
+    """Check that a run still owns its dataset, by one small read.
 
     Raises:
         OutputTaken: another run has taken over the dataset, or run.json is missing.
@@ -144,7 +145,7 @@ def check_ownership(dataset: Dataset, job: JobConfig) -> None:
     who = f"run {owner['last_run_id']}" if "last_run_id" in owner else "another run"
     raise OutputTaken(
         f"{dataset.root}: {who} has taken over this dataset. Run {job.run_id} stops; the units "
-        "that it committed before are kept"
+        "that it committed before are kept."
     )
 
 
@@ -195,7 +196,7 @@ def read(dataset: Dataset) -> dict[str, Any]:
     if pinned is None:
         _refuse_without_pins(dataset)
         raise ConfigError(
-            f"{dataset.root}: there is no dataset. Create one with `bulkembed run --output`"
+            f"{dataset.root}: there is no dataset. Create one with `bulkembed run --output`."
         )
     return pinned
 
@@ -218,12 +219,12 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
     if embedding:
         raise ConfigError(
             f"{dataset.root} holds vectors or paid answers that cannot be mixed with those of this "
-            f"run: {'; '.join(embedding)}. Choose another --output, or the same settings"
+            f"run: {'; '.join(embedding)}. Choose another --output, or the same settings."
         )
     _refuse_undecoded(dataset, pinned, job)
     raise ConfigError(
         f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}. Its "
-        "vectors are comparable and could be kept. Choose the same columns, or another --output"
+        "vectors are comparable and could be kept. Choose the same columns, or another --output."
     )
 
 
@@ -244,7 +245,7 @@ def _refuse_without_pins(dataset: Dataset) -> None:
     cure = (
         "Copying tools often omit folders whose names begin with _. Restore _run from where the "
         "dataset came from, or choose another --output, or delete the dataset and start over with "
-        "--overwrite"
+        "--overwrite."
     )
     if read_copy(dataset) is not None:
         cure = REPAIR
@@ -274,7 +275,7 @@ def template_warning(pinned: dict[str, Any]) -> str | None:
     return (
         rf"the texts hold a backslash and a letter where the template '{template}' most likely "
         r"means a line break or a tab. Earlier versions did not decode \n, \t and \r in "
-        "--text-template. To embed the right texts, run the same command with another --output"
+        "--text-template. To embed the right texts, run the same command with another --output."
     )
 
 
@@ -289,7 +290,7 @@ def _refuse_undecoded(dataset: Dataset, pinned: dict[str, Any], job: JobConfig) 
             f"--text-template '{template}'. Its texts hold a backslash and a letter where this "
             "run sends a line break or a tab. To embed the right texts, choose another --output, "
             "or --overwrite, which pays for all rows again. To keep the texts as they are, write "
-            f"--text-template '{encode_template(template)}'"
+            f"--text-template '{encode_template(template)}'."
         )
 
 
@@ -319,7 +320,7 @@ def _read(dataset: Dataset) -> dict[str, Any] | None:
     if isinstance(version, int) and not OLDEST_FORMAT <= version <= FORMAT_VERSION:
         raise ConfigError(
             f"{dataset.root} has format {version}, but this version reads formats "
-            f"{OLDEST_FORMAT} to {FORMAT_VERSION}. Use a newer bulkembed, or another --output"
+            f"{OLDEST_FORMAT} to {FORMAT_VERSION}. Use a newer bulkembed, or another --output."
         )
     try:
         _check_content(pinned)
@@ -381,7 +382,8 @@ def lost_settings_error(dataset: Dataset) -> ConfigError:
     return ConfigError(
         f"{dataset.root}: {RUN_FILE} is missing or damaged, and so is its copy, {COPY}, so the "
         "settings of the vectors are unknown. Restore one of the two files from a copy of the "
-        "dataset, or choose another --output, or delete the dataset and start over with --overwrite"
+        "dataset, or choose another --output, or delete the dataset and start over with "
+        "--overwrite."
     )
 
 

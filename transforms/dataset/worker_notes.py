@@ -36,7 +36,8 @@ def write_stop(dataset: Dataset, run_id: str, stop: Stop) -> None:
     try:
         _write(dataset, STOPS, f"{run_id}-{stop.reason}", stop)
     except OutputError as error:
-        log.warning("%s. Other workers do not learn why to stop: %s", error.message, stop.message)
+        message = error.message.rstrip(".")
+        log.warning("%s. Other workers do not learn why to stop: %s", message, stop.message)
 
 
 def read_stops(dataset: Dataset, run_id: str) -> list[Stop]:
