@@ -61,7 +61,7 @@ def all_texts(folder: Path, shown: Ended, without: tuple[str, ...] = ()) -> list
 
 @pytest.mark.parametrize("place", ["GOOGLE_API_KEY", "GEMINI_API_KEY", "file"])
 @pytest.mark.parametrize("key", BAD.values(), ids=BAD)
-def test_what_is_no_key_is_refused_before_anything_is_sent_and_shown_nowhere(
+def test_an_invalid_key_is_an_error_before_anything_is_sent_and_is_not_shown(
     key: str, place: str, tmp_path: Path, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", ["a cat"])
@@ -80,7 +80,7 @@ def test_what_is_no_key_is_refused_before_anything_is_sent_and_shown_nowhere(
 
 
 @pytest.mark.parametrize("key", BAD.values(), ids=BAD)
-def test_what_a_secret_holds_is_looked_at_in_the_same_way(key: str) -> None:
+def test_the_value_of_a_secret_is_checked_in_the_same_way(key: str) -> None:
     service = ServiceConfig(api_key_secret="projects/p/secrets/s")
     with pytest.raises(ConfigError, match="--api-key-secret projects/p/secrets/s") as caught:
         find_key(service, {}, secrets=lambda _: key)
@@ -88,7 +88,7 @@ def test_what_a_secret_holds_is_looked_at_in_the_same_way(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["AIzaSyFirst0SecondHalf1" * 2, BAD["json"]])
-def test_a_key_in_place_of_its_files_name_is_not_shown(key: str, tmp_path: Path) -> None:
+def test_a_key_instead_of_a_file_name_is_not_shown(key: str, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", ["a cat"])
     ended = bulkembed("run", "--input", source, "--output", tmp_path / "out", "--api-key-file", key)
     assert ended.code == 2
@@ -133,7 +133,7 @@ def echo(request: pytest.FixtureRequest) -> Iterator[Echo]:
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["here", "processes"])
-def test_a_key_that_the_service_says_gets_into_no_stream_and_no_file(
+def test_a_key_that_the_service_repeats_is_in_no_stream_and_no_file(
     workers: tuple[str, ...], echo: Echo, tmp_path: Path
 ) -> None:
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(4)])

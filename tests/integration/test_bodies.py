@@ -48,7 +48,7 @@ async def size_of_body(client: BodyKeeper, url: str) -> int:
     return len(body[0])
 
 
-def test_many_answers_at_once_are_not_all_in_memory_at_once() -> None:
+def test_simultaneous_answers_are_not_all_in_memory_at_once() -> None:
     calls = 16
     all_there = threading.Barrier(calls)
 
@@ -72,7 +72,7 @@ def test_many_answers_at_once_are_not_all_in_memory_at_once() -> None:
     assert len(BODY) < peak < calls * len(BODY) / 2
 
 
-def test_answers_that_stall_hold_up_no_others() -> None:
+def test_stalled_answers_do_not_delay_others() -> None:
     stalled = BODIES_AT_ONCE - 1
     others_came = threading.Event()
 
@@ -96,7 +96,7 @@ def test_answers_that_stall_hold_up_no_others() -> None:
         asyncio.run(go(url))
 
 
-def test_answers_that_only_promise_a_body_take_no_place() -> None:
+def test_answers_without_a_body_yet_take_no_place() -> None:
     last_came = threading.Event()
 
     def answer(word: str, connection: socket.socket) -> None:

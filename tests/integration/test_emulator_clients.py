@@ -42,7 +42,7 @@ def check(response: types.EmbedContentResponse, dim: int) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v1beta"])
 @pytest.mark.parametrize("model", DEVELOPER)
-def test_google_genai_gets_a_vector_a_text_from_every_model(
+def test_google_genai_gets_a_vector_per_text_from_every_model(
     url: str, model: str, version: str
 ) -> None:
     with client(url, version=version) as api:
@@ -53,7 +53,9 @@ def test_google_genai_gets_a_vector_a_text_from_every_model(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_google_genai_gets_a_vector_a_text_from_every_model_on_vertex(url: str, model: str) -> None:
+def test_google_genai_gets_a_vector_per_text_from_every_model_on_vertex(
+    url: str, model: str
+) -> None:
     with client(url, vertexai=True) as api:
         contents = TEXTS if "gemini" not in model else [[text] for text in TEXTS]
         response = api.models.embed_content(model=model, contents=contents)
@@ -82,9 +84,7 @@ def test_google_genai_async_with_all_its_options(url: str, vertexai: bool) -> No
 
 
 @pytest.mark.parametrize("vertexai", [False, True])
-def test_a_list_of_strings_is_fused_by_gemini_embedding_2_on_the_developer_api(
-    url: str, vertexai: bool
-) -> None:
+def test_the_sdk_joins_a_list_of_strings_for_gemini_embedding_2(url: str, vertexai: bool) -> None:
     with client(url, vertexai=vertexai) as api:
         response = api.models.embed_content(model="gemini-embedding-2", contents=TEXTS)
         assert response.embeddings is not None

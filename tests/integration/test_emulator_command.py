@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 RUN = [sys.executable, "-c", "from bulkembed.emulator.command import emulator; emulator()"]
 
 
-def test_the_command_imports_nothing_heavy_for_its_help() -> None:
+def test_the_help_of_the_command_imports_nothing_heavy() -> None:
     code = (
         "import sys; from bulkembed.emulator.command import emulator; "
         "print({'starlette', 'uvicorn', 'tokenizers', 'numpy'} & set(sys.modules))"
@@ -34,7 +34,7 @@ def test_the_command_imports_nothing_heavy_for_its_help() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_says_where_it_listens_and_ends_at_a_signal(number: int) -> None:
+def test_the_command_prints_its_url_and_ends_at_a_signal(number: int) -> None:
     process = subprocess.Popen(
         [*RUN, "--port", "0", "--rpm", "1", "--api-key", "sesame"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -55,19 +55,19 @@ def test_the_command_says_where_it_listens_and_ends_at_a_signal(number: int) -> 
     assert (out, err, process.returncode) == ("", "", 0)
 
 
-def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
+def test_the_error_for_a_used_port_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
             EmulatorServer(EmulatorSettings(port=port))
 
 
-def test_a_retired_model_that_nobody_knows_is_an_error() -> None:
+def test_an_unknown_retired_model_is_an_error() -> None:
     with pytest.raises(ConfigError, match="--retired my-model"):
         EmulatorServer(EmulatorSettings(retired=("my-model",)))
 
 
-def test_a_server_can_be_stopped_twice_and_another_take_its_port() -> None:
+def test_a_server_can_be_stopped_twice_and_its_port_reused() -> None:
     with EmulatorServer() as first:
         port = int(first.url.rsplit(":", 1)[1])
     first.stop()
@@ -89,7 +89,7 @@ def test_an_answer_does_not_wait_for_delayed_acknowledgements() -> None:
 
 
 @pytest.mark.parametrize("gzip", [False, True])
-def test_canned_bodies_have_the_count_and_the_dim_asked_for(gzip: bool) -> None:
+def test_canned_bodies_have_the_requested_count_and_dim(gzip: bool) -> None:
     settings = EmulatorSettings(canned=True, gzip=gzip, pretty=gzip, script=("ok", "ok", "503"))
     model = "gemini-embedding-001"
     with (

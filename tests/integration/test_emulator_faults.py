@@ -47,7 +47,7 @@ def post(http: httpx2.Client, *texts: str, **more: Any) -> httpx2.Response:
     [("429", "RESOURCE_EXHAUSTED"), ("500", "INTERNAL"), ("503", "UNAVAILABLE"),
      ("504", "DEADLINE_EXCEEDED")],
 )  # fmt: skip
-def test_an_error_is_answered_in_the_services_words(fault: str, status: str) -> None:
+def test_an_error_has_the_words_of_the_service(fault: str, status: str) -> None:
     with served(script=(fault, "ok")) as (server, http):
         response = post(http)
         assert response.status_code == int(fault)
@@ -58,7 +58,7 @@ def test_an_error_is_answered_in_the_services_words(fault: str, status: str) -> 
 
 
 @pytest.mark.parametrize("status", [302, 402, 403, 409, 425, 499, 502, 529])
-def test_a_script_answers_with_any_status_in_json(status: int) -> None:
+def test_a_script_can_answer_with_any_status_in_json(status: int) -> None:
     with served(script=(str(status),)) as (server, http):
         response = post(http)
         assert (response.status_code, response.json()["error"]["code"]) == (status, status)
@@ -67,7 +67,7 @@ def test_a_script_answers_with_any_status_in_json(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403, 502])
-def test_a_script_answers_with_a_page_that_is_no_json(status: int) -> None:
+def test_a_script_can_answer_with_a_page(status: int) -> None:
     with served(script=(f"page-{status}",)) as (server, http):
         response = post(http)
         assert response.status_code == status
@@ -78,7 +78,7 @@ def test_a_script_answers_with_a_page_that_is_no_json(status: int) -> None:
         assert server.stats()["texts"] == 0
 
 
-def test_a_nan_stands_where_a_number_should() -> None:
+def test_a_nan_replaces_a_number() -> None:
     with served(script=("nan",)) as (server, http):
         content = post(http).text
         assert content.count("NaN") == 1
@@ -125,7 +125,7 @@ def test_a_hanging_call_never_answers_and_does_not_keep_the_server_from_stopping
     assert capfd.readouterr() == ("", "")
 
 
-def test_spoilt_answers_are_each_spoilt_in_their_way() -> None:
+def test_each_corrupted_answer_has_its_fault() -> None:
     script = ("short", "wrong-dim", "null", "broken-json", "ok")
     with served(script=script) as (server, http):
         short, wrong, null, broken, fine = (post(http) for _ in script)
@@ -146,7 +146,7 @@ def test_a_share_of_calls_fails() -> None:
     assert set(codes) == {200, 503}
 
 
-def test_a_poison_text_refuses_its_whole_call_without_saying_which() -> None:
+def test_a_poison_text_fails_its_whole_call_without_being_named() -> None:
     with served(poison="arsenic") as (_, http):
         response = post(http, "tea", "tea with arsenic")
         assert response.status_code == 400
@@ -155,7 +155,7 @@ def test_a_poison_text_refuses_its_whole_call_without_saying_which() -> None:
         assert post(http, "tea").status_code == 200
 
 
-def test_an_outage_comes_and_goes_by_the_clock() -> None:
+def test_an_outage_begins_and_ends_by_the_clock() -> None:
     with served(outages=((30, 60),)) as (_, http):
         codes = []
         for offset_s in (0, 30, 59, 61):
@@ -186,13 +186,13 @@ def test_failed_calls_use_no_quota_by_default() -> None:
         assert post(http).status_code == 429
 
 
-def test_failed_calls_use_quota_where_the_settings_say_so() -> None:
+def test_failed_calls_use_quota_if_the_settings_say_so() -> None:
     with served(script=("503",), rpm=2, charge_failed=True) as (_, http):
         assert post(http).status_code == 503
         assert post(http).status_code == 429
 
 
-def test_models_and_projects_have_quotas_of_their_own() -> None:
+def test_each_model_and_project_has_its_own_quota() -> None:
     with served(rpm=1) as (_, http):
         for model in ("gemini-embedding-001", "gemini-embedding-2"):
             for project in ("p", "q"):
@@ -202,7 +202,7 @@ def test_models_and_projects_have_quotas_of_their_own() -> None:
                 assert codes == [200, 429]
 
 
-def test_calls_take_their_latency_beside_one_another() -> None:
+def test_calls_wait_for_their_latency_concurrently() -> None:
     with served(latency_ms=150) as (server, http):
         started = time.monotonic()
         threads = [threading.Thread(target=post, args=(http, str(one))) for one in range(8)]
@@ -214,7 +214,7 @@ def test_calls_take_their_latency_beside_one_another() -> None:
         assert server.stats()["most_in_flight"] == 8
 
 
-def test_stats_tell_what_was_counted_and_when_and_can_be_reset() -> None:
+def test_stats_report_counts_and_times_and_can_be_reset() -> None:
     at = [1_790_000_000.5]
     server = EmulatorServer(EmulatorSettings(rpm=5), Clock(lambda: at[0]))
     with server, httpx2.Client(base_url=server.url, headers={"x-goog-api-key": "k"}) as http:
@@ -243,7 +243,7 @@ def test_stats_tell_what_was_counted_and_when_and_can_be_reset() -> None:
         assert post(http, *"abcde").status_code == 200
 
 
-def test_a_client_that_hangs_up_in_the_middle_of_its_call_is_no_error_of_the_server(
+def test_a_client_that_disconnects_during_its_call_is_not_a_server_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with EmulatorServer() as server:

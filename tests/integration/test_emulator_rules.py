@@ -51,7 +51,7 @@ def message(response: httpx2.Response, code: int = 400) -> str:
     return str(error["message"])
 
 
-def test_a_batch_gives_a_vector_each_and_the_tokens_of_all(http: httpx2.Client) -> None:
+def test_a_batch_returns_a_vector_per_text_and_the_total_tokens(http: httpx2.Client) -> None:
     response = batch(http, request("one"), request("two three"))
     assert values(response).shape == (2, 3072)
     count = http.post(
@@ -61,13 +61,13 @@ def test_a_batch_gives_a_vector_each_and_the_tokens_of_all(http: httpx2.Client) 
     assert response.json()["usageMetadata"] == {"promptTokenCount": count.json()["totalTokens"]}
 
 
-def test_a_hundred_texts_pass_and_one_more_does_not(http: httpx2.Client) -> None:
+def test_at_most_a_hundred_texts_are_accepted(http: httpx2.Client) -> None:
     assert len(values(batch(http, *[request(outputDimensionality=128)] * 100))) == 100
     words = message(batch(http, *[request()] * 101))
     assert "at most 100 requests can be in one batch" in words
 
 
-def test_the_body_is_bounded_in_bytes(http: httpx2.Client) -> None:
+def test_the_bytes_of_a_body_are_limited(http: httpx2.Client) -> None:
     path, most = f"/v1beta/models/{MODEL}:batchEmbedContents", 4_194_304
     for spare, code in ((0, 200), (1, 400)):
         start, end = b'{"requests":[{"model":"models/%b","content":{"parts":[{"text":"', b'"}]}}]}'
@@ -79,7 +79,7 @@ def test_the_body_is_bounded_in_bytes(http: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
-def test_one_blank_text_refuses_the_whole_call(http: httpx2.Client, text: str) -> None:
+def test_one_blank_text_fails_the_whole_call(http: httpx2.Client, text: str) -> None:
     refused = "EmbedContentRequest.content contains an empty Part."
     assert message(batch(http, request("fine"), request(text))) == refused
 
@@ -118,7 +118,7 @@ def test_one_blank_text_refuses_the_whole_call(http: httpx2.Client, text: str) -
         pytest.param("text", "Invalid value at 'requests[1]'", "requests[1]", id="no-object"),
     ],
 )  # fmt: skip
-def test_json_that_does_not_fit_is_refused_with_its_place(
+def test_the_error_for_unexpected_json_names_its_place(
     http: httpx2.Client, bad: Any, words: str, field: str
 ) -> None:
     if isinstance(bad, dict):
@@ -130,7 +130,7 @@ def test_json_that_does_not_fit_is_refused_with_its_place(
     assert detail["fieldViolations"][0]["field"] == field
 
 
-def test_both_spellings_and_protobufs_values_are_taken(http: httpx2.Client) -> None:
+def test_both_spellings_and_the_values_of_protobuf_are_accepted(http: httpx2.Client) -> None:
     plain = request(taskType="RETRIEVAL_DOCUMENT", title="t", outputDimensionality=256)
     other = request(task_type=2, title="t", output_dimensionality="256")
     null = request(taskType="RETRIEVAL_DOCUMENT", title="t", outputDimensionality=256.0)
@@ -150,7 +150,7 @@ def test_a_batch_needs_a_request(http: httpx2.Client, bad: Any) -> None:
 @pytest.mark.parametrize(
     "name", ["", MODEL, "models/text-embedding-004"], ids=["none", "bare", "another"]
 )
-def test_each_request_names_the_models_of_the_url(http: httpx2.Client, name: str) -> None:
+def test_each_request_must_name_the_model_of_the_url(http: httpx2.Client, name: str) -> None:
     assert "requests[0].model" in message(batch(http, request() | {"model": name}))
 
 
@@ -158,9 +158,7 @@ def test_each_request_names_the_models_of_the_url(http: httpx2.Client, name: str
     ("model", "dim"),
     [(MODEL, 3073), (MODEL, 0), ("text-embedding-004", 769), ("embedding-001", 768)],
 )
-def test_a_dim_that_the_model_does_not_give_is_refused(
-    http: httpx2.Client, model: str, dim: int
-) -> None:
+def test_an_unsupported_dim_is_an_error(http: httpx2.Client, model: str, dim: int) -> None:
     asked = request(model=model, outputDimensionality=dim)
     assert "imension" in message(batch(http, asked, model=model))
 
@@ -175,12 +173,12 @@ def test_a_dim_below_the_documented_range_is_served_with_a_warning(
     assert [one.message[:19] for one in caplog.records] == ["dim 61 is below the"]
 
 
-def test_each_request_may_have_a_dim_of_its_own(http: httpx2.Client) -> None:
+def test_each_request_can_have_its_own_dim(http: httpx2.Client) -> None:
     response = batch(http, request(outputDimensionality=128), request(), request("b"))
     assert [len(one["values"]) for one in response.json()["embeddings"]] == [128, 3072, 3072]
 
 
-def test_a_title_goes_with_documents_only_and_changes_the_vector(http: httpx2.Client) -> None:
+def test_a_title_is_for_documents_only_and_changes_the_vector(http: httpx2.Client) -> None:
     document = {"taskType": "RETRIEVAL_DOCUMENT"}
     found = values(batch(http, request(**document), request(title="Rivers", **document)))
     assert not np.allclose(*found)
@@ -197,7 +195,7 @@ def test_gemini_embedding_2_ignores_the_task_and_reads_the_prefix(http: httpx2.C
     assert (plain @ plain.T > 0.9).all()
 
 
-def test_several_parts_are_fused_into_one_vector(http: httpx2.Client) -> None:
+def test_several_parts_give_one_vector(http: httpx2.Client) -> None:
     body = {"content": {"parts": [{"text": "dogs"}, {"text": "shares"}]}}
     fused = values(http.post(f"/v1beta/models/{TWO}:embedContent", json=body))
     apart = values(batch(http, request("dogs", TWO), request("shares", TWO), model=TWO))
@@ -212,7 +210,9 @@ def test_a_long_text_is_cut_silently(http: httpx2.Client) -> None:
     assert (first == second).all()
 
 
-def test_what_gemini_embedding_2_does_with_a_long_text_is_an_option(http: httpx2.Client) -> None:
+def test_an_option_decides_what_gemini_embedding_2_does_with_a_long_text(
+    http: httpx2.Client,
+) -> None:
     long = request("word " * 9000, TWO)
     used = batch(http, long, model=TWO).json()["usageMetadata"]["promptTokenCount"]
     assert used == 8192
@@ -223,7 +223,7 @@ def test_what_gemini_embedding_2_does_with_a_long_text_is_an_option(http: httpx2
         assert "(8192)" in message(batch(strict, long, model=TWO))
 
 
-def test_keys_are_missing_wrong_or_right_and_never_repeated() -> None:
+def test_a_missing_or_wrong_key_is_an_error_and_is_never_repeated() -> None:
     with (
         EmulatorServer(EmulatorSettings(api_key="sesame")) as server,
         httpx2.Client(base_url=server.url) as http,
@@ -239,7 +239,7 @@ def test_keys_are_missing_wrong_or_right_and_never_repeated() -> None:
         assert http.post(path, json=body, params={"key": "sesame"}).status_code == 200
 
 
-def test_models_that_are_not_there_answer_404(http: httpx2.Client) -> None:
+def test_missing_models_answer_404(http: httpx2.Client) -> None:
     for path in (
         "/v1beta/models/nothing:embedContent",
         "/v1beta/models/text-embedding-005:embedContent",
@@ -251,7 +251,7 @@ def test_models_that_are_not_there_answer_404(http: httpx2.Client) -> None:
     message(http.get("/v1beta/files"), 404)
 
 
-def test_retired_models_are_served_unless_told_otherwise(http: httpx2.Client) -> None:
+def test_retired_models_are_served_by_default(http: httpx2.Client) -> None:
     old = "text-embedding-004"
     assert values(batch(http, request(model=old), model=old)).shape == (1, 768)
     for retired, gone in ((("all",), {old}), ((TWO,), {TWO})):
@@ -283,7 +283,7 @@ def test_models_are_listed_page_by_page_and_described(http: httpx2.Client) -> No
     assert http.get(f"/v1beta/models/{MODEL}").json()["inputTokenLimit"] == 2048
 
 
-def test_broken_json_and_unknown_parameters_are_refused(http: httpx2.Client) -> None:
+def test_invalid_json_and_unknown_parameters_are_errors(http: httpx2.Client) -> None:
     path = f"/v1beta/models/{MODEL}:embedContent"
     assert "Invalid JSON payload" in message(http.post(path, content=b'{"content":'))
     assert '"shape"' in message(http.post(path, json=request(), params={"shape": "round"}))

@@ -35,7 +35,7 @@ def content(text: str) -> dict[str, Any]:
     return {"content": {"role": "user", "parts": [{"text": text}]}}
 
 
-def test_predict_tells_each_texts_tokens_and_whether_it_was_cut(http: httpx2.Client) -> None:
+def test_predict_reports_tokens_and_truncation_of_each_text(http: httpx2.Client) -> None:
     response = predict(http, "short", "word " * 3000, outputDimensionality=256)
     found = [one["embeddings"] for one in response.json()["predictions"]]
     assert [len(one["values"]) for one in found] == [256, 256]
@@ -55,7 +55,7 @@ def test_predict_tells_each_texts_tokens_and_whether_it_was_cut(http: httpx2.Cli
         pytest.param([], {}, "at least one", id="none"),
     ],
 )
-def test_predict_refuses(
+def test_invalid_predict_requests_are_errors(
     http: httpx2.Client, texts: list[str], parameters: dict[str, Any], words: str
 ) -> None:
     response = predict(http, *texts, **parameters)
@@ -63,12 +63,12 @@ def test_predict_refuses(
     assert words in response.json()["error"]["message"]
 
 
-def test_predict_takes_its_limits_in_full(http: httpx2.Client) -> None:
+def test_predict_accepts_requests_at_its_limits(http: httpx2.Client) -> None:
     response = predict(http, *["a"] * 250, outputDimensionality=8)
     assert len(response.json()["predictions"]) == 250
 
 
-def test_gemini_embedding_001_takes_one_text_a_predict(http: httpx2.Client) -> None:
+def test_gemini_embedding_001_accepts_one_text_per_predict(http: httpx2.Client) -> None:
     # As google-genai before 3.0 and LangChain send it.
     instance = {"content": "a", "task_type": "RETRIEVAL_DOCUMENT", "title": "t"}
     parameters = {"outputDimensionality": 64, "autoTruncate": True}
@@ -84,7 +84,7 @@ def test_gemini_embedding_001_takes_one_text_a_predict(http: httpx2.Client) -> N
     assert "2 instance(s) is over the limit of 1" in refused.json()["error"]["message"]
 
 
-def test_gemini_embedding_2_takes_embed_content_and_models_before_gemini_predict(
+def test_gemini_embedding_2_needs_embed_content_and_older_models_predict(
     http: httpx2.Client,
 ) -> None:
     refused = http.post(f"{BASE}gemini-embedding-2:predict", json={"instances": [{"content": "a"}]})
@@ -94,7 +94,7 @@ def test_gemini_embedding_2_takes_embed_content_and_models_before_gemini_predict
     assert refused.status_code == 400
 
 
-def test_embed_content_takes_its_options_in_a_config(http: httpx2.Client) -> None:
+def test_embed_content_reads_its_options_from_a_config(http: httpx2.Client) -> None:
     config = {"outputDimensionality": 768, "taskType": "CLUSTERING"}
     body = content("word " * 3000) | {"embedContentConfig": config}
     answer = http.post(f"{BASE}{NEW}:embedContent", json=body).json()
@@ -118,7 +118,7 @@ def test_an_unset_task_means_a_query(http: httpx2.Client) -> None:
     assert not (unset == document).all()
 
 
-def test_a_batch_has_a_cap_of_its_own(http: httpx2.Client) -> None:
+def test_a_batch_has_its_own_limit(http: httpx2.Client) -> None:
     path = f"{BASE}{NEW}:batchEmbedContents"
     answer = http.post(path, json={"requests": [content(one) for one in "abc"]}).json()
     assert len(answer["embeddings"]) == 3

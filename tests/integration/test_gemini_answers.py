@@ -85,7 +85,7 @@ def errors_of(server: EmulatorServer, calls: int) -> list[CallError]:
 
 
 @pytest.mark.parametrize("form", ["", "page-"])
-def test_every_http_status_comes_out_as_the_table_says(form: str) -> None:
+def test_every_http_status_gives_the_error_of_its_rule(form: str) -> None:
     statuses = [status for status in range(300, 600) if status != 304]
     script = tuple(f"{form}{status}" for status in statuses)
     with EmulatorServer(EmulatorSettings(script=script)) as server:
@@ -119,7 +119,7 @@ def test_the_google_rpc_code_counts_too(code: str, status: int, kind: type[CallE
     ("status", "kind"),
     [(200, Intercepted), (403, Intercepted), (502, Unavailable), (404, JobRefused)],
 )
-def test_of_a_page_only_the_beginning_is_shown(status: int, kind: type[CallError]) -> None:
+def test_only_the_beginning_of_a_page_is_shown(status: int, kind: type[CallError]) -> None:
     with answering(status, PAGE) as url:
         error = failing(kind, url)
     assert "<!DOCTYPE html> <html><head><title>Sign in" in error.message
@@ -127,7 +127,7 @@ def test_of_a_page_only_the_beginning_is_shown(status: int, kind: type[CallError
     assert len(str(vars(error))) < 800
 
 
-def test_a_redirect_tells_where_it_points_to() -> None:
+def test_the_error_for_a_redirect_shows_its_target() -> None:
     with answering(302, b"", location="https://login.example/sign-in") as url:
         error = failing(Intercepted, url)
     assert "a redirect to https://login.example/sign-in" in error.message
@@ -149,14 +149,14 @@ def test_a_redirect_tells_where_it_points_to() -> None:
         pytest.param(200, b"\xff\xfe", BadAnswer, "not JSON", id="garbage"),
     ],
 )
-def test_a_body_of_any_form_is_sorted(
+def test_a_body_of_any_form_is_classified(
     status: int, body: bytes, kind: type[CallError], words: str
 ) -> None:
     with answering(status, body) as url:
         assert words in failing(kind, url).message
 
 
-def test_a_compressed_page_that_cannot_be_decompressed_is_sorted() -> None:
+def test_a_page_that_cannot_be_decompressed_is_classified() -> None:
     with answering(503, b"no gzip", **{"content-encoding": "gzip"}) as url:
         assert failing(Unavailable, url).http_status == 503
 
@@ -172,19 +172,19 @@ def count(url: str) -> int:
         (b'{"totalTokens": "many"}', BadAnswer), (PAGE, Intercepted),
     ],
 )  # fmt: skip
-def test_a_count_that_is_none_is_the_services_fault(body: bytes, kind: type[CallError]) -> None:
+def test_a_missing_count_is_a_fault_of_the_service(body: bytes, kind: type[CallError]) -> None:
     with answering(200, body) as url, pytest.raises(kind):
         count(url)
 
 
-def test_a_delay_that_a_busy_service_names_is_kept() -> None:
+def test_the_delay_that_a_busy_service_names_is_used() -> None:
     retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}
     with answering(503, google(503, "UNAVAILABLE", details=[retry])) as url:
         assert failing(Unavailable, url).retry_delay_s == 7
 
 
 @pytest.mark.parametrize("texts", [4, 100])
-def test_the_cap_of_a_vertex_predict_call_is_read_from_its_refusal(texts: int) -> None:
+def test_the_limit_of_a_predict_is_read_from_its_error(texts: int) -> None:
     with EmulatorServer(EmulatorSettings(vertex_predict_texts=3)) as server:
 
         async def refused(client: GeminiClient) -> CallError:
@@ -196,7 +196,7 @@ def test_the_cap_of_a_vertex_predict_call_is_read_from_its_refusal(texts: int) -
     assert (error.code, error.max_texts) == ("batch_size", 3)
 
 
-def test_a_model_that_is_not_there_is_named_with_those_that_are_like_it() -> None:
+def test_the_error_for_a_missing_model_suggests_similar_ones() -> None:
     with EmulatorServer() as server:
         error = failing(JobRefused, server.url, model="gemini-embeding-001")
     assert error.code == "model_gone"
@@ -208,7 +208,7 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are_like_it() -> Non
 @pytest.mark.parametrize(
     "body", [PAGE, google(404, "NOT_FOUND", "The requested URL was not found")]
 )
-def test_a_base_url_that_ends_in_a_version_is_what_a_404_speaks_of(body: bytes) -> None:
+def test_a_404_points_to_a_base_url_that_ends_with_a_version(body: bytes) -> None:
     with answering(404, body) as url:
         error = failing(JobRefused, f"{url}/v1beta")
     assert error.code == "path"
@@ -216,14 +216,14 @@ def test_a_base_url_that_ends_in_a_version_is_what_a_404_speaks_of(body: bytes) 
     assert "--model" not in error.message
 
 
-def test_402_speaks_of_the_bill_and_not_of_a_proxy() -> None:
+def test_a_402_points_to_billing_and_not_to_a_proxy() -> None:
     with answering(402, google(402, "", "Payment Required")) as url:
         error = failing(JobRefused, url)
     assert "billing" in error.message
     assert "proxy" not in error.message
 
 
-def test_many_calls_that_are_refused_at_once_each_get_their_own_error() -> None:
+def test_simultaneous_failed_calls_each_get_their_own_error() -> None:
     with EmulatorServer(EmulatorSettings(script=("503", "409", "499", "425") * 5)) as server:
 
         async def all_at_once(client: GeminiClient) -> Sequence[object]:

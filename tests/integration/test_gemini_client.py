@@ -32,7 +32,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("model", "vertexai"), WAYS)
-def test_every_model_gives_a_vector_a_text_that_is_the_one_of_that_text_alone(
+def test_every_model_gives_each_text_of_a_batch_the_vector_it_has_alone(
     url: str, model: str, vertexai: bool
 ) -> None:
     together = embed(url, TEXTS, model=model, vertexai=vertexai)
@@ -46,7 +46,7 @@ def test_every_model_gives_a_vector_a_text_that_is_the_one_of_that_text_alone(
 
 @pytest.mark.parametrize("model", ["embedding-001", "gemini-embedding-001", "gemini-embedding-2"])
 @pytest.mark.parametrize("task_type", TaskType)
-def test_each_task_type_is_sent_as_the_model_wants_it(
+def test_each_task_type_is_sent_as_the_model_expects_it(
     url: str, model: str, task_type: TaskType
 ) -> None:
     found = embed(url, TEXTS[:2], model=model, task_type=task_type).vectors
@@ -56,7 +56,7 @@ def test_each_task_type_is_sent_as_the_model_wants_it(
     assert np.array_equal(found[0], alone)
 
 
-def test_titles_of_one_call_are_each_texts_own(url: str) -> None:
+def test_each_text_of_a_call_has_its_own_title(url: str) -> None:
     found = embed(url, ["x", "x", "x"], ["Cats", "Banks", None]).vectors
     for row, title in enumerate(("Cats", "Banks", None)):
         assert np.array_equal(found[row], asked_alone(url, "x", title=title))
@@ -64,13 +64,13 @@ def test_titles_of_one_call_are_each_texts_own(url: str) -> None:
 
 @pytest.mark.parametrize("vertexai", [False, True])
 @pytest.mark.parametrize("model", ["gemini-embedding-001", "gemini-embedding-2"])
-def test_a_shorter_dim_is_asked_for(url: str, model: str, vertexai: bool) -> None:
+def test_a_shorter_dim_is_requested(url: str, model: str, vertexai: bool) -> None:
     found = embed(url, TEXTS, model=model, dim=768, vertexai=vertexai).vectors
     assert found.shape == (4, 768)
 
 
 @pytest.mark.parametrize("model", ["text-embedding-005", "gemini-embedding-001"])
-def test_vertex_cuts_long_texts_unless_it_is_told_not_to(url: str, model: str) -> None:
+def test_vertex_cuts_long_texts_only_if_the_settings_allow_it(url: str, model: str) -> None:
     long = ["word " * 3000]
     cut = embed(url, long, model=model, vertexai=True)
     assert cut.truncated == (True,)
@@ -92,7 +92,7 @@ def served(**settings: Any) -> Iterator[EmulatorServer]:
 
 
 @pytest.mark.parametrize("vertexai", [False, True])
-def test_a_wrong_key_refuses_the_job_and_is_not_shown(vertexai: bool) -> None:
+def test_a_wrong_key_ends_the_job_and_is_not_shown(vertexai: bool) -> None:
     with served(api_key="right") as server:
         error = failing(JobRefused, server.url, key="AIza-wrong", vertexai=vertexai)
         assert error.code == "key"
@@ -100,7 +100,7 @@ def test_a_wrong_key_refuses_the_job_and_is_not_shown(vertexai: bool) -> None:
         assert embed(server.url, TEXTS, key="right").vectors.shape == (4, 3072)
 
 
-def test_a_model_that_is_gone_names_its_successor() -> None:
+def test_the_error_for_a_retired_model_names_its_successor() -> None:
     with served(retired=("embedding-001", "gemini-embedding-2-preview")) as server:
         error = failing(JobRefused, server.url, model="embedding-001")
         assert error.http_status == 404
@@ -109,7 +109,7 @@ def test_a_model_that_is_gone_names_its_successor() -> None:
         assert "--model gemini-embedding-2 " in error.message
 
 
-def test_each_status_becomes_the_error_that_says_what_it_is_about() -> None:
+def test_each_status_becomes_the_error_of_its_kind() -> None:
     for fault in ("500", "503", "504"):
         with served(script=(fault,)) as server:
             assert failing(Unavailable, server.url).http_status == int(fault)
@@ -134,13 +134,13 @@ def test_each_status_becomes_the_error_that_says_what_it_is_about() -> None:
     ("fault", "code"),
     [("short", "count"), ("broken-json", "json"), ("wrong-dim", "dim"), ("null", "values")],
 )
-def test_an_answer_that_is_wrong_is_a_bad_answer(fault: str, code: str) -> None:
+def test_a_corrupted_answer_is_a_bad_answer(fault: str, code: str) -> None:
     for vertexai in (False, True):
         with served(script=(fault,)) as server:
             assert failing(BadAnswer, server.url, vertexai=vertexai).code == code
 
 
-def test_a_call_that_hangs_ends_by_its_time_out_and_a_reset_is_no_answer() -> None:
+def test_a_hanging_call_times_out_and_a_reset_is_no_answer() -> None:
     with served(script=("hang",)) as server:
         assert failing(Unavailable, server.url, timeout_s=0.3).code == "timeout"
     with served(script=("reset",)) as server:
@@ -148,7 +148,7 @@ def test_a_call_that_hangs_ends_by_its_time_out_and_a_reset_is_no_answer() -> No
     assert failing(Unavailable, server.url).code == "connection"
 
 
-def test_the_environment_cannot_turn_a_developer_into_a_vertex_call(
+def test_the_environment_does_not_redirect_calls_to_vertex(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
@@ -157,7 +157,7 @@ def test_the_environment_cannot_turn_a_developer_into_a_vertex_call(
     assert embed(url, TEXTS).vectors.shape == (4, 3072)
 
 
-def test_many_calls_at_once_each_get_their_own_answer(url: str) -> None:
+def test_simultaneous_calls_each_get_their_own_answer(url: str) -> None:
     texts = [f"text {n}" for n in range(24)]
 
     async def all_at_once(client: GeminiClient) -> list[Answer]:

@@ -124,7 +124,7 @@ CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
 
 
 @pytest.mark.parametrize("name", CERTIFICATE_VARIABLES)
-def test_a_private_authority_is_trusted_by_the_environment_and_only_then(
+def test_a_private_authority_is_trusted_only_through_the_environment(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for known in CERTIFICATE_VARIABLES:
@@ -165,7 +165,7 @@ def _is_whole(request: bytes) -> bool:
     return bool(end) and length is not None and len(body) >= int(length[1])
 
 
-def test_a_tls_error_behind_the_handshake_is_one_of_ours(
+def test_a_tls_error_after_the_handshake_is_a_call_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = _certificate(tmp_path)
@@ -180,7 +180,7 @@ def test_a_tls_error_behind_the_handshake_is_one_of_ours(
     assert error.code == "tls"
 
 
-def test_https_to_a_server_that_speaks_http_is_no_state_of_the_service(url: str) -> None:
+def test_https_to_an_http_server_is_not_an_outage(url: str) -> None:
     error = failing(Intercepted, url.replace("http://", "https://"))
     assert error.code == "tls"
     assert "--base-url" in error.message
@@ -191,7 +191,7 @@ def test_https_to_a_server_that_speaks_http_is_no_state_of_the_service(url: str)
     [(None, "the file does not exist"), ("no certificate", "has no certificates in PEM form")],
     ids=["missing", "not PEM"],
 )
-def test_certificates_that_cannot_be_read_are_named_before_anything_is_sent(
+def test_unreadable_certificates_are_an_error_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, words: str
 ) -> None:
     path = tmp_path / "ca.pem"
@@ -213,7 +213,7 @@ def test_certificates_that_cannot_be_read_are_named_before_anything_is_sent(
     ],
 )
 @pytest.mark.parametrize("name", ["ALL_PROXY", "https_proxy"])
-def test_a_proxy_that_cannot_be_used_is_named_before_anything_is_sent(
+def test_an_unusable_proxy_is_an_error_before_anything_is_sent(
     monkeypatch: pytest.MonkeyPatch, name: str, proxy: str, words: str
 ) -> None:
     monkeypatch.setenv(name, proxy)
@@ -224,7 +224,7 @@ def test_a_proxy_that_cannot_be_used_is_named_before_anything_is_sent(
     assert "secret" not in caught.value.message
 
 
-def test_neither_proxies_nor_certificates_of_the_environment_matter_to_the_emulator(
+def test_the_emulator_ignores_proxies_and_certificates_of_the_environment(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
@@ -241,7 +241,7 @@ def test_neither_proxies_nor_certificates_of_the_environment_matter_to_the_emula
         ("502 Bad Gateway", Unavailable),
     ],
 )
-def test_what_a_proxy_answers_to_a_connection_is_sorted_too(
+def test_the_answer_of_a_proxy_to_a_connection_is_classified(
     monkeypatch: pytest.MonkeyPatch, answer: str, kind: type[CallError]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -261,14 +261,14 @@ def test_what_a_proxy_answers_to_a_connection_is_sorted_too(
     assert "secret" not in error.message + repr(vars(error))
 
 
-def test_a_header_that_cannot_be_sent_is_refused_at_once_and_not_shown(url: str) -> None:
+def test_a_header_that_cannot_be_sent_is_an_error_and_is_not_shown(url: str) -> None:
     for key in ("AIza\nbroken", "AIza-kl\u00fcssel"):
         error = failing(JobRefused, url, key=key)
         assert error.code == "header"
         assert "AIza" not in error.message + repr(vars(error))
 
 
-def test_the_request_is_the_one_of_the_handbook_and_no_larger_than_was_reckoned(url: str) -> None:
+def test_the_request_has_the_documented_form_and_at_most_the_estimated_size(url: str) -> None:
     texts = [*TEXTS, "中" * 500, '"\\\n' * 100, "plain " * 50]
     sent = items(texts)
     with between(url) as server:
@@ -293,7 +293,7 @@ def test_the_request_is_the_one_of_the_handbook_and_no_larger_than_was_reckoned(
     assert len(body) <= sum(len(json.dumps(one.text)) + REQUEST_BYTES for one in sent)
 
 
-def test_gemini_embedding_2_is_never_sent_a_task_type_nor_a_title(url: str) -> None:
+def test_gemini_embedding_2_gets_neither_a_task_type_nor_a_title(url: str) -> None:
     with between(url) as server:
         facts: dict[str, Any] = {"model": "gemini-embedding-2", "has_titles": True}
         with_client(
@@ -313,6 +313,6 @@ async def checked_on_a_loop() -> None:
     check_client(ServiceConfig(base_url="http://127.0.0.1:9"), config_of(), "key")
 
 
-def test_the_look_at_the_client_works_inside_a_running_event_loop() -> None:
+def test_the_check_of_the_client_works_inside_a_running_event_loop() -> None:
     """As in a notebook, whose cells run on one."""
     asyncio.run(checked_on_a_loop())

@@ -26,7 +26,7 @@ DIFFERENCES = {
 
 
 @pytest.mark.timeout(240)
-def test_googles_own_tests_pass_but_for_the_listed_differences(tmp_path: Path) -> None:
+def test_googles_own_tests_pass_except_for_the_listed_differences(tmp_path: Path) -> None:
     with EmulatorServer() as server:
         found = outcomes(server.url, tmp_path)
         assert server.stats()["calls"] >= 20

@@ -78,7 +78,7 @@ assert not records, [record.getMessage() for record in records]
 """
 
 
-def test_importing_and_calling_changes_no_class_logger_hook_or_signal_of_the_process(
+def test_importing_and_calling_changes_no_class_logger_hook_or_signal(
     server: EmulatorServer,
 ) -> None:
     ended = python("-c", LOOK + USE, server.url)

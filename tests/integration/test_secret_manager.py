@@ -74,7 +74,7 @@ def test_the_latest_version_is_read_unless_one_is_named(secrets: SecretServer) -
     ]
 
 
-def test_a_refusal_says_which_role_is_missing(secrets: SecretServer) -> None:
+def test_the_error_for_denied_access_names_the_missing_role(secrets: SecretServer) -> None:
     secrets.status = 403
     with pytest.raises(ConfigError, match=r"gemini: HTTP 403\. .*Secret Accessor"):
         read(secrets)
@@ -89,30 +89,30 @@ def test_a_refusal_says_which_role_is_missing(secrets: SecretServer) -> None:
         pytest.param({"payload": {"data": "!"}}, id="no-base64"),
     ],
 )
-def test_an_answer_without_a_text_is_refused(secrets: SecretServer, content: object) -> None:
+def test_an_answer_without_a_text_is_an_error(secrets: SecretServer, content: object) -> None:
     secrets.content = content
     with pytest.raises(ConfigError, match="has no text"):
         read(secrets)
 
 
-def test_a_server_that_is_away_is_one_sentence() -> None:
+def test_the_error_for_an_unreachable_server_is_one_sentence() -> None:
     with requests.Session() as session, pytest.raises(ConfigError, match="ConnectionError"):
         read_secret(NAME, session, "http://127.0.0.1:1")
 
 
-def test_without_googles_credentials_no_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_google_credentials_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/not/there.json")
     with pytest.raises(ConfigError, match="DefaultCredentialsError"):
         find_key(ServiceConfig(api_key_secret=NAME), {"GEMINI_API_KEY": "another"})
 
 
 @pytest.mark.parametrize("name", ["AIzaSy-a-key", "projects/p", "projects/p/secrets/a b", ""])
-def test_what_is_no_name_of_a_secret_is_refused_without_showing_it(name: str) -> None:
+def test_an_invalid_secret_name_is_an_error_that_does_not_show_it(name: str) -> None:
     with pytest.raises(ConfigError, match="projects/PROJECT/secrets/NAME") as caught:
         ServiceConfig(api_key_secret=name)
     assert not name or name not in caught.value.message
 
 
-def test_a_file_and_a_secret_are_one_too_many() -> None:
+def test_a_key_file_and_a_secret_are_an_error() -> None:
     with pytest.raises(ConfigError, match="not both"):
         ServiceConfig(api_key_secret=NAME, api_key_file="key")

@@ -92,7 +92,7 @@ KEY_INFO = {
         (429, "Resource has been exhausted (e.g. check quota).", QuotaExceeded, "quota"),
     ],
 )  # fmt: skip
-def test_an_answer_is_about_the_job_the_service_or_the_call(
+def test_an_answer_is_classified_as_job_service_or_call(
     status: int, words: str, error: type[CallError], name: str
 ) -> None:
     row = classify(Reply(status, words))
@@ -100,13 +100,13 @@ def test_an_answer_is_about_the_job_the_service_or_the_call(
 
 
 @pytest.mark.parametrize("value", ["0", 0])
-def test_a_quota_of_nought_is_no_access(value: object) -> None:
+def test_a_quota_of_zero_means_no_access(value: object) -> None:
     words = json.dumps([{"violations": [{"quotaId": MINUTE, "quotaValue": value}]}, HELP])
     assert classify(Reply(429, words)).error is JobRefused
 
 
 @pytest.mark.parametrize("value", ["100", "01000", "10"])
-def test_a_quota_of_more_than_nought_is_to_be_waited_for(value: str) -> None:
+def test_a_quota_above_zero_is_retried(value: str) -> None:
     words = json.dumps([failure(MINUTE, value), retry("1s")])
     assert classify(Reply(429, words)).error is QuotaExceeded
 
@@ -114,7 +114,7 @@ def test_a_quota_of_more_than_nought_is_to_be_waited_for(value: str) -> None:
 @pytest.mark.parametrize(
     "name", ["key", "permission", "model_gone", "dim", "task_type", "location", "no_quota"]
 )
-def test_what_ends_a_job_says_what_to_do_or_where(name: str) -> None:
+def test_an_error_that_ends_the_job_has_a_cure(name: str) -> None:
     from bulkembed.transforms.clients.classification import RULES
 
     assert all(row.cure for row in RULES if row.name == name)
@@ -132,7 +132,7 @@ def test_what_ends_a_job_says_what_to_do_or_where(name: str) -> None:
         ("", None),
     ],
 )
-def test_the_text_that_the_service_names_is_found(words: str, index: int | None) -> None:
+def test_the_index_that_the_service_names_is_read(words: str, index: int | None) -> None:
     assert named_index(words) == index
 
 
@@ -163,9 +163,7 @@ CAPS = [
 
 
 @pytest.mark.parametrize(("words", "cap"), CAPS)
-def test_a_cap_on_the_texts_of_a_call_is_read_from_many_wordings(
-    words: str, cap: int | None
-) -> None:
+def test_a_limit_on_texts_is_read_from_many_wordings(words: str, cap: int | None) -> None:
     row = classify(Reply(400, f"{words} null"))
     assert (row.error, row.name) == (CallRefused, "batch_size")
     assert named_cap(words, 250) == cap
@@ -182,7 +180,7 @@ def test_a_cap_on_the_texts_of_a_call_is_read_from_many_wordings(
         ("instances[3] of 10 is over the limit", 10, None),
     ],
 )
-def test_numbers_of_a_cap_are_read_leniently(words: str, texts: int, cap: int | None) -> None:
+def test_numbers_of_a_limit_are_read_in_many_forms(words: str, texts: int, cap: int | None) -> None:
     assert named_cap(words, texts) == cap
 
 
@@ -195,7 +193,7 @@ def test_numbers_of_a_cap_are_read_leniently(words: str, texts: int, cap: int | 
         "Input text is longer than the maximum of 2048 tokens.",
     ],
 )
-def test_words_about_tokens_are_not_those_of_a_cap_on_texts(words: str) -> None:
+def test_a_limit_on_tokens_is_not_a_limit_on_texts(words: str) -> None:
     assert classify(Reply(400, words)).name == "too_long"
 
 
@@ -221,7 +219,7 @@ GOOGLE = {
 
 
 @pytest.mark.parametrize("code", GOOGLE)
-def test_each_code_of_google_rpc_is_sorted_with_its_own_status_and_by_itself(code: str) -> None:
+def test_each_google_rpc_code_is_classified_with_its_status_and_without(code: str) -> None:
     status, error = GOOGLE[code]
     assert classify(Reply(status, "words", code)).error is error
     if code not in ("UNKNOWN", "ALREADY_EXISTS"):  # They say nothing that the status does not.
@@ -230,9 +228,7 @@ def test_each_code_of_google_rpc_is_sorted_with_its_own_status_and_by_itself(cod
 
 @pytest.mark.parametrize("code", GOOGLE)
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_401_403_and_404_end_the_job_whatever_code_stands_beside_them(
-    status: int, code: str
-) -> None:
+def test_401_403_and_404_end_the_job_whatever_the_rpc_code_is(status: int, code: str) -> None:
     assert classify(Reply(status, "words", code)).error is JobRefused
 
 
@@ -245,7 +241,7 @@ SORTED: dict[type[CallError], set[int]] = {
 
 
 @pytest.mark.parametrize("status", range(100, 600))
-def test_every_http_status_is_sorted_and_what_nobody_knows_by_its_class(status: int) -> None:
+def test_every_http_status_is_classified_and_unknown_ones_by_their_class(status: int) -> None:
     expected = next((kind for kind, known in SORTED.items() if status in known), JobRefused)
     row = classify(Reply(status))
     assert row.error is expected
@@ -263,11 +259,13 @@ def test_every_http_status_is_sorted_and_what_nobody_knows_by_its_class(status: 
         (503, Unavailable), (520, Unavailable),
     ],
 )  # fmt: skip
-def test_a_page_is_a_proxys_unless_its_status_says_all(status: int, error: type[CallError]) -> None:
+def test_a_page_comes_from_a_proxy_unless_its_status_decides(
+    status: int, error: type[CallError]
+) -> None:
     assert classify(Reply(status, page=True)).error is error
 
 
-def test_no_row_of_the_table_is_hidden_behind_one_above_it() -> None:
+def test_every_rule_decides_some_answer() -> None:
     taken: set[tuple[int | str, bool]] = set()
     for row in RULES:
         keys = {(key, page) for key in (*row.statuses, *row.codes) for page in (row.page, True)}
@@ -276,13 +274,13 @@ def test_no_row_of_the_table_is_hidden_behind_one_above_it() -> None:
             taken |= keys
 
 
-def test_a_429_in_full_tells_delay_limit_and_kind() -> None:
+def test_a_429_with_all_details_has_delay_limit_and_kind() -> None:
     words = quota_facts([failure(MINUTE), retry("45.837906927s"), HELP])
     assert words.delay_s == pytest.approx(45.837906927)
     assert (words.quota_id, words.quota_value) == (MINUTE, 100)
 
 
-def test_the_days_quota_outweighs_a_minutes_wherever_it_stands() -> None:
+def test_a_quota_per_day_takes_precedence_in_any_order() -> None:
     for details in (
         [failure(MINUTE), failure(DAY, "1000")],
         [failure(DAY, "1000"), failure(MINUTE)],
@@ -298,7 +296,7 @@ def test_the_days_quota_outweighs_a_minutes_wherever_it_stands() -> None:
         [HELP], [KEY_INFO], [retry("soon")], [{"violations": [{}]}],
     ],
 )  # fmt: skip
-def test_details_of_another_form_tell_nothing_and_break_nothing(details: object) -> None:
+def test_details_of_another_form_are_ignored(details: object) -> None:
     words = quota_facts(details)
     assert (words.delay_s, words.quota_id, words.quota_value) == (None, None, None)
 

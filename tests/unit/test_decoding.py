@@ -40,7 +40,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_each_way_of_answering_gives_the_vectors_in_order(name: str) -> None:
+def test_each_form_of_answer_gives_the_vectors_in_order(name: str) -> None:
     answer = decode_answer(SHAPES[name], 2, 2)
     assert answer.vectors.dtype == np.float32
     assert answer.vectors.tolist() == ROWS
@@ -66,7 +66,7 @@ def test_the_developer_api_counts_tokens_for_the_whole_call() -> None:
         assert decode_answer(body(embeddings=found, **silent), 2, 2).tokens is None
 
 
-def test_vertex_counts_tokens_and_tells_truncation_for_each_text() -> None:
+def test_vertex_counts_tokens_and_reports_truncation_for_each_text() -> None:
     one = {"token_count": 4, "truncated": False}
     other = {"token_count": 5.0, "truncated": True}
     answer = decode_answer(predictions(one, other), 2, 2)
@@ -75,7 +75,7 @@ def test_vertex_counts_tokens_and_tells_truncation_for_each_text() -> None:
     assert answer.truncated == (False, True)
 
 
-def test_a_count_for_one_text_only_is_no_count_for_the_call() -> None:
+def test_a_count_of_one_text_is_not_the_count_of_the_call() -> None:
     answer = decode_answer(predictions({"token_count": 4, "truncated": False}, {}), 2, 2)
     assert (answer.tokens, answer.text_tokens) == (None, None)
     assert answer.truncated == (False, None)
@@ -118,19 +118,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_an_answer_that_is_not_the_one_asked_for_is_refused(name: str) -> None:
+def test_an_answer_that_does_not_match_the_request_is_an_error(name: str) -> None:
     data, codes = BAD[name]
     with pytest.raises(BadAnswer) as caught:
         decode_answer(data, 2, 2)
     assert caught.value.code in codes.split("|")
 
 
-def test_a_vector_of_another_length_than_asked_for_is_refused_for_a_single_text() -> None:
+def test_a_single_vector_of_the_wrong_dim_is_an_error() -> None:
     with pytest.raises(BadAnswer, match="768"):
         decode_answer(body(embedding={"values": [1.0] * 767}), 1, 768)
 
 
-def test_tiny_numbers_are_numbers() -> None:
+def test_tiny_numbers_are_accepted() -> None:
     assert decode_answer(embeddings([1e-30, 0.0]), 1, 2).vectors[0, 0] == np.float32(1e-30)
 
 
@@ -141,7 +141,7 @@ def test_tiny_numbers_are_numbers() -> None:
     ).filter(lambda rows: bool((np.abs(rows) > 1e-6).any(axis=1).all())),
     st.booleans(), st.booleans(),
 )  # fmt: skip
-def test_every_float32_comes_back_as_it_was_printed(
+def test_every_printed_float32_is_read_exactly(
     rows: np.ndarray[Any, Any], pretty: bool, python: bool
 ) -> None:
     answer: Any = {"embeddings": [{"values": row.tolist()} for row in rows], "usageMetadata": {}}
@@ -162,7 +162,7 @@ def test_every_float32_comes_back_as_it_was_printed(
         inner, max_size=4,
     ), max_leaves=12,
 ).map(lambda value: json.dumps(value).encode()), st.integers(1, 3))  # fmt: skip
-def test_whatever_comes_is_vectors_or_a_bad_answer(data: bytes, texts: int) -> None:
+def test_any_bytes_give_vectors_or_a_bad_answer(data: bytes, texts: int) -> None:
     try:
         answer = decode_answer(data, texts, None)
     except BadAnswer:

@@ -27,12 +27,12 @@ def config(**changes: Any) -> EmbeddingConfig:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_what_makes_vectors_different_makes_the_digest_different(changes: dict[str, Any]) -> None:
+def test_each_setting_that_changes_vectors_changes_the_digest(changes: dict[str, Any]) -> None:
     assert config(**changes).digest != config().digest
     assert config(**changes).digest == config(**changes).digest
 
 
-def test_writing_the_default_out_changes_nothing() -> None:
+def test_an_explicit_default_does_not_change_the_digest() -> None:
     assert config(dim=3072).digest == config().digest
     assert config(model="models/gemini-embedding-001").digest == config().digest
     assert config(dim=3072).sent_dim is None
@@ -44,19 +44,19 @@ def test_the_digest_does_not_depend_on_the_order_of_facts() -> None:
     assert len(config().digest) == 16
 
 
-def test_a_title_goes_with_documents_only() -> None:
+def test_a_title_is_for_documents_only() -> None:
     with pytest.raises(ConfigError, match="--title-column works with"):
         config(has_titles=True, task_type=TaskType.CLUSTERING)
 
 
-def test_a_model_of_vertex_is_refused_on_the_developer_api_alone() -> None:
+def test_a_vertex_only_model_is_an_error_on_the_developer_api_only() -> None:
     with pytest.raises(ConfigError, match="--vertexai"):
         config(model="text-embedding-005")
     assert config(model="text-embedding-005", service="vertex").out_dim == 768
     assert config(model="text-embedding-005", service="custom:host").out_dim == 768
 
 
-def test_the_dim_of_an_unknown_model_is_told_by_its_first_answer() -> None:
+def test_the_dim_of_an_unknown_model_is_unknown_before_an_answer() -> None:
     assert config(model="new-model").out_dim is None
     assert config(model="new-model", dim=77).out_dim == 77
 
@@ -65,7 +65,7 @@ def service(**changes: Any) -> ServiceConfig:
     return ServiceConfig(**changes)
 
 
-def test_a_service_is_told_apart_by_its_host_and_not_by_its_port() -> None:
+def test_the_identity_of_a_service_has_its_host_but_not_its_port() -> None:
     one = service(kind=Service.CUSTOM, base_url="http://localhost:1234")
     other = service(kind=Service.CUSTOM, base_url="http://localhost:99/x")
     assert one.identity == other.identity == "custom:localhost"
@@ -85,7 +85,7 @@ def test_a_service_is_told_apart_by_its_host_and_not_by_its_port() -> None:
         ({"base_url": "https://"}, "is not a URL"),
     ],
 )
-def test_a_service_that_cannot_be_called_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_a_service_that_cannot_be_called_is_an_error(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         service(**changes)
 
@@ -102,12 +102,12 @@ def test_a_service_that_cannot_be_called_is_refused(changes: dict[str, Any], wor
         ({"kind": Service.CUSTOM, "base_url": "https://gateway.example"}, True),
     ],
 )
-def test_a_key_is_needed_unless_the_server_is_here_or_google_knows_the_caller(
+def test_a_key_is_needed_except_for_local_servers_and_vertex_projects(
     changes: dict[str, Any], needs: bool
 ) -> None:
     assert service(**changes).needs_key is needs
 
 
-def test_configurations_survive_the_way_to_a_worker() -> None:
+def test_configurations_survive_pickling() -> None:
     for one in (config(dim=768), service(base_url="http://a", kind=Service.CUSTOM)):
         assert pickle.loads(pickle.dumps(one)) == one

@@ -45,7 +45,7 @@ def of_type(answer: ApiError, kind: str) -> dict[str, Any]:
         st.tuples(st.integers(1, 200), st.floats(0, 40), st.booleans()), min_size=1, max_size=60
     ),
 )
-def test_no_sixty_seconds_ever_hold_more_than_the_limit(
+def test_no_sixty_seconds_have_more_than_the_limit(
     limit: int, steps: list[tuple[int, float, bool]]
 ) -> None:
     window, now, kept = Window(limit), 1_000.0, []
@@ -66,7 +66,7 @@ def test_no_sixty_seconds_ever_hold_more_than_the_limit(
     st.lists(st.tuples(st.integers(1, 50), st.integers(0, 40)), max_size=30),
     st.integers(1, 50),
 )
-def test_what_is_told_to_wait_fits_after_that_wait(
+def test_a_call_fits_after_the_wait_that_it_was_given(
     limit: int, before: list[tuple[int, int]], amount: int
 ) -> None:
     window, now = Window(limit), 1_000.0
@@ -101,7 +101,7 @@ def test_calls_can_be_counted_instead_of_texts() -> None:
     refusal(found, 1)
 
 
-def test_tokens_have_a_window_of_their_own() -> None:
+def test_tokens_have_their_own_window() -> None:
     found = quotas(Hands(), tpm=1000)
     found.admit(1, 900)
     answer = refusal(found, 1, 101)
@@ -111,7 +111,7 @@ def test_tokens_have_a_window_of_their_own() -> None:
     found.admit(1, 100)
 
 
-def test_a_call_that_is_not_answered_is_given_back() -> None:
+def test_an_unanswered_call_returns_its_quota() -> None:
     found = quotas(Hands(), rpm=10, rpd=10)
     found.admit(10, 1).cancel()
     found.admit(10, 1)
@@ -133,7 +133,7 @@ def test_the_day_ends_at_midnight_pacific_time(month: int) -> None:
     found.admit(5, 1)
 
 
-def test_the_minutes_429_names_the_paid_tiers_quota_in_full() -> None:
+def test_a_429_per_minute_names_the_quota_of_the_paid_tier() -> None:
     found = quotas(Hands(), rpm=3)
     answer = refusal(found, 4)
     kinds = {one["@type"].rsplit(".", 1)[-1] for one in answer.details}
@@ -145,12 +145,12 @@ def test_the_minutes_429_names_the_paid_tiers_quota_in_full() -> None:
     assert answer.body()["error"]["status"] == "RESOURCE_EXHAUSTED"
 
 
-def test_no_access_says_a_limit_of_zero() -> None:
+def test_no_access_reports_a_limit_of_zero() -> None:
     answer = refusal(quotas(Hands(), no_access=True), 1)
     assert of_type(answer, "QuotaFailure")["violations"][0]["quotaValue"] == "0"
 
 
-def test_a_429_can_tell_less() -> None:
+def test_a_429_can_have_fewer_details() -> None:
     silent = quotas(Hands(), rpm=1, quota_details=QuotaDetails.NONE)
     assert "details" not in refusal(silent, 2).body()["error"]
     at_once = quotas(Hands(), rpm=1, quota_details=QuotaDetails.ZERO_DELAY)
@@ -161,7 +161,7 @@ def test_a_429_can_tell_less() -> None:
     assert "limit: " not in answer.message
 
 
-def test_vertex_says_only_that_the_quota_is_exceeded() -> None:
+def test_vertex_reports_only_that_the_quota_is_exceeded() -> None:
     answer = refusal(quotas(Hands(), rpm=1), 2, vertex=True)
     assert answer.message.startswith("Quota exceeded for aiplatform.googleapis.com/")
     assert not answer.details

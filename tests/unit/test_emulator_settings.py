@@ -27,12 +27,12 @@ from bulkembed.schemas.errors import ConfigError
         pytest.param({"api_key": ""}, "empty --api-key", id="empty-key"),
     ],
 )
-def test_settings_that_cannot_be_kept_are_refused(settings: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         EmulatorSettings(**settings)
 
 
-def test_the_key_does_not_show_in_the_settings() -> None:
+def test_the_key_is_not_shown_in_the_settings() -> None:
     assert "sesame" not in repr(EmulatorSettings(api_key="sesame"))
 
 
@@ -58,13 +58,13 @@ def test_the_commands_defaults_are_the_settings_defaults() -> None:
 
 
 @pytest.mark.parametrize("option", ["--outage=soon", "--extra-model=mine"])
-def test_an_option_that_cannot_be_read_is_named(option: str) -> None:
+def test_the_error_for_an_invalid_option_names_it(option: str) -> None:
     result = CliRunner().invoke(emulator, [option])
     assert isinstance(result.exception, ConfigError)
     assert option.partition("=")[0] in str(result.exception)
 
 
-def test_faults_come_in_their_shares_and_the_same_again_for_a_seed() -> None:
+def test_faults_occur_by_their_shares_and_repeat_for_a_seed() -> None:
     settings = EmulatorSettings(
         faults=((Fault.UNAVAILABLE, 0.2), (Fault.RESET, 0.1)), seed=7, script=("ok", "hang")
     )
@@ -76,14 +76,14 @@ def test_faults_come_in_their_shares_and_the_same_again_for_a_seed() -> None:
     assert 420 < many.count(Fault.RESET) < 580
 
 
-def test_an_outage_holds_between_its_seconds() -> None:
+def test_an_outage_lasts_between_its_seconds() -> None:
     faults = Faults(EmulatorSettings(outages=((30, 60),)), start=1000)
     assert [faults.draw(1000 + at) for at in (0, 29.9, 30, 59.9, 60)] == [
         None, None, Fault.UNAVAILABLE, Fault.UNAVAILABLE, None,
     ]  # fmt: skip
 
 
-def test_latencies_keep_to_mean_jitter_and_tail() -> None:
+def test_latencies_follow_mean_jitter_and_slow_share() -> None:
     faults = Faults(
         EmulatorSettings(latency_ms=300, jitter_ms=100, slow_share=0.1, slow_ms=2000), 0
     )

@@ -69,7 +69,7 @@ def test_a_query_finds_its_document(query_task: TaskType) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_shorter_vector_is_the_first_part_at_unit_length_only_where_the_model_says(
+def test_a_shorter_vector_is_the_first_part_and_normalized_as_the_model_does(
     spec: ModelSpec,
 ) -> None:
     dim = max(spec.min_dim, 256)
@@ -83,7 +83,7 @@ def test_a_shorter_vector_is_the_first_part_at_unit_length_only_where_the_model_
 
 
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=8), st.integers(0, 7))
-def test_a_vector_does_not_depend_on_its_neighbours_and_is_never_zero(
+def test_a_vector_does_not_depend_on_other_texts_and_is_never_zero(
     texts: list[str], row: int
 ) -> None:
     spec = MODELS["gemini-embedding-001"]
@@ -99,7 +99,7 @@ def test_a_text_without_any_token_has_a_vector() -> None:
     assert np.linalg.norm(embed(spec, 128, [""], [[]])) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_huge_text_is_read_only_as_far_as_it_counts() -> None:
+def test_only_the_counted_part_of_a_huge_text_is_read() -> None:
     (ids,) = words().token_ids(["word " * 1_000_000], 2048)
     assert 2048 < len(ids) < 40_000
 

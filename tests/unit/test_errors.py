@@ -32,7 +32,7 @@ def facts_of(kind: type[BulkEmbedError]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])
-def test_an_error_keeps_message_and_facts_on_its_way_through_pickle(
+def test_a_pickled_error_keeps_its_message_and_its_facts(
     kind: type[BulkEmbedError], way: Any
 ) -> None:
     facts = facts_of(kind)

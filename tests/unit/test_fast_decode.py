@@ -73,7 +73,7 @@ def outcome(decode: Any, body: bytes, dim: int | None) -> Any:
 
 @settings(max_examples=400)
 @given(ANSWERS, st.sampled_from([None, 2]), st.sampled_from([None, 2]))
-def test_the_fast_path_gives_the_same_bits_and_refusals(
+def test_both_paths_give_the_same_bits_and_errors(
     answer: dict[str, Any], dim: int | None, indent: int | None
 ) -> None:
     body = json.dumps(answer, indent=indent).encode()
@@ -81,7 +81,7 @@ def test_the_fast_path_gives_the_same_bits_and_refusals(
 
 
 @given(st.binary(max_size=30), st.integers(0, 60))
-def test_bytes_that_are_cut_or_changed_are_taken_alike(noise: bytes, at: int) -> None:
+def test_both_paths_agree_on_damaged_bytes(noise: bytes, at: int) -> None:
     whole = b'{"embeddings":[{"values":[0.5,1]},{"values":[2,3e-1]}],"usageMetadata":{}}'
     body = whole[:at] + noise + whole[at + len(noise) :]
     assert outcome(decode_answer, body, 2) == outcome(decode_plainly, body, 2)
@@ -124,12 +124,12 @@ def test_unusual_answers_are_left_to_the_plain_path(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "", "identity"])
-def test_a_body_is_inflated_by_its_encoding(encoding: str) -> None:
+def test_a_body_is_decompressed_by_its_encoding(encoding: str) -> None:
     packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower(), bytes)
     assert inflate(packed(b"abc" * 1000), encoding) == b"abc" * 1000
 
 
 @pytest.mark.parametrize("body", [gzip.compress(b"abc" * 1000, mtime=0)[:-9], b"no gzip", b""])
-def test_a_body_that_is_cut_is_a_bad_answer(body: bytes) -> None:
+def test_a_truncated_body_is_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer, match="cannot be decompressed"):
         inflate(body, "gzip")

@@ -28,7 +28,7 @@ def warnings(model: str, service: ServiceConfig) -> str:
 
 
 @pytest.mark.parametrize("service", GOOGLES)
-def test_a_typo_in_a_model_is_told_with_the_nearest_name_where_google_answers(
+def test_a_typo_in_a_model_is_reported_with_the_nearest_name_for_google(
     service: ServiceConfig,
 ) -> None:
     said = warnings("gemini-embeding-001", service)
@@ -58,5 +58,5 @@ def test_the_nearest_name_comes_first(name: str, nearest: str) -> None:
     assert nearest_models(name)[0] == nearest
 
 
-def test_what_is_like_no_model_is_near_to_none() -> None:
+def test_a_name_unlike_any_model_has_no_suggestion() -> None:
     assert nearest_models("bge-m3") == []

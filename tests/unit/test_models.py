@@ -34,7 +34,7 @@ DOCUMENTED = [
 
 
 @pytest.mark.parametrize(("name", "dim", "least", "tokens", "shut", "successor"), DOCUMENTED)
-def test_the_registry_says_what_the_service_documents(
+def test_the_registry_agrees_with_the_documentation(
     name: str, dim: int, least: int, tokens: int, shut: str | None, successor: str | None
 ) -> None:
     spec = MODELS[name]
@@ -60,7 +60,7 @@ def test_a_model_whose_prefixes_lack_a_task_type_cannot_be_registered() -> None:
         ModelSpec("new-model", 4096, 64, 8192, prefixes)
 
 
-def test_a_model_is_shut_down_from_its_day_on() -> None:
+def test_a_model_is_shut_down_from_its_date_on() -> None:
     spec = MODELS["gemini-embedding-2-preview"]
     assert not spec.is_shut_down(dt.date(2026, 8, 9))
     assert spec.is_shut_down(dt.date(2026, 8, 10))
@@ -98,7 +98,7 @@ def test_a_dim_below_the_documented_range_passes_with_a_warning(dim: int) -> Non
         ("text-embedding-004", 0, "supports 1..768"),
     ],
 )
-def test_a_dim_that_a_model_does_not_take_is_named_with_those_it_takes(
+def test_the_error_for_an_unsupported_dim_names_the_supported_ones(
     model: str, dim: int, words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -106,13 +106,13 @@ def test_a_dim_that_a_model_does_not_take_is_named_with_those_it_takes(
     assert words in caught.value.message
 
 
-def test_a_model_may_be_written_with_its_path() -> None:
+def test_a_model_can_be_named_with_its_path() -> None:
     assert bare_name("models/gemini-embedding-001") == "gemini-embedding-001"
     assert bare_name("publishers/google/models/text-embedding-005") == "text-embedding-005"
     assert find_model("models/gemini-embedding-2") is MODELS["gemini-embedding-2"]
 
 
-def test_an_unknown_model_takes_any_dim_and_writes_its_task_as_its_family_does() -> None:
+def test_an_unknown_model_accepts_any_dim_and_has_the_prefixes_of_its_family() -> None:
     spec = find_model("gemini-embedding-9")
     assert not spec.known
     assert (spec.default_dim, spec.task_style, spec.dims()) == (0, TaskStyle.FIELD, "any")

@@ -18,12 +18,12 @@ from bulkembed.schemas.prices import Price, price_of
         ("developer", "gemini-embedding-001", 0.1, Price(0.1, 0.05)),
     ],
 )
-def test_whose_price_it_is(
+def test_a_given_price_or_the_list_price_is_used(
     service: str, model: str, told: float | None, price: Price | None
 ) -> None:
     assert price_of(service, model, told) == price
 
 
-def test_what_tokens_cost() -> None:
+def test_the_cost_of_tokens() -> None:
     assert Price(0.15, 0.075).usd(2_000_000) == pytest.approx(0.30)
     assert Price(0.15, 0.075).batch_usd(2_000_000) == pytest.approx(0.15)

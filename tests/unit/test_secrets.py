@@ -81,7 +81,7 @@ def test_control_characters_do_nothing_to_a_terminal() -> None:
         "http://h/?key=pass-word",
     ],
 )
-def test_a_base_url_with_credentials_is_not_echoed(url: str) -> None:
+def test_a_base_url_with_credentials_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigError, match="--base-url") as caught:
         ServiceConfig(kind=Service.CUSTOM, base_url=url)
     assert "pass-word" not in caught.value.message
@@ -91,6 +91,6 @@ def test_a_base_url_with_credentials_is_not_echoed(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://host:99999", "http://host:0", "http://host:x", "http://[::1"]
 )
-def test_a_port_that_is_none_is_a_usage_error(url: str) -> None:
+def test_an_invalid_port_is_a_usage_error(url: str) -> None:
     with pytest.raises(ConfigError, match="is not a URL"):
         ServiceConfig(kind=Service.CUSTOM, base_url=url)

@@ -80,19 +80,17 @@ def test_missing_fields_get_their_defaults_and_unknown_keys_are_ignored() -> Non
         pytest.param({"inner": {"name": "bad"}}, "inner: no inner is called bad", id="own-check"),
     ],
 )
-def test_a_wrong_value_is_refused_with_the_path_of_its_field(
-    change: dict[str, Any], message: str
-) -> None:
+def test_the_error_for_a_wrong_value_names_its_field(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         from_plain({**PLAIN, **change}, Outer)
 
 
-def test_something_else_than_an_object_is_refused() -> None:
+def test_content_other_than_an_object_is_an_error() -> None:
     with pytest.raises(ValueError, match="xpected object, got array"):
         from_plain([], Outer)
 
 
-def test_values_of_other_types_go_through_the_given_function() -> None:
+def test_values_of_other_types_are_converted_by_the_given_function() -> None:
     plain = to_plain(Holder(range(2, 7)), lambda value: [value.start, value.stop])
     assert plain == {"rows": [2, 7]}
     assert from_plain(plain, Holder, lambda kind, value: kind(*value)) == Holder(range(2, 7))
