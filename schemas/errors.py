@@ -2,19 +2,21 @@
 
 BulkEmbedError
 ├── ConfigError          what the user asked for cannot be done; exit code 2
-├── InputError           an input file cannot be read
-├── OutputError          the output cannot be written or read
+├── InputError           an input file cannot be read (path, damaged)
+├── OutputError          the output cannot be written or read (reason, missing, damaged)
 │   └── OutputLocked     another run holds the output; exit code 5
 │       └── OutputTaken  another run has taken over the output from this one; exit code 5
 └── CallError            a call to the service gave no vectors
+    │                      (http_status, code, service_message, retry_delay_s, index)
     ├── JobRefused       the service refuses every call of this job: key, permission, model, dim
-    ├── CallRefused      the service refuses this call; fewer rows may pass
-    ├── QuotaExceeded    a limit per minute or per day was hit
+    ├── CallRefused      the service refuses this call; fewer rows may pass (max_texts)
+    ├── QuotaExceeded    a limit per minute or per day was hit (quota_id, quota_value)
     ├── Unavailable      the service could not answer: 408, 5xx, broken connection, time-out
     ├── Intercepted      something other than the service answered: a proxy's page, a redirect
     └── BadAnswer        the answer has another form, count or length than the request requires
 
-Facts for programs are attributes.  They survive pickling: Beam pickles every error of a worker.
+The names in brackets are attributes, with facts for programs.  They survive pickling: Beam pickles
+every error of a worker.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ VALUES: dict[str, Any] = {
 
 
 def facts_of(kind: type[BulkEmbedError]) -> dict[str, Any]:
-    """A value for each fact that an error of this kind has, none of them the default."""
+    """Return a value for each attribute of an error class, none of them the default."""
     parameters = inspect.signature(kind).parameters.values()
     return {one.name: VALUES[one.annotation] for one in parameters if one.name != "message"}
 
