@@ -209,7 +209,7 @@ def test_an_output_reached_by_a_link_is_refused_too(tree: Path, tmp_path: Path) 
 
 BESIDE = (
     "a.parquet", "b.parq", "b2.pq", "c.json", "d.jsonl.xz", "e.jsonl.1", "f.parquet.gz", "g.jl",
-    "_h.jsonl", ".i.parquet", "README.md", "j.csv", "a.parquet.crc", "_SUCCESS", ".DS_Store",
+    "_h.jsonl", ".i.parquet", "README.md", "j.orc", "a.parquet.crc", "_SUCCESS", ".DS_Store",
     "_metadata", "_tmp/k.parquet", ".git/l.parquet", "deep/m.avro", "deep/.n.jsonl.crc",
 )  # fmt: skip
 
@@ -229,10 +229,10 @@ def test_a_folder_matches_data_files_and_the_others_are_listed_as_ignored(mixed:
     ]  # fmt: skip
     assert listing.ignored == (
         ".git/", ".i.parquet", "README.md", "_h.jsonl", "_tmp/", "a.parquet.crc", "deep/m.avro",
-        "j.csv",
+        "j.orc",
     )  # fmt: skip
     assert [name for name in listing.ignored if looks_like_data(name)] == [
-        ".git/", ".i.parquet", "_h.jsonl", "_tmp/", "deep/m.avro", "j.csv",
+        ".git/", ".i.parquet", "_h.jsonl", "_tmp/", "deep/m.avro", "j.orc",
     ]  # fmt: skip
 
 

@@ -229,15 +229,15 @@ def test_what_lies_beside_the_input_is_told_of_in_log_and_summary(
     server: EmulatorServer, folder: Path
 ) -> None:
     (folder / "_e.jsonl").write_bytes(lines({"id": 5, "text": "five"}))
-    (folder / "table.csv").write_text("id,text\n")
+    (folder / "table.avro").write_bytes(b"Obj\x01")
     (folder / "c.json").write_bytes(lines({"id": 3, "text": "three"}))
     write_rows(folder / "b.parq", ["four"])
     ended = go(server, folder)
     assert ended.code == 0
-    assert "ignored: _e.jsonl, table.csv" in ended.err
+    assert "ignored: _e.jsonl, table.avro" in ended.err
     assert "ignored" in ended.out
     output = folder.parent / "out"
-    assert summary(output)["passed_over"] == ["_e.jsonl", "table.csv"]
+    assert summary(output)["passed_over"] == ["_e.jsonl", "table.avro"]
     assert sorted(read(output)["source_file"].to_pylist()) == [
         "b.parq", "c.json", "good.parquet", "good.parquet",
     ]  # fmt: skip

@@ -27,6 +27,7 @@ from support.killing import wait_for
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.pipeline.cli.main import COMMANDS, cli
+from bulkembed.transforms.inputs.formats import FORMATS
 
 SCRIPT = str(Path(sys.executable).with_name("bulkembed"))
 KEY = "AIzaSy-this-is-the-secret-key"
@@ -117,7 +118,7 @@ def test_a_dim_below_the_documented_range_logs_a_warning(
         (("--rmp", "3"), "unknown option --rmp. Did you mean --rpm?"),
         (("--ouput", "x"), "unknown option --ouput. Did you mean --output?"),
         (("--task-type", "RETRIEVAL"), "Did you mean RETRIEVAL_QUERY?"),
-        (("--format", "csv"), "unknown value 'csv'. Allowed are parquet, jsonl."),
+        (("--format", "orc"), f"unknown value 'orc'. Allowed are {', '.join(FORMATS)}."),
         (("--dim", "4000"), "--dim 4000: gemini-embedding-001 supports 128..3072"),
         (("--model", "embedding-001", "--dim", "5"), "supports 768"),
         (("--title-column", "text", "--task-type", "CLUSTERING"), "Remove --title-column"),

@@ -37,7 +37,7 @@ def test_no_two_formats_share_an_ending_or_a_name() -> None:
         ("a.jsonl.crc", (None, None)),
         ("a.gz", (None, "gzip")),
         ("jsonl", (None, None)),
-        ("a.csv", (None, None)),
+        ("a.orc", (None, None)),
     ],
 )
 def test_a_name_promises_a_format_and_a_compression(

@@ -200,7 +200,7 @@ def test_a_missing_option_is_named_with_its_value() -> None:
     assert usage_sentence(caught.value) == "--output is missing. Add --output PATH."
 
 
-def test_formats_that_are_not_supported_are_refused_with_the_way_to_convert_them() -> None:
+def test_csv_is_rejected_with_the_way_to_convert_it() -> None:
     with pytest.raises(
         click.UsageError, match=r"unknown value 'csv'\. Allowed are parquet, jsonl\."
     ):
