@@ -11,7 +11,10 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.serialization import Count
 
 OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_row")
-"""The output's own columns; no kept column may have one of these names."""
+"""The output's own columns; no kept column may have one of these names.
+
+`output_schema.vectors_schema` has their types, and a test compares the two.
+"""
 
 PASSAGE_COLUMNS = ("passage", "start", "end")
 """More own columns, if the rows of the output are passages."""
