@@ -31,8 +31,9 @@ class LearnedLimit:
     """An effective limit below the configured one; infinite until something was learned.
 
     One 429 proves nothing, because services reject calls at random as well: all calls pause, and
-    nothing else changes. A repeated 429 shows a limit (`rate_limited`). Then 95 % of the load that
-    passed below it is used. This is additive increase with a decrease that is measured, not
+    One 429 proves nothing, because services reject calls at random as well: all calls pause, and
+    nothing else changes. A repeated 429 shows a limit (`learn_from_429`). Then 95 % of the load
+    that passed below it is used. This is additive increase with a decrease that is measured, not
     guessed. The learned limit is held for a while and then returns to the configured one, faster
     and faster. Where it meets the same limit on the way, it is held twice as long from then on.
     Calls that were in flight at a cut and pass after all raise it (`passed_after_cut`).
@@ -67,7 +68,7 @@ class LearnedLimit:
             return configured
         return max(1, int(recovered))
 
-    def rate_limited(self, now: float, limit: int, load: int, calls: int, wait_s: float) -> bool:
+    def learn_from_429(self, now: float, limit: int, load: int, calls: int, wait_s: float) -> bool:
         """Record a 429; return True if it shows a limit, which was then lowered.
 
         Args:

@@ -212,6 +212,7 @@ class QuotaMirror:
         """Record a 429 answer: return the call's quota, pause all calls, and learn from it.
 
         A 429 for the day ends the day (`day_spent`) and pauses nothing: its delay is not reliable.
+        A 429 without details has None for `delay_s`, `kind` and `quota_value`.
 
         Args:
             ticket: of the call.
@@ -325,7 +326,7 @@ class QuotaMirror:
         if which is None:
             return False
         limit, calls = state.limit(now, which) or 1, state.answers_since_incident
-        return state.learned[which].rate_limited(now, limit, used[which], calls, wait_s)
+        return state.learned[which].learn_from_429(now, limit, used[which], calls, wait_s)
 
 
 def _day_wait_s(state: QuotaState, now: float, requests: int) -> float:
