@@ -114,3 +114,21 @@ def test_kept_answers_of_other_settings_are_deleted_when_a_run_takes_over(
     assert not (output / "_run/shared" / stray.name).exists()
     texts = server.stats()["texts"]
     assert texts == SHARED + 3, "answers of other settings save nothing"
+
+
+def test_settings_are_pinned_by_a_part_whose_record_is_missing(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    """On an object store a killed run may leave that, and neither kept answers nor an account."""
+    assert go(server, source, output).code == 0
+    for name in ("_SUCCESS", "_run/account.json"):
+        (output / name).unlink(missing_ok=True)
+    for folder in ("_run/units", "_run/shared", "_run/spill"):
+        for path in (output / folder).glob("*"):
+            path.unlink()
+    before = snapshot(output)
+    ended = go(server, source, output, "--task-type", "CLUSTERING")
+    assert ended.code == 2, ended.err
+    assert "task_type is" in ended.last
+    assert snapshot(output) == before
+    assert go(server, source, output).code == 0

@@ -298,8 +298,8 @@ def _is_paid_for(dataset: Dataset, pinned: dict[str, Any]) -> bool:
     """Return whether anything was paid for with the pinned settings."""
     if pinned.get("overwrite") == Overwrite.DELETING:
         return False  # The files were made with earlier settings, and are to be deleted.
-    if dataset.state().records:
-        return True
+    if dataset.state().records or any(map(is_part_name, dataset.names(VECTORS))):
+        return True  # A part without a record: its run was killed between the two.
     digest, run = pinned["embedding_digest"], unstamped_run(pinned)
     return kept_answers.holds_answers(dataset, digest, run) or _paid_tokens(dataset) > 0
 
