@@ -290,8 +290,8 @@ def merge_schemas(
     """Return the output's `id`, then the kept columns, in the order of the flag or of first sight.
 
     Every field may be null.  Ids are strings or integers: of the type that all files have, else
-    int64, or uint64 if a file needs it.  Ids are strings if there is none, because no file has
-    rows.
+    int64, or uint64 if a file needs it.  Without any id, because no file has rows, they are
+    strings.
 
     Kept columns keep their type.  Where files differ, they get the type that holds the values of
     all, or string if there is none and one of the types was inferred from values.  Files without

@@ -192,12 +192,12 @@ def find_input(
     """
     found: dict[tuple[str, str], FoundFile] = {}
     taken: set[str] = set()
-    neighbors = _Neighbors(tables_as_files)
+    neighbours = _Neighbours(tables_as_files)
     for text in patterns:
         pattern = _resolve(text)
         if output is not None:
             _refuse_output(pattern, output)
-        for file in _files_of(pattern, format, neighbors):
+        for file in _files_of(pattern, format, neighbours):
             if (file.store, file.path) in found:
                 continue
             named = dataclasses.replace(file, name=_free_name(file, taken))
@@ -205,9 +205,9 @@ def find_input(
             found[file.store, file.path] = named
     files = sorted(found.values(), key=lambda file: file.name)
     for file in files:  # Another pattern may match what one ignores.
-        neighbors.ignored.pop(file.path, None)
-    ignored = sorted(set(neighbors.ignored.values()))
-    return Listing(tuple(files), tuple(ignored), tuple(neighbors.unreadable))
+        neighbours.ignored.pop(file.path, None)
+    ignored = sorted(set(neighbours.ignored.values()))
+    return Listing(tuple(files), tuple(ignored), tuple(neighbours.unreadable))
 
 
 def looks_like_data(name: str) -> bool:
@@ -218,7 +218,7 @@ def looks_like_data(name: str) -> bool:
 
 
 @dataclasses.dataclass(slots=True)
-class _Neighbors:
+class _Neighbours:
     """What is found next to the matching files."""
 
     tables_as_files: bool
@@ -312,21 +312,23 @@ def _contents(store: str, path: str) -> str:
     return ""
 
 
-def _files_of(pattern: _Pattern, format: str | None, neighbors: _Neighbors) -> Iterator[FoundFile]:
+def _files_of(
+    pattern: _Pattern, format: str | None, neighbours: _Neighbours
+) -> Iterator[FoundFile]:
     """Yield the pattern's files, by name."""
-    neighbors.refuse_table_above(pattern)
+    neighbours.refuse_table_above(pattern)
     if pattern.file is not None:
         infos = [file_info(pattern.filesystem, pattern.file)]
     else:
         depth = pattern.glob.max_depth if pattern.glob is not None else None
-        infos = sorted(_walk(pattern, depth, neighbors), key=lambda info: info.path)
+        infos = sorted(_walk(pattern, depth, neighbours), key=lambda info: info.path)
     files = [file for info in infos if (file := _found(pattern, info, format)) is not None]
     if pattern.file is None:
         taken = {file.path for file in files}
         for info in infos:
             if info.path not in taken:
-                neighbors.ignored[info.path] = _relative(pattern.root, info.path)
-    if not files and not neighbors.unreadable:
+                neighbours.ignored[info.path] = _relative(pattern.root, info.path)
+    if not files and not neighbours.unreadable:
         raise ConfigError(_no_files(pattern, [info.base_name for info in infos]))
     yield from files
 
@@ -342,7 +344,7 @@ def _no_files(pattern: _Pattern, names: Sequence[str]) -> str:
         )
     return (
         f"{what}no file matches. Names that begin with . or _ are ignored, and * matches within "
-        f"one folder{_contents(pattern.store, pattern.root + '/x')}"
+        f"one folder{_contents(pattern.store, pattern.root + '/x') or '.'}"
     )
 
 
@@ -393,7 +395,7 @@ def _relative(root: str, path: str) -> str:
     return path.removeprefix(root.rstrip("/") + "/")
 
 
-def _walk(pattern: _Pattern, depth: int | None, neighbors: _Neighbors) -> Iterator[pafs.FileInfo]:
+def _walk(pattern: _Pattern, depth: int | None, neighbours: _Neighbours) -> Iterator[pafs.FileInfo]:
     """Yield the files below the root that match.
 
     A store lists all folders at once.  On a disk, folders are listed one by one, so that ignored
@@ -402,14 +404,14 @@ def _walk(pattern: _Pattern, depth: int | None, neighbors: _Neighbors) -> Iterat
     if not pattern.is_local:
         infos = _list(pattern.filesystem, pattern.root, recursive=depth != 0)
         names = [_relative(pattern.root, info.path) for info in infos]
-        neighbors.refuse_table_here(pattern, pattern.root, names)
+        neighbours.refuse_table_here(pattern, pattern.root, names)
         for info, name in zip(infos, names, strict=True):
             if _is_file(info) and pattern.matches(name):
                 yield info
             elif _is_file(info):
-                neighbors.ignore_file(pattern, name)
+                neighbours.ignore_file(pattern, name)
             elif pattern.glob is not None and pattern.glob.matches(name):
-                neighbors.ignore_folder(pattern, name)
+                neighbours.ignore_folder(pattern, name)
         return
     folders: list[tuple[str, frozenset[str]]] = [(pattern.root, frozenset())]
     while folders:
@@ -419,28 +421,30 @@ def _walk(pattern: _Pattern, depth: int | None, neighbors: _Neighbors) -> Iterat
             continue
         infos = _list(pattern.filesystem, folder, recursive=False)
         parent, _, last = folder.rpartition("/")
-        neighbors.refuse_table_here(pattern, parent, (f"{last}/{info.base_name}" for info in infos))
-        _note_dangling(pattern, folder, infos, neighbors)
+        neighbours.refuse_table_here(
+            pattern, parent, (f"{last}/{info.base_name}" for info in infos)
+        )
+        _note_dangling(pattern, folder, infos, neighbours)
         for info in infos:
             name = _relative(pattern.root, info.path)
             if _is_file(info) and pattern.matches(name):
                 yield info
             elif _is_file(info):
-                neighbors.ignore_file(pattern, name)
+                neighbours.ignore_file(pattern, name)
             elif info.type != pafs.FileType.Directory:
                 what, cure = "a pipe, a socket or a device", "Write it to a file"
-                neighbors.no_file(pattern, name, info.path, what, cure)
+                neighbours.no_file(pattern, name, info.path, what, cure)
             elif depth is not None and name.count("/") >= depth:
                 if pattern.glob is not None and pattern.glob.matches(name):
-                    neighbors.ignore_folder(pattern, name)
+                    neighbours.ignore_folder(pattern, name)
             elif info.base_name.startswith((".", "_")):
-                neighbors.ignore_folder(pattern, name)
+                neighbours.ignore_folder(pattern, name)
             else:
                 folders.append((info.path, above | {real}))
 
 
 def _note_dangling(
-    pattern: _Pattern, folder: str, infos: Sequence[pafs.FileInfo], neighbors: _Neighbors
+    pattern: _Pattern, folder: str, infos: Sequence[pafs.FileInfo], neighbours: _Neighbours
 ) -> None:
     """Note broken links, which a listing does not contain."""
     if not os.path.isdir(native_name(folder)):  # noqa: PTH112 - a missing folder is not listed
@@ -453,7 +457,7 @@ def _note_dangling(
             continue
         what = "a link to a missing file"
         cure = "Fetch the file (`git annex get`, `dvc pull`), remove the link"
-        neighbors.no_file(pattern, _relative(pattern.root, path), path, what, cure)
+        neighbours.no_file(pattern, _relative(pattern.root, path), path, what, cure)
 
 
 def _is_file(info: pafs.FileInfo) -> bool:

@@ -82,7 +82,7 @@ _BESIDE_DATA = frozenset((
 
 
 def format_of_name(name: str) -> tuple[InputFormat | None, str | None]:
-    """Return the format and the compression that a file name promises; None where it is silent."""
+    """Return the format and the compression that the ending of a file name means; None if none."""
     *_, before, last = ("", "", *name.lower().split("."))
     by_ending = {ending: known for known in FORMATS.values() for ending in known.endings}
     if last in by_ending:

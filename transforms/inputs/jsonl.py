@@ -39,9 +39,9 @@ from bulkembed.transforms.inputs.rows import (
     RowBatch,
     WantedColumns,
     describe,
+    generated_ids,
     has_lone_surrogate,
     kept_table,
-    made_ids,
     text_of,
     title_and_text,
 )
@@ -361,7 +361,7 @@ class _BatchReader:
 
     def _id_array(self, rows: int) -> pa.Array:
         if self._wanted.columns.id_column is None:
-            return made_ids(self._file_name, self._first_row, rows)
+            return generated_ids(self._file_name, self._first_row, rows)
         return pa.array(self._ids, self._wanted.id_type)
 
     def _kept_column(self, field: pa.Field) -> pa.Array:

@@ -34,8 +34,8 @@ from bulkembed.transforms.inputs.rows import (
     BadRows,
     RowBatch,
     WantedColumns,
+    generated_ids,
     kept_table,
-    made_ids,
     text_of,
 )
 from bulkembed.transforms.inputs.stored_bytes import PeekableStream, changed, reading
@@ -43,7 +43,7 @@ from bulkembed.transforms.inputs.stored_bytes import PeekableStream, changed, re
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
-"""Length of the footer, and the magic bytes."""
+"""The end of a file: the length of its footer, and the magic bytes."""
 _ARROW_SCHEMA, _NO_SCHEMA = b"ARROW:schema", b"-----:------"
 _MIN_BATCH_ROWS, _MAX_BATCH_ROWS = 64, 4096
 
@@ -315,16 +315,19 @@ class _BatchBuilder:
     def _ids(self) -> pa.Array:
         name = self._wanted.columns.id_column
         if name is None:
-            return made_ids(self._file_name, self._first_row, self._count)
+            return generated_ids(self._file_name, self._first_row, self._count)
         column = self._column(name)
         if column is not None:
             column = _as_ids(column, self._wanted.id_type)
         ids, unfit = _convert(column, self._wanted.id_type, self._count)
-        for offset in unfit:
-            what = (
-                f"the id in column {name!r} is not UTF-8, has a fraction, or does not fit in int64"
+        if pa.types.is_string(self._wanted.id_type):
+            why = "is not UTF-8"
+        else:
+            why = (
+                f"has a fraction, or does not fit in {self._wanted.id_type}. Use --id-type string."
             )
-            self._bad.note(offset, DeadCode.BAD_ID, f"{what}. --id-type string accepts any number.")
+        for offset in unfit:
+            self._bad.note(offset, DeadCode.BAD_ID, f"the id in column {name!r} {why}")
         if ids.null_count > len(unfit):
             for offset, there in enumerate(ids.is_valid().to_pylist()):
                 if not there:

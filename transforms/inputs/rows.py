@@ -21,7 +21,7 @@ from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RowBatch:
-    """Consecutive rows of one file; every field has one entry per row, in the file's order."""
+    """Consecutive rows of one file, in its order."""
 
     first_row: int
     """The first row's number in the file, from 0."""
@@ -123,8 +123,8 @@ def kept_table(
     return pa.Table.from_arrays(list(arrays), schema=schema)
 
 
-def made_ids(name: str, first_row: int, rows: int) -> pa.Array:
-    """Return ids for a file that has none: `path#row`."""
+def generated_ids(name: str, first_row: int, rows: int) -> pa.Array:
+    """Return the ids of `--generate-ids`: `name#row`."""
     return pa.array([f"{name}#{row}" for row in range(first_row, first_row + rows)], pa.string())
 
 
