@@ -97,7 +97,7 @@ def sent_hash(embedding: EmbeddingConfig, title: str | None, text: str) -> bytes
 
 def text_content(
     index: int,
-    name: bytes,
+    content_hash: bytes,
     title: str | None,
     text: str,
     embedding: EmbeddingConfig,
@@ -110,7 +110,7 @@ def text_content(
 
     Args:
         index: of the content among the distinct ones of its unit.
-        name: the hash of the whole text.
+        content_hash: the hash of the whole text.
         title: for the request's field, if there is one.
         text: as it is sent, see `as_sent`.
         embedding: the model, and what to do with long texts.
@@ -125,7 +125,7 @@ def text_content(
         tokens = min(tokens, estimator.max_tokens)
     body_bytes = json_bytes(text) + (json_bytes(title) + 10 if title is not None else 0)
     is_cut = (title, text) != whole
-    return TextContent(index, name, tokens, body_bytes, made_of, is_cut, title, text)
+    return TextContent(index, content_hash, tokens, body_bytes, made_of, is_cut, title, text)
 
 
 def _readable(title: str | None, text: str, embedding: EmbeddingConfig) -> tuple[str | None, str]:

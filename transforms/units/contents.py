@@ -58,11 +58,13 @@ class DistinctContents:
     def _item(self, title: str | None, text: str) -> int:
         """Return the index in `items` of the content of a text."""
         sent_title, sent_text = as_sent(self.embedding, title, text)
-        name = text_hash(sent_title, sent_text)
+        content_hash = text_hash(sent_title, sent_text)
         new = len(self.items)
-        index = self._index_of.setdefault(name, new) if self.dedupe else new
+        index = self._index_of.setdefault(content_hash, new) if self.dedupe else new
         if index == new:
             self.items.append(
-                text_content(index, name, sent_title, sent_text, self.embedding, self.estimator)
+                text_content(
+                    index, content_hash, sent_title, sent_text, self.embedding, self.estimator
+                )
             )
         return index

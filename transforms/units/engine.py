@@ -80,7 +80,7 @@ class Engine:
         return self._embedder.loop
 
     def skip_damage(self, file: InputFile, rows: Iterator[Read]) -> Iterator[Read]:
-        """Yield what is read of a file; with `--skip-bad-files`, note damage and end there.
+        """Yield what is read from a file; with `--skip-bad-files`, note damage and end there.
 
         Raises:
             InputError: the file is damaged, and the run does not skip such files.
@@ -108,7 +108,7 @@ class Engine:
         return self._embedder.live()
 
     def check_notes(self) -> None:
-        """Stop if another process or the launcher has noted why, or another run took over."""
+        """Stop the run if a note of another process says so, or if another run took over."""
         # If a store fails for a moment, the next check is a second later.
         with contextlib.suppress(OSError, OutputError):
             self._check_ownership()
@@ -134,7 +134,7 @@ class Engine:
             self.stop.set(StopReason.TAKEN_OVER, error.message)
 
     def _save_timeline(self) -> None:
-        """Write what the process did over time, for the report; no run fails for that."""
+        """Write what the process did over time, for the report; a failure is only logged."""
         self._timeline_saved = time.monotonic()
         timeline = self._embedder.timeline
         if not timeline.moments():
@@ -175,7 +175,7 @@ def engine_for(job: JobConfig) -> Engine:
 
 def _new_engine(job: JobConfig) -> Engine:
     engine = Engine(job)
-    # What Beam and the SDK have imported stays to the end: no garbage collection need visit it.
+    # What Beam and the SDK have imported stays until the end, so garbage collection can skip it.
     gc.freeze()
     return engine
 
@@ -255,7 +255,7 @@ class NoteWriter:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "bulkembed-notes")
 
     def write(self, stop: Stop) -> None:
-        """Write a note soon; after `close` nobody reads one any more."""
+        """Write a note soon; after `close` notes are ignored, since nobody reads them."""
         with contextlib.suppress(RuntimeError):
             self._thread.submit(self._write, stop)
 

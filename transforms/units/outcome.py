@@ -57,8 +57,8 @@ class UnitOutcome:
         for block in source.find(distinct_keys(list(items_of))).read():
             found = [
                 (item.index, place)
-                for place, name in enumerate(block.hashes)
-                for item in items_of.get(name, ())
+                for place, text_hash in enumerate(block.hashes)
+                for item in items_of.get(text_hash, ())
             ]
             if found:
                 indexes, places = map(list, zip(*found, strict=True))
@@ -83,7 +83,7 @@ class UnitOutcome:
             unit = self._prepared.unit
             return self._limit.stop(
                 f"row {unit.first_row + rows[0]} of {self._prepared.source_file}: {error.message}. "
-                "Choose another --long-text"
+                "Choose another --long-text."
             )
         for row in rows:
             message = f"{self._place(row, item.index)}{error.message}"

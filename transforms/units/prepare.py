@@ -111,7 +111,7 @@ def _blank(
     if policy is BlankText.STOP:
         raise InputError(
             f"row {row} of {source_file}: {why}. With --blank-text skip such rows become dead "
-            "letters with code blank_text"
+            "letters with code blank_text."
         )
     return DeadCode.BLANK_TEXT, why
 

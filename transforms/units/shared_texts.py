@@ -1,4 +1,4 @@
-"""Texts that several units share: embedded first, and kept where every unit finds them."""
+"""Texts that several units share: embedded first, and kept where all units find them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SharedOutcome:
         self._known = 0
 
     def restore(self, source: KnownVectors) -> list[Content]:
-        """Return the texts that nobody has paid for yet."""
+        """Return the texts that are not paid for yet."""
         known = known_hashes(source, [item.hash for item in self._texts.items])
         self._known = len(known)
         return [item for item in self._texts.items if item.hash not in known]
@@ -77,6 +77,7 @@ def text_only(columns: InputColumns) -> tuple[InputColumns, pa.Schema]:
 
 
 DamagePolicy = Callable[[InputFile, Iterator[RowBatch]], Iterator[RowBatch]]
+"""Yields the batches of a file, and decides what its damage does; see `Engine.skip_damage`."""
 
 
 def read_shared(
@@ -93,7 +94,7 @@ def read_shared(
         columns: the columns of the input.
         embedding: how a text is sent.
         estimator: estimates tokens.
-        on_damage: wraps what is read of a file, and handles its damage.
+        on_damage: handles the damage of a file; by default it is an error.
 
     Raises:
         InputError: a file cannot be read, or has changed.

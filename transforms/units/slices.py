@@ -29,7 +29,7 @@ ROW_BYTES = 1000
 """Memory of a row besides its text and its vector: hash, features, its place in a request."""
 CHECK_EVERY_S = 1.0
 MAX_TEXTS = 4000
-"""The most passages in a unit whose texts are cut, because its vectors are in memory until it is
+"""The maximum passages of a unit whose texts are cut: its vectors are in memory until it is
 committed.  A row is never split, however many passages it has."""
 
 Covered = Mapping[str, Sequence[RowRange]]
@@ -39,10 +39,10 @@ Result = TypeVar("Result")
 def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     """Embed a slice; yield the record of each unit as it is committed.
 
-    It stops cleanly once the engine's stop flag is set, as an error of one unit does: what the
-    other units have finished is committed.  Rows that are committed already are skipped, because a
-    runner that lost a worker hands its slice out again.  So is a slice of a run that has lost its
-    dataset.
+    It stops cleanly once the engine's stop flag is set: the finished rows of all units are
+    committed.  An error of one unit sets the flag.  Rows that are committed already are skipped,
+    because a runner that lost a worker hands its slice out again.  If the run has lost its dataset,
+    the whole slice is skipped.
 
     Raises:
         Exception: an unknown error, once all units have ended.
@@ -116,7 +116,7 @@ def memory_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
 def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
     """Embed texts that units share; yield the counts of their requests, some texts at a time.
 
-    It stops cleanly, as `embed_slice` does.  The units send the texts that are missing then.
+    It stops cleanly, as `embed_slice` does.  The units send the texts that are still missing.
 
     Raises:
         Exception: an unknown error, once all requests have ended.
@@ -213,7 +213,7 @@ class SliceTasks(Generic[Result]):
         return self.engine.stop.is_set()
 
     def stop_run(self, error: Exception) -> None:
-        """Stop the run for an error; running tasks may end."""
+        """Stop the run because of an error; running tasks may finish."""
         if isinstance(error, OutputTaken):
             return self.engine.stop.set(StopReason.TAKEN_OVER, error.message)
         if isinstance(error, BulkEmbedError):

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from bulkembed.schemas.live import LiveCounts
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import UnitRecord
 
@@ -73,11 +74,11 @@ class FailureLimit:
         self._failed = 0
 
     def stop(self, message: str) -> None:
-        """Stop the run for one row, as the options ask for."""
+        """Stop the run because of one row, as the settings demand."""
         self._stop.set(StopReason.BROKEN, message)
 
     def add(self, rows: int, reason: str) -> None:
-        """Count rows that failed for one reason; blank ones are not counted."""
+        """Count rows that failed for one reason; callers leave out blank rows."""
         with self._lock:
             self._failed += rows
             failed = self._failed
@@ -87,10 +88,9 @@ class FailureLimit:
 
 def too_many_failed(failed: int, max_rows: int, last_reason: str | None = None) -> str:
     """Return the message for a run in which too many rows failed."""
-    rows = "1 row" if failed == 1 else f"{failed:,} rows"
     return (
-        f"{rows} failed, above the limit of {max_rows:,} (--max-dead-letters)"
+        f"{number_of(failed, 'row')} failed, above the limit of {max_rows:,} (--max-dead-letters)"
         + (f". The last reason: {last_reason}" if last_reason else "")
         + ". See dead_letters/. Correct the input, or remove the cause and rerun with "
-        "--retry-failed, or raise the limit"
+        "--retry-failed, or raise the limit."
     )

@@ -39,10 +39,10 @@ class TextVectors:
         self, indexes: Sequence[int], vectors: Matrix, truncated: Sequence[bool | None]
     ) -> None:
         """Store vectors of shape (m, dim) for m texts."""
-        # The texts of a request are usually neighbours, and a slice is copied much faster.
-        neighbours = slice(indexes[0], indexes[-1] + 1)
-        are_neighbours = list(indexes) == list(range(neighbours.start, neighbours.stop))
-        places = neighbours if are_neighbours else indexes
+        # The texts of a request are usually adjacent, and a slice is copied much faster.
+        span = slice(indexes[0], indexes[-1] + 1)
+        are_adjacent = list(indexes) == list(range(span.start, span.stop))
+        places = span if are_adjacent else indexes
         self._allocated(vectors.shape[1])[places] = vectors
         self.present[places] = True
         for index, flag in zip(indexes, truncated, strict=True):

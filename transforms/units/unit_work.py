@@ -103,7 +103,7 @@ class UnitWorker:
         try:
             await self.embedder.embed(items, outcome)
         except BaseExceptionGroup as group:
-            # The requests of a unit fail as a group, even if only one fails.
+            # The requests of a unit fail as a group, even if only one of them fails.
             ours = group.subgroup(BulkEmbedError)
             if ours is None:
                 raise
