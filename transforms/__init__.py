@@ -1,1 +1,1 @@
-"""The stages of the job, one a file, over plain functions that need no runner."""
+"""The Beam stages, over plain functions that need no runner."""

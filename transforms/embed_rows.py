@@ -106,7 +106,7 @@ def _member(kind: type[_Word], name: str, value: str) -> _Word:
 
 
 LOSES_ROWS = "PrismRunner"
-"""On this runner Beam's GroupIntoBatches loses rows, with and without a time limit.
+"""The runner on which Beam's GroupIntoBatches loses rows, with and without a time limit.
 
 Source: run with Beam 2.77.0, 2026-11: 700 rows in three windows, up to 500 of them missing.
 """
@@ -128,7 +128,7 @@ class Gather(beam.PTransform):
         self._longest_s = longest_s
 
     def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        """Keep waiting elements in the runner's state, so that they survive the loss of a worker.
+        """Keep waiting elements in the runner's state, where they survive the loss of a worker.
 
         Raises:
             ConfigError: the runner loses elements of such a group.
@@ -136,7 +136,7 @@ class Gather(beam.PTransform):
         if type(elements.pipeline.runner).__name__ == LOSES_ROWS:
             raise ConfigError(
                 "gather_s cannot be used with PrismRunner: its GroupIntoBatches (Beam 2.77) loses "
-                "rows. Leave gather_s out, or choose another runner"
+                "rows. Leave gather_s out, or choose another runner."
             )
         kind: Any = elements.element_type
         return (
@@ -275,7 +275,7 @@ class _Batch:
         self.chars += sum(len(row.text or "") + len(row.title or "") for row in texts)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         return len(self.texts) >= BATCH_ROWS or self.chars >= BATCH_CHARS
 
 
@@ -328,7 +328,7 @@ class EmbedElementsFn(beam.DoFn):
         value = WindowedValue(element, timestamp, (window,), pane)
         self._batch.add(value, self._form.texts(element))
         self._count(metrics.ROWS_IN, rows_of(element))
-        if self._batch.full:
+        if self._batch.is_full:
             yield from self._finish_batches(BATCHES_IN_FLIGHT - 1)
             self._start()
 
@@ -385,7 +385,7 @@ class EmbedElementsFn(beam.DoFn):
         for letter in letters:
             if not self._dead_letters:
                 raise CallRefused(
-                    f"a row cannot be embedded: {letter.code}: {letter.message}. Use "
+                    f"a row cannot be embedded: {letter.code}: {letter.message.rstrip('.')}. Use "
                     "with_exception_handling() to get such rows as a second output."
                 )
             self._count(metrics.ROWS_DEAD, 1)

@@ -81,7 +81,7 @@ class GeminiEmbeddings(EmbeddingsManager):
         if not 1 <= low <= high:
             raise ConfigError(
                 f"min_batch_size={min_batch_size} and max_batch_size={max_batch_size}: both must "
-                "be at least 1, and the first must not exceed the second"
+                "be at least 1, and the first must not exceed the second."
             )
         self._batch_sizes = low, high
         self.gemini = gemini or Gemini()
