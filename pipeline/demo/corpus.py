@@ -73,13 +73,19 @@ def _documented(
 ) -> Iterator[tuple[str, str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
     if isinstance(node, ast.Module):
         yield name, "module", node
-    for child in ast.iter_child_nodes(node):
+    for child in _statements(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             inner = f"{name}.{child.name}"
             yield inner, "class" if isinstance(child, ast.ClassDef) else "function", child
             yield from _documented(child, inner)
         else:
             yield from _documented(child, name)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements inside a statement. Expressions, most of a tree, are left out."""
+    for field in ("body", "cases", "handlers", "orelse", "finalbody"):
+        yield from getattr(node, field, ())
 
 
 def write_corpus(folder: Path) -> int:
