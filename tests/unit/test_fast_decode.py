@@ -67,7 +67,7 @@ def outcome(decode: Any, body: bytes, dim: int | None) -> Any:
     try:
         answer: Answer = decode(body, 2, dim)
     except BadAnswer as error:
-        return "refused", error.code
+        return "error", error.code
     return answer.vectors.tobytes(), answer.tokens, answer.text_tokens, answer.truncated
 
 
@@ -117,6 +117,11 @@ def test_usual_answers_take_the_fast_path(body: bytes) -> None:
             b'{"embeddings":[],"embeddings":[{"values":[1,2]},{"values":[3,4]}]}', id="key-twice"
         ),
         pytest.param(b'{"embeddings":[{"values":[1,2]}]}', id="one-short"),
+        pytest.param(
+            b'{"predictions":[{"embeddings":{"values":[1,2],"embedding":{}}},'
+            b'{"embeddings":{"values":[3,4]}}]}',
+            id="predict-in-two-levels",
+        ),
     ],
 )
 def test_unusual_answers_are_left_to_the_plain_path(body: bytes) -> None:
@@ -130,6 +135,6 @@ def test_a_body_is_decompressed_by_its_encoding(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("body", [gzip.compress(b"abc" * 1000, mtime=0)[:-9], b"no gzip", b""])
-def test_a_truncated_body_is_a_bad_answer(body: bytes) -> None:
+def test_a_damaged_body_is_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer, match="cannot be decompressed"):
         inflate(body, "gzip")

@@ -233,6 +233,8 @@ def _holder(item: Any, name: str) -> tuple[Any, Slim]:
     if name == "predictions":
         _keys(item)
         holder = item["embeddings"]
+        if "embedding" in _keys(holder):
+            raise ValueError("the plain path looks for the values one level deeper")
         rest = {key: _plain(holder[key]) for key in _keys(holder) if key != "values"}
         others = {key: _plain(item[key]) for key in _keys(item) if key != "embeddings"}
         return holder, {"embeddings": rest, **others}
