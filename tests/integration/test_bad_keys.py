@@ -1,4 +1,4 @@
-"""A key that cannot be one is refused before anything is sent; a good one is written nowhere."""
+"""An invalid key is an error before anything is sent; a valid key is never written."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ BAD = {
     "line-break": "AIzaSyFirst0\nSecondHalf1",
     "carriage-return": "AIzaSyFirst0\rSecondHalf1",
     "crlf": "AIzaSyFirst0\r\nSecondHalf1\r\n",
-    "beyond-ascii": "AIzaSyFirst0\u00fcSecondHalf1",
-    "hard-blank-at-the-end": "AIzaSyFirst0SecondHalf1\u00a0",
+    "not-ascii": "AIzaSyFirst0\u00fcSecondHalf1",
+    "no-break-space-at-the-end": "AIzaSyFirst0SecondHalf1\u00a0",
     "blank": "AIzaSyFirst0 SecondHalf1",
     "json": json.dumps({"type": "service_account", "private_key": "AIzaSyFirst0SecondHalf1"}),
     "json-without-blanks": '{"private_key":"AIzaSyFirst0SecondHalf1"}',
@@ -43,7 +43,7 @@ def secret_in(*texts: str) -> list[str]:
 
 
 def all_texts(folder: Path, shown: Ended, without: tuple[str, ...] = ()) -> list[str]:
-    """What was shown, and what every file holds; tables as their rows."""
+    """Return what was shown and the contents of all files; tables as their rows."""
     texts = [shown.out, shown.err]
     for path in folder.rglob("*"):
         if path.suffix == ".parquet":
@@ -96,7 +96,7 @@ def test_a_key_instead_of_a_file_name_is_not_shown(key: str, tmp_path: Path) -> 
 
 
 class Echo:
-    """A service that says the key, in several forms, in each of its errors."""
+    """A service that repeats the key, in several forms, in each of its errors."""
 
     def __init__(self, status: int) -> None:
         class Handler(BaseHTTPRequestHandler):

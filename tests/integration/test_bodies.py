@@ -1,4 +1,4 @@
-"""How large answers are taken in, from a server of bare sockets."""
+"""How large answers are received, from a server of plain sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAD = f"HTTP/1.1 200 OK\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()
 
 @contextmanager
 def serving(calls: int, answer: Callable[[str, socket.socket], None]) -> Iterator[str]:
-    """A server that answers so many calls, each by the word in its path."""
+    """Serve so many calls, each by the word in its path; yield the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threads = []
 
@@ -68,7 +68,7 @@ def test_simultaneous_answers_are_not_all_in_memory_at_once() -> None:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    # Those under way, and the one that is being put together.
+    # The bodies that are being received, and the one that is being joined.
     assert len(BODY) < peak < calls * len(BODY) / 2
 
 

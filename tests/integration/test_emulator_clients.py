@@ -1,4 +1,4 @@
-"""Published clients that know nothing of the emulator."""
+"""Published clients work with the emulator as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command in a process of its own, and the ready-made bodies for benchmarks."""
+"""The command in its own process, and the prepared bodies for benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be made to go wrong, and what `/stats` says of it."""
+"""Faults that the settings cause, and how `/stats` counts them."""
 
 from __future__ import annotations
 
@@ -167,9 +167,9 @@ def test_an_outage_begins_and_ends_by_the_clock() -> None:
 def test_the_clock_can_be_set_so_that_a_day_passes() -> None:
     with served(rpd=3, rpm=3) as (server, http):
         assert post(http, "a", "b").status_code == 200
-        refused = post(http, "c", "d")
-        assert refused.status_code == 429
-        assert "PerDay" in refused.text
+        rejected = post(http, "c", "d")
+        assert rejected.status_code == 429
+        assert "PerDay" in rejected.text
         assert http.post("/clock", json={"offset_s": 86_400}).json()["offset_s"] == 86_400
         assert post(http, "c", "d").status_code == 200
         assert server.stats()["answers_429"] == 1

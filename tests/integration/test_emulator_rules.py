@@ -1,4 +1,4 @@
-"""Each rule of the service, asked for over a socket."""
+"""Each rule of the service, tested over a socket."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_at_most_a_hundred_texts_are_accepted(http: httpx2.Client) -> None:
 
 
 def test_the_bytes_of_a_body_are_limited(http: httpx2.Client) -> None:
-    path, most = f"/v1beta/models/{MODEL}:batchEmbedContents", 4_194_304
+    path, limit = f"/v1beta/models/{MODEL}:batchEmbedContents", 4_194_304
     for spare, code in ((0, 200), (1, 400)):
         start, end = b'{"requests":[{"model":"models/%b","content":{"parts":[{"text":"', b'"}]}}]}'
         start %= MODEL.encode()
-        body = start + b"a" * (most + spare - len(start) - len(end)) + end
+        body = start + b"a" * (limit + spare - len(start) - len(end)) + end
         response = http.post(path, content=body)
         assert response.status_code == code
     assert message(response) == "Request payload size exceeds the limit: 4194304 bytes."
@@ -80,8 +80,8 @@ def test_the_bytes_of_a_body_are_limited(http: httpx2.Client) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
 def test_one_blank_text_fails_the_whole_call(http: httpx2.Client, text: str) -> None:
-    refused = "EmbedContentRequest.content contains an empty Part."
-    assert message(batch(http, request("fine"), request(text))) == refused
+    expected = "EmbedContentRequest.content contains an empty Part."
+    assert message(batch(http, request("fine"), request(text))) == expected
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_each_request_must_name_the_model_of_the_url(http: httpx2.Client, name: 
     [(MODEL, 3073), (MODEL, 0), ("text-embedding-004", 769), ("embedding-001", 768)],
 )
 def test_an_unsupported_dim_is_an_error(http: httpx2.Client, model: str, dim: int) -> None:
-    asked = request(model=model, outputDimensionality=dim)
-    assert "imension" in message(batch(http, asked, model=model))
+    body = request(model=model, outputDimensionality=dim)
+    assert "imension" in message(batch(http, body, model=model))
 
 
 def test_a_dim_below_the_documented_range_is_served_with_a_warning(
@@ -189,8 +189,8 @@ def test_a_title_is_for_documents_only_and_changes_the_vector(http: httpx2.Clien
 def test_gemini_embedding_2_ignores_the_task_and_reads_the_prefix(http: httpx2.Client) -> None:
     texts = ["a", "task: search result | query: a", "title: none | text: a"]
     plain = values(batch(http, *[request(one, TWO) for one in texts], model=TWO))
-    told = [request(one, TWO, taskType="CLUSTERING", title="t") for one in texts]
-    assert (values(batch(http, *told, model=TWO)) == plain).all()
+    with_task = [request(one, TWO, taskType="CLUSTERING", title="t") for one in texts]
+    assert (values(batch(http, *with_task, model=TWO)) == plain).all()
     assert len({one.tobytes() for one in plain}) == 3
     assert (plain @ plain.T > 0.9).all()
 

@@ -1,4 +1,4 @@
-"""Vertex's own way of calling."""
+"""Calls in the form of Vertex AI."""
 
 from __future__ import annotations
 
@@ -74,24 +74,26 @@ def test_gemini_embedding_001_accepts_one_text_per_predict(http: httpx2.Client) 
     parameters = {"outputDimensionality": 64, "autoTruncate": True}
     body = {"instances": [instance], "parameters": parameters}
     [found] = http.post(f"{BASE}{NEW}:predict", json=body).json()["predictions"]
-    asked = content("a") | {"taskType": "RETRIEVAL_DOCUMENT", "title": "t"}
-    answer = http.post(f"{BASE}{NEW}:embedContent", json=asked | {"outputDimensionality": 64})
+    body = content("a") | {"taskType": "RETRIEVAL_DOCUMENT", "title": "t"}
+    answer = http.post(f"{BASE}{NEW}:embedContent", json=body | {"outputDimensionality": 64})
     assert found["embeddings"]["values"] == answer.json()["embedding"]["values"]
     tokens = answer.json()["usageMetadata"]["promptTokenCount"]
     assert found["embeddings"]["statistics"] == {"token_count": tokens, "truncated": False}
-    refused = http.post(f"{BASE}{NEW}:predict", json={"instances": [instance, instance]})
-    assert refused.status_code == 400
-    assert "2 instance(s) is over the limit of 1" in refused.json()["error"]["message"]
+    rejected = http.post(f"{BASE}{NEW}:predict", json={"instances": [instance, instance]})
+    assert rejected.status_code == 400
+    assert "2 instance(s) is over the limit of 1" in rejected.json()["error"]["message"]
 
 
 def test_gemini_embedding_2_needs_embed_content_and_older_models_predict(
     http: httpx2.Client,
 ) -> None:
-    refused = http.post(f"{BASE}gemini-embedding-2:predict", json={"instances": [{"content": "a"}]})
-    assert refused.status_code == 400
-    assert "predict" in refused.json()["error"]["message"]
-    refused = http.post(f"{BASE}{OLD}:embedContent", json=content("a"))
-    assert refused.status_code == 400
+    rejected = http.post(
+        f"{BASE}gemini-embedding-2:predict", json={"instances": [{"content": "a"}]}
+    )
+    assert rejected.status_code == 400
+    assert "predict" in rejected.json()["error"]["message"]
+    rejected = http.post(f"{BASE}{OLD}:embedContent", json=content("a"))
+    assert rejected.status_code == 400
 
 
 def test_embed_content_reads_its_options_from_a_config(http: httpx2.Client) -> None:
@@ -104,8 +106,8 @@ def test_embed_content_reads_its_options_from_a_config(http: httpx2.Client) -> N
     strict = body | {"embedContentConfig": config | {"autoTruncate": False}}
     assert http.post(f"{BASE}{NEW}:embedContent", json=strict).status_code == 400
     wrong = body | {"embedContentConfig": {"shape": 1}}
-    refused = http.post(f"{BASE}{NEW}:embedContent", json=wrong)
-    assert "embed_content_config" in refused.json()["error"]["message"]
+    rejected = http.post(f"{BASE}{NEW}:embedContent", json=wrong)
+    assert "embed_content_config" in rejected.json()["error"]["message"]
 
 
 def test_an_unset_task_means_a_query(http: httpx2.Client) -> None:
@@ -122,8 +124,8 @@ def test_a_batch_has_its_own_limit(http: httpx2.Client) -> None:
     path = f"{BASE}{NEW}:batchEmbedContents"
     answer = http.post(path, json={"requests": [content(one) for one in "abc"]}).json()
     assert len(answer["embeddings"]) == 3
-    refused = http.post(path, json={"requests": [content(one) for one in "abcd"]})
-    assert "at most 3 requests can be in one batch" in refused.json()["error"]["message"]
+    rejected = http.post(path, json={"requests": [content(one) for one in "abcd"]})
+    assert "at most 3 requests can be in one batch" in rejected.json()["error"]["message"]
 
 
 def test_express_mode_and_count_tokens(http: httpx2.Client) -> None:

@@ -1,4 +1,4 @@
-"""How the client sorts whatever a server, or something in front of it, answers with."""
+"""How the client classifies the answers of a server, or of something in front of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head>" + b"<p>fill
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers every call with the server's one answer."""
+    """Answers every call with the same answer."""
 
     protocol_version = "HTTP/1.1"
 
@@ -53,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
-    """The URL of a server that has but one answer."""
+    """Yield the URL of a server that always gives the same answer."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.answer = (status, body, headers)  # type: ignore[attr-defined]
         server.calls = 0  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ def google(code: int, status: str, message: str = "words", **more: object) -> by
 
 
 def errors_of(server: EmulatorServer, calls: int) -> list[CallError]:
-    """The errors of so many calls of one client, in their order."""
+    """Return the errors of so many calls of one client, in order."""
 
     async def all_of(client: GeminiClient) -> list[CallError]:
         found = []
@@ -187,12 +187,12 @@ def test_the_delay_that_a_busy_service_names_is_used() -> None:
 def test_the_limit_of_a_predict_is_read_from_its_error(texts: int) -> None:
     with EmulatorServer(EmulatorSettings(vertex_predict_texts=3)) as server:
 
-        async def refused(client: GeminiClient) -> CallError:
+        async def rejected(client: GeminiClient) -> CallError:
             with pytest.raises(CallRefused) as caught:
                 await client.embed(items([f"text {n}" for n in range(texts)]))
             return caught.value
 
-        error = with_client(server.url, refused, model="text-embedding-005", vertexai=True)
+        error = with_client(server.url, rejected, model="text-embedding-005", vertexai=True)
     assert (error.code, error.max_texts) == ("batch_size", 3)
 
 

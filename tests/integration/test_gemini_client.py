@@ -1,4 +1,4 @@
-"""The client against a server on loopback: every model, both ways of calling, every failure."""
+"""The client with a local server: every model, both forms of calls, every failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over the wire: proxies, private authorities, and the request itself."""
+"""Requests on the network: proxies, private authorities, and the request itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def url() -> Iterator[str]:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Hands what comes on to another server, or answers by itself; keeps the requests."""
+    """Forwards requests to another server, and keeps them."""
 
     protocol_version = "HTTP/1.1"
 
@@ -62,7 +62,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def between(target: str, context: ssl.SSLContext | None = None) -> Iterator[Any]:
-    """A server that keeps what it sees and hands it on to the target."""
+    """Yield a server that keeps all requests and forwards them to the target."""
     server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.seen, server.target, server.daemon_threads = [], target, True
     if context is not None:
@@ -142,7 +142,7 @@ def test_a_private_authority_is_trusted_only_through_the_environment(
 
 
 def _answer_in_the_clear(listener: socket.socket, context: ssl.SSLContext) -> None:
-    """Take a request over TLS, and answer without."""
+    """Receive a request over TLS, and answer without TLS."""
     plain, _ = listener.accept()
     plain.settimeout(20)
     with plain, context.wrap_socket(plain.dup(), server_side=True) as secure:
@@ -159,7 +159,7 @@ def _answer_in_the_clear(listener: socket.socket, context: ssl.SSLContext) -> No
 
 
 def _is_whole(request: bytes) -> bool:
-    """Return whether a request with a content length has come to its end."""
+    """Return whether a request with a content length is complete."""
     head, end, body = request.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: *(\d+)", head)
     return bool(end) and length is not None and len(body) >= int(length[1])
@@ -314,5 +314,5 @@ async def checked_on_a_loop() -> None:
 
 
 def test_the_check_of_the_client_works_inside_a_running_event_loop() -> None:
-    """As in a notebook, whose cells run on one."""
+    """The cells of a notebook run inside one."""
     asyncio.run(checked_on_a_loop())

@@ -1,4 +1,4 @@
-"""As a library bulkembed leaves the process alone that it is imported into."""
+"""As a library, bulkembed does not change the process that imports it."""
 
 from __future__ import annotations
 

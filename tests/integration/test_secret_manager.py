@@ -1,4 +1,4 @@
-"""A key from Secret Manager, against a server that answers as it does."""
+"""A key from Secret Manager, read from a server that answers like it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NAME = "projects/p/secrets/gemini"
 
 
 class SecretServer(http.server.ThreadingHTTPServer):
-    """Answers each GET with `status` and `content`, and keeps the paths that were asked for."""
+    """Answers each GET with `status` and `content`, and keeps the paths of the requests."""
 
     status = 200
     content: object = None
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
-        self.asked: list[str] = []
+        self.paths: list[str] = []
 
     @property
     def url(self) -> str:
@@ -37,7 +37,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
     server: SecretServer
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.paths.append(self.path)
         self.send_response(self.server.status)
         self.end_headers()
         self.wfile.write(json.dumps(self.server.content).encode())
@@ -68,7 +68,7 @@ def read(server: SecretServer, name: str = NAME) -> str:
 def test_the_latest_version_is_read_unless_one_is_named(secrets: SecretServer) -> None:
     secrets.content = payload(b"the-key\n")
     assert read(secrets) == read(secrets, f"{NAME}/versions/3") == "the-key\n"
-    assert secrets.asked == [
+    assert secrets.paths == [
         f"/v1/{NAME}/versions/latest:access",
         f"/v1/{NAME}/versions/3:access",
     ]

@@ -121,7 +121,7 @@ def test_after_an_answer_an_error_about_settings_is_about_a_text() -> None:
 
 
 def test_an_error_about_settings_at_the_first_call_ends_the_job() -> None:
-    client, sink, stop = embed(["a"] * 1, lambda _: JobRefused("bad task_type", code="task_type"))
+    client, sink, stop = embed(["a"], lambda _: JobRefused("bad task_type", code="task_type"))
     assert stop.stop is not None
     assert stop.stop.reason is StopReason.REFUSED
     assert (len(client.calls), sink.good, sink.bad) == (1, [], {})

@@ -95,8 +95,8 @@ KEY_INFO = {
 def test_an_answer_is_classified_as_job_service_or_call(
     status: int, words: str, error: type[CallError], name: str
 ) -> None:
-    row = classify(Reply(status, words))
-    assert (row.error, row.name) == (error, name)
+    rule = classify(Reply(status, words))
+    assert (rule.error, rule.name) == (error, name)
 
 
 @pytest.mark.parametrize("value", ["0", 0])
@@ -115,10 +115,8 @@ def test_a_quota_above_zero_is_retried(value: str) -> None:
     "name", ["key", "permission", "model_gone", "dim", "task_type", "location", "no_quota"]
 )
 def test_an_error_that_ends_the_job_has_a_cure(name: str) -> None:
-    from bulkembed.transforms.clients.classification import RULES
-
-    assert all(row.cure for row in RULES if row.name == name)
-    assert any(row.name == name for row in RULES)
+    assert all(rule.cure for rule in RULES if rule.name == name)
+    assert any(rule.name == name for rule in RULES)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +134,7 @@ def test_the_index_that_the_service_names_is_read(words: str, index: int | None)
     assert named_index(words) == index
 
 
-CAPS = [
+LIMITS = [
     ("250 instance(s) is over the limit of 5 per prediction.", 5),
     ("250 instance(s) is over the limit of 5", 5),
     ("* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n", 100),
@@ -159,13 +157,13 @@ CAPS = [
     ("The number of contents is too large", None),
     ("Too many contents: 250 of at most 1,000", None),
 ]
-"""Wordings of a call of 250 texts that is too large, and the cap that each tells."""
+"""Wordings of a call of 250 texts that is too large, and the limit that each names."""
 
 
-@pytest.mark.parametrize(("words", "cap"), CAPS)
+@pytest.mark.parametrize(("words", "cap"), LIMITS)
 def test_a_limit_on_texts_is_read_from_many_wordings(words: str, cap: int | None) -> None:
-    row = classify(Reply(400, f"{words} null"))
-    assert (row.error, row.name) == (CallRefused, "batch_size")
+    rule = classify(Reply(400, f"{words} null"))
+    assert (rule.error, rule.name) == (CallRefused, "batch_size")
     assert named_cap(words, 250) == cap
 
 
@@ -215,14 +213,14 @@ GOOGLE = {
     "UNAVAILABLE": (503, Unavailable),
     "DATA_LOSS": (500, Unavailable),
 }
-"""Each code of google.rpc with its HTTP status (google/rpc/code.proto), and what it is about."""
+"""Each code of google.rpc with its HTTP status (google/rpc/code.proto), and its error."""
 
 
 @pytest.mark.parametrize("code", GOOGLE)
 def test_each_google_rpc_code_is_classified_with_its_status_and_without(code: str) -> None:
     status, error = GOOGLE[code]
     assert classify(Reply(status, "words", code)).error is error
-    if code not in ("UNKNOWN", "ALREADY_EXISTS"):  # They say nothing that the status does not.
+    if code not in ("UNKNOWN", "ALREADY_EXISTS"):  # They add nothing to the status.
         assert classify(Reply(460, "words", code)).error is error
 
 
@@ -232,7 +230,7 @@ def test_401_403_and_404_end_the_job_whatever_the_rpc_code_is(status: int, code:
     assert classify(Reply(status, "words", code)).error is JobRefused
 
 
-SORTED: dict[type[CallError], set[int]] = {
+CLASSIFIED: dict[type[CallError], set[int]] = {
     Unavailable: {408, 409, 421, 423, 424, 425, 499, *range(500, 600)} - {501, 511},
     QuotaExceeded: {429},
     CallRefused: {400, 413, 422},
@@ -242,10 +240,10 @@ SORTED: dict[type[CallError], set[int]] = {
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_every_http_status_is_classified_and_unknown_ones_by_their_class(status: int) -> None:
-    expected = next((kind for kind, known in SORTED.items() if status in known), JobRefused)
-    row = classify(Reply(status))
-    assert row.error is expected
-    assert bool(row.cure) is (row.error in (JobRefused, Intercepted))
+    expected = next((kind for kind, known in CLASSIFIED.items() if status in known), JobRefused)
+    rule = classify(Reply(status))
+    assert rule.error is expected
+    assert bool(rule.cure) is (rule.error in (JobRefused, Intercepted))
 
 
 @pytest.mark.parametrize(
@@ -267,17 +265,17 @@ def test_a_page_comes_from_a_proxy_unless_its_status_decides(
 
 def test_every_rule_decides_some_answer() -> None:
     taken: set[tuple[int | str, bool]] = set()
-    for row in RULES:
-        keys = {(key, page) for key in (*row.statuses, *row.codes) for page in (row.page, True)}
-        assert keys - taken, row
-        if row.pattern is None:
+    for rule in RULES:
+        keys = {(key, page) for key in (*rule.statuses, *rule.codes) for page in (rule.page, True)}
+        assert keys - taken, rule
+        if rule.pattern is None:
             taken |= keys
 
 
 def test_a_429_with_all_details_has_delay_limit_and_kind() -> None:
-    words = quota_facts([failure(MINUTE), retry("45.837906927s"), HELP])
-    assert words.delay_s == pytest.approx(45.837906927)
-    assert (words.quota_id, words.quota_value) == (MINUTE, 100)
+    facts = quota_facts([failure(MINUTE), retry("45.837906927s"), HELP])
+    assert facts.delay_s == pytest.approx(45.837906927)
+    assert (facts.quota_id, facts.quota_value) == (MINUTE, 100)
 
 
 def test_a_quota_per_day_takes_precedence_in_any_order() -> None:
@@ -285,8 +283,8 @@ def test_a_quota_per_day_takes_precedence_in_any_order() -> None:
         [failure(MINUTE), failure(DAY, "1000")],
         [failure(DAY, "1000"), failure(MINUTE)],
     ):
-        words = quota_facts([*details, retry("3s")])
-        assert (words.quota_id, words.quota_value, words.delay_s) == (DAY, 1000, 3.0)
+        facts = quota_facts([*details, retry("3s")])
+        assert (facts.quota_id, facts.quota_value, facts.delay_s) == (DAY, 1000, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -297,8 +295,8 @@ def test_a_quota_per_day_takes_precedence_in_any_order() -> None:
     ],
 )  # fmt: skip
 def test_details_of_another_form_are_ignored(details: object) -> None:
-    words = quota_facts(details)
-    assert (words.delay_s, words.quota_id, words.quota_value) == (None, None, None)
+    facts = quota_facts(details)
+    assert (facts.delay_s, facts.quota_id, facts.quota_value) == (None, None, None)
 
 
 @pytest.mark.parametrize(

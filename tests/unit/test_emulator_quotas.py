@@ -15,8 +15,8 @@ from bulkembed.emulator.settings import EmulatorSettings, QuotaDetails
 PACIFIC = zoneinfo.ZoneInfo("America/Los_Angeles")
 
 
-class Hands:
-    """A time that a test moves."""
+class ManualTime:
+    """A time that a test sets."""
 
     def __init__(self, at: float = 1_790_000_000.0) -> None:
         self.at = at
@@ -25,11 +25,11 @@ class Hands:
         return self.at
 
 
-def quotas(hands: Hands, **settings: Any) -> Quotas:
-    return Quotas("gemini-embedding-001", EmulatorSettings(**settings), Clock(hands))
+def quotas(time: ManualTime, **settings: Any) -> Quotas:
+    return Quotas("gemini-embedding-001", EmulatorSettings(**settings), Clock(time))
 
 
-def refusal(found: Quotas, texts: int, tokens: int = 1, **more: Any) -> ApiError:
+def rejected(found: Quotas, texts: int, tokens: int = 1, **more: Any) -> ApiError:
     with pytest.raises(ApiError) as caught:
         found.admit(texts, tokens, **more)
     return caught.value
@@ -81,30 +81,30 @@ def test_a_call_fits_after_the_wait_that_it_was_given(
 
 
 def test_each_text_counts_as_a_request_and_the_window_slides() -> None:
-    hands = Hands()
-    found = quotas(hands, rpm=100)
+    time = ManualTime()
+    found = quotas(time, rpm=100)
     found.admit(60, 1)
-    hands.at += 30
+    time.at += 30
     found.admit(40, 1)
-    answer = refusal(found, 1)
+    answer = rejected(found, 1)
     assert answer.code == 429
     assert of_type(answer, "RetryInfo")["retryDelay"] == "30.000000000s"
-    hands.at += 30
+    time.at += 30
     found.admit(60, 1)
-    refusal(found, 1)
+    rejected(found, 1)
 
 
 def test_calls_can_be_counted_instead_of_texts() -> None:
-    found = quotas(Hands(), rpm=2, rpm_counts_calls=True)
+    found = quotas(ManualTime(), rpm=2, rpm_counts_calls=True)
     found.admit(100, 1)
     found.admit(100, 1)
-    refusal(found, 1)
+    rejected(found, 1)
 
 
 def test_tokens_have_their_own_window() -> None:
-    found = quotas(Hands(), tpm=1000)
+    found = quotas(ManualTime(), tpm=1000)
     found.admit(1, 900)
-    answer = refusal(found, 1, 101)
+    answer = rejected(found, 1, 101)
     (violation,) = of_type(answer, "QuotaFailure")["violations"]
     assert violation["quotaId"] == "EmbedContentInputTokensPerMinutePerProjectPerModel-PaidTier"
     assert violation["quotaValue"] == "1000"
@@ -112,30 +112,30 @@ def test_tokens_have_their_own_window() -> None:
 
 
 def test_an_unanswered_call_returns_its_quota() -> None:
-    found = quotas(Hands(), rpm=10, rpd=10)
+    found = quotas(ManualTime(), rpm=10, rpd=10)
     found.admit(10, 1).cancel()
     found.admit(10, 1)
-    refusal(found, 1)
+    rejected(found, 1)
 
 
 @pytest.mark.parametrize("month", [1, 7], ids=["winter", "summer"])
 def test_the_day_ends_at_midnight_pacific_time(month: int) -> None:
     midnight = dt.datetime(2027, month, 10, tzinfo=PACIFIC).timestamp()
-    hands = Hands(midnight - 61)
-    found = quotas(hands, rpd=5, free_tier=True)
+    time = ManualTime(midnight - 61)
+    found = quotas(time, rpd=5, free_tier=True)
     found.admit(5, 1)
-    hands.at = midnight - 0.5
-    answer = refusal(found, 1)
+    time.at = midnight - 0.5
+    answer = rejected(found, 1)
     (violation,) = of_type(answer, "QuotaFailure")["violations"]
     assert violation["quotaId"] == "EmbedContentRequestsPerDayPerProjectPerModel-FreeTier"
     assert float(of_type(answer, "RetryInfo")["retryDelay"].rstrip("s")) < 60
-    hands.at = midnight
+    time.at = midnight
     found.admit(5, 1)
 
 
 def test_a_429_per_minute_names_the_quota_of_the_paid_tier() -> None:
-    found = quotas(Hands(), rpm=3)
-    answer = refusal(found, 4)
+    found = quotas(ManualTime(), rpm=3)
+    answer = rejected(found, 4)
     kinds = {one["@type"].rsplit(".", 1)[-1] for one in answer.details}
     assert kinds == {"QuotaFailure", "RetryInfo", "Help"}
     (violation,) = of_type(answer, "QuotaFailure")["violations"]
@@ -146,22 +146,22 @@ def test_a_429_per_minute_names_the_quota_of_the_paid_tier() -> None:
 
 
 def test_no_access_reports_a_limit_of_zero() -> None:
-    answer = refusal(quotas(Hands(), no_access=True), 1)
+    answer = rejected(quotas(ManualTime(), no_access=True), 1)
     assert of_type(answer, "QuotaFailure")["violations"][0]["quotaValue"] == "0"
 
 
 def test_a_429_can_have_fewer_details() -> None:
-    silent = quotas(Hands(), rpm=1, quota_details=QuotaDetails.NONE)
-    assert "details" not in refusal(silent, 2).body()["error"]
-    at_once = quotas(Hands(), rpm=1, quota_details=QuotaDetails.ZERO_DELAY)
-    assert of_type(refusal(at_once, 2), "RetryInfo")["retryDelay"] == "0s"
-    no_value = quotas(Hands(), rpm=1, quota_details=QuotaDetails.NO_VALUE)
-    answer = refusal(no_value, 2)
+    silent = quotas(ManualTime(), rpm=1, quota_details=QuotaDetails.NONE)
+    assert "details" not in rejected(silent, 2).body()["error"]
+    at_once = quotas(ManualTime(), rpm=1, quota_details=QuotaDetails.ZERO_DELAY)
+    assert of_type(rejected(at_once, 2), "RetryInfo")["retryDelay"] == "0s"
+    no_value = quotas(ManualTime(), rpm=1, quota_details=QuotaDetails.NO_VALUE)
+    answer = rejected(no_value, 2)
     assert "quotaValue" not in of_type(answer, "QuotaFailure")["violations"][0]
     assert "limit: " not in answer.message
 
 
 def test_vertex_reports_only_that_the_quota_is_exceeded() -> None:
-    answer = refusal(quotas(Hands(), rpm=1), 2, vertex=True)
+    answer = rejected(quotas(ManualTime(), rpm=1), 2, vertex=True)
     assert answer.message.startswith("Quota exceeded for aiplatform.googleapis.com/")
     assert not answer.details

@@ -6,7 +6,7 @@ from bulkembed.schemas.prices import Price, price_of
 
 
 @pytest.mark.parametrize(
-    ("service", "model", "told", "price"),
+    ("service", "model", "given", "price"),
     [
         ("developer", "gemini-embedding-001", None, Price(0.15, 0.075)),
         ("vertex", "models/gemini-embedding-2", None, Price(0.20, 0.10)),
@@ -19,9 +19,9 @@ from bulkembed.schemas.prices import Price, price_of
     ],
 )
 def test_a_given_price_or_the_list_price_is_used(
-    service: str, model: str, told: float | None, price: Price | None
+    service: str, model: str, given: float | None, price: Price | None
 ) -> None:
-    assert price_of(service, model, told) == price
+    assert price_of(service, model, given) == price
 
 
 def test_the_cost_of_tokens() -> None:

@@ -1,4 +1,4 @@
-"""Whether a process has ended is only said where its number means something."""
+"""Whether a process has ended is known only where its number is valid."""
 
 from __future__ import annotations
 
