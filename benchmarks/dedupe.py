@@ -4,7 +4,7 @@
 
 Measures the search that `--dedupe run` makes before it sends anything, over short texts of which
 11 % are duplicates, in Parquet and JSONL with a column of 200 bytes that is not read.  Nothing is
-sent.  Then measures the index in which units look up the vectors that are kept for them.
+sent.  Then measures the index of kept answers, in which units look up their texts.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, JobConfig, OutputConfig
+from bulkembed.transforms.core.hashing import HASH_BYTES
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers, shared_writer
 from bulkembed.transforms.dataset.records import DatasetState
@@ -103,13 +104,14 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 
 
 def index_bytes(folder: Path) -> float:
-    """Return the size of a text in the index of vectors."""
+    """Return the bytes of memory that a text takes in the index of kept answers."""
     job = make_job(folder / "index", InputColumns(), pa.schema([]))
     dataset = Dataset.open(job.output.uri)
     writer = shared_writer(dataset, job, "a")
-    names = np.random.default_rng(1).bytes(16 * INDEX_TEXTS)
+    joined = np.random.default_rng(1).bytes(HASH_BYTES * INDEX_TEXTS)
     for start in range(0, INDEX_TEXTS, 100):
-        hashes = [names[16 * n : 16 * n + 16] for n in range(start, start + 100)]
+        places = range(HASH_BYTES * start, HASH_BYTES * (start + 100), HASH_BYTES)
+        hashes = [joined[place : place + HASH_BYTES] for place in places]
         writer.append(hashes, np.ones((100, 4), np.float32), [False] * 100)
     writer.close()
     tracemalloc.start()
@@ -140,7 +142,7 @@ def main() -> None:
             )
         per_text = index_bytes(folder)
     Console().print(table)
-    print(f"the index of vectors takes {per_text:.0f} bytes per text")
+    print(f"the index of kept answers takes {per_text:.0f} bytes per text")
 
 
 if __name__ == "__main__":

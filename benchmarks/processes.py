@@ -51,7 +51,7 @@ class Emulator:
         self._client.post(f"{self.url}/clock", json={"offset_s": offset_s}).raise_for_status()
 
     def at(self, elapsed_s: float, what: str) -> float:
-        """Return a count as it was that many seconds after the first text was counted."""
+        """Return a count as it was `elapsed_s` after the first text was counted."""
         first = next((one["first_counted_s"] for one in self.samples if one["first_counted_s"]), 0)
         seen = [one[what] for one in self.samples if one["at_s"] <= first + elapsed_s]
         return float(seen[-1]) if seen else 0.0

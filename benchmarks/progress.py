@@ -43,16 +43,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=3, help="runs of each, for the median")
     parser.add_argument("--rows", type=int, default=40_000)
-    given = parser.parse_args()
+    args = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in LEVELS}
     with (
         tempfile.TemporaryDirectory(prefix="bench-progress-") as folder,
         emulator("--canned") as server,
     ):
-        source = Texts(Path(folder)).write_short("rows", given.rows, 100)
+        source = Texts(Path(folder)).write_short("rows", args.rows, 100)
         output = Path(folder) / "out"
         words = ("run", "--input", source, "--output", output, "--base-url", server.url)
-        for _ in range(given.repeat):
+        for _ in range(args.repeat):
             for name, level in LEVELS.items():
                 remove(output)
                 command = [PYTHON, "-m", "bulkembed", *map(str, words), "--dim", "768"]

@@ -26,7 +26,7 @@ from benchmarks.texts import Texts
 
 TINY_ROWS = 100
 UNIT_ROWS = 2_500
-MOST_WORKERS = 2
+MAX_WORKERS = 2
 """The few rows make a unit for each of that many workers, so that all of them start up."""
 LATENCY_MS = 50
 BODIES = {"plain": (), "pretty gzip": ("--pretty", "--gzip")}
@@ -56,7 +56,7 @@ class Client:
             return [*self.command, url, source, output, dim, rows, *self.arguments]
         return [
             *self.command, "--input", source, "--output", output, "--base-url", url, "--dim", dim,
-            "--limit-rows", rows, "--unit-rows", min(UNIT_ROWS, rows // MOST_WORKERS),
+            "--limit-rows", rows, "--unit-rows", min(UNIT_ROWS, rows // MAX_WORKERS),
             "--rpm", 0, "--tpm", 0, "--rpd", 0, "--log-level", "error", *self.arguments,
         ]  # fmt: skip
 

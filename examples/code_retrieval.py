@@ -37,7 +37,7 @@ MODULES = (
     *("shlex", "shutil", "smtplib", "socket", "statistics", "string", "subprocess", "tempfile"),
     *("textwrap", "threading", "tokenize", "traceback", "types", "uuid", "warnings", "weakref"),
 )
-ASKED_AS = ("CODE_RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT")
+QUESTION_TASKS = ("CODE_RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT")
 """The last one shows a search without task types: question and code are embedded alike."""
 MAX_K = 100
 """The largest k in the picture."""
@@ -97,7 +97,7 @@ def main() -> None:
     )
     _, vectors, service = read(folder / "functions")
     found = {}
-    for task in ASKED_AS:
+    for task in QUESTION_TASKS:
         output = folder / f"as-{task.lower()}"
         bulkembed(
             *("run", "--input", code, "--text-column", "question", "--output", output),

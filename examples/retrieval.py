@@ -70,7 +70,7 @@ QUESTIONS = [
     ("How do I do nothing where a statement is required?", "pass"),
     ("How do I take every second element of a sequence?", "slicings"),
 ]
-ASKED_AS = ("QUESTION_ANSWERING", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT")
+QUESTION_TASKS = ("QUESTION_ANSWERING", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT")
 """The last one shows a search without task types: question and document are embedded alike."""
 
 
@@ -155,7 +155,7 @@ def main() -> None:
         ({"id": n, "text": text} for n, (text, _) in enumerate(QUESTIONS)),
     )
     scores = {}
-    for task in ASKED_AS:
+    for task in QUESTION_TASKS:
         output = folder / f"as-{task.lower()}"
         bulkembed(
             "run", "--input", questions, "--output", output, "--task-type", task, "--dim", DIM
@@ -175,7 +175,7 @@ def main() -> None:
         )
     print()
     bulkembed(
-        "search", folder / "documents", QUESTIONS[0][0], "-k", "3", "--task-type", ASKED_AS[0]
+        "search", folder / "documents", QUESTIONS[0][0], "-k", "3", "--task-type", QUESTION_TASKS[0]
     )
     save(draw(scores), "retrieval", service)
 
