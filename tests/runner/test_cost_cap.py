@@ -59,7 +59,7 @@ def with_code_4(found: Ended) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_run_ends_in_good_order_and_the_same_command_sends_nothing(
+def test_the_run_stops_cleanly_and_the_same_command_sends_nothing(
     server: EmulatorServer, source: Path, tmp_path: Path, workers: str
 ) -> None:
     output = tmp_path / "out"
@@ -74,7 +74,7 @@ def test_the_run_ends_in_good_order_and_the_same_command_sends_nothing(
     again = capped(server, source, output, "--workers", workers)
     with_code_4(again)
     assert server.stats()["calls"] == stats["calls"]
-    assert "calls    0 with 0 texts" in again.out
+    assert "requests  0 with 0 texts" in again.out
     assert run(server.url, source, output, *SHAPE, "--max-cost-usd", 10 * CAP).code == 0
     assert server.stats()["texts_paid_twice"] == 0
     assert sorted(read(output)["id"].to_pylist()) == list(range(ROWS))

@@ -57,7 +57,7 @@ def test_a_file_that_is_named_outright_and_a_file_uri_are_found(
     uri = f"file://{os.fsdecode(os.fsencode(tmp_path))}/in-%FF/caf%E9.jsonl"
     again = run(None, uri, tmp_path / "out", "--dim", 128, "--generate-ids")
     assert again.code == 0, again.err
-    assert "calls    0" in again.out
+    assert "requests  0" in again.out
 
 
 def test_a_bad_file_is_named_in_log_and_summary(folder: bytes, tmp_path: Path) -> None:
