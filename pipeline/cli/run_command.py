@@ -26,7 +26,6 @@ from bulkembed.schemas.models import bare_name
 from bulkembed.schemas.quota import parse_share
 from bulkembed.schemas.secrets import masked
 from bulkembed.schemas.stop import ExitCode, StopReason
-from bulkembed.transforms.clients.transport import service_from
 from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.core.quota_limits import resolve_limits
 from bulkembed.transforms.inputs.text_recipe import decode_template
@@ -142,6 +141,8 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
     Raises:
         ConfigError: options that do not go together.
     """
+    from bulkembed.transforms.clients.transport import service_from
+
     service = _made(service_from, options)
     limits = _made(
         resolve_limits, options,
