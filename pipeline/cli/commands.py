@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from bulkembed.pipeline.logs import log
@@ -43,7 +45,7 @@ class Duration(click.ParamType[float]):
         if _BARE_NUMBER.fullmatch(text) and param is not None:
             log.warning(
                 "%s %s has no unit and is read as seconds. Write %ss.",
-                _shown_name(param),
+                _where_given(param, ctx),
                 text,
                 text,
             )
@@ -133,7 +135,7 @@ class WordChoice(click.ParamType[_Word], Generic[_Word]):
                 return word
         near = did_you_mean(str(value), list(self.words))
         allowed = f"Allowed are {', '.join(self.words)}."
-        sentences = [f"unknown value {str(value)!r}.", near or allowed, self.advice]
+        sentences = [f"unknown value {str(value)!r}.", near, allowed, self.advice]
         return self.fail(" ".join(filter(None, sentences)), param, ctx)
 
     def shell_complete(
@@ -232,6 +234,8 @@ class Command(click.Command):
             quoted = f"{repeatable[0]} 'in/*.jsonl'"
             return f"{sentence} The shell expanded a pattern. Put it in quotes, as in {quoted}"
         near = did_you_mean(f"--{words[0]}", _flags(self, ctx))
+        if not near and any(isinstance(one, click.Argument) for one in self.params):
+            near = "Put a value of several words in quotes"
         return f"{sentence} {near}".strip()
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -310,7 +314,9 @@ def _usage_problem(error: click.UsageError) -> str:
             sentence += f". Add {error.param.opts[0]} {error.param.make_metavar(ctx)}"
         return sentence
     if isinstance(error, click.BadParameter) and error.param is not None:
-        return f"{_shown_name(error.param)}: {error.message}"
+        is_flag = isinstance(error.param.type, click.types.BoolParamType)
+        problem = "use true or false, or leave it out" if is_flag else error.message
+        return f"{_where_given(error.param, ctx)}: {problem}"
     if isinstance(error, click.BadOptionUsage) and ctx is not None:
         for one in ctx.command.get_params(ctx):
             if isinstance(one, click.Option) and error.option_name in one.opts and not one.is_flag:
@@ -326,6 +332,21 @@ def _shown_name(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Option):
         return parameter.opts[0]
     return parameter.human_readable_name.upper()
+
+
+def _where_given(parameter: click.Parameter, ctx: click.Context | None) -> str:
+    """Return the name of a parameter, with the variable or the config file that has its value."""
+    name = _shown_name(parameter)
+    source = None if ctx is None else ctx.get_parameter_source(str(parameter.name))
+    if ctx is None or source in (None, ParameterSource.COMMANDLINE):
+        return name
+    if source is ParameterSource.ENVIRONMENT:
+        given = parameter.envvar or ()
+        variables = (given,) if isinstance(given, str) else given
+        return next((one for one in variables if os.environ.get(one)), name)
+    config = ctx.params.get("config")
+    is_in_file = source is ParameterSource.DEFAULT_MAP and config is not None
+    return f"--config {config}: {name.removeprefix('--')}" if is_in_file else name
 
 
 def _flags(command: click.Command, ctx: click.Context) -> list[str]:
@@ -389,6 +410,10 @@ def _load(path: Path) -> Mapping[Any, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"--config {path}: invalid YAML{line}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"--config {path}: invalid YAML: {' '.join(str(error).split())}"

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import pytest
 
+from bulkembed.pipeline.cli.commands import usage_sentence
 from bulkembed.pipeline.cli.run_command import run
 from bulkembed.schemas.errors import ConfigError
 
@@ -65,7 +66,7 @@ def test_flags_override_the_environment_and_the_environment_overrides_the_file(
         (NEEDED + "help: true", "unknown key 'help'"),
         ("- a\n- b\n", "invalid content. Write `option: value` lines"),
         ("just words", "invalid content. Write `option: value` lines"),
-        ("a: [1,", "invalid YAML"),
+        ("a: [1,", "invalid YAML in line 1: "),
     ],
 )
 def test_unknown_keys_and_invalid_yaml_are_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -73,6 +74,28 @@ def test_unknown_keys_and_invalid_yaml_are_refused(tmp_path: Path, text: str, wo
         options(tmp_path, text)
     assert words in caught.value.message
     assert "job.yaml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("dim: x", "--config {path}: dim: 'x' is not a whole number"),
+        ("emulator: perhaps", "--config {path}: emulator: use true or false, or leave it out"),
+    ],
+)
+def test_an_error_in_a_value_names_the_config_file(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        options(tmp_path, NEEDED + line)
+    assert usage_sentence(caught.value) == message.format(path=tmp_path / "job.yaml")
+
+
+def test_an_error_in_a_value_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BULKEMBED_RUN_DIM", "x")
+    with pytest.raises(click.UsageError) as caught:
+        options(tmp_path, NEEDED)
+    assert usage_sentence(caught.value) == "BULKEMBED_RUN_DIM: 'x' is not a whole number"
 
 
 @pytest.mark.parametrize("line", ["rpm: fast", "task-type: RETRIEVAL", "unit-rows: [1]"])

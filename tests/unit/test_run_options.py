@@ -170,7 +170,7 @@ def test_workers_and_beams_flags_for_them_exclude_each_other(beam_args: tuple[st
         (("--dim", "x"), "--dim: 'x' is not a whole number"),
         (("--dim",), "--dim needs a value. Write --dim NUMBER."),
         (("--task-type", "RETREIVAL_QUERY"), "--task-type: unknown value 'RETREIVAL_QUERY'. Did "
-         "you mean RETRIEVAL_QUERY?"),
+         f"you mean RETRIEVAL_QUERY? Allowed are {', '.join(TaskType)}."),
         (("--long-text", "cut"), "--long-text: unknown value 'cut'. Allowed are truncate, "
          "dead-letter, stop, passages, mean."),
         (("--rpm", "-1"), "--rpm: -1 is out of range. Give a number from 0."),
