@@ -72,7 +72,7 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:
-            raise ConfigError(f"--timeout {self.timeout_s:g}: use a number of seconds above 0")
+            raise ConfigError(f"--timeout {self.timeout_s:g}s is too short. Use a time above 0s.")
         if bool(self.vertex_project) != bool(self.vertex_location):
             raise ConfigError(
                 "--vertex-project and --vertex-location need each other. "

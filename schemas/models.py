@@ -164,7 +164,7 @@ class ModelSpec:
         raise ConfigError(
             f"--dim {dim}: {self.name} supports {self.dims()}"
             + (f" (advised: {', '.join(map(str, self.advised_dims))})" if self.advised_dims else "")
-            + f". Leave --dim out to get {self.default_dim}"
+            + f". Leave --dim out to get {self.default_dim}."
         )
 
     def dim_warning(self, dim: int | None) -> str | None:

@@ -100,7 +100,7 @@ def _checked_service(settings: dict[str, Any], *, calls: bool) -> dict[str, Any]
     if project is not None:
         raise ConfigError(
             f"the dataset names the Vertex AI project {project!r}, and a dataset may name any "
-            "project. Add --vertexai, --vertex-project and --vertex-location with your project"
+            "project. Add --vertexai, --vertex-project and --vertex-location with your project."
         )
     return {name: settings[name] for name in _OF_SERVICE if settings.get(name) is not None}
 
@@ -128,5 +128,5 @@ def _check_patterns(patterns: object) -> None:
     if any(names_a_host(str(pattern)) for pattern in listed):
         raise ConfigError(
             "the dataset's input names the host of a store. Your credentials would be sent to that "
-            "host, and a dataset may name any host. Give the input with --against"
+            "host, and a dataset may name any host. Give the input with --against."
         )

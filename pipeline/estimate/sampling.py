@@ -55,7 +55,9 @@ def parse_sample(text: str | None) -> SampleSize | None:
         return SampleSize(percent=number)
     if found and not found[2] and found[1].isdigit() and number > 0:
         return SampleSize(rows=int(found[1]))
-    raise ConfigError(f"--sample {text}: give a number of rows or a percentage such as 5%")
+    raise ConfigError(
+        f"invalid --sample {text!r}. Use a number of rows, or a percentage up to 100%, such as 5%."
+    )
 
 
 def draw(plan: Plan, units: int) -> tuple[FileUnits, ...]:

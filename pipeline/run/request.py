@@ -55,7 +55,8 @@ def parse_budget(text: str | None) -> DeadLetterBudget:
     if found and not found.group(2) and found.group(1).isdigit():
         return DeadLetterBudget(rows=int(found.group(1)))
     raise ConfigError(
-        f"invalid --max-dead-letters {text!r}. Use a number of rows or a percentage such as 0.5%"
+        f"invalid --max-dead-letters {text!r}. Use a number of rows, or a percentage up to 100%, "
+        "such as 0.5%."
     )
 
 
@@ -112,13 +113,14 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         if self.unit_rows < 1:
-            raise ConfigError(f"--unit-rows {self.unit_rows} is too low. The minimum is 1")
+            raise ConfigError(f"--unit-rows {self.unit_rows} is too low. The minimum is 1.")
         if self.overwrite and self.retry_failed:
             raise ConfigError(
-                "--overwrite deletes the dead letters that --retry-failed needs. Remove one of them"
+                "--overwrite deletes the dead letters that --retry-failed needs. "
+                "Remove one of them."
             )
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
-            raise ConfigError(f"--limit-rows {self.input.limit_rows} is too low. The minimum is 1")
+            raise ConfigError(f"--limit-rows {self.input.limit_rows} is too low. The minimum is 1.")
         self.budget()
         self._check_workers()
 
@@ -158,7 +160,7 @@ class RunRequest:
         names = {flag.split("=")[0] for flag in self.beam_args}
         clash = next((name for name in WORKER_FLAGS if name in names), None)
         if clash:
-            raise ConfigError(f"{given} and {clash} after -- set the same. Remove one of them")
+            raise ConfigError(f"{given} and {clash} after -- set the same. Remove one of them.")
         if self.workers > self.calls.concurrency:
             raise ConfigError(
                 f"{given} is more than --concurrency {self.calls.concurrency}, so some workers "

@@ -32,7 +32,7 @@ def beam_options(runner: str | None, beam_args: Sequence[str], workers: int = 1)
     """
     if beam_args and not beam_args[0].startswith("-"):
         raise ConfigError(
-            f"unexpected argument {beam_args[0]!r} after --. Only Beam's own flags go there"
+            f"unexpected argument {beam_args[0]!r} after --. Only Beam's own flags go there."
         )
     named = [flag for flag in beam_args if flag.split("=")[0] == "--runner"]
     flags = list(beam_args) if named else [*beam_args, f"--runner={runner or LOCAL_RUNNER}"]
@@ -43,7 +43,7 @@ def beam_options(runner: str | None, beam_args: Sequence[str], workers: int = 1)
     if unknown:
         raise ConfigError(
             f"--{unknown[0]}: Beam has no such flag. Put bulkembed's flags before the bare --, "
-            "and only Beam's own flags after it"
+            "and only Beam's own flags after it."
         )
     _check_runner(str(options.view_as(StandardOptions).runner))
     return options

@@ -194,8 +194,8 @@ def test_an_estimate_needs_no_key_no_beam_and_no_client(source: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--sample", "0"), "--sample 0: give a number of rows or a percentage such as 5%"),
-        (("--sample", "101%"), "--sample 101%"),
+        (("--sample", "0"), "invalid --sample '0'. Use a number of rows, or a percentage"),
+        (("--sample", "101%"), "invalid --sample '101%'"),
         (("--text-column", "none"), "none"),
         (("--blank-text", "stop"), "the text is null"),
     ],

@@ -307,7 +307,7 @@ def _contents(store: str, path: str) -> str:
         if file_info(filesystem, path).type != pafs.FileType.Directory:
             continue
         names = sorted(info.base_name for info in _list(filesystem, path, recursive=False))
-        more = ", ..." if len(names) > 8 else ""
+        more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
         return f". {path} has {', '.join(names[:8]) + more if names else 'no files'}."
     return ""
 

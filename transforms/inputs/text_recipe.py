@@ -89,7 +89,7 @@ def decode_template(typed: str) -> str:
         found = f"unknown escape '{match[0]}'" if match[1] else "a backslash at the end"
         raise ConfigError(
             f"--text-template '{typed}': {found}. Allowed are \\n (line break), \\t (tab), "
-            f"\\r (carriage return) and \\\\ (backslash). Write '\\{match[0]}' for a backslash"
+            f"\\r (carriage return) and \\\\ (backslash). Write '\\{match[0]}' for a backslash."
             + (f" followed by '{match[1]}'." if match[1] else ".")
         )
 
