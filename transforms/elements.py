@@ -1,4 +1,4 @@
-"""The elements of a pipeline: how each kind gives its texts and takes its vectors."""
+"""The elements of a pipeline: how the texts of each kind are read, and its vectors written."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class AdapterForm:
         return out, []
 
     def output_type(self, input_type: Any) -> Any:
-        """Return Any: the adapter does not say."""
+        """Return Any, since an adapter does not declare its output type."""
         return Any
 
 

@@ -362,7 +362,7 @@ class EmbedElementsFn(beam.DoFn):
             self._batch = _Batch()
 
     def _finish_batches(self, max_in_flight: int) -> Iterator[Any]:
-        """Wait for the oldest batches, until at most so many are in flight."""
+        """Yield the elements of the oldest batches, until at most `max_in_flight` remain."""
         while len(self._in_flight) > max_in_flight:
             batch, future = self._in_flight.popleft()
             yield from self._filled(batch, future.result())

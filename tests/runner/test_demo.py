@@ -54,7 +54,7 @@ def test_the_emulator_embeds_own_files_if_the_user_chooses_it(
     assert len(read(tmp_path / "out")) == 5
     again = demo(**own, GEMINI_API_KEY="k")
     assert again.code == 2
-    assert "service is 'emulator' there" in again.err
+    assert "service is 'emulator' in the dataset" in again.err
 
 
 def test_a_key_is_used_and_named(demo: Demo, source: Path, tmp_path: Path) -> None:

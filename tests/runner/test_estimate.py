@@ -216,7 +216,7 @@ def test_other_settings_than_the_datasets_are_refused(
     args = ("--output", tmp_path / "out", "--base-url", server.url, "--dim", 256)
     found = bulkembed("estimate", "--input", source, *args)
     assert found.code == 2
-    assert "dim is 128 there and 256 here" in found.last
+    assert "dim is 128 in the dataset and 256 in this run" in found.last
 
 
 def test_the_price_of_another_service_must_be_given(source: Path) -> None:

@@ -130,10 +130,10 @@ def test_success_goes_before_the_first_change(source: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--model", "gemini-embedding-2"), ("model is 'gemini-embedding-001' there",)),
-        (("--dim", "256"), ("dim is 128 there and 256 here",)),
+        (("--model", "gemini-embedding-2"), ("model is 'gemini-embedding-001' in the dataset",)),
+        (("--dim", "256"), ("dim is 128 in the dataset and 256 in this run",)),
         (("--task-type", "CLUSTERING"), ("task_type", "RETRIEVAL_DOCUMENT", "CLUSTERING")),
-        (("--no-normalize",), ("normalize is True there",)),
+        (("--no-normalize",), ("normalize is True in the dataset",)),
         (("--long-text", "stop"), ("long_text",)),
         (("--title-column", "text"), ("titles",)),
         (("--keep-columns", "text"), ("kept", "could be kept")),

@@ -37,7 +37,7 @@ def stopped(server: EmulatorServer, source: Path, output: Path) -> None:
 OTHER = [
     pytest.param(("--model", "gemini-embedding-2"), "model is", id="model"),
     pytest.param(("--task-type", "CLUSTERING"), "task_type is", id="task-type"),
-    pytest.param(("--dim", 256), "dim is 128 there and 256 here", id="dim"),
+    pytest.param(("--dim", 256), "dim is 128 in the dataset and 256 in this run", id="dim"),
     pytest.param(("--no-normalize",), "normalize is", id="normalize"),
     pytest.param(("--vector-type", "float16"), "vector_type is", id="layout"),
 ]

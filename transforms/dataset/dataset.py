@@ -75,7 +75,7 @@ class Dataset:
         return not is_on_local_disk(self.filesystem)
 
     def path(self, *parts: str) -> str:
-        """Return the path of a file of the dataset, as the file system takes it."""
+        """Return the path of a file of the dataset, in the form that the file system expects."""
         return "/".join((self.root, *parts))
 
     def names(self, folder: str) -> list[str]:
@@ -268,7 +268,7 @@ class Dataset:
         self.delete([ACCOUNT])
 
     def move_old_report(self) -> None:
-        """Move the report that an earlier version left in the root, where it stops readers.
+        """Move the report that an earlier version left in the root, where it makes readers fail.
 
         A newer report is not overwritten, and a page that bulkembed did not write stays.
         """

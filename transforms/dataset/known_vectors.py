@@ -28,7 +28,7 @@ class VectorBlock:
     truncated: Sequence[bool | None]
     """Whether the service cut each text; None if unknown."""
     of_other_rows: bool = True
-    """Whether the vectors were paid for by other rows: a row that takes one counts as repeated."""
+    """Whether the vectors were paid for by other rows: a row that gets one counts as repeated."""
 
 
 class Matches(Protocol):

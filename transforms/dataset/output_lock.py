@@ -44,7 +44,7 @@ WATCH_S = 2.5 * HEARTBEAT_S
 WATCHES = 15
 ATTEMPTS = 10
 RETRY_EVERY_S = 0.1
-"""Attempts are needed because `bulkembed status` holds the lock for a moment to look at it."""
+"""Attempts are needed because `bulkembed status` locks the file for a moment while it checks it."""
 _OWNER_BYTES = 1 << 16
 _NOT_SUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 

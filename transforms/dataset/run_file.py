@@ -355,7 +355,7 @@ def _all_differences(pinned: dict[str, Any], job: JobConfig) -> tuple[list[str],
 
 def _differences(pinned: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return [
-        f"{name} is {pinned.get(name)!r} there and {wanted.get(name)!r} here"
+        f"{name} is {pinned.get(name)!r} in the dataset and {wanted.get(name)!r} in this run"
         for name in sorted(pinned.keys() | wanted.keys())
         if pinned.get(name) != wanted.get(name)
     ]

@@ -450,8 +450,8 @@ def _note_dangling(
     if not os.path.isdir(native_name(folder)):  # noqa: PTH112 - a missing folder is not listed
         return
     listed = {info.base_name for info in infos}
-    there = map(readable_name, os.listdir(native_name(folder)))  # noqa: PTH208 - names only
-    for base in sorted(set(there) - listed):
+    names = map(readable_name, os.listdir(native_name(folder)))  # noqa: PTH208 - names only
+    for base in sorted(set(names) - listed):
         path = f"{folder.rstrip('/')}/{base}"
         if not os.path.islink(native_name(path)):  # noqa: PTH114 - as above
             continue

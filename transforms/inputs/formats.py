@@ -29,8 +29,8 @@ class InputFormat:
     magic: bytes = b""
     """The first bytes of every such file; empty for text formats."""
     starts: tuple[bytes, ...] = ()
-    """Of a text format: the first characters, after white space, that give it away under the
-    name of a format with magic bytes."""
+    """Of a text format: the first characters after white space.  They identify it in a file that is
+    named like a format with magic bytes."""
     has_types: bool = False
     """Whether files declare the types of their columns.  The types of others are inferred from
     their values, and a column may have values of several types."""

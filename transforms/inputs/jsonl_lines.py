@@ -95,8 +95,8 @@ def _end_of_row(text: str, start: int) -> int:
         _, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
         return broken
-    behind = _skip(text, end, _BETWEEN.replace("\r", ""))
-    if behind == len(text) or text[behind] in "\r{":
+    follows = _skip(text, end, _BETWEEN.replace("\r", ""))
+    if follows == len(text) or text[follows] in "\r{":
         return end
     after = text.find("\r", end)
     return len(text) if after < 0 else after

@@ -228,7 +228,7 @@ def _broken_objects(begin: bytes) -> Unsupported:
             "a file of Python dicts, not JSON", "Write them with json.dumps, one per line"
         )
     return Unsupported(
-        f"broken JSON that begins with {shown(begin)}", "Write one whole object per line"
+        f"broken JSON that begins with {shown(begin)}", "Write one complete object per line"
     )
 
 
