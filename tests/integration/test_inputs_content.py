@@ -143,7 +143,7 @@ FOREIGN = {
     "sqlite": (b"SQLite format 3\x00" + bytes(90), "an SQLite database", "Parquet"),
     "nul": (bytes(100_000), "a file of NUL bytes", "replace"),
     "binary": (bytes(range(256)) * 9, "binary data", "Parquet or JSONL"),
-    "broken": (b'{"id": 1, "text": "a\n{"id": 2, "te\n', "broken JSON", "whole object"),
+    "broken": (b'{"id": 1, "text": "a\n{"id": 2, "te\n', "broken JSON", "complete object"),
     **{
         name: (LINES.decode().encode(name), f"{kind} text", "iconv -f")
         for name, kind in {
