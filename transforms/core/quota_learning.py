@@ -31,7 +31,6 @@ class LearnedLimit:
     """An effective limit below the configured one; infinite until something was learned.
 
     One 429 proves nothing, because services reject calls at random as well: all calls pause, and
-    One 429 proves nothing, because services reject calls at random as well: all calls pause, and
     nothing else changes. A repeated 429 shows a limit (`learn_from_429`). Then 95 % of the load
     that passed below it is used. This is additive increase with a decrease that is measured, not
     guessed. The learned limit is held for a while and then returns to the configured one, faster
