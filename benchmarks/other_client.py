@@ -33,7 +33,7 @@ async def send_evenly(url: str, seconds: float, per_minute: int) -> dict[str, in
             tasks.create_task(_call(client, url, number, answers))
     return {
         "calls": answers.total(),
-        "refused": answers[429],
+        "rate_limited": answers[429],
         "texts": CALL_TEXTS * answers[200],
     }
 

@@ -24,7 +24,7 @@ class DeadCode(enum.StrEnum):
     """Written by earlier versions: a kept column had another type than in other rows."""
     TOO_LONG = "too_long"
     """The service says that the text has more tokens than the model accepts."""
-    REFUSED = "refused"
+    REJECTED = "refused"
     """The service rejects this row; `message` has its words."""
     NO_MEAN = "no_mean"
     """The vectors of the text's passages cancel each other out."""
@@ -37,7 +37,7 @@ class DeadCode(enum.StrEnum):
         return self in (
             DeadCode.BAD_COLUMN,
             DeadCode.TOO_LONG,
-            DeadCode.REFUSED,
+            DeadCode.REJECTED,
             DeadCode.SERVICE_ERROR,
         )
 

@@ -8,8 +8,8 @@ BulkEmbedError
 │       └── OutputTaken  another run has taken over the output from this one; exit code 5
 └── CallError            a call to the service gave no vectors
     │                      (http_status, code, service_message, retry_delay_s, index)
-    ├── JobRefused       the service refuses every call of this job: key, permission, model, dim
-    ├── CallRefused      the service refuses this call; fewer rows may pass (max_texts)
+    ├── JobRejected       the service rejects every call of this job: key, permission, model, dim
+    ├── CallRejected      the service rejects this call; fewer rows may pass (max_texts)
     ├── QuotaExceeded    a limit per minute or per day was hit (quota_id, quota_value)
     ├── Unavailable      the service could not answer: 408, 5xx, broken connection, time-out
     ├── Intercepted      something other than the service answered: a proxy's page, a redirect
@@ -109,12 +109,12 @@ class CallError(BulkEmbedError):
         """The position of the content that the service names, if it names one."""
 
 
-class JobRefused(CallError):
-    """The service will refuse every call of this job: key, permission, model or dim."""
+class JobRejected(CallError):
+    """The service will reject every call of this job: key, permission, model or dim."""
 
 
-class CallRefused(CallError):
-    """The service refuses this call as it is; fewer rows may pass."""
+class CallRejected(CallError):
+    """The service rejects this call as it is; fewer rows may pass."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ class Waiting(enum.StrEnum):
 
     OUTAGE = "outage"
     """The service is down; single requests test whether it is back."""
-    REFUSED = "refused"
+    RATE_LIMITED = "refused"
     """After a 429 all requests pause."""
     RPD = "rpd"
     TPM = "tpm"
@@ -47,7 +47,7 @@ class LiveCounts:
     sent: int = 0
     """Requests, including retries."""
     retried: int = 0
-    refused: int = 0
+    rate_limited: int = 0
     """429s."""
     codes: tuple[tuple[str, int], ...] = ()
     """Committed dead letters by code, sorted."""

@@ -29,7 +29,7 @@ class StopReason(enum.StrEnum):
 
     TAKEN_OVER = "taken_over"
     """Another run has taken over the dataset."""
-    REFUSED = "refused"
+    REJECTED = "refused"
     """The service rejects the job (key, permission, model, dim), or a proxy blocks it."""
     USELESS = "useless"
     """The service's answers have no usable vectors, and may be billed."""
@@ -53,7 +53,7 @@ class StopReason(enum.StrEnum):
 
 _EXIT_CODES = {
     StopReason.TAKEN_OVER: ExitCode.LOCKED,
-    StopReason.REFUSED: ExitCode.FAILED,
+    StopReason.REJECTED: ExitCode.FAILED,
     StopReason.USELESS: ExitCode.FAILED,
     StopReason.BROKEN: ExitCode.FAILED,
     StopReason.DEAD_LETTERS: ExitCode.TOO_MANY_DEAD_LETTERS,

@@ -18,7 +18,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from bulkembed.schemas.dead_letters import DeadLetter
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
-from bulkembed.schemas.errors import CallRefused, ConfigError
+from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, EmbedderConfig
 from bulkembed.schemas.models import DEFAULT_MODEL, TaskType, bare_name
@@ -384,7 +384,7 @@ class EmbedElementsFn(beam.DoFn):
     def _dead(self, value: WindowedValue, letters: Iterable[DeadLetter]) -> Iterator[Any]:
         for letter in letters:
             if not self._dead_letters:
-                raise CallRefused(
+                raise CallRejected(
                     f"a row cannot be embedded: {letter.code}: {letter.message.rstrip('.')}. Use "
                     "with_exception_handling() to get such rows as a second output."
                 )

@@ -14,7 +14,7 @@ from apache_beam.ml.rag.embeddings.base import create_text_adapter
 from apache_beam.ml.transforms.base import EmbeddingsManager, EmbeddingTypeAdapter
 
 from bulkembed.schemas.dead_letters import DeadLetter
-from bulkembed.schemas.errors import CallRefused, ConfigError
+from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.job import EmbedderConfig
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.calls.embedder import Embedder, embedder_for, release
@@ -138,7 +138,7 @@ class EmbedAdapted(EmbedElements):
 
 def _as_beam(letter: DeadLetter) -> tuple[Any, tuple[type, str, list[str]]]:
     reason = f"{letter.code}, HTTP status {letter.http_status}, attempts {letter.attempts}"
-    return letter.element, (CallRefused, letter.message, [reason])
+    return letter.element, (CallRejected, letter.message, [reason])
 
 
 class GeminiModel:
@@ -170,7 +170,7 @@ class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
     """Embeds strings for Beam's RunInference; a batch fails as a whole.
 
     Raises:
-        CallRefused: a text of the batch cannot be embedded.
+        CallRejected: a text of the batch cannot be embedded.
         CallError: the service rejects every request or is down, or the daily quota is spent.
     """
 
@@ -198,7 +198,7 @@ class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
         vectors = []
         for text, result in zip(batch, results, strict=True):
             if isinstance(result, RowFailure):
-                raise CallRefused(
+                raise CallRejected(
                     f"{text[:60]!r} cannot be embedded: {result.code}: {result.message}"
                 )
             vectors.append(result.tolist())

@@ -202,7 +202,7 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
         self.takes_beam_options = takes_beam_options
-        self.allow_extra_args = True  # They are refused below, with the likely cause.
+        self.allow_extra_args = True  # They are rejected below, with the likely cause.
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put Beam's options aside and read the rest.

@@ -28,7 +28,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 _READ_BYTES = 1 << 16
 _REASONS = {
     Waiting.OUTAGE: "the service, which is failing; bulkembed probes it from time to time",
-    Waiting.REFUSED: "the service, which answered 429 (rate limit)",
+    Waiting.RATE_LIMITED: "the service, which answered 429 (rate limit)",
     Waiting.RPD: "the daily text quota to reset",
     Waiting.TPM: "the per-minute token quota",
     Waiting.RPM: "the per-minute text quota",
@@ -191,7 +191,7 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     yield (
         "requests",
         f"{snapshot.sent:,} sent, {snapshot.retried:,} retried, "
-        f"{snapshot.refused:,} rate-limited (429)",
+        f"{snapshot.rate_limited:,} rate-limited (429)",
     )
     if snapshot.codes:
         codes = (f"{rows:,} {code}" for code, rows in snapshot.codes.items())

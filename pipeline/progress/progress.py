@@ -202,7 +202,7 @@ def progress_facts(snapshot: Snapshot) -> dict[str, Fact]:
         "left_s": _rounded(snapshot.eta_s, 1),
         "calls": snapshot.sent,
         "retried": snapshot.retried,
-        "refused": snapshot.refused,
+        "refused": snapshot.rate_limited,
         "ending": snapshot.ending,
     }
     return facts | {f"dead_{code}": rows for code, rows in snapshot.codes.items()}

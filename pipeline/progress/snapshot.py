@@ -57,7 +57,7 @@ class Snapshot:
     eta_s: float | None
     sent: int
     retried: int
-    refused: int
+    rate_limited: int
     codes: dict[str, int]
     """Dead letters of this run by code."""
     ending: str | None = None
@@ -140,7 +140,7 @@ def take_snapshot(
         eta_s=_eta_s(goal, live.quota, rates.rows_per_s, rows.left, texts_left, tokens_left),
         sent=counts.sent,
         retried=counts.retried,
-        refused=counts.refused,
+        rate_limited=counts.rate_limited,
         codes=dict(counts.codes),
         ending=ending,
     )

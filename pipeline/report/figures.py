@@ -69,7 +69,7 @@ class TimePoint:
     most_s: float | None
     """Seconds within which 95 % of them were answered."""
     retried: int
-    refused: int
+    rate_limited: int
     failed: int
 
 
@@ -111,7 +111,7 @@ def _time_point(at: int, moment: Moment, minute: Sequence[Moment], width: int) -
         half_s=percentile_s(moment.latencies, 0.5) if moment.latencies else None,
         most_s=percentile_s(moment.latencies, 0.95) if moment.latencies else None,
         retried=moment.retried,
-        refused=moment.refused,
+        rate_limited=moment.rate_limited,
         failed=moment.failed,
     )
 
@@ -158,7 +158,9 @@ def problems_chart(points: Sequence[TimePoint]) -> Spec:
     rows = [
         {"at": point.at_ms, "to": point.to_ms, "what": name, "calls": count}
         for point in points
-        for name, count in zip(PROBLEMS, (point.refused, point.failed, point.retried), strict=True)
+        for name, count in zip(
+            PROBLEMS, (point.rate_limited, point.failed, point.retried), strict=True
+        )
         if count
     ]
     return _sized(

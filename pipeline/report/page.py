@@ -85,7 +85,7 @@ def _figures(facts: ReportFacts) -> Iterator[tuple[str, Spec]]:
     yield "rate", figures.rate_chart(points, facts.timeline.rpm_counts, facts.timeline.rpm)
     yield "tokens", figures.rate_chart(points, "tokens", facts.timeline.tpm)
     yield "latency", figures.latency_chart(points)
-    if any(point.retried or point.refused or point.failed for point in points):
+    if any(point.retried or point.rate_limited or point.failed for point in points):
         yield "problems", figures.problems_chart(points)
 
 

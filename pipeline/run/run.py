@@ -39,7 +39,7 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import ModelSpec, find_model, nearest_models
 from bulkembed.schemas.stop import Stop, StopReason
-from bulkembed.transforms.clients.keys import find_key, refuse_in_flags
+from bulkembed.transforms.clients.keys import find_key, reject_in_flags
 from bulkembed.transforms.core.quota_limits import split_concurrency, split_quota
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -78,7 +78,7 @@ def run(request: RunRequest) -> RunSummary:
 def _run_once(request: RunRequest, started: float) -> RunSummary:
     """Embed the remaining rows of the input as it is now."""
     key, key_from = find_key(request.service)
-    refuse_in_flags(request.beam_args, key)
+    reject_in_flags(request.beam_args, key)
     shares = quota_shares(request)
     dataset = Dataset.open(request.output.uri)
     with scratch.usable(dataset), serving(request.service) as service:

@@ -15,7 +15,7 @@ import numpy as np
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.errors import CallRefused, ConfigError
+from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.job import VectorType
 from bulkembed.schemas.models import TaskType, query_task
 from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
@@ -168,6 +168,6 @@ def _vector_of(
     embedding = dataclasses.replace(corpus, task_type=task, has_titles=False)
     [result] = embed_as_dataset(pinned, request, embedding, [RowText(None, query)]).rows
     if isinstance(result, RowFailure):
-        raise CallRefused(f"the query cannot be embedded: {result.message}")
+        raise CallRejected(f"the query cannot be embedded: {result.message}")
     vector: Vector = to_unit_length(result[None, :])[0]
     return vector

@@ -26,7 +26,7 @@ class Damaged:
     """Parts whose rows are lost."""
     lost_answers: bool = False
     """Whether kept answers may be lost."""
-    refused: bool = False
+    rejected: bool = False
     """Whether nothing may be done before it is put back."""
     found_by_verify: bool = False
     """Whether only `verify` must see it: a run does not open parts and records."""
@@ -37,7 +37,7 @@ def apply(damage: Damage, present: Snapshot) -> Damaged | None:
     harm = damage.harm
     if harm is Harm.RUN_GONE:
         names = [name for name in present if name.startswith("_run/")]
-        return Damaged(dict.fromkeys(names), refused=True)
+        return Damaged(dict.fromkeys(names), rejected=True)
     if harm is Harm.STRAY:
         if "_SUCCESS" in present:
             return None  # Then a run has nothing to do, and cleans up nothing.
@@ -94,9 +94,9 @@ def _damaged(damage: Damage, name: str, present: Snapshot) -> Damaged:
         case Harm.SPILL_GARBAGE:
             return Damaged({name: GARBAGE}, lost_answers=True)
         case Harm.RUN_FILE_GONE:
-            return Damaged({name: None}, refused=True)
+            return Damaged({name: None}, rejected=True)
         case Harm.RUN_FILE_GARBAGE:
-            return Damaged({name: GARBAGE}, refused=True)
+            return Damaged({name: GARBAGE}, rejected=True)
         case _:
             raise ValueError(damage.harm)
 

@@ -128,13 +128,13 @@ class Launch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Refused:
-    """A run with other settings, which must be refused and change nothing."""
+class Rejected:
+    """A run with other settings, which must be rejected and change nothing."""
 
     flags: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"run {' '.join(self.flags)}: must be refused"
+        return f"run {' '.join(self.flags)}: must be rejected"
 
 
 class Edit(enum.StrEnum):
@@ -196,13 +196,13 @@ class Damage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cure:
-    """The service takes from now on what it refused."""
+    """The service takes from now on what it rejected."""
 
     def __str__(self) -> str:
-        return "the service refuses no text any more"
+        return "the service rejects no text any more"
 
 
-Step = Launch | Refused | Change | Damage | Cure
+Step = Launch | Rejected | Change | Damage | Cure
 
 EVENTS = (
     ("os.rename", "run.json"),
@@ -391,7 +391,7 @@ def _step(chance: random.Random, world: World) -> Step:
     if draw < 0.62:
         return _launch(chance, world)
     if draw < 0.70:
-        return Refused(_changed_setting(chance, world.settings))
+        return Rejected(_changed_setting(chance, world.settings))
     if draw < 0.84:
         return _change(chance)
     if draw < 0.95:

@@ -106,9 +106,9 @@ class Model:
     old: dict[str, list[Rows]] = dataclasses.field(default_factory=dict)
     """What files held before, as far as its rows may still be there."""
     cured: bool = False
-    """Whether the service takes by now what it refused."""
+    """Whether the service takes by now what it rejected."""
     cured_late: bool = False
-    """Whether rows may have been refused before that."""
+    """Whether rows may have been rejected before that."""
     held: set[int] = dataclasses.field(default_factory=set)
     """Texts that are paid for, and whose vectors nothing has taken away."""
     licence: int = 0
@@ -258,7 +258,7 @@ class Model:
         if is_blank(row):
             return "there is a vector, but no text"
         if POISON in str(row.text) and not self.cured:
-            return "there is a vector, but the service refuses the text"
+            return "there is a vector, but the service rejects the text"
         title, text = as_sent(self.settings, row)
         if found["text_hash"] != text_hash(title, text):
             return "the text_hash is another text's"

@@ -31,7 +31,7 @@ from chaos.history import (
     Harm,
     History,
     Launch,
-    Refused,
+    Rejected,
     Rows,
     Settings,
     Step,
@@ -114,8 +114,8 @@ class Player:
             match step:
                 case Launch():
                     self.launch(step)
-                case Refused():
-                    self.refused(step)
+                case Rejected():
+                    self.rejected(step)
                 case Change():
                     self.change(step)
                 case Damage():
@@ -467,8 +467,8 @@ class Player:
         self.damaged = False
         self.launch(Launch(step.unit_rows, step.in_flight))
 
-    def refused(self, step: Refused) -> None:
-        """A run with other settings is refused, and changes nothing."""
+    def rejected(self, step: Rejected) -> None:
+        """A run with other settings is rejected, and changes nothing."""
         before = self.place.snapshot()
         if self.wiping or self.damaged or not self.model.embedded_keys(before):
             return
@@ -479,10 +479,10 @@ class Player:
     def _untouched(self, before: Snapshot) -> None:
         changed = same(before, self.place.snapshot())
         if changed:
-            raise Wrong(f"a refused run changed {changed}")
+            raise Wrong(f"a rejected run changed {changed}")
         paid, _ = self.quiet()
         if paid:
-            raise Wrong(f"a refused run paid for {len(paid)} texts")
+            raise Wrong(f"a rejected run paid for {len(paid)} texts")
 
     def change(self, step: Change) -> None:
         """The input changes while no run is at work."""
@@ -530,8 +530,8 @@ class Player:
                 self.place.delete(name)
             else:
                 self.place.write(name, data)
-        if damage.refused:
-            self._must_be_refused(present)
+        if damage.rejected:
+            self._must_be_rejected(present)
             return
         lost = self.model.embedded_keys({n: present[n] for n in damage.lost_parts})
         self.model.held -= lost
@@ -541,7 +541,7 @@ class Player:
             self._must_be_found()
         self.damaged = True
 
-    def _must_be_refused(self, before: dict[str, bytes]) -> None:
+    def _must_be_rejected(self, before: dict[str, bytes]) -> None:
         """Without what is pinned nothing may be changed; then it is put back."""
         damaged = self.place.snapshot()
         self.wait(self.start(LAST, self.model.settings), {1, 2})
@@ -561,7 +561,7 @@ class Player:
         self.wait(self.command("verify", ["--repair"]), {0, 1})
 
     def cure(self) -> None:
-        """The service takes what it refused."""
+        """The service takes what it rejected."""
         settings = dataclasses.replace(self.server.settings, poison=None)
         self.server.state.faults = Faults(settings, self.server.clock.now())
         self.model.cured_late = self.model.cured_late or not self.model.cured

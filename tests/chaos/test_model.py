@@ -104,7 +104,7 @@ OTHER_TASK = dataclasses.replace(SETTINGS, task="SEMANTIC_SIMILARITY")
         pytest.param(rows_but(3, text_hash=b"x" * 16), "text_hash", id="another text's hash"),
         pytest.param(rows_but(3, source_row=8), "not in the input", id="a row of no file"),
         pytest.param(
-            [*rows_but(0), embedded(ROWS[7], 7)], "the service refuses", id="a refused row's vector"
+            [*rows_but(0), embedded(ROWS[7], 7)], "the service rejects", id="a dead row's vector"
         ),
         pytest.param(
             [*rows_but(0), {**rows_but(0)[5], "id": 6, "source_row": 6}], "but no text",

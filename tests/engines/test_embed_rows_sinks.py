@@ -14,7 +14,7 @@ from .conftest import program_flag
 pytestmark = [pytest.mark.runners, pytest.mark.timeout(300)]
 
 
-# Prism loses rows that are gathered, so EmbedRows refuses that: see test_embed_rows_settings.py.
+# Prism loses rows that are gathered, so EmbedRows rejects that: see test_embed_rows_settings.py.
 SHAPES = [shape for shape in Shape if shape is not Shape.GATHERED]
 
 

@@ -77,7 +77,7 @@ def test_committed_rows_are_not_sent_again(before: int, tmp_path: Path) -> None:
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(UNITS * UNIT_ROWS))
 
 
-def test_a_refused_job_is_refused_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_rejected_job_is_rejected_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "another-key")
     with EmulatorServer(EmulatorSettings(api_key="the-key")) as server:
         given = work(server, tmp_path)
@@ -85,10 +85,10 @@ def test_a_refused_job_is_refused_once(monkeypatch: pytest.MonkeyPatch, tmp_path
             assert given.hand_out(given.plan_slice) == []
         assert server.stats()["calls"] == 1
     (stop,) = worker_notes.read_stops(given.dataset, given.job.run_id)
-    assert stop.reason is StopReason.REFUSED
+    assert stop.reason is StopReason.REJECTED
 
 
-def test_a_runner_that_retries_bundles_sends_a_refused_job_once(
+def test_a_runner_that_retries_bundles_sends_a_rejected_job_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "another-key")

@@ -26,7 +26,7 @@ DIM = 4
 
 
 def record(first: int, embedded: int, dead: int = 0, generation: int = 0) -> UnitRecord:
-    codes = ((DeadCode.REFUSED, dead),) if dead else ()
+    codes = ((DeadCode.REJECTED, dead),) if dead else ()
     unit = Unit(KEY, first, embedded + dead)
     return UnitRecord(unit, embedded, dead, 0, generation, "a.parquet", "run-1", codes)
 

@@ -73,7 +73,7 @@ def test_an_old_run_killed_twice_resumes_without_paying_for_kept_answers(
     "args", [("--dim", 256), ("--task-type", "CLUSTERING"), ("--no-normalize",)], ids=str
 )
 @pytest.mark.parametrize("name", ["complete", "interrupted", "shared"])
-def test_other_settings_are_refused(old: Path, name: str, args: tuple[object, ...]) -> None:
+def test_other_settings_are_rejected(old: Path, name: str, args: tuple[object, ...]) -> None:
     if name == "shared":  # What a first run leaves that is ended before the first unit.
         shutil.copytree(old / "interrupted", old / "shared")
         for folder in ("units", "spill"):

@@ -19,9 +19,9 @@ from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.errors import (
     BadAnswer,
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
-    JobRefused,
+    JobRejected,
     QuotaExceeded,
     Unavailable,
 )
@@ -104,8 +104,8 @@ def test_every_http_status_gives_the_error_of_its_rule(form: str) -> None:
     [
         ("ABORTED", 409, Unavailable), ("CANCELLED", 499, Unavailable),
         ("ABORTED", 400, Unavailable), ("UNAVAILABLE", 400, Unavailable),
-        ("FAILED_PRECONDITION", 400, JobRefused), ("OUT_OF_RANGE", 400, CallRefused),
-        ("RESOURCE_EXHAUSTED", 429, QuotaExceeded), ("UNIMPLEMENTED", 501, JobRefused),
+        ("FAILED_PRECONDITION", 400, JobRejected), ("OUT_OF_RANGE", 400, CallRejected),
+        ("RESOURCE_EXHAUSTED", 429, QuotaExceeded), ("UNIMPLEMENTED", 501, JobRejected),
     ],
 )  # fmt: skip
 def test_the_google_rpc_code_counts_too(code: str, status: int, kind: type[CallError]) -> None:
@@ -117,7 +117,7 @@ def test_the_google_rpc_code_counts_too(code: str, status: int, kind: type[CallE
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(200, Intercepted), (403, Intercepted), (502, Unavailable), (404, JobRefused)],
+    [(200, Intercepted), (403, Intercepted), (502, Unavailable), (404, JobRejected)],
 )
 def test_only_the_beginning_of_a_page_is_shown(status: int, kind: type[CallError]) -> None:
     with answering(status, PAGE) as url:
@@ -137,13 +137,15 @@ def test_the_error_for_a_redirect_shows_its_target() -> None:
     ("status", "body", "kind", "words"),
     [
         pytest.param(200, google(503, "UNAVAILABLE"), Unavailable, "words", id="error in a 200"),
-        pytest.param(200, google(403, "PERMISSION_DENIED"), JobRefused, "words", id="403 in a 200"),
-        pytest.param(403, b'{"message": "Forbidden"}', JobRefused, "Forbidden", id="message"),
-        pytest.param(403, b'{"error": "no way"}', JobRefused, "no way", id="error as text"),
+        pytest.param(
+            200, google(403, "PERMISSION_DENIED"), JobRejected, "words", id="403 in a 200"
+        ),
+        pytest.param(403, b'{"message": "Forbidden"}', JobRejected, "Forbidden", id="message"),
+        pytest.param(403, b'{"error": "no way"}', JobRejected, "no way", id="error as text"),
         pytest.param(500, b'{"detail": ["a"]}', Unavailable, '["a"]', id="detail"),
         pytest.param(500, b'"oops"', Unavailable, "oops", id="a JSON string"),
         pytest.param(503, b"\xff\xfe\x00 busy", Unavailable, "busy", id="not UTF-8"),
-        pytest.param(400, b"", CallRefused, "400", id="empty"),
+        pytest.param(400, b"", CallRejected, "400", id="empty"),
         pytest.param(200, b"", BadAnswer, "not JSON", id="empty 200"),
         pytest.param(200, b"[]", BadAnswer, "not a JSON object", id="a list"),
         pytest.param(200, b"\xff\xfe", BadAnswer, "not JSON", id="garbage"),
@@ -188,7 +190,7 @@ def test_the_limit_of_a_predict_is_read_from_its_error(texts: int) -> None:
     with EmulatorServer(EmulatorSettings(vertex_predict_texts=3)) as server:
 
         async def rejected(client: GeminiClient) -> CallError:
-            with pytest.raises(CallRefused) as caught:
+            with pytest.raises(CallRejected) as caught:
                 await client.embed(items([f"text {n}" for n in range(texts)]))
             return caught.value
 
@@ -198,7 +200,7 @@ def test_the_limit_of_a_predict_is_read_from_its_error(texts: int) -> None:
 
 def test_the_error_for_a_missing_model_suggests_similar_ones() -> None:
     with EmulatorServer() as server:
-        error = failing(JobRefused, server.url, model="gemini-embeding-001")
+        error = failing(JobRejected, server.url, model="gemini-embeding-001")
     assert error.code == "model_gone"
     assert "--model gemini-embeding-001 is unknown" in error.message
     assert "Did you mean gemini-embedding-001" in error.message
@@ -210,7 +212,7 @@ def test_the_error_for_a_missing_model_suggests_similar_ones() -> None:
 )
 def test_a_404_points_to_a_base_url_that_ends_with_a_version(body: bytes) -> None:
     with answering(404, body) as url:
-        error = failing(JobRefused, f"{url}/v1beta")
+        error = failing(JobRejected, f"{url}/v1beta")
     assert error.code == "path"
     assert "Remove /v1beta," in error.message
     assert "--model" not in error.message
@@ -218,7 +220,7 @@ def test_a_404_points_to_a_base_url_that_ends_with_a_version(body: bytes) -> Non
 
 def test_a_402_points_to_billing_and_not_to_a_proxy() -> None:
     with answering(402, google(402, "", "Payment Required")) as url:
-        error = failing(JobRefused, url)
+        error = failing(JobRejected, url)
     assert "billing" in error.message
     assert "proxy" not in error.message
 

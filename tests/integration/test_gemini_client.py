@@ -16,7 +16,13 @@ from support.jobs import item
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.embedding import LongText
-from bulkembed.schemas.errors import BadAnswer, CallRefused, JobRefused, QuotaExceeded, Unavailable
+from bulkembed.schemas.errors import (
+    BadAnswer,
+    CallRejected,
+    JobRejected,
+    QuotaExceeded,
+    Unavailable,
+)
 from bulkembed.schemas.models import MODELS, TaskStyle, TaskType
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.clients.gemini import GeminiClient
@@ -74,7 +80,7 @@ def test_vertex_cuts_long_texts_only_if_the_settings_allow_it(url: str, model: s
     long = ["word " * 3000]
     cut = embed(url, long, model=model, vertexai=True)
     assert cut.truncated == (True,)
-    with pytest.raises(CallRefused) as caught:
+    with pytest.raises(CallRejected) as caught:
         embed(url, long, model=model, vertexai=True, long_text=LongText.DEAD_LETTER)
     assert caught.value.code == "too_long"
 
@@ -94,7 +100,7 @@ def served(**settings: Any) -> Iterator[EmulatorServer]:
 @pytest.mark.parametrize("vertexai", [False, True])
 def test_a_wrong_key_ends_the_job_and_is_not_shown(vertexai: bool) -> None:
     with served(api_key="right") as server:
-        error = failing(JobRefused, server.url, key="AIza-wrong", vertexai=vertexai)
+        error = failing(JobRejected, server.url, key="AIza-wrong", vertexai=vertexai)
         assert error.code == "key"
         assert "AIza-wrong" not in str(error) + repr(vars(error))
         assert embed(server.url, TEXTS, key="right").vectors.shape == (4, 3072)
@@ -102,10 +108,10 @@ def test_a_wrong_key_ends_the_job_and_is_not_shown(vertexai: bool) -> None:
 
 def test_the_error_for_a_retired_model_names_its_successor() -> None:
     with served(retired=("embedding-001", "gemini-embedding-2-preview")) as server:
-        error = failing(JobRefused, server.url, model="embedding-001")
+        error = failing(JobRejected, server.url, model="embedding-001")
         assert error.http_status == 404
         assert "--model gemini-embedding-001" in error.message
-        error = failing(JobRefused, server.url, model="gemini-embedding-2-preview")
+        error = failing(JobRejected, server.url, model="gemini-embedding-2-preview")
         assert "--model gemini-embedding-2 " in error.message
 
 
@@ -119,15 +125,15 @@ def test_each_status_becomes_the_error_of_its_kind() -> None:
         assert error.quota_value == 2
         assert error.retry_delay_s is not None
     with served(no_access=True) as server:
-        assert failing(JobRefused, server.url).code == "no_quota"
+        assert failing(JobRejected, server.url).code == "no_quota"
     with served(max_texts=3) as server:
-        error = failing(CallRefused, server.url)
-        assert isinstance(error, CallRefused)
+        error = failing(CallRejected, server.url)
+        assert isinstance(error, CallRejected)
         assert error.max_texts == 3
     with served(poison="Shares") as server:
-        assert failing(CallRefused, server.url).http_status == 400
+        assert failing(CallRejected, server.url).http_status == 400
     with served(max_body_bytes=300) as server:
-        assert failing(CallRefused, server.url).code == "payload"
+        assert failing(CallRejected, server.url).code == "payload"
 
 
 @pytest.mark.parametrize(

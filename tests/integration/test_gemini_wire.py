@@ -22,7 +22,7 @@ from support.gemini import TEXTS, config_of, embed, failing, items, with_client
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.embedding import Service, ServiceConfig
-from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRefused, Unavailable
+from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.schemas.models import TaskType
 from bulkembed.transforms.clients.gemini import check_client
 from bulkembed.transforms.core.content import REQUEST_BYTES
@@ -134,7 +134,7 @@ def test_a_private_authority_is_trusted_only_through_the_environment(
     context.load_cert_chain(certificate, key)
     with between(url, context) as server:
         secure = f"https://127.0.0.1:{server.server_port}"
-        error = failing(JobRefused, secure)
+        error = failing(JobRejected, secure)
         assert error.code == "certificate"
         assert "self-signed certificate. Set SSL_CERT_FILE" in error.message
         monkeypatch.setenv(name, str(certificate))
@@ -198,7 +198,7 @@ def test_unreadable_certificates_are_an_error_before_anything_is_sent(
     if content is not None:
         path.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    error = failing(JobRefused, "https://127.0.0.1:1")
+    error = failing(JobRejected, "https://127.0.0.1:1")
     assert f"SSL_CERT_FILE={path}: " in error.message
     assert words in error.message
 
@@ -236,7 +236,7 @@ def test_the_emulator_ignores_proxies_and_certificates_of_the_environment(
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        ("407 Proxy Authentication Required", JobRefused),
+        ("407 Proxy Authentication Required", JobRejected),
         ("403 Forbidden", Intercepted),
         ("502 Bad Gateway", Unavailable),
     ],
@@ -246,13 +246,13 @@ def test_the_answer_of_a_proxy_to_a_connection_is_classified(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def refuse() -> None:
+        def reject() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
                 connection.sendall(f"HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n".encode())
 
-        thread = threading.Thread(target=refuse)
+        thread = threading.Thread(target=reject)
         thread.start()
         proxy = f"http://me:secret@127.0.0.1:{listener.getsockname()[1]}"
         monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -263,7 +263,7 @@ def test_the_answer_of_a_proxy_to_a_connection_is_classified(
 
 def test_a_header_that_cannot_be_sent_is_an_error_and_is_not_shown(url: str) -> None:
     for key in ("AIza\nbroken", "AIza-kl\u00fcssel"):
-        error = failing(JobRefused, url, key=key)
+        error = failing(JobRejected, url, key=key)
         assert error.code == "header"
         assert "AIza" not in error.message + repr(vars(error))
 

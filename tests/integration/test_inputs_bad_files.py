@@ -47,7 +47,7 @@ def read(scanned: ScannedFile, columns: InputColumns = PLAIN) -> RowBatch:
 
 
 @each_codec
-def test_a_compressed_file_truncated_anywhere_is_refused(
+def test_a_compressed_file_truncated_anywhere_is_rejected(
     tmp_path: Path, suffix: str, encode: Encode
 ) -> None:
     whole = encode(LINES)
@@ -72,7 +72,7 @@ def test_several_members_in_one_file_are_all_read(
 
 
 @each_codec
-def test_a_truncated_second_member_is_refused(tmp_path: Path, suffix: str, encode: Encode) -> None:
+def test_a_truncated_second_member_is_rejected(tmp_path: Path, suffix: str, encode: Encode) -> None:
     path = tmp_path / f"in.jsonl.{suffix}"
     first, second = encode(LINES[:1000]), encode(LINES[1000:])
     for end in (1, 3, len(second) // 2, len(second) - 1):
@@ -83,7 +83,7 @@ def test_a_truncated_second_member_is_refused(tmp_path: Path, suffix: str, encod
 
 @each_codec
 @pytest.mark.parametrize("garbage", [b"x", b"garbage" * 9, b"\0" * 512])
-def test_bytes_after_the_end_of_a_compressed_file_are_refused(
+def test_bytes_after_the_end_of_a_compressed_file_are_rejected(
     tmp_path: Path, suffix: str, encode: Encode, garbage: bytes
 ) -> None:
     path = tmp_path / f"in.jsonl.{suffix}"
@@ -93,7 +93,7 @@ def test_bytes_after_the_end_of_a_compressed_file_are_refused(
 
 
 @pytest.mark.parametrize("suffix", ["gz", "bz2"])  # A zstd frame need not have a checksum.
-def test_a_flipped_bit_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_a_flipped_bit_is_rejected(tmp_path: Path, suffix: str) -> None:
     encode = CODECS[suffix]
     whole = bytearray(encode(LINES))
     whole[len(whole) // 2] ^= 1
@@ -135,14 +135,14 @@ def parquet(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_a_truncated_parquet_file_is_refused(parquet: Path, share: float) -> None:
+def test_a_truncated_parquet_file_is_rejected(parquet: Path, share: float) -> None:
     whole = parquet.read_bytes()
     parquet.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(InputError, match=r"in\.parquet.*--skip-bad-files"):
         scan(parquet)
 
 
-def test_a_parquet_file_with_damaged_pages_is_refused_when_read(parquet: Path) -> None:
+def test_a_parquet_file_with_damaged_pages_is_rejected_when_read(parquet: Path) -> None:
     whole = bytearray(parquet.read_bytes())
     whole[4:200] = b"\xff" * 196
     parquet.write_bytes(whole)
@@ -160,14 +160,14 @@ def test_the_error_for_a_deleted_file_names_it(parquet: Path) -> None:
         scan_file(open_found(scanned.found), scanned.found, PLAIN)
 
 
-def test_a_file_of_another_size_is_refused(parquet: Path) -> None:
+def test_a_file_of_another_size_is_rejected(parquet: Path) -> None:
     scanned = scan(parquet)
     parquet.write_bytes(parquet.read_bytes() + b"x")
     with pytest.raises(InputError, match=r"in\.parquet has changed"):
         read(scanned)
 
 
-def test_a_file_with_fewer_rows_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_fewer_rows_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": 1, "text": "a"}\n' * 2)
     scanned = scan(path)
@@ -247,7 +247,7 @@ def test_the_error_for_a_missing_parquet_column_lists_the_columns(parquet: Path)
         pytest.param("id", pa.array([b"a", b"b"], pa.binary(1)), id="id-fixed-bytes"),
     ],
 )
-def test_a_parquet_column_of_a_wrong_type_is_refused(
+def test_a_parquet_column_of_a_wrong_type_is_rejected(
     tmp_path: Path, column: str, values: pa.Array
 ) -> None:
     path = tmp_path / "in.parquet"
@@ -258,7 +258,7 @@ def test_a_parquet_column_of_a_wrong_type_is_refused(
         assert word in caught.value.message
 
 
-def test_two_parquet_columns_with_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_parquet_columns_with_one_name_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     arrays = [pa.array([1]), pa.array(["a"]), pa.array(["b"])]
     pq.write_table(pa.Table.from_arrays(arrays, names=["id", "text", "text"]), path)

@@ -169,7 +169,7 @@ def test_the_format_flag_accepts_any_name(tree: Path) -> None:
         pytest.param("/deep", "..", id="output-above-is-fine"),
     ],
 )
-def test_an_output_that_would_be_read_is_refused(tree: Path, pattern: str, output: str) -> None:
+def test_an_output_that_would_be_read_is_rejected(tree: Path, pattern: str, output: str) -> None:
     if output == "..":
         assert find_files([f"{tree}{pattern}"], output=str(tree.parent))
         return
@@ -201,7 +201,7 @@ def test_an_output_that_would_not_be_read_is_accepted(
     assert find_files([f"{tree}{pattern}"], output=str(tree / output))
 
 
-def test_an_output_reached_by_a_link_is_refused_too(tree: Path, tmp_path: Path) -> None:
+def test_an_output_reached_by_a_link_is_rejected_too(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tree)
     with pytest.raises(ConfigError, match="--output"):
         find_files([str(tree)], output=str(tmp_path / "link" / "out"))
@@ -292,7 +292,7 @@ TABLES = {
     ["", "/", "/t", "/t/*.parquet", "/**/*.parquet", "/t/day=1", "/t/day=1/*", "/t/day=1/p.parquet",
      "/t/p.parquet", "/*/day=*/*.parquet"],
 )  # fmt: skip
-def test_the_files_of_a_table_are_refused_without_the_flag(
+def test_the_files_of_a_table_are_rejected_without_the_flag(
     tmp_path: Path, what: str, pattern: str
 ) -> None:
     root = tmp_path / "in"
@@ -309,6 +309,6 @@ def test_the_files_of_a_table_are_refused_without_the_flag(
 @pytest.mark.parametrize(
     "pattern", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/dev/null"]
 )
-def test_a_stream_is_refused(pattern: str) -> None:
+def test_a_stream_is_rejected(pattern: str) -> None:
     with pytest.raises(ConfigError, match=r"more than once.*Write it to a file"):
         find_files([pattern])

@@ -74,7 +74,7 @@ def test_the_error_for_incompatible_kept_columns_names_both_files(tmp_path: Path
         read_all(tmp_path, columns)
 
 
-def test_a_star_is_refused_if_the_input_has_a_column_of_the_output(tmp_path: Path) -> None:
+def test_a_star_is_rejected_if_the_input_has_a_column_of_the_output(tmp_path: Path) -> None:
     put(tmp_path, "a.parquet", pa.array([1]), vector=pa.array([1]))
     with pytest.raises(ConfigError, match="'vector'"):
         read_all(tmp_path, InputColumns(keep_columns=("*",)))

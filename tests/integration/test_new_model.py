@@ -14,7 +14,7 @@ from bulkembed.emulator.rules import read_prefix
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
-from bulkembed.schemas.errors import CallRefused, ConfigError
+from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.job import CallSettings, EmbedderConfig
 from bulkembed.schemas.models import (
     MODELS,
@@ -113,8 +113,8 @@ def test_the_client_gets_its_vectors_from_the_emulator(
 
 
 def test_the_emulator_keeps_its_limits(server: EmulatorServer) -> None:
-    error = failing(CallRefused, server.url, model=NAME, texts=TEXTS[:8])
-    assert isinstance(error, CallRefused)
+    error = failing(CallRejected, server.url, model=NAME, texts=TEXTS[:8])
+    assert isinstance(error, CallRejected)
     assert error.max_texts == 7
 
 

@@ -66,7 +66,7 @@ def never(seconds: float) -> None:
     pytest.fail(f"waits {seconds} s, but nothing needs a wait")
 
 
-def test_a_second_run_is_refused_and_the_error_names_the_owner(dataset: Dataset) -> None:
+def test_a_second_run_is_rejected_and_the_error_names_the_owner(dataset: Dataset) -> None:
     tries: list[float] = []
     with output_lock.acquire(dataset, HERE) as before:
         assert before is None
@@ -158,12 +158,12 @@ def no_locks(
     """Put the dataset on a file system without locks, such as some of NFS and Lustre."""
     flock = fcntl.flock
 
-    def refuse(file: int, operation: int) -> None:
+    def reject(file: int, operation: int) -> None:
         if Path(f"/proc/self/fd/{file}").readlink().is_relative_to(dataset.root):
             raise OSError(request.param, os.strerror(request.param))
         flock(file, operation)
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", reject)
 
 
 @pytest.mark.usefixtures("no_locks")

@@ -12,7 +12,7 @@ from support import jumping_loop
 from support.jobs import a_job, prepared
 
 from bulkembed.pipeline.run.cost_cap import delete_account, start_account
-from bulkembed.schemas.errors import CallError, JobRefused, OutputError, Unavailable
+from bulkembed.schemas.errors import CallError, JobRejected, OutputError, Unavailable
 from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import ExitCode, StopReason
 from bulkembed.transforms.calls.spending import Spending
@@ -92,7 +92,7 @@ def test_a_call_does_not_wait_for_a_lost_process(path: Path) -> None:
     [
         pytest.param(Unavailable("reset"), COST, id="unknown"),
         pytest.param(Unavailable("503", http_status=503), 0, id="not-answered"),
-        pytest.param(JobRefused("key", http_status=403), 0, id="rejected"),
+        pytest.param(JobRejected("key", http_status=403), 0, id="rejected"),
     ],
 )
 def test_a_failed_call_costs_what_it_may_have_cost(path: Path, error: CallError, paid: int) -> None:

@@ -40,7 +40,7 @@ def leave(dataset: Dataset, owner: LockOwner) -> None:
     dataset.write(output_lock.claim_name(owner), owner.to_json())
 
 
-def test_a_second_run_is_refused_and_the_error_names_the_owner(dataset: Dataset) -> None:
+def test_a_second_run_is_rejected_and_the_error_names_the_owner(dataset: Dataset) -> None:
     with output_lock.acquire(dataset, HERE) as before:
         assert before is None
         second = output_lock.acquire(dataset, LockOwner("run-2", "local"))

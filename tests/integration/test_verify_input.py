@@ -111,8 +111,8 @@ def test_a_sample_needs_the_input_and_the_service_of_the_run(made: Path, tmp_pat
         where = ("--base-url", server.url)
         found = findings(made, "--sample", 3, "--against", tmp_path, *where)
         assert "Give the input of the run with --against" in found[-1][2]
-        refused = findings(made, "--sample", 3, "--base-url", f"{server.url}/nowhere")
-    assert "the service answered 404" in refused[0][2]
+        rejected = findings(made, "--sample", 3, "--base-url", f"{server.url}/nowhere")
+    assert "the service answered 404" in rejected[0][2]
 
 
 @pytest.mark.parametrize(

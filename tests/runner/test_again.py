@@ -227,8 +227,8 @@ def test_fresh_starts_anew_and_only_then_deletes(
 
 
 @pytest.fixture
-def refused(source: Path, output: Path) -> Path:
-    """A dataset of 27 rows in units of 10, three of them refused, and two blank."""
+def rejected(source: Path, output: Path) -> Path:
+    """A dataset of 27 rows in units of 10, three of them rejected, and two blank."""
     texts: list[str | None] = [*TEXTS]
     texts[3] = texts[17] = texts[18] = "poison"
     texts[4], texts[20] = None, " "
@@ -246,33 +246,33 @@ def generations(output: Path) -> list[int]:
 
 
 def test_dead_letters_tried_again_move_to_the_vectors(
-    server: EmulatorServer, source: Path, refused: Path
+    server: EmulatorServer, source: Path, rejected: Path
 ) -> None:
-    ended = go(server, source.parent, refused, "--retry-failed")
+    ended = go(server, source.parent, rejected, "--retry-failed")
     assert ended.code == 0, ended.err
     assert "3 in: 3 embedded" in ended.out
     assert server.stats()["texts"] == 2
-    assert dead_codes(refused) == {4: "blank_text", 20: "blank_text"}
-    assert sorted(read(refused)["source_row"].to_pylist()[:23]) == [
+    assert dead_codes(rejected) == {4: "blank_text", 20: "blank_text"}
+    assert sorted(read(rejected)["source_row"].to_pylist()[:23]) == [
         row for row in range(25) if row not in (4, 20)
     ]
-    assert generations(refused) == [0, 0, 1, 1]
-    assert leftovers(refused) == []
-    assert (refused / "_SUCCESS").exists()
-    again = go(server, source.parent, refused, "--retry-failed")
+    assert generations(rejected) == [0, 0, 1, 1]
+    assert leftovers(rejected) == []
+    assert (rejected / "_SUCCESS").exists()
+    again = go(server, source.parent, rejected, "--retry-failed")
     assert again.code == 0
     assert server.stats()["texts"] == 2
 
 
-def test_rows_that_are_refused_again_stay_dead_letters(source: Path, refused: Path) -> None:
+def test_rows_that_are_rejected_again_stay_dead_letters(source: Path, rejected: Path) -> None:
     with EmulatorServer(EmulatorSettings(poison="poison")) as server:
         for generation in (1, 2):
-            assert go(server, source.parent, refused, "--retry-failed").code == 0
-            assert generations(refused) == [0, 0, generation, generation]
+            assert go(server, source.parent, rejected, "--retry-failed").code == 0
+            assert generations(rejected) == [0, 0, generation, generation]
         assert server.stats()["texts"] == 0
-    assert len(dead_codes(refused)) == 5
-    assert len(read(refused)) == 22
-    assert leftovers(refused) == []
+    assert len(dead_codes(rejected)) == 5
+    assert len(read(rejected)) == 22
+    assert leftovers(rejected) == []
 
 
 @pytest.mark.parametrize(
@@ -286,15 +286,15 @@ def test_rows_that_are_refused_again_stay_dead_letters(source: Path, refused: Pa
     ids=str,
 )
 def test_a_retry_that_was_killed_goes_on_and_pays_for_nothing_twice(
-    server: EmulatorServer, source: Path, refused: Path, step: Step
+    server: EmulatorServer, source: Path, rejected: Path, step: Step
 ) -> None:
-    job = Job(server, source.parent, refused, ("--dim", "128", "--retry-failed"))
+    job = Job(server, source.parent, rejected, ("--dim", "128", "--retry-failed"))
     assert job.finish(step).code == -9
-    assert go(server, source.parent, refused, "--retry-failed").code == 0
+    assert go(server, source.parent, rejected, "--retry-failed").code == 0
     assert server.stats()["texts"] <= 2
-    assert dead_codes(refused) == {4: "blank_text", 20: "blank_text"}
-    assert len(read(refused)) == 25
-    assert leftovers(refused) == []
+    assert dead_codes(rejected) == {4: "blank_text", 20: "blank_text"}
+    assert len(read(rejected)) == 25
+    assert leftovers(rejected) == []
 
 
 def test_max_runtime_stops_the_run_cleanly(source: Path, output: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_kill_is_not_forgotten(source: Path, tmp_path: Path, cap: tuple[str, .
     assert leftovers(output) == []
 
 
-def test_calls_of_which_nobody_knows_count_in_full_and_refused_ones_do_not(
+def test_calls_of_which_nobody_knows_count_in_full_and_rejected_ones_do_not(
     source: Path, tmp_path: Path
 ) -> None:
     script = ("ok", "reset", "503", "429", "short")

@@ -127,7 +127,7 @@ def test_texts_with_different_titles_are_different(
     assert server.stats()["texts"] == 3
 
 
-def test_each_row_of_a_refused_text_is_a_dead_letter(tmp_path: Path, output: Path) -> None:
+def test_each_row_of_a_rejected_text_is_a_dead_letter(tmp_path: Path, output: Path) -> None:
     texts = [f"poison {n % 2}" if n % 10 == 0 else f"text {n % 30}" for n in range(100)]
     source = write_rows(tmp_path / "in/a.parquet", texts)
     bad = [n for n in range(100) if n % 10 == 0]

@@ -66,7 +66,7 @@ def test_a_key_is_used_and_named(demo: Demo, source: Path, tmp_path: Path) -> No
     assert "Using the access of GEMINI_API_KEY" in ended.err
 
 
-def test_an_input_without_an_output_is_refused(demo: Demo, source: Path, tmp_path: Path) -> None:
+def test_an_input_without_an_output_is_rejected(demo: Demo, source: Path, tmp_path: Path) -> None:
     ended = demo(INPUT="shards", EMULATOR="1")
     assert ended.code == 2
     assert "OUTPUT" in ended.last

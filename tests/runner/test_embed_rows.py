@@ -22,7 +22,7 @@ from support.cli import asked_alone
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.dead_letters import DeadLetter
-from bulkembed.schemas.errors import CallRefused, JobRefused, QuotaExceeded
+from bulkembed.schemas.errors import CallRejected, JobRejected, QuotaExceeded
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.clients.transport import service_from
@@ -210,15 +210,15 @@ def embed(server: EmulatorServer, texts: list[str], *, dead_letters: bool = Fals
 
 
 def test_without_a_second_output_a_bad_row_fails_the_pipeline_with_its_reason() -> None:
-    with served() as server, pytest.raises(CallRefused, match="blank_text: the text is empty"):
+    with served() as server, pytest.raises(CallRejected, match="blank_text: the text is empty"):
         embed(server, [""])
 
 
 @pytest.mark.parametrize("dead_letters", [True, False])
-def test_a_service_that_refuses_the_job_fails_the_pipeline_and_makes_no_dead_letter(
+def test_a_service_that_rejects_the_job_fails_the_pipeline_and_makes_no_dead_letter(
     dead_letters: bool,
 ) -> None:
-    with served(no_access=True) as server, pytest.raises(JobRefused):
+    with served(no_access=True) as server, pytest.raises(JobRejected):
         embed(server, TEXTS, dead_letters=dead_letters)
 
 

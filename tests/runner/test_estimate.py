@@ -200,7 +200,7 @@ def test_an_estimate_needs_no_key_no_beam_and_no_client(source: Path) -> None:
         (("--blank-text", "stop"), "the text is null"),
     ],
 )
-def test_an_estimate_refuses_what_the_run_would_refuse(
+def test_an_estimate_rejects_what_the_run_would_reject(
     source: Path, args: tuple[str, ...], words: str
 ) -> None:
     found = bulkembed("estimate", "--input", source, *args)
@@ -209,7 +209,7 @@ def test_an_estimate_refuses_what_the_run_would_refuse(
     assert "Traceback" not in found.err
 
 
-def test_other_settings_than_the_datasets_are_refused(
+def test_other_settings_than_the_datasets_are_rejected(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
     assert run(server.url, source, tmp_path / "out", *SHAPE).code == 0

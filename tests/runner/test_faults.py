@@ -151,7 +151,7 @@ BAD = 30
 
 
 def with_bad_rows(tmp_path: Path, *args: object) -> tuple[Ended, dict[str, Any]]:
-    """2,000 rows of which the first 30 are refused, and 500 are blank."""
+    """2,000 rows of which the first 30 are rejected, and 500 are blank."""
     texts = [f"poison {n}" if n < BAD else " " if n < 530 else f"text {n}" for n in range(2000)]
     source = write_rows(tmp_path / "a.parquet", texts)
     with served(poison="poison", latency_ms=40) as server:

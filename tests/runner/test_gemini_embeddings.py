@@ -139,7 +139,7 @@ def _same(found: list[Any], expected: list[Any]) -> None:
     assert found == expected
 
 
-def test_unsupported_arguments_are_refused(gemini: Gemini, tmp_path: Path) -> None:
+def test_unsupported_arguments_are_rejected(gemini: Gemini, tmp_path: Path) -> None:
     transform = MLTransform(write_artifact_location=str(tmp_path / "artifacts"))
     transform.with_transform(GeminiEmbeddings(gemini)).with_exception_handling(threshold=0.5)
     with pytest.raises(ConfigError, match="takes no exc_class, use_subprocess or threshold"):

@@ -218,7 +218,7 @@ def test_nothing_matched_names_the_pattern(server: EmulatorServer, tmp_path: Pat
     assert f"{tmp_path}/**/*.parquet" in ended.last
 
 
-def test_an_output_inside_the_input_is_refused(server: EmulatorServer, folder: Path) -> None:
+def test_an_output_inside_the_input_is_rejected(server: EmulatorServer, folder: Path) -> None:
     ended = run(server.url, folder, folder / "out", "--dim", 128)
     assert ended.code == 2
     assert server.stats()["calls"] == 0
@@ -243,7 +243,7 @@ def test_what_lies_beside_the_input_is_told_of_in_log_and_summary(
     ]  # fmt: skip
 
 
-def test_a_table_is_refused_and_its_files_are_read_by_a_flag(
+def test_a_table_is_rejected_and_its_files_are_read_by_a_flag(
     server: EmulatorServer, folder: Path
 ) -> None:
     (folder / "_delta_log").mkdir()

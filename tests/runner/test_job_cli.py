@@ -224,12 +224,12 @@ def test_an_unknown_model_works_with_a_warning(source: Path, tmp_path: Path) -> 
         assert ended.code == 0, ended.err
         assert "unknown model 'my-model'" in ended.err
         assert matrix(read(tmp_path / "out")).shape == (8, 64)
-        refused = run(
+        rejected = run(
             server.url, source, tmp_path / "two", "--model", "my-model", "--dim", 99,
             "--unit-rows", 1,
         )  # fmt: skip
-        assert refused.code == 1
-        assert "Check --dim" in refused.last
+        assert rejected.code == 1
+        assert "Check --dim" in rejected.last
 
 
 def test_a_model_that_the_service_does_not_have_ends_the_run(

@@ -48,7 +48,7 @@ def test_a_429_makes_everybody_wait_and_loses_nothing(tmp_path: Path) -> None:
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(30))
 
 
-def test_a_row_that_the_service_refuses_is_a_dead_letter_and_the_others_are_not(
+def test_a_row_that_the_service_rejects_is_a_dead_letter_and_the_others_are_not(
     tmp_path: Path,
 ) -> None:
     texts = [*TEXTS[:11], "this is poison", *TEXTS[11:]]

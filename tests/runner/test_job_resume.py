@@ -143,7 +143,7 @@ def test_success_goes_before_the_first_change(source: Path, tmp_path: Path) -> N
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
-def test_other_settings_are_refused_with_the_difference_and_change_nothing(
+def test_other_settings_are_rejected_with_the_difference_and_change_nothing(
     server: EmulatorServer, source: Path, tmp_path: Path,
     args: tuple[str, ...], words: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -201,7 +201,7 @@ def test_a_dataset_of_no_rows_takes_whatever_rows_come_first(
     assert server.stats()["calls"] == 1
 
 
-def test_a_first_run_that_was_refused_ties_the_output_to_nothing(
+def test_a_first_run_that_was_rejected_ties_the_output_to_nothing(
     source: Path, tmp_path: Path
 ) -> None:
     settings = EmulatorSettings(retired=("text-embedding-004",))

@@ -45,7 +45,7 @@ def source(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "in/a.parquet", TEXTS, lang=["en"] * len(TEXTS))
 
 
-def refused(word: str) -> EmulatorServer:
+def rejected(word: str) -> EmulatorServer:
     return EmulatorServer(EmulatorSettings(poison=word))
 
 
@@ -103,12 +103,12 @@ def test_a_mean_is_weighted_by_the_length_of_the_passages(
     assert "lowest cosine 1.0000" in sound(tmp_path / "mean", *checks).out
 
 
-def test_a_refused_passage_takes_its_row_and_a_retry_brings_it_whole(
+def test_a_rejected_passage_takes_its_row_and_a_retry_brings_it_whole(
     source: Path, tmp_path: Path
 ) -> None:
     output, bad = tmp_path / "out", [n for n in range(12) if n % 5 > 2]
     args = (*PASSAGES, "--max-dead-letters", "9", "--unit-rows", "5")
-    with refused("Paragraph 2") as server:
+    with rejected("Paragraph 2") as server:
         ended = run(server.url, source, output, *args)
         assert ended.code == 0, ended.err
     assert f"{len(bad)} dead" in ended.out

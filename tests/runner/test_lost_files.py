@@ -1,4 +1,4 @@
-"""Missing or truncated files of a dataset: embedded again or refused, never ignored."""
+"""Missing or truncated files of a dataset: embedded again or rejected, never ignored."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def lose_run_json(output: Path) -> None:
 
 @pytest.mark.parametrize("dim", [128, 256])
 @pytest.mark.parametrize("lose", [lose_all_of_run, lose_run_and_success, lose_run_json])
-def test_a_dataset_without_its_pinned_settings_is_refused_and_not_changed(
+def test_a_dataset_without_its_pinned_settings_is_rejected_and_not_changed(
     server: EmulatorServer, source: Path, complete: Path, lose: Callable[[Path], None], dim: int
 ) -> None:
     lose(complete)

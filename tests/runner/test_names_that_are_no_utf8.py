@@ -71,15 +71,15 @@ def test_a_bad_file_is_named_in_log_and_summary(folder: bytes, tmp_path: Path) -
     assert "b\\xe4d.parquet" in ended.out
 
 
-def test_a_missing_path_and_an_output_that_are_no_utf8_are_refused_in_words(
+def test_a_missing_path_and_an_output_that_are_no_utf8_are_rejected_in_words(
     folder: bytes, tmp_path: Path
 ) -> None:
     missing = run(None, os.fsdecode(folder + b"/n\xffne.jsonl"), tmp_path / "out")
     assert missing.code == 2
     assert "n\\xffne.jsonl: no such file" in missing.err
-    refused = run(None, os.fsdecode(folder), os.fsdecode(folder + b"/../o\xffut"))
-    assert refused.code == 2
-    assert "o\\xffut is not UTF-8" in refused.err
+    rejected = run(None, os.fsdecode(folder), os.fsdecode(folder + b"/../o\xffut"))
+    assert rejected.code == 2
+    assert "o\\xffut is not UTF-8" in rejected.err
 
 
 def test_the_command_itself_takes_such_a_name_in_a_plain_locale(

@@ -44,7 +44,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("args", "words"), OTHER)
-def test_other_settings_are_refused_if_a_first_run_left_only_shared_answers(
+def test_other_settings_are_rejected_if_a_first_run_left_only_shared_answers(
     server: EmulatorServer, source: Path, output: Path, args: tuple[object, ...], words: str
 ) -> None:
     stopped(server, source, output)
@@ -89,7 +89,7 @@ def test_settings_are_pinned_once_something_is_paid_even_if_no_answer_is_kept(
     [Step("open", "-shared-0.spill"), Step("os.rename", "/_run/shared/")],
     ids=["before-the-first-answer-is-kept", "after"],
 )
-def test_other_settings_are_refused_after_a_kill_during_shared_texts(
+def test_other_settings_are_rejected_after_a_kill_during_shared_texts(
     server: EmulatorServer, source: Path, output: Path, step: Step
 ) -> None:
     args = ("--dim", "128", "--unit-rows", str(SHARED), "--concurrency", "1")

@@ -19,7 +19,7 @@ SHAPE = ("--dim", "128", "--unit-rows", "200", "--concurrency", "2")
 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Rows with a blank one and one that is refused; progress is logged often."""
+    """Rows with a blank one and one that is rejected; progress is logged often."""
     monkeypatch.setenv("BULKEMBED_PROGRESS_S", "0.1")
     texts = [f"text {n}" for n in range(ROWS)]
     texts[10], texts[20] = "", "poison"

@@ -87,7 +87,7 @@ def test_two_backslashes_become_one_and_tabs_are_decoded(
 @pytest.mark.parametrize(
     ("typed", "cure"), [(r"{title}\d{body}", r"'\\d'"), ("{title} \\", "'\\\\'")]
 )
-def test_an_unknown_escape_is_refused_with_the_correct_form(
+def test_an_unknown_escape_is_rejected_with_the_correct_form(
     source: Path, tmp_path: Path, typed: str, cure: str
 ) -> None:
     ended = run(None, source, tmp_path / "out", "--text-template", typed)
@@ -114,7 +114,7 @@ def test_rows_whose_template_fields_are_all_blank_are_skipped_and_not_sent(
     assert dead_codes(tmp_path / "out") == dict.fromkeys(range(3), "blank_text")
 
 
-def test_a_dataset_from_before_escapes_were_decoded_is_refused_warned_about_and_can_be_resumed(
+def test_a_dataset_from_before_escapes_were_decoded_is_rejected_warned_about_and_can_be_resumed(
     source: Path, tmp_path: Path, recorder: RecordingServer
 ) -> None:
     output, twice = tmp_path / "out", TYPED.replace("\\", "\\\\")

@@ -94,8 +94,8 @@ class Job:
         self.world, self.mirror = world, mirror
         self.queue = collections.deque(texts)
         self.level = ConcurrencyLevel(most)
-        self.in_flight = self.answered = self.calls = self.refused = 0
-        self.refusals: list[tuple[float, bool]] = []
+        self.in_flight = self.answered = self.calls = self.rate_limited = 0
+        self.rate_limits: list[tuple[float, bool]] = []
         self.day_spent = False
         self.alarm = 0.0
 
@@ -155,7 +155,7 @@ class Job:
 
     def _rate_limited(self, ticket: int, kind: QuotaKind, delay: float) -> None:
         world = self.world
-        self.refused += 1
+        self.rate_limited += 1
         value = int(world.service.limits.get(kind, 0)) or None
         effect = self.mirror.rate_limited(
             ticket,
@@ -165,7 +165,7 @@ class Job:
             kind=kind if world.details else None,
             quota_value=value if world.details else None,
         )
-        self.refusals.append((world.now - START, effect.unexplained))
+        self.rate_limits.append((world.now - START, effect.unexplained))
 
 
 def one_token(count: int) -> list[tuple[int, int]]:

@@ -13,9 +13,9 @@ from support.jobs import a_job, prepared
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import (
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
-    JobRefused,
+    JobRejected,
     OutputError,
     Unavailable,
 )
@@ -110,37 +110,37 @@ def embed(texts: list[str], reject: Reject) -> tuple[Client, Sink, StopFlag]:
 def test_after_an_answer_an_error_about_settings_is_about_a_text() -> None:
     def reject(items: Sequence[TextContent]) -> CallError | None:
         if any("task_type" in item.text for item in items):
-            return JobRefused("Content blocked: 'what is task_type'", code="task_type")
+            return JobRejected("Content blocked: 'what is task_type'", code="task_type")
         return None
 
     texts = ["a", "b", "c", "d", "e", "what is task_type", "f"]
     _, sink, stop = embed(texts, reject)
     assert stop.stop is None
-    assert sink.bad == {"what is task_type": DeadCode.REFUSED}
+    assert sink.bad == {"what is task_type": DeadCode.REJECTED}
     assert sorted(sink.good) == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_an_error_about_settings_at_the_first_call_ends_the_job() -> None:
-    client, sink, stop = embed(["a"], lambda _: JobRefused("bad task_type", code="task_type"))
+    client, sink, stop = embed(["a"], lambda _: JobRejected("bad task_type", code="task_type"))
     assert stop.stop is not None
-    assert stop.stop.reason is StopReason.REFUSED
+    assert stop.stop.reason is StopReason.REJECTED
     assert (len(client.calls), sink.good, sink.bad) == (1, [], {})
 
 
 def test_a_row_that_an_error_names_fails_only_if_it_is_rejected_alone() -> None:
     def reject(items: Sequence[TextContent]) -> CallError | None:
         if any(item.text == "bad" for item in items):
-            return CallRefused("requests[0] repeats: 'contents[0]'", code="refused", index=0)
+            return CallRejected("requests[0] repeats: 'contents[0]'", code="refused", index=0)
         return None
 
     _, sink, _ = embed(["good", "x", "bad", "y"], reject)
-    assert sink.bad == {"bad": DeadCode.REFUSED}
+    assert sink.bad == {"bad": DeadCode.REJECTED}
     assert sorted(sink.good) == ["good", "x", "y"]
 
 
 def test_a_limit_on_texts_is_learned_even_if_the_error_does_not_name_it() -> None:
     def reject(items: Sequence[TextContent]) -> CallError | None:
-        return CallRefused("too many instances", code="batch_size") if len(items) > 1 else None
+        return CallRejected("too many instances", code="batch_size") if len(items) > 1 else None
 
     client, sink = Client(reject), Sink()
     caller = caller_of(client, StopFlag())
@@ -179,7 +179,7 @@ def test_a_page_instead_of_a_count_ends_the_run_after_some_tries() -> None:
 
 
 def test_a_service_that_does_not_count_is_asked_once() -> None:
-    client = Client(lambda _: None, [JobRefused("no such method", http_status=404)])
+    client = Client(lambda _: None, [JobRejected("no such method", http_status=404)])
     counter, item = counter_of(client, StopFlag()), prepared(["a"], a_job()).items[0]
 
     async def twice() -> list[int | None]:

@@ -7,9 +7,9 @@ import pytest
 
 from bulkembed.schemas.errors import (
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
-    JobRefused,
+    JobRejected,
     QuotaExceeded,
     Unavailable,
 )
@@ -57,36 +57,38 @@ KEY_INFO = {
 @pytest.mark.parametrize(
     ("status", "words", "error", "name"),
     [
-        (400, "API key not valid. Please pass a valid API key. API_KEY_INVALID", JobRefused, "key"),
-        (400, "API key expired. Please renew the API key.", JobRefused, "key"),
-        (401, "Request is missing required authentication credential.", JobRefused, "permission"),
-        (403, "Method doesn't allow unregistered callers", JobRefused, "permission"),
-        (404, "models/embedding-001 is not found for API version v1beta", JobRefused, "model_gone"),
-        (400, "* EmbedContentRequest.output_dimensionality: 99999 is out", JobRefused, "dim"),
-        (400, "Embedding dimension cannot be set for models/embedding-001.", JobRefused, "dim"),
-        (400, "Invalid value at 'requests[0].task_type' (TYPE_ENUM)", JobRefused, "task_type"),
-        (400, 'Invalid JSON payload received. Unknown name "x"', JobRefused, "request_form"),
-        (400, "User location is not supported for the API use.", JobRefused, "location"),
+        (400, "API key not valid. Please pass a valid API key. API_KEY_INVALID",
+         JobRejected, "key"),
+        (400, "API key expired. Please renew the API key.", JobRejected, "key"),
+        (401, "Request is missing required authentication credential.", JobRejected, "permission"),
+        (403, "Method doesn't allow unregistered callers", JobRejected, "permission"),
+        (404, "models/embedding-001 is not found for API version v1beta",
+         JobRejected, "model_gone"),
+        (400, "* EmbedContentRequest.output_dimensionality: 99999 is out", JobRejected, "dim"),
+        (400, "Embedding dimension cannot be set for models/embedding-001.", JobRejected, "dim"),
+        (400, "Invalid value at 'requests[0].task_type' (TYPE_ENUM)", JobRejected, "task_type"),
+        (400, 'Invalid JSON payload received. Unknown name "x"', JobRejected, "request_form"),
+        (400, "User location is not supported for the API use.", JobRejected, "location"),
         (400, "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch",
-         CallRefused, "batch_size"),
-        (400, "EmbedContentRequest.content contains an empty Part.", CallRefused, "empty_part"),
-        (400, "Request payload size exceeds the limit: 4194304 bytes.", CallRefused, "payload"),
-        (413, "", CallRefused, "payload"),
+         CallRejected, "batch_size"),
+        (400, "EmbedContentRequest.content contains an empty Part.", CallRejected, "empty_part"),
+        (400, "Request payload size exceeds the limit: 4194304 bytes.", CallRejected, "payload"),
+        (413, "", CallRejected, "payload"),
         (400, "The input token count exceeds the maximum number of tokens allowed (2048).",
-         CallRefused, "too_long"),
-        (400, "Request contains an invalid argument.", CallRefused, "refused"),
-        (400, "", CallRefused, "refused"),
+         CallRejected, "too_long"),
+        (400, "Request contains an invalid argument.", CallRejected, "refused"),
+        (400, "", CallRejected, "refused"),
         (408, "", Unavailable, "service"),
         (500, "An internal error has occurred.", Unavailable, "service"),
         (503, "The model is overloaded. Please try again later.", Unavailable, "service"),
         (504, "Deadline expired before operation could complete.", Unavailable, "service"),
         (529, "", Unavailable, "service"),
-        (418, "I'm a teapot", JobRefused, "unexpected"),
-        (407, "Proxy Authentication Required", JobRefused, "proxy"),
-        (402, "Payment Required", JobRefused, "payment"),
-        (404, "The requested URL /v1beta/v1beta/models was not found", JobRefused, "path"),
-        (400, "Content refused: 'bring at most 1 bag'", CallRefused, "refused"),
-        (400, "Content blocked: 'API key not valid'", CallRefused, "refused"),
+        (418, "I'm a teapot", JobRejected, "unexpected"),
+        (407, "Proxy Authentication Required", JobRejected, "proxy"),
+        (402, "Payment Required", JobRejected, "payment"),
+        (404, "The requested URL /v1beta/v1beta/models was not found", JobRejected, "path"),
+        (400, "Content refused: 'bring at most 1 bag'", CallRejected, "refused"),
+        (400, "Content blocked: 'API key not valid'", CallRejected, "refused"),
         (429, "Quota exceeded for aiplatform.googleapis.com/online_prediction_requests",
          QuotaExceeded, "quota"),
         (429, "Resource has been exhausted (e.g. check quota).", QuotaExceeded, "quota"),
@@ -102,7 +104,7 @@ def test_an_answer_is_classified_as_job_service_or_call(
 @pytest.mark.parametrize("value", ["0", 0])
 def test_a_quota_of_zero_means_no_access(value: object) -> None:
     words = json.dumps([{"violations": [{"quotaId": MINUTE, "quotaValue": value}]}, HELP])
-    assert classify(Reply(429, words)).error is JobRefused
+    assert classify(Reply(429, words)).error is JobRejected
 
 
 @pytest.mark.parametrize("value", ["100", "01000", "10"])
@@ -163,7 +165,7 @@ LIMITS = [
 @pytest.mark.parametrize(("words", "cap"), LIMITS)
 def test_a_limit_on_texts_is_read_from_many_wordings(words: str, cap: int | None) -> None:
     rule = classify(Reply(400, f"{words} null"))
-    assert (rule.error, rule.name) == (CallRefused, "batch_size")
+    assert (rule.error, rule.name) == (CallRejected, "batch_size")
     assert named_cap(words, 250) == cap
 
 
@@ -198,17 +200,17 @@ def test_a_limit_on_tokens_is_not_a_limit_on_texts(words: str) -> None:
 GOOGLE = {
     "CANCELLED": (499, Unavailable),
     "UNKNOWN": (500, Unavailable),
-    "INVALID_ARGUMENT": (400, CallRefused),
+    "INVALID_ARGUMENT": (400, CallRejected),
     "DEADLINE_EXCEEDED": (504, Unavailable),
-    "NOT_FOUND": (404, JobRefused),
+    "NOT_FOUND": (404, JobRejected),
     "ALREADY_EXISTS": (409, Unavailable),
-    "PERMISSION_DENIED": (403, JobRefused),
-    "UNAUTHENTICATED": (401, JobRefused),
+    "PERMISSION_DENIED": (403, JobRejected),
+    "UNAUTHENTICATED": (401, JobRejected),
     "RESOURCE_EXHAUSTED": (429, QuotaExceeded),
-    "FAILED_PRECONDITION": (400, JobRefused),
+    "FAILED_PRECONDITION": (400, JobRejected),
     "ABORTED": (409, Unavailable),
-    "OUT_OF_RANGE": (400, CallRefused),
-    "UNIMPLEMENTED": (501, JobRefused),
+    "OUT_OF_RANGE": (400, CallRejected),
+    "UNIMPLEMENTED": (501, JobRejected),
     "INTERNAL": (500, Unavailable),
     "UNAVAILABLE": (503, Unavailable),
     "DATA_LOSS": (500, Unavailable),
@@ -227,23 +229,23 @@ def test_each_google_rpc_code_is_classified_with_its_status_and_without(code: st
 @pytest.mark.parametrize("code", GOOGLE)
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_401_403_and_404_end_the_job_whatever_the_rpc_code_is(status: int, code: str) -> None:
-    assert classify(Reply(status, "words", code)).error is JobRefused
+    assert classify(Reply(status, "words", code)).error is JobRejected
 
 
 CLASSIFIED: dict[type[CallError], set[int]] = {
     Unavailable: {408, 409, 421, 423, 424, 425, 499, *range(500, 600)} - {501, 511},
     QuotaExceeded: {429},
-    CallRefused: {400, 413, 422},
+    CallRejected: {400, 413, 422},
     Intercepted: set(range(100, 400)),
 }
 
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_every_http_status_is_classified_and_unknown_ones_by_their_class(status: int) -> None:
-    expected = next((kind for kind, known in CLASSIFIED.items() if status in known), JobRefused)
+    expected = next((kind for kind, known in CLASSIFIED.items() if status in known), JobRejected)
     rule = classify(Reply(status))
     assert rule.error is expected
-    assert bool(rule.cure) is (rule.error in (JobRefused, Intercepted))
+    assert bool(rule.cure) is (rule.error in (JobRejected, Intercepted))
 
 
 @pytest.mark.parametrize(
@@ -251,8 +253,8 @@ def test_every_http_status_is_classified_and_unknown_ones_by_their_class(status:
     [
         (200, Intercepted), (302, Intercepted), (400, Intercepted), (401, Intercepted),
         (403, Intercepted), (418, Intercepted),
-        (404, JobRefused), (407, JobRefused), (402, JobRefused),
-        (413, CallRefused), (429, QuotaExceeded),
+        (404, JobRejected), (407, JobRejected), (402, JobRejected),
+        (413, CallRejected), (429, QuotaExceeded),
         (408, Unavailable), (499, Unavailable), (500, Unavailable), (502, Unavailable),
         (503, Unavailable), (520, Unavailable),
     ],

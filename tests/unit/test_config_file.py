@@ -69,7 +69,7 @@ def test_flags_override_the_environment_and_the_environment_overrides_the_file(
         ("a: [1,", "invalid YAML in line 1: "),
     ],
 )
-def test_unknown_keys_and_invalid_yaml_are_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_unknown_keys_and_invalid_yaml_are_rejected(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         options(tmp_path, text)
     assert words in caught.value.message

@@ -1,4 +1,4 @@
-"""What is refused before anything goes to Dataflow."""
+"""What is rejected before anything goes to Dataflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATAFLOW = "--runner=DataflowRunner"
         pytest.param([], "file:///in", "'file:///in' is a local path", id="file-uri"),
     ],
 )
-def test_what_makes_no_run_or_would_be_lost_is_refused(
+def test_what_makes_no_run_or_would_be_lost_is_rejected(
     flags: list[str], place: str, words: str
 ) -> None:
     with pytest.raises(ConfigError, match="--runner DataflowRunner") as caught:

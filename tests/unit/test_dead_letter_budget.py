@@ -24,7 +24,7 @@ def test_a_number_or_a_part_of_the_planned_rows_may_be_given_up_on(
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "101%", "%", "1e3", "5%%", "1,000"])
-def test_an_invalid_duration_is_refused_and_the_error_shows_the_form(text: str) -> None:
+def test_an_invalid_duration_is_rejected_and_the_error_shows_the_form(text: str) -> None:
     with pytest.raises(
         ConfigError, match=r"Use a number of rows, or a percentage up to 100%, such as 0.5%"
     ):

@@ -20,7 +20,7 @@ def test_a_duration_is_read_in_seconds(text: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "x", "-1", "1d", "30m1h", "h", "1h-5m", "1,5h", "nan"])
-def test_an_invalid_duration_is_refused_and_the_error_shows_the_form(text: str) -> None:
+def test_an_invalid_duration_is_rejected_and_the_error_shows_the_form(text: str) -> None:
     with pytest.raises(click.BadParameter, match="Write 30s, 10m, 2h or 1h30m"):
         Duration().convert(text, None, None)
 

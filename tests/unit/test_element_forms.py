@@ -27,7 +27,7 @@ from bulkembed.transforms.units.row_texts import RowText
 
 FORM = RowForm(InputColumns(None, "text"))
 VECTOR: Vector = np.array([0.25, 0.5], np.float32)
-REFUSED = RowFailure(DeadCode.REFUSED, "no", 400, 1)
+REJECTED = RowFailure(DeadCode.REJECTED, "no", 400, 1)
 
 
 class Doc(NamedTuple):
@@ -64,7 +64,7 @@ def test_a_row_gets_its_vector_in_a_copy_of_the_same_type(element: Any, expected
 def test_an_arrow_batch_keeps_its_good_rows_and_each_bad_row_is_a_dead_letter(kind: Any) -> None:
     element = kind.from_pydict({"id": [1, 2, 3], "text": ["a", None, "c"]})
     assert [row.text for row in FORM.texts(element)] == ["a", None, "c"]
-    out, (letter,) = FORM.fill(element, [VECTOR, REFUSED, 2 * VECTOR])
+    out, (letter,) = FORM.fill(element, [VECTOR, REJECTED, 2 * VECTOR])
     assert isinstance(out, kind)
     assert out.schema.field("vector").type == pa.list_(pa.float32(), 2)
     assert out.column("id").to_pylist() == [1, 3]
@@ -75,7 +75,7 @@ def test_an_arrow_batch_keeps_its_good_rows_and_each_bad_row_is_a_dead_letter(ki
 
 
 def test_an_arrow_batch_without_a_good_row_is_not_emitted() -> None:
-    out, letters = FORM.fill(pa.table({"text": [""]}), [REFUSED])
+    out, letters = FORM.fill(pa.table({"text": [""]}), [REJECTED])
     assert out is None
     assert len(letters) == 1
 
@@ -83,7 +83,7 @@ def test_an_arrow_batch_without_a_good_row_is_not_emitted() -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
 def test_each_row_of_a_batch_is_emitted_once(good: list[bool]) -> None:
     table = pa.table({"id": range(len(good)), "text": ["x"] * len(good)})
-    results = [np.full(2, row, np.float32) if fine else REFUSED for row, fine in enumerate(good)]
+    results = [np.full(2, row, np.float32) if fine else REJECTED for row, fine in enumerate(good)]
     out, letters = FORM.fill(table, results)
     kept = [] if out is None else out.to_pylist()
     assert [row["vector"][0] for row in kept] == [row["id"] for row in kept]
@@ -131,7 +131,9 @@ def test_the_output_type_of_rows_with_a_schema_has_the_vector_field() -> None:
         assert FORM.output_type(other) == other
 
 
-def test_a_vector_field_of_another_type_is_replaced_in_a_row_and_refused_in_a_named_tuple() -> None:
+def test_a_vector_field_of_another_type_is_replaced_in_a_row_and_rejected_in_a_named_tuple() -> (
+    None
+):
     rows = RowTypeConstraint.from_fields([("text", str), ("vector", str)])
     out = RowTypeConstraint.from_fields([("text", str), ("vector", Sequence[float])])
     assert FORM.output_type(rows) == out

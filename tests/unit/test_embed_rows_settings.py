@@ -89,7 +89,7 @@ def test_settings_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         ({"concurrency": 0}, "use a number from 1"),
     ],
 )
-def test_invalid_settings_are_refused_when_the_stage_is_made(
+def test_invalid_settings_are_rejected_when_the_stage_is_made(
     settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -103,12 +103,12 @@ def test_invalid_settings_are_refused_when_the_stage_is_made(
         ({"text_template": "no field"}, "names no column"),
     ],
 )
-def test_contradictory_columns_are_refused(columns: dict[str, str], words: str) -> None:
+def test_contradictory_columns_are_rejected(columns: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         EmbedRows(Gemini(service=HERE), **columns)
 
 
-def test_gathering_is_refused_on_a_runner_that_loses_rows() -> None:
+def test_gathering_is_rejected_on_a_runner_that_loses_rows() -> None:
     pipeline = beam.Pipeline("PrismRunner")
     rows = pipeline | beam.Create([{"text": "a"}])
     with pytest.raises(ConfigError, match="gather_s cannot be used with PrismRunner"):

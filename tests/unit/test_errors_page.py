@@ -8,9 +8,9 @@ from pathlib import Path
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import (
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
-    JobRefused,
+    JobRejected,
     QuotaExceeded,
     Unavailable,
 )
@@ -18,10 +18,10 @@ from bulkembed.transforms.clients.classification import RULES, ErrorRule
 
 DOCS = Path(__file__).parents[2] / "docs"
 ABOUT: dict[type[CallError], str] = {
-    JobRefused: "the job",
+    JobRejected: "the job",
     QuotaExceeded: "the service",
     Unavailable: "the service",
-    CallRefused: "the request",
+    CallRejected: "the request",
     Intercepted: "a proxy",
 }
 

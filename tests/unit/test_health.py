@@ -7,7 +7,7 @@ import pytest
 from bulkembed.schemas.errors import (
     BadAnswer,
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
     QuotaExceeded,
     Unavailable,
@@ -56,7 +56,7 @@ def test_after_one_bad_answer_calls_are_sent_one_at_a_time_until_one_is_good() -
     assert not health.one_at_a_time
 
 
-@pytest.mark.parametrize("error", [QuotaExceeded("429"), CallRefused("400")])
+@pytest.mark.parametrize("error", [QuotaExceeded("429"), CallRejected("400")])
 def test_429s_and_rejected_requests_are_not_an_outage(error: CallError) -> None:
     health = ServiceHealth()
     fail(health, error, 100)

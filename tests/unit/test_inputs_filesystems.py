@@ -40,7 +40,7 @@ def test_a_path_is_split_into_store_and_rest(path: str, store: str, rest: str) -
         pytest.param("https://u:hush@h/k", "not supported", id="another-scheme"),
     ],
 )
-def test_an_invalid_path_is_refused_without_showing_secrets(path: str, words: str) -> None:
+def test_an_invalid_path_is_rejected_without_showing_secrets(path: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         locate(path)
     assert "hush" not in caught.value.message

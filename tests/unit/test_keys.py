@@ -6,7 +6,7 @@ import pytest
 
 from bulkembed.schemas.embedding import Service, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.transforms.clients.keys import NO_KEY, find_key, mask, refuse_in_flags
+from bulkembed.transforms.clients.keys import NO_KEY, find_key, mask, reject_in_flags
 
 DEVELOPER = ServiceConfig()
 
@@ -79,7 +79,7 @@ def test_a_key_is_masked_in_the_text_of_others() -> None:
 )
 def test_a_key_in_a_beam_flag_is_an_error_that_does_not_show_it(flags: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"--environment_\w+ after .*--api-key-secret") as caught:
-        refuse_in_flags(flags, "AIza-the-key")
+        reject_in_flags(flags, "AIza-the-key")
     assert "AIza" not in caught.value.message
     assert "another" not in caught.value.message
 
@@ -87,11 +87,11 @@ def test_a_key_in_a_beam_flag_is_an_error_that_does_not_show_it(flags: list[str]
 def test_a_key_at_the_beginning_of_a_flag_is_not_shown_either() -> None:
     for flag in ("AIza-the-key", "--AIza-the-key=1"):
         with pytest.raises(ConfigError) as caught:
-            refuse_in_flags([flag], "AIza-the-key")
+            reject_in_flags([flag], "AIza-the-key")
         assert "AIza" not in caught.value.message
 
 
 def test_other_beam_flags_are_accepted() -> None:
     flags = ["--runner=FlinkRunner", '--environment_config={"command": "/boot"}']
     for key in (None, NO_KEY, "k", "AIza-the-key"):
-        refuse_in_flags(flags, key)
+        reject_in_flags(flags, key)

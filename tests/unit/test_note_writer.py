@@ -20,7 +20,7 @@ def test_a_slow_store_does_not_block_the_event_loop_that_stops_the_run() -> None
 
     async def loop() -> list[StopReason]:
         flag.set(StopReason.UNAVAILABLE, "down")
-        flag.set(StopReason.REFUSED, "refused")
+        flag.set(StopReason.REJECTED, "refused")
         await asyncio.sleep(0)  # The loop continues while the store writes.
         before = list(written)
         may_write.set()
@@ -28,7 +28,7 @@ def test_a_slow_store_does_not_block_the_event_loop_that_stops_the_run() -> None
         return before
 
     assert asyncio.run(loop()) == []
-    assert written == [StopReason.UNAVAILABLE, StopReason.REFUSED]
+    assert written == [StopReason.UNAVAILABLE, StopReason.REJECTED]
     writer.close()
     writer.write(Stop(StopReason.SIGNAL, "too late", 0.0))
     writer.flush()

@@ -22,9 +22,9 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import (
     BadAnswer,
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
-    JobRefused,
+    JobRejected,
     QuotaExceeded,
     Unavailable,
 )
@@ -272,7 +272,7 @@ def test_a_page_instead_of_json_ends_the_run_with_1_after_several_tries(passes_f
         return PAGE if service.passed >= passes_first else None
 
     ended = embed(10_000, fails)
-    assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.REFUSED, 1)
+    assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.REJECTED, 1)
     assert ended.message == PAGE.message
     assert 5 <= ended.service.calls - ended.service.passed / TEXTS <= 20
     assert ended.service.now < 30
@@ -300,11 +300,11 @@ def test_a_text_that_a_proxy_blocks_is_a_dead_letter() -> None:
 def test_a_text_that_looks_like_a_limit_does_not_make_calls_smaller() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         if any(item.text == "t777" for item in items):
-            return CallRefused("blocked: 'at most 5 texts'", code="batch_size", max_texts=5)
+            return CallRejected("blocked: 'at most 5 texts'", code="batch_size", max_texts=5)
         return None
 
     ended = embed(3_000, fails, concurrency=1)
-    assert ended.sink.bad == {"t777": DeadCode.REFUSED}
+    assert ended.sink.bad == {"t777": DeadCode.REJECTED}
     assert max(size for _, size in ended.service.sent[-10:]) == TEXTS
 
 
@@ -322,9 +322,9 @@ def test_every_status_is_retried_or_ends_the_run_or_fails_the_row(
 
     failed = [0]
     ended = embed(600, fails, concurrency=1)
-    if row.error is JobRefused:
+    if row.error is JobRejected:
         assert (ended.code, failed, ended.sink.bad) == (1, [1], {})
-    elif row.error is CallRefused:
+    elif row.error is CallRejected:
         assert (ended.code, len(ended.sink.good)) == (0, 600)
     else:
         assert (ended.code, ended.sink.bad, len(ended.sink.good)) == (0, {}, 600)

@@ -11,7 +11,7 @@ from support.jobs import a_job, prepared
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
-from bulkembed.schemas.errors import CallRefused
+from bulkembed.schemas.errors import CallRejected
 from bulkembed.schemas.job import JobConfig, OutputConfig, VectorType
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decoding import Answer
@@ -62,7 +62,7 @@ def test_the_first_rows_that_are_all_finished_are_committed(
         if result == "vector":
             found.embedded([item], answer([item]), 1)
         elif result == "dead":
-            found.dead(item, DeadCode.REFUSED, CallRefused("no", http_status=400), 2)
+            found.dead(item, DeadCode.REJECTED, CallRejected("no", http_status=400), 2)
     rows = 0
     for text in texts:
         if text is not None and results[text] == "missing":
@@ -111,7 +111,7 @@ def test_a_row_is_written_with_all_of_its_passages_or_not_at_all(
         if result == "vector":
             found.embedded([item], answer([item]), 1)
         elif result == "dead":
-            found.dead(item, DeadCode.REFUSED, CallRefused("no", http_status=400), 2)
+            found.dead(item, DeadCode.REJECTED, CallRejected("no", http_status=400), 2)
     result_of = [
         next((one for one in ("dead", "missing") if one in {results[c] for c in row}), "vector")
         for row in rows
@@ -150,14 +150,14 @@ def test_a_row_is_written_with_all_of_its_passages_or_not_at_all(
             assert one["text_hash"] == text_hash(None, texts[row] or "")
 
 
-def test_a_refused_passage_fails_its_row_and_the_message_says_which() -> None:
+def test_a_rejected_passage_fails_its_row_and_the_message_says_which() -> None:
     stop = StopFlag()
     made = job(embedding={"long_text": LongText.PASSAGES, **CUTTING})
     unit = prepared([paragraphs("ab"), paragraphs("cb"), SENTENCE.format("b")], made)
     found = UnitOutcome(unit, made, None, FailureLimit(3, stop))
     a, b, c = unit.items
     for item in (b, a, c):
-        found.dead(item, DeadCode.REFUSED, CallRefused("no"), 1)
+        found.dead(item, DeadCode.REJECTED, CallRejected("no"), 1)
     assert stop.stop is None  # Three rows failed, each counted once.
     finished = found.finish()
     assert finished is not None
@@ -205,7 +205,7 @@ def test_rows_with_equal_texts_share_the_vector_or_the_failure() -> None:
     found, unit = outcome(["x", "y", "x", "z", "y"])
     x, y, z = unit.items
     found.embedded([z, x], answer([z, x]), 1)
-    found.dead(y, DeadCode.REFUSED, CallRefused("no", http_status=400), 3)
+    found.dead(y, DeadCode.REJECTED, CallRejected("no", http_status=400), 3)
     finished = found.finish()
     assert finished is not None
     record, tables = finished
@@ -213,7 +213,7 @@ def test_rows_with_equal_texts_share_the_vector_or_the_failure() -> None:
     assert tables.dead_letters is not None
     assert tables.vectors["id"].to_pylist() == [100, 102, 103]
     assert record.counts.repeated == 1
-    assert record.codes == ((DeadCode.REFUSED, 2),)
+    assert record.codes == ((DeadCode.REJECTED, 2),)
     assert tables.dead_letters.select(["id", "message", "http_status", "attempts"]).to_pylist() == [
         {"id": row, "message": "no", "http_status": 400, "attempts": 3} for row in (101, 104)
     ]
@@ -277,12 +277,12 @@ def test_the_schema_is_as_documented(kind: VectorType) -> None:
     assert (record.counts.calls, record.counts.retried, record.counts.tokens) == (1, 1, 7)
 
 
-def test_a_text_refused_as_too_long_stops_the_run_with_long_text_stop() -> None:
+def test_a_text_rejected_as_too_long_stops_the_run_with_long_text_stop() -> None:
     made = job(embedding={"long_text": LongText.STOP})
     unit = prepared(["a", "b"], made, first_row=100)
     stop = StopFlag()
     found = UnitOutcome(unit, made, None, FailureLimit(None, stop))
-    found.dead(unit.items[1], DeadCode.TOO_LONG, CallRefused("9 tokens"), 1)
+    found.dead(unit.items[1], DeadCode.TOO_LONG, CallRejected("9 tokens"), 1)
     assert stop.stop is not None
     assert stop.stop.message.startswith("row 101 of ")
     assert found.finish() is None

@@ -109,7 +109,7 @@ def test_the_time_before_the_first_response_does_not_count() -> None:
 
 def test_a_progress_line_has_names_and_numbers() -> None:
     live = dataclasses.replace(
-        counts(embedded=200, texts=200, tokens=20_000, refused=2, codes=(("too_long", 3),)),
+        counts(embedded=200, texts=200, tokens=20_000, rate_limited=2, codes=(("too_long", 3),)),
         waiting=Waiting.RPM,
         quota=QuotaUse.of(rpm=(300, 300), tpm=(20_000, None), rpd=(0, None)),
     )

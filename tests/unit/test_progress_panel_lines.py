@@ -42,7 +42,7 @@ SNAPSHOT = Snapshot(
     eta_s=66.8,
     sent=98,
     retried=2,
-    refused=1,
+    rate_limited=1,
     codes={"refused": 2, "too_long": 1},
 )
 

@@ -66,7 +66,7 @@ def test_beside_a_user_who_retries_at_once_the_rest_of_the_quota_is_used(
     job.pump()
     world.run(START + 600)
     assert job.answered >= 0.9 * 20_000
-    assert job.refused < 0.02 * job.calls
+    assert job.rate_limited < 0.02 * job.calls
 
 
 @pytest.mark.parametrize("details", [True, False])
@@ -83,4 +83,4 @@ def test_without_token_counts_429s_correct_estimates_that_are_too_low(
     job.pump()
     world.run(START + 600)
     assert sum(tokens for _, _, tokens in world.service.counted) >= 0.9 * 1_000_000
-    assert job.refused < 0.03 * job.calls
+    assert job.rate_limited < 0.03 * job.calls

@@ -283,7 +283,7 @@ def test_after_a_minute_a_call_counts_for_the_day_only() -> None:
         pytest.param(lambda: filled(tpm=8000), Waiting.TPM, id="tokens-of-the-minute"),
         pytest.param(lambda: filled(rpd=200), Waiting.RPD, id="texts-of-the-day"),
         pytest.param(lambda: paced(rpm=300), Waiting.PACE, id="even-pace"),
-        pytest.param(lambda: paused(rpm=1000), Waiting.REFUSED, id="refused"),
+        pytest.param(lambda: paused(rpm=1000), Waiting.RATE_LIMITED, id="rate-limited"),
     ],
 )
 def test_the_reason_for_a_wait_is_known(

@@ -160,7 +160,7 @@ def test_with_enough_texts_the_quota_is_used(
     world.run(START + 310)
     sent = sum(texts for _, texts, _ in world.service.counted)
     capacity = (310 - 5) / 0.25 * 100 * most
-    assert job.refused == 0
+    assert job.rate_limited == 0
     assert sent >= min(4.95 * own - 2, 0.9 * capacity)
 
 

@@ -18,7 +18,7 @@ def test_9000_texts_at_3000_per_minute_take_123_s_without_a_429() -> None:
     world.run()
     counted = world.service.counted
     assert job.answered == 9000
-    assert job.refused == 0
+    assert job.rate_limited == 0
     assert counted[-1][0] - counted[0][0] <= 122.5
 
 
@@ -41,7 +41,7 @@ def test_97_percent_of_a_token_limit_is_used() -> None:
     world.run(START + 300)
     used = sum(tokens for _, _, tokens in world.service.counted)
     assert used >= 0.97 * 500_000
-    assert job.refused <= 1
+    assert job.rate_limited <= 1
 
 
 def test_a_lower_limit_of_the_service_is_adopted_and_95_percent_of_it_is_used() -> None:
@@ -49,11 +49,11 @@ def test_a_lower_limit_of_the_service_is_adopted_and_95_percent_of_it_is_used() 
     job = Job(world, QuotaMirror(QuotaLimits(rpm=3000)), one_token(20_000))
     job.pump()
     world.run(START + 60)
-    first = job.refused
+    first = job.rate_limited
     world.run(START + 360)
     used = sum(texts for at, texts, _ in world.service.counted if at > START + 60)
     assert first <= 16
-    assert job.refused == first
+    assert job.rate_limited == first
     assert used >= 0.95 * 2000 * 5
     assert job.mirror.pace is Pace.WINDOW
 
@@ -67,7 +67,7 @@ def test_two_jobs_with_one_state_use_97_percent_without_a_429() -> None:
     world.run(START + 180)
     used = sum(texts for _, texts, _ in world.service.counted)
     assert used >= 0.97 * 9000
-    assert sum(job.refused for job in jobs) == 0
+    assert sum(job.rate_limited for job in jobs) == 0
     assert all(job.answered > 0.2 * used for job in jobs)
 
 
@@ -109,7 +109,7 @@ def test_beside_another_user_the_rest_of_the_quota_is_used(
     job.pump()
     world.run(START + 600)
     assert job.answered >= 0.9 * 20_000
-    assert job.refused < 0.02 * job.calls
+    assert job.rate_limited < 0.02 * job.calls
     assert job.mirror.pace is Pace.SMOOTH
 
 
@@ -126,7 +126,7 @@ def test_a_spent_day_ends_the_run_and_the_next_day_resumes_it() -> None:
         answered.append(job.answered)
         left -= job.answered
         mirror = job.mirror
-        assert job.refused == 0
+        assert job.rate_limited == 0
         world.now = mirror.day_resets_at(world.now)
     assert answered == [5000, 5000, 1000]
 
@@ -138,5 +138,5 @@ def test_the_free_tier_sends_its_thousand_texts_every_day() -> None:
         job = Job(world, mirror, one_token(5000))
         job.pump()
         world.run()
-        assert (day, job.answered, job.refused) == (day, 1000, 0)
+        assert (day, job.answered, job.rate_limited) == (day, 1000, 0)
         world.now = mirror.day_resets_at(world.now)

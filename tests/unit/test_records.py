@@ -76,7 +76,7 @@ def test_the_name_of_another_file_is_not_a_record(name: str) -> None:
     assert named_record(name) is None
 
 
-def test_a_renamed_record_is_refused() -> None:
+def test_a_renamed_record_is_rejected() -> None:
     with pytest.raises(OutputError, match="Was the file renamed"):
         named_record("a" * 16 + "-000000000000-00000009-e1-d0-s0-g0-b10.json")
 
@@ -125,7 +125,7 @@ OTHER_UNIT = "part-" + "b" * 16 + "-000000000000-00000005.parquet"
     ],
     ids=str,
 )
-def test_a_record_that_contradicts_its_name_or_names_other_files_is_refused(
+def test_a_record_that_contradicts_its_name_or_names_other_files_is_rejected(
     change: dict[str, object],
 ) -> None:
     unit = Unit("a" * 16, 0, 5)
@@ -136,7 +136,7 @@ def test_a_record_that_contradicts_its_name_or_names_other_files_is_refused(
 
 
 @pytest.mark.parametrize("name", ["generation", "codes", "counts", "vector_parts", "dead_part"])
-def test_a_record_without_a_field_that_every_version_writes_is_refused(name: str) -> None:
+def test_a_record_without_a_field_that_every_version_writes_is_rejected(name: str) -> None:
     record = UnitRecord(Unit("a" * 16, 0, 5), 5, 0, 0)
     content = json.loads(encode_record(record))
     del content[name]

@@ -142,7 +142,7 @@ def test_googles_own_variables_set_the_base_url(monkeypatch: pytest.MonkeyPatch)
         (("--workers", "2", "--concurrency", "1"), "--workers 2 is more than --concurrency 1"),
     ],
 )
-def test_options_that_exclude_each_other_are_refused(flags: tuple[str, ...], words: str) -> None:
+def test_options_that_exclude_each_other_are_rejected(flags: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         request_from(options(*flags))
     assert words in caught.value.message

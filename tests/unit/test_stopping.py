@@ -6,7 +6,7 @@ import itertools
 import pytest
 from support import jumping_loop
 
-from bulkembed.schemas.errors import BadAnswer, JobRefused, QuotaExceeded, Unavailable
+from bulkembed.schemas.errors import BadAnswer, JobRejected, QuotaExceeded, Unavailable
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
@@ -29,7 +29,7 @@ def test_the_first_of_two_equal_reasons_counts_and_is_reported_once() -> None:
     flag.set(StopReason.UNAVAILABLE, "one")
     flag.set(StopReason.UNAVAILABLE, "two")
     flag.set(StopReason.DEADLINE, "less serious")
-    flag.set(StopReason.REFUSED, "more serious")
+    flag.set(StopReason.REJECTED, "more serious")
     assert [stop.message for stop in reported] == ["one", "more serious"]
 
 
@@ -60,7 +60,7 @@ def test_a_stop_is_read_from_its_note() -> None:
 
 def test_reasons_that_end_by_themselves_have_the_exit_code_for_incomplete() -> None:
     codes = {reason: Stop(reason, "", 0.0).exit_code for reason in StopReason}
-    assert codes[StopReason.REFUSED] == codes[StopReason.BROKEN] == ExitCode.FAILED == 1
+    assert codes[StopReason.REJECTED] == codes[StopReason.BROKEN] == ExitCode.FAILED == 1
     assert codes[StopReason.USELESS] == ExitCode.FAILED
     assert codes[StopReason.COST_CAP] == ExitCode.COST_CAP == 4
     for reason in ("day_spent", "unavailable", "signal", "deadline"):
@@ -80,7 +80,7 @@ def test_a_finished_sleep_is_no_longer_registered() -> None:
 
 def test_a_stage_raises_an_error_for_the_reason_of_a_stop() -> None:
     kinds = {
-        StopReason.REFUSED: JobRefused,
+        StopReason.REJECTED: JobRejected,
         StopReason.USELESS: BadAnswer,
         StopReason.DAY_SPENT: QuotaExceeded,
         StopReason.UNAVAILABLE: Unavailable,

@@ -86,7 +86,7 @@ def test_rows_that_do_not_add_up_are_an_error() -> None:
         ({}, ExitCode.COMPLETE),
         ({"run": RowCounts(5, 1, 0, 0, 4)}, ExitCode.INCOMPLETE),
         ({"dataset": RowCounts(5, 1, 0, 0, 4)}, ExitCode.COMPLETE),
-        ({"stop": Stop(StopReason.REFUSED, "", 1.5)}, ExitCode.FAILED),
+        ({"stop": Stop(StopReason.REJECTED, "", 1.5)}, ExitCode.FAILED),
         ({"stop": Stop(StopReason.SIGNAL, "", 1.5)}, ExitCode.INCOMPLETE),
     ],
 )
@@ -107,7 +107,7 @@ def test_the_records_of_a_run_are_summed() -> None:
     records = [
         UnitRecord(
             Unit("a" * 16, 0, 10), 7, 1, 2,
-            codes=((DeadCode.BLANK_TEXT, 2), (DeadCode.REFUSED, 1)), counts=COUNTS,
+            codes=((DeadCode.BLANK_TEXT, 2), (DeadCode.REJECTED, 1)), counts=COUNTS,
         )
         for _ in range(2)
     ]  # fmt: skip

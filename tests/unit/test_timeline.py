@@ -151,10 +151,20 @@ def test_latency_and_problems_belong_to_their_moment() -> None:
     timeline = Timeline()
     for seconds in (*[0.1] * 19, 5.0):
         timeline.at(START).add_answer(1, 1, seconds)
-    timeline.at(START).refused += 2
+    timeline.at(START).rate_limited += 2
     timeline.at(START).failed += 3
     timeline.at(START).retried += 4
     [point] = points_of(timeline)
     assert point.half_s == pytest.approx(0.1, rel=0.05)
     assert point.most_s == pytest.approx(0.1, rel=0.05)
-    assert (point.refused, point.failed, point.retried) == (2, 3, 4)
+    assert (point.rate_limited, point.failed, point.retried) == (2, 3, 4)
+
+
+def test_files_have_the_name_for_429s_that_earlier_versions_read() -> None:
+    timeline = Timeline()
+    timeline.at(START).add_error(rate_limited=True)
+    content = timeline.to_json()
+    assert content["moments"][0]["refused"] == 1
+    assert "rate_limited" not in content["moments"][0]
+    [(_, moment)] = Timeline.from_json(content).moments()
+    assert moment.rate_limited == 1

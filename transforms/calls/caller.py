@@ -16,9 +16,9 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import (
     BadAnswer,
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
-    JobRefused,
+    JobRejected,
     OutputError,
     QuotaExceeded,
     Unavailable,
@@ -81,7 +81,7 @@ class CallStats:
     calls_sent: int = 0
     calls_retried: int = 0
     calls_refused: int = 0
-    """429s."""
+    """429s.  The counter is older than the word "rate-limited"."""
 
 
 def counted_tokens(contents: Sequence[Content], answer: Answer) -> int:
@@ -166,7 +166,7 @@ class Caller:
             await self.embed(contents, sink)
         except DaySpent as spent:
             self._stop.set(StopReason.DAY_SPENT, _day_spent_message(spent.resets_at))
-        except (JobRefused, CallRefused) as error:
+        except (JobRejected, CallRejected) as error:
             if not self._is_about_job(error):
                 await self._split(contents, sink, error, attempts.count)
         except (Unavailable, Intercepted, BadAnswer) as error:
@@ -230,7 +230,7 @@ class Caller:
         if len(contents) == 1:
             return sink.dead(contents[0], _dead_code(error), error, attempts)
         # Once a call of that size was answered, such words come from a text.
-        sized = error if isinstance(error, CallRefused) and error.code == "batch_size" else None
+        sized = error if isinstance(error, CallRejected) and error.code == "batch_size" else None
         if sized is not None and len(contents) > self._gate.max_answered_texts:
             cap = sized.max_texts or len(contents) // 2
             log.warning(
@@ -277,7 +277,7 @@ class Caller:
         except CallError as error:
             if self._is_about_job(error):
                 # Before the gate knows of the failure and sends the next call.
-                self._stop.set(StopReason.REFUSED, error.message)
+                self._stop.set(StopReason.REJECTED, error.message)
             if isinstance(error, RETRYABLE):
                 self._failing_since = min(self._failing_since, self._clock())
             self._note_failure(slot, self._gate.fail(slot, error), error)
@@ -333,7 +333,7 @@ class Caller:
     def _is_about_job(self, error: CallError) -> bool:
         """Return whether every call would be rejected; see `classification.SETTINGS`."""
         settings_work = self._gate.proven and error.code in classification.SETTINGS
-        return isinstance(error, JobRefused) and not settings_work
+        return isinstance(error, JobRejected) and not settings_work
 
     async def _send(self, contents: Sequence[Content]) -> Answer:
         task = asyncio.ensure_future(self._client.embed(contents))
@@ -409,7 +409,7 @@ _CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
 
 def _dead_code(error: CallError) -> DeadCode:
     """Return the dead-letter code of a content that the service rejected."""
-    return _CODES.get(error.code, DeadCode.REFUSED)
+    return _CODES.get(error.code, DeadCode.REJECTED)
 
 
 def _day_spent_message(resets_at: float) -> str:

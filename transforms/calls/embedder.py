@@ -112,7 +112,7 @@ class Embedder:
         """Return the calls sent so far; `take_counts` is not affected."""
         stats = self._caller.stats
         return LiveCounts(
-            sent=stats.calls_sent, retried=stats.calls_retried, refused=stats.calls_refused
+            sent=stats.calls_sent, retried=stats.calls_retried, rate_limited=stats.calls_refused
         )
 
     def live(self) -> Live:

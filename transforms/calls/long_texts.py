@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
-from bulkembed.schemas.errors import CallError, CallRefused, Intercepted, JobRefused
+from bulkembed.schemas.errors import CallError, CallRejected, Intercepted, JobRejected
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.caller import Client, Sink
 from bulkembed.transforms.calls.retry import (
@@ -75,11 +75,11 @@ class TokenCounter:
             return None
         except RETRYABLE as error:
             self._stop.set(stop_reason(error), f"tokens cannot be counted: {error.message}")
-        except JobRefused as error:
+        except JobRejected as error:
             if error.http_status not in NO_SUCH_METHOD:
-                self._stop.set(StopReason.REFUSED, error.message)
+                self._stop.set(StopReason.REJECTED, error.message)
             self._disable(error)
-        except CallRefused as error:
+        except CallRejected as error:
             self._disable(error)
         return None
 
@@ -112,7 +112,7 @@ async def reject_long_texts(
     def reject(content: Content, size: str) -> None:
         too_long.add(content.index)
         message = f"the text has {size}, but {spec.name} accepts at most {spec.max_tokens:,} tokens"
-        sink.dead(content, DeadCode.TOO_LONG, CallRefused(message), attempts=0)
+        sink.dead(content, DeadCode.TOO_LONG, CallRejected(message), attempts=0)
 
     uncertain = []
     for content in contents:

@@ -117,7 +117,7 @@ class Retrier:
                 there is no wait here after a 429, and it does not count as a failure.
 
         Raises:
-            JobRefused, CallRefused: at once.
+            JobRejected, CallRejected: at once.
             Unavailable, Intercepted, BadAnswer, QuotaExceeded: the last error.
             Stopping: the run must end.
         """
@@ -172,7 +172,7 @@ def stop_reason(error: CallError) -> StopReason:
     """Return the reason for a run that ends because an error kept its calls from passing."""
     if isinstance(error, BadAnswer):
         return StopReason.USELESS
-    return StopReason.REFUSED if isinstance(error, Intercepted) else StopReason.UNAVAILABLE
+    return StopReason.REJECTED if isinstance(error, Intercepted) else StopReason.UNAVAILABLE
 
 
 def _error(state: tenacity.RetryCallState) -> CallError:

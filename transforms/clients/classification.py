@@ -12,9 +12,9 @@ from typing import Any
 
 from bulkembed.schemas.errors import (
     CallError,
-    CallRefused,
+    CallRejected,
     Intercepted,
-    JobRefused,
+    JobRejected,
     QuotaExceeded,
     Unavailable,
 )
@@ -99,49 +99,49 @@ _COUNTED = (
 _TOO_LONG = r"(input|text|content|token)[^.]*(too long|exceeds?|maximum|longer|supports up to)"
 
 RULES: tuple[ErrorRule, ...] = (
-    _rule("payment", (402,), JobRefused, None,
+    _rule("payment", (402,), JobRejected, None,
           "Check the project's billing page: its credits are used up, or billing is off."),
-    _rule("proxy", (407, 511), JobRefused, None,
+    _rule("proxy", (407, 511), JobRejected, None,
           "A proxy or network requires a sign-in. Write user and password into HTTPS_PROXY."),
-    _rule("payload", (413,), CallRefused),
-    _rule("no_quota", (429,), JobRefused, r'quotaValue"?: "?0\b',
+    _rule("payload", (413,), CallRejected),
+    _rule("no_quota", (429,), JobRejected, r'quotaValue"?: "?0\b',
           "The project has no quota for this model. Choose another model, or request quota.",
           codes="RESOURCE_EXHAUSTED"),
     _rule("quota", (429,), QuotaExceeded, codes="RESOURCE_EXHAUSTED"),
     _rule("service", (408, 409, 421, 423, 424, 425, 499, 500, 502, 503, 504), Unavailable,
           codes="ABORTED CANCELLED DATA_LOSS DEADLINE_EXCEEDED INTERNAL UNAVAILABLE"),
-    _rule("path", (404,), JobRefused, None, _BASE_URL, page=True),
-    _rule("path", (404,), JobRefused, r"requested URL", _BASE_URL),
-    _rule("model_gone", (404, 410), JobRefused, None, "Check --model and --base-url.",
+    _rule("path", (404,), JobRejected, None, _BASE_URL, page=True),
+    _rule("path", (404,), JobRejected, r"requested URL", _BASE_URL),
+    _rule("model_gone", (404, 410), JobRejected, None, "Check --model and --base-url.",
           codes="NOT_FOUND"),
     _rule("page", range(200, 500), Intercepted, None, _PROXY, page=True,
           status_label="200 to 499"),
     _rule("redirect", range(100, 400), Intercepted, None, _PROXY,
           status_label="other below 400"),
-    _rule("key", (400, 401, 403), JobRefused, r"API_KEY_INVALID|^API key (not valid|expired)",
+    _rule("key", (400, 401, 403), JobRejected, r"API_KEY_INVALID|^API key (not valid|expired)",
           "Check GOOGLE_API_KEY, GEMINI_API_KEY or --api-key-file."),
-    _rule("permission", (401, 403), JobRefused, None,
+    _rule("permission", (401, 403), JobRejected, None,
           "Check the key's project and its permissions.",
           codes="PERMISSION_DENIED UNAUTHENTICATED"),
-    _rule("method", (405, 501), JobRefused, None,
+    _rule("method", (405, 501), JobRejected, None,
           "The server does not offer this method. Check --base-url, --api-version and --model.",
           codes="UNIMPLEMENTED"),
-    _rule("precondition", (412,), JobRefused, None,
+    _rule("precondition", (412,), JobRejected, None,
           "Enable billing for the project. If it is on, the service is not offered in this region.",
           codes="FAILED_PRECONDITION"),
-    _rule("location", (400,), JobRefused, r"location is not supported",
+    _rule("location", (400,), JobRejected, r"location is not supported",
           "The service is not offered in this region. Run bulkembed in another one."),
-    _rule("dim", (400,), JobRefused, r"output_?dimensionality|embedding dimension",
+    _rule("dim", (400,), JobRejected, r"output_?dimensionality|embedding dimension",
           "Check --dim."),
-    _rule("task_type", (400,), JobRefused, r"task_?type", "Check --task-type."),
-    _rule("request_form", (400,), JobRefused, r"Unknown name \"",
+    _rule("task_type", (400,), JobRejected, r"task_?type", "Check --task-type."),
+    _rule("request_form", (400,), JobRejected, r"Unknown name \"",
           "The service does not know a field of the request. Check --api-version."),
-    _rule("batch_size", (400,), CallRefused, _COUNTED, about="a limit on the texts of a call"),
-    _rule("payload", (400,), CallRefused, r"payload size|too large"),
-    _rule("too_long", (400,), CallRefused, _TOO_LONG),
-    _rule("empty_part", (400,), CallRefused, r"empty Part"),
-    _rule("refused", (400, 422), CallRefused, codes="INVALID_ARGUMENT OUT_OF_RANGE"),
-    _rule("unexpected", range(400, 500), JobRefused, None,
+    _rule("batch_size", (400,), CallRejected, _COUNTED, about="a limit on the texts of a call"),
+    _rule("payload", (400,), CallRejected, r"payload size|too large"),
+    _rule("too_long", (400,), CallRejected, _TOO_LONG),
+    _rule("empty_part", (400,), CallRejected, r"empty Part"),
+    _rule("refused", (400, 422), CallRejected, codes="INVALID_ARGUMENT OUT_OF_RANGE"),
+    _rule("unexpected", range(400, 500), JobRejected, None,
           f"A proxy or another server may have answered. {_PROXY}", status_label="other 4xx"),
     _rule("service", range(500, 1000), Unavailable, status_label="other from 500"),
 )  # fmt: skip
@@ -169,7 +169,7 @@ _LIMIT_BEFORE = re.compile(rf"{_LIMIT}\W*(\w+\W+){{0,4}}$|[<≤]=?\s*$", re.IGNO
 
 
 def named_cap(words: str, texts: int) -> int | None:
-    """Return the maximum texts of a call, if the refusal of a call of `texts` says it.
+    """Return the maximum texts of a call, if the rejection of a call of `texts` says it.
 
     Only a number below `texts` can be it.  Numbers after a word about limits take precedence.
     """

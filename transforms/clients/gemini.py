@@ -46,7 +46,7 @@ class GeminiClient:
         connections: the maximum number of requests in flight.
 
     Raises:
-        ConfigError, JobRefused: the environment names a proxy or certificates that cannot be used.
+        ConfigError, JobRejected: the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ def check_client(service: ServiceConfig, embedding: EmbeddingConfig, key: str | 
     """Build a client and close it, so that an unusable certificate or proxy shows before the run.
 
     Raises:
-        ConfigError, JobRefused: as GeminiClient.
+        ConfigError, JobRejected: as GeminiClient.
     """
     client = GeminiClient(service, embedding, key, connections=1)
     # In a thread of its own: the caller's may already run an event loop, as a notebook's does.

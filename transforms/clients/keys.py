@@ -147,8 +147,8 @@ def _checked(text: str, where: str) -> str:
     return key
 
 
-def refuse_in_flags(flags: Iterable[str], key: str | None) -> None:
-    """Refuse Beam flags that contain the key: engines store flags and show them on their pages.
+def reject_in_flags(flags: Iterable[str], key: str | None) -> None:
+    """Reject Beam flags that contain the key: engines store flags and show them on their pages.
 
     Raises:
         ConfigError: a flag contains the key, or sets one of its variables.

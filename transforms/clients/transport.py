@@ -12,7 +12,7 @@ import google.auth.exceptions
 import httpx2
 
 from bulkembed.schemas.embedding import Service, ServiceConfig
-from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRefused, Unavailable
+from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.transforms.clients.bodies import BodyKeeper
 
 BASE_URL_VARIABLES = ("GOOGLE_GEMINI_BASE_URL",)
@@ -103,7 +103,7 @@ def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
     """Return the TLS context with the certificates of the environment, or else of the system.
 
     Raises:
-        JobRefused: the environment names certificates that cannot be read.
+        JobRejected: the environment names certificates that cannot be read.
     """
     named = [(name, os.environ[name]) for name in CERTIFICATE_VARIABLES if os.environ.get(name)]
     if not named or service.kind is Service.EMULATOR:
@@ -119,7 +119,7 @@ def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
         reason = "the file has no certificates in PEM form"
     except OSError as error:
         reason = error.strerror or str(error)
-    raise JobRefused(
+    raise JobRejected(
         f"{name}={path}: {reason}. Set {name} to a PEM file with the certificates to trust, or "
         "unset it.",
         code="certificate",
@@ -152,10 +152,10 @@ def transport_error(error: Exception) -> CallError:
     """Return the CallError for an error of the HTTP client."""
     kind = type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
-        return JobRefused(f"the service cannot be called: {error}. Check --base-url.", code="url")
+        return JobRejected(f"the service cannot be called: {error}. Check --base-url.", code="url")
     if isinstance(error, UnicodeError) or "Illegal header" in str(error):
         # The value is not shown: it may be the key.
-        return JobRefused(
+        return JobRejected(
             "the request cannot be written: a header has characters that are not allowed there. "
             "Check the API key.",
             code="header",
@@ -186,8 +186,8 @@ def bad_certificate(error: BaseException) -> bool:
     )
 
 
-def _untrusted(reason: str) -> JobRefused:
-    return JobRefused(
+def _untrusted(reason: str) -> JobRejected:
+    return JobRejected(
         f"the certificate of the service cannot be verified: {reason}. {CERTIFICATE_CURE}",
         code="certificate",
     )
@@ -197,7 +197,7 @@ def _proxy_error(error: httpx2.ProxyError) -> CallError:
     """Return the error for a proxy that opens no connection; the message begins with a status."""
     words = " ".join(str(error).split())[:100]
     if words.startswith("407"):
-        return JobRefused(
+        return JobRejected(
             "the proxy requires a user and a password (407). Write them into HTTPS_PROXY, as in "
             "http://USER:PASSWORD@HOST:PORT.",
             code="proxy",
@@ -224,14 +224,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def credentials_error(error: google.auth.exceptions.GoogleAuthError) -> CallError:
     """Return the CallError for an error of the application-default credentials."""
     if bad_certificate(error):
-        return JobRefused(
+        return JobRejected(
             f"the certificate of Google's sign-in cannot be verified. {CERTIFICATE_CURE}",
             code="certificate",
         )
     if isinstance(error, google.auth.exceptions.TransportError) or error.retryable:
         return Unavailable(f"no access token: {error}", code="credentials")
     sentence = f"no application-default credentials: {error}".rstrip(".")
-    return JobRefused(
+    return JobRejected(
         f"{sentence}. Run `gcloud auth application-default login`, or use a key.",
         code="credentials",
     )

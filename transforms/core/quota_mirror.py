@@ -275,7 +275,7 @@ class QuotaMirror:
         if _day_wait_s(state, now, size[0]) > 0:
             return Waiting.RPD
         if state.pause.wait_s(now) > 0:
-            return Waiting.REFUSED
+            return Waiting.RATE_LIMITED
         if _window_wait_s(state, now, size, rpm, None) > 0:
             return Waiting.RPM
         if _window_wait_s(state, now, size, None, tpm) > 0:

@@ -15,6 +15,10 @@ MAX_MOMENTS = 360
 STEPS = 8
 """Steps per doubling of the latency: each is about 9 % wide."""
 
+_RATE_LIMITED = "rate_limited"
+_RATE_LIMITED_KEY = "refused"
+"""The key of that count in files; earlier versions call it so."""
+
 
 @dataclasses.dataclass(slots=True)
 class Moment:
@@ -27,7 +31,7 @@ class Moment:
     tokens: int = 0
     retried: int = 0
     """Calls that were sent again."""
-    refused: int = 0
+    rate_limited: int = 0
     """429s."""
     failed: int = 0
     """Calls that ended with another error."""
@@ -44,12 +48,12 @@ class Moment:
 
     def add_error(self, *, rate_limited: bool) -> None:
         """Count a call that failed."""
-        self.refused += rate_limited
+        self.rate_limited += rate_limited
         self.failed += not rate_limited
 
     def add(self, other: Moment) -> None:
         """Add the counts of another moment."""
-        for name in ("calls", "texts", "tokens", "retried", "refused", "failed"):
+        for name in ("calls", "texts", "tokens", "retried", "rate_limited", "failed"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for step, calls in other.latencies.items():
             self.latencies[step] = self.latencies.get(step, 0) + calls
@@ -81,11 +85,7 @@ class Timeline:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; at most about 60 kB."""
-        # Another thread may still count: the copy is atomic.
-        moments = [
-            {"at": at, **to_plain(dataclasses.replace(moment, latencies=moment.latencies.copy()))}
-            for at, moment in self.moments()
-        ]
+        moments = [{"at": at, **_moment_to_json(moment)} for at, moment in self.moments()]
         return {"width_s": self.width_s, "moments": moments}
 
     @classmethod
@@ -97,7 +97,8 @@ class Timeline:
         """
         timeline = cls(WIDTHS_S[WIDTHS_S.index(content["width_s"])])
         for facts in content["moments"]:
-            timeline.at(facts["at"]).add(from_plain(facts, Moment))
+            renamed = {_RATE_LIMITED: facts.get(_RATE_LIMITED_KEY, 0)}
+            timeline.at(facts["at"]).add(from_plain({**facts, **renamed}, Moment))
         return timeline
 
     def _widen(self, width_s: int) -> None:
@@ -105,6 +106,13 @@ class Timeline:
         self.width_s, self._moments = width_s, {}
         for key, moment in old.items():
             self._moments.setdefault(key // times, Moment()).add(moment)
+
+
+def _moment_to_json(moment: Moment) -> dict[str, Any]:
+    # Another thread may still count: the copy is atomic.
+    facts = to_plain(dataclasses.replace(moment, latencies=moment.latencies.copy()))
+    facts[_RATE_LIMITED_KEY] = facts.pop(_RATE_LIMITED)
+    return dict(facts)
 
 
 def merge_timelines(timelines: Iterable[Timeline]) -> Timeline:

@@ -194,7 +194,7 @@ def read(dataset: Dataset) -> dict[str, Any]:
     """
     pinned = _read(dataset)
     if pinned is None:
-        _refuse_without_pins(dataset)
+        _reject_without_pins(dataset)
         raise ConfigError(
             f"{dataset.root}: there is no dataset. Create one with `bulkembed run --output`."
         )
@@ -209,26 +209,26 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
     """
     pinned = _read(dataset)
     if pinned is None:
-        _refuse_without_pins(dataset)
+        _reject_without_pins(dataset)
         return None
     embedding, layout = _all_differences(pinned, job)
     if not embedding and not layout:
         return pinned
     if not _is_paid_for(dataset, pinned):
-        return pinned  # Nothing to mix: the service refused the first run, or its input was empty.
+        return pinned  # Nothing to mix: the service rejected the first run, or its input was empty.
     if embedding:
         raise ConfigError(
             f"{dataset.root} holds vectors or paid answers that cannot be mixed with those of this "
             f"run: {'; '.join(embedding)}. Choose another --output, or the same settings."
         )
-    _refuse_undecoded(dataset, pinned, job)
+    _reject_undecoded(dataset, pinned, job)
     raise ConfigError(
         f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}. Its "
         "vectors are comparable and could be kept. Choose the same columns, or another --output."
     )
 
 
-def _refuse_without_pins(dataset: Dataset) -> None:
+def _reject_without_pins(dataset: Dataset) -> None:
     """Raise ConfigError if there are parts or records without `run.json`."""
     found = [
         f"{folder}/{name}"
@@ -279,7 +279,7 @@ def template_warning(pinned: dict[str, Any]) -> str | None:
     )
 
 
-def _refuse_undecoded(dataset: Dataset, pinned: dict[str, Any], job: JobConfig) -> None:
+def _reject_undecoded(dataset: Dataset, pinned: dict[str, Any], job: JobConfig) -> None:
     r"""Raise ConfigError if the templates differ only because `\n` is now decoded."""
     template = template_of(pinned)
     if template is None or not has_undecoded_escapes(template):

@@ -196,7 +196,7 @@ def find_input(
     for text in patterns:
         pattern = _resolve(text)
         if output is not None:
-            _refuse_output(pattern, output)
+            _reject_output(pattern, output)
         for file in _files_of(pattern, format, neighbours):
             if (file.store, file.path) in found:
                 continue
@@ -250,7 +250,7 @@ class _Neighbours:
             message = f"{name} is {what}. {cure}{OR_SKIP}"
             self.unreadable.append(InputError(message, path=path))
 
-    def refuse_table_above(self, pattern: _Pattern) -> None:
+    def reject_table_above(self, pattern: _Pattern) -> None:
         """Raise ConfigError if the root of a pattern is a table, or is inside one."""
         key = (pattern.store, pattern.root, pattern.file is None)
         if self.tables_as_files or key in self.checked:
@@ -259,14 +259,14 @@ class _Neighbours:
         flat = pattern.file is not None or (
             pattern.glob is not None and pattern.glob.max_depth == 0
         )
-        table_folders.refuse_above(
+        table_folders.reject_above(
             pattern.text, pattern.filesystem, pattern.store, pattern.root, is_listed=not flat
         )
 
-    def refuse_table_here(self, pattern: _Pattern, folder: str, names: Iterable[str]) -> None:
+    def reject_table_here(self, pattern: _Pattern, folder: str, names: Iterable[str]) -> None:
         """Raise ConfigError if the names below a folder show that it is a table."""
         if not self.tables_as_files:
-            table_folders.refuse_here(pattern.text, folder, names)
+            table_folders.reject_here(pattern.text, folder, names)
 
 
 def _resolve(pattern: str) -> _Pattern:
@@ -316,7 +316,7 @@ def _files_of(
     pattern: _Pattern, format: str | None, neighbours: _Neighbours
 ) -> Iterator[FoundFile]:
     """Yield the pattern's files, by name."""
-    neighbours.refuse_table_above(pattern)
+    neighbours.reject_table_above(pattern)
     if pattern.file is not None:
         infos = [file_info(pattern.filesystem, pattern.file)]
     else:
@@ -404,7 +404,7 @@ def _walk(pattern: _Pattern, depth: int | None, neighbours: _Neighbours) -> Iter
     if not pattern.is_local:
         infos = _list(pattern.filesystem, pattern.root, recursive=depth != 0)
         names = [_relative(pattern.root, info.path) for info in infos]
-        neighbours.refuse_table_here(pattern, pattern.root, names)
+        neighbours.reject_table_here(pattern, pattern.root, names)
         for info, name in zip(infos, names, strict=True):
             if _is_file(info) and pattern.matches(name):
                 yield info
@@ -421,7 +421,7 @@ def _walk(pattern: _Pattern, depth: int | None, neighbours: _Neighbours) -> Iter
             continue
         infos = _list(pattern.filesystem, folder, recursive=False)
         parent, _, last = folder.rpartition("/")
-        neighbours.refuse_table_here(
+        neighbours.reject_table_here(
             pattern, parent, (f"{last}/{info.base_name}" for info in infos)
         )
         _note_dangling(pattern, folder, infos, neighbours)
@@ -483,7 +483,7 @@ def _free_name(file: FoundFile, taken: set[str]) -> str:
     return f"{file.store.rstrip('/')}/{name}" if name in taken else name
 
 
-def _refuse_output(pattern: _Pattern, output: str) -> None:
+def _reject_output(pattern: _Pattern, output: str) -> None:
     """Raise ConfigError if a pattern would match files that are written below `output`."""
     location = locate(output)
     # The options after `?` do not change which store it is.

@@ -78,11 +78,11 @@ def open_filesystem(path_or_uri: str) -> tuple[pafs.FileSystem, str]:
     """
     location = locate(path_or_uri)
     if location.is_local and not os.fsencode(location.path).isascii():
-        _refuse_other_bytes(location.path)
+        _reject_other_bytes(location.path)
     return open_store(location.store), location.path
 
 
-def _refuse_other_bytes(path: str) -> None:
+def _reject_other_bytes(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -149,7 +149,7 @@ def _file_path(uri: str, rest: str) -> str:
 
 
 def _store_location(scheme: str, rest: str) -> Location:
-    _refuse_secrets(scheme, rest)
+    _reject_secrets(scheme, rest)
     options = _OPTIONS.search(rest)
     query = options[0] if options is not None else ""
     authority, _, key = rest[: len(rest) - len(query)].partition("/")
@@ -161,7 +161,7 @@ def _store_location(scheme: str, rest: str) -> Location:
     return Location(f"{scheme}://{authority}/{query}", "/".join(filter(None, (bucket, key))))
 
 
-def _refuse_secrets(scheme: str, rest: str) -> None:
+def _reject_secrets(scheme: str, rest: str) -> None:
     user = rest.partition("/")[0].rpartition("@")[0]
     if ":" in user or any(_SECRET.search(name) for name in _OPTION_NAME.findall(rest)):
         raise ConfigError(
@@ -192,7 +192,7 @@ def file_info(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
     """Return the type, size and time of a path; the type is NotFound if there is nothing.
 
     Raises:
-        InputError: the store or the folder refuses the request.
+        InputError: the store or the folder rejects the request.
     """
     try:
         return filesystem.get_file_info(path)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from bulkembed.schemas.inputs import FoundFile
 from bulkembed.transforms.inputs import unsupported_files
-from bulkembed.transforms.inputs.unsupported_files import Unsupported, refused
+from bulkembed.transforms.inputs.unsupported_files import Unsupported, rejected
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def format_of(found: FoundFile, head: bytes, *, compression: str | None) -> Inpu
             if compression is None or known.may_be_compressed:
                 return known
             cure = f"Decompress it: {known.title} has its own compression"
-            raise refused(found, Unsupported(f"a {known.title} file", cure), compression)
+            raise rejected(found, Unsupported(f"a {known.title} file", cure), compression)
     unsupported = unsupported_files.recognize(head)
     if codec_of(head) is not None:
         cure = "It was compressed twice. Decompress it once"
@@ -149,5 +149,5 @@ def format_of(found: FoundFile, head: bytes, *, compression: str | None) -> Inpu
             "Replace it with the complete file",
         )
     if unsupported is not None:
-        raise refused(found, unsupported, compression)
+        raise rejected(found, unsupported, compression)
     return promised

@@ -54,7 +54,7 @@ from bulkembed.transforms.inputs.stored_bytes import (
 from bulkembed.transforms.inputs.unsupported_files import (
     json_not_in_lines,
     lines_without_objects,
-    refused,
+    rejected,
 )
 
 _ROWS_TYPED_TOGETHER = 1000
@@ -67,7 +67,7 @@ def scan(
     """Return the result of one pass over the lines; see `input_files.FormatModule`."""
     unsupported = json_not_in_lines(stream.head, is_whole=stream.is_whole)
     if unsupported is not None:
-        raise refused(found, unsupported, found.compression)
+        raise rejected(found, unsupported, found.compression)
     scanned = _ScannedColumns(found.name, columns)
     offsets: list[int] = []
     rows, how, last = 0, "", 0
@@ -88,7 +88,7 @@ def scan(
         last = number
     scanned.finish()
     if rows and not scanned.any_row:
-        raise refused(found, lines_without_objects(stream.head), found.compression)
+        raise rejected(found, lines_without_objects(stream.head), found.compression)
     if scanned.any_row:
         check_present(found.name, columns, scanned.names)
     return ScannedFile(

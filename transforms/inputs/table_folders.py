@@ -21,7 +21,7 @@ _PARTITION = re.compile(r".*=.*|data|\d+")
 """Names of folders inside a table: `day=2026-11-27`, Iceberg's `data`, Hudi's `2026/11/27`."""
 
 
-def refuse_above(
+def reject_above(
     pattern: str, filesystem: pafs.FileSystem, store: str, folder: str, *, is_listed: bool
 ) -> None:
     """Raise ConfigError if a folder, or one above it, is a table.
@@ -41,22 +41,22 @@ def refuse_above(
             continue
         for log, what in _LOG_FOLDERS.items():
             if _is_folder(filesystem, f"{above}/{log}"):
-                raise _refused(pattern, above, what)
+                raise _rejected(pattern, above, what)
         metadata = f"{above}/{_ICEBERG_FOLDER}"
         if _is_folder(filesystem, metadata):
             infos = filesystem.get_file_info(pafs.FileSelector(metadata, allow_not_found=True))
-            refuse_here(pattern, above, (f"{_ICEBERG_FOLDER}/{info.base_name}" for info in infos))
+            reject_here(pattern, above, (f"{_ICEBERG_FOLDER}/{info.base_name}" for info in infos))
 
 
-def refuse_here(pattern: str, folder: str, names: Iterable[str]) -> None:
+def reject_here(pattern: str, folder: str, names: Iterable[str]) -> None:
     """Raise ConfigError if one of the names below a folder, with `/`, belongs to a table's log."""
     for name in names:
         parts = name.split("/")
         log = next((place for place, part in enumerate(parts) if part in _LOG_FOLDERS), None)
         if log is not None:
-            raise _refused(pattern, "/".join([folder, *parts[:log]]), _LOG_FOLDERS[parts[log]])
+            raise _rejected(pattern, "/".join([folder, *parts[:log]]), _LOG_FOLDERS[parts[log]])
         if _ICEBERG.search(name):
-            raise _refused(pattern, "/".join([folder, *parts[:-2]]), "an Iceberg table")
+            raise _rejected(pattern, "/".join([folder, *parts[:-2]]), "an Iceberg table")
 
 
 def _folders_above(folder: str, *, only_partitions: bool) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _is_folder(filesystem: pafs.FileSystem, path: str) -> bool:
     return bool(file_info(filesystem, path).type == pafs.FileType.Directory)
 
 
-def _refused(pattern: str, folder: str, what: str) -> ConfigError:
+def _rejected(pattern: str, folder: str, what: str) -> ConfigError:
     return ConfigError(
         f"--input {pattern}: {folder} is {what}. Its log says which files count; the other files "
         "have rows that were replaced or deleted. Export the table as Parquet, or read all of its "

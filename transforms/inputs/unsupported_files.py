@@ -105,7 +105,7 @@ def name_of_format(file_name: str) -> str | None:
     return NAMES.get(words[-1]) if len(words) > 1 else None
 
 
-def refused(
+def rejected(
     found: FoundFile, unsupported: Unsupported, compression: str | None = None
 ) -> InputError:
     """Return the error for a file whose content is not read."""

@@ -12,7 +12,7 @@ from bulkembed.schemas.errors import (
     BadAnswer,
     BulkEmbedError,
     CallError,
-    JobRefused,
+    JobRejected,
     QuotaExceeded,
     Unavailable,
 )
@@ -52,7 +52,7 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> EmbeddedRo
     """Return the vector of each row, or why it has none; equal texts are sent once.
 
     Raises:
-        CallError: the service refuses every request, is down, or the day's quota is used up.
+        CallError: the service rejects every request, is down, or the day's quota is used up.
     """
     embedding = embedder.config.embedding
     distinct = DistinctContents(embedding, embedder.estimator)
@@ -114,7 +114,7 @@ def _passages_or_failure(
 
 
 _ERRORS: dict[StopReason, type[CallError]] = {
-    StopReason.REFUSED: JobRefused,
+    StopReason.REJECTED: JobRejected,
     StopReason.USELESS: BadAnswer,
     StopReason.DAY_SPENT: QuotaExceeded,
 }
