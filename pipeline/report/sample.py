@@ -160,7 +160,7 @@ def _read(
     opened = part_files.open_part(dataset, part.name)
     ours = text_column in OUR_COLUMNS  # An id can be the text; then it is read from the input.
     kept = text_column if not ours and text_column in opened.schema_arrow.names else None
-    columns = part_files.with_passages(opened, [*COLUMNS, *([kept] if kept else [])])
+    columns = part_files.with_passage_columns(opened, [*COLUMNS, *([kept] if kept else [])])
     for here, block in _blocks(part.name, opened, places, columns):
         vectors.append(part_files.matrix_of(block)[here])
         chosen = block.drop_columns(["vector"]).take(pa.array(here)).to_pylist()

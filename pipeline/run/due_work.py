@@ -25,7 +25,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
 from bulkembed.transforms.dataset.processes import this_process
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.inputs.columns import merge_schemas, notes
+from bulkembed.transforms.inputs.columns import column_notes, merge_schemas
 from bulkembed.transforms.inputs.discover import looks_like_data
 
 log = logging.getLogger("bulkembed")
@@ -102,7 +102,7 @@ def make_job(
 def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schema:
     pinned = None if request.overwrite else run_file.kept_types(dataset)
     schema = merge_schemas(scans.files, request.input.columns, pinned)
-    for note in notes(scans.files, schema):
+    for note in column_notes(scans.files, schema):
         log.warning("%s", note)
     taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
     if taken and request.embedding.long_text is LongText.PASSAGES:

@@ -298,9 +298,9 @@ def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
         for record in state.records:
             for name in dataset.parts_of(record).all:
                 part = part_files.open_part(dataset, name)
-                columns = part_files.with_passages(part, ["id"])
+                columns = part_files.with_passage_columns(part, ["id"])
                 for block in part_files.read_blocks(part, name, columns):
-                    ids.add(part_files.once_a_row(block).column("id"))
+                    ids.add(part_files.one_per_input_row(block).column("id"))
     except OutputError as error:
         log.warning("duplicate ids are not counted: %s", error.message)
         return None

@@ -142,7 +142,7 @@ def _differing(
     ids, texts = [], []
     part = part_files.open_part(dataset, name)
     wanted = [c for c in ("id", "source_row", "text_hash") if c in part.schema_arrow.names]
-    for block in part_files.read_blocks(part, name, part_files.with_passages(part, wanted)):
+    for block in part_files.read_blocks(part, name, part_files.with_passage_columns(part, wanted)):
         for row in block.to_pylist():
             if row["id"] != batch.ids[row["source_row"] - batch.first_row].as_py():
                 ids.append(row["source_row"])
@@ -262,7 +262,7 @@ def _rows_of(
     first = 0
     for name in RecordParts.of(record).vectors:
         opened = part_files.open_part(dataset, name)
-        columns = part_files.with_passages(opened, ["vector", "source_row"])
+        columns = part_files.with_passage_columns(opened, ["vector", "source_row"])
         for block in part_files.read_blocks(opened, name, columns):
             here = [at - first for at in places if first <= at < first + block.num_rows]
             vectors, rows = part_files.matrix_of(block), block.drop_columns(["vector"])

@@ -176,8 +176,8 @@ def _rows_having(dataset: Dataset, name: str, names: Names) -> Iterator[dict[str
         part = part_files.open_part(dataset, name)
         if not set(COLUMNS) <= set(part.schema_arrow.names):
             return
-        columns = part_files.with_passages(part, COLUMNS)
-        for block in map(part_files.once_a_row, part_files.read_blocks(part, name, columns)):
+        columns = part_files.with_passage_columns(part, COLUMNS)
+        for block in map(part_files.one_per_input_row, part_files.read_blocks(part, name, columns)):
             filled = block.filter(block.column("id").is_valid())
             yield from filled.take(
                 np.flatnonzero(np.isin(id_keys(filled.column("id")), names))

@@ -183,7 +183,7 @@ class PartCheck:
         """
         block.validate(full=True)
         rows: Rows = block.column("source_row").to_numpy()
-        self._rows.append(part_files.once_a_row(block).column("source_row").to_numpy())
+        self._rows.append(part_files.one_per_input_row(block).column("source_row").to_numpy())
         self.count += len(rows)
         self._note(Check.ROWS, np.flatnonzero(~self._belong(block, rows)), block)
         if not self._kind.has_vectors:
@@ -246,7 +246,7 @@ def check_part(
         check = PartCheck(name, kind, record)
         for block in part_files.read_blocks(part, name):
             check.add(block)
-            ids.add(part_files.once_a_row(block).column("id"))
+            ids.add(part_files.one_per_input_row(block).column("id"))
     except OutputError as error:
         check_of = Check.MISSING if error.missing else Check.UNREADABLE
         return PartReport([Finding(check_of, name, error.reason)], None)

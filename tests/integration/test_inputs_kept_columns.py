@@ -14,7 +14,7 @@ from support.inputs import put, read_all, read_lines, scan_all
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.transforms.inputs.columns import in_microseconds, merge_schemas, notes
+from bulkembed.transforms.inputs.columns import column_notes, in_microseconds, merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 
@@ -159,7 +159,7 @@ def test_notes_name_columns_of_several_types_and_missing_columns(tmp_path: Path)
     (tmp_path / "c.jsonl").write_text('{"id": 1, "text": "t", "zip": 1, "lang": "en"}\n')
     columns = InputColumns(keep_columns=("zip", "lang"))
     scanned = scan_all(tmp_path, columns)
-    found_notes = notes(scanned, merge_schemas(scanned, columns))
+    found_notes = column_notes(scanned, merge_schemas(scanned, columns))
     assert found_notes == [
         "column 'zip' has values of several types in a.jsonl and b.jsonl: kept as strings",
         "column 'lang' is missing in a.jsonl and 1 more file, where it is null",
@@ -338,7 +338,7 @@ def test_a_pinned_type_is_kept_if_later_values_have_several_types(tmp_path: Path
     assert merge_schemas([file], columns).field("x").type == pa.string()
     schema = merge_schemas([file], columns, {"x": "int64"})
     assert schema.field("x").type == pa.int64()
-    assert "kept as int64, as in earlier runs" in notes([file], schema)[0]
+    assert "kept as int64, as in earlier runs" in column_notes([file], schema)[0]
     (batch,) = read_batches(open_found(file.found), file.input_file, columns, schema, [(0, 2)])
     assert (batch.kept.column("x").to_pylist(), batch.bad, batch.unkept) == ([5, None], {}, {"x"})
 

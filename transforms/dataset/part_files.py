@@ -121,15 +121,15 @@ def block_rows(schema: pa.Schema) -> int:
     return max(64, BLOCK_BYTES // max(4 * numbers, ROW_BYTES))
 
 
-def once_a_row(block: pa.RecordBatch) -> pa.RecordBatch:
+def one_per_input_row(block: pa.RecordBatch) -> pa.RecordBatch:
     """Return one row for each row of the input: its first passage, if it has passages."""
     if not holds_passages(block.schema):
         return block
     return block.filter(pc.equal(block.column("passage"), 0))
 
 
-def with_passages(part: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
-    """Return the columns, and PASSAGE_COLUMNS if the rows are passages."""
+def with_passage_columns(part: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+    """Return the columns, and PASSAGE_COLUMNS if the rows of the part are passages."""
     return [*columns, *(PASSAGE_COLUMNS if holds_passages(part.schema_arrow) else ())]
 
 

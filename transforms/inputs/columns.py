@@ -330,7 +330,7 @@ def _merge(
     return pa.schema({"id": _id_type(scanned, columns), **types})
 
 
-def notes(scanned: Sequence[ScannedFile], schema: pa.Schema) -> list[str]:
+def column_notes(scanned: Sequence[ScannedFile], schema: pa.Schema) -> list[str]:
     """Return notes on kept columns that are missing in a file, or have values of several types."""
     scanned = [file for file in scanned if file.rows]
     found = []
