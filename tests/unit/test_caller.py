@@ -60,7 +60,7 @@ class Client:
         return count
 
 
-class Sink:
+class ResultReceiver:
     """Keeps the result of each text."""
 
     def __init__(self) -> None:
@@ -100,11 +100,11 @@ def counter_of(
     return TokenCounter(client, retrier, stop, deadline_s, clock)
 
 
-def embed(texts: list[str], reject: Reject) -> tuple[Client, Sink, StopFlag]:
-    client, sink, stop = Client(reject), Sink(), StopFlag()
+def embed(texts: list[str], reject: Reject) -> tuple[Client, ResultReceiver, StopFlag]:
+    client, receiver, stop = Client(reject), ResultReceiver(), StopFlag()
     items = prepared(list(texts), a_job()).items
-    asyncio.run(caller_of(client, stop).embed(items, sink))
-    return client, sink, stop
+    asyncio.run(caller_of(client, stop).embed(items, receiver))
+    return client, receiver, stop
 
 
 def test_after_an_answer_an_error_about_settings_is_about_a_text() -> None:
@@ -114,17 +114,17 @@ def test_after_an_answer_an_error_about_settings_is_about_a_text() -> None:
         return None
 
     texts = ["a", "b", "c", "d", "e", "what is task_type", "f"]
-    _, sink, stop = embed(texts, reject)
+    _, receiver, stop = embed(texts, reject)
     assert stop.stop is None
-    assert sink.bad == {"what is task_type": DeadCode.REJECTED}
-    assert sorted(sink.good) == ["a", "b", "c", "d", "e", "f"]
+    assert receiver.bad == {"what is task_type": DeadCode.REJECTED}
+    assert sorted(receiver.good) == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_an_error_about_settings_at_the_first_call_ends_the_job() -> None:
-    client, sink, stop = embed(["a"], lambda _: JobRejected("bad task_type", code="task_type"))
+    client, receiver, stop = embed(["a"], lambda _: JobRejected("bad task_type", code="task_type"))
     assert stop.stop is not None
     assert stop.stop.reason is StopReason.REJECTED
-    assert (len(client.calls), sink.good, sink.bad) == (1, [], {})
+    assert (len(client.calls), receiver.good, receiver.bad) == (1, [], {})
 
 
 def test_a_row_that_an_error_names_fails_only_if_it_is_rejected_alone() -> None:
@@ -133,28 +133,28 @@ def test_a_row_that_an_error_names_fails_only_if_it_is_rejected_alone() -> None:
             return CallRejected("requests[0] repeats: 'contents[0]'", code="refused", index=0)
         return None
 
-    _, sink, _ = embed(["good", "x", "bad", "y"], reject)
-    assert sink.bad == {"bad": DeadCode.REJECTED}
-    assert sorted(sink.good) == ["good", "x", "y"]
+    _, receiver, _ = embed(["good", "x", "bad", "y"], reject)
+    assert receiver.bad == {"bad": DeadCode.REJECTED}
+    assert sorted(receiver.good) == ["good", "x", "y"]
 
 
 def test_a_limit_on_texts_is_learned_even_if_the_error_does_not_name_it() -> None:
     def reject(items: Sequence[TextContent]) -> CallError | None:
         return CallRejected("too many instances", code="batch_size") if len(items) > 1 else None
 
-    client, sink = Client(reject), Sink()
+    client, receiver = Client(reject), ResultReceiver()
     caller = caller_of(client, StopFlag())
     items = prepared([f"t{n}" for n in range(12)], a_job()).items
 
     async def twice() -> int:
-        await caller.embed(items[:4], sink)
+        await caller.embed(items[:4], receiver)
         before = len(client.calls)
-        await caller.embed(items[4:], sink)
+        await caller.embed(items[4:], receiver)
         return before
 
     before = asyncio.run(twice())
-    assert len(sink.good) == 12
-    assert not sink.bad
+    assert len(receiver.good) == 12
+    assert not receiver.bad
     assert [len(call) for call in client.calls[:before]] == [4, 2, 2, 1, 1, 1, 1]
     assert [len(call) for call in client.calls[before:]] == [1] * 8
 
@@ -189,7 +189,7 @@ def test_a_service_that_does_not_count_is_asked_once() -> None:
 
 
 def test_after_an_answer_that_cannot_be_stored_no_call_is_sent() -> None:
-    class Full(Sink):
+    class Full(ResultReceiver):
         def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
             raise OutputError("the disk is full")
 

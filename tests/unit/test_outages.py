@@ -97,7 +97,7 @@ class Service:
         raise AssertionError
 
 
-class Sink:
+class ResultReceiver:
     def __init__(self) -> None:
         self.good: list[str] = []
         self.bad: dict[str, DeadCode] = {}
@@ -112,7 +112,7 @@ class Sink:
 @dataclasses.dataclass
 class Ended:
     service: Service
-    sink: Sink
+    receiver: ResultReceiver
     stop: StopFlag
 
     @property
@@ -142,7 +142,11 @@ def embed(
 ) -> Ended:
     """Embed texts `t0`, `t1`, ... to the end, or to that of the run."""
     loop = jumping_loop.JumpingLoop()
-    stop, sink, service = StopFlag(lambda _: gate.close()), Sink(), Service(fails, loop)
+    stop, receiver, service = (
+        StopFlag(lambda _: gate.close()),
+        ResultReceiver(),
+        Service(fails, loop),
+    )
     service.mirror = mirror
     items = items_of(texts)
     spending = None
@@ -161,8 +165,8 @@ def embed(
         service, gate, TokenEstimator(), stop,
         deadline_s=deadline_s, spending=spending, clock=loop.time, random=lambda: 0.0,
     )  # fmt: skip
-    jumping_loop.run(caller.embed(items, sink), loop)
-    return Ended(service, sink, stop)
+    jumping_loop.run(caller.embed(items, receiver), loop)
+    return Ended(service, receiver, stop)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 16])
@@ -176,7 +180,7 @@ def test_useless_answers_cost_at_most_two_thousand_texts(code: str, concurrency:
     assert ended.service.passed < 3000 + concurrency * TEXTS
     assert (ended.stop.stop and ended.stop.stop.reason, ended.code) == (StopReason.USELESS, 1)
     assert "useless" in ended.message
-    assert not ended.sink.bad
+    assert not ended.receiver.bad
 
 
 def test_useless_answers_for_some_seconds_lose_no_row() -> None:
@@ -184,7 +188,7 @@ def test_useless_answers_for_some_seconds_lose_no_row() -> None:
         return SHORT if 0.5 <= service.now < 10 else None
 
     ended = embed(10_000, fails)
-    assert (ended.code, len(ended.sink.good)) == (0, 10_000)
+    assert (ended.code, len(ended.receiver.good)) == (0, 10_000)
     assert 0 < ended.service.paid_in_vain <= 2000
 
 
@@ -195,8 +199,8 @@ def test_a_text_with_bad_answers_is_found_at_once(texts: int) -> None:
 
     ended = embed(texts, fails)
     assert ended.code == 0
-    assert ended.sink.bad == {"t77": DeadCode.SERVICE_ERROR}
-    assert len(ended.sink.good) == texts - 1
+    assert ended.receiver.bad == {"t77": DeadCode.SERVICE_ERROR}
+    assert len(ended.receiver.good) == texts - 1
     assert ended.service.paid_in_vain <= MAX_BAD_TRIES * (TEXTS + 1)
 
 
@@ -205,7 +209,7 @@ def test_some_bad_answers_delay_a_run_only_briefly() -> None:
         return SHORT if service.calls % 20 == 19 else None
 
     ended = embed(10_000, fails)
-    assert (ended.code, len(ended.sink.good)) == (0, 10_000)
+    assert (ended.code, len(ended.receiver.good)) == (0, 10_000)
     assert ended.service.now < 8
 
 
@@ -230,7 +234,7 @@ def test_429s_are_not_an_outage_if_a_call_passes_now_and_then() -> None:
         return None if service.calls % 3 == 0 else TOO_MANY
 
     ended = embed(3_000, fails, deadline_s=20)
-    assert (ended.code, len(ended.sink.good)) == (0, 3_000)
+    assert (ended.code, len(ended.receiver.good)) == (0, 3_000)
     assert ended.service.now > 40
 
 
@@ -249,7 +253,7 @@ def test_a_call_that_waits_for_the_account_uses_no_quota(tmp_path: Path) -> None
     # Each call reserves several times its cost, so that the others have to wait for it.
     account = tmp_path / "account.json"
     ended = embed(1_000, lambda *_: None, mirror=mirror, account=account, budget_calls=3.5)
-    assert (ended.code, len(ended.sink.good)) == (0, 1_000)
+    assert (ended.code, len(ended.receiver.good)) == (0, 1_000)
     assert 1 < ended.service.max_in_flight <= 3
     assert ended.service.max_tickets <= 3
     assert mirror.use(ended.service.began + ended.service.now).used[QuotaKind.RPM] == 1_000
@@ -260,8 +264,8 @@ def test_a_long_outage_ends_the_run_with_75_and_a_short_one_does_not() -> None:
         return BUSY if 0.5 <= service.now < 60 else None
 
     short, long = (embed(10_000, fails, deadline_s=deadline_s) for deadline_s in (70, 20))
-    assert (short.code, len(short.sink.good)) == (0, 10_000)
-    assert (long.code, long.sink.bad) == (75, {})
+    assert (short.code, len(short.receiver.good)) == (0, 10_000)
+    assert (long.code, long.receiver.bad) == (75, {})
     assert "the service failed for 20 s" in long.message
     assert long.service.now < 20 + 6
 
@@ -283,7 +287,7 @@ def test_a_proxys_page_for_a_moment_loses_no_row() -> None:
         return PAGE if 0.5 <= service.now < 3 else None
 
     ended = embed(10_000, fails)
-    assert (ended.code, len(ended.sink.good)) == (0, 10_000)
+    assert (ended.code, len(ended.receiver.good)) == (0, 10_000)
     assert ended.service.now > 3
 
 
@@ -293,8 +297,8 @@ def test_a_text_that_a_proxy_blocks_is_a_dead_letter() -> None:
 
     ended = embed(10_000, fails, per_call=20)
     assert ended.code == 0
-    assert ended.sink.bad == {"t77": DeadCode.SERVICE_ERROR}
-    assert len(ended.sink.good) == 9_999
+    assert ended.receiver.bad == {"t77": DeadCode.SERVICE_ERROR}
+    assert len(ended.receiver.good) == 9_999
 
 
 def test_a_text_that_looks_like_a_limit_does_not_make_calls_smaller() -> None:
@@ -304,7 +308,7 @@ def test_a_text_that_looks_like_a_limit_does_not_make_calls_smaller() -> None:
         return None
 
     ended = embed(3_000, fails, concurrency=1)
-    assert ended.sink.bad == {"t777": DeadCode.REJECTED}
+    assert ended.receiver.bad == {"t777": DeadCode.REJECTED}
     assert max(size for _, size in ended.service.sent[-10:]) == TEXTS
 
 
@@ -323,9 +327,9 @@ def test_every_status_is_retried_or_ends_the_run_or_fails_the_row(
     failed = [0]
     ended = embed(600, fails, concurrency=1)
     if row.error is JobRejected:
-        assert (ended.code, failed, ended.sink.bad) == (1, [1], {})
+        assert (ended.code, failed, ended.receiver.bad) == (1, [1], {})
     elif row.error is CallRejected:
-        assert (ended.code, len(ended.sink.good)) == (0, 600)
+        assert (ended.code, len(ended.receiver.good)) == (0, 600)
     else:
-        assert (ended.code, ended.sink.bad, len(ended.sink.good)) == (0, {}, 600)
+        assert (ended.code, ended.receiver.bad, len(ended.receiver.good)) == (0, {}, 600)
         assert {size for _, size in ended.service.sent} == {TEXTS}

@@ -64,7 +64,7 @@ class Client(Protocol):
         """Return the service's own count of a content's tokens."""
 
 
-class Sink(Protocol):
+class ResultReceiver(Protocol):
     """Takes the result of each content.  A content without a result is sent by the next run."""
 
     def embedded(self, contents: Sequence[Content], answer: Answer, attempts: int) -> None:
@@ -135,7 +135,7 @@ class Caller:
         self.stats = CallStats()
         self.timeline = Timeline()
 
-    async def embed(self, contents: Sequence[Content], sink: Sink) -> None:
+    async def embed(self, contents: Sequence[Content], receiver: ResultReceiver) -> None:
         """Embed the contents in as many calls as the limits require, several at a time.
 
         Returns when each content has a result, or when the run must end.
@@ -143,7 +143,7 @@ class Caller:
         calls = pack(contents, self._gate.call_limits())
         async with asyncio.TaskGroup() as group:
             for call in calls:
-                group.create_task(self._embed_call(call, sink, Attempts(self._deadline_s)))
+                group.create_task(self._embed_call(call, receiver, Attempts(self._deadline_s)))
 
     def abort(self) -> None:
         """Cancel the calls in flight; their contents get no result.  On the event loop only."""
@@ -152,7 +152,7 @@ class Caller:
             task.cancel()
 
     async def _embed_call(
-        self, contents: Sequence[Content], sink: Sink, attempts: Attempts
+        self, contents: Sequence[Content], receiver: ResultReceiver, attempts: Attempts
     ) -> None:
         try:
             answer = await self.retrier.run(
@@ -163,17 +163,17 @@ class Caller:
         except Stopping:
             return
         except TooLarge:
-            await self.embed(contents, sink)
+            await self.embed(contents, receiver)
         except DaySpent as spent:
             self._stop.set(StopReason.DAY_SPENT, _day_spent_message(spent.resets_at))
         except (JobRejected, CallRejected) as error:
             if not self._is_about_job(error):
-                await self._split(contents, sink, error, attempts.count)
+                await self._split(contents, receiver, error, attempts.count)
         except (Unavailable, Intercepted, BadAnswer) as error:
-            await self._handle_failing_call(contents, sink, error, attempts)
+            await self._handle_failing_call(contents, receiver, error, attempts)
         else:
             try:
-                sink.embedded(contents, answer, attempts.count)
+                receiver.embedded(contents, answer, attempts.count)
             except OutputError as error:
                 self._stop.set(StopReason.BROKEN, error.message)  # Before another call is sent.
                 raise
@@ -196,7 +196,11 @@ class Caller:
         return self._last_answer > attempts.suspect_since
 
     async def _handle_failing_call(
-        self, contents: Sequence[Content], sink: Sink, error: CallError, attempts: Attempts
+        self,
+        contents: Sequence[Content],
+        receiver: ResultReceiver,
+        error: CallError,
+        attempts: Attempts,
     ) -> None:
         """Handle a call that keeps failing.
 
@@ -211,24 +215,24 @@ class Caller:
             message = _failed_throughout_message(attempts.deadline_s, error)
             return self._stop.set(stop_reason(error), message)
         if not split:
-            return sink.dead(contents[0], DeadCode.SERVICE_ERROR, error, attempts.count)
+            return receiver.dead(contents[0], DeadCode.SERVICE_ERROR, error, attempts.count)
         log.warning(
             "a request with %d texts keeps failing. bulkembed sends its texts one by one.",
             len(contents),
         )
         return await self._resend(
             [[content] for content in contents],
-            sink,
+            receiver,
             deadline_s=attempts.deadline_s * ROW_DEADLINE_FRACTION,
             suspect_since=attempts.suspect_since,
         )
 
     async def _split(
-        self, contents: Sequence[Content], sink: Sink, error: CallError, attempts: int
+        self, contents: Sequence[Content], receiver: ResultReceiver, error: CallError, attempts: int
     ) -> None:
         """Split a rejected call until the contents at fault are alone; only these fail."""
         if len(contents) == 1:
-            return sink.dead(contents[0], _dead_code(error), error, attempts)
+            return receiver.dead(contents[0], _dead_code(error), error, attempts)
         # Once a call of that size was answered, such words come from a text.
         sized = error if isinstance(error, CallRejected) and error.code == "batch_size" else None
         if sized is not None and len(contents) > self._gate.max_answered_texts:
@@ -240,17 +244,17 @@ class Caller:
                 cap,
             )
             self._gate.limit_texts(cap)
-            return await self.embed(contents, sink)
+            return await self.embed(contents, receiver)
         index = error.index
         if index is not None and index < len(contents):
             rest = [*contents[:index], *contents[index + 1 :]]
-            return await self._resend([[contents[index]], rest], sink)
-        return await self._resend(halves(contents), sink)
+            return await self._resend([[contents[index]], rest], receiver)
+        return await self._resend(halves(contents), receiver)
 
     async def _resend(
         self,
         parts: Iterable[Sequence[Content]],
-        sink: Sink,
+        receiver: ResultReceiver,
         *,
         deadline_s: float | None = None,
         suspect_since: float = math.inf,
@@ -260,7 +264,7 @@ class Caller:
             for part in parts:
                 self.stats.calls_retried += 1
                 attempts = Attempts(deadline_s or self._deadline_s, True, suspect_since)
-                group.create_task(self._embed_call(part, sink, attempts))
+                group.create_task(self._embed_call(part, receiver, attempts))
 
     async def _attempt(self, contents: Sequence[Content], attempts: Attempts) -> Answer:
         """Send a call once; raise what the gate and the client raise."""

@@ -12,7 +12,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import EmbedderConfig
 from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.transforms.calls import metrics
-from bulkembed.transforms.calls.caller import Caller, Sink
+from bulkembed.transforms.calls.caller import Caller, ResultReceiver
 from bulkembed.transforms.calls.gate import Gate
 from bulkembed.transforms.calls.long_texts import TokenCounter, reject_long_texts
 from bulkembed.transforms.calls.rate_service import EnvoyService
@@ -90,13 +90,13 @@ class Embedder:
             self._client, self._caller.retrier, stop, calls.retry_timeout_s
         )
 
-    async def embed(self, contents: Sequence[Content], sink: Sink) -> None:
+    async def embed(self, contents: Sequence[Content], receiver: ResultReceiver) -> None:
         """Embed the contents; report those that are too long as dead if the settings say so.
 
         Returns when each content has a result, or when the run must end.
         """
-        contents = await reject_long_texts(contents, self.config.embedding, self._counter, sink)
-        await self._caller.embed(contents, sink)
+        contents = await reject_long_texts(contents, self.config.embedding, self._counter, receiver)
+        await self._caller.embed(contents, receiver)
 
     def take_counts(self) -> dict[str, int]:
         """Return what the process did since the last call, by the names of the counters."""

@@ -11,7 +11,7 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import CallError, CallRejected, Intercepted, JobRejected
 from bulkembed.schemas.stop import StopReason
-from bulkembed.transforms.calls.caller import Client, Sink
+from bulkembed.transforms.calls.caller import Client, ResultReceiver
 from bulkembed.transforms.calls.retry import (
     MAX_INTERCEPTED_TRIES,
     Attempts,
@@ -96,7 +96,10 @@ class TokenCounter:
 
 
 async def reject_long_texts(
-    contents: Sequence[Content], embedding: EmbeddingConfig, counter: TokenCounter, sink: Sink
+    contents: Sequence[Content],
+    embedding: EmbeddingConfig,
+    counter: TokenCounter,
+    receiver: ResultReceiver,
 ) -> Sequence[Content]:
     """Return the contents that may be sent; report those that are too long as dead.
 
@@ -112,7 +115,7 @@ async def reject_long_texts(
     def reject(content: Content, size: str) -> None:
         too_long.add(content.index)
         message = f"the text has {size}, but {spec.name} accepts at most {spec.max_tokens:,} tokens"
-        sink.dead(content, DeadCode.TOO_LONG, CallRejected(message), attempts=0)
+        receiver.dead(content, DeadCode.TOO_LONG, CallRejected(message), attempts=0)
 
     uncertain = []
     for content in contents:

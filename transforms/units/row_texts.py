@@ -57,18 +57,18 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> EmbeddedRo
     embedding = embedder.config.embedding
     distinct = DistinctContents(embedding, embedder.estimator)
     passages = [_passages_or_failure(row, distinct) for row in rows]
-    sink = _TextResults(embedding, len(distinct.items))
-    await embedder.embed(distinct.items, sink)
-    if not sink.is_complete:
+    receiver = _TextResults(embedding, len(distinct.items))
+    await embedder.embed(distinct.items, receiver)
+    if not receiver.is_complete:
         raise _error_of(embedder.stop.stop)
-    results = [one if isinstance(one, RowFailure) else sink.result(one) for one in passages]
+    results = [one if isinstance(one, RowFailure) else receiver.result(one) for one in passages]
     sent = sum(0 if isinstance(one, RowFailure) else len(one) for one in passages)
-    counts = sink.answers.counts(repeated=sent - len(distinct.items))
+    counts = receiver.answers.counts(repeated=sent - len(distinct.items))
     return EmbeddedRows(results, counts.texts, counts.tokens, counts.repeated)
 
 
 class _TextResults:
-    """The result of each distinct text; the sink that the caller writes to."""
+    """The result of each distinct text; the receiver that the caller writes to."""
 
     def __init__(self, embedding: EmbeddingConfig, texts: int) -> None:
         self.answers = AnswerRecorder(embedding)

@@ -13,7 +13,7 @@ from bulkembed.schemas.errors import BulkEmbedError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
-from bulkembed.transforms.calls.caller import Sink
+from bulkembed.transforms.calls.caller import ResultReceiver
 from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.content import Content
@@ -99,7 +99,7 @@ class UnitWorker:
         if failures:
             self.limit.add(len(failures), f"{failures[-1].code}: {failures[-1].message}")
 
-    async def _embed(self, items: Sequence[Content], outcome: Sink) -> None:
+    async def _embed(self, items: Sequence[Content], outcome: ResultReceiver) -> None:
         try:
             await self.embedder.embed(items, outcome)
         except BaseExceptionGroup as group:
