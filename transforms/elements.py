@@ -23,7 +23,7 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.inputs.rows import BadValue, checked_text, title_and_text
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
-from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
 VECTOR_TYPE = Sequence[float]

@@ -20,7 +20,7 @@ from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.calls.embedder import Embedder, embedder_for, release
 from bulkembed.transforms.elements import AdapterForm
 from bulkembed.transforms.embed_rows import EmbedElements, Gemini
-from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText, embed_texts
 
 MIN_TEXTS = 100

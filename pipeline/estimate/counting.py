@@ -15,7 +15,7 @@ from bulkembed.transforms.core.packing import CallLimits, pack
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.known_vectors import known_hashes
-from bulkembed.transforms.units.contents import Passage
+from bulkembed.transforms.units.distinct_contents import Passage
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import read_shared
 

@@ -28,7 +28,7 @@ from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import why_blank
+from bulkembed.transforms.units.distinct_contents import why_blank
 from bulkembed.transforms.units.shared_texts import text_only
 
 log = logging.getLogger("bulkembed")

@@ -21,7 +21,7 @@ from bulkembed.schemas.models import TaskType, query_task
 from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
 READ_THREADS = min(8, os.cpu_count() or 1)

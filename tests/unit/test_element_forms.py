@@ -22,7 +22,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.elements import AdapterForm, RowForm, rows_of
-from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
 FORM = RowForm(InputColumns(None, "text"))

@@ -22,7 +22,7 @@ from bulkembed.transforms.core.vectors import NO_MEAN
 from bulkembed.transforms.dataset.commit import UnitTables
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, distinct_keys
-from bulkembed.transforms.units.contents import Passage, RowFailure
+from bulkembed.transforms.units.distinct_contents import Passage, RowFailure
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.text_vectors import AnswerRecorder, TextVectors

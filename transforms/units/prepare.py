@@ -16,7 +16,12 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import DistinctContents, Passage, RowFailure, why_blank
+from bulkembed.transforms.units.distinct_contents import (
+    DistinctContents,
+    Passage,
+    RowFailure,
+    why_blank,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

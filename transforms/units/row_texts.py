@@ -21,7 +21,12 @@ from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN, Vector
-from bulkembed.transforms.units.contents import DistinctContents, Passage, RowFailure, why_blank
+from bulkembed.transforms.units.distinct_contents import (
+    DistinctContents,
+    Passage,
+    RowFailure,
+    why_blank,
+)
 from bulkembed.transforms.units.text_vectors import AnswerRecorder, TextVectors
 
 

@@ -24,7 +24,7 @@ from bulkembed.transforms.dataset.known_vectors import KnownVectors, known_hashe
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.units.contents import DistinctContents, why_blank
+from bulkembed.transforms.units.distinct_contents import DistinctContents, why_blank
 from bulkembed.transforms.units.text_vectors import AnswerRecorder
 
 TEXTS = 1000

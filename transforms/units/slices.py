@@ -18,7 +18,7 @@ from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter, shared_writer
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.units.contents import DistinctContents
+from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.engine import Engine
 from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
 from bulkembed.transforms.units.shared_texts import read_shared

@@ -15,7 +15,7 @@ from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector, to_unit_length
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter
-from bulkembed.transforms.units.contents import Passage
+from bulkembed.transforms.units.distinct_contents import Passage
 
 
 class TextVectors:

@@ -19,7 +19,7 @@ from bulkembed.schemas.output_schema import (
 )
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.vectors import Matrix, Vector
-from bulkembed.transforms.units.contents import RowFailure
+from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.text_vectors import TextVectors
 

@@ -21,7 +21,7 @@ from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import AnswerWriter, KeptAnswers, unit_writer
-from bulkembed.transforms.units.contents import DistinctContents
+from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import SharedOutcome
