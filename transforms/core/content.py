@@ -1,7 +1,7 @@
 """What is sent for a row: its content, measured and hashed.  A text is one kind of content.
 
-Packing, the gate, the caller and the receivers of results see `Content` only.  The code that reads rows makes
-contents, and the code that writes requests (`clients.requests`) knows their kinds.
+Packing, the gate, the caller and the receivers of results see `Content` only.  The code that reads
+rows makes contents, and the code that writes requests (`clients.requests`) knows their kinds.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from bulkembed.transforms.units.unit_tables import TableMaker
 
 
 class UnitOutcome:
-    """The outcome of each row of a unit; the receiver that the caller writes to."""
+    """The outcome of each row of a unit; the receiver of the caller's results."""
 
     def __init__(
         self,

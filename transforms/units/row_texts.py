@@ -73,7 +73,7 @@ async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> EmbeddedRo
 
 
 class _TextResults:
-    """The result of each distinct text; the receiver that the caller writes to."""
+    """The result of each distinct text; the receiver of the caller's results."""
 
     def __init__(self, embedding: EmbeddingConfig, texts: int) -> None:
         self.answers = AnswerRecorder(embedding)

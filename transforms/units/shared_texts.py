@@ -33,7 +33,7 @@ WINDOW_ROWS = 2500
 
 
 class SharedOutcome:
-    """The receiver for texts that units share.
+    """Receives the results of texts that units share.
 
     A failed text is not noted here: each unit sends it again, so that each of its rows gets its
     own reason and counts towards its unit.
