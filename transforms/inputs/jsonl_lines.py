@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,6 @@ from bulkembed.transforms.inputs.stored_bytes import CHUNK_BYTES, Stream
 
 LONG_LINE_BYTES = 16 << 20
 """A line that is longer than this is cut after its last complete object."""
-_BOM = b"\xef\xbb\xbf"
 _EXACT_FLOAT = 2.0**63
 _BETWEEN = " \t\r\n\ufeff\x1e"
 """Characters that may surround an object: white space, byte order marks that `cat` leaves in the
@@ -135,8 +135,8 @@ def _chunks(stream: Stream) -> Iterator[bytes]:
 
 
 def _row(number: int, begin: int, line: bytes) -> tuple[tuple[int, int, bytes], ...]:
-    if begin == 0 and line.startswith(_BOM):
-        line, begin = line[len(_BOM) :], len(_BOM)
+    if begin == 0 and line.startswith(codecs.BOM_UTF8):
+        line, begin = line.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
     return () if not line or line.isspace() else ((number, begin, line),)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import re
@@ -9,7 +10,6 @@ import re
 from bulkembed.schemas.errors import OR_SKIP, InputError
 from bulkembed.schemas.inputs import FoundFile
 
-_MARK = b"\xef\xbb\xbf"
 _DECODER = json.JSONDecoder()
 
 NAMES = {
@@ -167,7 +167,7 @@ def lines_without_objects(head: bytes) -> Unsupported:
 
 def without_mark(head: bytes) -> bytes:
     """Return the bytes after a byte order mark and white space."""
-    return head.removeprefix(_MARK).lstrip(b" \t\r\n\x1e")
+    return head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n\x1e")
 
 
 def shown(data: bytes) -> str:
