@@ -12,15 +12,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.hashing import Keys, keys
-from bulkembed.transforms.dataset.atomic_files import REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
-from bulkembed.transforms.dataset.part_files import matrix_of
-from bulkembed.transforms.inputs.filesystems import error_line
+from bulkembed.transforms.dataset.part_files import matrix_of, read_columns
 
 log = logging.getLogger("bulkembed")
 
@@ -122,15 +120,8 @@ class CommittedMatches:
 
 def _read(dataset: Dataset, part: str, columns: list[str]) -> pa.Table | None:
     """Return columns of a part; None, with a warning, if it cannot be read."""
-    path = dataset.path(part)
     try:
-        return pq.read_table(
-            path,
-            columns=columns,
-            filesystem=dataset.filesystem,
-            use_threads=False,
-            page_checksum_verification=True,
-        )
-    except (OSError, pa.ArrowException) as error:
-        log.warning("%s cannot be read: %s. %s", path, error_line(error), REPAIR)
+        return read_columns(dataset, part, columns)
+    except OutputError as error:
+        log.warning("%s", error.message)
         return None

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.stop import RERUN
@@ -50,7 +48,7 @@ from bulkembed.transforms.dataset.records import (
     encode_record,
     named_record,
 )
-from bulkembed.transforms.inputs.filesystems import error_line, is_on_local_disk, open_filesystem
+from bulkembed.transforms.inputs.filesystems import is_on_local_disk, open_filesystem
 
 READ_THREADS = 8
 _WRITTEN_BY_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE)
@@ -204,28 +202,6 @@ class Dataset:
         if record.run_number or not record.generation:
             return list(parts)
         return [part for part in parts if part.endswith(f"/{part_name(record)}")]
-
-    def failed_offsets(self, record: UnitRecord) -> frozenset[int]:
-        """Return the offsets in its unit of the rows that a record has as dead letters.
-
-        Raises:
-            OutputError: the dead letters cannot be read.
-        """
-        if record.dead_part is None:
-            return frozenset()
-        path = self.path(DEAD_LETTERS, record.dead_part)
-        try:
-            rows = pq.read_table(
-                path,
-                columns=["source_row"],
-                filesystem=self.filesystem,
-                page_checksum_verification=True,
-            )
-        except (OSError, pa.ArrowException) as error:
-            raise OutputError(
-                f"{path} cannot be read: {error_line(error)}. {atomic_files.REPAIR}"
-            ) from error
-        return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
 
     def damaged_records(self, state: DatasetState) -> list[UnitRecord]:
         """Return the records with parts that are missing or do not have their committed size."""

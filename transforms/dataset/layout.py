@@ -32,11 +32,15 @@ REPORT_MARK = b" - bulkembed report</title>"
 
 TEMP_PREFIX = ".tmp-"
 """Begins the name of a file that is not complete yet; such a file never counts."""
-EMPTY_PART = "empty.parquet"
+PART_SUFFIX = ".parquet"
+"""Ends the name of a part; `part_files` is the code that knows Parquet."""
+EMPTY_PART = f"empty{PART_SUFFIX}"
 """A part without rows, in `vectors/` if there is no vector, so that readers find the schema."""
 KEPT_SUFFIX = ".spill"
 
-_PART = re.compile(r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?\.parquet")
+_PART = re.compile(
+    r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?" + re.escape(PART_SUFFIX)
+)
 _KEPT = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 _RECORD = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
@@ -54,7 +58,7 @@ def part_name(record: UnitRecord) -> str:
     return (
         f"{part_stem(record.unit)}"
         f"{f'-g{record.generation}' if record.generation else ''}"
-        f"{f'-n{record.run_number}' if record.run_number else ''}.parquet"
+        f"{f'-n{record.run_number}' if record.run_number else ''}{PART_SUFFIX}"
     )
 
 

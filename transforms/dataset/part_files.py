@@ -15,9 +15,11 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.inputs import PASSAGE_COLUMNS
 from bulkembed.schemas.job import VectorEncoding
 from bulkembed.schemas.output_schema import PASSAGES, ROWS_KEY
+from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.atomic_files import NO_PERMISSION, REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import DEAD_LETTERS
 from bulkembed.transforms.inputs.filesystems import error_line
 
 VECTOR_PATH = "vector.list.element"
@@ -97,6 +99,34 @@ def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
             buffer_size=BUFFER_BYTES,
             page_checksum_verification=True,
         )
+
+
+def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> pa.Table:
+    """Return columns of all rows of a part.
+
+    Raises:
+        OutputError: as `open_part`; or the part does not have the columns.
+    """
+    with _readable(name):
+        return pq.read_table(
+            dataset.path(name),
+            columns=list(columns),
+            filesystem=dataset.filesystem,
+            use_threads=False,
+            page_checksum_verification=True,
+        )
+
+
+def failed_offsets(dataset: Dataset, record: UnitRecord) -> frozenset[int]:
+    """Return the offsets in its unit of the rows that a record has as dead letters.
+
+    Raises:
+        OutputError: the dead letters cannot be read.
+    """
+    if record.dead_part is None:
+        return frozenset()
+    rows = read_columns(dataset, f"{DEAD_LETTERS}/{record.dead_part}", ["source_row"])
+    return frozenset(row - record.unit.first_row for row in rows["source_row"].to_pylist())
 
 
 def read_blocks(

@@ -13,6 +13,7 @@ from bulkembed.schemas.units import FileUnits, Unit, UnitRecord
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.part_files import failed_offsets
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
@@ -160,4 +161,4 @@ def prepared_units(
 
 def _retry_of(dataset: Dataset, record: UnitRecord) -> DeadLetterRetry:
     record = dataset.read_record(record)
-    return DeadLetterRetry(record, dataset.failed_offsets(record))
+    return DeadLetterRetry(record, failed_offsets(dataset, record))
