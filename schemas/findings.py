@@ -7,13 +7,13 @@ import enum
 
 
 class Check(enum.StrEnum):
-    """The kind of a finding.  The values occur in docs and in other programs."""
+    """The kind of a finding. The values occur in docs and in other programs."""
 
     UNFINISHED = "unfinished"
     """Rows of the plan are remaining, or `_SUCCESS` is missing or wrong."""
     RECORD = "record"
     """A commit record is damaged, or covers the rows of another one."""
-    STRANGER = "stranger"
+    FOREIGN = "foreign"
     """A file that no commit record names."""
     MISSING = "missing"
     """A part that a commit record names is missing."""

@@ -60,12 +60,13 @@ def report(output: str) -> None:
     set_log("warning")
     try:
         from bulkembed.pipeline.report.page import write_report
+
+        place = write_report(output)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the report needs the package {error.name}. Install it with: "
             "pip install 'bulkembed[report]'"
         ) from None
-    place = write_report(output)
     with streams.showing(keep_code=True):
         click.echo(place)
 
@@ -125,6 +126,11 @@ def verify(
 
     set_log("warning")
     if repairs:
+        if against or sample:
+            raise ConfigError(
+                "--repair cannot be combined with --against or --sample. Repair the dataset first, "
+                "then verify it."
+            )
         _repair(output, as_json=as_json)
         return
     made_by = None
@@ -176,7 +182,7 @@ def _show_findings(found: VerifyReport) -> None:
             out.width = FILE_WIDTH
         out.print(table)
         hidden = len(found.findings) - len(shown)
-        out.print(f"... and {hidden:,} more; --json prints all\n" if hidden else "")
+        out.print(f"and {hidden:,} more. Use --json to print all.\n" if hidden else "")
     show_lines(report_lines(found), sys.stdout)
 
 

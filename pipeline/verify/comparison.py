@@ -33,6 +33,9 @@ from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
+MIN_COSINE = 0.999
+"""Minimum cosine of two vectors of one text, returned by the service at different times."""
+
 
 def source_text(batch: RowBatch, row: Mapping[str, Any]) -> RowText:
     """Return the title and text of a row in the input, or of a passage in it.
@@ -153,10 +156,6 @@ def _differing(
 
 def _hash(source: RowText, embedding: EmbeddingConfig) -> bytes | None:
     return None if source.text is None else sent_hash(embedding, source.title, source.text)
-
-
-MIN_COSINE = 0.999
-"""Minimum cosine of two vectors of one text, returned by the service at different times."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -34,6 +34,12 @@ from bulkembed.transforms.dataset.layout import (
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts, named_record
 from bulkembed.transforms.inputs.filesystems import error_line
 
+IdKeys = npt.NDArray[np.int64]
+"""A number for each id, equal for equal ids."""
+
+ID_COLUMNS = ("id", "source_file", "source_row")
+SHOWN_IDS = 10
+"""Number of duplicate ids that are named; the others are only counted."""
 NOT_A_RECORD = "not a commit record. Delete it."
 RERUN_OR_REPAIR = (
     "Rerun the same command, which bills nothing twice, or use `bulkembed verify --repair OUT`."
@@ -70,7 +76,10 @@ def unfinished(dataset: Dataset, state: DatasetState) -> list[Finding]:
         message = "missing: the last run is not complete. Rerun the same command to resume."
         found.append(Finding(Check.UNFINISHED, SUCCESS, message))
     elif found:
-        message = "present, but rows are remaining: commit records are missing"
+        message = (
+            "present, but rows are remaining: commit records are missing. "
+            "Run `bulkembed verify --repair OUT`, then rerun the same command."
+        )
         found.append(Finding(Check.UNFINISHED, SUCCESS, message))
     return found
 
@@ -90,11 +99,11 @@ def foreign_files(dataset: Dataset, state: DatasetState, named: Iterable[str]) -
     for name in _all_files(dataset):
         if is_unfinished(PurePosixPath(name).name):
             message = "unfinished file. The next run that embeds rows deletes it."
-            found.append(Finding(Check.STRANGER, name, message))
+            found.append(Finding(Check.FOREIGN, name, message))
         elif name not in known and name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
-            found.append(Finding(Check.STRANGER, name, _why_no_part(name)))
+            found.append(Finding(Check.FOREIGN, name, _why_no_part(name)))
         elif name not in known and name.startswith(f"{UNITS}/"):
-            found.append(Finding(Check.STRANGER, name, _why_no_record(name, state)))
+            found.append(Finding(Check.FOREIGN, name, _why_no_record(name, state)))
     return found
 
 
@@ -135,12 +144,6 @@ def _all_files(dataset: Dataset) -> Sequence[str]:
     return sorted(i.path.removeprefix(root) for i in infos if i.type == pafs.FileType.File)
 
 
-Names = npt.NDArray[np.int64]
-COLUMNS = ("id", "source_file", "source_row")
-SHOWN = 10
-"""Number of duplicate ids that are named; the others are only counted."""
-
-
 def duplicate_ids(
     dataset: Dataset, records: Sequence[UnitRecord], ids: DuplicateIds
 ) -> Iterable[Finding]:
@@ -154,7 +157,7 @@ def duplicate_ids(
     repeated = ids.duplicates()
     if not len(repeated):
         return
-    shown = np.unique(repeated)[:SHOWN]
+    shown = np.unique(repeated)[:SHOWN_IDS]
     places: dict[object, list[str]] = {}
     for record in records:
         for name in RecordParts.of(record).all:
@@ -170,17 +173,17 @@ def duplicate_ids(
         yield Finding(Check.ID, "other ids", f"{number_of(others, 'more id')} used by several rows")
 
 
-def _rows_having(dataset: Dataset, name: str, names: Names) -> Iterator[dict[str, Any]]:
+def _rows_having(dataset: Dataset, name: str, keys: IdKeys) -> Iterator[dict[str, Any]]:
     """Yield the rows of a part whose id has one of the keys; none if it cannot be read."""
     with contextlib.suppress(OutputError):
         part = part_files.open_part(dataset, name)
-        if not set(COLUMNS) <= set(part.schema_arrow.names):
+        if not set(ID_COLUMNS) <= set(part.schema_arrow.names):
             return
-        columns = part_files.with_passage_columns(part, COLUMNS)
+        columns = part_files.with_passage_columns(part, ID_COLUMNS)
         for block in map(part_files.one_per_input_row, part_files.read_blocks(part, name, columns)):
             filled = block.filter(block.column("id").is_valid())
             yield from filled.take(
-                np.flatnonzero(np.isin(id_keys(filled.column("id")), names))
+                np.flatnonzero(np.isin(id_keys(filled.column("id")), keys))
             ).to_pylist()
 
 

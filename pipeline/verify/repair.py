@@ -68,6 +68,15 @@ from bulkembed.transforms.dataset.records import DatasetState, named_record
 from bulkembed.transforms.dataset.worker_notes import DamagedFile
 from bulkembed.transforms.inputs.filesystems import error_line
 
+RUN = "_run"
+ASIDE = f"{RUN}/aside"
+"""The folder for damaged files."""
+_FOLDERS = (
+    VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, TIMELINE, CLAIMS,
+    DAMAGED,
+)  # fmt: skip
+_FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, run_file.COPY)
+
 
 def record_from_parts(
     dataset: Dataset, expected: Expected, unit: Unit, parts: Sequence[str]
@@ -146,16 +155,6 @@ def _source_file(dataset: Dataset, parts: Sequence[str]) -> str:
         except OutputError:
             continue
     return ""
-
-
-RUN = "_run"
-ASIDE = f"{RUN}/aside"
-"""The folder for damaged files."""
-_FOLDERS = (
-    VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, TIMELINE, CLAIMS,
-    DAMAGED,
-)  # fmt: skip
-_FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, run_file.COPY)
 
 
 def repair(output: str) -> list[str]:

@@ -27,11 +27,24 @@ from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import UNITS, record_name
 from bulkembed.transforms.dataset.records import RecordParts
 
+Rows = npt.NDArray[np.int64]
+
 NORMALIZED_TOLERANCE = 1e-4
 """Allowed difference from length 1 of a float32 vector that bulkembed has normalized."""
 ROUNDED_TOLERANCE = 1e-3
 """The same for float16 vectors, and for vectors as the service returns them."""
-_ANY_VERSION = "bulkembed.version"
+_VERSION_KEY = "bulkembed.version"
+_LIST_FIELD = re.compile(r"list<\w+: ")
+_MAP_NAME = re.compile(r" \('[^']*'\)>")
+_NO_ROWS = pa.schema([("id", pa.null())])
+_PROBLEMS = {
+    Check.NOT_FINITE: ("vector", "with NaN or infinity"),
+    Check.ZERO_VECTOR: ("vector", "of zeros"),
+    Check.UNIT_LENGTH: ("vector", "without unit length"),
+    Check.ROWS: ("row", "of another unit"),
+    Check.PASSAGE: ("passage", "out of order"),
+}
+"""What a finding says about values of a part: what they are, and what is wrong with them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,19 +98,12 @@ class Expected:
         )
 
 
-_LIST_FIELD = re.compile(r"list<\w+: ")
-_MAP_NAME = re.compile(r" \('[^']*'\)>")
-
-
 def _comparable(types: dict[str, str]) -> list[tuple[str, str]]:
     """Return the columns with types, without the names that Parquet gives to list and map items."""
     return [
         (name, _MAP_NAME.sub(">", _LIST_FIELD.sub("list<element: ", kind)))
         for name, kind in types.items()
     ]
-
-
-_NO_ROWS = pa.schema([("id", pa.null())])
 
 
 def _vector_types(layout: dict[str, Any], dim: int, *, passages: bool) -> dict[str, str]:
@@ -118,7 +124,7 @@ def _types(schema: pa.Schema) -> dict[str, str]:
 def _metadata(embedding: EmbeddingConfig, dim: int | None) -> dict[str, str]:
     facts = part_metadata(embedding, "", dim)
     # Runs of several versions may have added to the dataset.
-    return {name: value for name, value in facts.items() if name != _ANY_VERSION}
+    return {name: value for name, value in facts.items() if name != _VERSION_KEY}
 
 
 def _tolerance(embedding: EmbeddingConfig, numbers: VectorType, dim: int) -> float | None:
@@ -135,17 +141,6 @@ def _difference(what: str, wanted: dict[str, str], found: dict[str, str]) -> str
         if wanted.get(name) != found.get(name)
     ]
     return "; ".join(lines) or f"the order of columns is {', '.join(found)}"
-
-
-Rows = npt.NDArray[np.int64]
-
-_PROBLEMS = {
-    Check.NOT_FINITE: ("vector", "with NaN or infinity"),
-    Check.ZERO_VECTOR: ("vector", "of zeros"),
-    Check.UNIT_LENGTH: ("vector", "without unit length"),
-    Check.ROWS: ("row", "of another unit"),
-    Check.PASSAGE: ("passage", "out of order"),
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -320,10 +315,10 @@ def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Findin
     """Return a finding if the size of the parts has changed, as a run embeds their rows again."""
     if record.part_bytes is None:
         return []
-    held = dataset.size_of(dataset.sized_parts(record, dataset.parts_of(record).all))
-    if held == record.part_bytes:
+    stored = dataset.size_of(dataset.sized_parts(record, dataset.parts_of(record).all))
+    if stored == record.part_bytes:
         return []
-    message = f"its parts have {held:,} bytes, but {record.part_bytes:,} were committed"
+    message = f"its parts have {stored:,} bytes, but {record.part_bytes:,} were committed"
     return [Finding(Check.COUNT, where, message)]
 
 

@@ -32,10 +32,12 @@ from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 FORMAT_VERSION = 1
+READ_THREADS = min(4, os.cpu_count() or 1)
+"""Parts to read at once; each holds a block in memory."""
 SHOWN_PER_CHECK = 20
 """Findings of one kind that the table shows; JSON has all of them."""
-
-OF_UNITS = frozenset(Check) - {Check.UNFINISHED, Check.STRANGER, Check.ID, Check.INPUT}
+OF_UNITS = frozenset(Check) - {Check.UNFINISHED, Check.FOREIGN, Check.ID, Check.INPUT}
+"""Kinds of findings about the files of a unit."""
 CURE = (
     "Run `bulkembed verify --repair OUT` to move damaged files aside, then rerun the command that "
     "made the dataset to embed their rows again."
@@ -83,12 +85,10 @@ class VerifyReport:
 def report_lines(report: VerifyReport) -> Iterable[tuple[str, str]]:
     """Yield the summary as pairs of a name and a text."""
     yield "dataset", report.output
-    vectors, letters = (
-        number_of(report.vectors, "vector"),
-        number_of(report.dead_letters, "dead letter"),
-    )
+    vectors = number_of(report.vectors, "vector")
+    dead_letters = number_of(report.dead_letters, "dead letter")
     units = number_of(report.units, "unit")
-    yield "read", f"{vectors} and {letters} in {units}, {report.seconds:,.1f} s"
+    yield "read", f"{vectors} and {dead_letters} in {units}, {report.seconds:,.1f} s"
     yield from report.beside.items()
     if not report.findings:
         yield "result", "no problems found"
@@ -97,10 +97,6 @@ def report_lines(report: VerifyReport) -> Iterable[tuple[str, str]]:
     yield "problems", ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     if any(finding.check in OF_UNITS for finding in report.findings):
         yield "fix", CURE
-
-
-READ_THREADS = min(4, os.cpu_count() or 1)
-"""Parts to read at once; each holds a block in memory."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,8 +138,8 @@ def verify(request: VerifyRequest) -> VerifyReport:
     records = [unit.record for unit in units if unit.record is not None]
     sound = [unit.record for unit in units if unit.record is not None and not unit.findings]
     beside = {}
-    for what, how, more in _beside(request, dataset, pinned, records, sound, ids):
-        beside[what] = how
+    for name, result, more in _further_checks(request, dataset, pinned, records, sound, ids):
+        beside[name] = result
         findings += more
     return VerifyReport(
         output=request.output,
@@ -182,7 +178,7 @@ def _first_dim(dataset: Dataset, state: DatasetState) -> int:
 
 
 def _named(dataset: Dataset, state: DatasetState, units: Sequence[UnitReport]) -> Iterator[str]:
-    """Yield the parts that records name. The name of a damaged record says its parts."""
+    """Yield the parts that records name. The parts of a damaged record follow from its name."""
     for record, unit in zip(state.records, units, strict=True):
         if unit.record is not None:
             yield from RecordParts.of(unit.record).all
@@ -190,7 +186,7 @@ def _named(dataset: Dataset, state: DatasetState, units: Sequence[UnitReport]) -
             yield from dataset.parts_of(record).all
 
 
-def _beside(
+def _further_checks(
     request: VerifyRequest,
     dataset: Dataset,
     pinned: dict[str, Any],
@@ -214,5 +210,5 @@ def _beside(
         patterns = ", ".join(map(readable_name, wanted.patterns))
         yield "input", f"compared with {patterns} row by row", found
     if request.sample:
-        how, found = check_sample(dataset, pinned, request.made_by, sound, request.sample)
-        yield "sample", how, found
+        result, found = check_sample(dataset, pinned, request.made_by, sound, request.sample)
+        yield "sample", result, found

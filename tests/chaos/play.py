@@ -398,7 +398,7 @@ class Player:
     def _heal(self, step: Launch, settings: Settings, late: set[str]) -> None:
         """Late commits are the only thing that `verify` finds; the same command removes them."""
         found = self.verify_finds()
-        named = {finding["where"] for finding in found if finding["check"] == "stranger"}
+        named = {finding["where"] for finding in found if finding["check"] == "foreign"}
         if named != late or len(found) != len(late):
             raise Wrong(f"verify finds {found[:5]}, and these were committed late: {sorted(late)}")
         paid = self.ledger.texts

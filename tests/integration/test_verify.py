@@ -48,13 +48,13 @@ DAMAGES = [
     pytest.param(overwritten_in_the_middle, {"unreadable"}, id="overwritten"),
     pytest.param(a_flipped_bit_in_a_vector, {"unreadable"}, id="flipped-bit"),
     pytest.param(a_part_is_deleted, {"missing"}, id="part-deleted"),
-    pytest.param(a_record_is_deleted, {"unfinished", "stranger"}, id="record-deleted"),
+    pytest.param(a_record_is_deleted, {"unfinished", "foreign"}, id="record-deleted"),
     pytest.param(a_record_is_cut_short, {"record"}, id="record-cut-short"),
     pytest.param(
-        a_record_has_another_name, {"record", "unfinished", "stranger"}, id="record-renamed"
+        a_record_has_another_name, {"record", "unfinished", "foreign"}, id="record-renamed"
     ),
     pytest.param(a_record_says_other_than_its_name, {"record"}, id="record-of-other-counts"),
-    pytest.param(a_record_is_there_twice, {"stranger"}, id="records-overlap"),
+    pytest.param(a_record_is_there_twice, {"foreign"}, id="records-overlap"),
     pytest.param(nan, {"not_finite"}, id="nan"),
     pytest.param(infinity, {"not_finite"}, id="infinity"),
     pytest.param(a_vector_of_zeros, {"zero_vector"}, id="zero"),
@@ -68,9 +68,9 @@ DAMAGES = [
     pytest.param(another_dim, {"schema"}, id="dim"),
     pytest.param(a_column_more, {"schema"}, id="column-more"),
     pytest.param(a_footer_of_another_model, {"metadata"}, id="footer"),
-    pytest.param(a_foreign_part, {"stranger"}, id="foreign-part"),
-    pytest.param(a_part_in_a_folder_below, {"stranger"}, id="folder-below"),
-    pytest.param(an_unfinished_file, {"stranger"}, id="unfinished-file"),
+    pytest.param(a_foreign_part, {"foreign"}, id="foreign-part"),
+    pytest.param(a_part_in_a_folder_below, {"foreign"}, id="folder-below"),
+    pytest.param(an_unfinished_file, {"foreign"}, id="unfinished-file"),
     pytest.param(no_success, {"unfinished"}, id="no-success"),
 ]
 
@@ -113,6 +113,13 @@ def test_a_finding_names_the_problem_and_the_place(
 def test_ids_are_not_compared_with_repeated_ids(place: Path) -> None:
     an_id_of_another_row(place)
     assert findings(place, "--repeated-ids") == []
+
+
+@pytest.mark.parametrize("option", ["--against", "--sample"])
+def test_a_repair_refuses_the_options_of_a_check(tmp_path: Path, option: str) -> None:
+    ended = bulkembed("verify", tmp_path, "--repair", option, "1")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--repair cannot be combined with --against or --sample" in ended.err
 
 
 @pytest.mark.parametrize("damage", [cut_short, a_part_is_deleted, nan, a_column_more, a_row_less])

@@ -201,11 +201,11 @@ def test_fresh_starts_anew_and_only_then_deletes(
     server: EmulatorServer, source: Path, output: Path, tmp_path: Path
 ) -> None:
     assert go(server, source.parent, output).code == 0
-    strangers = [
+    foreign = [
         output / name
         for name in ("notes.txt", "vectors/mine.parquet", "vectors/part-0.parquet", "other/x")
     ]
-    for path in strangers:
+    for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.write_text("not ours")
     before = snapshot(output)
@@ -219,9 +219,9 @@ def test_fresh_starts_anew_and_only_then_deletes(
         assert snapshot(output) == before
     ended = go(server, source.parent, output, "--overwrite", "--dim", 256)
     assert ended.code == 0, ended.err
-    assert all(path.read_text() == "not ours" for path in strangers)
-    strangers[1].unlink()
-    strangers[2].unlink()
+    assert all(path.read_text() == "not ours" for path in foreign)
+    foreign[1].unlink()
+    foreign[2].unlink()
     assert matrix(read(output)).shape == (27, 256)
     assert server.stats()["texts"] == 2 * 27
 

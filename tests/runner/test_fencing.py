@@ -69,7 +69,7 @@ def late(
 def check_named(output: Path, late: Path) -> None:
     """Check that `verify` names each late file, its run and the cure."""
     found = json.loads(bulkembed("verify", output, "--repeated-ids", "--json").out)["findings"]
-    assert {finding["check"] for finding in found} == {"stranger"}
+    assert {finding["check"] for finding in found} == {"foreign"}
     assert sorted(finding["where"] for finding in found) == sorted(
         str(path.relative_to(late)) for path in commits(late)
     )

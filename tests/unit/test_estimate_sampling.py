@@ -47,7 +47,7 @@ def test_a_sample_is_a_number_of_rows_or_a_percentage(
 
 @pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-3", "1.5", "some", "5 rows"])
 def test_other_sample_sizes_are_rejected(text: str) -> None:
-    with pytest.raises(ConfigError, match="give a number of rows or a percentage"):
+    with pytest.raises(ConfigError, match="Use a number of rows, or a percentage"):
         parse_sample(text)
 
 
