@@ -93,7 +93,7 @@ class Counter:
         self._estimator = estimator
         self._limits = limits
         self._kept = kept
-        self._there: set[bytes] = set()
+        self._known: set[bytes] = set()
         self.longest: list[LongestText] = []
         """The longest text first."""
         self.codes: collections.Counter[str] = collections.Counter()
@@ -101,7 +101,7 @@ class Counter:
 
     def know(self, hashes: Iterable[bytes]) -> None:
         """Remember texts that no unit needs to send."""
-        self._there.update(hashes)
+        self._known.update(hashes)
 
     def shared(self, slices: Iterable[SharedSlice]) -> SharedTally:
         """Count the texts that are sent before the units."""
@@ -123,7 +123,7 @@ class Counter:
         self.codes.update(str(code) for code in codes if not code.is_skip)
         tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
         self._note_longest(prepared, tokens)
-        new = [item for item in prepared.items if item.hash not in self._there]
+        new = [item for item in prepared.items if item.hash not in self._known]
         due = self._unpaid(new)
         return UnitTally(
             rows=prepared.unit.rows,
@@ -144,8 +144,8 @@ class Counter:
     def _send(self, items: Sequence[Content]) -> SentCounts:
         """Return what is sent for these texts, without texts that fail because of their length."""
         if self._job.embedding.long_text in (LongText.DEAD_LETTER, LongText.STOP):
-            most = self._job.embedding.spec.max_tokens
-            items = [i for i in items if self._estimator.estimate_call(i.features) <= most]
+            limit = self._job.embedding.spec.max_tokens
+            items = [i for i in items if self._estimator.estimate_call(i.features) <= limit]
         calls = pack(items, self._limits)
         return SentCounts(len(items), sum(item.tokens for item in items), len(calls))
 

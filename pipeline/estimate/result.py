@@ -170,16 +170,16 @@ def _cost(found: Estimate) -> str:
 
 
 def _time(found: Estimate) -> str:
-    binds, limits = found.time.slowest, found.limits
-    if binds is None:
+    slowest, limits = found.time.slowest, found.limits
+    if slowest is None:
         return f"not limited by quota ({limits}); bound by API latency"
-    limit = getattr(limits, binds)
-    unit = "tokens" if binds is QuotaKind.TPM else str(limits.rpm_counts)
-    per = "per day: run it once a day" if binds is QuotaKind.RPD else "per minute"
+    limit = getattr(limits, slowest)
+    unit = "tokens" if slowest is QuotaKind.TPM else str(limits.rpm_counts)
+    per = "per day: run it once a day" if slowest is QuotaKind.RPD else "per minute"
     others = [
-        f"{duration(s)} by {kind}" for kind, s in found.time.by_limit.items() if kind != binds
+        f"{duration(s)} by {kind}" for kind, s in found.time.by_limit.items() if kind != slowest
     ]
-    line = f"at least {duration(found.time.seconds)}, limited by --{binds} {limit:,} {unit} {per}"
+    line = f"at least {duration(found.time.seconds)}, limited by --{slowest} {limit:,} {unit} {per}"
     return line + (f" ({', '.join(others)})" if others else "")
 
 

@@ -22,6 +22,8 @@ MIN_UNITS = 10
 """Minimum units of a sample: fewer do not show how much units differ."""
 T_95 = 2.262
 """Student's t, two-sided 95 %, for the 9 degrees of freedom of the smallest sample."""
+MAX_LEARNT_UNITS = 20
+"""Maximum committed units to learn from: their texts are read again."""
 _SEED = 7
 """Makes the sample the same each time, so that estimates can be compared."""
 
@@ -95,10 +97,6 @@ def total_of(
     squares = sum((value - ratio * count) ** 2 for value, count in zip(values, rows, strict=True))
     error = units * math.sqrt((1 - drawn / units) * squares / (drawn - 1) / drawn)
     return ratio * all_rows, T_95 * error
-
-
-MAX_LEARNT_UNITS = 20
-"""Maximum committed units to learn from: their texts are read again."""
 
 
 def learn_from(

@@ -18,6 +18,13 @@ from threadpoolctl import threadpool_limits
 
 from bulkembed.pipeline.report.sample import SEED
 
+Floats64 = npt.NDArray[np.float64]
+
+MAX_CLUSTERS = 9
+"""The number of colours that colour-blind readers can tell apart."""
+COMPONENTS = 50
+PERPLEXITY = 30
+ITERATIONS = 500
 MAX_WORDS = 3
 """Words of a cluster's name."""
 MAX_SHARE = 0.5
@@ -84,15 +91,6 @@ def _best(
 
 def _alike(one: str, other: str) -> bool:
     return one[:_SHARED_PREFIX] == other[:_SHARED_PREFIX]
-
-
-MAX_CLUSTERS = 9
-"""The number of colours that colour-blind readers can tell apart."""
-COMPONENTS = 50
-PERPLEXITY = 30
-ITERATIONS = 500
-
-Floats64 = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import Any
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.report.sample import (
     Sample,
     SampledText,
@@ -25,8 +25,6 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUMMARIES
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.dataset.worker_notes import RunTimeline
-
-log = logging.getLogger("bulkembed")
 
 EXAMPLES_PER_CODE = 3
 MAX_RUNS = 50

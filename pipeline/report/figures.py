@@ -50,9 +50,9 @@ LENGTH_STEP = math.sqrt(2)
 SHOWN_CHARS = 220
 """Characters of a text that a point of the map shows."""
 FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif"
-
 MINUTE_S = 60
 MAX_POINTS = 1000
+"""Maximum points of a chart over time; moments are merged if a run has more."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class TimePoint:
     texts_per_min: float
     calls_per_min: float
     tokens_per_min: float
-    half_s: float | None
+    median_s: float | None
     """Seconds within which half of the requests were answered; None if none was."""
-    most_s: float | None
+    p95_s: float | None
     """Seconds within which 95 % of them were answered."""
     retried: int
     rate_limited: int
@@ -108,8 +108,8 @@ def _time_point(at: int, moment: Moment, minute: Sequence[Moment], width: int) -
         texts_per_min=scale * sum(one.texts for one in minute),
         calls_per_min=scale * sum(one.calls for one in minute),
         tokens_per_min=scale * sum(one.tokens for one in minute),
-        half_s=percentile_s(moment.latencies, 0.5) if moment.latencies else None,
-        most_s=percentile_s(moment.latencies, 0.95) if moment.latencies else None,
+        median_s=percentile_s(moment.latencies, 0.5) if moment.latencies else None,
+        p95_s=percentile_s(moment.latencies, 0.95) if moment.latencies else None,
         retried=moment.retried,
         rate_limited=moment.rate_limited,
         failed=moment.failed,
@@ -135,8 +135,8 @@ def latency_chart(points: Sequence[TimePoint]) -> Spec:
     rows = [
         {"at": point.at_ms, "calls": name, "seconds": seconds}
         for point in points
-        if point.half_s is not None
-        for name, seconds in (("half", point.half_s), ("95 %", point.most_s))
+        if point.median_s is not None
+        for name, seconds in (("half", point.median_s), ("95 %", point.p95_s))
     ]
     mark = _inline(rows).mark_line(point={"size": 14}, interpolate="monotone")
     return _sized(

@@ -56,10 +56,10 @@ def render(facts: ReportFacts) -> str:
     )
 
 
-def shorten(text: object, most: int = SHOWN_CHARS) -> str:
+def shorten(text: object, chars: int = SHOWN_CHARS) -> str:
     """Return a text on one line, cut at a word; "" for None."""
     line = " ".join(str("" if text is None else text).split())
-    return textwrap.shorten(line, most, placeholder=" ...") if " " in line else line[:most]
+    return textwrap.shorten(line, chars, placeholder=" ...") if " " in line else line[:chars]
 
 
 def _place(name: str) -> Markup:
@@ -141,8 +141,8 @@ def _lengths_line(facts: ReportFacts) -> str:
     known = sorted(text.tokens for text in facts.texts if text is not None)
     if facts.sample is None or not known:
         return ""
-    half, most = (known[round(part * (len(known) - 1))] for part in (0.5, 0.95))
-    line = f"Half of the texts have at most {half:,} tokens, 95 % at most {most:,}."
+    median, p95 = (known[round(part * (len(known) - 1))] for part in (0.5, 0.95))
+    line = f"Half of the texts have at most {median:,} tokens, 95 % at most {p95:,}."
     reported = [row.truncated for row in facts.sample.rows if row.truncated is not None]
     if reported:
         line += f" The service truncated {sum(reported):,} of {number_of(len(reported), 'text')}."
@@ -153,7 +153,8 @@ def write_report(output: str) -> str:
     """Write the page of the dataset at a path or URI and return its path.
 
     Raises:
-        ConfigError: there is no dataset, or the libraries that draw are not installed.
+        ConfigError: there is no dataset.
+        ModuleNotFoundError: a package of the extra `report` is not installed.
         OutputError: the dataset cannot be read, or the page cannot be written.
     """
     # Arrow keeps the memory that it has freed, of the run before and of the reading here.

@@ -110,7 +110,9 @@ class SearchResult:
     rows: tuple[dict[str, Any], ...]
     """The columns of each row without its vector, after `score`, the cosine."""
     ask_seconds: float
+    """Seconds to embed the query."""
     scan_seconds: float
+    """Seconds to compare it with the vectors."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -146,7 +148,7 @@ def search(
     task = task_type or query_task(corpus.task_type)
     started = time.perf_counter()
     vector = _vector_of(pinned, request, query, task, corpus)
-    asked = time.perf_counter()
+    embedded = time.perf_counter()
     # float16 rounds the lengths.
     exact = corpus.normalize and pinned["layout"]["vector_type"] == VectorType.FLOAT32
     hits = nearest(dataset, committed_parts(dataset), vector, k, unit_length=exact)
@@ -154,7 +156,7 @@ def search(
     rows = tuple(
         {"score": hit.score, **row} for hit, row in zip(hits, rows_of(dataset, hits), strict=True)
     )
-    return SearchResult(query, task, rows, asked - started, scanned - asked)
+    return SearchResult(query, task, rows, embedded - started, scanned - embedded)
 
 
 def _vector_of(

@@ -122,7 +122,7 @@ def test_moments_without_requests_are_points_too() -> None:
     assert len(points) == 91
     assert points[59].texts_per_min == 50
     assert points[60].texts_per_min == 0
-    assert points[60].half_s is None
+    assert points[60].median_s is None
 
 
 @pytest.mark.parametrize("width_s", [360, 8_640])
@@ -155,8 +155,8 @@ def test_latency_and_problems_belong_to_their_moment() -> None:
     timeline.at(START).failed += 3
     timeline.at(START).retried += 4
     [point] = points_of(timeline)
-    assert point.half_s == pytest.approx(0.1, rel=0.05)
-    assert point.most_s == pytest.approx(0.1, rel=0.05)
+    assert point.median_s == pytest.approx(0.1, rel=0.05)
+    assert point.p95_s == pytest.approx(0.1, rel=0.05)
     assert (point.rate_limited, point.failed, point.retried) == (2, 3, 4)
 
 
