@@ -120,7 +120,7 @@ def _run_in_processes(
 
 
 def _runner_failed(error: Exception) -> Stop:
-    text = (str(error).strip() or repr(error)).splitlines()[0][:MAX_MESSAGE_CHARS]
+    text = (str(error).strip() or repr(error)).splitlines()[0][:MAX_MESSAGE_CHARS].rstrip(".")
     return Stop(
         StopReason.ENGINE,
         f"the Beam runner failed: {text}. {RERUN} Add --log-level debug for details.",
