@@ -21,7 +21,7 @@ from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RowBatch:
-    """Consecutive rows of one file, in its order; each list and array has an entry for each."""
+    """Consecutive rows of one file, in its order; each list and array has one entry per row."""
 
     first_row: int
     """The first row's number in the file, from 0."""
