@@ -55,7 +55,7 @@ def stop_sentence(ended: Ended, server: EmulatorServer, *words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cut.parquet", *(f"cut.jsonl.{kind}" for kind in PACK)])
-def test_a_file_cut_in_half_stops_the_job_before_anything_is_spent_or_is_passed_over(
+def test_a_file_cut_in_half_stops_the_job_before_anything_is_spent_or_is_skipped(
     server: EmulatorServer, folder: Path, name: str
 ) -> None:
     kind = name.rsplit(".", 1)[1]
