@@ -42,7 +42,7 @@ def test_files_of_a_new_format_are_found_scanned_and_read(folder: Path) -> None:
     schema, batches = read_all(folder, InputColumns(keep_columns=("color",)))
     assert schema.names == ["id", "color"]
     for batch in batches:
-        assert batch.ids.to_pylist() == ["1", "2", ""]
+        assert batch.ids.to_pylist() == ["1", "2", None]
         assert batch.texts == ["on\u00e9", "two", "three"]
         assert batch.kept.column("color").to_pylist() == ["green", "red", "red"]
         assert list(batch.bad) == [2]

@@ -8,20 +8,14 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.columns import check_present
 from bulkembed.transforms.inputs.formats import InputFormat
 from bulkembed.transforms.inputs.input_files import ScannedFile
-from bulkembed.transforms.inputs.rows import (
-    BadRows,
-    RowBatch,
-    WantedColumns,
-    kept_table,
-    title_and_text,
-)
+from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
 from bulkembed.transforms.inputs.stored_bytes import PeekableStream, Stream, decompressed, reading
+from bulkembed.transforms.inputs.text_rows import BatchBuilder, ScannedIds
 
 TSV = InputFormat(name="tsv", title="TSV", module=__name__, endings=("tsv",))
 
@@ -31,9 +25,23 @@ def scan(
 ) -> ScannedFile:
     names, *rows = list(_lines(stream))
     check_present(found.name, columns, names)
-    used = [columns.id_column, *(names if columns.keeps_all else columns.keep_columns)]
-    schema = pa.schema([(name, pa.string()) for name in dict.fromkeys(used) if name in names])
-    return ScannedFile(found, "", len(rows), (), schema, tuple(names))
+    ids = ScannedIds()
+    for number, row in enumerate(_row(names, values) for values in rows):
+        ids.add(number, row.get(columns.id_column))
+    kept = names if columns.keeps_all else columns.keep_columns
+    fields = {name: pa.string() for name in kept if name != columns.id_column}
+    if columns.id_column is not None and ids.type is not None:
+        fields = {columns.id_column: ids.type, **fields}
+    return ScannedFile(
+        found=found,
+        digest="",
+        rows=len(rows),
+        offsets=(),
+        schema=pa.schema(list(fields.items())),
+        columns=tuple(names),
+        id_range=ids.range,
+        id_rows=tuple(ids.first.items()),
+    )
 
 
 def read(
@@ -45,28 +53,16 @@ def read(
         names, next_row = next(lines), 0
         for first_row, count in ranges:
             skipped = first_row - next_row
-            rows = [
-                dict(zip(names, line, strict=True))
-                for line in itertools.islice(lines, skipped, skipped + count)
-            ]
+            batch = BatchBuilder(file.name, wanted, first_row)
+            for values in itertools.islice(lines, skipped, skipped + count):
+                batch.add(_row(names, values), is_utf8=True)
             next_row = first_row + count
-            texts = [title_and_text(row, wanted.recipe) for row in rows]
-            bad = BadRows(file.name, first_row)
-            for offset, row in enumerate(rows):
-                if not row["id"]:
-                    bad.note(offset, DeadCode.MISSING_ID, "the id is empty")
-            yield RowBatch(
-                first_row=first_row,
-                ids=pa.array([row["id"] for row in rows], wanted.id_type),
-                titles=[title for title, _ in texts],
-                texts=[text for _, text in texts],
-                kept=kept_table(
-                    [pa.array([row[name] for row in rows]) for name in wanted.kept.names],
-                    wanted.kept,
-                    len(rows),
-                ),
-                bad=bad.by_offset(),
-            )
+            yield batch.build()
+
+
+def _row(names: list[str], values: list[str]) -> dict[str, str | None]:
+    """Return a row; an empty value is null."""
+    return {name: value or None for name, value in zip(names, values, strict=True)}
 
 
 def _lines(stream: Stream) -> Iterator[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,13 +16,12 @@ from bulkembed.schemas.inputs import (
     OBJECTS,
     OFFSET_STRIDE_ROWS,
     FoundFile,
-    IdType,
     InputColumns,
     InputFile,
 )
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP, check_present
-from bulkembed.transforms.inputs.inferred_types import ColumnType, fitting
+from bulkembed.transforms.inputs.columns import check_present
+from bulkembed.transforms.inputs.inferred_types import ColumnType
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.jsonl_lines import (
     NotARow,
@@ -34,16 +33,8 @@ from bulkembed.transforms.inputs.jsonl_lines import (
     split,
 )
 from bulkembed.transforms.inputs.rows import (
-    BadRows,
-    BadValue,
     RowBatch,
     WantedColumns,
-    describe,
-    generated_ids,
-    has_lone_surrogate,
-    kept_table,
-    text_of,
-    title_and_text,
 )
 from bulkembed.transforms.inputs.stored_bytes import (
     PeekableStream,
@@ -51,6 +42,7 @@ from bulkembed.transforms.inputs.stored_bytes import (
     decompressed,
     reading,
 )
+from bulkembed.transforms.inputs.text_rows import BatchBuilder, ScannedIds
 from bulkembed.transforms.inputs.unsupported_files import (
     json_not_in_lines,
     lines_without_objects,
@@ -107,35 +99,6 @@ def scan(
     )
 
 
-class _ScannedIds:
-    """The kinds and the range of the ids; values that cannot be ids are found when reading."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, int] = {}
-        self.range: tuple[int, int] | None = None
-
-    def add(self, number: int, value: Any, line: bytes, name: str) -> None:
-        if type(value) is float and may_be_rounded(value):
-            value = parse_exactly(line)[name]
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is int and -INT64_TOP - 1 <= value <= UINT64_TOP:
-            low, high = self.range or (value, value)
-            self.range = (min(low, value), max(high, value))
-            self.first.setdefault("int", number)
-        elif type(value) is str:
-            self.first.setdefault("string", number)
-
-    @property
-    def type(self) -> pa.DataType | None:
-        """The type of the ids, of the first one if there are two kinds; None without any."""
-        if not self.first:
-            return None
-        if next(iter(self.first)) == "string" or self.range is None:
-            return pa.string()
-        return pa.uint64() if self.range[1] > INT64_TOP and self.range[0] >= 0 else pa.int64()
-
-
 class _ScannedColumns:
     """The columns of the rows so far, and their types."""
 
@@ -144,7 +107,7 @@ class _ScannedColumns:
         self._columns = columns
         self._batch: list[dict[str, Any]] = []
         self.names: dict[str, None] = {}
-        self.ids = _ScannedIds()
+        self.ids = ScannedIds()
         self.types: dict[str, ColumnType] = {}
         if not columns.keeps_all:
             self.types = {column: ColumnType() for column in columns.keep_columns}
@@ -161,7 +124,10 @@ class _ScannedColumns:
             self._add_names(row)
         if self._columns.id_column in row:
             name = self._columns.id_column
-            self.ids.add(number, row[name], line, name)
+            value = row[name]
+            if type(value) is float and may_be_rounded(value):
+                value = parse_exactly(line)[name]
+            self.ids.add(number, value)
         if self.types:
             self._add_kept(row, line)
         return True
@@ -234,7 +200,10 @@ def read(
             if len(rows) < count:
                 raise changed(file.found, f"it has fewer than {first_row + count:,} rows")
             next_row = first_row + count
-            yield _BatchReader(file.name, wanted, first_row).read(rows)
+            batch = BatchBuilder(file.name, wanted, first_row)
+            for row in rows:
+                _add_row(batch, row)
+            yield batch.build()
 
 
 @contextlib.contextmanager
@@ -253,120 +222,12 @@ def _rows(stream: pa.NativeFile, file: InputFile, at_byte: int) -> Iterator[byte
     return (row for _, _, row in rows(stream, at_byte))
 
 
-class _BatchReader:
-    """Parses the rows of one batch."""
-
-    def __init__(self, file_name: str, wanted: WantedColumns, first_row: int) -> None:
-        self._file_name = file_name
-        self._wanted = wanted
-        self._first_row = first_row
-        self._bad = BadRows(file_name, first_row)
-        self._recipe = wanted.recipe
-        self._kept_schema = wanted.kept
-        self._used = {wanted.columns.id_column, *self._recipe.columns, *self._kept_schema.names}
-        self._used.discard(None)
-        self._ids: list[int | str | None] = []
-        self._titles: list[str | None] = []
-        self._texts: list[str | None] = []
-        self._kept: list[Mapping[str, Any]] = []
-        self._unkept: set[str] = set()
-
-    def read(self, rows: Sequence[bytes]) -> RowBatch:
-        """Return the batch; the first fault of a row counts, in the order JSON, id, text."""
-        for offset, row in enumerate(rows):
-            self._add(offset, row)
-        kept = [self._kept_column(field) for field in self._kept_schema]
-        return RowBatch(
-            first_row=self._first_row,
-            ids=self._id_array(len(rows)),
-            titles=self._titles,
-            texts=self._texts,
-            kept=kept_table(kept, self._kept_schema, len(rows)),
-            bad=self._bad.by_offset(),
-            unkept=frozenset(self._unkept),
-        )
-
-    def _add(self, offset: int, line: bytes) -> None:
-        row: Mapping[str, Any] = {}
-        is_utf8 = True
-        try:
-            row, is_utf8 = self._parse(line)
-        except NotARow as error:
-            self._bad.note(offset, DeadCode.BAD_JSON, str(error))
-        identity: int | str | None = None
-        try:
-            identity = None if offset in self._bad else self._id(row, is_utf8)
-        except BadValue as error:
-            self._bad.note(offset, error.code, str(error))
-        title, text = None, None
-        try:
-            title, text = title_and_text(row, self._recipe, is_utf8=is_utf8)
-        except BadValue as error:
-            self._bad.note(offset, error.code, str(error))
-        self._ids.append(identity)
-        self._titles.append(title)
-        self._texts.append(text)
-        if self._kept_schema.names:
-            self._kept.append(row)
-
-    def _parse(self, line: bytes) -> tuple[Mapping[str, Any], bool]:
-        """Return a row, with integers from 2^64 up as they were written where they are used."""
+def _add_row(batch: BatchBuilder, line: bytes) -> None:
+    try:
         row, is_utf8 = parse(line)
-        if any(may_be_rounded(row.get(name)) for name in self._used):
-            return parse_exactly(line), is_utf8
-        return row, is_utf8
-
-    def _id(self, row: Mapping[str, Any], is_utf8: bool) -> int | str | None:
-        name = self._wanted.columns.id_column
-        if name is None:
-            return None
-        value = row.get(name)
-        if value is None:
-            what = "is null" if name in row else "is missing"
-            raise BadValue(DeadCode.MISSING_ID, f"the id {name!r} {what}")
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is float and self._wanted.columns.id_type is IdType.STRING:
-            return text_of(value)
-        if type(value) is int:
-            return self._int_id(name, value)
-        if type(value) is not str:
-            what = f"the id {name!r} is {describe(value)}, but an id must be an integer or a string"
-            what += ". Use --id-type string to accept it." if type(value) is float else ""
-            raise BadValue(DeadCode.BAD_ID, what)
-        if not is_utf8 and has_lone_surrogate(value):
-            raise BadValue(DeadCode.BAD_ID, f"the id {name!r} has a lone surrogate")
-        if not pa.types.is_string(self._wanted.id_type):
-            raise BadValue(DeadCode.BAD_ID, self._other_kind(name, value))
-        return value
-
-    def _int_id(self, name: str, value: int) -> int | str:
-        if self._wanted.columns.id_type is IdType.STRING:
-            return str(value)
-        kind = self._wanted.id_type
-        if not pa.types.is_integer(kind):
-            raise BadValue(DeadCode.BAD_ID, self._other_kind(name, value))
-        signed = pa.types.is_signed_integer(kind)
-        low = -(2 ** (kind.bit_width - 1)) if signed else 0
-        if not low <= value < low + 2**kind.bit_width:
-            what = f"the id {name!r} is {describe(value)}, which does not fit in {kind}"
-            raise BadValue(DeadCode.BAD_ID, f"{what}. Use --id-type string.")
-        return value
-
-    def _other_kind(self, name: str, value: int | str) -> str:
-        return (
-            f"the id {name!r} is {describe(value)}, but the others are {self._wanted.id_type}. "
-            "Use --id-type string to accept both."
-        )
-
-    def _id_array(self, rows: int) -> pa.Array:
-        if self._wanted.columns.id_column is None:
-            return generated_ids(self._file_name, self._first_row, rows)
-        return pa.array(self._ids, self._wanted.id_type)
-
-    def _kept_column(self, field: pa.Field) -> pa.Array:
-        values = [row.get(field.name) for row in self._kept]
-        array, unfit = fitting(values, field.type)
-        if unfit:
-            self._unkept.add(field.name)
-        return array
+        if any(may_be_rounded(row.get(name)) for name in batch.used):
+            row = parse_exactly(line)  # Integers from 2^64 on as they were written.
+    except NotARow as error:
+        batch.add_unreadable(DeadCode.BAD_JSON, str(error))
+    else:
+        batch.add(row, is_utf8=is_utf8)
