@@ -26,7 +26,7 @@ REQUEST_BYTES = 320
 BODY_MARGIN_BYTES = 65_536
 """How far a body stays below the model's limit."""
 TITLE_BYTES = 2**20
-"""The most bytes of a title in a body.  A longer one is cut, so that the text has room."""
+"""Maximum bytes of a title in a body.  A longer one is cut, so that the text has room."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

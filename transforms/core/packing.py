@@ -11,7 +11,7 @@ from bulkembed.transforms.core.content import BODY_MARGIN_BYTES, REQUEST_BYTES, 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallLimits:
-    """The most that one call may hold; None means no bound.
+    """The maximum that one call may hold; None means no bound.
 
     A content that exceeds `tokens` or `body_bytes` by itself is sent in a call of its own.
     """

@@ -54,7 +54,7 @@ def resolve_limits(
     pace: Pace = Pace.WINDOW,
     share: Fraction = Fraction(1),
 ) -> QuotaLimits:
-    """Return the limits of a run: each flag overrides the tier, and 0 stands for no limit.
+    """Return the limits of a run: each flag overrides the tier, and 0 means no limit.
 
     Raises:
         ConfigError: a limit is below 0.
