@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import logging
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
 from bulkembed.pipeline.progress.snapshot import Goal
 from bulkembed.pipeline.run import cost_cap, scratch, settle
@@ -34,7 +35,7 @@ from bulkembed.pipeline.run.sharing import Sharing, copy_known_vectors, find_sha
 from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.schemas.embedding import ServiceConfig
-from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import ModelSpec, find_model, nearest_models
@@ -46,8 +47,6 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS, record_name
 from bulkembed.transforms.dataset.output_lock import LockOwner
 from bulkembed.transforms.dataset.records import DatasetState
-
-log = logging.getLogger("bulkembed")
 
 MAX_ATTEMPTS = 3
 """How often a run reads files that are rewritten meanwhile."""
@@ -81,6 +80,8 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
     reject_in_flags(request.beam_args, key)
     shares = quota_shares(request)
     dataset = Dataset.open(request.output.uri)
+    if not dataset.is_on_a_store and Path(dataset.root).is_file():
+        raise ConfigError(f"--output {request.output.uri} is a file. Choose a folder.")
     with scratch.usable(dataset), serving(request.service) as service:
         scans = scan(dataset, request)
         job = cost_cap.add_account(request, make_job(request, service, scans, dataset), dataset)
@@ -208,7 +209,7 @@ def _open_dataset(
 ) -> JobConfig:
     """Make the first changes of a run, and return the job with its run number.
 
-    `_SUCCESS` is deleted first.  Once the run has its number, no other run can commit, so what
+    `_SUCCESS` is deleted first. Once the run has its number, no other run can commit, so what
     earlier runs left behind and what does not count can be deleted.
     """
     run_file.end_overwrite(dataset)

@@ -151,6 +151,16 @@ def test_wrong_usage_exits_with_2_and_one_message_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_that_is_a_file_is_rejected(source: Path) -> None:
+    before = source.read_bytes()
+    ended = bulkembed("run", "--input", source, "--output", source, "--emulator")
+    assert (ended.code, ended.err) == (
+        2,
+        f"bulkembed: --output {source} is a file. Choose a folder.\n",
+    )
+    assert source.read_bytes() == before
+
+
 def test_beams_own_flags_follow_a_bare_double_dash(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
