@@ -49,7 +49,7 @@ class Screen:
     """A display that redraws the panel in place.
 
     Whatever is written to standard error meanwhile (the log, worker processes, C libraries) goes
-    through a pipe and is printed above the panel.  Call `poll` often to print it.
+    through a pipe and is printed above the panel. Call `poll` often to print it.
 
     Args:
         stream: standard error, a terminal.
@@ -116,7 +116,7 @@ class _PanelRegion:
 
     def close(self) -> None:
         """Restore the terminal and the stream."""
-        # A signal may interrupt a drawing.  That drawing is lost; everything else is printed.
+        # A signal may interrupt a drawing. That drawing is lost; everything else is printed.
         with contextlib.suppress(Exception):
             self._stream.flush()
             self.print_new()

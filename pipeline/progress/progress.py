@@ -282,7 +282,7 @@ def make_display(stream: TextIO, *, alone: bool = True) -> Display:
     """Return a panel if the stream is a terminal that people watch, otherwise log lines.
 
     Other processes that write to the terminal (not `alone`) would tear a panel, and so would the
-    many lines of `--log-level debug`.  With `--log-level warning` the log lines are not shown.
+    many lines of `--log-level debug`. With `--log-level warning` the log lines are not shown.
 
     Raises:
         ConfigError: BULKEMBED_PROGRESS_S is not a number above 0.

@@ -14,7 +14,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 ROW_BYTES = 64
 """Size of a row without its vector and its kept columns: id, hash, source."""
 
-SPILL_BYTES = 128 * 1024 * 1024
+KEPT_ANSWERS_BYTES = 128 * 1024 * 1024
 """Maximum size of the kept answers of the units in flight, with one slice at a time."""
 
 
@@ -30,7 +30,7 @@ def bytes_needed(plan: Plan, job: JobConfig, shared_texts: int = 0) -> int:
     dim = job.embedding.out_dim or 0
     rows = plan.planned_rows + _passages(plan, job)
     needed = rows * (dim * width + ROW_BYTES)
-    needed += min(plan.planned_rows * dim * 4, SPILL_BYTES) + shared_texts * dim * 4
+    needed += min(plan.planned_rows * dim * 4, KEPT_ANSWERS_BYTES) + shared_texts * dim * 4
     if job.columns.keep_columns:
         needed += sum(file.file.found.size_bytes for file in plan.work)
     return needed

@@ -1,4 +1,4 @@
-"""The work of a run: the scanned input minus committed units.  Changes nothing."""
+"""The work of a run: the scanned input minus committed units. Changes nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import metadata
 
 import pyarrow as pa
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan, make_plan, make_retry_plan, remaining_rows
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.scans import Scans, planned_files, scan_inputs, unreadable_input_error
@@ -27,8 +28,6 @@ from bulkembed.transforms.dataset.processes import this_process
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.columns import column_notes, merge_schemas
 from bulkembed.transforms.inputs.discover import looks_like_data
-
-log = logging.getLogger("bulkembed")
 
 
 def scan(dataset: Dataset, request: RunRequest) -> Scans:
@@ -138,7 +137,7 @@ def committed(dataset: Dataset, scans: Scans) -> DatasetState:
     if redo:
         log.warning(
             "parts of %s are missing or have another size than was committed. Embedding these "
-            "rows again",
+            "rows again.",
             number_of(sum(record.unit.rows for record in redo), "row"),
         )
     lost = sum(record.unit.rows for record in damaged if record not in redo)

@@ -1,12 +1,9 @@
-"""Where the workers of a run are.  Beam is imported only if the request has flags for it."""
+"""Where the workers of a run are. Beam is imported only if the request has flags for it."""
 
 from __future__ import annotations
 
-import logging
-
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.request import RunRequest
-
-log = logging.getLogger("bulkembed")
 
 
 def uses_local_runner(request: RunRequest) -> bool:
@@ -51,7 +48,7 @@ def quota_shares(request: RunRequest) -> int | None:
         log.warning(
             "the Beam flags do not say how many workers share the quota, so each worker uses all "
             "of it. Set --quota-share 1/WORKERS, or start a rate limit service and name it with "
-            "--rate-limit-service"
+            "--rate-limit-service."
         )
     return shares
 

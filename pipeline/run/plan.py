@@ -113,8 +113,8 @@ def remaining_rows(files: Sequence[InputFile], state: DatasetState) -> int:
 def local_slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
     """Yield the plan's units in one slice per worker of this machine, in ascending order of rows.
 
-    The slices have about equally many rows.  Within a slice, requests flow across the borders of
-    units.  A file that can only be read from its beginning is in one slice.
+    The slices have about equally many rows. Within a slice, requests flow across the borders of
+    units. A file that can only be read from its beginning is in one slice.
     """
     max_units = max(1, math.ceil(plan.units / (workers * PIECES_PER_WORKER)))
     pieces = list(_pieces(plan, max_units))
@@ -132,7 +132,7 @@ def cluster_slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
     """Yield the plan's units in slices that a runner can spread over its workers, in order.
 
     There are several slices per worker, so that others can take over what a dead worker leaves;
-    `workers` is None if their number is not known.  A file that can only be read from its beginning
+    `workers` is None if their number is not known. A file that can only be read from its beginning
     is in one slice.
     """
     wanted = SLICES_PER_WORKER * (workers or DEFAULT_WORKERS)

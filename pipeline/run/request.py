@@ -61,7 +61,7 @@ def parse_budget(text: str | None) -> DeadLetterBudget:
 
 
 LOCAL_RUNNER = "FnApiRunner"
-"""Beam's runner in this process.  `DirectRunner` first tries to download a binary."""
+"""Beam's runner in this process. `DirectRunner` first tries to download a binary."""
 WORKER_FLAGS = ("--runner", "--direct_num_workers", "--direct_running_mode")
 """Beam's flags that `--workers` sets."""
 

@@ -6,12 +6,12 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from bulkembed.pipeline.logs import log
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.transforms.dataset import atomic_files
@@ -21,8 +21,6 @@ from bulkembed.transforms.inputs.discover import find_input
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import ScannedFile, scan_file
 from bulkembed.transforms.inputs.stored_bytes import FileStamp, stamp_of
-
-log = logging.getLogger("bulkembed")
 
 SCANS_FILE = f"{PLAN}/files.jsonl"
 SCAN_VERSION = 3
@@ -199,7 +197,7 @@ def _encode_scan(content: dict[str, Any]) -> bytes:
 
 
 def _decode_scan(line: bytes) -> dict[str, Any]:
-    """Return a line's content; ValueError if damaged.  Earlier versions wrote no checksum."""
+    """Return a line's content; ValueError if damaged. Earlier versions wrote no checksum."""
     content: dict[str, Any] = orjson.loads(line)
     checksum = content.pop("checksum", None)
     if checksum != _checksum(content) and (checksum is not None or "version" in content):

@@ -83,7 +83,7 @@ def folder() -> Iterator[Path]:
 def _remove_dead(place: Path) -> None:
     """Remove the folders of this user's runs that have certainly ended.
 
-    Other hosts and containers may share the directory.  Their processes cannot be checked, so
+    Other hosts and containers may share the directory. Their processes cannot be checked, so
     their folders are kept.
     """
     for found in place.glob(f"{PREFIX}*"):

@@ -33,7 +33,7 @@ def serving(service: ServiceConfig) -> Iterator[ServiceConfig]:
         from bulkembed.emulator.server import EmulatorServer
     except ImportError as error:
         raise ConfigError(
-            f"--emulator needs {error.name}. Run pip install 'bulkembed[emulator]'"
+            f"--emulator needs {error.name}. Run pip install 'bulkembed[emulator]'."
         ) from None
     with EmulatorServer() as server:
         yield dataclasses.replace(service, base_url=server.url)
@@ -66,7 +66,7 @@ def embed_as_dataset(
     )
     with serving(request.service) as service:
         stop = StopFlag(lambda _: embedder.end_calls(0))
-        embedder = Embedder(EmbedderConfig(service, embedding, calls), stop, "bulkembed-asking")
+        embedder = Embedder(EmbedderConfig(service, embedding, calls), stop, "bulkembed-embed")
         try:
             return embedder.loop.run(embed_texts(embedder, rows))
         finally:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import logging
 import time
 from collections.abc import Sequence
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan, remaining_rows
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.scans import Scans, save_scans, unreadable_input_error
@@ -36,8 +36,6 @@ from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, 
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.stored_bytes import has_changed, is_as_before
-
-log = logging.getLogger("bulkembed")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     complete = rows.left == 0 and summary.stop is None and not changed
     _check_owner(dataset, job)
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):
-        # Workers that died leave files.  A store shows no partial files, and listing it is slow.
+        # Workers that died leave files. A store shows no partial files, and listing it is slow.
         dataset.delete(dataset.leftovers(after))
     if plan.work or not has_success_marker(dataset):
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
@@ -288,7 +286,7 @@ def _remove_outdated(
 def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
     """Return how many rows repeat the id of an earlier row, in vectors and dead letters.
 
-    This reads all parts.  Returns None on a store, where each part would cost three requests in
+    This reads all parts. Returns None on a store, where each part would cost three requests in
     every run, and for more rows than fit in memory.
     """
     if sum(record.unit.rows for record in state.records) > MAX_IDS or dataset.is_on_a_store:

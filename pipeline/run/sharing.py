@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputColumns
@@ -30,8 +30,6 @@ from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.distinct_contents import why_blank
 from bulkembed.transforms.units.shared_texts import text_only
-
-log = logging.getLogger("bulkembed")
 
 COMMITTED = "committed"
 """Name of the file of copied vectors."""
@@ -161,7 +159,7 @@ def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[byt
 def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
     """Return a number for each planned row that rows committed together share, ascending.
 
-    It is the number of the unit.  If texts are cut into passages, a unit may be committed in parts
+    It is the number of the unit. If texts are cut into passages, a unit may be committed in parts
     down to a row, so each row has its own number.
     """
     sizes = [unit.rows for file in plan.work for unit in file.units]

@@ -89,7 +89,7 @@ class RunSummary:
         """Return the summary, stopped by dead letters if there are more than the budget allows.
 
         The limit holds for the run and for the dataset: otherwise a rerun with nothing to do would
-        succeed.  A retry is checked for the dataset only, because all of its rows had failed
+        succeed. A retry is checked for the dataset only, because all of its rows had failed
         before.
         """
         checked = (self.dataset,) if retry else (self.run, self.dataset)

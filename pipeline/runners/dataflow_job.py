@@ -50,7 +50,7 @@ def check(options: PipelineOptions, places: Iterable[str]) -> None:
     except ImportError as error:
         raise ConfigError(
             f"--runner {RUNNER} needs Beam's Google extra ({error}). Run "
-            "pip install 'apache-beam[gcp]'"
+            "pip install 'apache-beam[gcp]'."
         ) from None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import signal
 import threading
 import time
 from collections.abc import Callable
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.progress import Progress
 from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.errors import OutputError
@@ -18,8 +18,6 @@ from bulkembed.schemas.stop import RERUN, ExitCode, Stop, StopReason
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.units.engine import running_engines
-
-log = logging.getLogger("bulkembed")
 
 POLL_EVERY_S = 0.05
 
@@ -116,7 +114,7 @@ class _PipelineThread(threading.Thread):
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        # Worker processes that Beam starts inherit this mask.  Ctrl-C in a terminal is sent to the
+        # Worker processes that Beam starts inherit this mask. Ctrl-C in a terminal is sent to the
         # whole process group, and must not kill workers with paid requests in flight.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
         try:

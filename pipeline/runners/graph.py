@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import logging
 import tempfile
 import time
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineRunner
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.runners import dataflow_job, job_server, staging, worker
 from bulkembed.pipeline.runners.beam_options import starts_processes, uses_local_runner
 from bulkembed.pipeline.runners.worker_processes import ProcessGroup
@@ -26,8 +26,6 @@ from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.embed_units import EmbedUnits
-
-log = logging.getLogger("bulkembed")
 
 MAX_MESSAGE_CHARS = 300
 COMMIT_S = 5.0
@@ -107,7 +105,7 @@ def _run_in_processes(
 
     # With this mode set, Beam would start the workers with its own command.
     options.view_as(DirectOptions).direct_running_mode = None
-    command = worker.command(logging.getLogger("bulkembed").getEffectiveLevel(), str(folder))
+    command = worker.command(log.getEffectiveLevel(), str(folder))
     group = ProcessGroup(command, on_death, job.calls.shutdown_timeout_s + COMMIT_S)
     with group.runner() as runner:
         try:

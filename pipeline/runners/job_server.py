@@ -32,7 +32,7 @@ _SERVERS: dict[str, Callable[[PipelineOptions], SubprocessJobServer]] = {
 def running(options: PipelineOptions) -> Iterator[None]:
     """Run the job server that the runner would start, and put its address into the options.
 
-    Beam's runners start it with a handler for SIGINT, which only the main thread may set.  Here the
+    Beam's runners start it with a handler for SIGINT, which only the main thread may set. Here the
     main thread handles signals itself, and the job runs in another thread.
 
     Raises:

@@ -66,8 +66,8 @@ def raise_interrupts() -> Iterator[None]:
 def handled(on_first: Callable[[str], None], on_second: Callable[[int], None]) -> Iterator[None]:
     """Call `on_first` with the name of the first signal, and `on_second` at the second one.
 
-    `on_second` gets an exit code, and must end the process.  A second SIGHUP is ignored: when a
-    terminal closes, both the kernel and the shell send one.  Outside the main thread, where signals
+    `on_second` gets an exit code, and must end the process. A second SIGHUP is ignored: when a
+    terminal closes, both the kernel and the shell send one. Outside the main thread, where signals
     cannot be handled, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -27,7 +27,7 @@ PF_EXITING = 4
 class OncePerRun(logging.Filter):
     """A filter that passes messages that no worker of the run has logged before.
 
-    The extra `once` of a record replaces its message for this test.  A record with the extra
+    The extra `once` of a record replaces its message for this test. A record with the extra
     `clears` allows what is named there to be logged again: so a second outage is reported after
     the first one has ended.
 
@@ -68,7 +68,7 @@ def command(level: int, folder: str) -> list[str]:
 class StandardError(io.TextIOBase):
     """Standard error for Beam's harness that hides its errors about broken streams.
 
-    The streams break when the launcher dies.  The worker then commits finished rows and ends.
+    The streams break when the launcher dies. The worker then commits finished rows and ends.
 
     Args:
         stream: where to write while the launcher is running.

@@ -1,7 +1,7 @@
 """The worker processes of `--workers`: how Beam starts them, and what happens if one dies.
 
 Beam's own environment for subprocesses starts a shell, and does not notice when a process dies: its
-runner would wait for a response forever.  Here the launcher waits for each process.  If one dies
+runner would wait for a response forever. Here the launcher waits for each process. If one dies
 before its work is done, the run stops, and the runner gets an error for each of its requests to
 that worker.
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from support.jobs import a_file, a_job
 
-from bulkembed.pipeline.run.disk import ROW_BYTES, SPILL_BYTES, bytes_needed
+from bulkembed.pipeline.run.disk import KEPT_ANSWERS_BYTES, ROW_BYTES, bytes_needed
 from bulkembed.pipeline.run.plan import make_plan
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import OutputConfig, VectorType
@@ -18,7 +18,7 @@ from bulkembed.transforms.dataset.records import DatasetState
         (0, VectorType.FLOAT32, 0),
         (10, VectorType.FLOAT32, 10 * (2 * 12_288 + ROW_BYTES)),
         (10, VectorType.FLOAT16, 10 * (6_144 + 12_288 + ROW_BYTES)),
-        (10**6, VectorType.FLOAT32, 10**6 * (12_288 + ROW_BYTES) + SPILL_BYTES),
+        (10**6, VectorType.FLOAT32, 10**6 * (12_288 + ROW_BYTES) + KEPT_ANSWERS_BYTES),
     ],
 )
 def test_vectors_and_the_spill_of_units_in_flight_need_room(
