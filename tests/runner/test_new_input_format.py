@@ -67,7 +67,9 @@ def test_the_content_still_decides_under_the_name_of_a_new_format(folder: Path) 
 
 @pytest.mark.usefixtures("tsv")
 def test_messages_list_a_new_format() -> None:
-    assert known_titles() == "Parquet, JSONL or TSV"
+    *others, last = [known.title for known in FORMATS.values()]
+    assert (others[:2], last) == (["Parquet", "JSONL"], "TSV")
+    assert known_titles() == f"{', '.join(others)} or TSV"
     assert ".tsv" in known_endings()
 
 
