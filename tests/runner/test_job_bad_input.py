@@ -191,7 +191,7 @@ def test_a_file_of_which_all_rows_fail_never_ends_with_success(
     for _ in range(2):  # The same command again finds nothing left to do.
         ended = go(server, folder, "--id-column", "_id")
         assert ended.code == 3, ended.err
-        assert "no row was embedded, and 8 rows failed" in ended.last
+        assert "no row was embedded and 8 rows failed" in ended.last
         assert not (folder.parent / "out/_SUCCESS").exists()
     (folder / "b.jsonl").write_bytes(lines(*({"_id": n, "text": "b"} for n in range(40))))
     ended = go(server, folder, "--id-column", "_id", "--output", folder.parent / "out2")
