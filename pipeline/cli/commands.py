@@ -314,8 +314,8 @@ def _usage_problem(error: click.UsageError) -> str:
             sentence += f". Add {error.param.opts[0]} {error.param.make_metavar(ctx)}"
         return sentence
     if isinstance(error, click.BadParameter) and error.param is not None:
-        is_flag = isinstance(error.param.type, click.types.BoolParamType)
-        problem = "use true or false, or leave it out" if is_flag else error.message
+        value, found, _ = error.message.partition(" is not a valid boolean")
+        problem = f"{value} is neither true nor false" if found else error.message
         return f"{_where_given(error.param, ctx)}: {problem}"
     if isinstance(error, click.BadOptionUsage) and ctx is not None:
         for one in ctx.command.get_params(ctx):

@@ -80,7 +80,7 @@ def test_unknown_keys_and_invalid_yaml_are_rejected(tmp_path: Path, text: str, w
     ("line", "message"),
     [
         ("dim: x", "--config {path}: dim: 'x' is not a whole number"),
-        ("emulator: perhaps", "--config {path}: emulator: use true or false, or leave it out"),
+        ("emulator: perhaps", "--config {path}: emulator: 'perhaps' is neither true nor false"),
     ],
 )
 def test_an_error_in_a_value_names_the_config_file(tmp_path: Path, line: str, message: str) -> None:
