@@ -49,7 +49,7 @@ def test_a_key_in_beams_flags_is_one_sentence(
     environment = '--environment_config={"command": "/boot", "env": {"MINE": "' + KEY + '"}}'
     ended = bulkembed("run", *where, "--runner", "FlinkRunner", "--", environment)
     assert ended.code == 2
-    assert "--environment_config after the bare -- has the API key" in ended.last
+    assert "--environment_config after the bare -- contains the API key" in ended.last
     assert KEY not in ended.out + ended.err
     assert not (tmp_path / "out").exists()
 
