@@ -75,17 +75,18 @@ def scan_inputs(
     output: str | None = None,
     trust_saved: bool = True,
     tables_as_files: bool = False,
+    flag: str = "--input",
 ) -> Scans:
     """Find the input files, and scan those that have changed since the last run.
 
     A file with the name, size and time of a saved scan is not read again, unless `trust_saved` is
-    off.
+    off. Messages name `flag` as the flag that has the patterns.
 
     Raises:
         ConfigError: no file matches, a column is missing, or the files are those of a table.
         InputError: a file cannot be read, and `skip_bad_files` is off.
     """
-    listing = find_input(patterns, format, output, tables_as_files=tables_as_files)
+    listing = find_input(patterns, format, output, tables_as_files=tables_as_files, flag=flag)
     found = listing.files
     stamps = {file.path: stamp_of(file) for file in found}
     saved = _saved_scans(dataset, columns) if trust_saved else {}

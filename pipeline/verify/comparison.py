@@ -71,6 +71,7 @@ def check_input(
     scans = scan_inputs(
         dataset, wanted.patterns, wanted.columns,
         format=wanted.format, skip_bad_files=True, trust_saved=False, tables_as_files=True,
+        flag="--against",
     )  # fmt: skip
     for error in scans.unreadable:
         yield Finding(Check.INPUT, error.path, error.message)

@@ -77,6 +77,13 @@ def test_a_file_with_unchanged_size_and_time_is_read_as_well(
     assert findings(tmp_path, "--against", source) == []
 
 
+def test_the_error_for_a_missing_input_names_the_flag(made: Path) -> None:
+    for pattern in ("none.jsonl", "none-*.jsonl"):
+        shown = bulkembed("verify", made / "out", "--against", made / pattern)
+        assert shown.code == 2
+        assert f"--against {made / pattern}: no " in shown.err
+
+
 def test_the_service_returns_the_same_vectors_for_an_intact_dataset(made: Path) -> None:
     with EmulatorServer() as server:
         where = ("--base-url", server.url)

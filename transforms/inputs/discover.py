@@ -113,6 +113,8 @@ _OUTPUT_SAMPLES = ("vectors/part-0.parquet", "dead_letters/part-0.parquet")
 class _Pattern:
     """A pattern on its file system: a file, a folder (`glob` is None), or a glob below `root`."""
 
+    flag: str
+    """The flag that it was given with."""
     text: str
     store: str
     root: str
@@ -167,6 +169,7 @@ def find_input(
     output: str | None = None,
     *,
     tables_as_files: bool = False,
+    flag: str = "--input",
 ) -> Listing:
     """Return the files that the patterns match, each once, sorted by name.
 
@@ -180,10 +183,11 @@ def find_input(
     name is unique.
 
     Args:
-        patterns: of `--input`.
+        patterns: as users write them.
         format: the name of the format of all files, whatever their names are.
         output: where the dataset is written.
         tables_as_files: whether to read all files of a Delta, Hudi or Iceberg table.
+        flag: the flag that has the patterns, for messages.
 
     Raises:
         ConfigError: a pattern matches nothing, or a file of an unknown format, or would match files
@@ -194,7 +198,7 @@ def find_input(
     taken: set[str] = set()
     neighbours = _Neighbours(tables_as_files)
     for text in patterns:
-        pattern = _resolve(text)
+        pattern = _resolve(text, flag)
         if output is not None:
             _reject_output(pattern, output)
         for file in _files_of(pattern, format, neighbours):
@@ -269,7 +273,7 @@ class _Neighbours:
             table_folders.reject_here(pattern.text, folder, names)
 
 
-def _resolve(pattern: str) -> _Pattern:
+def _resolve(pattern: str, flag: str) -> _Pattern:
     location = locate(pattern)
     store, path = location
     if location.is_local:
@@ -278,17 +282,17 @@ def _resolve(pattern: str) -> _Pattern:
     info = file_info(open_input(store), path)
     if _is_stream(pattern, path, info):
         raise ConfigError(
-            f"--input {pattern} is a pipe, a device or another stream, but bulkembed reads its "
+            f"{flag} {pattern} is a pipe, a device or another stream, but bulkembed reads its "
             "input more than once. Write it to a file, and name that file."
         )
     if info.type == pafs.FileType.File:
-        return _Pattern(pattern, store, path.rpartition("/")[0] or "/", file=path)
+        return _Pattern(flag, pattern, store, path.rpartition("/")[0] or "/", file=path)
     if info.type == pafs.FileType.Directory:
-        return _Pattern(pattern, store, path)
+        return _Pattern(flag, pattern, store, path)
     if has_magic(path):
         glob = split_glob(path)
-        return _Pattern(pattern, store, glob.root, glob=glob)
-    raise ConfigError(f"--input {pattern}: no such file or folder{_contents(store, path)}")
+        return _Pattern(flag, pattern, store, glob.root, glob=glob)
+    raise ConfigError(f"{flag} {pattern}: no such file or folder{_contents(store, path)}")
 
 
 def _is_stream(pattern: str, path: str, info: pafs.FileInfo) -> bool:
@@ -334,7 +338,7 @@ def _files_of(
 
 
 def _no_files(pattern: _Pattern, names: Sequence[str]) -> str:
-    what = f"--input {pattern.text}: "
+    what = f"{pattern.flag} {pattern.text}: "
     if pattern.glob is None:
         others = sorted({other for name in names if (other := name_of_format(name)) is not None})
         found = f" It has {' and '.join(others)} files, which are not supported." if others else ""
