@@ -111,7 +111,7 @@ def test_a_rejected_passage_takes_its_row_and_a_retry_brings_it_whole(
     with rejected("Paragraph 2") as server:
         ended = run(server.url, source, output, *args)
         assert ended.code == 0, ended.err
-    assert f"{len(bad)} dead" in ended.out
+    assert f"{len(bad)} failed" in ended.out
     assert {row: code for row, code in dead_codes(output).items() if code != "blank_text"} == {
         row: "refused" for row in bad
     }
