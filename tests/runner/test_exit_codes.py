@@ -58,7 +58,7 @@ def test_2_is_wrong_usage_or_other_settings_than_the_datasets(tmp_path: Path) ->
         outcome(tmp_path, "--dim", 256), 2, "dim is 128 in the dataset and 256 in this run"
     )
     with_one_line(outcome(tmp_path, "--unit-rows", 0), 2, "--unit-rows 0")
-    with_one_line(outcome(tmp_path, "--max-dead-letters", "x%"), 2, "--max-dead-letters x%")
+    with_one_line(outcome(tmp_path, "--max-dead-letters", "x%"), 2, "--max-dead-letters 'x%'")
     assert outcome(tmp_path, "--rmp", 3).code == 2
 
 

@@ -44,7 +44,9 @@ def test_lines_count_up_to_all_rows(rows: Path, tmp_path: Path) -> None:
     assert done[-1] > 0
     last = lines[-1]
     assert last["rows"] == str(ROWS)
-    assert (last["rpm_limit"], last["retried"] > "0") == ("100000", True)
+    assert last["retried"] > "0"
+    # A line has no quota while no engine runs, as between the last request and the summary.
+    assert {line["rpm_limit"] for line in lines if "rpm_limit" in line} == {"100000"}
     assert int(last["calls"]) <= sent
     assert max(int(line["in_air"]) for line in lines) == 2
     assert {line.get("waiting") for line in lines} >= {"probe", "slots"}
