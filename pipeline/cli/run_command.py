@@ -125,7 +125,7 @@ def _report(summary: RunSummary) -> None:
             log.info("report %s", place)
         else:
             with streams.showing(keep_code=True):
-                click.echo(f"report  {place}")
+                click.echo(f"report    {place}")
     except Exception as error:
         log.warning("the report was not written: %s", error)
     except KeyboardInterrupt:

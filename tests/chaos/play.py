@@ -203,7 +203,7 @@ class Player:
         if "Traceback" in command.said or "please report" in command.said:
             raise Wrong("there is a traceback, or it asks to be reported")
         if code in EARLY:
-            code = work_ended(code, command.out.read_text())
+            code = work_ended(code, command.summary)
         if code not in allowed:
             raise Wrong(f"it ended with {code}; allowed are {sorted(allowed)}")
         return code
@@ -453,7 +453,7 @@ class Player:
             flags += ["--against", str(self.input)]
         command = self.command("verify", flags)
         code = self.wait(command, {0, 1})
-        found: list[dict[str, Any]] = json.loads(command.out.read_text())["findings"]
+        found: list[dict[str, Any]] = json.loads(command.summary)["findings"]
         if bool(found) != bool(code):
             raise Wrong(f"verify ends with {code} and finds {found[:5]}")
         return found
@@ -555,7 +555,7 @@ class Player:
     def _must_be_found(self) -> None:
         command = self.command("verify", ["--json", "--repeated-ids"])
         self.wait(command, {1})
-        findings: list[dict[str, Any]] = json.loads(command.out.read_text())["findings"]
+        findings: list[dict[str, Any]] = json.loads(command.summary)["findings"]
         if all(found["check"] == "unfinished" for found in findings):
             raise Wrong("verify does not find it")
         self.wait(self.command("verify", ["--repair"]), {0, 1})

@@ -90,6 +90,11 @@ class Command:
         """Its standard error."""
         return self.err.read_text(errors="replace") if self.err.exists() else ""
 
+    @property
+    def summary(self) -> str:
+        """What it wrote to standard output; nothing if it was killed before it was opened."""
+        return self.out.read_text(errors="replace") if self.out.exists() else ""
+
 
 def _session(pid: int) -> int | None:
     """The session of a process that is there and no zombie."""

@@ -79,7 +79,7 @@ def test_the_page_does_not_contain_the_key(
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     ended = run(server.url, source, out, "--dim", 128, "--report")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines()[-1] == f"report  {out}/_run/report.html"
+    assert ended.out.splitlines()[-1] == f"report    {out}/_run/report.html"
     assert b"very-secret" not in (out / "_run/report.html").read_bytes()
 
 
