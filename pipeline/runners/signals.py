@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bulkembed.schemas.stop import ExitCode
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_TIMEOUT_S = 1.5
 """How long a command with no request in flight may take to end."""
+
+
+RESEND_S = 0.02
+"""How soon a signal is sent again whose exception was lost."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -52,14 +57,33 @@ def raise_interrupts() -> Iterator[None]:
         yield
         return
 
-    def handle(_: int, __: FrameType | None) -> None:
-        timer = threading.Timer(EXIT_TIMEOUT_S, exit_now, (int(ExitCode.INCOMPLETE),))
-        timer.daemon = True
-        timer.start()
+    received: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if not received:
+            _start_timer(EXIT_TIMEOUT_S, exit_now, int(ExitCode.INCOMPLETE))
+        received.append(number)
         raise Interrupted
 
-    with _installed(handle):
-        yield
+    def resend(lost: Any) -> None:
+        # Python drops what is raised in a callback of a weak reference or in a finalizer.
+        if isinstance(lost.exc_value, Interrupted):
+            _start_timer(RESEND_S, os.kill, os.getpid(), received[-1])
+        else:
+            before(lost)
+
+    before, sys.unraisablehook = sys.unraisablehook, resend
+    try:
+        with _installed(handle):
+            yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _start_timer(after_s: float, function: Callable[..., object], *args: object) -> None:
+    timer = threading.Timer(after_s, function, args)
+    timer.daemon = True
+    timer.start()
 
 
 @contextlib.contextmanager

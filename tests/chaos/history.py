@@ -27,6 +27,11 @@ class Settings:
         flags += [] if self.normalize else ["--no-normalize"]
         return flags + (["--title-column", "title"] if self.titles else [])
 
+    def has(self, flags: tuple[str, ...]) -> bool:
+        """Whether these flags change nothing."""
+        ours = [*self.flags, *(["--normalize"] if self.normalize else [])]
+        return any(tuple(ours[at : at + len(flags)]) == flags for at in range(len(ours)))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:

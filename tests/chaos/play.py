@@ -339,6 +339,9 @@ class Player:
             name = names[step.salt % len(names)]
             repeats = self.history.world.place == "disk"
             rows = edited(self.model.files[name], change, repeats=repeats)
+            if not isinstance(self.place, Disk):
+                # On a store what this run has paid for of the file is paid again.
+                self.model.licence += len(self.model.files[name])
             self._put(name, rows, self.place.snapshot())
         command.signal_all(signal.SIGCONT)
         return self.wait(command, {0, 75} | repair if names else {0} | repair)
@@ -472,6 +475,8 @@ class Player:
         before = self.place.snapshot()
         if self.wiping or self.damaged or not self.model.embedded_keys(before):
             return
+        if self.model.settings.has(step.flags):
+            return  # An overwrite has given the dataset the very settings of this step.
         command = self.start(LAST, self.model.settings, *step.flags)
         self.wait(command, {2})
         self._untouched(before)

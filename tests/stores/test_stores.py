@@ -233,7 +233,7 @@ A_UNIT = {"s3": 4, "gs": 6, "az": 17}
 A_RUN = {"s3": 75, "gs": 80, "az": 135}
 """Most requests of a run beside; notes of other workers and the run's claim are not counted."""
 A_LOOK = {"s3": 2, "gs": 3, "az": 3}
-"""Requests to read `run.json`: before each commit, and with each look for notes."""
+"""Requests to read `run.json`: before and after each commit, and with each look for notes."""
 LOOKS_OF_A_RUN = 20
 
 
@@ -250,7 +250,7 @@ def test_the_requests_of_a_thousand_units_are_few_and_a_resume_lists_once(store:
         kinds = store.proxy.kinds()
         # Once a second, and every 30 seconds: more of them where the machine is slow.
         stops, looks = (store.proxy.touching(f"/_run/{name}") for name in ("stops/", "run.json"))
-        assert looks <= A_LOOK[store.name] * (units + stops + LOOKS_OF_A_RUN)
+        assert looks <= A_LOOK[store.name] * (2 * units + stops + LOOKS_OF_A_RUN)
         polls = stops + looks + store.proxy.touching("/_run/claims/")
         total = sum(kinds.values()) - polls
         lines.append(f"{store.name} {what:18} {total:6,} {polls:4}  {dict(sorted(kinds.items()))}")
