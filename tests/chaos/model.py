@@ -184,7 +184,8 @@ class Model:
     ) -> None:
         """After a run that ended with 0, with `--prune` if `pruned`: as `check_success`, no rest.
 
-        Answers that an overtaken run kept are there until the next run.
+        Answers that an overtaken run kept, and its note to its workers, are there until the next
+        run.
 
         Raises:
             Wrong: it is not so.
@@ -192,7 +193,9 @@ class Model:
         self.check_success(present, pruned=pruned)
         if "_SUCCESS" not in present:
             raise Wrong("_SUCCESS is not there")
-        left = [n for n in leftovers(present) if not (overtaken and n.endswith(".spill"))]
+        left = leftovers(present)
+        if overtaken:
+            left = [n for n in left if not (n.endswith(".spill") or n.startswith("_run/stops/"))]
         if left:
             raise Wrong(f"left behind: {', '.join(left)}")
 
