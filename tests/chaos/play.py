@@ -248,7 +248,7 @@ class Player:
                 self.damaged = self.wiping = self.fresh = False
             return
         if ended == 0:
-            self._completed(step, present)
+            self._completed(step, before, present)
             return
         if self.wiping:
             return
@@ -427,9 +427,9 @@ class Player:
         self.model.pay(paid)
         self.model.check_paid()
 
-    def _completed(self, step: Launch, present: Snapshot) -> None:
-        if step.retry and "_SUCCESS" not in present:
-            # It was not to do the other rows.
+    def _completed(self, step: Launch, before: Snapshot, present: Snapshot) -> None:
+        if step.retry and ("_SUCCESS" not in present or not _differ(before, present)):
+            # It was not to do the other rows; with nothing to retry it leaves `_SUCCESS` alone.
             self.model.check_stopped(present)
             return
         pruned = step.prune and step.end is not End.OVERTAKEN
