@@ -21,7 +21,7 @@ install-dev: $(DEV_READY)  ## Install what tests, checks and docs need as well
 
 # uv where there is one, since it is several times as fast; otherwise, or if it fails, pip.
 UV := $(shell command -v uv 2>/dev/null)
-UV_INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python)
+UV_INSTALL = $(UV) pip install --quiet --python $(BIN)/python
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # Install the packages of the lock file $(1), and then the checkout itself.
