@@ -113,6 +113,16 @@ class ProcessId:
     """Clock ticks from the boot to the start of the process; 0 if unknown."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunStamp:
+    """What a run writes into the commit records and parts that it makes of existing rows."""
+
+    run_id: str
+    run_number: int
+    embedding_digest: str
+    vector_encoding: VectorEncoding = VectorEncoding.PLAIN
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class JobConfig:
     """All settings of one run.  They can be pickled, and do not hold the key.
@@ -160,6 +170,11 @@ class JobConfig:
         The version that pinned the facts has computed it.
         """
         return self.pinned_digest or self.embedding.digest
+
+    @property
+    def stamp(self) -> RunStamp:
+        """The stamp of the run."""
+        return RunStamp(self.run_id, self.run_number, self.digest, self.output.vector_encoding)
 
     def layout_facts(self) -> dict[str, object]:
         """The facts that two runs must share for their parts to have one schema."""

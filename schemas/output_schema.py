@@ -15,6 +15,9 @@ PASSAGE_FIELDS = tuple(
 """If the rows are passages: the number in its text, from 0, and its first and end character."""
 ROWS_KEY, PASSAGES = "bulkembed.rows", "passages"
 """Marks parts whose rows are passages, in their footer."""
+REMOVED_KEY = "bulkembed.removed"
+"""In the footer of a copy: how many rows of its unit were removed, from which a lost commit record
+is rebuilt."""
 _FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 

@@ -123,8 +123,9 @@ class CallCounts:
 class UnitRecord:
     """The commit record of a unit: the rows that it covers, and their results.
 
-    rows == embedded + dead + skipped.  `generation` counts how often the same rows were committed
-    again (a retry of dead letters); within a run number the highest one counts.
+    rows == embedded + dead + skipped + removed.  `generation` counts how often the same rows were
+    committed again (a retry of dead letters, or a copy without removed rows); within a run number
+    the highest one counts.
     """
 
     unit: Unit
@@ -150,9 +151,11 @@ class UnitRecord:
     """The number of the run that committed it; later runs have larger numbers.  0: unknown."""
     embedding_digest: str = ""
     """The digest of the settings of its vectors.  Empty: the pinned settings."""
+    removed: Count = 0
+    """Rows that were removed after they had been committed."""
 
     def __post_init__(self) -> None:
-        if self.unit.rows != self.embedded + self.dead + self.skipped:
+        if self.unit.rows != self.embedded + self.dead + self.skipped + self.removed:
             raise ValueError(f"rows do not add up: {self}")
 
 

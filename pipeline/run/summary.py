@@ -131,7 +131,7 @@ class RunSummary:
 def count_rows(
     records: Sequence[UnitRecord], rows_in: int, remaining: int | None = None
 ) -> RowCounts:
-    """Count the rows of commit records.
+    """Count the rows of commit records; removed rows count nowhere.
 
     Args:
         records: of distinct rows.
@@ -141,6 +141,7 @@ def count_rows(
     embedded = sum(record.embedded for record in records)
     dead = sum(record.dead for record in records)
     skipped = sum(record.skipped for record in records)
+    rows_in -= sum(record.removed for record in records)
     if remaining is None:
         remaining = rows_in - embedded - dead - skipped
     return RowCounts(rows_in, embedded, dead, skipped, remaining)

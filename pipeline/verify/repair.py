@@ -120,13 +120,14 @@ def _record(
     reports = [*with_vectors, *without]
     if any(report.findings or report.rows is None for report in reports):
         return None
-    if not _each_once(named.unit, reports):
+    removed = max(report.removed for report in reports)
+    if not _each_once(named.unit, reports, removed):
         return None
     codes = {DeadCode(code): rows for report in without for code, rows in report.codes.items()}
     skipped = sum(rows for code, rows in codes.items() if code.is_skip)
     lost = sum(codes.values())
     return UnitRecord(
-        named.unit, named.unit.rows - lost, lost - skipped, skipped, named.generation,
+        named.unit, named.unit.rows - lost - removed, lost - skipped, skipped, named.generation,
         source_file=named.source_file,
         codes=tuple(sorted(codes.items())),
         vector_parts=tuple(name.rpartition("/")[2] for name in vectors),
@@ -135,14 +136,16 @@ def _record(
         part_bytes=dataset.size_of(dataset.sized_parts(named, [*vectors, *dead])),
         run_number=named.run_number,
         embedding_digest=named.embedding_digest,
+        removed=removed,
     )  # fmt: skip
 
 
-def _each_once(unit: Unit, reports: Sequence[PartReport]) -> bool:
-    """Return whether the parts have each row of the unit exactly once."""
+def _each_once(unit: Unit, reports: Sequence[PartReport], removed: int) -> bool:
+    """Return whether the parts have each row of the unit once, except for removed ones."""
     rows = [report.rows for report in reports if report.rows is not None]
-    found = np.sort(np.concatenate([np.empty(0, np.int64), *rows]))
-    return np.array_equal(found, np.arange(unit.first_row, unit.end_row))
+    found = np.concatenate([np.empty(0, np.int64), *rows])
+    distinct = np.unique(found)  # `check_part` has found that all are rows of the unit.
+    return len(distinct) == len(found) == unit.rows - removed
 
 
 def _source_file(dataset: Dataset, parts: Sequence[str]) -> str:

@@ -154,6 +154,8 @@ class PartReport:
     """Rows of the part. Passages of one input row count separately."""
     codes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """Dead letters by code."""
+    removed: int = 0
+    """Rows of its unit that had been removed when it was written."""
 
 
 class PartCheck:
@@ -239,6 +241,7 @@ def check_part(
         if any(finding.check is Check.SCHEMA for finding in found):
             return PartReport(found, None)
         check = PartCheck(name, kind, record)
+        removed = part_files.removed_rows(part.schema_arrow)
         for block in part_files.read_blocks(part, name):
             check.add(block)
             ids.add(part_files.one_per_input_row(block).column("id"))
@@ -247,7 +250,7 @@ def check_part(
         return PartReport([Finding(check_of, name, error.reason)], None)
     except pa.ArrowInvalid as error:
         return PartReport([Finding(Check.UNREADABLE, name, f"the part is damaged: {error}")], None)
-    return PartReport(found + check.findings(), check.rows(), check.count, check.codes)
+    return PartReport(found + check.findings(), check.rows(), check.count, check.codes, removed)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -323,7 +326,10 @@ def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Findin
 
 
 def _wrong_rows(where: str, record: UnitRecord, parts: Sequence[PartReport]) -> list[Finding]:
-    """Return findings about rows of the unit that are missing or occur more than once."""
+    """Return findings about rows of the unit that are missing or occur more than once.
+
+    As many rows are missing as were removed; the record does not say which.
+    """
     rows = [part.rows for part in parts if part.rows is not None]
     if len(rows) < len(parts):
         return []
@@ -331,11 +337,14 @@ def _wrong_rows(where: str, record: UnitRecord, parts: Sequence[PartReport]) -> 
     offsets: Rows = np.concatenate([np.empty(0, np.int64), *rows]) - unit.first_row
     times = np.bincount(offsets[(offsets >= 0) & (offsets < unit.rows)], minlength=unit.rows)
     found = []
-    for wrong, how in ((times == 0, "missing"), (times > 1, "duplicated")):
+    for wrong, how, expected in (
+        (times == 0, "missing", record.removed),
+        (times > 1, "duplicated", 0),
+    ):
         at = np.flatnonzero(wrong)
-        if len(at):
-            row = unit.first_row + int(at[0])
+        if len(at) != expected:
+            row = f", first row {unit.first_row + int(at[0])}" if len(at) else ""
+            removed = f", although {expected:,} were removed" if expected else ""
             rows_of_file = f"{number_of(len(at), 'row')} of {record.source_file}"
-            message = f"{rows_of_file} {how}, first row {row}"
-            found.append(Finding(Check.ROWS, where, message))
+            found.append(Finding(Check.ROWS, where, f"{rows_of_file} {how}{removed}{row}"))
     return found

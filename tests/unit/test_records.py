@@ -27,10 +27,11 @@ NAME = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
 @st.composite
 def records(draw: st.DrawFn) -> UnitRecord:
     embedded, dead, skipped = draw(COUNT), draw(COUNT), draw(COUNT)
+    removed = draw(st.just(0) | COUNT)
     unit = Unit(
         draw(st.text("0123456789abcdef", min_size=16, max_size=16)),
         draw(st.integers(0, 10**12 - 1)),
-        embedded + dead + skipped,
+        embedded + dead + skipped + removed,
     )
     part = st.sampled_from(["", "-g1", "-g12-n3", "-n7"]).map(
         lambda end: f"{part_stem(unit)}{end}.parquet"
@@ -42,6 +43,7 @@ def records(draw: st.DrawFn) -> UnitRecord:
         tuple(draw(st.lists(part, max_size=2))),
         draw(st.none() | part), draw(COUNT),
         part_bytes=draw(st.none() | st.integers(0, 10**10)),
+        removed=removed,
         **draw(st.just({}) | st.fixed_dictionaries(
             {"run_number": st.integers(0, 10**6), "embedding_digest": st.just("0123456789abcdef")}
         )),
@@ -59,7 +61,7 @@ def test_the_name_of_a_record_has_its_rows_and_its_counts(record: UnitRecord) ->
     assert named == UnitRecord(
         record.unit, record.embedded, record.dead, record.skipped, record.generation,
         part_bytes=record.part_bytes, run_number=record.run_number,
-        embedding_digest=record.embedding_digest,
+        embedding_digest=record.embedding_digest, removed=record.removed,
     )  # fmt: skip
 
 

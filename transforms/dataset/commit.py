@@ -67,6 +67,17 @@ def commit_unit(
     committed = dataclasses.replace(
         record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
     )
+    write_committed(dataset, committed, check_ownership)
+    if replaces is not None:
+        dead_letters = RecordParts.of(replaces).dead_letters
+        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead_letters])
+    return committed
+
+
+def write_committed(
+    dataset: Dataset, committed: UnitRecord, check_ownership: Callable[[], None] | None = None
+) -> None:
+    """Write a record whose parts are written; see `commit_unit` for errors."""
     try:
         dataset.write_record(committed, check_ownership)
         if check_ownership is not None:
@@ -74,10 +85,6 @@ def commit_unit(
     except OutputTaken:
         if not _counts_or_is_deleted(dataset, committed):
             raise
-    if replaces is not None:
-        dead_letters = RecordParts.of(replaces).dead_letters
-        dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead_letters])
-    return committed
 
 
 def _counts_or_is_deleted(dataset: Dataset, record: UnitRecord) -> bool:

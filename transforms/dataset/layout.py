@@ -44,7 +44,8 @@ _PART = re.compile(
 _KEPT = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 _RECORD = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
-    r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)-g(?P<generation>\d+)"
+    r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)(?:-r(?P<removed>\d+))?"
+    r"-g(?P<generation>\d+)"
     r"(?:-b(?P<part_bytes>\d+))?(?:-n(?P<run_number>\d+)-v(?P<digest>[0-9a-f]{16}))?\.json"
 )
 
@@ -109,10 +110,11 @@ def record_name(record: UnitRecord) -> str:
     size = "" if record.part_bytes is None else f"-b{record.part_bytes}"
     digest = record.embedding_digest
     made_by = f"-n{record.run_number}-v{digest}" if digest else ""
+    removed = f"-r{record.removed}" if record.removed else ""
     return (
         f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
-        f"-e{record.embedded}-d{record.dead}-s{record.skipped}-g{record.generation}"
-        f"{size}{made_by}.json"
+        f"-e{record.embedded}-d{record.dead}-s{record.skipped}{removed}"
+        f"-g{record.generation}{size}{made_by}.json"
     )
 
 
@@ -135,6 +137,7 @@ def parse_record_name(name: str) -> UnitRecord | None:
         part_bytes=None if size is None else int(size),
         run_number=int(found["run_number"] or 0),
         embedding_digest=found["digest"] or "",
+        removed=int(found["removed"] or 0),
     )
 
 

@@ -1,11 +1,15 @@
-"""Parts, the Parquet files of a dataset: written as one row group, read block by block."""
+"""Parts, the Parquet files of a dataset: written in row groups, read block by block.
+
+The part of a unit is one row group; copied and merged parts have row groups of a limited size.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +18,7 @@ import pyarrow.parquet as pq
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.inputs import PASSAGE_COLUMNS
 from bulkembed.schemas.job import VectorEncoding
-from bulkembed.schemas.output_schema import PASSAGES, ROWS_KEY
+from bulkembed.schemas.output_schema import PASSAGES, REMOVED_KEY, ROWS_KEY
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.atomic_files import NO_PERMISSION, REPAIR
@@ -25,6 +29,8 @@ from bulkembed.transforms.inputs.filesystems import error_line
 VECTOR_PATH = "vector.list.element"
 BLOCK_BYTES = 4 << 20
 """About how much memory the vectors of one block take."""
+ROW_GROUP_BYTES = 64 << 20
+"""The maximum size of a row group of a copied or merged part, in memory, if it has several rows."""
 BUFFER_BYTES = 1 << 20
 ROW_BYTES = 4096
 """The assumed size of a row without a vector."""
@@ -43,24 +49,59 @@ def part_writer(
     All columns except plain vectors are compressed by zstd, level 1.  The numbers of a vector
     hardly compress; with byte_stream_split they compress by about 15 %.  Each page has a checksum.
     """
-    table = _in_pieces(table)
-    paths = _leaf_paths(table.schema)
-    split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
-    plain_vector = VECTOR_PATH in paths and not split
     return functools.partial(
         pq.write_table,
-        table,
+        _in_pieces(table),
         row_group_size=max(1, table.num_rows),
-        compression={p: "none" if p == VECTOR_PATH and plain_vector else "zstd" for p in paths},
-        compression_level={p: 1 for p in paths if not (p == VECTOR_PATH and plain_vector)},
-        use_dictionary=[p for p in paths if p not in _NO_DICTIONARY],
-        column_encoding={VECTOR_PATH: "BYTE_STREAM_SPLIT"}
+        **_writing_options(table.schema, encoding),
+    )
+
+
+def _writing_options(schema: pa.Schema, encoding: VectorEncoding) -> dict[str, Any]:
+    paths = _leaf_paths(schema)
+    split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
+    plain_vector = VECTOR_PATH in paths and not split
+    return {
+        "compression": {p: "none" if p == VECTOR_PATH and plain_vector else "zstd" for p in paths},
+        "compression_level": {p: 1 for p in paths if not (p == VECTOR_PATH and plain_vector)},
+        "use_dictionary": [p for p in paths if p not in _NO_DICTIONARY],
+        "column_encoding": {VECTOR_PATH: "BYTE_STREAM_SPLIT"}
         if split and VECTOR_PATH in paths
         else None,
-        write_statistics=[p for p in paths if p != VECTOR_PATH],
-        store_schema=True,
-        write_page_checksum=True,
-    )
+        "write_statistics": [p for p in paths if p != VECTOR_PATH],
+        "store_schema": True,
+        "write_page_checksum": True,
+    }
+
+
+def write_row_groups(
+    stream: pa.NativeFile,
+    blocks: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    encoding: VectorEncoding = VectorEncoding.PLAIN,
+) -> None:
+    """Write one part of many rows, in row groups of about ROW_GROUP_BYTES.
+
+    Columns are encoded as `part_writer` does it.  One row group is in memory at a time.
+    """
+    with pq.ParquetWriter(stream, schema, **_writing_options(schema, encoding)) as writer:
+        for batches in _row_groups(blocks):
+            table = _in_pieces(pa.Table.from_batches(batches).cast(schema))
+            writer.write_table(table, row_group_size=table.num_rows)
+
+
+def _row_groups(blocks: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    for block in blocks:
+        if batches and size + block.nbytes > ROW_GROUP_BYTES:
+            yield batches
+            batches, size = [], 0
+        if block.num_rows:
+            batches.append(block)
+            size += block.nbytes
+    if batches:
+        yield batches
 
 
 def _in_pieces(table: pa.Table) -> pa.Table:
@@ -167,6 +208,12 @@ def holds_passages(schema: pa.Schema) -> bool:
     """Return whether rows are passages, by the footer: a kept column may have any name."""
     metadata = schema.metadata or {}
     return metadata.get(ROWS_KEY.encode()) == PASSAGES.encode()
+
+
+def removed_rows(schema: pa.Schema) -> int:
+    """Return how many rows of a part's unit had been removed when it was written."""
+    number = (schema.metadata or {}).get(REMOVED_KEY.encode(), b"0")
+    return int(number) if number.isdigit() else 0
 
 
 def matrix_of(block: pa.RecordBatch | pa.Table) -> Matrix:

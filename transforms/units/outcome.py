@@ -140,6 +140,7 @@ class UnitOutcome:
             vectors=written + (retry_of.vectors if retry_of else 0),
             run_number=self._job.run_number,
             embedding_digest=self._job.digest,
+            removed=retry_of.removed if retry_of else 0,
         )
 
     def _counts(self, embedded: Sequence[int]) -> CallCounts:
