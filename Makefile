@@ -71,6 +71,10 @@ export SEED SHRINK
 test-chaos: $(DEV_READY)  ## Play 200 random histories against a model, or HISTORIES=20, or SEED=123 again: 20 minutes
 	HISTORIES=$(HISTORIES) timeout 3600 $(BIN)/python -m pytest -n $(if $(SEED),0 -s,2) -m chaos tests/chaos
 
+.PHONY: test-nights
+test-nights: $(DEV_READY) $(STORES)/.ready  ## Play the nights of a catalogue that changes, with kills
+	timeout 1800 $(BIN)/python -m pytest -n 2 -m nights tests/nights
+
 .PHONY: test-runners
 test-runners: $(DEV_READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 15 minutes
 	timeout 2100 $(BIN)/python -m pytest -m runners -s tests/engines

@@ -1,0 +1,81 @@
+"""The nightly job of a catalogue: its commands, what they cost, and the rows that they leave."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from support.cli import Ended, matrix, parts, read, run
+
+from bulkembed.emulator.server import EmulatorServer
+from nights.catalogue import Night
+from nights.places import Disk, Place
+
+DIM = 128
+FLAGS = (
+    "--dim", DIM, "--rpm", 0, "--tpm", 0, "--rpd", 0, "--unit-rows", 150, "--keep-columns", "*",
+)  # fmt: skip
+
+LoadedRow = tuple[bytes, tuple[str | None, ...]]
+"""The vector and the kept columns of a row, as a reader of the dataset has them."""
+Loaded = Mapping[str, LoadedRow]
+"""The rows of a dataset by id."""
+
+
+@dataclasses.dataclass
+class NightlyJob:
+    """A job that is started every night against one emulator."""
+
+    place: Place
+    server: EmulatorServer
+    flags: tuple[object, ...] = FLAGS
+    _paid: int = 0
+
+    def run(self, output: str, *args: object) -> Ended:
+        """Start the command of the job."""
+        return self.place.call(
+            "run", "--input", self.place.input, "--output", self.place.output(output),
+            "--base-url", self.server.url, *self.flags, *args,
+        )  # fmt: skip
+
+    def paid(self) -> int:
+        """Return how many texts were paid since this was called last."""
+        texts = int(self.server.stats()["texts"])
+        new, self._paid = texts - self._paid, texts
+        return new
+
+    def loaded(self, output: str, columns: Sequence[str]) -> Loaded:
+        """Return the rows of a dataset."""
+        return load(self.place.fetch(self.place.output(output)), columns)
+
+
+def load(folder: Path, columns: Sequence[str]) -> Loaded:
+    """Return the rows of a dataset of this machine.
+
+    Fails if an id occurs twice.
+    """
+    if not parts(folder, "vectors"):
+        return {}
+    table = read(folder)
+    rows = dict(zip(table["id"].to_pylist(), loaded_rows(table, columns), strict=True))
+    assert len(rows) == len(table), "an id occurs twice"
+    return rows
+
+
+def loaded_rows(table: pa.Table, columns: Sequence[str]) -> list[LoadedRow]:
+    """Return the vectors and columns of a table, row by row."""
+    kept = [table[name].to_pylist() for name in columns]
+    values = zip(*kept, strict=True) if kept else [()] * len(table)
+    return [(row.tobytes(), tuple(one)) for row, one in zip(matrix(table), values, strict=True)]
+
+
+def made_from_nothing(night: Night, folder: Path) -> Loaded:
+    """Return the rows of a dataset that is made from a night's files in one run."""
+    place = Disk(folder)
+    place.export(night)
+    with EmulatorServer() as server:
+        ended = run(server.url, place.input, place.output("out"), *FLAGS)
+        assert ended.code == 0, ended.err
+    return load(folder / "out", night.columns)

@@ -1,0 +1,37 @@
+"""Five nights, played on one place: what each night pays, writes and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nights.catalogue import Night
+from nights.jobs import Loaded, NightlyJob
+from nights.model import new_contents
+
+FromNothing = Callable[[Night], Loaded]
+"""The rows of a dataset that is made from the files of a night in one run."""
+
+
+def play_files(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothing) -> None:
+    """Play the nights as files that come and go."""
+    first, second, third, *_ = nights
+    job.place.export(first)
+    done(job, "out")
+    assert job.paid() == new_contents({}, first.rows)
+    assert job.loaded("out", first.columns) == from_nothing(first)
+
+    job.place.export(second)
+    done(job, "out", "--prune")
+    assert job.paid() == new_contents(first.rows, second.rows)
+    assert job.loaded("out", second.columns) == from_nothing(second)
+
+    job.place.export(third)
+    done(job, "out")
+    assert job.paid() == 0
+
+
+def done(job: NightlyJob, output: str, *args: object) -> str:
+    """Run the job, which must complete; return its summary."""
+    ended = job.run(output, *args)
+    assert ended.code == 0, ended.err
+    return ended.out
