@@ -242,16 +242,16 @@ def test_words_in_another_order_differ() -> None:
     assert len({tuple(pair) for pair in id_keys(ids).tolist()}) == 4
 
 
-def test_a_million_ids_have_a_million_keys_in_each_half() -> None:
-    numbers = pa.array(np.arange(1_000_000))
+def test_as_many_keys_as_ids_are_in_each_half() -> None:
+    numbers = pa.array(np.arange(200_000))
     for ids in (numbers, numbers.cast(pa.string())):
         keys = id_keys(ids)
-        assert keys.shape == (1_000_000, 2)
+        assert keys.shape == (200_000, 2)
         for half in (0, 1):
-            assert len(np.unique(keys[:, half])) == 1_000_000
+            assert len(np.unique(keys[:, half])) == 200_000
             # Keys are spread evenly by their first bits.
             counts = np.bincount((keys[:, half] >> np.uint64(56)).astype(np.int64), minlength=256)
-            assert counts.min() > 3_500
+            assert counts.min() > 600
 
 
 def test_keys_never_change() -> None:
