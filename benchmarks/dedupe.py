@@ -68,7 +68,7 @@ def search(path: Path, output: Path) -> tuple[Callable[[], int], int]:
     scans = scan_inputs(dataset, [str(path)], columns)
     job = make_job(output, columns, merge_schemas(scans.files, columns))
     plan = make_plan(scans.inputs, DatasetState(), 2500)
-    return lambda: find_sharing(dataset, job, plan, DatasetState(), local=True).texts, plan.rows
+    return lambda: find_sharing(dataset, job, plan, DatasetState()).texts, plan.rows
 
 
 def make_job(output: Path, columns: InputColumns, schema: pa.Schema) -> JobConfig:
@@ -116,6 +116,7 @@ def index_bytes(folder: Path) -> float:
     writer.close()
     tracemalloc.start()
     answers = KeptAnswers(dataset, job)
+    answers.refresh()
     allocated, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return allocated / len(answers)

@@ -16,7 +16,7 @@ from bulkembed.pipeline.run.due_work import (
     scan,
     skip_damaged_file,
 )
-from bulkembed.pipeline.run.placement import quota_shares, uses_local_runner
+from bulkembed.pipeline.run.placement import quota_shares
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.scans import Scans
@@ -95,14 +95,15 @@ class _Estimation:
         calls = self.job.calls
         mirror = QuotaMirror(calls.limits, call_texts=self.job.embedder.call_texts)
         limits = mirror.call_limits(0.0, max_call_size(self.job.embedder))
-        return Counter(self.job, estimator, limits, KeptAnswers(self.dataset, self.job))
+        kept = KeptAnswers(self.dataset, self.job)
+        kept.refresh()
+        return Counter(self.job, estimator, limits, kept)
 
     def _count_shared(self, counter: Counter) -> SharedTally:
         """Count the texts that are sent before the units; a retry has none."""
         if self.request.retry_failed:
             return SharedTally()
-        local = uses_local_runner(self.request)
-        sharing = find_sharing(self.dataset, self.job, self.plan, self.before, local=local)
+        sharing = find_sharing(self.dataset, self.job, self.plan, self.before)
         for matches in sharing.known:
             counter.know(matches.hashes())
         return counter.shared(sharing.slices(self.request.workers))

@@ -6,16 +6,6 @@ from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.request import RunRequest
 
 
-def uses_local_runner(request: RunRequest) -> bool:
-    """Return whether Beam's own local runner executes the run."""
-    if not _has_beam_flags(request):
-        return True
-    from bulkembed.pipeline.runners import beam_options
-
-    options = beam_options.beam_options(request.runner, request.beam_args, request.workers)
-    return beam_options.uses_local_runner(options)
-
-
 def runs_on_this_machine(request: RunRequest) -> bool:
     """Return whether all workers are processes of this machine, with any runner."""
     if not _has_beam_flags(request):

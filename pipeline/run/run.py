@@ -21,12 +21,14 @@ from bulkembed.pipeline.run.due_work import (
     scan,
     skip_damaged_file,
 )
-from bulkembed.pipeline.run.placement import (
-    quota_shares,
-    runs_on_this_machine,
-    uses_local_runner,
+from bulkembed.pipeline.run.placement import quota_shares, runs_on_this_machine
+from bulkembed.pipeline.run.plan import (
+    DEFAULT_WORKERS,
+    SLICES_PER_WORKER,
+    Plan,
+    cluster_slices,
+    local_slices,
 )
-from bulkembed.pipeline.run.plan import Plan, cluster_slices, local_slices
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.scans import Scans, save_scans
 from bulkembed.pipeline.run.service import serving
@@ -255,8 +257,7 @@ def _share_texts(
         if not plan.work or request.retry_failed:
             return scans, plan, Sharing()
         try:
-            local = uses_local_runner(request)
-            return scans, plan, find_sharing(dataset, job, plan, before, local=local)
+            return scans, plan, find_sharing(dataset, job, plan, before)
         except InputError as error:
             scans = skip_damaged_file(request, scans, error)
             plan = plan_run(request, scans, before)
@@ -273,7 +274,7 @@ def _embed(
     cluster = beam_options.cluster_workers(options)
     processes = beam_options.worker_processes(options)
     work = list(local_slices(plan, local) if local else cluster_slices(plan, cluster))
-    shared = list(sharing.slices(local or cluster or 1))
+    shared = list(sharing.slices(local or SLICES_PER_WORKER * (cluster or DEFAULT_WORKERS)))
     job = split_concurrency(job, processes)
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     limits = TimeLimits(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)

@@ -33,6 +33,9 @@ from bulkembed.transforms.units.shared_texts import text_only
 
 COMMITTED = "committed"
 """Name of the file of copied vectors."""
+_BLOCKS_PER_FILE = 4
+MIN_SLICE_TEXTS = 100
+"""As many texts as a full request has."""
 MAX_BYTES = 2**30
 """Maximum memory of the search; with more texts, they are compared within units only."""
 
@@ -51,19 +54,17 @@ class Sharing:
         picked = sum(file.texts for file in self.picks)
         return picked + sum(map(len, self.known))
 
-    def slices(self, workers: int) -> Iterator[SharedSlice]:
-        """Yield the texts to send, in one slice per worker of about equal size."""
-        pieces = _cut(self.picks, max(1, workers))
+    def slices(self, most: int) -> Iterator[SharedSlice]:
+        """Yield the texts to send, in so many slices of about equal size; in fewer if few."""
+        texts = sum(file.texts for file in self.picks)
+        pieces = _cut(self.picks, max(1, min(most, texts // MIN_SLICE_TEXTS)))
         return (SharedSlice(f"shared-{n}", files) for n, files in enumerate(pieces))
 
 
-def find_sharing(
-    dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState, *, local: bool
-) -> Sharing:
+def find_sharing(dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState) -> Sharing:
     """Find the texts that the planned units share with each other and with committed units.
 
-    Finds nothing without `--dedupe run`, if the workers do not share a local disk, or if the search
-    would need too much memory.
+    Finds nothing without `--dedupe run`, or if the search would need too much memory.
 
     Raises:
         InputError, OutputError: a file cannot be read.
@@ -72,7 +73,7 @@ def find_sharing(
     several = several or any(one.embedded for one in (*state.records, *state.damaged))
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
-    why_not = _why_not(dataset, plan, local=local)
+    why_not = _why_not(plan)
     texts = _read_all(plan, job) if why_not is None else None
     if texts is None:
         why_not = why_not or f"their passages would need more than {_gib(MAX_BYTES)} of memory"
@@ -89,19 +90,17 @@ def copy_known_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> No
     """
     if not sharing.known:
         return
-    suffix = f"-{COMMITTED}{KEPT_SUFFIX}"
-    dataset.delete(f"{SHARED}/{name}" for name in dataset.names(SHARED) if name.endswith(suffix))
-    writer = shared_writer(dataset, job, COMMITTED)
-    for block in itertools.chain.from_iterable(matches.read() for matches in sharing.known):
-        writer.append(block.hashes, block.vectors, block.truncated)
-    writer.close()
+    names = [name for name in dataset.names(SHARED) if name.endswith(KEPT_SUFFIX)]
+    dataset.delete(f"{SHARED}/{name}" for name in names if f"-{COMMITTED}" in name)
+    blocks = itertools.chain.from_iterable(matches.read() for matches in sharing.known)
+    while group := list(itertools.islice(blocks, _BLOCKS_PER_FILE)):
+        writer = shared_writer(dataset, job, COMMITTED)
+        for block in group:
+            writer.append(block.hashes, block.vectors, block.truncated)
+        writer.close()
 
 
-def _why_not(dataset: Dataset, plan: Plan, *, local: bool) -> str | None:
-    if not local:
-        return "the workers do not share a disk"
-    if dataset.is_on_a_store:
-        return "the output is on an object store, which cannot append to files"
+def _why_not(plan: Plan) -> str | None:
     needed = plan.planned_rows * hashing.BYTES_PER_TEXT
     if needed > MAX_BYTES:
         return f"{number_of(plan.planned_rows, 'row')} would need {_gib(needed)} of memory"

@@ -52,7 +52,9 @@ def make_job(run_id: str, unstamped_run: str | None = None, **facts: Any) -> Job
 
 
 def answers_of(folder: Path, run_id: str, unstamped_run: str | None = None) -> KeptAnswers:
-    return KeptAnswers(Dataset.open(str(folder)), make_job(run_id, unstamped_run))
+    answers = KeptAnswers(Dataset.open(str(folder)), make_job(run_id, unstamped_run))
+    answers.refresh()
+    return answers
 
 
 def writer_of(folder: Path, run_id: str, **settings: Any) -> AnswerWriter:
@@ -245,6 +247,7 @@ def test_texts_with_equal_keys_are_distinguished_by_their_whole_hashes(tmp_path:
     kept.append([one, two], np.eye(2, DIM, dtype=np.float32), [None, True])
     kept.close()
     answers = KeptAnswers(dataset, job)
+    answers.refresh()
     (block,) = answers.find(distinct_keys([one])).read()
     found = dict(zip(block.hashes, block.vectors.tolist(), strict=True))
     assert found == {one: [1, 0, 0], two: [0, 1, 0]}

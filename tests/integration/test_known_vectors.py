@@ -59,7 +59,9 @@ def keep(dataset: Dataset, texts: Sequence[str], value: float) -> KeptAnswers:
         hashes_of(texts), np.full((len(texts), DIM), value, np.float32), [None] * len(texts)
     )
     kept.close()
-    return KeptAnswers(dataset, job)
+    answers = KeptAnswers(dataset, job)
+    answers.refresh()
+    return answers
 
 
 def read(matches: Sequence[Matches]) -> dict[bytes, float]:

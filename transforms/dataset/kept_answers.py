@@ -1,8 +1,12 @@
 """Kept answers: vectors that are paid for but not committed, so that they are billed once.
 
-`_run/spill/` has a file for each unit in progress, deleted once the unit is committed.
-`_run/shared/` has the vectors of texts that several units share, deleted once the dataset is
-complete.  Kept answers exist on local disks only.
+`_run/spill/` has a file for each unit in progress, deleted once the unit is committed; only on
+local disks.  `_run/shared/` has the vectors of texts that several units share, deleted once the
+dataset is complete.
+
+On a local disk, answers are appended to a file one by one.  An object store has no appending, so
+about a thousand shared texts become one object when all of them are answered.  A process downloads
+each object once, to a file that has no name, and reads the vectors there.
 
 A file is a sequence of blocks, one for each answered request: header, embedding digest (8 bytes),
 text hashes, a byte for each text that says whether it was truncated, and the vectors as float32.
@@ -11,13 +15,18 @@ The header has a magic number, the number of texts, the dimensions and a CRC-32.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
+import io
 import os
+import secrets
 import struct
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +36,7 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import Unit
 from bulkembed.transforms.core.hashing import HASH_BYTES, Keys
 from bulkembed.transforms.core.vectors import Matrix
-from bulkembed.transforms.dataset.atomic_files import output_error
+from bulkembed.transforms.dataset.atomic_files import output_error, read_bytes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
 from bulkembed.transforms.dataset.layout import KEPT, KEPT_SUFFIX, SHARED, kept_name
@@ -43,6 +52,20 @@ FLAGS: tuple[bool | None, ...] = (False, True, None)
 HASH_TYPE = np.dtype(f"S{HASH_BYTES}")
 """Text hashes in an array.  numpy drops trailing zeros, so compare only hashes of this type."""
 _READ_ROWS = 256
+_DOWNLOADS = 4
+"""How many objects are in memory at a time, each up to about 12 MB."""
+
+
+class AnswerSink(Protocol):
+    """Keeps the answers of some requests."""
+
+    def append(
+        self, hashes: Sequence[bytes], vectors: Matrix, truncated: Sequence[bool | None]
+    ) -> None:
+        """Keep one answer: n hashes, vectors of shape (n, dim), n flags."""
+
+    def close(self) -> None:
+        """Keep what is not kept yet, and end."""
 
 
 class AnswerWriter:
@@ -68,17 +91,12 @@ class AnswerWriter:
         """
         if self._path is None:
             return
-        flags = bytes(FLAGS.index(flag) for flag in truncated)
-        texts = b"".join((self._digest, *hashes, flags))
-        numbers = np.ascontiguousarray(vectors).data.cast("B")
-        # The same sums as those of zlib, several times as fast.
-        checksum = isal_zlib.crc32(numbers, isal_zlib.crc32(texts))
-        header = _HEADER.pack(_MAGIC, len(hashes), vectors.shape[1], checksum)
+        block = _block(self._digest, hashes, vectors, truncated)
         try:
             if self._file < 0:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            _write_all(self._file, header, texts, numbers)
+            _write_all(self._file, *block)
         except OSError as error:
             raise output_error(str(self._path), error) from error
 
@@ -89,6 +107,44 @@ class AnswerWriter:
             self._file = -1
             if committed and self._path is not None:
                 self._path.unlink(missing_ok=True)
+
+
+class AnswerObject:
+    """An object of kept answers on a store: `close` writes it as a whole."""
+
+    def __init__(self, dataset: Dataset, name: str, digest: str) -> None:
+        self._dataset = dataset
+        self._name = name
+        self._digest = bytes.fromhex(digest)
+        self._pieces: list[bytes | memoryview] = []
+
+    def append(
+        self, hashes: Sequence[bytes], vectors: Matrix, truncated: Sequence[bool | None]
+    ) -> None:
+        """Keep one answer in memory until `close`."""
+        self._pieces += _block(self._digest, hashes, vectors, truncated)
+
+    def close(self) -> None:
+        """Write the object, if it has any answer.
+
+        Raises:
+            OutputError: the store does not keep it.
+        """
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._dataset.write(self._name, b"".join(pieces))
+
+
+def _block(
+    digest: bytes, hashes: Sequence[bytes], vectors: Matrix, truncated: Sequence[bool | None]
+) -> tuple[bytes, bytes, memoryview]:
+    """Return the pieces of a block with one answer."""
+    flags = bytes(FLAGS.index(flag) for flag in truncated)
+    texts = b"".join((digest, *hashes, flags))
+    numbers = np.ascontiguousarray(vectors).data.cast("B")
+    # The same sums as those of zlib, several times as fast.
+    checksum = isal_zlib.crc32(numbers, isal_zlib.crc32(texts))
+    return _HEADER.pack(_MAGIC, len(hashes), vectors.shape[1], checksum), texts, numbers
 
 
 def _write_all(file: int, *pieces: bytes | memoryview) -> None:
@@ -102,18 +158,21 @@ def _write_all(file: int, *pieces: bytes | memoryview) -> None:
             remaining[0] = remaining[0][written:]
 
 
-def shared_writer(dataset: Dataset, job: JobConfig, name: str) -> AnswerWriter:
-    """Return a file of a run for vectors that units share; on an object store it keeps nothing."""
-    return _writer(dataset, job, SHARED, f"{job.run_id}-{name}{KEPT_SUFFIX}")
+def shared_writer(dataset: Dataset, job: JobConfig, name: str) -> AnswerSink:
+    """Return where a process keeps vectors that units share.
+
+    Two attempts of the same work never write to one file.
+    """
+    name = f"{job.run_id}-{name}-{secrets.token_hex(4)}-v{job.digest}{KEPT_SUFFIX}"
+    if dataset.is_on_a_store:
+        return AnswerObject(dataset, f"{SHARED}/{name}", job.digest)
+    return AnswerWriter(Path(dataset.path(SHARED, name)), job.digest)
 
 
 def unit_writer(dataset: Dataset, job: JobConfig, unit: Unit, generation: int = 0) -> AnswerWriter:
     """Return a file of a run for the answers of a unit; on an object store it keeps nothing."""
-    return _writer(dataset, job, KEPT, kept_name(unit, generation, job.run_id))
-
-
-def _writer(dataset: Dataset, job: JobConfig, folder: str, name: str) -> AnswerWriter:
-    path = None if dataset.is_on_a_store else Path(dataset.path(folder, name))
+    name = kept_name(unit, generation, job.run_id)
+    path = None if dataset.is_on_a_store else Path(dataset.path(KEPT, name))
     return AnswerWriter(path, job.digest)
 
 
@@ -145,43 +204,95 @@ def _entries(path: Path, digest: str, unstamped_run: str | None) -> Iterator[_En
     takes_unstamped = unstamped_run is not None and (
         not _is_shared(path) or path.name.startswith(f"{unstamped_run}-")
     )
-    with contextlib.suppress(FileNotFoundError):
-        yield from _read_entries(path, digest, takes_unstamped=takes_unstamped)
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        yield from _read_entries(file, end, digest, takes_unstamped=takes_unstamped)
 
 
-def _read_entries(path: Path, digest: str, *, takes_unstamped: bool) -> Iterator[_Entries]:
+def _read_entries(
+    file: IO[bytes], end: int, digest: str, *, takes_unstamped: bool
+) -> Iterator[_Entries]:
     """Yield the blocks of a file up to the first that is incomplete or has another digest."""
-    end = path.stat().st_size
-    with path.open("rb") as file:
-        while True:
-            start = file.tell()
-            header = file.read(_HEADER.size)
-            if len(header) < _HEADER.size:
-                return
-            magic, texts, dim, checksum = _HEADER.unpack(header)
-            stamp = _DIGEST_BYTES if magic == _MAGIC else 0
-            size = stamp + texts * (HASH_BYTES + 1 + 4 * dim)
-            if not (stamp or (takes_unstamped and magic == _UNSTAMPED_MAGIC)):
-                return
-            if file.tell() + size > end:
-                return  # Incomplete, or a damaged header that asks for too much.
-            payload = file.read(size)
-            if len(payload) < size or isal_zlib.crc32(payload) != checksum:
-                return
-            if stamp and payload[:stamp] != bytes.fromhex(digest):
-                return
-            flags = stamp + texts * HASH_BYTES
-            vectors = start + _HEADER.size + flags + texts
-            yield _Entries(
-                np.frombuffer(payload[stamp:flags], HASH_TYPE),
-                vectors + 4 * dim * np.arange(texts, dtype=np.uint64),
-                np.frombuffer(payload[flags : flags + texts], np.uint8),
-                dim,
-            )
+    while True:
+        start = file.tell()
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return
+        magic, texts, dim, checksum = _HEADER.unpack(header)
+        stamp = _DIGEST_BYTES if magic == _MAGIC else 0
+        size = stamp + texts * (HASH_BYTES + 1 + 4 * dim)
+        if not (stamp or (takes_unstamped and magic == _UNSTAMPED_MAGIC)):
+            return
+        if file.tell() + size > end:
+            return  # Incomplete, or a damaged header that asks for too much.
+        payload = file.read(size)
+        if len(payload) < size or isal_zlib.crc32(payload) != checksum:
+            return
+        if stamp and payload[:stamp] != bytes.fromhex(digest):
+            return
+        flags = stamp + texts * HASH_BYTES
+        vectors = start + _HEADER.size + flags + texts
+        yield _Entries(
+            np.frombuffer(payload[stamp:flags], HASH_TYPE),
+            vectors + 4 * dim * np.arange(texts, dtype=np.uint64),
+            np.frombuffer(payload[flags : flags + texts], np.uint8),
+            dim,
+        )
 
 
 def _is_shared(path: Path) -> bool:
     return path.parent.name == SHARED.rpartition("/")[2]
+
+
+class _Downloads:
+    """A file without a name for what a process downloads; it vanishes with the process."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile(prefix="bulkembed-")  # noqa: SIM115 - until the end
+        self._size = 0
+
+    def add(self, data: bytes, digest: str) -> list[_Entries]:
+        """Append an object; return its blocks with their places in the file.
+
+        Raises:
+            OutputError: the temporary directory is full.
+        """
+        start = self._size
+        found = _read_entries(io.BytesIO(data), len(data), digest, takes_unstamped=False)
+        blocks = [
+            dataclasses.replace(block, offsets=block.offsets + np.uint64(start)) for block in found
+        ]
+        if blocks:
+            try:
+                _write_all(self.file.fileno(), data)
+            except OSError as error:
+                raise output_error(tempfile.gettempdir(), error) from error
+            self._size += len(data)
+        return blocks
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _AnswerFile:
+    """A file with the vectors of an index."""
+
+    path: Path | None
+    """None for the file of downloads."""
+    dim: int
+    is_shared: bool
+    downloads: _Downloads | None = None
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[int]:
+        """Yield a file descriptor to read from."""
+        if self.downloads is not None:
+            yield self.downloads.file.fileno()
+            return
+        assert self.path is not None
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            yield file
+        finally:
+            os.close(file)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -200,27 +311,24 @@ class _Index:
     offsets: npt.NDArray[np.uint64] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.uint64)
     )
-    files: npt.NDArray[np.uint16] = dataclasses.field(
-        default_factory=lambda: np.empty(0, np.uint16)
+    files: npt.NDArray[np.uint32] = dataclasses.field(
+        default_factory=lambda: np.empty(0, np.uint32)
     )
     flags: npt.NDArray[np.uint8] = dataclasses.field(default_factory=lambda: np.empty(0, np.uint8))
-    paths: tuple[tuple[Path, int], ...] = ()
-    """Each file, and the dimensions of its vectors."""
+    sources: tuple[_AnswerFile, ...] = ()
 
-    def with_files(self, files: Iterable[tuple[Path, Iterable[_Entries]]]) -> _Index:
+    def with_files(self, files: Iterable[tuple[_AnswerFile, Iterable[_Entries]]]) -> _Index:
         """Return an index of more files; of equal texts the earlier one stays."""
         hashes, offsets, numbers, flags = [self.hashes], [self.offsets], [self.files], [self.flags]
-        paths = list(self.paths)
-        for path, found in files:
-            blocks = list(found)
-            if not blocks:
-                continue
-            number = len(paths)
-            paths.append((path, blocks[0].dim))
-            for block in blocks:
+        sources = list(self.sources)
+        for source, found in files:
+            number = len(sources)
+            for block in found:
+                if number == len(sources):
+                    sources.append(dataclasses.replace(source, dim=block.dim))
                 hashes.append(block.hashes)
                 offsets.append(block.offsets)
-                numbers.append(np.full(len(block.hashes), number, np.uint16))
+                numbers.append(np.full(len(block.hashes), number, np.uint32))
                 flags.append(block.flags)
         if len(hashes) == 1:
             return self
@@ -234,7 +342,7 @@ class _Index:
             np.concatenate(offsets)[order],
             np.concatenate(numbers)[order],
             np.concatenate(flags)[order],
-            tuple(paths),
+            tuple(sources),
         )
 
     def find(self, wanted: Keys) -> npt.NDArray[np.int64]:
@@ -257,26 +365,57 @@ class KeptAnswers:
         self._dataset = dataset
         self._job = job
         self._lock = threading.Lock()
-        self._known: set[Path] = set()
+        self._known: dict[str, int] = {}
+        """The size of each file when it was read."""
+        self._downloads: _Downloads | None = None
         self._index = _Index()
-        self._add(path for path in _files(dataset, KEPT) if job.run_id not in path.name)
-        self.refresh()
+        with self._lock:
+            self._add_local(path for path in _files(dataset, KEPT) if job.run_id not in path.name)
 
     def __len__(self) -> int:
         return len(self._index.keys)
 
     def refresh(self) -> None:
-        """Add the shared files that were written since the last call."""
-        self._add(_files(self._dataset, SHARED))
+        """Add the shared vectors that were kept since the last call.
 
-    def _add(self, paths: Iterator[Path]) -> None:
+        Raises:
+            OutputError: the store cannot be read, or the temporary directory is full.
+        """
         with self._lock:
-            new = [path for path in paths if path not in self._known]
-            self._known.update(new)
-            job = self._job
-            self._index = self._index.with_files(
-                (path, _entries(path, job.digest, job.unstamped_run)) for path in new
-            )
+            if self._dataset.is_on_a_store:
+                self._add_objects()
+            else:
+                self._add_local(_files(self._dataset, SHARED))
+
+    def _add_local(self, paths: Iterator[Path]) -> None:
+        new = []
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+                if size != self._known.get(path.name):  # Another task may be appending to it.
+                    self._known[path.name] = size
+                    new.append(path)
+        digest, unstamped_run = self._job.digest, self._job.unstamped_run
+        self._index = self._index.with_files(
+            (_AnswerFile(path, 0, _is_shared(path)), _entries(path, digest, unstamped_run))
+            for path in new
+        )
+
+    def _add_objects(self) -> None:
+        names = [n for n in shared_objects(self._dataset, self._job) if n not in self._known]
+        if not names:
+            return
+        dataset, digest = self._dataset, self._job.digest
+        downloads = self._downloads = self._downloads or _Downloads()
+        blocks: list[_Entries] = []
+        with concurrent.futures.ThreadPoolExecutor(_DOWNLOADS) as pool:
+            for start in range(0, len(names), _DOWNLOADS):
+                some = [dataset.path(name) for name in names[start : start + _DOWNLOADS]]
+                for data in pool.map(lambda path: read_bytes(dataset.filesystem, path), some):
+                    blocks += downloads.add(data or b"", digest)
+        self._known.update(dict.fromkeys(names, 0))
+        # All blocks of a run have vectors of one length.
+        self._index = self._index.with_files([(_AnswerFile(None, 0, True, downloads), blocks)])
 
     def find(self, wanted: Keys) -> KeptMatches:
         """Return the wanted texts that have a kept answer."""
@@ -315,19 +454,20 @@ class KeptMatches:
 
 
 def _read_file(index: _Index, number: int, rows: npt.NDArray[np.int64]) -> Iterator[VectorBlock]:
-    path, dim = index.paths[number]
-    with path.open("rb", buffering=0) as file:
+    source = index.sources[number]
+    dim = source.dim
+    with source.open() as file:
         for begin in range(0, len(rows), _READ_ROWS):
             block = rows[begin : begin + _READ_ROWS]
             vectors = np.empty((len(block), dim), np.float32)
             complete = np.ones(len(block), bool)
             for place, offset in enumerate(index.offsets[block].tolist()):
-                file.seek(offset)
-                complete[place] = file.readinto(vectors[place].data.cast("B")) == 4 * dim
+                into = [vectors[place].data.cast("B")]
+                complete[place] = os.preadv(file, into, offset) == 4 * dim
             found = block[complete]
             flags = [FLAGS[flag] for flag in index.flags[found].tolist()]
             hashes = _hashes_of(index, found)
-            yield VectorBlock(hashes, vectors[complete], flags, of_other_rows=_is_shared(path))
+            yield VectorBlock(hashes, vectors[complete], flags, of_other_rows=source.is_shared)
 
 
 def _hashes_of(index: _Index, rows: npt.NDArray[np.int64]) -> list[bytes]:
@@ -337,6 +477,8 @@ def _hashes_of(index: _Index, rows: npt.NDArray[np.int64]) -> list[bytes]:
 
 def holds_answers(dataset: Dataset, digest: str, unstamped_run: str | None) -> bool:
     """Return whether any answer that was made with some settings is kept; see `_entries`."""
+    if dataset.is_on_a_store:
+        return any(_has_digest(name, digest) for name in _shared_names(dataset))
     return any(
         any(True for _ in _entries(path, digest, unstamped_run))
         for folder in (KEPT, SHARED)
@@ -346,12 +488,29 @@ def holds_answers(dataset: Dataset, digest: str, unstamped_run: str | None) -> b
 
 def files_of_other_settings(dataset: Dataset, job: JobConfig) -> list[str]:
     """Return the names of the files that have no answer made with the settings of a job."""
+    if dataset.is_on_a_store:
+        names = _shared_names(dataset)
+        return [f"{SHARED}/{name}" for name in names if not _has_digest(name, job.digest)]
     return [
         f"{folder}/{path.name}"
         for folder in (KEPT, SHARED)
         for path in _files(dataset, folder)
         if not any(True for _ in _entries(path, job.digest, job.unstamped_run))
     ]
+
+
+def shared_objects(dataset: Dataset, job: JobConfig) -> list[str]:
+    """Return the names of the objects on a store that were made with the settings of a job."""
+    names = _shared_names(dataset)
+    return [f"{SHARED}/{name}" for name in names if _has_digest(name, job.digest)]
+
+
+def _has_digest(name: str, digest: str) -> bool:
+    return name.endswith(f"-v{digest}{KEPT_SUFFIX}")
+
+
+def _shared_names(dataset: Dataset) -> list[str]:
+    return [name for name in dataset.names(SHARED) if name.endswith(KEPT_SUFFIX)]
 
 
 def _files(dataset: Dataset, folder: str) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN
 from bulkembed.transforms.dataset.commit import UnitTables
-from bulkembed.transforms.dataset.kept_answers import AnswerWriter
+from bulkembed.transforms.dataset.kept_answers import AnswerSink
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, distinct_keys
 from bulkembed.transforms.units.distinct_contents import Passage, RowFailure
 from bulkembed.transforms.units.prepare import PreparedUnit
@@ -36,7 +36,7 @@ class UnitOutcome:
         self,
         prepared: PreparedUnit,
         job: JobConfig,
-        kept: AnswerWriter | None = None,
+        kept: AnswerSink | None = None,
         limit: FailureLimit | None = None,
     ) -> None:
         self._prepared = prepared

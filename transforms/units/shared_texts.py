@@ -19,7 +19,7 @@ from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset.kept_answers import AnswerWriter
+from bulkembed.transforms.dataset.kept_answers import AnswerSink
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, known_hashes
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
@@ -40,7 +40,7 @@ class SharedOutcome:
     """
 
     def __init__(
-        self, texts: DistinctContents, embedding: EmbeddingConfig, kept: AnswerWriter
+        self, texts: DistinctContents, embedding: EmbeddingConfig, kept: AnswerSink
     ) -> None:
         self._texts = texts
         self._answers = AnswerRecorder(embedding, kept)

@@ -16,7 +16,7 @@ from bulkembed.schemas.units import CallCounts, FileUnits, PlanSlice, SharedSlic
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_ranges
 from bulkembed.transforms.dataset import worker_notes
-from bulkembed.transforms.dataset.kept_answers import AnswerWriter, shared_writer
+from bulkembed.transforms.dataset.kept_answers import shared_writer
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.engine import Engine
@@ -123,8 +123,8 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
     """
     tasks: SliceTasks[CallCounts] = SliceTasks(engine)
     job = engine.job
-    kept = shared_writer(engine.dataset, job, shared.name)
     try:
+        engine.worker.known.refresh()  # An earlier attempt of this slice may have kept answers.
         for number, texts in enumerate(
             read_shared(
                 shared.files, job.columns, job.embedding, engine.estimator, engine.skip_damage
@@ -134,23 +134,24 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
             yield from tasks.wait_for_memory(memory)
             if tasks.must_stop():
                 break
-            name = f"{job.run_id}-{shared.name}-{number:06d}"
-            tasks.start(_embed_texts(engine, texts, kept, name))
+            name = f"{shared.name}-{number:06d}"
+            tasks.start(_embed_texts(engine, texts, name))
     except Exception as error:
         tasks.stop_run(error)
+    yield from tasks.finish()
+
+
+async def _embed_texts(engine: Engine, texts: DistinctContents, name: str) -> CallCounts | None:
+    dataset, job = engine.dataset, engine.job
+    kept = shared_writer(dataset, job, name)
     try:
-        yield from tasks.finish()
+        counts = await engine.worker.embed_shared(texts, kept)
     finally:
-        kept.close()
-
-
-async def _embed_texts(
-    engine: Engine, texts: DistinctContents, kept: AnswerWriter, name: str
-) -> CallCounts | None:
-    counts = await engine.worker.embed_shared(texts, kept)
+        await asyncio.to_thread(kept.close)
     if not counts.calls:
         return None
-    await asyncio.to_thread(worker_notes.write_shared_counts, engine.dataset, name, counts)
+    note = f"{job.run_id}-{name}"
+    await asyncio.to_thread(worker_notes.write_shared_counts, dataset, note, counts)
     return counts
 
 

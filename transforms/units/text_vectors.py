@@ -14,7 +14,7 @@ from bulkembed.transforms.calls.caller import counted_tokens
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector, to_unit_length
-from bulkembed.transforms.dataset.kept_answers import AnswerWriter
+from bulkembed.transforms.dataset.kept_answers import AnswerSink, AnswerWriter
 from bulkembed.transforms.units.distinct_contents import Passage
 
 
@@ -75,7 +75,7 @@ class AnswerRecorder:
         kept: the file of kept answers; None to keep nothing.
     """
 
-    def __init__(self, embedding: EmbeddingConfig, kept: AnswerWriter | None = None) -> None:
+    def __init__(self, embedding: EmbeddingConfig, kept: AnswerSink | None = None) -> None:
         self._embedding = embedding
         self._kept = kept or AnswerWriter(None)
         self._calls = self._retried = self._texts = self._tokens = 0

@@ -20,7 +20,7 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.kept_answers import AnswerWriter, KeptAnswers, unit_writer
+from bulkembed.transforms.dataset.kept_answers import AnswerSink, KeptAnswers, unit_writer
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
@@ -61,7 +61,9 @@ class UnitWorker:
         outcome = UnitOutcome(prepared, self.job, kept, self.limit)
         self.tally.begin(outcome)
         try:
-            await self._embed(outcome.restore(self.known), outcome)
+            # Known vectors are read from files, which must not delay requests in flight.
+            due = await asyncio.to_thread(outcome.restore, self.known)
+            await self._embed(due, outcome)
             record = await asyncio.to_thread(self._commit, outcome, retry_of, started)
             self._count_failures(prepared)
         finally:
@@ -69,7 +71,7 @@ class UnitWorker:
             kept.close(committed=record is not None and record.unit == prepared.unit)
         return record
 
-    async def embed_shared(self, texts: DistinctContents, kept: AnswerWriter) -> CallCounts:
+    async def embed_shared(self, texts: DistinctContents, kept: AnswerSink) -> CallCounts:
         """Embed texts that units share, except those with a known vector.
 
         Returns:
