@@ -20,7 +20,9 @@ from apache_beam.typehints.typehints import is_consistent_with
 from bulkembed.schemas.dead_letters import DeadCode, DeadLetter
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
+from bulkembed.transforms.core.field_paths import MISSING, readings, value_at
 from bulkembed.transforms.core.vectors import Vector
+from bulkembed.transforms.inputs.nested_columns import find_column, take_column
 from bulkembed.transforms.inputs.rows import BadValue, checked_text, title_and_text
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 from bulkembed.transforms.units.distinct_contents import RowFailure
@@ -91,7 +93,7 @@ class RowForm:
             # Beam infers a dict of strings from {"text": "a"}, which gets a list of floats here.
             return dict[str, Any] if _is_dict(input_type) else input_type
         for name in self._recipe.columns:
-            if name not in fields:
+            if not any(path[0] in fields for path in readings(name)):
                 raise ConfigError(f"the rows have no field {name!r}. They have {_names(fields)}.")
         if self.vector_column in fields and not isinstance(input_type, RowTypeConstraint):
             # The element stays a NamedTuple of the user's own type.
@@ -115,7 +117,7 @@ class RowForm:
 
     def _text(self, values: Mapping[str, Any]) -> RowText:
         for name in self._recipe.columns:
-            if name not in values:
+            if value_at(values, name) is MISSING:
                 what = f"the row has no field {name!r}. It has {_names(values)}."
                 return RowText(None, None, (DeadCode.BAD_TEXT, what))
         try:
@@ -124,10 +126,15 @@ class RowForm:
             return RowText(None, None, (error.code, str(error)))
 
     def _arrow_texts(self, table: pa.RecordBatch | pa.Table) -> list[RowText]:
-        names = [name for name in self._recipe.columns if name in table.schema.names]
-        if len(names) < len(self._recipe.columns):
-            names = table.schema.names  # A message lists them.
-        values = {name: _values(table.column(name)) for name in names}
+        found = {name: find_column(table.schema, name) for name in self._recipe.columns}
+        if None in found.values():  # A message lists the columns.
+            values = {name: _values(table.column(name)) for name in table.schema.names}
+        else:
+            values = {
+                name: _values(take_column([table], column.path))
+                for name, column in found.items()
+                if column is not None
+            }
         return [
             self._text({name: column[row] for name, column in values.items()})
             for row in range(table.num_rows)

@@ -52,7 +52,8 @@ OPTIONS: tuple[Option, ...] = (
             help="Format of most input files, whatever their names. The content of each file "
             "decides."),
     _option(_INPUT, "--id-column", default="id", metavar="NAME",
-            help="Column of the ids: integers or strings."),
+            help="Column of the ids: integers or strings. For each option that names a column, "
+            "a.b means field b in column a."),
     _option(_INPUT, "--id-type", type=WordChoice(IdType), default="auto",
             help="Type of the ids in the output. string turns all ids into strings."),
     _option(_INPUT, "--generate-ids", is_flag=True,

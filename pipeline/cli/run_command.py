@@ -26,6 +26,7 @@ from bulkembed.schemas.models import bare_name
 from bulkembed.schemas.quota import parse_share
 from bulkembed.schemas.secrets import masked
 from bulkembed.schemas.stop import ExitCode, StopReason
+from bulkembed.transforms.core.field_paths import split_names
 from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.core.quota_limits import resolve_limits
 from bulkembed.transforms.inputs.text_recipe import decode_template
@@ -176,13 +177,12 @@ def _made(make: Callable[..., _Made], options: dict[str, Any], **given: Any) -> 
 def _columns(options: dict[str, Any]) -> InputColumns:
     typed = options["text_template"]
     template = decode_template(typed) if typed is not None else None
-    keep = [name.strip() for name in options["keep_columns"].split(",")]
     return _made(
         InputColumns, options,
         id_column=None if options["generate_ids"] else options["id_column"],
         text_column=options["text_column"] or (None if template is not None else "text"),
         text_template=template,
-        keep_columns=tuple(name for name in keep if name),
+        keep_columns=tuple(split_names(options["keep_columns"])),
     )  # fmt: skip
 
 

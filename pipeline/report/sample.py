@@ -163,7 +163,7 @@ def _read(
     columns = part_files.with_passage_columns(opened, [*COLUMNS, *([kept] if kept else [])])
     for here, block in _blocks(part.name, opened, places, columns):
         vectors.append(part_files.matrix_of(block)[here])
-        chosen = block.drop_columns(["vector"]).take(pa.array(here)).to_pylist()
+        chosen = block.select(columns).take(pa.array(here)).to_pylist()
         rows += [_row(part.file_key, facts, kept) for facts in chosen]
     return rows, np.concatenate(vectors)
 

@@ -200,3 +200,28 @@ def test_a_template_writes_fields_of_a_row_as_json_does() -> None:
         (row,) = form.texts({"name": "a", "year": value})
         assert row.bad is not None
         assert row.bad[0] is DeadCode.BAD_TEXT
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        pytest.param({"doc": {"body": "a", "title": "T"}}, id="dict"),
+        pytest.param(beam.Row(doc=beam.Row(body="a", title="T")), id="row"),
+        pytest.param(pa.table({"doc": [{"body": "a", "title": "T"}]}), id="arrow"),
+    ],
+)
+def test_nested_fields_are_read_by_path(element: Any) -> None:
+    form = RowForm(InputColumns(None, "doc.body", None, "doc.title"))
+    assert form.texts(element) == [RowText("T", "a")]
+    other = RowForm(InputColumns(None, "doc.other"))
+    (row,) = other.texts(element)
+    assert row.bad is not None
+    assert "no field 'doc.other'" in row.bad[1]
+
+
+def test_the_output_type_of_rows_with_nested_fields() -> None:
+    form = RowForm(InputColumns(None, "doc.body"))
+    kind = RowTypeConstraint.from_fields([("doc", dict[str, str])])
+    assert form.output_type(kind).get_type_for("vector") == Sequence[float]
+    with pytest.raises(ConfigError, match=r"no field 'doc\.body'"):
+        form.output_type(RowTypeConstraint.from_fields([("id", int)]))

@@ -210,15 +210,25 @@ def _fields(kind: pa.DataType, inner: Callable[[pa.Field], pa.Field]) -> Iterabl
     return [inner(kind.field(place)) for place in range(kind.num_fields)]
 
 
-def check_present(name: str, columns: InputColumns, found: Collection[str]) -> None:
-    """Raise ConfigError unless the file `name` has the columns of the id, text and title."""
+def check_present(
+    name: str, columns: InputColumns, found: Collection[str], fields: Sequence[str] = ()
+) -> None:
+    """Raise ConfigError unless a file has the columns of the id, text and title.
+
+    Args:
+        name: the file, for messages.
+        columns: which columns are wanted.
+        found: the names of its columns, and the wanted paths to fields that it has.
+        fields: paths to fields in its columns, for messages.
+    """
     wanted = [(columns.id_column, "--id-column", ", or use --generate-ids")]
     text_flag = "--text-column" if columns.text_template is None else "--text-template"
     wanted += [(field, text_flag, "") for field in columns.text_fields]
     wanted += [(columns.title_column, "--title-column", "")]
     for column, flag, other in wanted:
         if column is not None and column not in found:
-            raise _missing(name, column, f"Choose one with {flag}{other}.", found)
+            known = dict.fromkeys([*found, *fields])
+            raise _missing(name, column, f"Choose one with {flag}{other}.", known)
 
 
 def check_kept(name: str, columns: InputColumns, found: Collection[str]) -> None:
@@ -237,10 +247,10 @@ def _missing(name: str, column: str, cure: str, found: Collection[str]) -> Confi
     )
 
 
-def check_types(name: str, schema: pa.Schema, columns: InputColumns) -> None:
+def check_types(name: str, types: Mapping[str, pa.DataType], columns: InputColumns) -> None:
     """Raise ConfigError unless the id, text and title of a file have types that can be used."""
     for column in TextRecipe.of(columns).columns:
-        kind = schema.field(column).type
+        kind = types[column]
         if not has_text_form(kind):
             raise ConfigError(
                 f"{name}: column {column!r} is {kind}, which cannot be written as text. Cast it, "
@@ -253,7 +263,7 @@ def check_types(name: str, schema: pa.Schema, columns: InputColumns) -> None:
                 f"column, or write it into the text with --text-template '{{{column}}}'.",
             )
     if columns.id_column is not None:
-        _check_id(name, columns.id_column, schema.field(columns.id_column).type, columns.id_type)
+        _check_id(name, columns.id_column, types[columns.id_column], columns.id_type)
 
 
 def _check_id(name: str, column: str, kind: pa.DataType, id_type: IdType) -> None:
@@ -337,7 +347,7 @@ def column_notes(scanned: Sequence[ScannedFile], schema: pa.Schema) -> list[str]
     for field in schema:
         if field.name == "id":
             continue
-        lacking = [file.found.name for file in scanned if field.name not in file.columns]
+        lacking = [file.found.name for file in scanned if not file.has(field.name)]
         if lacking:
             others = len(lacking) - 1
             more = f" and {number_of(others, 'more file')}" if others else ""
@@ -368,7 +378,8 @@ def _kept_names(scanned: Sequence[ScannedFile], columns: InputColumns) -> list[s
         return [name for name in found if name != columns.id_column]
     if found:
         where = scanned[0].found.name if len(scanned) == 1 else "the input"
-        check_kept(where, columns, found)
+        paths = (name for file in scanned for name in file.schema.names)
+        check_kept(where, columns, found | dict.fromkeys(paths))
     return list(dict.fromkeys(columns.keep_columns))
 
 

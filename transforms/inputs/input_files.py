@@ -44,8 +44,8 @@ class ScannedFile:
     offsets: tuple[Count, ...]
     """See `InputFile.offsets`."""
     schema: pa.Schema
-    """The id column, if any id was found, and the kept columns that the file has, by their names in
-    the input; no metadata.  A column with only nulls has type null."""
+    """The id column, if any id was found, and the kept columns that the file has, by the names or
+    paths that name them; no metadata.  A column with only nulls has type null."""
     columns: tuple[str, ...]
     """All columns of the file, in order; for JSONL the keys of its rows."""
     id_range: tuple[int, int] | None = None
@@ -66,6 +66,10 @@ class ScannedFile:
     def input_file(self) -> InputFile:
         """The part that the plan needs."""
         return InputFile(self.found, self.digest, self.rows, self.offsets, self.reading)
+
+    def has(self, name: str) -> bool:
+        """Return whether the file has a column, or a kept field at that path."""
+        return name in self.columns or name in self.schema.names
 
     @property
     def has_inferred_types(self) -> bool:

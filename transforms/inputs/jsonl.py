@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,13 @@ from bulkembed.schemas.inputs import (
     FoundFile,
     InputColumns,
     InputFile,
+)
+from bulkembed.transforms.core.field_paths import (
+    MISSING,
+    NotAnObject,
+    field_names,
+    is_path,
+    value_at,
 )
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.columns import check_present
@@ -42,6 +49,7 @@ from bulkembed.transforms.inputs.stored_bytes import (
     decompressed,
     reading,
 )
+from bulkembed.transforms.inputs.text_recipe import TextRecipe
 from bulkembed.transforms.inputs.text_rows import BatchBuilder, ScannedIds
 from bulkembed.transforms.inputs.unsupported_files import (
     json_not_in_lines,
@@ -82,7 +90,7 @@ def scan(
     if rows and not scanned.any_row:
         raise rejected(found, lines_without_objects(stream.head), found.compression)
     if scanned.any_row:
-        check_present(found.name, columns, scanned.names)
+        check_present(found.name, columns, [*scanned.names, *scanned.paths], scanned.examples)
     return ScannedFile(
         found=found,
         digest="",
@@ -105,6 +113,12 @@ class _ScannedColumns:
     def __init__(self, file_name: str, columns: InputColumns) -> None:
         self._file_name = file_name
         self._columns = columns
+        wanted = (columns.id_column, *TextRecipe.of(columns).columns, *columns.keep_columns)
+        self._unseen = {name for name in wanted if name is not None and is_path(name)}
+        self.paths: dict[str, None] = {}
+        """The wanted paths to fields that a row has."""
+        self.examples: list[str] = []
+        """Paths to fields of the first row."""
         self._batch: list[dict[str, Any]] = []
         self.names: dict[str, None] = {}
         self.ids = ScannedIds()
@@ -119,18 +133,29 @@ class _ScannedColumns:
             row, _ = parse(line)
         except NotARow:
             return False
-        self.any_row = True
+        if not self.any_row:
+            self.any_row = True
+            self.examples = list(field_names(row))
+        if self._unseen:
+            self._find_paths(row)
         if not row.keys() <= self.names.keys():
             self._add_names(row)
-        if self._columns.id_column in row:
-            name = self._columns.id_column
-            value = row[name]
+        name = self._columns.id_column
+        if name is not None:
+            value = value_at(row, name)
             if type(value) is float and may_be_rounded(value):
-                value = parse_exactly(line)[name]
+                value = value_at(parse_exactly(line), name)
             self.ids.add(number, value)
         if self.types:
             self._add_kept(row, line)
         return True
+
+    def _find_paths(self, row: dict[str, Any]) -> None:
+        for name in list(self._unseen):
+            found = value_at(row, name)
+            if found is not MISSING and not isinstance(found, NotAnObject):
+                self._unseen.remove(name)
+                self.paths[name] = None
 
     def _add_names(self, row: dict[str, Any]) -> None:
         self.names.update(dict.fromkeys(row))
@@ -144,10 +169,9 @@ class _ScannedColumns:
                 self.types[column] = ColumnType()
 
     def _add_kept(self, row: dict[str, Any], line: bytes) -> None:
-        kept = {name: row[name] for name in self.types if name in row}
+        kept = _values(row, self.types)
         if any(map(may_be_rounded, kept.values())):
-            exact = parse_exactly(line)
-            kept = {name: exact[name] for name in kept}
+            kept = _values(parse_exactly(line), kept)
         self._batch.append(kept)
         if len(self._batch) >= _ROWS_TYPED_TOGETHER:
             self.finish()
@@ -160,7 +184,7 @@ class _ScannedColumns:
 
     def schema(self) -> pa.Schema:
         """Return the types of the id and the kept columns, in the order of first sight."""
-        fields = {name: self.types[name].type for name in self.names if name in self.types}
+        fields = {name: self.types[name].type for name in self._seen()}
         if self._columns.id_column is not None and self.ids.type is not None:
             fields = {self._columns.id_column: self.ids.type} | {
                 name: kind for name, kind in fields.items() if name != self._columns.id_column
@@ -169,12 +193,27 @@ class _ScannedColumns:
 
     def narrow_schema(self) -> pa.Schema:
         """Return the narrow types of the columns that have values of several types."""
-        mixed = [name for name in self.names if name in self.types and self.types[name].is_mixed]
+        mixed = [name for name in self._seen() if self.types[name].is_mixed]
         return pa.schema([(name, self.types[name].narrow) for name in mixed])
+
+    def _seen(self) -> list[str]:
+        """Return the kept columns and fields that a row has, in the order of first sight."""
+        seen = dict.fromkeys([*self.names, *self.paths])
+        return [name for name in seen if name in self.types]
 
     def names_where(self, has: Callable[[ColumnType], bool]) -> tuple[str, ...]:
         """Return the kept columns whose type has a property."""
         return tuple(sorted(name for name, kept in self.types.items() if has(kept)))
+
+
+def _values(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of the columns and fields that a row has."""
+    found = {name: value_at(row, name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not MISSING and not isinstance(value, NotAnObject)
+    }
 
 
 def read(
@@ -225,7 +264,7 @@ def _rows(stream: pa.NativeFile, file: InputFile, at_byte: int) -> Iterator[byte
 def _add_row(batch: BatchBuilder, line: bytes) -> None:
     try:
         row, is_utf8 = parse(line)
-        if any(may_be_rounded(row.get(name)) for name in batch.used):
+        if any(may_be_rounded(value_at(row, name)) for name in batch.used):
             row = parse_exactly(line)  # Integers from 2^64 on as they were written.
     except NotARow as error:
         batch.add_unreadable(DeadCode.BAD_JSON, str(error))

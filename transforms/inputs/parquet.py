@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,12 @@ from bulkembed.transforms.inputs.columns import (
     plain_type,
 )
 from bulkembed.transforms.inputs.input_files import ScannedFile
+from bulkembed.transforms.inputs.nested_columns import (
+    FoundColumn,
+    find_column,
+    struct_fields,
+    take_column,
+)
 from bulkembed.transforms.inputs.rows import (
     BadRows,
     RowBatch,
@@ -39,6 +45,7 @@ from bulkembed.transforms.inputs.rows import (
     text_of,
 )
 from bulkembed.transforms.inputs.stored_bytes import PeekableStream, changed, reading
+from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
@@ -89,40 +96,50 @@ def scan(
         footer = open_parquet(file)
         schema, metadata = footer.schema_arrow, footer.metadata
     used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
+    ids = used.get(columns.id_column) if columns.id_column is not None else None
     return ScannedFile(
         found=found,
         digest="",
         rows=metadata.num_rows,
         offsets=(),
-        schema=pa.schema([(name, _type(schema.field(name), metadata)) for name in used]),
+        schema=pa.schema([(name, _type(column, metadata)) for name, column in used.items()]),
         columns=tuple(schema.names),
-        id_range=_id_range(metadata, schema, columns.id_column),
+        id_range=_id_range(metadata, ids) if ids is not None else None,
     )
 
 
 def _used(
     schema: pa.Schema, found: FoundFile, columns: InputColumns, *, has_rows: bool
-) -> list[str]:
-    """Return the names of the id and of the kept columns, after checking them.
+) -> dict[str, FoundColumn]:
+    """Return the id and the kept columns by the names that they are wanted by, after checking them.
 
     A file without rows is not checked: its writer often does not know the types.
     """
     kept = schema.names if columns.keeps_all else list(columns.keep_columns)
     ids = [columns.id_column] if columns.id_column is not None else []
-    used = [name for name in dict.fromkeys(ids + kept) if name in schema.names]
+    used = _find(schema, [*ids, *kept])
     if not has_rows:
-        return [name for name in used if schema.names.count(name) == 1]
-    check_present(found.name, columns, schema.names)
-    check_unique(found.name, [*used, *columns.text_fields], schema.names)
-    check_types(found.name, schema, columns)
+        once = (name for name, column in used.items() if schema.names.count(column.path[0]) == 1)
+        return {name: used[name] for name in once}
+    read = _find(schema, [*ids, *TextRecipe.of(columns).columns])
+    check_present(found.name, columns, [*schema.names, *read], struct_fields(schema))
+    tops = [column.path[0] for column in (*used.values(), *read.values())]
+    check_unique(found.name, tops, schema.names)
+    check_types(found.name, {name: column.type for name, column in read.items()}, columns)
     return used
 
 
-def _type(field: pa.Field, metadata: pq.FileMetaData) -> pa.DataType:
+def _find(schema: pa.Schema, names: Sequence[str]) -> dict[str, FoundColumn]:
+    """Return the columns and fields that the file has, by the names that they are wanted by."""
+    found = {name: find_column(schema, name) for name in names}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def _type(column: FoundColumn, metadata: pq.FileMetaData) -> pa.DataType:
     """Return a column's type; a list of fixed size that may be null becomes a plain list."""
-    if not has_fixed_lists(field.type) or not _may_have_nulls(field.name, metadata):
-        return field.type
-    return in_lists(field.type)
+    if not has_fixed_lists(column.type) or not _may_have_nulls(column.parquet_path, metadata):
+        return column.type
+    return in_lists(column.type)
 
 
 def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
@@ -137,19 +154,13 @@ def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
     return False
 
 
-def _id_range(
-    metadata: pq.FileMetaData, schema: pa.Schema, column: str | None
-) -> tuple[int, int] | None:
+def _id_range(metadata: pq.FileMetaData, ids: FoundColumn) -> tuple[int, int] | None:
     """Return the smallest and largest integer id, if all row groups have statistics."""
-    if (
-        column is None
-        or not metadata.num_rows
-        or not pat.is_integer(plain_type(schema.field(column).type))
-    ):
+    if not metadata.num_rows or not pat.is_integer(plain_type(ids.type)):
         return None
     ranges = []
     for group in range(metadata.num_row_groups):
-        statistics = _statistics(metadata.row_group(group), column)
+        statistics = _statistics(metadata.row_group(group), ids.parquet_path)
         if statistics is None or not statistics.has_min_max:
             return None
         ranges.append((statistics.min, statistics.max))
@@ -180,40 +191,44 @@ def read(
         if parquet.metadata.num_rows != file.rows:
             now = f"it has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
             raise changed(file.found, now)
-        names = _names(parquet.schema_arrow, file, wanted)
-        lists = [name for name in names if _as_list(name, parquet.schema_arrow, wanted)]
-        readers = [_batches(parquet, [name for name in names if name not in lists], ranges)]
-        if lists:
-            readers.append(_batches(open_parquet(stored, arrow_types=False), lists, ranges))
-        pieces_of_readers = zip(*(_cut(batches, ranges) for batches in readers), strict=True)
-        for (first_row, _), pieces in zip(ranges, pieces_of_readers, strict=True):
-            yield _BatchBuilder(file.name, wanted, first_row, pieces).batch()
+        found = _wanted(parquet.schema_arrow, file, wanted)
+        lists = {name: found[name] for name in found if _as_list(name, found[name], wanted)}
+        sources = [
+            (parquet, {name: found[name] for name in found if name not in lists}),
+            *([(open_parquet(stored, arrow_types=False), lists)] if lists else []),
+        ]
+        parts = [part for _, part in sources]
+        readers = [_cut(_batches(one, part.values(), ranges), ranges) for one, part in sources]
+        for (first_row, _), pieces in zip(ranges, zip(*readers, strict=True), strict=True):
+            yield _BatchBuilder(file.name, wanted, first_row, pieces, parts).batch()
 
 
-def _names(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> list[str]:
+def _wanted(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> dict[str, FoundColumn]:
+    """Return the columns and fields to read, by the names that they are wanted by."""
     ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
     needed = [*ids, *wanted.recipe.columns]
-    missing = [name for name in needed if schema.get_field_index(name) < 0]
+    found = _find(schema, list(dict.fromkeys([*needed, *wanted.kept.names])))
+    missing = [name for name in needed if name not in found]
     if missing:
         raise changed(file.found, f"it has no column {missing[0]!r} any more")
-    kept = [name for name in wanted.kept.names if schema.get_field_index(name) >= 0]
-    return list(dict.fromkeys(needed + kept))
+    return found
 
 
-def _as_list(name: str, schema: pa.Schema, wanted: WantedColumns) -> bool:
+def _as_list(name: str, column: FoundColumn, wanted: WantedColumns) -> bool:
     """Return whether a column's lists of fixed size are kept as lists, since some may be null."""
-    if name not in wanted.kept.names or not has_fixed_lists(schema.field(name).type):
+    if name not in wanted.kept.names or not has_fixed_lists(column.type):
         return False
     return not has_fixed_lists(wanted.kept.field(name).type)
 
 
 def _batches(
-    parquet: pq.ParquetFile, names: list[str], ranges: Sequence[RowRange]
+    parquet: pq.ParquetFile, columns: Collection[FoundColumn], ranges: Sequence[RowRange]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield (first row, batch) of the row groups with wanted rows, up to the last such row.
 
     A name with dots also selects the field at that path in a struct, which is not used.
     """
+    names = list(dict.fromkeys(column.parquet_path for column in columns))
     largest = max(rows for _, rows in ranges)
     batch_rows = min(max(_MIN_BATCH_ROWS, largest), _MAX_BATCH_ROWS)
     begin = 0
@@ -268,6 +283,7 @@ class _BatchBuilder:
         first_row: the number of the batch's first row.
         pieces: of each reader of the file, the record batches that hold the rows, with some of the
             columns each.
+        parts: of each reader, the columns that it reads, by the names that they are wanted by.
     """
 
     def __init__(
@@ -276,11 +292,13 @@ class _BatchBuilder:
         wanted: WantedColumns,
         first_row: int,
         pieces: Sequence[Sequence[pa.RecordBatch]],
+        parts: Sequence[Mapping[str, FoundColumn]],
     ) -> None:
         self._file_name = file_name
         self._wanted = wanted
         self._first_row = first_row
         self._pieces = pieces
+        self._parts = parts
         self._bad = BadRows(file_name, first_row)
         self._unkept: set[str] = set()
 
@@ -306,10 +324,9 @@ class _BatchBuilder:
         return sum(piece.num_rows for piece in self._pieces[0])
 
     def _column(self, name: str) -> pa.ChunkedArray | None:
-        for pieces in self._pieces:
-            if pieces and pieces[0].schema.get_field_index(name) >= 0:
-                at = pieces[0].schema.get_field_index(name)
-                return pa.chunked_array([piece.column(at) for piece in pieces])
+        for pieces, part in zip(self._pieces, self._parts, strict=True):
+            if pieces and name in part:
+                return take_column(pieces, part[name].path)
         return None
 
     def _ids(self) -> pa.Array:

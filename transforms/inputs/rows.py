@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import InputColumns
+from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, value_at
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 
@@ -143,7 +144,8 @@ def title_and_text(
     """
     values: dict[str, str | None] = {}
     for name in recipe.columns:
-        value = row.get(name)
+        value = value_at(row, name)
+        value = None if value is MISSING else value
         if recipe.is_template_field(name):
             value = _as_text(value)
         values[name] = checked_text(name, value, is_utf8=is_utf8)
@@ -172,6 +174,9 @@ def checked_text(name: str, value: Any, *, is_utf8: bool = False) -> str | None:
     """
     if value is None:
         return None
+    if isinstance(value, NotAnObject):
+        what = f"{value.name!r} is {describe(value.value)}, which has no field for {name!r}"
+        raise BadValue(DeadCode.BAD_TEXT, what)
     if not isinstance(value, str):
         what = f"{name!r} is {describe(value)}, but a text or title must be a string"
         raise BadValue(DeadCode.BAD_TEXT, what)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import IdType
+from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, value_at
 from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP
 from bulkembed.transforms.inputs.inferred_types import fitting
 from bulkembed.transforms.inputs.rows import (
@@ -129,8 +130,12 @@ class BatchBuilder:
         return pa.array(self._ids, self._wanted.id_type)
 
     def _kept_column(self, field: pa.Field, unkept: set[str]) -> pa.Array:
-        array, unfit = fitting([row.get(field.name) for row in self._kept], field.type)
-        if unfit:
+        found = [value_at(row, field.name) for row in self._kept]
+        lost = any(isinstance(value, NotAnObject) for value in found)
+        none = (value is MISSING or isinstance(value, NotAnObject) for value in found)
+        values = [None if is_none else value for value, is_none in zip(found, none, strict=True)]
+        array, unfit = fitting(values, field.type)
+        if unfit or lost:
             unkept.add(field.name)
         return array
 
@@ -151,10 +156,13 @@ def id_of(
     name = wanted.columns.id_column
     if name is None:
         return None
-    value = row.get(name)
-    if value is None:
-        what = "is null" if name in row else "is missing"
+    value = value_at(row, name)
+    if value is None or value is MISSING:
+        what = "is null" if value is None else "is missing"
         raise BadValue(DeadCode.MISSING_ID, f"the id {name!r} {what}")
+    if isinstance(value, NotAnObject):
+        what = f"{value.name!r} is {describe(value.value)}, which has no field for the id {name!r}"
+        raise BadValue(DeadCode.BAD_ID, what)
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is float and wanted.columns.id_type is IdType.STRING:
