@@ -2,6 +2,7 @@
 
 BulkEmbedError
 ├── ConfigError          what the user asked for cannot be done; exit code 2
+├── TooManyDeletes       the run would delete more rows than it may (deleted, allowed); exit code 3
 ├── InputError           an input file cannot be read (path, damaged)
 ├── OutputError          the output cannot be written or read (reason, missing, damaged)
 │   └── OutputLocked     another run holds the output; exit code 5
@@ -38,6 +39,17 @@ class BulkEmbedError(Exception):
 
 class ConfigError(BulkEmbedError):
     """What the user asked for cannot be done; nothing was sent."""
+
+
+class TooManyDeletes(BulkEmbedError):
+    """The run would delete more rows than it may; nothing was sent or deleted."""
+
+    def __init__(self, message: str, *, deleted: int = 0, allowed: int = 0) -> None:
+        super().__init__(message)
+        self.deleted = deleted
+        """How many rows it would delete."""
+        self.allowed = allowed
+        """How many it may delete."""
 
 
 OR_SKIP = ", or skip the file with --skip-bad-files."

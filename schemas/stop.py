@@ -18,6 +18,7 @@ class ExitCode(enum.IntEnum):
     FAILED = 1
     USAGE = 2
     TOO_MANY_DEAD_LETTERS = 3
+    TOO_MANY_DELETES = 3
     COST_CAP = 4
     LOCKED = 5
     INCOMPLETE = 75

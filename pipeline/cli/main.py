@@ -14,7 +14,7 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import HELP_WIDTH, Command, WordChoice, plain_usage_errors
 from bulkembed.pipeline.logs import log, set_log
 from bulkembed.pipeline.runners import signals
-from bulkembed.schemas.errors import BulkEmbedError, ConfigError, OutputLocked
+from bulkembed.schemas.errors import BulkEmbedError, ConfigError, OutputLocked, TooManyDeletes
 from bulkembed.schemas.messages import did_you_mean
 from bulkembed.schemas.stop import ExitCode
 
@@ -138,4 +138,6 @@ def main(args: list[str] | None = None) -> Any:
 def _exit_code(error: BulkEmbedError) -> ExitCode:
     if isinstance(error, OutputLocked):
         return ExitCode.LOCKED
+    if isinstance(error, TooManyDeletes):
+        return ExitCode.TOO_MANY_DELETES
     return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED

@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from bulkembed.pipeline.cli.commands import Duration, Number, Option, WordChoice, read_config
+from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
+from bulkembed.pipeline.run.request import MissingFiles
 from bulkembed.schemas.embedding import BlankText, LongText
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
@@ -168,7 +170,15 @@ OPTIONS: tuple[Option, ...] = (
     _option(_RUN, "--retry-failed", aliases=["--retry-dead-letters"], is_flag=True,
             help="Retry dead-lettered rows only."),
     _option(_RUN, "--prune", is_flag=True,
-            help="Remove the rows of input files that have been deleted."),
+            help="Remove the rows of input files that have been deleted, as far as --max-delete "
+            "allows."),
+    _option(_RUN, "--max-delete", metavar="NUMBER|PERCENT", default=str(DEFAULT_DELETE_LIMIT),
+            help="Rows of the dataset that a run may delete. If it would delete more, it ends with "
+            "code 3 before it sends or deletes anything."),
+    _option(_RUN, "--missing-files", type=WordChoice(MissingFiles), default="stop",
+            help="If the ids of deleted input files are in files that are not embedded yet: stop "
+            "with code 2 before anything is sent, or keep the rows with these ids twice. Without "
+            "such ids the rows of deleted files are kept."),
     _option(_RUN, "--overwrite", aliases=["--fresh"], is_flag=True,
             help="Delete the existing dataset at --output and start over. The same command resumes "
             "the new dataset until it is complete, and then deletes it again."),

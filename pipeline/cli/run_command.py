@@ -17,7 +17,8 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import BEAM_ARGS, Command
 from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.logs import is_json, json_line, log, set_log
-from bulkembed.pipeline.run.request import InputRequest, RunRequest, parse_budget
+from bulkembed.pipeline.run.delete_guard import parse_delete_limit
+from bulkembed.pipeline.run.request import InputRequest, MissingFiles, RunRequest, parse_budget
 from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputColumns
@@ -48,8 +49,8 @@ EPILOG = (
     "--unit-rows is BULKEMBED_RUN_UNIT_ROWS. Separate several values of a variable with line "
     "breaks. Beam's own options follow a bare --, e.g. -- --runner=FlinkRunner. Exit codes: 0 "
     "complete; 1 failed; 2 wrong usage, or other settings than the dataset's; 3 too many dead "
-    "letters; 4 --max-cost-usd reached; 5 another run is writing the dataset; 75 incomplete: rerun "
-    "the same command to resume."
+    "letters or deletes; 4 --max-cost-usd reached; 5 another run is writing the dataset; 75 "
+    "incomplete: rerun the same command to resume."
 )
 
 
@@ -163,6 +164,8 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         calls=_made(CallSettings, options, limits=limits),
         output=_made(OutputConfig, options, uri=options["output"]),
         dead_letters=parse_budget(options["max_dead_letters"]),
+        max_delete=parse_delete_limit(options["max_delete"]),
+        missing_files=MissingFiles(options["missing_files"]),
         beam_args=beam_args,
         settings={name: _plain(value) for name, value in options.items() if value is not None},
     )  # fmt: skip

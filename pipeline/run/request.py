@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 import re
 
+from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT, DeleteLimit
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
@@ -66,6 +68,15 @@ WORKER_FLAGS = ("--runner", "--direct_num_workers", "--direct_running_mode")
 """Beam's flags that `--workers` sets."""
 
 
+class MissingFiles(enum.StrEnum):
+    """What a run does if committed rows are of input files that are missing now."""
+
+    STOP = "stop"
+    """Keep the rows, but stop if their ids are in files that are not embedded yet."""
+    KEEP = "keep"
+    """Keep the rows, whatever the ids in other files are."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputRequest:
     """Which rows to embed."""
@@ -102,6 +113,9 @@ class RunRequest:
     """Delete the existing dataset and start over, once all checks have passed."""
     prune: bool = False
     """Remove the rows of input files that were deleted."""
+    max_delete: DeleteLimit = DEFAULT_DELETE_LIMIT
+    """How many rows the run may delete."""
+    missing_files: MissingFiles = MissingFiles.STOP
     retry_failed: bool = False
     """Retry dead-lettered rows only."""
     max_runtime_s: float | None = None
@@ -117,6 +131,11 @@ class RunRequest:
         if self.overwrite and self.retry_failed:
             raise ConfigError(
                 "--overwrite deletes the dead letters that --retry-failed needs. "
+                "Remove one of them."
+            )
+        if self.prune and self.missing_files is MissingFiles.KEEP:
+            raise ConfigError(
+                "--prune deletes the rows of missing files, and --missing-files keep keeps them. "
                 "Remove one of them."
             )
         if self.input.limit_rows is not None and self.input.limit_rows < 1:

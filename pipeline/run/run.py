@@ -21,6 +21,7 @@ from bulkembed.pipeline.run.due_work import (
     scan,
     skip_damaged_file,
 )
+from bulkembed.pipeline.run.missing_files import check_missing_files
 from bulkembed.pipeline.run.placement import quota_shares, runs_on_this_machine
 from bulkembed.pipeline.run.plan import (
     DEFAULT_WORKERS,
@@ -94,6 +95,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
             request = _resume_overwrite(dataset, job, request)
             before = DatasetState() if request.overwrite else committed(dataset, scans)
             plan = plan_run(request, scans, before)
+            check_missing_files(dataset, request, job, scans, before)
             # Rows of a retry have failed before, so a retry may fail on all of them.
             planned = plan.rows if request.retry_failed else plan.planned_rows
             job = split_quota(job, shares)

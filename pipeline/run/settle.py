@@ -251,9 +251,10 @@ def outdated_files(
     old = [record for record in state.records if record.unit.file_key not in current]
     missing: list[OldFile] = []
     replaced: list[OldFile] = []
-    for _, group in itertools.groupby(old, key=lambda record: record.unit.file_key):
-        records = tuple(group)
-        file = OldFile(dataset.read_record(records[0]).source_file, records)
+    by_file = itertools.groupby(old, key=lambda record: record.unit.file_key)
+    groups = [tuple(group) for _, group in by_file]
+    for first, records in zip(dataset.read_records([g[0] for g in groups]), groups, strict=True):
+        file = OldFile(first.source_file, records)
         if file.name not in scans.bad_names:  # Such a file exists, but cannot be read.
             (replaced if file.name in names else missing).append(file)
     return missing, replaced
@@ -263,6 +264,8 @@ def _remove_outdated(
     dataset: Dataset, outcome: Outcome, state: DatasetState
 ) -> tuple[DatasetState, tuple[str, ...]]:
     """Remove rows of replaced files whose new rows are all committed, and of pruned files.
+
+    Missing files are pruned when no row remains: their ids may be in other files now.
 
     Returns:
         The remaining state, and the names of missing files whose rows are kept.
@@ -276,7 +279,7 @@ def _remove_outdated(
         if not remaining_ranges(file.rows, covered.get(file.key, ()))
     }
     remove = [file for file in replaced if file.name in done]
-    if outcome.request.prune:
+    if outcome.request.prune and not remaining_rows(scans.inputs, state):
         remove, missing = remove + missing, []
     records = {record for file in remove for record in file.records}
     dataset.withdraw(sorted(records, key=lambda record: record.unit))

@@ -162,7 +162,7 @@ class Player:
             *settings.flags,
         ]  # fmt: skip
         flags += ["--workers", str(step.workers)] if step.workers > 1 else []
-        flags += ["--prune"] if step.prune else []
+        flags += ["--prune", "--max-delete", "100%"] if step.prune else ["--missing-files", "keep"]
         flags += ["--retry-failed"] if step.retry and "--overwrite" not in more else []
         event = step.moment.event if step.moment else None
         return self.command("run", [*flags, *more], real=step.real, event=event)

@@ -117,7 +117,7 @@ def test_rows_of_a_file_that_vanished_stay_and_are_told_of_until_they_are_pruned
     assert "a.parquet: its rows are kept" in ended.out
     assert len(read(output)) == 27
     assert (output / "_SUCCESS").exists()
-    pruned = go(server, source.parent, output, "--prune")
+    pruned = go(server, source.parent, output, "--prune", "--max-delete", "100%")
     assert pruned.code == 0
     assert "a.parquet" not in pruned.out
     assert read(output)["source_file"].to_pylist() == ["b.parquet"] * 2

@@ -27,6 +27,7 @@ from bulkembed.transforms.inputs.stored_bytes import (
 
 HEAD_BYTES = 1 << 16
 """How many of a file's first bytes decide what it holds."""
+_ID_BATCH_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -186,6 +187,22 @@ def read_batches(
     check_size(filesystem, file.found)
     code = _code_of(file.found.format)
     yield from code.read(filesystem, file, WantedColumns(columns, schema), ranges)
+
+
+def read_ids(
+    filesystem: pafs.FileSystem, file: InputFile, columns: InputColumns, schema: pa.Schema
+) -> Iterator[pa.Array]:
+    """Yield the ids of all rows of a file, in order; null where a row has none.
+
+    Of a Parquet file only the id column is read.  For the arguments and errors see `read_batches`.
+    """
+    only_ids = WantedColumns(columns, pa.schema([schema.field("id")]), reads_texts=False)
+    starts = range(0, file.rows, _ID_BATCH_ROWS)
+    ranges = [(first, min(_ID_BATCH_ROWS, file.rows - first)) for first in starts]
+    if ranges:
+        check_size(filesystem, file.found)
+        code = _code_of(file.found.format)
+        yield from (batch.ids for batch in code.read(filesystem, file, only_ids, ranges))
 
 
 def _code_of(format_name: str) -> FormatModule:

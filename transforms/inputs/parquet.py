@@ -313,7 +313,9 @@ class _BatchBuilder:
             first_row=self._first_row,
             ids=ids,
             titles=list(values[recipe.title]) if recipe.title is not None else [None] * count,
-            texts=recipe.texts([values[field] for field in recipe.fields]),
+            texts=recipe.texts([values[field] for field in recipe.fields])
+            if recipe.fields
+            else [None] * count,
             kept=kept_table(kept, self._wanted.kept, count),
             bad=self._bad.by_offset(),
             unkept=frozenset(self._unkept),

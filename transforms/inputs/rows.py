@@ -64,6 +64,8 @@ class WantedColumns:
     columns: InputColumns
     schema: pa.Schema
     """The output's `id` and kept columns, as `columns.merge_schemas` returns it."""
+    reads_texts: bool = True
+    """Whether the texts and titles are read; if not, they are None."""
 
     @property
     def id_type(self) -> pa.DataType:
@@ -78,7 +80,7 @@ class WantedColumns:
     @property
     def recipe(self) -> TextRecipe:
         """How a text is made."""
-        return TextRecipe.of(self.columns)
+        return TextRecipe.of(self.columns) if self.reads_texts else TextRecipe(())
 
 
 class BadRows:

@@ -21,7 +21,7 @@ class TextRecipe:
     """The columns that make a text and a title, and how."""
 
     fields: tuple[str, ...]
-    """The columns that make the text."""
+    """The columns that make the text; none if texts are not read."""
     title: str | None = None
     """The column of the title."""
     pieces: tuple[tuple[str, str | None], ...] = ()
@@ -53,6 +53,8 @@ class TextRecipe:
         None where the column, or every field of the template, is null or missing; "" where every
         field is blank: the words between the fields alone are not a text.
         """
+        if not self.fields:
+            return None
         if not self.pieces:
             return values.get(self.fields[0])
         found = [value for field in self.fields if (value := values.get(field)) is not None]
