@@ -49,6 +49,8 @@ class LiveCounts:
     retried: int = 0
     rate_limited: int = 0
     """429s."""
+    throttled_ms: int = 0
+    """How long requests could have been sent if the quota had allowed it."""
     codes: tuple[tuple[str, int], ...] = ()
     """Committed dead letters by code, sorted."""
 
@@ -68,6 +70,10 @@ class QuotaUse:
 
     used: dict[QuotaKind, int]
     limits: dict[QuotaKind, int | None]
+    leaving: tuple[tuple[float, int, int], ...] = ()
+    """In how many seconds how many requests and tokens leave the window, the earliest first."""
+    is_smooth: bool = False
+    """Whether requests are spread evenly."""
 
     @classmethod
     def of(cls, **meters: tuple[int, int | None]) -> QuotaUse:
@@ -86,14 +92,18 @@ class Live:
     counts: LiveCounts = dataclasses.field(default_factory=LiveCounts)
     in_flight: int | None = None
     waiting: Waiting | None = None
+    wait_s: float | None = None
+    """Seconds until the quota allows the next request; None if nothing waits for a known time."""
     quota: QuotaUse | None = None
 
     def __add__(self, other: Live) -> Live:
         waits = [one for one in (self.waiting, other.waiting) if one is not None]
+        times = [one for one in (self.wait_s, other.wait_s) if one is not None]
         in_flight = [one for one in (self.in_flight, other.in_flight) if one is not None]
         return Live(
             counts=self.counts + other.counts,
             in_flight=sum(in_flight) if in_flight else None,
             waiting=min(waits, key=list(Waiting).index, default=None),
+            wait_s=min(times, default=None),
             quota=other.quota or self.quota,
         )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -41,8 +44,13 @@ _METERS = {
     QuotaKind.TPM: "tokens/min",
     QuotaKind.RPD: "texts/day",
 }
-_Bar = tuple[str, int, int, str, str]
-"""Label, part, whole, caption and colour."""
+_Bar = tuple[str, int, int, str]
+"""Label, part, whole and caption."""
+_State = tuple[str, int, str, str, str]
+"""Name, rows, colour, and the character of the bar in Unicode and in ASCII."""
+REMAINING = "remaining"
+SHORTEST_WAIT_S = 1.0
+"""A shorter wait is not counted down."""
 
 
 class Screen:
@@ -142,35 +150,82 @@ class _PanelRegion:
 
 
 def render_panel(snapshot: Snapshot) -> RenderableType:
-    """Render a bar for each row state and quota, then text lines; at most 78 columns wide."""
-    bars, lines = (Table.grid(padding=(0, 1), expand=True) for _ in range(2))
-    for table in (bars, lines):
+    """Render a bar of all rows by state, a bar for each quota, and text; at most 78 columns."""
+    rows, bars, lines = (Table.grid(padding=(0, 1), expand=True) for _ in range(3))
+    for table in (rows, bars, lines):
         table.add_column(min_width=LABEL_WIDTH, no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    states = _states(snapshot)
+    whole = snapshot.rows.rows_in
+    rows.add_row("done", f"{snapshot.done:,} of {whole:,} rows, {_percent(snapshot.done, whole)}")
+    rows.add_row("", StackedBar(states))
+    rows.add_row("", _Legend(states))
     bars.add_column(justify="right", no_wrap=True, overflow="ellipsis")
-    for label, part, whole, caption, style in (*_states(snapshot), *_quotas(snapshot.quota)):
-        bars.add_row(label, _bar(part, whole, style), caption)
+    for label, part, whole, caption in (*_repeated(snapshot), *_quotas(snapshot.quota)):
+        bars.add_row(label, _bar(part, whole), caption)
     for label, text in _lines(snapshot):
         lines.add_row(label, Text(text))
-    return Constrain(Group(bars, lines), WIDTH)
+    return Constrain(Group(rows, bars, lines), WIDTH)
 
 
-def _states(snapshot: Snapshot) -> Iterator[_Bar]:
+def _states(snapshot: Snapshot) -> list[_State]:
     rows = snapshot.rows
-    for label, count, style in (
-        ("done", snapshot.done, "green"),
-        ("embedded", rows.embedded, "green"),
-        ("uncommitted", snapshot.ready, "cyan"),
-        ("skipped", rows.skipped, "yellow"),
-        ("failed", rows.dead, "red"),
-        ("remaining", rows.left, "blue"),
-    ):
-        whole = f" of {rows.rows_in:,}" if label == "done" else ""
-        caption = f"{count:,}{whole} {_percent(count, rows.rows_in)}"
-        yield label, count, rows.rows_in, caption, style
+    return [
+        ("embedded", rows.embedded, "green", "\u2588", "#"),
+        ("failed", rows.dead, "red", "\u2573", "x"),
+        ("skipped", rows.skipped, "yellow", "\u2592", "s"),
+        ("uncommitted", snapshot.ready, "cyan", "\u2593", "+"),
+        (REMAINING, rows.left, "bright_black", "\u2500", "-"),
+    ]
+
+
+class StackedBar:
+    """A bar as wide as there is room, with a part for each state that has rows."""
+
+    def __init__(self, states: Sequence[_State]) -> None:
+        self._states = states
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the parts, each at least one character wide."""
+        widths = bar_widths([rows for _, rows, *_ in self._states], options.max_width)
+        for (_, _, colour, unicode, ascii_), width in zip(self._states, widths, strict=True):
+            yield Segment((ascii_ if options.ascii_only else unicode) * width, Style(color=colour))
+
+
+def bar_widths(parts: Sequence[int], width: int) -> list[int]:
+    """Divide a width among parts; each part above 0 gets at least one character if they fit."""
+    whole = sum(parts)
+    if not whole or width < len(parts):
+        return [0] * len(parts)
+    exact = [width * part / whole for part in parts]
+    widths = [max(int(size), int(size > 0)) for size in exact]
+    while (missing := width - sum(widths)) != 0:
+        step = 1 if missing > 0 else -1
+        # The part whose width is furthest from its size changes, but none disappears.
+        may_change = [at for at, cells in enumerate(widths) if cells + step > 0 and parts[at]]
+        at = max(may_change, key=lambda one: step * (exact[one] - widths[one]))
+        widths[at] += step
+    return widths
+
+
+class _Legend:
+    """The rows of each state, with its character and colour; what remains is in the line above."""
+
+    def __init__(self, states: Sequence[_State]) -> None:
+        self._states = [one for one in states if one[1] and one[0] != REMAINING]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        parts = [
+            Text(f"{ascii_ if options.ascii_only else unicode} {rows:,} {name}", style=colour)
+            for name, rows, colour, unicode, ascii_ in self._states
+        ]
+        yield Text("  ").join(parts)
+
+
+def _repeated(snapshot: Snapshot) -> Iterator[_Bar]:
     if snapshot.shared_total > snapshot.shared:
         caption = f"{snapshot.shared:,} of {snapshot.shared_total:,} texts, up front"
-        yield "repeated", snapshot.shared, snapshot.shared_total, caption, "cyan"
+        yield "repeated", snapshot.shared, snapshot.shared_total, caption
 
 
 def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
@@ -178,7 +233,7 @@ def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
         limit = None if quota is None else quota.limits[kind]
         if quota is not None and limit is not None:
             used = quota.used[kind]
-            yield label, min(used, limit), limit, f"{used:,} of {limit:,}", "magenta"
+            yield label, min(used, limit), limit, f"{used:,} of {limit:,}"
 
 
 def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
@@ -196,12 +251,21 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     if snapshot.codes:
         codes = (f"{rows:,} {code}" for code, rows in snapshot.codes.items())
         yield "failures", ", ".join(codes)
-    yield "waiting for", "-" if snapshot.waiting is None else _REASONS[snapshot.waiting]
-    eta = "-" if snapshot.eta_s is None else f"about {_time(snapshot.eta_s)}"
-    yield "elapsed", f"{_time(snapshot.elapsed_s)}, ETA {eta}"
+    yield "waiting for", _waiting(snapshot)
+    left = "" if snapshot.left_s is None else f", about {_time(snapshot.left_s)} left"
+    yield "elapsed", f"{_time(snapshot.elapsed_s)}{left}"
     if snapshot.ending is not None:
         what = "waiting for requests in flight; another signal exits at once"
         yield "stopping", f"{snapshot.ending}: {what}"
+
+
+def _waiting(snapshot: Snapshot) -> str:
+    if snapshot.waiting is None:
+        return "-"
+    reason, seconds = _REASONS[snapshot.waiting], snapshot.wait_s or 0.0
+    if seconds < SHORTEST_WAIT_S:
+        return reason
+    return f"{reason}, for another {_time(math.ceil(seconds))}"
 
 
 def _cost_line(snapshot: Snapshot) -> str:
@@ -212,14 +276,14 @@ def _cost_line(snapshot: Snapshot) -> str:
     return f"{tokens} tokens" + ("" if snapshot.usd is None else f", {usd} USD")
 
 
-def _bar(part: int, whole: int, style: str) -> ProgressBar:
+def _bar(part: int, whole: int) -> ProgressBar:
     return ProgressBar(
-        total=max(1, whole), completed=part, complete_style=style, finished_style=style
+        total=max(1, whole), completed=part, complete_style="magenta", finished_style="magenta"
     )
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:4.0%}" if whole else "  0%"
+    return f"{part / whole:.0%}" if whole else "0%"
 
 
 def _time(seconds: float) -> str:

@@ -198,8 +198,9 @@ def progress_facts(snapshot: Snapshot) -> dict[str, Fact]:
         "usd": _rounded(snapshot.usd, 6),
         "usd_all": _rounded(snapshot.usd_total, 6),
         "waiting": None if snapshot.waiting is None else str(snapshot.waiting),
+        "wait_s": _rounded(snapshot.wait_s, 1),
         "elapsed_s": round(snapshot.elapsed_s, 1),
-        "left_s": _rounded(snapshot.eta_s, 1),
+        "left_s": _rounded(snapshot.left_s, 1),
         "calls": snapshot.sent,
         "retried": snapshot.retried,
         "refused": snapshot.rate_limited,
@@ -252,6 +253,7 @@ def make_progress(
         source = WorkerProcesses(folder)
     else:
         source = LocalEngines()
+    goal = dataclasses.replace(goal, processes=processes)
     return Progress(goal, source, make_display(sys.stderr, alone=local and processes == 1))
 
 

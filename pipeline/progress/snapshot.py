@@ -1,19 +1,22 @@
-"""A run at one moment: where its rows are, its speed, its cost and its ETA."""
+"""A run at one moment: where its rows are, its speed, its cost and the time that is left."""
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 import math
 
+from bulkembed.pipeline.progress.time_left import ActiveSpeed, WorkAmount, time_left_s
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.live import Live, LiveCounts, QuotaUse, Waiting
 from bulkembed.schemas.prices import Price
-from bulkembed.schemas.quota import QuotaKind
 from bulkembed.transforms.dataset.records import DatasetState
 
 RATE_WINDOW_S = 60.0
-MINUTE_S = 60.0
+"""The displayed speed is that of so many seconds."""
+ACTIVE_WINDOW_S = 600.0
+"""The time left follows from the speed of so many seconds: waiting for quota is not counted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Goal:
     """None if unknown."""
     texts_per_request: int = 1
     """How many texts the service counts as one request."""
+    processes: int = 1
+    """Processes that wait for quota at the same time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class Snapshot:
     usd: float | None
     usd_total: float | None
     waiting: Waiting | None
-    eta_s: float | None
+    wait_s: float | None
+    """Seconds until the quota allows the next request."""
+    left_s: float | None
+    """Seconds until the last row."""
     sent: int
     retried: int
     rate_limited: int
@@ -70,36 +78,64 @@ class Snapshot:
 
 
 class Rates:
-    """The speed over the last minute, from counts that are added now and then.
+    """The speed of a run, from counts that are added now and then.
 
-    Times are seconds since the start.
+    Times are seconds since the start. Start-up, before the first result, does not count.
     """
 
     def __init__(self) -> None:
-        self._samples: collections.deque[tuple[float, int, int]] = collections.deque([(0.0, 0, 0)])
+        self._samples: collections.deque[_Sample] = collections.deque(
+            [_Sample(0.0, 0.0, WorkAmount())]
+        )
 
-    def add(self, at_s: float, rows: int, texts: int) -> None:
-        """Add the counts at a moment; they may be lower than before."""
-        if not any(self._samples[-1][1:]):  # Start-up, before the first result, does not count.
-            self._samples = collections.deque([self._samples[-1]])
-        self._samples.append((at_s, rows, texts))
-        while len(self._samples) > 2 and self._samples[1][0] <= at_s - RATE_WINDOW_S:
-            self._samples.popleft()
+    def add(
+        self, at_s: float, rows: int, texts: int, tokens: int = 0, throttled_s: float = 0.0
+    ) -> None:
+        """Add the counts at a moment, which may be lower than before, and the time of waiting."""
+        samples = self._samples
+        if not samples[-1].has_results:
+            samples = self._samples = collections.deque([samples[-1]])
+        samples.append(_Sample(at_s, throttled_s, WorkAmount(rows, texts, tokens)))
+        while len(samples) > 2 and samples[1].at_s <= at_s - ACTIVE_WINDOW_S:
+            samples.popleft()
 
     @property
     def rows_per_s(self) -> float:
-        """Rows per second."""
-        return self._rate(1)
+        """Rows per second in the last minute."""
+        seconds, done = self._since(RATE_WINDOW_S)
+        return done.rows / seconds if seconds else 0.0
 
     @property
     def texts_per_s(self) -> float:
-        """Texts per second."""
-        return self._rate(2)
+        """Texts per second in the last minute."""
+        seconds, done = self._since(RATE_WINDOW_S)
+        return done.requests / seconds if seconds else 0.0
 
-    def _rate(self, column: int) -> float:
-        first, last = self._samples[0], self._samples[-1]
-        seconds = last[0] - first[0]
-        return max(0.0, (last[column] - first[column]) / seconds) if seconds > 0 else 0.0
+    @property
+    def active(self) -> ActiveSpeed:
+        """The speed while no request waits for quota."""
+        waited_s = self._samples[-1].throttled_s - self._samples[0].throttled_s
+        seconds, done = self._since(ACTIVE_WINDOW_S)
+        return ActiveSpeed.of(done, seconds - waited_s)
+
+    def _since(self, window_s: float) -> tuple[float, WorkAmount]:
+        """Return the seconds between the last sample and one before the window, and the work."""
+        last = self._samples[-1]
+        at = bisect.bisect_right(self._samples, last.at_s - window_s, key=lambda one: one.at_s)
+        first = self._samples[max(0, at - 1)]
+        return last.at_s - first.at_s, last.done - first.done
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sample:
+    at_s: float
+    throttled_s: float
+    done: WorkAmount
+    """`requests` are texts here."""
+
+    @property
+    def has_results(self) -> bool:
+        return bool(self.done.rows or self.done.requests)
 
 
 def take_snapshot(
@@ -117,7 +153,8 @@ def take_snapshot(
     counts = live.counts
     rows = _rows_now(goal.rows, counts)
     done = goal.rows.left - rows.left
-    rates.add(elapsed_s, done, counts.texts)
+    throttled_s = counts.throttled_ms / 1000 / goal.processes
+    rates.add(elapsed_s, done, counts.texts, counts.tokens, throttled_s)
     texts_left = _texts_left(goal, counts, done, rows.left)
     tokens_left = _tokens_left(counts, texts_left)
     tokens_total = None if tokens_left is None else counts.tokens + tokens_left
@@ -137,7 +174,8 @@ def take_snapshot(
         usd=_usd(goal, counts.tokens),
         usd_total=_usd(goal, tokens_total),
         waiting=live.waiting,
-        eta_s=_eta_s(goal, live.quota, rates.rows_per_s, rows.left, texts_left, tokens_left),
+        wait_s=live.wait_s,
+        left_s=_left_s(goal, live.quota, rates.active, rows.left, texts_left, tokens_left),
         sent=counts.sent,
         retried=counts.retried,
         rate_limited=counts.rate_limited,
@@ -173,35 +211,20 @@ def _usd(goal: Goal, tokens: int | None) -> float | None:
     return None if goal.price is None or tokens is None else goal.price.usd(tokens)
 
 
-def _eta_s(
+def _left_s(
     goal: Goal,
     quota: QuotaUse | None,
-    rows_per_s: float,
+    speed: ActiveSpeed,
     rows_left: int,
     texts_left: int | None,
     tokens_left: int | None,
 ) -> float | None:
-    """Return the seconds until the last row: by the speed so far or by the quota, if slower.
-
-    The first requests fill the quota's window faster than the quota is returned, so the speed of
-    the first seconds alone would promise too much.
-    """
+    """Return the seconds until the last row; None before the first results."""
     if not rows_left:
         return 0.0
-    if texts_left is None or tokens_left is None or rows_per_s <= 0:
+    if texts_left is None or tokens_left is None:
         return None
-    requests = math.ceil(texts_left / goal.texts_per_request)
-    by_quota = 0.0
-    if quota is not None:
-        by_quota = max(
-            _quota_s(quota, QuotaKind.RPM, requests), _quota_s(quota, QuotaKind.TPM, tokens_left)
-        )
-    return max(rows_left / rows_per_s, by_quota)
-
-
-def _quota_s(quota: QuotaUse, kind: QuotaKind, needed: int) -> float:
-    limit = quota.limits[kind]
-    if limit is None:
-        return 0.0
-    room = max(0, limit - quota.used[kind])
-    return max(0, needed - room) / limit * MINUTE_S
+    texts = goal.texts_per_request
+    left = WorkAmount(rows_left, math.ceil(texts_left / texts), tokens_left)
+    per_s = ActiveSpeed(speed.rows, speed.requests / texts, speed.tokens)
+    return time_left_s(left, per_s, quota) or None

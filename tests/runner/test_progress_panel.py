@@ -19,7 +19,7 @@ ROWS = 400
 MANY = 6000
 """More than a run finishes before the signal."""
 SHAPE = ("--dim", "128", "--unit-rows", "100", "--concurrency", "2")
-LABELS = ("embedded  ", "waiting for", "texts/min")
+LABELS = ("done  ", "waiting for", "texts/min")
 """Text that only the panel has."""
 COLOUR = re.compile(rb"\x1b\[(?:[\d;]*;)?(?:3[0-7]|38|9[0-7])[\d;]*m")
 

@@ -65,31 +65,46 @@ def test_texts_that_were_sent_up_front_are_not_expected_again() -> None:
 
 def test_nothing_is_extrapolated_before_the_first_row() -> None:
     found = snapshot(counts(shared=100, texts=100, tokens=900))
-    assert (found.tokens_total, found.usd_total, found.eta_s) == (None, None, None)
+    assert (found.tokens_total, found.usd_total, found.left_s) == (None, None, None)
+
+
+def test_the_time_left_is_unknown_while_nothing_shows_the_speed() -> None:
+    assert snapshot(counts(embedded=1, texts=1, tokens=1), elapsed_s=0.1).left_s is None
 
 
 @pytest.mark.parametrize(
-    ("quota", "eta_s"),
+    ("quota", "left_s"),
     [
         pytest.param(NO_LIMITS, 40.0, id="by-the-speed"),
         pytest.param(
-            QuotaUse.of(rpm=(200, 300), tpm=(0, None), rpd=(0, None)), 140.0, id="by-the-texts"
-        ),
-        pytest.param(
-            QuotaUse.of(rpm=(200, 300), tpm=(10_000, 10_000), rpd=(0, None)), 480.0, id="by-tokens"
-        ),
-        pytest.param(
             QuotaUse.of(rpm=(200, 3000), tpm=(0, None), rpd=(0, None)), 40.0, id="there-is-room"
+        ),
+        # 100 now, 300 in a minute, 300 in two minutes and the last 100 in three.
+        pytest.param(
+            QuotaUse.of(rpm=(200, 300), tpm=(0, None), rpd=(0, None)),
+            3 * 60.25 + 5,
+            id="by-the-texts",
         ),
     ],
 )
-def test_the_eta_follows_the_slower_one_of_speed_and_quota(quota: QuotaUse, eta_s: float) -> None:
+def test_the_time_left_follows_the_slower_one_of_speed_and_quota(
+    quota: QuotaUse, left_s: float
+) -> None:
     live = Live(counts=LiveCounts(embedded=200, texts=200, tokens=20_000), quota=quota)
-    assert snapshot(live).eta_s == pytest.approx(eta_s)
+    assert snapshot(live).left_s == pytest.approx(left_s)
 
 
-def test_the_eta_is_zero_if_no_row_remains() -> None:
-    assert snapshot(counts(embedded=1000)).eta_s == 0.0
+def test_waiting_for_quota_does_not_make_a_run_seem_slower() -> None:
+    rates = Rates()
+    for second in range(41):
+        done = min(200, 50 * second)
+        rates.add(float(second), done, done, 0, throttled_s=max(0.0, second - 4.0))
+    assert rates.rows_per_s == pytest.approx(5.0)
+    assert rates.active.rows == pytest.approx(50.0)
+
+
+def test_no_time_is_left_if_no_row_remains() -> None:
+    assert snapshot(counts(embedded=1000)).left_s == 0.0
 
 
 def test_the_speed_is_that_of_the_last_minute() -> None:
@@ -143,11 +158,14 @@ lives = st.builds(
     ),
     in_flight=st.none() | small,
     waiting=st.none() | st.sampled_from(Waiting),
+    wait_s=st.none() | st.floats(0, 100),
     quota=st.none()
     | st.builds(
-        lambda used, limit: QuotaUse.of(rpm=(used, limit), tpm=(0, None), rpd=(1, 2)),
-        small,
-        st.none() | small,
+        QuotaUse,
+        used=st.fixed_dictionaries(dict.fromkeys(QuotaKind, small)),
+        limits=st.fixed_dictionaries(dict.fromkeys(QuotaKind, st.none() | small)),
+        leaving=st.lists(st.tuples(st.floats(0, 60), small, small)).map(tuple),
+        is_smooth=st.booleans(),
     ),
 )
 

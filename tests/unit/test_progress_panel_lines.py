@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bulkembed.pipeline.logs import set_log
-from bulkembed.pipeline.progress.panel import Screen, render_panel
+from bulkembed.pipeline.progress.panel import Screen, bar_widths, render_panel
 from bulkembed.pipeline.progress.progress import Lines, make_display
 from bulkembed.pipeline.progress.snapshot import Snapshot
 from bulkembed.pipeline.run.summary import RowCounts
@@ -39,7 +39,8 @@ SNAPSHOT = Snapshot(
     usd=0.06323,
     usd_total=0.08922,
     waiting=Waiting.RPM,
-    eta_s=66.8,
+    wait_s=None,
+    left_s=66.8,
     sent=98,
     retried=2,
     rate_limited=1,
@@ -57,12 +58,11 @@ def drawn(width: int = 80, **changes: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, r"done +━+.* 8,087 of 11,459 +71%"),
-        ({}, r"embedded +━.* 7,639 +67%"),
-        ({}, r"uncommitted +━.* 444 +4%"),
-        ({}, r"skipped .* 1 +0%"),
-        ({}, r"failed .* 3 +0%"),
-        ({}, r"remaining .* 3,372 +29%"),
+        ({}, r"done +8,087 of 11,459 rows, 71%"),
+        ({}, r" +█+╳▒▓+─+"),
+        ({}, r" +█ 7,639 embedded  ╳ 3 failed  ▒ 1 skipped  ▓ 444 uncommitted"),
+        ({"ready": 0, "rows": RowCounts(10, left=10)}, r" +─{60,}"),
+        ({"ready": 0, "rows": RowCounts(10, embedded=10)}, r" +█ 10 embedded"),
         ({}, r"texts/min .* 2,950 of 3,000"),
         ({}, r"texts/day .* 7,900 of 10,000"),
         ({}, r"speed +103 rows/s, 99 texts/s; 16 requests in flight"),
@@ -74,9 +74,10 @@ def drawn(width: int = 80, **changes: Any) -> list[str]:
         ({}, r"requests +98 sent, 2 retried, 1 rate-limited \(429\)"),
         ({}, r"failures +2 refused, 1 too_long"),
         ({}, r"waiting for +the per-minute text quota"),
+        ({"wait_s": 33.2}, r"waiting for +the per-minute text quota, for another 0:00:34"),
         ({"waiting": None}, r"waiting for +-"),
-        ({}, r"elapsed +0:01:15, ETA about 0:01:07"),
-        ({"eta_s": None}, r"elapsed +0:01:15, ETA -"),
+        ({}, r"elapsed +0:01:15, about 0:01:07 left"),
+        ({"left_s": None}, r"elapsed +0:01:15"),
         ({"ending": "SIGINT"}, r"stopping +SIGINT: .*"),
         ({"shared": 20}, r"repeated .* 20 of 119 texts, up front"),
     ],
@@ -97,6 +98,27 @@ def test_the_panel_has_a_line_for_each_value(changes: dict[str, Any], line: str)
 )
 def test_values_that_are_not_known_have_no_line(changes: dict[str, Any], name: str) -> None:
     assert not [line for line in drawn(**changes) if line.startswith(name)]
+
+
+def test_the_bar_needs_neither_unicode_nor_colour() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(file=out, width=80, color_system=None).print(render_panel(SNAPSHOT))
+    out.seek(0)
+    _, bar, legend, *_ = out.read().splitlines()
+    assert re.fullmatch(r" +#+xs\++-+ *", bar)
+    assert "# 7,639 embedded  x 3 failed  s 1 skipped  + 444 uncommitted" in legend
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=6), st.integers(6, 200))
+def test_a_bar_is_full_and_shows_every_part_in_proportion(parts: list[int], width: int) -> None:
+    widths = bar_widths(parts, width)
+    if not any(parts):
+        return
+    assert sum(widths) == width
+    assert [cells > 0 for cells in widths] == [part > 0 for part in parts]
+    small = sum(0 < width * part < sum(parts) for part in parts)
+    for cells, part in zip(widths, parts, strict=True):
+        assert abs(cells - width * part / sum(parts)) <= 1 + small
 
 
 def test_every_reason_to_wait_has_its_own_text() -> None:

@@ -109,10 +109,13 @@ class Embedder:
         return {name: value - before.get(name, 0) for name, value in now.items()}
 
     def sent(self) -> LiveCounts:
-        """Return the calls sent so far; `take_counts` is not affected."""
+        """Return the calls sent so far, and the waiting; `take_counts` is not affected."""
         stats = self._caller.stats
         return LiveCounts(
-            sent=stats.calls_sent, retried=stats.calls_retried, rate_limited=stats.calls_refused
+            sent=stats.calls_sent,
+            retried=stats.calls_retried,
+            rate_limited=stats.calls_refused,
+            throttled_ms=int(self._gate.throttled_s * 1000),
         )
 
     def live(self) -> Live:

@@ -6,6 +6,7 @@ import asyncio
 import bisect
 import dataclasses
 import itertools
+import math
 import random as random_module
 import time
 from collections.abc import Callable, Sequence
@@ -130,16 +131,20 @@ class Gate:
         """Return the calls in flight, the use of the quota, and why calls wait; thread-safe."""
         now = self._clock()
         head = next(iter(self._queue), None)
+        reason, wait_s = None, 0.0
         with self._quota.transaction() as mirror:
-            reason = mirror.wait_reason(now, len(head.contents), head.tokens) if head else None
             use = mirror.use(now)
+            if head is not None:
+                reason = mirror.wait_reason(now, len(head.contents), head.tokens)
+                wait_s = mirror.wait_s(now, len(head.contents), head.tokens)
         if head is not None and not self._proven:
             reason = Waiting.PROBE
         elif head is not None and (self._health.one_at_a_time or self._health.wait_s(now) > 0):
-            reason = Waiting.OUTAGE
+            reason, wait_s = Waiting.OUTAGE, self._health.wait_s(now)
         return Live(
             in_flight=self._in_flight,
             waiting=reason or (Waiting.SLOTS if head is not None else None),
+            wait_s=wait_s if POLL_S < wait_s < math.inf else None,
             quota=use,
         )
 

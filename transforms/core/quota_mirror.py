@@ -262,11 +262,14 @@ class QuotaMirror:
         state = self._state
         state.refresh(now)
         window = state.window
-        return QuotaUse.of(
+        use = QuotaUse.of(
             rpm=(window.requests + state.requests_in_flight, state.limit(now, QuotaKind.RPM)),
             tpm=(window.tokens + state.tokens_in_flight, state.limit(now, QuotaKind.TPM)),
             rpd=(state.day.used, state.limit(now, QuotaKind.RPD)),
         )
+        in_flight = (window.span_s, state.requests_in_flight, state.tokens_in_flight)
+        leaving = (*window.leaving(now), *([in_flight] if state.in_flight else ()))
+        return dataclasses.replace(use, leaving=leaving, is_smooth=self.pace is Pace.SMOOTH)
 
     def wait_reason(self, now: float, texts: int, tokens: int) -> Waiting | None:
         """Return why a call of that size has to wait; None if the quota lets it pass."""

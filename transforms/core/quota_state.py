@@ -97,6 +97,16 @@ class SlidingWindow:
                 return rows[at] + self.span_s
         return math.inf
 
+    def leaving(self, now: float) -> list[tuple[float, int, int]]:
+        """Return in how many whole seconds how many requests and tokens leave, earliest first."""
+        found: dict[int, list[int]] = {}
+        rows = self._rows
+        for at in range(0, len(rows), _ROW):
+            sums = found.setdefault(math.ceil(rows[at] + self.span_s - now), [0, 0])
+            sums[0] += int(rows[at + 1])
+            sums[1] += int(rows[at + 2])
+        return [(float(at), requests, tokens) for at, (requests, tokens) in found.items()]
+
     def dump(self) -> array.array[float]:
         """Return the entries (stamp, requests, tokens), flat, oldest first."""
         return self._rows
