@@ -160,6 +160,13 @@ bench-search: $(DEV_READY)  ## Measure a search over 1,000,000 rows of 768 numbe
 bench-search-small: $(DEV_READY)  ## The same over 100,000 rows: 1 minute
 	timeout 300 $(BIN)/python -m benchmarks.search --small
 
+.PHONY: bench-nightly bench-nightly-small
+bench-nightly: $(DEV_READY)  ## Measure nights over 10,000,000 rows of which 1 % change: 30 minutes
+	timeout 7200 $(BIN)/python -m benchmarks.nightly
+
+bench-nightly-small: $(DEV_READY)  ## The same over 300,000 rows, with a first night that sends nothing: 2 minutes
+	timeout 900 $(BIN)/python -m benchmarks.nightly --small --ready
+
 .PHONY: dataflow-package
 dataflow-package: $(DEV_READY)  ## Make what a flex template of Dataflow is built from, in dist/dataflow
 	timeout 200 $(BIN)/python -m dataflow.package

@@ -19,14 +19,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """Wall and CPU seconds (user and system), and the peak memory of the tree.
+    """Wall and CPU seconds (user and system), the peak memory of the tree, and what it reads.
 
-    Pages that processes share are counted once per process.
+    Pages that processes share are counted once per process.  Bytes are those of system calls on
+    files and pipes, whether a page was cached or not; sockets are left out.
     """
 
     wall_s: float
     cpu_s: float
     peak_mb: float
+    read_mb: float = 0.0
+    written_mb: float = 0.0
 
 
 def cost_of(command: Sequence[object], environ: Mapping[str, str] | None = None) -> Cost:
@@ -53,7 +56,8 @@ def cost_of(command: Sequence[object], environ: Mapping[str, str] | None = None)
             raise RuntimeError(f"{command[0]} failed: {output.read()[-2000:]}")
     # `wait4` leaves out workers that their parent did not wait for; the samples have them.
     cpu_s = max(used.ru_utime + used.ru_stime, sum(sampler.cpu_s.values()))
-    return Cost(wall_s, cpu_s, sampler.peak_bytes / 1e6)
+    read, written = (sum(each) / 1e6 for each in zip(*sampler.io.values(), strict=True))
+    return Cost(wall_s, cpu_s, sampler.peak_bytes / 1e6, read, written)
 
 
 class _Sampler(threading.Thread):
@@ -65,6 +69,7 @@ class _Sampler(threading.Thread):
         self.done = threading.Event()
         self.cpu_s: dict[int, float] = {}
         self.peak_bytes = 0
+        self.io: dict[int, tuple[int, int]] = {root: (0, 0)}
 
     def run(self) -> None:
         while not self.done.wait(SAMPLE_EVERY_S):
@@ -75,6 +80,7 @@ class _Sampler(threading.Thread):
                     tree.add(pid)
             running = [pid for pid in tree if pid in found]
             self.cpu_s.update({pid: found[pid][1] for pid in running})
+            self.io.update({pid: _io_bytes(pid) or self.io.get(pid, (0, 0)) for pid in running})
             self.peak_bytes = max(self.peak_bytes, sum(found[pid][2] for pid in running))
 
 
@@ -91,3 +97,13 @@ def _processes() -> dict[int, tuple[int, float, int]]:
         cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
         found[int(folder.name)] = (int(fields[1]), cpu_s, int(fields[21]) * _PAGE_BYTES)
     return found
+
+
+def _io_bytes(pid: int) -> tuple[int, int] | None:
+    """Return the bytes that a process has read and written; None if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:
+        return None
+    counts = dict(line.split(": ") for line in lines)
+    return int(counts["rchar"]), int(counts["wchar"])
