@@ -157,6 +157,9 @@ OPTIONS: tuple[Option, ...] = (
             help="Rows to commit together."),
     _option(_RUN, "--dedupe", type=WordChoice(Dedupe), default="run",
             help="Send identical texts once: across the whole run, within each unit, or never."),
+    _option(_RUN, "--reuse", multiple=True, metavar="DIR",
+            help="Take vectors of another dataset with the same model settings instead of paying "
+            "for them. Repeatable."),
     _option(_RUN, "--max-dead-letters", metavar="NUMBER|PERCENT",
             show_default="1% of the planned rows, at least 10",
             help="Rows that may fail, not counting blank ones. If more fail, the run ends with "

@@ -19,6 +19,7 @@ from bulkembed.pipeline.run.due_work import (
 from bulkembed.pipeline.run.placement import quota_shares
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.reuse import open_reused
 from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.schemas.errors import InputError
@@ -103,7 +104,8 @@ class _Estimation:
         """Count the texts that are sent before the units; a retry has none."""
         if self.request.retry_failed:
             return SharedTally()
-        sharing = find_sharing(self.dataset, self.job, self.plan, self.before)
+        reused = open_reused(self.request, self.dataset)
+        sharing = find_sharing(self.dataset, self.job, self.plan, self.before, reused)
         for matches in sharing.known:
             counter.know(matches.hashes())
         return counter.shared(sharing.slices(self.request.workers))

@@ -104,6 +104,8 @@ class RunRequest:
     output: OutputConfig
     unit_rows: int = 2500
     dedupe: Dedupe = Dedupe.RUN
+    reuse: tuple[str, ...] = ()
+    """Other datasets whose vectors are taken, in order of preference."""
     dead_letters: DeadLetterBudget = DEFAULT_BUDGET
     max_cost_usd: float | None = None
     """Maximum cost of the dataset, over all of its runs."""
@@ -140,6 +142,11 @@ class RunRequest:
             )
         if self.input.limit_rows is not None and self.input.limit_rows < 1:
             raise ConfigError(f"--limit-rows {self.input.limit_rows} is too low. The minimum is 1.")
+        if self.reuse and self.dedupe is not Dedupe.RUN:
+            raise ConfigError(
+                f"--reuse needs --dedupe run, because --dedupe {self.dedupe} takes no vector of an "
+                "earlier run. Remove one of them."
+            )
         self.budget()
         self._check_workers()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from bulkembed.pipeline.run.plan import (
     local_slices,
 )
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.reuse import ReusedDataset, open_reused
 from bulkembed.pipeline.run.scans import Scans, save_scans
 from bulkembed.pipeline.run.service import serving
 from bulkembed.pipeline.run.settle import Outcome
@@ -90,6 +91,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
         job = cost_cap.add_account(request, make_job(request, service, scans, dataset), dataset)
         if not request.overwrite:
             _warn_about_template(run_file.check(dataset, job))
+        reused = open_reused(request, dataset)
         owner = LockOwner(job.run_id, request.runner or "local")
         with output_lock.acquire(dataset, owner) as dead_owner:
             request = _resume_overwrite(dataset, job, request)
@@ -105,7 +107,7 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
                 _check_client(job, key)
             _stop_dead_run(dataset, dead_owner)
             counters: dict[str, int] = {}
-            scans, plan, sharing = _share_texts(request, job, dataset, scans, before, plan)
+            scans, plan, sharing = _share_texts(request, job, dataset, scans, before, plan, reused)
             if _changes_anything(request, dataset, scans, before, plan):
                 check_free_space(dataset, plan, job, sharing.texts)
                 job = _open_dataset(dataset, job, scans, before, request, sharing)
@@ -246,6 +248,7 @@ def _share_texts(
     scans: Scans,
     before: DatasetState,
     plan: Plan,
+    reused: Sequence[ReusedDataset],
 ) -> tuple[Scans, Plan, Sharing]:
     """Find the texts that units share, which reads all planned rows.
 
@@ -259,7 +262,7 @@ def _share_texts(
         if not plan.work or request.retry_failed:
             return scans, plan, Sharing()
         try:
-            return scans, plan, find_sharing(dataset, job, plan, before)
+            return scans, plan, find_sharing(dataset, job, plan, before, reused)
         except InputError as error:
             scans = skip_damaged_file(request, scans, error)
             plan = plan_run(request, scans, before)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import Dedupe, JobConfig
@@ -61,8 +62,14 @@ class Sharing:
         return (SharedSlice(f"shared-{n}", files) for n, files in enumerate(pieces))
 
 
-def find_sharing(dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState) -> Sharing:
-    """Find the texts that the planned units share with each other and with committed units.
+def find_sharing(
+    dataset: Dataset,
+    job: JobConfig,
+    plan: Plan,
+    state: DatasetState,
+    reused: Sequence[ReusedDataset] = (),
+) -> Sharing:
+    """Find the texts that the planned units share with each other, with committed units and others.
 
     Finds nothing without `--dedupe run`, or if the search would need too much memory.
 
@@ -71,6 +78,7 @@ def find_sharing(dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetSta
     """
     several = plan.units > 1 or job.embedding.long_text.cuts
     several = several or any(one.embedded for one in (*state.records, *state.damaged))
+    several = several or bool(reused)
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
     why_not = _why_not(plan)
@@ -79,7 +87,7 @@ def find_sharing(dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetSta
         why_not = why_not or f"their passages would need more than {_gib(MAX_BYTES)} of memory"
         log.warning("deduplicating within units only, as with --dedupe unit: %s", why_not)
         return Sharing()
-    return _sharing(dataset, job, plan, state, texts)
+    return _sharing(job, plan, _sources(dataset, job, state, reused), texts)
 
 
 def copy_known_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
@@ -168,10 +176,10 @@ def _parts(plan: Plan, job: JobConfig) -> npt.NDArray[np.int32]:
 
 
 def _sharing(
-    dataset: Dataset, job: JobConfig, plan: Plan, state: DatasetState, texts: _PlannedTexts
+    job: JobConfig, plan: Plan, sources: list[KnownVectors], texts: _PlannedTexts
 ) -> Sharing:
     every, parts = texts.keys, _parts(plan, job)
-    known = _find_known(_sources(dataset, job, state), every)
+    known = _find_known(sources, every)
     keys = np.unique(np.concatenate([every[:0], *(matches.keys for matches in known)]))
     every[hashing.among(every, keys)] = 0  # Known vectors are not sent.
     first = hashing.shared_texts(every, np.repeat(parts, texts.of_row))
@@ -185,7 +193,9 @@ def _sharing(
     return sharing
 
 
-def _sources(dataset: Dataset, job: JobConfig, state: DatasetState) -> list[KnownVectors]:
+def _sources(
+    dataset: Dataset, job: JobConfig, state: DatasetState, reused: Sequence[ReusedDataset]
+) -> list[KnownVectors]:
     """Return the sources of known vectors, in order of preference.
 
     If a part of a unit is damaged, its other parts may still be read.
@@ -195,7 +205,7 @@ def _sources(dataset: Dataset, job: JobConfig, state: DatasetState) -> list[Know
         sources.append(CommittedVectors(dataset, state.records))
     if state.damaged:
         sources.append(CommittedVectors(dataset, state.damaged, job.embedding.digest))
-    return [*sources]
+    return [*sources, *(CommittedVectors(other.dataset, other.records) for other in reused)]
 
 
 def _find_known(sources: list[KnownVectors], every: hashing.Keys) -> list[Matches]:

@@ -86,7 +86,7 @@ def test_settings_are_pinned_once_something_is_paid_even_if_no_answer_is_kept(
 
 @pytest.mark.parametrize(
     "step",
-    [Step("open", "-shared-0.spill"), Step("os.rename", "/_run/shared/")],
+    [Step("open", "-shared-0-"), Step("os.rename", "/_run/shared/")],
     ids=["before-the-first-answer-is-kept", "after"],
 )
 def test_other_settings_are_rejected_after_a_kill_during_shared_texts(

@@ -9,11 +9,12 @@ import contextlib
 import dataclasses
 import datetime as dt
 import enum
+import shlex
 from typing import Any
 
 import orjson
 
-from bulkembed.schemas.embedding import digest_of
+from bulkembed.schemas.embedding import EmbeddingConfig, digest_of
 from bulkembed.schemas.errors import ConfigError, OutputError, OutputTaken
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.serialization import from_plain
@@ -223,8 +224,9 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
         )
     _reject_undecoded(dataset, pinned, job)
     raise ConfigError(
-        f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}. Its "
-        "vectors are comparable and could be kept. Choose the same columns, or another --output."
+        f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}. Choose "
+        "the same columns. Or keep its vectors, at no cost: run the same command with another "
+        f"--output and --reuse {shlex.quote(job.output.uri)}"
     )
 
 
@@ -253,6 +255,21 @@ def _reject_without_pins(dataset: Dataset) -> None:
         f"{dataset.root} holds {len(found):,} files of a dataset, such as {found[0]}, but "
         f"{RUN_FILE}, which has their settings, is missing. Nothing was changed. {cure}"
     )
+
+
+def find(dataset: Dataset) -> dict[str, Any] | None:
+    """Return the content of `run.json`; None if there is none.
+
+    Raises:
+        ConfigError: it has another format.
+        OutputError: it is damaged, or cannot be read.
+    """
+    return _read(dataset)
+
+
+def embedding_differences(pinned: dict[str, Any], embedding: EmbeddingConfig) -> list[str]:
+    """Return how the settings of a dataset's vectors differ from those of a run."""
+    return _differences(pinned["embedding"], embedding.facts())
 
 
 def kept_types(dataset: Dataset) -> dict[str, str] | None:
