@@ -129,6 +129,10 @@ class InputFile:
     reading: str = ""
     """How the file is read, if its name does not say so: its format or compression, and `OBJECTS`
     if a JSONL line is not always one row, with + between them."""
+    hive_keys: tuple[tuple[str, str | None], ...] = ()
+    """The keys in the names of its folders that are not columns of the file, with their values."""
+    folders: tuple[str, ...] = ()
+    """`key=value` of folders above the pattern's root whose keys are read as columns."""
 
     @property
     def name(self) -> str:
@@ -141,6 +145,7 @@ class InputFile:
         facts = f"{self.name}\0{self.found.size_bytes}\0{self.digest}"
         # If a file is read in another way, its rows have other numbers.
         facts += f"\0{self.reading}" if self.reading else ""
+        facts += "".join(f"\0{folder}" for folder in self.folders)
         return hashlib.blake2b(facts.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
     @property

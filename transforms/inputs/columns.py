@@ -10,9 +10,12 @@ import pyarrow.types as pat
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import OUR_COLUMNS, IdType, InputColumns
 from bulkembed.schemas.messages import did_you_mean, number_of
+from bulkembed.transforms.inputs.hive_keys import fits, hive_keys, type_of_values
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
+_OF_HIVE_KEYS = {str(kind): kind for kind in (pa.int64(), pa.date32(), pa.string())}
+"""The types of hive keys, by their names."""
 UINT64_TOP = 2**64 - 1
 INT64_TOP = 2**63 - 1
 ID_KINDS = {
@@ -319,23 +322,24 @@ def merge_schemas(
     """
     with_rows = [file for file in scanned if file.rows]
     try:
-        return _merge(scanned, columns, pinned or {})
+        return _merge(scanned, columns, pinned)
     except ConfigError:
         if len(with_rows) in (0, len(scanned)):
             raise
-    return _merge(with_rows, columns, pinned or {})
+    return _merge(with_rows, columns, pinned)
 
 
 def _merge(
-    scanned: Sequence[ScannedFile], columns: InputColumns, pinned: Mapping[str, str]
+    scanned: Sequence[ScannedFile], columns: InputColumns, pinned: Mapping[str, str] | None
 ) -> pa.Schema:
-    kept = _kept_names(scanned, columns)
+    kept = _kept_names(scanned, columns, pinned)
     taken = [name for name in kept if name in OUR_COLUMNS]
     if taken:
         raise ConfigError(
             f"--keep-columns: the input's column {taken[0]!r} has the name of one of the output's "
             f"own columns ({', '.join(OUR_COLUMNS)}). Rename it, or list the columns to keep."
         )
+    pinned = pinned or {}
     types = {name: _output_type(name, scanned, pinned.get(name)) for name in kept}
     return pa.schema({"id": _id_type(scanned, columns), **types})
 
@@ -372,13 +376,23 @@ def _mixed_files(name: str, scanned: Sequence[ScannedFile]) -> list[str]:
     return [file.found.name for file in clash]
 
 
-def _kept_names(scanned: Sequence[ScannedFile], columns: InputColumns) -> list[str]:
+def _kept_names(
+    scanned: Sequence[ScannedFile], columns: InputColumns, pinned: Mapping[str, str] | None
+) -> list[str]:
     found = dict.fromkeys(name for file in scanned for name in file.columns)
     if columns.keeps_all:
+        # Versions that did not read hive keys have made datasets without them.
+        below_root = (
+            name
+            for file in scanned
+            for name in hive_keys(file.found.name)
+            if name not in OUR_COLUMNS and (pinned is None or name in pinned)
+        )
+        found |= dict.fromkeys(below_root)
         return [name for name in found if name != columns.id_column]
     if found:
         where = scanned[0].found.name if len(scanned) == 1 else "the input"
-        paths = (name for file in scanned for name in file.schema.names)
+        paths = (name for file in scanned for name in (*file.schema.names, *file.hive_keys))
         check_kept(where, columns, found | dict.fromkeys(paths))
     return list(dict.fromkeys(columns.keep_columns))
 
@@ -388,6 +402,8 @@ def _output_type(name: str, scanned: Sequence[ScannedFile], pinned: str | None) 
     kind = writable(merged)
     if pinned is None or str(kind) == pinned:
         return kind
+    if pinned in _OF_HIVE_KEYS and all(name not in file.schema.names for file in scanned):
+        return _OF_HIVE_KEYS[pinned]
     narrow, clash = _unified(name, _kinds(name, scanned, narrow=True))
     older = [as_pinned(merged, pinned), None if clash else as_pinned(narrow, pinned)]
     return next((known for known in older if known is not None), kind)
@@ -400,11 +416,23 @@ def _kinds(name: str, scanned: Sequence[ScannedFile], *, narrow: bool = False) -
         if name in file.schema.names
     ]
     found = [(file, field.type) for file, field in kinds]
+    of_path = [file for file in scanned if name in file.hive_keys]
+    if of_path:
+        values = {file.hive_keys[name] for file in of_path}
+        found.append((of_path[0], _type_of_key(name, values, found)))
     fixed = [kind for _, kind in found if has_fixed_lists(kind)]
     if fixed and not (len(found) == len(scanned) and all(k.equals(fixed[0]) for _, k in found)):
         # pyarrow writes null rows of this type to Parquet, but cannot read them.
         return [(file, in_lists(kind)) for file, kind in found]
     return found
+
+
+def _type_of_key(name: str, values: Collection[str | None], columns: _Kinds) -> pa.DataType:
+    """Return the type of a hive key; null if columns of other files can hold its values."""
+    merged, clash = _unified(name, columns)
+    if columns and not clash and not pat.is_null(merged) and fits(values, plain_type(merged)):
+        return pa.null()
+    return type_of_values(values) if pat.is_null(merged) else pa.string()
 
 
 def _kept_type(name: str, scanned: Sequence[ScannedFile]) -> pa.DataType:
@@ -414,7 +442,7 @@ def _kept_type(name: str, scanned: Sequence[ScannedFile]) -> pa.DataType:
         return _kept_type(name, with_rows)
     if not clash:
         return merged
-    if any(file.has_inferred_types for file in clash):
+    if any(file.has_inferred_types or name not in file.schema.names for file in clash):
         return pa.string()
     first, second = (f"{file.schema.field(name).type} in {file.found.name}" for file in clash)
     raise ConfigError(

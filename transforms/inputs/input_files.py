@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.schemas.serialization import Count, from_plain, to_plain
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.formats import FORMATS, codec_of, format_of
+from bulkembed.transforms.inputs.hive_keys import folders_read, hive_keys
 from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
 from bulkembed.transforms.inputs.stored_bytes import (
     HashingReader,
@@ -62,15 +63,34 @@ class ScannedFile:
     narrow: pa.Schema = dataclasses.field(default_factory=lambda: pa.schema([]))
     """Inferred types: kept columns with values of several types, which `schema` has as strings;
     each with the type that holds its first values."""
+    folders: tuple[str, ...] = ()
+    """See `InputFile.folders`."""
 
     @property
     def input_file(self) -> InputFile:
         """The part that the plan needs."""
-        return InputFile(self.found, self.digest, self.rows, self.offsets, self.reading)
+        return InputFile(
+            self.found,
+            self.digest,
+            self.rows,
+            self.offsets,
+            self.reading,
+            tuple(self.hive_keys.items()),
+            self.folders,
+        )
 
     def has(self, name: str) -> bool:
-        """Return whether the file has a column, or a kept field at that path."""
-        return name in self.columns or name in self.schema.names
+        """Return whether the file has a column, a kept field at that path, or a hive key."""
+        return name in self.columns or name in self.schema.names or name in self.hive_keys
+
+    @property
+    def hive_keys(self) -> Mapping[str, str | None]:
+        """The values of the keys of its folders that are not columns of the file."""
+        return {
+            name: value
+            for name, value in hive_keys(self.found.path).items()
+            if name not in self.columns
+        }
 
     @property
     def has_inferred_types(self) -> bool:
@@ -154,7 +174,12 @@ def scan_file(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColum
     is_as_named = (known.name, codec) == (found.format, found.compression)
     how = [] if is_as_named else [codec or known.name]
     how += [scanned.reading] if scanned.reading else []
-    return dataclasses.replace(scanned, digest=digest, reading="+".join(how))
+    return dataclasses.replace(
+        scanned,
+        digest=digest,
+        reading="+".join(how),
+        folders=folders_read(found, columns, scanned.columns),
+    )
 
 
 def read_batches(
@@ -186,7 +211,8 @@ def read_batches(
         return  # A file without rows need not have the columns.
     check_size(filesystem, file.found)
     code = _code_of(file.found.format)
-    yield from code.read(filesystem, file, WantedColumns(columns, schema), ranges)
+    wanted = WantedColumns(columns, schema, dict(file.hive_keys))
+    yield from code.read(filesystem, file, wanted, ranges)
 
 
 def read_ids(
@@ -196,7 +222,8 @@ def read_ids(
 
     Of a Parquet file only the id column is read.  For the arguments and errors see `read_batches`.
     """
-    only_ids = WantedColumns(columns, pa.schema([schema.field("id")]), reads_texts=False)
+    ids, keys = pa.schema([schema.field("id")]), dict(file.hive_keys)
+    only_ids = WantedColumns(columns, ids, keys, reads_texts=False)
     starts = range(0, file.rows, _ID_BATCH_ROWS)
     ranges = [(first, min(_ID_BATCH_ROWS, file.rows - first)) for first in starts]
     if ranges:

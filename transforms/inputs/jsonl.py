@@ -28,6 +28,7 @@ from bulkembed.transforms.core.field_paths import (
 )
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.columns import check_present
+from bulkembed.transforms.inputs.hive_keys import hive_keys
 from bulkembed.transforms.inputs.inferred_types import ColumnType
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.jsonl_lines import (
@@ -90,7 +91,8 @@ def scan(
     if rows and not scanned.any_row:
         raise rejected(found, lines_without_objects(stream.head), found.compression)
     if scanned.any_row:
-        check_present(found.name, columns, [*scanned.names, *scanned.paths], scanned.examples)
+        names = [*scanned.names, *scanned.paths, *hive_keys(found.path)]
+        check_present(found.name, columns, names, scanned.examples)
     return ScannedFile(
         found=found,
         digest="",

@@ -29,6 +29,7 @@ from bulkembed.transforms.inputs.columns import (
     is_text,
     plain_type,
 )
+from bulkembed.transforms.inputs.hive_keys import hive_keys
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.nested_columns import (
     FoundColumn,
@@ -122,10 +123,13 @@ def _used(
         once = (name for name, column in used.items() if schema.names.count(column.path[0]) == 1)
         return {name: used[name] for name in once}
     read = _find(schema, [*ids, *TextRecipe.of(columns).columns])
-    check_present(found.name, columns, [*schema.names, *read], struct_fields(schema))
+    of_path = hive_keys(found.path)
+    check_present(found.name, columns, [*schema.names, *read, *of_path], struct_fields(schema))
     tops = [column.path[0] for column in (*used.values(), *read.values())]
     check_unique(found.name, tops, schema.names)
-    check_types(found.name, {name: column.type for name, column in read.items()}, columns)
+    types = dict.fromkeys(of_path, pa.string())
+    types |= {name: column.type for name, column in read.items()}
+    check_types(found.name, types, columns)
     return used
 
 
@@ -208,7 +212,7 @@ def _wanted(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> dict[s
     ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
     needed = [*ids, *wanted.recipe.columns]
     found = _find(schema, list(dict.fromkeys([*needed, *wanted.kept.names])))
-    missing = [name for name in needed if name not in found]
+    missing = [name for name in needed if name not in found and name not in wanted.hive_keys]
     if missing:
         raise changed(file.found, f"it has no column {missing[0]!r} any more")
     return found
@@ -329,6 +333,9 @@ class _BatchBuilder:
         for pieces, part in zip(self._pieces, self._parts, strict=True):
             if pieces and name in part:
                 return take_column(pieces, part[name].path)
+        if name in self._wanted.hive_keys:
+            value = pa.scalar(self._wanted.hive_keys[name], pa.string())
+            return pa.chunked_array([pa.repeat(value, self._count)])
         return None
 
     def _ids(self) -> pa.Array:

@@ -64,6 +64,8 @@ class WantedColumns:
     columns: InputColumns
     schema: pa.Schema
     """The output's `id` and kept columns, as `columns.merge_schemas` returns it."""
+    hive_keys: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    """The values of the keys of its folders that are not columns of the file."""
     reads_texts: bool = True
     """Whether the texts and titles are read; if not, they are None."""
 

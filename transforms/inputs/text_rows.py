@@ -11,6 +11,7 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import IdType
 from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, value_at
 from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP
+from bulkembed.transforms.inputs.hive_keys import fits
 from bulkembed.transforms.inputs.inferred_types import fitting
 from bulkembed.transforms.inputs.rows import (
     BadRows,
@@ -75,6 +76,7 @@ class BatchBuilder:
         names = (wanted.columns.id_column, *self._recipe.columns, *self._kept_schema.names)
         self.used = {name for name in names if name is not None}
         """The columns whose values are used."""
+        self._of_path = {n: wanted.hive_keys[n] for n in self.used if n in wanted.hive_keys}
         self._ids: list[int | str | None] = []
         self._titles: list[str | None] = []
         self._texts: list[str | None] = []
@@ -87,6 +89,10 @@ class BatchBuilder:
             row: its values; a missing key is a missing value.
             is_utf8: whether its strings are known to have no lone surrogates.
         """
+        if self._kept_schema.names:
+            self._kept.append(row)
+        if self._of_path:
+            row = {**self._of_path, **row}
         offset = len(self._texts)
         identity: int | str | None = None
         try:
@@ -101,8 +107,6 @@ class BatchBuilder:
         self._ids.append(identity)
         self._titles.append(title)
         self._texts.append(text)
-        if self._kept_schema.names:
-            self._kept.append(row)
 
     def add_unreadable(self, code: DeadCode, what: str) -> None:
         """Add a row whose values cannot be read, and why."""
@@ -131,13 +135,22 @@ class BatchBuilder:
 
     def _kept_column(self, field: pa.Field, unkept: set[str]) -> pa.Array:
         found = [value_at(row, field.name) for row in self._kept]
-        lost = any(isinstance(value, NotAnObject) for value in found)
-        none = (value is MISSING or isinstance(value, NotAnObject) for value in found)
-        values = [None if is_none else value for value, is_none in zip(found, none, strict=True)]
+        values = [None if isinstance(value, NotAnObject) else value for value in found]
+        is_lost = any(isinstance(value, NotAnObject) for value in found)
+        if any(value is MISSING for value in values):
+            of_path = self._of_path.get(field.name)
+            default = _as_type(of_path, field.type)
+            is_lost = is_lost or (of_path is not None and default is None)
+            values = [default if value is MISSING else value for value in values]
         array, unfit = fitting(values, field.type)
-        if unfit or lost:
+        if unfit or is_lost:
             unkept.add(field.name)
         return array
+
+
+def _as_type(text: str | None, kind: pa.DataType) -> Any:
+    """Return the value of a hive key with the type of its column; None if it does not fit."""
+    return pa.scalar(text, pa.string()).cast(kind).as_py() if fits([text], kind) else None
 
 
 def id_of(
