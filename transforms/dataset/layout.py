@@ -18,6 +18,8 @@ KEPT = "_run/spill"
 """Answers of units that are not committed yet."""
 SHARED = "_run/shared"
 """Vectors of texts that several units share, until the dataset is complete."""
+INDEX = "_run/index"
+"""The index of text hashes, which can be built again from the parts."""
 TIMELINE = "_run/timeline"
 RUN_FILE = "_run/run.json"
 LOCK = "_run/lock.json"
@@ -37,6 +39,8 @@ PART_SUFFIX = ".parquet"
 EMPTY_PART = f"empty{PART_SUFFIX}"
 """A part without rows, in `vectors/` if there is no vector, so that readers find the schema."""
 KEPT_SUFFIX = ".spill"
+SEGMENT_SUFFIX = ".segment"
+"""Ends the name of a file of the index of text hashes."""
 
 _PART = re.compile(
     r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?" + re.escape(PART_SUFFIX)

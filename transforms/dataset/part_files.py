@@ -184,6 +184,22 @@ def read_blocks(
         )
 
 
+def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield columns of each row group of a part, in order.
+
+    Raises:
+        OutputError: the part is truncated or damaged, or does not have the columns.
+    """
+    missing = [column for column in columns if column not in part.schema_arrow.names]
+    if missing:
+        reason = f"has no column {missing[0]!r}"
+        raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason)
+    for number in range(part.num_row_groups):
+        with _readable(name):
+            table = part.read_row_group(number, list(columns), use_threads=False)
+        yield table
+
+
 def block_rows(schema: pa.Schema) -> int:
     """Return the number of rows in a block."""
     at = schema.get_field_index("vector")

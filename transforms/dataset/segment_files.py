@@ -1,0 +1,293 @@
+"""Building, merging and storing the segments of a hash index."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import itertools
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
+from bulkembed.transforms.core.hashing import Keys
+from bulkembed.transforms.dataset.atomic_files import output_error
+from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
+from bulkembed.transforms.dataset.index_segment import (
+    ENTRY,
+    Entries,
+    IndexSegment,
+    SegmentError,
+    SegmentWriter,
+    in_order,
+)
+from bulkembed.transforms.dataset.known_places import SourcePart
+from bulkembed.transforms.dataset.layout import INDEX, SEGMENT_SUFFIX, TEMP_PREFIX
+from bulkembed.transforms.dataset.part_files import open_part, read_row_groups
+from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, partitions_for
+from bulkembed.transforms.inputs.filesystems import error_line
+
+log = logging.getLogger("bulkembed")
+
+_BATCH_PARTS = 64
+_MERGE_ENTRIES = 1 << 20
+_COPY_BYTES = 8 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LiveSegment:
+    """A segment, and which of its parts count."""
+
+    segment: IndexSegment
+    live: npt.NDArray[np.bool_]
+    """Shape (parts of the segment,)."""
+
+    @property
+    def parts(self) -> list[SourcePart]:
+        """The parts that count."""
+        return list(itertools.compress(self.segment.parts, self.live))
+
+    @property
+    def dead_share(self) -> float:
+        """How many of its rows are in parts that do not count, from 0 to 1."""
+        every = sum(part.rows for part in self.segment.parts)
+        return 1 - sum(part.rows for part in self.parts) / every if every else 0.0
+
+    def numbers(self, first: int) -> npt.NDArray[np.uint32]:
+        """Return numbers for its parts that count, from `first` on; others have arbitrary ones."""
+        return (first - 1 + np.cumsum(self.live)).astype(np.uint32)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SegmentFolder:
+    """Where the segments of an index are.
+
+    Args:
+        dataset: the dataset, whose segments are in `_run/index/`.
+        digest: the embedding digest of its vectors.
+        scratch: a folder on a local disk for what is not written to the dataset.
+        keep: whether segments are kept in the dataset; the caller must have its lock.
+        trusted: whether parts without a digest in their footer count too.
+    """
+
+    dataset: Dataset
+    digest: str
+    scratch: Path
+    keep: bool
+    trusted: bool = True
+
+    @property
+    def local(self) -> Path:
+        """The folder in which segments are written."""
+        in_dataset = self.keep and not self.dataset.is_on_a_store
+        return Path(self.dataset.path(INDEX)) if in_dataset else self.scratch
+
+    def stored(self) -> list[IndexSegment]:
+        """Return the segments in the dataset that can be used, the largest first.
+
+        What cannot be used is deleted: damaged segments, those of other settings, and files that a
+        killed run has left behind.
+        """
+        found, useless = [], []
+        for name in self.dataset.names(INDEX):
+            segment = self._open(name)
+            if segment is not None and segment.digest == self.digest:
+                found.append(segment)
+            else:
+                useless.append(f"{INDEX}/{name}")
+        if self.keep:
+            self.dataset.delete(useless)
+        return sorted(found, key=lambda one: (-one.entries, one.path))
+
+    def _open(self, name: str) -> IndexSegment | None:
+        if not name.endswith(SEGMENT_SUFFIX) or name.startswith(TEMP_PREFIX):
+            return None
+        try:
+            return IndexSegment.open(self.dataset.filesystem, self.dataset.path(INDEX, name))
+        except SegmentError:
+            return None
+
+    def delete(self, segments: Iterable[IndexSegment]) -> None:
+        """Delete segments, as far as this index may."""
+        names = [segment.path.rpartition("/")[2] for segment in segments]
+        for name in names:
+            (self.scratch / name).unlink(missing_ok=True)
+        if self.keep:
+            self.dataset.delete(f"{INDEX}/{name}" for name in names)
+
+    def build(self, sizes: Mapping[str, int]) -> LiveSegment | None:
+        """Write a segment of some parts; None if no part can be read.
+
+        Args:
+            sizes: the names of the parts, and their bytes.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        parts: list[SourcePart] = []
+        batches = self._read_parts(sizes)
+        first = next(batches, [])
+        rows = sum(one.part.rows for one in first)
+        sample_bytes = sum(one.part.size_bytes for one in first)
+        likely_rows = rows * sum(sizes.values()) // max(1, sample_bytes)
+        self._make_folder()
+        count = partitions_for(likely_rows, ENTRY.itemsize)
+        with PartitionedRows(self.local, ENTRY, count) as entries:
+            for one in itertools.chain(first, itertools.chain.from_iterable(batches)):
+                start = 0
+                for keys in one.keys:
+                    end = start + len(keys)
+                    entries.add_columns(key=keys, part=len(parts), row=np.arange(start, end))
+                    start = end
+                parts.append(one.part)
+            if not parts:
+                return None
+            segment = self._write((in_order(entries.read(n)) for n in range(count)), parts)
+        return LiveSegment(segment, np.ones(len(parts), bool))
+
+    def merge(self, segments: Sequence[LiveSegment]) -> LiveSegment:
+        """Write a segment of the live entries of others, which are deleted.
+
+        Raises:
+            SegmentError: one of them cannot be read.
+            OutputError: the disk is full.
+        """
+        parts = list(itertools.chain.from_iterable(one.parts for one in segments))
+        merged = self._write(_merged(segments), parts)
+        self.delete(one.segment for one in segments)
+        return LiveSegment(merged, np.ones(len(parts), bool))
+
+    def _read_parts(self, sizes: Mapping[str, int]) -> Iterator[list[_PartKeys]]:
+        """Yield the keys of parts in batches; parts that cannot be read are left out."""
+        read = functools.partial(_read_part, self)
+        threads = READ_THREADS if self.dataset.is_on_a_store else min(2, os.cpu_count() or 1)
+        remaining = iter(sizes.items())
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            while batch := list(itertools.islice(remaining, _BATCH_PARTS)):
+                yield [one for one in pool.map(read, *zip(*batch, strict=True)) if one]
+
+    def _make_folder(self) -> None:
+        try:
+            self.local.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(str(self.local), error) from error
+
+    def _write(self, blocks: Iterable[Entries], parts: Sequence[SourcePart]) -> IndexSegment:
+        name = f"{secrets.token_hex(8)}{SEGMENT_SUFFIX}"
+        path = self.local / name
+        temp = self.local / f"{TEMP_PREFIX}{name}"
+        try:
+            with temp.open("wb") as file:
+                writer = SegmentWriter(file.write)
+                for block in blocks:
+                    writer.add(block)
+                writer.finish(parts, self.digest)
+                file.flush()
+                os.fsync(file.fileno())
+            temp.replace(path)
+        except OSError as error:
+            raise output_error(str(path), error) from error
+        finally:
+            temp.unlink(missing_ok=True)
+        if self.keep and self.dataset.is_on_a_store:
+            self._upload(path)
+        return IndexSegment.open(pafs.LocalFileSystem(), str(path))
+
+    def _upload(self, path: Path) -> None:
+        """Copy a segment to the store, where an incomplete copy is no segment.
+
+        This run uses the copy on its disk.  If there is none on the store, the next run builds the
+        segment again.
+        """
+        target = self.dataset.path(INDEX, path.name)
+        try:
+            with (
+                path.open("rb") as file,
+                self.dataset.filesystem.open_output_stream(target) as stream,
+            ):
+                while data := file.read(_COPY_BYTES):
+                    stream.write(data)
+        except (OSError, pa.ArrowException) as error:
+            log.warning("%s cannot be written: %s", target, error_line(error))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _PartKeys:
+    part: SourcePart
+    keys: list[Keys]
+    """Of each row group."""
+
+
+def _read_part(folder: SegmentFolder, name: str, size_bytes: int) -> _PartKeys | None:
+    """Return the keys of a part; none if its vectors were made with other settings."""
+    try:
+        with open_part(folder.dataset, name) as file:
+            groups = range(file.num_row_groups)
+            rows = tuple(file.metadata.row_group(number).num_rows for number in groups)
+            part = SourcePart(name, size_bytes, rows)
+            found = (file.schema_arrow.metadata or {}).get(b"bulkembed.digest", b"").decode()
+            if found != folder.digest and (found or not folder.trusted):
+                return _PartKeys(part, [])
+            tables = read_row_groups(file, name, ["text_hash"])
+            return _PartKeys(part, [_keys_of(table["text_hash"]) for table in tables])
+    except OutputError as error:
+        log.warning("%s", error.message)
+        return None
+
+
+def _keys_of(hashes: pa.ChunkedArray) -> Keys:
+    """Return the keys of a column of hashes, as `hashing.keys` does, without Python objects."""
+    found = [np.empty(0, np.uint64)]
+    for chunk in hashes.cast(TEXT_HASH_TYPE).chunks:
+        words = np.frombuffer(chunk.buffers()[1], np.uint64, 2 * len(chunk), 16 * chunk.offset)
+        found.append(words[::2])
+    return np.concatenate(found)
+
+
+def _merged(segments: Sequence[LiveSegment]) -> Iterator[Entries]:
+    """Yield the live entries of several segments, in order."""
+    readers, first = [], 0
+    for one in segments:
+        readers.append(_Reader(one, first))
+        first += len(one.parts)
+    buckets = 1 + sum(one.segment.entries for one in segments) // _MERGE_ENTRIES
+    for number in range(buckets):
+        last_key = 2**64 * (number + 1) // buckets - 1
+        entries = np.concatenate([reader.until(last_key) for reader in readers])
+        yield in_order(entries)
+
+
+class _Reader:
+    """Reads the live entries of a segment with ascending keys; its parts get new numbers."""
+
+    def __init__(self, one: LiveSegment, first: int) -> None:
+        self._blocks = one.segment.read()
+        self._live = one.live
+        self._numbers = one.numbers(first)
+        self._pending = np.empty(0, ENTRY)
+
+    def until(self, last_key: int) -> Entries:
+        """Return the next entries up to a key."""
+        found = []
+        while True:
+            end = int(np.searchsorted(self._pending["key"], np.uint64(last_key), side="right"))
+            found.append(self._pending[:end])
+            self._pending = self._pending[end:]
+            if len(self._pending):
+                break
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            block = block[self._live[block["part"]]]
+            block["part"] = self._numbers[block["part"]]
+            self._pending = block
+        return np.concatenate(found)
