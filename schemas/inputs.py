@@ -19,6 +19,9 @@ OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_
 PASSAGE_COLUMNS = ("passage", "start", "end")
 """More own columns, if the rows of the output are passages."""
 
+DEAD_LETTER_COLUMNS = ("code", "message", "http_status", "attempts", "text")
+"""More own columns of the dead letters."""
+
 KEEP_ALL = "*"
 
 
@@ -43,8 +46,17 @@ class InputColumns:
     title_column: str | None = None
     keep_columns: tuple[str, ...] = ()
     id_type: IdType = IdType.AUTO
+    # Not a part of the representation, which says what a saved scan was made for.
+    id_name: str = dataclasses.field(default="id", repr=False)
+    """The name of the id's column in the output."""
 
     def __post_init__(self) -> None:
+        reserved = (*OUR_COLUMNS[1:], *PASSAGE_COLUMNS, *DEAD_LETTER_COLUMNS)
+        if not self.id_name.strip() or self.id_name in reserved:
+            raise ConfigError(
+                f"--id-name {self.id_name!r}: the output has its own columns "
+                f"{', '.join(reserved)}. Choose another name."
+            )
         if (self.text_column is None) == (self.text_template is None):
             raise ConfigError("use either --text-column or --text-template, not both")
         if self.text_template is not None and not self.text_fields:
@@ -52,12 +64,20 @@ class InputColumns:
                 f"--text-template {self.text_template!r} names no column. Write columns in braces, "
                 "as in '{title}\\n\\n{body}'."
             )
-        taken = sorted(set(self.keep_columns) & set(OUR_COLUMNS))
+        taken = sorted(set(self.keep_columns) & set(self.own_names))
         if taken:
             raise ConfigError(
                 f"--keep-columns {', '.join(taken)}: the output has its own columns "
-                f"{', '.join(OUR_COLUMNS)}. Rename the columns of the input."
+                f"{', '.join(self.own_names)}. Rename the columns of the input."
             )
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names that no kept column may have.
+
+        `id` is one of them even if the id has another name: it always means the id.
+        """
+        return tuple(dict.fromkeys((self.id_name, *OUR_COLUMNS)))
 
     @property
     def keeps_all(self) -> bool:

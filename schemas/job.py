@@ -186,5 +186,6 @@ class JobConfig:
             "id_column": self.columns.id_column,
             "text": self.columns.text_column or self.columns.text_template,
             "title_column": self.columns.title_column,
+            **({"id_name": self.columns.id_name} if self.columns.id_name != "id" else {}),
             **({"rows": "passages"} if self.embedding.rows_are_passages else {}),
         }

@@ -13,6 +13,8 @@ PASSAGE_FIELDS = tuple(
     for name, kind in zip(PASSAGE_COLUMNS, (pa.int32(), pa.int64(), pa.int64()), strict=True)
 )
 """If the rows are passages: the number in its text, from 0, and its first and end character."""
+ID_KEY = "bulkembed.id"
+"""Has the name of the id's column in the footer of a part, if it is not `id`."""
 ROWS_KEY, PASSAGES = "bulkembed.rows", "passages"
 """Marks parts whose rows are passages, in their footer."""
 REMOVED_KEY = "bulkembed.removed"
@@ -28,11 +30,12 @@ def vectors_schema(
     metadata: dict[str, str],
     *,
     passages: bool = False,
+    id_name: str = "id",
 ) -> pa.Schema:
     """Return the schema of the vectors.
 
-    The columns are id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file and
-    source_row.
+    The columns are the id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file
+    and source_row.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
@@ -40,12 +43,13 @@ def vectors_schema(
         vector_type: "float32" or "float16".
         metadata: of every part's footer.
         passages: whether the rows are passages.
+        id_name: the name of the id's column.
     """
     number = pa.field("element", _FLOATS[vector_type], nullable=False)
     kept = [field for field in row_schema if field.name not in OUR_COLUMNS]
     return pa.schema(
         [
-            row_schema.field("id").with_nullable(False),
+            row_schema.field("id").with_nullable(False).with_name(id_name),
             *(PASSAGE_FIELDS if passages else ()),
             pa.field("vector", pa.list_(number, dim), nullable=False),
             *kept,
@@ -54,18 +58,20 @@ def vectors_schema(
             pa.field("source_file", pa.string(), nullable=False),
             pa.field("source_row", pa.int64(), nullable=False),
         ],
-        metadata=metadata,
+        metadata=metadata | _id_fact(id_name),
     )
 
 
-def dead_letters_schema(row_schema: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
+def dead_letters_schema(
+    row_schema: pa.Schema, metadata: dict[str, str], *, id_name: str = "id"
+) -> pa.Schema:
     """Return the schema of the dead letters.
 
-    The columns are id, source_file, source_row, code, message, http_status, attempts and text.
+    The columns are the id, source_file, source_row, code, message, http_status, attempts and text.
     """
     return pa.schema(
         [
-            row_schema.field("id").with_nullable(True),
+            row_schema.field("id").with_nullable(True).with_name(id_name),
             pa.field("source_file", pa.string(), nullable=False),
             pa.field("source_row", pa.int64(), nullable=False),
             pa.field("code", pa.string(), nullable=False),
@@ -74,7 +80,7 @@ def dead_letters_schema(row_schema: pa.Schema, metadata: dict[str, str]) -> pa.S
             pa.field("attempts", pa.int32(), nullable=False),
             pa.field("text", pa.string()),
         ],
-        metadata=metadata,
+        metadata=metadata | _id_fact(id_name),
     )
 
 
@@ -92,3 +98,7 @@ def part_metadata(embedding: EmbeddingConfig, version: str, dim: int | None) -> 
     }
     rows = {ROWS_KEY: PASSAGES} if dim is not None and embedding.rows_are_passages else {}
     return {f"bulkembed.{name}": value for name, value in facts.items()} | rows
+
+
+def _id_fact(id_name: str) -> dict[str, str]:
+    return {ID_KEY: id_name} if id_name != "id" else {}

@@ -84,6 +84,8 @@ OPTIONS: tuple[Option, ...] = (
             help="Process only the first rows, for a trial."),
     _option(_OUTPUT, "--output", required=True, metavar="PATH",
             help="Folder of the dataset: a path, or a URI as for --input."),
+    _option(_OUTPUT, "--id-name", default="id", metavar="NAME",
+            help="Name of the id's column in the output, e.g. that of --id-column."),
     _option(_OUTPUT, "--vector-type", type=WordChoice(VectorType), default="float32",
             help="Type of a vector's elements."),
     _option(_OUTPUT, "--vector-encoding", type=WordChoice(VectorEncoding), default="plain",

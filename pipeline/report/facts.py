@@ -162,7 +162,8 @@ def _examples(dataset: Dataset, records: Sequence[UnitRecord]) -> list[dict[str,
             continue
         (name,) = dead_letters
         part = part_files.open_part(dataset, name)
-        columns = [column for column in EXAMPLE_COLUMNS if column in part.schema_arrow.names]
+        schema = part.schema_arrow
+        columns = [name for name in EXAMPLE_COLUMNS if part_files.has_columns(schema, [name])]
         for block in part_files.read_blocks(part, name, columns):
             for at, code in enumerate(block.column("code").to_pylist()):
                 if len(found[code]) < EXAMPLES_PER_CODE:

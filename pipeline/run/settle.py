@@ -331,7 +331,7 @@ def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bo
         metadata = part_metadata(job.embedding, job.version, dim)
         schema = vectors_schema(
             job.row_schema, dim, job.output.vector_type, metadata,
-            passages=job.embedding.rows_are_passages,
+            passages=job.embedding.rows_are_passages, id_name=job.columns.id_name,
         )  # fmt: skip
         dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:

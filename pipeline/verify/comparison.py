@@ -145,7 +145,8 @@ def _differing(
     """Return the rows of a part whose id differs from the input, and those whose text differs."""
     ids, texts = [], []
     part = part_files.open_part(dataset, name)
-    wanted = [c for c in ("id", "source_row", "text_hash") if c in part.schema_arrow.names]
+    wanted = ["id", "source_row"]
+    wanted += ["text_hash"] if "text_hash" in part.schema_arrow.names else []
     for block in part_files.read_blocks(part, name, part_files.with_passage_columns(part, wanted)):
         for row in block.to_pylist():
             if row["id"] != batch.ids[row["source_row"] - batch.first_row].as_py():

@@ -177,7 +177,7 @@ def _rows_having(dataset: Dataset, name: str, keys: IdKeys) -> Iterator[dict[str
     """Yield the rows of a part whose id has one of the keys; none if it cannot be read."""
     with contextlib.suppress(OutputError):
         part = part_files.open_part(dataset, name)
-        if not set(ID_COLUMNS) <= set(part.schema_arrow.names):
+        if not part_files.has_columns(part.schema_arrow, ID_COLUMNS):
             return
         columns = part_files.with_passage_columns(part, ID_COLUMNS)
         for block in map(part_files.one_per_input_row, part_files.read_blocks(part, name, columns)):

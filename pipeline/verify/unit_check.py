@@ -18,7 +18,12 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.job import VectorType
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.output_schema import dead_letters_schema, part_metadata, vectors_schema
+from bulkembed.schemas.output_schema import (
+    ID_KEY,
+    dead_letters_schema,
+    part_metadata,
+    vectors_schema,
+)
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import vector_faults
 from bulkembed.transforms.dataset import part_files
@@ -26,6 +31,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import UNITS, record_name
 from bulkembed.transforms.dataset.records import RecordParts
+from bulkembed.transforms.dataset.run_file import id_name_of
 
 Rows = npt.NDArray[np.int64]
 
@@ -89,11 +95,11 @@ class Expected:
         return cls(
             PartKind(
                 _vector_types(layout, dim, passages=embedding.rows_are_passages),
-                _metadata(embedding, dim),
+                _metadata(embedding, layout, dim),
                 has_vectors=True,
                 tolerance=_tolerance(embedding, VectorType(layout["vector_type"]), dim),
             ),
-            PartKind(_dead_types(layout), _metadata(embedding, None), has_vectors=False),
+            PartKind(_dead_types(layout), _metadata(embedding, layout, None), has_vectors=False),
             pinned["embedding_digest"],
         )
 
@@ -107,22 +113,30 @@ def _comparable(types: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def _vector_types(layout: dict[str, Any], dim: int, *, passages: bool) -> dict[str, str]:
-    schema = vectors_schema(_NO_ROWS, dim, layout["vector_type"], {}, passages=passages)
-    ours = list({**_types(schema), "id": layout["id_type"]}.items())
+    schema = vectors_schema(
+        _NO_ROWS, dim, layout["vector_type"], {}, passages=passages, id_name=id_name_of(layout)
+    )
+    ours = list({**_types(schema), id_name_of(layout): layout["id_type"]}.items())
     kept_at = schema.get_field_index("vector") + 1
     return {**dict(ours[:kept_at]), **layout["kept"], **dict(ours[kept_at:])}
 
 
 def _dead_types(layout: dict[str, Any]) -> dict[str, str]:
-    return {**_types(dead_letters_schema(_NO_ROWS, {})), "id": layout["id_type"]}
+    id_name = id_name_of(layout)
+    types = _types(dead_letters_schema(_NO_ROWS, {}, id_name=id_name))
+    return {**types, id_name: layout["id_type"]}
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:
     return {field.name: str(field.type) for field in schema}
 
 
-def _metadata(embedding: EmbeddingConfig, dim: int | None) -> dict[str, str]:
+def _metadata(
+    embedding: EmbeddingConfig, layout: dict[str, Any], dim: int | None
+) -> dict[str, str]:
     facts = part_metadata(embedding, "", dim)
+    if id_name_of(layout) != "id":
+        facts[ID_KEY] = id_name_of(layout)
     # Runs of several versions may have added to the dataset.
     return {name: value for name, value in facts.items() if name != _VERSION_KEY}
 
@@ -244,7 +258,7 @@ def check_part(
         removed = part_files.removed_rows(part.schema_arrow)
         for block in part_files.read_blocks(part, name):
             check.add(block)
-            ids.add(part_files.one_per_input_row(block).column("id"))
+            ids.add(part_files.ids_of(part_files.one_per_input_row(block)))
     except OutputError as error:
         check_of = Check.MISSING if error.missing else Check.UNREADABLE
         return PartReport([Finding(check_of, name, error.reason)], None)

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.inputs import PASSAGE_COLUMNS
 from bulkembed.schemas.job import VectorEncoding
-from bulkembed.schemas.output_schema import PASSAGES, REMOVED_KEY, ROWS_KEY
+from bulkembed.schemas.output_schema import ID_KEY, PASSAGES, REMOVED_KEY, ROWS_KEY
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.atomic_files import NO_PERMISSION, REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import DEAD_LETTERS
 from bulkembed.transforms.inputs.filesystems import error_line
+
+_Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
 
 VECTOR_PATH = "vector.list.element"
 BLOCK_BYTES = 4 << 20
@@ -64,7 +66,7 @@ def _writing_options(schema: pa.Schema, encoding: VectorEncoding) -> dict[str, A
     return {
         "compression": {p: "none" if p == VECTOR_PATH and plain_vector else "zstd" for p in paths},
         "compression_level": {p: 1 for p in paths if not (p == VECTOR_PATH and plain_vector)},
-        "use_dictionary": [p for p in paths if p not in _NO_DICTIONARY],
+        "use_dictionary": [p for p in paths if p not in {id_name(schema), *_NO_DICTIONARY}],
         "column_encoding": {VECTOR_PATH: "BYTE_STREAM_SPLIT"}
         if split and VECTOR_PATH in paths
         else None,
@@ -143,11 +145,16 @@ def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
 
 
 def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> pa.Table:
-    """Return columns of all rows of a part.
+    """Return columns of all rows of a part; `id` means that of the ids, whatever its name is.
 
     Raises:
         OutputError: as `open_part`; or the part does not have the columns.
     """
+    if "id" in columns:
+        part = open_part(dataset, name)
+        with _readable(name):
+            table = part.read(_stored_names(part.schema_arrow, columns), use_threads=False)
+            return _with_id(table, part.schema_arrow, columns)
     with _readable(name):
         return pq.read_table(
             dataset.path(name),
@@ -175,29 +182,34 @@ def read_blocks(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a part in order, in blocks of about 4 MB of vectors.
 
+    In `columns`, `id` means the column of the ids, which is then named so in the blocks.
+
     Raises:
         OutputError: the part is truncated or damaged.
     """
+    stored = None if columns is None else _stored_names(part.schema_arrow, columns)
     with _readable(name):
-        yield from part.iter_batches(
-            block_rows(part.schema_arrow), columns=columns, use_threads=False
-        )
+        for block in part.iter_batches(
+            block_rows(part.schema_arrow), columns=stored, use_threads=False
+        ):
+            yield block if columns is None else _with_id(block, part.schema_arrow, columns)
 
 
 def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield columns of each row group of a part, in order.
+    """Yield columns of each row group of a part, in order; for `id` see `read_blocks`.
 
     Raises:
         OutputError: the part is truncated or damaged, or does not have the columns.
     """
-    missing = [column for column in columns if column not in part.schema_arrow.names]
+    missing = [name for name in columns if not has_columns(part.schema_arrow, [name])]
     if missing:
         reason = f"has no column {missing[0]!r}"
         raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason)
     for number in range(part.num_row_groups):
         with _readable(name):
-            table = part.read_row_group(number, list(columns), use_threads=False)
-        yield table
+            stored = _stored_names(part.schema_arrow, columns)
+            table = part.read_row_group(number, stored, use_threads=False)
+        yield _with_id(table, part.schema_arrow, columns)
 
 
 def block_rows(schema: pa.Schema) -> int:
@@ -206,6 +218,35 @@ def block_rows(schema: pa.Schema) -> int:
     has_vectors = at >= 0 and pa.types.is_fixed_size_list(schema.field(at).type)
     numbers = schema.field(at).type.list_size if has_vectors else 0
     return max(64, BLOCK_BYTES // max(4 * numbers, ROW_BYTES))
+
+
+def id_name(schema: pa.Schema) -> str:
+    """Return the name of the id's column, by the footer of a part."""
+    return str((schema.metadata or {}).get(ID_KEY.encode(), b"id").decode())
+
+
+def ids_of(block: pa.RecordBatch | pa.Table) -> Any:
+    """Return the ids of rows that were read with all of their columns."""
+    return block.column(id_name(block.schema))
+
+
+def has_columns(schema: pa.Schema, columns: Sequence[str]) -> bool:
+    """Return whether a part has columns; `id` means that of the ids, whatever its name is."""
+    return set(_stored_names(schema, columns)) <= set(schema.names)
+
+
+def _stored_names(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
+    return [id_name(schema) if name == "id" else name for name in columns]
+
+
+def _with_id(block: _Rows, schema: pa.Schema, columns: Sequence[str]) -> _Rows:
+    """Return rows with the id's column named `id`, if it is wanted by that name."""
+    stored = id_name(schema)
+    if stored == "id" or "id" not in columns:
+        return block
+    names = ["id" if name == stored else name for name in block.schema.names]
+    renamed: _Rows = block.rename_columns(names)
+    return renamed
 
 
 def one_per_input_row(block: pa.RecordBatch) -> pa.RecordBatch:

@@ -278,6 +278,11 @@ def kept_types(dataset: Dataset) -> dict[str, str] | None:
     return None if pinned is None else dict(pinned["layout"]["kept"])
 
 
+def id_name_of(layout: dict[str, Any]) -> str:
+    """Return the name of the id's column in the output, by the pinned layout."""
+    return str(layout.get("id_name", "id"))
+
+
 def template_of(pinned: dict[str, Any]) -> str | None:
     """Return the template of the texts; None if they are the values of one column."""
     is_template = pinned["settings"].get("text_template") is not None

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.inputs import OUR_COLUMNS, IdType, InputColumns
+from bulkembed.schemas.inputs import IdType, InputColumns
 from bulkembed.schemas.messages import did_you_mean, number_of
 from bulkembed.transforms.inputs.hive_keys import fits, hive_keys, type_of_values
 from bulkembed.transforms.inputs.input_files import ScannedFile
@@ -333,11 +333,12 @@ def _merge(
     scanned: Sequence[ScannedFile], columns: InputColumns, pinned: Mapping[str, str] | None
 ) -> pa.Schema:
     kept = _kept_names(scanned, columns, pinned)
-    taken = [name for name in kept if name in OUR_COLUMNS]
+    taken = [name for name in kept if name in columns.own_names]
     if taken:
         raise ConfigError(
             f"--keep-columns: the input's column {taken[0]!r} has the name of one of the output's "
-            f"own columns ({', '.join(OUR_COLUMNS)}). Rename it, or list the columns to keep."
+            f"own columns ({', '.join(columns.own_names)}). Rename it, or list the columns to "
+            "keep."
         )
     pinned = pinned or {}
     types = {name: _output_type(name, scanned, pinned.get(name)) for name in kept}
@@ -386,7 +387,7 @@ def _kept_names(
             name
             for file in scanned
             for name in hive_keys(file.found.name)
-            if name not in OUR_COLUMNS and (pinned is None or name in pinned)
+            if name not in columns.own_names and (pinned is None or name in pinned)
         )
         found |= dict.fromkeys(below_root)
         return [name for name in found if name != columns.id_column]

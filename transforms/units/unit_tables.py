@@ -53,10 +53,11 @@ class TableMaker:
             self.job.output.vector_type,
             part_metadata(embedding, self.job.version, dim),
             passages=embedding.rows_are_passages,
+            id_name=self.job.columns.id_name,
         )
         where = pa.array(written.offsets, pa.int64())
         columns = {
-            "id": rows.ids.take(where),
+            self.job.columns.id_name: rows.ids.take(where),
             **written.columns,
             "vector": _vector_column(written.vectors, schema.field("vector").type),
             "text_hash": pa.array(written.hashes, TEXT_HASH_TYPE),
@@ -76,9 +77,10 @@ class TableMaker:
         """
         rows, offsets, failures = self.prepared.rows, list(failed), failed.values()
         metadata = part_metadata(self.job.embedding, self.job.version, None)
-        schema = dead_letters_schema(self.job.row_schema, metadata)
+        id_name = self.job.columns.id_name
+        schema = dead_letters_schema(self.job.row_schema, metadata, id_name=id_name)
         columns = {
-            "id": rows.ids.take(pa.array(offsets, pa.int64())),
+            id_name: rows.ids.take(pa.array(offsets, pa.int64())),
             **self._source(offsets),
             "code": pa.array([str(failure.code) for failure in failures]),
             "message": pa.array([failure.message for failure in failures]),
