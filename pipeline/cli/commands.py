@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import math
 import os
 import re
@@ -51,6 +52,26 @@ class Duration(click.ParamType[float]):
             )
         hours, minutes, seconds = (float(group or 0) for group in found.groups())
         return hours * 3600 + minutes * 60 + seconds
+
+
+class IsoDate(click.ParamType[str]):
+    """A day such as `2024-01-31`."""
+
+    name = "date"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the form as help shows it."""
+        return "YYYY-MM-DD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the day as it was written."""
+        text = str(value).strip()
+        try:
+            if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+                return dt.date.fromisoformat(text).isoformat()
+        except ValueError:
+            pass
+        return self.fail(f"{text!r} is not a date. Write YYYY-MM-DD, as in 2024-01-31", param, ctx)
 
 
 class Number(click.ParamType[float]):

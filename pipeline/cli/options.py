@@ -11,7 +11,14 @@ from typing import Any
 
 import click
 
-from bulkembed.pipeline.cli.commands import Duration, Number, Option, WordChoice, read_config
+from bulkembed.pipeline.cli.commands import (
+    Duration,
+    IsoDate,
+    Number,
+    Option,
+    WordChoice,
+    read_config,
+)
 from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
 from bulkembed.pipeline.run.request import MissingFiles
 from bulkembed.schemas.embedding import BlankText, LongText
@@ -187,6 +194,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(_RUN, "--overwrite", aliases=["--fresh"], is_flag=True,
             help="Delete the existing dataset at --output and start over. The same command resumes "
             "the new dataset until it is complete, and then deletes it again."),
+    _option(_RUN, "--date", type=IsoDate(), show_default="today in UTC",
+            help="The day for {date} in --output, --input and --reuse, as in "
+            "'embeddings/dt={date}'. {date-1} is the day before."),
     _option(_RUN, "--max-runtime", "max_runtime_s", aliases=["--deadline"], type=Duration(),
             metavar="TIME", help="Stop cleanly after this much time, e.g. 2h."),
     _option(_RUN, "--shutdown-timeout", "shutdown_timeout_s", aliases=["--grace"],

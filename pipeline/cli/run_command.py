@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.util
 import inspect
 import sys
@@ -15,6 +16,7 @@ import click
 
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import BEAM_ARGS, Command
+from bulkembed.pipeline.cli.dated_paths import with_date
 from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.logs import is_json, json_line, log, set_log
 from bulkembed.pipeline.run.delete_guard import parse_delete_limit
@@ -145,6 +147,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
     """
     from bulkembed.transforms.clients.transport import service_from
 
+    options = with_date(options, dt.datetime.now(dt.UTC).date())
     service = _made(service_from, options)
     limits = _made(
         resolve_limits, options,
