@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -120,6 +121,18 @@ class CallCounts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class GroupPlace:
+    """Where the rows of a unit are in the merged parts of a group."""
+
+    record: str
+    """The file name of the group's record."""
+    first_vector: Count
+    """The first of its rows in the part with vectors; they are consecutive."""
+    first_dead: Count
+    """The first of its rows in the part with dead letters."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class UnitRecord:
     """The commit record of a unit: the rows that it covers, and their results.
 
@@ -153,10 +166,39 @@ class UnitRecord:
     """The digest of the settings of its vectors.  Empty: the pinned settings."""
     removed: Count = 0
     """Rows that were removed after they had been committed."""
+    place: GroupPlace | None = None
+    """Its place in the parts of a group; None if its parts have no rows of other units."""
 
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped + self.removed:
             raise ValueError(f"rows do not add up: {self}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """The commit record of units whose rows are in merged parts; see `transforms.dataset.groups`.
+
+    Of several records with one key only the newest counts: it replaces the others.
+    """
+
+    key: str
+    members: tuple[UnitRecord, ...]
+    """The records of the units, in the order of their rows in the parts, each with its `place`."""
+    generation: Count = 0
+    run_id: str = ""
+    run_number: Count = 0
+    embedding_digest: str = ""
+    part_bytes: Count = 0
+    """The size of both parts."""
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """The run number and the generation: the largest is the newest."""
+        return self.run_number, self.generation
+
+
+PartsRecord: TypeAlias = UnitRecord | GroupRecord
+"""A record that has parts of its own: of a single unit, or of a group."""
 
 
 def count_codes(codes: list[DeadCode]) -> tuple[tuple[DeadCode, int], ...]:

@@ -155,11 +155,13 @@ def _sample(
 def _examples(dataset: Dataset, records: Sequence[UnitRecord]) -> list[dict[str, Any]]:
     """Return a few dead letters of each code, opening as few parts as possible."""
     found: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+    read = set()
     for record in records:
         wanted = {str(code) for code, _ in record.codes if len(found[code]) < EXAMPLES_PER_CODE}
         dead_letters = RecordParts.of(record).dead_letters
-        if not dead_letters or not wanted:
+        if not dead_letters or not wanted or dead_letters in read:
             continue
+        read.add(dead_letters)  # Units of a group have the same part.
         (name,) = dead_letters
         part = part_files.open_part(dataset, name)
         schema = part.schema_arrow

@@ -51,10 +51,11 @@ Places = npt.NDArray[np.int64]
 
 
 class Part(NamedTuple):
-    """A part with vectors, and the key of the input file of its rows."""
+    """A part with vectors, and the keys of the input files of its rows."""
 
     name: str
-    file_key: str
+    file_keys: dict[str, str]
+    """By the file's name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,11 +105,11 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
         OutputError: a part cannot be read.
     """
     chance = np.random.default_rng(SEED)
-    parts = [
-        Part(name, record.unit.file_key)
-        for record in records
-        for name in RecordParts.of(record).vectors
-    ]
+    file_keys: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for record in records:
+        for name in RecordParts.of(record).vectors:
+            file_keys[name][record.source_file] = record.unit.file_key
+    parts = [Part(*item) for item in file_keys.items()]
     # In random order, so that the parts that are read in time are spread over the dataset.
     places = chance.permutation(len(parts))[:MAX_PARTS]
     blocks = max(1, MAX_BLOCKS // max(1, len(places)))
@@ -164,7 +165,7 @@ def _read(
     for here, block in _blocks(part.name, opened, places, columns):
         vectors.append(part_files.matrix_of(block)[here])
         chosen = block.select(columns).take(pa.array(here)).to_pylist()
-        rows += [_row(part.file_key, facts, kept) for facts in chosen]
+        rows += [_row(part.file_keys, facts, kept) for facts in chosen]
     return rows, np.concatenate(vectors)
 
 
@@ -180,8 +181,10 @@ def _blocks(
             return
 
 
-def _row(file_key: str, facts: dict[str, Any], kept: str | None) -> SampledRow:
+def _row(file_keys: dict[str, str], facts: dict[str, Any], kept: str | None) -> SampledRow:
     text = facts.pop(kept) if kept else None
+    (first, *others) = file_keys.values()
+    file_key = file_keys.get(facts["source_file"], "") if others else first
     return SampledRow(file_key, **facts, kept_text=None if text is None else str(text))
 
 

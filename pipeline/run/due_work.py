@@ -21,6 +21,7 @@ from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
@@ -134,6 +135,7 @@ def committed(dataset: Dataset, scans: Scans) -> DatasetState:
     state = dataclasses.replace(state, unnamed=tuple(unnamed))
     current = {file.key for file in scans.inputs}
     redo = frozenset(record for record in damaged if record.unit.file_key in current)
+    _check_groups(dataset, state, redo, frozenset(damaged) - redo)
     if redo:
         log.warning(
             "parts of %s are missing or have another size than was committed. Embedding these "
@@ -148,6 +150,30 @@ def committed(dataset: Dataset, scans: Scans) -> DatasetState:
             number_of(lost, "row"),
         )
     return dataclasses.replace(state.without(redo), damaged=tuple(redo))
+
+
+def _check_groups(
+    dataset: Dataset,
+    state: DatasetState,
+    redo: frozenset[UnitRecord],
+    lost: frozenset[UnitRecord],
+) -> None:
+    """Raise OutputError if a damaged group has rows of current and of missing input files.
+
+    Embedding the rows of the current files again replaces its parts, and with them the others.
+    """
+    for group in state.groups:
+        units = frozenset(group.members)
+        if units & redo and units & lost:
+            rows = number_of(sum(record.unit.rows for record in units & lost), "row")
+            part = dataset.parts_of(group).all[0]
+            raise OutputError(
+                f"{dataset.root}: {part} is missing or has another size than was committed. It "
+                f"holds {rows} of input files that are missing now, beside rows that can be "
+                "embedded again. Nothing was changed. Restore the part from a copy, or run "
+                "`bulkembed verify --repair OUT`, which moves the part aside, then rerun this "
+                "command."
+            )
 
 
 def _check_lost_records(dataset: Dataset, state: DatasetState) -> None:

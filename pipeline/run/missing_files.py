@@ -26,6 +26,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import VECTORS
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.dataset.row_keys import id_keys
+from bulkembed.transforms.dataset.unit_rows import UnitRows
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_ids
 
@@ -138,11 +139,13 @@ class _Ids:
         self._unknown = 0
         self._keys = np.empty(0, np.uint64)
         found = [self._keys]
+        parts = UnitRows(dataset, ["id"])
         for record in itertools.chain.from_iterable(file.records for file in files):
             rows = record.unit.rows
             for name in dataset.parts_of(record).all:
                 try:
-                    keys = [*map(_keys, _ids_of_part(dataset, name))]
+                    rows_of_part = parts.read(parts.span(record, name))
+                    keys = [*map(_keys, _ids_of(rows_of_part))]
                 except OutputError as error:
                     log.warning("the ids of %s are unknown: it %s", name, error.reason)
                     rows -= _rows_of_part(record, name) if error.missing else 0
@@ -181,8 +184,6 @@ def _keys(ids: pa.Array) -> _Keys:
     return id_keys(ids.drop_null())[:, 0]
 
 
-def _ids_of_part(dataset: Dataset, name: str) -> Iterator[pa.Array]:
-    part = part_files.open_part(dataset, name)
-    columns = part_files.with_passage_columns(part, ["id"])
-    for block in part_files.read_blocks(part, name, columns):
+def _ids_of(rows: pa.Table) -> Iterator[pa.Array]:
+    for block in rows.to_batches():
         yield part_files.one_per_input_row(block).column("id")

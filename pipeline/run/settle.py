@@ -32,9 +32,10 @@ from bulkembed.transforms.core.ranges import is_within, merge_ranges, remaining_
 from bulkembed.transforms.dataset import atomic_files, part_files, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
-from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS, part_name
+from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.dataset.replace import withdraw_units
 from bulkembed.transforms.inputs.stored_bytes import has_changed, is_as_before
 
 
@@ -282,8 +283,19 @@ def _remove_outdated(
     if outcome.request.prune and not remaining_rows(scans.inputs, state):
         remove, missing = remove + missing, []
     records = {record for file in remove for record in file.records}
-    dataset.withdraw(sorted(records, key=lambda record: record.unit))
-    return state.without(records), tuple(sorted({file.name for file in missing}))
+    names = tuple(sorted({file.name for file in missing}))
+    if not records:
+        return state, names
+    withdraw_units(
+        dataset,
+        outcome.job.stamp,
+        state,
+        sorted(records, key=lambda record: record.unit),
+        lambda: _check_owner(dataset, outcome.job),
+    )
+    if any(record.place is not None for record in records):
+        return dataset.state(), names  # Their groups were written again.
+    return state.without(records), names
 
 
 def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
@@ -296,8 +308,8 @@ def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
         return None
     ids = DuplicateIds()
     try:
-        for record in state.records:
-            for name in dataset.parts_of(record).all:
+        for parts in dataset.distinct_parts(state):
+            for name in parts.all:
                 part = part_files.open_part(dataset, name)
                 columns = part_files.with_passage_columns(part, ["id"])
                 for block in part_files.read_blocks(part, name, columns):
@@ -314,7 +326,7 @@ def _check_sizes(dataset: Dataset, scans: Scans, state: DatasetState) -> None:
     damaged = [one for one in dataset.damaged_records(state) if one.unit.file_key in current]
     if damaged:
         rows = sum(record.unit.rows for record in damaged)
-        name = part_name(damaged[0])
+        name = dataset.parts_of(damaged[0]).all[0]
         raise OutputError(
             f"{dataset.root}: parts of {number_of(rows, 'row')} are missing or have another size "
             f"than was committed, such as {name}. Rerun the same command to embed these rows again."

@@ -40,7 +40,8 @@ class Hit(NamedTuple):
 
 def committed_parts(dataset: Dataset) -> list[str]:
     """Return the parts with vectors that commit records name, in their order."""
-    return [name for record in dataset.state().records for name in dataset.parts_of(record).vectors]
+    parts = dataset.distinct_parts(dataset.state())
+    return [name for one in parts for name in one.vectors]
 
 
 def nearest(

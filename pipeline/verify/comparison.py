@@ -25,7 +25,7 @@ from bulkembed.transforms.core.ranges import remaining_ranges
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.records import RecordParts
+from bulkembed.transforms.dataset.unit_rows import PartSpan, UnitRows
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
@@ -80,12 +80,13 @@ def check_input(
     for record in records:
         by_key[record.unit.file_key].append(record)
     known = {record.source_file for record in records}
+    parts = UnitRows(dataset, ["id", "source_row", "text_hash"])
     for file in scans.inputs:
         covering = by_key.pop(file.key, [])
         yield from _missing_rows(file, covering, known)
         to_read = [record for record in sound if record.unit.file_key == file.key]
         try:
-            yield from _other_rows(dataset, file, wanted.columns, schema, embedding, to_read)
+            yield from _other_rows(parts, file, wanted.columns, schema, embedding, to_read)
         except InputError as error:
             yield Finding(Check.INPUT, file.name, error.message)
     names = {file.name for file in scans.inputs}
@@ -117,7 +118,7 @@ def _missing_rows(
 
 
 def _other_rows(
-    dataset: Dataset,
+    parts: UnitRows,
     file: InputFile,
     columns: InputColumns,
     schema: pa.Schema,
@@ -131,28 +132,24 @@ def _other_rows(
         [(record.unit.first_row, record.unit.rows) for record in records],
     )  # fmt: skip
     for record, batch in zip(records, batches, strict=True):
-        for name in RecordParts.of(record).all:
-            ids, texts = _differing(dataset, name, batch, embedding)
+        for span in (*parts.vectors(record), *parts.dead_letters(record)):
+            ids, texts = _differing(parts.read(span), batch, embedding)
             for what, rows in (("id", ids), ("text", texts)):
                 if rows:
                     message = f"{number_of(len(rows), 'row')} with another {what} in {file.name}"
-                    yield Finding(Check.INPUT, name, f"{message}, first row {rows[0]}")
+                    yield Finding(Check.INPUT, span.name, f"{message}, first row {rows[0]}")
 
 
 def _differing(
-    dataset: Dataset, name: str, batch: RowBatch, embedding: EmbeddingConfig
+    rows: pa.Table, batch: RowBatch, embedding: EmbeddingConfig
 ) -> tuple[list[int], list[int]]:
-    """Return the rows of a part whose id differs from the input, and those whose text differs."""
+    """Return the rows whose id differs from the input, and those whose text differs."""
     ids, texts = [], []
-    part = part_files.open_part(dataset, name)
-    wanted = ["id", "source_row"]
-    wanted += ["text_hash"] if "text_hash" in part.schema_arrow.names else []
-    for block in part_files.read_blocks(part, name, part_files.with_passage_columns(part, wanted)):
-        for row in block.to_pylist():
-            if row["id"] != batch.ids[row["source_row"] - batch.first_row].as_py():
-                ids.append(row["source_row"])
-            if "text_hash" in row and row["text_hash"] != _hash(source_text(batch, row), embedding):
-                texts.append(row["source_row"])
+    for row in rows.to_pylist():
+        if row["id"] != batch.ids[row["source_row"] - batch.first_row].as_py():
+            ids.append(row["source_row"])
+        if "text_hash" in row and row["text_hash"] != _hash(source_text(batch, row), embedding):
+            texts.append(row["source_row"])
     return ids, texts
 
 
@@ -238,17 +235,18 @@ def _draw(
     covered = [record for record in records if record.unit.file_key in files]
     total = sum(record.vectors for record in covered)
     places = sorted(random.sample(range(total), min(rows, total)))
+    parts = UnitRows(dataset, ["vector", "source_row"])
     first = 0
     for record in covered:
         here = [at - first for at in places if first <= at < first + record.vectors]
         if here:
             file = files[record.unit.file_key]
-            yield from _rows_of(dataset, request, file, schema, record, here)
+            yield from _rows_of(parts, request, file, schema, record, here)
         first += record.vectors
 
 
 def _rows_of(
-    dataset: Dataset,
+    parts: UnitRows,
     request: RunRequest,
     file: InputFile,
     schema: pa.Schema,
@@ -258,17 +256,16 @@ def _rows_of(
     """Yield rows of one unit, by their places among its vectors."""
     unit = record.unit
     filesystem = open_found(file.found)
-    span = [(unit.first_row, unit.rows)]
-    [batch] = read_batches(filesystem, file, request.input.columns, schema, span)
+    rows_of_unit = [(unit.first_row, unit.rows)]
+    [batch] = read_batches(filesystem, file, request.input.columns, schema, rows_of_unit)
     first = 0
-    for name in RecordParts.of(record).vectors:
-        opened = part_files.open_part(dataset, name)
-        columns = part_files.with_passage_columns(opened, ["vector", "source_row"])
-        for block in part_files.read_blocks(opened, name, columns):
-            here = [at - first for at in places if first <= at < first + block.num_rows]
-            vectors, rows = part_files.matrix_of(block), block.drop_columns(["vector"])
-            for at in here:
-                (row,) = rows.slice(at, 1).to_pylist()
-                source, text = row["source_row"], source_text(batch, row)
-                yield ComparedRow(name, file.name, source, vectors[at].copy(), text)
-            first += block.num_rows
+    for span in parts.vectors(record):
+        here = [at - first for at in places if first <= at < first + span.rows]
+        first += span.rows
+        for at in here:
+            one = parts.read(PartSpan(span.name, span.first_row + at, 1))
+            (row,) = one.drop_columns(["vector"]).to_pylist()
+            vector = part_files.matrix_of(one)[0].copy()
+            yield ComparedRow(
+                span.name, file.name, row["source_row"], vector, source_text(batch, row)
+            )

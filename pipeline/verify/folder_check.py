@@ -18,6 +18,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.ranges import remaining_ranges
 from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.atomic_files import REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds, id_keys
 from bulkembed.transforms.dataset.layout import (
@@ -27,9 +28,12 @@ from bulkembed.transforms.dataset.layout import (
     UNITS,
     VECTORS,
     age_of_part,
+    is_group_name,
     is_part_name,
     is_unfinished,
+    part_of_group,
     record_name,
+    run_number_in,
 )
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts, named_record
 from bulkembed.transforms.inputs.filesystems import error_line
@@ -50,7 +54,7 @@ FOREIGN_PART = "no commit record names it, but readers of the folder read it. De
 
 def read_state(dataset: Dataset) -> tuple[DatasetState, list[Finding]]:
     """Return the state by the names of the commit records, and findings about invalid names."""
-    records, found = [], []
+    records, groups, found = [], [], []
     for name in dataset.names(UNITS):
         try:
             record = named_record(name)
@@ -59,7 +63,25 @@ def read_state(dataset: Dataset) -> tuple[DatasetState, list[Finding]]:
             continue
         if record is not None:
             records.append(record)
-    return dataset.state_of(records), found
+        elif is_group_name(name):
+            try:
+                groups += dataset.read_groups([name])
+            except OutputError as error:
+                found.append(Finding(Check.RECORD, f"{UNITS}/{name}", error.message))
+    state = dataset.state_of(records, groups)
+    return state, [*found, *_incomplete_groups(state)]
+
+
+def _incomplete_groups(state: DatasetState) -> Iterator[Finding]:
+    """Yield a finding for each group with units that do not count."""
+    for group in state.groups:
+        units = len(group.members) - len(state.units_of(group))
+        if units:
+            message = (
+                f"newer records cover the rows of {number_of(units, 'unit')} of this group, but "
+                f"readers of the folder read the rows of both. {REPAIR}"
+            )
+            yield Finding(Check.RECORD, f"{UNITS}/{record_name(group)}", message)
 
 
 def unfinished(dataset: Dataset, state: DatasetState) -> list[Finding]:
@@ -84,15 +106,22 @@ def unfinished(dataset: Dataset, state: DatasetState) -> list[Finding]:
     return found
 
 
-def foreign_files(dataset: Dataset, state: DatasetState, named: Iterable[str]) -> list[Finding]:
+def foreign_files(
+    dataset: Dataset, state: DatasetState, named: Iterable[str], damaged: Iterable[str]
+) -> list[Finding]:
     """Return findings about files that no commit record names.
 
     Args:
         dataset: the dataset.
         state: the records that count.
         named: the parts that they name, as names within the dataset.
+        damaged: the names of damaged records; those of groups name their parts as well.
     """
-    known = {*named, *(f"{UNITS}/{record_name(record)}" for record in state.records)}
+    known = {*named, *(f"{UNITS}/{record_name(record)}" for record in state.parts_records())}
+    for name in damaged:
+        part = part_of_group(PurePosixPath(name).name)
+        if part is not None:
+            known |= {name, f"{VECTORS}/{part}", f"{DEAD_LETTERS}/{part}"}
     if not any(record.embedded for record in state.records):
         known.add(f"{VECTORS}/{EMPTY_PART}")
     found = []
@@ -121,8 +150,15 @@ def _why_no_part(name: str) -> str:
 def _why_no_record(name: str, state: DatasetState) -> str:
     """Return why a file among the commit records does not count, and the cure."""
     record = None
+    short = PurePosixPath(name).name
+    if is_group_name(short):
+        number = run_number_in(short)
+        return (
+            f"record of a group of run number {number} that does not count: newer records cover "
+            f"its rows. {RERUN_OR_REPAIR}"
+        )
     with contextlib.suppress(OutputError):
-        record = named_record(PurePosixPath(name).name)
+        record = named_record(short)
     if record is None:
         return NOT_A_RECORD
     rivals = sorted({rival.run_number for rival in state.overlapping(record.unit)})
@@ -159,11 +195,10 @@ def duplicate_ids(
         return
     shown = np.unique(repeated)[:SHOWN_IDS]
     places: dict[object, list[str]] = {}
-    for record in records:
-        for name in RecordParts.of(record).all:
-            for row in _rows_having(dataset, name, shown):
-                place = f"row {row['source_row']} of {row['source_file']}"
-                places.setdefault(row["id"], []).append(place)
+    for name in dict.fromkeys(name for one in records for name in RecordParts.of(one).all):
+        for row in _rows_having(dataset, name, shown):
+            place = f"row {row['source_row']} of {row['source_file']}"
+            places.setdefault(row["id"], []).append(place)
     for one, rows in places.items():
         yield Finding(
             Check.ID, f"id {one!r}", f"used by {number_of(len(rows), 'row')}: {_listed(rows)}"

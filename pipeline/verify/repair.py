@@ -11,33 +11,27 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.pipeline.run.scans import SCANS_FILE, check_plan, planned_files
 from bulkembed.pipeline.verify.folder_check import read_state
-from bulkembed.pipeline.verify.unit_check import (
-    Expected,
-    PartReport,
-    UnitReport,
-    check_part,
-    check_unit,
-)
+from bulkembed.pipeline.verify.rebuild import group_from_parts, record_from_parts
+from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.pipeline.verify.verify import expected_of
-from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import Stop
-from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
+from bulkembed.schemas.units import CallCounts, PartsRecord, Unit
 from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_ranges
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
-from bulkembed.transforms.dataset import atomic_files, output_lock, part_files, run_file
+from bulkembed.transforms.dataset import atomic_files, output_lock, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import (
@@ -58,6 +52,8 @@ from bulkembed.transforms.dataset.layout import (
     UNITS,
     VECTORS,
     age_of_part,
+    is_group_name,
+    is_group_part,
     is_part_name,
     is_unfinished,
     record_name,
@@ -76,88 +72,6 @@ _FOLDERS = (
     DAMAGED,
 )  # fmt: skip
 _FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, run_file.COPY)
-
-
-def record_from_parts(
-    dataset: Dataset, expected: Expected, unit: Unit, parts: Sequence[str]
-) -> UnitRecord | None:
-    """Return the record of a unit, rebuilt from its parts; None if a part is missing or damaged.
-
-    The counts of requests and tokens cannot be rebuilt.
-
-    Args:
-        dataset: the dataset of the parts.
-        expected: the expected parts.
-        unit: the rows that the parts' names state.
-        parts: names within the dataset, of all generations.
-    """
-    vectors = sorted((p for p in parts if p.startswith(f"{VECTORS}/")), key=age_of_part)
-    dead = sorted((p for p in parts if p.startswith(f"{DEAD_LETTERS}/")), key=age_of_part)
-    run_number, generation = max(map(age_of_part, parts))
-    for some in (vectors, [p for p in vectors if age_of_part(p) == (run_number, generation)]):
-        named = UnitRecord(
-            unit, unit.rows, 0, 0, generation,
-            source_file=_source_file(dataset, parts),
-            run_number=run_number,
-            embedding_digest=expected.digest if run_number else "",
-        )  # fmt: skip
-        record = _record(dataset, expected, named, some, dead[-1:])
-        if record is not None:
-            return record
-    return None
-
-
-def _record(
-    dataset: Dataset,
-    expected: Expected,
-    named: UnitRecord,
-    vectors: Sequence[str],
-    dead: Sequence[str],
-) -> UnitRecord | None:
-    ids = DuplicateIds()
-    with_vectors = [check_part(dataset, name, expected.vectors, named, ids) for name in vectors]
-    without = [check_part(dataset, name, expected.dead_letters, named, ids) for name in dead]
-    reports = [*with_vectors, *without]
-    if any(report.findings or report.rows is None for report in reports):
-        return None
-    removed = max(report.removed for report in reports)
-    if not _each_once(named.unit, reports, removed):
-        return None
-    codes = {DeadCode(code): rows for report in without for code, rows in report.codes.items()}
-    skipped = sum(rows for code, rows in codes.items() if code.is_skip)
-    lost = sum(codes.values())
-    return UnitRecord(
-        named.unit, named.unit.rows - lost - removed, lost - skipped, skipped, named.generation,
-        source_file=named.source_file,
-        codes=tuple(sorted(codes.items())),
-        vector_parts=tuple(name.rpartition("/")[2] for name in vectors),
-        dead_part=dead[0].rpartition("/")[2] if dead else None,
-        vectors=sum(report.count for report in with_vectors),
-        part_bytes=dataset.size_of(dataset.sized_parts(named, [*vectors, *dead])),
-        run_number=named.run_number,
-        embedding_digest=named.embedding_digest,
-        removed=removed,
-    )  # fmt: skip
-
-
-def _each_once(unit: Unit, reports: Sequence[PartReport], removed: int) -> bool:
-    """Return whether the parts have each row of the unit once, except for removed ones."""
-    rows = [report.rows for report in reports if report.rows is not None]
-    found = np.concatenate([np.empty(0, np.int64), *rows])
-    distinct = np.unique(found)  # `check_part` has found that all are rows of the unit.
-    return len(distinct) == len(found) == unit.rows - removed
-
-
-def _source_file(dataset: Dataset, parts: Sequence[str]) -> str:
-    for name in parts:
-        try:
-            part = part_files.open_part(dataset, name)
-            for block in part_files.read_blocks(part, name, ["source_file"]):
-                if block.num_rows:
-                    return str(block.column("source_file")[0].as_py())
-        except OutputError:
-            continue
-    return ""
 
 
 def repair(output: str) -> list[str]:
@@ -250,10 +164,15 @@ class _Repair:
         for name in dataset.names(UNITS):
             if not is_unfinished(name) and not _is_record(name):
                 self._set_aside(f"{UNITS}/{name}", "not the name of a commit record")
+        for name in filter(is_group_name, dataset.names(UNITS)):
+            try:
+                dataset.read_groups([name])
+            except OutputError as error:
+                self._set_aside(f"{UNITS}/{name}", error.message)
         state, _ = read_state(dataset)
         pinned = run_file.read(dataset)
         expected = expected_of(dataset, pinned, state)
-        for record in state.records:
+        for record in state.parts_records():
             report = check_unit(dataset, expected, record, DuplicateIds())
             if report.findings:
                 self._damaged(expected, record, report)
@@ -276,7 +195,7 @@ class _Repair:
                 f"{SUCCESS}: deleted, because {number_of(left, 'row')} must be embedded again"
             )
 
-    def _damaged(self, expected: Expected, record: UnitRecord, report: UnitReport) -> None:
+    def _damaged(self, expected: Expected, record: PartsRecord, report: UnitReport) -> None:
         where = f"{UNITS}/{record_name(record)}"
         for finding in report.findings:
             if atomic_files.NO_PERMISSION in finding.message:  # It may be intact.
@@ -296,6 +215,7 @@ class _Repair:
         Parts of runs before `first_run_number` do not count: their rows were overwritten.
         """
         dataset = self._dataset
+        self._orphans_of_groups(expected, first_run_number)
         state = dataset.state()
         for unit, parts in sorted(self._unnamed(state).items()):
             record = None
@@ -312,14 +232,40 @@ class _Repair:
             for part in parts:
                 self._set_aside(part, "no commit record names it")
 
+    def _orphans_of_groups(self, expected: Expected, first_run_number: int) -> None:
+        """Rebuild the records of merged parts that have none, the newest first, or move them."""
+        dataset = self._dataset
+        state = dataset.state()
+        by_name: dict[str, list[str]] = collections.defaultdict(list)
+        for part in self._unnamed_parts(state):
+            if is_group_part(PurePosixPath(part).name):
+                by_name[PurePosixPath(part).name].append(part)
+        for parts in sorted(by_name.values(), key=lambda some: age_of_part(some[0]), reverse=True):
+            group = None
+            if age_of_part(parts[0])[0] >= first_run_number:
+                group = group_from_parts(dataset, expected, state, parts)
+            if group is not None:
+                dataset.write_record(group)
+                self.done.append(f"{UNITS}/{record_name(group)}: rebuilt from its parts")
+                state = dataset.state()
+            else:
+                for part in parts:
+                    self._set_aside(part, "no commit record names it")
+
     def _unnamed(self, state: DatasetState) -> dict[Unit, list[str]]:
-        named = {part for record in state.records for part in self._dataset.parts_of(record).all}
         found: dict[Unit, list[str]] = collections.defaultdict(list)
-        for folder in (VECTORS, DEAD_LETTERS):
-            for name in self._dataset.names(folder):
-                if is_part_name(name) and f"{folder}/{name}" not in named:
-                    found[unit_of_part(name)].append(f"{folder}/{name}")
+        for part in self._unnamed_parts(state):
+            found[unit_of_part(PurePosixPath(part).name)].append(part)
         return found
+
+    def _unnamed_parts(self, state: DatasetState) -> list[str]:
+        named = {part for one in self._dataset.distinct_parts(state) for part in one.all}
+        return [
+            f"{folder}/{name}"
+            for folder in (VECTORS, DEAD_LETTERS)
+            for name in self._dataset.names(folder)
+            if is_part_name(name) and f"{folder}/{name}" not in named
+        ]
 
     def _unless(self, name: str, check: Callable[[bytes], object]) -> None:
         """Move a file aside unless it passes a check."""
@@ -363,7 +309,7 @@ def _flat(name: str) -> str:
 
 def _is_record(name: str) -> bool:
     try:
-        return named_record(name) is not None
+        return is_group_name(name) or named_record(name) is not None
     except OutputError:
         return False
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from bulkembed.schemas.output_schema import (
     part_metadata,
     vectors_schema,
 )
-from bulkembed.schemas.units import UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartsRecord, UnitRecord
 from bulkembed.transforms.core.vectors import vector_faults
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -175,10 +176,10 @@ class PartReport:
 class PartCheck:
     """The check of one part, block by block. It makes one finding per kind, with the first row."""
 
-    def __init__(self, name: str, kind: PartKind, record: UnitRecord) -> None:
+    def __init__(self, name: str, kind: PartKind, record: PartsRecord) -> None:
         self._name = name
         self._kind = kind
-        self._record = record
+        self._owners = list(_owners(record, has_vectors=kind.has_vectors))
         self._counts: collections.Counter[Check] = collections.Counter()
         self._first: dict[Check, tuple[int, str]] = {}
         self._rows: list[Rows] = []
@@ -222,10 +223,21 @@ class PartCheck:
         return found
 
     def _belong(self, block: pa.RecordBatch, rows: Rows) -> npt.NDArray[np.bool_]:
-        unit = self._record.unit
+        """Return for each row whether it belongs to the unit whose turn it is."""
         files = block.column("source_file").to_numpy(zero_copy_only=False)
-        mine = files == self._record.source_file
-        return np.asarray(mine & (rows >= unit.first_row) & (rows < unit.end_row), dtype=bool)
+        belong = np.zeros(len(rows), bool)
+        at = 0
+        while at < len(rows) and self._owners:
+            record, left = self._owners[0]
+            span = slice(at, min(len(rows), at + left))
+            unit, here = record.unit, rows[span]
+            mine = np.asarray(files[span] == record.source_file, bool)
+            belong[span] = mine & (here >= unit.first_row) & (here < unit.end_row)
+            self._owners[0] = record, left - len(here)
+            if len(here) == left:
+                del self._owners[0]
+            at += len(here)
+        return belong
 
     def _out_of_order(self, block: pa.RecordBatch, rows: Rows) -> npt.NDArray[np.intp]:
         """Return the passages that neither start a row nor follow the previous passage."""
@@ -245,8 +257,19 @@ class PartCheck:
         self._counts[check] += len(offsets)
 
 
+def _owners(record: PartsRecord, *, has_vectors: bool) -> Iterator[tuple[UnitRecord, int]]:
+    """Yield the units whose rows a part has, each with the number of these rows, in their order."""
+    if isinstance(record, UnitRecord):
+        yield record, sys.maxsize
+        return
+    for member in record.members:
+        rows = member.vectors if has_vectors else member.dead + member.skipped
+        if rows:
+            yield member, rows
+
+
 def check_part(
-    dataset: Dataset, name: str, kind: PartKind, record: UnitRecord, ids: DuplicateIds
+    dataset: Dataset, name: str, kind: PartKind, record: PartsRecord, ids: DuplicateIds
 ) -> PartReport:
     """Read a part completely, block by block, and add its ids to `ids`."""
     try:
@@ -269,30 +292,37 @@ def check_part(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnitReport:
-    """The findings about one unit, and its counts."""
+    """The findings about the unit or the group of one record, and its counts."""
 
     findings: list[Finding]
-    record: UnitRecord | None = None
+    record: PartsRecord | None = None
     """The record as its file has it; None if the file is damaged."""
     vectors: int = 0
     """Rows in its vector parts, as far as they can be read."""
     dead_letters: int = 0
 
+    @property
+    def units(self) -> tuple[UnitRecord, ...]:
+        """The records of its units."""
+        if self.record is None:
+            return ()
+        return (self.record,) if isinstance(self.record, UnitRecord) else self.record.members
+
 
 def check_unit(
-    dataset: Dataset, expected: Expected, named: UnitRecord, ids: DuplicateIds
+    dataset: Dataset, expected: Expected, named: PartsRecord, ids: DuplicateIds
 ) -> UnitReport:
-    """Check a unit's parts against its record, and that each of its rows occurs once.
+    """Check the parts of a record against it, and that each row of its units occurs once.
 
     Args:
-        dataset: the dataset of the unit.
+        dataset: the dataset of the record.
         expected: the expected parts.
-        named: the record, as far as its file name has it.
+        named: the record of a group, or that of a unit as far as its file name has it.
         ids: gets the ids of all rows.
     """
     where = f"{UNITS}/{record_name(named)}"
     try:
-        record = dataset.read_record(named)
+        record = dataset.read_record(named) if isinstance(named, UnitRecord) else named
     except OutputError as error:
         return UnitReport([Finding(Check.RECORD, where, error.message)])
     parts = RecordParts.of(record)
@@ -301,10 +331,33 @@ def check_unit(
         check_part(dataset, part, expected.dead_letters, record, ids) for part in parts.dead_letters
     ]
     found = [finding for part in (*vectors, *dead) for finding in part.findings]
-    found += _wrong_counts(where, record, vectors, dead)
-    found += _wrong_rows(where, record, [*vectors, *dead])
+    report = UnitReport(found, record, _row_count(vectors), _row_count(dead))
+    found += _wrong_counts(where, report.units, vectors, dead)
+    if all(part.rows is not None for part in (*vectors, *dead)):
+        if isinstance(record, UnitRecord):
+            rows = [part.rows for part in (*vectors, *dead) if part.rows is not None]
+            found += _wrong_rows(where, record, rows)
+        elif not found:
+            found += _wrong_rows_of_group(where, record, vectors, dead)
     found += [] if found else _wrong_size(dataset, where, record)
-    return UnitReport(found, record, _row_count(vectors), _row_count(dead))
+    return report
+
+
+def _wrong_rows_of_group(
+    where: str, group: GroupRecord, vectors: Sequence[PartReport], dead: Sequence[PartReport]
+) -> list[Finding]:
+    """Return findings about missing and duplicated rows of the units of a group."""
+    ends_of_vectors = np.cumsum([member.embedded for member in group.members])
+    ends_of_dead = np.cumsum([member.dead + member.skipped for member in group.members])
+    no_rows = [np.empty(0, np.int64)] * len(group.members)
+    pieces = [no_rows]
+    for parts, ends in ((vectors, ends_of_vectors), (dead, ends_of_dead)):
+        pieces += [np.split(part.rows, ends[:-1]) for part in parts if part.rows is not None]
+    return [
+        finding
+        for member, *rows in zip(group.members, *pieces, strict=True)
+        for finding in _wrong_rows(where, member, rows)
+    ]
 
 
 def _row_count(parts: Sequence[PartReport]) -> int:
@@ -312,23 +365,29 @@ def _row_count(parts: Sequence[PartReport]) -> int:
 
 
 def _wrong_counts(
-    where: str, record: UnitRecord, vectors: Sequence[PartReport], dead: Sequence[PartReport]
+    where: str,
+    units: Sequence[UnitRecord],
+    vectors: Sequence[PartReport],
+    dead: Sequence[PartReport],
 ) -> list[Finding]:
     found = []
-    lost = record.dead + record.skipped
-    for noun, parts, recorded in (("vector", vectors, record.vectors), ("dead letter", dead, lost)):
+    with_vectors = sum(record.vectors for record in units)
+    lost = sum(record.dead + record.skipped for record in units)
+    for noun, parts, recorded in (("vector", vectors, with_vectors), ("dead letter", dead, lost)):
         stored = _row_count(parts)
         if stored != recorded and all(part.rows is not None for part in parts):
             message = f"the record has {number_of(recorded, noun)}, its parts have {stored:,}"
             found.append(Finding(Check.COUNT, where, message))
-    codes = {str(code): rows for code, rows in record.codes}
+    codes: collections.Counter[str] = collections.Counter()
+    for record in units:
+        codes.update({str(code): rows for code, rows in record.codes})
     if dead and dead[0].rows is not None and len(dead[0].rows) == lost and dead[0].codes != codes:
-        message = f"the record has dead letters {codes}, its part has {dict(dead[0].codes)}"
+        message = f"the record has dead letters {dict(codes)}, its part has {dict(dead[0].codes)}"
         found.append(Finding(Check.COUNT, where, message))
     return found
 
 
-def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Finding]:
+def _wrong_size(dataset: Dataset, where: str, record: PartsRecord) -> list[Finding]:
     """Return a finding if the size of the parts has changed, as a run embeds their rows again."""
     if record.part_bytes is None:
         return []
@@ -339,14 +398,11 @@ def _wrong_size(dataset: Dataset, where: str, record: UnitRecord) -> list[Findin
     return [Finding(Check.COUNT, where, message)]
 
 
-def _wrong_rows(where: str, record: UnitRecord, parts: Sequence[PartReport]) -> list[Finding]:
+def _wrong_rows(where: str, record: UnitRecord, rows: Sequence[Rows]) -> list[Finding]:
     """Return findings about rows of the unit that are missing or occur more than once.
 
     As many rows are missing as were removed; the record does not say which.
     """
-    rows = [part.rows for part in parts if part.rows is not None]
-    if len(rows) < len(parts):
-        return []
     unit = record.unit
     offsets: Rows = np.concatenate([np.empty(0, np.int64), *rows]) - unit.first_row
     times = np.bincount(offsets[(offsets >= 0) & (offsets < unit.rows)], minlength=unit.rows)

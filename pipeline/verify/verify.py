@@ -134,9 +134,10 @@ def verify(request: VerifyRequest) -> VerifyReport:
     units = _check_units(dataset, pinned, state, ids)
     findings += [finding for unit in units for finding in unit.findings]
     findings += unfinished(dataset, state)
-    findings += foreign_files(dataset, state, _named(dataset, state, units))
-    records = [unit.record for unit in units if unit.record is not None]
-    sound = [unit.record for unit in units if unit.record is not None and not unit.findings]
+    damaged = [finding.where for finding in findings if finding.check is Check.RECORD]
+    findings += foreign_files(dataset, state, _named(dataset, state, units), damaged)
+    records = [record for unit in units for record in unit.units]
+    sound = [record for unit in units if not unit.findings for record in unit.units]
     beside = {}
     for name, result, more in _further_checks(request, dataset, pinned, records, sound, ids):
         beside[name] = result
@@ -146,7 +147,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
         findings=tuple(findings),
         vectors=sum(unit.vectors for unit in units),
         dead_letters=sum(unit.dead_letters for unit in units),
-        units=len(units),
+        units=len(state.records),
         beside=beside,
         seconds=time.monotonic() - started,
     )
@@ -157,7 +158,8 @@ def _check_units(
 ) -> list[UnitReport]:
     expected = expected_of(dataset, pinned, state)
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
-        return list(pool.map(lambda r: check_unit(dataset, expected, r, ids), state.records))
+        records = state.parts_records()
+        return list(pool.map(lambda r: check_unit(dataset, expected, r, ids), records))
 
 
 def expected_of(dataset: Dataset, pinned: dict[str, Any], state: DatasetState) -> Expected:
@@ -167,8 +169,8 @@ def expected_of(dataset: Dataset, pinned: dict[str, Any], state: DatasetState) -
 
 def _first_dim(dataset: Dataset, state: DatasetState) -> int:
     """Return the dimensions that the first readable part has, for a model not in the registry."""
-    for record in state.records:
-        for name in dataset.parts_of(record).vectors:
+    for parts in dataset.distinct_parts(state):
+        for name in parts.vectors:
             try:
                 metadata = part_files.open_part(dataset, name).schema_arrow.metadata or {}
                 return int(metadata[b"bulkembed.dim"])
@@ -179,7 +181,7 @@ def _first_dim(dataset: Dataset, state: DatasetState) -> int:
 
 def _named(dataset: Dataset, state: DatasetState, units: Sequence[UnitReport]) -> Iterator[str]:
     """Yield the parts that records name. The parts of a damaged record follow from its name."""
-    for record, unit in zip(state.records, units, strict=True):
+    for record, unit in zip(state.parts_records(), units, strict=True):
         if unit.record is not None:
             yield from RecordParts.of(unit.record).all
         elif not record.generation:

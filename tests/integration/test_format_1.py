@@ -55,7 +55,7 @@ def test_a_killed_old_run_resumes_without_paying_for_kept_answers(old: Path) -> 
     assert leftovers(output) == []
     assert bulkembed("verify", output, "--against", old / "in").code == 0
     pinned = json.loads((output / "_run/run.json").read_bytes())
-    assert (pinned["format_version"], pinned["run_number"]) == (2, 1)
+    assert (pinned["format_version"], pinned["run_number"]) == (3, 1)
 
 
 def test_an_old_run_killed_twice_resumes_without_paying_for_kept_answers(

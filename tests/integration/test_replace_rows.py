@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.committed import DIGEST, KEY, commit, ids
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError, OutputTaken
 from bulkembed.schemas.job import OutputConfig, RunStamp
-from bulkembed.schemas.output_schema import PASSAGES, ROWS_KEY
-from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.replace import replace_rows
 
-KEY = "0123456789abcdef"
-DIGEST = "fedcba9876543210"
 RUN = RunStamp("run-2", 2, DIGEST)
 NONE: list[int] = []
 
@@ -31,40 +28,10 @@ def dataset(tmp_path: Path) -> Dataset:
     return Dataset.open(str(tmp_path / "out"))
 
 
-def commit(
-    dataset: Dataset, embedded: int, codes: Sequence[DeadCode] = (), passages: int = 0
-) -> UnitRecord:
-    """Commit a unit: rows with vectors, then dead letters; ids are the numbers of rows."""
-    record = UnitRecord(
-        Unit(KEY, 0, embedded + len(codes)), embedded,
-        sum(not code.is_skip for code in codes), sum(code.is_skip for code in codes),
-        source_file="a.parquet", run_id="run-1",
-        codes=tuple(sorted((code, codes.count(code)) for code in set(codes))),
-        vectors=embedded * (passages or 1), run_number=1, embedding_digest=DIGEST,
-    )  # fmt: skip
-    rows = np.repeat(np.arange(embedded), passages or 1)
-    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), 2)
-    flat = pa.array(np.repeat(rows, 2).astype("float32"))
-    columns = {"id": rows, "vector": pa.FixedSizeListArray.from_arrays(flat, type=kind)}
-    if passages:
-        columns["passage"] = np.tile(np.arange(passages), embedded)
-    vectors = pa.table(columns)
-    if passages:
-        vectors = vectors.replace_schema_metadata({ROWS_KEY: PASSAGES})
-    dead = pa.table({"id": np.arange(len(codes)) + embedded, "code": list(map(str, codes))})
-    tables = UnitTables(vectors, dead)
-    return commit_unit(dataset, OutputConfig(uri=dataset.root), record, tables)
-
-
 def replace(
     dataset: Dataset, record: UnitRecord, vectors: list[int], dead: list[int] = NONE
 ) -> UnitRecord | None:
     return replace_rows(dataset, RUN, record, np.array(vectors, np.int64), np.array(dead, np.int64))
-
-
-def ids(dataset: Dataset, folder: str) -> list[int]:
-    root = Path(dataset.path(folder))
-    return [i for path in sorted(root.iterdir()) for i in pq.read_table(path)["id"].to_pylist()]
 
 
 def test_the_copy_lacks_the_removed_rows_and_the_record_counts_them(dataset: Dataset) -> None:

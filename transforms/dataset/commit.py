@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bulkembed.schemas.errors import OutputTaken
 from bulkembed.schemas.job import OutputConfig
-from bulkembed.schemas.units import UnitRecord
+from bulkembed.schemas.units import PartsRecord, UnitRecord
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import DEAD_LETTERS, UNITS, VECTORS, part_name, record_name
 from bulkembed.transforms.dataset.part_files import part_writer
@@ -75,7 +75,7 @@ def commit_unit(
 
 
 def write_committed(
-    dataset: Dataset, committed: UnitRecord, check_ownership: Callable[[], None] | None = None
+    dataset: Dataset, committed: PartsRecord, check_ownership: Callable[[], None] | None = None
 ) -> None:
     """Write a record whose parts are written; see `commit_unit` for errors."""
     try:
@@ -87,7 +87,7 @@ def write_committed(
             raise
 
 
-def _counts_or_is_deleted(dataset: Dataset, record: UnitRecord) -> bool:
+def _counts_or_is_deleted(dataset: Dataset, record: PartsRecord) -> bool:
     """Return whether a record counts although another run owns the dataset; else delete it.
 
     If it counts, the other run may have read it already and skip its rows.  If records of the
@@ -95,7 +95,9 @@ def _counts_or_is_deleted(dataset: Dataset, record: UnitRecord) -> bool:
     read its parts.
     """
     name = record_name(record)
-    rivals = dataset.state().overlapping(record.unit)
+    state = dataset.state()
+    units = [record] if isinstance(record, UnitRecord) else record.members
+    rivals = {rival for one in units for rival in state.overlapping(one.unit)}
     if name in map(record_name, rivals):
         return True
     # A retry of the dead letters of this record names its vectors as well.

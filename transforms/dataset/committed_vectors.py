@@ -78,8 +78,9 @@ class CommittedVectors:
         return self._digest in (None, found)
 
     def _vector_parts(self) -> Iterator[str]:
-        for record in self._records:
-            yield from self._dataset.parts_of(record).vectors
+        # Units of a group have the same part.
+        parts = (part for one in self._records for part in self._dataset.parts_of(one).vectors)
+        yield from dict.fromkeys(parts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterable, Sequence
+import mmap
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.stop import RERUN
-from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartsRecord, Unit, UnitRecord
 from bulkembed.transforms.core.ranges import RowRange, is_covered
 from bulkembed.transforms.dataset import atomic_files
+from bulkembed.transforms.dataset.groups import decode_group, encode_group
 from bulkembed.transforms.dataset.layout import (
     ACCOUNT,
     DAMAGED,
@@ -34,6 +38,7 @@ from bulkembed.transforms.dataset.layout import (
     TIMELINE,
     UNITS,
     VECTORS,
+    is_group_name,
     is_part_name,
     is_unfinished,
     parse_kept_name,
@@ -61,6 +66,8 @@ class Dataset:
     def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
         self.filesystem = filesystem
         self.root = root.rstrip("/") or "/"
+        self._groups: dict[str, GroupRecord] = {}
+        """The records of groups by name, which never change."""
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
@@ -84,7 +91,20 @@ class Dataset:
         """Write one file atomically; return its size in bytes."""
         return atomic_files.write_atomically(self.filesystem, self.path(name), content)
 
-    def write_record(self, record: UnitRecord, check: atomic_files.Check | None = None) -> None:
+    def write_large(self, name: str, content: Callable[[pa.NativeFile], None]) -> int:
+        """Write one file that may not fit in memory, atomically; return its size in bytes.
+
+        For an object store it is first written to the temporary directory.
+        """
+        if not self.is_on_a_store:
+            return self.write(name, content)
+        with tempfile.TemporaryFile(prefix="bulkembed-") as file:
+            content(pa.PythonFile(file, "w"))
+            file.flush()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return self.write(name, pa.py_buffer(mapped))
+
+    def write_record(self, record: PartsRecord, check: atomic_files.Check | None = None) -> None:
         """Write a commit record; `state` ignores a record without content.
 
         Args:
@@ -94,7 +114,7 @@ class Dataset:
         atomic_files.write_atomically(
             self.filesystem,
             self.path(UNITS, record_name(record)),
-            encode_record(record),
+            encode_group(record) if isinstance(record, GroupRecord) else encode_record(record),
             ignored_if_empty=True,
             check=check,
         )
@@ -141,32 +161,60 @@ class Dataset:
     def state(self) -> DatasetState:
         """Return which rows are committed.
 
-        That takes one listing: no record is opened, but a record without content does not count.
+        That takes one listing, and the records of groups are read.  No other record is opened, but
+        a record without content does not count.
         """
         files = atomic_files.list_files(self.filesystem, self.path(UNITS))
         sizes = {file.base_name: file.size for file in files}
         names = sorted(sizes)
-        state = self.state_of(r for name in names if sizes[name] and (r := named_record(name)))
+        written = [name for name in names if sizes[name]]
+        state = self.state_of(
+            (record for name in written if (record := named_record(name))),
+            self.read_groups(filter(is_group_name, written)),
+        )
         counted = {record_name(record) for record in state.records}
-        ours = (name for name in names if named_record(name) or is_unfinished(name))
+        ours = (name for name in names if _is_record_name(name) or is_unfinished(name))
         return dataclasses.replace(state, stale=tuple(name for name in ours if name not in counted))
 
-    def state_of(self, found: Iterable[UnitRecord]) -> DatasetState:
+    def state_of(
+        self, found: Iterable[UnitRecord], groups: Iterable[GroupRecord] = ()
+    ) -> DatasetState:
         """Return the state that records describe, by the settings pinned in `run.json`."""
         pinned = self.read_json(RUN_FILE) or {}
         digest, first = pinned.get("embedding_digest", ""), pinned.get("first_run_number", 0)
-        return DatasetState.of(found, digest, first)
+        return DatasetState.of(found, digest, first, groups)
+
+    def read_groups(self, names: Iterable[str]) -> list[GroupRecord]:
+        """Return the records of groups, each read once.  One that is deleted meanwhile is omitted.
+
+        Raises:
+            OutputError: a record is damaged.
+        """
+        wanted = list(names)
+        missing = [name for name in wanted if name not in self._groups]
+        if missing:
+            with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+                for name, group in zip(missing, pool.map(self._read_group, missing), strict=True):
+                    if group is not None:
+                        self._groups[name] = group
+        return [self._groups[name] for name in wanted if name in self._groups]
+
+    def _read_group(self, name: str) -> GroupRecord | None:
+        data = atomic_files.read_bytes(self.filesystem, self.path(UNITS, name))
+        return None if data is None else decode_group(data, name)
 
     def last_run_number(self) -> int:
         """Return the largest run number in the names of records, whether they count or not."""
         return max(map(run_number_in, self.names(UNITS)), default=0)
 
     def read_record(self, record: UnitRecord) -> UnitRecord:
-        """Return a record with the details that only its file has.
+        """Return a record with the details that only its file has; the units of groups have them.
 
         Raises:
             OutputError: the file is missing or damaged.
         """
+        if record.place is not None:
+            return record
         name = record_name(record)
         data = atomic_files.read_bytes(self.filesystem, self.path(UNITS, name))
         if data is None:
@@ -178,8 +226,11 @@ class Dataset:
         with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
             return list(pool.map(self.read_record, records))
 
-    def withdraw(self, records: Iterable[UnitRecord]) -> None:
-        """Delete committed units: first the record, so that none names a missing part."""
+    def withdraw(self, records: Iterable[PartsRecord]) -> None:
+        """Delete records with their parts: first the record, so that none names a missing part.
+
+        For units of groups see `replace.withdraw_units`.
+        """
         for record in records:
             parts = self.parts_of(record)
             self.delete([f"{UNITS}/{record_name(record)}"])
@@ -187,13 +238,22 @@ class Dataset:
 
     # Parts.
 
-    def parts_of(self, record: UnitRecord) -> RecordParts:
-        """Return the parts that a record names; only records of retries need to be opened."""
+    def parts_of(self, record: PartsRecord) -> RecordParts:
+        """Return the parts that a record names; only records of retries need to be opened.
+
+        The parts of a unit of a group have rows of other units as well.
+        """
+        if isinstance(record, GroupRecord) or record.place is not None:
+            return RecordParts.of(record)
         if record.generation:
             return RecordParts.of(self.read_record(record))
         return RecordParts.by_name(record)
 
-    def sized_parts(self, record: UnitRecord, parts: Iterable[str]) -> list[str]:
+    def distinct_parts(self, state: DatasetState) -> list[RecordParts]:
+        """Return the parts of each unit outside of a group, and of each group."""
+        return [self.parts_of(record) for record in state.parts_records()]
+
+    def sized_parts(self, record: PartsRecord, parts: Iterable[str]) -> list[str]:
         """Return the parts whose bytes the name of a record includes.
 
         These are all its parts.  A version without run numbers counted only the parts that a retry
@@ -219,12 +279,12 @@ class Dataset:
         }
         damaged: list[UnitRecord] = []
         named: set[str] = set()
-        for record in state.records:
+        for record in state.parts_records():
             parts = self.parts_of(record)
             found_bytes = sum(sizes.get(part, 0) for part in self.sized_parts(record, parts.all))
             has_other_size = record.part_bytes is not None and found_bytes != record.part_bytes
             if has_other_size or not all(map(sizes.get, parts.all)):
-                damaged.append(record)
+                damaged += state.units_of(record)
             named.update(parts.all)
         unnamed = (part for part in sizes if _must_be_named(*part.split("/")))
         return damaged, sorted(part for part in unnamed if part not in named)
@@ -281,7 +341,7 @@ class Dataset:
         These are unfinished files, parts that no record names, records that a later generation
         replaced, and kept answers whose rows are committed.
         """
-        named = {part for record in state.records for part in self.parts_of(record).all}
+        named = {part for parts in self.distinct_parts(state) for part in parts.all}
         found = [*self.committed_kept_files(state), *(f"{UNITS}/{name}" for name in state.stale)]
         for folder in ("", "_run", *_WRITTEN_BY_RUNS):
             for name in self.names(folder) if folder else self._root_names():
@@ -292,6 +352,10 @@ class Dataset:
 
     def _root_names(self) -> list[str]:
         return atomic_files.list_names(self.filesystem, self.root)
+
+
+def _is_record_name(name: str) -> bool:
+    return is_group_name(name) or named_record(name) is not None
 
 
 def _must_be_named(folder: str, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartsRecord, Unit, UnitRecord
 
 VECTORS = "vectors"
 DEAD_LETTERS = "dead_letters"
@@ -45,6 +45,7 @@ SEGMENT_SUFFIX = ".segment"
 _PART = re.compile(
     r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?" + re.escape(PART_SUFFIX)
 )
+_GROUP_PART = re.compile(r"group-([0-9a-f]{16})-n(\d+)(?:-g(\d+))?" + re.escape(PART_SUFFIX))
 _KEPT = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 _RECORD = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
@@ -53,13 +54,18 @@ _RECORD = re.compile(
     r"(?:-b(?P<part_bytes>\d+))?(?:-n(?P<run_number>\d+)-v(?P<digest>[0-9a-f]{16}))?\.json"
 )
 
+_GROUP = re.compile(r"group-([0-9a-f]{16})-m\d+-e\d+-l\d+-g(\d+)-b\d+-n(\d+)-v[0-9a-f]{16}\.json")
 
-def part_name(record: UnitRecord) -> str:
+
+def part_name(record: PartsRecord) -> str:
     """Return the name of the parts that the commit of a record writes.
 
     A second attempt of the same run has the same name, so it overwrites the first.  The name holds
     the number of the run, so that a late writer of an earlier run overwrites nothing.
     """
+    if isinstance(record, GroupRecord):
+        copy = f"-g{record.generation}" if record.generation else ""
+        return f"group-{record.key}-n{record.run_number}{copy}{PART_SUFFIX}"
     return (
         f"{part_stem(record.unit)}"
         f"{f'-g{record.generation}' if record.generation else ''}"
@@ -74,16 +80,23 @@ def part_stem(unit: Unit) -> str:
 
 def is_part_name(name: str) -> bool:
     """Return whether a file has a name that `part_name` gives."""
-    return _PART.fullmatch(name) is not None
+    return _PART.fullmatch(name) is not None or is_group_part(name)
+
+
+def is_group_part(name: str) -> bool:
+    """Return whether a file has the name of a part of a group."""
+    return _GROUP_PART.fullmatch(name) is not None
 
 
 def unit_of_part(name: str) -> Unit:
     """Return the unit in the name of a part.
 
     Raises:
-        ValueError: it is not the name of a part.
+        ValueError: it is not the name of a part of a single unit.
     """
-    found = _matched_part(name)
+    found = _PART.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name!r} is not the name of a part")
     return Unit(found[1], int(found[2]), int(found[3]))
 
 
@@ -93,23 +106,26 @@ def age_of_part(name: str) -> tuple[int, int]:
     Raises:
         ValueError: it is not the name of a part.
     """
-    found = _matched_part(name.rpartition("/")[2])
+    short = name.rpartition("/")[2]
+    merged = _GROUP_PART.fullmatch(short)
+    if merged is not None:
+        return int(merged[2]), int(merged[3] or 0)
+    found = _PART.fullmatch(short)
+    if found is None:
+        raise ValueError(f"{name!r} is not the name of a part")
     return int(found[5] or 0), int(found[4] or 0)
 
 
-def _matched_part(name: str) -> re.Match[str]:
-    found = _PART.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name!r} is not the name of a part")
-    return found
-
-
-def record_name(record: UnitRecord) -> str:
-    """Return the file name of a record.
+def record_name(record: PartsRecord) -> str:
+    """Return the name of the file that holds a record; for a unit of a group, that of the group.
 
     It has the rows that the record covers, its counts, its generation, the bytes of its parts, the
     number of the run that wrote it and the embedding digest.
     """
+    if isinstance(record, GroupRecord):
+        return _group_name(record)
+    if record.place is not None:
+        return record.place.record
     unit = record.unit
     size = "" if record.part_bytes is None else f"-b{record.part_bytes}"
     digest = record.embedding_digest
@@ -143,6 +159,29 @@ def parse_record_name(name: str) -> UnitRecord | None:
         embedding_digest=found["digest"] or "",
         removed=int(found["removed"] or 0),
     )
+
+
+def _group_name(group: GroupRecord) -> str:
+    embedded = sum(member.embedded for member in group.members)
+    lost = sum(member.dead + member.skipped for member in group.members)
+    return (
+        f"group-{group.key}-m{len(group.members)}-e{embedded}-l{lost}-g{group.generation}"
+        f"-b{group.part_bytes}-n{group.run_number}-v{group.embedding_digest}.json"
+    )
+
+
+def part_of_group(name: str) -> str | None:
+    """Return the name of the parts of a group by the name of its record; None for another file."""
+    found = _GROUP.fullmatch(name)
+    if found is None:
+        return None
+    key, generation, number = found.groups()
+    return part_name(GroupRecord(key, (), int(generation), run_number=int(number)))
+
+
+def is_group_name(name: str) -> bool:
+    """Return whether a file has the name of the record of a group."""
+    return _GROUP.fullmatch(name) is not None
 
 
 def run_number_in(name: str) -> int:

@@ -165,6 +165,20 @@ def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> pa.Tabl
         )
 
 
+def read_row_group(
+    part: pq.ParquetFile, name: str, number: int, columns: Sequence[str]
+) -> pa.Table:
+    """Return columns of one row group of a part; for `id` see `read_blocks`.
+
+    Raises:
+        OutputError: the part is truncated or damaged.
+    """
+    stored = _stored_names(part.schema_arrow, columns)
+    with _readable(name):
+        table = part.read_row_group(number, stored, use_threads=False)
+    return _with_id(table, part.schema_arrow, columns)
+
+
 def failed_offsets(dataset: Dataset, record: UnitRecord) -> frozenset[int]:
     """Return the offsets in its unit of the rows that a record has as dead letters.
 
@@ -206,10 +220,7 @@ def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> 
         reason = f"has no column {missing[0]!r}"
         raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason)
     for number in range(part.num_row_groups):
-        with _readable(name):
-            stored = _stored_names(part.schema_arrow, columns)
-            table = part.read_row_group(number, stored, use_threads=False)
-        yield _with_id(table, part.schema_arrow, columns)
+        yield read_row_group(part, name, number, columns)
 
 
 def block_rows(schema: pa.Schema) -> int:

@@ -15,7 +15,7 @@ import orjson
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.serialization import from_plain, to_plain
-from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartsRecord, Unit, UnitRecord
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.dataset.atomic_files import REPAIR
 from bulkembed.transforms.dataset.layout import (
@@ -38,8 +38,19 @@ class RecordParts:
     """One at most."""
 
     @classmethod
-    def of(cls, record: UnitRecord) -> RecordParts:
-        """Return the parts of a record that was read from its file."""
+    def of(cls, record: PartsRecord) -> RecordParts:
+        """Return the parts of a record that was read from its file.
+
+        Those of a unit of a group have rows of other units as well; see its `place`.
+        """
+        if isinstance(record, GroupRecord):
+            name = part_name(record)
+            has_vectors = any(member.vector_parts for member in record.members)
+            has_dead_letters = any(member.dead_part for member in record.members)
+            return cls(
+                (f"{VECTORS}/{name}",) if has_vectors else (),
+                (f"{DEAD_LETTERS}/{name}",) if has_dead_letters else (),
+            )
         dead = () if record.dead_part is None else (f"{DEAD_LETTERS}/{record.dead_part}",)
         return cls(tuple(f"{VECTORS}/{name}" for name in record.vector_parts), dead)
 
@@ -61,7 +72,9 @@ class DatasetState:
     """What the commit records say: each row is covered by one record at most."""
 
     records: tuple[UnitRecord, ...] = ()
-    """In the order of files and rows."""
+    """In the order of files and rows.  Those of units of groups have a `place`."""
+    groups: tuple[GroupRecord, ...] = ()
+    """The groups with units that count."""
     stale: tuple[str, ...] = ()
     """Names of records that do not count, and of unfinished files beside the records."""
     unnamed: tuple[str, ...] = ()
@@ -71,31 +84,61 @@ class DatasetState:
 
     @classmethod
     def of(
-        cls, found: Iterable[UnitRecord], digest: str = "", first_run_number: int = 0
+        cls,
+        found: Iterable[UnitRecord],
+        digest: str = "",
+        first_run_number: int = 0,
+        groups: Iterable[GroupRecord] = (),
     ) -> DatasetState:
         """Return the state that records describe, in whatever order they were written.
 
         Args:
-            found: the records.
+            found: the records of single units.
             digest: the embedding digest of the dataset; records with another one do not count.
                 Records of older versions have no digest in their names, and count.  Empty: any.
             first_run_number: records of earlier runs do not count: their rows were overwritten.
+            groups: the records of groups; of those with one key the newest counts.
         """
-        ours = (
-            record
-            for record in found
-            if record.run_number >= first_run_number
-            and (not digest or record.embedding_digest in ("", digest))
-        )
-        return cls(tuple(without_overlaps(ours)))
+
+        def is_ours(record: PartsRecord) -> bool:
+            is_late = record.run_number < first_run_number
+            return not is_late and (not digest or record.embedding_digest in ("", digest))
+
+        newest: dict[str, GroupRecord] = {}
+        for group in filter(is_ours, groups):
+            rival = newest.get(group.key)
+            if rival is None or rival.age < group.age:
+                newest[group.key] = group
+        members = (member for group in newest.values() for member in group.members)
+        records = tuple(without_overlaps([*filter(is_ours, found), *members]))
+        counted = {record.place.record for record in records if record.place is not None}
+        ordered = sorted(newest.values(), key=record_name)
+        return cls(records, tuple(one for one in ordered if record_name(one) in counted))
 
     def without(self, removed: Set[UnitRecord]) -> DatasetState:
-        """Return the state without some records, whose names become stale."""
+        """Return the state without some records, whose names become stale.
+
+        A group goes as a whole: all of its units are to be removed.
+        """
+        names = dict.fromkeys(record_name(record) for record in removed)
         return dataclasses.replace(
             self,
             records=tuple(record for record in self.records if record not in removed),
-            stale=(*self.stale, *(record_name(record) for record in removed)),
+            groups=tuple(group for group in self.groups if record_name(group) not in names),
+            stale=(*self.stale, *names),
         )
+
+    def parts_records(self) -> Iterator[PartsRecord]:
+        """Yield the records that have parts of their own: of units outside of groups, of groups."""
+        yield from (record for record in self.records if record.place is None)
+        yield from self.groups
+
+    def units_of(self, record: PartsRecord) -> list[UnitRecord]:
+        """Return the unit of a record, or the units of a group that count."""
+        if isinstance(record, UnitRecord):
+            return [record]
+        members = set(record.members)
+        return [one for one in self.records if one in members]
 
     def overlapping(self, unit: Unit) -> list[UnitRecord]:
         """Return the records that cover a row of a unit."""
@@ -169,6 +212,7 @@ def _rank(record: UnitRecord) -> tuple[int, int, int, str]:
 def encode_record(record: UnitRecord) -> bytes:
     """Return a record as JSON."""
     content = {"version": 1, **to_plain(record), "seconds": round(record.seconds, 3)}
+    del content["place"]  # Only a record that is read from a group has one.
     content["codes"] = dict(content["codes"])
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -199,7 +243,7 @@ def _decoded(content: dict[str, Any]) -> UnitRecord:
     # An older version wrote no `vectors`: then a vector was a row.
     content = {"vectors": content["embedded"], **content}
     content["codes"] = list(content["codes"].items())
-    record = from_plain(content, UnitRecord)
+    record = from_plain({**content, "place": None}, UnitRecord)
     dead_parts = () if record.dead_part is None else (record.dead_part,)
     for name in (*record.vector_parts, *dead_parts):
         # The parts of a record may be deleted, so it must name none but its own.

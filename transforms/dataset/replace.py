@@ -1,58 +1,71 @@
-"""Replace the parts of a committed unit by copies without some of their rows."""
+"""Remove rows of committed units: write copies of their parts without them."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.job import RunStamp, VectorEncoding
 from bulkembed.schemas.output_schema import REMOVED_KEY
-from bulkembed.schemas.units import UnitRecord
+from bulkembed.schemas.units import PartsRecord, Unit, UnitRecord
 from bulkembed.transforms.dataset import part_files
-from bulkembed.transforms.dataset.atomic_files import FileContent
+from bulkembed.transforms.dataset.atomic_files import Check
 from bulkembed.transforms.dataset.commit import write_committed
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.groups import to_footer, with_members
 from bulkembed.transforms.dataset.layout import DEAD_LETTERS, UNITS, VECTORS, part_name, record_name
-from bulkembed.transforms.dataset.records import RecordParts
+from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 RowNumbers = npt.NDArray[np.int64]
-"""Rows of the parts of a unit in one folder, counted from 0 over these parts in their order."""
+"""Rows of the parts of a record in one folder, counted from 0 over these parts in their order."""
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Kept:
-    """The rows of parts that stay."""
+class _Rows:
+    """The rows of the parts of a record in one folder."""
 
     parts: tuple[str, ...]
-    mask: npt.NDArray[np.bool_]
-    """For each row of the parts whether it stays."""
-    removed: int
-    """Input rows that do not stay."""
-    codes: collections.Counter[str]
-    """The rows that stay by the code of their dead letter."""
+    stays: Mask
+    """For each row whether it stays."""
+    begins: Mask
+    """Whether it is the first or only row of an input row."""
+    codes: npt.NDArray[np.object_]
+    """The code of each dead letter; empty for vectors."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows stay."""
+        return bool(self.stays.all())
 
     @property
     def count(self) -> int:
-        """Rows of the parts that stay."""
-        return int(np.count_nonzero(self.mask))
+        """How many rows stay."""
+        return int(np.count_nonzero(self.stays))
+
+    def part(self, start: int, rows: int) -> _Rows:
+        """Return some consecutive rows."""
+        span = slice(start, start + rows)
+        return _Rows(self.parts, self.stays[span], self.begins[span], self.codes[span])
 
 
 def replace_rows(
     dataset: Dataset,
     run: RunStamp,
-    record: UnitRecord,
+    record: PartsRecord,
     drop_vectors: RowNumbers,
     drop_dead: RowNumbers,
-    check_ownership: Callable[[], None] | None = None,
-) -> UnitRecord | None:
-    """Write copies of a unit's parts without some rows, and commit them as its next generation.
+    check_ownership: Check | None = None,
+    *,
+    drop_units: Collection[Unit] = (),
+) -> PartsRecord | None:
+    """Write copies of the parts of a record without some rows, and commit them.
 
     The copies are written before the record that names them, and the old record and parts are
     deleted last, so a killed process leaves the old rows or the new ones.
@@ -60,123 +73,190 @@ def replace_rows(
     Args:
         dataset: the dataset.
         run: the run that removes the rows.
-        record: the commit record of the unit.
+        record: a record that has parts of its own, as in `DatasetState.parts_records`.
         drop_vectors: rows of its vector parts to remove; all passages of an input row, or none.
         drop_dead: rows of its dead letters to remove.
         check_ownership: as in `commit_unit`.
+        drop_units: units of a group to remove completely: their rows are no longer committed.
 
     Returns:
-        The new record.  The same record if no row is to be removed.  None if no row is left: then
-        the unit is withdrawn.
+        The new record, of the next generation.  The same record if there is nothing to remove.
+        None if no row is left: then the record is withdrawn.
 
     Raises:
         OutputError: a part cannot be read or written; the old record still counts.
         OutputTaken: another run has taken over the dataset.
     """
-    record = dataset.read_record(record)
-    if not len(drop_vectors) and not len(drop_dead):
+    if isinstance(record, UnitRecord):
+        record = dataset.read_record(record)
+    if not len(drop_vectors) and not len(drop_dead) and not drop_units:
         return record
     parts = RecordParts.of(record)
-    vectors = _kept(dataset, parts.vectors, drop_vectors)
-    dead = _kept(dataset, parts.dead_letters, drop_dead)
-    if not vectors.count and not dead.count:
+    vectors = _rows(dataset, parts.vectors, drop_vectors)
+    dead = _rows(dataset, parts.dead_letters, drop_dead)
+    made = _committed(dataset, run, record, vectors, dead, frozenset(drop_units))
+    if made is None:
         if check_ownership is not None:
             check_ownership()
         dataset.withdraw([record])
         return None
-    skipped = sum(rows for code, rows in dead.codes.items() if DeadCode(code).is_skip)
-    committed = _write_copies(
-        dataset,
-        run,
-        dataclasses.replace(
-            record,
-            embedded=record.embedded - vectors.removed,
-            dead=dead.count - skipped,
-            skipped=skipped,
-            generation=record.generation + 1,
-            run_id=run.run_id,
-            codes=tuple(sorted((DeadCode(code), rows) for code, rows in dead.codes.items())),
-            vectors=vectors.count,
-            run_number=run.run_number,
-            embedding_digest=run.embedding_digest,
-            removed=record.removed + vectors.removed + dead.removed,
-        ),
-        vectors,
-        dead,
-    )
-    write_committed(dataset, committed, check_ownership)
-    named = RecordParts.of(committed).all
-    old = [part for part in parts.all if part not in named]
-    dataset.delete([f"{UNITS}/{record_name(record)}", *old])
-    return committed
+    write_committed(dataset, made, check_ownership)
+    unnamed = set(parts.all).difference(RecordParts.of(made).all)
+    dataset.delete([f"{UNITS}/{record_name(record)}", *sorted(unnamed)])
+    return made
 
 
-def _kept(dataset: Dataset, parts: tuple[str, ...], drop: RowNumbers) -> _Kept:
+def withdraw_units(
+    dataset: Dataset,
+    run: RunStamp,
+    state: DatasetState,
+    records: Iterable[UnitRecord],
+    check_ownership: Check | None = None,
+) -> None:
+    """Delete committed units; groups are written again without those that they have.
+
+    Raises:
+        OutputError, OutputTaken: see `replace_rows`.
+    """
+    by_name = collections.defaultdict(set)
+    for record in records:
+        if record.place is None:
+            dataset.withdraw([record])
+        else:
+            by_name[record.place.record].add(record.unit)
+    none = np.empty(0, np.int64)
+    for group in state.groups:
+        units = by_name.get(record_name(group))
+        if units:
+            replace_rows(dataset, run, group, none, none, check_ownership, drop_units=units)
+
+
+def _rows(dataset: Dataset, parts: tuple[str, ...], drop: RowNumbers) -> _Rows:
     """Return which rows stay; only small columns are read."""
-    masks = []
-    codes: collections.Counter[str] = collections.Counter()
-    removed = first = 0
+    begins, codes = [np.empty(0, bool)], [np.empty(0, object)]
     for name in parts:
         opened = part_files.open_part(dataset, name)
-        mask = np.ones(opened.metadata.num_rows, bool)
-        mask[drop[(drop >= first) & (drop < first + len(mask))] - first] = False
-        first += len(mask)
-        masks.append(mask)
+        first = np.ones(opened.metadata.num_rows, bool)
         if part_files.holds_passages(opened.schema_arrow):
-            column = part_files.read_columns(dataset, name, ["passage"])["passage"].to_numpy()
-            removed += int(np.count_nonzero((column == 0) & ~mask))
-        else:
-            removed += int(np.count_nonzero(~mask))
+            column = part_files.read_columns(dataset, name, ["passage"])["passage"]
+            first = column.to_numpy() == 0
+        begins.append(first)
         if name.startswith(f"{DEAD_LETTERS}/"):
-            left = part_files.read_columns(dataset, name, ["code"])["code"].filter(pa.array(mask))
-            codes.update({c["values"]: c["counts"] for c in pc.value_counts(left).to_pylist()})
-    kept = _Kept(parts, np.concatenate([np.empty(0, bool), *masks]), removed, codes)
-    if kept.count != len(kept.mask) - len(drop):
+            column = part_files.read_columns(dataset, name, ["code"])["code"]
+            codes.append(column.to_numpy().astype(object))
+    stays = np.ones(sum(map(len, begins)), bool)
+    within = drop[(drop >= 0) & (drop < len(stays))]
+    stays[within] = False
+    if len(stays) - np.count_nonzero(stays) != len(drop):
         raise ValueError(f"not distinct rows of {', '.join(parts) or 'a missing part'}: {drop}")
-    return kept
+    return _Rows(parts, stays, np.concatenate(begins), np.concatenate(codes))
 
 
-def _write_copies(
-    dataset: Dataset, run: RunStamp, record: UnitRecord, vectors: _Kept, dead: _Kept
+def _committed(
+    dataset: Dataset,
+    run: RunStamp,
+    record: PartsRecord,
+    vectors: _Rows,
+    dead: _Rows,
+    drop_units: frozenset[Unit],
+) -> PartsRecord | None:
+    """Write the copies, and return the record that is to be written; None if no row is left."""
+    if isinstance(record, UnitRecord):
+        unit = _unit_after(run, record, vectors, dead)
+        return None if unit is None else _unit_copies(dataset, run, unit, vectors, dead)
+    members = []
+    for member in record.members:
+        assert member.place is not None  # It is of a group.
+        of_vectors = vectors.part(member.place.first_vector, member.vectors)
+        of_dead = dead.part(member.place.first_dead, member.dead + member.skipped)
+        if member.unit in drop_units:
+            of_vectors.stays[:] = of_dead.stays[:] = False
+        elif (after := _unit_after(run, member, of_vectors, of_dead)) is not None:
+            members.append(after)
+    if not members:
+        return None
+    stamped = dataclasses.replace(
+        record,
+        generation=record.generation + 1,
+        run_id=run.run_id,
+        run_number=run.run_number,
+        embedding_digest=run.embedding_digest,
+        part_bytes=0,
+    )
+    group = with_members(stamped, members)
+    footer = to_footer(group)
+    size = 0
+    for part in RecordParts.of(group).all:
+        rows = vectors if part.startswith(f"{VECTORS}/") else dead
+        size += _write_copy(dataset, run, part, rows, footer)
+    return with_members(dataclasses.replace(group, part_bytes=size), members)
+
+
+def _unit_after(
+    run: RunStamp, record: UnitRecord, vectors: _Rows, dead: _Rows
+) -> UnitRecord | None:
+    """Return the record of a unit without the removed rows; None if it has no other row."""
+    if vectors.is_whole and dead.is_whole and record.place is not None:
+        return record  # The rows of another unit of its group are removed.
+    if not vectors.count and not dead.count:
+        return None
+    embedded = int(np.count_nonzero(vectors.stays & vectors.begins))
+    codes = collections.Counter(DeadCode(code) for code in dead.codes[dead.stays])
+    skipped = sum(rows for code, rows in codes.items() if code.is_skip)
+    return dataclasses.replace(
+        record,
+        embedded=embedded,
+        dead=dead.count - skipped,
+        skipped=skipped,
+        generation=record.generation + 1,
+        run_id=run.run_id,
+        codes=tuple(sorted(codes.items())),
+        vectors=vectors.count,
+        run_number=run.run_number,
+        embedding_digest=run.embedding_digest,
+        removed=record.unit.rows - embedded - dead.count,
+    )
+
+
+def _unit_copies(
+    dataset: Dataset, run: RunStamp, record: UnitRecord, vectors: _Rows, dead: _Rows
 ) -> UnitRecord:
-    """Write the parts of a record of which a row was removed; return the record with their names.
-
-    Parts of which no row was removed stay.
-    """
+    """Write the parts of a unit of which a row is removed; the others stay."""
     name = part_name(record)
-    vector_parts, dead_part = record.vector_parts, record.dead_part
-    if vectors.removed:
-        vector_parts = (name,) if vectors.count else ()
-    if dead.removed:
-        dead_part = name if dead.count else None
-    record = dataclasses.replace(record, vector_parts=vector_parts, dead_part=dead_part)
-    for folder, kept, encoding in (
-        (VECTORS, vectors, run.vector_encoding),
-        (DEAD_LETTERS, dead, VectorEncoding.PLAIN),
-    ):
-        if kept.removed and kept.count:
-            dataset.write(f"{folder}/{name}", _copy(dataset, kept, record.removed, encoding))
+    footer = {REMOVED_KEY.encode(): str(record.removed).encode()}
+    if not vectors.is_whole:
+        record = dataclasses.replace(record, vector_parts=(name,) if vectors.count else ())
+    if not dead.is_whole:
+        record = dataclasses.replace(record, dead_part=name if dead.count else None)
+    for folder, rows in ((VECTORS, vectors), (DEAD_LETTERS, dead)):
+        if rows.count and not rows.is_whole:
+            _write_copy(dataset, run, f"{folder}/{name}", rows, footer)
     size = dataset.size_of(RecordParts.of(record).all)
     return dataclasses.replace(record, part_bytes=size)
 
 
-def _copy(dataset: Dataset, kept: _Kept, removed: int, encoding: VectorEncoding) -> FileContent:
-    schema = part_files.open_part(dataset, kept.parts[0]).schema_arrow
-    footer = {**(schema.metadata or {}), REMOVED_KEY.encode(): str(removed).encode()}
+def _write_copy(
+    dataset: Dataset, run: RunStamp, name: str, rows: _Rows, footer: dict[bytes, bytes]
+) -> int:
+    """Write the rows that stay as one part; return its size."""
+    source = part_files.open_part(dataset, rows.parts[0]).schema_arrow
+    schema = source.with_metadata({**(source.metadata or {}), **footer})
+    has_vectors = name.startswith(f"{VECTORS}/")
+    encoding = run.vector_encoding if has_vectors else VectorEncoding.PLAIN
 
     def write(stream: pa.NativeFile) -> None:
-        blocks = _rows_that_stay(dataset, kept.parts, kept.mask)
-        part_files.write_row_groups(stream, blocks, schema.with_metadata(footer), encoding)
+        blocks = _rows_that_stay(dataset, rows.parts, rows.stays)
+        part_files.write_row_groups(stream, blocks, schema, encoding)
 
-    return write
+    return dataset.write_large(name, write)
 
 
 def _rows_that_stay(
-    dataset: Dataset, parts: Sequence[str], mask: npt.NDArray[np.bool_]
+    dataset: Dataset, parts: Sequence[str], stays: Mask
 ) -> Iterator[pa.RecordBatch]:
     first = 0
     for name in parts:
         for block in part_files.read_blocks(part_files.open_part(dataset, name), name):
-            here = mask[first : first + block.num_rows]
+            here = stays[first : first + block.num_rows]
             first += block.num_rows
             yield block if here.all() else block.filter(pa.array(here))

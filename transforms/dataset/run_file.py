@@ -39,8 +39,12 @@ from bulkembed.transforms.inputs.text_recipe import (
 
 COPY = "_run/run.copy.json"
 """A copy of `run.json`, from which a damaged one is repaired."""
-FORMAT_VERSION = 2
-"""The format that a run writes.  Since format 2, names of records and parts have a run number."""
+FORMAT_VERSION = 3
+"""The format that a run writes.
+
+Since format 2, names of records and parts have a run number.  Since format 3, there may be records
+of groups and of removed rows, which an earlier version would not see.
+"""
 OLDEST_FORMAT = 1
 """The oldest format that a run resumes."""
 

@@ -1,0 +1,193 @@
+"""Records of groups: units whose rows are in merged parts, so that a dataset has few large files.
+
+The record of a group replaces the records of its units, and is the only one that names its parts.
+The rows of a unit are consecutive in each part, in the order of the units.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import itertools
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.serialization import Count, from_plain, to_plain
+from bulkembed.schemas.units import CallCounts, GroupPlace, GroupRecord, Unit, UnitRecord
+from bulkembed.transforms.dataset.atomic_files import REPAIR
+from bulkembed.transforms.dataset.layout import part_name, record_name
+
+GROUP_KEY = b"bulkembed.group"
+"""In the footer of a part of a group: its record, from which a lost one is rebuilt."""
+_COUNTS = tuple(field.name for field in dataclasses.fields(CallCounts))
+_OF_UNIT = ("embedded", "dead", "skipped", "removed", "vectors")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _GroupFile:
+    """The content of a group's record: a list for each field, with an entry for each unit."""
+
+    version: int
+    key: str
+    generation: Count
+    run_id: str
+    run_number: Count
+    embedding_digest: str
+    part_bytes: Count
+    files: list[tuple[str, str]]
+    """The key and the name of each input file."""
+    runs: list[str]
+    """The runs that committed the units."""
+    file: list[Count]
+    """The place in `files` for each unit."""
+    run: list[Count]
+    """The place in `runs`."""
+    first_row: list[Count]
+    rows: list[Count]
+    embedded: list[Count]
+    dead: list[Count]
+    skipped: list[Count]
+    removed: list[Count]
+    vectors: list[Count]
+    seconds: list[float]
+    calls: list[int]
+    retried: list[int]
+    texts: list[int]
+    tokens: list[int]
+    repeated: list[int]
+    codes: dict[str, dict[DeadCode, Count]]
+    """Dead letters by code, of units that have some; the keys are numbers of units."""
+
+
+def group_key(units: Iterable[Unit], run_number: int) -> str:
+    """Return the key of a new group: 16 hexadecimal digits."""
+    names = (f"{unit.file_key} {unit.first_row} {unit.rows}" for unit in units)
+    text = "\n".join((str(run_number), *names))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def with_members(group: GroupRecord, members: Sequence[UnitRecord]) -> GroupRecord:
+    """Return a group with its units, each at its place in the group's parts.
+
+    Args:
+        group: everything about the group except its units.
+        members: the records of the units in the order of their rows, from wherever they are now.
+    """
+    part = part_name(group)
+    name = record_name(dataclasses.replace(group, members=tuple(members)))
+    placed = []
+    first_vector = first_dead = 0
+    for member in members:
+        lost = member.dead + member.skipped
+        placed.append(
+            dataclasses.replace(
+                member,
+                generation=group.generation,
+                run_number=group.run_number,
+                embedding_digest=group.embedding_digest,
+                vector_parts=(part,) if member.vectors else (),
+                dead_part=part if lost else None,
+                part_bytes=None,
+                place=GroupPlace(name, first_vector, first_dead),
+            )
+        )
+        first_vector += member.vectors
+        first_dead += lost
+    return dataclasses.replace(group, members=tuple(placed))
+
+
+def encode_group(group: GroupRecord) -> bytes:
+    """Return the record of a group as JSON."""
+    members = group.members
+    files = {member.unit.file_key: member.source_file for member in members}
+    runs = dict.fromkeys(member.run_id for member in members)
+    file_at = {key: at for at, key in enumerate(files)}
+    run_at = {run: at for at, run in enumerate(runs)}
+    content: dict[str, Any] = {
+        "version": 1,
+        **{
+            field.name: getattr(group, field.name)
+            for field in dataclasses.fields(GroupRecord)
+            if field.name != "members"
+        },
+        "files": list(files.items()),
+        "runs": list(runs),
+        "file": [file_at[member.unit.file_key] for member in members],
+        "run": [run_at[member.run_id] for member in members],
+        "first_row": [member.unit.first_row for member in members],
+        "rows": [member.unit.rows for member in members],
+        "seconds": [round(member.seconds, 3) for member in members],
+        "codes": {
+            str(at): to_plain(dict(member.codes))
+            for at, member in enumerate(members)
+            if member.codes
+        },
+    }
+    content |= {name: [getattr(member, name) for member in members] for name in _OF_UNIT}
+    content |= {name: [getattr(member.counts, name) for member in members] for name in _COUNTS}
+    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode_group(data: bytes, name: str) -> GroupRecord:
+    """Return the group that JSON describes.
+
+    Raises:
+        OutputError: the file is damaged, of another version, or contradicts its name.
+    """
+    try:
+        group = _decoded(data)
+        if record_name(group) != name:
+            raise ValueError("its content contradicts its name")
+    except (ValueError, TypeError, IndexError) as error:
+        raise OutputError(f"_run/units/{name} is damaged ({error}). {REPAIR}") from None
+    return group
+
+
+def to_footer(group: GroupRecord) -> dict[bytes, bytes]:
+    """Return the record of a group as metadata of its parts; their size is not known yet."""
+    return {GROUP_KEY: base64.b64encode(zlib.compress(encode_group(group)))}
+
+
+def from_footer(metadata: dict[bytes, bytes]) -> GroupRecord | None:
+    """Return the group that the metadata of a part describes; None if it does not."""
+    try:
+        return _decoded(zlib.decompress(base64.b64decode(metadata[GROUP_KEY])))
+    except (KeyError, ValueError, TypeError, IndexError, zlib.error):
+        return None
+
+
+def _decoded(data: bytes) -> GroupRecord:
+    content = from_plain(orjson.loads(data), _GroupFile)
+    group = GroupRecord(
+        content.key, (), content.generation, content.run_id, content.run_number,
+        content.embedding_digest, content.part_bytes,
+    )  # fmt: skip
+    columns = [getattr(content, name) for name in (*_OF_UNIT, "seconds", *_COUNTS)]
+    members = []
+    for at, (file, run, first, rows, *facts) in enumerate(
+        zip(content.file, content.run, content.first_row, content.rows, *columns, strict=True)
+    ):
+        key, source_file = content.files[file]
+        own = dict(zip(_OF_UNIT, facts, strict=False))
+        members.append(
+            UnitRecord(
+                Unit(key, first, rows),
+                **own,
+                source_file=source_file,
+                run_id=content.runs[run],
+                codes=tuple(sorted(content.codes.get(str(at), {}).items())),
+                counts=CallCounts(*facts[len(_OF_UNIT) + 1 :]),
+                seconds=facts[len(_OF_UNIT)],
+            )
+        )
+    if not members:
+        raise ValueError("it has no units")
+    if any(a.unit == b.unit for a, b in itertools.pairwise(members)):
+        raise ValueError("a unit occurs twice")
+    return with_members(group, members)
