@@ -141,6 +141,8 @@ class JobConfig:
     skip_bad_files: bool = False
     """Whether a damaged file is skipped and noted."""
     dedupe: Dedupe = Dedupe.RUN
+    sync: bool = False
+    """Whether the dataset mirrors its input by id."""
     max_dead_rows: int | None = None
     """How many rows may fail in this run, not counting blank ones; None: any number."""
     account: str | None = None
@@ -188,4 +190,5 @@ class JobConfig:
             "title_column": self.columns.title_column,
             **({"id_name": self.columns.id_name} if self.columns.id_name != "id" else {}),
             **({"rows": "passages"} if self.embedding.rows_are_passages else {}),
+            **({"sync": "id"} if self.sync else {}),
         }

@@ -63,11 +63,22 @@ def vectors_schema(
 
 
 def dead_letters_schema(
-    row_schema: pa.Schema, metadata: dict[str, str], *, id_name: str = "id"
+    row_schema: pa.Schema,
+    metadata: dict[str, str],
+    *,
+    id_name: str = "id",
+    hashes: bool = False,
 ) -> pa.Schema:
     """Return the schema of the dead letters.
 
     The columns are the id, source_file, source_row, code, message, http_status, attempts and text.
+
+    Args:
+        row_schema: has the type of `id`.
+        metadata: of every part's footer.
+        id_name: the name of the id's column.
+        hashes: whether there is a column `text_hash`, as in a synchronised dataset.  It is null for
+            a row that cannot be sent.
     """
     return pa.schema(
         [
@@ -79,6 +90,7 @@ def dead_letters_schema(
             pa.field("http_status", pa.int32()),
             pa.field("attempts", pa.int32(), nullable=False),
             pa.field("text", pa.string()),
+            *([pa.field("text_hash", TEXT_HASH_TYPE)] if hashes else []),
         ],
         metadata=metadata | _id_fact(id_name),
     )

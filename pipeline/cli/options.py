@@ -20,7 +20,7 @@ from bulkembed.pipeline.cli.commands import (
     read_config,
 )
 from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
-from bulkembed.pipeline.run.request import MissingFiles
+from bulkembed.pipeline.run.request import MissingFiles, UniqueIds
 from bulkembed.schemas.embedding import BlankText, LongText
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
@@ -181,6 +181,12 @@ OPTIONS: tuple[Option, ...] = (
             help="Price of a million tokens, for another service or model."),
     _option(_RUN, "--retry-failed", aliases=["--retry-dead-letters"], is_flag=True,
             help="Retry dead-lettered rows only."),
+    _option(_RUN, "--sync", is_flag=True,
+            help="Make the dataset equal to the input, row by row, by id: embed new and changed "
+            "rows, and delete rows that are gone, as far as --max-delete allows."),
+    _option(_RUN, "--unique-ids", type=WordChoice(UniqueIds), default="error",
+            help="If --sync finds an id several times in the input: stop with code 2, or take the "
+            "last of its rows."),
     _option(_RUN, "--prune", is_flag=True,
             help="Remove the rows of input files that have been deleted, as far as --max-delete "
             "allows."),

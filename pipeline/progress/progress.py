@@ -24,9 +24,8 @@ from bulkembed.pipeline.progress.sources import (
 )
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.pipeline.run.scans import Scans
-from bulkembed.pipeline.run.settle import dataset_rows
 from bulkembed.pipeline.run.sharing import Sharing
+from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.prices import price_of
@@ -260,13 +259,21 @@ def make_progress(
 def make_goal(
     request: RunRequest,
     job: JobConfig,
-    scans: Scans,
+    rows: RowCounts,
     plan: Plan,
     before: DatasetState,
     sharing: Sharing,
 ) -> Goal:
-    """Return what a run sets out to do; failed rows that are retried count as remaining."""
-    rows = dataset_rows(scans, before)
+    """Return what a run sets out to do; failed rows that are retried count as remaining.
+
+    Args:
+        request: has the price of a token.
+        job: the configuration of the workers.
+        rows: the state of the input's rows.
+        plan: the rows of the run.
+        before: the committed units.
+        sharing: the texts that are sent up front.
+    """
     dead = rows.dead - sum(record.dead for file in plan.work for record in file.retry_of)
     planned = plan.planned_rows
     total = rows.embedded + dead + rows.skipped + planned

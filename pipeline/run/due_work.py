@@ -16,6 +16,7 @@ from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.scans import Scans, planned_files, scan_inputs, unreadable_input_error
 from bulkembed.pipeline.run.settle import has_success_marker
 from bulkembed.pipeline.run.summary import join_names
+from bulkembed.pipeline.sync.sync_file import synced_rows
 from bulkembed.schemas.embedding import LongText, ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS
@@ -94,6 +95,7 @@ def make_job(
         blank_text=request.input.blank_text,
         skip_bad_files=request.input.skip_bad_files,
         dedupe=request.dedupe,
+        sync=request.sync,
         launcher=this_process(),
         version=metadata.version("bulkembed"),
     )
@@ -122,19 +124,20 @@ def plan_run(request: RunRequest, scans: Scans, before: DatasetState) -> Plan:
     return make_plan(scans.inputs, before, request.unit_rows, limit)
 
 
-def committed(dataset: Dataset, scans: Scans) -> DatasetState:
+def committed(dataset: Dataset, scans: Scans, *, sync: bool = False) -> DatasetState:
     """Return the state of the dataset; units with damaged parts do not count as committed.
 
-    Damaged units of input files that no longer exist do count: they cannot be embedded again.
+    Damaged units of input files that no longer exist do count: they cannot be embedded again.  With
+    `sync` their rows are found in the input by their ids, so they do not count.
     """
     state = dataset.state()
-    _check_lost_records(dataset, state)
+    _check_lost_records(dataset, state, sync=sync)
     if not state.records:
         return state
     damaged, unnamed = dataset.check_parts(state)
     state = dataclasses.replace(state, unnamed=tuple(unnamed))
     current = {file.key for file in scans.inputs}
-    redo = frozenset(record for record in damaged if record.unit.file_key in current)
+    redo = frozenset(record for record in damaged if sync or record.unit.file_key in current)
     _check_groups(dataset, state, redo, frozenset(damaged) - redo)
     if redo:
         log.warning(
@@ -176,11 +179,14 @@ def _check_groups(
             )
 
 
-def _check_lost_records(dataset: Dataset, state: DatasetState) -> None:
+def _check_lost_records(dataset: Dataset, state: DatasetState, *, sync: bool) -> None:
     """Raise OutputError if rows were done when `_SUCCESS` was written, but have no record now."""
     if not has_success_marker(dataset):
         return
-    left = remaining_rows(list(planned_files(dataset).values()), state)
+    if sync:
+        left = synced_rows(dataset, state.records, complete=True).left
+    else:
+        left = remaining_rows(list(planned_files(dataset).values()), state)
     if left:
         raise OutputError(
             f"{dataset.root}: the commit records of {number_of(left, 'row')} are missing, although "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -108,7 +109,8 @@ def _check_moved(
         f"{number_of(rows, 'id')} are in input files that are not embedded yet "
         f"({join_names([file.name for file in waiting], 3)}). The dataset would have these ids "
         "twice. Nothing was sent. Use --prune to replace the rows of missing files, or "
-        "--missing-files keep to keep them as well."
+        "--missing-files keep to keep them as well. If each night's export is rewritten, use "
+        f"--sync, with another --output and --reuse {shlex.quote(job.output.uri)}."
     )
 
 

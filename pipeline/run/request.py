@@ -77,6 +77,14 @@ class MissingFiles(enum.StrEnum):
     """Keep the rows, whatever the ids in other files are."""
 
 
+class UniqueIds(enum.StrEnum):
+    """What `--sync` does if several rows of the input have one id."""
+
+    ERROR = "error"
+    LAST = "last"
+    """Take the last of them, in the order of the files and their rows."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputRequest:
     """Which rows to embed."""
@@ -113,6 +121,9 @@ class RunRequest:
     """Price of a million tokens; None for Google's list price."""
     overwrite: bool = False
     """Delete the existing dataset and start over, once all checks have passed."""
+    sync: bool = False
+    """Make the dataset equal to the input, row by row, by id."""
+    unique_ids: UniqueIds = UniqueIds.ERROR
     prune: bool = False
     """Remove the rows of input files that were deleted."""
     max_delete: DeleteLimit = DEFAULT_DELETE_LIMIT
@@ -147,6 +158,8 @@ class RunRequest:
                 f"--reuse needs --dedupe run, because --dedupe {self.dedupe} takes no vector of an "
                 "earlier run. Remove one of them."
             )
+        if self.sync:
+            self._check_sync()
         self.budget()
         self._check_workers()
 
@@ -166,6 +179,27 @@ class RunRequest:
                 "USD per million tokens."
             )
         return Budget(self.max_cost_usd, price.online) if price.online else None
+
+    def _check_sync(self) -> None:
+        """Raise ConfigError if another option contradicts `--sync`."""
+        deletes = "--sync deletes the rows that the input lacks"
+        for given, why in (
+            (self.input.columns.id_column is None and "--generate-ids",
+             "made ids name files and rows, and not what is in them. Name a column with "
+             "--id-column."),
+            (self.prune and "--prune", f"{deletes} anyway. Remove --prune."),
+            (self.missing_files is MissingFiles.KEEP and "--missing-files keep",
+             f"{deletes}, in whatever files they were. Remove --missing-files."),
+            (self.input.limit_rows is not None and "--limit-rows",
+             f"{deletes}. For a trial, use another --output without --sync."),
+            (self.input.skip_bad_files and "--skip-bad-files",
+             f"{deletes}, and would delete those of a skipped file. Remove --skip-bad-files."),
+            (self.dedupe is not Dedupe.RUN and f"--dedupe {self.dedupe}",
+             "rows of which only kept columns change take the vectors of the dataset. Remove "
+             "--dedupe."),
+        ):  # fmt: skip
+            if given:
+                raise ConfigError(f"{given} cannot be combined with --sync: {why}")
 
     def _check_workers(self) -> None:
         """Raise ConfigError if `--workers` is out of range or conflicts with another flag."""

@@ -38,6 +38,7 @@ from bulkembed.pipeline.run.settle import Outcome
 from bulkembed.pipeline.run.sharing import Sharing, copy_known_vectors, find_sharing
 from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
+from bulkembed.pipeline.sync.preparation import Sync, begin, prepare
 from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.job import JobConfig
@@ -80,6 +81,19 @@ def run(request: RunRequest) -> RunSummary:
 
 def _run_once(request: RunRequest, started: float) -> RunSummary:
     """Embed the remaining rows of the input as it is now."""
+    try:
+        return _attempt(request, started)
+    except _LateCommits:
+        # Now that this run has taken the dataset, no worker of an earlier run can commit to it.
+        log.info("workers of an earlier run have committed more rows. Comparing again.")
+        return _attempt(dataclasses.replace(request, overwrite=False), started)
+
+
+class _LateCommits(Exception):
+    """Rows were committed after a synchronisation had read the dataset, so it would repeat them."""
+
+
+def _attempt(request: RunRequest, started: float) -> RunSummary:
     key, key_from = find_key(request.service)
     reject_in_flags(request.beam_args, key)
     shares = quota_shares(request)
@@ -95,9 +109,17 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
         owner = LockOwner(job.run_id, request.runner or "local")
         with output_lock.acquire(dataset, owner) as dead_owner:
             request = _resume_overwrite(dataset, job, request)
-            before = DatasetState() if request.overwrite else committed(dataset, scans)
-            plan = plan_run(request, scans, before)
-            check_missing_files(dataset, request, job, scans, before)
+            before = DatasetState()
+            if not request.overwrite:
+                before = committed(dataset, scans, sync=request.sync)
+            sync = None
+            if request.sync:
+                _stop_dead_run(dataset, dead_owner)
+                sync = prepare(dataset, job, request, scans, before)
+                plan = sync.plan
+            else:
+                plan = plan_run(request, scans, before)
+                check_missing_files(dataset, request, job, scans, before)
             # Rows of a retry have failed before, so a retry may fail on all of them.
             planned = plan.rows if request.retry_failed else plan.planned_rows
             job = split_quota(job, shares)
@@ -105,17 +127,25 @@ def _run_once(request: RunRequest, started: float) -> RunSummary:
             _log_start(request, job, plan, key_from)
             if plan.work and runs_on_this_machine(request):
                 _check_client(job, key)
-            _stop_dead_run(dataset, dead_owner)
+            if sync is None:
+                _stop_dead_run(dataset, dead_owner)
             counters: dict[str, int] = {}
             scans, plan, sharing = _share_texts(request, job, dataset, scans, before, plan, reused)
-            if _changes_anything(request, dataset, scans, before, plan):
+            if _changes_anything(request, dataset, scans, before, plan, sync):
                 check_free_space(dataset, plan, job, sharing.texts)
                 job = _open_dataset(dataset, job, scans, before, request, sharing)
+                if sync is not None:
+                    if set(dataset.state().records) - set(before.records):
+                        raise _LateCommits
+                    begin(dataset, job, sync)
+            mirror = None if sync is None else sync.mirror
+            outcome = Outcome(request, job, scans, plan, before, {}, mirror)
             if plan.work:
                 cost_cap.start_account(job, dataset, before)
-                goal = make_goal(request, job, scans, plan, before, sharing)
+                rows = outcome.rows(before)
+                goal = make_goal(request, job, rows, plan, before, sharing)
                 counters = _embed(request, job, plan, sharing, goal, started)
-            outcome = Outcome(request, job, scans, plan, before, counters)
+            outcome = dataclasses.replace(outcome, counters=counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
 
 
@@ -127,13 +157,20 @@ def _check_client(job: JobConfig, key: str | None) -> None:
 
 
 def _changes_anything(
-    request: RunRequest, dataset: Dataset, scans: Scans, before: DatasetState, plan: Plan
+    request: RunRequest,
+    dataset: Dataset,
+    scans: Scans,
+    before: DatasetState,
+    plan: Plan,
+    sync: Sync | None,
 ) -> bool:
     """Return whether this run has anything to write; if not, `_SUCCESS` is not touched."""
     if plan.work or request.overwrite or not settle.has_success_marker(dataset):
         return True
     if before.stale or before.unnamed:
         return True
+    if sync is not None:
+        return sync.removes_rows
     missing, replaced = settle.outdated_files(dataset, scans, before)
     return bool(replaced) or (request.prune and bool(missing))
 
@@ -259,7 +296,7 @@ def _share_texts(
         InputError: a file cannot be read, and `--skip-bad-files` is not set.
     """
     while True:
-        if not plan.work or request.retry_failed:
+        if not plan.work or (request.retry_failed and not request.sync):
             return scans, plan, Sharing()
         try:
             return scans, plan, find_sharing(dataset, job, plan, before, reused)

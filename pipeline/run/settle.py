@@ -19,7 +19,12 @@ from bulkembed.pipeline.run.summary import (
     call_counts,
     count_rows,
     dead_codes,
+    rows_line,
 )
+from bulkembed.pipeline.sync.mirror import Mirror
+from bulkembed.pipeline.sync.removal import remove_rows
+from bulkembed.pipeline.sync.staged_work import delete_other_shards
+from bulkembed.pipeline.sync.sync_file import goal_of
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
@@ -57,6 +62,14 @@ class Outcome:
     plan: Plan
     before: DatasetState
     counters: dict[str, int]
+    mirror: Mirror | None = None
+    """What a synchronisation found; None for other runs."""
+
+    def rows(self, state: DatasetState) -> RowCounts:
+        """Return the state of the input's rows."""
+        if self.mirror is None:
+            return dataset_rows(self.scans, state)
+        return goal_of(self.job, self.mirror, self.plan).rows(state.records)
 
 
 def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
@@ -71,13 +84,14 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     planned = outcome.scans
     outcome = _without_damaged(dataset, outcome)
     stops = worker_notes.read_stops(dataset, job.run_id)
-    after, missing = _remove_outdated(
-        dataset, outcome, dataset.state() if plan.work else outcome.before
-    )
-    rows = dataset_rows(outcome.scans, after)
+    after = dataset.state() if plan.work else outcome.before
+    missing: tuple[str, ...] = ()
+    if outcome.mirror is None:
+        after, missing = _remove_outdated(dataset, outcome, after)
+    rows = outcome.rows(after)
     rows.check()
     if plan.work and not rows.left:
-        _check_sizes(dataset, outcome.scans, after)
+        _check_sizes(dataset, outcome, after)
     suspects = _suspects(outcome)
     # A stopping run has no time to read them, so the next run does.
     changed = [] if stops else [file for file in suspects if _has_changed(outcome.scans, file)]
@@ -99,14 +113,17 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
         vanished_files=missing,
-        failed_files=failed_files(outcome.scans, after),
+        failed_files=() if outcome.mirror else failed_files(outcome.scans, after),
         passed_over=outcome.scans.ignored,
         changed_files=tuple(file.name for file in changed),
-        duplicate_ids=duplicate_ids(dataset, after) if plan.work and not stops else None,
+        duplicate_ids=_duplicate_ids(dataset, outcome, after) if not stops else None,
         limit_rows=request.input.limit_rows,
+        sync=None if outcome.mirror is None else outcome.mirror.found.tally,
     ).with_dead_letter_limit(request.dead_letters, retry=request.retry_failed)
     complete = rows.left == 0 and summary.stop is None and not changed
     _check_owner(dataset, job)
+    if complete and outcome.mirror is not None:
+        after = _remove_old_rows(dataset, job, outcome.mirror, after, rows)
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):
         # Workers that died leave files. A store shows no partial files, and listing it is slow.
         dataset.delete(dataset.leftovers(after))
@@ -215,7 +232,7 @@ def _run_rows(outcome: Outcome, after: DatasetState) -> RowCounts:
             record.unit.first_row, record.unit.rows, planned.get(record.unit.file_key, ())
         )
     ]
-    if not outcome.request.retry_failed:
+    if not outcome.request.retry_failed or outcome.mirror is not None:
         return count_rows(new, planned_rows)
     old = {record.unit: record for record in outcome.before.records}
     new = [record for record in new if record.unit in old]
@@ -298,6 +315,33 @@ def _remove_outdated(
     return state.without(records), names
 
 
+def _duplicate_ids(dataset: Dataset, outcome: Outcome, state: DatasetState) -> int | None:
+    if not outcome.plan.work or outcome.mirror is not None:
+        return None  # A synchronised dataset has no duplicates.
+    return duplicate_ids(dataset, state)
+
+
+def _remove_old_rows(
+    dataset: Dataset, job: JobConfig, mirror: Mirror, state: DatasetState, rows: RowCounts
+) -> DatasetState:
+    """Remove the rows that a synchronised dataset should no longer have; return its state.
+
+    Raises:
+        OutputError: the dataset does not have the rows of the input.
+    """
+    if len(mirror.found.remove):
+        remove_rows(dataset, job, mirror)
+        state = dataset.state()
+    found = count_rows(state.records, sum(record.unit.rows for record in state.records))
+    if (found.embedded, found.dead, found.skipped) != (rows.embedded, rows.dead, rows.skipped):
+        raise OutputError(
+            f"{dataset.root} should have {rows_line(rows)}, but has {rows_line(found)}. Rerun the "
+            "same command. If this error remains, please report it as a bug."
+        )
+    delete_other_shards(dataset)
+    return state
+
+
 def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
     """Return how many rows repeat the id of an earlier row, in vectors and dead letters.
 
@@ -320,10 +364,14 @@ def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
     return len(ids.duplicates())
 
 
-def _check_sizes(dataset: Dataset, scans: Scans, state: DatasetState) -> None:
+def _check_sizes(dataset: Dataset, outcome: Outcome, state: DatasetState) -> None:
     """Raise OutputError unless the parts have the size that was committed."""
-    current = {file.key for file in scans.inputs}
-    damaged = [one for one in dataset.damaged_records(state) if one.unit.file_key in current]
+    current = {file.key for file in outcome.scans.inputs}
+    damaged = [
+        record
+        for record in dataset.damaged_records(state)
+        if outcome.mirror or record.unit.file_key in current
+    ]
     if damaged:
         rows = sum(record.unit.rows for record in damaged)
         name = dataset.parts_of(damaged[0]).all[0]

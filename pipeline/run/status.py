@@ -9,6 +9,7 @@ from typing import Any
 
 from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.pipeline.run.summary import RowCounts, count_rows, rows_line
+from bulkembed.pipeline.sync.sync_file import synced_rows
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import RERUN
@@ -65,16 +66,23 @@ def status_of(
     embedding = pinned["embedding"]
     own_price = pinned["settings"].get("usd_per_mtok")
     price = price_of(embedding["service"], embedding["model"], own_price)
+    complete = SUCCESS in dataset.names("")
+    if run_file.is_synced(pinned):
+        current = records
+        rows = synced_rows(dataset, records, complete=complete)
+    else:
+        left = rows_in - sum(record.unit.rows for record in current)
+        rows = count_rows(current, rows_in, left)
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
     return Status(
         output=output,
         model=embedding["model"],
-        rows=count_rows(current, rows_in, rows_in - sum(one.unit.rows for one in current)),
+        rows=rows,
         vectors=sum(record.vectors for record in current),
         codes=_codes(records),
         counts=counts,
         usd=None if price is None else price.usd(counts.tokens),
-        complete=SUCCESS in dataset.names(""),
+        complete=complete,
         runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
         if owner
         else None,

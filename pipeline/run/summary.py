@@ -14,6 +14,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, ExitCode, Stop, StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.calls.metrics import DEAD_PREFIX
+from bulkembed.transforms.core.row_difference import RowTally
 from bulkembed.transforms.units.tally import too_many_failed
 
 FORMAT_VERSION = 1
@@ -77,6 +78,8 @@ class RunSummary:
     duplicate_ids: int | None = None
     """Rows with the id of an earlier row; None if ids were not compared."""
     limit_rows: int | None = None
+    sync: RowTally | None = None
+    """What a synchronisation found; None for other runs."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -171,6 +174,8 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
     yield "requests", _requests_line(summary)
     yield "time", _time_line(summary)
+    if summary.sync is not None:
+        yield "sync", difference_line(summary.sync)
     if summary.dataset != run:
         yield "dataset", rows_line(summary.dataset)
     if summary.duplicate_ids:
@@ -254,6 +259,18 @@ def rows_line(rows: RowCounts) -> str:
     """Return the counts in one line."""
     line = f"{rows.rows_in:,} in: {rows.embedded:,} embedded, {rows.skipped:,} skipped (blank), "
     return line + f"{rows.dead:,} failed, {rows.left:,} remaining"
+
+
+def difference_line(tally: RowTally) -> str:
+    """Return the difference that a synchronisation found in one line."""
+    changed = tally.content + tally.columns
+    only = f" ({tally.columns:,} only in kept columns)" if tally.columns else ""
+    retried = f", {tally.retried:,} failed before" if tally.retried else ""
+    repeated = f", {tally.repeated:,} with a repeated id left out" if tally.repeated else ""
+    return (
+        f"{tally.unchanged:,} unchanged, {tally.new:,} new, {changed:,} changed{only}{retried}, "
+        f"{tally.gone:,} deleted{repeated}"
+    )
 
 
 def _time_line(summary: RunSummary) -> str:

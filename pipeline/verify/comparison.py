@@ -169,29 +169,22 @@ class ComparedRow:
 
 
 def check_sample(
-    dataset: Dataset,
-    pinned: dict[str, Any],
-    request: RunRequest,
-    records: Sequence[UnitRecord],
-    rows: int,
+    pinned: dict[str, Any], request: RunRequest, sampled: Sequence[ComparedRow]
 ) -> tuple[str, list[Finding]]:
-    """Embed random rows again and compare the vectors by cosine. Each call takes other rows.
+    """Embed rows again and compare the vectors by cosine.
 
     Args:
-        dataset: the dataset.
         pinned: the content of `run.json`.
-        request: the run that made the dataset, with its input and its service.
-        records: the records of units without a finding.
-        rows: how many rows to embed.
+        request: the run that made the dataset, with its service.
+        sampled: some of its rows.
 
     Returns:
         A summary in a few words, and the findings.
 
     Raises:
-        ConfigError: the input is missing, the service is another one, or there is no key.
+        ConfigError: the service is another one, or there is no key.
     """
     embedding = EmbeddingConfig.from_facts(pinned["embedding"])
-    sampled = list(_draw(dataset, request, records, rows))
     if not sampled:
         message = "no row of the input is in the dataset. Give the input of the run with --against."
         return "none", [Finding(Check.SAMPLE, "the input", message)]
@@ -221,10 +214,14 @@ def _cosine(one: Vector, other: Vector) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-def _draw(
+def draw(
     dataset: Dataset, request: RunRequest, records: Sequence[UnitRecord], rows: int
 ) -> Iterator[ComparedRow]:
-    """Yield random rows of the dataset whose file is in the input."""
+    """Yield random rows of the dataset whose file is in the input; each call draws other ones.
+
+    Raises:
+        ConfigError: the input is missing.
+    """
     wanted = request.input
     scans = scan_inputs(
         dataset, wanted.patterns, wanted.columns,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow.fs as pafs
 
 from bulkembed.pipeline.run.scans import planned_files
+from bulkembed.pipeline.sync.sync_file import synced_rows
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.messages import number_of
@@ -25,6 +26,7 @@ from bulkembed.transforms.dataset.layout import (
     DEAD_LETTERS,
     EMPTY_PART,
     SUCCESS,
+    SYNC,
     UNITS,
     VECTORS,
     age_of_part,
@@ -84,16 +86,29 @@ def _incomplete_groups(state: DatasetState) -> Iterator[Finding]:
             yield Finding(Check.RECORD, f"{UNITS}/{record_name(group)}", message)
 
 
-def unfinished(dataset: Dataset, state: DatasetState) -> list[Finding]:
-    """Return findings about rows of the last plan without a record, and about `_SUCCESS`."""
+def rows_left(
+    dataset: Dataset, state: DatasetState, *, synced: bool
+) -> Iterator[tuple[str, int, int]]:
+    """Yield what has rows of the last plan without a record: its name, these rows, and all rows."""
+    if synced:
+        complete = SUCCESS in dataset.names("")
+        rows = synced_rows(dataset, state.records, complete=complete)
+        if rows.left:
+            yield SYNC, rows.left, rows.rows_in
+        return
     covered = state.covered()
-    found = []
     for key, file in planned_files(dataset).items():
         left = sum(rows for _, rows in remaining_ranges(file.rows, covered.get(key, ())))
         if left:
-            rows = f"{left:,} of {number_of(file.rows, 'row')} remaining"
-            message = f"{rows}. Rerun the same command to resume."
-            found.append(Finding(Check.UNFINISHED, file.name, message))
+            yield file.name, left, file.rows
+
+
+def unfinished(dataset: Dataset, state: DatasetState, *, synced: bool) -> list[Finding]:
+    """Return findings about rows of the last plan without a record, and about `_SUCCESS`."""
+    found = []
+    for name, left, rows in rows_left(dataset, state, synced=synced):
+        message = f"{left:,} of {number_of(rows, 'row')} remaining. Rerun the same command to "
+        found.append(Finding(Check.UNFINISHED, name, f"{message}resume."))
     if SUCCESS not in dataset.names(""):
         message = "missing: the last run is not complete. Rerun the same command to resume."
         found.append(Finding(Check.UNFINISHED, SUCCESS, message))

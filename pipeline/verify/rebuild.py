@@ -63,7 +63,7 @@ def _record(
     if any(report.findings or report.rows is None for report in reports):
         return None
     removed = max(report.removed for report in reports)
-    if not _each_once(named.unit, reports, removed):
+    if not _each_once(named.unit, reports, removed, expected):
         return None
     codes = {DeadCode(code): rows for report in without for code, rows in report.codes.items()}
     skipped = sum(rows for code, rows in codes.items() if code.is_skip)
@@ -82,12 +82,16 @@ def _record(
     )  # fmt: skip
 
 
-def _each_once(unit: Unit, reports: Sequence[PartReport], removed: int) -> bool:
-    """Return whether the parts have each row of the unit once, except for removed ones."""
+def _each_once(unit: Unit, reports: Sequence[PartReport], removed: int, expected: Expected) -> bool:
+    """Return whether the parts have each row of the unit once, except for removed ones.
+
+    In a synchronised dataset rows of a unit can have equal numbers, so they are only counted.
+    """
     rows = [report.rows for report in reports if report.rows is not None]
     found = np.concatenate([np.empty(0, np.int64), *rows])
     distinct = np.unique(found)  # `check_part` has found that all are rows of the unit.
-    return len(distinct) == len(found) == unit.rows - removed
+    count = len(found) if expected.vectors.names_sources else len(distinct)
+    return count == len(found) == unit.rows - removed
 
 
 def _source_file(dataset: Dataset, parts: Sequence[str]) -> str:

@@ -18,8 +18,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from bulkembed.pipeline.run.scans import SCANS_FILE, check_plan, planned_files
-from bulkembed.pipeline.verify.folder_check import read_state
+from bulkembed.pipeline.run.scans import SCANS_FILE, check_plan
+from bulkembed.pipeline.sync.sync_file import SyncGoal
+from bulkembed.pipeline.verify.folder_check import read_state, rows_left
 from bulkembed.pipeline.verify.rebuild import group_from_parts, record_from_parts
 from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.pipeline.verify.verify import expected_of
@@ -28,7 +29,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import Stop
 from bulkembed.schemas.units import CallCounts, PartsRecord, Unit
-from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_ranges
+from bulkembed.transforms.core.ranges import RowRange, intersections
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import atomic_files, output_lock, run_file
@@ -48,6 +49,7 @@ from bulkembed.transforms.dataset.layout import (
     STOPS,
     SUCCESS,
     SUMMARIES,
+    SYNC,
     TIMELINE,
     UNITS,
     VECTORS,
@@ -157,6 +159,7 @@ class _Repair:
     def plan(self) -> None:
         """Move a damaged plan aside; the next run scans its input again."""
         self._unless(SCANS_FILE, check_plan)
+        self._unless(SYNC, lambda data: from_plain(_object(data), SyncGoal))
 
     def records(self) -> None:
         """Move damaged records and parts aside, and rebuild the records of intact parts."""
@@ -183,12 +186,9 @@ class _Repair:
 
     def success(self) -> None:
         """Delete `_SUCCESS` if rows of the plan must be embedded again."""
-        covered = self._dataset.state().covered()
-        left = sum(
-            rows
-            for key, file in planned_files(self._dataset).items()
-            for _, rows in remaining_ranges(file.rows, covered.get(key, ()))
-        )
+        dataset = self._dataset
+        synced = run_file.is_synced(run_file.read(dataset))
+        left = sum(rows for _, rows, _ in rows_left(dataset, dataset.state(), synced=synced))
         if left and SUCCESS in self._dataset.names(""):
             self._dataset.delete([SUCCESS])
             self.done.append(

@@ -32,7 +32,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import UNITS, record_name
 from bulkembed.transforms.dataset.records import RecordParts
-from bulkembed.transforms.dataset.run_file import id_name_of
+from bulkembed.transforms.dataset.run_file import id_name_of, is_synced
 
 Rows = npt.NDArray[np.int64]
 
@@ -64,6 +64,9 @@ class PartKind:
     has_vectors: bool
     tolerance: float | None = None
     """Allowed difference of a vector's length from 1; None if lengths are not checked."""
+    names_sources: bool = False
+    """Whether each row says which file it comes from, as in a synchronised dataset.  Else all rows
+    of a unit are of its file."""
 
     def findings(self, name: str, part: pq.ParquetFile) -> list[Finding]:
         """Return the differences between a part's schema and footer and the expected ones."""
@@ -93,14 +96,21 @@ class Expected:
         """Return it for the content of `run.json`; `dim` is the number of dimensions."""
         embedding = EmbeddingConfig.from_facts(pinned["embedding"])
         layout = pinned["layout"]
+        synced = is_synced(pinned)
         return cls(
             PartKind(
                 _vector_types(layout, dim, passages=embedding.rows_are_passages),
                 _metadata(embedding, layout, dim),
                 has_vectors=True,
                 tolerance=_tolerance(embedding, VectorType(layout["vector_type"]), dim),
+                names_sources=synced,
             ),
-            PartKind(_dead_types(layout), _metadata(embedding, layout, None), has_vectors=False),
+            PartKind(
+                _dead_types(layout, hashes=synced),
+                _metadata(embedding, layout, None),
+                has_vectors=False,
+                names_sources=synced,
+            ),
             pinned["embedding_digest"],
         )
 
@@ -122,9 +132,9 @@ def _vector_types(layout: dict[str, Any], dim: int, *, passages: bool) -> dict[s
     return {**dict(ours[:kept_at]), **layout["kept"], **dict(ours[kept_at:])}
 
 
-def _dead_types(layout: dict[str, Any]) -> dict[str, str]:
+def _dead_types(layout: dict[str, Any], *, hashes: bool) -> dict[str, str]:
     id_name = id_name_of(layout)
-    types = _types(dead_letters_schema(_NO_ROWS, {}, id_name=id_name))
+    types = _types(dead_letters_schema(_NO_ROWS, {}, id_name=id_name, hashes=hashes))
     return {**types, id_name: layout["id_type"]}
 
 
@@ -224,6 +234,8 @@ class PartCheck:
 
     def _belong(self, block: pa.RecordBatch, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return for each row whether it belongs to the unit whose turn it is."""
+        if self._kind.names_sources:
+            return np.ones(len(rows), bool)
         files = block.column("source_file").to_numpy(zero_copy_only=False)
         belong = np.zeros(len(rows), bool)
         at = 0
@@ -333,7 +345,8 @@ def check_unit(
     found = [finding for part in (*vectors, *dead) for finding in part.findings]
     report = UnitReport(found, record, _row_count(vectors), _row_count(dead))
     found += _wrong_counts(where, report.units, vectors, dead)
-    if all(part.rows is not None for part in (*vectors, *dead)):
+    is_complete = all(part.rows is not None for part in (*vectors, *dead))
+    if is_complete and not expected.vectors.names_sources:
         if isinstance(record, UnitRecord):
             rows = [part.rows for part in (*vectors, *dead) if part.rows is not None]
             found += _wrong_rows(where, record, rows)

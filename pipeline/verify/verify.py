@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.pipeline.verify.comparison import check_input, check_sample
+from bulkembed.pipeline.verify.comparison import check_input, check_sample, draw
 from bulkembed.pipeline.verify.folder_check import (
     duplicate_ids,
     foreign_files,
     read_state,
     unfinished,
 )
+from bulkembed.pipeline.verify.sync_comparison import check_synced_input, draw_synced
 from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import OutputError, OutputLocked
@@ -133,13 +134,13 @@ def verify(request: VerifyRequest) -> VerifyReport:
     ids = DuplicateIds()
     units = _check_units(dataset, pinned, state, ids)
     findings += [finding for unit in units for finding in unit.findings]
-    findings += unfinished(dataset, state)
+    findings += unfinished(dataset, state, synced=run_file.is_synced(pinned))
     damaged = [finding.where for finding in findings if finding.check is Check.RECORD]
     findings += foreign_files(dataset, state, _named(dataset, state, units), damaged)
     records = [record for unit in units for record in unit.units]
-    sound = [record for unit in units if not unit.findings for record in unit.units]
+    intact = [unit for unit in units if not unit.findings]
     beside = {}
-    for name, result, more in _further_checks(request, dataset, pinned, records, sound, ids):
+    for name, result, more in _further_checks(request, dataset, pinned, records, intact, ids):
         beside[name] = result
         findings += more
     return VerifyReport(
@@ -193,10 +194,12 @@ def _further_checks(
     dataset: Dataset,
     pinned: dict[str, Any],
     records: Sequence[UnitRecord],
-    sound: Sequence[UnitRecord],
+    intact: Sequence[UnitReport],
     ids: DuplicateIds,
 ) -> Iterator[tuple[str, str, list[Finding]]]:
     """Yield the further checks: the name, the result in a few words, and the findings."""
+    sound = [record for unit in intact for record in unit.units]
+    whole = [unit.record for unit in intact if unit.record is not None]
     if not request.unique_ids:
         yield "ids", "not compared (--repeated-ids)", []
     elif sum(record.unit.rows for record in records) > MAX_IDS:
@@ -208,9 +211,17 @@ def _further_checks(
     if request.against_input:
         wanted = request.made_by.input
         embedding = EmbeddingConfig.from_facts(pinned["embedding"])
-        found = list(check_input(dataset, wanted, embedding, records, sound))
+        if run_file.is_synced(pinned):
+            found = list(check_synced_input(dataset, wanted, embedding, whole))
+        else:
+            found = list(check_input(dataset, wanted, embedding, records, sound))
         patterns = ", ".join(map(readable_name, wanted.patterns))
         yield "input", f"compared with {patterns} row by row", found
     if request.sample:
-        result, found = check_sample(dataset, pinned, request.made_by, sound, request.sample)
+        made_by, rows = request.made_by, request.sample
+        if run_file.is_synced(pinned):
+            sampled = list(draw_synced(dataset, made_by.input, whole, rows))
+        else:
+            sampled = list(draw(dataset, made_by, sound, rows))
+        result, found = check_sample(pinned, made_by, sampled)
         yield "sample", result, found

@@ -192,9 +192,12 @@ def failed_offsets(dataset: Dataset, record: UnitRecord) -> frozenset[int]:
 
 
 def read_blocks(
-    part: pq.ParquetFile, name: str, columns: Sequence[str] | None = None
+    part: pq.ParquetFile,
+    name: str,
+    columns: Sequence[str] | None = None,
+    rows: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a part in order, in blocks of about 4 MB of vectors.
+    """Yield the rows of a part in order, in blocks of about 4 MB of vectors, or of some rows.
 
     In `columns`, `id` means the column of the ids, which is then named so in the blocks.
 
@@ -204,7 +207,7 @@ def read_blocks(
     stored = None if columns is None else _stored_names(part.schema_arrow, columns)
     with _readable(name):
         for block in part.iter_batches(
-            block_rows(part.schema_arrow), columns=stored, use_threads=False
+            rows or block_rows(part.schema_arrow), columns=stored, use_threads=False
         ):
             yield block if columns is None else _with_id(block, part.schema_arrow, columns)
 

@@ -227,10 +227,30 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
             f"run: {'; '.join(embedding)}. Choose another --output, or the same settings."
         )
     _reject_undecoded(dataset, pinned, job)
+    _reject_other_kind(dataset, pinned, job)
     raise ConfigError(
         f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}. Choose "
         "the same columns. Or keep its vectors, at no cost: run the same command with another "
         f"--output and --reuse {shlex.quote(job.output.uri)}"
+    )
+
+
+def _reject_other_kind(dataset: Dataset, pinned: dict[str, Any], job: JobConfig) -> None:
+    """Raise ConfigError if only one of a dataset and a run mirrors its input by id."""
+    if is_synced(pinned) == job.sync:
+        return
+    reuse = (
+        "run the same command with another --output and --reuse "
+        f"{shlex.quote(job.output.uri)}, which keeps its vectors at no cost"
+    )
+    if job.sync:
+        raise ConfigError(
+            f"{dataset.root} was made without --sync, so it may have an id several times. To make "
+            f"a dataset that mirrors the input, {reuse}."
+        )
+    raise ConfigError(
+        f"{dataset.root} mirrors its input by id, which only --sync keeps so. Add --sync. Or "
+        f"{reuse}."
     )
 
 
@@ -285,6 +305,11 @@ def kept_types(dataset: Dataset) -> dict[str, str] | None:
 def id_name_of(layout: dict[str, Any]) -> str:
     """Return the name of the id's column in the output, by the pinned layout."""
     return str(layout.get("id_name", "id"))
+
+
+def is_synced(pinned: dict[str, Any]) -> bool:
+    """Return whether a dataset mirrors its input by id, by the content of its `run.json`."""
+    return pinned["layout"].get("sync") is not None
 
 
 def template_of(pinned: dict[str, Any]) -> str | None:

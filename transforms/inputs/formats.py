@@ -56,6 +56,15 @@ _PARQUET = InputFormat(
 )
 FORMATS = {known.name: known for known in (_PARQUET, _JSONL)}
 """All input formats, by name."""
+STAGED = "staged"
+"""The format of rows that bulkembed saves itself, see `staged_rows`; no user's file has it."""
+
+
+def module_of(format_name: str) -> str:
+    """Return the name of the module that reads a format."""
+    if format_name == STAGED:
+        return "bulkembed.transforms.inputs.staged_rows"
+    return FORMATS[format_name].module
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.schemas.serialization import Count, from_plain, to_plain
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs.formats import FORMATS, codec_of, format_of
+from bulkembed.transforms.inputs.formats import FORMATS, codec_of, format_of, module_of
 from bulkembed.transforms.inputs.hive_keys import folders_read, hive_keys
 from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
 from bulkembed.transforms.inputs.stored_bytes import (
@@ -233,7 +233,7 @@ def read_ids(
 
 
 def _code_of(format_name: str) -> FormatModule:
-    return cast("FormatModule", importlib.import_module(FORMATS[format_name].module))
+    return cast("FormatModule", importlib.import_module(module_of(format_name)))
 
 
 def _check_ranges(file: InputFile, ranges: Sequence[RowRange]) -> None:

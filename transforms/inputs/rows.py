@@ -20,6 +20,30 @@ from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, value_at
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RowSources:
+    """The file and the row that each row of a batch comes from."""
+
+    files: pa.Array
+    """Names relative to the pattern's root: strings."""
+    rows: pa.Array
+    """Numbers from 0: int64."""
+
+    @classmethod
+    def of(cls, file_name: str, first_row: int, rows: int) -> RowSources:
+        """Return the sources of consecutive rows of one file."""
+        numbers = pa.array(np.arange(first_row, first_row + rows))
+        return cls(pa.repeat(pa.scalar(file_name, pa.string()), rows), numbers)
+
+    def part(self, start: int, rows: int) -> RowSources:
+        """Return the sources of some rows."""
+        return RowSources(self.files.slice(start, rows), self.rows.slice(start, rows))
+
+    def take(self, offsets: pa.Array) -> RowSources:
+        """Return the sources of the rows at some offsets."""
+        return RowSources(self.files.take(offsets), self.rows.take(offsets))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class RowBatch:
     """Consecutive rows of one file, in its order; each list and array has one entry per row."""
@@ -38,6 +62,8 @@ class RowBatch:
     """Offset in the batch -> why that row cannot be embedded; a null text is not among them."""
     unkept: frozenset[str] = frozenset()
     """Kept columns with values that cannot be written with the output's type: these are null."""
+    sources: RowSources | None = None
+    """Where the rows come from, if the file has rows of other files; else None."""
 
     @property
     def rows(self) -> int:
@@ -54,6 +80,29 @@ class RowBatch:
             self.kept.slice(start, end - start),
             {row - start: why for row, why in self.bad.items() if start <= row < end},
             self.unkept,
+            self.sources and self.sources.part(start, end - start),
+        )
+
+    def source(self, offset: int, file_name: str) -> tuple[str, int]:
+        """Return the file and the row that a row comes from; `file_name` is the batch's own."""
+        if self.sources is None:
+            return file_name, self.first_row + offset
+        return self.sources.files[offset].as_py(), self.sources.rows[offset].as_py()
+
+    def take(self, offsets: Sequence[int], file_name: str) -> RowBatch:
+        """Return the rows at some offsets, ascending; `file_name` is the batch's own."""
+        where = pa.array(offsets, pa.int64())
+        sources = self.sources or RowSources.of(file_name, self.first_row, self.rows)
+        bad = {place: self.bad[row] for place, row in enumerate(offsets) if row in self.bad}
+        return RowBatch(
+            self.first_row,
+            self.ids.take(where),
+            [self.titles[row] for row in offsets],
+            [self.texts[row] for row in offsets],
+            self.kept.take(where) if self.kept.num_columns else self.kept.slice(0, len(offsets)),
+            bad,
+            self.unkept,
+            sources.take(where),
         )
 
 

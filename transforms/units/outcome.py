@@ -80,10 +80,9 @@ class UnitOutcome:
         """Note that a text failed, and with it the rows that it is sent for."""
         rows = self._rows.with_text(item.index)
         if code is DeadCode.TOO_LONG and self._job.embedding.long_text is LongText.STOP:
-            unit = self._prepared.unit
+            file, row = self._prepared.rows.source(rows[0], self._prepared.source_file)
             return self._limit.stop(
-                f"row {unit.first_row + rows[0]} of {self._prepared.source_file}: {error.message}. "
-                "Choose another --long-text."
+                f"row {row} of {file}: {error.message}. Choose another --long-text."
             )
         for row in rows:
             message = f"{self._place(row, item.index)}{error.message}"

@@ -88,8 +88,7 @@ def prepare(
         if retry_of is not None and offset not in retry_of.offsets:
             passages.append(())
             continue
-        row = unit.first_row + offset
-        bad = batch.bad.get(offset) or _blank(text, source_file, row, job.blank_text)
+        bad = batch.bad.get(offset) or _blank(text, job.blank_text, batch, offset, source_file)
         if bad is not None or text is None:
             passages.append(())
             failed[offset] = RowFailure(*(bad or (DeadCode.BLANK_TEXT, "")))
@@ -109,14 +108,15 @@ def prepare(
 
 
 def _blank(
-    text: str | None, source_file: str, row: int, policy: BlankText
+    text: str | None, policy: BlankText, batch: RowBatch, offset: int, source_file: str
 ) -> tuple[DeadCode, str] | None:
     why = why_blank(text)
     if why is None:
         return None
     if policy is BlankText.STOP:
+        file, row = batch.source(offset, source_file)
         raise InputError(
-            f"row {row} of {source_file}: {why}. With --blank-text skip such rows become dead "
+            f"row {row} of {file}: {why}. With --blank-text skip such rows become dead "
             "letters with code blank_text."
         )
     return DeadCode.BLANK_TEXT, why

@@ -78,7 +78,9 @@ class TableMaker:
         rows, offsets, failures = self.prepared.rows, list(failed), failed.values()
         metadata = part_metadata(self.job.embedding, self.job.version, None)
         id_name = self.job.columns.id_name
-        schema = dead_letters_schema(self.job.row_schema, metadata, id_name=id_name)
+        schema = dead_letters_schema(
+            self.job.row_schema, metadata, id_name=id_name, hashes=self.job.sync
+        )
         columns = {
             id_name: rows.ids.take(pa.array(offsets, pa.int64())),
             **self._source(offsets),
@@ -87,10 +89,22 @@ class TableMaker:
             "http_status": pa.array([failure.http_status for failure in failures], pa.int32()),
             "attempts": pa.array([failure.attempts for failure in failures], pa.int32()),
             "text": pa.array([rows.texts[offset] for offset in offsets], pa.string()),
+            "text_hash": pa.array(map(self._letter_hash, offsets), TEXT_HASH_TYPE),
         }
         return pa.table([columns[name] for name in schema.names], schema=schema)
 
+    def _letter_hash(self, offset: int) -> bytes | None:
+        """Return the hash of a row's whole text; None if the row cannot be sent."""
+        rows, text = self.prepared.rows, self.prepared.rows.texts[offset]
+        if text is None or offset in self.prepared.failed:
+            return None
+        return sent_hash(self.job.embedding, rows.titles[offset], text)
+
     def _source(self, offsets: Sequence[int]) -> dict[str, pa.Array]:
+        sources = self.prepared.rows.sources
+        if sources is not None:
+            taken = sources.take(pa.array(offsets, pa.int64()))
+            return {"source_file": taken.files, "source_row": taken.rows}
         first = self.prepared.unit.first_row
         return {
             "source_file": pa.array([self.prepared.source_file] * len(offsets), pa.string()),

@@ -1,0 +1,1 @@
+"""`--sync`: a dataset that mirrors its input row by row, by id."""

@@ -1,0 +1,212 @@
+"""Rows of the input and committed rows, as the keys by which they are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.inputs import PASSAGE_COLUMNS, InputColumns
+from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.hashing import keys
+from bulkembed.transforms.core.passages import passage_spans
+from bulkembed.transforms.core.row_difference import COMMITTED_ROW, INPUT_ROW, Kind
+from bulkembed.transforms.dataset.row_keys import column_keys, id_keys
+from bulkembed.transforms.inputs.rows import RowBatch
+from bulkembed.transforms.units.distinct_contents import why_blank
+
+Rows = npt.NDArray[np.void]
+Numbers = npt.NDArray[np.uint64]
+_LETTER = b"dead letter"
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """How rows are read and compared."""
+
+    embedding: EmbeddingConfig
+    read: InputColumns
+    schema: pa.Schema
+    """The output's id and kept columns."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The kept columns that are compared by their values."""
+        kept = [name for name in self.schema.names if name != "id"]
+        if not self.embedding.rows_are_passages:
+            return kept
+        # The rows of passages have a part of the text in this column, and their contents have it.
+        return [name for name in kept if name != self.read.text_column]
+
+    @property
+    def vector_columns(self) -> list[str]:
+        """The columns of a part that are read."""
+        own = PASSAGE_COLUMNS if self.embedding.rows_are_passages else ()
+        return ["id", *own, "text_hash", *self.columns]
+
+
+LETTER_COLUMNS = ("id", "code", "text", "text_hash")
+"""The columns of dead letters that are read."""
+
+
+def input_rows(batch: RowBatch, first_place: int, compared: Comparison) -> Rows:
+    """Return the keys of rows of the input, of dtype INPUT_ROW, in their order.
+
+    Args:
+        batch: the rows.
+        first_place: the place of the first one.
+        compared: what is compared.
+    """
+    rows = np.zeros(batch.rows, INPUT_ROW)
+    letters: list[bytes] = []
+    contents: list[bytes] = []
+    embedding = compared.embedding
+    for offset, (title, text) in enumerate(zip(batch.titles, batch.texts, strict=True)):
+        bad = batch.bad.get(offset)
+        if bad is not None or text is None or why_blank(text) is not None:
+            letters.append(_letter_hash(bad[0] if bad else DeadCode.BLANK_TEXT, text))
+        else:
+            letters.append(sent_hash(embedding, title, text))
+            if embedding.long_text.cuts:
+                contents.append(_content_hash(embedding, title, text, letters[-1]))
+                continue
+        contents.append(letters[-1])
+    rows["letter"], rows["content"] = keys(letters), keys(contents)
+    rows["columns"] = column_keys(batch.kept, compared.columns)
+    rows["place"] = np.arange(first_place, first_place + batch.rows)
+    _set_ids(rows, batch.ids, rows["letter"])
+    return rows
+
+
+def _letter_hash(code: DeadCode, text: str | None) -> bytes:
+    """Return a hash of a row that is not sent: of why, and of its text."""
+    digest = hashlib.blake2b(_LETTER, digest_size=16)
+    digest.update(f"{code}\0{'' if text is None else '='}".encode())
+    digest.update((text or "").encode())
+    return digest.digest()
+
+
+def _content_hash(embedding: EmbeddingConfig, title: str | None, text: str, whole: bytes) -> bytes:
+    """Return the hash of a text that may be cut, as `vector_rows` finds it in the parts."""
+    if not embedding.rows_are_passages:
+        # A text that has one passage has its hash, which leaves out white space around it.
+        if not (text[0].isspace() or text[-1].isspace()):
+            return whole
+        spans = passage_spans(embedding, title, text)
+        (start, end) = spans[0] if len(spans) == 1 else (0, len(text))
+        return sent_hash(embedding, title, text[start:end])
+    spans = passage_spans(embedding, title, text)
+    hashes = keys([sent_hash(embedding, title, text[start:end]) for start, end in spans])
+    places = np.array(spans, np.uint64)
+    numbers = np.arange(len(spans), dtype=np.uint64)
+    total = _passage_keys(hashes, numbers, places[:, 0], places[:, 1]).sum(dtype=np.uint64)
+    content: bytes = total.tobytes() + bytes(8)
+    return content
+
+
+def _passage_keys(hashes: Numbers, numbers: Numbers, starts: Numbers, ends: Numbers) -> Numbers:
+    """Return a key for each passage, of its text and its place; their sum is the content's key."""
+    found = hashes.copy()
+    for part in (numbers, starts, ends):
+        found = (found ^ (found >> np.uint64(29))) * _MIX + part * _STEP
+    found ^= found >> np.uint64(32)
+    mixed: Numbers = found * _MIX
+    return mixed
+
+
+def _set_ids(rows: Rows, ids: pa.Array, letters: Numbers) -> None:
+    """Set the keys of the ids; a row without an id gets the key of its dead letter."""
+    both = id_keys(ids)
+    has_id = ids.is_valid().to_numpy(zero_copy_only=False)
+    rows["has_id"] = has_id
+    rows["id_high"] = np.where(has_id, both[:, 0], letters * _STEP)
+    rows["id_low"] = np.where(has_id, both[:, 1], 0)
+
+
+def vector_rows(table: pa.Table, first_place: int, age: int, compared: Comparison) -> Rows:
+    """Return the keys of committed rows with vectors, of dtype COMMITTED_ROW.
+
+    Args:
+        table: consecutive rows of a part, with the columns of `compared.vector_columns`; of
+            passages all those of a row.
+        first_place: the place of the first row.
+        age: of their commit.
+        compared: what is compared.
+    """
+    hashes = _hash_keys(table["text_hash"])
+    starts = np.arange(len(hashes))
+    if compared.embedding.rows_are_passages:
+        numbers, begins, ends = (table[n].to_numpy().astype(np.uint64) for n in PASSAGE_COLUMNS)
+        starts = np.flatnonzero(numbers == 0)
+        passages = _passage_keys(hashes, numbers, begins, ends)
+        hashes = np.add.reduceat(passages, starts) if len(starts) else passages[:0]
+        table_of_rows = table.take(pa.array(starts))
+    else:
+        table_of_rows = table
+    rows = np.zeros(len(starts), COMMITTED_ROW)
+    rows["content"] = hashes
+    rows["columns"] = column_keys(table_of_rows, compared.columns)
+    rows["place"] = first_place + starts
+    rows["rows"] = np.diff(starts, append=table.num_rows)
+    rows["age"], rows["kind"] = age, Kind.VECTORS
+    _set_ids(rows, _one_array(table_of_rows["id"]), rows["content"])
+    return rows
+
+
+def letter_rows(table: pa.Table, first_place: int, age: int, *, retried: bool = False) -> Rows:
+    """Return the keys of committed dead letters, of dtype COMMITTED_ROW.
+
+    Args:
+        table: dead letters, with the columns LETTER_COLUMNS.
+        first_place: the place of the first one.
+        age: of their commit.
+        retried: whether those that failed are to be sent again.
+    """
+    rows = np.zeros(table.num_rows, COMMITTED_ROW)
+    rows["content"] = _letter_keys(table)
+    rows["place"] = np.arange(first_place, first_place + table.num_rows)
+    rows["rows"], rows["age"] = 1, age
+    blank = pc.equal(table["code"], str(DeadCode.BLANK_TEXT)).to_numpy()
+    rows["kind"] = np.where(blank, Kind.BLANK, Kind.RETRIED if retried else Kind.FAILED)
+    _set_ids(rows, _one_array(table["id"]), rows["content"])
+    return rows
+
+
+def _letter_keys(table: pa.Table) -> Numbers:
+    hashes: Sequence[bytes | None] = table["text_hash"].to_pylist()
+    missing = [row for row, known in enumerate(hashes) if known is None]
+    found = list(hashes)
+    few = table.select(["code", "text"]).take(pa.array(missing, pa.int64())).to_pylist()
+    for row, letter in zip(missing, few, strict=True):
+        found[row] = _letter_hash(DeadCode(letter["code"]), letter["text"])
+    return keys([known or b"" for known in found])
+
+
+def _hash_keys(hashes: pa.ChunkedArray) -> Numbers:
+    """Return the first half of each hash, without an object per row."""
+    pieces = [_words(chunk) for chunk in hashes.chunks if len(chunk)]
+    found: Numbers = np.concatenate([np.empty(0, np.uint64), *pieces])
+    return found
+
+
+def _words(hashes: pa.FixedSizeBinaryArray) -> Numbers:
+    width = hashes.type.byte_width
+    words = np.frombuffer(
+        hashes.buffers()[1], "<u8", len(hashes) * width // 8, hashes.offset * width
+    )
+    half: Numbers = words[:: width // 8].copy()
+    return half
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks()
+    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole

@@ -1,0 +1,137 @@
+"""The start of a synchronisation: compare, check what it would do, and stage what is to be sent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import islice
+
+import pyarrow as pa
+
+from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run import scratch
+from bulkembed.pipeline.run.delete_guard import check_deletes
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.request import RunRequest, UniqueIds
+from bulkembed.pipeline.run.scans import Scans
+from bulkembed.pipeline.run.summary import difference_line
+from bulkembed.pipeline.sync.compared_rows import Comparison
+from bulkembed.pipeline.sync.mirror import Mirror, by_file, compare
+from bulkembed.pipeline.sync.staged_work import delete_other_shards, make_work
+from bulkembed.pipeline.sync.sync_file import goal_of, write_goal
+from bulkembed.schemas.errors import ConfigError, InputError
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.core.row_difference import Places
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.inputs.stored_bytes import has_changed
+
+SHOWN_IDS = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Sync:
+    """A synchronisation that has passed all checks, with its rows to send staged."""
+
+    mirror: Mirror
+    plan: Plan
+    shards: tuple[str, ...]
+
+    @property
+    def removes_rows(self) -> bool:
+        """Whether the dataset has rows that are to be removed."""
+        return len(self.mirror.found.remove) > 0
+
+
+def prepare(
+    dataset: Dataset, job: JobConfig, request: RunRequest, scans: Scans, before: DatasetState
+) -> Sync:
+    """Compare the input with the dataset, and stage the rows to send.
+
+    Only staged shards are written, and only after all checks.
+
+    Raises:
+        ConfigError, TooManyDeletes, InputError, OutputError: as `find_mirror`; or a shard cannot be
+            written.
+    """
+    mirror = find_mirror(dataset, job, request, scans, before)
+    work = make_work(dataset, job, mirror, before, request.unit_rows)
+    return Sync(mirror, work.plan, work.shards)
+
+
+def begin(dataset: Dataset, job: JobConfig, sync: Sync) -> None:
+    """Note what a run sets out to do that has taken the dataset."""
+    write_goal(dataset, goal_of(job, sync.mirror, sync.plan))
+    delete_other_shards(dataset, sync.shards)
+
+
+def find_mirror(
+    dataset: Dataset, job: JobConfig, request: RunRequest, scans: Scans, before: DatasetState
+) -> Mirror:
+    """Compare the input with the dataset, and check what a run would do.  Changes nothing.
+
+    Raises:
+        ConfigError: an id is repeated, and `--unique-ids last` is not set.
+        TooManyDeletes: more ids are gone than `--max-delete` allows.
+        InputError: a file cannot be read, or has changed while it was read.
+        OutputError: a committed part cannot be read, or the disk is full.
+    """
+    compared = Comparison(job.embedding, job.columns, job.row_schema)
+    with scratch.folder() as folder:
+        mirror = compare(
+            dataset,
+            compared,
+            scans.inputs,
+            before.parts_records(),
+            folder,
+            retry_failed=request.retry_failed,
+        )
+    for file in scans.inputs:
+        if has_changed(file, scans.stamps.get(file.found.path)):
+            raise InputError(
+                f"{file.name} has changed while it was read. Nothing was sent. Rerun the command "
+                "when nothing writes to the file.",
+                path=file.found.path,
+            )
+    tally = mirror.found.tally
+    if tally.repeated and request.unique_ids is UniqueIds.ERROR:
+        raise ConfigError(_repeated_ids(job, mirror))
+    log.info("sync: %s", difference_line(tally))
+    check_deletes(
+        tally.gone,
+        tally.committed_ids,
+        request.max_delete,
+        f"{request.output.uri}: the input lacks {number_of(tally.gone, 'id')} of the dataset",
+    )
+    return mirror
+
+
+def _repeated_ids(job: JobConfig, mirror: Mirror) -> str:
+    count = mirror.found.tally.repeated
+    shown = "; ".join(islice(_examples(job, mirror), SHOWN_IDS))
+    more = "" if count <= SHOWN_IDS else f"; and {count - SHOWN_IDS:,} more"
+    return (
+        f"--sync needs unique ids, but the input has {number_of(count, 'row')} with an id that a "
+        f"later row has: {shown}{more}. Nothing was sent. Make the ids unique, or take the last "
+        "row of each id with --unique-ids last."
+    )
+
+
+def _examples(job: JobConfig, mirror: Mirror) -> Iterator[str]:
+    found = mirror.found
+    for at in range(min(SHOWN_IDS, len(found.repeated))):
+        name, row, value = _id_at(job, mirror, found.repeated[at : at + 1])
+        other_name, other_row, _ = _id_at(job, mirror, found.repeated_by[at : at + 1])
+        yield f"{value!r} in row {row} of {name} and in row {other_row} of {other_name}"
+
+
+def _id_at(job: JobConfig, mirror: Mirror, place: Places) -> tuple[str, int, object]:
+    """Return the file, the row and the id at one place of the input."""
+    [(number, rows)] = by_file(place)
+    file, row = mirror.files[number], int(rows[0])
+    schema = pa.schema([job.row_schema.field("id")])
+    (batch,) = read_batches(open_found(file.found), file, job.columns, schema, [(row, 1)])
+    return file.name, row, batch.ids[0].as_py()
