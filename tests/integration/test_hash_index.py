@@ -156,7 +156,9 @@ def test_a_damaged_segment_is_built_again(
             data[3] ^= 1  # In the first block: the footer is intact.
         path.write_bytes(bytes(data[: {"cut": len(data) // 2, "emptied": 0}.get(damage)]))
     index = world.open()
+    parts = index.parts
     world.check(index)
+    assert index.parts == parts
     assert ("is built again" in caplog.text) == (damage == "flipped")
     world.check(world.open())
 
@@ -178,16 +180,18 @@ def test_damage_that_a_merge_finds_is_built_again(
 
 
 def test_a_segment_of_other_settings_is_not_used(world: World) -> None:
-    world.add(["a"], digest=OTHER)
-    other = HashIndex(world.dataset, world.sizes(), OTHER, world.scratch, keep=True)
-    assert found_texts(world, other, ["a"]) == {"a"}
-    assert found_texts(world, world.open(), ["a"]) == set()
+    world.add(["a"])
+    HashIndex(world.dataset, world.sizes(), OTHER, world.scratch, keep=True)
+    before = world.segments()
+    world.check(world.open())
+    assert not set(before) & set(world.segments())
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-def test_parts_without_a_digest_count_if_they_are_trusted(world: World, trusted: bool) -> None:
-    world.add(["a"], digest=None)
-    assert found_texts(world, world.open(trusted=trusted), ["a"]) == ({"a"} if trusted else set())
+def test_parts_that_are_not_trusted_count_by_their_digest(world: World) -> None:
+    for text, digest in {"a": DIGEST, "b": OTHER, "c": None}.items():
+        world.add([text], digest)
+    world.check(world.open())  # Its segment must not be used next.
+    assert found_texts(world, world.open(keep=False, trusted=False), ["a", "b", "c"]) == {"a"}
 
 
 def test_a_dataset_that_must_not_be_written_is_not(world: World) -> None:

@@ -51,10 +51,10 @@ class HashIndex:
     Args:
         dataset: the dataset.
         sizes: the parts with vectors that count, and their bytes.
-        digest: the embedding digest; parts whose footer has another one have no matches.
+        digest: the embedding digest of the vectors.
         scratch: a folder on a local disk, which must exist as long as the index.
         keep: whether the index is kept in the dataset; the caller must have its lock.
-        trusted: whether parts without a digest in their footer count too.
+        trusted: whether all parts count; if not, those whose footer has the digest.
 
     Raises:
         OutputError: the dataset cannot be listed, or a disk is full.
@@ -72,6 +72,7 @@ class HashIndex:
     ) -> None:
         self._folder = SegmentFolder(dataset, digest, scratch, keep, trusted)
         self._segments: list[LiveSegment] = []
+        self._parts: dict[str, tuple[int, SourcePart]] = {}
         missing = dict(sizes)
         self._take(self._folder.stored(), missing)
         self._build(missing)
@@ -80,8 +81,8 @@ class HashIndex:
 
     @property
     def parts(self) -> tuple[SourcePart, ...]:
-        """The parts that can be read, by their numbers; they change only if `find` must rebuild."""
-        return tuple(itertools.chain.from_iterable(one.parts for one in self._segments))
+        """The parts that could be read, by their numbers."""
+        return tuple(part for _, part in self._parts.values())
 
     @property
     def entries(self) -> int:
@@ -107,15 +108,13 @@ class HashIndex:
 
     def _find(self, wanted: Keys) -> Found:
         missing = np.arange(len(wanted))
-        found, first = [], 0
+        found = []
         for one in self._segments:
-            numbers = one.numbers(first)
             hits = [np.empty(0, np.int64)]
             for at, places in one.segment.find(wanted[missing], one.live):
                 hits.append(at)
-                found.append(Found(missing[at], numbers[places["part"]], places["row"]))
+                found.append(Found(missing[at], one.numbers[places["part"]], places["row"]))
             missing = np.delete(missing, np.concatenate(hits))
-            first += int(one.live.sum())
         none = Found(np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint32))
         at, parts, rows = map(np.concatenate, zip(none, *found, strict=True))
         order = np.argsort(at)
@@ -129,7 +128,7 @@ class HashIndex:
             if not live.any():
                 useless.append(segment)
                 continue
-            self._segments.append(LiveSegment(segment, live))
+            self._add(segment, live)
             for part in self._segments[-1].parts:
                 del missing[part.name]
         self._folder.delete(useless)
@@ -137,9 +136,17 @@ class HashIndex:
     def _build(self, sizes: Mapping[str, int]) -> None:
         segment = self._folder.build(sizes) if sizes else None
         if segment is not None:
-            self._segments.append(segment)
+            self._add(segment)
             rows = sum(part.rows for part in segment.parts)
             log.info("indexed the text hashes of %s", number_of(rows, "committed row"))
+
+    def _add(self, segment: IndexSegment, live: npt.NDArray[np.bool_] | None = None) -> None:
+        """Add a segment; a part that had a number before keeps it."""
+        live = np.ones(len(segment.parts), bool) if live is None else live
+        for part in itertools.compress(segment.parts, live):
+            self._parts.setdefault(part.name, (len(self._parts), part))
+        numbers = [self._parts.get(part.name, (0,))[0] for part in segment.parts]
+        self._segments.append(LiveSegment(segment, live, np.array(numbers, np.uint32)))
 
     def _merge(self) -> None:
         """Merge segments if there are too many, or with too many entries that do not count."""
@@ -157,7 +164,8 @@ class HashIndex:
         except SegmentError as error:
             self._rebuild(error)
             return
-        self._segments = [one for one in self._segments if one not in merged] + [segment]
+        self._segments = [one for one in self._segments if one not in merged]
+        self._add(segment)
 
     def _rebuild(self, error: SegmentError) -> None:
         """Index the parts of segments that cannot be read again."""

@@ -7,6 +7,7 @@ the order of the places, so that each row group of a source is read once.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,14 @@ NO_PLACES = KnownPlaces((), np.empty(0, PLACE))
 
 
 def write_places(
-    path: Path, sources: Sequence[PlaceSource], places: Iterable[npt.NDArray[Any]], at_most: int
+    folder: Path, sources: Sequence[PlaceSource], places: Iterable[npt.NDArray[Any]], at_most: int
 ) -> KnownPlaces:
-    """Write places in order to a file, and return them mapped from it.
+    """Write places in order to a file without a name, and return them mapped from it.
+
+    The disk space is free again once nothing refers to the result, or the process has ended.
 
     Args:
-        path: the file; its folder also holds the places while they are sorted.
+        folder: an existing folder on a local disk, for the file.
         sources: of the places.
         places: arrays of the type PLACE, in any order.
         at_most: a bound of the number of places, which decides how much memory sorting takes.
@@ -90,7 +93,7 @@ def write_places(
     starts = _first_rows(sources)
     step = np.uint64((2**64 - 1) // max(1, int(starts[-1][-1])))
     partitions = partitions_for(at_most, _ORDERED.itemsize)
-    with PartitionedRows(path.parent, _ORDERED, partitions, key="order") as rows:
+    with PartitionedRows(folder, _ORDERED, partitions, key="order") as rows:
         for some in places:
             order = np.empty(len(some), np.uint64)
             for number, first in enumerate(starts[:-1]):
@@ -100,12 +103,13 @@ def write_places(
         if not len(rows):
             return KnownPlaces(tuple(sources), np.empty(0, PLACE))
         try:
-            with path.open("wb") as file:
+            with tempfile.TemporaryFile(dir=folder) as file:
                 for block in _in_order(rows):
                     block.tofile(file)
+                file.flush()
+                return KnownPlaces(tuple(sources), np.memmap(file, PLACE, "r"))
         except OSError as error:
-            raise output_error(str(path), error) from error
-    return KnownPlaces(tuple(sources), np.memmap(path, PLACE, "r"))
+            raise output_error(str(folder), error) from error
 
 
 def _first_rows(sources: Sequence[PlaceSource]) -> list[npt.NDArray[np.uint64]]:

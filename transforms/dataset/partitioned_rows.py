@@ -21,7 +21,7 @@ from bulkembed.transforms.dataset.atomic_files import output_error
 Rows = npt.NDArray[np.void]
 """A structured array, shape (rows,)."""
 BUFFER_BYTES = 16 << 20
-PARTITION_BYTES = 32 << 20
+PARTITION_BYTES = 16 << 20
 MAX_PARTITIONS = 1 << 12
 _KEY_BITS = 64
 

@@ -50,6 +50,8 @@ class LiveSegment:
     segment: IndexSegment
     live: npt.NDArray[np.bool_]
     """Shape (parts of the segment,)."""
+    numbers: npt.NDArray[np.uint32]
+    """The numbers of its parts in the index; arbitrary for those that do not count."""
 
     @property
     def parts(self) -> list[SourcePart]:
@@ -62,10 +64,6 @@ class LiveSegment:
         every = sum(part.rows for part in self.segment.parts)
         return 1 - sum(part.rows for part in self.parts) / every if every else 0.0
 
-    def numbers(self, first: int) -> npt.NDArray[np.uint32]:
-        """Return numbers for its parts that count, from `first` on; others have arbitrary ones."""
-        return (first - 1 + np.cumsum(self.live)).astype(np.uint32)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SegmentFolder:
@@ -76,7 +74,8 @@ class SegmentFolder:
         digest: the embedding digest of its vectors.
         scratch: a folder on a local disk for what is not written to the dataset.
         keep: whether segments are kept in the dataset; the caller must have its lock.
-        trusted: whether parts without a digest in their footer count too.
+        trusted: whether all parts count; if not, those whose footer has the digest.  Then stored
+            segments are not used.
     """
 
     dataset: Dataset
@@ -97,8 +96,9 @@ class SegmentFolder:
         What cannot be used is deleted: damaged segments, those of other settings, and files that a
         killed run has left behind.
         """
-        found, useless = [], []
-        for name in self.dataset.names(INDEX):
+        found: list[IndexSegment] = []
+        useless = []
+        for name in self.dataset.names(INDEX) if self.trusted else ():
             segment = self._open(name)
             if segment is not None and segment.digest == self.digest:
                 found.append(segment)
@@ -124,7 +124,7 @@ class SegmentFolder:
         if self.keep:
             self.dataset.delete(f"{INDEX}/{name}" for name in names)
 
-    def build(self, sizes: Mapping[str, int]) -> LiveSegment | None:
+    def build(self, sizes: Mapping[str, int]) -> IndexSegment | None:
         """Write a segment of some parts; None if no part can be read.
 
         Args:
@@ -151,10 +151,9 @@ class SegmentFolder:
                 parts.append(one.part)
             if not parts:
                 return None
-            segment = self._write((in_order(entries.read(n)) for n in range(count)), parts)
-        return LiveSegment(segment, np.ones(len(parts), bool))
+            return self._write((in_order(entries.read(n)) for n in range(count)), parts)
 
-    def merge(self, segments: Sequence[LiveSegment]) -> LiveSegment:
+    def merge(self, segments: Sequence[LiveSegment]) -> IndexSegment:
         """Write a segment of the live entries of others, which are deleted.
 
         Raises:
@@ -164,7 +163,7 @@ class SegmentFolder:
         parts = list(itertools.chain.from_iterable(one.parts for one in segments))
         merged = self._write(_merged(segments), parts)
         self.delete(one.segment for one in segments)
-        return LiveSegment(merged, np.ones(len(parts), bool))
+        return merged
 
     def _read_parts(self, sizes: Mapping[str, int]) -> Iterator[list[_PartKeys]]:
         """Yield the keys of parts in batches; parts that cannot be read are left out."""
@@ -235,7 +234,7 @@ def _read_part(folder: SegmentFolder, name: str, size_bytes: int) -> _PartKeys |
             rows = tuple(file.metadata.row_group(number).num_rows for number in groups)
             part = SourcePart(name, size_bytes, rows)
             found = (file.schema_arrow.metadata or {}).get(b"bulkembed.digest", b"").decode()
-            if found != folder.digest and (found or not folder.trusted):
+            if found != folder.digest and not folder.trusted:
                 return _PartKeys(part, [])
             tables = read_row_groups(file, name, ["text_hash"])
             return _PartKeys(part, [_keys_of(table["text_hash"]) for table in tables])
@@ -272,7 +271,7 @@ class _Reader:
     def __init__(self, one: LiveSegment, first: int) -> None:
         self._blocks = one.segment.read()
         self._live = one.live
-        self._numbers = one.numbers(first)
+        self._numbers = first - 1 + np.cumsum(one.live)
         self._pending = np.empty(0, ENTRY)
 
     def until(self, last_key: int) -> Entries:
