@@ -10,6 +10,7 @@ sent.  Then measures the index of kept answers, in which units look up their tex
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
 import statistics
@@ -68,7 +69,8 @@ def search(path: Path, output: Path) -> tuple[Callable[[], int], int]:
     scans = scan_inputs(dataset, [str(path)], columns)
     job = make_job(output, columns, merge_schemas(scans.files, columns))
     plan = make_plan(scans.inputs, DatasetState(), 2500)
-    return lambda: find_sharing(dataset, job, plan, DatasetState()).texts, plan.rows
+    found = functools.partial(find_sharing, dataset, job, plan, DatasetState(), output, keep=False)
+    return lambda: found().texts, plan.rows
 
 
 def make_job(output: Path, columns: InputColumns, schema: pa.Schema) -> JobConfig:

@@ -7,10 +7,13 @@ import dataclasses
 import heapq
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import SharedSlice
 from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.hashing import Keys, among, keys
 from bulkembed.transforms.core.packing import CallLimits, pack
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
@@ -94,6 +97,7 @@ class Counter:
         self._limits = limits
         self._kept = kept
         self._known: set[bytes] = set()
+        self._known_keys: Keys = np.empty(0, np.uint64)
         self.longest: list[LongestText] = []
         """The longest text first."""
         self.codes: collections.Counter[str] = collections.Counter()
@@ -102,6 +106,10 @@ class Counter:
     def know(self, hashes: Iterable[bytes]) -> None:
         """Remember texts that no unit needs to send."""
         self._known.update(hashes)
+
+    def know_keys(self, known: Keys) -> None:
+        """Remember texts that no unit needs to send by their keys, ascending and distinct."""
+        self._known_keys = known
 
     def shared(self, slices: Iterable[SharedSlice]) -> SharedTally:
         """Count the texts that are sent before the units."""
@@ -123,7 +131,9 @@ class Counter:
         self.codes.update(str(code) for code in codes if not code.is_skip)
         tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
         self._note_longest(prepared, tokens)
-        new = [item for item in prepared.items if item.hash not in self._known]
+        known = among(keys([item.hash for item in prepared.items]), self._known_keys)
+        pairs = zip(prepared.items, known.tolist(), strict=True)
+        new = [item for item, is_known in pairs if not (is_known or item.hash in self._known)]
         due = self._unpaid(new)
         return UnitTally(
             rows=prepared.unit.rows,

@@ -6,9 +6,12 @@ import dataclasses
 import tempfile
 from collections.abc import Callable
 
+import numpy as np
+
 from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
 from bulkembed.pipeline.estimate.result import Amount, Estimate
 from bulkembed.pipeline.estimate.sampling import SampleSize, draw, learn_from, total_of
+from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.due_work import (
     committed,
     make_job,
@@ -105,9 +108,11 @@ class _Estimation:
         if self.request.retry_failed:
             return SharedTally()
         reused = open_reused(self.request, self.dataset)
-        sharing = find_sharing(self.dataset, self.job, self.plan, self.before, reused)
-        for matches in sharing.known:
-            counter.know(matches.hashes())
+        with scratch.folder() as folder:
+            sharing = find_sharing(
+                self.dataset, self.job, self.plan, self.before, folder, reused, keep=False
+            )
+            counter.know_keys(np.unique(sharing.known.places["key"]))
         return counter.shared(sharing.slices(self.request.workers))
 
     def _sum_up(

@@ -107,7 +107,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             _warn_about_template(run_file.check(dataset, job))
         reused = open_reused(request, dataset)
         owner = LockOwner(job.run_id, request.runner or "local")
-        with output_lock.acquire(dataset, owner) as dead_owner:
+        with output_lock.acquire(dataset, owner) as dead_owner, scratch.folder() as folder:
             request = _resume_overwrite(dataset, job, request)
             before = DatasetState()
             if not request.overwrite:
@@ -130,7 +130,9 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             if sync is None:
                 _stop_dead_run(dataset, dead_owner)
             counters: dict[str, int] = {}
-            scans, plan, sharing = _share_texts(request, job, dataset, scans, before, plan, reused)
+            scans, plan, sharing = _share_texts(
+                request, job, dataset, scans, before, plan, reused, folder
+            )
             if _changes_anything(request, dataset, scans, before, plan, sync):
                 check_free_space(dataset, plan, job, sharing.texts)
                 job = _open_dataset(dataset, job, scans, before, request, sharing)
@@ -286,6 +288,7 @@ def _share_texts(
     before: DatasetState,
     plan: Plan,
     reused: Sequence[ReusedDataset],
+    folder: Path,
 ) -> tuple[Scans, Plan, Sharing]:
     """Find the texts that units share, which reads all planned rows.
 
@@ -299,7 +302,8 @@ def _share_texts(
         if not plan.work or (request.retry_failed and not request.sync):
             return scans, plan, Sharing()
         try:
-            return scans, plan, find_sharing(dataset, job, plan, before, reused)
+            sharing = find_sharing(dataset, job, plan, before, folder, reused, keep=True)
+            return scans, plan, sharing
         except InputError as error:
             scans = skip_damaged_file(request, scans, error)
             plan = plan_run(request, scans, before)

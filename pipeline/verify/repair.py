@@ -40,10 +40,12 @@ from bulkembed.transforms.dataset.layout import (
     CLAIMS,
     DAMAGED,
     DEAD_LETTERS,
+    INDEX,
     KEPT,
     LOCK,
     PLAN,
     REPORT,
+    RUN,
     RUN_FILE,
     SHARED,
     STOPS,
@@ -66,12 +68,11 @@ from bulkembed.transforms.dataset.records import DatasetState, named_record
 from bulkembed.transforms.dataset.worker_notes import DamagedFile
 from bulkembed.transforms.inputs.filesystems import error_line
 
-RUN = "_run"
 ASIDE = f"{RUN}/aside"
 """The folder for damaged files."""
 _FOLDERS = (
-    VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, TIMELINE, CLAIMS,
-    DAMAGED,
+    VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, INDEX, TIMELINE,
+    CLAIMS, DAMAGED,
 )  # fmt: skip
 _FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, run_file.COPY)
 

@@ -1,31 +1,36 @@
-"""Committed parts and kept answers are sources of known vectors behind one interface."""
+"""Vectors that are already paid for are found and read, each once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.jobs import KEY, a_job
 
+from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import OutputConfig
 from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 from bulkembed.schemas.units import Unit, UnitRecord
 from bulkembed.transforms.core.hashing import text_hash
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
-from bulkembed.transforms.dataset.committed_vectors import CommittedVectors
+from bulkembed.transforms.dataset.committed_vectors import committed_index, read_known
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers, shared_writer
-from bulkembed.transforms.dataset.known_vectors import (
-    Matches,
-    distinct_keys,
-    find_in,
-    known_hashes,
+from bulkembed.transforms.dataset.known_places import (
+    PLACE,
+    KnownPlaces,
+    PlaceSource,
+    write_places,
 )
+from bulkembed.transforms.dataset.known_vectors import VectorBlock, distinct_keys, known_hashes
+from bulkembed.transforms.dataset.part_files import open_part, read_blocks
 
 DIM = 4
+DIGEST = "0123456789abcdef"
 
 
 @pytest.fixture
@@ -64,49 +69,76 @@ def keep(dataset: Dataset, texts: Sequence[str], value: float) -> KeptAnswers:
     return answers
 
 
-def read(matches: Sequence[Matches]) -> dict[bytes, float]:
+def find(dataset: Dataset, records: Sequence[UnitRecord], texts: Sequence[str]) -> KnownPlaces:
+    """Return the places of texts that one unit wants."""
+    scratch = Path(dataset.root).parent
+    index = committed_index(dataset, records, DIGEST, scratch, keep=True)
+    wanted = distinct_keys(hashes_of(texts))
+    found = index.find(wanted)
+    places = np.zeros(len(found.wanted), PLACE)
+    places["key"], places["part"], places["row"] = wanted[found.wanted], found.parts, found.rows
+    return write_places(scratch, [PlaceSource(dataset, index.parts)], [places], len(places))
+
+
+def read(blocks: Iterable[VectorBlock]) -> dict[bytes, float]:
     """Return the first number of each vector by its hash."""
-    found = {}
-    for block in (block for one in matches for block in one.read()):
+    found: dict[bytes, float] = {}
+    for block in blocks:
         assert block.vectors.shape == (len(block.hashes), DIM)
-        found |= dict(zip(block.hashes, block.vectors[:, 0].tolist(), strict=True))
+        new = dict(zip(block.hashes, block.vectors[:, 0].tolist(), strict=True))
+        assert not new.keys() & found.keys()
+        found |= new
     return found
 
 
 def test_committed_texts_are_found_once_with_their_vectors(dataset: Dataset) -> None:
     records = [commit(dataset, 0, ["a", "b", "a"], 1), commit(dataset, 3, ["b", "c", "d"], 2)]
-    source = CommittedVectors(dataset, records)
-    matches = source.find(distinct_keys(hashes_of(["a", "b", "c", "x"])))
     a, b, c = hashes_of(["a", "b", "c"])
-    assert len(matches) == 3
-    assert sorted(matches.hashes()) == sorted([a, b, c])
-    assert matches.keys.tolist() == distinct_keys([a, b, c]).tolist()
-    assert read([matches]) == {a: 1, b: 1, c: 2}
-    assert known_hashes(source, hashes_of(["d", "x"])) == set(hashes_of(["d"]))
+    assert read(read_known(find(dataset, records, ["a", "b", "c", "x"]))) == {a: 1, b: 1, c: 2}
 
 
-def test_a_damaged_part_has_no_matches(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_part_has_no_vectors(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     records = [commit(dataset, 0, ["a"], 1), commit(dataset, 1, ["b"], 2)]
     Path(dataset.path("vectors", records[0].vector_parts[0])).write_bytes(b"damaged")
-    a, b = hashes_of(["a", "b"])
-    assert read([CommittedVectors(dataset, records).find(distinct_keys([a, b]))]) == {b: 2}
+    assert read(read_known(find(dataset, records, ["a", "b"]))) == {hashes_of(["b"])[0]: 2}
     assert "cannot be read" in caplog.text
+
+
+def test_a_part_that_is_missing_has_no_vectors(dataset: Dataset) -> None:
+    records = [commit(dataset, 0, ["a"], 1), commit(dataset, 1, ["b"], 2)]
+    Path(dataset.path("vectors", records[0].vector_parts[0])).unlink()
+    assert read(read_known(find(dataset, records, ["a", "b"]))) == {hashes_of(["b"])[0]: 2}
 
 
 def test_a_part_that_is_deleted_before_it_is_read_is_left_out(dataset: Dataset) -> None:
     record = commit(dataset, 0, ["a"], 1)
-    matches = CommittedVectors(dataset, [record]).find(distinct_keys(hashes_of(["a"])))
+    known = find(dataset, [record], ["a"])
     dataset.withdraw([record])
-    assert read([matches]) == {}
-    assert list(matches.hashes()) == []
+    assert read(read_known(known)) == {}
 
 
-def test_the_first_source_that_has_a_text_gives_its_vector(dataset: Dataset) -> None:
+def test_only_row_groups_with_wanted_rows_are_read(dataset: Dataset) -> None:
+    record = commit(dataset, 0, ["a", "b", "c", "d", "e"], 1)
+    path = Path(dataset.path("vectors", record.vector_parts[0]))
+    table = pq.read_table(path)
+    pq.write_table(table, path, row_group_size=2, compression="none", use_dictionary=False)
+    known = find(dataset, [record], ["c", "e"])
+    assert known.sources[0].parts[0].group_rows == (2, 2, 1)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    column = group.column(group.num_columns - 1)
+    data = bytearray(path.read_bytes())
+    for at in range(column.data_page_offset, column.data_page_offset + 40):
+        data[at] = 0xFF  # The first group cannot be read any more.
+    path.write_bytes(data)
+    with pytest.raises(OutputError):
+        list(read_blocks(open_part(dataset, "vectors/" + path.name), path.name))
+    assert sorted(read(read_known(known))) == sorted(hashes_of(["c", "e"]))
+
+
+def test_kept_answers_are_found(dataset: Dataset) -> None:
     kept = keep(dataset, ["b", "c"], 7)
-    committed = CommittedVectors(dataset, [commit(dataset, 0, ["a", "b"], 1)])
     wanted = distinct_keys(hashes_of(["a", "b", "c", "x"]))
-    a, b, c = hashes_of(["a", "b", "c"])
-    assert read(find_in([committed, kept], wanted)) == {a: 1, b: 1, c: 7}
-    assert read(find_in([kept, committed], wanted)) == {a: 1, b: 7, c: 7}
-    assert find_in([kept], distinct_keys([a])) == []
-    assert find_in([kept, committed], wanted[:0]) == []
+    b, c = hashes_of(["b", "c"])
+    assert read(kept.find(wanted).read()) == {b: 7, c: 7}
+    assert known_hashes(kept, hashes_of(["a", "b"])) == {b}
+    assert not len(kept.find(wanted[:0]))

@@ -12,7 +12,8 @@ from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.pipeline.run import sharing
+from bulkembed.pipeline.run import text_search
+from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows
 
 TEXTS = [f"text {n % 40 if n % 3 else n}" for n in range(200)]
 MORE = [None, " ", *[f"text {n}" for n in range(60, 120)], "text 119"]
@@ -162,15 +163,17 @@ def test_processes_share_the_vectors_that_one_of_them_has_paid_for(
     assert server.stats()["texts"] == len(set(ALL))
 
 
-def test_texts_are_compared_within_units_if_memory_is_short(
+def test_texts_are_paid_once_if_the_search_does_not_fit_into_memory(
     server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "MAX_BYTES", 1000)
-    ended = go(server, source, output)
-    assert ended.code == 0
-    assert "deduplicating within units only, as with --dedupe unit: 263 rows" in ended.err
-    assert len(set(ALL)) < server.stats()["texts"] < len(ALL)
-    assert len(read(output)) == len(ALL)
+    monkeypatch.setitem(PartitionedRows.__init__.__kwdefaults__, "buffer_bytes", 100)
+    monkeypatch.setattr(text_search, "partitions_for", lambda rows, row_bytes: 16)
+    assert go(server, source, output).code == 0
+    assert server.stats()["texts"] == len(set(ALL))
+    write_rows(source / "c.parquet", [*ALL, "new"])
+    assert go(server, source, output).code == 0
+    assert server.stats()["texts"] == len(set(ALL)) + 1
+    assert len(read(output)) == 2 * len(ALL) + 1
 
 
 PARAGRAPHS = [f"Paragraph {n} stands in several texts, and fills a passage." for n in range(12)]

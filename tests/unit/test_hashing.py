@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkembed.transforms.core.hashing import HASH_BYTES, keys, shared_texts, text_hash
+from bulkembed.transforms.core.hashing import HASH_BYTES, among, keys, text_hash
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 TITLE = st.none() | TEXT
@@ -41,22 +41,12 @@ def test_the_hash_is_the_same_in_all_versions() -> None:
     assert found.hex() == "fea753090eb403a6d03d282810c6b078"
 
 
-TEXTS = st.sampled_from(["a", "b", "c", "d", "e"])
-UNITS = st.lists(st.lists(TEXTS, min_size=1, max_size=6), max_size=6)
-
-
-@given(UNITS)
-def test_the_first_place_of_each_text_in_several_units_is_found(units: list[list[str]]) -> None:
-    texts = [(number, text) for number, unit in enumerate(units) for text in unit]
-    where: dict[str, list[int]] = {}
-    for place, (_, text) in enumerate(texts):
-        where.setdefault(text, []).append(place)
-    expected = sorted(found[0] for found in where.values() if len({texts[t][0] for t in found}) > 1)
-    hashes = [text_hash(None, text) for _, text in texts]
-    numbers = np.array([number for number, _ in texts], np.int32)
-    assert shared_texts(keys(hashes), numbers).tolist() == expected
-
-
 def test_a_key_is_the_beginning_of_the_hash() -> None:
     name = text_hash("title", "text")
     assert keys([name, bytes(16)]).tolist() == [int.from_bytes(name[:8], "little"), 0]
+
+
+@given(st.lists(st.integers(0, 20)), st.sets(st.integers(0, 20)))
+def test_keys_are_found_among_others(every: list[int], some: set[int]) -> None:
+    found = among(np.array(every, np.uint64), np.array(sorted(some), np.uint64))
+    assert found.tolist() == [key in some for key in every]

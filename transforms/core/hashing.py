@@ -1,7 +1,7 @@
-"""Hash texts, and find the texts that occur in more than one unit.
+"""Hashes of texts, and their keys, by which texts are searched.
 
-The search compares the first eight bytes of the hashes. If two different texts agree in these, one
-of them is sent earlier than necessary, and nothing else happens.
+A search compares the first eight bytes of the hashes.  If two different texts agree in these, one
+of them is sent earlier than necessary, or again, and nothing else happens.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 HASH_BYTES = 16
-BYTES_PER_TEXT = 40
-"""Upper bound of the memory of the search: keys, a sorted copy, and the repeated texts."""
 _CHUNK_ROWS = 65_536
 
 Keys = npt.NDArray[np.uint64]
@@ -42,24 +40,6 @@ def keys(hashes: Sequence[bytes]) -> Keys:
     return joined
 
 
-def shared_texts(every: Keys, units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Return the first place of each text that occurs in more than one unit, ascending.
-
-    Args:
-        every: the keys of all texts, (n,), in order; 0 for a text to ignore.
-        units: the unit of each text, (n,), ascending.
-    """
-    candidates = np.flatnonzero(among(every, _repeated(every)))
-    if not len(candidates):
-        return candidates
-    order = candidates[np.argsort(every[candidates], kind="stable")]
-    ordered = every[order]
-    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    last = np.concatenate((first[1:], [len(order)])) - 1
-    spread = units[order[first]] != units[order[last]]
-    return np.sort(order[first[spread]])
-
-
 def among(every: Keys, some: Keys) -> npt.NDArray[np.bool_]:
     """Return which keys, (n,), are among `some`, which are ascending and distinct."""
     found = np.zeros(len(every), bool)
@@ -69,11 +49,3 @@ def among(every: Keys, some: Keys) -> npt.NDArray[np.bool_]:
             at = np.minimum(np.searchsorted(some, chunk), len(some) - 1)
             found[start : start + _CHUNK_ROWS] = some[at] == chunk
     return found
-
-
-def _repeated(every: Keys) -> Keys:
-    """Return the keys that occur more than once, ascending and distinct, without 0."""
-    ordered = np.sort(every)
-    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    repeated: Keys = again[again != 0]
-    return repeated

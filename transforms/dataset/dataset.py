@@ -24,6 +24,7 @@ from bulkembed.transforms.dataset.layout import (
     DAMAGED,
     DEAD_LETTERS,
     EMPTY_PART,
+    INDEX,
     KEPT,
     KEPT_SUFFIX,
     OLD_REPORT,
@@ -298,7 +299,7 @@ class Dataset:
         """
         self.move_old_report()
         self.delete([SUCCESS, REPORT])
-        for folder in (UNITS, *_WRITTEN_BY_RUNS, DAMAGED, KEPT):
+        for folder in (UNITS, *_WRITTEN_BY_RUNS, DAMAGED, KEPT, INDEX):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
         self.delete([ACCOUNT])

@@ -80,6 +80,11 @@ class HashIndex:
             self._merge()
 
     @property
+    def dataset(self) -> Dataset:
+        """The dataset that has the parts."""
+        return self._folder.dataset
+
+    @property
     def parts(self) -> tuple[SourcePart, ...]:
         """The parts that could be read, by their numbers."""
         return tuple(part for _, part in self._parts.values())

@@ -8,12 +8,12 @@ A source is searched first and read later, in place and in bounded blocks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from bulkembed.transforms.core.hashing import Keys, among, keys
+from bulkembed.transforms.core.hashing import Keys, keys
 from bulkembed.transforms.core.vectors import Matrix
 
 
@@ -63,26 +63,6 @@ class KnownVectors(Protocol):
         Args:
             wanted: the keys of texts, as `hashing.keys` gives them, ascending and distinct.
         """
-
-
-def find_in(sources: Iterable[KnownVectors], wanted: Keys) -> list[Matches]:
-    """Look for texts in several sources; return the matches of each source that has any.
-
-    A text that one source has is not looked for in the sources after it.
-
-    Args:
-        sources: in order of preference.
-        wanted: the keys of texts, ascending and distinct.
-    """
-    found = []
-    for source in sources:
-        matches = source.find(wanted)
-        if len(matches):
-            found.append(matches)
-            wanted = wanted[~among(wanted, matches.keys)]
-        if not len(wanted):
-            break
-    return found
 
 
 def known_hashes(source: KnownVectors, hashes: Sequence[bytes]) -> set[bytes]:

@@ -8,6 +8,8 @@ from bulkembed.schemas.units import GroupRecord, PartsRecord, Unit, UnitRecord
 
 VECTORS = "vectors"
 DEAD_LETTERS = "dead_letters"
+RUN = "_run"
+"""Everything but the parts."""
 UNITS = "_run/units"
 """The commit records."""
 PLAN = "_run/plan"

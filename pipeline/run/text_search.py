@@ -1,0 +1,211 @@
+"""The search for texts that several units want, and for known vectors, at any number of rows.
+
+The texts of all planned rows are read once.  The key of each text, and where it is, go to
+partitions on disk by the key.  Each partition then has all places of its texts, and fits into
+memory: there the texts that repeat are found, and the keys are looked up in the indexes of the
+sources of known vectors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.units import FileUnits
+from bulkembed.transforms.core import hashing
+from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.passages import passage_spans
+from bulkembed.transforms.core.repeats import Repeats, find_repeats, first_and_last
+from bulkembed.transforms.dataset.hash_index import HashIndex
+from bulkembed.transforms.dataset.known_places import (
+    NO_PLACES,
+    PLACE,
+    KnownPlaces,
+    PlaceSource,
+    write_places,
+)
+from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, partitions_for
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.inputs.rows import RowBatch
+from bulkembed.transforms.units.distinct_contents import why_blank
+from bulkembed.transforms.units.shared_texts import text_only
+
+TEXT = np.dtype([("key", "<u8"), ("place", "<u8")])
+"""The key of a text, and its place: the planned row, times 2^24, plus the passage."""
+_PASSAGE_BITS = np.uint64(24)
+_PASSAGES_PER_ROW = 8
+"""Assumed if texts are cut into passages; decides only how many partitions there are."""
+
+Places = npt.NDArray[np.uint64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class FoundTexts:
+    """What a search has found."""
+
+    rows: npt.NDArray[np.int64]
+    """The planned row of each text that several units want and no source has; ascending, (n,)."""
+    passages: npt.NDArray[np.int64]
+    """The passage of the row that each text is, (n,)."""
+    known: KnownPlaces
+    """The known vectors that units want."""
+    known_texts: int
+    """How many distinct texts have a known vector."""
+
+
+def search_texts(
+    job: JobConfig, plan: Plan, sources: Sequence[HashIndex], folder: Path
+) -> FoundTexts:
+    """Read the texts of all planned rows, and find those that are shared or known.
+
+    Args:
+        job: the run.
+        plan: its rows.
+        sources: indexes of known vectors, in order of preference.
+        folder: an existing folder on a local disk, for temporary files without names.
+
+    Raises:
+        InputError: a file cannot be read.
+        OutputError: the disk is full.
+    """
+    cuts = job.embedding.long_text.cuts
+    likely = plan.planned_rows * (_PASSAGES_PER_ROW if cuts else 1)
+    with PartitionedRows(folder, TEXT, partitions_for(likely, TEXT.itemsize)) as texts:
+        for keys, places in _planned_texts(job, plan):
+            texts.add_columns(key=keys, place=places)
+        search = _Search(plan, sources, by_row=cuts)
+        if not sources:
+            for _ in search.known_places(texts):
+                pass
+            return search.result(NO_PLACES)
+        origins = [PlaceSource(source.dataset, source.parts) for source in sources]
+        found = write_places(folder, origins, search.known_places(texts), len(texts))
+        return search.result(found)
+
+
+class _Search:
+    """Searches partition after partition.
+
+    Args:
+        plan: the planned rows.
+        sources: indexes of known vectors.
+        by_row: whether each row counts as a unit, because a unit may be committed row by row.
+    """
+
+    def __init__(self, plan: Plan, sources: Sequence[HashIndex], *, by_row: bool) -> None:
+        sizes = [unit.rows for file in plan.work for unit in file.units]
+        self._ends = np.cumsum(sizes)
+        self._sources = sources
+        self._by_row = by_row
+        self._shared: list[Places] = []
+        self._known_texts = 0
+
+    def known_places(self, texts: PartitionedRows) -> Iterator[npt.NDArray[Any]]:
+        """Yield the places of known vectors that units want, as PLACE; note the shared texts."""
+        for number in range(texts.partitions):
+            some: Any = texts.read(number)
+            repeats = find_repeats(some["key"], some["place"])
+            rows = self._rows(repeats.places)
+            source_of, parts, part_rows = self._look_up(repeats.keys)
+            is_known = source_of >= 0
+            groups = rows if self._by_row else self._units(rows)
+            is_shared = groups[repeats.first] != groups[repeats.last]
+            self._shared.append(repeats.places[repeats.first[is_shared & ~is_known]])
+            self._known_texts += int(is_known.sum())
+            yield self._wanted(repeats, is_known, source_of, parts, part_rows)
+
+    def _look_up(
+        self, wanted: hashing.Keys
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """Return the source of each text, -1 for none, and the part and the row there."""
+        source_of = np.full(len(wanted), -1)
+        parts, rows = np.zeros(len(wanted), np.uint32), np.zeros(len(wanted), np.uint32)
+        for number, source in enumerate(self._sources):
+            missing = np.flatnonzero(source_of < 0)
+            found = source.find(wanted[missing])
+            at = missing[found.wanted]
+            source_of[at], parts[at], rows[at] = number, found.parts, found.rows
+        return source_of, parts, rows
+
+    def _wanted(
+        self,
+        repeats: Repeats,
+        is_known: npt.NDArray[np.bool_],
+        source_of: npt.NDArray[np.int64],
+        parts: npt.NDArray[np.uint32],
+        part_rows: npt.NDArray[np.uint32],
+    ) -> npt.NDArray[Any]:
+        wanted = np.flatnonzero(is_known[repeats.text])
+        text = repeats.text[wanted]
+        units = self._units(self._rows(repeats.places[wanted]))
+        again = np.zeros(len(wanted), bool)  # The places of a text ascend, so its units do, too.
+        again[1:] = (text[1:] == text[:-1]) & (units[1:] == units[:-1])
+        text, units = text[~again], units[~again]
+        places = np.empty(len(text), PLACE)
+        places["key"], places["unit"] = repeats.keys[text], units
+        places["source"], places["part"] = source_of[text], parts[text]
+        places["row"] = part_rows[text]
+        return places
+
+    def _units(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        units: npt.NDArray[np.int64] = np.searchsorted(self._ends, rows, side="right")
+        return units
+
+    @staticmethod
+    def _rows(places: Places) -> npt.NDArray[np.int64]:
+        return (places >> _PASSAGE_BITS).astype(np.int64)
+
+    def result(self, known: KnownPlaces) -> FoundTexts:
+        """Return what was found."""
+        places = np.sort(np.concatenate([np.empty(0, np.uint64), *self._shared]))
+        passages = places & np.uint64((1 << int(_PASSAGE_BITS)) - 1)
+        return FoundTexts(self._rows(places), passages.astype(np.int64), known, self._known_texts)
+
+
+def _planned_texts(job: JobConfig, plan: Plan) -> Iterator[tuple[hashing.Keys, Places]]:
+    """Yield the keys of the texts of each planned unit, and their places.
+
+    Of equal texts of a unit only the first and the last are left: nothing else is needed, and no
+    text takes more than two places of a unit.
+    """
+    first_row = 0
+    for file_units in plan.work:
+        for rows in _read(file_units, job.columns):
+            hashes = [_hashes(rows, offset, job.embedding) for offset in range(rows.rows)]
+            counts = np.array([*map(len, hashes)], np.int64)
+            keys = hashing.keys([*itertools.chain.from_iterable(hashes)])
+            passages = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+            planned = first_row + np.repeat(np.arange(rows.rows), counts)
+            places = (planned.astype(np.uint64) << _PASSAGE_BITS) | passages.astype(np.uint64)
+            some = first_and_last(keys)
+            if len(some):
+                yield keys[some], places[some]
+            first_row += rows.rows
+
+
+def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowBatch]:
+    ranges = [(unit.first_row, unit.rows) for unit in file_units.units]
+    file = file_units.file
+    return read_batches(open_found(file.found), file, *text_only(columns), ranges)
+
+
+def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[bytes]:
+    """Return the hashes of the texts sent for a row; none for a row that cannot be sent."""
+    title, text = rows.titles[offset], rows.texts[offset]
+    if text is None or offset in rows.bad or why_blank(text) is not None:
+        return []
+    return [
+        sent_hash(embedding, title, text[start:end])
+        for start, end in passage_spans(embedding, title, text)
+    ]
