@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bulkembed.pipeline.api import run, status
     from bulkembed.schemas.dead_letters import DeadCode, DeadLetter
     from bulkembed.schemas.embedding import LongText, ServiceConfig
     from bulkembed.schemas.errors import (
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
         CallError,
         CallRejected,
         ConfigError,
+        InputError,
         JobRejected,
+        OutputError,
+        OutputLocked,
         QuotaExceeded,
+        RunStopped,
+        TooManyDeletes,
         Unavailable,
     )
     from bulkembed.schemas.job import JobConfig
     from bulkembed.schemas.models import TaskType
     from bulkembed.schemas.quota import Pace, QuotaLimits, RpmCounts
+    from bulkembed.schemas.stop import ExitCode
     from bulkembed.transforms.clients.transport import service_from
     from bulkembed.transforms.embed_rows import EmbedRows, Gemini
     from bulkembed.transforms.embed_units import EmbedUnits
@@ -42,20 +49,28 @@ __all__ = [
     "DeadLetter",
     "EmbedRows",
     "EmbedUnits",
+    "ExitCode",
     "Gemini",
     "GeminiEmbeddings",
+    "InputError",
     "JobConfig",
     "JobRejected",
     "LongText",
+    "OutputError",
+    "OutputLocked",
     "Pace",
     "QuotaExceeded",
     "QuotaLimits",
     "RpmCounts",
+    "RunStopped",
     "ServiceConfig",
     "TaskType",
+    "TooManyDeletes",
     "Unavailable",
     "__version__",
+    "run",
     "service_from",
+    "status",
 ]
 
 _HOMES = {
@@ -67,13 +82,20 @@ _HOMES = {
         "CallError",
         "CallRejected",
         "ConfigError",
+        "InputError",
         "JobRejected",
+        "OutputError",
+        "OutputLocked",
         "QuotaExceeded",
+        "RunStopped",
+        "TooManyDeletes",
         "Unavailable",
     ),
     "bulkembed.schemas.job": ("JobConfig",),
     "bulkembed.schemas.models": ("TaskType",),
     "bulkembed.schemas.quota": ("Pace", "QuotaLimits", "RpmCounts"),
+    "bulkembed.schemas.stop": ("ExitCode",),
+    "bulkembed.pipeline.api": ("run", "status"),
     "bulkembed.transforms.clients.transport": ("service_from",),
     "bulkembed.transforms.embed_rows": ("EmbedRows", "Gemini"),
     "bulkembed.transforms.embed_units": ("EmbedUnits",),

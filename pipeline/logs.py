@@ -75,6 +75,21 @@ def set_log(level: str = "info", *, as_json: bool = False) -> None:
             logging.getLogger(name).setLevel(logging.ERROR)
 
 
+class _MaskSecrets(logging.Filter):
+    """Masks secrets in the message of a record, whatever formats it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record, and keep it."""
+        record.msg, record.args = masked(record.getMessage()), None
+        return True
+
+
+def mask_records() -> None:
+    """Mask secrets in the log, whose handlers and formats are those of another program."""
+    if not any(isinstance(one, _MaskSecrets) for one in log.filters):
+        log.addFilter(_MaskSecrets())
+
+
 def is_json() -> bool:
     """Return whether the log is JSON."""
     return any(isinstance(handler.formatter, JsonLines) for handler in log.handlers)

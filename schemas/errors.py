@@ -2,6 +2,7 @@
 
 BulkEmbedError
 ├── ConfigError          what the user asked for cannot be done; exit code 2
+├── RunStopped           a run from Python ended before it was complete (exit_code, summary)
 ├── TooManyDeletes       the run would delete more rows than it may (deleted, allowed); exit code 3
 ├── InputError           an input file cannot be read (path, damaged)
 ├── OutputError          the output cannot be written or read (reason, missing, damaged)
@@ -17,16 +18,20 @@ BulkEmbedError
     └── BadAnswer        the answer has another form, count or length than the request requires
 
 The names in brackets are attributes, with facts for programs.  They survive pickling: Beam pickles
-every error of a worker.
+every error of a worker.  Every error has an `exit_code`: that of the command; 1 if none is given.
 """
 
 from __future__ import annotations
 
 from bulkembed.schemas.secrets import masked
+from bulkembed.schemas.stop import ExitCode
 
 
 class BulkEmbedError(Exception):
     """Base of the errors above.  Secrets that this process knows are masked in all strings."""
+
+    exit_code: ExitCode = ExitCode.FAILED
+    """What the command ends with."""
 
     def __init__(self, message: str) -> None:
         super().__init__(masked(message))
@@ -40,9 +45,26 @@ class BulkEmbedError(Exception):
 class ConfigError(BulkEmbedError):
     """What the user asked for cannot be done; nothing was sent."""
 
+    exit_code = ExitCode.USAGE
+
+
+class RunStopped(BulkEmbedError):
+    """A run that was started from Python ended before it was complete."""
+
+    def __init__(
+        self, message: str, *, exit_code: ExitCode = ExitCode.INCOMPLETE, summary: object = None
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        """75 if the same call resumes the run; 1, 3, 4 or 5 if not, as for the command."""
+        self.summary = summary
+        """The `RunSummary` of the run."""
+
 
 class TooManyDeletes(BulkEmbedError):
     """The run would delete more rows than it may; nothing was sent or deleted."""
+
+    exit_code = ExitCode.TOO_MANY_DELETES
 
     def __init__(self, message: str, *, deleted: int = 0, allowed: int = 0) -> None:
         super().__init__(message)
@@ -89,6 +111,8 @@ class OutputError(BulkEmbedError):
 
 class OutputLocked(OutputError):
     """Another run holds the output; exit code 5."""
+
+    exit_code = ExitCode.LOCKED
 
 
 class OutputTaken(OutputLocked):

@@ -14,7 +14,7 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import HELP_WIDTH, Command, WordChoice, plain_usage_errors
 from bulkembed.pipeline.logs import log, set_log
 from bulkembed.pipeline.runners import signals
-from bulkembed.schemas.errors import BulkEmbedError, ConfigError, OutputLocked, TooManyDeletes
+from bulkembed.schemas.errors import BulkEmbedError
 from bulkembed.schemas.messages import did_you_mean
 from bulkembed.schemas.stop import ExitCode
 
@@ -127,17 +127,9 @@ def main(args: list[str] | None = None) -> Any:
         return cli.main(args, prog_name="bulkembed")
     except BulkEmbedError as error:
         log.error("%s", error.message)
-        sys.exit(int(_exit_code(error)))
+        sys.exit(int(error.exit_code))
     except Exception:
         log.exception("Unexpected error. Please report it with the lines below.")
         sys.exit(int(ExitCode.FAILED))
     finally:
         streams.settle()
-
-
-def _exit_code(error: BulkEmbedError) -> ExitCode:
-    if isinstance(error, OutputLocked):
-        return ExitCode.LOCKED
-    if isinstance(error, TooManyDeletes):
-        return ExitCode.TOO_MANY_DELETES
-    return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import bulkembed
 from bulkembed.pipeline.runners.beam_options import installs_packages
 
 NAME = "bulkembed"
@@ -87,7 +87,8 @@ def write_wheel(folder: Path) -> Path:
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:
-    root = Path(bulkembed.__file__).parent
+    # The package imports this module, so that this module cannot import the package.
+    root = Path(str(sys.modules[NAME].__file__)).parent
     # In a checkout the packages are links, which `rglob` does not follow from their parent.
     paths = [*root.glob("*"), *(path for name in PACKAGES for path in (root / name).rglob("*"))]
     for path in sorted(paths):

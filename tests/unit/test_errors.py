@@ -9,6 +9,7 @@ import pytest
 
 import bulkembed.schemas.errors
 from bulkembed.schemas.errors import BulkEmbedError, CallError
+from bulkembed.schemas.stop import ExitCode
 
 KINDS = [
     kind
@@ -18,9 +19,12 @@ KINDS = [
 VALUES: dict[str, Any] = {
     "str": "words",
     "str | None": "more",
+    "int": 7,
     "int | None": 429,
     "float | None": 1.5,
     "bool": True,
+    "ExitCode": ExitCode.COST_CAP,
+    "object": "a summary",
 }
 
 
