@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nights.catalogue import Night
+from nights.catalogue import Night, half_of
 from nights.jobs import Loaded, NightlyJob
 from nights.model import new_contents
 
@@ -21,6 +21,8 @@ def play_files(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothi
     assert job.loaded("out", first.columns) == from_nothing(first)
 
     job.place.export(second)
+    refused(job, "out", 2, ("--prune", "--missing-files keep"))
+    assert job.loaded("out", first.columns) == from_nothing(first)
     done(job, "out", "--prune")
     assert job.paid() == new_contents(first.rows, second.rows)
     assert job.loaded("out", second.columns) == from_nothing(second)
@@ -29,9 +31,25 @@ def play_files(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothi
     done(job, "out")
     assert job.paid() == 0
 
+    job.place.export(half_of(third, 5))
+    refused(job, "out", 3, ("--max-delete",), "--prune")
+    kept = done(job, "out")
+    assert all(name in kept for name in list(third.files)[1::2])
+    assert job.paid() == 0
+    assert job.loaded("out", third.columns) == from_nothing(third)
+
 
 def done(job: NightlyJob, output: str, *args: object) -> str:
     """Run the job, which must complete; return its summary."""
     ended = job.run(output, *args)
     assert ended.code == 0, ended.err
     return ended.out
+
+
+def refused(job: NightlyJob, output: str, code: int, named: Sequence[str], *args: object) -> None:
+    """Run the job, which must end with a code before it sends anything."""
+    ended = job.run(output, *args)
+    assert ended.code == code, ended.err
+    assert all(name in ended.last for name in named), ended.last
+    assert "Traceback" not in ended.err
+    assert job.paid() == 0
