@@ -1,0 +1,145 @@
+"""Histories of an export end as a model in plain Python says, whatever happened in between."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from chaos.processes import Command, Starter, end_all
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.cli import matrix, parts, read, run, write_rows
+
+from bulkembed.emulator.server import EmulatorServer
+from nights.catalogue import Night, Snapshot
+from nights.histories import TEXTS, Deed, Export, deeds
+from nights.jobs import FLAGS
+from nights.model import embedded, new_contents
+from nights.places import Disk
+
+pytestmark = [pytest.mark.nights, pytest.mark.timeout(1500)]
+
+RUN_S = 120.0
+MOMENTS = (
+    ("os.rename", "run.json"), ("os.rename", "files.jsonl"), ("open", "-part-"),
+    ("os.rename", "/vectors/part-"), ("os.rename", "/_run/units/"), ("os.remove", "/vectors/part-"),
+    ("os.remove", "/_run/units/"), ("os.rename", "/_run/summaries/"), ("os.rename", "_SUCCESS"),
+    ("os.remove", "lock.json"),
+)  # fmt: skip
+"""Steps of a run, each of which a kill may come just before."""
+Kill = tuple[str, str, int]
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[Starter]:
+    with Starter({}) as starter:
+        yield starter
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The vector of each text that a history may have."""
+    folder = tmp_path_factory.mktemp("texts")
+    source = write_rows(folder / "in.parquet", TEXTS)
+    with EmulatorServer() as server:
+        assert run(server.url, source, folder / "out", "--dim", 128).code == 0
+    table = read(folder / "out")
+    return dict(zip(TEXTS, map(bytes, (row.tobytes() for row in matrix(table))), strict=True))
+
+
+@dataclasses.dataclass
+class Player:
+    """One history that is played in a folder."""
+
+    folder: Path
+    starter: Starter
+    server: EmulatorServer
+    vectors: dict[str, bytes]
+    runs: int = 0
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out"
+
+    def run(self, *args: object, kill: Kill | None = None) -> Command:
+        """Start the job, and wait for its end."""
+        self.runs += 1
+        command = self.starter.start(
+            [
+                str(word)
+                for word in (
+                    "run", "--input", self.folder / "in", "--output", self.output, "--base-url",
+                    self.server.url, *FLAGS, "--unit-rows", 3, *args,
+                )
+            ],
+            self.folder / f"log-{self.runs}",
+            {"GEMINI_API_KEY": "a-key"},
+            event=kill,
+        )  # fmt: skip
+        try:
+            assert command.wait(RUN_S) is not None, f"it hangs: {command.said}"
+        finally:
+            end_all(command)
+        return command
+
+    def done(self, *args: object) -> str:
+        """Run the job, which must complete."""
+        command = self.run(*args)
+        assert command.code == 0, command.said
+        return command.summary
+
+    def rows(self) -> collections.Counter[tuple[str, str, bytes]]:
+        """Return the rows of the dataset: ids, columns and vectors."""
+        if not parts(self.output, "vectors"):
+            return collections.Counter()
+        table = read(self.output)
+        if not len(table):
+            return collections.Counter()
+        rows = zip(table["id"].to_pylist(), table["kind"].to_pylist(), matrix(table), strict=True)
+        return collections.Counter((one, kind, vector.tobytes()) for one, kind, vector in rows)
+
+    def wanted(self, rows: Snapshot) -> collections.Counter[tuple[str, str, bytes]]:
+        """Return the rows that the dataset must have."""
+        return collections.Counter(
+            (row.id, row.kind, self.vectors[row.text]) for row in embedded(rows).values()
+        )
+
+
+NightlyRun = tuple[Sequence[Deed], Kill | None]
+
+
+def nightly_runs() -> st.SearchStrategy[list[NightlyRun]]:
+    moments = st.tuples(st.sampled_from(MOMENTS), st.integers(1, 3))
+    kills = st.one_of(st.none(), moments.map(lambda found: (*found[0], found[1])))
+    return st.lists(st.tuples(deeds(), kills), min_size=2, max_size=5)
+
+
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@given(history=nightly_runs())
+def test_pruned_files_leave_the_rows_of_the_last_export(
+    history: list[NightlyRun], starter: Starter, vectors: dict[str, bytes]
+) -> None:
+    with tempfile.TemporaryDirectory() as name, EmulatorServer() as server:
+        player = Player(Path(name), starter, server, vectors)
+        place, export = Disk(player.folder), Export(8)
+        before: Night = Night(0, {}, {})
+        for number, (happened, kill) in enumerate(history, 1):
+            for deed in happened:
+                export.do(deed)
+            night = export.night(number)
+            place.export(night)
+            paid = int(server.stats()["texts"])
+            if kill is not None:
+                killed = player.run("--prune", "--max-delete", "100%", kill=kill)
+                assert killed.code in (0, -signal.SIGKILL), killed.said
+            player.done("--prune", "--max-delete", "100%")
+            new = int(server.stats()["texts"]) - paid
+            expected = new_contents(before.rows, night.rows)
+            assert expected <= new <= (1 if kill is None else 2) * expected
+            assert player.rows() == player.wanted(night.rows)
+            before = night
