@@ -8,6 +8,7 @@ with a default may be missing, so that a newer version reads what an older one w
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,8 @@ import msgspec
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0)]
 """An integer that is not negative; `from_plain` checks it."""
+_prepared: set[type] = set()
+_preparing = threading.Lock()
 _WHERE = re.compile(r"(?s)(.*) - at `(.*)`")
 
 
@@ -44,10 +47,23 @@ def from_plain(
     Raises:
         ValueError: a field is missing or has another type; the message begins with its path.
     """
+    if kind not in _prepared:
+        _prepare(kind)
     try:
         return msgspec.convert(content, kind, str_keys=True, dec_hook=other)
     except msgspec.ValidationError as error:
         raise ValueError(_readable(str(error))) from None
+
+
+def _prepare(kind: type) -> None:
+    """Let msgspec inspect a class before threads use it.
+
+    It attaches what it finds to the class before all fields are known, and another thread that
+    converts at that moment crashes the process.
+    """
+    with _preparing:
+        msgspec.json.Decoder(kind)
+        _prepared.add(kind)
 
 
 def _readable(message: str) -> str:
