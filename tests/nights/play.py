@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nights.catalogue import Night, half_of
+from nights.catalogue import Night
 from nights.jobs import Loaded, NightlyJob
 from nights.model import new_contents
 
@@ -14,7 +14,7 @@ FromNothing = Callable[[Night], Loaded]
 
 def play_files(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothing) -> None:
     """Play the nights as files that come and go."""
-    first, second, third, *_ = nights
+    first, second, third, fourth, fifth = nights
     job.place.export(first)
     done(job, "out")
     assert job.paid() == new_contents({}, first.rows)
@@ -31,12 +31,19 @@ def play_files(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothi
     done(job, "out")
     assert job.paid() == 0
 
-    job.place.export(half_of(third, 5))
-    refused(job, "out", 3, ("--max-delete",), "--prune")
-    kept = done(job, "out")
-    assert all(name in kept for name in list(third.files)[1::2])
+    job.place.export(fourth)
+    old = job.place.output("out")
+    refused(job, "out", 2, ("--output", f"--reuse {old}"))
+    done(job, "new", "--reuse", old)
     assert job.paid() == 0
-    assert job.loaded("out", third.columns) == from_nothing(third)
+    assert job.loaded("new", fourth.columns) == from_nothing(fourth)
+
+    job.place.export(fifth)
+    refused(job, "new", 3, ("--max-delete",), "--prune")
+    kept = done(job, "new")
+    assert all(name in kept for name in fourth.files.keys() - fifth.files.keys())
+    assert job.paid() == 0
+    assert job.loaded("new", fourth.columns) == from_nothing(fourth)
 
 
 def done(job: NightlyJob, output: str, *args: object) -> str:

@@ -1,26 +1,53 @@
-"""Five nights of the whole corpus, with one process and with two workers."""
+"""Five nights of the whole corpus, with one process, with two workers, and on stores."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from support.stores import STORES
 
 from bulkembed.emulator.server import EmulatorServer
 from nights.catalogue import Night
 from nights.jobs import NightlyJob
-from nights.places import Disk
+from nights.places import Bucket, Disk, Place
 from nights.play import FromNothing, play_files
 
 pytestmark = [pytest.mark.nights, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(params=["disk", "two workers"])
+TWO_WORKERS = ("--workers", 2)
+PLACES = {
+    "disk": ("disk", ()),
+    "disk, two workers": ("disk", TWO_WORKERS),
+    "s3": ("s3", ()),
+    "s3, two workers": ("s3", TWO_WORKERS),
+    "gcs": ("gs", ()),
+}
+"""Where a dataset is, and more flags of its runs."""
+
+
+@contextlib.contextmanager
+def open_place(name: str, more: tuple[object, ...], folder: Path) -> Iterator[Place]:
+    """Open a disk, or a store with a server of its own."""
+    if name == "disk":
+        yield Disk(folder, more)
+        return
+    try:
+        running = STORES[name]()
+        with running as store:
+            yield Bucket(store, "catalogue", folder / "fetched", more)
+    except LookupError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(params=list(PLACES))
 def job(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NightlyJob]:
-    more = ("--workers", 2) if request.param == "two workers" else ()
-    with EmulatorServer() as server:
-        yield NightlyJob(Disk(tmp_path, more), server)
+    name, more = PLACES[request.param]
+    with EmulatorServer() as server, open_place(name, more, tmp_path) as place:
+        yield NightlyJob(place, server)
 
 
 def test_each_night_of_files_pays_its_new_contents_only(
