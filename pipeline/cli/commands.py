@@ -25,6 +25,8 @@ BEAM_ARGS = "beam_args"
 
 _Word = TypeVar("_Word", bound=str)
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_BYTES_OF = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SIZE = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_BYTES_OF)})")
 _BARE_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -52,6 +54,22 @@ class Duration(click.ParamType[float]):
             )
         hours, minutes, seconds = (float(group or 0) for group in found.groups())
         return hours * 3600 + minutes * 60 + seconds
+
+
+class ByteSize(click.ParamType[int]):
+    """A size such as `256MB`, in bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(str(value).strip().upper())
+        size = float(found[1]) * _BYTES_OF[found[2]] if found else 0
+        if size < 1:
+            self.fail(f"invalid size {str(value)!r}. Write 64MB, 256MB or 1GB", param, ctx)
+        return int(size)
 
 
 class IsoDate(click.ParamType[str]):

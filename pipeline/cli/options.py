@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bulkembed.pipeline.cli.commands import (
+    ByteSize,
     Duration,
     IsoDate,
     Number,
@@ -98,6 +99,10 @@ OPTIONS: tuple[Option, ...] = (
     _option(_OUTPUT, "--vector-encoding", type=WordChoice(VectorEncoding), default="plain",
             help="Parquet encoding of the vectors. byte_stream_split saves 15 %, but some readers, "
             "such as Spark 4.1, cannot read it."),
+    _option(_OUTPUT, "--target-file-size", type=ByteSize(), metavar="SIZE",
+            show_default="no merging",
+            help="Merge small files of the dataset when it is complete, up to this size, e.g. "
+            "256MB. See `bulkembed compact`."),
     _option(_MODEL, "--model", default=DEFAULT_MODEL, metavar="NAME",
             help="Embedding model. `bulkembed models` lists them."),
     _option(_MODEL, "--task-type", type=WordChoice(TaskType), default="RETRIEVAL_DOCUMENT",

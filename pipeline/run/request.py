@@ -129,6 +129,8 @@ class RunRequest:
     max_delete: DeleteLimit = DEFAULT_DELETE_LIMIT
     """How many rows the run may delete."""
     missing_files: MissingFiles = MissingFiles.STOP
+    target_file_size: int | None = None
+    """Maximum bytes of a merged part; None: parts are not merged."""
     retry_failed: bool = False
     """Retry dead-lettered rows only."""
     max_runtime_s: float | None = None

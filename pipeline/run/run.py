@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
 from bulkembed.pipeline.progress.snapshot import Goal
@@ -40,11 +41,11 @@ from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.pipeline.sync.preparation import Sync, begin, prepare
 from bulkembed.schemas.embedding import ServiceConfig
-from bulkembed.schemas.errors import ConfigError, InputError
+from bulkembed.schemas.errors import ConfigError, InputError, OutputLocked, OutputTaken
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import ModelSpec, find_model, nearest_models
-from bulkembed.schemas.stop import Stop, StopReason
+from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.transforms.clients.keys import find_key, reject_in_flags
 from bulkembed.transforms.core.quota_limits import split_concurrency, split_quota
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
@@ -76,7 +77,21 @@ def run(request: RunRequest) -> RunSummary:
             join_names(summary.changed_files),
         )
         summary = _run_once(dataclasses.replace(request, overwrite=False), started)
+    if request.target_file_size is not None and summary.exit_code is ExitCode.COMPLETE:
+        _compact(request.output.uri, request.target_file_size)
     return summary
+
+
+def _compact(output: str, target_bytes: int) -> None:
+    """Merge the small parts of a complete dataset; another run may take it at the same moment."""
+    try:
+        result = compact(output, target_bytes)
+    except (OutputLocked, OutputTaken) as error:
+        log.warning("the files were not merged: %s", error.message)
+        return
+    for name, line in result_lines(result):
+        if name != "dataset":
+            log.info("%s: %s", name, line)
 
 
 def _run_once(request: RunRequest, started: float) -> RunSummary:

@@ -15,7 +15,7 @@ from bulkembed.schemas.job import RunStamp
 from bulkembed.schemas.units import GroupRecord, Unit
 from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.dataset import part_files
-from bulkembed.transforms.dataset.committed_vectors import CommittedVectors
+from bulkembed.transforms.dataset.committed_vectors import committed_index
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.merge import MergedUnits, merge_units
 from bulkembed.transforms.dataset.replace import replace_rows, withdraw_units
@@ -128,13 +128,16 @@ def check_places(dataset: Dataset) -> None:
     assert single == whole
 
 
-def test_the_part_of_a_group_is_one_source_of_known_vectors(dataset: Dataset) -> None:
+def test_the_part_of_a_group_is_one_source_of_known_vectors(
+    dataset: Dataset, tmp_path: Path
+) -> None:
     merge(dataset)
     (name,) = dataset.names("vectors")
     hashes = pq.read_table(dataset.path("vectors", name))["text_hash"].to_pylist()
-    matches = CommittedVectors(dataset, dataset.state().records).find(np.sort(keys(hashes)))
-    assert (len(matches), len(matches.parts)) == (9, 1)
-    assert [h for block in matches.read() for h in block.hashes] == hashes
+    index = committed_index(dataset, dataset.state().records, DIGEST, tmp_path)
+    found = index.find(np.sort(keys(hashes)))
+    assert [part.name for part in index.parts] == [f"vectors/{name}"]
+    assert sorted(found.rows.tolist()) == list(range(9))
 
 
 def test_rows_are_removed_from_a_group(dataset: Dataset) -> None:

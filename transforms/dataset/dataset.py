@@ -273,11 +273,7 @@ class Dataset:
 
         That takes one listing of each folder; see `sized_parts` for the sizes that are not known.
         """
-        sizes = {
-            f"{folder}/{file.base_name}": file.size or 0
-            for folder in (VECTORS, DEAD_LETTERS)
-            for file in atomic_files.list_files(self.filesystem, self.path(folder))
-        }
+        sizes = self.part_sizes()
         damaged: list[UnitRecord] = []
         named: set[str] = set()
         for record in state.parts_records():
@@ -289,6 +285,14 @@ class Dataset:
             named.update(parts.all)
         unnamed = (part for part in sizes if _must_be_named(*part.split("/")))
         return damaged, sorted(part for part in unnamed if part not in named)
+
+    def part_sizes(self) -> dict[str, int]:
+        """Return the bytes of the files in the folders of parts, by their names in the dataset."""
+        return {
+            f"{folder}/{file.base_name}": file.size or 0
+            for folder in (VECTORS, DEAD_LETTERS)
+            for file in atomic_files.list_files(self.filesystem, self.path(folder))
+        }
 
     # Files that a run leaves behind.
 

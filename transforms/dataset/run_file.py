@@ -16,7 +16,7 @@ import orjson
 
 from bulkembed.schemas.embedding import EmbeddingConfig, digest_of
 from bulkembed.schemas.errors import ConfigError, OutputError, OutputTaken
-from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.job import JobConfig, RunStamp, VectorEncoding
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import atomic_files, kept_answers
@@ -115,6 +115,37 @@ def take(
     return job
 
 
+def take_for_compaction(dataset: Dataset, run_id: str, *, after: int) -> RunStamp:
+    """Take over a complete dataset to merge its parts; what is pinned stays.
+
+    If it is killed, the dataset has no `_SUCCESS` although all of its rows are committed.
+
+    Args:
+        dataset: the dataset; this process has its lock.
+        run_id: identifies the compaction.
+        after: as in `take`.
+    """
+    pinned = read(dataset)
+    number = 1 + max(after, pinned.get("run_number", 0))
+    content = {
+        **pinned,
+        "format_version": FORMAT_VERSION,
+        "last_run_id": run_id,
+        "run_number": number,
+        "unstamped_run": unstamped_run(pinned),
+        "overwrite": None,
+        "compacting": True,
+    }
+    _write(dataset, content)
+    encoding = VectorEncoding(pinned["layout"]["vector_encoding"])
+    return RunStamp(run_id, number, pinned["embedding_digest"], encoding)
+
+
+def is_compacting(dataset: Dataset) -> bool:
+    """Return whether the last change of a dataset is a compaction: then all rows are committed."""
+    return bool(read(dataset).get("compacting"))
+
+
 def _settings_of(job: JobConfig) -> dict[str, Any]:
     """Return the settings that a job pins for a new dataset."""
     embedding, layout = job.embedding.facts(), job.layout_facts()
@@ -135,7 +166,7 @@ def unstamped_run(pinned: dict[str, Any]) -> str | None:
     return pinned.get("last_run_id") if pinned.get("format_version") == 1 else run
 
 
-def check_ownership(dataset: Dataset, job: JobConfig) -> None:
+def check_ownership(dataset: Dataset, job: JobConfig | RunStamp) -> None:
     """Check that a run still owns its dataset, by one small read.
 
     Raises:

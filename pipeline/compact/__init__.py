@@ -1,0 +1,1 @@
+"""`bulkembed compact`: few large parts instead of many small ones."""
