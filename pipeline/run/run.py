@@ -13,7 +13,7 @@ from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
 from bulkembed.pipeline.progress.snapshot import Goal
-from bulkembed.pipeline.run import cost_cap, scratch, settle
+from bulkembed.pipeline.run import cost_cap, publish, scratch, settle
 from bulkembed.pipeline.run.disk import check_free_space
 from bulkembed.pipeline.run.due_work import (
     committed,
@@ -269,10 +269,13 @@ def _open_dataset(
 ) -> JobConfig:
     """Make the first changes of a run, and return the job with its run number.
 
-    `_SUCCESS` is deleted first. Once the run has its number, no other run can commit, so what
-    earlier runs left behind and what does not count can be deleted.
+    `_SUCCESS` is deleted first; the manifest has the state that it stood for. Once the run has its
+    number, no other run can commit, so what earlier runs left behind and what does not count can be
+    deleted.
     """
     run_file.end_overwrite(dataset)
+    if not request.overwrite and before.records:
+        publish.adopt_state(dataset, before, run_file.read(dataset)["last_run_id"])
     dataset.delete([SUCCESS])
     job = run_file.take(
         dataset,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan, remaining_rows
+from bulkembed.pipeline.run.publish import PublishedRun, publish_state
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.scans import Scans, save_scans, unreadable_input_error
 from bulkembed.pipeline.run.summary import (
@@ -128,6 +129,9 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         # Workers that died leave files. A store shows no partial files, and listing it is slow.
         dataset.delete(dataset.leftovers(after))
     if plan.work or not has_success_marker(dataset):
+        if complete:
+            counts = publish_state(dataset, _published(outcome), after)
+            summary = dataclasses.replace(summary, changes=counts)
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         if complete and outcome.scans.damaged:
             # `_SUCCESS` covers the rows of the saved plan, which must not include unreadable rows.
@@ -139,6 +143,12 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     if request.input.skip_bad_files:
         worker_notes.delete_damaged_files(dataset)
     return summary
+
+
+def _published(outcome: Outcome) -> PublishedRun:
+    job = outcome.job
+    kept = tuple(name for name in job.row_schema.names if name != "id")
+    return PublishedRun(job.run_id, job.run_number, kept, outcome.request.keep_superseded)
 
 
 def _nothing_readable(scans: Scans) -> Stop | None:

@@ -15,6 +15,7 @@ from bulkembed.schemas.stop import RERUN, ExitCode, Stop, StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.calls.metrics import DEAD_PREFIX
 from bulkembed.transforms.core.row_difference import RowTally
+from bulkembed.transforms.dataset.part_difference import ChangeCounts
 from bulkembed.transforms.units.tally import too_many_failed
 
 FORMAT_VERSION = 1
@@ -80,6 +81,9 @@ class RunSummary:
     limit_rows: int | None = None
     sync: RowTally | None = None
     """What a synchronisation found; None for other runs."""
+    changes: ChangeCounts | None = None
+    """Ids that were added, changed and deleted since the last complete state; None if none was, or
+    if that is not known."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -178,6 +182,8 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         yield "sync", difference_line(summary.sync)
     if summary.dataset != run:
         yield "dataset", rows_line(summary.dataset)
+    if summary.changes is not None and summary.changes.added < summary.dataset.embedded:
+        yield "changes", changes_line(summary.changes)
     if summary.duplicate_ids:
         yield (
             "duplicate ids",
@@ -253,6 +259,11 @@ def _requests_line(summary: RunSummary) -> str:
         f"{number_of(counts.tokens, 'token')}"
         + (f"; {number_of(repeated, 'duplicate text')} not sent" if repeated else "")
     )
+
+
+def changes_line(changes: ChangeCounts) -> str:
+    """Return the number of ids by change in one line."""
+    return f"{changes.added:,} added, {changes.changed:,} changed, {changes.deleted:,} deleted"
 
 
 def rows_line(rows: RowCounts) -> str:
