@@ -40,7 +40,7 @@ class PublishedRun:
 
     run_id: str
     run_number: int
-    kept: tuple[str, ...]
+    kept: tuple[str, ...] = ()
     """The kept columns, which the change feed compares."""
     keep_superseded: bool = False
     """Whether the parts of the state before stay until another run is complete."""
@@ -85,8 +85,9 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> C
     now = _now()
     counts: ChangeCounts | None = None
     rows: dict[str, int] = {}
-    if run.same_rows and old is not None:
-        changes, origin = old.changes, old.origin
+    if run.same_rows:
+        changes = old.changes if old is not None else ()
+        origin = old.origin if old is not None else StateOrigin(run.run_id, now)
     else:
         before = old or Manifest("", 0, "", ())
         try:
