@@ -125,6 +125,8 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     _check_owner(dataset, job)
     if complete and outcome.mirror is not None:
         after = _remove_old_rows(dataset, job, outcome.mirror, after, rows)
+    if plan.work:
+        dataset.delete(dataset.gathered_files())
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):
         # Workers that died leave files. A store shows no partial files, and listing it is slow.
         dataset.delete(dataset.leftovers(after))

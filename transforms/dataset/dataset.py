@@ -26,6 +26,7 @@ from bulkembed.transforms.dataset.layout import (
     DAMAGED,
     DEAD_LETTERS,
     EMPTY_PART,
+    GATHER,
     INDEX,
     KEPT,
     KEPT_SUFFIX,
@@ -63,15 +64,19 @@ from bulkembed.transforms.inputs.filesystems import is_on_local_disk, open_files
 log = logging.getLogger("bulkembed")
 
 READ_THREADS = 8
-_WRITTEN_BY_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE, CHANGES)
+_WRITTEN_BY_RUNS = (
+    VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, GATHER, TIMELINE, CHANGES,
+)  # fmt: skip
 """Folders in which a killed run can leave unfinished files."""
 
 
 class Dataset:
     """The files of one output folder, on any file system that pyarrow.fs opens."""
 
-    def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
+    def __init__(self, filesystem: pafs.FileSystem, root: str, uri: str = "") -> None:
         self.filesystem = filesystem
+        self.uri = uri
+        """Where it was opened; empty if it was made from a file system."""
         self.root = root.rstrip("/") or "/"
         self._groups: dict[str, GroupRecord] = {}
         """The records of groups by name, which never change."""
@@ -81,7 +86,7 @@ class Dataset:
     @classmethod
     def open(cls, uri: str) -> Dataset:
         """Return the dataset at a path or URI; nothing is read or created yet."""
-        return cls(*open_filesystem(uri))
+        return cls(*open_filesystem(uri), uri)
 
     @property
     def is_on_a_store(self) -> bool:
@@ -379,6 +384,10 @@ class Dataset:
             for name in self.names(folder)
             if name.endswith(KEPT_SUFFIX)
         ]
+
+    def gathered_files(self) -> list[str]:
+        """Return the files of known vectors that runs have gathered; none outlives its run."""
+        return [f"{GATHER}/{name}" for name in self.names(GATHER)]
 
     def committed_kept_files(self, state: DatasetState) -> list[str]:
         """Return the files of kept answers whose rows are all committed."""
