@@ -262,7 +262,9 @@ class _Repair:
     def _unnamed(self, state: DatasetState) -> dict[Unit, list[str]]:
         found: dict[Unit, list[str]] = collections.defaultdict(list)
         for part in self._unnamed_parts(state):
-            found[unit_of_part(PurePosixPath(part).name)].append(part)
+            name = PurePosixPath(part).name
+            if not is_group_part(name):
+                found[unit_of_part(name)].append(part)
         return found
 
     def _unnamed_parts(self, state: DatasetState) -> list[str]:
