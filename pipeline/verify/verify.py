@@ -15,7 +15,6 @@ from bulkembed.pipeline.verify.comparison import check_input, check_sample, draw
 from bulkembed.pipeline.verify.folder_check import (
     duplicate_ids,
     foreign_files,
-    manifest_problems,
     read_state,
     unfinished,
 )
@@ -38,9 +37,7 @@ READ_THREADS = min(4, os.cpu_count() or 1)
 """Parts to read at once; each holds a block in memory."""
 SHOWN_PER_CHECK = 20
 """Findings of one kind that the table shows; JSON has all of them."""
-OF_UNITS = frozenset(Check) - {
-    Check.UNFINISHED, Check.FOREIGN, Check.MANIFEST, Check.ID, Check.INPUT,
-}  # fmt: skip
+OF_UNITS = frozenset(Check) - {Check.UNFINISHED, Check.FOREIGN, Check.ID, Check.INPUT}
 """Kinds of findings about the files of a unit."""
 CURE = (
     "Run `bulkembed verify --repair OUT` to move damaged files aside, then rerun the command that "
@@ -139,9 +136,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
     findings += [finding for unit in units for finding in unit.findings]
     findings += unfinished(dataset, state, synced=run_file.is_synced(pinned))
     damaged = [finding.where for finding in findings if finding.check is Check.RECORD]
-    named = [*_named(dataset, state, units)]
-    findings += manifest_problems(dataset, named)
-    findings += foreign_files(dataset, state, named, damaged)
+    findings += foreign_files(dataset, state, _named(dataset, state, units), damaged)
     records = [record for unit in units for record in unit.units]
     intact = [unit for unit in units if not unit.findings]
     beside = {}

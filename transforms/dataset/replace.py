@@ -102,8 +102,7 @@ def replace_rows(
         return None
     write_committed(dataset, made, check_ownership)
     unnamed = set(parts.all).difference(RecordParts.of(made).all)
-    dataset.delete([f"{UNITS}/{record_name(record)}"])
-    dataset.delete_parts(sorted(unnamed))
+    dataset.delete([f"{UNITS}/{record_name(record)}", *sorted(unnamed)])
     return made
 
 
