@@ -141,6 +141,10 @@ def test_rows_without_the_object_are_dead_letters_that_say_so(tmp_path: Path) ->
     assert "'_id' is a string 'b', which has no field for the id '_id.$oid'" in batch.bad[1][1]
     assert "'doc' is a string 'text', which has no field for 'doc.body'" in batch.bad[3][1]
     assert batch.kept.column("doc.n").to_pylist() == [1, 1, 1, None]
+    whole = read_lines(tmp_path, good, columns=InputColumns("_id", "doc"))
+    assert whole.bad[0][1].endswith("Name a field of it: '_id.$oid'.")
+    whole = read_lines(tmp_path, {"id": 1, "text": {"a.b": "x"}})
+    assert whole.bad[0][1].endswith("""Name a field of it: 'text."a.b"'.""")
     assert batch.unkept == {"doc.n"}
 
 
@@ -159,6 +163,9 @@ def test_a_path_that_no_row_has_is_an_error_that_names_the_paths(tmp_path: Path,
 
 def test_a_struct_is_no_text_and_a_number_in_one_is_none_either(tmp_path: Path) -> None:
     write(tmp_path / "in.parquet", [{"id": 1, "doc": {"n": 1, "m": {"x": "y"}}}])
+    for columns in (InputColumns(text_column="doc"), InputColumns("doc", "doc.m.x")):
+        with pytest.raises(ConfigError, match=r"Name a field of it: 'doc\.n'\."):
+            scan_all(tmp_path, columns)
     with pytest.raises(ConfigError, match=r"column 'doc\.n' is int64.*--text-template"):
         scan_all(tmp_path, InputColumns(text_column="doc.n"))
 

@@ -53,6 +53,28 @@ def test_all_commands_find_the_id_by_its_name(
     assert parts(output, "vectors") == before
 
 
+def test_rows_are_merged_pruned_and_synchronised_by_it(tmp_path: Path, source: Path) -> None:
+    output = tmp_path / "out"
+    table = pq.read_table(source / "a.parquet")
+    for at in range(3):
+        pq.write_table(table.slice(5 * at, 5), source / f"{at}.parquet")
+    (source / "a.parquet").unlink()
+    assert run(None, source, output, *FLAGS).code == 0
+    merged = bulkembed("compact", output)
+    assert merged.code == 0, merged.err
+    assert len(parts(output, "vectors")) == 1
+    assert read(output)["sku"].to_pylist() == [f"s{n}" for n in range(15)]
+    assert bulkembed("verify", output, "--against", source).code == 0
+    (source / "2.parquet").rename(source / "renamed.parquet")
+    moved = run(None, source, output, *FLAGS)
+    assert moved.code == 2
+    assert "5 ids" in moved.err
+    pruned = run(None, source, output, *FLAGS, "--prune")
+    assert pruned.code == 0, pruned.err
+    assert sorted(read(output)["sku"].to_pylist()) == sorted(f"s{n}" for n in range(15))
+    assert bulkembed("verify", output, "--against", source).code == 0
+
+
 def test_duplicate_ids_are_counted_and_named(tmp_path: Path, source: Path) -> None:
     output = tmp_path / "out"
     table = pq.read_table(source / "a.parquet")

@@ -78,6 +78,12 @@ def _paths(row: Mapping[str, Any], depth: int) -> Iterator[tuple[str, ...]]:
             yield from ((name, *path) for path in _paths(value, depth - 1))
 
 
+def field_advice(name: str, fields: Iterable[str]) -> str:
+    """Return a sentence that names a field of a column; "" if it has none."""
+    first = next(iter(fields), None)
+    return "" if first is None else f" Name a field of it: {path_text((name, first))!r}."
+
+
 def path_text(names: Iterable[str]) -> str:
     """Return a path as it is typed, with quotes around names that have dots."""
     return ".".join(map(_quoted, names))

@@ -10,6 +10,7 @@ import pyarrow.types as pat
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import IdType, InputColumns
 from bulkembed.schemas.messages import did_you_mean, number_of
+from bulkembed.transforms.core.field_paths import field_advice
 from bulkembed.transforms.inputs.hive_keys import fits, hive_keys, type_of_values
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
@@ -263,7 +264,8 @@ def check_types(name: str, types: Mapping[str, pa.DataType], columns: InputColum
             raise ConfigError(
                 f"{name}: column {column!r} is {kind}, but a text or title must be a string "
                 "(string, binary with UTF-8, or a dictionary of them). Cast it, choose another "
-                f"column, or write it into the text with --text-template '{{{column}}}'.",
+                f"column, or write it into the text with --text-template '{{{column}}}'."
+                + field_advice(column, _field_names(kind)),
             )
     if columns.id_column is not None:
         _check_id(name, columns.id_column, types[columns.id_column], columns.id_type)
@@ -273,13 +275,18 @@ def _check_id(name: str, column: str, kind: pa.DataType, id_type: IdType) -> Non
     if id_kind(kind) is None:
         raise ConfigError(
             f"{name}: column {column!r} is {kind}, but an id must be a number, a UUID or a string. "
-            "Cast it, choose another --id-column, or use --generate-ids.",
+            "Cast it, choose another --id-column, or use --generate-ids."
+            + field_advice(column, _field_names(kind)),
         )
     if has_fraction(kind) and id_type is IdType.AUTO:
         raise ConfigError(
             f"{name}: column {column!r} is {kind}, which has digits after the point. Use "
             "--id-type string to keep them.",
         )
+
+
+def _field_names(kind: pa.DataType) -> list[str]:
+    return [field.name for field in kind] if pat.is_struct(kind) else []
 
 
 def check_unique(name: str, used: Sequence[str], found: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, value_at
+from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, field_advice, value_at
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 
@@ -232,6 +232,7 @@ def checked_text(name: str, value: Any, *, is_utf8: bool = False) -> str | None:
         raise BadValue(DeadCode.BAD_TEXT, what)
     if not isinstance(value, str):
         what = f"{name!r} is {describe(value)}, but a text or title must be a string"
+        what += f".{field_advice(name, value)}" if isinstance(value, dict) else ""
         raise BadValue(DeadCode.BAD_TEXT, what)
     if not is_utf8 and has_lone_surrogate(value):
         what = f"{name!r} has a lone surrogate, which cannot be sent as UTF-8"

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import IdType
-from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, value_at
+from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, field_advice, value_at
 from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP
 from bulkembed.transforms.inputs.hive_keys import fits
 from bulkembed.transforms.inputs.inferred_types import fitting
@@ -185,6 +185,7 @@ def id_of(
     if type(value) is not str:
         what = f"the id {name!r} is {describe(value)}, but an id must be an integer or a string"
         what += ". Use --id-type string to accept it." if type(value) is float else ""
+        what += f".{field_advice(name, value)}" if isinstance(value, dict) else ""
         raise BadValue(DeadCode.BAD_ID, what)
     if not is_utf8 and has_lone_surrogate(value):
         raise BadValue(DeadCode.BAD_ID, f"the id {name!r} has a lone surrogate")
