@@ -130,6 +130,13 @@ bench-quota-small: $(DEV_READY)  ## The same with fewer windows: 6 minutes
 bench-dedupe: $(DEV_READY)  ## Measure the search for texts that repeat, over a million rows: 2 minutes
 	timeout 600 $(BIN)/python -m benchmarks.dedupe
 
+.PHONY: bench-index bench-index-small
+bench-index: $(DEV_READY)  ## Measure the index over 10,000,000 texts, and a search of 50,000,000: 15 minutes
+	timeout 3600 $(BIN)/python -m benchmarks.index
+
+bench-index-small: $(DEV_READY)  ## The same with a twentieth of the texts: 1 minute
+	timeout 400 $(BIN)/python -m benchmarks.index --small
+
 PEERS := .venv-peers
 
 $(PEERS)/.ready: benchmarks/peers.lock

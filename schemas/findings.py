@@ -15,6 +15,8 @@ class Check(enum.StrEnum):
     """A commit record is damaged, or covers the rows of another one."""
     FOREIGN = "foreign"
     """A file that no commit record names."""
+    MANIFEST = "manifest"
+    """The manifest is damaged, or names parts that no commit record names."""
     MISSING = "missing"
     """A part that a commit record names is missing."""
     UNREADABLE = "unreadable"

@@ -56,6 +56,8 @@ class PlanSlice:
     """Units that one worker gets together."""
 
     files: tuple[FileUnits, ...]
+    known: str | None = None
+    """The name of its list of known vectors; None if its units have none."""
 
     @property
     def rows(self) -> int:
@@ -90,6 +92,15 @@ class SharedSlice:
     name: str
     """Names the slice's files; unique in a run."""
     files: tuple[FilePicks, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GatherSlice:
+    """Known vectors that one worker gathers before the units begin."""
+
+    name: str
+    """The name of its list of known vectors."""
+    rows: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

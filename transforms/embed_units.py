@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import apache_beam as beam
 
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.units import CallCounts, PlanSlice, SharedSlice, UnitRecord
+from bulkembed.schemas.units import CallCounts, GatherSlice, PlanSlice, SharedSlice, UnitRecord
 from bulkembed.transforms.calls import metrics
 
 if TYPE_CHECKING:
@@ -25,26 +25,37 @@ class EmbedUnits(beam.PTransform):
     Args:
         job: the configuration of the workers.
         shared: texts that several units have.  No unit starts before all of them are done.
+        gathers: known vectors to gather.  No unit starts before that is done.
     """
 
-    def __init__(self, job: JobConfig, shared: Sequence[SharedSlice] = ()) -> None:
+    def __init__(
+        self,
+        job: JobConfig,
+        shared: Sequence[SharedSlice] = (),
+        gathers: Sequence[GatherSlice] = (),
+    ) -> None:
         super().__init__()
         self.job = job
         self.shared = list(shared)
+        self.gathers = list(gathers)
 
     def expand(self, slices: beam.PCollection[PlanSlice]) -> beam.PCollection[UnitRecord]:
         """Distribute the slices over the workers, and embed them."""
         spread = slices | "SpreadSlices" >> beam.Reshuffle()
         units = EmbedUnitsFn(self.job)
-        if not self.shared:
+        first = []
+        if self.gathers:
+            gathers = slices.pipeline | "Gathers" >> beam.Create(self.gathers, reshuffle=False)
+            spread_gathers = gathers | "SpreadGathers" >> beam.Reshuffle()
+            first.append(spread_gathers | "Gather" >> beam.ParDo(GatherFn(self.job)))
+        if self.shared:
+            shared = slices.pipeline | "Shared" >> beam.Create(self.shared, reshuffle=False)
+            spread_shared = shared | "SpreadShared" >> beam.Reshuffle()
+            first.append(spread_shared | "EmbedShared" >> beam.ParDo(EmbedSharedFn(self.job)))
+        if not first:
             return spread | "EmbedSlice" >> beam.ParDo(units)
-        first = (
-            slices.pipeline
-            | "Shared" >> beam.Create(self.shared, reshuffle=False)
-            | "SpreadShared" >> beam.Reshuffle()
-            | "EmbedShared" >> beam.ParDo(EmbedSharedFn(self.job))
-        )
-        return spread | "EmbedSlice" >> beam.ParDo(units, beam.pvalue.AsIter(first))
+        before = first[0] if len(first) == 1 else first | "First" >> beam.Flatten()
+        return spread | "EmbedSlice" >> beam.ParDo(units, beam.pvalue.AsIter(before))
 
 
 class _EngineFn(beam.DoFn):
@@ -69,11 +80,6 @@ class _EngineFn(beam.DoFn):
             release(self._engine)
             self._engine = None
 
-    def _end_slice(self) -> None:
-        assert self._engine is not None
-        self._count_calls()
-        self._engine.note_spending()
-
     def _count_calls(self, counts: CallCounts | None = None) -> None:
         assert self._engine is not None
         self._calls.add(self._engine.take_counts())
@@ -93,7 +99,18 @@ class EmbedSharedFn(_EngineFn):
         for counts in embed_shared(self._engine, shared):
             self._count_calls(counts)
             yield counts
-        self._end_slice()
+        self._count_calls()
+
+
+class GatherFn(_EngineFn):
+    """Gathers known vectors for the units, by `gather.gather_rows`."""
+
+    def process(self, gather: GatherSlice) -> Iterator[int]:
+        """Yield how many rows were gathered from each row group."""
+        from bulkembed.transforms.units.gather import gather_rows
+
+        assert self._engine is not None
+        yield from gather_rows(self._engine, gather)
 
 
 class EmbedUnitsFn(_EngineFn):
@@ -112,7 +129,7 @@ class EmbedUnitsFn(_EngineFn):
         for record in embed_slice(self._engine, plan_slice):
             self._count(record)
             yield record
-        self._end_slice()
+        self._count_calls()
 
     def _count(self, record: UnitRecord) -> None:
         metrics.counter(metrics.UNITS_DONE).inc()

@@ -202,6 +202,10 @@ OPTIONS: tuple[Option, ...] = (
             help="If the ids of deleted input files are in files that are not embedded yet: stop "
             "with code 2 before anything is sent, or keep the rows with these ids twice. Without "
             "such ids the rows of deleted files are kept."),
+    _option(_RUN, "--keep-superseded", is_flag=True,
+            help="Keep the parts that this run supersedes until another run is complete, for "
+            "readers that open the parts that `bulkembed parts` lists. Readers of the whole "
+            "folder read both."),
     _option(_RUN, "--overwrite", aliases=["--fresh"], is_flag=True,
             help="Delete the existing dataset at --output and start over. The same command resumes "
             "the new dataset until it is complete, and then deletes it again."),

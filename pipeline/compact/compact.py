@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from bulkembed.pipeline.compact.merge_plan import TARGET_BYTES, is_small, plan_merges
 from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run.publish import PublishedRun, adopt_state, publish_state
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN
@@ -165,6 +166,7 @@ def _merge(
     dataset: Dataset, run_id: str, merges: Sequence[Sequence[PartsRecord]], state: DatasetState
 ) -> int:
     """Merge parts, and mark the dataset complete again; return the size of the merged parts."""
+    adopt_state(dataset, state, run_file.read(dataset)["last_run_id"])
     run = run_file.take_for_compaction(dataset, run_id, after=dataset.last_run_number())
     dataset.delete([SUCCESS])
     dataset.delete(dataset.leftovers(state))
@@ -178,6 +180,8 @@ def _merge(
             ", ".join(dataset.parts_of(made.group).all),
         )
     run_file.check_ownership(dataset, run)
-    dataset.delete(dataset.leftovers(dataset.state()))
+    state = dataset.state()
+    publish_state(dataset, PublishedRun(run_id, run.run_number, same_rows=True), state)
+    dataset.delete(dataset.leftovers(state))
     dataset.write(SUCCESS, b"")
     return written

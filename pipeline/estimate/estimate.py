@@ -6,8 +6,6 @@ import dataclasses
 import tempfile
 from collections.abc import Callable
 
-import numpy as np
-
 from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
 from bulkembed.pipeline.estimate.result import Amount, Estimate
 from bulkembed.pipeline.estimate.sampling import SampleSize, draw, learn_from, total_of
@@ -112,7 +110,7 @@ class _Estimation:
             sharing = find_sharing(
                 self.dataset, self.job, self.plan, self.before, folder, reused, keep=False
             )
-            counter.know_keys(np.unique(sharing.known.places["key"]))
+            counter.know_keys(sharing.known_keys)
         return counter.shared(sharing.slices(self.request.workers))
 
     def _sum_up(

@@ -131,6 +131,8 @@ class RunRequest:
     missing_files: MissingFiles = MissingFiles.STOP
     target_file_size: int | None = None
     """Maximum bytes of a merged part; None: parts are not merged."""
+    keep_superseded: bool = False
+    """Keep the parts that the run supersedes until another run is complete."""
     retry_failed: bool = False
     """Retry dead-lettered rows only."""
     max_runtime_s: float | None = None

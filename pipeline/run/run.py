@@ -13,8 +13,9 @@ from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
 from bulkembed.pipeline.progress.snapshot import Goal
-from bulkembed.pipeline.run import cost_cap, scratch, settle
+from bulkembed.pipeline.run import cost_cap, publish, scratch, settle
 from bulkembed.pipeline.run.disk import check_free_space
+from bulkembed.pipeline.run.distribution import Distribution, distribute
 from bulkembed.pipeline.run.due_work import (
     committed,
     make_job,
@@ -24,19 +25,13 @@ from bulkembed.pipeline.run.due_work import (
 )
 from bulkembed.pipeline.run.missing_files import check_missing_files
 from bulkembed.pipeline.run.placement import quota_shares, runs_on_this_machine
-from bulkembed.pipeline.run.plan import (
-    DEFAULT_WORKERS,
-    SLICES_PER_WORKER,
-    Plan,
-    cluster_slices,
-    local_slices,
-)
+from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset, open_reused
 from bulkembed.pipeline.run.scans import Scans, save_scans
 from bulkembed.pipeline.run.service import serving
 from bulkembed.pipeline.run.settle import Outcome
-from bulkembed.pipeline.run.sharing import Sharing, copy_known_vectors, find_sharing
+from bulkembed.pipeline.run.sharing import Sharing, find_sharing, rescue_vectors
 from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.pipeline.sync.preparation import Sync, begin, prepare
@@ -148,8 +143,10 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             scans, plan, sharing = _share_texts(
                 request, job, dataset, scans, before, plan, reused, folder
             )
+            work = distribute(request, job, plan, sharing) if plan.work else None
             if _changes_anything(request, dataset, scans, before, plan, sync):
-                check_free_space(dataset, plan, job, sharing.texts)
+                gathered = work.gather.gathered_rows if work else 0
+                check_free_space(dataset, plan, job, sharing.texts + gathered)
                 job = _open_dataset(dataset, job, scans, before, request, sharing)
                 if sync is not None:
                     if set(dataset.state().records) - set(before.records):
@@ -157,11 +154,12 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                     begin(dataset, job, sync)
             mirror = None if sync is None else sync.mirror
             outcome = Outcome(request, job, scans, plan, before, {}, mirror)
-            if plan.work:
+            if work is not None:
+                work.gather.write(dataset, job, folder)
                 cost_cap.start_account(job, dataset, before)
                 rows = outcome.rows(before)
                 goal = make_goal(request, job, rows, plan, before, sharing)
-                counters = _embed(request, job, plan, sharing, goal, started)
+                counters = _embed(request, job, work, goal, started, folder)
             outcome = dataclasses.replace(outcome, counters=counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
 
@@ -269,10 +267,13 @@ def _open_dataset(
 ) -> JobConfig:
     """Make the first changes of a run, and return the job with its run number.
 
-    `_SUCCESS` is deleted first. Once the run has its number, no other run can commit, so what
-    earlier runs left behind and what does not count can be deleted.
+    `_SUCCESS` is deleted first; the manifest has the state that it stood for. Once the run has its
+    number, no other run can commit, so what earlier runs left behind and what does not count can be
+    deleted.
     """
     run_file.end_overwrite(dataset)
+    if not request.overwrite and before.records:
+        publish.adopt_state(dataset, before, run_file.read(dataset)["last_run_id"])
     dataset.delete([SUCCESS])
     job = run_file.take(
         dataset,
@@ -286,7 +287,8 @@ def _open_dataset(
         cost_cap.delete_account(job)
         run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))
-    copy_known_vectors(dataset, job, sharing)  # Some may be in parts that are deleted next.
+    dataset.delete(dataset.gathered_files())
+    rescue_vectors(dataset, job, sharing)
     # Units committed since the state was read are kept; those found damaged then are deleted.
     state = dataset.state()
     damaged = {one for one in state.records if record_name(one) in before.stale}
@@ -325,22 +327,25 @@ def _share_texts(
 
 
 def _embed(
-    request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing, goal: Goal, started: float
+    request: RunRequest,
+    job: JobConfig,
+    work: Distribution,
+    goal: Goal,
+    started: float,
+    folder: Path,
 ) -> dict[str, int]:
-    from bulkembed.pipeline.runners import beam_options
     from bulkembed.pipeline.runners.graph import run_graph
 
-    options = beam_options.beam_options(request.runner, request.beam_args, request.workers)
-    local = beam_options.local_workers(options)
-    cluster = beam_options.cluster_workers(options)
-    processes = beam_options.worker_processes(options)
-    work = list(local_slices(plan, local) if local else cluster_slices(plan, cluster))
-    shared = list(sharing.slices(local or SLICES_PER_WORKER * (cluster or DEFAULT_WORKERS)))
-    job = split_concurrency(job, processes)
+    job = split_concurrency(job, work.processes)
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     limits = TimeLimits(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
-    with scratch.folder() as folder:
-        progress = make_progress(
-            goal, job, local=local is not None, processes=processes, folder=folder
-        )
-        return execute(lambda: run_graph(job, work, shared, options, folder), job, limits, progress)
+    progress = make_progress(
+        goal, job, local=work.is_local, processes=work.processes, folder=folder
+    )
+    gather = work.gather
+    return execute(
+        lambda: run_graph(job, gather.slices, work.shared, gather.gathers, work.options, folder),
+        job,
+        limits,
+        progress,
+    )

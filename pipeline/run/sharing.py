@@ -18,17 +18,16 @@ from bulkembed.pipeline.run.text_search import search_texts
 from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import FilePicks, SharedSlice
+from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.atomic_files import output_error
 from bulkembed.transforms.dataset.committed_vectors import committed_index, read_known
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.hash_index import HashIndex
 from bulkembed.transforms.dataset.kept_answers import shared_writer
 from bulkembed.transforms.dataset.known_places import NO_PLACES, KnownPlaces
-from bulkembed.transforms.dataset.layout import KEPT_SUFFIX, RUN, SHARED
+from bulkembed.transforms.dataset.layout import RUN
 from bulkembed.transforms.dataset.records import DatasetState
 
-COMMITTED = "committed"
-"""Name of the files of copied vectors."""
 _BLOCKS_PER_FILE = 4
 MIN_SLICE_TEXTS = 100
 """As many texts as a full request has."""
@@ -41,13 +40,18 @@ class Sharing:
     picks: tuple[FilePicks, ...] = ()
     known: KnownPlaces = NO_PLACES
     """Vectors that earlier runs paid for."""
-    known_texts: int = 0
-    """How many distinct texts these are."""
+    rescued: KnownPlaces = NO_PLACES
+    """Vectors in parts of damaged units, which the run deletes before it begins."""
 
     @property
     def texts(self) -> int:
         """Number of texts whose vectors are kept for the units."""
-        return sum(file.texts for file in self.picks) + self.known_texts
+        return sum(file.texts for file in self.picks) + len(self.rescued)
+
+    @property
+    def known_keys(self) -> Keys:
+        """The keys of the texts that have a known vector, ascending and distinct."""
+        return np.unique(np.concatenate([one.places["key"] for one in (self.known, self.rescued)]))
 
     def slices(self, most: int) -> Iterator[SharedSlice]:
         """Yield the texts to send, in so many slices of about equal size; in fewer if few."""
@@ -95,23 +99,22 @@ def find_sharing(
             number_of(len(found.rows), "repeated text"),
             f"{found.known_texts:,}",
         )
-    picks = _picks(plan, found.rows, found.passages)
-    return Sharing(tuple(picks), found.known, found.known_texts)
+    picks = tuple(_picks(plan, found.rows, found.passages))
+    places = found.known.places
+    damaged = int(np.searchsorted(places["source"], 1)) if state.damaged else 0
+    rescued = dataclasses.replace(found.known, places=places[:damaged])
+    return Sharing(picks, dataclasses.replace(found.known, places=places[damaged:]), rescued)
 
 
-def copy_known_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
-    """Copy known vectors to where the units find them, replacing the copy of an earlier run.
+def rescue_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
+    """Keep the vectors of damaged units, whose parts are deleted next, as shared answers.
 
     Raises:
         OutputError: the disk is full.
     """
-    if not len(sharing.known):
-        return
-    names = [name for name in dataset.names(SHARED) if name.endswith(KEPT_SUFFIX)]
-    dataset.delete(f"{SHARED}/{name}" for name in names if f"-{COMMITTED}" in name)
-    blocks = read_known(sharing.known)
+    blocks = read_known(sharing.rescued)
     while group := list(itertools.islice(blocks, _BLOCKS_PER_FILE)):
-        with contextlib.closing(shared_writer(dataset, job, COMMITTED)) as writer:
+        with contextlib.closing(shared_writer(dataset, job, "rescued")) as writer:
             for block in group:
                 writer.append(block.hashes, block.vectors, block.truncated)
 
@@ -137,16 +140,16 @@ def _sources(
     *,
     keep: bool,
 ) -> list[HashIndex]:
-    """Return the sources of known vectors, in order of preference.
+    """Return the sources of known vectors, in order of preference, damaged units first.
 
     If a part of a unit is damaged, its other parts may still be read.
     """
     digest = job.embedding.digest
     sources = []
-    if any(record.embedded for record in state.records):
-        sources.append(committed_index(dataset, state.records, digest, scratch, keep=keep))
     if state.damaged:
         sources.append(committed_index(dataset, state.damaged, digest, scratch, trusted=False))
+    if any(record.embedded for record in state.records):
+        sources.append(committed_index(dataset, state.records, digest, scratch, keep=keep))
     others = (committed_index(other.dataset, other.records, digest, scratch) for other in reused)
     return [*sources, *others]
 

@@ -7,21 +7,14 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from bulkembed.pipeline.run.life_cost import (
-    LifeCost,
-    LifeSpending,
-    pinned_price,
-    read_life_spending,
-)
 from bulkembed.pipeline.run.scans import planned_files
-from bulkembed.pipeline.run.summary import RowCounts, cost_lines, count_rows, rows_line
+from bulkembed.pipeline.run.summary import RowCounts, count_rows, rows_line
 from bulkembed.pipeline.sync.sync_file import synced_rows
-from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import CallCounts, UnitRecord
-from bulkembed.transforms.core.spending_lease import Spent
-from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
+from bulkembed.transforms.dataset import output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
 
@@ -37,11 +30,8 @@ class Status:
     """Rows of `vectors/`: more than embedded input rows if they are passages."""
     codes: dict[str, int]
     counts: CallCounts
-    """The requests for the rows that are committed now."""
-    cost: LifeCost
-    """The cost of all runs, also for rows that have been removed, replaced or lost."""
-    kept_texts: int
-    """Texts whose paid answers are kept for the next run."""
+    usd: float | None
+    """Cost of the committed rows by the configured or Google's price; None if not known."""
     complete: bool
     runner: str | None
     """The run that is writing it now."""
@@ -73,6 +63,9 @@ def status_of(
     current = [record for record in records if record.unit.file_key in planned]
     rows_in = sum(file.rows for file in planned.values())
     owner = output_lock.current_owner(dataset)
+    embedding = pinned["embedding"]
+    own_price = pinned["settings"].get("usd_per_mtok")
+    price = price_of(embedding["service"], embedding["model"], own_price)
     complete = SUCCESS in dataset.names("")
     if run_file.is_synced(pinned):
         current = records
@@ -81,25 +74,19 @@ def status_of(
         left = rows_in - sum(record.unit.rows for record in current)
         rows = count_rows(current, rows_in, left)
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
-    warning = run_file.template_warning(pinned)
-    try:
-        spending = read_life_spending(dataset)
-    except OutputError as error:
-        spending, warning = LifeSpending(Spent(), None), error.message
     return Status(
         output=output,
-        model=pinned["embedding"]["model"],
+        model=embedding["model"],
         rows=rows,
         vectors=sum(record.vectors for record in current),
-        codes=_codes(current),
+        codes=_codes(records),
         counts=counts,
-        cost=LifeCost.of(spending, pinned_price(pinned), at_least=counts.tokens),
-        kept_texts=0 if complete else kept_answers.count_kept(dataset),
+        usd=None if price is None else price.usd(counts.tokens),
         complete=complete,
         runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
         if owner
         else None,
-        warning=warning,
+        warning=run_file.template_warning(pinned),
     )
 
 
@@ -117,12 +104,12 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     for code, rows in status.codes.items():
         yield f"  {code}", f"{rows:,}"
     counts = status.counts
+    usd = f", about {status.usd:,.4f} USD" if status.usd is not None else ""
     yield (
-        "requests",
-        f"{counts.calls:,} with {number_of(counts.texts, 'text')}, "
-        f"{number_of(counts.tokens, 'token')} for the committed rows",
+        "cost",
+        f"{number_of(counts.calls, 'request')}, {number_of(counts.texts, 'text')}, "
+        f"{number_of(counts.tokens, 'token')}{usd}",
     )
-    yield from cost_lines(status.cost, "the last run that sent requests", status.kept_texts)
 
 
 def _codes(records: list[UnitRecord]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core import hashing
-from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.content import sent_hasher
 from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.repeats import Repeats, find_repeats, first_and_last
 from bulkembed.transforms.dataset.hash_index import HashIndex
@@ -180,11 +180,11 @@ def _planned_texts(job: JobConfig, plan: Plan) -> Iterator[tuple[hashing.Keys, P
     text takes more than two places of a unit.
     """
     first_row = 0
+    hashes_of = _hashes_of_passages if job.embedding.long_text.cuts else _hashes_of_texts
     for file_units in plan.work:
         for rows in _read(file_units, job.columns):
-            hashes = [_hashes(rows, offset, job.embedding) for offset in range(rows.rows)]
-            counts = np.array([*map(len, hashes)], np.int64)
-            keys = hashing.keys([*itertools.chain.from_iterable(hashes)])
+            hashes, counts = hashes_of(rows, job.embedding)
+            keys = hashing.keys(hashes)
             passages = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
             planned = first_row + np.repeat(np.arange(rows.rows), counts)
             places = (planned.astype(np.uint64) << _PASSAGE_BITS) | passages.astype(np.uint64)
@@ -200,12 +200,29 @@ def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowBatch]:
     return read_batches(open_found(file.found), file, *text_only(columns), ranges)
 
 
-def _hashes(rows: RowBatch, offset: int, embedding: EmbeddingConfig) -> list[bytes]:
-    """Return the hashes of the texts sent for a row; none for a row that cannot be sent."""
-    title, text = rows.titles[offset], rows.texts[offset]
-    if text is None or offset in rows.bad or why_blank(text) is not None:
-        return []
-    return [
-        sent_hash(embedding, title, text[start:end])
-        for start, end in passage_spans(embedding, title, text)
+def _hashes_of_texts(
+    rows: RowBatch, embedding: EmbeddingConfig
+) -> tuple[list[bytes], npt.NDArray[np.int64]]:
+    """Return the hashes of the texts of some rows, and how many each row has: 0 or 1."""
+    hash_of, bad = sent_hasher(embedding), rows.bad
+    is_sent = [
+        text is not None and why_blank(text) is None and offset not in bad
+        for offset, text in enumerate(rows.texts)
     ]
+    pairs = itertools.compress(zip(rows.titles, rows.texts, strict=True), is_sent)
+    return [hash_of(title, text or "") for title, text in pairs], np.array(is_sent, np.int64)
+
+
+def _hashes_of_passages(
+    rows: RowBatch, embedding: EmbeddingConfig
+) -> tuple[list[bytes], npt.NDArray[np.int64]]:
+    """Return the hashes of the passages of some rows, and how many passages each row has."""
+    hash_of = sent_hasher(embedding)
+    hashes: list[bytes] = []
+    counts = np.zeros(rows.rows, np.int64)
+    for offset, (title, text) in enumerate(zip(rows.titles, rows.texts, strict=True)):
+        if text is not None and why_blank(text) is None and offset not in rows.bad:
+            spans = passage_spans(embedding, title, text)
+            hashes += (hash_of(title, text[start:end]) for start, end in spans)
+            counts[offset] = len(spans)
+    return hashes, counts

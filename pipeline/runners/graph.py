@@ -21,7 +21,7 @@ from bulkembed.pipeline.runners.beam_options import starts_processes, uses_local
 from bulkembed.pipeline.runners.worker_processes import ProcessGroup
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import RERUN, Stop, StopReason
-from bulkembed.schemas.units import PlanSlice, SharedSlice
+from bulkembed.schemas.units import GatherSlice, PlanSlice, SharedSlice
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -36,6 +36,7 @@ def run_graph(
     job: JobConfig,
     slices: Iterable[PlanSlice],
     shared: Iterable[SharedSlice],
+    gathers: Iterable[GatherSlice],
     options: PipelineOptions,
     folder: Path,
 ) -> dict[str, int]:
@@ -45,13 +46,14 @@ def run_graph(
         job: the configuration of the workers.
         slices: the units to process.
         shared: texts that occur in several units; they are processed first.
+        gathers: known vectors to gather first.
         options: Beam's.
         folder: of this run, for what the worker processes of this machine share.
 
     Returns:
         The job's counters by name, summed over all workers; empty if the runner failed.
     """
-    embed = EmbedUnits(job, list(shared))
+    embed = EmbedUnits(job, list(shared), list(gathers))
     if starts_processes(options):
         return _run_in_processes(slices, embed, options, folder)
     if uses_local_runner(options):

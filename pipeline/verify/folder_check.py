@@ -25,6 +25,7 @@ from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds, id_keys
 from bulkembed.transforms.dataset.layout import (
     DEAD_LETTERS,
     EMPTY_PART,
+    MANIFEST,
     SUCCESS,
     SYNC,
     UNITS,
@@ -37,6 +38,7 @@ from bulkembed.transforms.dataset.layout import (
     record_name,
     run_number_in,
 )
+from bulkembed.transforms.dataset.manifest import read_manifest
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts, named_record
 from bulkembed.transforms.inputs.filesystems import error_line
 
@@ -51,6 +53,10 @@ RERUN_OR_REPAIR = (
     "Rerun the same command, which bills nothing twice, or use `bulkembed verify --repair OUT`."
 )
 """The cure for a file of a run that does not count: a run deletes it, a repair moves it aside."""
+REPAIR_MANIFEST = (
+    "Run `bulkembed verify --repair OUT` to move it aside. The next run that changes the dataset "
+    "writes another one."
+)
 FOREIGN_PART = "no commit record names it, but readers of the folder read it. Delete it."
 
 
@@ -121,6 +127,21 @@ def unfinished(dataset: Dataset, state: DatasetState, *, synced: bool) -> list[F
     return found
 
 
+def manifest_problems(dataset: Dataset, named: Iterable[str]) -> list[Finding]:
+    """Return findings about the manifest, given the parts that commit records name."""
+    try:
+        manifest = read_manifest(dataset)
+    except OutputError as error:
+        return [Finding(Check.MANIFEST, MANIFEST, f"{error.message} {REPAIR_MANIFEST}")]
+    if manifest is None or SUCCESS not in dataset.names(""):
+        return []
+    unnamed = sorted({part.name for part in manifest.parts} - set(named))
+    if not unnamed:
+        return []
+    what = f"{number_of(len(unnamed), 'part')} of it, such as {unnamed[0]}, are in no commit record"
+    return [Finding(Check.MANIFEST, MANIFEST, f"{what}. {RERUN_OR_REPAIR}")]
+
+
 def foreign_files(
     dataset: Dataset, state: DatasetState, named: Iterable[str], damaged: Iterable[str]
 ) -> list[Finding]:
@@ -132,7 +153,11 @@ def foreign_files(
         named: the parts that they name, as names within the dataset.
         damaged: the names of damaged records; those of groups name their parts as well.
     """
-    known = {*named, *(f"{UNITS}/{record_name(record)}" for record in state.parts_records())}
+    known = {
+        *named,
+        *dataset.protected_parts(),
+        *(f"{UNITS}/{record_name(record)}" for record in state.parts_records()),
+    }
     for name in damaged:
         part = part_of_group(PurePosixPath(name).name)
         if part is not None:

@@ -32,23 +32,24 @@ from bulkembed.schemas.units import CallCounts, PartsRecord, Unit
 from bulkembed.transforms.core.ranges import RowRange, intersections
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
-from bulkembed.transforms.dataset import atomic_files, output_lock, run_file, spending_notes
+from bulkembed.transforms.dataset import atomic_files, output_lock, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import (
     ACCOUNT,
+    CHANGES,
     CLAIMS,
     DAMAGED,
     DEAD_LETTERS,
     INDEX,
     KEPT,
     LOCK,
+    MANIFEST,
     PLAN,
     REPORT,
     RUN,
     RUN_FILE,
     SHARED,
-    SPENDING,
     STOPS,
     SUCCESS,
     SUMMARIES,
@@ -64,6 +65,7 @@ from bulkembed.transforms.dataset.layout import (
     record_name,
     unit_of_part,
 )
+from bulkembed.transforms.dataset.manifest import check_manifest
 from bulkembed.transforms.dataset.output_lock import LockOwner
 from bulkembed.transforms.dataset.records import DatasetState, named_record
 from bulkembed.transforms.dataset.worker_notes import DamagedFile
@@ -73,9 +75,9 @@ ASIDE = f"{RUN}/aside"
 """The folder for damaged files."""
 _FOLDERS = (
     VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, INDEX, TIMELINE,
-    CLAIMS, DAMAGED, SPENDING,
+    CLAIMS, DAMAGED, CHANGES,
 )  # fmt: skip
-_FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, run_file.COPY)
+_FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, MANIFEST, run_file.COPY)
 
 
 def repair(output: str) -> list[str]:
@@ -147,13 +149,13 @@ class _Repair:
     def notes(self) -> None:
         """Move unreadable notes, summaries and timelines of earlier runs aside."""
         self._unless(ACCOUNT, TokenAccount.from_bytes)
+        self._unless(MANIFEST, check_manifest)
         for folder, check in (
             (SHARED, lambda data: from_plain(_object(data), CallCounts)),
             (SUMMARIES, _object),
             (DAMAGED, lambda data: from_plain(_object(data), DamagedFile)),
             (TIMELINE, lambda data: Timeline.from_json(_object(data))),
             (STOPS, lambda data: from_plain(_object(data), Stop)),
-            (SPENDING, lambda data: spending_notes.check_note(_object(data))),
         ):
             for name in self._dataset.names(folder):
                 if name.endswith(".json"):
@@ -233,7 +235,8 @@ class _Repair:
                 state = dataset.state()
                 parts = [part for part in parts if part not in set(dataset.parts_of(record).all)]
             for part in parts:
-                self._set_aside(part, "no commit record names it")
+                if part not in dataset.protected_parts():
+                    self._set_aside(part, "no commit record names it")
 
     def _orphans_of_groups(self, expected: Expected, first_run_number: int) -> None:
         """Rebuild the records of merged parts that have none, the newest first, or move them."""
@@ -253,7 +256,8 @@ class _Repair:
                 state = dataset.state()
             else:
                 for part in parts:
-                    self._set_aside(part, "no commit record names it")
+                    if part not in dataset.protected_parts():
+                        self._set_aside(part, "no commit record names it")
 
     def _unnamed(self, state: DatasetState) -> dict[Unit, list[str]]:
         found: dict[Unit, list[str]] = collections.defaultdict(list)
@@ -265,6 +269,8 @@ class _Repair:
 
     def _unnamed_parts(self, state: DatasetState) -> list[str]:
         named = {part for one in self._dataset.distinct_parts(state) for part in one.all}
+        manifest = self._dataset.manifest()
+        named |= set(manifest.superseded) if manifest is not None else set()
         return [
             f"{folder}/{name}"
             for folder in (VECTORS, DEAD_LETTERS)

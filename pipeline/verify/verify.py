@@ -15,6 +15,7 @@ from bulkembed.pipeline.verify.comparison import check_input, check_sample, draw
 from bulkembed.pipeline.verify.folder_check import (
     duplicate_ids,
     foreign_files,
+    manifest_problems,
     read_state,
     unfinished,
 )
@@ -37,7 +38,9 @@ READ_THREADS = min(4, os.cpu_count() or 1)
 """Parts to read at once; each holds a block in memory."""
 SHOWN_PER_CHECK = 20
 """Findings of one kind that the table shows; JSON has all of them."""
-OF_UNITS = frozenset(Check) - {Check.UNFINISHED, Check.FOREIGN, Check.ID, Check.INPUT}
+OF_UNITS = frozenset(Check) - {
+    Check.UNFINISHED, Check.FOREIGN, Check.MANIFEST, Check.ID, Check.INPUT,
+}  # fmt: skip
 """Kinds of findings about the files of a unit."""
 CURE = (
     "Run `bulkembed verify --repair OUT` to move damaged files aside, then rerun the command that "
@@ -136,7 +139,9 @@ def verify(request: VerifyRequest) -> VerifyReport:
     findings += [finding for unit in units for finding in unit.findings]
     findings += unfinished(dataset, state, synced=run_file.is_synced(pinned))
     damaged = [finding.where for finding in findings if finding.check is Check.RECORD]
-    findings += foreign_files(dataset, state, _named(dataset, state, units), damaged)
+    named = [*_named(dataset, state, units)]
+    findings += manifest_problems(dataset, named)
+    findings += foreign_files(dataset, state, named, damaged)
     records = [record for unit in units for record in unit.units]
     intact = [unit for unit in units if not unit.findings]
     beside = {}

@@ -155,3 +155,12 @@ def half_of(night: Night, number: int) -> Night:
     files = dict(list(night.files.items())[::2])
     rows = {one: night.rows[one] for ids in files.values() for one in ids}
     return Night(number, rows, files, night.columns)
+
+
+def shuffled(night: Night) -> Night:
+    """Return the same rows in other files and in another order."""
+    chance = random.Random(night.number)
+    ids = sorted(night.rows)
+    chance.shuffle(ids)
+    names = ("other/1.jsonl.gz", "other/2.parquet", "other/3.parquet")
+    return dataclasses.replace(night, files=split(ids, names, chance))

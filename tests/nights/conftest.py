@@ -10,12 +10,19 @@ from nights.jobs import Loaded, made_from_nothing
 from nights.play import FromNothing
 
 SMALL = ("json", "logging")
+MORE = (*SMALL, "asyncio", "email", "tkinter", "unittest", "xml")
 
 
 @pytest.fixture(scope="session")
 def few_nights() -> Sequence[Night]:
     """The nights of a small part of the corpus."""
     return five_nights(list(docstrings(SMALL)))
+
+
+@pytest.fixture(scope="session")
+def more_nights() -> Sequence[Night]:
+    """The nights of about 2,000 rows, for places where each request takes its time."""
+    return five_nights(list(docstrings(MORE)))
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Callable, Mapping, Sequence
 
-from nights.catalogue import Night
+from nights.catalogue import Night, shuffled
 from nights.jobs import Loaded, NightlyJob
-from nights.model import new_contents
+from nights.model import Change, Changed, changes, new_contents
 
 FromNothing = Callable[[Night], Loaded]
 """The rows of a dataset that is made from the files of a night in one run."""
@@ -44,6 +45,49 @@ def play_files(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothi
     assert all(name in kept for name in fourth.files.keys() - fifth.files.keys())
     assert job.paid() == 0
     assert job.loaded("new", fourth.columns) == from_nothing(fourth)
+
+
+def play_sync(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothing) -> None:
+    """Play the nights as a catalogue that the dataset mirrors."""
+    first, second, third, fourth, fifth = nights
+    job.place.export(first)
+    done(job, "out", "--sync")
+    assert job.paid() == new_contents({}, first.rows)
+    assert job.loaded("out", first.columns) == from_nothing(first)
+
+    job.place.export(second)
+    summary = done(job, "out", "--sync")
+    assert job.paid() == new_contents(first.rows, second.rows)
+    assert job.loaded("out", second.columns) == from_nothing(second)
+    assert counts_of(changes(first.rows, second.rows, first.columns)) in summary
+
+    for night in (third, shuffled(third)):
+        job.place.export(night)
+        requests = job.server.stats()["calls"]
+        assert "0 new, 0 changed, 0 deleted" in done(job, "out", "--sync")
+        assert job.server.stats()["calls"] == requests
+        assert job.loaded("out", third.columns) == from_nothing(third)
+
+    job.place.export(fourth)
+    old = job.place.output("out")
+    refused(job, "out", 2, ("--output", f"--reuse {old}"), "--sync")
+    done(job, "new", "--sync", "--reuse", old)
+    assert job.paid() == 0
+    assert job.loaded("new", fourth.columns) == from_nothing(fourth)
+
+    job.place.export(fifth)
+    refused(job, "new", 3, ("--max-delete",), "--sync")
+    assert job.loaded("new", fourth.columns) == from_nothing(fourth)
+
+
+def counts_of(changed: Mapping[str, Changed]) -> str:
+    """Return the changes as the summary of a run with `--sync` counts them."""
+    number = collections.Counter(one.change for one in changed.values())
+    only = sum(not one.vector_changed for one in changed.values())
+    return (
+        f"{number[Change.ADDED]:,} new, {number[Change.CHANGED]:,} changed "
+        f"({only:,} only in kept columns), {number[Change.DELETED]:,} deleted"
+    )
 
 
 def done(job: NightlyJob, output: str, *args: object) -> str:

@@ -1,4 +1,4 @@
-"""Five nights of the whole corpus, with one process, with two workers, and on stores."""
+"""Five nights with one process, with two workers, and on stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bulkembed.emulator.server import EmulatorServer
 from nights.catalogue import Night
 from nights.jobs import NightlyJob
 from nights.places import Bucket, Disk, Place
-from nights.play import FromNothing, play_files
+from nights.play import FromNothing, play_files, play_sync
 
 pytestmark = [pytest.mark.nights, pytest.mark.timeout(600)]
 
@@ -43,6 +43,14 @@ def open_place(name: str, more: tuple[object, ...], folder: Path) -> Iterator[Pl
         pytest.skip(str(missing))
 
 
+@pytest.fixture
+def nights(
+    job: NightlyJob, more_nights: Sequence[Night], whole_nights: Sequence[Night]
+) -> Sequence[Night]:
+    """The whole corpus on a disk, and a part of it where each request takes its time."""
+    return whole_nights if isinstance(job.place, Disk) else more_nights
+
+
 @pytest.fixture(params=list(PLACES))
 def job(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NightlyJob]:
     name, more = PLACES[request.param]
@@ -51,6 +59,12 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NightlyJob]:
 
 
 def test_each_night_of_files_pays_its_new_contents_only(
-    job: NightlyJob, whole_nights: Sequence[Night], from_nothing: FromNothing
+    job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothing
 ) -> None:
-    play_files(job, whole_nights, from_nothing)
+    play_files(job, nights, from_nothing)
+
+
+def test_each_night_of_a_catalogue_pays_its_new_contents_only(
+    job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothing
+) -> None:
+    play_sync(job, nights, from_nothing)

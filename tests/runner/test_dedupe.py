@@ -106,16 +106,17 @@ def test_only_the_new_rows_of_a_file_that_grew_are_paid_for(
     assert len(read(output)) == len(ALL) + 1
 
 
-def test_committed_vectors_are_copied_once_however_often_a_run_starts(
-    source: Path, output: Path
+def test_known_vectors_are_not_copied_to_the_shared_ones_and_leave_no_file(
+    server: EmulatorServer, source: Path, output: Path
 ) -> None:
-    with EmulatorServer() as server:
-        assert go(server, source, output).code == 0
-        write_rows(source / "c.parquet", [*TEXTS, *[f"new {n}" for n in range(60)]])
-        for _ in range(3):
-            assert go(server, source, output, "--limit-rows", 20).code == 0
-    copies = list((output / "_run/shared").glob("*committed*.spill"))
-    assert len(copies) == 1
+    assert go(server, source, output).code == 0
+    paid = server.stats()["texts"]
+    write_rows(source / "c.parquet", [*TEXTS[::-1], *[f"new {n}" for n in range(60)]])
+    for args in (["--limit-rows", 20], ["--workers", 2]):
+        assert go(server, source, output, *args).code == 0
+        assert not list((output / "_run/shared").glob("*.spill"))
+        assert not list((output / "_run/gather").iterdir())
+    assert server.stats()["texts"] == paid + 60
 
 
 def test_texts_with_different_titles_are_different(

@@ -4,7 +4,8 @@ import pytest
 
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.models import MODELS, TaskStyle, TaskType
-from bulkembed.transforms.core.content import as_sent
+from bulkembed.transforms.core.content import as_sent, sent_hash, sent_hasher
+from bulkembed.transforms.core.hashing import text_hash
 
 WRITTEN = {
     TaskType.RETRIEVAL_QUERY: "task: search result | query: x",
@@ -75,3 +76,14 @@ def test_a_title_stays_beside_the_text_for_models_that_take_titles() -> None:
 def test_a_blank_title_is_none(title: str | None) -> None:
     assert as_sent(config("gemini-embedding-001"), title, "x") == (None, "x")
     assert as_sent(config("gemini-embedding-2"), title, "x") == (None, "title: none | text: x")
+
+
+@pytest.mark.parametrize("model", [FIELD_MODELS[0], *PREFIX_MODELS])
+@pytest.mark.parametrize("task", [TaskType.RETRIEVAL_DOCUMENT, TaskType.CLUSTERING])
+@pytest.mark.parametrize("title", [None, "", " ", "A {title}"])
+def test_a_hasher_returns_the_hash_of_what_is_sent(
+    model: str, task: TaskType, title: str | None
+) -> None:
+    embedding = config(model, task)
+    expected = text_hash(*as_sent(embedding, title, "text"))
+    assert sent_hasher(embedding)(title, "text") == sent_hash(embedding, title, "text") == expected

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.models import TITLE
@@ -93,6 +95,21 @@ def as_sent(config: EmbeddingConfig, title: str | None, text: str) -> tuple[str 
 def sent_hash(embedding: EmbeddingConfig, title: str | None, text: str) -> bytes:
     """Return the hash of a text as it is sent, before anything is cut off."""
     return text_hash(*as_sent(embedding, title, text))
+
+
+def sent_hasher(embedding: EmbeddingConfig) -> Callable[[str | None, str], bytes]:
+    """Return a function that returns what `sent_hash` does, faster if there are many texts."""
+    prefix = embedding.prefix
+    if prefix is not None and TITLE in prefix:
+        return functools.partial(sent_hash, embedding)
+    start = prefix or ""
+    with_title = prefix is None
+
+    def hash_of(title: str | None, text: str) -> bytes:
+        named = with_title and title and not title.isspace()
+        return text_hash(title if named else None, start + text)
+
+    return hash_of
 
 
 def text_content(

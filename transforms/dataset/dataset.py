@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import logging
 import mmap
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -21,19 +22,21 @@ from bulkembed.transforms.dataset import atomic_files
 from bulkembed.transforms.dataset.groups import decode_group, encode_group
 from bulkembed.transforms.dataset.layout import (
     ACCOUNT,
+    CHANGES,
     DAMAGED,
     DEAD_LETTERS,
     EMPTY_PART,
+    GATHER,
     INDEX,
     KEPT,
     KEPT_SUFFIX,
+    MANIFEST,
     OLD_REPORT,
     PLAN,
     REPORT,
     REPORT_MARK,
     RUN_FILE,
     SHARED,
-    SPENDING,
     STOPS,
     SUCCESS,
     SUMMARIES,
@@ -48,6 +51,7 @@ from bulkembed.transforms.dataset.layout import (
     record_name,
     run_number_in,
 )
+from bulkembed.transforms.dataset.manifest import Manifest, read_manifest, write_manifest
 from bulkembed.transforms.dataset.records import (
     DatasetState,
     RecordParts,
@@ -57,24 +61,32 @@ from bulkembed.transforms.dataset.records import (
 )
 from bulkembed.transforms.inputs.filesystems import is_on_local_disk, open_filesystem
 
+log = logging.getLogger("bulkembed")
+
 READ_THREADS = 8
-_WRITTEN_BY_RUNS = (VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, TIMELINE, SPENDING)
+_WRITTEN_BY_RUNS = (
+    VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, GATHER, TIMELINE, CHANGES,
+)  # fmt: skip
 """Folders in which a killed run can leave unfinished files."""
 
 
 class Dataset:
     """The files of one output folder, on any file system that pyarrow.fs opens."""
 
-    def __init__(self, filesystem: pafs.FileSystem, root: str) -> None:
+    def __init__(self, filesystem: pafs.FileSystem, root: str, uri: str = "") -> None:
         self.filesystem = filesystem
+        self.uri = uri
+        """Where it was opened; empty if it was made from a file system."""
         self.root = root.rstrip("/") or "/"
         self._groups: dict[str, GroupRecord] = {}
         """The records of groups by name, which never change."""
+        self._manifest: Manifest | None = None
+        self._has_read_manifest = False
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
         """Return the dataset at a path or URI; nothing is read or created yet."""
-        return cls(*open_filesystem(uri))
+        return cls(*open_filesystem(uri), uri)
 
     @property
     def is_on_a_store(self) -> bool:
@@ -231,12 +243,45 @@ class Dataset:
     def withdraw(self, records: Iterable[PartsRecord]) -> None:
         """Delete records with their parts: first the record, so that none names a missing part.
 
-        For units of groups see `replace.withdraw_units`.
+        Parts that the manifest names stay until the run is complete. For units of groups see
+        `replace.withdraw_units`.
         """
         for record in records:
             parts = self.parts_of(record)
             self.delete([f"{UNITS}/{record_name(record)}"])
-            self.delete(parts.all)
+            self.delete_parts(parts.all)
+
+    # The last complete state.
+
+    def manifest(self) -> Manifest | None:
+        """Return the manifest; None if it is missing, or damaged, which is logged.
+
+        It is read once: only a run that holds the dataset changes it.
+        """
+        if not self._has_read_manifest:
+            try:
+                self._manifest = read_manifest(self)
+            except OutputError as error:
+                if not error.damaged:
+                    raise
+                log.warning("%s Changes before this run cannot be listed.", error.message)
+            self._has_read_manifest = True
+        return self._manifest
+
+    def replace_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest atomically."""
+        write_manifest(self, manifest)
+        self._manifest, self._has_read_manifest = manifest, True
+
+    def protected_parts(self) -> frozenset[str]:
+        """Return the parts that stay for readers, although no record may name them any more."""
+        manifest = self.manifest()
+        return frozenset() if manifest is None else manifest.protected
+
+    def delete_parts(self, names: Iterable[str]) -> None:
+        """Delete parts, but not those that readers of the last complete state may be reading."""
+        protected = self.protected_parts()
+        self.delete(name for name in names if name not in protected)
 
     # Parts.
 
@@ -252,8 +297,13 @@ class Dataset:
         return RecordParts.by_name(record)
 
     def distinct_parts(self, state: DatasetState) -> list[RecordParts]:
-        """Return the parts of each unit outside of a group, and of each group."""
-        return [self.parts_of(record) for record in state.parts_records()]
+        """Return the parts of each unit outside of a group, and of each group.
+
+        Several records are opened at a time.
+        """
+        records = list(state.parts_records())
+        with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+            return list(pool.map(self.parts_of, records))
 
     def sized_parts(self, record: PartsRecord, parts: Iterable[str]) -> list[str]:
         """Return the parts whose bytes the name of a record includes.
@@ -285,6 +335,7 @@ class Dataset:
                 damaged += state.units_of(record)
             named.update(parts.all)
         unnamed = (part for part in sizes if _must_be_named(*part.split("/")))
+        named |= self.protected_parts()
         return damaged, sorted(part for part in unnamed if part not in named)
 
     def part_sizes(self) -> dict[str, int]:
@@ -303,7 +354,8 @@ class Dataset:
         `run.json` stays, so that workers of earlier runs see that another run has taken over.
         """
         self.move_old_report()
-        self.delete([SUCCESS, REPORT])
+        self.delete([SUCCESS, REPORT, MANIFEST])
+        self._manifest, self._has_read_manifest = None, True
         for folder in (UNITS, *_WRITTEN_BY_RUNS, DAMAGED, KEPT, INDEX):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
@@ -333,6 +385,10 @@ class Dataset:
             if name.endswith(KEPT_SUFFIX)
         ]
 
+    def gathered_files(self) -> list[str]:
+        """Return the files of known vectors that runs have gathered; none outlives its run."""
+        return [f"{GATHER}/{name}" for name in self.names(GATHER)]
+
     def committed_kept_files(self, state: DatasetState) -> list[str]:
         """Return the files of kept answers whose rows are all committed."""
         covered = state.covered()
@@ -344,15 +400,21 @@ class Dataset:
     def leftovers(self, state: DatasetState) -> list[str]:
         """Return the files that killed runs and retries left behind.
 
-        These are unfinished files, parts that no record names, records that a later generation
-        replaced, and kept answers whose rows are committed.
+        These are unfinished files, parts that neither a record nor the manifest names, records that
+        a later generation replaced, kept answers whose rows are committed, and change feeds that
+        the manifest does not name.
         """
         named = {part for parts in self.distinct_parts(state) for part in parts.all}
+        named |= self.protected_parts()
+        manifest = self.manifest()
+        feeds = {run.feed for run in manifest.changes} if manifest is not None else set()
         found = [*self.committed_kept_files(state), *(f"{UNITS}/{name}" for name in state.stale)]
         for folder in ("", "_run", *_WRITTEN_BY_RUNS):
             for name in self.names(folder) if folder else self._root_names():
                 full = f"{folder}/{name}" if folder else name
-                if is_unfinished(name) or (_must_be_named(folder, name) and full not in named):
+                is_feed = folder == CHANGES and full not in feeds
+                is_part = _must_be_named(folder, name) and full not in named
+                if is_unfinished(name) or is_feed or is_part:
                     found.append(full)
         return found
 

@@ -22,7 +22,6 @@ import io
 import os
 import secrets
 import struct
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +39,7 @@ from bulkembed.transforms.dataset.atomic_files import output_error, read_bytes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
 from bulkembed.transforms.dataset.layout import KEPT, KEPT_SUFFIX, SHARED, kept_name
+from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 
 _HEADER = struct.Struct("<4sIII")
 _MAGIC = b"BES2"
@@ -244,33 +244,6 @@ def _is_shared(path: Path) -> bool:
     return path.parent.name == SHARED.rpartition("/")[2]
 
 
-class _Downloads:
-    """A file without a name for what a process downloads; it vanishes with the process."""
-
-    def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile(prefix="bulkembed-")  # noqa: SIM115 - until the end
-        self._size = 0
-
-    def add(self, data: bytes, digest: str) -> list[_Entries]:
-        """Append an object; return its blocks with their places in the file.
-
-        Raises:
-            OutputError: the temporary directory is full.
-        """
-        start = self._size
-        found = _read_entries(io.BytesIO(data), len(data), digest, takes_unstamped=False)
-        blocks = [
-            dataclasses.replace(block, offsets=block.offsets + np.uint64(start)) for block in found
-        ]
-        if blocks:
-            try:
-                _write_all(self.file.fileno(), data)
-            except OSError as error:
-                raise output_error(tempfile.gettempdir(), error) from error
-            self._size += len(data)
-        return blocks
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _AnswerFile:
     """A file with the vectors of an index."""
@@ -279,13 +252,13 @@ class _AnswerFile:
     """None for the file of downloads."""
     dim: int
     is_shared: bool
-    downloads: _Downloads | None = None
+    downloads: UnnamedFile | None = None
 
     @contextlib.contextmanager
     def open(self) -> Iterator[int]:
         """Yield a file descriptor to read from."""
         if self.downloads is not None:
-            yield self.downloads.file.fileno()
+            yield self.downloads.descriptor
             return
         assert self.path is not None
         file = os.open(self.path, os.O_RDONLY)
@@ -367,7 +340,7 @@ class KeptAnswers:
         self._lock = threading.Lock()
         self._known: dict[str, int] = {}
         """The size of each file when it was read."""
-        self._downloads: _Downloads | None = None
+        self._downloads: UnnamedFile | None = None
         self._index = _Index()
         with self._lock:
             self._add_local(path for path in _files(dataset, KEPT) if job.run_id not in path.name)
@@ -406,13 +379,13 @@ class KeptAnswers:
         if not names:
             return
         dataset, digest = self._dataset, self._job.digest
-        downloads = self._downloads = self._downloads or _Downloads()
+        downloads = self._downloads = self._downloads or UnnamedFile()
         blocks: list[_Entries] = []
         with concurrent.futures.ThreadPoolExecutor(_DOWNLOADS) as pool:
             for start in range(0, len(names), _DOWNLOADS):
                 some = [dataset.path(name) for name in names[start : start + _DOWNLOADS]]
                 for data in pool.map(lambda path: read_bytes(dataset.filesystem, path), some):
-                    blocks += downloads.add(data or b"", digest)
+                    blocks += _append(data or b"", downloads, digest)
         self._known.update(dict.fromkeys(names, 0))
         # All blocks of a run have vectors of one length.
         self._index = self._index.with_files([(_AnswerFile(None, 0, True, downloads), blocks)])
@@ -421,6 +394,13 @@ class KeptAnswers:
         """Return the wanted texts that have a kept answer."""
         index = self._index  # Another thread may replace it meanwhile.
         return KeptMatches(index, index.find(wanted))
+
+
+def _append(data: bytes, downloads: UnnamedFile, digest: str) -> list[_Entries]:
+    """Append an object to a file; return its blocks with their places in the file."""
+    blocks = list(_read_entries(io.BytesIO(data), len(data), digest, takes_unstamped=False))
+    start = np.uint64(downloads.append(data) if blocks else 0)
+    return [dataclasses.replace(block, offsets=block.offsets + start) for block in blocks]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -511,29 +491,6 @@ def _has_digest(name: str, digest: str) -> bool:
 
 def _shared_names(dataset: Dataset) -> list[str]:
     return [name for name in dataset.names(SHARED) if name.endswith(KEPT_SUFFIX)]
-
-
-def count_kept(dataset: Dataset) -> int:
-    """Return how many texts have kept answers on a local disk; reads headers only."""
-    return sum(
-        sum(_block_texts(path)) for folder in (KEPT, SHARED) for path in _files(dataset, folder)
-    )
-
-
-def _block_texts(path: Path) -> Iterator[int]:
-    """Yield the number of texts of each whole block of a file, which may be deleted meanwhile."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        end, at = os.fstat(file.fileno()).st_size, 0
-        while len(header := file.read(_HEADER.size)) == _HEADER.size:
-            magic, texts, dim, _ = _HEADER.unpack(header)
-            if magic not in (_MAGIC, _UNSTAMPED_MAGIC):
-                return
-            stamp = _DIGEST_BYTES if magic == _MAGIC else 0
-            at += _HEADER.size + stamp + texts * (HASH_BYTES + 1 + 4 * dim)
-            if at > end:
-                return
-            yield texts
-            file.seek(at)
 
 
 def _files(dataset: Dataset, folder: str) -> Iterator[Path]:

@@ -127,10 +127,16 @@ def _leaf_paths(schema: pa.Schema) -> tuple[str, ...]:
     return tuple(parquet_schema.column(i).path for i in range(len(parquet_schema)))
 
 
-def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
+def open_part(dataset: Dataset, name: str, *, whole_groups: bool = False) -> pq.ParquetFile:
     """Open a part by its name within the dataset, and read its footer.
 
     Reading a page verifies its checksum; parts of earlier versions have none.
+
+    Args:
+        dataset: the dataset.
+        name: the name of the part.
+        whole_groups: read the wanted columns of a row group by few requests, instead of pieces of
+            1 MiB.
 
     Raises:
         OutputError: the part is missing (`missing` is set), or cannot be read; see `reason`.
@@ -139,7 +145,8 @@ def open_part(dataset: Dataset, name: str) -> pq.ParquetFile:
         return pq.ParquetFile(
             dataset.path(name),
             filesystem=dataset.filesystem,
-            buffer_size=BUFFER_BYTES,
+            buffer_size=0 if whole_groups else BUFFER_BYTES,
+            pre_buffer=whole_groups,
             page_checksum_verification=True,
         )
 
@@ -224,6 +231,28 @@ def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> 
         raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason)
     for number in range(part.num_row_groups):
         yield read_row_group(part, name, number, columns)
+
+
+def read_group_blocks(
+    part: pq.ParquetFile, name: str, group: int, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of one row group of a part in order, in blocks of about 4 MB of vectors.
+
+    Raises:
+        OutputError: the part is truncated or damaged.
+    """
+    with _readable(name):
+        yield from part.iter_batches(
+            block_rows(part.schema_arrow), row_groups=[group], columns=columns, use_threads=False
+        )
+
+
+def check_row_groups(part: pq.ParquetFile, name: str, group_rows: Sequence[int]) -> None:
+    """Raise OutputError unless the row groups of a part have these numbers of rows."""
+    footer = part.metadata
+    found = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+    if found != list(group_rows):
+        raise OutputError(f"{name} is not the part that it was. {REPAIR}")
 
 
 def block_rows(schema: pa.Schema) -> int:

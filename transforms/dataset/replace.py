@@ -102,7 +102,8 @@ def replace_rows(
         return None
     write_committed(dataset, made, check_ownership)
     unnamed = set(parts.all).difference(RecordParts.of(made).all)
-    dataset.delete([f"{UNITS}/{record_name(record)}", *sorted(unnamed)])
+    dataset.delete([f"{UNITS}/{record_name(record)}"])
+    dataset.delete_parts(sorted(unnamed))
     return made
 
 

@@ -49,11 +49,28 @@ class UnitOutcome:
         self._rows = RowProgress(prepared.passages, len(prepared.items))
         self._of_other_rows: set[int] = set()
 
-    def restore(self, source: KnownVectors) -> list[Content]:
-        """Take the vectors that are already paid for; return the texts to send."""
+    def restore(self, *sources: KnownVectors) -> list[Content]:
+        """Take the vectors that are already paid for; return the texts to send.
+
+        Args:
+            sources: in order of preference.
+
+        Raises:
+            OutputError: a source cannot be read.
+        """
+        for source in sources:
+            self._take(source)
+        self._rows.add_vectors(np.flatnonzero(self._vectors.present).tolist())
+        return [item for item in self._prepared.items if not self._vectors.present[item.index]]
+
+    def _take(self, source: KnownVectors) -> None:
+        """Take the vectors of a source for the texts that have none yet."""
         items_of: dict[bytes, list[Content]] = collections.defaultdict(list)
         for item in self._prepared.items:
-            items_of[item.hash].append(item)
+            if not self._vectors.present[item.index]:
+                items_of[item.hash].append(item)
+        if not items_of:
+            return
         for block in source.find(distinct_keys(list(items_of))).read():
             found = [
                 (item.index, place)
@@ -66,8 +83,6 @@ class UnitOutcome:
                 self._vectors.put(indexes, block.vectors[places], cut)
                 if block.of_other_rows:
                     self._of_other_rows.update(indexes)
-        self._rows.add_vectors(np.flatnonzero(self._vectors.present).tolist())
-        return [item for item in self._prepared.items if not self._vectors.present[item.index]]
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Store the vectors of one answered request."""

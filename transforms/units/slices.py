@@ -22,6 +22,7 @@ from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.engine import Engine
 from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
 from bulkembed.transforms.units.shared_texts import read_shared
+from bulkembed.transforms.units.slice_vectors import SliceVectors
 
 COPIES = 1.1
 """A unit's vectors are in memory once, as a matrix, plus one page of Parquet at a time."""
@@ -52,6 +53,7 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
         if tasks.must_stop():
             return (yield from tasks.finish())
         engine.worker.known.refresh()
+        known = _known_vectors(engine, plan_slice)
         state = engine.dataset.state()
         covered = state.covered()
         for file_units in plan_slice.files:
@@ -60,10 +62,18 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
                 yield from tasks.wait_for_memory(_memory_of_unit(engine, prepared))
                 if tasks.must_stop():
                     break
-                tasks.start(engine.worker.embed(prepared))
+                own = known.of(prepared.unit) if known is not None else None
+                tasks.start(engine.worker.embed(prepared, own))
+                del own
     except Exception as error:
         tasks.stop_run(error)
     yield from tasks.finish()
+
+
+def _known_vectors(engine: Engine, plan_slice: PlanSlice) -> SliceVectors | None:
+    if plan_slice.known is None:
+        return None
+    return SliceVectors(engine.dataset, engine.job, plan_slice.known)
 
 
 def remaining_units(file_units: FileUnits, state: DatasetState, covered: Covered) -> FileUnits:

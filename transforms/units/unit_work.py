@@ -21,6 +21,7 @@ from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import AnswerSink, KeptAnswers, unit_writer
+from bulkembed.transforms.dataset.known_vectors import KnownVectors
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
@@ -44,14 +45,20 @@ class UnitWorker:
     warned_columns: set[str] = dataclasses.field(default_factory=set)
     """Kept columns for which a warning was logged."""
 
-    async def embed(self, prepared: PreparedUnit) -> UnitRecord | None:
+    async def embed(
+        self, prepared: PreparedUnit, known: KnownVectors | None = None
+    ) -> UnitRecord | None:
         """Embed a unit and commit it; if the run must stop, commit its first finished rows.
+
+        Args:
+            prepared: the unit.
+            known: its known vectors; those of kept answers are preferred.
 
         Returns:
             The record, or None if no row is finished.
 
         Raises:
-            OutputError: the unit cannot be written.
+            OutputError: the unit cannot be written, or its known vectors cannot be read.
         """
         retry_of, started = prepared.retry_of, time.monotonic()
         self._warn_of_nulls(prepared)
@@ -62,7 +69,9 @@ class UnitWorker:
         self.tally.begin(outcome)
         try:
             # Known vectors are read from files, which must not delay requests in flight.
-            due = await asyncio.to_thread(outcome.restore, self.known)
+            sources = (self.known, known) if known is not None else (self.known,)
+            due = await asyncio.to_thread(outcome.restore, *sources)
+            del known, sources  # The vectors that were in memory are copied.
             await self._embed(due, outcome)
             record = await asyncio.to_thread(self._commit, outcome, retry_of, started)
             self._count_failures(prepared)

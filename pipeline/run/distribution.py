@@ -1,0 +1,67 @@
+"""How the work of a run is distributed over its workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run.gather_plan import GatherPlan, plan_gather
+from bulkembed.pipeline.run.plan import (
+    DEFAULT_WORKERS,
+    SLICES_PER_WORKER,
+    Plan,
+    cluster_slices,
+    local_slices,
+)
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.sharing import Sharing
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.units import SharedSlice
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Distribution:
+    """The work of a run, in the pieces that workers get."""
+
+    options: PipelineOptions
+    """Beam's."""
+    gather: GatherPlan
+    """It has the slices of the plan."""
+    shared: tuple[SharedSlice, ...]
+    is_local: bool
+    """Whether Beam's own local runner executes the run."""
+    processes: int
+
+
+def distribute(request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing) -> Distribution:
+    """Divide the work of a run among its workers."""
+    from bulkembed.pipeline.runners import beam_options
+
+    options = beam_options.beam_options(request.runner, request.beam_args, request.workers)
+    local = beam_options.local_workers(options)
+    cluster = beam_options.cluster_workers(options)
+    slices = list(local_slices(plan, local) if local else cluster_slices(plan, cluster))
+    pieces = local or SLICES_PER_WORKER * (cluster or DEFAULT_WORKERS)
+    gather = plan_gather(job, plan, slices, sharing.known, pieces)
+    if gather.rows:
+        log.info(
+            "known vectors: %s, of which %s is gathered in _run/gather before the first unit",
+            number_of(gather.rows, "text"),
+            _size(gather.gathered_bytes) if gather.gathered_rows else "nothing",
+        )
+    return Distribution(
+        options,
+        gather,
+        tuple(sharing.slices(pieces)),
+        is_local=local is not None,
+        processes=beam_options.worker_processes(options),
+    )
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

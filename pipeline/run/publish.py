@@ -1,0 +1,219 @@
+"""Publish a complete state of a dataset: its change feed, its manifest, and then its old parts go.
+
+Each step is repeated by the next run if the process is killed, until `_SUCCESS` exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run.scratch import PREFIX
+from bulkembed.schemas.errors import ConfigError, OutputError
+from bulkembed.schemas.stop import RERUN
+from bulkembed.transforms.dataset import part_files, run_file
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import SUCCESS
+from bulkembed.transforms.dataset.manifest import (
+    Manifest,
+    ManifestPart,
+    RunChanges,
+    StateOrigin,
+    read_manifest,
+)
+from bulkembed.transforms.dataset.part_difference import ChangeCounts, PartDifference
+from bulkembed.transforms.dataset.records import DatasetState
+
+FEED_VERSION = b"1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PublishedRun:
+    """The run that has completed a state."""
+
+    run_id: str
+    run_number: int
+    kept: tuple[str, ...] = ()
+    """The kept columns, which the change feed compares."""
+    keep_superseded: bool = False
+    """Whether the parts of the state before stay until another run is complete."""
+    same_rows: bool = False
+    """Whether rows were only moved between parts, as by a compaction: there is no change feed."""
+
+
+def adopt_state(dataset: Dataset, state: DatasetState, run_id: str) -> None:
+    """Write the manifest of a complete dataset that has none, before its first change.
+
+    Args:
+        dataset: the dataset.
+        state: its commit records; damaged units may be missing.
+        run_id: the run that completed it.
+    """
+    if dataset.manifest() is not None or SUCCESS not in dataset.names(""):
+        return
+    sizes = dataset.part_sizes()
+    names = vector_parts(dataset, state, sizes)
+    now = _now()
+    parts = _manifest_parts(dataset, names, sizes, {})
+    origin = StateOrigin(run_id, now)
+    dataset.replace_manifest(Manifest(run_id, 0, now, parts, origin=origin))
+
+
+def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> ChangeCounts | None:
+    """Write the change feed and the manifest of a complete state, and delete superseded parts.
+
+    Returns:
+        How many ids have changed since the last complete state; None if the parts are the same, or
+        if that is not known because a part of the last state cannot be read.
+
+    Raises:
+        OutputError: a part of the new state cannot be read, or something cannot be written.
+    """
+    old = dataset.manifest()
+    sizes = dataset.part_sizes()
+    names = vector_parts(dataset, state, sizes)
+    if old is not None and {part.name for part in old.parts} == set(names):
+        _delete_superseded(dataset, old, names, run.keep_superseded)
+        return None
+    now = _now()
+    counts: ChangeCounts | None = None
+    rows: dict[str, int] = {}
+    if run.same_rows:
+        changes = old.changes if old is not None else ()
+        origin = old.origin if old is not None else StateOrigin(run.run_id, now)
+    else:
+        before = old or Manifest("", 0, "", ())
+        try:
+            counts, rows = _write_feed(dataset, run, before, names)
+            done = RunChanges(run.run_id, now, counts.added, counts.changed, counts.deleted)
+            changes, origin = (*before.changes, done), before.origin
+        except _OldPartUnreadable as error:
+            log.warning(
+                "what changed in this run cannot be listed, because a part of the state before it "
+                "is damaged: %s. Load the whole dataset again; the next runs list their changes.",
+                error,
+            )
+            changes, origin = (), StateOrigin(run.run_id, now)
+    known = {part.name: part for part in old.parts} if old is not None else {}
+    parts = _manifest_parts(dataset, names, sizes, known, rows)
+    superseded = _superseded(old, names) if run.keep_superseded else ()
+    manifest = Manifest(run.run_id, run.run_number, now, parts, changes, origin, superseded)
+    dataset.replace_manifest(manifest)
+    gone = {*_superseded(old, names), *(old.superseded if old is not None else ())}
+    dataset.delete(sorted(gone - {*superseded, *names}))
+    return counts
+
+
+def vector_parts(dataset: Dataset, state: DatasetState, sizes: dict[str, int]) -> list[str]:
+    """Return the names of the existing parts with vectors that the records name, sorted.
+
+    Parts of missing input files may be lost: nothing can replace their rows.
+    """
+    found: set[str] = set()
+    for parts in dataset.distinct_parts(state):
+        found.update(name for name in parts.vectors if sizes.get(name))
+    return sorted(found)
+
+
+def _superseded(old: Manifest | None, names: Sequence[str]) -> tuple[str, ...]:
+    if old is None:
+        return ()
+    return tuple(sorted({part.name for part in old.parts} - set(names)))
+
+
+def _delete_superseded(
+    dataset: Dataset, manifest: Manifest, names: Sequence[str], keep: bool
+) -> None:
+    """Delete the superseded parts of an earlier run, unless this one still keeps them."""
+    if manifest.superseded and not keep:
+        dataset.replace_manifest(dataclasses.replace(manifest, superseded=()))
+        dataset.delete(set(manifest.superseded) - set(names))
+
+
+class _OldPartUnreadable(Exception):
+    """A part of the last complete state cannot be read."""
+
+
+def _write_feed(
+    dataset: Dataset, run: PublishedRun, before: Manifest, names: Sequence[str]
+) -> tuple[ChangeCounts, dict[str, int]]:
+    """Write the change feed, and return its counts and the rows of each part that was read."""
+    old = {part.name for part in before.parts}
+    removed = sorted(old - set(names))
+    added = [name for name in names if name not in old]
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+        try:
+            found = PartDifference(dataset, removed, added, run.kept, Path(folder))
+        except OutputError as error:
+            if any(name in error.message for name in removed):
+                raise _OldPartUnreadable(error.message.rstrip(".")) from error
+            raise
+        schema = found.schema(
+            {"bulkembed.feed": FEED_VERSION.decode(), "bulkembed.run": run.run_id}
+        )
+        if schema is None:
+            return ChangeCounts(), {}
+        feed = RunChanges(run.run_id, "").feed
+
+        def write(stream: pa.NativeFile) -> None:
+            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+                for batch in found.batches(schema):
+                    writer.write_batch(batch)
+
+        dataset.write_large(feed, write)
+        return found.counts, found.rows
+
+
+def _manifest_parts(
+    dataset: Dataset,
+    names: Sequence[str],
+    sizes: dict[str, int],
+    known: dict[str, ManifestPart],
+    rows: dict[str, int] | None = None,
+) -> tuple[ManifestPart, ...]:
+    """Return the parts with their rows and sizes; those of the last manifest are known already."""
+    rows = rows or {}
+    return tuple(
+        known[name]
+        if name in known
+        else ManifestPart(name, rows[name] if name in rows else _rows(dataset, name), sizes[name])
+        for name in names
+    )
+
+
+def _rows(dataset: Dataset, name: str) -> int:
+    return int(part_files.open_part(dataset, name).metadata.num_rows)
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+
+
+def published_state(output: str) -> Manifest:
+    """Return the manifest of the dataset at a path or URI.
+
+    Raises:
+        ConfigError: there is no dataset, or it has no complete state.
+        OutputError: the manifest is damaged.
+    """
+    dataset = Dataset.open(output)
+    manifest = read_manifest(dataset)
+    if manifest is not None:
+        return manifest
+    pinned = run_file.read(dataset)
+    state = dataset.state()
+    if SUCCESS not in dataset.names(""):
+        raise ConfigError(
+            f"{output}: no run has completed it yet, so there is no complete state to read. {RERUN}"
+        )
+    # A version without manifests has written it.
+    sizes = dataset.part_sizes()
+    parts = _manifest_parts(dataset, vector_parts(dataset, state, sizes), sizes, {})
+    return Manifest(pinned["last_run_id"], pinned.get("run_number", 0), "", parts)

@@ -1,0 +1,217 @@
+"""Gathered rows come to their units, whatever their order, and damage is noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.jobs import a_job
+
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.job import OutputConfig
+from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
+from bulkembed.schemas.units import Unit, UnitRecord
+from bulkembed.transforms.core.hashing import text_hash
+from bulkembed.transforms.dataset import gathered_rows
+from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.gathered_rows import GatherWriter, gathered_files
+from bulkembed.transforms.dataset.known_vectors import Matches, distinct_keys
+from bulkembed.transforms.dataset.layout import VECTORS
+from bulkembed.transforms.dataset.wanted_rows import (
+    WANTED,
+    UnitNumber,
+    WantedPart,
+    WantedRows,
+    read_blocks,
+)
+from bulkembed.transforms.units import slice_vectors
+from bulkembed.transforms.units.slice_vectors import SliceVectors
+
+DIM, UNIT_ROWS, KEY = 4, 5, "0" * 16
+JOB = a_job(run_id="now")
+
+
+def commit(dataset: Dataset, first_row: int, numbers: list[int]) -> str:
+    """Commit a unit; the vector of text n begins with n."""
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), DIM)
+    flat = pa.array(np.repeat(np.array(numbers, np.float32), DIM))
+    table = pa.table(
+        {
+            "text_hash": pa.array([hash_of(n) for n in numbers], TEXT_HASH_TYPE),
+            "truncated": pa.array([flag_of(n) for n in numbers], pa.bool_()),
+            "vector": pa.FixedSizeListArray.from_arrays(flat, type=kind),
+        }
+    )
+    record = UnitRecord(Unit(KEY, first_row, len(numbers)), len(numbers), 0, 0)
+    tables = UnitTables(table, None)
+    done = commit_unit(dataset, OutputConfig(uri=dataset.root), record, tables)
+    return f"{VECTORS}/{done.vector_parts[0]}"
+
+
+def hash_of(number: int) -> bytes:
+    return text_hash(None, f"text {number}")
+
+
+def flag_of(number: int) -> bool | None:
+    return (False, True, None)[number % 3]
+
+
+def read(matches: Matches) -> set[int]:
+    """Return the numbers of the texts that were read; each must have its own vector and flag."""
+    number_of = {hash_of(number): number for number in range(100)}
+    found = set()
+    for block in matches.read():
+        assert block.of_other_rows
+        for name, vector, flag in zip(block.hashes, block.vectors, block.truncated, strict=True):
+            number = number_of[name]
+            assert vector.tolist() == [number] * DIM
+            assert flag is flag_of(number)
+            found.add(number)
+    return found
+
+
+@dataclasses.dataclass
+class Case:
+    """Parts of a dataset whose rows some units want."""
+
+    output: Dataset
+    wanted: WantedRows
+    of_unit: dict[int, set[int]]
+
+
+def make_case(folder: str, data: st.DataObject) -> Case:
+    output = Dataset.open(folder)
+    parts, numbers = [], iter(range(100))
+    rows_of: list[list[int]] = []
+    for at in range(data.draw(st.integers(1, 4), "parts")):
+        rows = [next(numbers) for _ in range(data.draw(st.integers(1, 6), "rows"))]
+        name = commit(output, 1000 * at, rows)
+        parts.append(WantedPart(folder, name, (len(rows),)))
+        rows_of.append(rows)
+    every = [(at, row) for at, rows in enumerate(rows_of) for row in range(len(rows))]
+    pair = st.tuples(st.integers(0, 3), st.sampled_from(every))
+    wanted = data.draw(st.lists(pair, unique=True, min_size=1), "wanted")
+    ordered = sorted((part, row, unit) for unit, (part, row) in wanted)
+    rows: Any = np.array([(unit, part, row) for part, row, unit in ordered], WANTED)
+    units = tuple(UnitNumber(KEY, UNIT_ROWS * n, n) for n in range(4))
+    of_unit: dict[int, set[int]] = {n: set() for n in range(4)}
+    for unit, (part, row) in wanted:
+        of_unit[unit].add(rows_of[part][row])
+    return Case(output, WantedRows(tuple(parts), rows, units), of_unit)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_each_unit_gets_its_vectors(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        case = make_case(folder, data)
+        gather = data.draw(st.booleans(), "gather")
+        patch.setattr(gathered_rows, "FILE_BYTES", data.draw(st.sampled_from([1, 100, 10**6])))
+        own = case.wanted
+        if gather:
+            writer = GatherWriter(case.output, JOB, "gather-0")
+            for group in case.wanted.groups():
+                for block in read_blocks(group):
+                    writer.add(block.units, block.labels, block.vectors)
+            writer.flush()
+            own = WantedRows((), np.empty(0, WANTED), case.wanted.units)
+        own.write(case.output, "now", "slice-0")
+        vectors = SliceVectors(case.output, JOB, "slice-0")
+        if data.draw(st.booleans(), "as on a store"):
+            patch.setattr(slice_vectors, "SPOOL_BYTES", data.draw(st.sampled_from([1, 10**6])))
+            vectors._on_a_store = True  # Files are downloaded from wherever they are.
+        some = data.draw(st.sets(st.integers(0, 99)), "not looked for")
+        for number in range(4):
+            if data.draw(st.booleans(), "committed meanwhile"):
+                continue
+            for first in (0, 2):  # A unit may be split.
+                unit = vectors.of(Unit(KEY, UNIT_ROWS * number + first, 2))
+                looked_for = case.of_unit[number] - some
+                matches = unit.find(distinct_keys([hash_of(n) for n in looked_for]))
+                assert read(matches) == looked_for
+                assert set(matches.hashes()) == {hash_of(n) for n in looked_for}
+                expected = distinct_keys([hash_of(n) for n in looked_for])
+                assert matches.keys.tolist() == expected.tolist()
+
+
+def gathered(output: Dataset) -> Path:
+    """Write a file with the rows of a unit that wants all of a part."""
+    name = commit(output, 0, list(range(6)))
+    rows: Any = np.array([(0, 0, row) for row in range(6)], WANTED)
+    wanted = WantedRows((WantedPart(output.uri, name, (6,)),), rows)
+    writer = GatherWriter(output, JOB, "gather-0")
+    for group in wanted.groups():
+        for block in read_blocks(group):
+            writer.add(block.units, block.labels, block.vectors)
+    writer.flush()
+    WantedRows((), np.empty(0, WANTED), (UnitNumber(KEY, 0, 0),)).write(output, "now", "slice-0")
+    (path,) = (Path(output.root) / "_run/gather").glob("*.rows")
+    return path
+
+
+def test_a_flipped_bit_never_gives_a_wrong_vector(tmp_path: Path) -> None:
+    output = Dataset.open(str(tmp_path))
+    path = gathered(output)
+    content = path.read_bytes()
+    wanted = distinct_keys([hash_of(n) for n in range(6)])
+    rng = np.random.default_rng(1)
+    for bit in rng.permutation(8 * len(content))[:300].tolist():
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = read(SliceVectors(output, JOB, "slice-0").of(Unit(KEY, 0, 6)).find(wanted))
+        except OutputError:
+            continue
+        assert len(found) >= 5
+
+
+def test_a_file_that_is_too_short_is_an_error(tmp_path: Path) -> None:
+    output = Dataset.open(str(tmp_path))
+    path = gathered(output)
+    path.write_bytes(path.read_bytes()[:-10])
+    wanted = distinct_keys([hash_of(n) for n in range(6)])
+    with pytest.raises(OutputError, match="it is too short"):
+        read(SliceVectors(output, JOB, "slice-0").of(Unit(KEY, 0, 6)).find(wanted))
+
+
+def test_files_of_other_runs_are_not_read(tmp_path: Path) -> None:
+    output = Dataset.open(str(tmp_path))
+    gathered(output)
+    assert len(list(gathered_files(output, "now"))) == 1
+    assert list(gathered_files(output, "later")) == []
+
+
+def test_a_part_that_cannot_be_read_gives_no_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = Dataset.open(str(tmp_path))
+    name = commit(output, 0, [1, 2])
+    rows: Any = np.array([(0, 0, 0)], WANTED)
+    (group,) = WantedRows((WantedPart(output.uri, name, (2,)),), rows).groups()
+    assert len(read_blocks(group)) == 1
+    (other,) = WantedRows((WantedPart(output.uri, name, (1, 1)),), rows).groups()
+    assert read_blocks(other) == []
+    (tmp_path / name).write_bytes(b"damaged")
+    assert read_blocks(group) == []
+    assert "is not the part that it was" in caplog.text
+    assert "The texts are sent again" in caplog.text
+
+
+def test_a_damaged_list_is_an_error(tmp_path: Path) -> None:
+    output = Dataset.open(str(tmp_path))
+    WantedRows((), np.empty(0, WANTED), (UnitNumber(KEY, 0, 0),)).write(output, "now", "a")
+    (path,) = (tmp_path / "_run/gather").iterdir()
+    content = path.read_bytes()
+    for damaged in (b"", content[:-1], content[:40] + b"x" + content[41:]):
+        path.write_bytes(damaged)
+        with pytest.raises(OutputError, match="damaged"):
+            WantedRows.read(output, "now", "a")

@@ -1,0 +1,293 @@
+"""The difference of two states of a dataset, by id: only parts that are in one of them are read.
+
+Rows are compared in partitions by their ids, so the memory does not grow with the number of rows.
+Equal ids are compared together: an id is changed if its rows are not the same multiset, and all of
+its new rows are in the feed.  A row that has moved to another part is not in it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows
+from bulkembed.transforms.dataset.row_keys import column_keys, id_keys
+
+ADDED, CHANGED, DELETED = "added", "changed", "deleted"
+_CODES = {1: (ADDED, True), 2: (CHANGED, True), 3: (CHANGED, False), 4: (DELETED, True)}
+"""What the status of a row means: the change, and whether the vector has changed."""
+_ADDED, _CHANGED, _COLUMNS_CHANGED, _DELETED = _CODES
+
+_ROW = np.dtype(
+    [("key", "<u8"), ("key2", "<u8"), ("content", "<u8"), ("columns", "<u8"), ("row", "<u8")]
+)
+"""A row: the key of its id, of its vector and of its kept columns, and its number."""
+PARTITIONS = 256
+"""A billion rows are 160 MB in each."""
+BLOCK_ROWS = 8192
+READ_THREADS = 4
+"""Parts to read at once."""
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_IS_NEW = np.uint64(1 << 63)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
+U64 = npt.NDArray[np.uint64]
+Statuses = npt.NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChangeCounts:
+    """The number of ids by change."""
+
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+
+    def __add__(self, other: ChangeCounts) -> ChangeCounts:
+        return ChangeCounts(
+            self.added + other.added, self.changed + other.changed, self.deleted + other.deleted
+        )
+
+
+_OWN = ("passage", "change", "vector_changed", "part", "row", "text_hash")
+
+
+def feed_id(part: pa.Schema) -> str:
+    """Return the name of the ids in a change feed: that of the dataset, unless it is taken."""
+    name = part_files.id_name(part)
+    return "id" if name in _OWN else name
+
+
+def feed_schema(part: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
+    """Return the schema of a change feed.
+
+    The columns are id, `passage` if the rows are passages, change, vector_changed, part, row and
+    text_hash.  The last three, and the passage, are null for a deleted id.
+    """
+    passage = [pa.field("passage", pa.int32())] if part_files.holds_passages(part) else []
+    return pa.schema(
+        [
+            pa.field(feed_id(part), part.field(part_files.id_name(part)).type, nullable=False),
+            *passage,
+            pa.field("change", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+            pa.field("vector_changed", pa.bool_(), nullable=False),
+            pa.field("part", pa.dictionary(pa.int32(), pa.string())),
+            pa.field("row", pa.int64()),
+            pa.field("text_hash", part.field("text_hash").type),
+        ],
+        metadata=metadata,
+    )
+
+
+class PartDifference:
+    """The rows of parts that were removed from a state, and of those that were added to it.
+
+    Each part is read once; what the feed needs of it is kept in a temporary file.
+
+    Args:
+        dataset: the dataset.
+        removed: names of parts of the old state alone.
+        added: names of parts of the new state alone.
+        kept: the kept columns, which are compared.
+        folder: a folder on a local disk for temporary files.
+
+    Raises:
+        OutputError: a part cannot be read, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        removed: Sequence[str],
+        added: Sequence[str],
+        kept: Sequence[str],
+        folder: Path,
+    ) -> None:
+        self.rows: dict[str, int] = {}
+        """The rows of each part."""
+        self._dataset = dataset
+        self._kept = kept
+        self._spool = folder / "rows.arrow"
+        self._blocks: list[tuple[str, int]] = []
+        """The part and the first row of each batch in the spool."""
+        self._schema: pa.Schema | None = None
+        with PartitionedRows(folder, _ROW, PARTITIONS) as rows:
+            total = self._read_all(removed, frozenset(added), rows)
+            # On disk, because a dataset may have more rows than fit in memory.
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self._status: Statuses = np.memmap(file, np.uint8, "w+", shape=(max(1, total),))
+            self.counts = ChangeCounts()
+            for partition in range(PARTITIONS):
+                self.counts += _mark(rows.read(partition), self._status)
+
+    def schema(self, metadata: dict[str, str]) -> pa.Schema | None:
+        """Return the schema of the feed; None if there is no part at all."""
+        return None if self._schema is None else feed_schema(self._schema, metadata)
+
+    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Yield the feed: deleted ids, then rows of added parts."""
+        if self._schema is None:
+            return
+        with pa.ipc.open_stream(pa.OSFile(str(self._spool))) as spool:
+            number = 0
+            for (part, first), batch in zip(self._blocks, spool, strict=True):
+                status = np.asarray(self._status[number : number + batch.num_rows])
+                number += batch.num_rows
+                rows = np.flatnonzero(status)
+                if len(rows):
+                    taken = batch.take(pa.array(rows))
+                    yield _feed_rows(taken, status[rows], part, first + rows, schema)
+
+    def _read_all(
+        self, removed: Sequence[str], added: frozenset[str], rows: PartitionedRows
+    ) -> int:
+        """Read the parts, and return the number of their rows."""
+        total = 0
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(READ_THREADS))
+            spool: pa.RecordBatchWriter | None = None
+            schema = pa.schema([])
+            names = (*removed, *sorted(added))
+            for start in range(0, len(names), 2 * READ_THREADS):
+                some = names[start : start + 2 * READ_THREADS]
+                for name, read in zip(some, pool.map(self._read, some), strict=True):
+                    if name in added or self._schema is None:
+                        self._schema = read.schema
+                    if spool is None:
+                        schema = _spooled(read.schema)
+                        file = stack.enter_context(pa.OSFile(str(self._spool), "wb"))
+                        spool = stack.enter_context(pa.ipc.new_stream(file, schema, options=_LZ4))
+                    first = 0
+                    for keys, batch in read.blocks:
+                        numbers = np.arange(total, total + len(keys), dtype=np.uint64)
+                        keys["row"] = numbers | _IS_NEW if name in added else numbers
+                        rows.add(keys)
+                        spool.write_batch(batch.cast(schema))
+                        self._blocks.append((name, first))
+                        first += len(keys)
+                        total += len(keys)
+                    self.rows[name] = first
+        return total
+
+    def _read(self, name: str) -> _PartRead:
+        part = part_files.open_part(self._dataset, name)
+        schema = part.schema_arrow
+        kept = [column for column in self._kept if column in schema.names]
+        passage = ["passage"] if part_files.holds_passages(schema) else []
+        blocks = []
+        for block in part_files.read_blocks(
+            part, name, ["id", "text_hash", *passage, *kept], BLOCK_ROWS
+        ):
+            keys = np.empty(block.num_rows, _ROW)
+            ids = id_keys(block.column("id"))
+            keys["key"], keys["key2"] = ids[:, 0], ids[:, 1]
+            keys["content"] = column_keys(block, ["text_hash", *passage])
+            keys["columns"] = column_keys(block, kept)
+            blocks.append((keys, block.select(["id", "text_hash", *passage])))
+        return _PartRead(schema, blocks)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _PartRead:
+    schema: pa.Schema
+    blocks: list[tuple[Rows, pa.RecordBatch]]
+    """The keys of some rows, and what the feed needs of them."""
+
+
+def _spooled(part: pa.Schema) -> pa.Schema:
+    passage = ["passage"] if part_files.holds_passages(part) else []
+    id_field = part.field(part_files.id_name(part)).with_name("id")
+    return pa.schema([id_field, *(part.field(name) for name in ("text_hash", *passage))])
+
+
+def _feed_rows(
+    rows: pa.RecordBatch,
+    status: Statuses,
+    part: str,
+    numbers: npt.NDArray[np.int64],
+    schema: pa.Schema,
+) -> pa.RecordBatch:
+    deleted = pa.array(status == _DELETED)
+
+    def unless_deleted(values: pa.Array) -> pa.Array:
+        return pc.if_else(deleted, pa.scalar(None, values.type), values)
+
+    codes = np.array([0, 0, 1, 1, 2], np.int8)[status]
+    names = pa.array([ADDED, CHANGED, DELETED])
+    part_indices = pa.array(np.zeros(len(numbers), np.int32), mask=status == _DELETED)
+    columns = {
+        schema.names[0]: rows.column("id"),
+        "change": pa.DictionaryArray.from_arrays(pa.array(codes), names),
+        "vector_changed": pa.array(status != _COLUMNS_CHANGED),
+        "part": pa.DictionaryArray.from_arrays(part_indices, pa.array([part])),
+        "row": unless_deleted(pa.array(numbers, pa.int64())),
+        "text_hash": unless_deleted(rows.column("text_hash")),
+    }
+    if "passage" in schema.names:
+        columns["passage"] = unless_deleted(rows.column("passage"))
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _mark(rows: Rows, status: Statuses) -> ChangeCounts:
+    """Set the status of the rows of one partition; return the number of ids by change."""
+    if not len(rows):
+        return ChangeCounts()
+    rows = rows[np.lexsort((rows["row"], rows["key2"], rows["key"]))]
+    is_new = (rows["row"] & _IS_NEW) != 0
+    begins = np.ones(len(rows), bool)
+    begins[1:] = (rows["key"][1:] != rows["key"][:-1]) | (rows["key2"][1:] != rows["key2"][:-1])
+    starts = np.flatnonzero(begins)
+    sizes = np.diff(np.append(starts, len(rows)))
+    new = np.add.reduceat(is_new.astype(np.int64), starts)
+    old = sizes - new
+    content = _mixed(rows["content"])
+    whole = _mixed(content * _ODD + rows["columns"])
+    other_content = (old != new) | _sums_differ(content, is_new, starts)
+    differs = other_content | _sums_differ(whole, is_new, starts)
+    of_id = np.select(
+        [old == 0, new == 0, other_content, differs],
+        [_ADDED, _DELETED, _CHANGED, _COLUMNS_CHANGED],
+        0,
+    ).astype(np.uint8)
+    of_row = np.repeat(of_id, sizes)
+    listed = is_new.copy()
+    listed[starts] |= of_id == _DELETED  # A deleted id is listed once.
+    numbers = (rows["row"] & ~_IS_NEW).astype(np.int64)
+    status[numbers[listed]] = of_row[listed]
+    changed = (of_id == _CHANGED) | (of_id == _COLUMNS_CHANGED)
+    return ChangeCounts(
+        int(np.count_nonzero(of_id == _ADDED)),
+        int(np.count_nonzero(changed)),
+        int(np.count_nonzero(of_id == _DELETED)),
+    )
+
+
+def _sums_differ(
+    values: U64, is_new: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return for each group whether the multisets of its old and of its new values differ.
+
+    Values are hashes, so equal sums modulo 2^64 mean equal multisets.
+    """
+    signed = np.where(is_new, values, np.uint64(0) - values)
+    differ: npt.NDArray[np.bool_] = np.add.reduceat(signed, starts) != 0
+    return differ
+
+
+def _mixed(values: U64) -> U64:
+    """Return the values with each bit spread over all bits, so that sums of them are hashes."""
+    mixed: U64 = values ^ (values >> np.uint64(31))
+    mixed = mixed * np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    return mixed * np.uint64(0x94D049BB133111EB)
