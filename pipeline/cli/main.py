@@ -25,6 +25,7 @@ COMMANDS = {
     "run": ("bulkembed.pipeline.cli.run_command", "run"),
     "estimate": ("bulkembed.pipeline.cli.estimate_command", "estimate"),
     "status": ("bulkembed.pipeline.cli.dataset_commands", "status"),
+    "changes": ("bulkembed.pipeline.cli.reader_commands", "changes"),
     "parts": ("bulkembed.pipeline.cli.reader_commands", "parts"),
     "verify": ("bulkembed.pipeline.cli.dataset_commands", "verify"),
     "search": ("bulkembed.pipeline.cli.dataset_commands", "search"),

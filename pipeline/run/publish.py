@@ -89,7 +89,8 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> C
         changes = old.changes if old is not None else ()
         origin = old.origin if old is not None else StateOrigin(run.run_id, now)
     else:
-        before = old or Manifest("", 0, "", ())
+        begun = StateOrigin("", run_file.read(dataset)["created"])
+        before = old or Manifest("", 0, "", (), origin=begun)
         try:
             counts, rows = _write_feed(dataset, run, before, names)
             done = RunChanges(run.run_id, now, counts.added, counts.changed, counts.deleted)

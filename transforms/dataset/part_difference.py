@@ -54,6 +54,11 @@ class ChangeCounts:
     changed: int = 0
     deleted: int = 0
 
+    @property
+    def total(self) -> int:
+        """All ids with a change."""
+        return self.added + self.changed + self.deleted
+
     def __add__(self, other: ChangeCounts) -> ChangeCounts:
         return ChangeCounts(
             self.added + other.added, self.changed + other.changed, self.deleted + other.deleted

@@ -1,0 +1,1 @@
+"""What changed between two complete states of a dataset, for programs that load it."""
