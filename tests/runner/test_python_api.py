@@ -159,3 +159,32 @@ print(summary.dataset.embedded)
     assert ended.out == "2\n", ended.err
     assert "INFO:bulkembed:" in ended.err
     assert "secret-api-key" not in ended.err
+
+
+STOPPED_BY_A_SIGNAL = """
+import os, signal, sys, threading, time
+from pathlib import Path
+import bulkembed
+source, output, url = sys.argv[1:]
+
+def interrupt():
+    while not any(Path(output).glob("_run/units/*.json")):
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=interrupt, daemon=True).start()
+options = dict(input=source, output=output, base_url=url, dim=128, unit_rows=1, concurrency=1)
+try:
+    bulkembed.run(**options)
+except bulkembed.RunStopped as error:
+    print(int(error.exit_code), error.summary.run.left > 0, "interrupted" in error.message)
+print(bulkembed.run(**options).dataset.left)
+"""
+
+
+def test_a_signal_stops_a_run_cleanly_and_the_next_call_resumes(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.parquet", [f"text {n}" for n in range(60)])
+    with EmulatorServer(EmulatorSettings(latency_ms=50)) as server:
+        args = ("-c", STOPPED_BY_A_SIGNAL, str(source), str(tmp_path / "out"), server.url)
+        ended = python(*args)
+    assert ended.out.splitlines() == ["75 True True", "0"], ended.err
