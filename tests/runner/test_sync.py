@@ -2,90 +2,32 @@
 
 from __future__ import annotations
 
-import random
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.cli import Ended, bulkembed, matrix, read, run, snapshot, summary
+from support.catalogues import catalogue, from_nothing, loaded, sync, write_export
+from support.cli import bulkembed, read, run, snapshot, summary
 
 from bulkembed.emulator.server import EmulatorServer
-
-Catalogue = dict[str, tuple[str | None, int]]
-"""The text and the price of each product."""
-DIM = 128
-
-
-def write(folder: Path, rows: Catalogue, *, seed: int = 0, files: int = 3) -> Path:
-    """Write a catalogue in any order, split in any way, under new names."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    chance = random.Random(seed)
-    ids = list(rows)
-    chance.shuffle(ids)
-    for number in range(files):
-        some = ids[number::files]
-        table = pa.table(
-            {
-                "id": pa.array(some, pa.string()),
-                "text": pa.array([rows[name][0] for name in some], pa.string()),
-                "price": pa.array([rows[name][1] for name in some], pa.int64()),
-            }
-        )
-        pq.write_table(table, folder / f"export-{seed}-{number}.parquet")
-    return folder
-
-
-def catalogue(count: int = 60) -> Catalogue:
-    return {f"p{n}": (f"product {n}", n % 7) for n in range(count)}
-
-
-def sync(server: EmulatorServer, source: Path, output: Path, *args: object) -> Ended:
-    fixed = ("--sync", "--dim", DIM, "--keep-columns", "price", "--unit-rows", 10)
-    return run(server.url, source, output, *fixed, *args)
-
-
-def rows_of(output: Path) -> dict[str, tuple[int, bytes, Any]]:
-    """Return price, hash and vector of each id; each id must be there once."""
-    table = read(output)
-    vectors = matrix(table)
-    passages = table["passage"].to_pylist() if "passage" in table.column_names else [0] * len(table)
-    found = {
-        (name, passage): (price, text_hash, vector.tobytes())
-        for name, passage, price, text_hash, vector in zip(
-            table["id"].to_pylist(), passages, table["price"].to_pylist(),
-            table["text_hash"].to_pylist(), vectors, strict=True,
-        )
-    }  # fmt: skip
-    assert len(found) == table.num_rows
-    return found
-
-
-def from_nothing(source: Path, output: Path, *args: object) -> dict[str, tuple[int, bytes, Any]]:
-    """Return the rows of a dataset that is made of the same input, with another server."""
-    with EmulatorServer() as server:
-        assert sync(server, source, output, *args).code == 0
-    return rows_of(output)
 
 
 def test_a_night_costs_its_difference(server: EmulatorServer, tmp_path: Path) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
     rows = catalogue()
-    assert sync(server, write(source, rows), output).code == 0
+    assert sync(server, write_export(source, rows), output).code == 0
     assert server.stats()["texts"] == 60
     rows["p3"] = ("another text", 3)
     rows["p4"] = ("product 4", 1000)
     rows["new"] = ("product 7", 1)
     rows["newer"] = ("something new", 1)
     del rows["p5"], rows["p6"]
-    ended = sync(server, write(source, rows, seed=1, files=2), output)
+    ended = sync(server, write_export(source, rows, seed=1, files=2), output)
     assert ended.code == 0, ended.err
     assert server.stats()["texts"] == 62
     assert server.stats()["texts_paid_twice"] == 0
-    found = rows_of(output)
+    found = loaded(output)
     assert {name for name, _ in found} == rows.keys()
     assert found == from_nothing(source, tmp_path / "other")
     assert "56 unchanged, 2 new, 2 changed (1 only in kept columns), 2 deleted" in ended.out
@@ -103,9 +45,9 @@ def test_a_shuffled_export_without_a_change_changes_nothing(
     server: EmulatorServer, tmp_path: Path
 ) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
-    assert sync(server, write(source, catalogue()), output).code == 0
+    assert sync(server, write_export(source, catalogue()), output).code == 0
     before = snapshot(output)
-    assert sync(server, write(source, catalogue(), seed=4, files=5), output).code == 0
+    assert sync(server, write_export(source, catalogue(), seed=4, files=5), output).code == 0
     assert snapshot(output) == before
     assert server.stats()["texts"] == 60
 
@@ -116,17 +58,17 @@ def test_blank_and_failed_rows_are_sent_once(server: EmulatorServer, tmp_path: P
     rows["blank"], rows["null"] = (" ", 1), (None, 1)
     rows["long"] = ("word " * 30_000, 1)
     settings = ("--long-text", "dead-letter", "--max-dead-letters", 5)
-    first = sync(server, write(source, rows), output, *settings)
+    first = sync(server, write_export(source, rows), output, *settings)
     assert first.code == 0, first.err
     calls = server.stats()["calls"]
     before = snapshot(output)
-    second = sync(server, write(source, rows, seed=2), output, *settings)
+    second = sync(server, write_export(source, rows, seed=2), output, *settings)
     assert second.code == 0, second.err
     assert server.stats()["calls"] == calls
     assert snapshot(output) == before
     rows["blank"] = ("no more", 1)
     rows["p1"] = ("", 1)
-    assert sync(server, write(source, rows, seed=3), output, *settings).code == 0
+    assert sync(server, write_export(source, rows, seed=3), output, *settings).code == 0
     assert server.stats()["texts"] == 21
     assert set(read(output, "dead_letters")["id"].to_pylist()) == {"long", "null", "p1"}
     assert "blank" in read(output)["id"].to_pylist()
@@ -149,16 +91,16 @@ def test_long_texts_are_compared_as_a_whole(
     rows = catalogue(12)
     rows["long"], rows["other"] = (LONG, 1), (LONG + " The end.", 2)
     rows["wide"] = (f"  {' ' * 300}short{' ' * 300}", 1)
-    first = sync(server, write(source, rows), output, *settings)
+    first = sync(server, write_export(source, rows), output, *settings)
     assert first.code == 0, first.err
     before, calls = snapshot(output), server.stats()["calls"]
-    assert sync(server, write(source, rows, seed=2), output, *settings).code == 0
+    assert sync(server, write_export(source, rows, seed=2), output, *settings).code == 0
     assert snapshot(output) == before
     assert server.stats()["calls"] == calls
     rows["long"] = (LONG.replace("Paragraph 30", "Another one"), 1)
     rows["other"] = (rows["other"][0], 7)
-    assert sync(server, write(source, rows, seed=3), output, *settings).code == 0
-    assert rows_of(output) == from_nothing(source, tmp_path / "other", *settings)
+    assert sync(server, write_export(source, rows, seed=3), output, *settings).code == 0
+    assert loaded(output) == from_nothing(source, tmp_path / "other", *settings)
     if mode == "passages":
         assert server.stats()["texts_paid_twice"] == 0
     verified = bulkembed("verify", output, "--against", source, "--sample", 10)
@@ -167,7 +109,7 @@ def test_long_texts_are_compared_as_a_whole(
 
 def test_rows_without_an_id_are_dead_letters(server: EmulatorServer, tmp_path: Path) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
-    write(source, catalogue(5))
+    write_export(source, catalogue(5))
     table = pa.table(
         {
             "id": pa.nulls(3, pa.string()),
@@ -190,22 +132,22 @@ def test_rows_without_an_id_are_dead_letters(server: EmulatorServer, tmp_path: P
 def test_too_many_deletes_are_refused(server: EmulatorServer, tmp_path: Path) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
     rows = catalogue()
-    assert sync(server, write(source, rows), output).code == 0
+    assert sync(server, write_export(source, rows), output).code == 0
     half = {name: row for name, row in rows.items() if int(name[1:]) % 2}
     half["new"] = ("new", 1)
     before, calls = snapshot(output), server.stats()["calls"]
-    ended = sync(server, write(source, half, seed=1), output)
+    ended = sync(server, write_export(source, half, seed=1), output)
     assert ended.code == 3
     assert "would delete 30 of 60 rows" in ended.last
     assert snapshot(output) == before
     assert server.stats()["calls"] == calls
-    write(source, {}, seed=2)
+    write_export(source, {}, seed=2)
     ended = sync(server, source, output)
     assert ended.code == 3, ended.err
     assert snapshot(output) == before
-    assert sync(server, write(source, half, seed=1), output, "--max-delete", "50%").code == 0
-    assert {name for name, _ in rows_of(output)} == half.keys()
-    assert sync(server, write(source, {}, seed=2), output, "--max-delete", "100%").code == 0
+    assert sync(server, write_export(source, half, seed=1), output, "--max-delete", "50%").code == 0
+    assert {name for name, _ in loaded(output)} == half.keys()
+    assert sync(server, write_export(source, {}, seed=2), output, "--max-delete", "100%").code == 0
     assert not read(output).num_rows
 
 
@@ -241,15 +183,15 @@ def test_repeated_ids_are_refused_or_the_last_counts(
 def test_options_that_contradict_are_refused(
     server: EmulatorServer, tmp_path: Path, option: str
 ) -> None:
-    ended = sync(server, write(tmp_path / "in", catalogue(3)), tmp_path / "out", option)
+    ended = sync(server, write_export(tmp_path / "in", catalogue(3)), tmp_path / "out", option)
     assert ended.code == 2
     assert option.split("=")[0] in ended.last
     assert not server.stats()["calls"]
 
 
 def test_the_kinds_of_datasets_are_not_mixed(server: EmulatorServer, tmp_path: Path) -> None:
-    output, source = tmp_path / "out", write(tmp_path / "in", catalogue(3))
-    plain = ("--dim", DIM, "--keep-columns", "price")
+    output, source = tmp_path / "out", write_export(tmp_path / "in", catalogue(3))
+    plain = ("--dim", 128, "--keep-columns", "price")
     assert run(server.url, source, output, *plain).code == 0
     ended = sync(server, source, output)
     assert ended.code == 2
@@ -264,17 +206,19 @@ def test_the_kinds_of_datasets_are_not_mixed(server: EmulatorServer, tmp_path: P
 def test_a_night_that_was_stopped_is_resumed(server: EmulatorServer, tmp_path: Path) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
     rows = catalogue()
-    assert sync(server, write(source, rows), output).code == 0
+    assert sync(server, write_export(source, rows), output).code == 0
     for n in range(30):
         rows[f"p{n}"] = (f"changed {n}", n)
     del rows["p50"]
     price = ("--price-usd-per-mtok", 1, "--concurrency", 1, "--unit-rows", 4)
     spent = 0.0002
-    stopped = sync(server, write(source, rows, seed=1), output, *price, "--max-cost-usd", spent)
+    stopped = sync(
+        server, write_export(source, rows, seed=1), output, *price, "--max-cost-usd", spent
+    )
     assert stopped.code == 4, stopped.err
     status = bulkembed("status", output).out
     assert "incomplete" in status
-    assert sync(server, write(source, rows, seed=2), output, *price).code == 0
+    assert sync(server, write_export(source, rows, seed=2), output, *price).code == 0
     assert server.stats()["texts"] == 90
     assert server.stats()["texts_paid_twice"] == 0
-    assert rows_of(output) == from_nothing(source, tmp_path / "other")
+    assert loaded(output) == from_nothing(source, tmp_path / "other")
