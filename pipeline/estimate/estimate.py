@@ -23,6 +23,7 @@ from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import open_reused
 from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.sharing import find_sharing
+from bulkembed.pipeline.sync.preparation import prepare
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.prices import price_of
@@ -59,7 +60,11 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
             pinned_digest=pinned.get("embedding_digest", ""),
             unstamped_run=run_file.unstamped_run(pinned),
         )
-        before = committed(dataset, scans)
+        before = committed(dataset, scans, sync=request.sync)
+        if request.sync:
+            # The rows to send are staged beside the dataset, which stays as it is.
+            plan = prepare(dataset, job, request, scans, before, staged_in=folder).plan
+            return _Estimation(request, job, dataset, scans, before, plan).estimate(sample)
         while True:
             plan = plan_run(request, scans, before)
             try:
@@ -103,7 +108,7 @@ class _Estimation:
 
     def _count_shared(self, counter: Counter) -> SharedTally:
         """Count the texts that are sent before the units; a retry has none."""
-        if self.request.retry_failed:
+        if self.request.retry_failed and not self.request.sync:
             return SharedTally()
         reused = open_reused(self.request, self.dataset)
         with scratch.folder() as folder:

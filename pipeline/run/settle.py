@@ -25,7 +25,7 @@ from bulkembed.pipeline.run.summary import (
 from bulkembed.pipeline.sync.mirror import Mirror
 from bulkembed.pipeline.sync.removal import remove_rows
 from bulkembed.pipeline.sync.staged_work import delete_other_shards
-from bulkembed.pipeline.sync.sync_file import goal_of
+from bulkembed.pipeline.sync.sync_file import digest_of_records, goal_of, write_goal
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
@@ -125,6 +125,9 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     _check_owner(dataset, job)
     if complete and outcome.mirror is not None:
         after = _remove_old_rows(dataset, job, outcome.mirror, after, rows)
+        if job.run_number:
+            goal = goal_of(job, outcome.mirror, plan)
+            write_goal(dataset, dataclasses.replace(goal, records_digest=digest_of_records(after)))
     if plan.work:
         dataset.delete(dataset.gathered_files())
     if complete and plan.work and (after.stale or not dataset.is_on_a_store):

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from bulkembed.pipeline.run.scans import planned_files
-from bulkembed.pipeline.run.summary import RowCounts, count_rows, rows_line
-from bulkembed.pipeline.sync.sync_file import synced_rows
+from bulkembed.pipeline.run.summary import RowCounts, count_rows, difference_line, rows_line
+from bulkembed.pipeline.sync.sync_file import read_goal, synced_rows
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import CallCounts, UnitRecord
+from bulkembed.transforms.core.row_difference import RowTally
 from bulkembed.transforms.dataset import output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
@@ -35,6 +36,8 @@ class Status:
     complete: bool
     runner: str | None
     """The run that is writing it now."""
+    sync: RowTally | None = None
+    """What the last synchronisation found that changed the dataset."""
     warning: str | None = None
     """A problem of the texts that were embedded."""
 
@@ -67,18 +70,21 @@ def status_of(
     own_price = pinned["settings"].get("usd_per_mtok")
     price = price_of(embedding["service"], embedding["model"], own_price)
     complete = SUCCESS in dataset.names("")
+    goal = None
     if run_file.is_synced(pinned):
-        current = records
+        current, goal = records, read_goal(dataset)
         rows = synced_rows(dataset, records, complete=complete)
     else:
         left = rows_in - sum(record.unit.rows for record in current)
         rows = count_rows(current, rows_in, left)
+    # Rows that a synchronisation has replaced, but not removed yet.
+    old = sum(record.embedded for record in current) - rows.embedded
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
     return Status(
         output=output,
         model=embedding["model"],
         rows=rows,
-        vectors=sum(record.vectors for record in current),
+        vectors=sum(record.vectors for record in current) - old,
         codes=_codes(records),
         counts=counts,
         usd=None if price is None else price.usd(counts.tokens),
@@ -86,6 +92,7 @@ def status_of(
         runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
         if owner
         else None,
+        sync=None if goal is None else goal.tally,
         warning=run_file.template_warning(pinned),
     )
 
@@ -99,6 +106,8 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     if status.runner:
         yield "running", status.runner
     yield "rows", rows_line(status.rows)
+    if status.sync is not None:
+        yield "last sync", difference_line(status.sync, done=status.complete)
     if status.vectors != status.rows.embedded:
         yield "passages", f"{status.vectors:,}"
     for code, rows in status.codes.items():

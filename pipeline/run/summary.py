@@ -179,7 +179,7 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "requests", _requests_line(summary)
     yield "time", _time_line(summary)
     if summary.sync is not None:
-        yield "sync", difference_line(summary.sync)
+        yield "sync", difference_line(summary.sync, done=summary.exit_code is ExitCode.COMPLETE)
     if summary.dataset != run:
         yield "dataset", rows_line(summary.dataset)
     if summary.changes is not None and summary.changes.added < summary.dataset.embedded:
@@ -272,15 +272,15 @@ def rows_line(rows: RowCounts) -> str:
     return line + f"{rows.dead:,} failed, {rows.left:,} remaining"
 
 
-def difference_line(tally: RowTally) -> str:
-    """Return the difference that a synchronisation found in one line."""
+def difference_line(tally: RowTally, *, done: bool) -> str:
+    """Return the difference that a synchronisation found in one line; `done` if it is applied."""
     changed = tally.content + tally.columns
     only = f" ({tally.columns:,} only in kept columns)" if tally.columns else ""
     retried = f", {tally.retried:,} failed before" if tally.retried else ""
     repeated = f", {tally.repeated:,} with a repeated id left out" if tally.repeated else ""
     return (
         f"{tally.unchanged:,} unchanged, {tally.new:,} new, {changed:,} changed{only}{retried}, "
-        f"{tally.gone:,} deleted{repeated}"
+        f"{tally.gone:,} {'deleted' if done else 'to delete'}{repeated}"
     )
 
 

@@ -10,13 +10,14 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.sync.compared_rows import (
     LETTER_COLUMNS,
     Comparison,
@@ -25,6 +26,7 @@ from bulkembed.pipeline.sync.compared_rows import (
     letter_rows,
     vector_rows,
 )
+from bulkembed.pipeline.sync.spool import Spool
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import PartsRecord, UnitRecord
 from bulkembed.transforms.core.ranges import split_ranges
@@ -41,6 +43,7 @@ from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, parti
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.inputs.rows import RowBatch
 
 FILE_BITS = 32
 """A place is the number of a file or part, and in its last 32 bits the number of a row in it."""
@@ -68,11 +71,6 @@ class Mirror:
     records: tuple[PartsRecord, ...]
     parts: tuple[CommittedPart, ...]
     found: RowDifference
-
-    def to_send(self) -> Iterator[tuple[InputFile, npt.NDArray[np.int64]]]:
-        """Yield the files with rows to send, and their numbers, ascending."""
-        for number, rows in by_file(self.found.send):
-            yield self.files[number], rows
 
     def to_remove(self) -> Iterator[tuple[PartsRecord, dict[str, npt.NDArray[np.int64]]]]:
         """Yield the records with rows to remove, and the rows of each of their parts."""
@@ -104,6 +102,7 @@ def compare(
     records: Iterable[PartsRecord],
     scratch: Path,
     *,
+    spool: Spool | None = None,
     retry_failed: bool = False,
 ) -> Mirror:
     """Compare all rows of the input with all committed rows.
@@ -114,6 +113,7 @@ def compare(
         files: the input, in order.
         records: the commit records that have parts of their own.
         scratch: an existing folder on a local disk.
+        spool: gets copies of rows to send, so that they need not be read again.
         retry_failed: whether dead letters that are not blank are to be sent again.
 
     Raises:
@@ -127,22 +127,35 @@ def compare(
         PartitionedRows(scratch, INPUT_ROW, partitions, key="id_high") as wanted,
         PartitionedRows(scratch, COMMITTED_ROW, partitions, key="id_high") as committed,
     ):
-        parts = _add_committed(dataset, records, compared, committed, retry_failed=retry_failed)
+
+        def add(found: Rows) -> None:
+            committed.add(found)
+            if spool is not None:
+                spool.add_committed(found)
+
+        parts = _add_committed(dataset, records, compared, add, retry_failed=retry_failed)
         for number, file in enumerate(files):
-            for file_rows in _of_file(file, number, compared):
+            for batch, file_rows in _of_file(file, number, compared):
                 wanted.add(file_rows)
+                if spool is not None:
+                    spool.add(batch, file.name, file_rows)
         found = RowDifference.joined(
             [difference(wanted.read(n), committed.read(n)) for n in range(partitions)]
         )
     return Mirror(tuple(files), records, parts, found)
 
 
-def _of_file(file: InputFile, number: int, compared: Comparison) -> Iterator[Rows]:
+def _of_file(file: InputFile, number: int, compared: Comparison) -> Iterator[tuple[RowBatch, Rows]]:
     ranges = list(split_ranges([(0, file.rows)] if file.rows else [], READ_ROWS))
     filesystem = open_found(file.found)
     batches = read_batches(filesystem, file, compared.read, compared.schema, ranges)
+    warned: set[str] = set()
     for batch in batches:
-        yield input_rows(batch, (number << FILE_BITS) + batch.first_row, compared)
+        for name in sorted(batch.unkept - warned):
+            warned.add(name)
+            kind = compared.schema.field(name).type
+            log.warning("column %r: values that cannot be written as %s are null", name, kind)
+        yield batch, input_rows(batch, (number << FILE_BITS) + batch.first_row, compared)
 
 
 def _rows(record: PartsRecord) -> int:
@@ -154,11 +167,11 @@ def _add_committed(
     dataset: Dataset,
     records: Sequence[PartsRecord],
     compared: Comparison,
-    rows: PartitionedRows,
+    add_rows: Callable[[Rows], None],
     *,
     retry_failed: bool,
 ) -> tuple[CommittedPart, ...]:
-    """Add the keys of all committed rows; return the parts by their numbers."""
+    """Add the keys of all committed rows, in several threads; return the parts by their numbers."""
     threads = READ_THREADS if dataset.is_on_a_store else min(READ_THREADS, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         named = list(pool.map(dataset.parts_of, records))
@@ -174,7 +187,7 @@ def _add_committed(
                     found = letter_rows(table, place, age, retried=retry_failed)
                 else:
                     found = vector_rows(table, place, age, compared)
-                rows.add(found)
+                add_rows(found)
                 place += table.num_rows
 
         for _ in pool.map(add, range(len(parts))):

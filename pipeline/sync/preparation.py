@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -14,15 +15,24 @@ from bulkembed.pipeline.run.delete_guard import check_deletes
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest, UniqueIds
 from bulkembed.pipeline.run.scans import Scans
+from bulkembed.pipeline.run.settle import has_success_marker
 from bulkembed.pipeline.run.summary import difference_line
 from bulkembed.pipeline.sync.compared_rows import Comparison
 from bulkembed.pipeline.sync.mirror import Mirror, by_file, compare
+from bulkembed.pipeline.sync.spool import Spool
 from bulkembed.pipeline.sync.staged_work import delete_other_shards, make_work
-from bulkembed.pipeline.sync.sync_file import goal_of, write_goal
+from bulkembed.pipeline.sync.sync_file import (
+    digest_of_files,
+    digest_of_records,
+    goal_of,
+    read_goal,
+    synced_rows,
+    write_goal,
+)
 from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
-from bulkembed.transforms.core.row_difference import Places
+from bulkembed.transforms.core.row_difference import Places, RowDifference, RowTally
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.filesystems import open_found
@@ -47,18 +57,35 @@ class Sync:
 
 
 def prepare(
-    dataset: Dataset, job: JobConfig, request: RunRequest, scans: Scans, before: DatasetState
+    dataset: Dataset,
+    job: JobConfig,
+    request: RunRequest,
+    scans: Scans,
+    before: DatasetState,
+    *,
+    staged_in: str | None = None,
 ) -> Sync:
     """Compare the input with the dataset, and stage the rows to send.
 
     Only staged shards are written, and only after all checks.
 
+    Args:
+        dataset: the dataset.
+        job: how texts are sent, and the columns.
+        request: the run.
+        scans: the input.
+        before: the committed units.
+        staged_in: another folder for the shards; None for the dataset.
+
     Raises:
         ConfigError, TooManyDeletes, InputError, OutputError: as `find_mirror`; or a shard cannot be
             written.
     """
-    mirror = find_mirror(dataset, job, request, scans, before)
-    work = make_work(dataset, job, mirror, before, request.unit_rows)
+    committed = sum(record.unit.rows for record in before.records)
+    with scratch.folder() as folder, Spool(folder, committed) as spool:
+        mirror = find_mirror(dataset, job, request, scans, before, folder, spool)
+        uri = staged_in or request.output.uri
+        work = make_work(Dataset.open(uri), uri, job, mirror, spool, before, request.unit_rows)
     return Sync(mirror, work.plan, work.shards)
 
 
@@ -69,7 +96,13 @@ def begin(dataset: Dataset, job: JobConfig, sync: Sync) -> None:
 
 
 def find_mirror(
-    dataset: Dataset, job: JobConfig, request: RunRequest, scans: Scans, before: DatasetState
+    dataset: Dataset,
+    job: JobConfig,
+    request: RunRequest,
+    scans: Scans,
+    before: DatasetState,
+    folder: Path,
+    spool: Spool | None = None,
 ) -> Mirror:
     """Compare the input with the dataset, and check what a run would do.  Changes nothing.
 
@@ -79,16 +112,19 @@ def find_mirror(
         InputError: a file cannot be read, or has changed while it was read.
         OutputError: a committed part cannot be read, or the disk is full.
     """
+    unchanged = _unchanged(dataset, request, scans, before)
+    if unchanged is not None:
+        return unchanged
     compared = Comparison(job.embedding, job.columns, job.row_schema)
-    with scratch.folder() as folder:
-        mirror = compare(
-            dataset,
-            compared,
-            scans.inputs,
-            before.parts_records(),
-            folder,
-            retry_failed=request.retry_failed,
-        )
+    mirror = compare(
+        dataset,
+        compared,
+        scans.inputs,
+        before.parts_records(),
+        folder,
+        spool=spool,
+        retry_failed=request.retry_failed,
+    )
     for file in scans.inputs:
         if has_changed(file, scans.stamps.get(file.found.path)):
             raise InputError(
@@ -99,7 +135,7 @@ def find_mirror(
     tally = mirror.found.tally
     if tally.repeated and request.unique_ids is UniqueIds.ERROR:
         raise ConfigError(_repeated_ids(job, mirror))
-    log.info("sync: %s", difference_line(tally))
+    log.info("sync: %s", difference_line(tally, done=False))
     check_deletes(
         tally.gone,
         tally.committed_ids,
@@ -107,6 +143,32 @@ def find_mirror(
         f"{request.output.uri}: the input lacks {number_of(tally.gone, 'id')} of the dataset",
     )
     return mirror
+
+
+def _unchanged(
+    dataset: Dataset, request: RunRequest, scans: Scans, before: DatasetState
+) -> Mirror | None:
+    """Return an empty difference if input and dataset are those of the last complete run."""
+    if request.retry_failed or not has_success_marker(dataset):
+        return None
+    goal = read_goal(dataset)
+    if goal is None or goal.records_digest != digest_of_records(before):
+        return None
+    files = tuple(scans.inputs)
+    if goal.files_digest != digest_of_files(files):
+        return None
+    if goal.tally.repeated and request.unique_ids is UniqueIds.ERROR:
+        return None
+    rows = synced_rows(dataset, before.records, complete=True)
+    tally = RowTally(
+        input_rows=goal.tally.input_rows,
+        repeated=goal.tally.repeated,
+        embedded=rows.embedded,
+        dead=rows.dead,
+        skipped=rows.skipped,
+    )
+    found = dataclasses.replace(RowDifference.joined([]), tally=tally)
+    return Mirror(files, tuple(before.parts_records()), (), found)
 
 
 def _repeated_ids(job: JobConfig, mirror: Mirror) -> str:

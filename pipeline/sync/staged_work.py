@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
-from bulkembed.pipeline.sync.mirror import Mirror
+from bulkembed.pipeline.sync.mirror import FILE_BITS, Mirror, by_file
+from bulkembed.pipeline.sync.spool import Spool
 from bulkembed.schemas.inputs import FoundFile, InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import FileUnits, Unit
 from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.core.ranges import RowRange, remaining_ranges, split_ranges
+from bulkembed.transforms.core.row_difference import Places
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import PART_SUFFIX, STAGED
 from bulkembed.transforms.dataset.records import DatasetState
@@ -49,7 +50,13 @@ class SyncWork:
 
 
 def make_work(
-    dataset: Dataset, job: JobConfig, mirror: Mirror, state: DatasetState, unit_rows: int
+    dataset: Dataset,
+    uri: str,
+    job: JobConfig,
+    mirror: Mirror,
+    spool: Spool,
+    state: DatasetState,
+    unit_rows: int,
 ) -> SyncWork:
     """Plan the rows to send, and stage those that are not all remaining rows of their file.
 
@@ -57,9 +64,11 @@ def make_work(
     cover already.
 
     Args:
-        dataset: the dataset, in which the shards are written.
+        dataset: where the shards are written.
+        uri: its path or URI.
         job: the columns of the output.
         mirror: the rows to send.
+        spool: has copies of most of them.
         state: the committed units.
         unit_rows: maximum rows of a unit.
 
@@ -69,14 +78,16 @@ def make_work(
     """
     covered = state.covered()
     whole: list[FileUnits] = []
-    some: list[tuple[InputFile, npt.NDArray[np.int64]]] = []
-    for file, rows in mirror.to_send():
+    some = []
+    for number, rows in by_file(mirror.found.send):
+        file = mirror.files[number]
         remaining = remaining_ranges(file.rows, covered.get(file.key, ()))
         if _are(rows, remaining):
             whole.append(_units(file, remaining, unit_rows))
         else:
-            some.append((file, rows))
-    staged = list(_Stager(dataset, job).stage(some))
+            some.append((number << FILE_BITS) + rows)
+    wanted = np.concatenate([np.empty(0, np.int64), *some])
+    staged = list(_Stager(dataset, uri, job, mirror).stage(wanted, spool))
     work = whole + [_units(file, [(0, file.rows)], unit_rows) for file in staged]
     tally = mirror.found.tally
     plan = Plan(tuple(work), tally.unchanged + tally.to_send, tally.to_send)
@@ -105,35 +116,40 @@ def _units(file: InputFile, ranges: Sequence[RowRange], unit_rows: int) -> FileU
 class _Stager:
     """Writes rows of input files as shards, each once."""
 
-    def __init__(self, dataset: Dataset, job: JobConfig) -> None:
+    def __init__(self, dataset: Dataset, uri: str, job: JobConfig, mirror: Mirror) -> None:
         self._dataset = dataset
+        self._files = mirror.files
         self._job = job
-        self._location = locate(job.output.uri)
+        self._location = locate(uri)
         self._pending: list[pa.Table] = []
-        self._warned: set[str] = set()
 
-    def stage(
-        self, files: Sequence[tuple[InputFile, npt.NDArray[np.int64]]]
-    ) -> Iterator[InputFile]:
-        """Write the rows of files; yield the shards."""
-        if not files:
+    def stage(self, places: Places, spool: Spool) -> Iterator[InputFile]:
+        """Write the rows at ascending places of the input; yield the shards."""
+        if not len(places):
             return
         existing = {f"{STAGED}/{name}" for name in self._dataset.names(STAGED)}
-        for file, rows in files:
-            for batch in self._read(file, rows):
-                table = staged_table(batch, file.name)
-                if self._is_full(table):
-                    yield self._write(existing)
-                self._pending.append(table)
+        for table in self._tables(places, spool):
+            if self._is_full(table):
+                yield self._write(existing)
+            self._pending.append(table)
         if self._pending:
             yield self._write(existing)
+
+    def _tables(self, places: Places, spool: Spool) -> Iterator[pa.Table]:
+        is_missing = np.ones(len(places), bool)
+        for found, table in spool.read(places):
+            is_missing[np.searchsorted(places, found)] = False
+            yield table
+        for number, rows in by_file(places[is_missing]):
+            file = self._files[number]
+            for batch in self._read(file, rows):
+                yield staged_table(batch, file.name)
 
     def _read(self, file: InputFile, rows: npt.NDArray[np.int64]) -> Iterator[RowBatch]:
         ranges = list(_windows(rows, file.rows))
         job, filesystem = self._job, open_found(file.found)
         for batch in read_batches(filesystem, file, job.columns, job.row_schema, ranges):
             low, high = np.searchsorted(rows, [batch.first_row, batch.first_row + batch.rows])
-            self._warn_of_nulls(batch)
             yield batch.take((rows[low:high] - batch.first_row).tolist(), file.name)
 
     def _is_full(self, following: pa.Table) -> bool:
@@ -163,13 +179,6 @@ class _Stager:
             store=self._location.store,
         )
         return InputFile(found, digest, table.num_rows)
-
-    def _warn_of_nulls(self, batch: RowBatch) -> None:
-        """Warn once for each kept column with values that cannot be written."""
-        for name in sorted(batch.unkept - self._warned):
-            self._warned.add(name)
-            kind = self._job.row_schema.field(name).type
-            log.warning("column %r: values that cannot be written as %s are null", name, kind)
 
 
 def _windows(rows: npt.NDArray[np.int64], file_rows: int) -> Iterator[RowRange]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.summary import RowCounts, count_rows
 from bulkembed.pipeline.sync.mirror import Mirror
+from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.serialization import Count, from_plain, to_plain
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.ranges import is_within, merge_ranges
 from bulkembed.transforms.core.row_difference import RowTally
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.layout import SYNC
+from bulkembed.transforms.dataset.layout import SYNC, record_name
+from bulkembed.transforms.dataset.records import DatasetState
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class SyncGoal:
     run_id: str
     tally: RowTally
     planned: tuple[PlannedRows, ...]
+    files_digest: str = ""
+    """Of the input files, see `digest_of_files`."""
+    records_digest: str = ""
+    """Of the commit records of the complete dataset, see `digest_of_records`; empty before."""
 
     @property
     def rows_in(self) -> int:
@@ -78,7 +85,24 @@ def goal_of(job: JobConfig, mirror: Mirror, plan: Plan) -> SyncGoal:
         for file in plan.work
         for rows in merge_ranges((unit.first_row, unit.rows) for unit in file.units)
     )
-    return SyncGoal(job.run_id, mirror.found.tally, planned)
+    return SyncGoal(job.run_id, mirror.found.tally, planned, digest_of_files(mirror.files))
+
+
+def digest_of_files(files: Iterable[InputFile]) -> str:
+    """Return a digest of files, equal for the same rows in the same order."""
+    return _digest(file.key for file in files)
+
+
+def digest_of_records(state: DatasetState) -> str:
+    """Return a digest of the commit records of a dataset."""
+    return _digest(map(record_name, state.parts_records()))
+
+
+def _digest(names: Iterable[str]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in names:
+        digest.update(f"{name}\n".encode())
+    return digest.hexdigest()
 
 
 def synced_rows(dataset: Dataset, records: Sequence[UnitRecord], *, complete: bool) -> RowCounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,7 +39,9 @@ def test_a_night_costs_its_difference(server: EmulatorServer, tmp_path: Path) ->
     assert not list((output / "_run/staged").iterdir())
     verified = bulkembed("verify", output, "--against", source)
     assert verified.code == 0, verified.out
-    assert "60 in: 60 embedded" in bulkembed("status", output).out
+    status = bulkembed("status", output).out
+    assert "60 in: 60 embedded" in status
+    assert "2 deleted" in status
 
 
 def test_a_shuffled_export_without_a_change_changes_nothing(
@@ -218,7 +221,26 @@ def test_a_night_that_was_stopped_is_resumed(server: EmulatorServer, tmp_path: P
     assert stopped.code == 4, stopped.err
     status = bulkembed("status", output).out
     assert "incomplete" in status
+    assert "29 unchanged, 0 new, 30 changed, 1 to delete" in status
+    assert "59 in: " in status
     assert sync(server, write_export(source, rows, seed=2), output, *price).code == 0
     assert server.stats()["texts"] == 90
     assert server.stats()["texts_paid_twice"] == 0
     assert loaded(output) == from_nothing(source, tmp_path / "other")
+
+
+def test_an_estimate_reads_the_difference(server: EmulatorServer, tmp_path: Path) -> None:
+    output, source = tmp_path / "out", tmp_path / "in"
+    rows = catalogue(20)
+    assert sync(server, write_export(source, rows), output).code == 0
+    rows["p3"], rows["p4"] = ("another text", 3), ("product 4", 9)
+    before = snapshot(output)
+    fixed = ("--sync", "--dim", 128, "--keep-columns", "price", "--base-url", server.url)
+    write_export(source, rows, seed=1)
+    ended = bulkembed("estimate", "--input", source, "--output", output, *fixed, "--json")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    assert found["rows_in"] == 20
+    assert found["rows_left"] == 2
+    assert found["texts"]["value"] == 1
+    assert snapshot(output) == before

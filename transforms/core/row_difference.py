@@ -211,8 +211,8 @@ def difference(wanted: npt.NDArray[np.void], committed: npt.NDArray[np.void]) ->
         content=int(sent[Why.CONTENT]),
         columns=int(sent[Why.COLUMNS]),
         retried=int(sent[Why.RETRY]),
-        gone=_distinct(of_committed[~exists & committed["has_id"]]),
-        committed_ids=_distinct(of_committed[committed["has_id"]]),
+        gone=_distinct(of_committed[~exists & committed["has_id"]], number_of_groups),
+        committed_ids=_distinct(of_committed[committed["has_id"]], number_of_groups),
     )
     return RowDifference(
         wanted["place"][send],
@@ -254,8 +254,10 @@ def _groups(
     return numbers, int(changes.sum()) + 1
 
 
-def _distinct(groups: npt.NDArray[np.int64]) -> int:
-    return len(np.unique(groups))
+def _distinct(groups: npt.NDArray[np.int64], number_of_groups: int) -> int:
+    found = np.zeros(number_of_groups, bool)
+    found[groups] = True
+    return int(found.sum())
 
 
 def _expanded(places: Places, rows: npt.NDArray[np.int32]) -> Places:
