@@ -240,7 +240,6 @@ def test_an_estimate_reads_the_difference(server: EmulatorServer, tmp_path: Path
     ended = bulkembed("estimate", "--input", source, "--output", output, *fixed, "--json")
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)
-    assert found["rows_in"] == 20
-    assert found["rows_left"] == 2
+    assert found["rows"] == {"in": 20, "left": 2, "due": 2}
     assert found["texts"]["value"] == 1
     assert snapshot(output) == before
