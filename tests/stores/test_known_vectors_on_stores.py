@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended
-from support.stores import STORES, Store
+from support.killing import wait_for
+from support.stores import STORES, Store, finish
 
 from bulkembed.emulator.server import EmulatorServer
 
@@ -97,10 +100,29 @@ def test_a_catalogue_that_is_exported_again_costs_its_new_texts_only(
             store.write(
                 f"{store.root}/in/{number}.parquet", parquet([second[n] for n in rows], rows)
             )
+        parts = [Path(name).name for name in store.files(f"{store.root}/out/vectors")]
+        store.proxy.forget()
         ended = go(store, server, "--workers", workers)
         assert ended.code == 0, ended.err
         edited = len([text for text in second if text.startswith("edited")])
         assert server.stats()["texts"] == ROWS + edited
+        assert "is gathered in _run/gather" in ended.err
+        # Each part is wanted by all units, and is read once: one request for its size, one for its
+        # footer, and one or two for its columns.
+        requests = [(request.kind, unquote(request.path)) for request in store.proxy.requests]
+        puts = [at for at, (kind, path) in enumerate(requests) if kind in ("PUT", "POST")]
+        begin = min(at for at in puts if "/_run/gather/" in requests[at][1])
+        end = min(at for at in puts if "/_run/units/" in requests[at][1])
+        read = Counter(
+            part for kind, path in requests[begin:end] for part in parts
+            if part in path and kind in ("GET", "HEAD")
+        )  # fmt: skip
+        assert set(read) == set(parts)
+        assert max(read.values()) <= 4, requests[begin:end]
+        assert not store.files(f"{store.root}/out/_run/gather")
+        assert not [
+            name for name in store.files(f"{store.root}/out/_run/shared") if "spill" in name
+        ]
         store.run(
             "run", "--input", f"{store.root}/in", "--output", f"{store.root}/afresh",
             "--base-url", server.url, "--dim", 128,
@@ -108,3 +130,40 @@ def test_a_catalogue_that_is_exported_again_costs_its_new_texts_only(
     assert vectors_by_id(store, tmp_path / "again") == vectors_by_id(
         store, tmp_path / "afresh", "afresh"
     )
+
+
+def test_a_run_killed_while_it_gathers_pays_for_nothing_again(store: Store) -> None:
+    texts = [f"text {n}" for n in range(ROWS)]
+    store.write(f"{store.root}/in/a.parquet", parquet(texts, range(ROWS)))
+    with EmulatorServer() as server:
+        assert go(store, server).code == 0
+        store.write(f"{store.root}/in/a.parquet", parquet([*texts[::-1], "new"], range(ROWS + 1)))
+        process = store.start(
+            "run", "--input", f"{store.root}/in", "--output", f"{store.root}/out",
+            "--base-url", server.url, "--dim", 128, "--unit-rows", UNIT_ROWS,
+        )  # fmt: skip
+        wait_for(lambda: store.files(f"{store.root}/out/_run/gather"))
+        process.kill()
+        finish(process)
+        assert store.files(f"{store.root}/out/_run/gather")
+        ended = go(store, server)
+        while ended.code == 5:  # The claim of the dead run expires.
+            ended = go(store, server)
+        assert ended.code == 0, ended.err
+        assert server.stats()["texts"] == ROWS + 1
+    assert not store.files(f"{store.root}/out/_run/gather")
+
+
+def test_a_dataset_on_a_store_is_reused_for_one_on_a_disk(store: Store, tmp_path: Path) -> None:
+    texts = [f"text {n}" for n in range(ROWS)]
+    store.write(f"{store.root}/in/a.parquet", parquet(texts, range(ROWS)))
+    with EmulatorServer() as server:
+        assert go(store, server).code == 0
+        ended = store.run(
+            "run", "--input", f"{store.root}/in", "--output", tmp_path / "new",
+            "--base-url", server.url, "--dim", 128, "--generate-ids",
+            "--reuse", f"{store.root}/out",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        assert server.stats()["texts"] == ROWS
+    assert pq.read_table(tmp_path / "new/vectors").num_rows == ROWS
