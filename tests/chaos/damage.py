@@ -110,10 +110,10 @@ def _files(harm: Harm, present: Snapshot) -> list[str]:
         Harm.RECORD_CUT: "_run/units/",
         Harm.RECORD_EMPTY: "_run/units/",
         Harm.RECORD_GONE: "_run/units/",
-        Harm.PART_CUT: "vectors/part-",
-        Harm.PART_GONE: "vectors/part-",
-        Harm.PART_FLIPPED: "vectors/part-",
-        Harm.DEAD_GONE: "dead_letters/part-",
+        Harm.PART_CUT: ("vectors/part-", "vectors/group-"),
+        Harm.PART_GONE: ("vectors/part-", "vectors/group-"),
+        Harm.PART_FLIPPED: ("vectors/part-", "vectors/group-"),
+        Harm.DEAD_GONE: ("dead_letters/part-", "dead_letters/group-"),
         Harm.SPILL_CUT: ("_run/spill/", "_run/shared/"),
         Harm.SPILL_GARBAGE: ("_run/spill/", "_run/shared/"),
         Harm.RUN_FILE_GONE: "_run/run.json",
@@ -126,8 +126,12 @@ def _files(harm: Harm, present: Snapshot) -> list[str]:
 def _parts_like(name: str, present: Snapshot) -> tuple[str, ...]:
     """The parts with vectors of the rows that a record or a part is about.
 
-    Names begin with the file's key, the first row and the number of rows.
+    Names begin with the file's key, the first row and the number of rows, or with a group's key.
     """
+    base = name.rpartition("/")[2]
+    if base.startswith("group-"):
+        group = "-".join(base.split("-")[:2])
+        return tuple(part for part in present if part.startswith(f"vectors/{group}"))
     unit = "-".join(name.rpartition("/")[2].removeprefix("part-").split(".")[0].split("-")[:3])
     return tuple(part for part in present if part.startswith(f"vectors/part-{unit}"))
 

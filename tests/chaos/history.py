@@ -200,6 +200,18 @@ class Damage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Compact:
+    """`bulkembed compact`, which may kill itself at a moment."""
+
+    size: str
+    moment: Moment | None = None
+
+    def __str__(self) -> str:
+        killed = f": killed {self.moment}" if self.moment else ""
+        return f"compact --target-file-size {self.size}{killed}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Cure:
     """The service takes from now on what it rejected."""
 
@@ -207,7 +219,7 @@ class Cure:
         return "the service rejects no text any more"
 
 
-Step = Launch | Rejected | Change | Damage | Cure
+Step = Launch | Rejected | Change | Damage | Compact | Cure
 
 EVENTS = (
     ("os.rename", "run.json"),
@@ -238,6 +250,25 @@ REQUESTS = (
     ("PUT", "_SUCCESS"),
 )
 """Moments of a run on a store, each as the request comes in."""
+
+
+COMPACT_EVENTS = (
+    ("os.rename", "run.json"),
+    ("open", "-group-"),
+    ("os.rename", "/vectors/group-"),
+    ("os.rename", "/dead_letters/group-"),
+    ("os.rename", "/_run/units/group-"),
+    ("os.rename", "manifest.json"),
+    ("os.rename", "_SUCCESS"),
+)
+COMPACT_REQUESTS = (
+    ("PUT", "/_run/run.json"),
+    ("PUT", "/vectors/group-"),
+    ("PUT", "/dead_letters/group-"),
+    ("PUT", "/_run/units/"),
+    ("DELETE", "/vectors/part-"),
+    ("PUT", "_SUCCESS"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -350,6 +381,8 @@ def _steps(chance: random.Random, world: World) -> list[Step]:
     for _ in range(chance.randint(2, 7)):
         last = steps[-1]
         if isinstance(last, Launch) and last.end in COMPLETE:
+            if chance.random() < 0.6:
+                steps.append(_compact(chance, world))
             edit = chance.choice([Edit.APPEND, Edit.APPEND, Edit.REWRITE, Edit.ADD, Edit.RENAME])
             steps.append(Change(edit, chance.randrange(10), chance.randrange(10**6)))
         steps.append(_step(chance, world))
@@ -393,8 +426,10 @@ def _files(chance: random.Random, *, repeats: bool) -> dict[str, Rows]:
 
 def _step(chance: random.Random, world: World) -> Step:
     draw = chance.random()
-    if draw < 0.62:
+    if draw < 0.55:
         return _launch(chance, world)
+    if draw < 0.62:
+        return _compact(chance, world)
     if draw < 0.70:
         return Rejected(_changed_setting(chance, world.settings))
     if draw < 0.84:
@@ -402,6 +437,16 @@ def _step(chance: random.Random, world: World) -> Step:
     if draw < 0.95:
         return Damage(chance.choice(list(Harm)), chance.randrange(100))
     return Cure()
+
+
+def _compact(chance: random.Random, world: World) -> Compact:
+    size = chance.choice(["256MB", "256MB", "60KB"])
+    if chance.random() < 0.5:
+        return Compact(size)
+    on_disk = world.place == "disk"
+    what, part = chance.choice(COMPACT_EVENTS if on_disk else COMPACT_REQUESTS)
+    exact = (what, part, chance.choice([1, 1, 2]))
+    return Compact(size, Moment(event=exact) if on_disk else Moment(request=exact))
 
 
 def _change(chance: random.Random) -> Change:

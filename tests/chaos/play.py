@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from bulkembed.emulator.faults import Faults
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings, Fault
@@ -24,6 +27,7 @@ from chaos.history import (
     KILLS,
     UNIT_ROWS,
     Change,
+    Compact,
     Cure,
     Damage,
     Edit,
@@ -80,6 +84,8 @@ class Player:
         """Whether a `--overwrite` was begun that may not have deleted anything yet."""
         self.fresh = False
         """Whether a `--overwrite` was begun and has not completed."""
+        self.half_merged = False
+        """Whether merged parts may be there beside those that they replace."""
 
     def play(self) -> None:
         """All steps, and a run to the end.
@@ -120,6 +126,8 @@ class Player:
                     self.change(step)
                 case Damage():
                     self.damage(step)
+                case Compact():
+                    self.compact(step)
                 case Cure():
                     self.cure()
         except Wrong as wrong:
@@ -245,7 +253,7 @@ class Player:
             if ended == 0:
                 self.model.check(present)
                 self.model.held &= self.model.embedded_keys(present)
-                self.damaged = self.wiping = self.fresh = False
+                self.damaged = self.wiping = self.fresh = self.half_merged = False
             return
         if ended == 0:
             self._completed(step, before, present)
@@ -257,7 +265,7 @@ class Player:
             return
         if self.damaged:
             return  # What is damaged may still be so.
-        if ended in (75, 130):
+        if ended in (75, 130) and not self.half_merged:
             self.model.check_stopped(present)
         self.model.check(present)
         if "_SUCCESS" in present and _differ(before, present):
@@ -430,7 +438,8 @@ class Player:
     def _completed(self, step: Launch, before: Snapshot, present: Snapshot) -> None:
         if step.retry and ("_SUCCESS" not in present or not _differ(before, present)):
             # It was not to do the other rows; with nothing to retry it leaves `_SUCCESS` alone.
-            self.model.check_stopped(present)
+            if not self.half_merged:
+                self.model.check_stopped(present)
             return
         pruned = step.prune and step.end is not End.OVERTAKEN
         self.model.check_complete(present, pruned=pruned, overtaken=step.end is End.OVERTAKEN)
@@ -439,7 +448,7 @@ class Player:
             self.model.retried()
         if step is LAST or step.end is End.OVERTAKEN or self.damaged:
             self.verify()
-        self.damaged = self.wiping = self.fresh = False
+        self.damaged = self.wiping = self.fresh = self.half_merged = False
 
     def verify(self) -> None:
         """`bulkembed verify` must find nothing."""
@@ -489,6 +498,36 @@ class Player:
         if paid:
             raise Wrong(f"a rejected run paid for {len(paid)} texts")
 
+    def compact(self, step: Compact) -> None:
+        """The parts of a complete dataset are merged; the rows stay the same."""
+        before = self.place.snapshot()
+        event = step.moment.event if step.moment else None
+        flags = ["--target-file-size", step.size]
+        command = self.command("compact", flags, event=event)
+        if step.moment is not None and step.moment.request is not None:
+            self.place.at_request(step.moment.request, lambda: command.signal(signal.SIGKILL))
+        allowed = {0, -signal.SIGKILL} if step.moment else {0}
+        complete = "_SUCCESS" in before
+        # A compaction of what an earlier one has left also ends with 0.
+        allowed |= {1, 2} if self.damaged else set() if complete else {2}
+        code = self.wait(command, allowed)
+        present = self.place.snapshot()
+        paid, _ = self.quiet()
+        if paid:
+            raise Wrong(f"a compaction paid for {len(paid)} texts")
+        if not self.damaged and not self.wiping:
+            self.model.check(present)
+        if code in (1, 2):
+            return
+        if code:
+            self.half_merged = True
+            return
+        self.half_merged = False
+        if "_SUCCESS" not in present:
+            raise Wrong("_SUCCESS is not there")
+        if complete and not self.damaged and rows_of(before) != rows_of(present):
+            raise Wrong("it has changed the rows")
+
     def change(self, step: Change) -> None:
         """The input changes while no run is at work."""
         names = sorted(self.model.files)
@@ -523,7 +562,7 @@ class Player:
     def damage(self, step: Damage) -> None:
         """Something in the output is damaged while no run is at work."""
         present = self.place.snapshot()
-        if self.wiping or not self.model.embedded_keys(present):
+        if self.wiping or self.half_merged or not self.model.embedded_keys(present):
             return
         damage = apply(step, present)
         if damage is None or not files_of(damage.about, present) <= self.model.files.keys():
@@ -593,6 +632,21 @@ def work_ended(code: int, summary: str) -> int:
         return code
     left = re.findall(r"([\d,]+) remaining", summary)
     return 0 if left and set(left) == {"0"} else 75
+
+
+def rows_of(present: Snapshot) -> list[tuple[str, str, int]]:
+    """The file and the number of each row with a vector or a dead letter, sorted."""
+    found = []
+    for name in present:
+        folder, _, base = name.partition("/")
+        if folder in ("vectors", "dead_letters") and not base.startswith("."):
+            columns = ["source_file", "source_row"]
+            table = pq.read_table(io.BytesIO(present[name]), columns=columns)
+            rows = zip(
+                table["source_file"].to_pylist(), table["source_row"].to_pylist(), strict=True
+            )
+            found += [(folder, file, row) for file, row in rows]
+    return sorted(found)
 
 
 def _is_lock(name: str) -> bool:
