@@ -16,6 +16,9 @@ OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_
 `output_schema.vectors_schema` has their types, and a test compares the two.
 """
 
+PROVENANCE_COLUMNS = ("run_id", "embedded_at")
+"""More own columns with `--provenance`."""
+
 PASSAGE_COLUMNS = ("passage", "start", "end")
 """More own columns, if the rows of the output are passages."""
 

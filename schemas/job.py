@@ -94,6 +94,8 @@ class OutputConfig:
     uri: str
     vector_type: VectorType = VectorType.FLOAT32
     vector_encoding: VectorEncoding = VectorEncoding.PLAIN
+    provenance: bool = False
+    """Whether each row says which run wrote it, and when."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,4 +193,5 @@ class JobConfig:
             **({"id_name": self.columns.id_name} if self.columns.id_name != "id" else {}),
             **({"rows": "passages"} if self.embedding.rows_are_passages else {}),
             **({"sync": "id"} if self.sync else {}),
+            **({"provenance": True} if self.output.provenance else {}),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.inputs import OUR_COLUMNS, PASSAGE_COLUMNS
+from bulkembed.schemas.inputs import OUR_COLUMNS, PASSAGE_COLUMNS, PROVENANCE_COLUMNS
 
 TEXT_HASH_TYPE = pa.binary(16)
 PASSAGE_FIELDS = tuple(
@@ -13,6 +13,13 @@ PASSAGE_FIELDS = tuple(
     for name, kind in zip(PASSAGE_COLUMNS, (pa.int32(), pa.int64(), pa.int64()), strict=True)
 )
 """If the rows are passages: the number in its text, from 0, and its first and end character."""
+PROVENANCE_FIELDS = tuple(
+    pa.field(name, kind, nullable=False)
+    for name, kind in zip(
+        PROVENANCE_COLUMNS, (pa.string(), pa.timestamp("us", tz="UTC")), strict=True
+    )
+)
+"""With `--provenance`: the run that wrote the row, and when."""
 ID_KEY = "bulkembed.id"
 """Has the name of the id's column in the footer of a part, if it is not `id`."""
 ROWS_KEY, PASSAGES = "bulkembed.rows", "passages"
@@ -31,11 +38,12 @@ def vectors_schema(
     *,
     passages: bool = False,
     id_name: str = "id",
+    provenance: bool = False,
 ) -> pa.Schema:
     """Return the schema of the vectors.
 
-    The columns are the id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file
-    and source_row.
+    The columns are the id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file,
+    source_row and PROVENANCE_FIELDS.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
@@ -44,6 +52,7 @@ def vectors_schema(
         metadata: of every part's footer.
         passages: whether the rows are passages.
         id_name: the name of the id's column.
+        provenance: whether there are PROVENANCE_FIELDS.
     """
     number = pa.field("element", _FLOATS[vector_type], nullable=False)
     kept = [field for field in row_schema if field.name not in OUR_COLUMNS]
@@ -57,6 +66,7 @@ def vectors_schema(
             pa.field("truncated", pa.bool_()),
             pa.field("source_file", pa.string(), nullable=False),
             pa.field("source_row", pa.int64(), nullable=False),
+            *(PROVENANCE_FIELDS if provenance else ()),
         ],
         metadata=metadata | _id_fact(id_name),
     )

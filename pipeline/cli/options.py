@@ -103,6 +103,8 @@ OPTIONS: tuple[Option, ...] = (
             show_default="no merging",
             help="Merge small files of the dataset when it is complete, up to this size, e.g. "
             "256MB. See `bulkembed compact`."),
+    _option(_OUTPUT, "--provenance", is_flag=True,
+            help="Write the columns run_id and embedded_at: the run that wrote a row, and when."),
     _option(_MODEL, "--model", default=DEFAULT_MODEL, metavar="NAME",
             help="Embedding model. `bulkembed models` lists them."),
     _option(_MODEL, "--task-type", type=WordChoice(TaskType), default="RETRIEVAL_DOCUMENT",

@@ -19,7 +19,7 @@ from bulkembed.pipeline.run.summary import join_names
 from bulkembed.pipeline.sync.sync_file import synced_rows
 from bulkembed.schemas.embedding import LongText, ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError, OutputError
-from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS
+from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS, PROVENANCE_COLUMNS
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import UnitRecord
@@ -106,6 +106,13 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
     schema = merge_schemas(scans.files, request.input.columns, pinned)
     for note in column_notes(scans.files, schema):
         log.warning("%s", note)
+    clash = [name for name in PROVENANCE_COLUMNS if name in schema.names]
+    if clash and request.output.provenance:
+        raise ConfigError(
+            f"--keep-columns: the input column {clash[0]!r} has the name of a column that "
+            f"--provenance writes ({', '.join(PROVENANCE_COLUMNS)}). Rename it, or keep only other "
+            "columns."
+        )
     taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
     if taken and request.embedding.long_text is LongText.PASSAGES:
         raise ConfigError(

@@ -407,6 +407,7 @@ def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bo
         schema = vectors_schema(
             job.row_schema, dim, job.output.vector_type, metadata,
             passages=job.embedding.rows_are_passages, id_name=job.columns.id_name,
+            provenance=job.output.provenance,
         )  # fmt: skip
         dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:

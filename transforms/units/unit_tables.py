@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.output_schema import (
     PASSAGE_FIELDS,
+    PROVENANCE_FIELDS,
     TEXT_HASH_TYPE,
     dead_letters_schema,
     part_metadata,
@@ -54,6 +56,7 @@ class TableMaker:
             part_metadata(embedding, self.job.version, dim),
             passages=embedding.rows_are_passages,
             id_name=self.job.columns.id_name,
+            provenance=self.job.output.provenance,
         )
         where = pa.array(written.offsets, pa.int64())
         columns = {
@@ -63,6 +66,7 @@ class TableMaker:
             "text_hash": pa.array(written.hashes, TEXT_HASH_TYPE),
             "truncated": pa.array(written.truncated, pa.bool_()),
             **self._source(written.offsets),
+            **self._provenance(len(written.offsets)),
         }
         for name in rows.kept.column_names:
             if name not in columns:
@@ -99,6 +103,16 @@ class TableMaker:
         if text is None or offset in self.prepared.failed:
             return None
         return sent_hash(self.job.embedding, rows.titles[offset], text)
+
+    def _provenance(self, rows: int) -> dict[str, pa.Array]:
+        if not self.job.output.provenance:
+            return {}
+        now = dt.datetime.now(dt.UTC)
+        values = (self.job.run_id, now)
+        return {
+            field.name: pa.repeat(pa.scalar(value, field.type), rows)
+            for field, value in zip(PROVENANCE_FIELDS, values, strict=True)
+        }
 
     def _source(self, offsets: Sequence[int]) -> dict[str, pa.Array]:
         sources = self.prepared.rows.sources
