@@ -49,7 +49,7 @@ from google.cloud import bigquery
 class Client:
     '''Google's client as far as the program uses it, with DuckDB in place of the service.'''
 
-    database = duckdb.connect("shop.duckdb")
+    database = duckdb.connect("warehouse.duckdb")
 
     def load_table_from_file(self, file, table, job_config):
         assert job_config.to_api_repr()["load"] == {
