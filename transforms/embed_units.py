@@ -80,6 +80,11 @@ class _EngineFn(beam.DoFn):
             release(self._engine)
             self._engine = None
 
+    def _end_slice(self) -> None:
+        assert self._engine is not None
+        self._count_calls()
+        self._engine.note_spending()
+
     def _count_calls(self, counts: CallCounts | None = None) -> None:
         assert self._engine is not None
         self._calls.add(self._engine.take_counts())
@@ -99,7 +104,7 @@ class EmbedSharedFn(_EngineFn):
         for counts in embed_shared(self._engine, shared):
             self._count_calls(counts)
             yield counts
-        self._count_calls()
+        self._end_slice()
 
 
 class GatherFn(_EngineFn):
@@ -129,7 +134,7 @@ class EmbedUnitsFn(_EngineFn):
         for record in embed_slice(self._engine, plan_slice):
             self._count(record)
             yield record
-        self._count_calls()
+        self._end_slice()
 
     def _count(self, record: UnitRecord) -> None:
         metrics.counter(metrics.UNITS_DONE).inc()

@@ -129,9 +129,14 @@ def _checked(summary: dict[str, Any]) -> dict[str, Any]:
         stop["message"]
     numbers = [rows["embedded"], rows["dead"], rows["left"]]
     numbers += [summary[name] for name in ("seconds", "calls_sent", "calls_refused", "throttled_s")]
+    # Summaries of earlier versions have no cost, and their requests lack what was not committed.
+    cost = summary.get("cost") or {"last_run_tokens": None}
+    paid = cost["last_run_tokens"]
+    tokens = summary["counts"]["tokens"] if paid is None else paid
+    numbers.append(tokens)
     if any(type(number) not in (int, float) for number in numbers):
         raise ValueError("not a number")
-    return {**summary, "run_id": str(summary["run_id"])}
+    return {**summary, "run_id": str(summary["run_id"]), "tokens": tokens}
 
 
 def _timeline(dataset: Dataset) -> RunTimeline | None:

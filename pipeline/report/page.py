@@ -17,7 +17,7 @@ from bulkembed.pipeline.report import figures
 from bulkembed.pipeline.report.corpus_map import CorpusMap, draw_map
 from bulkembed.pipeline.report.facts import ReportFacts, read_facts
 from bulkembed.pipeline.report.figures import Spec, points_of
-from bulkembed.pipeline.run.summary import rows_line
+from bulkembed.pipeline.run.summary import cost_lines, rows_line
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import find_model
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -44,6 +44,7 @@ def render(facts: ReportFacts) -> str:
         tiles=list(_tiles(facts)),
         rows_line=rows_line(facts.status.rows),
         cost_line=_cost_line(facts),
+        life_line=_life_line(facts),
         map=drawn,
         sample_line=_sample_line(facts),
         lengths_line=_lengths_line(facts),
@@ -106,14 +107,15 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
     yield "failed", f"{rows.dead:,}"
     yield "remaining", f"{rows.left:,}"
     yield "texts sent", f"{counts.texts:,}"
-    yield "tokens sent", f"{counts.tokens:,}"
-    if facts.status.usd is not None:
-        yield "USD (estimated)", f"{facts.status.usd:,.2f}"
+    cost = facts.status.cost
+    yield "tokens in all runs", f"{cost.tokens:,}"
+    if cost.usd is not None:
+        yield "USD in all runs", f"{cost.usd:,.2f}"
 
 
 def _cost_line(facts: ReportFacts) -> str:
     cost, counts = facts.cost, facts.status.counts
-    line = f"{cost.tokens:,} tokens sent"
+    line = f"{cost.tokens:,} tokens sent for the committed rows"
     if counts.repeated:
         duplicates = number_of(counts.repeated, "duplicate row")
         line += f", about {cost.saved:,} saved by deduplication ({duplicates})"
@@ -122,6 +124,16 @@ def _cost_line(facts: ReportFacts) -> str:
         return line + "."
     line += f". At {cost.price.online:g} USD per million tokens that is {paid:,.4f} USD"
     return f"{line}, instead of {paid + saved:,.4f} USD." if saved else f"{line}."
+
+
+def _life_line(facts: ReportFacts) -> str:
+    """Return what all runs have cost, with what is not certain or not committed."""
+    status = facts.status
+    lines = [
+        text
+        for _, text in cost_lines(status.cost, "the last run that sent requests", status.kept_texts)
+    ]
+    return ". ".join(f"{line[0].upper()}{line[1:]}" for line in lines) + "."
 
 
 def _sample_line(facts: ReportFacts) -> str:

@@ -6,13 +6,18 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
+from bulkembed.pipeline.run.life_cost import (
+    noted_spending,
+    read_life_spending,
+    summed_tokens,
+)
 from bulkembed.pipeline.run.placement import runs_on_this_machine
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.calls.shared_quota import default_folder, secret_digest
-from bulkembed.transforms.dataset import worker_notes
+from bulkembed.transforms.dataset import spending_notes, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import ACCOUNT
@@ -53,14 +58,30 @@ def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> Non
     Raises:
         OutputError: there is a budget, but the account cannot be written.
     """
-    if job.account is None:
-        return
     # Without a budget the account is optional, and the first request reports what is wrong.
-    unless_budget = contextlib.nullcontext() if job.budget else contextlib.suppress(OutputError)
-    path = Path(job.account)
-    with unless_budget, AccountFile(path).account() as account:
-        known = committed_counts(dataset, before).tokens if job.budget else 0
+    with contextlib.nullcontext() if job.budget else contextlib.suppress(OutputError):
+        if spending_notes.keeps_notes(dataset, job):
+            spending_notes.start_total(
+                dataset, job.run_number, lambda: _known_tokens(dataset, before)
+            )
+        if job.account is not None:
+            _start_run(AccountFile(Path(job.account)), job, dataset, before)
+
+
+def _start_run(file: AccountFile, job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
+    with file.account() as account:
+        if dataset.is_on_a_store:  # The account is that of this host, and the notes are of all.
+            known = read_life_spending(dataset).spent.tokens
+        elif job.budget or not account.run_number:
+            known = _known_tokens(dataset, before) - noted_spending(dataset).tokens
+        else:
+            known = 0
         account.start_run(known, job.run_number)
+
+
+def _known_tokens(dataset: Dataset, before: DatasetState) -> int:
+    """Return what the dataset has cost at least, by its records and summaries."""
+    return max(committed_counts(dataset, before).tokens, summed_tokens(dataset))
 
 
 def committed_counts(dataset: Dataset, state: DatasetState) -> CallCounts:

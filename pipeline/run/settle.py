@@ -9,10 +9,20 @@ import time
 from collections.abc import Sequence
 
 from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run.life_cost import (
+    LifeCost,
+    read_life_spending,
+    settle_life_spending,
+)
 from bulkembed.pipeline.run.plan import Plan, remaining_rows
 from bulkembed.pipeline.run.publish import PublishedRun, publish_state
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.pipeline.run.scans import Scans, save_scans, unreadable_input_error
+from bulkembed.pipeline.run.scans import (
+    Scans,
+    planned_files,
+    save_scans,
+    unreadable_input_error,
+)
 from bulkembed.pipeline.run.summary import (
     FailedFile,
     RowCounts,
@@ -31,11 +41,18 @@ from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata, vectors_schema
+from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.core.ranges import is_within, merge_ranges, remaining_ranges
-from bulkembed.transforms.dataset import atomic_files, part_files, run_file, worker_notes
+from bulkembed.transforms.dataset import (
+    atomic_files,
+    kept_answers,
+    part_files,
+    run_file,
+    worker_notes,
+)
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
 from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS
@@ -97,7 +114,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     # A stopping run has no time to read them, so the next run does.
     changed = [] if stops else [file for file in suspects if _has_changed(outcome.scans, file)]
     outdated = changed or (suspects if stops else [])
-    if outdated or outcome.scans is not planned:
+    if outdated or outcome.scans is not planned or _has_gone(dataset, outcome, missing):
         _save_plan(dataset, outcome, outdated)
     summary = RunSummary(
         run_id=job.run_id,
@@ -120,8 +137,11 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         duplicate_ids=_duplicate_ids(dataset, outcome, after) if not stops else None,
         limit_rows=request.input.limit_rows,
         sync=None if outcome.mirror is None else outcome.mirror.found.tally,
+        cost=_life_cost(dataset, outcome),
     ).with_dead_letter_limit(request.dead_letters, retry=request.retry_failed)
     complete = rows.left == 0 and summary.stop is None and not changed
+    if not complete:
+        summary = dataclasses.replace(summary, kept_texts=kept_answers.count_kept(dataset))
     _check_owner(dataset, job)
     if complete and outcome.mirror is not None:
         after = _remove_old_rows(dataset, job, outcome.mirror, after, rows)
@@ -154,6 +174,33 @@ def _published(outcome: Outcome) -> PublishedRun:
     job = outcome.job
     kept = tuple(name for name in job.row_schema.names if name != "id")
     return PublishedRun(job.run_id, job.run_number, kept, outcome.request.keep_superseded)
+
+
+def _has_gone(dataset: Dataset, outcome: Outcome, missing: Sequence[str]) -> bool:
+    """Return whether the saved plan has files that are missing now; `status` counts its rows.
+
+    A run with work has saved its plan.
+    """
+    if outcome.plan.work or not missing:
+        return False
+    return not planned_files(dataset).keys() <= {file.key for file in outcome.scans.inputs}
+
+
+def _life_cost(dataset: Dataset, outcome: Outcome) -> LifeCost | None:
+    """Return the cost of this run and of all runs; None, with a warning, if it is not known."""
+    job = outcome.job
+    try:
+        if outcome.plan.work:
+            spending = settle_life_spending(dataset, job.run_number)
+        else:
+            spending = read_life_spending(dataset)
+            spending = dataclasses.replace(spending, last_run=0)
+    except OutputError as error:
+        log.warning("the cost of the dataset is not known: %s", error.message)
+        return None
+    own = outcome.request.usd_per_mtok
+    price = price_of(job.embedding.service, job.embedding.model, own)
+    return LifeCost.of(spending, price, at_least=call_counts(outcome.counters).tokens)
 
 
 def _nothing_readable(scans: Scans) -> Stop | None:

@@ -7,15 +7,28 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from bulkembed.pipeline.run.life_cost import (
+    LifeCost,
+    LifeSpending,
+    pinned_price,
+    read_life_spending,
+)
 from bulkembed.pipeline.run.scans import planned_files
-from bulkembed.pipeline.run.summary import RowCounts, count_rows, difference_line, rows_line
+from bulkembed.pipeline.run.summary import (
+    RowCounts,
+    cost_lines,
+    count_rows,
+    difference_line,
+    rows_line,
+)
 from bulkembed.pipeline.sync.sync_file import read_goal, synced_rows
+from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.core.row_difference import RowTally
-from bulkembed.transforms.dataset import output_lock, run_file, worker_notes
+from bulkembed.transforms.core.spending_lease import Spent
+from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
 
@@ -31,8 +44,11 @@ class Status:
     """Rows of `vectors/`: more than embedded input rows if they are passages."""
     codes: dict[str, int]
     counts: CallCounts
-    usd: float | None
-    """Cost of the committed rows by the configured or Google's price; None if not known."""
+    """The requests for the rows that are committed now."""
+    cost: LifeCost
+    """The cost of all runs, also for rows that have been removed, replaced or lost."""
+    kept_texts: int
+    """Texts whose paid answers are kept for the next run."""
     complete: bool
     runner: str | None
     """The run that is writing it now."""
@@ -66,9 +82,6 @@ def status_of(
     current = [record for record in records if record.unit.file_key in planned]
     rows_in = sum(file.rows for file in planned.values())
     owner = output_lock.current_owner(dataset)
-    embedding = pinned["embedding"]
-    own_price = pinned["settings"].get("usd_per_mtok")
-    price = price_of(embedding["service"], embedding["model"], own_price)
     complete = SUCCESS in dataset.names("")
     goal = None
     if run_file.is_synced(pinned):
@@ -80,20 +93,26 @@ def status_of(
     # Rows that a synchronisation has replaced, but not removed yet.
     old = sum(record.embedded for record in current) - rows.embedded
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
+    warning = run_file.template_warning(pinned)
+    try:
+        spending = read_life_spending(dataset)
+    except OutputError as error:
+        spending, warning = LifeSpending(Spent(), None), error.message
     return Status(
         output=output,
-        model=embedding["model"],
+        model=pinned["embedding"]["model"],
         rows=rows,
         vectors=sum(record.vectors for record in current) - old,
-        codes=_codes(records),
+        codes=_codes(current),
         counts=counts,
-        usd=None if price is None else price.usd(counts.tokens),
+        cost=LifeCost.of(spending, pinned_price(pinned), at_least=counts.tokens),
+        kept_texts=0 if complete else kept_answers.count_kept(dataset),
         complete=complete,
         runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
         if owner
         else None,
         sync=None if goal is None else goal.tally,
-        warning=run_file.template_warning(pinned),
+        warning=warning,
     )
 
 
@@ -113,12 +132,12 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     for code, rows in status.codes.items():
         yield f"  {code}", f"{rows:,}"
     counts = status.counts
-    usd = f", about {status.usd:,.4f} USD" if status.usd is not None else ""
     yield (
-        "cost",
-        f"{number_of(counts.calls, 'request')}, {number_of(counts.texts, 'text')}, "
-        f"{number_of(counts.tokens, 'token')}{usd}",
+        "requests",
+        f"{counts.calls:,} with {number_of(counts.texts, 'text')}, "
+        f"{number_of(counts.tokens, 'token')} for the committed rows",
     )
+    yield from cost_lines(status.cost, "the last run that sent requests", status.kept_texts)
 
 
 def _codes(records: list[UnitRecord]) -> dict[str, int]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bulkembed.pipeline.run.life_cost import LifeCost
 from bulkembed.pipeline.run.request import DeadLetterBudget
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
@@ -84,6 +85,10 @@ class RunSummary:
     changes: ChangeCounts | None = None
     """Ids that were added, changed and deleted since the last complete state; None if none was, or
     if that is not known."""
+    cost: LifeCost | None = None
+    """The cost of this run and of all runs; None if the account is damaged."""
+    kept_texts: int = 0
+    """Texts whose paid answers are kept for the next run."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -177,6 +182,8 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         failed = {c: n for c, n in summary.codes.items() if not DeadCode(c).is_skip}
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
     yield "requests", _requests_line(summary)
+    if summary.cost is not None:
+        yield from cost_lines(summary.cost, "this run", summary.kept_texts)
     yield "time", _time_line(summary)
     if summary.sync is not None:
         yield "sync", difference_line(summary.sync, done=summary.exit_code is ExitCode.COMPLETE)
@@ -211,6 +218,25 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "output", summary.output
     if summary.dataset.dead and summary.stop is None:
         yield "next", _next_for_dead(summary.codes)
+
+
+def cost_lines(cost: LifeCost, run: str, kept_texts: int) -> Iterable[tuple[str, str]]:
+    """Yield what the dataset has cost, and what was paid and is not committed.
+
+    Args:
+        cost: the cost of one run and of all runs.
+        run: what to call the one run.
+        kept_texts: texts whose paid answers are kept for the next run.
+    """
+    yield "cost", cost.line(run)
+    if cost.unconfirmed_tokens:
+        yield "unconfirmed", cost.unconfirmed_line()
+    if kept_texts:
+        yield (
+            "uncommitted",
+            f"{number_of(kept_texts, 'paid answer')} not committed yet; the next run uses "
+            + ("it" if kept_texts == 1 else "them"),
+        )
 
 
 def _next_for_dead(codes: dict[str, int]) -> str:

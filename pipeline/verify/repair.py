@@ -32,7 +32,7 @@ from bulkembed.schemas.units import CallCounts, PartsRecord, Unit
 from bulkembed.transforms.core.ranges import RowRange, intersections
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
-from bulkembed.transforms.dataset import atomic_files, output_lock, run_file
+from bulkembed.transforms.dataset import atomic_files, output_lock, run_file, spending_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.layout import (
@@ -50,6 +50,7 @@ from bulkembed.transforms.dataset.layout import (
     RUN,
     RUN_FILE,
     SHARED,
+    SPENDING,
     STOPS,
     SUCCESS,
     SUMMARIES,
@@ -75,7 +76,7 @@ ASIDE = f"{RUN}/aside"
 """The folder for damaged files."""
 _FOLDERS = (
     VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, INDEX, TIMELINE,
-    CLAIMS, DAMAGED, CHANGES,
+    CLAIMS, DAMAGED, CHANGES, SPENDING,
 )  # fmt: skip
 _FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, MANIFEST, run_file.COPY)
 
@@ -156,6 +157,7 @@ class _Repair:
             (DAMAGED, lambda data: from_plain(_object(data), DamagedFile)),
             (TIMELINE, lambda data: Timeline.from_json(_object(data))),
             (STOPS, lambda data: from_plain(_object(data), Stop)),
+            (SPENDING, lambda data: spending_notes.check_note(_object(data))),
         ):
             for name in self._dataset.names(folder):
                 if name.endswith(".json"):

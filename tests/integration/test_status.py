@@ -31,7 +31,8 @@ def test_the_status_has_rows_reasons_and_cost(tmp_path: Path) -> None:
     assert "complete" in lines["state"]
     assert "20 in: 17 embedded, 1 skipped (blank), 2 failed, 0 remaining" in lines["rows"]
     assert re.search(r"^ *refused +2$", shown.out, re.MULTILINE)
-    assert "17 texts" in lines["cost"]
+    assert "17 texts" in lines["requests"]
+    assert "tokens" in lines["cost"]
 
 
 def test_remaining_rows_are_counted_by_the_last_plan(tmp_path: Path) -> None:

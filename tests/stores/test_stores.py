@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -205,6 +206,13 @@ def test_a_killed_job_goes_on_and_pays_only_for_what_was_not_committed(
         assert ended.code == 0, ended.err
         assert server.stats()["texts"] - paid == 400 - done
         print(f"{store.name}: killed at {done} rows; {paid - done} texts of open units paid twice")
+        cost = json.loads(store.run("status", command[4], "--json").out)["cost"]
+        # The note of the killed process says how much it may have paid until the next one.
+        tokens = server.stats()["tokens"]
+        assert cost["tokens"] - cost["unconfirmed_tokens"] <= tokens <= cost["tokens"]
+        assert 0 < cost["unconfirmed_tokens"] < 60_000
+        shown = store.run(*command)
+        assert f"0 tokens in this run; {cost['tokens']:,} tokens in all runs" in shown.out
     output = store.fetch(f"{store.root}/{FOLDER}/out", tmp_path / "out")
     table = read(output)
     assert table["id"].to_pylist() == list(range(400))
@@ -230,7 +238,7 @@ PAGES = {"s3": 2, "gs": 1, "az": 1}
 """Pages of a listing of the records: of 1,000 names; fake-gcs-server gives all in one."""
 A_UNIT = {"s3": 4, "gs": 6, "az": 17}
 """Requests for a unit: its two files, of less than 10 MiB, and a look at the size of each."""
-A_RUN = {"s3": 75, "gs": 80, "az": 135}
+A_RUN = {"s3": 95, "gs": 105, "az": 180}
 """Most requests of a run beside; notes of other workers and the run's claim are not counted."""
 A_LOOK = {"s3": 2, "gs": 3, "az": 3}
 """Requests to read `run.json`: before and after each commit, and with each look for notes."""

@@ -290,7 +290,7 @@ class Caller:
             raise
         except BaseException:
             self._gate.abandon(slot)
-            self._spending.settle(reserved, reserved)
+            self._spending.lost(reserved)
             raise
         self._last_answer = self._clock()
         self._failing_since = math.inf

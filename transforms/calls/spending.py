@@ -1,4 +1,7 @@
-"""Check the dataset's token account before each call, and record there what the call cost."""
+"""Check the dataset's token account before each call, and record there what the call cost.
+
+Processes that share no account each write notes of what they have paid.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.spending_lease import SpendingLease, SpendingNote
 from bulkembed.transforms.core.token_account import SpendDecision, TokenAccount, max_billed_tokens
 
 log = logging.getLogger("bulkembed")
@@ -36,6 +40,7 @@ class Spending:
         budget: what the dataset may cost; None for any sum.
         stop: set when the next call would exceed the budget.
         call_s: how long a call can be in flight.
+        write_note: writes a note of what this process has paid; None to write none.
         clock: seconds, monotonic.
     """
 
@@ -46,6 +51,7 @@ class Spending:
         stop: StopFlag,
         *,
         call_s: float = 60.0,
+        write_note: Callable[[SpendingNote], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -55,6 +61,12 @@ class Spending:
         self._clock = clock
         self._run_number = 0
         self._queue = asyncio.Lock()
+        self._write_note = write_note
+        self._lease = SpendingLease(None if budget is None else budget.tokens)
+        self._lease_queue = asyncio.Lock()
+        self._last_note = SpendingNote()
+        self._warned = False
+        self._renewal: asyncio.Task[None] | None = None
 
     async def wait_for_room(self, contents: Sequence[Content]) -> None:
         """Wait until the budget has room for a call; reserve nothing.
@@ -67,10 +79,50 @@ class Spending:
             Stopping: the budget has no room for the call, or the run must end.
             OutputError: there is a budget, and the account cannot be kept.
         """
+        tokens = max_billed_tokens(contents)
+        await self._cover(tokens)
         if self._budget is None:
             return
         async with self._queue:
-            await self._wait_for_tokens(max_billed_tokens(contents))
+            await self._wait_for_tokens(tokens)
+
+    async def _cover(self, tokens: int) -> None:
+        """Return once the last note covers a call; write the next note early, if possible."""
+        if self._write_note is None:
+            return
+        while not self._lease.covers(tokens):
+            async with self._lease_queue:
+                if not self._lease.covers(tokens):
+                    await self._renew(tokens)
+        if self._lease.is_low and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.create_task(self._renew_if_low())
+
+    async def _renew_if_low(self) -> None:
+        async with self._lease_queue:
+            if self._lease.is_low:
+                await self._renew(0)
+
+    async def _renew(self, tokens: int) -> None:
+        await self._write(self._lease.renewed(self._clock(), tokens))
+
+    async def _write(self, note: SpendingNote) -> None:
+        """Write a note; if that fails, the run continues, and a later note has its cost."""
+        try:
+            if self._write_note is not None and note != self._last_note:
+                await asyncio.to_thread(self._write_note, note)
+                self._last_note = note
+        except OutputError as error:
+            if not self._warned:
+                log.warning(
+                    "%s. The cost of this run is recorded later.", error.message.rstrip(".")
+                )
+            self._warned = True
+        self._lease.written(note)
+
+    async def note_pause(self) -> None:
+        """Note exactly what was paid; call this when no call is about to be sent."""
+        async with self._lease_queue:
+            await self._write(self._lease.ended())
 
     async def _wait_for_tokens(self, tokens: int) -> None:
         changed_at, changes = self._clock(), -1
@@ -96,27 +148,38 @@ class Spending:
             Stopping, OutputError: as `wait_for_room`.
         """
         tokens = max_billed_tokens(contents)
+        if self._write_note is not None and not self._lease.covers(tokens):
+            return None
         decision = self._access(lambda account: account.reserve(tokens, self._limit))
         if decision is SpendDecision.NO:
             self._end_run()
         if decision is SpendDecision.WAIT:
             return None
-        return 0 if self._store is None else tokens
+        self._lease.reserve(tokens)
+        return tokens
 
-    def settle(self, reserved: int, tokens: int) -> None:
+    def settle(self, reserved: int, tokens: int, *, confirmed: bool = True) -> None:
         """Record that a call is over and has cost so many tokens."""
+        self._lease.settle(reserved, tokens, confirmed=confirmed)
         if self._store is None:
             return
         try:
             with self._store.account() as account:
-                account.settle(reserved, tokens, self._run_number)
+                account.settle(reserved, tokens, self._run_number, confirmed=confirmed)
         except OutputError as error:
             self._handle_store_error(error)
+
+    def lost(self, reserved: int) -> None:
+        """Record a call whose cost is unknown: its reservation counts as paid."""
+        self.settle(reserved, reserved, confirmed=False)
 
     def failed(self, reserved: int, error: CallError) -> None:
         """Record a failed call: if its cost is unknown, its reservation counts as paid."""
         unknown = isinstance(error, Unavailable | Intercepted) and error.http_status is None
-        self.settle(reserved, reserved if unknown or isinstance(error, BadAnswer) else 0)
+        if unknown or isinstance(error, BadAnswer):
+            self.lost(reserved)
+        else:
+            self.settle(reserved, 0)
 
     @property
     def _limit(self) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.spending_lease import Spent
 
 EXTRA_TOKENS = 8
 """Tokens that a service may add to each content."""
@@ -44,6 +45,10 @@ class TokenAccount:
     """The limit that ended a run, so that the next run does not start to fill the last gap."""
     changes: int = 0
     """Counts reservations and settlements, so that waiting calls see progress."""
+    unconfirmed: int = 0
+    """Those of the paid tokens that no answer confirmed: they may have been billed, or not."""
+    paid_before: int | None = None
+    """Tokens that were paid when the last run started; None if unknown."""
 
     def start_run(self, known: int, run_number: int = 0) -> None:
         """Start a run: the last run's reservations may have been paid, so they count as paid.
@@ -53,7 +58,9 @@ class TokenAccount:
             run_number: of the run in the dataset. It tells this run from those before the account
                 was deleted, whose calls may still be in flight.
         """
+        self.unconfirmed += self.reserved
         self.paid = max(self.paid + self.reserved, known)
+        self.paid_before = self.paid
         self.reserved = 0
         self.run_number = max(self.run_number + 1, run_number)
 
@@ -79,12 +86,25 @@ class TokenAccount:
         """Admit no more calls under this limit, or under a lower one."""
         self.limit_reached = max(self.limit_reached, limit)
 
-    def settle(self, reserved: int, paid: int, run_number: int) -> None:
-        """Replace a call's reservation by what it cost; ignore calls of earlier runs."""
+    def settle(self, reserved: int, paid: int, run_number: int, *, confirmed: bool = True) -> None:
+        """Replace a call's reservation by what it cost; ignore calls of earlier runs.
+
+        Args:
+            reserved: what the call had reserved.
+            paid: what it cost.
+            run_number: of the run that sent it.
+            confirmed: whether an answer says what it cost.
+        """
         if run_number == self.run_number:
             self.reserved -= reserved
             self.paid += paid
+            self.unconfirmed += 0 if confirmed else paid
             self.changes += 1
+
+    @property
+    def spent(self) -> Spent:
+        """What was paid at most; calls in flight, or of a killed run, are not confirmed."""
+        return Spent(self.paid + self.reserved, self.unconfirmed + self.reserved)
 
     def to_bytes(self) -> bytes:
         """Return a line of JSON.  Its length is constant, because it is overwritten in place."""
@@ -101,8 +121,7 @@ class TokenAccount:
         if not data:
             return cls()
         content = json.loads(data)
-        # Accounts of earlier versions have no `moves`.
-        if not isinstance(content, dict) or content.keys() | {"moves"} != _FIELDS.keys():
+        if not isinstance(content, dict) or content.keys() | _LATER != _FIELDS.keys():
             raise ValueError("not an account")
         return from_plain({_FIELDS[key]: value for key, value in content.items()}, cls)
 
@@ -113,6 +132,10 @@ _FIELDS = {
     "run": "run_number",
     "reached": "limit_reached",
     "moves": "changes",
+    "unconfirmed": "unconfirmed",
+    "before": "paid_before",
 }
-"""The fields by their keys in the file, which earlier versions write as well."""
-_LENGTH = 120
+"""The fields by their keys in the file."""
+_LATER = {"moves", "unconfirmed", "before"}
+"""Keys that earlier versions did not write."""
+_LENGTH = 200

@@ -37,6 +37,7 @@ from bulkembed.transforms.dataset.layout import (
     REPORT_MARK,
     RUN_FILE,
     SHARED,
+    SPENDING,
     STOPS,
     SUCCESS,
     SUMMARIES,
@@ -65,7 +66,7 @@ log = logging.getLogger("bulkembed")
 
 READ_THREADS = 8
 _WRITTEN_BY_RUNS = (
-    VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, GATHER, TIMELINE, CHANGES,
+    VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, GATHER, TIMELINE, CHANGES, SPENDING,
 )  # fmt: skip
 """Folders in which a killed run can leave unfinished files."""
 

@@ -493,6 +493,29 @@ def _shared_names(dataset: Dataset) -> list[str]:
     return [name for name in dataset.names(SHARED) if name.endswith(KEPT_SUFFIX)]
 
 
+def count_kept(dataset: Dataset) -> int:
+    """Return how many texts have kept answers on a local disk; reads headers only."""
+    return sum(
+        sum(_block_texts(path)) for folder in (KEPT, SHARED) for path in _files(dataset, folder)
+    )
+
+
+def _block_texts(path: Path) -> Iterator[int]:
+    """Yield the number of texts of each whole block of a file, which may be deleted meanwhile."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        end, at = os.fstat(file.fileno()).st_size, 0
+        while len(header := file.read(_HEADER.size)) == _HEADER.size:
+            magic, texts, dim, _ = _HEADER.unpack(header)
+            if magic not in (_MAGIC, _UNSTAMPED_MAGIC):
+                return
+            stamp = _DIGEST_BYTES if magic == _MAGIC else 0
+            at += _HEADER.size + stamp + texts * (HASH_BYTES + 1 + 4 * dim)
+            if at > end:
+                return
+            yield texts
+            file.seek(at)
+
+
 def _files(dataset: Dataset, folder: str) -> Iterator[Path]:
     """Yield the files of kept answers in a folder, sorted; none on an object store."""
     path = Path(dataset.path(folder))

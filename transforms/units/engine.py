@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import logging
 import secrets
@@ -24,7 +25,7 @@ from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.calls.threads import LoopThread, Pool
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset import run_file, worker_notes
+from bulkembed.transforms.dataset import run_file, spending_notes, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
@@ -51,13 +52,19 @@ class Engine:
         """The memory for the tasks of this process, over all slices."""
         self.stop = StopFlag(self._on_stop)
         self._notes = NoteWriter(self._write_stop)
-        spending = Spending(
+        self._process = secrets.token_hex(4)
+        note = spending_notes.note_name(job, self._process)
+        self._spending = Spending(
             None if job.account is None else AccountFile(Path(job.account)),
             job.budget,
             self.stop,
             call_s=job.service.timeout_s + TIMEOUT_MARGIN_S,
+            write_note=functools.partial(spending_notes.write_note, self.dataset, note)
+            if spending_notes.keeps_notes(self.dataset, job)
+            else None,
         )
-        self._embedder = Embedder(job.embedder, self.stop, f"bulkembed-{job.run_id}", spending)
+        name = f"bulkembed-{job.run_id}"
+        self._embedder = Embedder(job.embedder, self.stop, name, self._spending)
         self.worker = UnitWorker(
             job,
             self._embedder,
@@ -66,7 +73,6 @@ class Engine:
             KeptAnswers(self.dataset, job),
             FailureLimit(job.max_dead_rows, self.stop),
         )
-        self._process = secrets.token_hex(4)
         self._timeline_saved = time.monotonic()
 
     @property
@@ -121,8 +127,13 @@ class Engine:
         """Return once the notes for the other workers are written."""
         self._notes.flush()
 
+    def note_spending(self) -> None:
+        """Note what was paid, at the end of a slice; must not be called on an event loop."""
+        self.loop.run(self._spending.note_pause())
+
     def close(self) -> None:
         """End the loop and close the connections."""
+        self.note_spending()
         self._embedder.close()
         self._notes.close()
         self._save_timeline()

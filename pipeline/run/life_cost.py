@@ -1,0 +1,156 @@
+"""What a dataset has cost over its whole life, since it was made or overwritten.
+
+Runs on this machine share an account in the dataset. All others write notes. Each request is
+counted in one of the two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.prices import Price, price_of
+from bulkembed.transforms.core.spending_lease import Spent
+from bulkembed.transforms.core.token_account import TokenAccount
+from bulkembed.transforms.dataset import atomic_files, spending_notes
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.layout import ACCOUNT, SUMMARIES
+from bulkembed.transforms.dataset.spending_notes import SpendingTotal
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LifeSpending:
+    """The tokens that a dataset has cost."""
+
+    spent: Spent
+    """In all runs."""
+    last_run: int | None
+    """Tokens of the last run that sent requests; None if unknown."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LifeCost:
+    """What a dataset has cost over its whole life, with its price."""
+
+    tokens: int
+    usd: float | None
+    """By the configured or Google's price of today; None if not known."""
+    unconfirmed_tokens: int
+    """Those of `tokens` that may not have been billed: the requests of killed runs, and requests
+    that failed without an answer."""
+    last_run_tokens: int | None = None
+    last_run_usd: float | None = None
+
+    @classmethod
+    def of(cls, spending: LifeSpending, price: Price | None, at_least: int = 0) -> LifeCost:
+        """Return the cost of what was spent.
+
+        Args:
+            spending: what was spent.
+            price: of a token; None if not known.
+            at_least: tokens that are known to be paid, whatever the account says.
+        """
+        tokens, last = max(spending.spent.tokens, at_least), spending.last_run
+        return cls(
+            tokens=tokens,
+            usd=None if price is None else price.usd(tokens),
+            unconfirmed_tokens=spending.spent.unconfirmed,
+            last_run_tokens=last,
+            last_run_usd=None if price is None or last is None else price.usd(last),
+        )
+
+    def line(self, run: str) -> str:
+        """Return the cost of one run and of all runs in one line.
+
+        Args:
+            run: what to call the one run, such as `this run`.
+        """
+        every = _amount(self.tokens, self.usd)
+        if self.last_run_tokens is None:
+            return f"{every} in all runs"
+        one = _amount(self.last_run_tokens, self.last_run_usd)
+        return one if one == every else f"{one} in {run}; {every} in all runs"
+
+    def unconfirmed_line(self) -> str:
+        """Return what is not certain about the cost; empty if all is."""
+        if not self.unconfirmed_tokens:
+            return ""
+        return (
+            f"up to {self.unconfirmed_tokens:,} of all tokens may not have been billed: their "
+            "requests got no answer"
+        )
+
+
+def _amount(tokens: int, usd: float | None) -> str:
+    return number_of(tokens, "token") + ("" if usd is None else f", {usd:,.4f} USD")
+
+
+def pinned_price(pinned: dict[str, Any]) -> Price | None:
+    """Return the price of a token by the content of `run.json`; None if not known."""
+    embedding = pinned["embedding"]
+    own = pinned["settings"].get("usd_per_mtok")
+    return price_of(embedding["service"], embedding["model"], own)
+
+
+def read_life_spending(dataset: Dataset) -> LifeSpending:
+    """Return what a dataset has cost, also while a run is writing it.
+
+    Raises:
+        OutputError: the account or a note is damaged.
+    """
+    total = _noted(dataset)
+    last_run = max(_read_account(dataset).run_number, total.last_run)
+    return _life_spending(dataset, last_run, total)
+
+
+def settle_life_spending(dataset: Dataset, run_number: int) -> LifeSpending:
+    """Add the notes of a run that ends to the total, and return what the dataset has cost.
+
+    Raises:
+        OutputError: the account or a note is damaged, or cannot be written.
+    """
+    return _life_spending(dataset, run_number, spending_notes.add_notes(dataset, run_number))
+
+
+def noted_spending(dataset: Dataset) -> Spent:
+    """Return what is in notes, and not in the account.
+
+    Raises:
+        OutputError: a note is damaged.
+    """
+    return _noted(dataset).spent
+
+
+def _noted(dataset: Dataset) -> SpendingTotal:
+    total = spending_notes.read_total(dataset) or SpendingTotal()
+    return total.with_notes(spending_notes.read_notes(dataset))
+
+
+def summed_tokens(dataset: Dataset) -> int:
+    """Return the tokens in the summaries of all runs; those of killed runs are missing."""
+    found = 0
+    for name in dataset.names(SUMMARIES):
+        try:
+            found += int((dataset.read_json(f"{SUMMARIES}/{name}") or {})["counts"]["tokens"])
+        except (OutputError, KeyError, TypeError, ValueError):
+            continue  # A damaged summary fails no run: what it says is shown, and nothing else.
+    return found
+
+
+def _life_spending(dataset: Dataset, run_number: int, total: SpendingTotal) -> LifeSpending:
+    account = _read_account(dataset)
+    last_run: int | None = total.of_run(run_number)
+    if account.run_number >= max(1, run_number):
+        before = account.paid_before
+        last_run = None if before is None else account.spent.tokens - before
+    return LifeSpending(account.spent + total.spent, last_run)
+
+
+def _read_account(dataset: Dataset) -> TokenAccount:
+    data = atomic_files.read_bytes(dataset.filesystem, dataset.path(ACCOUNT))
+    try:
+        return TokenAccount.from_bytes(data or b"")
+    except (ValueError, TypeError) as error:
+        raise dataset.damaged_file(ACCOUNT, str(error)) from None
