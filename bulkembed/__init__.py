@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bulkembed.pipeline.api import run, status
+    from bulkembed.pipeline.api import changes, run, status
     from bulkembed.schemas.dead_letters import DeadCode, DeadLetter
     from bulkembed.schemas.embedding import LongText, ServiceConfig
     from bulkembed.schemas.errors import (
@@ -68,6 +68,7 @@ __all__ = [
     "TooManyDeletes",
     "Unavailable",
     "__version__",
+    "changes",
     "run",
     "service_from",
     "status",
@@ -95,7 +96,7 @@ _HOMES = {
     "bulkembed.schemas.models": ("TaskType",),
     "bulkembed.schemas.quota": ("Pace", "QuotaLimits", "RpmCounts"),
     "bulkembed.schemas.stop": ("ExitCode",),
-    "bulkembed.pipeline.api": ("run", "status"),
+    "bulkembed.pipeline.api": ("changes", "run", "status"),
     "bulkembed.transforms.clients.transport": ("service_from",),
     "bulkembed.transforms.embed_rows": ("EmbedRows", "Gemini"),
     "bulkembed.transforms.embed_units": ("EmbedUnits",),

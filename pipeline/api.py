@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from bulkembed.schemas.messages import did_you_mean
 from bulkembed.schemas.stop import RERUN
 
 if TYPE_CHECKING:
+    from bulkembed.pipeline.changes.open_changes import Changes
     from bulkembed.pipeline.run.request import RunRequest
     from bulkembed.pipeline.run.status import Status
     from bulkembed.pipeline.run.summary import RunSummary
@@ -75,6 +77,35 @@ def status(output: str | os.PathLike[str]) -> Status:
 
     mask_records()
     return read_status(os.fspath(output))
+
+
+def changes(
+    output: str | os.PathLike[str],
+    since: str | dt.datetime | None = None,
+    *,
+    with_vectors: bool = False,
+) -> contextlib.AbstractContextManager[Changes]:
+    """Open the changes of a dataset since an earlier state, as `bulkembed changes` lists them.
+
+        with bulkembed.changes("out/docs", since=run_id, with_vectors=True) as found:
+            for batch in found.batches():
+                load(batch)
+        run_id = found.run_id
+
+    Args:
+        output: the folder of the dataset: a path or a URI.
+        since: the id of a run or a time, in UTC if it has no zone; None for the state before the
+            last run that changed rows.
+        with_vectors: whether to add the vectors and all other columns.
+
+    Raises:
+        BulkEmbedError: there is no dataset or complete state, or the changes are not known.
+    """
+    from bulkembed.pipeline.changes.open_changes import open_changes
+
+    mask_records()
+    begin = since.isoformat() if isinstance(since, dt.datetime) else since
+    return open_changes(os.fspath(output), begin, with_vectors=with_vectors)
 
 
 def _request(known: Sequence[click.Option], options: Mapping[str, Any]) -> tuple[RunRequest, bool]:

@@ -161,6 +161,25 @@ print(summary.dataset.embedded)
     assert "secret-api-key" not in ended.err
 
 
+def test_changes_are_batches_since_a_run_or_a_time(tmp_path: Path, source: Path) -> None:
+    output = tmp_path / "out"
+    options: dict[str, Any] = {"input": source, "output": output, "emulator": True, "dim": 128}
+    bulkembed.run(**options)
+    with bulkembed.changes(output) as found:
+        first = found.run_id
+        assert [batch.column("change").to_pylist() for batch in found.batches()] == [["added"] * 2]
+    write_rows(source, ["a dog", "rain"], lang=["de", "en"])
+    bulkembed.run(**options)
+    before = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    for since, changed in ((first, [1]), (None, [1]), (before, [])):
+        with bulkembed.changes(output, since, with_vectors=True) as found:
+            batches = list(found.batches())
+        assert [row for batch in batches for row in batch.column("id").to_pylist()] == changed
+    assert "vector" in found.schema.names
+    with pytest.raises(bulkembed.ConfigError, match="invalid --since"):
+        bulkembed.changes(output, "yesterday").__enter__()
+
+
 STOPPED_BY_A_SIGNAL = """
 import os, signal, sys, threading, time
 from pathlib import Path
