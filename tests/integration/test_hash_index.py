@@ -213,6 +213,34 @@ def test_what_a_killed_run_has_left_is_deleted(world: World) -> None:
     assert len(world.segments()) == 1
 
 
+def test_a_run_killed_between_a_merge_and_its_deletions_leaves_a_right_index(world: World) -> None:
+    for number in range(MAX_SEGMENTS):
+        world.add([f"text {number}", "everywhere"])
+        world.open()
+    before = {path: path.read_bytes() for path in world.segments()}
+    world.add(["more"])
+    world.open()
+    assert len(world.segments()) < MAX_SEGMENTS
+    for path, data in before.items():
+        path.write_bytes(data)
+    index = world.open()
+    world.check(index)
+    assert index.entries == 2 * MAX_SEGMENTS + 1
+    assert len(world.segments()) < MAX_SEGMENTS
+
+
+def test_another_run_may_merge_the_segments_of_a_reader(world: World) -> None:
+    for number in range(3):
+        world.add([f"text {number}"])
+        world.open()
+    reader = world.open(keep=False)
+    parts = reader.parts
+    for path in world.segments():
+        path.unlink()
+    world.check(reader)
+    assert reader.parts == parts
+
+
 def test_a_part_that_cannot_be_read_is_left_out(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

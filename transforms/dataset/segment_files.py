@@ -21,7 +21,7 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.atomic_files import output_error
-from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
+from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.index_segment import (
     ENTRY,
     Entries,
@@ -38,7 +38,9 @@ from bulkembed.transforms.inputs.filesystems import error_line
 
 log = logging.getLogger("bulkembed")
 
-_BATCH_PARTS = 64
+STORE_THREADS = 32
+"""Parts that are read from a store at a time; most of that is waiting."""
+_BATCH_PARTS = 128
 _MERGE_ENTRIES = 1 << 20
 _COPY_BYTES = 8 << 20
 
@@ -168,7 +170,7 @@ class SegmentFolder:
     def _read_parts(self, sizes: Mapping[str, int]) -> Iterator[list[_PartKeys]]:
         """Yield the keys of parts in batches; parts that cannot be read are left out."""
         read = functools.partial(_read_part, self)
-        threads = READ_THREADS if self.dataset.is_on_a_store else min(2, os.cpu_count() or 1)
+        threads = STORE_THREADS if self.dataset.is_on_a_store else min(2, os.cpu_count() or 1)
         remaining = iter(sizes.items())
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             while batch := list(itertools.islice(remaining, _BATCH_PARTS)):
