@@ -186,8 +186,13 @@ def run_apart(args: list[str]) -> dict[str, Any]:
     else:
         found = measure_search(folder, Path(args[2]))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_s = used.ru_utime + used.ru_stime
-    return {**found, "cpu": cpu_s, "mb": used.ru_maxrss * 1024 / 1e6}
+    return {**found, "cpu": used.ru_utime + used.ru_stime, "mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """Return the peak memory of this process; `ru_maxrss` may be that of its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 def main() -> None:
