@@ -73,6 +73,13 @@ def test_rows_are_merged_pruned_and_synchronised_by_it(tmp_path: Path, source: P
     assert pruned.code == 0, pruned.err
     assert sorted(read(output)["sku"].to_pylist()) == sorted(f"s{n}" for n in range(15))
     assert bulkembed("verify", output, "--against", source).code == 0
+    listed = bulkembed("changes", output, "--format", "jsonl")
+    assert listed.code == 0, listed.err
+    assert listed.out == ""  # Rows that only moved did not change.
+    pq.write_table(table.slice(20, 1), source / "3.parquet")
+    assert run(None, source, output, *FLAGS).code == 0
+    (change,) = map(json.loads, bulkembed("changes", output, "--format", "jsonl").out.splitlines())
+    assert (change["sku"], change["change"]) == ("s20", "added")
 
 
 def test_duplicate_ids_are_counted_and_named(tmp_path: Path, source: Path) -> None:
