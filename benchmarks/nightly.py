@@ -1,9 +1,11 @@
 """The cost of nights over a large catalogue: the first one, one with nothing to do, a changed one.
 
     python -m benchmarks.nightly [--small] [--rows N] [--dim N] [--changed PERCENT] [--ready]
+        [--sync]
 
 The rows are synthetic, and the emulator answers with ready-made bodies.  In the changed night all
 files have other names and other sizes, all rows another order, and some of them another text.
+With --sync the dataset mirrors its input by id; else the changed night has --prune.
 Reads count what processes read from files, cached or not.  With --ready
 the first night makes its vectors in the job, see `ready_vectors`.
 """
@@ -97,7 +99,7 @@ class Nights:
         return found
 
 
-def play(nights: Nights, rows: int, changed: int, *, ready: bool) -> Iterator[Figures]:
+def play(nights: Nights, rows: int, changed: int, *, ready: bool, sync: bool) -> Iterator[Figures]:
     """Yield the figures of each night."""
     source = nights.folder / "in"
     draw = np.random.default_rng(1)
@@ -113,7 +115,8 @@ def play(nights: Nights, rows: int, changed: int, *, ready: bool) -> Iterator[Fi
     order = draw.permutation(rows)
     edited = draw.choice(rows, changed, replace=False)
     export(source, "second", order, edited, [size + 7 for size in sizes[:-1]])
-    yield nights.run(f"{changed:,} rows edited, shuffled", "--prune")
+    name = f"{changed:,} rows edited, shuffled"
+    yield nights.run(name, *(() if sync else ("--prune",)))
     yield nights.run("nothing to do")
 
 
@@ -125,6 +128,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--changed", type=float, default=1.0, help="percent of the rows")
     parser.add_argument("--ready", action="store_true", help="send nothing in the first night")
+    parser.add_argument("--sync", action="store_true", help="mirror the input by id")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where the datasets are made")
     args = parser.parse_args()
@@ -137,8 +141,10 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="bench-nightly-", dir=args.folder) as folder,
         emulator("--canned") as server,
     ):
-        nights = Nights(Path(folder), server, args.dim, ("--workers", args.workers))
-        for found in play(nights, rows, round(rows * args.changed / 100), ready=args.ready):
+        flags = ("--workers", args.workers, *(("--sync",) if args.sync else ()))
+        nights = Nights(Path(folder), server, args.dim, flags)
+        changed = round(rows * args.changed / 100)
+        for found in play(nights, rows, changed, ready=args.ready, sync=args.sync):
             cost = found.cost
             table.add_row(
                 found.name, f"{found.texts:,}", f"{cost.wall_s:,.1f}", f"{cost.cpu_s:,.1f}",

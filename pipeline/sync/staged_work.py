@@ -87,7 +87,11 @@ def make_work(
         else:
             some.append((number << FILE_BITS) + rows)
     wanted = np.concatenate([np.empty(0, np.int64), *some])
-    staged = list(_Stager(dataset, uri, job, mirror).stage(wanted, spool))
+    staged = [
+        # A unit of an earlier run may have the same rows of the same shard, which failed.
+        dataclasses.replace(file, reading=job.run_id) if file.key in covered else file
+        for file in _Stager(dataset, uri, job, mirror).stage(wanted, spool)
+    ]
     work = whole + [_units(file, [(0, file.rows)], unit_rows) for file in staged]
     tally = mirror.found.tally
     plan = Plan(tuple(work), tally.unchanged + tally.to_send, tally.to_send)

@@ -79,6 +79,9 @@ def test_blank_and_failed_rows_are_sent_once(server: EmulatorServer, tmp_path: P
     retried = sync(server, source, output, *settings, "--retry-failed")
     assert retried.code == 0, retried.err
     assert "1 failed before" in retried.out
+    again = sync(server, source, output, *settings, "--retry-failed")
+    assert again.code == 0, again.err
+    assert set(read(output, "dead_letters")["id"].to_pylist()) == {"long", "null", "p1"}
     assert bulkembed("verify", output, "--against", source).code == 0
 
 
