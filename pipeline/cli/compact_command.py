@@ -29,9 +29,21 @@ from bulkembed.schemas.stop import ExitCode
     show_default=True, metavar="SIZE",
     help="Maximum size of a merged file. Files of half this size or more stay as they are.",
 )  # fmt: skip
+@click.option(
+    "--keep-superseded", is_flag=True,
+    help="Keep the files that are replaced until the next complete run, for readers that open the "
+    "files that `bulkembed parts` lists. Readers of the whole folder read both.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def compact(ctx: click.Context, /, output: str, target_file_size: int, as_json: bool) -> None:
+def compact(
+    ctx: click.Context,
+    /,
+    output: str,
+    target_file_size: int,
+    keep_superseded: bool,
+    as_json: bool,
+) -> None:
     """Merge the small files of a complete dataset into large ones.
 
     OUT is the folder of the dataset. Sends no request. Units with failed rows keep their files, so
@@ -44,7 +56,7 @@ def compact(ctx: click.Context, /, output: str, target_file_size: int, as_json: 
     set_log("warning")
     try:
         with signals.raise_interrupts():
-            result = compact_dataset(output, target_file_size)
+            result = compact_dataset(output, target_file_size, keep_superseded=keep_superseded)
     except KeyboardInterrupt:
         log.error("Interrupted. Rerun the same command to resume.")
         ctx.exit(int(ExitCode.INCOMPLETE))

@@ -43,12 +43,15 @@ class CompactResult:
     seconds: float
 
 
-def compact(output: str, target_bytes: int = TARGET_BYTES) -> CompactResult:
+def compact(
+    output: str, target_bytes: int = TARGET_BYTES, *, keep_superseded: bool = False
+) -> CompactResult:
     """Merge the small parts of the dataset at a path or URI.
 
     Args:
         output: the dataset; it must be complete.
         target_bytes: the maximum size of a merged part.
+        keep_superseded: whether the parts that are replaced stay until the next complete run.
 
     Raises:
         ConfigError: there is no dataset, or it is incomplete.
@@ -74,7 +77,7 @@ def compact(output: str, target_bytes: int = TARGET_BYTES) -> CompactResult:
         before = _count_parts(dataset, state)
         if merges or SUCCESS not in dataset.names(""):
             _check_free_space(dataset, merges, sizes)
-            merged = _merge(dataset, run_id, merges, state)
+            merged = _merge(dataset, run_id, merges, state, keep_superseded=keep_superseded)
             state = dataset.state()
         else:
             merged = 0
@@ -163,7 +166,12 @@ def _check_free_space(
 
 
 def _merge(
-    dataset: Dataset, run_id: str, merges: Sequence[Sequence[PartsRecord]], state: DatasetState
+    dataset: Dataset,
+    run_id: str,
+    merges: Sequence[Sequence[PartsRecord]],
+    state: DatasetState,
+    *,
+    keep_superseded: bool,
 ) -> int:
     """Merge parts, and mark the dataset complete again; return the size of the merged parts."""
     adopt_state(dataset, state, run_file.read(dataset)["last_run_id"])
@@ -181,7 +189,10 @@ def _merge(
         )
     run_file.check_ownership(dataset, run)
     state = dataset.state()
-    publish_state(dataset, PublishedRun(run_id, run.run_number, same_rows=True), state)
+    published = PublishedRun(
+        run_id, run.run_number, keep_superseded=keep_superseded, same_rows=True
+    )
+    publish_state(dataset, published, state)
     dataset.delete(dataset.leftovers(state))
     dataset.write(SUCCESS, b"")
     return written

@@ -105,6 +105,8 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> C
     known = {part.name: part for part in old.parts} if old is not None else {}
     parts = _manifest_parts(dataset, names, sizes, known, rows)
     superseded = _superseded(old, names) if run.keep_superseded else ()
+    if run.keep_superseded and run.same_rows and old is not None:
+        superseded = tuple(sorted({*superseded, *old.superseded}))  # It is no other state.
     manifest = Manifest(run.run_id, run.run_number, now, parts, changes, origin, superseded)
     dataset.replace_manifest(manifest)
     gone = {*_superseded(old, names), *(old.superseded if old is not None else ())}

@@ -73,14 +73,16 @@ def run(request: RunRequest) -> RunSummary:
         )
         summary = _run_once(dataclasses.replace(request, overwrite=False), started)
     if request.target_file_size is not None and summary.exit_code is ExitCode.COMPLETE:
-        _compact(request.output.uri, request.target_file_size)
+        _compact(
+            request.output.uri, request.target_file_size, keep_superseded=request.keep_superseded
+        )
     return summary
 
 
-def _compact(output: str, target_bytes: int) -> None:
+def _compact(output: str, target_bytes: int, *, keep_superseded: bool) -> None:
     """Merge the small parts of a complete dataset; another run may take it at the same moment."""
     try:
-        result = compact(output, target_bytes)
+        result = compact(output, target_bytes, keep_superseded=keep_superseded)
     except (OutputLocked, OutputTaken) as error:
         log.warning("the files were not merged: %s", error.message)
         return

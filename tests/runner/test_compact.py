@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended, bulkembed, parts, read, run, write_rows
 from support.damage import findings
@@ -215,6 +216,40 @@ def test_several_groups_keep_to_the_size(place: Path) -> None:
     assert 2 < len(sizes) < 12
     assert found["parts_after"] == len(sizes) + len(parts(place / "out", "dead_letters"))
     check(place, 29)
+
+
+def test_readers_of_the_listed_parts_see_the_same_rows_all_the_time(
+    place: Path, server: EmulatorServer
+) -> None:
+    write_rows(place / "in/g.parquet", ["one more"], id=["g-0"])
+    before = listed(place)
+    ended = embed(place, server, "--target-file-size", "64MB", "--keep-superseded")
+    assert ended.code == 0
+    between = listed(place)
+    assert rows_of(before) == rows_of(between) - 1 == 29
+    write_rows(place / "in/h.parquet", ["another"], id=["h-0"])
+    assert embed(place, server).code == 0
+    assert rows_of(between) == 30
+    with just_before("os.rename", "_SUCCESS", lambda: check_rows(between, listed(place))):
+        assert compact(place, "--keep-superseded")["parts_after"] == 2
+    assert rows_of(between) == 30
+    assert rows_of(listed(place)) == 31
+    compact(place)
+    (place / "in/i.parquet").write_bytes((place / "in/g.parquet").read_bytes())
+    assert embed(place, server).code == 0
+    assert not any(Path(part).exists() for part in between)
+
+
+def listed(place: Path) -> list[str]:
+    return bulkembed("parts", place / "out").out.splitlines()
+
+
+def rows_of(paths: list[str]) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in paths)
+
+
+def check_rows(old: list[str], new: list[str]) -> None:
+    assert (rows_of(old), rows_of(new)) == (30, 31)
 
 
 def test_an_incomplete_dataset_is_not_merged(place: Path, server: EmulatorServer) -> None:
