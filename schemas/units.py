@@ -122,6 +122,10 @@ class CallCounts:
     texts that were sent for that.  So only the sum over a run or a dataset is meaningful.
     """
 
+    reused: int = 0
+    """Texts of rows that got a vector that an earlier run or another dataset had committed; they
+    are not among `repeated`."""
+
     def __add__(self, other: CallCounts) -> CallCounts:
         return CallCounts(
             *(

@@ -101,7 +101,7 @@ def _cost(status: Status, given_price: float | None) -> Cost:
     counts = status.counts
     mean = counts.tokens / counts.texts if counts.texts else 0.0
     price = price_of(Service.DEVELOPER, status.model, given_price)
-    return Cost(counts.tokens, round(mean * counts.repeated), price)
+    return Cost(counts.tokens, round(mean * (counts.repeated + counts.reused)), price)
 
 
 def _runs(dataset: Dataset) -> list[dict[str, Any]]:

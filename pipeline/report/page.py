@@ -116,8 +116,8 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
 def _cost_line(facts: ReportFacts) -> str:
     cost, counts = facts.cost, facts.status.counts
     line = f"{cost.tokens:,} tokens sent for the committed rows"
-    if counts.repeated:
-        duplicates = number_of(counts.repeated, "duplicate row")
+    if counts.repeated + counts.reused:
+        duplicates = number_of(counts.repeated + counts.reused, "duplicate row")
         line += f", about {cost.saved:,} saved by deduplication ({duplicates})"
     paid, saved = cost.usd(cost.tokens), cost.usd(cost.saved)
     if cost.price is None or paid is None or saved is None:

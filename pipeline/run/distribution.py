@@ -17,7 +17,6 @@ from bulkembed.pipeline.run.plan import (
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import SharedSlice
 
 if TYPE_CHECKING:
@@ -48,11 +47,11 @@ def distribute(request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing
     slices = list(local_slices(plan, local) if local else cluster_slices(plan, cluster))
     pieces = local or SLICES_PER_WORKER * (cluster or DEFAULT_WORKERS)
     gather = plan_gather(job, plan, slices, sharing.known, pieces)
-    if gather.rows:
+    if gather.gathered_rows:
         log.info(
-            "known vectors: %s, of which %s is gathered in _run/gather before the first unit",
-            number_of(gather.rows, "text"),
-            _size(gather.gathered_bytes) if gather.gathered_rows else "nothing",
+            "known vectors: %s to gather in _run/gather before the first unit, %s read in place",
+            _size(gather.gathered_bytes),
+            _size((gather.rows - gather.gathered_rows) * gather.vector_bytes),
         )
     return Distribution(
         options,

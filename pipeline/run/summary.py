@@ -284,6 +284,7 @@ def _requests_line(summary: RunSummary) -> str:
         f"{summary.calls_sent or counts.calls:,}{limited} with {number_of(counts.texts, 'text')}, "
         f"{number_of(counts.tokens, 'token')}"
         + (f"; {number_of(repeated, 'duplicate text')} not sent" if repeated else "")
+        + (f"; {number_of(counts.reused, 'text')} with a known vector" if counts.reused else "")
     )
 
 

@@ -116,6 +116,8 @@ def test_known_vectors_are_not_copied_to_the_shared_ones_and_leave_no_file(
         assert go(server, source, output, *args).code == 0
         assert not list((output / "_run/shared").glob("*.spill"))
         assert not list((output / "_run/gather").iterdir())
+    counts = summary(output)["counts"]
+    assert (counts["texts"], counts["reused"]) == (60, len(TEXTS) - 20)
     assert server.stats()["texts"] == paid + 60
 
 

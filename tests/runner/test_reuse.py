@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.cli import Ended, bulkembed, matrix, read, run, snapshot, write_rows
+from support.cli import Ended, bulkembed, matrix, read, run, snapshot, summary, write_rows
 
 from bulkembed.emulator.server import EmulatorServer
 
@@ -53,6 +53,8 @@ def test_another_layout_takes_all_vectors_at_no_cost(
     assert ended.code == 0, ended.err
     assert server.stats()["texts"] == ROWS
     assert snapshot(old) == before
+    counts = summary(tmp_path / "new")["counts"]
+    assert (counts["texts"], counts["repeated"], counts["reused"]) == (0, 0, ROWS)
     new, was = (read(one).sort_by("source_row") for one in (tmp_path / "new", old))
     assert new["text_hash"].equals(was["text_hash"])
     assert np.allclose(matrix(new), matrix(was), atol=0 if exact else 1e-3)

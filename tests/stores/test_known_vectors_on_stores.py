@@ -106,7 +106,7 @@ def test_a_catalogue_that_is_exported_again_costs_its_new_texts_only(
         assert ended.code == 0, ended.err
         edited = len([text for text in second if text.startswith("edited")])
         assert server.stats()["texts"] == ROWS + edited
-        assert "is gathered in _run/gather" in ended.err
+        assert "to gather in _run/gather" in ended.err
         # Each part is wanted by all units, and is read once: one request for its size, one for its
         # footer, and one or two for its columns.
         requests = [(request.kind, unquote(request.path)) for request in store.proxy.requests]

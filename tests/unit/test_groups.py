@@ -51,7 +51,7 @@ def members(draw: st.DrawFn) -> list[UnitRecord]:
                     Unit(key, first, rows), embedded, dead, skipped, draw(st.integers(0, 3)),
                     f"{key}.parquet", draw(st.sampled_from(["run-1", "run-2"])),
                     count_codes(draw(st.lists(st.sampled_from(DeadCode), max_size=5))),
-                    CallCounts(*draw(st.tuples(COUNT, COUNT, COUNT, COUNT, COUNT))),
+                    CallCounts(*draw(st.tuples(*[COUNT] * 6))),
                     vectors=embedded * draw(st.integers(1, 3)), removed=removed,
                     seconds=draw(st.integers(0, 5000)) / 1000,
                 )
@@ -121,7 +121,8 @@ def test_the_rows_of_the_units_follow_each_other_in_the_parts(group: GroupRecord
         {"calls": None},
         {"vectors": [], "rows": [], "file": [], "run": []},
         {name: [0, 0] for name in ("file", "run", "first_row", "skipped", "removed", "seconds",
-                                   "dead", "calls", "retried", "texts", "tokens", "repeated")}
+                                   "dead", "calls", "retried", "texts", "tokens", "repeated",
+                                   "reused")}
         | {name: [5, 5] for name in ("rows", "embedded", "vectors")},
     ],
     ids=str,

@@ -39,7 +39,7 @@ def records(draw: st.DrawFn) -> UnitRecord:
     return UnitRecord(
         unit, embedded, dead, skipped, draw(st.integers(0, 20)), draw(NAME), draw(NAME),
         count_codes(draw(st.lists(st.sampled_from(DeadCode), max_size=5))),
-        CallCounts(*draw(st.tuples(COUNT, COUNT, COUNT, COUNT, COUNT))),
+        CallCounts(*draw(st.tuples(*[COUNT] * 6))),
         tuple(draw(st.lists(part, max_size=2))),
         draw(st.none() | part), draw(COUNT),
         part_bytes=draw(st.none() | st.integers(0, 10**10)),

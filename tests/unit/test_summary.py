@@ -21,7 +21,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.schemas.units import CallCounts, Unit, UnitRecord
 
-COUNTS = CallCounts(calls=12, retried=1, texts=1100, tokens=54321, repeated=7)
+COUNTS = CallCounts(calls=12, retried=1, texts=1100, tokens=54321, repeated=7, reused=4780)
 
 
 def summary(**changes: Any) -> RunSummary:
@@ -44,7 +44,8 @@ def test_the_summary_accounts_for_every_row() -> None:
     assert "1,234 in: 1,200 embedded, 30 skipped (blank), 4 failed, 0 remaining" in text
     assert "3 refused, 1 too_long" in text
     assert "blank_text" not in text
-    assert "12 with 1,100 texts, 54,321 tokens; 7 duplicate texts not sent" in text
+    assert "12 with 1,100 texts, 54,321 tokens; 7 duplicate texts not sent; 4,780 texts" in text
+    assert "with a known vector" in text
     assert "600 rows/s" in text
     assert "out" in text
 

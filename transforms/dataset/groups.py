@@ -61,6 +61,7 @@ class _GroupFile:
     texts: list[int]
     tokens: list[int]
     repeated: list[int]
+    reused: list[int]
     codes: dict[str, dict[DeadCode, Count]]
     """Dead letters by code, of units that have some; the keys are numbers of units."""
 

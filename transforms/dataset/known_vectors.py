@@ -29,6 +29,8 @@ class VectorBlock:
     """Whether the service cut each text; None if unknown."""
     of_other_rows: bool = True
     """Whether the vectors were paid for by other rows: a row that gets one counts as repeated."""
+    committed: bool = False
+    """Whether an earlier run has committed the vectors: a row that gets one counts as reused."""
 
 
 class Matches(Protocol):

@@ -48,6 +48,7 @@ class UnitOutcome:
         self._failed: dict[int, RowFailure] = {}
         self._rows = RowProgress(prepared.passages, len(prepared.items))
         self._of_other_rows: set[int] = set()
+        self._reused: set[int] = set()
 
     def restore(self, *sources: KnownVectors) -> list[Content]:
         """Take the vectors that are already paid for; return the texts to send.
@@ -81,7 +82,9 @@ class UnitOutcome:
                 indexes, places = map(list, zip(*found, strict=True))
                 cut = [block.truncated[place] for place in places]
                 self._vectors.put(indexes, block.vectors[places], cut)
-                if block.of_other_rows:
+                if block.committed:
+                    self._reused.update(indexes)
+                elif block.of_other_rows:
                     self._of_other_rows.update(indexes)
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
@@ -159,7 +162,9 @@ class UnitOutcome:
 
     def _counts(self, embedded: Sequence[int]) -> CallCounts:
         items = [passage.item for row in embedded for passage in self._prepared.passages[row]]
-        return self._answers.counts(len(items) - len(set(items) - self._of_other_rows))
+        own = [item for item in items if item not in self._reused]
+        repeated = len(own) - len(set(own) - self._of_other_rows)
+        return self._answers.counts(repeated, reused=len(items) - len(own))
 
     def _fail(self, rows: Sequence[int], failure: RowFailure) -> None:
         self._rows.fail(rows)

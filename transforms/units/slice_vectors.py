@@ -215,7 +215,8 @@ class UnitMatches:
 
 
 def _block(labels: Labels, vectors: Matrix) -> VectorBlock:
-    return VectorBlock(_hashes(labels), vectors, [FLAGS[flag] for flag in labels["flag"].tolist()])
+    flags = [FLAGS[flag] for flag in labels["flag"].tolist()]
+    return VectorBlock(_hashes(labels), vectors, flags, committed=True)
 
 
 def _hits(labels: Labels, wanted: Keys) -> npt.NDArray[np.int64]:

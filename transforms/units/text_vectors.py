@@ -108,9 +108,10 @@ class AnswerRecorder:
         self._tokens += counted_tokens(items, answer)
         return vectors, truncated
 
-    def counts(self, repeated: int) -> CallCounts:
-        """Return the counts of the requests; see CallCounts for `repeated`."""
-        return CallCounts(self._calls, self._retried, self._texts, self._tokens, repeated)
+    def counts(self, repeated: int, reused: int = 0) -> CallCounts:
+        """Return the counts of the requests; see CallCounts for `repeated` and `reused`."""
+        sent = self._calls, self._retried, self._texts, self._tokens
+        return CallCounts(*sent, repeated, reused)
 
     def live(self) -> LiveCounts:
         """Return the counts so far, for progress."""
