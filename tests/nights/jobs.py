@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from support.cli import Ended, matrix, parts, read, run
 
 from bulkembed.emulator.server import EmulatorServer
 from nights.catalogue import Night
+from nights.model import Change, Changed
 from nights.places import Disk, Place
 
 DIM = 128
@@ -22,6 +27,9 @@ LoadedRow = tuple[bytes, tuple[str | None, ...]]
 """The vector and the kept columns of a row, as a reader of the dataset has them."""
 Loaded = Mapping[str, LoadedRow]
 """The rows of a dataset by id."""
+
+Feed = Mapping[str, tuple[Changed, LoadedRow | None]]
+"""What happened to each id, and its new row."""
 
 
 @dataclasses.dataclass
@@ -46,6 +54,34 @@ class NightlyJob:
         new, self._paid = texts - self._paid, texts
         return new
 
+    def state(self, output: str) -> str:
+        """Return the id of the last complete state of a dataset."""
+        ended = self.place.call("parts", self.place.output(output), "--json")
+        assert ended.code == 0, ended.err
+        return str(json.loads(ended.out)["run_id"])
+
+    def feed(self, output: str, columns: Sequence[str], since: str | None = None) -> Feed:
+        """Return what `bulkembed changes` lists, by id.
+
+        Fails if it lists an id twice.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "changes.parquet"
+            more = () if since is None else ("--since", since)
+            ended = self.place.call(
+                "changes", self.place.output(output), "--with-vectors", "--output", file, *more
+            )
+            assert ended.code == 0, ended.err
+            table = pq.read_table(file)
+        kept = table.filter(pc.not_equal(table["change"].cast(pa.string()), Change.DELETED))
+        rows = dict(zip(kept["id"].to_pylist(), loaded_rows(kept, columns), strict=True))
+        assert len(set(table["id"].to_pylist())) == len(table), "an id is listed twice"
+        listed = zip(
+            table["id"].to_pylist(), table["change"].to_pylist(),
+            table["vector_changed"].to_pylist(), strict=True,
+        )  # fmt: skip
+        return {one: (Changed(Change(kind), new), rows.get(one)) for one, kind, new in listed}
+
     def loaded(self, output: str, columns: Sequence[str]) -> Loaded:
         """Return the rows of a dataset."""
         return load(self.place.fetch(self.place.output(output)), columns)
@@ -62,6 +98,19 @@ def load(folder: Path, columns: Sequence[str]) -> Loaded:
     rows = dict(zip(table["id"].to_pylist(), loaded_rows(table, columns), strict=True))
     assert len(rows) == len(table), "an id occurs twice"
     return rows
+
+
+def replayed(rows: Loaded, feed: Feed) -> Loaded:
+    """Return what a loader has that applies a feed to the rows that it has loaded before."""
+    after = dict(rows)
+    for one, (changed, row) in feed.items():
+        if row is None:
+            assert changed.change is Change.DELETED
+            del after[one]
+        else:
+            assert (one in after) == (changed.change is Change.CHANGED)
+            after[one] = row
+    return after
 
 
 def loaded_rows(table: pa.Table, columns: Sequence[str]) -> list[LoadedRow]:

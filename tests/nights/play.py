@@ -6,7 +6,7 @@ import collections
 from collections.abc import Callable, Mapping, Sequence
 
 from nights.catalogue import Night, shuffled
-from nights.jobs import Loaded, NightlyJob
+from nights.jobs import Loaded, NightlyJob, replayed
 from nights.model import Change, Changed, changes, new_contents
 
 FromNothing = Callable[[Night], Loaded]
@@ -24,11 +24,16 @@ def play_files(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothi
     job.place.export(second)
     refused(job, "out", 2, ("--prune", "--missing-files keep"))
     assert job.loaded("out", first.columns) == from_nothing(first)
+    state = job.state("out")
     done(job, "out", "--prune")
     assert job.paid() == new_contents(first.rows, second.rows)
     assert job.loaded("out", second.columns) == from_nothing(second)
+    check_changes(job, (first, second), state, from_nothing)
 
     job.place.export(third)
+    done(job, "out")
+    assert job.paid() == 0
+    check_compaction(job, (first, second), state, from_nothing)
     done(job, "out")
     assert job.paid() == 0
 
@@ -55,11 +60,14 @@ def play_sync(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothin
     assert job.paid() == new_contents({}, first.rows)
     assert job.loaded("out", first.columns) == from_nothing(first)
 
+    state = job.state("out")
     job.place.export(second)
     summary = done(job, "out", "--sync")
     assert job.paid() == new_contents(first.rows, second.rows)
     assert job.loaded("out", second.columns) == from_nothing(second)
     assert counts_of(changes(first.rows, second.rows, first.columns)) in summary
+    check_changes(job, (first, second), state, from_nothing)
+    check_compaction(job, (first, second), state, from_nothing)
 
     for night in (third, shuffled(third)):
         job.place.export(night)
@@ -78,6 +86,28 @@ def play_sync(job: NightlyJob, nights: Sequence[Night], from_nothing: FromNothin
     job.place.export(fifth)
     refused(job, "new", 3, ("--max-delete",), "--sync")
     assert job.loaded("new", fourth.columns) == from_nothing(fourth)
+
+
+def check_changes(
+    job: NightlyJob, nights: tuple[Night, Night], state: str, from_nothing: FromNothing
+) -> None:
+    """Check that the changes since a state turn its rows into those of a later night."""
+    before, after = nights
+    feed = job.feed("out", after.columns, state)
+    assert {one: changed for one, (changed, _) in feed.items()} == changes(
+        before.rows, after.rows, after.columns
+    )
+    assert replayed(from_nothing(before), feed) == from_nothing(after)
+
+
+def check_compaction(
+    job: NightlyJob, nights: tuple[Night, Night], state: str, from_nothing: FromNothing
+) -> None:
+    """Merge the parts, which changes neither rows nor what is listed as changed."""
+    ended = job.place.call("compact", job.place.output("out"))
+    assert ended.code == 0, ended.err
+    assert job.loaded("out", nights[1].columns) == from_nothing(nights[1])
+    check_changes(job, nights, state, from_nothing)
 
 
 def counts_of(changed: Mapping[str, Changed]) -> str:
