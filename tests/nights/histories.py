@@ -94,7 +94,8 @@ class Export:
     def night(self, number: int) -> Night:
         """Return what is exported now."""
         rows = {row.id: row for file in self.files.values() for row in file}
-        return Night(number, rows, {n: [row.id for row in f] for n, f in self.files.items()})
+        files = {name: [row.id for row in file] for name, file in self.files.items()}
+        return Night(number, rows, files or {NAMES[0]: []})
 
 
 def _text(number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,30 +61,46 @@ class NightlyJob:
         return str(json.loads(ended.out)["run_id"])
 
     def feed(self, output: str, columns: Sequence[str], since: str | None = None) -> Feed:
-        """Return what `bulkembed changes` lists, by id.
-
-        Fails if it lists an id twice.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "changes.parquet"
-            more = () if since is None else ("--since", since)
-            ended = self.place.call(
-                "changes", self.place.output(output), "--with-vectors", "--output", file, *more
-            )
-            assert ended.code == 0, ended.err
-            table = pq.read_table(file)
-        kept = table.filter(pc.not_equal(table["change"].cast(pa.string()), Change.DELETED))
-        rows = dict(zip(kept["id"].to_pylist(), loaded_rows(kept, columns), strict=True))
-        assert len(set(table["id"].to_pylist())) == len(table), "an id is listed twice"
-        listed = zip(
-            table["id"].to_pylist(), table["change"].to_pylist(),
-            table["vector_changed"].to_pylist(), strict=True,
-        )  # fmt: skip
-        return {one: (Changed(Change(kind), new), rows.get(one)) for one, kind, new in listed}
+        """Return what `bulkembed changes` lists, by id."""
+        return listed_changes(
+            columns,
+            lambda *args: self.place.call("changes", self.place.output(output), *args),
+            since,
+        )
 
     def loaded(self, output: str, columns: Sequence[str]) -> Loaded:
         """Return the rows of a dataset."""
         return load(self.place.fetch(self.place.output(output)), columns)
+
+
+def listed_changes(
+    columns: Sequence[str], call: Callable[..., Ended], since: str | None = None
+) -> Feed:
+    """Return what `bulkembed changes` lists, by id.
+
+    Fails if it lists an id twice.
+
+    Args:
+        columns: the kept columns.
+        call: calls `bulkembed changes OUT` with more words.
+        since: the id of a state.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "changes.parquet"
+        more = () if since is None else ("--since", since)
+        ended = call("--with-vectors", "--output", file, *more)
+        assert ended.code == 0, ended.err
+        table = pq.read_table(file)
+    if not len(table):
+        return {}
+    kept = table.filter(pc.not_equal(table["change"].cast(pa.string()), Change.DELETED))
+    rows: dict[str, LoadedRow] = {}
+    if len(kept):
+        rows = dict(zip(kept["id"].to_pylist(), loaded_rows(kept, columns), strict=True))
+    ids = table["id"].to_pylist()
+    assert len(set(ids)) == len(ids), "an id is listed twice"
+    listed = zip(ids, table["change"].to_pylist(), table["vector_changed"].to_pylist(), strict=True)
+    return {one: (Changed(Change(kind), new), rows.get(one)) for one, kind, new in listed}
 
 
 def load(folder: Path, columns: Sequence[str]) -> Loaded:
