@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,7 +21,12 @@ from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.stop import RERUN
 from bulkembed.transforms.dataset import part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.layout import SUCCESS
+from bulkembed.transforms.dataset.id_index import (
+    IdIndex,
+    IdIndexWriter,
+    InconsistentIndexError,
+)
+from bulkembed.transforms.dataset.layout import IDS, SUCCESS
 from bulkembed.transforms.dataset.manifest import (
     Manifest,
     ManifestPart,
@@ -30,6 +36,7 @@ from bulkembed.transforms.dataset.manifest import (
 )
 from bulkembed.transforms.dataset.part_difference import ChangeCounts, PartDifference
 from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.dataset.row_keys import id_keys
 
 FEED_VERSION = b"1"
 
@@ -44,8 +51,25 @@ class PublishedRun:
     """The kept columns, which the change feed compares."""
     keep_superseded: bool = False
     """Whether the parts of the state before stay until another run is complete."""
+    unique_ids: bool = False
+    """Whether ids are known to be unique, as in a synchronised dataset."""
     same_rows: bool = False
     """Whether rows were only moved between parts, as by a compaction: there is no change feed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PublishedChanges:
+    """What is known about the changes of a run."""
+
+    counts: ChangeCounts | None = None
+    """How many ids have changed since the last complete state; None if the parts are the same, or
+    if that is not known because a part of the last state cannot be read."""
+    repeated_ids: int | None = None
+    """Rows with the id of another row; None if that was not counted."""
+    rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """The rows of each part that was read."""
+    ids: str = ""
+    """The name of the index of ids; empty if there is none."""
 
 
 def adopt_state(dataset: Dataset, state: DatasetState, run_id: str) -> None:
@@ -66,12 +90,8 @@ def adopt_state(dataset: Dataset, state: DatasetState, run_id: str) -> None:
     dataset.replace_manifest(Manifest(run_id, 0, now, parts, origin=origin))
 
 
-def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> ChangeCounts | None:
+def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> PublishedChanges:
     """Write the change feed and the manifest of a complete state, and delete superseded parts.
-
-    Returns:
-        How many ids have changed since the last complete state; None if the parts are the same, or
-        if that is not known because a part of the last state cannot be read.
 
     Raises:
         OutputError: a part of the new state cannot be read, or something cannot be written.
@@ -81,18 +101,19 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> C
     names = vector_parts(dataset, state, sizes)
     if old is not None and {part.name for part in old.parts} == set(names):
         _delete_superseded(dataset, old, names, run.keep_superseded)
-        return None
+        return PublishedChanges()
     now = _now()
-    counts: ChangeCounts | None = None
-    rows: dict[str, int] = {}
+    found = PublishedChanges()
     if run.same_rows:
         changes = old.changes if old is not None else ()
         origin = old.origin if old is not None else StateOrigin(run.run_id, now)
+        found = PublishedChanges(ids=old.ids if old is not None else "")
     else:
         begun = StateOrigin("", run_file.read(dataset)["created"])
         before = old or Manifest("", 0, "", (), origin=begun)
         try:
-            counts, rows = _write_feed(dataset, run, before, names)
+            found = _write_feed(dataset, run, before, names, state)
+            counts = found.counts or ChangeCounts()
             done = RunChanges(run.run_id, now, counts.added, counts.changed, counts.deleted)
             changes, origin = (*before.changes, done), before.origin
         except _OldPartUnreadable as error:
@@ -103,15 +124,19 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> C
             )
             changes, origin = (), StateOrigin(run.run_id, now)
     known = {part.name: part for part in old.parts} if old is not None else {}
-    parts = _manifest_parts(dataset, names, sizes, known, rows)
+    parts = _manifest_parts(dataset, names, sizes, known, found.rows)
     superseded = _superseded(old, names) if run.keep_superseded else ()
     if run.keep_superseded and run.same_rows and old is not None:
         superseded = tuple(sorted({*superseded, *old.superseded}))  # It is no other state.
-    manifest = Manifest(run.run_id, run.run_number, now, parts, changes, origin, superseded)
+    manifest = Manifest(
+        run.run_id, run.run_number, now, parts, changes, origin, found.ids, superseded
+    )
     dataset.replace_manifest(manifest)
-    gone = {*_superseded(old, names), *(old.superseded if old is not None else ())}
-    dataset.delete(sorted(gone - {*superseded, *names}))
-    return counts
+    if old is not None:
+        gone = {*_superseded(old, names), *old.superseded} - {*superseded, *names}
+        gone |= {old.ids} - {found.ids, ""}
+        dataset.delete(sorted(gone))
+    return found
 
 
 def vector_parts(dataset: Dataset, state: DatasetState, sizes: dict[str, int]) -> list[str]:
@@ -145,24 +170,20 @@ class _OldPartUnreadable(Exception):
 
 
 def _write_feed(
-    dataset: Dataset, run: PublishedRun, before: Manifest, names: Sequence[str]
-) -> tuple[ChangeCounts, dict[str, int]]:
-    """Write the change feed, and return its counts and the rows of each part that was read."""
-    old = {part.name for part in before.parts}
-    removed = sorted(old - set(names))
-    added = [name for name in names if name not in old]
+    dataset: Dataset,
+    run: PublishedRun,
+    before: Manifest,
+    names: Sequence[str],
+    state: DatasetState,
+) -> PublishedChanges:
+    """Write the change feed, and the index of ids unless these are unique."""
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-        try:
-            found = PartDifference(dataset, removed, added, run.kept, Path(folder))
-        except OutputError as error:
-            if any(name in error.message for name in removed):
-                raise _OldPartUnreadable(error.message.rstrip(".")) from error
-            raise
+        found = _difference(dataset, run, before, names, Path(folder))
         schema = found.schema(
             {"bulkembed.feed": FEED_VERSION.decode(), "bulkembed.run": run.run_id}
         )
         if schema is None:
-            return ChangeCounts(), {}
+            return PublishedChanges(ChangeCounts())
         feed = RunChanges(run.run_id, "").feed
 
         def write(stream: pa.NativeFile) -> None:
@@ -171,7 +192,58 @@ def _write_feed(
                     writer.write_batch(batch)
 
         dataset.write_large(feed, write)
-        return found.counts, found.rows
+        if found.ids is None:
+            return PublishedChanges(found.counts, None, found.rows)
+        ids = f"{IDS}/{run.run_id}.keys"
+        found.ids.store(dataset, ids)
+        repeated = _repeated(dataset, found.ids, state)
+        return PublishedChanges(found.counts, repeated, found.rows, ids)
+
+
+def _difference(
+    dataset: Dataset, run: PublishedRun, before: Manifest, names: Sequence[str], folder: Path
+) -> PartDifference:
+    old = {part.name for part in before.parts}
+    removed = sorted(old - set(names))
+    added = [name for name in names if name not in old]
+    unchanged = [name for name in names if name in old]
+    index: IdIndex | None = IdIndex.empty()
+    if old and not run.unique_ids:
+        index = IdIndex.open(dataset, before.ids, folder) if before.ids else None
+    for known in (index, None):
+        try:
+            return PartDifference(
+                dataset, removed, added, run.kept, folder,
+                unchanged=unchanged, index=known, unique=run.unique_ids,
+            )  # fmt: skip
+        except InconsistentIndexError:
+            log.info("the index of ids does not fit the parts. Reading all ids again.")
+        except OutputError as error:
+            if any(name in error.message for name in removed):
+                raise _OldPartUnreadable(error.message.rstrip(".")) from error
+            raise
+    raise AssertionError("a difference without an index is always consistent")
+
+
+def _repeated(dataset: Dataset, ids: IdIndexWriter, state: DatasetState) -> int | None:
+    """Return how many rows repeat the id of another row, in vectors and dead letters.
+
+    None on a store, where each file of dead letters would cost several requests in every run.
+    """
+    if dataset.is_on_a_store:
+        return None
+    keys = [np.empty(0, np.uint64)]
+    try:
+        for parts in dataset.distinct_parts(state):
+            for name in parts.dead_letters:
+                part = part_files.open_part(dataset, name)
+                blocks = part_files.read_blocks(part, name, ["id"])
+                keys += [id_keys(block.column("id").drop_null())[:, 0] for block in blocks]
+    except OutputError as error:
+        log.warning("repeated ids are not counted: %s", error.message)
+        return None
+    letters, rows = np.unique(np.concatenate(keys), return_counts=True)
+    return ids.repeated + int((rows - 1).sum()) + ids.count_of(letters)
 
 
 def _manifest_parts(
@@ -179,7 +251,7 @@ def _manifest_parts(
     names: Sequence[str],
     sizes: dict[str, int],
     known: dict[str, ManifestPart],
-    rows: dict[str, int] | None = None,
+    rows: Mapping[str, int] | None = None,
 ) -> tuple[ManifestPart, ...]:
     """Return the parts with their rows and sizes; those of the last manifest are known already."""
     rows = rows or {}

@@ -49,12 +49,10 @@ from bulkembed.transforms.core.ranges import is_within, merge_ranges, remaining_
 from bulkembed.transforms.dataset import (
     atomic_files,
     kept_answers,
-    part_files,
     run_file,
     worker_notes,
 )
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.duplicate_ids import MAX_IDS, DuplicateIds
 from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import DatasetState
@@ -134,7 +132,6 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         failed_files=() if outcome.mirror else failed_files(outcome.scans, after),
         passed_over=outcome.scans.ignored,
         changed_files=tuple(file.name for file in changed),
-        duplicate_ids=_duplicate_ids(dataset, outcome, after) if not stops else None,
         limit_rows=request.input.limit_rows,
         sync=None if outcome.mirror is None else outcome.mirror.found.tally,
         cost=_life_cost(dataset, outcome),
@@ -155,8 +152,10 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         dataset.delete(dataset.leftovers(after))
     if plan.work or not has_success_marker(dataset):
         if complete:
-            counts = publish_state(dataset, _published(outcome), after)
-            summary = dataclasses.replace(summary, changes=counts)
+            found = publish_state(dataset, _published(outcome), after)
+            summary = dataclasses.replace(
+                summary, changes=found.counts, duplicate_ids=found.repeated_ids
+            )
         dataset.write_json(f"{SUMMARIES}/{job.run_id}.json", summary.to_json())
         if complete and outcome.scans.damaged:
             # `_SUCCESS` covers the rows of the saved plan, which must not include unreadable rows.
@@ -173,7 +172,8 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
 def _published(outcome: Outcome) -> PublishedRun:
     job = outcome.job
     kept = tuple(name for name in job.row_schema.names if name != "id")
-    return PublishedRun(job.run_id, job.run_number, kept, outcome.request.keep_superseded)
+    keeps = outcome.request.keep_superseded
+    return PublishedRun(job.run_id, job.run_number, kept, keeps, outcome.mirror is not None)
 
 
 def _has_gone(dataset: Dataset, outcome: Outcome, missing: Sequence[str]) -> bool:
@@ -377,12 +377,6 @@ def _remove_outdated(
     return state.without(records), names
 
 
-def _duplicate_ids(dataset: Dataset, outcome: Outcome, state: DatasetState) -> int | None:
-    if not outcome.plan.work or outcome.mirror is not None:
-        return None  # A synchronised dataset has no duplicates.
-    return duplicate_ids(dataset, state)
-
-
 def _remove_old_rows(
     dataset: Dataset, job: JobConfig, mirror: Mirror, state: DatasetState, rows: RowCounts
 ) -> DatasetState:
@@ -402,28 +396,6 @@ def _remove_old_rows(
         )
     delete_other_shards(dataset)
     return state
-
-
-def duplicate_ids(dataset: Dataset, state: DatasetState) -> int | None:
-    """Return how many rows repeat the id of an earlier row, in vectors and dead letters.
-
-    This reads all parts. Returns None on a store, where each part would cost three requests in
-    every run, and for more rows than fit in memory.
-    """
-    if sum(record.unit.rows for record in state.records) > MAX_IDS or dataset.is_on_a_store:
-        return None
-    ids = DuplicateIds()
-    try:
-        for parts in dataset.distinct_parts(state):
-            for name in parts.all:
-                part = part_files.open_part(dataset, name)
-                columns = part_files.with_passage_columns(part, ["id"])
-                for block in part_files.read_blocks(part, name, columns):
-                    ids.add(part_files.one_per_input_row(block).column("id"))
-    except OutputError as error:
-        log.warning("duplicate ids are not counted: %s", error.message)
-        return None
-    return len(ids.duplicates())
 
 
 def _check_sizes(dataset: Dataset, outcome: Outcome, state: DatasetState) -> None:

@@ -41,6 +41,7 @@ from bulkembed.transforms.dataset.layout import (
     CLAIMS,
     DAMAGED,
     DEAD_LETTERS,
+    IDS,
     INDEX,
     KEPT,
     LOCK,
@@ -76,7 +77,7 @@ ASIDE = f"{RUN}/aside"
 """The folder for damaged files."""
 _FOLDERS = (
     VECTORS, DEAD_LETTERS, RUN, UNITS, PLAN, SUMMARIES, STOPS, KEPT, SHARED, INDEX, TIMELINE,
-    CLAIMS, DAMAGED, CHANGES, SPENDING,
+    CLAIMS, DAMAGED, CHANGES, IDS, SPENDING,
 )  # fmt: skip
 _FILES = (SUCCESS, REPORT, RUN_FILE, LOCK, ACCOUNT, MANIFEST, run_file.COPY)
 

@@ -7,13 +7,17 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.id_index import IdIndex, InconsistentIndexError
 from bulkembed.transforms.dataset.part_difference import ChangeCounts, PartDifference
+from bulkembed.transforms.dataset.row_keys import id_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +120,74 @@ def test_the_difference_is_that_of_multisets_of_rows_by_id(
         else:
             at = after[row["part"]][row["row"]]  # type: ignore[index]
             assert (row["id"], row["text_hash"]) == (at.id, at.hash)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(unchanged=PARTS, old=PARTS, new=PARTS, has_index=st.booleans())
+def test_rows_in_unchanged_parts_count_as_well(
+    tmp_path_factory: object,
+    unchanged: list[list[Row]],
+    old: list[list[Row]],
+    new: list[list[Row]],
+    has_index: bool,
+) -> None:
+    root = tmp_path_factory.mktemp("data")  # type: ignore[attr-defined]
+    both = {f"vectors/both-{n}.parquet": rows for n, rows in enumerate(unchanged)}
+    before = {f"vectors/old-{n}.parquet": rows for n, rows in enumerate(old)}
+    after = {f"vectors/new-{n}.parquet": rows for n, rows in enumerate(new)}
+    for name, rows in (both | before | after).items():
+        write(root, name, rows)
+    dataset = Dataset.open(str(root))
+    index = None
+    if has_index:
+        empty = IdIndex.empty()
+        first = PartDifference(dataset, [], sorted(both | before), [], root, index=empty)
+        assert first.ids is not None
+        first.ids.store(dataset, "_run/ids/a.keys")
+        index = IdIndex.open(dataset, "_run/ids/a.keys", root)
+        assert index is not None
+    found = PartDifference(
+        dataset, sorted(before), sorted(after), ["lang"], root, unchanged=sorted(both), index=index
+    )
+    schema = found.schema({})
+    feed = []
+    if schema is not None:
+        feed = pa.Table.from_batches(found.batches(schema), schema).to_pylist()
+    rows_before = [row for part in (both | before).values() for row in part]
+    rows_after = [row for part in (both | after).values() for row in part]
+    want = expected(rows_before, rows_after)
+    assert {row["id"]: (row["change"], row["vector_changed"]) for row in feed} == want
+    listed = collections.Counter(row["id"] for row in feed)
+    for one, (change, _) in want.items():
+        rows = [row for row in rows_after if row.id == one]
+        assert listed[one] == (1 if change == "deleted" else len(rows))
+    assert found.ids is not None
+    assert found.ids.repeated == len(rows_after) - len({row.id for row in rows_after})
+    found.ids.store(dataset, "_run/ids/b.keys")
+    now = IdIndex.open(dataset, "_run/ids/b.keys", root)
+    assert now is not None
+    keys = id_keys(pa.array([row.id for row in rows_after], pa.string()))[:, 0]
+    np.testing.assert_array_equal(now.keys, np.sort(keys))
+
+
+def test_an_index_of_another_state_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
+    write(tmp_path, "vectors/o.parquet", [Row("a", 1), Row("b", 2)])
+    write(tmp_path, "vectors/n.parquet", [Row("a", 1)])
+    dataset = Dataset.open(str(tmp_path))
+    with pytest.raises(InconsistentIndexError):
+        PartDifference(
+            dataset, ["vectors/o.parquet"], ["vectors/n.parquet"], [], tmp_path,
+            index=IdIndex.empty(),
+        )  # fmt: skip
+    found = PartDifference(dataset, [], ["vectors/o.parquet"], [], tmp_path)
+    assert found.ids is not None
+    found.ids.store(dataset, "ids")
+    path = tmp_path / "ids"
+    data = path.read_bytes()
+    for damaged in (b"", data[:-1], data[8:], bytes([data[0] ^ 1]) + data[1:]):
+        path.write_bytes(damaged)
+        assert IdIndex.open(dataset, "ids", tmp_path) is None
+    assert IdIndex.open(dataset, "nowhere", tmp_path) is None
 
 
 def test_all_passages_of_a_changed_id_are_listed(tmp_path: Path) -> None:

@@ -261,3 +261,20 @@ def test_a_renamed_id_column_has_its_name_in_the_changes(
     ended = bulkembed("changes", out, "--format", "jsonl", "--with-vectors")
     (row,) = [json.loads(line) for line in ended.out.splitlines()]
     assert (row["sku"], row["change"], len(row["vector"])) == (7, "added", 128)
+
+
+def test_an_id_that_another_file_still_has_is_not_deleted(
+    server: EmulatorServer, folder: Path, out: Path
+) -> None:
+    go(server, folder, out)
+    (folder / "b.parquet").rename(folder / "c.parquet")
+    ended = go(server, folder, out, "--missing-files", "keep")
+    assert "0 added, 3 changed, 0 deleted" in ended.out
+    assert "3 rows with the id of an earlier row" in ended.out
+    ended = go(server, folder, out, "--prune")
+    assert "0 added, 3 changed, 0 deleted" in ended.out
+    assert "earlier row" not in ended.out
+    found = changes(out)
+    assert kinds(found) == {f"b{n}": "changed" for n in range(3)}
+    check_places(out, found)
+    assert {row["id"] for row in read(out).to_pylist()} >= set(found)

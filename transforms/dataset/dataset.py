@@ -27,6 +27,7 @@ from bulkembed.transforms.dataset.layout import (
     DEAD_LETTERS,
     EMPTY_PART,
     GATHER,
+    IDS,
     INDEX,
     KEPT,
     KEPT_SUFFIX,
@@ -66,7 +67,7 @@ log = logging.getLogger("bulkembed")
 
 READ_THREADS = 8
 _WRITTEN_BY_RUNS = (
-    VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, GATHER, TIMELINE, CHANGES, SPENDING,
+    VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, GATHER, TIMELINE, CHANGES, IDS, SPENDING,
 )  # fmt: skip
 """Folders in which a killed run can leave unfinished files."""
 
@@ -402,18 +403,19 @@ class Dataset:
         """Return the files that killed runs and retries left behind.
 
         These are unfinished files, parts that neither a record nor the manifest names, records that
-        a later generation replaced, kept answers whose rows are committed, and change feeds that
-        the manifest does not name.
+        a later generation replaced, kept answers whose rows are committed, and change feeds and
+        indexes of ids that the manifest does not name.
         """
         named = {part for parts in self.distinct_parts(state) for part in parts.all}
         named |= self.protected_parts()
         manifest = self.manifest()
-        feeds = {run.feed for run in manifest.changes} if manifest is not None else set()
+        noted = {run.feed for run in manifest.changes} if manifest is not None else set()
+        noted |= {manifest.ids} if manifest is not None else set()
         found = [*self.committed_kept_files(state), *(f"{UNITS}/{name}" for name in state.stale)]
         for folder in ("", "_run", *_WRITTEN_BY_RUNS):
             for name in self.names(folder) if folder else self._root_names():
                 full = f"{folder}/{name}" if folder else name
-                is_feed = folder == CHANGES and full not in feeds
+                is_feed = folder in (CHANGES, IDS) and full not in noted
                 is_part = _must_be_named(folder, name) and full not in named
                 if is_unfinished(name) or is_feed or is_part:
                     found.append(full)

@@ -65,6 +65,8 @@ class Manifest:
     changes: tuple[RunChanges, ...] = ()
     """One for each complete run since `origin`, in order."""
     origin: StateOrigin = dataclasses.field(default_factory=StateOrigin)
+    ids: str = ""
+    """The name of the index of its ids within the dataset; empty if there is none."""
     superseded: tuple[str, ...] = ()
     """Parts of the state before that are kept for readers; see `--keep-superseded`."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,10 +20,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulkembed.schemas.errors import OutputError
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.id_index import IdIndex, IdIndexWriter, without
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows
 from bulkembed.transforms.dataset.row_keys import column_keys, id_keys
+
+log = logging.getLogger("bulkembed")
 
 ADDED, CHANGED, DELETED = "added", "changed", "deleted"
 _CODES = {1: (ADDED, True), 2: (CHANGED, True), 3: (CHANGED, False), 4: (DELETED, True)}
@@ -40,6 +45,8 @@ READ_THREADS = 4
 """Parts to read at once."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _IS_NEW = np.uint64(1 << 63)
+_IS_FIRST = np.uint64(1 << 62)
+"""Set if the row is the first passage of its input row, or no passage."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 U64 = npt.NDArray[np.uint64]
@@ -106,9 +113,14 @@ class PartDifference:
         added: names of parts of the new state alone.
         kept: the kept columns, which are compared.
         folder: a folder on a local disk for temporary files.
+        unchanged: names of parts of both states.  They are read only for ids that are in other
+            parts as well, or if there is no index.
+        index: the ids of the old state; None if it is not known.
+        unique: whether ids are known to be unique; then neither of the two is used.
 
     Raises:
         OutputError: a part cannot be read, or the disk is full.
+        InconsistentIndexError: the index is not that of the old state.
     """
 
     def __init__(
@@ -118,6 +130,10 @@ class PartDifference:
         added: Sequence[str],
         kept: Sequence[str],
         folder: Path,
+        *,
+        unchanged: Sequence[str] = (),
+        index: IdIndex | None = None,
+        unique: bool = False,
     ) -> None:
         self.rows: dict[str, int] = {}
         """The rows of each part."""
@@ -133,8 +149,18 @@ class PartDifference:
             with tempfile.TemporaryFile(dir=folder) as file:
                 self._status: Statuses = np.memmap(file, np.uint8, "w+", shape=(max(1, total),))
             self.counts = ChangeCounts()
-            for partition in range(PARTITIONS):
-                self.counts += _mark(rows.read(partition), self._status)
+            self.ids = None if unique else IdIndexWriter(folder / "ids.keys")
+            """The ids of the new state; None if they are unique."""
+            self._unchanged = unchanged
+            with PartitionedRows(folder, [("key", "<u8")], PARTITIONS) as others:
+                if index is None and not unique:
+                    self._read_unchanged(others)
+                found = [
+                    self._compare(rows.read(partition), partition, index, others)
+                    for partition in range(PARTITIONS)
+                ]
+        self._elsewhere = np.concatenate(found)
+        """Changed ids that have rows in unchanged parts, ascending: two keys and the status."""
 
     def schema(self, metadata: dict[str, str]) -> pa.Schema | None:
         """Return the schema of the feed; None if there is no part at all."""
@@ -153,6 +179,65 @@ class PartDifference:
                 if len(rows):
                     taken = batch.take(pa.array(rows))
                     yield _feed_rows(taken, status[rows], part, first + rows, schema)
+        if len(self._elsewhere):
+            for name in self._unchanged:
+                yield from self._elsewhere_in(name, schema)
+
+    def _elsewhere_in(self, name: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        part = part_files.open_part(self._dataset, name)
+        keys = self._elsewhere
+        first = 0
+        for block in part_files.read_blocks(part, name, _needed(part.schema_arrow), BLOCK_ROWS):
+            ids = id_keys(block.column("id"))
+            places = np.searchsorted(keys[:, 0], ids[:, 0])
+            places[places == len(keys)] = 0
+            rows = np.flatnonzero((keys[places, :2] == ids).all(axis=1))
+            if len(rows):
+                status = keys[places[rows], 2].astype(np.uint8)
+                yield _feed_rows(block.take(pa.array(rows)), status, name, first + rows, schema)
+            first += block.num_rows
+
+    def _compare(
+        self, rows: Rows, partition: int, index: IdIndex | None, others: PartitionedRows
+    ) -> U64:
+        """Set the status of the rows of one partition.
+
+        Returns:
+            The ids that are changed and have rows in unchanged parts as well.
+        """
+        unchanged = np.empty(0, np.uint64)
+        if self.ids is not None:
+            is_new = (rows["row"] & _IS_NEW) != 0
+            is_first = (rows["row"] & _IS_FIRST) != 0
+            if index is None:
+                unchanged = np.sort(others.read(partition)["key"])
+            else:
+                width = (1 << 64) // PARTITIONS
+                keys = index.between(partition * width, (partition + 1) * width)
+                unchanged = without(keys, rows["key"][is_first & ~is_new])
+            self.ids.add(np.sort(np.concatenate([unchanged, rows["key"][is_first & is_new]])))
+        counts, elsewhere = _mark(rows, self._status, unchanged)
+        self.counts += counts
+        return elsewhere
+
+    def _read_unchanged(self, others: PartitionedRows) -> None:
+        with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+            for start in range(0, len(self._unchanged), 2 * READ_THREADS):
+                some = self._unchanged[start : start + 2 * READ_THREADS]
+                for keys in pool.map(self._first_keys, some):
+                    others.add_columns(key=keys)
+
+    def _first_keys(self, name: str) -> U64:
+        keys = [np.empty(0, np.uint64)]
+        try:
+            part = part_files.open_part(self._dataset, name)
+            columns = part_files.with_passage_columns(part, ["id"])
+            blocks = part_files.read_blocks(part, name, columns, BLOCK_ROWS)
+            ids = (part_files.one_per_input_row(block).column("id") for block in blocks)
+            keys += [id_keys(some)[:, 0] for some in ids]
+        except OutputError as error:  # The run does not depend on this part.
+            log.warning("the ids of %s are unknown: it %s", name, error.reason)
+        return np.concatenate(keys)
 
     def _read_all(
         self, removed: Sequence[str], added: frozenset[str], rows: PartitionedRows
@@ -176,7 +261,7 @@ class PartDifference:
                     first = 0
                     for keys, batch in read.blocks:
                         numbers = np.arange(total, total + len(keys), dtype=np.uint64)
-                        keys["row"] = numbers | _IS_NEW if name in added else numbers
+                        keys["row"] |= numbers | _IS_NEW if name in added else numbers
                         rows.add(keys)
                         spool.write_batch(batch.cast(schema))
                         self._blocks.append((name, first))
@@ -189,17 +274,18 @@ class PartDifference:
         part = part_files.open_part(self._dataset, name)
         schema = part.schema_arrow
         kept = [column for column in self._kept if column in schema.names]
-        passage = ["passage"] if part_files.holds_passages(schema) else []
+        needed = _needed(schema)
         blocks = []
-        for block in part_files.read_blocks(
-            part, name, ["id", "text_hash", *passage, *kept], BLOCK_ROWS
-        ):
+        for block in part_files.read_blocks(part, name, [*needed, *kept], BLOCK_ROWS):
             keys = np.empty(block.num_rows, _ROW)
             ids = id_keys(block.column("id"))
             keys["key"], keys["key2"] = ids[:, 0], ids[:, 1]
-            keys["content"] = column_keys(block, ["text_hash", *passage])
+            keys["content"] = column_keys(block, needed[1:])
             keys["columns"] = column_keys(block, kept)
-            blocks.append((keys, block.select(["id", "text_hash", *passage])))
+            keys["row"] = _IS_FIRST
+            if "passage" in needed:
+                keys["row"][block.column("passage").to_numpy() != 0] = 0
+            blocks.append((keys, block.select(needed)))
         return _PartRead(schema, blocks)
 
 
@@ -210,10 +296,14 @@ class _PartRead:
     """The keys of some rows, and what the feed needs of them."""
 
 
+def _needed(part: pa.Schema) -> list[str]:
+    """Return the columns that the feed needs of a part."""
+    return ["id", "text_hash", *(["passage"] if part_files.holds_passages(part) else [])]
+
+
 def _spooled(part: pa.Schema) -> pa.Schema:
-    passage = ["passage"] if part_files.holds_passages(part) else []
     id_field = part.field(part_files.id_name(part)).with_name("id")
-    return pa.schema([id_field, *(part.field(name) for name in ("text_hash", *passage))])
+    return pa.schema([id_field, *(part.field(name) for name in _needed(part)[1:])])
 
 
 def _feed_rows(
@@ -244,10 +334,19 @@ def _feed_rows(
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def _mark(rows: Rows, status: Statuses) -> ChangeCounts:
-    """Set the status of the rows of one partition; return the number of ids by change."""
+def _mark(rows: Rows, status: Statuses, unchanged: U64) -> tuple[ChangeCounts, U64]:
+    """Set the status of the rows of one partition.
+
+    Args:
+        rows: the rows.
+        status: of all rows.
+        unchanged: the keys of the ids in unchanged parts, ascending.
+
+    Returns:
+        The number of ids by change, and the changed ids that are in unchanged parts as well.
+    """
     if not len(rows):
-        return ChangeCounts()
+        return ChangeCounts(), np.empty((0, 3), np.uint64)
     rows = rows[np.lexsort((rows["row"], rows["key2"], rows["key"]))]
     is_new = (rows["row"] & _IS_NEW) != 0
     begins = np.ones(len(rows), bool)
@@ -265,17 +364,26 @@ def _mark(rows: Rows, status: Statuses) -> ChangeCounts:
         [_ADDED, _DELETED, _CHANGED, _COLUMNS_CHANGED],
         0,
     ).astype(np.uint8)
+    places = np.searchsorted(unchanged, rows["key"][starts])
+    in_both = np.zeros(len(starts), bool)
+    inside = places < len(unchanged)
+    in_both[inside] = unchanged[places[inside]] == rows["key"][starts][inside]
+    # Such an id was there before, and is still there.
+    of_id[in_both & ((of_id == _ADDED) | (of_id == _DELETED))] = _CHANGED
     of_row = np.repeat(of_id, sizes)
     listed = is_new.copy()
     listed[starts] |= of_id == _DELETED  # A deleted id is listed once.
-    numbers = (rows["row"] & ~_IS_NEW).astype(np.int64)
+    numbers = (rows["row"] & ~(_IS_NEW | _IS_FIRST)).astype(np.int64)
     status[numbers[listed]] = of_row[listed]
     changed = (of_id == _CHANGED) | (of_id == _COLUMNS_CHANGED)
-    return ChangeCounts(
+    counts = ChangeCounts(
         int(np.count_nonzero(of_id == _ADDED)),
         int(np.count_nonzero(changed)),
         int(np.count_nonzero(of_id == _DELETED)),
     )
+    here = in_both & (of_id != 0)
+    begin = starts[here]
+    return counts, np.column_stack([rows["key"][begin], rows["key2"][begin], of_id[here]])
 
 
 def _sums_differ(
