@@ -17,7 +17,7 @@ from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.ranges import is_within, merge_ranges
 from bulkembed.transforms.core.row_difference import RowTally
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.layout import SYNC, record_name
+from bulkembed.transforms.dataset.layout import SYNC
 from bulkembed.transforms.dataset.records import DatasetState
 
 
@@ -94,8 +94,12 @@ def digest_of_files(files: Iterable[InputFile]) -> str:
 
 
 def digest_of_records(state: DatasetState) -> str:
-    """Return a digest of the commit records of a dataset."""
-    return _digest(map(record_name, state.parts_records()))
+    """Return a digest of the units of a dataset, which a compaction does not change."""
+    return _digest(
+        f"{one.unit.file_key} {one.unit.first_row} {one.unit.rows} "
+        f"{one.embedded} {one.dead} {one.skipped} {one.removed}"
+        for one in sorted(state.records, key=lambda record: record.unit)
+    )
 
 
 def _digest(names: Iterable[str]) -> str:

@@ -246,3 +246,70 @@ def test_an_estimate_reads_the_difference(server: EmulatorServer, tmp_path: Path
     assert found["rows"] == {"in": 20, "left": 2, "due": 2}
     assert found["texts"]["value"] == 1
     assert snapshot(output) == before
+
+
+def test_merged_parts_lose_rows_as_others_do(server: EmulatorServer, tmp_path: Path) -> None:
+    output, source = tmp_path / "out", tmp_path / "in"
+    rows = catalogue()
+    rows["blank"] = (" ", 1)
+    assert sync(server, write_export(source, rows), output).code == 0
+    assert bulkembed("compact", output).code == 0
+    before = snapshot(output)
+    assert sync(server, source, output).code == 0
+    assert snapshot(output) == before
+    rows["p3"], rows["p4"], rows["new"] = ("another text", 3), ("product 4", 99), ("new", 1)
+    del rows["p5"], rows["blank"]
+    ended = sync(server, write_export(source, rows, seed=1), output)
+    assert ended.code == 0, ended.err
+    assert server.stats()["texts"] == 62
+    assert loaded(output) == from_nothing(source, tmp_path / "other")
+    verified = bulkembed("verify", output, "--against", source)
+    assert verified.code == 0, verified.out
+    found = bulkembed("changes", output, "--format", "jsonl")
+    assert found.code == 0, found.err
+    lines = [json.loads(line) for line in found.out.splitlines()]
+    changes = {line["id"]: (line["change"], line["vector_changed"]) for line in lines}
+    assert changes == {
+        "p3": ("changed", True),
+        "p4": ("changed", False),
+        "p5": ("deleted", True),
+        "new": ("added", True),
+    }
+
+
+def test_a_check_against_the_input_finds_each_difference(
+    server: EmulatorServer, tmp_path: Path
+) -> None:
+    output, source = tmp_path / "out", tmp_path / "in"
+    rows = catalogue(20)
+    assert sync(server, write_export(source, rows), output).code == 0
+    rows["p3"], rows["p4"], rows["new"] = ("another text", 3), ("product 4", 99), ("new", 1)
+    del rows["p5"]
+    verified = bulkembed("verify", output, "--against", write_export(source, rows, files=1))
+    assert verified.code == 1
+    for problem in (
+        "1 row missing in the dataset",
+        "1 row with another text",
+        "1 row with other kept columns",
+        "that the input does not have",
+    ):
+        assert problem in " ".join(verified.out.split()), verified.out
+
+
+def test_lost_records_are_rebuilt(server: EmulatorServer, tmp_path: Path) -> None:
+    output, source = tmp_path / "out", tmp_path / "in"
+    rows = catalogue(30)
+    assert sync(server, write_export(source, rows), output).code == 0
+    rows["p3"], rows["p4"] = ("another text", 3), ("one more", 4)
+    assert sync(server, write_export(source, rows, seed=1), output).code == 0
+    before = loaded(output)
+    for record in (output / "_run/units").iterdir():
+        record.unlink()
+    assert sync(server, source, output).code == 1
+    repaired = bulkembed("verify", "--repair", output)
+    assert repaired.code == 0, repaired.err
+    verified = bulkembed("verify", output, "--against", source)
+    assert verified.code == 0, verified.out
+    assert sync(server, source, output).code == 0
+    assert loaded(output) == before
+    assert server.stats()["texts"] == 32
