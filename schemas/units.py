@@ -92,6 +92,8 @@ class SharedSlice:
     name: str
     """Names the slice's files; unique in a run."""
     files: tuple[FilePicks, ...]
+    stored: tuple[int, ...] = ()
+    """The number of texts of each file, if they are not here but in a file; see `picks_file`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkembed.pipeline.logs import log
@@ -18,6 +19,8 @@ from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import SharedSlice
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.picks_file import write_picks
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -35,6 +38,21 @@ class Distribution:
     is_local: bool
     """Whether Beam's own local runner executes the run."""
     processes: int
+
+    def write(self, dataset: Dataset, job: JobConfig, folder: Path) -> Distribution:
+        """Write the lists for the workers; return the work, which refers to them.
+
+        Args:
+            dataset: the output.
+            job: the run.
+            folder: on a local disk, for temporary files without names.
+
+        Raises:
+            OutputError: a list cannot be written.
+        """
+        self.gather.write(dataset, job, folder)
+        shared = tuple(write_picks(dataset, job.run_id, one) for one in self.shared)
+        return dataclasses.replace(self, shared=shared)
 
 
 def distribute(request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing) -> Distribution:

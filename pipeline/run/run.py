@@ -157,7 +157,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             mirror = None if sync is None else sync.mirror
             outcome = Outcome(request, job, scans, plan, before, {}, mirror)
             if work is not None:
-                work.gather.write(dataset, job, folder)
+                work = work.write(dataset, job, folder)
                 cost_cap.start_account(job, dataset, before)
                 rows = outcome.rows(before)
                 goal = make_goal(request, job, rows, plan, before, sharing)

@@ -168,7 +168,8 @@ def test_a_flipped_bit_never_gives_a_wrong_vector(tmp_path: Path) -> None:
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         try:
-            found = read(SliceVectors(output, JOB, "slice-0").of(Unit(KEY, 0, 6)).find(wanted))
+            again = Dataset.open(str(tmp_path))
+            found = read(SliceVectors(again, JOB, "slice-0").of(Unit(KEY, 0, 6)).find(wanted))
         except OutputError:
             continue
         assert len(found) >= 5

@@ -9,6 +9,7 @@ their vectors as float32.  So a unit reads its rows by two small reads of each f
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import secrets
 import struct
@@ -235,7 +236,13 @@ def gathered_files(dataset: Dataset, run_id: str) -> Iterator[GatheredFile]:
     """
     for name in dataset.names(GATHER):
         if name.startswith(f"{run_id}-") and name.endswith(SUFFIX):
-            yield GatheredFile.open(dataset, name)
+            yield _opened(dataset, name)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _opened(dataset: Dataset, name: str) -> GatheredFile:
+    """Open a file once in a process, whose slices all need it."""
+    return GatheredFile.open(dataset, name)
 
 
 def _checksum(facts: tuple[int, int, int], table: bytes) -> int:

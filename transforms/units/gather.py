@@ -17,7 +17,7 @@ from bulkembed.transforms.dataset.wanted_rows import (
 from bulkembed.transforms.units.engine import Engine
 from bulkembed.transforms.units.slices import SliceTasks
 
-READ_AHEAD = 3
+READ_AHEAD = 2
 """Row groups in memory at a time, each up to about 64 MB."""
 
 

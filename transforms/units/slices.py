@@ -17,6 +17,7 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_ranges
 from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.kept_answers import shared_writer
+from bulkembed.transforms.dataset.picks_file import read_picks
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.engine import Engine
@@ -135,10 +136,9 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
     job = engine.job
     try:
         engine.worker.known.refresh()  # An earlier attempt of this slice may have kept answers.
+        picks = read_picks(engine.dataset, job.run_id, shared)
         for number, texts in enumerate(
-            read_shared(
-                shared.files, job.columns, job.embedding, engine.estimator, engine.skip_damage
-            )
+            read_shared(picks, job.columns, job.embedding, engine.estimator, engine.skip_damage)
         ):
             memory = memory_of(job.embedding.out_dim, texts.items, len(texts.items))
             yield from tasks.wait_for_memory(memory)
