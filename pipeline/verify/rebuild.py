@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from bulkembed.pipeline.verify.unit_check import Expected, PartReport, check_part, check_unit
 from bulkembed.schemas.dead_letters import DeadCode
@@ -136,3 +137,34 @@ def group_from_parts(
     if set(RecordParts.of(group).all) != set(parts):
         return None
     return None if check_unit(dataset, expected, group, DuplicateIds()).findings else group
+
+
+def unreadable_units(dataset: Dataset, group: GroupRecord) -> frozenset[Unit] | None:
+    """Return the units with rows in row groups that cannot be read; None if a part is lost."""
+    found: set[Unit] = set()
+    parts = RecordParts.of(group)
+    for name in parts.all:
+        try:
+            part = part_files.open_part(dataset, name)
+        except OutputError:
+            return None
+        first = 0
+        for number in range(part.num_row_groups):
+            end = first + part.metadata.row_group(number).num_rows
+            try:
+                table = part_files.read_row_group(part, name, number, part.schema_arrow.names)
+                table.validate(full=True)
+            except (OutputError, pa.ArrowInvalid):
+                found.update(_units_between(group, first, end, vectors=name in parts.vectors))
+            first = end
+    return frozenset(found)
+
+
+def _units_between(group: GroupRecord, first: int, end: int, *, vectors: bool) -> Iterator[Unit]:
+    """Yield the units with rows between two rows of a part of their group."""
+    for member in group.members:
+        assert member.place is not None  # It is of a group.
+        begin = member.place.first_vector if vectors else member.place.first_dead
+        rows = member.vectors if vectors else member.dead + member.skipped
+        if begin < end and first < begin + rows:
+            yield member.unit

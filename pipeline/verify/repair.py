@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -21,14 +22,16 @@ import pyarrow.fs as pafs
 from bulkembed.pipeline.run.scans import SCANS_FILE, check_plan
 from bulkembed.pipeline.sync.sync_file import SyncGoal
 from bulkembed.pipeline.verify.folder_check import read_state, rows_left
-from bulkembed.pipeline.verify.rebuild import group_from_parts, record_from_parts
+from bulkembed.pipeline.verify.rebuild import group_from_parts, record_from_parts, unreadable_units
 from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.pipeline.verify.verify import expected_of
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.findings import Check
+from bulkembed.schemas.job import RunStamp, VectorEncoding
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.schemas.stop import Stop
-from bulkembed.schemas.units import CallCounts, PartsRecord, Unit
+from bulkembed.schemas.units import CallCounts, GroupRecord, PartsRecord, Unit
 from bulkembed.transforms.core.ranges import RowRange, intersections
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.token_account import TokenAccount
@@ -70,6 +73,7 @@ from bulkembed.transforms.dataset.layout import (
 from bulkembed.transforms.dataset.manifest import check_manifest
 from bulkembed.transforms.dataset.output_lock import LockOwner
 from bulkembed.transforms.dataset.records import DatasetState, named_record
+from bulkembed.transforms.dataset.replace import replace_rows
 from bulkembed.transforms.dataset.worker_notes import DamagedFile
 from bulkembed.transforms.inputs.filesystems import error_line
 
@@ -209,6 +213,10 @@ class _Repair:
             if atomic_files.NO_PERMISSION in finding.message:  # It may be intact.
                 path = self._dataset.path(finding.where)
                 raise OutputError(f"{path}: {atomic_files.NO_PERMISSION}. Nothing was moved.")
+        if isinstance(record, GroupRecord) and all(
+            finding.check is Check.UNREADABLE for finding in report.findings
+        ):
+            self._keep_readable_units(expected, record)
         self._set_aside(where, report.findings[0].message)
         if report.record is not None:  # Its parts are damaged; otherwise _orphans checks them.
             for finding in report.findings:
@@ -216,6 +224,21 @@ class _Repair:
                     self._dataset.path(finding.where), pafs.FileType.File
                 ):
                     self._set_aside(finding.where, finding.message)
+
+    def _keep_readable_units(self, expected: Expected, group: GroupRecord) -> None:
+        """Write a group again without the units in row groups that cannot be read."""
+        dataset = self._dataset
+        units = unreadable_units(dataset, group)
+        if units is None or len(units) == len(group.members):
+            return
+        encoding = VectorEncoding(run_file.read(dataset)["layout"]["vector_encoding"])
+        run = RunStamp(group.run_id, group.run_number, group.embedding_digest, encoding)
+        none = np.empty(0, np.int64)
+        made = replace_rows(dataset, run, group, none, none, drop_units=units, keeps_old=True)
+        if made is None or check_unit(dataset, expected, made, DuplicateIds()).findings:
+            return  # It is moved aside as well.
+        kept = number_of(len(group.members) - len(units), "unit")
+        self.done.append(f"{UNITS}/{record_name(made)}: written with {kept} that can be read")
 
     def _orphans(self, expected: Expected, first_run_number: int) -> None:
         """Rebuild the records of parts that have none, or move these parts aside.

@@ -27,7 +27,7 @@ from support.damage import (
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.transforms.dataset import run_file
+from bulkembed.transforms.dataset import part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.part_files import part_writer
 
@@ -118,6 +118,27 @@ def test_each_damage_of_a_group_is_found_and_repaired(
     if damage in (a_record_is_deleted, a_record_is_cut_short):
         assert "rebuilt from its parts" in repaired.out
         assert paid == 0
+
+
+def test_only_the_units_in_a_damaged_row_group_are_embedded_again(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_files, "ROW_GROUP_BYTES", 3000)
+    place = Path(shutil.copytree(merged / "in", tmp_path / "copy/in")).parent
+    with EmulatorServer(EmulatorSettings()) as server:
+        assert run(server.url, place / "in", place / "out", *ARGS).code == 0
+    assert bulkembed("compact", place / "out").code == 0
+    (part,) = parts(place / "out", "vectors")
+    assert pq.ParquetFile(part).num_row_groups > 3
+    a_flipped_bit_in_a_vector(place)  # Of the first row group.
+    assert {check for check, _, _ in findings(place)} == {"unreadable"}
+    repaired = bulkembed("verify", "--repair", place / "out")
+    assert repaired.code == 0, repaired.err
+    assert "that can be read" in repaired.out
+    with EmulatorServer(EmulatorSettings()) as server:
+        assert run(server.url, place / "in", place / "out", *ARGS).code == 0
+        assert 0 < server.stats()["texts"] < 22
+    assert findings(place, "--against", place / "in") == []
 
 
 def test_an_intact_group_has_no_findings(merged: Path) -> None:

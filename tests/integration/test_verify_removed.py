@@ -12,6 +12,7 @@ from support.damage import a_row_less, findings
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.run.publish import PublishedRun, publish_state
 from bulkembed.schemas.job import RunStamp
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -26,6 +27,7 @@ def removed(place: Path) -> Path:
     run = RunStamp("later", pinned["run_number"], pinned["embedding_digest"])
     first = next(one for one in dataset.state().records if one.dead)
     assert replace_rows(dataset, run, first, np.array([0, 5]), np.array([0]))
+    publish_state(dataset, PublishedRun("later", 1, ("lang",)), dataset.state())
     return place
 
 

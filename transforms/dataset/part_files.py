@@ -203,10 +203,12 @@ def read_blocks(
     name: str,
     columns: Sequence[str] | None = None,
     rows: int | None = None,
+    row_groups: Sequence[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a part in order, in blocks of about 4 MB of vectors, or of some rows.
 
-    In `columns`, `id` means the column of the ids, which is then named so in the blocks.
+    In `columns`, `id` means the column of the ids, which is then named so in the blocks.  Of
+    `row_groups`, only these are read.
 
     Raises:
         OutputError: the part is truncated or damaged.
@@ -214,7 +216,10 @@ def read_blocks(
     stored = None if columns is None else _stored_names(part.schema_arrow, columns)
     with _readable(name):
         for block in part.iter_batches(
-            rows or block_rows(part.schema_arrow), columns=stored, use_threads=False
+            rows or block_rows(part.schema_arrow),
+            row_groups=row_groups,
+            columns=stored,
+            use_threads=False,
         ):
             yield block if columns is None else _with_id(block, part.schema_arrow, columns)
 

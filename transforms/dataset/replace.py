@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.job import RunStamp, VectorEncoding
 from bulkembed.schemas.output_schema import REMOVED_KEY
-from bulkembed.schemas.units import PartsRecord, Unit, UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartsRecord, Unit, UnitRecord
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.atomic_files import Check
 from bulkembed.transforms.dataset.commit import write_committed
@@ -37,7 +38,7 @@ class _Rows:
     begins: Mask
     """Whether it is the first or only row of an input row."""
     codes: npt.NDArray[np.object_]
-    """The code of each dead letter; empty for vectors."""
+    """The code of each dead letter that stays."""
 
     @property
     def is_whole(self) -> bool:
@@ -64,8 +65,11 @@ def replace_rows(
     check_ownership: Check | None = None,
     *,
     drop_units: Collection[Unit] = (),
+    keeps_old: bool = False,
 ) -> PartsRecord | None:
     """Write copies of the parts of a record without some rows, and commit them.
+
+    Row groups without a row that stays are not read.
 
     The copies are written before the record that names them, and the old record and parts are
     deleted last, so a killed process leaves the old rows or the new ones.
@@ -78,6 +82,7 @@ def replace_rows(
         drop_dead: rows of its dead letters to remove.
         check_ownership: as in `commit_unit`.
         drop_units: units of a group to remove completely: their rows are no longer committed.
+        keeps_old: whether the old record, which does not count any more, and its parts stay.
 
     Returns:
         The new record, of the next generation.  The same record if there is nothing to remove.
@@ -92,18 +97,20 @@ def replace_rows(
     if not len(drop_vectors) and not len(drop_dead) and not drop_units:
         return record
     parts = RecordParts.of(record)
-    vectors = _rows(dataset, parts.vectors, drop_vectors)
-    dead = _rows(dataset, parts.dead_letters, drop_dead)
-    made = _committed(dataset, run, record, vectors, dead, frozenset(drop_units))
+    gone = frozenset(drop_units)
+    vectors = _rows(dataset, parts.vectors, drop_vectors, [*_vectors_of(record, gone)])
+    dead = _rows(dataset, parts.dead_letters, drop_dead, [*_dead_letters_of(record, gone)])
+    made = _committed(dataset, run, record, vectors, dead, gone)
     if made is None:
         if check_ownership is not None:
             check_ownership()
         dataset.withdraw([record])
         return None
     write_committed(dataset, made, check_ownership)
-    unnamed = set(parts.all).difference(RecordParts.of(made).all)
-    dataset.delete([f"{UNITS}/{record_name(record)}"])
-    dataset.delete_parts(sorted(unnamed))
+    if not keeps_old:
+        unnamed = set(parts.all).difference(RecordParts.of(made).all)
+        dataset.delete([f"{UNITS}/{record_name(record)}"])
+        dataset.delete_parts(sorted(unnamed))
     return made
 
 
@@ -132,25 +139,61 @@ def withdraw_units(
             replace_rows(dataset, run, group, none, none, check_ownership, drop_units=units)
 
 
-def _rows(dataset: Dataset, parts: tuple[str, ...], drop: RowNumbers) -> _Rows:
-    """Return which rows stay; only small columns are read."""
-    begins, codes = [np.empty(0, bool)], [np.empty(0, object)]
-    for name in parts:
-        opened = part_files.open_part(dataset, name)
-        first = np.ones(opened.metadata.num_rows, bool)
-        if part_files.holds_passages(opened.schema_arrow):
-            column = part_files.read_columns(dataset, name, ["passage"])["passage"]
-            first = column.to_numpy() == 0
-        begins.append(first)
-        if name.startswith(f"{DEAD_LETTERS}/"):
-            column = part_files.read_columns(dataset, name, ["code"])["code"]
-            codes.append(column.to_numpy().astype(object))
-    stays = np.ones(sum(map(len, begins)), bool)
+def _vectors_of(record: PartsRecord, units: frozenset[Unit]) -> Iterator[slice]:
+    """Yield where the vectors of some units of a group are."""
+    for member in record.members if isinstance(record, GroupRecord) else ():
+        if member.unit in units and member.place is not None:
+            first = member.place.first_vector
+            yield slice(first, first + member.vectors)
+
+
+def _dead_letters_of(record: PartsRecord, units: frozenset[Unit]) -> Iterator[slice]:
+    """Yield where the dead letters of some units of a group are."""
+    for member in record.members if isinstance(record, GroupRecord) else ():
+        if member.unit in units and member.place is not None:
+            first = member.place.first_dead
+            yield slice(first, first + member.dead + member.skipped)
+
+
+def _rows(
+    dataset: Dataset, parts: tuple[str, ...], drop: RowNumbers, gone: Iterable[slice]
+) -> _Rows:
+    """Return which rows stay; only small columns are read, and no row group that goes."""
+    opened = [part_files.open_part(dataset, name) for name in parts]
+    stays = np.ones(sum(part.metadata.num_rows for part in opened), bool)
     within = drop[(drop >= 0) & (drop < len(stays))]
     stays[within] = False
     if len(stays) - np.count_nonzero(stays) != len(drop):
         raise ValueError(f"not distinct rows of {', '.join(parts) or 'a missing part'}: {drop}")
-    return _Rows(parts, stays, np.concatenate(begins), np.concatenate(codes))
+    for span in gone:
+        stays[span] = False
+    begins, codes = np.ones(len(stays), bool), np.full(len(stays), "", object)
+    first = 0
+    for part, name in zip(opened, parts, strict=True):
+        column = None
+        if name.startswith(f"{DEAD_LETTERS}/"):
+            column = "code"
+        elif part_files.holds_passages(part.schema_arrow):
+            column = "passage"
+        for number, span in _row_groups_that_stay(part, stays, first) if column else ():
+            values = part_files.read_row_group(part, name, number, [str(column)])[column]
+            if column == "code":
+                codes[span] = values.to_numpy()
+            else:
+                begins[span] = values.to_numpy() == 0
+        first += part.metadata.num_rows
+    return _Rows(parts, stays, begins, codes)
+
+
+def _row_groups_that_stay(
+    part: pq.ParquetFile, stays: Mask, first: int
+) -> Iterator[tuple[int, slice]]:
+    """Yield the row groups of a part of which a row stays, each with its place in the mask."""
+    for number in range(part.num_row_groups):
+        span = slice(first, first + part.metadata.row_group(number).num_rows)
+        first = span.stop
+        if stays[span].any():
+            yield number, span
 
 
 def _committed(
@@ -170,9 +213,10 @@ def _committed(
         assert member.place is not None  # It is of a group.
         of_vectors = vectors.part(member.place.first_vector, member.vectors)
         of_dead = dead.part(member.place.first_dead, member.dead + member.skipped)
-        if member.unit in drop_units:
-            of_vectors.stays[:] = of_dead.stays[:] = False
-        elif (after := _unit_after(run, member, of_vectors, of_dead)) is not None:
+        after = None
+        if member.unit not in drop_units:
+            after = _unit_after(run, member, of_vectors, of_dead)
+        if after is not None:
             members.append(after)
     if not members:
         return None
@@ -257,7 +301,11 @@ def _rows_that_stay(
 ) -> Iterator[pa.RecordBatch]:
     first = 0
     for name in parts:
-        for block in part_files.read_blocks(part_files.open_part(dataset, name), name):
-            here = stays[first : first + block.num_rows]
-            first += block.num_rows
-            yield block if here.all() else block.filter(pa.array(here))
+        part = part_files.open_part(dataset, name)
+        for number, span in _row_groups_that_stay(part, stays, first):
+            at = span.start
+            for block in part_files.read_blocks(part, name, row_groups=[number]):
+                here = stays[at : at + block.num_rows]
+                at += block.num_rows
+                yield block if here.all() else block.filter(pa.array(here))
+        first += part.metadata.num_rows
