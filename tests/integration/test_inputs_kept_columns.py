@@ -17,6 +17,7 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import column_notes, in_microseconds, merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.inputs.similar_files import similar_files
 
 WHEN = dt.datetime(2024, 2, 29, 12, 30, 1)
 
@@ -359,3 +360,23 @@ def test_a_column_with_other_types_in_parquet_and_jsonl_is_kept_as_strings(tmp_p
         [{"x": "2024-02-29T12:30:01", "y": None}],
     ]
     assert [batch.unkept for batch in batches] == [frozenset(), {"y"}]
+
+
+def test_files_that_are_alike_count_each_in_a_note_and_once_for_the_types(tmp_path: Path) -> None:
+    for name in "abc":
+        put(tmp_path, f"{name}.parquet", pa.array([1]), x=pa.array([1.5]))
+    for name in "de":
+        put(tmp_path, f"{name}.parquet", pa.array([1]))
+    put(tmp_path, "f.parquet", pa.array([1]), x=pa.array([1], pa.int32()))
+    scanned = scan_all(tmp_path, InputColumns(keep_columns=("x",)))
+    groups = [(group.first.found.name, group.names) for group in similar_files(scanned)]
+    assert groups == [
+        ("a.parquet", ["a.parquet", "b.parquet", "c.parquet"]),
+        ("d.parquet", ["d.parquet", "e.parquet"]),
+        ("f.parquet", ["f.parquet"]),
+    ]
+    schema = merge_schemas(scanned, InputColumns(keep_columns=("x",)))
+    assert schema.field("x").type == pa.float64()
+    assert column_notes(scanned, schema) == [
+        "column 'x' is missing in d.parquet and 1 more file, where it is null"
+    ]

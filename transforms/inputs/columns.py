@@ -13,6 +13,11 @@ from bulkembed.schemas.messages import did_you_mean, number_of
 from bulkembed.transforms.core.field_paths import field_advice
 from bulkembed.transforms.inputs.hive_keys import fits, hive_keys, type_of_values
 from bulkembed.transforms.inputs.input_files import ScannedFile
+from bulkembed.transforms.inputs.similar_files import (
+    may_be_negative,
+    may_exceed_int64,
+    similar_files,
+)
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 _OF_HIVE_KEYS = {str(kind): kind for kind in (pa.int64(), pa.date32(), pa.string())}
@@ -327,19 +332,24 @@ def merge_schemas(
         ConfigError: the types of files do not agree, no file has a kept column, or a kept column
             has the name of one of the output's own columns.
     """
+    where = scanned[0].found.name if len(scanned) == 1 else "the input"
+    scanned = [group.first for group in similar_files(scanned)]
     with_rows = [file for file in scanned if file.rows]
     try:
-        return _merge(scanned, columns, pinned)
+        return _merge(scanned, columns, pinned, where)
     except ConfigError:
         if len(with_rows) in (0, len(scanned)):
             raise
-    return _merge(with_rows, columns, pinned)
+    return _merge(with_rows, columns, pinned, where)
 
 
 def _merge(
-    scanned: Sequence[ScannedFile], columns: InputColumns, pinned: Mapping[str, str] | None
+    scanned: Sequence[ScannedFile],
+    columns: InputColumns,
+    pinned: Mapping[str, str] | None,
+    where: str,
 ) -> pa.Schema:
-    kept = _kept_names(scanned, columns, pinned)
+    kept = _kept_names(scanned, columns, pinned, where)
     taken = [name for name in kept if name in columns.own_names]
     if taken:
         raise ConfigError(
@@ -354,18 +364,20 @@ def _merge(
 
 def column_notes(scanned: Sequence[ScannedFile], schema: pa.Schema) -> list[str]:
     """Return notes on kept columns that are missing in a file, or have values of several types."""
-    scanned = [file for file in scanned if file.rows]
+    groups = similar_files(file for file in scanned if file.rows)
+    firsts = [group.first for group in groups]
     found = []
     for field in schema:
         if field.name == "id":
             continue
-        lacking = [file.found.name for file in scanned if not file.has(field.name)]
+        without = (group for group in groups if not group.first.has(field.name))
+        lacking = [name for group in without for name in group.names]
         if lacking:
             others = len(lacking) - 1
             more = f" and {number_of(others, 'more file')}" if others else ""
             where = f"{lacking[0]}{more}"
             found.append(f"column {field.name!r} is missing in {where}, where it is null")
-        mixed = _mixed_files(field.name, scanned)
+        mixed = _mixed_files(field.name, firsts)
         if mixed:
             what = "strings" if pat.is_string(field.type) else f"{field.type}, as in earlier runs"
             where = " and ".join(mixed)
@@ -385,7 +397,10 @@ def _mixed_files(name: str, scanned: Sequence[ScannedFile]) -> list[str]:
 
 
 def _kept_names(
-    scanned: Sequence[ScannedFile], columns: InputColumns, pinned: Mapping[str, str] | None
+    scanned: Sequence[ScannedFile],
+    columns: InputColumns,
+    pinned: Mapping[str, str] | None,
+    where: str,
 ) -> list[str]:
     found = dict.fromkeys(name for file in scanned for name in file.columns)
     if columns.keeps_all:
@@ -399,7 +414,6 @@ def _kept_names(
         found |= dict.fromkeys(below_root)
         return [name for name in found if name != columns.id_column]
     if found:
-        where = scanned[0].found.name if len(scanned) == 1 else "the input"
         paths = (name for file in scanned for name in (*file.schema.names, *file.hive_keys))
         check_kept(where, columns, found | dict.fromkeys(paths))
     return list(dict.fromkeys(columns.keep_columns))
@@ -524,10 +538,10 @@ def _int_type(files: Sequence[ScannedFile], name: str) -> pa.DataType:
     kinds = [(file, _of_integers(file.schema.field(name).type)) for file in files]
     if all(kind.equals(kinds[0][1]) for _, kind in kinds):
         return kinds[0][1]
-    wide = [file for file, kind in kinds if pat.is_uint64(kind) and _may_exceed_int64(file)]
+    wide = [file for file, kind in kinds if pat.is_uint64(kind) and may_exceed_int64(file)]
     if not wide:
         return pa.int64()
-    signed = [f for f, kind in kinds if pat.is_signed_integer(kind) and _may_be_negative(f)]
+    signed = [f for f, kind in kinds if pat.is_signed_integer(kind) and may_be_negative(f)]
     if signed:
         raise ConfigError(
             f"column {name!r} is uint64 in {wide[0].found.name}, and {signed[0].found.name} may "
@@ -540,11 +554,3 @@ def _of_integers(kind: pa.DataType) -> pa.DataType:
     """Return the integer type for ids of a type; floating-point ids are read as integers."""
     kind = plain_type(kind)
     return pa.int64() if pat.is_floating(kind) else kind
-
-
-def _may_exceed_int64(file: ScannedFile) -> bool:
-    return file.rows > 0 and (file.id_range is None or file.id_range[1] > INT64_TOP)
-
-
-def _may_be_negative(file: ScannedFile) -> bool:
-    return file.rows > 0 and (file.id_range is None or file.id_range[0] < 0)

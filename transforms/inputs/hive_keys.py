@@ -18,17 +18,22 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark and DuckDB write for null."""
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 
 
-@functools.lru_cache(maxsize=4096)
 def hive_keys(path: str) -> Mapping[str, str | None]:
     """Return the values in the names of a file's folders, by key, in order.
 
     Names are percent-decoded.  If a key occurs twice, the folder nearest to the file counts.
     """
+    folders = path.rpartition("/")[0]
+    return _keys_of(folders) if "=" in folders else {}
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _keys_of(folders: str) -> Mapping[str, str | None]:
     found: dict[str, str | None] = {}
-    for folder in path.split("/")[:-1]:
+    for folder in folders.split("/"):
         key, equals, value = folder.partition("=")
         if key and equals:
             name = urllib.parse.unquote(key)
@@ -65,7 +70,7 @@ def type_of_values(values: Collection[str | None]) -> pa.DataType:
     texts = [value for value in values if value is not None]
     if not texts:
         return pa.null()
-    if all(_INTEGER.fullmatch(text) and int(text) in _INT64 for text in texts):
+    if all(_INTEGER.fullmatch(text) and int(text) in INT64 for text in texts):
         return pa.int64()
     return pa.date32() if all(map(_is_date, texts)) else pa.string()
 

@@ -86,11 +86,10 @@ class ScannedFile:
     @property
     def hive_keys(self) -> Mapping[str, str | None]:
         """The values of the keys of its folders that are not columns of the file."""
-        return {
-            name: value
-            for name, value in hive_keys(self.found.path).items()
-            if name not in self.columns
-        }
+        found = hive_keys(self.found.path)
+        if not found:
+            return found
+        return {name: value for name, value in found.items() if name not in self.columns}
 
     @property
     def has_inferred_types(self) -> bool:
