@@ -238,6 +238,8 @@ PAGES = {"s3": 2, "gs": 1, "az": 1}
 """Pages of a listing of the records: of 1,000 names; fake-gcs-server gives all in one."""
 A_UNIT = {"s3": 4, "gs": 6, "az": 17}
 """Requests for a unit: its two files, of less than 10 MiB, and a look at the size of each."""
+A_PART = {"s3": 5, "gs": 6, "az": 7}
+"""Requests to read columns of a part: for the index of texts, and for the feed of changes."""
 A_RUN = {"s3": 95, "gs": 105, "az": 180}
 """Most requests of a run beside; notes of other workers and the run's claim are not counted."""
 A_LOOK = {"s3": 2, "gs": 3, "az": 3}
@@ -245,6 +247,7 @@ A_LOOK = {"s3": 2, "gs": 3, "az": 3}
 LOOKS_OF_A_RUN = 20
 
 
+@pytest.mark.timeout(500)
 def test_the_requests_of_a_thousand_units_are_few_and_a_resume_lists_once(store: Store) -> None:
     units = UNITS[store.name]
     texts: list[str | None] = [f"text {n}" for n in range(units * 2)]
@@ -265,10 +268,14 @@ def test_the_requests_of_a_thousand_units_are_few_and_a_resume_lists_once(store:
         return total
 
     with EmulatorServer() as server:
-        whole = requests(f"{units - 1} units", "--limit-rows", units * 2 - 2)
-        assert whole <= (units - 1) * A_UNIT[store.name] + A_RUN[store.name]
-        listed = requests("1 unit, resumed")
+        whole = requests(f"{units - 3} units", "--limit-rows", units * 2 - 6)
+        assert whole <= (units - 3) * A_UNIT[store.name] + A_RUN[store.name]
+        indexed = requests("1 unit, indexed", "--limit-rows", 2)
+        assert indexed <= units * A_PART[store.name] + A_RUN[store.name]
+        listed = requests("1 unit, resumed", "--limit-rows", 2)
         assert listed <= A_UNIT[store.name] + A_RUN[store.name]
+        last = requests("1 unit, complete")
+        assert last <= units * A_PART[store.name] + A_RUN[store.name]
         finished = requests("nothing left")
         assert finished <= A_RUN[store.name]
         assert store.proxy.listings("/vectors/") == PAGES[store.name]
