@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bulkembed.pipeline.changes.open_changes import Changes
     from bulkembed.pipeline.run.request import RunRequest
     from bulkembed.pipeline.run.status import Status
-    from bulkembed.pipeline.run.summary import RunSummary
+    from bulkembed.pipeline.run.summary import RunSummary, WrittenReport
 
 _OF_THE_COMMAND = ("log_level", "log_json")
 """Options of the command line that have no meaning here."""
@@ -50,10 +51,10 @@ def run(**options: Any) -> RunSummary:
     from bulkembed.pipeline.run.summary import empty_result_warning
 
     mask_records()
-    request, report = _request(OPTIONS, options)
+    request, report, texts = _request(OPTIONS, options)
     summary = run_job(request)
     if report:
-        _write_report(summary.output)
+        summary = dataclasses.replace(summary, report=_report_of(summary.output, texts=texts))
     if summary.exit_code:
         message = f"the run is incomplete. {RERUN}"
         message = summary.stop.message if summary.stop is not None else message
@@ -108,8 +109,10 @@ def changes(
     return open_changes(os.fspath(output), begin, with_vectors=with_vectors)
 
 
-def _request(known: Sequence[click.Option], options: Mapping[str, Any]) -> tuple[RunRequest, bool]:
-    """Return the request of a run, and whether to write the report."""
+def _request(
+    known: Sequence[click.Option], options: Mapping[str, Any]
+) -> tuple[RunRequest, bool, bool]:
+    """Return the request of a run, and whether to write the report, and with texts."""
     from bulkembed.pipeline.cli.run_command import request_from
     from bulkembed.pipeline.cli.run_command import run as command
 
@@ -120,8 +123,8 @@ def _request(known: Sequence[click.Option], options: Mapping[str, Any]) -> tuple
         ctx = command.make_context("run", args)
     except click.UsageError as error:
         raise ConfigError(usage_sentence(error)) from error
-    report = bool(given.get("report", False))
-    return request_from({**ctx.params, **off}, beam_args), report
+    report, texts = (bool(given.get(name, False)) for name in ("report", "report_texts"))
+    return request_from({**ctx.params, **off}, beam_args), report, texts
 
 
 def _as_typed(
@@ -178,10 +181,11 @@ def _word(value: Any) -> str:
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
-def _write_report(output: str) -> None:
-    from bulkembed.pipeline.report.page import write_report
-
+def _report_of(output: str, *, texts: bool) -> WrittenReport | None:
     try:
-        log.info("report %s", write_report(output))
+        from bulkembed.pipeline.report.page import write_report
+
+        return write_report(output, texts=texts)
     except Exception as error:
         log.warning("the report was not written: %s", error)
+    return None

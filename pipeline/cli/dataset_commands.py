@@ -51,24 +51,28 @@ def status(output: str, as_json: bool) -> None:
 
 @click.command(cls=Command, examples=("bulkembed report out/docs",))
 @_output
-def report(output: str) -> None:
+@click.option(
+    "--report-texts/--no-report-texts", default=True, show_default=True,
+    help="Show excerpts of texts in the report.",
+)  # fmt: skip
+def report(output: str, report_texts: bool) -> None:
     """Write a web page about a dataset, with a map of its texts.
 
     The page is OUT/_run/report.html, a single file that needs no network. It shows rows, pace, cost
-    and dead letters, and it contains texts and ids of the dataset. The command prints its path.
+    and dead letters, and it contains ids and texts of the dataset. The command prints its path.
     """
     set_log("warning")
     try:
         from bulkembed.pipeline.report.page import write_report
 
-        place = write_report(output)
+        written = write_report(output, texts=report_texts)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the report needs the package {error.name}. Install it with: "
             "pip install 'bulkembed[report]'"
         ) from None
     with streams.showing(keep_code=True):
-        click.echo(place)
+        click.echo(written.path)
 
 
 @click.command(

@@ -224,8 +224,11 @@ OPTIONS: tuple[Option, ...] = (
             "and --concurrency."),
     _option(_RUN, "--runner", metavar="NAME", show_default="in this process",
             help="Beam runner. Its own options follow a bare --."),
-    _option(_RUN, "--report/--no-report", default=True,
+    _option(_RUN, "--report/--no-report", default=None, show_default="on a terminal",
             help="Write OUT/_run/report.html at the end, if bulkembed[report] is installed."),
+    _option(_RUN, "--report-texts/--no-report-texts", default=None,
+            show_default="on a terminal",
+            help="Show excerpts of texts in the report."),
     _option(_RUN, "--config", type=click.Path(path_type=Path), is_eager=True,
             callback=read_config, metavar="PATH",
             help="YAML file with options as keys. The command line and the environment override "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+import functools
 import importlib.util
 import inspect
 import sys
@@ -35,7 +37,7 @@ from bulkembed.transforms.core.quota_limits import resolve_limits
 from bulkembed.transforms.inputs.text_recipe import decode_template
 
 if TYPE_CHECKING:
-    from bulkembed.pipeline.run.summary import RunSummary
+    from bulkembed.pipeline.run.summary import RunSummary, WrittenReport
 
 _Made = TypeVar("_Made")
 
@@ -86,14 +88,27 @@ def _run(options: dict[str, Any], beam_args: tuple[str, ...]) -> ExitCode:
 
     set_log(options["log_level"], as_json=options["log_json"])
     summary = run_job(request_from(options, beam_args))
+    watched = sys.stdout.isatty() and not is_json()
+    asked, texts = options["report"], options["report_texts"]
+    write_report = functools.partial(
+        _report,
+        asked=bool(asked),
+        texts=watched if texts is None else texts,
+    )
+    wanted = watched if asked is None else asked
+    if wanted and is_json():  # All in one object.
+        summary = dataclasses.replace(summary, report=write_report(summary))
     _show(summary)
     warning = empty_result_warning(summary)
     if warning is not None:
         log.warning("%s", warning)
     if summary.stop is not None:
         log.error("%s", summary.stop.message)
-    if options["report"]:
-        _report(summary)
+    if wanted and not is_json():
+        report = write_report(summary)
+        if report is not None:
+            with streams.showing(keep_code=True):
+                click.echo(f"report    {report.line()}")
     return summary.exit_code
 
 
@@ -110,7 +125,7 @@ def _show(summary: RunSummary) -> None:
             show_lines(summary_lines(summary), sys.stdout)
 
 
-def _report(summary: RunSummary) -> None:
+def _report(summary: RunSummary, *, asked: bool, texts: bool) -> WrittenReport | None:
     """Write the report page of a run that processed rows; an error is only a warning.
 
     No page is written after a signal or at the end of --max-runtime, when the process has to end
@@ -118,22 +133,24 @@ def _report(summary: RunSummary) -> None:
     """
     hurry = (StopReason.SIGNAL, StopReason.DEADLINE, StopReason.ENGINE)
     if not summary.run.rows_in or (summary.stop is not None and summary.stop.reason in hurry):
-        return
-    if importlib.util.find_spec("altair") is None:
-        return  # The extra `report` is not installed.
+        return None
+    if importlib.util.find_spec("altair") is None and not asked:
+        return None  # The extra `report` is not installed.
     try:
         from bulkembed.pipeline.report.page import write_report
 
-        place = write_report(summary.output)
-        if is_json():
-            log.info("report %s", place)
-        else:
-            with streams.showing(keep_code=True):
-                click.echo(f"report    {place}")
+        return write_report(summary.output, texts=texts)
+    except ModuleNotFoundError as error:
+        log.warning(
+            "the report was not written: it needs the package %s. Install it with: "
+            "pip install 'bulkembed[report]'",
+            error.name,
+        )
     except Exception as error:
         log.warning("the report was not written: %s", error)
     except KeyboardInterrupt:
         log.warning("the report was not written: interrupted")
+    return None
 
 
 def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> RunRequest:

@@ -67,10 +67,17 @@ class ReportFacts:
     """Random rows; None if a part cannot be read."""
     texts: tuple[SampledText | None, ...]
     """The texts of the sampled rows."""
+    shows_texts: bool = True
+    """Whether excerpts of texts may be shown; if not, none is here."""
 
 
-def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
+def read_facts(output: str, *, texts: bool = True, slow_units: int = 10) -> ReportFacts:
     """Read the facts about the dataset at a path or URI.
+
+    Args:
+        output: the dataset.
+        texts: whether to read excerpts of texts.
+        slow_units: how many of the slowest units to name.
 
     Raises:
         ConfigError: there is no dataset.
@@ -80,7 +87,11 @@ def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
     pinned = run_file.read(dataset)
     records = dataset.read_records(dataset.state().records)
     status = status_of(output, dataset, pinned, records)
-    sample = _sample(dataset, pinned, records)
+    sample = _sample(dataset, pinned, records, texts=texts)
+    hides_ids = not texts and pinned["layout"]["text"] == pinned["layout"]["id_column"]
+    if sample is not None and hides_ids:
+        rows = (dataclasses.replace(row, id="") for row in sample.rows)
+        sample = dataclasses.replace(sample, rows=tuple(rows))
     timed = [record for record in records if record.seconds]
     return ReportFacts(
         output=output,
@@ -91,10 +102,26 @@ def read_facts(output: str, *, slow_units: int = 10) -> ReportFacts:
         runs=tuple(_runs(dataset)),
         timeline=_timeline(dataset),
         slow_units=tuple(sorted(timed, key=lambda record: -record.seconds)[:slow_units]),
-        examples=tuple(_examples(dataset, records)),
+        examples=tuple(
+            example if texts else _without_texts(example, hides_ids=hides_ids)
+            for example in _examples(dataset, records)
+        ),
         sample=sample,
-        texts=tuple(texts_of(dataset, pinned, sample.rows)) if sample else (),
+        texts=_texts(dataset, pinned, sample, texts=texts),
+        shows_texts=texts,
     )
+
+
+def _texts(
+    dataset: Dataset, pinned: dict[str, Any], sample: Sample | None, *, texts: bool
+) -> tuple[SampledText | None, ...]:
+    if sample is None:
+        return ()
+    return tuple(texts_of(dataset, pinned, sample.rows)) if texts else (None,) * len(sample.rows)
+
+
+def _without_texts(example: dict[str, Any], *, hides_ids: bool) -> dict[str, Any]:
+    return {**example, "text": None, **({"id": None} if hides_ids else {})}
 
 
 def _cost(status: Status, given_price: float | None) -> Cost:
@@ -148,10 +175,11 @@ def _timeline(dataset: Dataset) -> RunTimeline | None:
 
 
 def _sample(
-    dataset: Dataset, pinned: dict[str, Any], records: Sequence[UnitRecord]
+    dataset: Dataset, pinned: dict[str, Any], records: Sequence[UnitRecord], *, texts: bool
 ) -> Sample | None:
     try:
-        return draw_sample(dataset, records, input_columns(pinned).text_column)
+        column = input_columns(pinned).text_column if texts else None
+        return draw_sample(dataset, records, column)
     except OutputError as error:
         log.warning("the report has no map of the corpus: %s", error.message)
         return None

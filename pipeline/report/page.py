@@ -17,7 +17,8 @@ from bulkembed.pipeline.report import figures
 from bulkembed.pipeline.report.corpus_map import CorpusMap, draw_map
 from bulkembed.pipeline.report.facts import ReportFacts, read_facts
 from bulkembed.pipeline.report.figures import Spec, points_of
-from bulkembed.pipeline.run.summary import cost_lines, rows_line
+from bulkembed.pipeline.report.usage import Usage
+from bulkembed.pipeline.run.summary import WrittenReport, cost_lines, rows_line
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import find_model
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -144,7 +145,7 @@ def _sample_line(facts: ReportFacts) -> str:
     if sample.parts < sample.parts_of:
         line += f", from {sample.parts:,} of {number_of(sample.parts_of, 'part')}"
     found = sum(text is not None for text in facts.texts)
-    if found < len(sample.rows):
+    if found < len(sample.rows) and facts.shows_texts:
         line += f". Texts available: {found:,}"
     return line
 
@@ -161,8 +162,12 @@ def _lengths_line(facts: ReportFacts) -> str:
     return f"{line} Tokens are estimated from the characters."
 
 
-def write_report(output: str) -> str:
-    """Write the page of the dataset at a path or URI and return its path.
+def write_report(output: str, *, texts: bool) -> WrittenReport:
+    """Write the page of the dataset at a path or URI.
+
+    Args:
+        output: the dataset.
+        texts: whether the page shows excerpts of texts.
 
     Raises:
         ConfigError: there is no dataset.
@@ -172,10 +177,12 @@ def write_report(output: str) -> str:
     # Arrow keeps the memory that it has freed, of the run before and of the reading here.
     pool = pa.default_memory_pool()
     pool.release_unused()
-    facts = read_facts(output)
+    usage = Usage()
+    facts = read_facts(output, texts=texts)
     pool.release_unused()
     page = render(facts)
     dataset = Dataset.open(output)
     dataset.write(REPORT, page.encode())
     dataset.move_old_report()
-    return f"{output.rstrip('/')}/{REPORT}"
+    place = f"{output.rstrip('/')}/{REPORT}"
+    return WrittenReport(place, usage.seconds, usage.memory_bytes, texts)

@@ -52,6 +52,24 @@ class FailedFile:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """The report page that was written after a run, and what that took."""
+
+    path: str
+    seconds: float
+    memory_bytes: int | None
+    """The maximum memory in addition to that of the run; None if unknown."""
+    has_texts: bool
+    """Whether it shows excerpts of texts."""
+
+    def line(self) -> str:
+        """Return the path and what the report took."""
+        memory = "" if self.memory_bytes is None else f", {self.memory_bytes / 1e6:,.0f} MB"
+        texts = "" if self.has_texts else ", without texts"
+        return f"{self.path} ({self.seconds:,.1f} s{memory}{texts})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RunSummary:
     """The result of a run, printed and saved as `_run/summaries/<run_id>.json`."""
 
@@ -89,6 +107,8 @@ class RunSummary:
     """The cost of this run and of all runs; None if the account is damaged."""
     kept_texts: int = 0
     """Texts whose paid answers are kept for the next run."""
+    report: WrittenReport | None = None
+    """The report, if one was written; the saved summary does not have it."""
 
     @property
     def exit_code(self) -> ExitCode:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import orjson
 import pytest
 from support.cli import bulkembed, run, write_rows
 from support.report_page import Page
+from support.terminal import Terminal
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
@@ -79,8 +82,85 @@ def test_the_page_does_not_contain_the_key(
     source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
     ended = run(server.url, source, out, "--dim", 128, "--report")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines()[-1] == f"report    {out}/_run/report.html"
+    place = re.escape(f"{out}/_run/report.html")
+    line = ended.out.splitlines()[-1]
+    assert re.fullmatch(rf"report    {place} \([\d.]+ s, \d+ MB, without texts\)", line)
     assert b"very-secret" not in (out / "_run/report.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_page", "has_texts"),
+    [
+        pytest.param((), False, False, id="scheduled"),
+        pytest.param(("--report",), True, False, id="on-request"),
+        pytest.param(("--report", "--report-texts"), True, True, id="with-texts"),
+        pytest.param(("--report-texts",), False, False, id="texts-alone"),
+    ],
+)
+def test_a_scheduled_run_writes_a_page_and_texts_on_request_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+    has_page: bool,
+    has_texts: bool,
+) -> None:
+    monkeypatch.delenv("BULKEMBED_RUN_REPORT")
+    out = tmp_path / "out"
+    texts = [f"Zanzibar number {n}" for n in range(40)]
+    source = write_rows(tmp_path / "in/a.parquet", [*texts, "poison Zanzibar"])
+    settings = EmulatorSettings(poison="poison")
+    with EmulatorServer(settings) as service:
+        ended = run(service.url, source, out, "--dim", 128, "--max-dead-letters", 2, *flags)
+    assert ended.code == 0, ended.err
+    page = out / "_run/report.html"
+    assert page.exists() is has_page
+    if has_page:
+        assert ("Zanzibar" in page.read_text()) is has_texts
+        assert "map" in Page(page).charts
+
+
+def test_a_run_on_a_terminal_writes_a_page_with_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BULKEMBED_RUN_REPORT")
+    out = tmp_path / "out"
+    source = write_rows(tmp_path / "a.parquet", ["one", "two", "poison of Zanzibar"])
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        where = ("--input", source, "--output", out, "--base-url", server.url)
+        terminal = Terminal("run", *where, "--dim", "128")
+        try:
+            assert terminal.code() == 0
+        finally:
+            terminal.close()
+    assert any(line.startswith("report    ") for line in terminal.lines)
+    assert "Zanzibar" in (out / "_run/report.html").read_text()
+
+
+def test_the_json_summary_has_what_the_report_took(tmp_path: Path, server: EmulatorServer) -> None:
+    source = write_rows(tmp_path / "in/a.parquet", ["one", "two"])
+    ended = run(server.url, source, tmp_path / "out", "--dim", 128, "--report", "--log-json")
+    report = json.loads(ended.out)["summary"]["report"]
+    assert report["path"] == f"{tmp_path}/out/_run/report.html"
+    assert 0 < report["seconds"] < 300
+    assert report["memory_bytes"] > 1e6
+    assert report["has_texts"] is False
+
+
+def test_the_report_command_leaves_texts_out_on_request(dataset: Path) -> None:
+    assert bulkembed("report", dataset, "--no-report-texts").code == 0
+    assert "src=x onerror=alert" not in (dataset / "_run/report.html").read_text()
+
+
+def test_ids_that_are_the_texts_are_left_out_with_them(
+    tmp_path: Path, server: EmulatorServer
+) -> None:
+    out = tmp_path / "out"
+    source = tmp_path / "a.jsonl"
+    source.write_text("".join(f'{{"name": "Zanzibar {n}"}}\n' for n in range(40)))
+    columns = ("--id-column", "name", "--text-column", "name")
+    ended = run(server.url, source, out, "--dim", 128, "--report", *columns)
+    assert ended.code == 0, ended.err
+    assert "Zanzibar" not in (out / "_run/report.html").read_text()
 
 
 def test_a_run_without_work_and_a_run_with_no_report_write_no_page(

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pyte
 
 LINES, COLUMNS = 30, 90
-MOST_S = 60.0
+MOST_S = 150.0
 CTRL_C = b"\x03"
 
 

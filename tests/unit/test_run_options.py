@@ -235,7 +235,14 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
               "--api-key-secret": "projects/p/secrets/s", "--base-url": "http://h"}  # fmt: skip
     for option in OPTIONS:
         flag = option.opts[0]
-        if str(option.name) in ("config", "log_level", "log_json", "report", "id_type"):
+        if str(option.name) in (
+            "config",
+            "log_level",
+            "log_json",
+            "report",
+            "report_texts",
+            "id_type",
+        ):
             continue
         value = values.get(flag) or _other_value(option)
         given = [option.secondary_opts[0] if option.default is True else flag]
