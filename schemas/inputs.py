@@ -54,7 +54,12 @@ class InputColumns:
     """The name of the id's column in the output."""
 
     def __post_init__(self) -> None:
-        reserved = (*OUR_COLUMNS[1:], *PASSAGE_COLUMNS, *DEAD_LETTER_COLUMNS)
+        reserved = (
+            *OUR_COLUMNS[1:],
+            *PROVENANCE_COLUMNS,
+            *PASSAGE_COLUMNS,
+            *DEAD_LETTER_COLUMNS,
+        )
         if not self.id_name.strip() or self.id_name in reserved:
             raise ConfigError(
                 f"--id-name {self.id_name!r}: the output has its own columns "

@@ -122,6 +122,7 @@ def test_another_name_is_another_layout(tmp_path: Path, source: Path) -> None:
     [
         pytest.param("vector", "--id-name 'vector': the output has its own columns", id="own"),
         pytest.param("text", "--id-name 'text': the output has its own columns", id="dead-letters"),
+        pytest.param("run_id", "--id-name 'run_id': the output has its own", id="provenance"),
         pytest.param(" ", "--id-name ' '", id="blank"),
         pytest.param("price", "has the name of one of the output's", id="kept"),
     ],
