@@ -1,8 +1,8 @@
 """Vectors that are already paid for, found by the hashes of their texts.
 
-Each place that holds such vectors is a source behind one interface: the answers kept from an
-interrupted run (`kept_answers`) and the committed parts of this dataset (`committed_vectors`).
-A source is searched first and read later, in place and in bounded blocks.
+A unit sees one interface: the answers kept from an interrupted run (`kept_answers`), and the rows
+of committed parts that the launcher has found for it (`known_places`, `slice_vectors`).  A source
+is searched first and read later, in place and in bounded blocks.
 """
 
 from __future__ import annotations
