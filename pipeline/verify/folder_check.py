@@ -127,13 +127,19 @@ def unfinished(dataset: Dataset, state: DatasetState, *, synced: bool) -> list[F
     return found
 
 
-def manifest_problems(dataset: Dataset, named: Iterable[str]) -> list[Finding]:
-    """Return findings about the manifest, given the parts that commit records name."""
+def manifest_problems(dataset: Dataset, named: Iterable[str] | None) -> list[Finding]:
+    """Return findings about the manifest.
+
+    Args:
+        dataset: the dataset.
+        named: the parts that commit records name; None if records are missing, which is found by
+            another check.
+    """
     try:
         manifest = read_manifest(dataset)
     except OutputError as error:
         return [Finding(Check.MANIFEST, MANIFEST, f"{error.message} {REPAIR_MANIFEST}")]
-    if manifest is None or SUCCESS not in dataset.names(""):
+    if manifest is None or named is None or SUCCESS not in dataset.names(""):
         return []
     unnamed = sorted({part.name for part in manifest.parts} - set(named))
     if not unnamed:

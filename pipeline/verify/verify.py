@@ -140,7 +140,8 @@ def verify(request: VerifyRequest) -> VerifyReport:
     findings += unfinished(dataset, state, synced=run_file.is_synced(pinned))
     damaged = [finding.where for finding in findings if finding.check is Check.RECORD]
     named = [*_named(dataset, state, units)]
-    findings += manifest_problems(dataset, named)
+    lacks_records = any(one.check in (Check.RECORD, Check.UNFINISHED) for one in findings)
+    findings += manifest_problems(dataset, None if lacks_records else named)
     findings += foreign_files(dataset, state, named, damaged)
     records = [record for unit in units for record in unit.units]
     intact = [unit for unit in units if not unit.findings]
