@@ -49,7 +49,9 @@ class UnitTally:
     unfit: int
     """Invalid rows: they cannot be sent for another reason than a blank text."""
     repeated: int
-    """Texts that duplicate the text of another row."""
+    """Texts that are not sent, because another row or an earlier run has the vector."""
+    reused: int
+    """Those among them whose vector an earlier run or another dataset has."""
     too_long: int
     """Rows whose texts are cut, or have more tokens than the model accepts (estimated)."""
     sent: SentCounts
@@ -135,11 +137,13 @@ class Counter:
         pairs = zip(prepared.items, known.tolist(), strict=True)
         new = [item for item, is_known in pairs if not (is_known or item.hash in self._known)]
         due = self._unpaid(new)
+        reused = sum(known[passage.item] for row in prepared.passages for passage in row)
         return UnitTally(
             rows=prepared.unit.rows,
             blank=0 if prepared.retry_of else blank,  # A retry does not include them.
             unfit=len(codes) - blank,
             repeated=sum(map(len, prepared.passages)) - len(new),
+            reused=int(reused),
             too_long=sum(self._is_long(row, tokens) for row in prepared.passages),
             sent=self._send(due),
             paid=len(new) - len(due),

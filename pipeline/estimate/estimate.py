@@ -27,6 +27,7 @@ from bulkembed.pipeline.sync.preparation import prepare
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.prices import price_of
+from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
@@ -87,13 +88,16 @@ class _Estimation:
     def estimate(self, sample: SampleSize | None) -> Estimate:
         units = self.plan.units if sample is None else sample.units(self.plan)
         estimator = TokenEstimator(self.job.embedding.spec.max_tokens)
-        learnt = learn_from(self.job, self.dataset, self.scans.inputs, self.before, estimator)
+        learnt = 0
+        if units:  # It reads texts of committed rows, which would be in vain.
+            learnt = learn_from(self.job, self.dataset, self.scans.inputs, self.before, estimator)
         counter = self._counter(estimator)
         whole = units == self.plan.units
-        shared = self._count_shared(counter) if whole else SharedTally()
+        work = self.plan.work if whole else draw(self.plan, units)
+        shared = self._count_shared(counter, work, whole=whole)
         tallies = [
             counter.unit(prepared)
-            for file in (self.plan.work if whole else draw(self.plan, units))
+            for file in work
             for prepared in prepared_units(self.job, self.dataset, estimator, file)
         ]
         return self._sum_up(tallies, shared, counter, learnt)
@@ -106,17 +110,24 @@ class _Estimation:
         kept.refresh()
         return Counter(self.job, estimator, limits, kept)
 
-    def _count_shared(self, counter: Counter) -> SharedTally:
-        """Count the texts that are sent before the units; a retry has none."""
+    def _count_shared(
+        self, counter: Counter, work: tuple[FileUnits, ...], *, whole: bool
+    ) -> SharedTally:
+        """Find known vectors, and count the texts that are sent before the units.
+
+        Of a sample only the known vectors are found. A retry has neither.
+        """
         if self.request.retry_failed and not self.request.sync:
             return SharedTally()
         reused = open_reused(self.request, self.dataset)
+        plan = dataclasses.replace(self.plan, work=work)
         with scratch.folder() as folder:
             sharing = find_sharing(
-                self.dataset, self.job, self.plan, self.before, folder, reused, keep=False
+                self.dataset, self.job, plan, self.before, folder, reused, keep=False
             )
             counter.know_keys(sharing.known_keys)
-        return counter.shared(sharing.slices(self.request.workers))
+        slices = sharing.slices(self.request.workers) if whole else ()
+        return counter.shared(slices)
 
     def _sum_up(
         self, tallies: list[UnitTally], shared: SharedTally, counter: Counter, learnt: int
@@ -146,6 +157,7 @@ class _Estimation:
             unfit=total(lambda tally: tally.unfit),
             codes=dict(sorted(counter.codes.items())),
             repeated=total(lambda tally: tally.repeated) + -shared.texts,
+            reused=total(lambda tally: tally.reused),
             too_long=total(lambda tally: tally.too_long),
             paid=total(lambda tally: tally.paid) + shared.paid,
             texts=texts,

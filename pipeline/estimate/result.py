@@ -57,6 +57,8 @@ class Estimate:
     """Invalid rows by code, among the rows that were read."""
     repeated: Amount
     """Texts and passages that duplicate one of this run or of an earlier run."""
+    reused: Amount
+    """Those among them whose vector an earlier run or another dataset has."""
     too_long: Amount
     """Rows whose text is cut, or has more tokens than the model accepts (estimated)."""
     paid: Amount
@@ -80,7 +82,17 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; amounts have half the width of their 95 % interval."""
-        names = ("blank", "unfit", "repeated", "too_long", "paid", "texts", "tokens", "calls")
+        names = (
+            "blank",
+            "unfit",
+            "repeated",
+            "reused",
+            "too_long",
+            "paid",
+            "texts",
+            "tokens",
+            "calls",
+        )
         price, tokens = self.price, self.tokens.value
         return {
             "model": self.model,
@@ -127,7 +139,7 @@ def _sample(found: Estimate) -> str:
     return (
         f"{number_of(found.rows_read, 'row')} in {found.units_read:,} of "
         f"{number_of(found.units, 'unit')}. ± is the 95 % interval. Duplicates in different units "
-        "are not found, so the run may send fewer texts."
+        "of this run are not found, so it may send fewer texts."
     )
 
 
@@ -150,7 +162,11 @@ _LONG_TEXTS = {
 
 
 def _texts(found: Estimate) -> str:
-    line = f"{found.texts} to send, {found.repeated} duplicate"
+    line = f"{found.texts} to send"
+    if found.reused.value:
+        line += f", {found.reused} reused from earlier runs"
+    duplicate = Amount(found.repeated.value - found.reused.value, found.repeated.off)
+    line += f", {duplicate} duplicate"
     if found.paid.value:
         line += f", {found.paid} kept from an interrupted run"
     if found.too_long.value:

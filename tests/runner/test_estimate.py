@@ -225,3 +225,25 @@ def test_the_price_of_another_service_must_be_given(source: Path) -> None:
     estimate = estimated(source, *where[2:], "--price-usd-per-mtok", 20)
     assert estimate["usd"] == pytest.approx(20e-6 * estimate["tokens"]["value"])
     assert estimate["batch_usd"] == estimate["usd"] / 2
+
+
+def test_a_changed_export_costs_its_new_texts_and_reuses_the_others(tmp_path: Path) -> None:
+    source, output = tmp_path / "in/a.parquet", tmp_path / "out"
+    texts = [f"product {n} has a description of its own" for n in range(1200)]
+    write_rows(source, texts)
+    with EmulatorServer() as server:
+        assert run(server.url, source, output, *SHAPE).code == 0
+        sent = server.stats()["texts"]
+        new = [f"{text}, now improved" if n % 40 == 0 else text for n, text in enumerate(texts)]
+        write_rows(source, new[::-1])
+        where = ("--output", output, "--base-url", server.url)
+        found = estimated(source, *where)
+        assert values(found, "texts", "reused", "repeated") == (30, 1170, 1170)
+        sampled = estimated(source, *where, "--sample", "400")
+        assert sampled["sample"]["units"] < sampled["sample"]["of"]
+        assert sampled["texts"]["value"] == pytest.approx(30, abs=10)
+        shown = bulkembed("estimate", "--input", source, *where, *SHAPE).out
+        assert "30 to send, 1,170 reused from earlier runs, 0 duplicate" in shown
+        assert run(server.url, source, output, *SHAPE).code == 0
+        assert server.stats()["texts"] == sent + 30
+        assert values(estimated(source, *where), "texts", "reused") == (0, 0)
