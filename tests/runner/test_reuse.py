@@ -110,6 +110,18 @@ def test_passages_of_another_dataset_are_reused(server: EmulatorServer, tmp_path
     assert len(read(tmp_path / "new")) == len(read(tmp_path / "old"))
 
 
+def test_a_compacted_dataset_is_reused(
+    server: EmulatorServer, source: Path, old: Path, tmp_path: Path
+) -> None:
+    assert bulkembed("compact", old).code == 0
+    write_rows(source / "a.parquet", TEXTS[::-1])
+    for output, args in ((tmp_path / "new", ("--reuse", old)), (old, ())):
+        ended = go(server, source, output, *args)
+        assert ended.code == 0, ended.err
+        assert server.stats()["texts"] == ROWS
+        assert len(read(output)) == ROWS
+
+
 def test_vectors_of_other_settings_are_refused_with_the_difference(
     server: EmulatorServer, source: Path, old: Path, tmp_path: Path
 ) -> None:
