@@ -62,8 +62,8 @@ def _check_pruned(
     before: DatasetState,
     gone: Sequence[OldFile],
 ) -> None:
-    total = sum(record.unit.rows for record in before.records)
-    rows = sum(record.unit.rows for file in gone for record in file.records)
+    total = sum(map(_rows_of, before.records))
+    rows = sum(_rows_of(record) for file in gone for record in file.records)
     names = join_names([file.name for file in gone], 3)
     allowed = request.max_delete.allowed(total)
     if rows > allowed:  # Else it does not matter how many ids are in other files now.
@@ -143,7 +143,7 @@ class _Ids:
         found = [self._keys]
         parts = UnitRows(dataset, ["id"])
         for record in itertools.chain.from_iterable(file.records for file in files):
-            rows = record.unit.rows
+            rows = _rows_of(record)
             for name in dataset.parts_of(record).all:
                 try:
                     rows_of_part = parts.read(parts.span(record, name))
@@ -173,6 +173,11 @@ class _Ids:
                 np.add.at(found, np.searchsorted(self._keys, wanted, "left"), 1)
                 np.add.at(found, np.searchsorted(self._keys, wanted, "right"), -1)
         self._keys = self._keys[np.cumsum(found)[:-1] == 0]
+
+
+def _rows_of(record: UnitRecord) -> int:
+    """Return the rows of a unit that were not removed."""
+    return record.unit.rows - record.removed
 
 
 def _rows_of_part(record: UnitRecord, name: str) -> int:

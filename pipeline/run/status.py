@@ -16,6 +16,7 @@ from bulkembed.pipeline.run.life_cost import (
 from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.pipeline.run.summary import (
     RowCounts,
+    changes_line,
     cost_lines,
     count_rows,
     difference_line,
@@ -31,6 +32,8 @@ from bulkembed.transforms.core.spending_lease import Spent
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
+from bulkembed.transforms.dataset.manifest import RunChanges
+from bulkembed.transforms.dataset.part_difference import ChangeCounts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Status:
     complete: bool
     runner: str | None
     """The run that is writing it now."""
+    changes: RunChanges | None = None
+    """How many ids the last run that changed rows added, changed and deleted."""
     sync: RowTally | None = None
     """What the last synchronisation found that changed the dataset."""
     warning: str | None = None
@@ -111,9 +116,19 @@ def status_of(
         runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
         if owner
         else None,
+        changes=_last_changes(dataset),
         sync=None if goal is None else goal.tally,
         warning=warning,
     )
+
+
+def _last_changes(dataset: Dataset) -> RunChanges | None:
+    """Return the last changes; None if there is only the state that was written first."""
+    manifest = dataset.manifest()
+    if manifest is None or not manifest.changes:
+        return None
+    is_first = len(manifest.changes) == 1 and not manifest.origin.run_id
+    return None if is_first else manifest.changes[-1]
 
 
 def status_lines(status: Status) -> Iterable[tuple[str, str]]:
@@ -127,15 +142,19 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     yield "rows", rows_line(status.rows)
     if status.sync is not None:
         yield "last sync", difference_line(status.sync, done=status.complete)
+    if status.changes is not None:
+        last = status.changes
+        counts = ChangeCounts(last.added, last.changed, last.deleted)
+        yield "last changes", f"{changes_line(counts)} (run {last.run_id})"
     if status.vectors != status.rows.embedded:
         yield "passages", f"{status.vectors:,}"
     for code, rows in status.codes.items():
         yield f"  {code}", f"{rows:,}"
-    counts = status.counts
+    calls = status.counts
     yield (
         "requests",
-        f"{counts.calls:,} with {number_of(counts.texts, 'text')}, "
-        f"{number_of(counts.tokens, 'token')} for the committed rows",
+        f"{calls.calls:,} with {number_of(calls.texts, 'text')}, "
+        f"{number_of(calls.tokens, 'token')} for the committed rows",
     )
     yield from cost_lines(status.cost, "the last run that sent requests", status.kept_texts)
 

@@ -103,6 +103,8 @@ def test_the_changes_of_a_run_are_those_of_its_rows(
     assert {one for one, row in found.items() if not row["vector_changed"]} == {"a2"}
     check_places(out, found)
     assert changes(out, "--since", first) == found
+    shown = bulkembed("status", out).out
+    assert f"1 added, 2 changed, 2 deleted (run {state_id(out)})" in shown
     assert changes(out, "--since", state_id(out)) == {}
 
 

@@ -280,6 +280,12 @@ def test_the_requests_of_a_thousand_units_are_few_and_a_resume_lists_once(store:
         assert finished <= A_RUN[store.name]
         assert store.proxy.listings("/vectors/") == PAGES[store.name]
         assert store.proxy.listings("/_run/units/") == PAGES[store.name]
+        more = pa.table({"id": [-1, -2], "text": ["new", "newer"]})
+        sink = pa.BufferOutputStream()
+        pq.write_table(more, sink)
+        store.write(f"{store.root}/{FOLDER}/in/b.parquet", sink.getvalue().to_pybytes())
+        added = requests("1 unit more")
+        assert added <= A_UNIT[store.name] + A_RUN[store.name] + 4 * A_PART[store.name]
     print("\n".join(lines))
 
 
