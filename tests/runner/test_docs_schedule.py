@@ -18,6 +18,7 @@ from support.pages import NOT_RUN, ROOT, fences, of_language, run_snippets, unde
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.schemas.stop import ExitCode
 
 PAGE = ROOT / "docs/schedule.md"
@@ -117,10 +118,9 @@ def test_the_image_starts_the_command() -> None:
     assert json.loads(lines["ENTRYPOINT"]) == ["bulkembed"]
 
 
-def test_the_command_of_the_dag_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dag_calls_a_run_with_options_of_the_command() -> None:
     [dag] = of_language(AIRFLOW, "python")
-    texts = {node.value for node in ast.walk(ast.parse(dag)) if isinstance(node, ast.Constant)}
-    [command] = [text for text in texts if str(text).startswith("bulkembed run")]
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "job.yaml").write_text("input: shards\noutput: out\n")
-    understand(shlex.split(command)[1:])
+    calls = [node for node in ast.walk(ast.parse(dag)) if isinstance(node, ast.Call)]
+    [run] = [call for call in calls if ast.unparse(call.func) == "bulkembed.run"]
+    names = {name.removeprefix("--").replace("-", "_") for one in OPTIONS for name in one.opts}
+    assert {str(keyword.arg) for keyword in run.keywords} <= names
