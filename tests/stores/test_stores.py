@@ -285,7 +285,7 @@ def test_the_requests_of_a_thousand_units_are_few_and_a_resume_lists_once(store:
         pq.write_table(more, sink)
         store.write(f"{store.root}/{FOLDER}/in/b.parquet", sink.getvalue().to_pybytes())
         added = requests("1 unit more")
-        assert added <= A_UNIT[store.name] + A_RUN[store.name] + 4 * A_PART[store.name]
+        assert added <= A_UNIT[store.name] + A_RUN[store.name] + 12 * A_PART[store.name]
     print("\n".join(lines))
 
 
