@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import read, run, summary
@@ -87,6 +88,35 @@ def test_an_engine_gives_the_rows_that_this_process_gives(
     assert KEY not in said
     assert files_with_the_key(tmp_path, installed.HOME) == []
     print(f"{engine.name}: three runs in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def test_repeated_and_known_texts_are_paid_once(
+    engine: Engine, docstrings: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(docstrings, columns=["id", "text"])
+    ids, texts = table["id"].to_pylist(), table["text"].to_pylist()
+    texts[ROWS // 2 :] = texts[: ROWS // 2]  # Each of them is in two units.
+    source, output = tmp_path / "in/a.parquet", tmp_path / "out"
+    source.parent.mkdir()
+    pq.write_table(pa.table({"id": ids, "text": texts}), source)
+    with EmulatorServer(EmulatorSettings(api_key=KEY)) as server:
+        args = (*where(server, source, output), *ARGS)
+        first = engine.run(*args)
+        assert first.code == 0, first.err
+        assert server.stats()["texts"] == len(set(texts))
+        new = [f"new: {text}" if n % 50 == 0 else text for n, text in enumerate(texts)]
+        order = [n * 7 % ROWS for n in range(ROWS)]
+        rows = {"id": [ids[n] for n in order], "text": [new[n] for n in order]}
+        pq.write_table(pa.table(rows), source)
+        second = engine.run(*args)
+        assert second.code == 0, second.err
+        assert "to gather in _run/gather" in second.err
+        assert server.stats()["texts"] == len({*texts, *new})
+        assert server.stats()["texts_paid_twice"] == 0
+    assert not list((output / "_run/gather").iterdir())
+    with EmulatorServer(EmulatorSettings(api_key=KEY)) as server:
+        assert run(server.url, source, tmp_path / "afresh", *ARGS).code == 0
+    same_rows(output, tmp_path / "afresh")
 
 
 def files_with_the_key(*folders: Path) -> list[Path]:
