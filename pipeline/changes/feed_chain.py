@@ -25,6 +25,8 @@ def feeds_since(output: str, manifest: Manifest, since: str | None) -> tuple[Run
     """
     runs = manifest.changes
     if since is None:
+        if not runs and manifest.origin.run_id:
+            raise _not_known(output, manifest, "what the last run changed is not known")
         return runs[-1:]
     for place, run in enumerate(runs):
         if run.run_id == since:
@@ -39,15 +41,18 @@ def feeds_since(output: str, manifest: Manifest, since: str | None) -> tuple[Run
             f"invalid --since {since!r}. Use the id of a run, as `bulkembed parts --json` prints "
             "it, or a time such as 2026-11-27T03:00."
         )
-    begin = manifest.origin.time
-    if begin and not _is_known(time, manifest.origin):
-        raise ConfigError(
-            f"{output}: the changes since {since} are not known. They are recorded from "
-            f"{begin} on: before that, there was no dataset, --overwrite replaced it, a part of "
-            "it was damaged, or an earlier version wrote it. Load the whole dataset again, from "
-            f"the files that `bulkembed parts` lists. Later use --since {manifest.run_id}."
-        )
+    if manifest.origin.time and not _is_known(time, manifest.origin):
+        raise _not_known(output, manifest, f"the changes since {since} are not known")
     return tuple(run for run in runs if dt.datetime.fromisoformat(run.time) > time)
+
+
+def _not_known(output: str, manifest: Manifest, what: str) -> ConfigError:
+    return ConfigError(
+        f"{output}: {what}. Changes are recorded from {manifest.origin.time} on: before that, "
+        "there was no dataset, --overwrite replaced it, a part of it was damaged, or an earlier "
+        "version wrote it. Load the whole dataset again, from the files that `bulkembed parts` "
+        f"lists. Later use --since {manifest.run_id}."
+    )
 
 
 def _is_known(time: dt.datetime, origin: StateOrigin) -> bool:

@@ -288,7 +288,8 @@ def published_state(output: str) -> Manifest:
         raise ConfigError(
             f"{output}: no run has completed it yet, so there is no complete state to read. {RERUN}"
         )
-    # A version without manifests has written it.
+    # A version without manifests has written it, so nothing is known about what changed before.
     sizes = dataset.part_sizes()
     parts = _manifest_parts(dataset, vector_parts(dataset, state, sizes), sizes, {})
-    return Manifest(pinned["last_run_id"], pinned.get("run_number", 0), "", parts)
+    run_id, number = pinned["last_run_id"], pinned.get("run_number", 0)
+    return Manifest(run_id, number, "", parts, origin=StateOrigin(run_id, _now()))

@@ -215,10 +215,32 @@ def test_a_damaged_part_of_the_last_state_begins_the_list_again(
     next(iter((out / "vectors").glob("*.parquet"))).write_bytes(b"PAR1")
     ended = go(server, folder, out)
     assert "cannot be listed" in ended.err
-    assert changes(out) == {}
-    ended = bulkembed("changes", out, "--since", first)
-    assert ended.code == 2
-    assert "Load the whole dataset again" in ended.last
+    for since in ((), ("--since", first)):  # An empty list would say that nothing was changed.
+        ended = bulkembed("changes", out, *since)
+        assert ended.code == 2, ended.out
+        assert "Load the whole dataset again" in ended.last
+    assert changes(out, "--since", state_id(out)) == {}
+
+
+def test_the_changes_of_a_dataset_without_a_manifest_are_not_known(
+    server: EmulatorServer, folder: Path, out: Path
+) -> None:
+    go(server, folder, out)
+    run_id = state_id(out)
+    # As an earlier version left it.
+    (out / "_run/manifest.json").unlink()
+    for path in (out / "_run/changes").iterdir():
+        path.unlink()
+    for _ in range(2):
+        for since in ((), ("--since", "2020-01-01")):
+            ended = bulkembed("changes", out, *since)
+            assert ended.code == 2, ended.out
+            assert "Load the whole dataset again" in ended.last
+        assert changes(out, "--since", run_id) == {}
+        go(server, folder, out)
+    write(folder / "c.parquet", {"c0": ("new", "en")})
+    go(server, folder, out)
+    assert kinds(changes(out)) == kinds(changes(out, "--since", run_id)) == {"c0": "added"}
 
 
 def test_a_time_stands_for_the_state_at_that_time(
