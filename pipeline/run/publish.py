@@ -187,7 +187,8 @@ def _write_feed(
         feed = RunChanges(run.run_id, "").feed
 
         def write(stream: pa.NativeFile) -> None:
-            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            options = {"compression": "zstd", "write_page_checksum": True}
+            with pq.ParquetWriter(stream, schema, **options) as writer:
                 for batch in found.batches(schema):
                     writer.write_batch(batch)
 

@@ -243,6 +243,21 @@ def test_the_changes_of_a_dataset_without_a_manifest_are_not_known(
     assert kinds(changes(out)) == kinds(changes(out, "--since", run_id)) == {"c0": "added"}
 
 
+def test_a_changed_byte_in_the_list_of_changes_is_noticed(
+    server: EmulatorServer, folder: Path, out: Path
+) -> None:
+    go(server, folder, out)
+    (feed,) = (out / "_run/changes").iterdir()
+    data = feed.read_bytes()
+    ids = pq.ParquetFile(feed).metadata.row_group(0).column(0)
+    end = ids.dictionary_page_offset or ids.data_page_offset
+    at = end + ids.total_compressed_size - 2
+    feed.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    ended = bulkembed("changes", out, "--format", "jsonl")
+    assert ended.code == 1, ended.out
+    assert str(feed.name) in ended.last
+
+
 def test_a_time_stands_for_the_state_at_that_time(
     server: EmulatorServer, folder: Path, out: Path
 ) -> None:
