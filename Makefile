@@ -73,7 +73,7 @@ test-chaos: $(DEV_READY)  ## Play 200 random histories against a model, or HISTO
 
 .PHONY: test-nights
 test-nights: $(DEV_READY) $(STORES)/.ready  ## Play the nights of a catalogue that changes, with kills
-	timeout 1800 $(BIN)/python -m pytest -n 2 -m nights tests/nights
+	timeout 3000 $(BIN)/python -m pytest -n 2 -m nights tests/nights
 
 .PHONY: test-runners
 test-runners: $(DEV_READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 15 minutes
@@ -168,11 +168,12 @@ bench-search-small: $(DEV_READY)  ## The same over 100,000 rows: 1 minute
 	timeout 300 $(BIN)/python -m benchmarks.search --small
 
 .PHONY: bench-nightly bench-nightly-small
-bench-nightly: $(DEV_READY)  ## Measure nights over 10,000,000 rows of which 1 % change: 30 minutes
+bench-nightly: $(DEV_READY)  ## Measure nights over 10,000,000 rows of which 1 % change: 1 to 2 hours
+	timeout 7200 $(BIN)/python -m benchmarks.nightly --sync
 	timeout 7200 $(BIN)/python -m benchmarks.nightly
 
 bench-nightly-small: $(DEV_READY)  ## The same over 300,000 rows, with a first night that sends nothing: 2 minutes
-	timeout 900 $(BIN)/python -m benchmarks.nightly --small --ready
+	timeout 900 $(BIN)/python -m benchmarks.nightly --small --ready --sync
 
 .PHONY: dataflow-package
 dataflow-package: $(DEV_READY)  ## Make what a flex template of Dataflow is built from, in dist/dataflow
