@@ -7,7 +7,14 @@ from typing import Any
 import click
 import pytest
 
-from bulkembed.pipeline.cli.commands import BEAM_ARGS, Duration, WordChoice, usage_sentence
+from bulkembed.pipeline.cli.commands import (
+    BEAM_ARGS,
+    ByteSize,
+    Duration,
+    IsoDate,
+    WordChoice,
+    usage_sentence,
+)
 from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.cli.pinned_run import request_of
 from bulkembed.pipeline.cli.run_command import request_from, run
@@ -35,6 +42,8 @@ def test_every_flag_has_a_help_text_and_is_a_key_of_the_config_file(
     value = option.default
     if isinstance(option.type, WordChoice):
         value = str(next(iter(option.type.words)))
+    elif isinstance(option.type, ByteSize | IsoDate):
+        value = _other_value(option)
     elif not isinstance(value, str | bool | int | float):
         value = "1"
     for flag in (*option.opts, *option.secondary_opts):
@@ -229,6 +238,7 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
     needs = {"--vertex-project": vertex, "--vertex-location": vertex,
              "--passage-tokens": ("--long-text", "passages", "--passage-overlap", "1"),
              "--passage-overlap": ("--long-text", "passages", "--passage-tokens", "99"),
+             "--date": ("--output", "out/{date}"),
              }  # fmt: skip
     values = {"--text-template": "{a}", "--rate-limit-service": "h:1", "--quota-share": "1/2",
               "--passage-tokens": "100",
@@ -257,7 +267,8 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
 def _other_value(option: click.Option) -> str:
     if isinstance(option.type, WordChoice):
         return [str(word) for word in option.type.words if word != option.default][-1]
-    return "7s" if isinstance(option.type, Duration) else "2"
+    examples = {Duration: "7s", ByteSize: "64MB", IsoDate: "2024-01-31"}
+    return examples.get(type(option.type), "2")
 
 
 def test_flags_after_a_bare_double_dash_are_beams() -> None:
