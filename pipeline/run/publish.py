@@ -5,6 +5,7 @@ Each step is repeated by the next run if the process is killed, until `_SUCCESS`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import tempfile
@@ -26,7 +27,7 @@ from bulkembed.transforms.dataset.id_index import (
     IdIndexWriter,
     InconsistentIndexError,
 )
-from bulkembed.transforms.dataset.layout import IDS, SUCCESS
+from bulkembed.transforms.dataset.layout import IDS, SUCCESS, SUMMARIES
 from bulkembed.transforms.dataset.manifest import (
     Manifest,
     ManifestPart,
@@ -109,17 +110,16 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> P
         origin = old.origin if old is not None else StateOrigin(run.run_id, now)
         found = PublishedChanges(ids=old.ids if old is not None else "")
     else:
-        begun = StateOrigin("", run_file.read(dataset)["created"])
-        before = old or Manifest("", 0, "", (), origin=begun)
         try:
+            before = old or _before_first(dataset)
             found = _write_feed(dataset, run, before, names, state)
             counts = found.counts or ChangeCounts()
             done = RunChanges(run.run_id, now, counts.added, counts.changed, counts.deleted)
             changes, origin = (*before.changes, done), before.origin
-        except _OldPartUnreadable as error:
+        except _OldStateUnknown as error:
             log.warning(
-                "what changed in this run cannot be listed, because a part of the state before it "
-                "is damaged: %s. Load the whole dataset again; the next runs list their changes.",
+                "what changed in this run cannot be listed, because %s. Load the whole dataset "
+                "again; the next runs list their changes.",
                 error,
             )
             changes, origin = (), StateOrigin(run.run_id, now)
@@ -165,8 +165,22 @@ def _delete_superseded(
         dataset.delete(set(manifest.superseded) - set(names))
 
 
-class _OldPartUnreadable(Exception):
-    """A part of the last complete state cannot be read."""
+class _OldStateUnknown(Exception):
+    """The parts of the last complete state are not known, or one of them cannot be read."""
+
+
+def _before_first(dataset: Dataset) -> Manifest:
+    """Return the empty state before the first complete one, of a dataset without a manifest.
+
+    Raises:
+        _OldStateUnknown: there was a complete state, but its manifest is damaged, or an earlier
+            version wrote none.
+    """
+    for name in dataset.names(SUMMARIES):
+        with contextlib.suppress(OutputError):
+            if (dataset.read_json(f"{SUMMARIES}/{name}") or {}).get("exit_code") == 0:
+                raise _OldStateUnknown("the state before it has no readable manifest")
+    return Manifest("", 0, "", (), origin=StateOrigin("", run_file.read(dataset)["created"]))
 
 
 def _write_feed(
@@ -221,7 +235,9 @@ def _difference(
             log.info("the index of ids does not fit the parts. Reading all ids again.")
         except OutputError as error:
             if any(name in error.message for name in removed):
-                raise _OldPartUnreadable(error.message.rstrip(".")) from error
+                raise _OldStateUnknown(
+                    f"a part of the state before it is damaged: {error.message.rstrip('.')}"
+                ) from error
             raise
     raise AssertionError("a difference without an index is always consistent")
 

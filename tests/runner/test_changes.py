@@ -15,6 +15,7 @@ import pytest
 from support.cli import Ended, bulkembed, read, run
 
 from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 
 Rows = dict[str, tuple[str, str]]
 """Text and language by id."""
@@ -241,6 +242,29 @@ def test_the_changes_of_a_dataset_without_a_manifest_are_not_known(
     write(folder / "c.parquet", {"c0": ("new", "en")})
     go(server, folder, out)
     assert kinds(changes(out)) == kinds(changes(out, "--since", run_id)) == {"c0": "added"}
+
+
+def test_an_unknown_complete_state_is_not_taken_for_an_empty_one(
+    server: EmulatorServer, folder: Path, out: Path
+) -> None:
+    go(server, folder, out)
+    write(folder / "b.parquet", {"b9": ("other 9", "en")})
+    flags = ("--dim", 128, "--keep-columns", "lang", "--unit-rows", 4, "--retry-timeout", "0.1s")
+    with EmulatorServer(EmulatorSettings(script=("503",) * 100)) as failing:
+        assert run(failing.url, folder, out, *flags).code == 75
+    # As an earlier version left it.
+    (out / "_run/manifest.json").unlink()
+    for path in (out / "_run/changes").iterdir():
+        path.unlink()
+    ended = go(server, folder, out)
+    assert "cannot be listed" in ended.err
+    assert bulkembed("changes", out).code == 2
+    # A dataset whose first run was incomplete has an empty state before it.
+    other = out.with_name("other")
+    with EmulatorServer(EmulatorSettings(script=("503",) * 100)) as failing:
+        assert run(failing.url, folder, other, *flags).code == 75
+    go(server, folder, other)
+    assert set(kinds(changes(other)).values()) == {"added"}
 
 
 def test_a_changed_byte_in_the_list_of_changes_is_noticed(
