@@ -171,10 +171,9 @@ class Counter:
         sizes = {items: sum(tokens[item] for item in items) for items in first}
         for items in heapq.nlargest(LONGEST, sizes, key=sizes.__getitem__):
             offset = first[items]
-            text, row_number = prepared.rows.texts[offset] or "", prepared.unit.first_row + offset
-            self.longest.append(
-                LongestText(sizes[items], len(text), prepared.source_file, row_number)
-            )
+            text = prepared.rows.texts[offset] or ""
+            file, number = prepared.rows.source(offset, prepared.source_file)
+            self.longest.append(LongestText(sizes[items], len(text), file, number))
         self.longest = heapq.nlargest(LONGEST, self.longest)
 
     def _is_long(self, row: Sequence[Passage], tokens: Sequence[int]) -> bool:

@@ -248,6 +248,20 @@ def test_an_estimate_reads_the_difference(server: EmulatorServer, tmp_path: Path
     assert snapshot(output) == before
 
 
+def test_an_estimate_names_the_files_of_the_export(server: EmulatorServer, tmp_path: Path) -> None:
+    output, source = tmp_path / "out", tmp_path / "in"
+    rows = catalogue()
+    assert sync(server, write_export(source, rows), output).code == 0
+    rows["p3"] = ("a much longer text than all others " * 3, 3)
+    export = write_export(source, rows, seed=1, files=2)
+    fixed = ("--sync", "--dim", 128, "--keep-columns", "price", "--base-url", server.url)
+    ended = bulkembed("estimate", "--input", export, "--output", output, *fixed, "--json")
+    assert ended.code == 0, ended.err
+    longest = json.loads(ended.out)["longest"][0]
+    ids = pq.read_table(export / longest["file"])["id"]
+    assert ids[longest["row"]].as_py() == "p3"
+
+
 def test_merged_parts_lose_rows_as_others_do(server: EmulatorServer, tmp_path: Path) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
     rows = catalogue()
