@@ -34,7 +34,7 @@ _json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_output
 @_json_flag
 def parts(output: str, as_json: bool) -> None:
-    """List the files with the vectors of a dataset's last complete state.
+    """List the vector files of a dataset's last complete state.
 
     Prints a path or URI per line. The files stay until the next run is complete, so readers that
     open them see that state also while a run is writing.
@@ -90,7 +90,7 @@ def changes(
     with_vectors: bool,
     target: Path | None,
 ) -> None:
-    """List the ids that were added, changed or deleted since an earlier state of a dataset.
+    """List the ids that changed since an earlier state of a dataset.
 
     The list is the net difference between that state and the last complete one. It has the part and
     the row of each new vector.
