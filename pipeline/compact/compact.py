@@ -7,7 +7,6 @@ compaction or run deletes those that do not count.
 from __future__ import annotations
 
 import dataclasses
-import secrets
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -62,7 +61,7 @@ def compact(
     started = time.monotonic()
     dataset = Dataset.open(output)
     run_file.read(dataset)
-    run_id = f"compact-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+    run_id = run_file.new_run_id("compact-")
     with output_lock.acquire(dataset, LockOwner(run_id, "bulkembed compact")):
         _check_complete(dataset, output)
         state = dataset.state()

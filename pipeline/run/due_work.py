@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import secrets
-import time
 from importlib import metadata
 
 import pyarrow as pa
@@ -85,7 +83,7 @@ def make_job(
 ) -> JobConfig:
     """Return the configuration of the workers, with a new run id."""
     return JobConfig(
-        run_id=f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
+        run_id=run_file.new_run_id(),
         service=service,
         embedding=request.embedding,
         calls=request.calls,

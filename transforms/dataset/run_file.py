@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import enum
+import secrets
 import shlex
 from typing import Any
 
@@ -47,6 +48,15 @@ of groups and of removed rows, which an earlier version would not see.
 """
 OLDEST_FORMAT = 1
 """The oldest format that a run resumes."""
+
+
+def new_run_id(prefix: str = "") -> str:
+    """Return an id such as `20260131T235959Z-1a72f0`: ids sort by their times, to the millisecond.
+
+    After the second come three hexadecimal digits for the millisecond, and three at random.
+    """
+    now = dt.datetime.now(dt.UTC)
+    return f"{prefix}{now:%Y%m%dT%H%M%SZ}-{now.microsecond // 1000:03x}{secrets.randbits(12):03x}"
 
 
 class Overwrite(enum.StrEnum):
