@@ -128,8 +128,10 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> P
     superseded = _superseded(old, names) if run.keep_superseded else ()
     if run.keep_superseded and run.same_rows and old is not None:
         superseded = tuple(sorted({*superseded, *old.superseded}))  # It is no other state.
+    # If rows only moved, the state is the one that readers know by the id of the run before.
+    state_id = old.run_id if run.same_rows and old is not None else run.run_id
     manifest = Manifest(
-        run.run_id, run.run_number, now, parts, changes, origin, found.ids, superseded
+        state_id, run.run_number, now, parts, changes, origin, found.ids, superseded
     )
     dataset.replace_manifest(manifest)
     if old is not None:

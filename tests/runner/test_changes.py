@@ -223,6 +223,18 @@ def test_a_damaged_part_of_the_last_state_begins_the_list_again(
     assert changes(out, "--since", state_id(out)) == {}
 
 
+def test_a_compaction_right_after_a_run_is_no_other_state(
+    server: EmulatorServer, folder: Path, out: Path
+) -> None:
+    go(server, folder, out)
+    before = state_id(out)
+    assert bulkembed("compact", out).code == 0
+    assert state_id(out) == before
+    write(folder / "c.parquet", {"c0": ("new", "en")})
+    go(server, folder, out)
+    assert kinds(changes(out, "--since", before)) == {"c0": "added"}
+
+
 def test_the_changes_of_a_dataset_without_a_manifest_are_not_known(
     server: EmulatorServer, folder: Path, out: Path
 ) -> None:

@@ -58,7 +58,7 @@ class Manifest:
     """The parts of the last complete state, and the change feeds that led to it."""
 
     run_id: str
-    """The run that completed it."""
+    """The run that completed it; a compaction, which only moves rows, changes nothing about it."""
     run_number: Count
     created: str
     parts: tuple[ManifestPart, ...]
