@@ -187,6 +187,8 @@ def test_a_history_ends_with_the_rows_of_the_last_export(
             for deed in happened:
                 export.do(deed)
             night = export.night(number)
+            if not night.rows:
+                break  # Empty JSONL files have no columns, so the run would be refused.
             place.export(night)
             paid = int(server.stats()["texts"])
             if kill is not None:
