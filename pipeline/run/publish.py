@@ -11,6 +11,7 @@ import datetime as dt
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -180,9 +181,15 @@ def _before_first(dataset: Dataset) -> Manifest:
     """
     for name in dataset.names(SUMMARIES):
         with contextlib.suppress(OutputError):
-            if (dataset.read_json(f"{SUMMARIES}/{name}") or {}).get("exit_code") == 0:
+            if _was_complete(dataset.read_json(f"{SUMMARIES}/{name}") or {}):
                 raise _OldStateUnknown("the state before it has no readable manifest")
     return Manifest("", 0, "", (), origin=StateOrigin("", run_file.read(dataset)["created"]))
+
+
+def _was_complete(summary: dict[str, Any]) -> bool:
+    """Return whether a run left a complete dataset; a trial with `--limit-rows` ends with 0 too."""
+    rows = summary.get("dataset")
+    return summary.get("exit_code") == 0 and isinstance(rows, dict) and not rows.get("left")
 
 
 def _write_feed(

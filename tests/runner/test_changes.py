@@ -223,6 +223,13 @@ def test_a_damaged_part_of_the_last_state_begins_the_list_again(
     assert changes(out, "--since", state_id(out)) == {}
 
 
+def test_a_trial_is_no_complete_state(server: EmulatorServer, folder: Path, out: Path) -> None:
+    go(server, folder, out, "--limit-rows", 4)
+    ended = go(server, folder, out)
+    assert "cannot be listed" not in ended.err
+    assert set(kinds(changes(out)).values()) == {"added"}
+
+
 def test_a_compaction_right_after_a_run_is_no_other_state(
     server: EmulatorServer, folder: Path, out: Path
 ) -> None:
