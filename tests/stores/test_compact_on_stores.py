@@ -6,7 +6,6 @@ import io
 import itertools
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,23 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from support.damage import findings
 from support.killing import leftovers, same_rows
-from support.stores import STORES, Store, finish
+from support.stores import Store, finish
 
 from bulkembed.emulator.server import EmulatorServer
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(280)]
 
 FILES = 12
-
-
-@pytest.fixture(params=list(STORES))
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    try:
-        running = STORES[request.param]()
-        with running as store:
-            yield store
-    except LookupError as missing:
-        pytest.skip(str(missing))
 
 
 def parquet(file: int) -> bytes:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import read
-from support.stores import STORES, Store
+from support.stores import Store
 
 from bulkembed.emulator.server import EmulatorServer
 
-pytestmark = [pytest.mark.stores, pytest.mark.timeout(280)]
-
-
-@pytest.fixture(params=["s3", "gs"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    try:
-        with STORES[request.param]() as running:
-            yield running
-    except LookupError as missing:
-        pytest.skip(str(missing))
+pytestmark = [
+    pytest.mark.stores,
+    pytest.mark.timeout(280),
+    pytest.mark.parametrize("store", ["s3", "gs"], indirect=True),
+]
 
 
 def test_keys_of_folders_are_columns_and_the_date_is_filled_in(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,23 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended
 from support.killing import wait_for
-from support.stores import STORES, Store, finish
+from support.stores import Store, finish
 
 from bulkembed.emulator.server import EmulatorServer
 
-pytestmark = [pytest.mark.stores, pytest.mark.timeout(280)]
+pytestmark = [
+    pytest.mark.stores,
+    pytest.mark.timeout(280),
+    pytest.mark.parametrize("store", ["s3", "gs"], indirect=True),
+]
 
 ROWS, UNIT_ROWS = 300, 20
-
-
-@pytest.fixture(params=["s3", "gs"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    try:
-        running = STORES[request.param]()
-        with running as store:
-            yield store
-    except LookupError as missing:
-        pytest.skip(str(missing))
 
 
 def parquet(texts: Sequence[str], ids: Sequence[int]) -> bytes:

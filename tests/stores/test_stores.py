@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -29,16 +29,6 @@ FAULT_EVERY = {"s3": 7, "gs": 7, "az": 37}
 """Azure's SDK waits for seconds after each, and its files take more requests."""
 MENDED_BY_ALL = (Fault.ERROR, Fault.SLOW, Fault.CUT, Fault.LOST)
 ARGS = ("--dim", "128", "--rpm", "0", "--tpm", "0", "--rpd", "0")
-
-
-@pytest.fixture(params=list(STORES))
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    try:
-        running = STORES[request.param]()
-        with running as store:
-            yield store
-    except LookupError as missing:
-        pytest.skip(str(missing))
 
 
 def parquet(texts: list[str | None], first_id: int = 0) -> bytes:
