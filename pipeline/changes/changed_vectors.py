@@ -70,15 +70,8 @@ class ChangedVectors:
     def _rows(self, name: str, wanted: np.typing.NDArray[np.int64]) -> pa.Table:
         """Return rows of a part, ascending; only their row groups are read."""
         part = part_files.open_part(self._dataset, name)
-        found, begin = [], 0
-        for group in range(part.num_row_groups):
-            end = begin + part.metadata.row_group(group).num_rows
-            here = wanted[(wanted >= begin) & (wanted < end)] - begin
-            if len(here):
-                table = part_files.read_row_group(part, name, group, self._names)
-                found.append(table.select(self._names).take(pa.array(here)))
-            begin = end
-        return pa.concat_tables(found)
+        found = part_files.read_rows(part, name, wanted, self._names)
+        return pa.concat_tables(table.select(self._names) for table in found)
 
 
 def _nullable(kind: pa.DataType) -> pa.DataType:

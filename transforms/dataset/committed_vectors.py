@@ -22,7 +22,7 @@ from bulkembed.transforms.dataset.hash_index import HashIndex
 from bulkembed.transforms.dataset.known_places import KnownPlaces, PlaceSource
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
 from bulkembed.transforms.dataset.layout import VECTORS
-from bulkembed.transforms.dataset.part_files import matrix_of, open_part, read_row_group
+from bulkembed.transforms.dataset.part_files import matrix_of, open_part, read_rows
 
 log = logging.getLogger("bulkembed")
 
@@ -75,15 +75,11 @@ def read_known(known: KnownPlaces) -> Iterator[VectorBlock]:
 def _read_part(
     source: PlaceSource, number: int, rows: npt.NDArray[np.uint32]
 ) -> Iterator[VectorBlock]:
-    part = source.parts[number]
-    ends = np.cumsum(part.group_rows)
+    name = source.parts[number].name
     try:
-        with open_part(source.dataset, part.name) as file:
-            for group in np.unique(np.searchsorted(ends, rows, side="right")).tolist():
-                begin = int(ends[group]) - part.group_rows[group]
-                inside = rows[(rows >= begin) & (rows < ends[group])] - begin
-                table = read_row_group(file, part.name, group, _COLUMNS)
-                yield from _blocks(table.take(pa.array(inside)))
+        with open_part(source.dataset, name) as file:
+            for table in read_rows(file, name, rows, _COLUMNS):
+                yield from _blocks(table)
     except OutputError as error:
         log.warning("%s", error.message)
 

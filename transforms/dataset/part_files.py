@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -186,6 +188,25 @@ def read_row_group(
     return _with_id(table, part.schema_arrow, columns)
 
 
+def read_rows(
+    part: pq.ParquetFile, name: str, rows: npt.NDArray[np.integer], columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yield columns of some ascending rows of a part; a row group without any is not read.
+
+    For `id` see `read_blocks`.
+
+    Raises:
+        OutputError: the part is truncated or damaged.
+    """
+    begin = 0
+    for number, size in enumerate(rows_of_groups(part)):
+        low, high = np.searchsorted(rows, [begin, begin + size])
+        if low < high:
+            table = read_row_group(part, name, number, columns)
+            yield table.take(pa.array(rows[low:high] - begin))
+        begin += size
+
+
 def failed_offsets(dataset: Dataset, record: UnitRecord) -> frozenset[int]:
     """Return the offsets in its unit of the rows that a record has as dead letters.
 
@@ -238,25 +259,15 @@ def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> 
         yield read_row_group(part, name, number, columns)
 
 
-def read_group_blocks(
-    part: pq.ParquetFile, name: str, group: int, columns: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of one row group of a part in order, in blocks of about 4 MB of vectors.
-
-    Raises:
-        OutputError: the part is truncated or damaged.
-    """
-    with _readable(name):
-        yield from part.iter_batches(
-            block_rows(part.schema_arrow), row_groups=[group], columns=columns, use_threads=False
-        )
-
-
-def check_row_groups(part: pq.ParquetFile, name: str, group_rows: Sequence[int]) -> None:
-    """Raise OutputError unless the row groups of a part have these numbers of rows."""
+def rows_of_groups(part: pq.ParquetFile) -> tuple[int, ...]:
+    """Return the number of rows of each row group of a part."""
     footer = part.metadata
-    found = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-    if found != list(group_rows):
+    return tuple(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
+
+
+def check_row_groups(part: pq.ParquetFile, name: str, group_rows: tuple[int, ...]) -> None:
+    """Raise OutputError unless the row groups of a part have these numbers of rows."""
+    if rows_of_groups(part) != group_rows:
         raise OutputError(f"{name} is not the part that it was. {REPAIR}")
 
 

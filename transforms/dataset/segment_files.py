@@ -32,7 +32,7 @@ from bulkembed.transforms.dataset.index_segment import (
 )
 from bulkembed.transforms.dataset.known_places import SourcePart
 from bulkembed.transforms.dataset.layout import INDEX, SEGMENT_SUFFIX, TEMP_PREFIX
-from bulkembed.transforms.dataset.part_files import open_part, read_row_groups
+from bulkembed.transforms.dataset.part_files import open_part, read_row_groups, rows_of_groups
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, partitions_for
 from bulkembed.transforms.inputs.filesystems import error_line
 
@@ -232,9 +232,7 @@ def _read_part(folder: SegmentFolder, name: str, size_bytes: int) -> _PartKeys |
     """Return the keys of a part; none if its vectors were made with other settings."""
     try:
         with open_part(folder.dataset, name) as file:
-            groups = range(file.num_row_groups)
-            rows = tuple(file.metadata.row_group(number).num_rows for number in groups)
-            part = SourcePart(name, size_bytes, rows)
+            part = SourcePart(name, size_bytes, rows_of_groups(file))
             found = (file.schema_arrow.metadata or {}).get(b"bulkembed.digest", b"").decode()
             if found != folder.digest and not folder.trusted:
                 return _PartKeys(part, [])

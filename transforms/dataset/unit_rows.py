@@ -101,8 +101,7 @@ class _OpenPart:
         self.file = file
         own = [name for name in columns if part_files.has_columns(file.schema_arrow, [name])]
         self.columns = part_files.with_passage_columns(file, own)
-        sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
-        self._ends: npt.NDArray[np.int64] = np.cumsum([0, *sizes])
+        self._ends: npt.NDArray[np.int64] = np.cumsum([0, *part_files.rows_of_groups(file)])
         self.rows = int(self._ends[-1])
 
     def pieces(self, first: int, rows: int) -> Iterator[tuple[int, int, int]]:

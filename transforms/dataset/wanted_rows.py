@@ -178,7 +178,8 @@ def _read_group(dataset: Dataset, wanted: WantedGroup) -> Iterator[WantedBlock]:
     part = part_files.open_part(dataset, wanted.part.name, whole_groups=dataset.is_on_a_store)
     part_files.check_row_groups(part, wanted.part.name, wanted.part.group_rows)
     first = 0
-    for block in part_files.read_group_blocks(part, wanted.part.name, wanted.group, _COLUMNS):
+    groups = [wanted.group]
+    for block in part_files.read_blocks(part, wanted.part.name, _COLUMNS, row_groups=groups):
         low, high = np.searchsorted(wanted.rows, [first, first + block.num_rows])
         if low < high:
             labels, vectors = _content(block, wanted.rows[low:high] - first)
