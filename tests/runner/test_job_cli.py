@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import click
+import pyarrow as pa
 import pytest
 from support.cli import (
     bulkembed,
@@ -51,6 +52,25 @@ def test_the_command_and_the_module_do_the_same(source: Path, tmp_path: Path) ->
     assert (one.code, two.code) == (0, 0), one.err + two.err
     assert "8 in: 8 embedded" in one.out
     assert (matrix(read(tmp_path / "one")) == matrix(read(tmp_path / "two"))).all()
+
+
+def test_a_run_needs_no_pandas(tmp_path: Path) -> None:
+    kept = {
+        "price": pa.array([1.5, None], pa.float32()),
+        "stock": pa.array([1, 2], pa.uint16()),
+        "lang": pa.array(["de", "en"]).dictionary_encode(),
+        "seen": pa.array([0, 1], pa.timestamp("us", "UTC")),
+        "tags": pa.array([["a"], None], pa.list_(pa.string())),
+    }
+    source = write_rows(tmp_path / "a.parquet", ["one", "two"], **kept)
+    args = ["run", "--sync", "--input", source, "--output", tmp_path / "out", "--emulator"]
+    args += ["--dim", 128, "--keep-columns", "*"]
+    missing = tmp_path / "missing"
+    missing.mkdir()
+    (missing / "pandas.py").write_text("raise ModuleNotFoundError('pandas', name='pandas')\n")
+    ended = python("-m", "bulkembed", *map(str, args), PYTHONPATH=str(missing))
+    assert ended.code == 0, ended.err
+    assert "2 new" in ended.out
 
 
 def test_help_imports_no_slow_library() -> None:

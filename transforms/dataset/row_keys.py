@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +146,7 @@ def _scalars(array: pa.Array) -> tuple[list[_Words], _Kind | npt.NDArray[np.uint
     if pa.types.is_integer(kind):
         return _of_integers(array)
     if pa.types.is_floating(kind):
-        numbers = _fixed(array, kind.to_pandas_dtype()).astype(np.float64)
+        numbers = _fixed(array, _numeric(kind)).astype(np.float64)
         numbers[np.isnan(numbers)] = np.nan
         return [numbers.view(np.uint64)], _Kind.FLOAT
     if pa.types.is_decimal(kind):
@@ -179,8 +180,19 @@ def _fixed(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
     return values
 
 
+def _numeric(kind: pa.DataType) -> np.dtype[Any]:
+    """Return the type of an array of integers or floats in numpy.
+
+    `pa.DataType.to_pandas_dtype` needs pandas, which running a job does not install.
+    """
+    letter = (
+        "f" if pa.types.is_floating(kind) else "u" if pa.types.is_unsigned_integer(kind) else "i"
+    )
+    return np.dtype(f"{letter}{kind.byte_width}")
+
+
 def _of_integers(array: pa.Array) -> tuple[list[_Words], _Kind | npt.NDArray[np.uint64]]:
-    words = _fixed(array, array.type.to_pandas_dtype())
+    words = _fixed(array, _numeric(array.type))
     if array.type != pa.uint64():
         return [words.astype(np.int64).view(np.uint64)], _Kind.INTEGER
     numbers = words.astype(np.uint64)
@@ -233,7 +245,7 @@ def _of_dictionary(array: pa.DictionaryArray, seeds: _Words) -> _Lanes:
     entries = _lanes(array.dictionary, seeds)
     if not entries.shape[1]:
         return np.repeat(_null(seeds), len(array), axis=1)
-    indices = _fixed(array.indices, array.indices.type.to_pandas_dtype()).astype(np.int64)
+    indices = _fixed(array.indices, _numeric(array.indices.type)).astype(np.int64)
     if array.indices.null_count:
         indices[array.indices.is_null().to_numpy(zero_copy_only=False)] = 0
     return entries[:, indices]
