@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from bulkembed.schemas.errors import BulkEmbedError, OutputError
+from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.stop import RERUN
 from bulkembed.transforms.dataset.layout import TEMP_PREFIX
 from bulkembed.transforms.inputs.filesystems import error_line, is_on_local_disk
@@ -145,7 +145,7 @@ def _rename_into_place(path: Path, content: FileContent, check: Check) -> int:
         check()
         temp.replace(path)
         return size
-    except (OSError, BulkEmbedError):
+    except BaseException:
         temp.unlink(missing_ok=True)
         raise
 

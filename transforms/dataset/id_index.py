@@ -7,6 +7,7 @@ go, so a run need not read the ids of the others.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -118,8 +119,7 @@ class IdIndexWriter:
 
         def copy(stream: pa.NativeFile) -> None:
             with self.path.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    stream.write(chunk)
+                shutil.copyfileobj(file, stream, _CHUNK_BYTES)
             stream.write(self._digest.digest())
 
         dataset.write_large(name, copy)

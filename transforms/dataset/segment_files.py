@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pyarrow.fs as pafs
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 from bulkembed.transforms.core.hashing import Keys
-from bulkembed.transforms.dataset.atomic_files import output_error
+from bulkembed.transforms.dataset.atomic_files import output_error, write_atomically
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.index_segment import (
     ENTRY,
@@ -183,25 +184,19 @@ class SegmentFolder:
             raise output_error(str(self.local), error) from error
 
     def _write(self, blocks: Iterable[Entries], parts: Sequence[SourcePart]) -> IndexSegment:
-        name = f"{secrets.token_hex(8)}{SEGMENT_SUFFIX}"
-        path = self.local / name
-        temp = self.local / f"{TEMP_PREFIX}{name}"
-        try:
-            with temp.open("wb") as file:
-                writer = SegmentWriter(file.write)
-                for block in blocks:
-                    writer.add(block)
-                writer.finish(parts, self.digest)
-                file.flush()
-                os.fsync(file.fileno())
-            temp.replace(path)
-        except OSError as error:
-            raise output_error(str(path), error) from error
-        finally:
-            temp.unlink(missing_ok=True)
+        path = self.local / f"{secrets.token_hex(8)}{SEGMENT_SUFFIX}"
+        disk = pafs.LocalFileSystem()
+
+        def write(stream: pa.NativeFile) -> None:
+            writer = SegmentWriter(stream.write)
+            for block in blocks:
+                writer.add(block)
+            writer.finish(parts, self.digest)
+
+        write_atomically(disk, str(path), write)
         if self.keep and self.dataset.is_on_a_store:
             self._upload(path)
-        return IndexSegment.open(pafs.LocalFileSystem(), str(path))
+        return IndexSegment.open(disk, str(path))
 
     def _upload(self, path: Path) -> None:
         """Copy a segment to the store, where an incomplete copy is no segment.
@@ -215,8 +210,7 @@ class SegmentFolder:
                 path.open("rb") as file,
                 self.dataset.filesystem.open_output_stream(target) as stream,
             ):
-                while data := file.read(_COPY_BYTES):
-                    stream.write(data)
+                shutil.copyfileobj(file, stream, _COPY_BYTES)
         except (OSError, pa.ArrowException) as error:
             log.warning("%s cannot be written: %s", target, error_line(error))
 
