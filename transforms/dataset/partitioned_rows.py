@@ -5,8 +5,6 @@ Rows with equal keys are in the same partition, and the partitions are in the or
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from bulkembed.transforms.dataset.atomic_files import output_error
+from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 
 Rows = npt.NDArray[np.void]
 """A structured array, shape (rows,)."""
@@ -68,8 +66,7 @@ class PartitionedRows:
         self._pending_rows = 0
         self._is_sorted = False
         self._counts = np.zeros(partitions, np.int64)
-        self._file = -1
-        self._end = 0
+        self._file: UnnamedFile | None = None
         self._runs: list[tuple[int, npt.NDArray[np.int64]]] = []
         """Where each sorted run begins in the file, and the rows of it before each partition."""
 
@@ -95,7 +92,7 @@ class PartitionedRows:
     @property
     def disk_bytes(self) -> int:
         """The size of the file."""
-        return self._end
+        return 0 if self._file is None else self._file.size
 
     def add(self, rows: Rows) -> None:
         """Add rows; they are copied.
@@ -148,9 +145,7 @@ class PartitionedRows:
         """Delete the rows."""
         self._pending.clear()
         self._runs.clear()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file = None
 
     def _numbers(self, rows: Rows) -> npt.NDArray[np.uint16]:
         keys: Any = rows[self._key]
@@ -178,30 +173,11 @@ class PartitionedRows:
         rows = self._pending.pop()
         starts = np.searchsorted(self._numbers(rows), np.arange(self.partitions + 1))
         self._pending_rows = 0
-        try:
-            if self._file < 0:
-                with tempfile.TemporaryFile(dir=self._folder) as file:
-                    self._file = os.dup(file.fileno())
-            data = rows.view(np.uint8).data
-            while data:
-                written = os.pwrite(self._file, data, self._end)
-                self._end += written
-                data = data[written:]
-        except OSError as error:
-            raise output_error(str(self._folder), error) from error
-        self._runs.append((self._end - rows.nbytes, starts))
+        self._file = self._file or UnnamedFile(self._folder)
+        self._runs.append((self._file.append(rows.view(np.uint8).data), starts))
 
     def _read(self, begin: int, low: int, high: int) -> Rows:
         rows = np.empty(high - low, self.dtype)
-        data = rows.view(np.uint8).data
-        at = begin + low * self.dtype.itemsize
-        while data:
-            try:
-                count = os.preadv(self._file, [data], at)
-            except OSError as error:
-                raise output_error(str(self._folder), error) from error
-            if not count:
-                raise EOFError(f"a file in {self._folder} is shorter than what was written")
-            at += count
-            data = data[count:]
+        assert self._file is not None  # It has a run.
+        self._file.read_into(begin + low * self.dtype.itemsize, rows.view(np.uint8).data)
         return rows

@@ -18,15 +18,26 @@ class UnnamedFile:
 
     Args:
         folder: where; None for the system's temporary directory.
+
+    Raises:
+        OutputError: it cannot be created.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            self.descriptor = os.dup(file.fileno())
-        self._folder = folder
+        self._folder = folder or Path(tempfile.gettempdir())
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self.descriptor = os.dup(file.fileno())
+        except OSError as error:
+            raise output_error(str(self._folder), error) from error
         self._lock = threading.Lock()
         self._end = 0
         weakref.finalize(self, os.close, self.descriptor)
+
+    @property
+    def size(self) -> int:
+        """How many bytes are in it or reserved."""
+        return self._end
 
     def append(self, data: bytes | memoryview) -> int:
         """Write bytes at the end; return where they begin.
@@ -58,4 +69,30 @@ class UnnamedFile:
                 start += written
                 rest = rest[written:]
         except OSError as error:
-            raise output_error(str(self._folder or tempfile.gettempdir()), error) from error
+            raise output_error(str(self._folder), error) from error
+
+    def read(self, start: int, size: int) -> bytearray:
+        """Return the bytes from a place on.
+
+        Raises:
+            OutputError: the file cannot be read.
+        """
+        data = bytearray(size)
+        self.read_into(start, memoryview(data))
+        return data
+
+    def read_into(self, start: int, data: memoryview) -> None:
+        """Fill a buffer with the bytes from a place on.
+
+        Raises:
+            OutputError: the file cannot be read.
+        """
+        try:
+            while data:
+                count = os.preadv(self.descriptor, [data], start)
+                if not count:
+                    raise EOFError(f"a file in {self._folder} is shorter than what was written")
+                start += count
+                data = data[count:]
+        except OSError as error:
+            raise output_error(str(self._folder), error) from error
