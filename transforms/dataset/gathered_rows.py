@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -150,47 +149,28 @@ class GatheredFile:
         begin = int(self.ends[low - 1]) if low else 0
         return range(begin, int(self.ends[high - 1]) if high else 0)
 
-    def labels(self, rows: range) -> Labels:
-        """Return the labels of some rows.
+    @property
+    def reader(self) -> RowReader:
+        """Reads rows where they are."""
+        labels_at = _HEADER.size + 12 * len(self.units)
+        rows = int(self.ends[-1]) if len(self.ends) else 0
+        return RowReader(self._read, self.dim, 0, labels_at, labels_at + LABEL.itemsize * rows)
 
-        Raises:
-            OutputError: the file cannot be read.
-        """
-        start = self._labels_at + LABEL.itemsize * rows.start
-        return np.frombuffer(self._read(start, LABEL.itemsize * len(rows)), LABEL)
-
-    def vectors(self, rows: range) -> Matrix:
-        """Return the vectors of some rows, shape (n, dim).
-
-        Raises:
-            OutputError: the file cannot be read.
-        """
-        start = self._vectors_at + 4 * self.dim * rows.start
-        data = self._read(start, 4 * self.dim * len(rows))
-        return np.frombuffer(data, np.float32).reshape(-1, self.dim)
-
-    def spool(self, rows: range, file: UnnamedFile) -> SpooledRows:
-        """Copy some rows to a file on this machine.
+    def spool(self, rows: range, file: UnnamedFile) -> RowReader:
+        """Copy some rows to a file on this machine; return what reads them there.
 
         Raises:
             OutputError: the rows cannot be read, or the disk is full.
         """
-        labels_at = file.append(self.labels(rows).tobytes())
+        reader = self.reader
+        labels_at = file.append(reader.labels(rows).tobytes())
         place = vectors_at = file.reserve(4 * self.dim * len(rows))
         step = max(1, _SPOOL_BYTES // (4 * self.dim))
         for start in range(rows.start, rows.stop, step):
-            data = self.vectors(range(start, min(start + step, rows.stop))).tobytes()
+            data = reader.vectors(range(start, min(start + step, rows.stop))).tobytes()
             file.write(place, data)
             place += len(data)
-        return SpooledRows(file, self.dim, rows.start, labels_at, vectors_at)
-
-    @property
-    def _labels_at(self) -> int:
-        return _HEADER.size + 12 * len(self.units)
-
-    @property
-    def _vectors_at(self) -> int:
-        return self._labels_at + LABEL.itemsize * (int(self.ends[-1]) if len(self.ends) else 0)
+        return RowReader(file.read, self.dim, rows.start, labels_at, vectors_at)
 
     def _read(self, start: int, size: int) -> bytes:
         try:
@@ -204,28 +184,37 @@ class GatheredFile:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class SpooledRows:
-    """Rows of a file that were copied to this machine; the interface of GatheredFile."""
+class RowReader:
+    """Reads consecutive rows of a gathered file, there or from a copy on this machine."""
 
-    file: UnnamedFile
+    read: Callable[[int, int], bytes | bytearray]
+    """Returns bytes, by where they begin and how many they are."""
     dim: int
+    """The dimensions of the vectors."""
     first_row: int
     labels_at: int
+    """Where the labels begin."""
     vectors_at: int
+    """Where the vectors begin."""
 
     def labels(self, rows: range) -> Labels:
-        """Return the labels of some rows."""
+        """Return the labels of some rows.
+
+        Raises:
+            OutputError: they cannot be read.
+        """
         start = self.labels_at + LABEL.itemsize * (rows.start - self.first_row)
-        return np.frombuffer(self._read(start, LABEL.itemsize * len(rows)), LABEL)
+        return np.frombuffer(self.read(start, LABEL.itemsize * len(rows)), LABEL)
 
     def vectors(self, rows: range) -> Matrix:
-        """Return the vectors of some rows, shape (n, dim)."""
-        start = self.vectors_at + 4 * self.dim * (rows.start - self.first_row)
-        data = self._read(start, 4 * self.dim * len(rows))
-        return np.frombuffer(data, np.float32).reshape(-1, self.dim)
+        """Return the vectors of some rows, shape (n, dim).
 
-    def _read(self, start: int, size: int) -> bytes:
-        return os.pread(self.file.descriptor, size, start)
+        Raises:
+            OutputError: they cannot be read.
+        """
+        start = self.vectors_at + 4 * self.dim * (rows.start - self.first_row)
+        data = self.read(start, 4 * self.dim * len(rows))
+        return np.frombuffer(data, np.float32).reshape(-1, self.dim)
 
 
 def gathered_files(dataset: Dataset, run_id: str) -> Iterator[GatheredFile]:

@@ -8,7 +8,6 @@ import concurrent.futures
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.gathered_rows import (
     GatheredFile,
     Labels,
+    RowReader,
     gathered_files,
     hashes_of,
     sums_of,
@@ -38,20 +38,6 @@ _GAP_ROWS = 4
 """Rows between two wanted ones that are read as well, because that takes less time."""
 
 log = logging.getLogger("bulkembed")
-
-
-class RowReader(Protocol):
-    """Rows of a gathered file, on this machine or not."""
-
-    @property
-    def dim(self) -> int:
-        """The dimensions of the vectors."""
-
-    def labels(self, rows: range) -> Labels:
-        """Return the labels of some rows."""
-
-    def vectors(self, rows: range) -> Matrix:
-        """Return the vectors of some rows."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +118,7 @@ class SliceVectors:
         number = self._numbers[at]
         if self._on_a_store and at >= self._spool_end:
             self._spool(at)
-        readers = self._spooled if self._on_a_store else [(file, file) for file in self._files]
+        readers = self._spooled if self._on_a_store else [(f, f.reader) for f in self._files]
         for file, reader in readers:
             rows = file.rows_of(number, number)
             if rows:
