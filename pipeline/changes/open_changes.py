@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
 from bulkembed.pipeline.changes.changed_vectors import ChangedVectors
 from bulkembed.pipeline.changes.feed_chain import feeds_since
 from bulkembed.pipeline.changes.net_changes import NetChanges
+from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.publish import published_state
-from bulkembed.pipeline.run.scratch import PREFIX
 from bulkembed.pipeline.run.summary import changes_line
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.part_difference import ChangeCounts
@@ -68,8 +66,8 @@ def open_changes(
     manifest = published_state(output)
     feeds = feeds_since(output, manifest, since)
     dataset = Dataset.open(output)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-        net = NetChanges(dataset, manifest, feeds, Path(folder))
+    with scratch.folder() as folder:
+        net = NetChanges(dataset, manifest, feeds, folder)
         vectors = ChangedVectors(dataset, manifest, net.schema) if with_vectors else None
         schema = net.schema if vectors is None else vectors.schema
         yield Changes(manifest.run_id, len(feeds), net.counts, schema, net, vectors)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bulkembed.pipeline.logs import log
-from bulkembed.pipeline.run.scratch import PREFIX
+from bulkembed.pipeline.run import scratch
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.stop import RERUN
 from bulkembed.transforms.dataset import part_files, run_file
@@ -40,7 +39,7 @@ from bulkembed.transforms.dataset.part_difference import ChangeCounts, PartDiffe
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.dataset.row_keys import id_keys
 
-FEED_VERSION = b"1"
+FEED_VERSION = "1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -200,11 +199,9 @@ def _write_feed(
     state: DatasetState,
 ) -> PublishedChanges:
     """Write the change feed, and the index of ids unless these are unique."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-        found = _difference(dataset, run, before, names, Path(folder))
-        schema = found.schema(
-            {"bulkembed.feed": FEED_VERSION.decode(), "bulkembed.run": run.run_id}
-        )
+    with scratch.folder() as folder:
+        found = _difference(dataset, run, before, names, folder)
+        schema = found.schema({"bulkembed.feed": FEED_VERSION, "bulkembed.run": run.run_id})
         if schema is None:
             return PublishedChanges(ChangeCounts())
         feed = RunChanges(run.run_id, "").feed
