@@ -104,12 +104,11 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> P
         _delete_superseded(dataset, old, names, run.keep_superseded)
         return PublishedChanges()
     now = _now()
-    found = PublishedChanges()
+    last = old or Manifest(run.run_id, 0, now, (), origin=StateOrigin(run.run_id, now))
     if run.same_rows:
-        changes = old.changes if old is not None else ()
-        origin = old.origin if old is not None else StateOrigin(run.run_id, now)
-        found = PublishedChanges(ids=old.ids if old is not None else "")
+        found, changes, origin = PublishedChanges(ids=last.ids), last.changes, last.origin
     else:
+        found = PublishedChanges()
         try:
             before = old or _before_first(dataset)
             found = _write_feed(dataset, run, before, names, state)
@@ -123,21 +122,21 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> P
                 error,
             )
             changes, origin = (), StateOrigin(run.run_id, now)
-    known = {part.name: part for part in old.parts} if old is not None else {}
+    known = {part.name: part for part in last.parts}
     parts = _manifest_parts(dataset, names, sizes, known, found.rows)
-    superseded = _superseded(old, names) if run.keep_superseded else ()
-    if run.keep_superseded and run.same_rows and old is not None:
-        superseded = tuple(sorted({*superseded, *old.superseded}))  # It is no other state.
+    replaced = known.keys() - set(names)
+    kept = set(replaced) if run.keep_superseded else set()
+    if run.keep_superseded and run.same_rows:
+        kept |= set(last.superseded)  # The state is still the same.
     # If rows only moved, the state is the one that readers know by the id of the run before.
-    state_id = old.run_id if run.same_rows and old is not None else run.run_id
+    state_id = last.run_id if run.same_rows else run.run_id
     manifest = Manifest(
-        state_id, run.run_number, now, parts, changes, origin, found.ids, superseded
+        state_id, run.run_number, now, parts, changes, origin, found.ids, tuple(sorted(kept))
     )
     dataset.replace_manifest(manifest)
-    if old is not None:
-        gone = {*_superseded(old, names), *old.superseded} - {*superseded, *names}
-        gone |= {old.ids} - {found.ids, ""}
-        dataset.delete(sorted(gone))
+    gone = {*replaced, *last.superseded} - {*kept, *names}
+    gone |= {last.ids} - {found.ids, ""}
+    dataset.delete(sorted(gone))
     return found
 
 
@@ -150,12 +149,6 @@ def vector_parts(dataset: Dataset, state: DatasetState, sizes: dict[str, int]) -
     for parts in dataset.distinct_parts(state):
         found.update(name for name in parts.vectors if sizes.get(name))
     return sorted(found)
-
-
-def _superseded(old: Manifest | None, names: Sequence[str]) -> tuple[str, ...]:
-    if old is None:
-        return ()
-    return tuple(sorted({part.name for part in old.parts} - set(names)))
 
 
 def _delete_superseded(
