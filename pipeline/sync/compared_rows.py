@@ -18,15 +18,18 @@ from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.row_difference import COMMITTED_ROW, INPUT_ROW, Kind
-from bulkembed.transforms.dataset.row_keys import column_keys, id_keys
+from bulkembed.transforms.dataset.row_keys import (
+    column_keys,
+    hash_keys,
+    id_keys,
+    joined_keys,
+)
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.distinct_contents import why_blank
 
 Rows = npt.NDArray[np.void]
 Numbers = npt.NDArray[np.uint64]
 _LETTER = b"dead letter"
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Comparison:
         kept = [name for name in self.schema.names if name != "id"]
         if not self.embedding.rows_are_passages:
             return kept
-        # The rows of passages have a part of the text in this column, and their contents have it.
+        # A row of a passage has only a part of the text there; contents are compared anyway.
         return [name for name in kept if name != self.read.text_column]
 
     @property
@@ -98,7 +101,7 @@ def _letter_hash(code: DeadCode, text: str | None) -> bytes:
 def _content_hash(embedding: EmbeddingConfig, title: str | None, text: str, whole: bytes) -> bytes:
     """Return the hash of a text that may be cut, as `vector_rows` finds it in the parts."""
     if not embedding.rows_are_passages:
-        # A text that has one passage has its hash, which leaves out white space around it.
+        # A text of one passage has the hash of that passage, without the white space around it.
         if not (text[0].isspace() or text[-1].isspace()):
             return whole
         spans = passage_spans(embedding, title, text)
@@ -114,21 +117,19 @@ def _content_hash(embedding: EmbeddingConfig, title: str | None, text: str, whol
 
 
 def _passage_keys(hashes: Numbers, numbers: Numbers, starts: Numbers, ends: Numbers) -> Numbers:
-    """Return a key for each passage, of its text and its place; their sum is the content's key."""
-    found = hashes.copy()
-    for part in (numbers, starts, ends):
-        found = (found ^ (found >> np.uint64(29))) * _MIX + part * _STEP
-    found ^= found >> np.uint64(32)
-    mixed: Numbers = found * _MIX
-    return mixed
+    """Return a key for each passage, made of its text and its place.
+
+    The sum of the keys of a row's passages is the key of its content.
+    """
+    return joined_keys((hashes, numbers, starts, ends), len(hashes))
 
 
-def _set_ids(rows: Rows, ids: pa.Array, letters: Numbers) -> None:
+def _set_ids(rows: Rows, ids: pa.Array | pa.ChunkedArray, letters: Numbers) -> None:
     """Set the keys of the ids; a row without an id gets the key of its dead letter."""
     both = id_keys(ids)
     has_id = ids.is_valid().to_numpy(zero_copy_only=False)
     rows["has_id"] = has_id
-    rows["id_high"] = np.where(has_id, both[:, 0], letters * _STEP)
+    rows["id_high"] = np.where(has_id, both[:, 0], letters)
     rows["id_low"] = np.where(has_id, both[:, 1], 0)
 
 
@@ -136,13 +137,13 @@ def vector_rows(table: pa.Table, first_place: int, age: int, compared: Compariso
     """Return the keys of committed rows with vectors, of dtype COMMITTED_ROW.
 
     Args:
-        table: consecutive rows of a part, with the columns of `compared.vector_columns`; of
-            passages all those of a row.
+        table: consecutive rows of a part, with the columns of `compared.vector_columns`.  If the
+            rows are passages, all passages of each input row must be there.
         first_place: the place of the first row.
-        age: of their commit.
+        age: the age of their commit.
         compared: what is compared.
     """
-    hashes = _hash_keys(table["text_hash"])
+    hashes = hash_keys(table["text_hash"])
     starts = np.arange(len(hashes))
     if compared.embedding.rows_are_passages:
         numbers, begins, ends = (table[n].to_numpy().astype(np.uint64) for n in PASSAGE_COLUMNS)
@@ -158,7 +159,7 @@ def vector_rows(table: pa.Table, first_place: int, age: int, compared: Compariso
     rows["place"] = first_place + starts
     rows["rows"] = np.diff(starts, append=table.num_rows)
     rows["age"], rows["kind"] = age, Kind.VECTORS
-    _set_ids(rows, _one_array(table_of_rows["id"]), rows["content"])
+    _set_ids(rows, table_of_rows["id"], rows["content"])
     return rows
 
 
@@ -168,7 +169,7 @@ def letter_rows(table: pa.Table, first_place: int, age: int, *, retried: bool = 
     Args:
         table: dead letters, with the columns LETTER_COLUMNS.
         first_place: the place of the first one.
-        age: of their commit.
+        age: the age of their commit.
         retried: whether those that failed are to be sent again.
     """
     rows = np.zeros(table.num_rows, COMMITTED_ROW)
@@ -177,7 +178,7 @@ def letter_rows(table: pa.Table, first_place: int, age: int, *, retried: bool = 
     rows["rows"], rows["age"] = 1, age
     blank = pc.equal(table["code"], str(DeadCode.BLANK_TEXT)).to_numpy()
     rows["kind"] = np.where(blank, Kind.BLANK, Kind.RETRIED if retried else Kind.FAILED)
-    _set_ids(rows, _one_array(table["id"]), rows["content"])
+    _set_ids(rows, table["id"], rows["content"])
     return rows
 
 
@@ -189,24 +190,3 @@ def _letter_keys(table: pa.Table) -> Numbers:
     for row, letter in zip(missing, few, strict=True):
         found[row] = _letter_hash(DeadCode(letter["code"]), letter["text"])
     return keys([known or b"" for known in found])
-
-
-def _hash_keys(hashes: pa.ChunkedArray) -> Numbers:
-    """Return the first half of each hash, without an object per row."""
-    pieces = [_words(chunk) for chunk in hashes.chunks if len(chunk)]
-    found: Numbers = np.concatenate([np.empty(0, np.uint64), *pieces])
-    return found
-
-
-def _words(hashes: pa.FixedSizeBinaryArray) -> Numbers:
-    width = hashes.type.byte_width
-    words = np.frombuffer(
-        hashes.buffers()[1], "<u8", len(hashes) * width // 8, hashes.offset * width
-    )
-    half: Numbers = words[:: width // 8].copy()
-    return half
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole

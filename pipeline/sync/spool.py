@@ -9,21 +9,20 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bulkembed.pipeline.sync.compared_rows import Rows
+from bulkembed.transforms.core.hashing import among
 from bulkembed.transforms.core.key_filter import KeyFilter, Keys
 from bulkembed.transforms.core.row_difference import Kind, Places
 from bulkembed.transforms.dataset.atomic_files import output_error
+from bulkembed.transforms.dataset.row_keys import joined_keys
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.inputs.staged_rows import staged_table
 
 MAX_BYTES = 4 << 30
 """The size of the spool; rows beyond it are read from the input again."""
 _PLACE = "place"
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
 class Spool:
@@ -104,7 +103,7 @@ class Spool:
         with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as stream:
             for block in stream:
                 places: Places = block.column(_PLACE).to_numpy()
-                is_wanted = _among(places, wanted)
+                is_wanted = among(places, wanted)
                 if is_wanted.any():
                     table = pa.Table.from_batches([block]).filter(pa.array(is_wanted))
                     yield places[is_wanted], table.drop_columns([_PLACE])
@@ -115,17 +114,4 @@ class Spool:
 
 
 def _keys(rows: Rows, content: Keys, columns: Keys) -> Keys:
-    keys = rows["id_high"] ^ (rows["id_low"] * _STEP)
-    for part in (content, columns):
-        keys = (keys ^ (keys >> np.uint64(31))) * _MIX + part * _STEP
-    keys ^= keys >> np.uint64(32)
-    mixed: Keys = keys * _MIX
-    return mixed ^ (mixed >> np.uint64(29))
-
-
-def _among(places: Places, wanted: Places) -> npt.NDArray[np.bool_]:
-    if not len(wanted):
-        return np.zeros(len(places), bool)
-    at = np.minimum(np.searchsorted(wanted, places), len(wanted) - 1)
-    found: npt.NDArray[np.bool_] = wanted[at] == places
-    return found
+    return joined_keys((rows["id_high"], rows["id_low"], content, columns), len(rows))

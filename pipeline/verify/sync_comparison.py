@@ -19,6 +19,7 @@ from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import PartsRecord
+from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.core.row_difference import Why
 from bulkembed.transforms.dataset import part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -115,7 +116,7 @@ def _found_in(
     dataset: Dataset, name: str, picked: dict[bytes, tuple[str, RowBatch]]
 ) -> Iterator[ComparedRow]:
     ids = id_keys(part_files.read_columns(dataset, name, ["id"])["id"])
-    wanted = np.frombuffer(b"".join(picked), np.uint64)[::2]
+    wanted = keys(list(picked))
     at = {row for row in np.flatnonzero(np.isin(ids[:, 0], wanted)) if ids[row].tobytes() in picked}
     if not at:
         return

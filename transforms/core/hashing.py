@@ -44,8 +44,8 @@ def keys(hashes: Sequence[bytes]) -> Keys:
     return joined
 
 
-def among(every: Keys, some: Keys) -> npt.NDArray[np.bool_]:
-    """Return which keys, (n,), are among `some`, which are ascending and distinct."""
+def among(every: npt.NDArray[np.integer], some: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Return which numbers, (n,), are among `some`, which are ascending and distinct."""
     found = np.zeros(len(every), bool)
     if len(some):
         for start in range(0, len(every), _CHUNK_ROWS):

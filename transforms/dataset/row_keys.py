@@ -8,13 +8,15 @@ integers, floats and offsets.  They are no defense against someone who looks for
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 
 Keys128 = npt.NDArray[np.uint64]
 """128 bits for each row, shape (rows, 2)."""
@@ -74,13 +76,26 @@ def column_keys(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> npt.ND
     Raises:
         TypeError: a column has a type that no Parquet file has, such as a union.
     """
-    keys = np.full((1, rows.num_rows), _ONE_SEED[0])
-    for name in names:
-        keys *= _ORDER
-        keys += _column(rows.column(name), _ONE_SEED)
-        _mix(keys)
-    row_keys: npt.NDArray[np.uint64] = keys[0]
-    return row_keys
+    return joined_keys((_column(rows.column(name), _ONE_SEED)[0] for name in names), rows.num_rows)
+
+
+def joined_keys(keys: Iterable[_Words], rows: int) -> npt.NDArray[np.uint64]:
+    """Return 64 bits for each row over several numbers of it, shape (rows,); their order counts."""
+    joined = np.full(rows, _ONE_SEED[0])
+    for words in keys:
+        joined *= _ORDER
+        joined += words
+        _mix(joined)
+    return joined
+
+
+def hash_keys(hashes: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """Return the keys of a column `text_hash`, as `hashing.keys` does, shape (rows,)."""
+    found = [np.empty(0, np.uint64)]
+    for chunk in hashes.cast(TEXT_HASH_TYPE).chunks:
+        words = np.frombuffer(chunk.buffers()[1], np.uint64, 2 * len(chunk), 16 * chunk.offset)
+        found.append(words[::2])
+    return np.concatenate(found)
 
 
 def _column(values: pa.Array | pa.ChunkedArray, seeds: _Words) -> _Lanes:

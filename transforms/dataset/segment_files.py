@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.atomic_files import output_error, write_atomically
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -35,6 +34,7 @@ from bulkembed.transforms.dataset.known_places import SourcePart
 from bulkembed.transforms.dataset.layout import INDEX, SEGMENT_SUFFIX, TEMP_PREFIX
 from bulkembed.transforms.dataset.part_files import open_part, read_row_groups, rows_of_groups
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, partitions_for
+from bulkembed.transforms.dataset.row_keys import hash_keys
 from bulkembed.transforms.inputs.filesystems import error_line
 
 log = logging.getLogger("bulkembed")
@@ -231,19 +231,10 @@ def _read_part(folder: SegmentFolder, name: str, size_bytes: int) -> _PartKeys |
             if found != folder.digest and not folder.trusted:
                 return _PartKeys(part, [])
             tables = read_row_groups(file, name, ["text_hash"])
-            return _PartKeys(part, [_keys_of(table["text_hash"]) for table in tables])
+            return _PartKeys(part, [hash_keys(table["text_hash"]) for table in tables])
     except OutputError as error:
         log.warning("%s", error.message)
         return None
-
-
-def _keys_of(hashes: pa.ChunkedArray) -> Keys:
-    """Return the keys of a column of hashes, as `hashing.keys` does, without Python objects."""
-    found = [np.empty(0, np.uint64)]
-    for chunk in hashes.cast(TEXT_HASH_TYPE).chunks:
-        words = np.frombuffer(chunk.buffers()[1], np.uint64, 2 * len(chunk), 16 * chunk.offset)
-        found.append(words[::2])
-    return np.concatenate(found)
 
 
 def _merged(segments: Sequence[LiveSegment]) -> Iterator[Entries]:
