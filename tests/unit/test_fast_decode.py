@@ -16,8 +16,8 @@ from bulkembed.transforms.clients.decoding import (
     Answer,
     decode_answer,
     decode_plainly,
-    take_vectors,
 )
+from bulkembed.transforms.clients.raw_vectors import take_vectors
 
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -63,9 +63,17 @@ ANSWERS = st.dictionaries(
 )
 
 
-def outcome(decode: Any, body: bytes, dim: int | None) -> Any:
+SINGLES = st.dictionaries(
+    st.sampled_from(["embedding", "embeddings", "truncated", "usageMetadata"]),
+    st.one_of(ITEMS, st.lists(ITEMS, max_size=1)),
+    min_size=1,
+    max_size=2,
+)
+
+
+def outcome(decode: Any, body: bytes, dim: int | None, texts: int = 2) -> Any:
     try:
-        answer: Answer = decode(body, 2, dim)
+        answer: Answer = decode(body, texts, dim)
     except BadAnswer as error:
         return "error", error.code
     return answer.vectors.tobytes(), answer.tokens, answer.text_tokens, answer.truncated
@@ -78,6 +86,18 @@ def test_both_paths_give_the_same_bits_and_errors(
 ) -> None:
     body = json.dumps(answer, indent=indent).encode()
     assert outcome(decode_answer, body, dim) == outcome(decode_plainly, body, dim)
+
+
+@settings(max_examples=400)
+@given(SINGLES, st.sampled_from([None, 2]))
+def test_both_paths_agree_on_a_single_embedding(answer: dict[str, Any], dim: int | None) -> None:
+    body = json.dumps(answer).encode()
+    assert outcome(decode_answer, body, dim, 1) == outcome(decode_plainly, body, dim, 1)
+
+
+def test_an_escaped_bracket_does_not_hide_a_list_inside_a_vector() -> None:
+    body = b'{"embeddings":[{"values":[[1],2]},{"values":[3,4]}],"note":"\\u005b"}'
+    assert outcome(decode_answer, body, None) == ("error", "values")
 
 
 @given(st.binary(max_size=30), st.integers(0, 60))
@@ -107,6 +127,13 @@ def test_usual_answers_take_the_fast_path(body: bytes) -> None:
     assert taken is not None
     assert taken[0].dtype == np.float32
     assert taken[0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_single_embedding_takes_the_fast_path() -> None:
+    taken = take_vectors(b'{"embedding":{"values":[1,2]},"truncated":true}', 1, None)
+    assert taken is not None
+    assert taken[0].tolist() == [[1, 2]]
+    assert taken[1] == {"embedding": {}, "truncated": True}
 
 
 @pytest.mark.parametrize(

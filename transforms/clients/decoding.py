@@ -1,8 +1,7 @@
 """Decode the bytes of an answer into vectors, without making Python floats.
 
-simdjson parses the body and gives each `values` as a buffer of doubles.  An answer of an unusual
-shape is left to the plain path, which decides what it is.  So both paths give the same bits and
-raise the same errors.
+An answer of an unusual shape is left to the plain path, which decides what it is.  So both paths
+give the same bits and raise the same errors.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ from __future__ import annotations
 import array
 import dataclasses
 import os
-import threading
 from typing import Any
 
 import numpy as np
 import orjson
-import simdjson
 
 from bulkembed.schemas.errors import BadAnswer
+from bulkembed.transforms.clients.raw_vectors import take_vectors
 from bulkembed.transforms.core.vectors import Matrix
 
 PLAIN_DECODE = os.environ.get("BULKEMBED_PLAIN_DECODE", "") not in ("", "0")
@@ -168,109 +166,3 @@ def _whole(number: object) -> int | None:
     if isinstance(number, bool) or not isinstance(number, int | float):
         return None
     return int(number)
-
-
-_thread = threading.local()
-"""The parser of each thread: a new one for each answer would allocate 10 MB."""
-
-Slim = dict[str, Any]
-"""An answer as Python values, without its vectors."""
-
-
-def take_vectors(body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:
-    """Return the vectors (texts, dim) of an answer, and the answer without them.
-
-    Returns None unless the answer is exactly `texts` embeddings, each a flat list of `dim` numbers;
-    if `dim` is None, of one length.
-    """
-    try:
-        return _take(_parsed(body), body, texts, dim)
-    except (ValueError, TypeError, KeyError, RuntimeError, UnicodeDecodeError):
-        return None
-
-
-def _parsed(body: bytes) -> Any:
-    """Return the root of the body; it is valid until this thread parses the next one."""
-    try:
-        return _thread.parser.parse(body)
-    except (AttributeError, RuntimeError):
-        # This thread has no parser yet, or an object that the parser returned is still in use.
-        _thread.parser = simdjson.Parser()
-        return _thread.parser.parse(body)
-
-
-def _take(root: Any, body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:
-    name = next((key for key in ("predictions", "embeddings") if key in _keys(root)), None)
-    if name is None or not isinstance(root[name], simdjson.Array) or len(root[name]) != texts:
-        return None
-    slim: Slim = {key: _plain(root[key]) for key in _keys(root) if key != name}
-    brackets = _brackets(slim) + 1
-    vectors: Matrix | None = None
-    items = []
-    for at, item in enumerate(root[name]):
-        holder, rest = _holder(item, name)
-        listed = holder["values"]
-        if not isinstance(listed, simdjson.Array) or len(listed) == 0:
-            return None
-        values = np.frombuffer(listed.as_buffer(of_type="d"), np.float64)
-        if vectors is None:
-            vectors = np.empty((texts, dim or len(values)), np.float32)
-        if len(values) != vectors.shape[1]:
-            return None
-        with np.errstate(over="ignore"):
-            vectors[at] = values
-        items.append(rest)
-        brackets += _brackets(rest) + 1
-    # simdjson flattens a list inside a vector.  Its bracket shows it; the plain path rejects it.
-    if vectors is None or body.count(b"[") != brackets:
-        return None
-    slim[name] = items
-    return vectors, slim
-
-
-def _holder(item: Any, name: str) -> tuple[Any, Slim]:
-    """Return the object with the `values` of an item, and the rest as the plain path sees it."""
-    if name == "predictions":
-        _keys(item)
-        holder = item["embeddings"]
-        if "embedding" in _keys(holder):
-            raise ValueError("the plain path looks for the values one level deeper")
-        rest = {key: _plain(holder[key]) for key in _keys(holder) if key != "values"}
-        others = {key: _plain(item[key]) for key in _keys(item) if key != "embeddings"}
-        return holder, {"embeddings": rest, **others}
-    holder = item["embedding"] if "embedding" in _keys(item) else item
-    rest = {key: _plain(holder[key]) for key in _keys(holder) if key != "values"}
-    if holder is item:
-        return holder, rest
-    return holder, {
-        "embedding": rest,
-        **{key: _plain(item[key]) for key in _keys(item) if key != "embedding"},
-    }
-
-
-def _keys(found: Any) -> list[str]:
-    """Return the keys of an object; raise ValueError if one occurs twice: parsers disagree then."""
-    if not isinstance(found, simdjson.Object):
-        raise TypeError("not an object")
-    keys = list(found.keys())
-    if len(set(keys)) != len(keys):
-        raise ValueError("a key occurs twice")
-    return keys
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, simdjson.Object):
-        _keys(value)
-        return value.as_dict()
-    return value.as_list() if isinstance(value, simdjson.Array) else value
-
-
-def _brackets(value: Any) -> int:
-    """Return how many `[` the JSON of a value has, also inside strings and keys."""
-    if isinstance(value, str):
-        return value.count("[")
-    if isinstance(value, dict):
-        return sum(_brackets(key) + _brackets(inner) for key, inner in value.items())
-    if isinstance(value, list):
-        return 1 + sum(_brackets(inner) for inner in value)
-    return 0
