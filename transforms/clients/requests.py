@@ -50,18 +50,18 @@ class RequestWriter:
 
     def counted(self, content: Content) -> str:
         """Return the text whose tokens the service counts: the content with its title."""
-        text = _text_of(content)
+        text = text_of(content)
         return text.text if text.title is None else f"{text.title}\n{text.text}"
 
     def _request(self, content: Content, model: str) -> dict[str, Any]:
-        text = _text_of(content)
+        text = text_of(content)
         request = {"content": {"parts": [{"text": text.text}]}, **self._fields, "model": model}
         if text.title is not None:
             request["title"] = text.title
         return request
 
     def _vertex_request(self, content: Content) -> dict[str, Any]:
-        text = _text_of(content)
+        text = text_of(content)
         config = dict(self._fields)
         if text.title is not None:
             config["title"] = text.title
@@ -72,7 +72,7 @@ class RequestWriter:
 
     def _predict_body(self, contents: Sequence[Content]) -> dict[str, Any]:
         instances = []
-        for text in map(_text_of, contents):
+        for text in map(text_of, contents):
             instance: dict[str, Any] = {"content": text.text}
             if "taskType" in self._fields:
                 instance["task_type"] = self._fields["taskType"]
@@ -83,7 +83,7 @@ class RequestWriter:
         return {"instances": instances, **({"parameters": parameters} if parameters else {})}
 
 
-def _text_of(content: Content) -> TextContent:
+def text_of(content: Content) -> TextContent:
     """Return a content as a text, the only kind that a request can have so far."""
     if not isinstance(content, TextContent):
         raise TypeError(f"a request cannot have a {type(content).__name__}")
