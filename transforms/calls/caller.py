@@ -232,7 +232,7 @@ class Caller:
     ) -> None:
         """Split a rejected call until the contents at fault are alone; only these fail."""
         if len(contents) == 1:
-            return receiver.dead(contents[0], _dead_code(error), error, attempts)
+            return receiver.dead(contents[0], classification.dead_code(error.code), error, attempts)
         # Once a call of that size was answered, such words come from a text.
         sized = error if isinstance(error, CallRejected) and error.code == "batch_size" else None
         if sized is not None and len(contents) > self._gate.max_answered_texts:
@@ -406,14 +406,6 @@ class Caller:
         """End the run if no call has passed since then; on the event loop."""
         if self._failing_since == since:
             self._stop.set(stop_reason(error), _failed_throughout_message(self._deadline_s, error))
-
-
-_CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
-
-
-def _dead_code(error: CallError) -> DeadCode:
-    """Return the dead-letter code of a content that the service rejected."""
-    return _CODES.get(error.code, DeadCode.REJECTED)
 
 
 def _day_spent_message(resets_at: float) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import (
     CallError,
     CallRejected,
@@ -154,6 +155,14 @@ settings are known to be good: then such words come from a text that the service
 def classify(reply: Reply) -> ErrorRule:
     """Return the rule for an answer; the last rules cover the remaining statuses."""
     return next((rule for rule in RULES if rule.matches(reply)), RULES[-1])
+
+
+_DEAD_CODES = {"too_long": DeadCode.TOO_LONG, "empty_part": DeadCode.BLANK_TEXT}
+
+
+def dead_code(rule: str) -> DeadCode:
+    """Return the dead-letter code of a content that a rule of CallRejected rejects."""
+    return _DEAD_CODES.get(rule, DeadCode.REJECTED)
 
 
 def named_index(words: str) -> int | None:

@@ -46,8 +46,7 @@ def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
     """
     taken = None if PLAIN_DECODE else take_vectors(body, texts, dim)
     if taken is not None:
-        vectors, answer = taken
-        return Answer(check_numbers(vectors), *_counts(answer, _items(answer)))
+        return counted_answer(*taken)
     return decode_plainly(body, texts, dim)
 
 
@@ -57,7 +56,7 @@ def decode_count(body: bytes) -> int:
     Raises:
         BadAnswer: not JSON, or no count.
     """
-    count = _whole(_load(body).get("totalTokens"))
+    count = whole(load_object(body).get("totalTokens"))
     if count is None:
         raise BadAnswer("the answer to countTokens has no count", code="count")
     return count
@@ -69,15 +68,40 @@ def decode_plainly(body: bytes, texts: int, dim: int | None) -> Answer:
     Raises:
         BadAnswer: as `decode_answer`.
     """
-    answer = _load(body)
+    return plain_answer(load_object(body), texts, dim)
+
+
+def plain_answer(answer: dict[str, Any], texts: int, dim: int | None) -> Answer:
+    """Return the vectors of an answer that an ordinary JSON parser has read.
+
+    Raises:
+        BadAnswer: as `decode_answer`.
+    """
     items = _items(answer)
     if len(items) != texts:
         raise BadAnswer(f"the answer has {len(items)} embeddings for {texts} texts", code="count")
-    vectors = _matrix([_values(item) for item in items], dim)
-    return Answer(vectors, *_counts(answer, items))
+    return counted_answer(_matrix([_values(item) for item in items], dim), answer)
 
 
-def _load(body: bytes) -> dict[str, Any]:
+def counted_answer(vectors: Matrix, answer: dict[str, Any]) -> Answer:
+    """Return an answer with its vectors and its counts.
+
+    Args:
+        vectors: one per content.
+        answer: what holds the counts; its vectors are ignored.
+
+    Raises:
+        BadAnswer: a number is not finite, or a vector has only zeros.
+    """
+    return Answer(check_numbers(vectors), *_counts(answer, _items(answer)))
+
+
+def load_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that bytes are.
+
+    Raises:
+        BadAnswer: they are not a JSON object.
+    """
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -124,7 +148,7 @@ def _matrix(rows: list[list[float]], dim: int | None) -> Matrix:
                 vectors[at] = array.array("d", row)
     except (TypeError, OverflowError):
         raise BadAnswer("the answer has values that are not numbers", code="values") from None
-    return check_numbers(vectors)
+    return vectors
 
 
 def check_numbers(vectors: Matrix) -> Matrix:
@@ -148,13 +172,13 @@ def _counts(
     answer: dict[str, Any], items: list[Any]
 ) -> tuple[int | None, tuple[int, ...] | None, tuple[bool | None, ...] | None]:
     usage = answer.get("usageMetadata")
-    tokens = _whole(usage.get("promptTokenCount")) if isinstance(usage, dict) else None
+    tokens = whole(usage.get("promptTokenCount")) if isinstance(usage, dict) else None
     found = [item.get("statistics") for item in items if isinstance(item, dict)]
     stats = [stat for stat in found if isinstance(stat, dict)]
     if len(stats) != len(items):
         truncated = answer.get("truncated")
         return tokens, None, (truncated,) if isinstance(truncated, bool) else None
-    counted = [_whole(stat.get("token_count", stat.get("tokenCount"))) for stat in stats]
+    counted = [whole(stat.get("token_count", stat.get("tokenCount"))) for stat in stats]
     text_tokens = tuple(n for n in counted if n is not None)
     flags = tuple(bool(stat["truncated"]) if "truncated" in stat else None for stat in stats)
     if len(text_tokens) != len(items):
@@ -162,7 +186,8 @@ def _counts(
     return (sum(text_tokens) if tokens is None else tokens), text_tokens, flags
 
 
-def _whole(number: object) -> int | None:
+def whole(number: object) -> int | None:
+    """Return a number without its fraction, or None for anything else."""
     if isinstance(number, bool) or not isinstance(number, int | float):
         return None
     return int(number)
