@@ -21,6 +21,7 @@ from bulkembed.transforms.dataset.known_vectors import known_hashes
 from bulkembed.transforms.units.distinct_contents import Passage
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import read_shared
+from bulkembed.transforms.units.whole_texts import whole_hashes, with_whole_texts
 
 LONGEST = 5
 """Number of longest texts to report."""
@@ -133,6 +134,8 @@ class Counter:
         self.codes.update(str(code) for code in codes if not code.is_skip)
         tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
         self._note_longest(prepared, tokens)
+        too_long = sum(self._is_long(row, tokens) for row in prepared.passages)
+        prepared = self._with_known_texts(prepared)
         known = among(keys([item.hash for item in prepared.items]), self._known_keys)
         pairs = zip(prepared.items, known.tolist(), strict=True)
         new = [item for item, is_known in pairs if not (is_known or item.hash in self._known)]
@@ -144,10 +147,17 @@ class Counter:
             unfit=len(codes) - blank,
             repeated=sum(map(len, prepared.passages)) - len(new),
             reused=int(reused),
-            too_long=sum(self._is_long(row, tokens) for row in prepared.passages),
+            too_long=too_long,
             sent=self._send(due),
             paid=len(new) - len(due),
         )
+
+    def _with_known_texts(self, prepared: PreparedUnit) -> PreparedUnit:
+        """Return a unit without the passages of long texts that are known as a whole."""
+        hashes = list(whole_hashes(prepared, self._job.embedding).values())
+        is_known = among(keys(hashes), self._known_keys)
+        known = {one for one, found in zip(hashes, is_known.tolist(), strict=True) if found}
+        return with_whole_texts(prepared, self._job.embedding, known)
 
     def _unpaid(self, items: Sequence[Content]) -> list[Content]:
         if not len(self._kept):

@@ -4,6 +4,9 @@ The texts of all planned rows are read once.  The key of each text, and where it
 partitions on disk by the key.  Each partition then has all places of its texts, and fits into
 memory: there the texts that repeat are found, and the keys are looked up in the indexes of the
 sources of known vectors.
+
+A committed mean of passages has the hash of its whole text.  So if rows get means, their long texts
+are read before and looked up as a whole; the passages of those that are found are left out.
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bulkembed.pipeline.run.plan import Plan
-from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core import hashing
 from bulkembed.transforms.core.content import sent_hasher
-from bulkembed.transforms.core.passages import passage_spans
+from bulkembed.transforms.core.passages import may_be_cut, passage_spans
 from bulkembed.transforms.core.repeats import Repeats, find_repeats, first_and_last
 from bulkembed.transforms.dataset.hash_index import HashIndex
 from bulkembed.transforms.dataset.known_places import (
@@ -48,6 +51,8 @@ _PASSAGES_PER_ROW = 8
 """Assumed if texts are cut into passages; decides only how many partitions there are."""
 
 Places = npt.NDArray[np.uint64]
+IsKnown = npt.NDArray[np.bool_]
+"""Whether the whole text of each planned row has a known vector."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -81,17 +86,38 @@ def search_texts(
     """
     cuts = job.embedding.long_text.cuts
     likely = plan.planned_rows * (_PASSAGES_PER_ROW if cuts else 1)
-    with PartitionedRows(folder, TEXT, partitions_for(likely, TEXT.itemsize)) as texts:
-        for keys, places in _planned_texts(job, plan):
+    search = _Search(plan, sources, by_row=cuts)
+    with (
+        PartitionedRows(folder, TEXT, partitions_for(likely, TEXT.itemsize)) as texts,
+        PartitionedRows(folder, PLACE, 1) as whole,
+    ):
+        is_known = None
+        if sources and job.embedding.long_text is LongText.MEAN:
+            is_known = _find_whole_texts(job, plan, search, folder, whole)
+        for keys, places in _planned_texts(job, plan, is_known):
             texts.add_columns(key=keys, place=places)
-        search = _Search(plan, sources, by_row=cuts)
         if not sources:
             for _ in search.known_places(texts):
                 pass
             return search.result(NO_PLACES)
         origins = [PlaceSource(source.dataset, source.parts) for source in sources]
-        found = write_places(folder, origins, search.known_places(texts), len(texts))
+        known = itertools.chain(whole.pieces(0), search.known_places(texts))
+        found = write_places(folder, origins, known, len(texts) + len(whole))
         return search.result(found)
+
+
+def _find_whole_texts(
+    job: JobConfig, plan: Plan, search: _Search, folder: Path, found: PartitionedRows
+) -> IsKnown:
+    """Look up the long texts of all planned rows as a whole; add the places to `found`."""
+    partitions = partitions_for(plan.planned_rows, TEXT.itemsize)
+    with PartitionedRows(folder, TEXT, partitions) as texts:
+        for keys, places in _long_texts(job, plan):
+            texts.add_columns(key=keys, place=places)
+        is_known = np.zeros(search.rows, bool)
+        for known in search.whole_places(texts, is_known):
+            found.add(known)
+    return is_known
 
 
 class _Search:
@@ -111,19 +137,28 @@ class _Search:
         self._shared: list[Places] = []
         self._known_texts = 0
 
+    @property
+    def rows(self) -> int:
+        """The number of planned rows."""
+        return int(self._ends[-1])
+
     def known_places(self, texts: PartitionedRows) -> Iterator[npt.NDArray[Any]]:
         """Yield the places of known vectors that units want, as PLACE; note the shared texts."""
-        for number in range(texts.partitions):
-            some: Any = texts.read(number)
-            repeats = find_repeats(some["key"], some["place"])
+        for repeats in _repeats(texts):
             rows = self._rows(repeats.places)
             source_of, parts, part_rows = self._look_up(repeats.keys)
             is_known = source_of >= 0
             groups = rows if self._by_row else self._units(rows)
             is_shared = groups[repeats.first] != groups[repeats.last]
             self._shared.append(repeats.places[repeats.first[is_shared & ~is_known]])
-            self._known_texts += int(is_known.sum())
-            yield self._wanted(repeats, is_known, source_of, parts, part_rows)
+            yield self._wanted(repeats, source_of, parts, part_rows)
+
+    def whole_places(self, texts: PartitionedRows, is_known: IsKnown) -> Iterator[npt.NDArray[Any]]:
+        """Yield the places of long texts that are known as a whole, as PLACE; note their rows."""
+        for repeats in _repeats(texts):
+            source_of, parts, part_rows = self._look_up(repeats.keys)
+            is_known[self._rows(repeats.places[source_of[repeats.text] >= 0])] = True
+            yield self._wanted(repeats, source_of, parts, part_rows)
 
     def _look_up(
         self, wanted: hashing.Keys
@@ -141,11 +176,12 @@ class _Search:
     def _wanted(
         self,
         repeats: Repeats,
-        is_known: npt.NDArray[np.bool_],
         source_of: npt.NDArray[np.int64],
         parts: npt.NDArray[np.uint32],
         part_rows: npt.NDArray[np.uint32],
     ) -> npt.NDArray[Any]:
+        is_known = source_of >= 0
+        self._known_texts += int(is_known.sum())
         wanted = np.flatnonzero(is_known[repeats.text])
         text = repeats.text[wanted]
         units = self._units(self._rows(repeats.places[wanted]))
@@ -173,24 +209,65 @@ class _Search:
         return FoundTexts(self._rows(places), passages.astype(np.int64), known, self._known_texts)
 
 
-def _planned_texts(job: JobConfig, plan: Plan) -> Iterator[tuple[hashing.Keys, Places]]:
+def _repeats(texts: PartitionedRows) -> Iterator[Repeats]:
+    for number in range(texts.partitions):
+        some: Any = texts.read(number)
+        yield find_repeats(some["key"], some["place"])
+
+
+def _planned_texts(
+    job: JobConfig, plan: Plan, is_known: IsKnown | None
+) -> Iterator[tuple[hashing.Keys, Places]]:
     """Yield the keys of the texts of each planned unit, and their places.
 
     Of equal texts of a unit only the first and the last are left: nothing else is needed, and no
     text takes more than two places of a unit.
+
+    Args:
+        job: the run.
+        plan: its rows.
+        is_known: the rows to leave out.
     """
-    first_row = 0
     hashes_of = _hashes_of_passages if job.embedding.long_text.cuts else _hashes_of_texts
+    for first_row, rows in _batches(job, plan):
+        if is_known is not None:
+            known = is_known[first_row : first_row + rows.rows].tolist()
+            others = [None if k else text for k, text in zip(known, rows.texts, strict=True)]
+            rows = dataclasses.replace(rows, texts=others)
+        hashes, counts = hashes_of(rows, job.embedding)
+        keys = hashing.keys(hashes)
+        passages = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+        planned = first_row + np.repeat(np.arange(rows.rows), counts)
+        some = first_and_last(keys)
+        if len(some):
+            yield keys[some], _places(planned[some], passages[some])
+
+
+def _long_texts(job: JobConfig, plan: Plan) -> Iterator[tuple[hashing.Keys, Places]]:
+    """Yield the keys of whole texts that may be cut, and their places; none is left out."""
+    hash_of = sent_hasher(job.embedding)
+    for first_row, rows in _batches(job, plan):
+        pairs = zip(rows.titles, rows.texts, strict=True)
+        found = {
+            first_row + offset: hash_of(title, text)
+            for offset, (title, text) in enumerate(pairs)
+            if text is not None and may_be_cut(job.embedding, title, text)
+        }
+        if found:
+            numbers = np.array(list(found), np.int64)
+            yield hashing.keys(list(found.values())), _places(numbers, np.zeros_like(numbers))
+
+
+def _places(rows: npt.NDArray[np.int64], passages: npt.NDArray[np.int64]) -> Places:
+    return (rows.astype(np.uint64) << _PASSAGE_BITS) | passages.astype(np.uint64)
+
+
+def _batches(job: JobConfig, plan: Plan) -> Iterator[tuple[int, RowBatch]]:
+    """Yield the texts of each planned unit, and the number of its first row in the plan."""
+    first_row = 0
     for file_units in plan.work:
         for rows in _read(file_units, job.columns):
-            hashes, counts = hashes_of(rows, job.embedding)
-            keys = hashing.keys(hashes)
-            passages = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
-            planned = first_row + np.repeat(np.arange(rows.rows), counts)
-            places = (planned.astype(np.uint64) << _PASSAGE_BITS) | passages.astype(np.uint64)
-            some = first_and_last(keys)
-            if len(some):
-                yield keys[some], places[some]
+            yield first_row, rows
             first_row += rows.rows
 
 

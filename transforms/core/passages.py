@@ -26,9 +26,15 @@ def passage_spans(config: EmbeddingConfig, title: str | None, text: str) -> list
     Only white space is outside the passages.
     """
     size = config.passages
-    if size is None or _fits(config, size, title, text):
+    if size is None or not may_be_cut(config, title, text):
         return [(0, len(text))]
     return [*split_text(text, _room(config, size, title), size.overlap_bytes)]
+
+
+def may_be_cut(config: EmbeddingConfig, title: str | None, text: str) -> bool:
+    """Return whether a text is too long for one passage, counting the white space around it."""
+    size = config.passages
+    return size is not None and utf8_bytes(text) + _overhead(config, title) > size.max_bytes
 
 
 def split_text(text: str, max_bytes: int, overlap_bytes: int) -> Iterator[Span]:
@@ -51,11 +57,6 @@ def split_text(text: str, max_bytes: int, overlap_bytes: int) -> Iterator[Span]:
             end, _ = found.pop()
         yield from found
         start = end
-
-
-def _fits(config: EmbeddingConfig, size: PassageSize, title: str | None, text: str) -> bool:
-    """Return whether the whole text is one passage."""
-    return utf8_bytes(text) + _overhead(config, title) <= size.max_bytes
 
 
 def _room(config: EmbeddingConfig, size: PassageSize, title: str | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN
 from bulkembed.transforms.dataset.commit import UnitTables
 from bulkembed.transforms.dataset.kept_answers import AnswerSink
-from bulkembed.transforms.dataset.known_vectors import KnownVectors, distinct_keys
+from bulkembed.transforms.dataset.known_vectors import KnownVectors, VectorBlock, distinct_keys
 from bulkembed.transforms.units.distinct_contents import Passage, RowFailure
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.tally import FailureLimit
@@ -50,42 +50,50 @@ class UnitOutcome:
         self._of_other_rows: set[int] = set()
         self._reused: set[int] = set()
 
-    def restore(self, *sources: KnownVectors) -> list[Content]:
+    def restore(self, *sources: KnownVectors, read: Sequence[VectorBlock] = ()) -> list[Content]:
         """Take the vectors that are already paid for; return the texts to send.
 
         Args:
             sources: in order of preference.
+            read: vectors that were read before, which are preferred.
 
         Raises:
             OutputError: a source cannot be read.
         """
+        for block in read:
+            self._take(block, self._missing())
         for source in sources:
-            self._take(source)
+            missing = self._missing()
+            if missing:
+                for block in source.find(distinct_keys(list(missing))).read():
+                    self._take(block, missing)
         self._rows.add_vectors(np.flatnonzero(self._vectors.present).tolist())
         return [item for item in self._prepared.items if not self._vectors.present[item.index]]
 
-    def _take(self, source: KnownVectors) -> None:
-        """Take the vectors of a source for the texts that have none yet."""
+    def _missing(self) -> dict[bytes, list[Content]]:
+        """Return the texts that have no vector yet, by their hashes."""
         items_of: dict[bytes, list[Content]] = collections.defaultdict(list)
         for item in self._prepared.items:
             if not self._vectors.present[item.index]:
                 items_of[item.hash].append(item)
-        if not items_of:
+        return items_of
+
+    def _take(self, block: VectorBlock, items_of: Mapping[bytes, Sequence[Content]]) -> None:
+        """Take the vectors of a block for some texts."""
+        found = [
+            (item.index, place)
+            for place, text_hash in enumerate(block.hashes)
+            for item in items_of.get(text_hash, ())
+        ]
+        if not found:
             return
-        for block in source.find(distinct_keys(list(items_of))).read():
-            found = [
-                (item.index, place)
-                for place, text_hash in enumerate(block.hashes)
-                for item in items_of.get(text_hash, ())
-            ]
-            if found:
-                indexes, places = map(list, zip(*found, strict=True))
-                cut = [block.truncated[place] for place in places]
-                self._vectors.put(indexes, block.vectors[places], cut)
-                if block.committed:
-                    self._reused.update(indexes)
-                elif block.of_other_rows:
-                    self._of_other_rows.update(indexes)
+        indexes, places = map(list, zip(*found, strict=True))
+        cut = [block.truncated[place] for place in places]
+        self._vectors.put(indexes, block.vectors[places], cut)
+        if block.committed:
+            self._reused.update(indexes)
+        elif block.of_other_rows:
+            self._of_other_rows.update(indexes)
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Store the vectors of one answered request."""

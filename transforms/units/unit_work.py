@@ -27,6 +27,7 @@ from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import SharedOutcome
 from bulkembed.transforms.units.tally import FailureLimit, Tally, committed_rows
+from bulkembed.transforms.units.whole_texts import take_whole_texts
 
 log = logging.getLogger("bulkembed")
 
@@ -61,6 +62,11 @@ class UnitWorker:
             OutputError: the unit cannot be written, or its known vectors cannot be read.
         """
         retry_of, started = prepared.retry_of, time.monotonic()
+        sources = (self.known, known) if known is not None else (self.known,)
+        # Known vectors are read from files, which must not delay requests in flight.
+        prepared, whole = await asyncio.to_thread(
+            take_whole_texts, prepared, self.job.embedding, sources
+        )
         self._warn_of_nulls(prepared)
         generation = retry_of.generation + 1 if retry_of else 0
         kept = unit_writer(self.dataset, self.job, prepared.unit, generation)
@@ -68,10 +74,8 @@ class UnitWorker:
         outcome = UnitOutcome(prepared, self.job, kept, self.limit)
         self.tally.begin(outcome)
         try:
-            # Known vectors are read from files, which must not delay requests in flight.
-            sources = (self.known, known) if known is not None else (self.known,)
-            due = await asyncio.to_thread(outcome.restore, *sources)
-            del known, sources  # The vectors that were in memory are copied.
+            due = await asyncio.to_thread(outcome.restore, *sources, read=whole)
+            del known, sources, whole  # The vectors that were in memory are copied.
             await self._embed(due, outcome)
             record = await asyncio.to_thread(self._commit, outcome, retry_of, started)
             self._count_failures(prepared)
