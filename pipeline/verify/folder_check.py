@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,7 @@ from bulkembed.transforms.dataset.layout import (
     part_of_group,
     record_name,
     run_number_in,
+    short_name,
 )
 from bulkembed.transforms.dataset.manifest import read_manifest
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts, named_record
@@ -164,27 +164,31 @@ def foreign_files(
         *dataset.protected_parts(),
         *(f"{UNITS}/{record_name(record)}" for record in state.parts_records()),
     }
+    parts_of_damaged = set()
     for name in damaged:
-        part = part_of_group(PurePosixPath(name).name)
+        part = part_of_group(short_name(name))
         if part is not None:
-            known |= {name, f"{VECTORS}/{part}", f"{DEAD_LETTERS}/{part}"}
+            known.add(name)
+            parts_of_damaged.add(part)
     if not any(record.embedded for record in state.records):
         known.add(f"{VECTORS}/{EMPTY_PART}")
     found = []
     for name in _all_files(dataset):
-        if is_unfinished(PurePosixPath(name).name):
+        if is_unfinished(name):
             message = "unfinished file. The next run that embeds rows deletes it."
             found.append(Finding(Check.FOREIGN, name, message))
-        elif name not in known and name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
+        elif name in known or short_name(name) in parts_of_damaged:
+            continue
+        elif name.startswith((f"{VECTORS}/", f"{DEAD_LETTERS}/")):
             found.append(Finding(Check.FOREIGN, name, _why_no_part(name)))
-        elif name not in known and name.startswith(f"{UNITS}/"):
+        elif name.startswith(f"{UNITS}/"):
             found.append(Finding(Check.FOREIGN, name, _why_no_record(name, state)))
     return found
 
 
 def _why_no_part(name: str) -> str:
     """Return why a file in a folder of parts does not count, and the cure."""
-    if not is_part_name(PurePosixPath(name).name):
+    if not is_part_name(name.partition("/")[2]):
         return FOREIGN_PART
     number, _ = age_of_part(name)
     return (
@@ -196,7 +200,7 @@ def _why_no_part(name: str) -> str:
 def _why_no_record(name: str, state: DatasetState) -> str:
     """Return why a file among the commit records does not count, and the cure."""
     record = None
-    short = PurePosixPath(name).name
+    short = short_name(name)
     if is_group_name(short):
         number = run_number_in(short)
         return (

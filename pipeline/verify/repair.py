@@ -11,7 +11,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -68,6 +67,7 @@ from bulkembed.transforms.dataset.layout import (
     is_part_name,
     is_unfinished,
     record_name,
+    short_name,
     unit_of_part,
 )
 from bulkembed.transforms.dataset.manifest import check_manifest
@@ -270,8 +270,8 @@ class _Repair:
         state = dataset.state()
         by_name: dict[str, list[str]] = collections.defaultdict(list)
         for part in self._unnamed_parts(state):
-            if is_group_part(PurePosixPath(part).name):
-                by_name[PurePosixPath(part).name].append(part)
+            if is_group_part(short_name(part)):
+                by_name[short_name(part)].append(part)
         for parts in sorted(by_name.values(), key=lambda some: age_of_part(some[0]), reverse=True):
             group = None
             if age_of_part(parts[0])[0] >= first_run_number:
@@ -288,7 +288,7 @@ class _Repair:
     def _unnamed(self, state: DatasetState) -> dict[Unit, list[str]]:
         found: dict[Unit, list[str]] = collections.defaultdict(list)
         for part in self._unnamed_parts(state):
-            name = PurePosixPath(part).name
+            name = short_name(part)
             if not is_group_part(name):
                 found[unit_of_part(name)].append(part)
         return found

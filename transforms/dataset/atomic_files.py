@@ -200,18 +200,36 @@ def list_names(filesystem: pafs.FileSystem, folder: str) -> list[str]:
     return sorted(file.base_name for file in list_files(filesystem, folder))
 
 
-def list_files(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
+def list_files(
+    filesystem: pafs.FileSystem, folder: str, *, recursive: bool = False
+) -> list[pafs.FileInfo]:
     """Return the files in a folder, each with size and time; a store is listed page by page.
+
+    Args:
+        filesystem: the file system.
+        folder: the folder; one that does not exist has no files.
+        recursive: whether the files in its folders are listed as well.
 
     Raises:
         OutputError: it cannot be listed.
     """
-    selector = pafs.FileSelector(folder, allow_not_found=True)
+    selector = pafs.FileSelector(folder, allow_not_found=True, recursive=recursive)
     try:
         infos = filesystem.get_file_info(selector)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(folder, error) from error
     return [info for info in infos if info.type == pafs.FileType.File]
+
+
+def list_below(filesystem: pafs.FileSystem, folder: str) -> dict[str, pafs.FileInfo]:
+    """Return the files in a folder and its folders, by their names within it, sorted.
+
+    Raises:
+        OutputError: it cannot be listed.
+    """
+    files = list_files(filesystem, folder, recursive=True)
+    start = f"{folder.rstrip('/')}/"
+    return dict(sorted((file.path.removeprefix(start), file) for file in files))
 
 
 def _unreadable(path: str, error: Exception) -> OutputError:

@@ -11,7 +11,14 @@ from bulkembed.schemas.errors import OutputTaken
 from bulkembed.schemas.job import OutputConfig
 from bulkembed.schemas.units import PartsRecord, UnitRecord
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.layout import DEAD_LETTERS, UNITS, VECTORS, part_name, record_name
+from bulkembed.transforms.dataset.layout import (
+    DEAD_LETTERS,
+    UNITS,
+    VECTORS,
+    part_name,
+    record_name,
+    short_name,
+)
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import RecordParts
 
@@ -102,6 +109,6 @@ def _counts_or_is_deleted(dataset: Dataset, record: PartsRecord) -> bool:
         return True
     # A retry of the dead letters of this record names its vectors as well.
     named = {part for other in rivals for part in dataset.parts_of(other).all}
-    own = [f"{folder}/{part_name(record)}" for folder in (VECTORS, DEAD_LETTERS)]
+    own = [one for one in RecordParts.of(record).all if short_name(one) == part_name(record)]
     dataset.delete([f"{UNITS}/{name}", *(part for part in own if part not in named)])
     return False

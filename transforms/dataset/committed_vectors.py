@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.dataset import atomic_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.hash_index import HashIndex
 from bulkembed.transforms.dataset.known_places import KnownPlaces, PlaceSource
@@ -52,8 +51,7 @@ def committed_index(
     Raises:
         OutputError: the dataset cannot be listed, or a disk is full.
     """
-    files = atomic_files.list_files(dataset.filesystem, dataset.path(VECTORS))
-    found = {f"{VECTORS}/{file.base_name}": file.size or 0 for file in files}
+    found = dataset.part_sizes(VECTORS)
     named = (part for one in records if one.embedded for part in dataset.parts_of(one).vectors)
     sizes = {part: found[part] for part in named if part in found}
     return HashIndex(dataset, sizes, digest, scratch, keep=keep, trusted=trusted)

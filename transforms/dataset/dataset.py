@@ -52,6 +52,7 @@ from bulkembed.transforms.dataset.layout import (
     part_name,
     record_name,
     run_number_in,
+    short_name,
 )
 from bulkembed.transforms.dataset.manifest import Manifest, read_manifest, write_manifest
 from bulkembed.transforms.dataset.records import (
@@ -100,8 +101,13 @@ class Dataset:
         return "/".join((self.root, *parts))
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder, sorted."""
+        """Return the names of the files in a folder, sorted; for VECTORS see `part_sizes`."""
+        if folder == VECTORS:
+            return list(self._files_below(folder))
         return atomic_files.list_names(self.filesystem, self.path(folder))
+
+    def _files_below(self, folder: str) -> dict[str, pafs.FileInfo]:
+        return atomic_files.list_below(self.filesystem, self.path(folder))
 
     def write(self, name: str, content: atomic_files.FileContent) -> int:
         """Write one file atomically; return its size in bytes."""
@@ -315,7 +321,7 @@ class Dataset:
         """
         if record.run_number or not record.generation:
             return list(parts)
-        return [part for part in parts if part.endswith(f"/{part_name(record)}")]
+        return [part for part in parts if short_name(part) == part_name(record)]
 
     def damaged_records(self, state: DatasetState) -> list[UnitRecord]:
         """Return the records with parts that are missing or do not have their committed size."""
@@ -336,16 +342,22 @@ class Dataset:
             if has_other_size or not all(map(sizes.get, parts.all)):
                 damaged += state.units_of(record)
             named.update(parts.all)
-        unnamed = (part for part in sizes if _must_be_named(*part.split("/")))
+        unnamed = (part for part in sizes if _must_be_named(*part.split("/", 1)))
         named |= self.protected_parts()
         return damaged, sorted(part for part in unnamed if part not in named)
 
-    def part_sizes(self) -> dict[str, int]:
-        """Return the bytes of the files in the folders of parts, by their names in the dataset."""
+    def part_sizes(self, *folders: str) -> dict[str, int]:
+        """Return the bytes of the files in the folders of parts, by their names in the dataset.
+
+        Parts with vectors may be in folders of partitions.
+
+        Args:
+            folders: VECTORS or DEAD_LETTERS; both if none is given.
+        """
         return {
-            f"{folder}/{file.base_name}": file.size or 0
-            for folder in (VECTORS, DEAD_LETTERS)
-            for file in atomic_files.list_files(self.filesystem, self.path(folder))
+            f"{folder}/{name}": file.size or 0
+            for folder in folders or (VECTORS, DEAD_LETTERS)
+            for name, file in self._files_below(folder).items()
         }
 
     # Files that a run leaves behind.

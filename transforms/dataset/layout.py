@@ -57,10 +57,16 @@ KEPT_SUFFIX = ".spill"
 SEGMENT_SUFFIX = ".segment"
 """Ends the name of a file of the index of text hashes."""
 
+_PARTITION = r"(?:[^/=]+=[^/]*/)?"
+"""The folder of a part of a partitioned dataset, as in `lang=de/part-....parquet`."""
 _PART = re.compile(
-    r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?" + re.escape(PART_SUFFIX)
+    _PARTITION
+    + r"part-([0-9a-f]{16})-(\d{12})-(\d{8})(?:-g(\d+))?(?:-n(\d+))?"
+    + re.escape(PART_SUFFIX)
 )
-_GROUP_PART = re.compile(r"group-([0-9a-f]{16})-n(\d+)(?:-g(\d+))?" + re.escape(PART_SUFFIX))
+_GROUP_PART = re.compile(
+    _PARTITION + r"group-([0-9a-f]{16})-n(\d+)(?:-g(\d+))?" + re.escape(PART_SUFFIX)
+)
 _KEPT = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 _RECORD = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
@@ -73,7 +79,7 @@ _GROUP = re.compile(r"group-([0-9a-f]{16})-m\d+-e\d+-l\d+-g(\d+)-b\d+-n(\d+)-v[0
 
 
 def part_name(record: PartsRecord) -> str:
-    """Return the name of the parts that the commit of a record writes.
+    """Return the name of the parts that the commit of a record writes, without their folders.
 
     A second attempt of the same run has the same name, so it overwrites the first.  The name holds
     the number of the run, so that a late writer of an earlier run overwrites nothing.
@@ -93,8 +99,30 @@ def part_stem(unit: Unit) -> str:
     return f"part-{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
 
 
+def partition_of(part: str) -> str:
+    """Return the folder of a part's partition, such as `lang=de`; empty if it is in none.
+
+    The name may be that within the dataset or within `vectors/`.
+    """
+    folder = part.rpartition("/")[0].rpartition("/")[2]
+    return folder if "=" in folder else ""
+
+
+def in_partition(folder: str, name: str) -> str:
+    """Return the name within `vectors/` of a part; for an empty folder the name itself."""
+    return f"{folder}/{name}" if folder else name
+
+
+def short_name(name: str) -> str:
+    """Return the name of a file without its folders."""
+    return name.rpartition("/")[2]
+
+
 def is_part_name(name: str) -> bool:
-    """Return whether a file has a name that `part_name` gives."""
+    """Return whether a file has a name that `part_name` gives, in the folder of a partition or not.
+
+    The name is that within `vectors/` or `dead_letters/`; the other functions take it as well.
+    """
     return _PART.fullmatch(name) is not None or is_group_part(name)
 
 
@@ -121,7 +149,7 @@ def age_of_part(name: str) -> tuple[int, int]:
     Raises:
         ValueError: it is not the name of a part.
     """
-    short = name.rpartition("/")[2]
+    short = short_name(name)
     merged = _GROUP_PART.fullmatch(short)
     if merged is not None:
         return int(merged[2]), int(merged[3] or 0)
@@ -218,4 +246,4 @@ def parse_kept_name(name: str) -> tuple[Unit, int] | None:
 
 def is_unfinished(name: str) -> bool:
     """Return whether a file was being written when its writer was killed."""
-    return name.startswith(TEMP_PREFIX)
+    return short_name(name).startswith(TEMP_PREFIX)

@@ -26,6 +26,7 @@ from bulkembed.transforms.dataset.layout import (
     part_name,
     part_stem,
     record_name,
+    short_name,
 )
 
 
@@ -44,12 +45,11 @@ class RecordParts:
         Those of a unit of a group have rows of other units as well; see its `place`.
         """
         if isinstance(record, GroupRecord):
-            name = part_name(record)
-            has_vectors = any(member.vector_parts for member in record.members)
-            has_dead_letters = any(member.dead_part for member in record.members)
+            vectors = {part for member in record.members for part in member.vector_parts}
+            dead_letters = {member.dead_part for member in record.members if member.dead_part}
             return cls(
-                (f"{VECTORS}/{name}",) if has_vectors else (),
-                (f"{DEAD_LETTERS}/{name}",) if has_dead_letters else (),
+                tuple(f"{VECTORS}/{name}" for name in sorted(vectors)),
+                tuple(f"{DEAD_LETTERS}/{name}" for name in dead_letters),
             )
         dead = () if record.dead_part is None else (f"{DEAD_LETTERS}/{record.dead_part}",)
         return cls(tuple(f"{VECTORS}/{name}" for name in record.vector_parts), dead)
@@ -247,6 +247,6 @@ def _decoded(content: dict[str, Any]) -> UnitRecord:
     dead_parts = () if record.dead_part is None else (record.dead_part,)
     for name in (*record.vector_parts, *dead_parts):
         # The parts of a record may be deleted, so it must name none but its own.
-        if not is_part_name(name) or not name.startswith(part_stem(record.unit)):
+        if not is_part_name(name) or not short_name(name).startswith(part_stem(record.unit)):
             raise ValueError(f"{name!r} is not a part of this unit")
     return record
