@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -137,14 +138,23 @@ class CallCounts:
         )
 
 
+class PartSpan(NamedTuple):
+    """Consecutive rows of a part, one at least."""
+
+    name: str
+    """The part's name within `vectors/` or within the dataset."""
+    first_row: int
+    rows: int
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class GroupPlace:
     """Where the rows of a unit are in the merged parts of a group."""
 
     record: str
     """The file name of the group's record."""
-    first_vector: Count
-    """The first of its rows in the part with vectors; they are consecutive."""
+    first_vectors: tuple[Count, ...]
+    """The first of its rows in each of its vector parts; they are consecutive."""
     first_dead: Count
     """The first of its rows in the part with dead letters."""
 
@@ -172,6 +182,10 @@ class UnitRecord:
     vectors: Count = 0
     """Rows of the vector parts: more than `embedded` if they are passages.  The name of the record
     does not have it."""
+    is_partitioned: bool = False
+    """Whether its vector parts are in folders of partitions: the name of the record says so."""
+    part_rows: tuple[Count, ...] = ()
+    """Rows of each vector part, if it is partitioned."""
     seconds: float = 0.0
     """From the moment its rows are in memory to its commit, waiting included; 0 if not measured."""
     part_bytes: Count | None = None
@@ -189,6 +203,21 @@ class UnitRecord:
     def __post_init__(self) -> None:
         if self.unit.rows != self.embedded + self.dead + self.skipped + self.removed:
             raise ValueError(f"rows do not add up: {self}")
+
+    def spans(self) -> Iterator[PartSpan]:
+        """Yield where the rows with vectors of a unit of a group are."""
+        assert self.place is not None
+        rows = self.part_rows if self.is_partitioned else (self.vectors,) * len(self.vector_parts)
+        for span in zip(self.vector_parts, self.place.first_vectors, rows, strict=True):
+            yield PartSpan(*span)
+
+    def in_parts(self, rows_of: Mapping[str, int]) -> UnitRecord:
+        """Return the record with other vector parts, of which the numbers of rows are given."""
+        return dataclasses.replace(
+            self,
+            vector_parts=tuple(rows_of),
+            part_rows=tuple(rows_of.values()) if self.is_partitioned else (),
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from bulkembed.schemas.errors import CallError, InputError
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.inputs import InputColumns, InputFile
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.units import UnitRecord
+from bulkembed.schemas.units import PartSpan, UnitRecord
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.ranges import remaining_ranges
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.unit_rows import PartSpan, UnitRows
+from bulkembed.transforms.dataset.unit_rows import UnitRows
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches

@@ -11,7 +11,7 @@ import pyarrow as pa
 from bulkembed.pipeline.verify.unit_check import Expected, PartReport, check_part, check_unit
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.units import GroupRecord, Unit, UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartSpan, Unit, UnitRecord
 from bulkembed.transforms.core.ranges import intersections
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -155,16 +155,18 @@ def unreadable_units(dataset: Dataset, group: GroupRecord) -> frozenset[Unit] | 
                 table = part_files.read_row_group(part, name, number, part.schema_arrow.names)
                 table.validate(full=True)
             except (OutputError, pa.ArrowInvalid):
-                found.update(_units_between(group, first, end, vectors=name in parts.vectors))
+                found.update(_units_between(group, name, first, end))
             first = end
     return frozenset(found)
 
 
-def _units_between(group: GroupRecord, first: int, end: int, *, vectors: bool) -> Iterator[Unit]:
+def _units_between(group: GroupRecord, name: str, first: int, end: int) -> Iterator[Unit]:
     """Yield the units with rows between two rows of a part of their group."""
     for member in group.members:
         assert member.place is not None  # It is of a group.
-        begin = member.place.first_vector if vectors else member.place.first_dead
-        rows = member.vectors if vectors else member.dead + member.skipped
-        if begin < end and first < begin + rows:
+        spans = [span for span in member.spans() if f"{VECTORS}/{span.name}" == name]
+        if name == f"{DEAD_LETTERS}/{member.dead_part}":
+            lost = member.dead + member.skipped
+            spans = [PartSpan(name, member.place.first_dead, lost)]
+        if any(begin < end and first < begin + rows for _, begin, rows in spans):
             yield member.unit

@@ -30,7 +30,7 @@ from bulkembed.transforms.core.vectors import vector_faults
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
-from bulkembed.transforms.dataset.layout import UNITS, record_name
+from bulkembed.transforms.dataset.layout import UNITS, VECTORS, record_name
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.dataset.run_file import id_name_of, is_synced
 
@@ -182,6 +182,8 @@ class PartReport:
     """Dead letters by code."""
     removed: int = 0
     """Rows of its unit that had been removed when it was written."""
+    units: Rows = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    """For each of `rows` the number of its unit in the group, ascending; -1 for more rows."""
 
 
 class PartCheck:
@@ -190,7 +192,8 @@ class PartCheck:
     def __init__(self, name: str, kind: PartKind, record: PartsRecord) -> None:
         self._name = name
         self._kind = kind
-        self._owners = list(_owners(record, has_vectors=kind.has_vectors))
+        self._owners = list(_owners(record, name, has_vectors=kind.has_vectors))
+        self._units: list[Rows] = []
         self._counts: collections.Counter[Check] = collections.Counter()
         self._first: dict[Check, tuple[int, str]] = {}
         self._rows: list[Rows] = []
@@ -208,7 +211,9 @@ class PartCheck:
         rows: Rows = block.column("source_row").to_numpy()
         self._rows.append(part_files.one_per_input_row(block).column("source_row").to_numpy())
         self.count += len(rows)
-        self._note(Check.ROWS, np.flatnonzero(~self._belong(block, rows)), block)
+        belong, units = self._belong(block, rows)
+        self._units.append(_one_per_input_row(units, block))
+        self._note(Check.ROWS, np.flatnonzero(~belong), block)
         if not self._kind.has_vectors:
             self.codes.update(block.column("code").to_pylist())
             return
@@ -223,6 +228,10 @@ class PartCheck:
         """Return the `source_row` of each input row so far."""
         return np.concatenate(self._rows) if self._rows else np.empty(0, np.int64)
 
+    def units(self) -> Rows:
+        """Return for each of `rows` the number of its unit in the group."""
+        return np.concatenate(self._units) if self._units else np.empty(0, np.int64)
+
     def findings(self) -> list[Finding]:
         """Return the findings so far, in the order of their first rows."""
         found = []
@@ -233,24 +242,26 @@ class PartCheck:
             found.append(Finding(check, self._name, sentence))
         return found
 
-    def _belong(self, block: pa.RecordBatch, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Return for each row whether it belongs to the unit whose turn it is."""
+    def _belong(self, block: pa.RecordBatch, rows: Rows) -> tuple[npt.NDArray[np.bool_], Rows]:
+        """Return for each row whether it belongs to the unit whose turn it is, and that unit."""
+        units = np.full(len(rows), -1, np.int64)
         if self._kind.names_sources:
-            return np.ones(len(rows), bool)
+            return np.ones(len(rows), bool), units
         files = block.column("source_file").to_numpy(zero_copy_only=False)
         belong = np.zeros(len(rows), bool)
         at = 0
         while at < len(rows) and self._owners:
-            record, left = self._owners[0]
+            number, record, left = self._owners[0]
             span = slice(at, min(len(rows), at + left))
             unit, here = record.unit, rows[span]
             mine = np.asarray(files[span] == record.source_file, bool)
             belong[span] = mine & (here >= unit.first_row) & (here < unit.end_row)
-            self._owners[0] = record, left - len(here)
+            units[span] = number
+            self._owners[0] = number, record, left - len(here)
             if len(here) == left:
                 del self._owners[0]
             at += len(here)
-        return belong
+        return belong, units
 
     def _out_of_order(self, block: pa.RecordBatch, rows: Rows) -> npt.NDArray[np.intp]:
         """Return the passages that neither start a row nor follow the previous passage."""
@@ -270,15 +281,28 @@ class PartCheck:
         self._counts[check] += len(offsets)
 
 
-def _owners(record: PartsRecord, *, has_vectors: bool) -> Iterator[tuple[UnitRecord, int]]:
-    """Yield the units whose rows a part has, each with the number of these rows, in their order."""
+def _one_per_input_row(units: Rows, block: pa.RecordBatch) -> Rows:
+    if not part_files.holds_passages(block.schema):
+        return units
+    begins: Rows = units[block.column("passage").to_numpy() == 0]
+    return begins
+
+
+def _owners(
+    record: PartsRecord, name: str, *, has_vectors: bool
+) -> Iterator[tuple[int, UnitRecord, int]]:
+    """Yield the units whose rows a part has, with their numbers and these rows, in their order."""
     if isinstance(record, UnitRecord):
-        yield record, sys.maxsize
+        yield 0, record, sys.maxsize
         return
-    for member in record.members:
-        rows = member.vectors if has_vectors else member.dead + member.skipped
-        if rows:
-            yield member, rows
+    for number, member in enumerate(record.members):
+        lost = member.dead + member.skipped
+        if has_vectors:
+            for span in member.spans():
+                if f"{VECTORS}/{span.name}" == name:
+                    yield number, member, span.rows
+        elif lost:
+            yield number, member, lost
 
 
 def check_part(
@@ -300,7 +324,9 @@ def check_part(
         return PartReport([Finding(check_of, name, error.reason)], None)
     except pa.ArrowInvalid as error:
         return PartReport([Finding(Check.UNREADABLE, name, f"the part is damaged: {error}")], None)
-    return PartReport(found + check.findings(), check.rows(), check.count, check.codes, removed)
+    return PartReport(
+        found + check.findings(), check.rows(), check.count, check.codes, removed, check.units()
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -361,12 +387,11 @@ def _wrong_rows_of_group(
     where: str, group: GroupRecord, vectors: Sequence[PartReport], dead: Sequence[PartReport]
 ) -> list[Finding]:
     """Return findings about missing and duplicated rows of the units of a group."""
-    ends_of_vectors = np.cumsum([member.embedded for member in group.members])
-    ends_of_dead = np.cumsum([member.dead + member.skipped for member in group.members])
-    no_rows = [np.empty(0, np.int64)] * len(group.members)
-    pieces = [no_rows]
-    for parts, ends in ((vectors, ends_of_vectors), (dead, ends_of_dead)):
-        pieces += [np.split(part.rows, ends[:-1]) for part in parts if part.rows is not None]
+    pieces = [[np.empty(0, np.int64)] * len(group.members)]
+    for part in (*vectors, *dead):
+        if part.rows is not None:
+            ends = np.searchsorted(part.units, np.arange(1, len(group.members)))
+            pieces.append(np.split(part.rows, ends))
     return [
         finding
         for member, *rows in zip(group.members, *pieces, strict=True)

@@ -96,7 +96,8 @@ def test_the_rows_of_the_units_follow_each_other_in_the_parts(group: GroupRecord
     vectors = dead = 0
     for member in group.members:
         assert member.place is not None
-        assert (member.place.first_vector, member.place.first_dead) == (vectors, dead)
+        assert member.place.first_vectors == ((vectors,) if member.vectors else ())
+        assert member.place.first_dead == dead
         vectors += member.vectors
         dead += member.dead + member.skipped
     parts = RecordParts.of(group)

@@ -294,13 +294,15 @@ class Dataset:
     # Parts.
 
     def parts_of(self, record: PartsRecord) -> RecordParts:
-        """Return the parts that a record names; only records of retries need to be opened.
+        """Return the parts that a record names.
+
+        Only records of retries and of partitioned units need to be opened.
 
         The parts of a unit of a group have rows of other units as well.
         """
         if isinstance(record, GroupRecord) or record.place is not None:
             return RecordParts.of(record)
-        if record.generation:
+        if record.generation or record.is_partitioned:
             return RecordParts.of(self.read_record(record))
         return RecordParts.by_name(record)
 

@@ -7,6 +7,7 @@ The rows of a unit are consecutive in each part, in the order of the units.
 from __future__ import annotations
 
 import base64
+import collections
 import dataclasses
 import hashlib
 import itertools
@@ -21,7 +22,12 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.serialization import Count, from_plain, to_plain
 from bulkembed.schemas.units import CallCounts, GroupPlace, GroupRecord, Unit, UnitRecord
 from bulkembed.transforms.dataset.atomic_files import REPAIR
-from bulkembed.transforms.dataset.layout import part_name, record_name
+from bulkembed.transforms.dataset.layout import (
+    in_partition,
+    part_name,
+    partition_of,
+    record_name,
+)
 
 GROUP_KEY = b"bulkembed.group"
 """In the footer of a part of a group: its record, from which a lost one is rebuilt."""
@@ -64,6 +70,10 @@ class _GroupFile:
     reused: list[int]
     codes: dict[str, dict[DeadCode, Count]]
     """Dead letters by code, of units that have some; the keys are numbers of units."""
+    partitions: list[str] = dataclasses.field(default_factory=list)
+    """The folders of the partitions, if there are any."""
+    in_partitions: list[list[tuple[Count, Count]]] = dataclasses.field(default_factory=list)
+    """For each unit the places of its folders in `partitions`, each with the rows in it."""
 
 
 def group_key(units: Iterable[Unit], run_number: int) -> str:
@@ -80,27 +90,41 @@ def with_members(group: GroupRecord, members: Sequence[UnitRecord]) -> GroupReco
         group: everything about the group except its units.
         members: the records of the units in the order of their rows, from wherever they are now.
     """
-    part = part_name(group)
+    short = part_name(group)
     name = record_name(dataclasses.replace(group, members=tuple(members)))
     placed = []
-    first_vector = first_dead = 0
+    written: collections.Counter[str] = collections.Counter()
+    first_dead = 0
     for member in members:
         lost = member.dead + member.skipped
+        rows_of = {in_partition(at, short): rows for at, rows in rows_by_partition(member).items()}
         placed.append(
             dataclasses.replace(
-                member,
+                member.in_parts(rows_of),
                 generation=group.generation,
                 run_number=group.run_number,
                 embedding_digest=group.embedding_digest,
-                vector_parts=(part,) if member.vectors else (),
-                dead_part=part if lost else None,
+                dead_part=short if lost else None,
                 part_bytes=None,
-                place=GroupPlace(name, first_vector, first_dead),
+                place=GroupPlace(name, tuple(written[part] for part in rows_of), first_dead),
             )
         )
-        first_vector += member.vectors
+        written.update(rows_of)
         first_dead += lost
     return dataclasses.replace(group, members=tuple(placed))
+
+
+def rows_by_partition(record: UnitRecord) -> dict[str, int]:
+    """Return the rows with vectors of a unit by the folder of their partition, ordered by it.
+
+    The folder of a unit that is not partitioned is empty.
+    """
+    if not record.is_partitioned:
+        return {"": record.vectors} if record.vectors else {}
+    found: collections.Counter[str] = collections.Counter()
+    for part, rows in zip(record.vector_parts, record.part_rows, strict=True):
+        found[partition_of(part)] += rows
+    return dict(sorted(found.items()))
 
 
 def encode_group(group: GroupRecord) -> bytes:
@@ -132,6 +156,13 @@ def encode_group(group: GroupRecord) -> bytes:
     }
     content |= {name: [getattr(member, name) for member in members] for name in _OF_UNIT}
     content |= {name: [getattr(member.counts, name) for member in members] for name in _COUNTS}
+    if members and members[0].is_partitioned:
+        rows_of = [rows_by_partition(member) for member in members]
+        folder_at = {one: at for at, one in enumerate(sorted({*itertools.chain(*rows_of)}))}
+        content["partitions"] = list(folder_at)
+        content["in_partitions"] = [
+            [(folder_at[folder], rows) for folder, rows in of_unit.items()] for of_unit in rows_of
+        ]
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -176,17 +207,23 @@ def _decoded(data: bytes) -> GroupRecord:
     ):
         key, source_file = content.files[file]
         own = dict(zip(_OF_UNIT, facts, strict=False))
-        members.append(
-            UnitRecord(
-                Unit(key, first, rows),
-                **own,
-                source_file=source_file,
-                run_id=content.runs[run],
-                codes=tuple(sorted(content.codes.get(str(at), {}).items())),
-                counts=CallCounts(*facts[len(_OF_UNIT) + 1 :]),
-                seconds=facts[len(_OF_UNIT)],
-            )
+        member = UnitRecord(
+            Unit(key, first, rows),
+            **own,
+            source_file=source_file,
+            run_id=content.runs[run],
+            codes=tuple(sorted(content.codes.get(str(at), {}).items())),
+            counts=CallCounts(*facts[len(_OF_UNIT) + 1 :]),
+            seconds=facts[len(_OF_UNIT)],
+            is_partitioned=bool(content.in_partitions),
         )
+        if content.in_partitions:
+            places = content.in_partitions[at]
+            # `with_members` gives the parts their names.
+            member = member.in_parts({f"{content.partitions[p]}/": rows for p, rows in places})
+            if sum(member.part_rows) != member.vectors:
+                raise ValueError("the rows of its partitions do not add up")
+        members.append(member)
     if not members:
         raise ValueError("it has no units")
     if any(a.unit == b.unit for a, b in itertools.pairwise(members)):

@@ -71,7 +71,7 @@ _KEPT = re.compile(r"([0-9a-f]{16})-(\d{12})-(\d{8})-g(\d+)-.+\.spill")
 _RECORD = re.compile(
     r"(?P<key>[0-9a-f]{16})-(?P<first>\d{12})-(?P<rows>\d{8})"
     r"-e(?P<embedded>\d+)-d(?P<dead>\d+)-s(?P<skipped>\d+)(?:-r(?P<removed>\d+))?"
-    r"-g(?P<generation>\d+)"
+    r"-g(?P<generation>\d+)(?P<partitioned>-p)?"
     r"(?:-b(?P<part_bytes>\d+))?(?:-n(?P<run_number>\d+)-v(?P<digest>[0-9a-f]{16}))?\.json"
 )
 
@@ -162,8 +162,8 @@ def age_of_part(name: str) -> tuple[int, int]:
 def record_name(record: PartsRecord) -> str:
     """Return the name of the file that holds a record; for a unit of a group, that of the group.
 
-    It has the rows that the record covers, its counts, its generation, the bytes of its parts, the
-    number of the run that wrote it and the embedding digest.
+    It has the rows that the record covers, its counts, its generation, whether it is partitioned,
+    the bytes of its parts, the number of the run that wrote it and the embedding digest.
     """
     if isinstance(record, GroupRecord):
         return _group_name(record)
@@ -174,10 +174,11 @@ def record_name(record: PartsRecord) -> str:
     digest = record.embedding_digest
     made_by = f"-n{record.run_number}-v{digest}" if digest else ""
     removed = f"-r{record.removed}" if record.removed else ""
+    partitioned = "-p" if record.is_partitioned else ""
     return (
         f"{unit.file_key}-{unit.first_row:012d}-{unit.rows:08d}"
         f"-e{record.embedded}-d{record.dead}-s{record.skipped}{removed}"
-        f"-g{record.generation}{size}{made_by}.json"
+        f"-g{record.generation}{partitioned}{size}{made_by}.json"
     )
 
 
@@ -201,6 +202,7 @@ def parse_record_name(name: str) -> UnitRecord | None:
         run_number=int(found["run_number"] or 0),
         embedding_digest=found["digest"] or "",
         removed=int(found["removed"] or 0),
+        is_partitioned=found["partitioned"] is not None,
     )
 
 

@@ -1,7 +1,11 @@
-"""Merge committed units into a group: their rows in one part, and one record for all of them."""
+"""Merge committed units into a group: their rows in one part, and one record for all of them.
+
+In a partitioned dataset there is one part for each partition.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +20,13 @@ from bulkembed.transforms.dataset.atomic_files import REPAIR, Check
 from bulkembed.transforms.dataset.commit import write_committed
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.groups import group_key, to_footer, with_members
-from bulkembed.transforms.dataset.layout import DEAD_LETTERS, UNITS, VECTORS, record_name
+from bulkembed.transforms.dataset.layout import (
+    DEAD_LETTERS,
+    UNITS,
+    VECTORS,
+    partition_of,
+    record_name,
+)
 from bulkembed.transforms.dataset.records import RecordParts
 
 NOT_MERGED = frozenset({REMOVED_KEY.encode()})
@@ -38,7 +48,7 @@ def merge_units(
     records: Sequence[PartsRecord],
     check_ownership: Check | None = None,
 ) -> MergedUnits:
-    """Write the rows of units and groups as one part, and commit them as a new group.
+    """Write the rows of units and groups as one part by partition, and commit them as a new group.
 
     Nothing is deleted: once the new record exists, the old ones do not count.
 
@@ -71,15 +81,16 @@ def merge_units(
     )
     group = with_members(wanted, members)
     footer = to_footer(group)
-    expected = {
-        VECTORS: sum(member.vectors for member in members),
-        DEAD_LETTERS: sum(member.dead + member.skipped for member in members),
-    }
+    expected = collections.Counter[str]()
+    for member in group.members:
+        expected.update({f"{VECTORS}/{span.name}": span.rows for span in member.spans()})
+        expected.update({f"{DEAD_LETTERS}/{member.dead_part}": member.dead + member.skipped})
     size = 0
     for name in RecordParts.of(group).all:
-        folder = name.partition("/")[0]
-        sources = vectors if folder == VECTORS else dead_letters
-        size += _write_merged(dataset, run, name, sources, expected[folder], footer)
+        sources = dead_letters
+        if name.startswith(f"{VECTORS}/"):
+            sources = [one for one in vectors if partition_of(one) == partition_of(name)]
+        size += _write_merged(dataset, run, name, sources, expected[name], footer)
     group = with_members(dataclasses.replace(wanted, part_bytes=size), members)
     write_committed(dataset, group, check_ownership)
     return MergedUnits(

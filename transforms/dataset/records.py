@@ -213,6 +213,8 @@ def encode_record(record: UnitRecord) -> bytes:
     """Return a record as JSON."""
     content = {"version": 1, **to_plain(record), "seconds": round(record.seconds, 3)}
     del content["place"]  # Only a record that is read from a group has one.
+    if not record.is_partitioned:
+        del content["is_partitioned"], content["part_rows"]
     content["codes"] = dict(content["codes"])
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -244,6 +246,8 @@ def _decoded(content: dict[str, Any]) -> UnitRecord:
     content = {"vectors": content["embedded"], **content}
     content["codes"] = list(content["codes"].items())
     record = from_plain({**content, "place": None}, UnitRecord)
+    if record.is_partitioned and len(record.part_rows) != len(record.vector_parts):
+        raise ValueError("'part_rows' and 'vector_parts' contradict each other")
     dead_parts = () if record.dead_part is None else (record.dead_part,)
     for name in (*record.vector_parts, *dead_parts):
         # The parts of a record may be deleted, so it must name none but its own.

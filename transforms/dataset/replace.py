@@ -14,13 +14,21 @@ import pyarrow.parquet as pq
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.job import RunStamp, VectorEncoding
 from bulkembed.schemas.output_schema import REMOVED_KEY
-from bulkembed.schemas.units import GroupRecord, PartsRecord, Unit, UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartSpan, PartsRecord, Unit, UnitRecord
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.atomic_files import Check
 from bulkembed.transforms.dataset.commit import write_committed
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.groups import to_footer, with_members
-from bulkembed.transforms.dataset.layout import DEAD_LETTERS, UNITS, VECTORS, part_name, record_name
+from bulkembed.transforms.dataset.layout import (
+    DEAD_LETTERS,
+    UNITS,
+    VECTORS,
+    in_partition,
+    part_name,
+    partition_of,
+    record_name,
+)
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 RowNumbers = npt.NDArray[np.int64]
@@ -33,6 +41,8 @@ class _Rows:
     """The rows of the parts of a record in one folder."""
 
     parts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """The rows of each part."""
     stays: Mask
     """For each row whether it stays."""
     begins: Mask
@@ -50,10 +60,27 @@ class _Rows:
         """How many rows stay."""
         return int(np.count_nonzero(self.stays))
 
-    def part(self, start: int, rows: int) -> _Rows:
-        """Return some consecutive rows."""
-        span = slice(start, start + rows)
-        return _Rows(self.parts, self.stays[span], self.begins[span], self.codes[span])
+    def firsts(self) -> dict[str, int]:
+        """Return the number of the first row of each part."""
+        return dict(zip(self.parts, np.cumsum([0, *self.sizes]).tolist(), strict=False))
+
+    def of_spans(self, spans: Iterable[PartSpan]) -> _Rows:
+        """Return some consecutive rows of some parts, by their names in the dataset."""
+        firsts, wanted = self.firsts(), list(spans)
+        slices = [slice(firsts[n] + first, firsts[n] + first + rows) for n, first, rows in wanted]
+        stays, begins, codes = (
+            np.concatenate([values[:0], *(values[span] for span in slices)])
+            for values in (self.stays, self.begins, self.codes)
+        )
+        sizes = tuple(span.rows for span in wanted)
+        return _Rows(tuple(span.name for span in wanted), sizes, stays, begins, codes)
+
+    def by_partition(self) -> dict[str, _Rows]:
+        """Return the rows of the parts of each partition, ordered by its folder."""
+        spans = collections.defaultdict(list)
+        for name, rows in zip(self.parts, self.sizes, strict=True):
+            spans[partition_of(name)].append(PartSpan(name, 0, rows))
+        return {folder: self.of_spans(spans[folder]) for folder in sorted(spans)}
 
 
 def replace_rows(
@@ -139,35 +166,46 @@ def withdraw_units(
             replace_rows(dataset, run, group, none, none, check_ownership, drop_units=units)
 
 
-def _vectors_of(record: PartsRecord, units: frozenset[Unit]) -> Iterator[slice]:
+def _vectors_of(record: PartsRecord, units: frozenset[Unit]) -> Iterator[PartSpan]:
     """Yield where the vectors of some units of a group are."""
     for member in record.members if isinstance(record, GroupRecord) else ():
-        if member.unit in units and member.place is not None:
-            first = member.place.first_vector
-            yield slice(first, first + member.vectors)
+        if member.unit in units:
+            yield from _vectors_of_unit(member)
 
 
-def _dead_letters_of(record: PartsRecord, units: frozenset[Unit]) -> Iterator[slice]:
+def _vectors_of_unit(member: UnitRecord) -> Iterator[PartSpan]:
+    for span in member.spans():
+        yield span._replace(name=f"{VECTORS}/{span.name}")
+
+
+def _dead_letters_of(record: PartsRecord, units: frozenset[Unit]) -> Iterator[PartSpan]:
     """Yield where the dead letters of some units of a group are."""
     for member in record.members if isinstance(record, GroupRecord) else ():
-        if member.unit in units and member.place is not None:
-            first = member.place.first_dead
-            yield slice(first, first + member.dead + member.skipped)
+        if member.unit in units:
+            yield from _dead_letters_of_unit(member)
+
+
+def _dead_letters_of_unit(member: UnitRecord) -> Iterator[PartSpan]:
+    lost = member.dead + member.skipped
+    if lost and member.place is not None:
+        yield PartSpan(f"{DEAD_LETTERS}/{member.dead_part}", member.place.first_dead, lost)
 
 
 def _rows(
-    dataset: Dataset, parts: tuple[str, ...], drop: RowNumbers, gone: Iterable[slice]
+    dataset: Dataset, parts: tuple[str, ...], drop: RowNumbers, gone: Iterable[PartSpan]
 ) -> _Rows:
     """Return which rows stay; only small columns are read, and no row group that goes."""
     opened = [part_files.open_part(dataset, name) for name in parts]
-    stays = np.ones(sum(part.metadata.num_rows for part in opened), bool)
+    sizes = tuple(part.metadata.num_rows for part in opened)
+    stays = np.ones(sum(sizes), bool)
     within = drop[(drop >= 0) & (drop < len(stays))]
     stays[within] = False
     if len(stays) - np.count_nonzero(stays) != len(drop):
         raise ValueError(f"not distinct rows of {', '.join(parts) or 'a missing part'}: {drop}")
-    for span in gone:
-        stays[span] = False
     begins, codes = np.ones(len(stays), bool), np.full(len(stays), "", object)
+    firsts = _Rows(parts, sizes, stays, begins, codes).firsts()
+    for one in gone:
+        stays[firsts[one.name] + one.first_row :][: one.rows] = False
     first = 0
     for part, name in zip(opened, parts, strict=True):
         column = None
@@ -182,7 +220,7 @@ def _rows(
             else:
                 begins[span] = values.to_numpy() == 0
         first += part.metadata.num_rows
-    return _Rows(parts, stays, begins, codes)
+    return _Rows(parts, sizes, stays, begins, codes)
 
 
 def _row_groups_that_stay(
@@ -210,9 +248,8 @@ def _committed(
         return None if unit is None else _unit_copies(dataset, run, unit, vectors, dead)
     members = []
     for member in record.members:
-        assert member.place is not None  # It is of a group.
-        of_vectors = vectors.part(member.place.first_vector, member.vectors)
-        of_dead = dead.part(member.place.first_dead, member.dead + member.skipped)
+        of_vectors = vectors.of_spans(_vectors_of_unit(member))
+        of_dead = dead.of_spans(_dead_letters_of_unit(member))
         after = None
         if member.unit not in drop_units:
             after = _unit_after(run, member, of_vectors, of_dead)
@@ -231,8 +268,9 @@ def _committed(
     group = with_members(stamped, members)
     footer = to_footer(group)
     size = 0
+    by_partition = vectors.by_partition()
     for part in RecordParts.of(group).all:
-        rows = vectors if part.startswith(f"{VECTORS}/") else dead
+        rows = by_partition[partition_of(part)] if part.startswith(f"{VECTORS}/") else dead
         size += _write_copy(dataset, run, part, rows, footer)
     return with_members(dataclasses.replace(group, part_bytes=size), members)
 
@@ -248,8 +286,10 @@ def _unit_after(
     embedded = int(np.count_nonzero(vectors.stays & vectors.begins))
     codes = collections.Counter(DeadCode(code) for code in dead.codes[dead.stays])
     skipped = sum(rows for code, rows in codes.items() if code.is_skip)
+    left = {name: one.count for name, one in vectors.by_partition().items() if one.count}
     return dataclasses.replace(
-        record,
+        # The commit gives the parts their names.
+        record.in_parts({f"{folder}/": rows for folder, rows in left.items()}),
         embedded=embedded,
         dead=dead.count - skipped,
         skipped=skipped,
@@ -266,16 +306,23 @@ def _unit_after(
 def _unit_copies(
     dataset: Dataset, run: RunStamp, record: UnitRecord, vectors: _Rows, dead: _Rows
 ) -> UnitRecord:
-    """Write the parts of a unit of which a row is removed; the others stay."""
+    """Write the parts of a unit of which a row is removed; those of other partitions stay."""
     name = part_name(record)
     footer = {REMOVED_KEY.encode(): str(record.removed).encode()}
-    if not vectors.is_whole:
-        record = dataclasses.replace(record, vector_parts=(name,) if vectors.count else ())
+    rows_of: dict[str, int] = {}
+    for folder, rows in vectors.by_partition().items():
+        copy = in_partition(folder, name)
+        if rows.is_whole:
+            kept = (part.removeprefix(f"{VECTORS}/") for part in rows.parts)
+            rows_of |= dict(zip(kept, rows.sizes, strict=True))
+        elif rows.count:
+            _write_copy(dataset, run, f"{VECTORS}/{copy}", rows, footer)
+            rows_of[copy] = rows.count
+    record = record.in_parts(rows_of)
     if not dead.is_whole:
         record = dataclasses.replace(record, dead_part=name if dead.count else None)
-    for folder, rows in ((VECTORS, vectors), (DEAD_LETTERS, dead)):
-        if rows.count and not rows.is_whole:
-            _write_copy(dataset, run, f"{folder}/{name}", rows, footer)
+        if dead.count:
+            _write_copy(dataset, run, f"{DEAD_LETTERS}/{name}", dead, footer)
     size = dataset.size_of(RecordParts.of(record).all)
     return dataclasses.replace(record, part_bytes=size)
 

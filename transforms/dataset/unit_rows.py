@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bulkembed.schemas.units import UnitRecord
+from bulkembed.schemas.units import PartSpan, UnitRecord
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import VECTORS
-
-
-class PartSpan(NamedTuple):
-    """Consecutive rows of a part, one at least."""
-
-    name: str
-    """The part's name within the dataset."""
-    first_row: int
-    rows: int
 
 
 class UnitRows:
@@ -62,8 +52,9 @@ class UnitRows:
         place = record.place
         if place is None:
             return PartSpan(name, 0, self._open(name).rows)
-        if name.startswith(f"{VECTORS}/"):
-            return PartSpan(name, place.first_vector, record.vectors)
+        for span in record.spans():
+            if f"{VECTORS}/{span.name}" == name:
+                return span._replace(name=name)
         return PartSpan(name, place.first_dead, record.dead + record.skipped)
 
     def read(self, span: PartSpan) -> pa.Table:
