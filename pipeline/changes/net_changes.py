@@ -27,11 +27,10 @@ from bulkembed.transforms.dataset.part_difference import (
     ADDED,
     CHANGED,
     DELETED,
-    PARTITIONS,
     ChangeCounts,
     feed_schema,
 )
-from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows
+from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows, partitions_for
 from bulkembed.transforms.dataset.row_keys import id_keys
 
 BLOCK_ROWS = 8192
@@ -83,11 +82,12 @@ class NetChanges:
         """The lowest run number of parts that are gone."""
         self.schema = self._find_schema()
         total = sum(_open_feed(dataset, run).metadata.num_rows for run in feeds)
-        with PartitionedRows(folder, _EVENT, PARTITIONS) as events:
+        partitions = partitions_for(total, _EVENT.itemsize)
+        with PartitionedRows(folder, _EVENT, partitions) as events:
             self._read_events(events)
             with tempfile.TemporaryFile(dir=folder) as file:
                 self._status: Statuses = np.memmap(file, np.uint8, "w+", shape=(max(1, total),))
-            moved = [self._fold(events.read(partition)) for partition in range(PARTITIONS)]
+            moved = [self._fold(events.read(partition)) for partition in range(partitions)]
         self._moved = _MovedIds(
             np.concatenate([some.keys for some in moved]),
             np.concatenate([some.keys2 for some in moved]),

@@ -193,7 +193,7 @@ def _write_feed(
 ) -> PublishedChanges:
     """Write the change feed, and the index of ids unless these are unique."""
     with scratch.folder() as folder:
-        found = _difference(dataset, run, before, names, folder)
+        found = _difference(dataset, run, before, names, state, folder)
         schema = found.schema({"bulkembed.feed": FEED_VERSION, "bulkembed.run": run.run_id})
         if schema is None:
             return PublishedChanges(ChangeCounts())
@@ -215,8 +215,14 @@ def _write_feed(
 
 
 def _difference(
-    dataset: Dataset, run: PublishedRun, before: Manifest, names: Sequence[str], folder: Path
+    dataset: Dataset,
+    run: PublishedRun,
+    before: Manifest,
+    names: Sequence[str],
+    state: DatasetState,
+    folder: Path,
 ) -> PartDifference:
+    rows = sum(part.rows for part in before.parts) + sum(one.embedded for one in state.records)
     old = {part.name for part in before.parts}
     removed = sorted(old - set(names))
     added = [name for name in names if name not in old]
@@ -228,7 +234,7 @@ def _difference(
         try:
             return PartDifference(
                 dataset, removed, added, run.kept, folder,
-                unchanged=unchanged, index=known, unique=run.unique_ids,
+                rows=rows, unchanged=unchanged, index=known, unique=run.unique_ids,
             )  # fmt: skip
         except InconsistentIndexError:
             log.info("the index of ids does not fit the parts. Reading all ids again.")

@@ -54,11 +54,14 @@ def differ(
     new: dict[str, list[Row]],
     *,
     passages: bool = False,
+    likely_rows: int = 0,
 ) -> tuple[ChangeCounts, list[dict[str, object]]]:
     for name, rows in (old | new).items():
         write(root, name, rows, passages=passages)
     removed, added = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
-    found = PartDifference(Dataset.open(str(root)), removed, added, ["lang"], root)
+    found = PartDifference(
+        Dataset.open(str(root)), removed, added, ["lang"], root, rows=likely_rows
+    )
     schema = found.schema({})
     if schema is None:
         return found.counts, []
@@ -93,18 +96,24 @@ ROWS = st.builds(
     lang=st.sampled_from(["en", "de", None]),
 )
 PARTS = st.lists(st.lists(ROWS, max_size=6), max_size=4)
+LIKELY_ROWS = st.sampled_from([0, 3_000_000])
+"""The number of rows that the partitions are made for: one partition, or eight."""
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(unchanged=PARTS, old=PARTS, new=PARTS)
+@given(unchanged=PARTS, old=PARTS, new=PARTS, likely_rows=LIKELY_ROWS)
 def test_the_difference_is_that_of_multisets_of_rows_by_id(
-    tmp_path_factory: object, unchanged: list[list[Row]], old: list[list[Row]], new: list[list[Row]]
+    tmp_path_factory: object,
+    unchanged: list[list[Row]],
+    old: list[list[Row]],
+    new: list[list[Row]],
+    likely_rows: int,
 ) -> None:
     root = tmp_path_factory.mktemp("data")  # type: ignore[attr-defined]
     both = {f"vectors/both-{n}.parquet": rows for n, rows in enumerate(unchanged)}
     before = {f"vectors/old-{n}.parquet": rows for n, rows in enumerate(old)}
     after = {f"vectors/new-{n}.parquet": rows for n, rows in enumerate(new)}
-    counts, feed = differ(root, both | before, both | after)
+    counts, feed = differ(root, both | before, both | after, likely_rows=likely_rows)
     want = expected(*([row for rows in parts for row in rows] for parts in (old, new)))
     got = {row["id"]: (row["change"], row["vector_changed"]) for row in feed}
     assert got == want
@@ -123,13 +132,14 @@ def test_the_difference_is_that_of_multisets_of_rows_by_id(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(unchanged=PARTS, old=PARTS, new=PARTS, has_index=st.booleans())
+@given(unchanged=PARTS, old=PARTS, new=PARTS, has_index=st.booleans(), likely_rows=LIKELY_ROWS)
 def test_rows_in_unchanged_parts_count_as_well(
     tmp_path_factory: object,
     unchanged: list[list[Row]],
     old: list[list[Row]],
     new: list[list[Row]],
     has_index: bool,
+    likely_rows: int,
 ) -> None:
     root = tmp_path_factory.mktemp("data")  # type: ignore[attr-defined]
     both = {f"vectors/both-{n}.parquet": rows for n, rows in enumerate(unchanged)}
@@ -147,8 +157,9 @@ def test_rows_in_unchanged_parts_count_as_well(
         index = IdIndex.open(dataset, "_run/ids/a.keys", root)
         assert index is not None
     found = PartDifference(
-        dataset, sorted(before), sorted(after), ["lang"], root, unchanged=sorted(both), index=index
-    )
+        dataset, sorted(before), sorted(after), ["lang"], root,
+        rows=likely_rows, unchanged=sorted(both), index=index,
+    )  # fmt: skip
     schema = found.schema({})
     feed = []
     if schema is not None:
@@ -221,7 +232,8 @@ def test_many_rows_are_compared_in_partitions(tmp_path: Path) -> None:
     for name, rows in (("vectors/o.parquet", old), ("vectors/n.parquet", new)):
         write(tmp_path, name, rows)
     names = (["vectors/o.parquet"], ["vectors/n.parquet"])
-    found = PartDifference(Dataset.open(str(tmp_path)), *names, ["lang"], tmp_path)
+    dataset = Dataset.open(str(tmp_path))
+    found = PartDifference(dataset, *names, ["lang"], tmp_path, rows=10**8)
     assert found.counts == ChangeCounts(added=1, changed=49, deleted=50)
     feed = pa.Table.from_batches(found.batches(schema := found.schema({})), schema)
     assert len(feed) == 100

@@ -16,6 +16,7 @@ from support.cli import Ended, bulkembed, read, run
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.changes import net_changes
 
 Rows = dict[str, tuple[str, str]]
 """Text and language by id."""
@@ -110,7 +111,7 @@ def test_the_changes_of_a_run_are_those_of_its_rows(
 
 
 def test_the_net_changes_of_several_runs_leave_out_what_came_and_went(
-    server: EmulatorServer, folder: Path, out: Path
+    server: EmulatorServer, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go(server, folder, out)
     first = state_id(out)
@@ -127,6 +128,8 @@ def test_the_net_changes_of_several_runs_leave_out_what_came_and_went(
     assert {one for one, row in found.items() if row["vector_changed"]} == {"c1", "b2"}
     check_places(out, found)
     assert kinds(changes(out)) == {"b0": "changed", "b1": "changed", "b2": "added"}
+    monkeypatch.setattr(net_changes, "partitions_for", lambda rows, row_bytes: 8)
+    assert changes(out, "--since", first) == found
 
 
 def test_renamed_and_shuffled_files_are_no_change(

@@ -24,7 +24,7 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.id_index import IdIndex, IdIndexWriter, without
-from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows
+from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows, partitions_for
 from bulkembed.transforms.dataset.row_keys import column_keys, id_keys
 
 log = logging.getLogger("bulkembed")
@@ -38,8 +38,6 @@ _ROW = np.dtype(
     [("key", "<u8"), ("key2", "<u8"), ("content", "<u8"), ("columns", "<u8"), ("row", "<u8")]
 )
 """A row: the key of its id, of its vector and of its kept columns, and its number."""
-PARTITIONS = 256
-"""A billion rows are 160 MB in each."""
 BLOCK_ROWS = 8192
 READ_THREADS = 4
 """Parts to read at once."""
@@ -113,6 +111,7 @@ class PartDifference:
         added: names of parts of the new state alone.
         kept: the kept columns, which are compared.
         folder: a folder on a local disk for temporary files.
+        rows: about how many rows the two states have together.
         unchanged: names of parts of both states.  They are read only for ids that are in other
             parts as well, or if there is no index.
         index: the ids of the old state; None if it is not known.
@@ -131,6 +130,7 @@ class PartDifference:
         kept: Sequence[str],
         folder: Path,
         *,
+        rows: int = 0,
         unchanged: Sequence[str] = (),
         index: IdIndex | None = None,
         unique: bool = False,
@@ -143,8 +143,9 @@ class PartDifference:
         self._blocks: list[tuple[str, int]] = []
         """The part and the first row of each batch in the spool."""
         self._schema: pa.Schema | None = None
-        with PartitionedRows(folder, _ROW, PARTITIONS) as rows:
-            total = self._read_all(removed, frozenset(added), rows)
+        partitions = partitions_for(rows, _ROW.itemsize)
+        with PartitionedRows(folder, _ROW, partitions) as compared:
+            total = self._read_all(removed, frozenset(added), compared)
             # On disk, because a dataset may have more rows than fit in memory.
             with tempfile.TemporaryFile(dir=folder) as file:
                 self._status: Statuses = np.memmap(file, np.uint8, "w+", shape=(max(1, total),))
@@ -152,12 +153,12 @@ class PartDifference:
             self.ids = None if unique else IdIndexWriter(folder / "ids.keys")
             """The ids of the new state; None if they are unique."""
             self._unchanged = unchanged
-            with PartitionedRows(folder, [("key", "<u8")], PARTITIONS) as others:
+            with PartitionedRows(folder, [("key", "<u8")], partitions) as others:
                 if index is None and not unique:
                     self._read_unchanged(others)
                 found = [
-                    self._compare(rows.read(partition), partition, index, others)
-                    for partition in range(PARTITIONS)
+                    self._compare(compared.read(partition), partition, index, others)
+                    for partition in range(partitions)
                 ]
         self._elsewhere = np.concatenate(found)
         """Changed ids that have rows in unchanged parts, ascending: two keys and the status."""
@@ -212,7 +213,7 @@ class PartDifference:
             if index is None:
                 unchanged = np.sort(others.read(partition)["key"])
             else:
-                width = (1 << 64) // PARTITIONS
+                width = (1 << 64) // others.partitions
                 keys = index.between(partition * width, (partition + 1) * width)
                 unchanged = without(keys, rows["key"][is_first & ~is_new])
             self.ids.add(np.sort(np.concatenate([unchanged, rows["key"][is_first & is_new]])))
