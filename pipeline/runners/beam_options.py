@@ -39,7 +39,7 @@ def beam_options(runner: str | None, beam_args: Sequence[str], workers: int = 1)
     if workers > 1:
         flags += [f"--direct_num_workers={workers}", f"--direct_running_mode={PROCESSES}"]
     options = PipelineOptions(flags)
-    unknown = _unknown_flags(options) if uses_local_runner(options) else []
+    unknown = _unknown_flags(options) if beam_args and uses_local_runner(options) else []
     if unknown:
         raise ConfigError(
             f"--{unknown[0]}: Beam has no such flag. Put bulkembed's flags before the bare --, "
