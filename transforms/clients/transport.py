@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 import urllib.parse
@@ -107,7 +108,7 @@ def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
     """
     named = [(name, os.environ[name]) for name in CERTIFICATE_VARIABLES if os.environ.get(name)]
     if not named or service.kind is Service.EMULATOR:
-        return httpx2.create_ssl_context(trust_env=False)
+        return _system_certificates()
     name, path = named[0]
     try:
         if Path(path).is_dir():
@@ -124,6 +125,12 @@ def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
         "unset it.",
         code="certificate",
     )
+
+
+@functools.cache
+def _system_certificates() -> ssl.SSLContext:
+    """Return one context for all clients of this process: reading the certificates takes 20 ms."""
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 def _bad_proxy() -> ConfigError:
