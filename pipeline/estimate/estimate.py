@@ -9,6 +9,7 @@ from collections.abc import Callable
 from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
 from bulkembed.pipeline.estimate.result import Amount, Estimate
 from bulkembed.pipeline.estimate.sampling import SampleSize, draw, learn_from, total_of
+from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.due_work import (
     committed,
@@ -17,14 +18,16 @@ from bulkembed.pipeline.run.due_work import (
     scan,
     skip_damaged_file,
 )
+from bulkembed.pipeline.run.missing_files import check_missing_files
 from bulkembed.pipeline.run.placement import quota_shares
 from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.refusal import Refusal
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import open_reused
 from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.pipeline.sync.preparation import prepare
-from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.units import FileUnits
@@ -46,7 +49,8 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
         sample: how much of the input to read; None for all of it.
 
     Raises:
-        ConfigError, InputError, OutputError: where the run would raise them.
+        ConfigError, InputError, OutputError: where the run would raise them; except for missing
+            files, deletes and repeated ids, which are a warning.
     """
     shares = quota_shares(request)
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
@@ -62,14 +66,28 @@ def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
             unstamped_run=run_file.unstamped_run(pinned),
         )
         before = committed(dataset, scans, sync=request.sync)
+        refusals: list[Refusal] = []
+
+        def note(error: ConfigError | TooManyDeletes) -> None:
+            refusals.append(Refusal.of(job.run_id, error))
+            log.warning("a run would end with %s", refusals[-1].line())
+
         if request.sync:
             # The rows to send are staged beside the dataset, which stays as it is.
-            plan = prepare(dataset, job, request, scans, before, staged_in=folder).plan
-            return _Estimation(request, job, dataset, scans, before, plan).estimate(sample)
+            plan = prepare(
+                dataset, job, request, scans, before, staged_in=folder, on_refusal=note
+            ).plan
+            found = _Estimation(request, job, dataset, scans, before, plan).estimate(sample)
+            return dataclasses.replace(found, refused=next(iter(refusals), None))
+        try:
+            check_missing_files(dataset, request, job, scans, before)
+        except (ConfigError, TooManyDeletes) as error:
+            note(error)
         while True:
             plan = plan_run(request, scans, before)
             try:
-                return _Estimation(request, job, dataset, scans, before, plan).estimate(sample)
+                found = _Estimation(request, job, dataset, scans, before, plan).estimate(sample)
+                return dataclasses.replace(found, refused=next(iter(refusals), None))
             except InputError as error:
                 scans = skip_damaged_file(request, scans, error)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bulkembed.pipeline.estimate.counting import LongestText
+from bulkembed.pipeline.run.refusal import Refusal
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import Price
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
@@ -74,6 +75,8 @@ class Estimate:
     rows_read: int
     learnt_units: int
     """Committed units whose token counts have corrected the estimate."""
+    refused: Refusal | None = None
+    """Why the run would end before it sends anything."""
 
     @property
     def is_sample(self) -> bool:
@@ -110,6 +113,7 @@ class Estimate:
             "longest": [dataclasses.asdict(one) for one in self.longest],
             "sample": {"units": self.units_read, "of": self.units, "rows": self.rows_read},
             "learnt_units": self.learnt_units,
+            "refused": self.refused and dataclasses.asdict(self.refused),
         }
 
 

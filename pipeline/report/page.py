@@ -103,7 +103,10 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
     rows, counts = facts.status.rows, facts.status.counts
     yield "input rows", f"{rows.rows_in:,}"
     yield "embedded", f"{rows.embedded:,}"
-    if facts.status.vectors != rows.embedded:
+    kept = facts.status.kept
+    if kept.rows_in:
+        yield "rows of missing files", f"{kept.rows_in:,}"
+    if facts.status.vectors != rows.embedded + kept.embedded:
         yield "passages", f"{facts.status.vectors:,}"
     yield "failed", f"{rows.dead:,}"
     yield "remaining", f"{rows.left:,}"

@@ -26,6 +26,7 @@ from bulkembed.pipeline.run.due_work import (
 from bulkembed.pipeline.run.missing_files import check_missing_files
 from bulkembed.pipeline.run.placement import quota_shares, runs_on_this_machine
 from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.refusal import noting_refusals
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset, open_reused
 from bulkembed.pipeline.run.scans import Scans, save_scans
@@ -127,11 +128,13 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             sync = None
             if request.sync:
                 _stop_dead_run(dataset, dead_owner)
-                sync = prepare(dataset, job, request, scans, before)
-                plan = sync.plan
-            else:
-                plan = plan_run(request, scans, before)
-                check_missing_files(dataset, request, job, scans, before)
+            with noting_refusals(dataset, job.run_id, exists=bool(before.records)):
+                if request.sync:
+                    sync = prepare(dataset, job, request, scans, before)
+                    plan = sync.plan
+                else:
+                    plan = plan_run(request, scans, before)
+                    check_missing_files(dataset, request, job, scans, before)
             # Rows of a retry have failed before, so a retry may fail on all of them.
             planned = plan.rows if request.retry_failed else plan.planned_rows
             job = split_quota(job, shares)

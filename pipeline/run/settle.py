@@ -129,6 +129,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
         vanished_files=missing,
+        prunes=request.prune,
         failed_files=() if outcome.mirror else failed_files(outcome.scans, after),
         passed_over=outcome.scans.ignored,
         changed_files=tuple(file.name for file in changed),

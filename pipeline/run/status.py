@@ -13,6 +13,7 @@ from bulkembed.pipeline.run.life_cost import (
     pinned_price,
     read_life_spending,
 )
+from bulkembed.pipeline.run.refusal import Refusal, read_refusal
 from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.pipeline.run.summary import (
     RowCounts,
@@ -38,11 +39,13 @@ from bulkembed.transforms.dataset.part_difference import ChangeCounts
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a dataset; `rows.left` counts rows of the files of the last plan."""
+    """The state of a dataset; `rows` counts those of the files of the last plan."""
 
     output: str
     model: str
     rows: RowCounts
+    kept: RowCounts
+    """Rows of other files: missing ones, and until the dataset is complete, changed ones."""
     vectors: int
     """Rows of `vectors/`: more than embedded input rows if they are passages."""
     codes: dict[str, int]
@@ -59,6 +62,8 @@ class Status:
     """How many ids the last run that changed rows added, changed and deleted."""
     sync: RowTally | None = None
     """What the last synchronisation found that changed the dataset."""
+    refused: Refusal | None = None
+    """Why the last run refused to start."""
     warning: str | None = None
     """A problem of the texts that were embedded."""
 
@@ -88,15 +93,17 @@ def status_of(
     rows_in = sum(file.rows for file in planned.values())
     owner = output_lock.current_owner(dataset)
     complete = SUCCESS in dataset.names("")
-    goal = None
+    goal, kept = None, RowCounts()
     if run_file.is_synced(pinned):
         current, goal = records, read_goal(dataset)
         rows = synced_rows(dataset, records, complete=complete)
     else:
         left = rows_in - sum(record.unit.rows for record in current)
         rows = count_rows(current, rows_in, left)
+        others = [record for record in records if record.unit.file_key not in planned]
+        kept = count_rows(others, sum(record.unit.rows for record in others))
     # Rows that a synchronisation has replaced, but not removed yet.
-    old = sum(record.embedded for record in current) - rows.embedded
+    old = sum(record.embedded for record in records) - rows.embedded - kept.embedded
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
     warning = run_file.template_warning(pinned)
     try:
@@ -107,8 +114,9 @@ def status_of(
         output=output,
         model=pinned["embedding"]["model"],
         rows=rows,
-        vectors=sum(record.vectors for record in current) - old,
-        codes=_codes(current),
+        kept=kept,
+        vectors=sum(record.vectors for record in records) - old,
+        codes=_codes(records),
         counts=counts,
         cost=LifeCost.of(spending, pinned_price(pinned), at_least=counts.tokens),
         kept_texts=0 if complete else kept_answers.count_kept(dataset),
@@ -118,6 +126,7 @@ def status_of(
         else None,
         changes=_last_changes(dataset),
         sync=None if goal is None else goal.tally,
+        refused=read_refusal(dataset),
         warning=warning,
     )
 
@@ -135,18 +144,22 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     """Yield the lines of the printed status, each as a label and a text."""
     yield "dataset", f"{status.output}, {status.model}"
     yield "state", "complete" if status.complete else f"incomplete. {RERUN}"
+    if status.refused is not None:
+        yield "refused", f"{status.refused.at}, {status.refused.line()}"
     if status.warning:
         yield "warning", status.warning
     if status.runner:
         yield "running", status.runner
     yield "rows", rows_line(status.rows)
+    if status.kept.rows_in:
+        yield "kept", _kept_line(status)
     if status.sync is not None:
         yield "last sync", difference_line(status.sync, done=status.complete)
     if status.changes is not None:
         last = status.changes
         counts = ChangeCounts(last.added, last.changed, last.deleted)
         yield "last changes", f"{changes_line(counts)} (run {last.run_id})"
-    if status.vectors != status.rows.embedded:
+    if status.vectors != status.rows.embedded + status.kept.embedded:
         yield "passages", f"{status.vectors:,}"
     for code, rows in status.codes.items():
         yield f"  {code}", f"{rows:,}"
@@ -157,6 +170,16 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
         f"{number_of(calls.tokens, 'token')} for the committed rows",
     )
     yield from cost_lines(status.cost, "the last run that sent requests", status.kept_texts)
+
+
+def _kept_line(status: Status) -> str:
+    kept, rows = status.kept, status.rows
+    files = "missing input files" if status.complete else "missing or changed input files"
+    return (
+        f"{number_of(kept.rows_in, 'row')} of {files}: {kept.embedded:,} embedded, "
+        f"{kept.skipped:,} skipped (blank), {kept.dead:,} failed; "
+        f"{number_of(rows.rows_in - rows.left + kept.rows_in, 'row')} in all"
+    )
 
 
 def _codes(records: list[UnitRecord]) -> dict[str, int]:

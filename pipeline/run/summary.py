@@ -90,6 +90,9 @@ class RunSummary:
     """Requests that were rate-limited (429)."""
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
+    """Missing files with committed rows."""
+    prunes: bool = False
+    """Whether the rows of these files are removed once the dataset is complete."""
     failed_files: tuple[FailedFile, ...] = ()
     changed_files: tuple[str, ...] = ()
     """Files that changed while they were read; their rows must be embedded again."""
@@ -227,7 +230,8 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     if not summary.dataset.embedded and not summary.dataset.left:
         yield "no vectors", _why_no_vectors(summary.dataset)
     for name in summary.vanished_files:
-        yield "file missing", f"{name}: its rows are kept"
+        what = "removed when all rows of the input are committed" if summary.prunes else "kept"
+        yield "file missing", f"{name}: its rows are {what}"
     if summary.limit_rows is not None and summary.dataset.left:
         left = number_of(summary.dataset.left, "row")
         yield (

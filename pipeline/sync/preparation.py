@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from bulkembed.pipeline.sync.sync_file import (
     synced_rows,
     write_goal,
 )
-from bulkembed.schemas.errors import ConfigError, InputError
+from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.core.row_difference import Places, RowDifference, RowTally
@@ -64,6 +64,7 @@ def prepare(
     before: DatasetState,
     *,
     staged_in: str | None = None,
+    on_refusal: Callable[[ConfigError | TooManyDeletes], None] | None = None,
 ) -> Sync:
     """Compare the input with the dataset, and stage the rows to send.
 
@@ -76,14 +77,22 @@ def prepare(
         scans: the input.
         before: the committed units.
         staged_in: another folder for the shards; None for the dataset.
+        on_refusal: gets the error of a check, which is not raised then.
 
     Raises:
-        ConfigError, TooManyDeletes, InputError, OutputError: as `find_mirror`; or a shard cannot be
-            written.
+        ConfigError: an id is repeated, and `--unique-ids last` is not set.
+        TooManyDeletes: more ids are gone than `--max-delete` allows.
+        InputError, OutputError: as `find_mirror`; or a shard cannot be written.
     """
     committed = sum(record.unit.rows for record in before.records)
     with scratch.folder() as folder, Spool(folder, committed) as spool:
         mirror = find_mirror(dataset, job, request, scans, before, folder, spool)
+        try:
+            _check(job, request, mirror)
+        except (ConfigError, TooManyDeletes) as error:
+            if on_refusal is None:
+                raise
+            on_refusal(error)
         uri = staged_in or request.output.uri
         work = make_work(Dataset.open(uri), uri, job, mirror, spool, before, request.unit_rows)
     return Sync(mirror, work.plan, work.shards)
@@ -104,11 +113,9 @@ def find_mirror(
     folder: Path,
     spool: Spool | None = None,
 ) -> Mirror:
-    """Compare the input with the dataset, and check what a run would do.  Changes nothing.
+    """Compare the input with the dataset.  Changes nothing.
 
     Raises:
-        ConfigError: an id is repeated, and `--unique-ids last` is not set.
-        TooManyDeletes: more ids are gone than `--max-delete` allows.
         InputError: a file cannot be read, or has changed while it was read.
         OutputError: a committed part cannot be read, or the disk is full.
     """
@@ -132,6 +139,15 @@ def find_mirror(
                 "when nothing writes to the file.",
                 path=file.found.path,
             )
+    return mirror
+
+
+def _check(job: JobConfig, request: RunRequest, mirror: Mirror) -> None:
+    """Check what a run would do.
+
+    Raises:
+        ConfigError, TooManyDeletes: as `prepare`.
+    """
     tally = mirror.found.tally
     if tally.repeated and request.unique_ids is UniqueIds.ERROR:
         raise ConfigError(_repeated_ids(job, mirror))
@@ -142,7 +158,6 @@ def find_mirror(
         request.max_delete,
         f"{request.output.uri}: the input lacks {number_of(tally.gone, 'id')} of the dataset",
     )
-    return mirror
 
 
 def _unchanged(

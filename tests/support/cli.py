@@ -131,10 +131,10 @@ def summary(output: Path) -> dict[str, Any]:
     return found
 
 
-def snapshot(output: Path) -> dict[str, bytes]:
-    """Every file and its bytes."""
+def snapshot(output: Path, *, without: str = "") -> dict[str, bytes]:
+    """Every file and its bytes, but for one."""
     return {
         str(path.relative_to(output)): path.read_bytes()
         for path in sorted(output.rglob("*"))
-        if path.is_file()
+        if path.is_file() and str(path.relative_to(output)) != without
     }
