@@ -20,22 +20,31 @@ STATUS_OF = {
 
 
 class ApiError(Exception):
-    """Raised to answer a call with an error; `code` is the HTTP status."""
+    """Raised to answer a call with an error.
+
+    `code` is the HTTP status; `status` is Google's name of it, if that is not the usual one.
+    """
 
     def __init__(
-        self, code: int, message: str, details: list[dict[str, Any]] | None = None
+        self,
+        code: int,
+        message: str,
+        details: list[dict[str, Any]] | None = None,
+        *,
+        status: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.details = details or []
+        self.status = status or STATUS_OF.get(code, "UNKNOWN")
 
     def body(self) -> dict[str, Any]:
         """Return the JSON of Google's servers."""
         error: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
-            "status": STATUS_OF.get(self.code, "UNKNOWN"),
+            "status": self.status,
         }
         if self.details:
             error["details"] = self.details

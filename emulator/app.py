@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bulkembed.emulator.api_errors import ApiError, Page, invalid
+from bulkembed.emulator.batch_service import BatchService
 from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer, encode, respond
 from bulkembed.emulator.canned import CannedBodies
 from bulkembed.emulator.catalog import Catalog
@@ -29,6 +31,7 @@ class Emulator:
         self._gateway = Gateway(state.settings)
         today = dt.datetime.fromtimestamp(state.clock.now(), dt.UTC).date()
         self._catalog = Catalog(state.settings, today)
+        self.batch = BatchService(state, self._gateway, self._catalog)
         self._canned = CannedBodies(state) if state.settings.canned else None
 
     def app(self) -> Starlette:
@@ -38,6 +41,7 @@ class Emulator:
             Route("/stats", self.stats),
             Route("/reset", self.reset, methods=["POST"]),
             Route("/clock", self._gateway.guard(self.clock), methods=["GET", "POST"]),
+            *self.batch.routes(),
             Route("/{version}/models", self._gateway.guard(self.list_models)),
             Route("/{version}/models/{model}:{method}", call, methods=["POST"]),
             Route("/{version}/models/{model}", self._gateway.guard(self.get_model)),
@@ -117,13 +121,18 @@ class Emulator:
 
     async def stats(self, request: Request) -> Response:
         """Return the counts."""
-        return Response(
-            encode(self._state.stats.as_json(), pretty=True), media_type="application/json"
-        )
+        counts = await asyncio.to_thread(self.counts)
+        return Response(encode(counts, pretty=True), media_type="application/json")
+
+    def counts(self) -> dict[str, Any]:
+        """Return the content of `/stats`."""
+        batch = self.batch.as_json()
+        return self._state.stats.as_json() | {"batch": batch}
 
     async def reset(self, request: Request) -> Response:
         """Reset counts, quota windows, faults and outages."""
         self._state.reset()
+        self.batch.reset()
         return await self.stats(request)
 
     async def clock(self, request: Request) -> Response:

@@ -138,18 +138,28 @@ def failure_of(fault: Fault | ScriptedError) -> ApiError | ConnectionFault:
 
 def _prepare(target: Target, body: object) -> Prepared:
     items = _READERS[target.method](target, body)
-    limit = target.spec.max_tokens
     if target.method == "predict":
         _check_predict_tokens(target, items)
+    prepared = tokenize(target, items)
+    for item, is_long in zip(items, prepared.cut, strict=True):
+        if is_long and not may_cut(target, item):
+            raise too_long(target)
+    return prepared
+
+
+def tokenize(target: Target, items: list[Item]) -> Prepared:
+    """Return the items with their tokens, cut at the model's limit."""
+    limit = target.spec.max_tokens
     full = words().token_ids([item.sent for item in items], limit)
     cut = [len(ids) > limit for ids in full]
-    for item, is_long in zip(items, cut, strict=True):
-        if is_long and not _may_cut(target, item):
-            raise invalid(
-                f"The input token count exceeds the maximum number of tokens allowed ({limit})."
-            )
     counts = [min(len(ids), limit) for ids in full]
     return Prepared(items, _embedded_ids(items, full, limit), counts, cut)
+
+
+def too_long(target: Target) -> ApiError:
+    """Return the error for a text that may not be cut."""
+    limit = target.spec.max_tokens
+    return invalid(f"The input token count exceeds the maximum number of tokens allowed ({limit}).")
 
 
 def _embedded_ids(items: list[Item], full: list[list[int]], limit: int) -> list[list[int]]:
@@ -162,7 +172,8 @@ def _embedded_ids(items: list[Item], full: list[list[int]], limit: int) -> list[
     return ids
 
 
-def _may_cut(target: Target, item: Item) -> bool:
+def may_cut(target: Target, item: Item) -> bool:
+    """Return whether a text over the model's limit is cut."""
     if target.spec.prefixes is not None:
         return item.truncate and target.settings.long_text is OverLimit.TRUNCATE
     return item.truncate
@@ -179,7 +190,7 @@ def _check_predict_tokens(target: Target, items: list[Item]) -> None:
 
 
 def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
-    vectors = _embed(target, prepared)
+    vectors = embed_items(target, prepared)
     characters = sum(len("".join(item.sent.split())) for item in prepared.items)
     body = embed_answer(target, vectors, prepared.counts, prepared.cut, fault, characters)
     content = encode(body, pretty=target.settings.pretty)
@@ -188,7 +199,7 @@ def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
     return content[: len(content) // 2] if fault is Fault.BROKEN_JSON else content
 
 
-def _embed(target: Target, prepared: Prepared) -> list[Floats]:
+def embed_items(target: Target, prepared: Prepared) -> list[Floats]:
     """Return a vector for each text.  Texts of the same dim are embedded together."""
     vectors: dict[int, Floats] = {}
     for dim in {item.dim for item in prepared.items}:

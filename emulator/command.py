@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bulkembed.emulator.batch_options import batch_options, batch_settings
 from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, QuotaDetails
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
@@ -115,6 +116,7 @@ def _share_options(command: _F) -> _F:
 @click.option("--pretty", is_flag=True, help="Write a vector over many lines, as the service does.")
 @click.option("--gzip", is_flag=True, help="Compress answers for clients that accept gzip.")
 @click.option("--canned", is_flag=True, help="Send prepared answers, to measure clients.")
+@batch_options
 def emulator(**options: Any) -> None:
     """Serve the Gemini embedding API on this machine, without a key.
 
@@ -146,6 +148,7 @@ def settings_from(options: dict[str, Any]) -> EmulatorSettings:
         extra_models=tuple(map(_extra_model, options.pop("extra_model"))),
         long_text=OverLimit(options.pop("long_text")),
         quota_details=QuotaDetails(options.pop("quota_details")),
+        batch=batch_settings(options),
         **options,
     )
 

@@ -51,11 +51,19 @@ class Faults:
 
     def check_texts(self, texts: Sequence[str]) -> None:
         """Raise 400 or 503 for the whole call if a text is poison or sick, without naming it."""
-        poison, sick = self._settings.poison, self._settings.sick
-        if poison is not None and any(poison in text for text in texts):
-            raise invalid("Request contains an invalid argument.")
-        if sick is not None and any(sick in text for text in texts):
-            raise ApiError(*_ERRORS[Fault.UNAVAILABLE])
+        failure = text_failure(self._settings, texts)
+        if failure is not None:
+            raise failure
+
+
+def text_failure(settings: EmulatorSettings, texts: Sequence[str]) -> ApiError | None:
+    """Return the error of texts of which one is poison or sick."""
+    poison, sick = settings.poison, settings.sick
+    if poison is not None and any(poison in text for text in texts):
+        return invalid("Request contains an invalid argument.")
+    if sick is not None and any(sick in text for text in texts):
+        return ApiError(*_ERRORS[Fault.UNAVAILABLE])
+    return None
 
 
 def error_of(fault: Fault | ScriptedError) -> ApiError | None:

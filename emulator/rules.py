@@ -114,6 +114,11 @@ def read_predict(target: Target, body: object) -> list[Item]:
     return items
 
 
+def read_row(target: Target, value: object) -> Item:
+    """Return the item of a batch job's row; its options may be in `embedContentConfig`."""
+    return _read_request(target, value, "request", names=_VERTEX_REQUEST)
+
+
 def read_count(target: Target, body: object) -> list[str]:
     """Return the texts of a `countTokens`."""
     message = wire.Message(body, "", _VERTEX_COUNT if target.vertex else _COUNT)
@@ -128,8 +133,16 @@ def read_count(target: Target, body: object) -> list[str]:
     return texts
 
 
-def _read_request(target: Target, value: object, where: str, in_batch: int | None = None) -> Item:
-    message = wire.Message(value, where, _VERTEX_REQUEST if target.vertex else _DEVELOPER_REQUEST)
+def _read_request(
+    target: Target,
+    value: object,
+    where: str,
+    in_batch: int | None = None,
+    names: frozenset[str] | None = None,
+) -> Item:
+    if names is None:
+        names = _VERTEX_REQUEST if target.vertex else _DEVELOPER_REQUEST
+    message = wire.Message(value, where, names)
     if in_batch is None:
         name, required = "EmbedContentRequest.model", False
     else:

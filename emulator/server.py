@@ -65,7 +65,8 @@ class EmulatorServer:
         self.settings = settings or EmulatorSettings()
         self.clock = clock or Clock(offset_s=self.settings.clock_offset_s)
         self.state = State(self.settings, self.clock)
-        app = Emulator(self.state).app()
+        self._emulator = Emulator(self.state)
+        app = self._emulator.app()
         if not self.settings.canned:
             words()
         self._socket = _bind(self.settings)
@@ -94,7 +95,7 @@ class EmulatorServer:
 
     def stats(self) -> dict[str, Any]:
         """Return the content of `/stats`, without the network."""
-        found: dict[str, Any] = orjson.loads(orjson.dumps(self.state.stats.as_json()))
+        found: dict[str, Any] = orjson.loads(orjson.dumps(self._emulator.counts()))
         return found
 
     def start(self) -> None:
@@ -109,6 +110,7 @@ class EmulatorServer:
         if self._thread.is_alive():
             self._thread.join(timeout=_STOP_S)
         self.state.worker.shutdown(wait=False, cancel_futures=True)
+        self._emulator.batch.close()
         self._socket.close()
 
     def __enter__(self) -> EmulatorServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
 
@@ -141,6 +142,8 @@ class EmulatorSettings:
     pretty: bool = False
     gzip: bool = False
     canned: bool = False
+
+    batch: BatchSettings = dataclasses.field(default_factory=BatchSettings)
 
     def __post_init__(self) -> None:
         self._check_numbers()

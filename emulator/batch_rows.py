@@ -1,0 +1,160 @@
+"""The rows of a batch job: its input lines, read once, and what is known of each."""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bulkembed.emulator import wire
+from bulkembed.emulator.api_errors import ApiError, bad_field, invalid
+from bulkembed.emulator.calls import may_cut, paid_keys, tokenize, too_long
+from bulkembed.emulator.canned import TOKENS_PER_TEXT
+from bulkembed.emulator.faults import text_failure
+from bulkembed.emulator.rules import Item, Target, read_row
+
+CHUNK = 256
+"""The rows that are read, tokenized and embedded together."""
+_LINE = frozenset({"key", "request", "metadata"})
+
+
+class InvalidLine(Exception):
+    """Raised for a line that is no valid request; `key` and `metadata` as far as they are known."""
+
+    def __init__(self, error: ApiError, key: str | None, metadata: Any) -> None:
+        super().__init__(error.message)
+        self.error, self.key, self.metadata = error, key, metadata
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the input."""
+
+    key: str | None
+    metadata: Any
+    """The line's `metadata`; None if it has its key beside its request."""
+    request: Any
+    item: Item
+
+
+def read_line(target: Target, line: bytes) -> Row:
+    """Return the row of a line.
+
+    Raises:
+        InvalidLine: the line is no valid request.
+    """
+    key, metadata = None, None
+    try:
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise bad_field("", f"Failed to parse JSON: {error}") from error
+        message = wire.Message(value, "", _LINE)
+        key, metadata = message.text("key"), message.get("metadata")
+        if metadata is not None:
+            if not isinstance(metadata, dict):
+                raise wire.wrong_value("metadata", "type.googleapis.com/google.protobuf.Struct", 0)
+            key = _text(metadata, "key") if key is None else key
+        if "request" not in message:
+            raise invalid("* EmbedContentRequest: request is required\n")
+        return Row(key, metadata, message.get("request"), read_row(target, message.get("request")))
+    except ApiError as error:
+        raise InvalidLine(error, key, metadata) from error
+
+
+def _text(metadata: dict[str, Any], name: str) -> str | None:
+    value = metadata.get(name)
+    if value is not None and not isinstance(value, str):
+        raise wire.wrong_value(f"metadata.{name}", "TYPE_STRING", value)
+    return value
+
+
+class RowTable:
+    """A few numbers for each row of a job, about 24 bytes; the lines stay on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offsets = array.array("q")
+        self.tokens = array.array("l")
+        self.keys = array.array("q")
+        """The hash of each row's content, see `paid_keys`."""
+        self.errors: dict[int, ApiError] = {}
+        """The rows that are no valid requests."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def lines(self, rows: Sequence[int]) -> list[bytes]:
+        """Return the lines of some rows."""
+        found = []
+        with self.path.open("rb") as file:
+            for row in rows:
+                file.seek(self.offsets[row])
+                found.append(file.readline())
+        return found
+
+    def add(self, offset: int, tokens: int, key: int) -> None:
+        """Add a row."""
+        self.offsets.append(offset)
+        self.tokens.append(tokens)
+        self.keys.append(key)
+
+
+def scan(target: Target, path: Path) -> RowTable:
+    """Read and check all rows of a file."""
+    table = RowTable(path)
+    chunk: list[tuple[int, bytes]] = []
+    for one in _lines(path):
+        chunk.append(one)
+        if len(chunk) == CHUNK:
+            _scan_chunk(target, table, chunk)
+            chunk = []
+    _scan_chunk(target, table, chunk)
+    return table
+
+
+def scan_unchecked(path: Path) -> RowTable:
+    """Read the rows of a file for benchmarks: only where they are."""
+    table = RowTable(path)
+    for offset, line in _lines(path):
+        table.add(offset, TOKENS_PER_TEXT, hash(line))
+    return table
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that is not blank, with its offset."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.isspace():
+                yield offset, line
+            offset += len(line)
+
+
+def _scan_chunk(target: Target, table: RowTable, chunk: list[tuple[int, bytes]]) -> None:
+    items: list[Item] = []
+    places = []
+    for offset, line in chunk:
+        row = len(table)
+        table.add(offset, 0, 0)
+        try:
+            item = read_line(target, line).item
+        except InvalidLine as error:
+            table.errors[row] = error.error
+        else:
+            items.append(item)
+            places.append(row)
+    if not items:
+        return
+    prepared = tokenize(target, items)
+    facts = zip(places, items, prepared.counts, prepared.cut, paid_keys(target, items), strict=True)
+    for row, item, count, is_long, key in facts:
+        table.tokens[row], table.keys[row] = count, key
+        if is_long and not may_cut(target, item):
+            table.errors[row] = too_long(target)
+        elif (failure := text_failure(target.settings, [item.sent])) is not None:
+            table.errors[row] = failure
