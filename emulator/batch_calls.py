@@ -55,8 +55,8 @@ class BatchCalls:
         if precedes(fault):
             return await _refuse(request, fault)
         response = await handler(request)
-        if fault == CallFault.LOST:
-            return NoAnswer(Fault.RESET)
+        if fault in (CallFault.LOST, CallFault.LOST_HANG):
+            return NoAnswer(Fault.RESET if fault == CallFault.LOST else Fault.HANG)
         if lost_status(fault):
             raise _error(lost_status(fault))
         return response

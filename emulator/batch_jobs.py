@@ -68,6 +68,11 @@ class Job:
     """What `writing` gave, once the job is over."""
 
     @property
+    def name(self) -> str:
+        """The name of the resource."""
+        return f"batches/{self.id}"
+
+    @property
     def tokens(self) -> int:
         """The tokens that the job holds of the quota of enqueued tokens."""
         return sum(self.table.tokens)
@@ -182,6 +187,13 @@ class JobStore:
         with self.lock:
             if job.cancel_at is None:
                 job.cancel_at = self._clock.now() + self._settings.cancel_seconds
+            self.settle()
+
+    def change(self, job: Job, step: str) -> None:
+        """Let an open job end otherwise, some seconds from now: `failed@5`."""
+        with self.lock:
+            job.outcome, seconds = read_outcome(step, self._settings.seconds)
+            job.seconds = self._clock.now() - job.created + seconds
             self.settle()
 
     def settle_for(self, timeout_s: float) -> None:

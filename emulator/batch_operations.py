@@ -30,8 +30,7 @@ def operation(jobs: JobStore, job: Job, now: float) -> dict[str, Any]:
     metadata["updateTime"] = timestamp(job.ended if job.state is not None else now)
     metadata["batchStats"] = batch_stats(jobs, job, now)
     metadata["state"] = settings.state_prefix + state
-    name = f"batches/{job.id}"
-    body: dict[str, Any] = {"name": name, "metadata": metadata | {"name": name}}
+    body: dict[str, Any] = {"name": job.name, "metadata": metadata | {"name": job.name}}
     if job.state is None:
         return body
     body["done"] = True

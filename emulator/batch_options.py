@@ -96,7 +96,7 @@ def batch_options(command: _F) -> _F:
         click.option(
             "--batch-call-fault", "batch_call_faults", multiple=True, metavar="CALL:FAULT:SHARE",
             help="Share of the calls of a kind (* for all) with this fault: an HTTP status, reset, "
-            "hang, lost (carried out, then reset), lost-504 or cut.",
+            "hang, lost (carried out, then reset), lost-hang, lost-504 or cut.",
         ),
         click.option(
             "--batch-script", "batch_call_script", metavar="CALL:FAULT,...", default="",

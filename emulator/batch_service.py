@@ -18,6 +18,7 @@ from bulkembed.emulator.catalog import Catalog
 from bulkembed.emulator.file_routes import FileRoutes
 from bulkembed.emulator.files import DiskBytes, FileStore
 from bulkembed.emulator.gateway import Gateway
+from bulkembed.emulator.job_control import JobControl
 
 _RESULTS_S = 30.0
 """How long `/stats` waits for results that are late: a job bills once they are written."""
@@ -36,11 +37,13 @@ class BatchService:
         self._batch_routes = BatchRoutes(
             state, gateway, self._calls, catalog, self.files, self.jobs
         )
+        self._control = JobControl(gateway, self.jobs)
         self._texts = self._tokens = 0
 
     def routes(self) -> list[Route]:
-        """Return the routes of both APIs."""
-        return self._file_routes.routes() + self._batch_routes.routes()
+        """Return the routes."""
+        parts = (self._control, self._file_routes, self._batch_routes)
+        return [route for part in parts for route in part.routes()]
 
     def reset(self) -> None:
         """Forget files, jobs and counts, and restart scripts and random sequences."""

@@ -53,6 +53,8 @@ class CallFault(enum.StrEnum):
     """The call is not carried out and never answered."""
     LOST = "lost"
     """The call is carried out, and then the connection is reset."""
+    LOST_HANG = "lost-hang"
+    """The call is carried out and never answered."""
     CUT = "cut"
     """A transfer that breaks off: half of a piece arrives, or half of a download."""
 
