@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bulkembed.emulator.api_errors import ApiError, Page, invalid
-from bulkembed.emulator.batch_service import BatchService
+from bulkembed.emulator.batch_server import BatchServer
 from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer, encode, respond
 from bulkembed.emulator.canned import CannedBodies
 from bulkembed.emulator.catalog import Catalog
@@ -31,7 +31,7 @@ class Emulator:
         self._gateway = Gateway(state.settings)
         today = dt.datetime.fromtimestamp(state.clock.now(), dt.UTC).date()
         self._catalog = Catalog(state.settings, today)
-        self.batch = BatchService(state, self._gateway, self._catalog)
+        self.batch = BatchServer(state, self._gateway, self._catalog)
         self._canned = CannedBodies(state) if state.settings.canned else None
 
     def app(self) -> Starlette:

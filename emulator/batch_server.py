@@ -24,7 +24,7 @@ _RESULTS_S = 30.0
 """How long `/stats` waits for results that are late: a job bills once they are written."""
 
 
-class BatchService:
+class BatchServer:
     """The routes and counts of files and batch jobs."""
 
     def __init__(self, state: State, gateway: Gateway, catalog: Catalog) -> None:
