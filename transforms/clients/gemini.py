@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import google.auth.exceptions
 import httpx2
-from google import genai
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
@@ -27,6 +26,7 @@ from bulkembed.transforms.clients.error_answers import (
     read_error,
 )
 from bulkembed.transforms.clients.requests import RequestWriter
+from bulkembed.transforms.clients.sdk import open_sdk
 from bulkembed.transforms.clients.transport import (
     credentials_error,
     open_http,
@@ -59,21 +59,7 @@ class GeminiClient:
         self._base_url = service.base_url
         certificates = trusted_certificates(service)
         self._http = open_http(service, connections, certificates)
-        self._client = genai.Client(
-            vertexai=service.vertexai,
-            api_key=key,
-            project=service.vertex_project,
-            location=service.vertex_location,
-            http_options=types.HttpOptions(
-                base_url=service.base_url,
-                api_version=service.api_version,
-                timeout=int(service.timeout_s * 1000),
-                httpx_async_client=self._http,
-                # Never called; it only keeps the SDK from reading the environment.
-                httpx_client=httpx2.Client(verify=certificates, trust_env=False),
-                async_client_args={"ssl": certificates},
-            ),
-        )
+        self._client = open_sdk(service, key, certificates, async_http=self._http)
 
     async def embed(self, contents: Sequence[Content]) -> Answer:
         """Return the vectors of the contents, in their order.

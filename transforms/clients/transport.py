@@ -6,8 +6,9 @@ import functools
 import os
 import ssl
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import google.auth.exceptions
 import httpx2
@@ -15,7 +16,12 @@ import httpx2
 from bulkembed.schemas.embedding import Service, ServiceConfig
 from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.transforms.clients.bodies import BodyKeeper
+from bulkembed.transforms.clients.whole_answers import AnswerKeeper
 
+Http = TypeVar("Http", AnswerKeeper, BodyKeeper)
+
+SYNC_CONNECTIONS = 16
+"""The maximum number of requests in flight of a client for threads."""
 BASE_URL_VARIABLES = ("GOOGLE_GEMINI_BASE_URL",)
 VERTEX_BASE_URL_VARIABLES = ("GOOGLE_VERTEX_BASE_URL",)
 
@@ -76,16 +82,34 @@ _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 def open_http(service: ServiceConfig, connections: int, certificates: ssl.SSLContext) -> BodyKeeper:
-    """Return the HTTP client of a service; nothing is sent.
+    """Return the HTTP client of a service for one event loop; nothing is sent.
 
     Raises:
         ConfigError: a proxy of the environment cannot be used.
     """
+    return _opened(BodyKeeper, service, connections, certificates)
+
+
+def open_sync_http(service: ServiceConfig, certificates: ssl.SSLContext) -> AnswerKeeper:
+    """Return the HTTP client of a service for threads; nothing is sent.
+
+    Raises:
+        ConfigError: a proxy of the environment cannot be used.
+    """
+    return _opened(AnswerKeeper, service, SYNC_CONNECTIONS, certificates)
+
+
+def _opened(
+    kind: Callable[..., Http],
+    service: ServiceConfig,
+    connections: int,
+    certificates: ssl.SSLContext,
+) -> Http:
     try:
         if service.kind is not Service.EMULATOR:
             for proxy in map(_value_of, PROXY_VARIABLES):
                 _ = urllib.parse.urlsplit(proxy).port  # Raises for a bad port.
-        return BodyKeeper(
+        return kind(
             verify=certificates,
             # A proxy of the environment cannot reach the emulator of this process.
             trust_env=service.kind is not Service.EMULATOR,

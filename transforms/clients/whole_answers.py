@@ -1,0 +1,64 @@
+"""An HTTP client for threads that keeps answers as they are, so that the SDK does not parse them.
+
+The SDK leaves out parts of some answers, such as the error of a batch job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+
+_EMPTY_JSON = {"content-type": "application/json"}
+_KEPT: contextvars.ContextVar[list[WholeAnswer] | None] = contextvars.ContextVar(
+    "kept", default=None
+)
+"""Gets the answer to the call that this thread makes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """An answer as the service sent it, decompressed."""
+
+    status: int
+    headers: httpx2.Headers
+    body: bytes
+
+
+@contextlib.contextmanager
+def kept_answer() -> Iterator[list[WholeAnswer]]:
+    """Yield a list, which gets the answer to the call inside the `with`, whatever its status."""
+    kept: list[WholeAnswer] = []
+    token = _KEPT.set(kept)
+    try:
+        yield kept
+    finally:
+        _KEPT.reset(token)
+
+
+class AnswerKeeper(httpx2.Client):
+    """An HTTP client that returns empty answers to callers inside `kept_answer`."""
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """See httpx."""
+        kept = _KEPT.get()
+        if kept is None:
+            return super().send(request, **options)
+        with self.opened(request) as response:
+            kept.append(WholeAnswer(response.status_code, response.headers, response.read()))
+        return httpx2.Response(200, headers=_EMPTY_JSON, content=b"{}", request=request)
+
+    @contextlib.contextmanager
+    def opened(self, request: httpx2.Request) -> Iterator[httpx2.Response]:
+        """Send a request, and yield the answer before its body is read; follow no redirect."""
+        # The client's own `send` logs a line with the URL for each call.
+        response = self._transport_for_url(request.url).handle_request(request)
+        response.request = request
+        try:
+            yield response
+        finally:
+            response.close()
