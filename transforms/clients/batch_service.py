@@ -1,0 +1,106 @@
+"""What a batch job needs of a service: files, jobs and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.clients.remote_jobs import RemoteJob
+
+
+class BatchService(Protocol):
+    """Batch jobs of one model at one service.  Threads may share it; it cannot be pickled.
+
+    Every method raises a CallError, see schemas/errors.py.  Transfers are retried and resumed; all
+    other calls are sent once.
+    """
+
+    def upload(self, path: Path, name: str, progress: Callable[[int], None]) -> str:
+        """Upload a job file; return its name at the service.
+
+        If the service has the same file under this name already, nothing is sent.
+
+        Args:
+            path: the job file.
+            name: at most 40 lowercase letters, digits and dashes, and different for each job file.
+            progress: gets the number of bytes that the service has; an error that it raises ends
+                the upload.
+        """
+        ...
+
+    def create(self, file: str, display_name: str) -> RemoteJob:
+        """Create a job; the call is sent once.
+
+        Args:
+            file: what `upload` returned.
+            display_name: by which `find` finds the job.
+
+        Raises:
+            Unavailable, Intercepted, BadAnswer: the job may have been created all the same.
+            QuotaExceeded: the service takes no further job at the moment.
+            CallRejected: with the code MISSING_FILE if the file does not exist any more.
+        """
+        ...
+
+    def find(self, display_name: str, not_before: float) -> RemoteJob | None:
+        """Return the job with a display name, or None if there is none.
+
+        Args:
+            display_name: the job's.
+            not_before: the job was not created before this time, in epoch seconds.
+        """
+        ...
+
+    def get(self, name: str) -> RemoteJob | None:
+        """Return a job by the service's name, or None if it does not exist any more."""
+        ...
+
+    def cancel(self, name: str) -> None:
+        """Cancel a job.  It may be over already, or may not exist."""
+        ...
+
+    def download(self, job: RemoteJob, path: Path) -> None:
+        """Download the results of a job to a file, which is there only when it is complete.
+
+        Raises:
+            CallRejected: with the code MISSING_FILE if the results do not exist any more.
+            OutputError: the file cannot be written.
+        """
+        ...
+
+    def delete_file(self, file: str) -> None:
+        """Delete a job file, or one of the `results` of a job.  It may not exist."""
+        ...
+
+    def delete_job(self, name: str) -> None:
+        """Delete a job that is over.  It may not exist."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+def open_batch_service(
+    service: ServiceConfig, embedding: EmbeddingConfig, key: str | None, bucket: str | None
+) -> BatchService:
+    """Return the batch jobs of a service; nothing is sent.
+
+    Args:
+        service: where to call, and how.
+        embedding: names the model.
+        key: the API key; None for application-default credentials.
+        bucket: on Vertex AI, the gs:// folder for job files and results.
+
+    Raises:
+        ConfigError: the service has no batch jobs for this model, or needs another bucket.
+        JobRejected: the environment names certificates that cannot be used.
+    """
+    from bulkembed.transforms.clients.batch_developer import DeveloperBatches
+
+    if bucket is not None:
+        raise ConfigError("--batch-bucket works with --vertexai only. Remove it.")
+    return DeveloperBatches(service, embedding, key)

@@ -1,0 +1,137 @@
+"""Download a file to disk; a broken download is resumed where it stopped."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import httpx2
+
+from bulkembed.schemas.errors import BadAnswer, OutputError, Unavailable
+from bulkembed.transforms.clients.patience import Patience
+from bulkembed.transforms.clients.service_calls import ServiceCalls
+from bulkembed.transforms.clients.whole_answers import WholeAnswer
+from bulkembed.transforms.core.health import RETRYABLE
+
+MAX_REDIRECTS = 3
+PART = ".part"
+"""The end of the name of a file that is not complete."""
+_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)", re.ASCII)
+
+
+class FileDownload:
+    """Downloads one URL to a file, which gets its name when it is complete.
+
+    Args:
+        calls: calls the service.
+        url: where the file is.
+        path: where it shall be.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        calls: ServiceCalls,
+        url: str,
+        path: Path,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._calls, self._url, self._path = calls, url, path
+        self._patience = Patience(sleep)
+
+    def run(self) -> None:
+        """Download the file.
+
+        Raises:
+            CallError: the service rejects it, or keeps failing.
+            OutputError: the disk is full, or the file cannot be written.
+        """
+        part = self._path.with_name(self._path.name + PART)
+        try:
+            with part.open("wb") as file:
+                while not self._is_complete(file):
+                    pass
+            part.replace(self._path)
+        except OSError as error:
+            raise OutputError(
+                f"{self._path} cannot be written: {error.strerror or error}",
+                reason=error.strerror or str(error),
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _is_complete(self, file: IO[bytes]) -> bool:
+        """Send one request for the rest of the file; wait if it fails."""
+        before = file.tell()
+        try:
+            self._get(file)
+        except RETRYABLE as error:
+            if file.tell() > before:
+                self._patience.succeeded()
+            self._patience.failed(error)
+            return False
+        return True
+
+    def _get(self, file: IO[bytes]) -> None:
+        """Append the rest of the file, or write all of it if the service sends no part of it."""
+        url, redirects = self._url, 0
+        while True:
+            # A compressed body could not be resumed.
+            headers = {"accept-encoding": "identity"}
+            if self._calls.may_see_key(url):
+                headers |= self._calls.key_header()
+            if file.tell():
+                headers["range"] = f"bytes={file.tell()}-"
+            with self._calls.opened("GET", url, headers) as response:
+                location = response.headers.get("location")
+                if response.is_redirect and location and redirects < MAX_REDIRECTS:
+                    url, redirects = str(response.url.join(location)), redirects + 1
+                    continue
+                return self._save(response, file)
+
+    def _save(self, response: httpx2.Response, file: IO[bytes]) -> None:
+        found = _RANGE.fullmatch(response.headers.get("content-range", ""))
+        total = int(found[2]) if found else None
+        if response.status_code == 416 and total == file.tell():
+            return
+        if response.status_code not in (200, 206):
+            _restart(file)
+            body = b"".join(self._calls.pieces(response))
+            self._calls.check(WholeAnswer(response.status_code, response.headers, body))
+            raise BadAnswer(
+                f"a download was answered with status {response.status_code}", code="download"
+            )
+        if response.status_code == 200 or found is None or int(found[1] or 0) != file.tell():
+            is_part = response.status_code == 206
+            _restart(file)
+            if is_part:
+                raise BadAnswer("another part of the file was sent", code="download")
+            total = _length(response)
+        is_first = file.tell() == 0
+        for piece in self._calls.pieces(response):
+            if is_first:
+                self._calls.check(WholeAnswer(200, response.headers, piece))
+                is_first = False
+            file.write(piece)
+        if total is not None and file.tell() != total:
+            received = file.tell()
+            if received > total:
+                _restart(file)
+            raise Unavailable(
+                f"the download ended after {received:,} of {total:,} bytes", code="connection"
+            )
+
+
+def _restart(file: IO[bytes]) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _length(response: httpx2.Response) -> int | None:
+    """Return the length of a body that is sent as it is; None if it is not known."""
+    value = response.headers.get("content-length", "")
+    is_plain = response.headers.get("content-encoding", "identity") == "identity"
+    return int(value) if is_plain and value.isascii() and value.isdigit() else None
