@@ -1,0 +1,401 @@
+"""Batch jobs of the Developer API: files, jobs and results, and what can break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.batches import KEY, batches
+from support.gemini import TEXTS, config_of, embed, items
+
+from bulkembed.schemas.embedding import ServiceConfig
+from bulkembed.schemas.errors import (
+    BadAnswer,
+    CallError,
+    CallRejected,
+    ConfigError,
+    JobRejected,
+    OutputError,
+    QuotaExceeded,
+    Unavailable,
+)
+from bulkembed.transforms.clients.batch_service import open_batch_service
+from bulkembed.transforms.clients.patience import MAX_FAILURES
+from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteState
+
+PIECE = 256 << 10
+"""The least that the emulator takes in a piece."""
+
+
+def test_a_job_gives_the_vectors_of_online_calls(tmp_path: Path) -> None:
+    with batches(tmp_path) as one:
+        job = one.submit(TEXTS)
+        assert job.display_name == "job-1"
+        found = one.client.get(job.name)
+        assert found is not None
+        assert found.state is RemoteState.SUCCEEDED
+        assert (found.done, found.failed, found.reason) == (len(TEXTS), 0, "")
+        assert found.created_at == pytest.approx(one.time.now_s)
+        lines = {line.key: line for line in one.lines(found)}
+        online = embed(one.server.url, TEXTS, dim=128, key=KEY)
+        for content, vector in zip(items(TEXTS), online.vectors, strict=True):
+            line = lines.pop(content.hash)
+            assert line.vector is not None
+            np.testing.assert_array_equal(line.vector, vector)
+            assert line.tokens
+        assert not lines
+
+
+def test_nothing_is_left_at_the_service_when_all_is_deleted(tmp_path: Path) -> None:
+    with batches(tmp_path) as one:
+        job = one.submit(TEXTS)
+        found = one.client.get(job.name)
+        assert found is not None
+        for _ in range(2):  # What is gone already is no error.
+            one.client.delete_file("files/job-1")
+            one.client.delete_file(found.results[0])
+            one.client.delete_job(job.name)
+        assert one.counts["files_left"] == one.counts["jobs_left"] == 0
+        assert one.client.get(job.name) is None
+
+
+@pytest.mark.parametrize("prefix", ["JOB_STATE_", "BATCH_STATE_"])
+@pytest.mark.parametrize("output_in", ["metadata", "response", "both"])
+def test_states_and_results_are_read_in_each_form(
+    tmp_path: Path, prefix: str, output_in: str
+) -> None:
+    with batches(tmp_path, seconds=100, state_prefix=prefix, output_in=output_in) as one:
+        name = one.submit(TEXTS).name
+        seen = []
+        for _ in range(3):
+            job = one.client.get(name)
+            assert job is not None
+            seen.append((job.state, job.state.is_over, len(job.results)))
+            one.time.now_s += 50
+        assert seen == [
+            (RemoteState.PENDING, False, 0),
+            (RemoteState.RUNNING, False, 0),
+            (RemoteState.SUCCEEDED, True, 1),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "words"),
+    [
+        ("failed", RemoteState.FAILED, "internal error"),
+        ("cancelled", RemoteState.CANCELLED, "was cancelled"),
+        ("expired", RemoteState.EXPIRED, "expired"),
+        ("hang", RemoteState.RUNNING, ""),
+        ("hang-pending", RemoteState.PENDING, ""),
+    ],
+)
+def test_a_job_that_ends_badly_says_why(
+    tmp_path: Path, outcome: str, state: RemoteState, words: str
+) -> None:
+    with batches(tmp_path, outcomes=(f"{outcome}@10",)) as one:
+        name = one.submit(TEXTS).name
+        one.time.now_s += 20
+        job = one.client.get(name)
+        assert job is not None
+        assert (job.state, job.results) == (state, ())
+        assert words in job.reason
+        assert bool(job.reason) == bool(words)
+
+
+def test_a_job_that_vanished_is_none(tmp_path: Path) -> None:
+    with batches(tmp_path, outcomes=("vanish@10",)) as one:
+        name = one.submit(TEXTS).name
+        assert one.client.get(name) is not None
+        one.time.now_s += 20
+        assert one.client.get(name) is None
+        one.client.cancel(name)
+        one.client.delete_job(name)
+
+
+def test_a_job_is_cancelled_once_and_may_be_over(tmp_path: Path) -> None:
+    with batches(tmp_path, seconds=100) as one:
+        name = one.submit(TEXTS).name
+        for _ in range(2):
+            one.client.cancel(name)
+            job = one.client.get(name)
+            assert job is not None
+            assert job.state is RemoteState.CANCELLED
+
+
+def test_a_file_is_sent_in_pieces_with_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkembed.transforms.clients.file_upload.PIECE_BYTES", PIECE + 1)
+    with batches(tmp_path) as one:
+        path = tmp_path / "large.jsonl"
+        path.write_bytes(b"x" * (2 * PIECE + 5))
+        sizes: list[int] = []
+        assert one.client.upload(path, "large", sizes.append) == "files/large"
+        assert sizes == [PIECE, 2 * PIECE, 2 * PIECE + 5]
+        assert one.counts["calls"]["upload"] == {"200": 3}
+
+
+@pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, 3 * PIECE])
+def test_the_last_piece_may_have_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("bulkembed.transforms.clients.file_upload.PIECE_BYTES", PIECE)
+    with batches(tmp_path) as one:
+        path = tmp_path / "file.jsonl"
+        path.write_bytes(b"x" * size)
+        assert one.upload(path) == "files/job-1"
+        assert one.counts["calls"]["upload"] == {"200": -(-size // PIECE)}
+
+
+BREAKS = [
+    pytest.param(("start:503",), id="start"),
+    pytest.param(("start:reset",), id="start-reset"),
+    pytest.param(("start:lost",), id="start-lost"),
+    pytest.param(("upload:503",), id="first-piece"),
+    pytest.param(("upload:ok", "upload:reset"), id="second-piece"),
+    pytest.param(("upload:lost",), id="piece-whose-answer-is-lost"),
+    pytest.param(("upload:lost-503",), id="piece-answered-with-an-error"),
+    pytest.param(("upload:cut",), id="half-a-piece"),
+    pytest.param(("upload:cut", "upload:503", "upload:reset", "upload:ok"), id="query-fails"),
+    pytest.param(("upload:ok", "upload:ok", "upload:lost"), id="end-whose-answer-is-lost"),
+    pytest.param(("upload:ok", "upload:ok", "upload:cut"), id="half-of-the-last-piece"),
+    pytest.param(("upload:429",), id="rate-limit"),
+    pytest.param(("get-file:503", "upload:ok", "upload:ok", "upload:lost"), id="look-up-fails"),
+]
+
+
+@pytest.mark.parametrize("script", BREAKS)
+@pytest.mark.parametrize("final_query_names_file", [False, True])
+def test_a_broken_upload_goes_on_where_it_stopped(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: tuple[str, ...],
+    final_query_names_file: bool,
+) -> None:
+    monkeypatch.setattr("bulkembed.transforms.clients.file_upload.PIECE_BYTES", PIECE)
+    settings: dict[str, Any] = {"final_query_names_file": final_query_names_file}
+    with batches(tmp_path, call_script=script, **settings) as one:
+        path = tmp_path / "file.jsonl"
+        path.write_bytes(bytes(range(256)) * (3 * PIECE // 256))
+        assert one.upload(path) == "files/job-1"
+        stored = one.server._emulator.batch.files.get("job-1")
+        assert b"".join(stored.content.pieces(0, stored.content.size)) == path.read_bytes()
+        assert one.counts["files_left"] == 1
+        assert 0 < len(one.waits) < MAX_FAILURES
+
+
+def test_an_upload_gives_up_when_nothing_helps(tmp_path: Path) -> None:
+    with batches(tmp_path, call_faults=(("upload", "503", 1.0),)) as one:
+        with pytest.raises(Unavailable):
+            one.upload(one.job_file(TEXTS))
+        assert len(one.waits) == MAX_FAILURES - 1
+        assert one.waits == sorted(one.waits)
+
+
+def test_the_key_is_sent_with_the_pieces_only_if_the_service_asks_for_it(tmp_path: Path) -> None:
+    with batches(tmp_path, upload_needs_key=True) as one:
+        assert one.upload(one.job_file(TEXTS)) == "files/job-1"
+        assert one.counts["calls"]["upload"] == {"200": 1, "403": 1}
+        assert not one.waits
+
+
+def test_the_same_file_is_not_sent_again(tmp_path: Path) -> None:
+    with batches(tmp_path) as one:
+        path = one.job_file(TEXTS)
+        assert one.upload(path) == one.upload(path) == "files/job-1"
+        assert one.counts["calls"]["upload"] == {"200": 1}
+
+
+@pytest.mark.parametrize("other", [TEXTS[:2], [text[::-1] for text in TEXTS]])
+def test_another_file_of_the_same_name_is_replaced(tmp_path: Path, other: list[str]) -> None:
+    with batches(tmp_path) as one:
+        one.upload(one.job_file(other))
+        path = one.job_file(TEXTS)
+        one.upload(path)
+        stored = one.server._emulator.batch.files.get("job-1")
+        assert b"".join(stored.content.pieces(0, stored.content.size)) == path.read_bytes()
+
+
+def test_an_error_of_the_progress_ends_an_upload(tmp_path: Path) -> None:
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with batches(tmp_path) as one, pytest.raises(KeyboardInterrupt):
+        one.client.upload(one.job_file(TEXTS), "job-1", stop)
+
+
+@pytest.mark.parametrize("name", ["", "A", "a/b", "-a", "a" * 41, "files/a"])
+def test_a_name_that_the_service_would_reject_is_an_error_of_the_program(
+    tmp_path: Path, name: str
+) -> None:
+    with batches(tmp_path) as one, pytest.raises(ValueError, match="no id of a file"):
+        one.upload(one.job_file(TEXTS), name)
+
+
+@pytest.mark.parametrize("fault", ["lost", "lost-504", "reset", "503"])
+def test_a_job_whose_creation_was_not_answered_is_found_by_its_name(
+    tmp_path: Path, fault: str
+) -> None:
+    with batches(tmp_path, call_script=(f"create:{fault}",)) as one:
+        file = one.upload(one.job_file(TEXTS))
+        before = one.time.now_s
+        with pytest.raises(Unavailable):
+            one.client.create(file, "job-1")
+        job = one.client.find("job-1", before)
+        assert (job is not None) == fault.startswith("lost")
+        assert one.counts["jobs_created"] == (job is not None)
+        assert not one.waits
+
+
+def test_a_job_is_found_on_a_later_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulkembed.transforms.clients.batch_developer.PAGE_JOBS", 2)
+    with batches(tmp_path) as one:
+        file = one.upload(one.job_file(TEXTS))
+        start = one.time.now_s
+        jobs = {}
+        for number in range(7):
+            jobs[number] = one.client.create(file, f"job-{number}")
+            one.time.now_s += 7200
+        for number, job in jobs.items():
+            found = one.client.find(f"job-{number}", start)
+            assert found is not None
+            assert found.name == job.name
+        one.server._emulator.batch._calls.reset()
+        assert one.client.find("none", start + 5 * 7200) is None
+        assert one.counts["calls"]["list"] == {"200": 2}, "older pages are not read"
+        assert one.client.find("none", start) is None
+        assert one.counts["calls"]["list"] == {"200": 6}
+
+
+def test_a_quota_that_is_used_up_is_no_error_of_the_file(tmp_path: Path) -> None:
+    with batches(tmp_path, enqueued_tokens=40, seconds=100) as one:
+        file = one.upload(one.job_file(TEXTS))
+        first = one.client.create(file, "job-1")
+        with pytest.raises(QuotaExceeded) as caught:
+            one.client.create(file, "job-2")
+        assert caught.value.http_status == 429
+        one.time.now_s += 100
+        assert one.client.get(first.name)
+        one.client.create(file, "job-2")
+
+
+@pytest.mark.parametrize("missing_file", [403, 404])
+def test_a_job_of_a_file_that_is_gone_is_rejected_with_its_own_code(
+    tmp_path: Path, missing_file: int
+) -> None:
+    with batches(tmp_path, missing_file=missing_file) as one:
+        with pytest.raises(CallRejected) as caught:
+            one.client.create("files/gone", "job-1")
+        assert (caught.value.code, caught.value.http_status) == (MISSING_FILE, missing_file)
+
+
+def test_a_wrong_key_is_rejected_everywhere_and_never_shown(tmp_path: Path) -> None:
+    key = "a-wrong-key-of-some-length"
+    with batches(tmp_path, key=key) as one:
+        calls: list[Any] = [
+            lambda: one.upload(one.job_file(TEXTS)),
+            lambda: one.client.create("files/a", "job-1"),
+            lambda: one.client.get("batches/a"),
+            lambda: one.client.find("a", 0),
+            lambda: one.client.cancel("batches/a"),
+            lambda: one.client.delete_file("files/a"),
+            lambda: one.client.delete_job("batches/a"),
+        ]
+        for call in calls:
+            with pytest.raises(JobRejected) as caught:
+                call()
+            assert caught.value.code == "key"
+            assert key not in str(caught.value)
+
+
+def big_job(one: Any) -> Any:
+    texts = [f"text {number}" for number in range(400)]
+    job = one.client.get(one.submit(texts).name)
+    assert job is not None
+    return job
+
+
+@pytest.mark.parametrize(
+    ("script", "requests"),
+    [
+        (("download:cut",), 2),
+        (("download:cut", "download:cut", "download:503"), 4),
+        (("download:503", "download:429"), 3),
+        (("download:reset",), 2),
+    ],
+)
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_download_goes_on_where_it_stopped(
+    tmp_path: Path, script: tuple[str, ...], requests: int, ranges: bool
+) -> None:
+    with batches(tmp_path, call_script=script, download_ranges=ranges) as one:
+        job = big_job(one)
+        lines = one.lines(job)
+        assert len({line.key for line in lines if line.error is None}) == 400
+        assert len(lines) == 400
+        assert sum(one.counts["calls"]["download"].values()) == requests
+        if ranges and script[0].endswith("cut"):
+            assert one.counts["calls"]["download"]["206"] >= 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["job.jsonl", "results.jsonl"]
+
+
+def test_a_download_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    with batches(tmp_path, call_faults=(("download", "503", 1.0),)) as one:
+        job = big_job(one)
+        with pytest.raises(Unavailable):
+            one.client.download(job, tmp_path / "results.jsonl")
+        assert not list(tmp_path.glob("results*"))
+
+
+def test_results_that_are_gone_cannot_be_downloaded(tmp_path: Path) -> None:
+    with batches(tmp_path) as one:
+        job = big_job(one)
+        one.client.delete_file(job.results[0])
+        with pytest.raises(CallRejected) as caught:
+            one.client.download(job, tmp_path / "results.jsonl")
+        assert caught.value.code == MISSING_FILE
+        assert not list(tmp_path.glob("results*"))
+
+
+def test_a_download_to_a_folder_that_is_not_there_is_an_error_of_the_output(tmp_path: Path) -> None:
+    with batches(tmp_path) as one, pytest.raises(OutputError, match="No such file"):
+        one.client.download(big_job(one), tmp_path / "none/results.jsonl")
+
+
+def test_results_that_no_job_names_are_a_bad_answer(tmp_path: Path) -> None:
+    with batches(tmp_path, seconds=100) as one:
+        job = one.submit(TEXTS)
+        with pytest.raises(BadAnswer, match="names no file"):
+            one.client.download(job, tmp_path / "results.jsonl")
+
+
+def test_a_service_that_is_down_is_unavailable(tmp_path: Path) -> None:
+    with batches(tmp_path) as one:
+        one.server.stop()
+        for call in (lambda: one.client.get("batches/a"), lambda: one.client.find("a", 0)):
+            with pytest.raises(Unavailable):
+                call()
+
+
+def test_a_call_that_is_never_answered_times_out(tmp_path: Path) -> None:
+    with batches(tmp_path, call_script=("get:hang",), timeout_s=0.5) as one:
+        name = one.submit(TEXTS).name
+        with pytest.raises(Unavailable) as caught:
+            one.client.get(name)
+        assert caught.value.code == "timeout"
+
+
+def test_an_unknown_model_is_named(tmp_path: Path) -> None:
+    with batches(tmp_path) as one:
+        file = one.upload(one.job_file(TEXTS))
+        client = open_batch_service(one.service, config_of(model="no-such-model"), KEY, None)
+        with pytest.raises(CallError, match="no-such-model"):
+            client.create(file, "job-1")
+        client.close()
+
+
+def test_a_bucket_is_for_vertex_only() -> None:
+    with pytest.raises(ConfigError, match="--vertexai"):
+        open_batch_service(ServiceConfig(), config_of(), KEY, "gs://bucket")

@@ -1,0 +1,84 @@
+"""A batch client against an emulator whose clock stands still."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bulkembed.emulator.batch_settings import BatchSettings
+from bulkembed.emulator.quotas import Clock
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
+from bulkembed.transforms.clients.batch_developer import DeveloperBatches
+from bulkembed.transforms.clients.batch_lines import BatchLine, decode_line
+from bulkembed.transforms.clients.batch_requests import BatchLineWriter
+from bulkembed.transforms.clients.remote_jobs import RemoteJob
+from support.batch_api import FakeTime
+from support.gemini import config_of, items
+
+KEY = "a-key-of-some-length"
+
+
+@dataclasses.dataclass
+class Batches:
+    """A client, its emulator, and what it waited."""
+
+    client: DeveloperBatches
+    server: EmulatorServer
+    service: ServiceConfig
+    embedding: EmbeddingConfig
+    time: FakeTime
+    folder: Path
+    waits: list[float]
+
+    def job_file(self, texts: Sequence[str], name: str = "job.jsonl") -> Path:
+        """A job file with one line for each text."""
+        writer = BatchLineWriter(self.service, self.embedding)
+        facts = {"model": self.embedding.model, "task_type": self.embedding.task_type}
+        path = self.folder / name
+        path.write_bytes(b"".join(map(writer.line, items(list(texts), **facts))))
+        return path
+
+    def upload(self, path: Path, name: str = "job-1") -> str:
+        """Upload a file."""
+        return self.client.upload(path, name, lambda _: None)
+
+    def submit(self, texts: Sequence[str], name: str = "job-1") -> RemoteJob:
+        """Upload texts and create a job."""
+        return self.client.create(self.upload(self.job_file(texts), name), name)
+
+    def lines(self, job: RemoteJob) -> list[BatchLine]:
+        """Download and decode the results of a job."""
+        path = self.folder / "results.jsonl"
+        self.client.download(job, path)
+        lines = path.read_bytes().splitlines()
+        return [decode_line(line, self.embedding.out_dim) for line in lines]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The emulator's counts of files and jobs."""
+        counts: dict[str, Any] = self.server.stats()["batch"]
+        return counts
+
+
+@contextmanager
+def batches(
+    folder: Path, *, key: str = KEY, timeout_s: float = 20, **batch: Any
+) -> Iterator[Batches]:
+    """A client of the Developer API; `batch` are the emulator's settings of batch jobs."""
+    time, waits = FakeTime(), list[float]()
+    settings = EmulatorSettings(api_key=KEY, batch=BatchSettings(**batch))
+    with EmulatorServer(settings, Clock(time)) as server:
+        service = ServiceConfig(
+            kind=Service.CUSTOM, base_url=server.url, api_version="v1beta", timeout_s=timeout_s
+        )
+        embedding = config_of(dim=128)
+        client = DeveloperBatches(service, embedding, key, sleep=waits.append)
+        try:
+            yield Batches(client, server, service, embedding, time, folder, waits)
+        finally:
+            client.close()
