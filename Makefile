@@ -71,14 +71,6 @@ export SEED SHRINK
 test-chaos: $(DEV_READY)  ## Play 200 random histories against a model, or HISTORIES=20, or SEED=123 again: 20 minutes
 	HISTORIES=$(HISTORIES) timeout 3600 $(BIN)/python -m pytest -n $(if $(SEED),0 -s,2) -m chaos tests/chaos
 
-.PHONY: test-nights
-test-nights: $(DEV_READY) $(STORES)/.ready  ## Play the nights of a catalogue that changes, with kills
-	timeout 3000 $(BIN)/python -m pytest -n 2 -m nights tests/nights
-
-.PHONY: test-runners
-test-runners: $(DEV_READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 15 minutes
-	timeout 2100 $(BIN)/python -m pytest -m runners -s tests/engines
-
 STORES := .stores
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
 AZURITE := azurite@3.35.0
@@ -88,6 +80,14 @@ $(STORES)/.ready:
 	if command -v go; then GOBIN=$(abspath $(STORES)) timeout 600 go install $(FAKE_GCS); fi
 	if command -v npm; then timeout 300 npm install --silent --prefix $(STORES) $(AZURITE); fi
 	@touch $@
+
+.PHONY: test-nights
+test-nights: $(DEV_READY) $(STORES)/.ready  ## Play the nights of a catalogue that changes, with kills
+	timeout 3000 $(BIN)/python -m pytest -n 2 -m nights tests/nights
+
+.PHONY: test-runners
+test-runners: $(DEV_READY)  ## Run the job on Prism, Flink and Spark, and up to Dataflow: 15 minutes
+	timeout 2100 $(BIN)/python -m pytest -m runners -s tests/engines
 
 .PHONY: test-stores
 test-stores: $(DEV_READY) $(STORES)/.ready  ## Run the job on S3, and Google's and Azure's stores where Go and Node.js are: 12 minutes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,8 +93,18 @@ def test_flags_in_prose_exist(page: Path) -> None:
     assert named <= FLAGS | others
 
 
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_each_make_target_has_rules_for_all_that_it_needs() -> None:
+    command = ["make", "--dry-run", *sorted(make_targets())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_make_targets_that_pages_name_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = make_targets()
     for page in PAGES:
         named = re.findall(r"(?:^|`| {4})make ([a-z][a-z-]*)\b", page.read_text(), re.MULTILINE)
         assert set(named) <= targets, page.name
