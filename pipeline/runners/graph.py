@@ -11,6 +11,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
+from apache_beam.metrics.execution import MetricResult
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineRunner
@@ -82,9 +83,18 @@ def _run(
     with dataflow_job.run_errors(options):
         result.wait_until_finish()
         found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
+    return sum_counters(found["counters"])
+
+
+def sum_counters(counters: Iterable[MetricResult]) -> dict[str, int]:
+    """Return the sum of each counter by its name, over the steps that have it.
+
+    `result` is what was attempted if no commit is reported, or if 0 was committed. Prism knows what
+    was attempted only of bundles whose progress it has asked for; of others it is None then.
+    """
     total: collections.Counter[str] = collections.Counter()
-    for counter in found["counters"]:  # Each step has counters of the same names.
-        total[counter.key.metric.name] += int(counter.result)
+    for counter in counters:
+        total[counter.key.metric.name] += int(counter.result or 0)
     return dict(total)
 
 
