@@ -22,6 +22,7 @@ from bulkembed.transforms.dataset.atomic_files import REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds, id_keys
 from bulkembed.transforms.dataset.layout import (
+    CLAIMS,
     DEAD_LETTERS,
     EMPTY_PART,
     MANIFEST,
@@ -174,6 +175,8 @@ def foreign_files(
         known.add(f"{VECTORS}/{EMPTY_PART}")
     found = []
     for name in _all_files(dataset):
+        if name.startswith(f"{CLAIMS}/"):
+            continue  # Runs that begin and end write them, also those that are rejected.
         if is_unfinished(name):
             message = "unfinished file. The next run that embeds rows deletes it."
             found.append(Finding(Check.FOREIGN, name, message))

@@ -87,6 +87,24 @@ def test_the_claim_of_a_dead_owner_on_this_host_is_taken_over_at_once(dataset: D
         assert before == dead
 
 
+def test_unfinished_claims_of_dead_owners_are_deleted(dataset: Dataset) -> None:
+    no_process = 2**22 + 1  # More than Linux gives.
+    dead = dataclasses.replace(HERE, process=dataclasses.replace(HERE.process, pid=no_process))
+    for name, content in {
+        "dead": dead.to_json(), "here": HERE.to_json(), "elsewhere": ELSEWHERE.to_json(),
+        "empty": b"",
+    }.items():  # fmt: skip
+        dataset.write(f"{CLAIMS}/.tmp-12345678-{name}.json", content)
+
+    def unfinished() -> list[str]:
+        return [name.removeprefix(".tmp-12345678-") for name in dataset.names(CLAIMS)]
+
+    with output_lock.acquire(dataset, HERE):
+        assert unfinished() == ["elsewhere.json", "empty.json", "here.json", "run-1.json"]
+    with output_lock.acquire_by_claim(dataset, HERE, dead_after_s=0):
+        assert unfinished() == ["here.json", "run-1.json"]
+
+
 def test_a_claim_that_cannot_be_read_counts_as_a_living_owners(dataset: Dataset) -> None:
     dataset.write(f"{CLAIMS}/run-0.json", b"")
     with pytest.raises(OutputLocked, match="another run"), output_lock.acquire(dataset, HERE):

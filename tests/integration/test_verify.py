@@ -149,6 +149,13 @@ def test_a_dataset_that_a_run_is_writing_is_not_checked(place: Path) -> None:
     assert "run run-1 is writing it. Wait until it ends." in shown.last
 
 
+def test_an_unfinished_claim_is_no_finding(place: Path) -> None:
+    claims = place / "out/_run/claims"
+    claims.mkdir()
+    (claims / ".tmp-12345678-run-0.json").touch()
+    assert findings(place) == []
+
+
 def test_a_missing_dataset_is_a_usage_error(tmp_path: Path) -> None:
     shown = bulkembed("verify", tmp_path)
     assert shown.code == 2

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
@@ -33,7 +33,7 @@ from bulkembed.schemas.job import ProcessId
 from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.transforms.dataset import atomic_files
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.layout import CLAIMS, LOCK, TEMP_PREFIX
+from bulkembed.transforms.dataset.layout import CLAIMS, LOCK, TEMP_PREFIX, is_unfinished
 from bulkembed.transforms.dataset.processes import is_gone, this_process
 
 DEAD_AFTER_S = 300.0
@@ -331,21 +331,33 @@ def acquire_by_claim(
     mine = claim_name(owner)
     dataset.write(mine, owner.to_json())
     try:
-        found = list_claims(dataset)
+        files = _claim_files(dataset)
+        found = _finished_claims(dataset, files)
         if mine not in found:
             raise OutputError(f"{dataset.root}: the store does not list {mine}, just written")
-        yield delete_dead_claims(dataset, found, mine, dead_after_s, sleep)
+        before = delete_dead_claims(dataset, found, mine, dead_after_s, sleep)
+        _delete_unfinished_claims(dataset, files, found[mine], dead_after_s)
+        yield before
     finally:
         dataset.delete([mine])
 
 
 def list_claims(dataset: Dataset) -> dict[str, int]:
     """Return the claims by name, and a disk's lock file, each with its time in nanoseconds."""
+    return _finished_claims(dataset, _claim_files(dataset))
+
+
+def _claim_files(dataset: Dataset) -> dict[str, int]:
+    """Return the files in the folder of claims, unfinished ones too, with their times."""
     files = atomic_files.list_files(dataset.filesystem, dataset.path(CLAIMS))
+    return {f"{CLAIMS}/{file.base_name}": file.mtime_ns or 0 for file in files}
+
+
+def _finished_claims(dataset: Dataset, files: Mapping[str, int]) -> dict[str, int]:
     found = {
-        f"{CLAIMS}/{file.base_name}": file.mtime_ns or 0
-        for file in files
-        if file.extension == "json" and file.base_name[0] != "."
+        name: mtime
+        for name, mtime in files.items()
+        if name.endswith(".json") and not name.startswith(f"{CLAIMS}/.")
     }
     if not dataset.is_on_a_store:
         lock = dataset.filesystem.get_file_info(dataset.path(LOCK))
@@ -383,6 +395,25 @@ def delete_dead_claims(
     }
     dataset.delete(dead.keys() - {LOCK})  # Another process may be about to lock that file.
     return next((owner for owner in dead.values() if owner is not None), None)
+
+
+def _delete_unfinished_claims(
+    dataset: Dataset, files: Mapping[str, int], now: int, dead_after_s: float
+) -> None:
+    """Delete the temporary files of processes that were killed while they wrote a claim.
+
+    Those of running processes stay: they list the claims next, and withdraw.
+    """
+    dead = []
+    for name, mtime in files.items():
+        if not is_unfinished(PurePosixPath(name).name):
+            continue
+        age_s = (now - mtime) / 1e9
+        owner = _read_owner_if_possible(dataset, name)  # None while nothing is written.
+        is_old = age_s >= dead_after_s
+        if is_old if owner is None else not owner.is_alive(age_s, dead_after_s):
+            dead.append(name)
+    dataset.delete(dead)
 
 
 def check_dead(
