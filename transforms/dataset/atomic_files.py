@@ -260,7 +260,10 @@ def delete_files(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
 
 def _delete_file(filesystem: pafs.FileSystem, path: str) -> None:
     try:
-        filesystem.delete_file(path)
+        if is_on_local_disk(filesystem):
+            Path(path).unlink()
+        else:
+            filesystem.delete_file(path)
     except FileNotFoundError:
         return
     except (OSError, pa.ArrowException) as error:
