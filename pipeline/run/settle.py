@@ -45,7 +45,7 @@ from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.calls import metrics
-from bulkembed.transforms.core.ranges import is_within, merge_ranges, remaining_ranges
+from bulkembed.transforms.core.ranges import is_within, merge_ranges
 from bulkembed.transforms.dataset import (
     atomic_files,
     kept_answers,
@@ -101,9 +101,10 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     outcome = _without_damaged(dataset, outcome)
     stops = worker_notes.read_stops(dataset, job.run_id)
     after = dataset.state() if plan.work else outcome.before
-    missing: tuple[str, ...] = ()
+    missing: list[OldFile] = []
+    replaced: list[OldFile] = []
     if outcome.mirror is None:
-        after, missing = _remove_outdated(dataset, outcome, after)
+        missing, replaced = outdated_files(dataset, outcome.scans, after)
     rows = outcome.rows(after)
     rows.check()
     if plan.work and not rows.left:
@@ -128,7 +129,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         calls_sent=outcome.counters.get(metrics.CALLS_SENT, 0),
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
         skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
-        vanished_files=missing,
+        vanished_files=tuple(sorted({file.name for file in missing})),
         prunes=request.prune,
         failed_files=() if outcome.mirror else failed_files(outcome.scans, after),
         passed_over=outcome.scans.ignored,
@@ -141,6 +142,13 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
     if not complete:
         summary = dataclasses.replace(summary, kept_texts=kept_answers.count_kept(dataset))
     _check_owner(dataset, job)
+    if complete and outcome.mirror is None:
+        # Not before: each removal writes the groups again, while readers still see the old ones.
+        after = _remove_outdated(
+            dataset, job, after, replaced + missing if request.prune else replaced
+        )
+        if request.prune:
+            summary = dataclasses.replace(summary, vanished_files=())
     if complete and outcome.mirror is not None:
         after = _remove_old_rows(dataset, job, outcome.mirror, after, rows)
         if job.run_number:
@@ -177,7 +185,7 @@ def _published(outcome: Outcome) -> PublishedRun:
     return PublishedRun(job.run_id, job.run_number, kept, keeps, outcome.mirror is not None)
 
 
-def _has_gone(dataset: Dataset, outcome: Outcome, missing: Sequence[str]) -> bool:
+def _has_gone(dataset: Dataset, outcome: Outcome, missing: Sequence[OldFile]) -> bool:
     """Return whether the saved plan has files that are missing now; `status` counts its rows.
 
     A run with work has saved its plan.
@@ -342,40 +350,22 @@ def outdated_files(
 
 
 def _remove_outdated(
-    dataset: Dataset, outcome: Outcome, state: DatasetState
-) -> tuple[DatasetState, tuple[str, ...]]:
-    """Remove rows of replaced files whose new rows are all committed, and of pruned files.
-
-    Missing files are pruned when no row remains: their ids may be in other files now.
-
-    Returns:
-        The remaining state, and the names of missing files whose rows are kept.
-    """
-    scans = outcome.scans
-    missing, replaced = outdated_files(dataset, scans, state)
-    covered = state.covered()
-    done = {
-        file.name
-        for file in scans.inputs
-        if not remaining_ranges(file.rows, covered.get(file.key, ()))
-    }
-    remove = [file for file in replaced if file.name in done]
-    if outcome.request.prune and not remaining_rows(scans.inputs, state):
-        remove, missing = remove + missing, []
-    records = {record for file in remove for record in file.records}
-    names = tuple(sorted({file.name for file in missing}))
+    dataset: Dataset, job: JobConfig, state: DatasetState, files: Sequence[OldFile]
+) -> DatasetState:
+    """Remove the rows of files that are no longer in the input; return the remaining state."""
+    records = {record for file in files for record in file.records}
     if not records:
-        return state, names
+        return state
     withdraw_units(
         dataset,
-        outcome.job.stamp,
+        job.stamp,
         state,
         sorted(records, key=lambda record: record.unit),
-        lambda: _check_owner(dataset, outcome.job),
+        lambda: _check_owner(dataset, job),
     )
     if any(record.place is not None for record in records):
-        return dataset.state(), names  # Their groups were written again.
-    return state.without(records), names
+        return dataset.state()  # Their groups were written again.
+    return state.without(records)
 
 
 def _remove_old_rows(

@@ -85,7 +85,7 @@ class Player:
         self.fresh = False
         """Whether a `--overwrite` was begun and has not completed."""
         self.half_merged = False
-        """Whether merged parts may be there beside those that they replace."""
+        """Whether merged parts may be there beside those that they replace, or their copies."""
 
     def play(self) -> None:
         """All steps, and a run to the end.
@@ -258,6 +258,8 @@ class Player:
         if ended == 0:
             self._completed(step, before, present)
             return
+        if not has_summary(self.commands[-1].summary) and any(map(_is_merged, before)):
+            self.half_merged = True  # It may have been about to replace them by copies.
         if self.wiping:
             return
         if self.damaged and ended in (1, 2):
@@ -623,12 +625,17 @@ def _differ(before: Snapshot, after: Snapshot) -> list[str]:
     return [n for n in changed if n.startswith(("vectors/", "dead_letters/", "_run/units/"))]
 
 
+def has_summary(said: str) -> bool:
+    """Whether a run has come to its end, complete or stopped: what it printed has its summary."""
+    return "\noutput " in said
+
+
 def work_ended(code: int, summary: str) -> int:
     """The exit code of a run that a signal ended when its work was done already: by its summary.
 
     Without a summary it was not done.
     """
-    if "\noutput " not in summary:
+    if not has_summary(summary):
         return code
     left = re.findall(r"([\d,]+) remaining", summary)
     return 0 if left and set(left) == {"0"} else 75
@@ -647,6 +654,11 @@ def rows_of(present: Snapshot) -> list[tuple[str, str, int]]:
             )
             found += [(folder, file, row) for file, row in rows]
     return sorted(found)
+
+
+def _is_merged(name: str) -> bool:
+    """Whether a file of the output has rows of several units."""
+    return name.startswith(("vectors/group-", "dead_letters/group-"))
 
 
 def _is_lock(name: str) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import time
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.cli import Ended, bulkembed, parts, read, run, write_rows
+from support.cli import Ended, bulkembed, parts, python, read, run, write_rows
 from support.damage import findings
 from support.killing import leftovers, same_rows
 from support.moments import just_before
@@ -98,6 +102,83 @@ def test_a_changed_file_is_replaced_within_its_group(place: Path, server: Emulat
     assert server.stats()["texts"] == 1
     check(place, 29)
     assert compact(place)["parts_after"] == 2
+    check(place, 29)
+
+
+def rows_in_folder(place: Path) -> Counter[tuple[str, str]]:
+    """Return how often a reader of the folder sees each id, by source file."""
+    table = read(place / "out")
+    return Counter(zip(table["source_file"].to_pylist(), table["id"].to_pylist(), strict=True))
+
+
+def listed_rows(place: Path) -> list[str]:
+    """Return the ids that a reader of the listed parts sees."""
+    names = bulkembed("parts", place / "out").out.splitlines()
+    return sorted(one for name in names for one in pq.read_table(name)["id"].to_pylist())
+
+
+def change_two_files(place: Path) -> None:
+    for file in (0, 1):
+        texts = [f"new text {row} of file {file}" for row in range(5)]
+        write_rows(place / f"in/f{file}.parquet", texts, id=[f"{file}-{n}" for n in range(5)])
+
+
+def test_a_run_that_stops_early_writes_no_group_again(place: Path, server: EmulatorServer) -> None:
+    compact(place)
+    before, groups = listed_rows(place), parts(place / "out", "vectors")
+    change_two_files(place)
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)  # The main thread looks every 50 ms.
+
+    with just_before("os.rename", "/_run/units/", stop, number=3):  # A file has two units.
+        ended = embed(place, server, "--concurrency", 1)
+    assert ended.code == 75, ended.err
+    assert listed_rows(place) == before
+    rows = rows_in_folder(place)
+    assert [rows["f0.parquet", f"0-{n}"] for n in range(5)] == [2] * 5
+    assert {count for (file, _), count in rows.items() if file > "f1.parquet"} == {1}
+    assert [path for path in parts(place / "out", "vectors") if "group-" in path.name] == groups
+    ended = embed(place, server)
+    assert ended.code == 0, ended.err
+    assert server.stats()["texts_paid_twice"] == 0
+    check(place, 29)
+
+
+INTERRUPTS_ITSELF = """
+import os, signal, sys
+from bulkembed.pipeline.cli.main import main
+
+def hook(event, args):
+    if event == "os.rename" and sys.argv[1] in str(args[1]):
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(hook)
+main(sys.argv[2:])
+"""
+"""`bulkembed`, interrupted just before a file gets a name with the first word."""
+
+
+@pytest.mark.parametrize("part", ["/_run/units/group-", "/_run/manifest.json"])
+def test_a_run_that_is_interrupted_while_it_writes_groups_again_is_resumed(
+    place: Path, server: EmulatorServer, part: str
+) -> None:
+    compact(place)
+    before = listed_rows(place)
+    change_two_files(place)
+    where = ("--input", str(place / "in"), "--output", str(place / "out"))
+    words = ("run", *where, "--base-url", server.url, *ARGS)
+    ended = python("-c", INTERRUPTS_ITSELF, part, *words)
+    assert ended.code == 75, ended.err
+    assert ended.last == "bulkembed: Interrupted. Rerun the same command to resume."
+    assert listed_rows(place) == before
+    assert not (place / "out/_SUCCESS").exists()
+    paid = server.stats()["texts"]
+    ended = embed(place, server)
+    assert ended.code == 0, ended.err
+    assert server.stats()["texts"] == paid
+    assert set(rows_in_folder(place).values()) == {1}
     check(place, 29)
 
 
