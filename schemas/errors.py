@@ -2,6 +2,7 @@
 
 BulkEmbedError
 ├── ConfigError          what the user asked for cannot be done; exit code 2
+│   └── OtherLayout      the dataset has other columns; another output may take its vectors (reuse)
 ├── RunStopped           a run from Python ended before it was complete (exit_code, summary)
 ├── TooManyDeletes       the run would delete more rows than it may (deleted, allowed); exit code 3
 ├── InputError           an input file cannot be read (path, damaged)
@@ -23,8 +24,12 @@ every error of a worker.  Every error has an `exit_code`: that of the command; 1
 
 from __future__ import annotations
 
+import shlex
+
 from bulkembed.schemas.secrets import masked
 from bulkembed.schemas.stop import ExitCode
+
+_WITH_REUSE = "the same command with another --output and --reuse {}"
 
 
 class BulkEmbedError(Exception):
@@ -46,6 +51,25 @@ class ConfigError(BulkEmbedError):
     """What the user asked for cannot be done; nothing was sent."""
 
     exit_code = ExitCode.USAGE
+
+
+class OtherLayout(ConfigError):
+    """The dataset has another layout, but vectors that another output can take at no cost."""
+
+    def __init__(self, message: str, *, reuse: str = "") -> None:
+        super().__init__(message)
+        self.reuse = reuse
+        """The dataset, as the user named it."""
+
+    @classmethod
+    def of(cls, problem: str, reuse: str) -> OtherLayout:
+        """Return the error whose message ends with what to run, in words."""
+        return cls(problem + _WITH_REUSE.format(shlex.quote(reuse)), reuse=reuse)
+
+    def with_command(self, command: str) -> ConfigError:
+        """Return the error with the whole command that keeps the vectors, in place of its words."""
+        generic = _WITH_REUSE.format(shlex.quote(self.reuse))
+        return ConfigError(self.message.removesuffix(generic) + command)
 
 
 class RunStopped(BulkEmbedError):

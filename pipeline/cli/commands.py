@@ -22,6 +22,8 @@ from bulkembed.schemas.messages import did_you_mean
 HELP_WIDTH = 100
 BEAM_ARGS = "beam_args"
 """The key in `ctx.meta` of the options after a bare `--`, which are Beam's."""
+TYPED = "typed"
+"""The key in `ctx.meta` of the words of a command, without Beam's."""
 
 _Word = TypeVar("_Word", bound=str)
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -253,6 +255,7 @@ class Command(click.Command):
             at = args.index("--")
             args, beam_args = args[:at], args[at + 1 :]
             ctx.meta[BEAM_ARGS] = tuple(beam_args)
+        ctx.meta[TYPED] = tuple(args)
         try:
             extra = super().parse_args(ctx, args)
         except click.UsageError as error:

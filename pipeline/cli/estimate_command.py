@@ -12,6 +12,7 @@ import click
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import BEAM_ARGS, Command, Option
 from bulkembed.pipeline.cli.options import OPTIONS
+from bulkembed.pipeline.cli.other_output import naming_commands
 from bulkembed.pipeline.cli.run_command import request_from
 from bulkembed.pipeline.logs import set_log
 
@@ -57,7 +58,8 @@ def estimate(ctx: click.Context, /, sample: str | None, as_json: bool, **options
 
     set_log("warning")
     request = request_from(options, ctx.meta.get(BEAM_ARGS, ()))
-    found = estimate_run(request, parse_sample(sample))
+    with naming_commands(ctx):
+        found = estimate_run(request, parse_sample(sample))
     with streams.showing():
         if as_json:
             click.echo(json.dumps(found.to_json(), indent=2))

@@ -20,6 +20,7 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import BEAM_ARGS, Command
 from bulkembed.pipeline.cli.dated_paths import with_date
 from bulkembed.pipeline.cli.options import OPTIONS
+from bulkembed.pipeline.cli.other_output import naming_commands
 from bulkembed.pipeline.logs import is_json, json_line, log, set_log
 from bulkembed.pipeline.run.delete_guard import parse_delete_limit
 from bulkembed.pipeline.run.request import InputRequest, MissingFiles, RunRequest, parse_budget
@@ -74,7 +75,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     billed twice.
     """
     try:
-        with signals.raise_interrupts():
+        with signals.raise_interrupts(), naming_commands(ctx):
             code = _run(options, ctx.meta.get(BEAM_ARGS, ()))
     except KeyboardInterrupt:
         log.error("Interrupted. Rerun the same command to resume.")

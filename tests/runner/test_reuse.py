@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from support.cli import Ended, bulkembed, matrix, read, run, snapshot, summary, write_rows
 
 from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline import api
+from bulkembed.schemas.errors import ConfigError
 
 ROWS = 60
 TEXTS = [f"text {n}" for n in range(ROWS)]
@@ -60,15 +63,79 @@ def test_another_layout_takes_all_vectors_at_no_cost(
     assert np.allclose(matrix(new), matrix(was), atol=0 if exact else 1e-3)
 
 
-def test_the_refusal_of_another_layout_names_the_command_that_keeps_the_vectors(
+def command_in(ended: Ended) -> list[str]:
+    """Return the words of the command that a refusal ends with, without `bulkembed`."""
+    assert ended.code == 2, ended.err
+    words = shlex.split(ended.last[ended.last.index("bulkembed run") :])
+    return words[1:]
+
+
+def test_the_refusal_of_another_layout_ends_with_the_command_that_keeps_the_vectors(
     server: EmulatorServer, source: Path, old: Path, tmp_path: Path
 ) -> None:
-    ended = go(server, source, old, "--keep-columns", "lang")
-    assert ended.code == 2
-    assert ended.last.endswith(f"with another --output and --reuse {old}")
-    again = go(server, source, tmp_path / "new", "--keep-columns", "lang", "--reuse", old)
+    words = command_in(go(server, source, old, "--keep-columns", "lang"))
+    new = f"{old}-2"
+    assert words == [
+        "run", "--input", str(source), "--output", new, "--base-url", server.url, "--dim", "128",
+        "--unit-rows", "7", "--keep-columns", "lang", "--reuse", str(old),
+    ]  # fmt: skip
+    again = bulkembed(*words)
     assert again.code == 0, again.err
+    assert read(Path(new))["lang"].to_pylist() == ["de", "en", "fr"] * 20
     assert server.stats()["texts"] == ROWS
+    words = command_in(go(server, source, old, "--generate-ids"))
+    assert words[4] == f"{old}-3"
+    words = command_in(go(server, source, Path(new), "--generate-ids", f"--reuse={old}"))
+    assert words[4] == f"{old}-3"
+    assert words[-4:] == ["--reuse", str(old), "--reuse", new]
+    assert bulkembed(*words).code == 0
+    assert server.stats()["texts"] == ROWS
+
+
+def test_the_command_has_the_options_of_files_and_quotes_what_a_shell_would_read(
+    server: EmulatorServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text("output: my out/\ninput: 'in/*'\ndim: 128\n")
+    args = ("run", "--config", "job.yaml", f"--base-url={server.url}")
+    assert bulkembed(*args).code == 0
+    refused = bulkembed(*args, "--text-template", "{text} in {lang}", "--", "--streaming")
+    assert refused.code == 2
+    assert refused.last.endswith(
+        f"bulkembed run --config job.yaml --base-url={server.url} --text-template "
+        "'{text} in {lang}' --output 'my out-2' --reuse 'my out/' -- --streaming"
+    )
+    words = command_in(bulkembed(*args, "--keep-columns", "lang"))
+    assert bulkembed(*words).code == 0
+    assert server.stats()["texts"] == ROWS
+    Path("more.yaml").write_text(
+        "output: \"out/{date}\"\nreuse: ['my out']\ninput: 'in/*'\ndim: 128\n"
+    )
+    args = ("run", "--config", "more.yaml", "--base-url", server.url, "--date", "2026-01-31")
+    assert bulkembed(*args).code == 0
+    words = command_in(bulkembed(*args, "--keep-columns=lang"))
+    assert words[-6:] == [
+        "--output", "out/{date}-2", "--reuse", "my out", "--reuse", "out/2026-01-31",
+    ]  # fmt: skip
+    assert bulkembed(*words).code == 0
+    assert len(read(tmp_path / "out/2026-01-31-2")) == ROWS
+    assert server.stats()["texts"] == ROWS
+
+
+def test_other_callers_get_the_names_of_the_options(
+    server: EmulatorServer, source: Path, old: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"another --output and --reuse {old}$"):
+        api.run(
+            input=source, output=old, base_url=server.url, dim=128, unit_rows=7, keep_columns="lang"
+        )
+    args = ("--input", source, "--output", old, "--base-url", server.url, "--dim", 128, "--json")
+    estimated = bulkembed("estimate", *args, "--keep-columns", "lang")
+    assert estimated.code == 2
+    assert estimated.last.endswith(
+        f"bulkembed estimate {' '.join(map(str, args[:2]))} --output "
+        f"{old}-2 {' '.join(map(str, args[4:]))} --keep-columns lang --reuse {old}"
+    )
 
 
 def test_new_texts_are_paid_and_several_datasets_are_searched_in_order(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -202,12 +203,18 @@ def test_the_kinds_of_datasets_are_not_mixed(server: EmulatorServer, tmp_path: P
     assert run(server.url, source, output, *plain).code == 0
     ended = sync(server, source, output)
     assert ended.code == 2
-    assert f"--reuse {output}" in ended.last
-    assert sync(server, source, tmp_path / "mirror", "--reuse", output).code == 0
+    assert ended.last.endswith(f" --reuse {output}")
+    words = shlex.split(ended.last[ended.last.index("bulkembed run") :])
+    assert bulkembed(*words[1:]).code == 0
+    (tmp_path / "out-2").rename(tmp_path / "mirror")
     assert server.stats()["texts"] == 3
     ended = run(server.url, source, tmp_path / "mirror", *plain)
     assert ended.code == 2
-    assert "--sync" in ended.last
+    assert "Add --sync. Or" in ended.last
+    assert ended.last.endswith(
+        f"--output {tmp_path}/mirror-2 {' '.join(words[6:8])} "
+        f"--dim 128 --keep-columns price --reuse {tmp_path}/mirror"
+    )
 
 
 def test_a_night_that_was_stopped_is_resumed(server: EmulatorServer, tmp_path: Path) -> None:

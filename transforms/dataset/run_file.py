@@ -10,13 +10,12 @@ import dataclasses
 import datetime as dt
 import enum
 import secrets
-import shlex
 from typing import Any
 
 import orjson
 
 from bulkembed.schemas.embedding import EmbeddingConfig, digest_of
-from bulkembed.schemas.errors import ConfigError, OutputError, OutputTaken
+from bulkembed.schemas.errors import ConfigError, OtherLayout, OutputError, OutputTaken
 from bulkembed.schemas.job import JobConfig, RunStamp, VectorEncoding
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.transforms.core.token_account import TokenAccount
@@ -269,10 +268,10 @@ def check(dataset: Dataset, job: JobConfig) -> dict[str, Any] | None:
         )
     _reject_undecoded(dataset, pinned, job)
     _reject_other_kind(dataset, pinned, job)
-    raise ConfigError(
+    raise OtherLayout.of(
         f"{dataset.root} has other columns than this run would write: {'; '.join(layout)}. Choose "
-        "the same columns. Or keep its vectors, at no cost: run the same command with another "
-        f"--output and --reuse {shlex.quote(job.output.uri)}"
+        "the same columns. Or keep its vectors, at no cost: run ",
+        job.output.uri,
     )
 
 
@@ -280,18 +279,16 @@ def _reject_other_kind(dataset: Dataset, pinned: dict[str, Any], job: JobConfig)
     """Raise ConfigError if only one of a dataset and a run mirrors its input by id."""
     if is_synced(pinned) == job.sync:
         return
-    reuse = (
-        "run the same command with another --output and --reuse "
-        f"{shlex.quote(job.output.uri)}, which keeps its vectors at no cost"
-    )
     if job.sync:
-        raise ConfigError(
+        raise OtherLayout.of(
             f"{dataset.root} was made without --sync, so it may have an id several times. To make "
-            f"a dataset that mirrors the input, {reuse}."
+            "a dataset that mirrors the input, and keep the vectors at no cost, run ",
+            job.output.uri,
         )
-    raise ConfigError(
-        f"{dataset.root} mirrors its input by id, which only --sync keeps so. Add --sync. Or "
-        f"{reuse}."
+    raise OtherLayout.of(
+        f"{dataset.root} mirrors its input by id, which only --sync keeps so. Add --sync. Or keep "
+        "its vectors, at no cost, in a dataset of the other kind: run ",
+        job.output.uri,
     )
 
 
