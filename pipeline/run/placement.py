@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.request import RunRequest
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 
 def runs_on_this_machine(request: RunRequest) -> bool:
@@ -41,6 +46,16 @@ def quota_shares(request: RunRequest) -> int | None:
             "--rate-limit-service."
         )
     return shares
+
+
+def cluster_options(request: RunRequest) -> PipelineOptions | None:
+    """Return new options of Beam for a runner other than its local one; else None."""
+    if not _has_beam_flags(request):
+        return None
+    from bulkembed.pipeline.runners import beam_options
+
+    options = beam_options.beam_options(request.runner, request.beam_args)
+    return None if beam_options.uses_local_runner(options) else options
 
 
 def _has_beam_flags(request: RunRequest) -> bool:

@@ -150,7 +150,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         if request.prune:
             summary = dataclasses.replace(summary, vanished_files=())
     if complete and outcome.mirror is not None:
-        after = _remove_old_rows(dataset, job, outcome.mirror, after, rows)
+        after = _remove_old_rows(dataset, job, outcome, after, rows)
         if job.run_number:
             goal = goal_of(job, outcome.mirror, plan)
             write_goal(dataset, dataclasses.replace(goal, records_digest=digest_of_records(after)))
@@ -369,15 +369,16 @@ def _remove_outdated(
 
 
 def _remove_old_rows(
-    dataset: Dataset, job: JobConfig, mirror: Mirror, state: DatasetState, rows: RowCounts
+    dataset: Dataset, job: JobConfig, outcome: Outcome, state: DatasetState, rows: RowCounts
 ) -> DatasetState:
     """Remove the rows that a synchronised dataset should no longer have; return its state.
 
     Raises:
         OutputError: the dataset does not have the rows of the input.
     """
-    if len(mirror.found.remove):
-        remove_rows(dataset, job, mirror)
+    mirror = outcome.mirror
+    if mirror is not None and len(mirror.found.remove):
+        remove_rows(dataset, job, outcome.request, mirror)
         state = dataset.state()
     found = count_rows(state.records, sum(record.unit.rows for record in state.records))
     if (found.embedded, found.dead, found.skipped) != (rows.embedded, rows.dead, rows.skipped):

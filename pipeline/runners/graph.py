@@ -6,15 +6,16 @@ import collections
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 import apache_beam as beam
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 from apache_beam.metrics.execution import MetricResult
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.runners import dataflow_job, job_server, staging, worker
@@ -29,6 +30,8 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.embed_units import EmbedUnits
 
 MAX_MESSAGE_CHARS = 300
+Build: TypeAlias = Callable[[beam.Pipeline], None]
+"""Adds the stages of a job to a pipeline."""
 COMMIT_S = 5.0
 """How long the commits of finished rows may take after the shutdown timeout."""
 
@@ -75,13 +78,11 @@ def _run(
     folder: Path,
     runner: PipelineRunner | None = None,
 ) -> dict[str, int]:
-    with dataflow_job.submission_errors(options):
-        pipeline = beam.Pipeline(runner, options=options)
-        _move_temporary_files(pipeline, folder)
+    def build(pipeline: beam.Pipeline) -> None:
         _ = pipeline | "Plan" >> beam.Create(list(slices), reshuffle=False) | "EmbedUnits" >> embed
-        result = pipeline.run()
+
+    result = _finished(build, options, folder, runner)
     with dataflow_job.run_errors(options):
-        result.wait_until_finish()
         found = result.metrics().query(MetricsFilter().with_namespace(metrics.NAMESPACE))
     return sum_counters(found["counters"])
 
@@ -96,6 +97,45 @@ def sum_counters(counters: Iterable[MetricResult]) -> dict[str, int]:
     for counter in counters:
         total[counter.key.metric.name] += int(counter.result or 0)
     return dict(total)
+
+
+def _finished(
+    build: Build, options: PipelineOptions, folder: Path, runner: PipelineRunner | None = None
+) -> PipelineResult:
+    """Run a pipeline to its end."""
+    with dataflow_job.submission_errors(options):
+        pipeline = beam.Pipeline(runner, options=options)
+        _move_temporary_files(pipeline, folder)
+        build(pipeline)
+        result = pipeline.run()
+    try:
+        with dataflow_job.run_errors(options):
+            result.wait_until_finish()
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):
+            result.cancel()
+        raise
+    return result
+
+
+def run_stages(build: Build, options: PipelineOptions, folder: Path) -> str | None:
+    """Run a pipeline on a cluster to its end; return why the runner has failed, or None.
+
+    Args:
+        build: adds the stages to the pipeline.
+        options: new options of Beam, which are changed.
+        folder: of this run, for temporary files.
+
+    Raises:
+        ConfigError: the job server does not start, or the job is rejected.
+    """
+    try:
+        with staging.staged(options), job_server.running(options):
+            _finished(build, options, folder)
+    except (RuntimeError, grpc.RpcError) as error:
+        log.debug("the runner's error", exc_info=error)
+        return _first_line(error)
+    return None
 
 
 def _move_temporary_files(pipeline: beam.Pipeline, folder: Path) -> None:
@@ -130,9 +170,12 @@ def _run_in_processes(
 
 
 def _runner_failed(error: Exception) -> Stop:
-    text = (str(error).strip() or repr(error)).splitlines()[0][:MAX_MESSAGE_CHARS].rstrip(".")
     return Stop(
         StopReason.ENGINE,
-        f"the Beam runner failed: {text}. {RERUN} Add --log-level debug for details.",
+        f"the Beam runner failed: {_first_line(error)}. {RERUN} Add --log-level debug for details.",
         time.time(),
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0][:MAX_MESSAGE_CHARS].rstrip(".")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -17,8 +16,8 @@ from bulkembed.pipeline.run.request import RunRequest, UniqueIds
 from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.settle import has_success_marker
 from bulkembed.pipeline.run.summary import difference_line
-from bulkembed.pipeline.sync.compared_rows import Comparison
-from bulkembed.pipeline.sync.mirror import Mirror, by_file, compare
+from bulkembed.pipeline.sync.mirror import Mirror, compare
+from bulkembed.pipeline.sync.on_workers import compare_on_workers
 from bulkembed.pipeline.sync.spool import Spool
 from bulkembed.pipeline.sync.staged_work import delete_other_shards, make_work
 from bulkembed.pipeline.sync.sync_file import (
@@ -29,7 +28,7 @@ from bulkembed.pipeline.sync.sync_file import (
     synced_rows,
     write_goal,
 )
-from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
+from bulkembed.schemas.errors import BulkEmbedError, ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.core.row_difference import Places, RowDifference, RowTally
@@ -38,6 +37,9 @@ from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.stored_bytes import has_changed
+from bulkembed.transforms.sync.compared_rows import Comparison
+from bulkembed.transforms.sync.row_reading import by_file
+from bulkembed.transforms.sync.shards import staged_names
 
 SHOWN_IDS = 3
 
@@ -66,9 +68,10 @@ def prepare(
     staged_in: str | None = None,
     on_refusal: Callable[[ConfigError | TooManyDeletes], None] | None = None,
 ) -> Sync:
-    """Compare the input with the dataset, and stage the rows to send.
+    """Compare the input with the dataset, check what a run would do, and stage the rows to send.
 
-    Only staged shards are written, and only after all checks.
+    Only staged shards are written. On a cluster that happens before the checks; if one of them
+    fails, the shards are deleted.
 
     Args:
         dataset: the dataset.
@@ -82,17 +85,49 @@ def prepare(
     Raises:
         ConfigError: an id is repeated, and `--unique-ids last` is not set.
         TooManyDeletes: more ids are gone than `--max-delete` allows.
-        InputError, OutputError: as `find_mirror`; or a shard cannot be written.
+        InputError: a file cannot be read, or has changed while it was read.
+        OutputError: a committed part cannot be read, a shard cannot be written, or the disk is
+            full.
     """
-    committed = sum(record.unit.rows for record in before.records)
-    with scratch.folder() as folder, Spool(folder, committed) as spool:
-        mirror = find_mirror(dataset, job, request, scans, before, folder, spool)
+
+    def check(mirror: Mirror) -> None:
         try:
             _check(job, request, mirror)
         except (ConfigError, TooManyDeletes) as error:
             if on_refusal is None:
                 raise
             on_refusal(error)
+
+    unchanged = _unchanged(dataset, request, scans, before)
+    if unchanged is not None:
+        check(unchanged)
+        return Sync(unchanged, Plan((), unchanged.found.tally.unchanged, 0), ())
+    compared = Comparison(job.embedding, job.columns, job.row_schema)
+    if staged_in is None:
+        shards = staged_names(dataset)
+        found = compare_on_workers(dataset, job, request, compared, scans.inputs, before)
+        if found is not None:
+            mirror, work = found
+            try:
+                _check_files(scans)
+                check(mirror)
+            except BulkEmbedError:
+                delete_other_shards(dataset, shards)
+                raise
+            return Sync(mirror, work.plan, work.shards)
+    committed = sum(record.unit.rows for record in before.records)
+    with scratch.folder() as folder, Spool(folder, committed) as spool:
+        mirror = compare(
+            dataset,
+            compared,
+            scans.inputs,
+            before.parts_records(),
+            folder,
+            spool=spool,
+            retry_failed=request.retry_failed,
+        )
+        _check_files(scans)
+        check(mirror)
         uri = staged_in or request.output.uri
         work = make_work(Dataset.open(uri), uri, job, mirror, spool, before, request.unit_rows)
     return Sync(mirror, work.plan, work.shards)
@@ -104,34 +139,8 @@ def begin(dataset: Dataset, job: JobConfig, sync: Sync) -> None:
     delete_other_shards(dataset, sync.shards)
 
 
-def find_mirror(
-    dataset: Dataset,
-    job: JobConfig,
-    request: RunRequest,
-    scans: Scans,
-    before: DatasetState,
-    folder: Path,
-    spool: Spool | None = None,
-) -> Mirror:
-    """Compare the input with the dataset.  Changes nothing.
-
-    Raises:
-        InputError: a file cannot be read, or has changed while it was read.
-        OutputError: a committed part cannot be read, or the disk is full.
-    """
-    unchanged = _unchanged(dataset, request, scans, before)
-    if unchanged is not None:
-        return unchanged
-    compared = Comparison(job.embedding, job.columns, job.row_schema)
-    mirror = compare(
-        dataset,
-        compared,
-        scans.inputs,
-        before.parts_records(),
-        folder,
-        spool=spool,
-        retry_failed=request.retry_failed,
-    )
+def _check_files(scans: Scans) -> None:
+    """Raise InputError if a file has changed while it was read."""
     for file in scans.inputs:
         if has_changed(file, scans.stamps.get(file.found.path)):
             raise InputError(
@@ -139,7 +148,6 @@ def find_mirror(
                 "when nothing writes to the file.",
                 path=file.found.path,
             )
-    return mirror
 
 
 def _check(job: JobConfig, request: RunRequest, mirror: Mirror) -> None:

@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from bulkembed.pipeline.sync.compared_rows import Rows
 from bulkembed.transforms.core.hashing import among
 from bulkembed.transforms.core.key_filter import KeyFilter, Keys
 from bulkembed.transforms.core.row_difference import Kind, Places
@@ -19,6 +18,7 @@ from bulkembed.transforms.dataset.atomic_files import output_error
 from bulkembed.transforms.dataset.row_keys import joined_keys
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.inputs.staged_rows import staged_table
+from bulkembed.transforms.sync.compared_rows import Rows
 
 MAX_BYTES = 4 << 30
 """The size of the spool; rows beyond it are read from the input again."""

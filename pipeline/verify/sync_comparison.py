@@ -11,8 +11,7 @@ import pyarrow as pa
 from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.request import InputRequest
 from bulkembed.pipeline.run.scans import Scans, scan_inputs
-from bulkembed.pipeline.sync.compared_rows import Comparison
-from bulkembed.pipeline.sync.mirror import Mirror, by_file, compare
+from bulkembed.pipeline.sync.mirror import Mirror, compare
 from bulkembed.pipeline.verify.comparison import ComparedRow, source_text
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import InputError
@@ -29,6 +28,8 @@ from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
+from bulkembed.transforms.sync.compared_rows import Comparison
+from bulkembed.transforms.sync.row_reading import by_file
 
 _WRONG = {
     Why.NEW: "missing in the dataset",

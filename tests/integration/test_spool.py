@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from support.inputs import read_all
 
-from bulkembed.pipeline.sync.compared_rows import Comparison, input_rows
 from bulkembed.pipeline.sync.spool import Spool
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.row_difference import COMMITTED_ROW, Kind
+from bulkembed.transforms.sync.compared_rows import Comparison, input_rows
 
 COLUMNS = InputColumns(keep_columns=("price",))
 EMBEDDING = EmbeddingConfig(service="developer", model="gemini-embedding-001")

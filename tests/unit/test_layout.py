@@ -26,6 +26,9 @@ MAY_IMPORT = {
         "schemas", "transforms.core", "transforms.clients", "transforms.inputs",
         "transforms.dataset", "transforms.calls",
     ),
+    "transforms.sync": (
+        "schemas", "transforms.core", "transforms.inputs", "transforms.dataset", "transforms.units",
+    ),
     "transforms": ("schemas", "transforms"),
     "emulator": ("schemas",),
     "pipeline": ("", "emulator", "schemas", "transforms"),

@@ -23,6 +23,7 @@ from bulkembed.transforms.dataset.groups import decode_group, encode_group
 from bulkembed.transforms.dataset.layout import (
     ACCOUNT,
     CHANGES,
+    COMPARED,
     DAMAGED,
     DEAD_LETTERS,
     EMPTY_PART,
@@ -69,6 +70,7 @@ log = logging.getLogger("bulkembed")
 READ_THREADS = 8
 _WRITTEN_BY_RUNS = (
     VECTORS, DEAD_LETTERS, PLAN, SUMMARIES, STOPS, SHARED, GATHER, TIMELINE, CHANGES, IDS, SPENDING,
+    COMPARED,
 )  # fmt: skip
 """Folders in which a killed run can leave unfinished files."""
 

@@ -30,6 +30,20 @@ def partitions_for(rows: int, row_bytes: int, partition_bytes: int = PARTITION_B
     return min(MAX_PARTITIONS, 1 << max(0, wanted - 1).bit_length())
 
 
+def partition_numbers(keys: npt.NDArray[np.uint64], partitions: int) -> npt.NDArray[np.uint16]:
+    """Return the partition of each key, by its first bits.
+
+    Args:
+        keys: spread evenly, as hashes are.
+        partitions: a power of two.
+    """
+    if partitions == 1:
+        return np.zeros(len(keys), np.uint16)
+    bits = partitions.bit_length() - 1
+    numbers: npt.NDArray[np.uint16] = (keys >> np.uint64(_KEY_BITS - bits)).astype(np.uint16)
+    return numbers
+
+
 class PartitionedRows:
     """Rows in partitions by the first bits of their keys; add rows first, then read partitions.
 
@@ -151,11 +165,7 @@ class PartitionedRows:
         keys: Any = rows[self._key]
         if keys.ndim > 1:
             keys = keys[:, 0]
-        if self.partitions == 1:
-            return np.zeros(len(rows), np.uint16)
-        bits = self.partitions.bit_length() - 1
-        numbers: npt.NDArray[np.uint16] = (keys >> np.uint64(_KEY_BITS - bits)).astype(np.uint16)
-        return numbers
+        return partition_numbers(keys, self.partitions)
 
     def _sort(self) -> None:
         """Make the rows in memory one array, ordered by partition."""
