@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from support.cli import Ended, bulkembed
+from support.engines import Engine
 from support.stores import Store, finish
 
 from nights.catalogue import Night
@@ -75,6 +76,19 @@ class Disk:
 
     def fetch(self, output: str) -> Path:
         return Path(output)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiskOfEngine(Disk):
+    """A folder of this machine; runs are executed by an engine."""
+
+    _: dataclasses.KW_ONLY
+    engine: Engine
+
+    def call(self, *args: object) -> Ended:
+        if args[0] != "run":
+            return super().call(*args)
+        return self.engine.run(*args[1:], *self.more)
 
 
 @dataclasses.dataclass(frozen=True)
