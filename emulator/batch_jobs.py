@@ -17,6 +17,8 @@ from bulkembed.emulator.files import new_id
 from bulkembed.emulator.quotas import Clock
 from bulkembed.emulator.rules import Target
 
+_HANGING = (JobOutcome.HANG, JobOutcome.HANG_PENDING, JobOutcome.PAUSED)
+
 
 class JobState(enum.StrEnum):
     """The state of a job, without the prefix."""
@@ -27,6 +29,7 @@ class JobState(enum.StrEnum):
     SUCCEEDED = "SUCCEEDED"
     PARTIALLY_SUCCEEDED = "PARTIALLY_SUCCEEDED"
     FAILED = "FAILED"
+    PAUSED = "PAUSED"
     CANCELLING = "CANCELLING"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
@@ -70,7 +73,10 @@ class Job:
     @property
     def name(self) -> str:
         """The name of the resource."""
-        return f"batches/{self.id}"
+        if not self.place:
+            return f"batches/{self.id}"
+        project, location = (part or "express" for part in self.place)
+        return f"projects/{project}/locations/{location}/batchPredictionJobs/{self.id}"
 
     @property
     def tokens(self) -> int:
@@ -166,10 +172,17 @@ class JobStore:
             return job.state
         if job.cancel_at is not None and job.place:
             return JobState.CANCELLING
-        start = job.created + job.seconds * self._settings.pending_share
-        if job.outcome is JobOutcome.HANG_PENDING or self._clock.now() < start:
+        now = self._clock.now()
+        pending_s = job.seconds * self._settings.pending_share
+        if job.place and now < job.created + pending_s / 2:
+            return JobState.QUEUED
+        if job.outcome is JobOutcome.HANG_PENDING or now < job.created + pending_s:
             return JobState.PENDING
-        return JobState.RUNNING
+        return JobState.PAUSED if job.outcome is JobOutcome.PAUSED else JobState.RUNNING
+
+    def started(self, job: Job) -> float:
+        """Return when a job began to run."""
+        return job.created + job.seconds * self._settings.pending_share
 
     def progress(self, job: Job, now: float) -> int:
         """Return the rows that are processed."""
@@ -177,7 +190,7 @@ class JobStore:
             return job.finished_rows
         if self._hangs(job):
             return 0
-        start = job.created + job.seconds * self._settings.pending_share
+        start = self.started(job)
         length = job.created + job.seconds - start
         done = (now - start) / length if length > 0 else float(now >= start)
         return int(job.rows * min(1.0, max(0.0, done)))
@@ -237,7 +250,8 @@ class JobStore:
 
     def _end(self, job: Job) -> tuple[float, JobState]:
         """Return when a job ends and how, unless it is cancelled."""
-        expiry = job.created + self._settings.expire_s
+        settings = self._settings
+        expiry = job.created + (settings.vertex_expire_s if job.place else settings.expire_s)
         due = job.created + job.seconds
         if self._hangs(job) or due > expiry:
             return expiry, JobState.EXPIRED
@@ -259,7 +273,8 @@ class JobStore:
             if job.ending:
                 return
             results = writing.result()
-        if job.place and state is JobState.SUCCEEDED and job.plan.failed(count):
+        partial = bool(job.place) and self._settings.vertex_partial_state
+        if partial and state is JobState.SUCCEEDED and job.plan.failed(count):
             state = JobState.PARTIALLY_SUCCEEDED
         job.finished_rows, job.state, job.ended = count, state, at
         if has_output:
@@ -283,7 +298,7 @@ class JobStore:
         return job.writing
 
     def _hangs(self, job: Job) -> bool:
-        return job.outcome in (JobOutcome.HANG, JobOutcome.HANG_PENDING)
+        return job.outcome in _HANGING
 
     def _has_vanished(self, job: Job) -> bool:
         return job.outcome is JobOutcome.VANISH and job.state is not None

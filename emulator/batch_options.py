@@ -12,6 +12,7 @@ import click
 from bulkembed.emulator.batch_settings import (
     BadLine,
     BatchSettings,
+    InputErrors,
     JobOutcome,
     KeyForm,
     OutputIn,
@@ -34,6 +35,10 @@ _NUMBERS = {
     "upload_granularity": "Bytes of which each piece of an upload but the last is a multiple.",
     "missing_file": "Status for a file that does not exist.",
     "jobs": "Maximum jobs at once.",
+    "vertex_rows": "Maximum rows of a job on Vertex AI.",
+    "vertex_bytes": "Maximum bytes of the input of a job on Vertex AI.",
+    "vertex_expire_s": "Seconds after which a job on Vertex AI that is not over expires.",
+    "vertex_files": "Result files of a job on Vertex AI.",
     "enqueued_tokens": "Maximum tokens of all jobs that are not over; 0: no limit.",
 }
 _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
@@ -41,6 +46,10 @@ _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
     "key_form": (KeyForm, "Where a result has its key: beside the response, or in metadata."),
     "vector_form": (VectorForm, "The field of a result's response that has the vector."),
     "token_form": (TokenForm, "How a result writes its tokenCount."),
+    "vertex_input_errors": (
+        InputErrors,
+        "What an invalid input on Vertex AI fails: the creation, or the job.",
+    ),
     "bad_line": (BadLine, "What a line that is no valid request fails: its row, or the job."),
 }
 _SWITCHES = {
@@ -51,6 +60,7 @@ _SWITCHES = {
     "echo_request": (False, "Repeat the request in a result."),
     "shuffle": (True, "Write results out of order."),
     "http_codes": (False, "Use HTTP statuses in the errors of rows, not those of gRPC."),
+    "vertex_partial_state": (True, "Show a job with failed rows as PARTIALLY_SUCCEEDED."),
     "bill_cancelled": (False, "Bill the processed rows of cancelled jobs."),
 }
 
@@ -78,6 +88,10 @@ def batch_options(command: _F) -> _F:
         click.option(
             "--batch-state-prefix", type=click.Choice(["BATCH_STATE_", "JOB_STATE_"]),
             default=_DEFAULTS.state_prefix, show_default=True, help="The prefix of a job's state.",
+        ),
+        click.option(
+            "--batch-bucket", "batch_buckets", multiple=True, metavar="BUCKET=PLACE",
+            help="The folder, or the URL of a local server, that has a gs:// bucket; * for any.",
         ),
         click.option("--batch-folder", help="Folder for uploads and results. [default: temporary]"),
         click.option(
@@ -119,6 +133,7 @@ def batch_settings(options: dict[str, Any]) -> BatchSettings:
     found["outcome_shares"] = tuple(
         (_outcome(name), share) for name, share in map(_share, found["outcome_shares"])
     )
+    found["buckets"] = tuple(map(_bucket, found["buckets"]))
     found["row_faults"] = tuple(map(_share, found["row_faults"]))
     found["call_faults"] = tuple(
         (*name.partition(":")[::2], share) for name, share in map(_share, found["call_faults"])
@@ -137,6 +152,13 @@ def _share(text: str) -> tuple[str, float]:
         return name, float(share)
     except ValueError:
         raise ConfigError(f'"{text}": end it with a share, such as {text}:0.1') from None
+
+
+def _bucket(text: str) -> tuple[str, str]:
+    bucket, _, place = text.partition("=")
+    if not bucket or not place:
+        raise ConfigError(f"--batch-bucket {text}: use BUCKET=FOLDER or BUCKET=URL")
+    return bucket, place
 
 
 def _outcome(name: str) -> JobOutcome:

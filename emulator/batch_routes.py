@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,12 @@ from bulkembed.emulator.batch_calls import BatchCalls
 from bulkembed.emulator.batch_jobs import Job, JobStore, new_job_id
 from bulkembed.emulator.batch_operations import operation
 from bulkembed.emulator.batch_quota import check_quota
-from bulkembed.emulator.batch_results import job_failure, plan_results
-from bulkembed.emulator.batch_rows import RowTable, scan, scan_unchecked
 from bulkembed.emulator.batch_settings import CallKind
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.catalog import Catalog
 from bulkembed.emulator.files import DiskBytes, FileStore, page
 from bulkembed.emulator.gateway import Gateway, parse
+from bulkembed.emulator.job_making import JobMaker
 from bulkembed.emulator.rules import Target
 from bulkembed.schemas.models import bare_name
 
@@ -52,11 +50,11 @@ class BatchRoutes:
         catalog: Catalog,
         files: FileStore,
         jobs: JobStore,
+        maker: JobMaker,
     ) -> None:
         self._state, self._settings = state, state.settings
         self._gateway, self._calls, self._catalog = gateway, calls, catalog
-        self._files, self._jobs = files, jobs
-        self._random = random.Random(f"{state.settings.seed} jobs")
+        self._files, self._jobs, self._maker = files, jobs, maker
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -89,31 +87,12 @@ class BatchRoutes:
         where = batch.path("inputConfig")
         config = wire.Message(batch.get("inputConfig") or {}, where, _INPUT)
         lines, inline = self._lines(config)
-        table = await asyncio.to_thread(self._scan, target, lines)
-        job = self._job(target, table, batch.text("displayName"), config, inline=inline)
-        try:
-            check_quota(self._settings, self._jobs, job)
-        except ApiError:
-            lines.unlink(missing_ok=True)
-            raise
-        self._jobs.add(job)
-        return await self._answer(request, job)
-
-    def _scan(self, target: Target, lines: Path) -> RowTable:
-        return scan_unchecked(lines) if self._settings.canned else scan(target, lines)
-
-    def _job(
-        self, target: Target, table: RowTable, name: str | None, config: wire.Message,
-        *, inline: bool,
-    ) -> Job:  # fmt: skip
-        number = self._jobs.next_number()
-        outcome, seconds = self._jobs.next_outcome(self._random.random())
-        return Job(
-            number, new_job_id(), target, name, self._state.clock.now(), seconds, outcome, table,
-            plan_results(target, table, number),
-            {"requests": {}} if inline else {"fileName": config.text("fileName")},
-            inline=inline, failure=job_failure(target, table),
+        job = await self._maker.make(
+            target, lines, new_job_id(), lambda job: check_quota(self._settings, self._jobs, job),
+            display_name=batch.text("displayName"), inline=inline,
+            input={"requests": {}} if inline else {"fileName": config.text("fileName")},
         )  # fmt: skip
+        return await self._answer(request, job)
 
     def _lines(self, config: wire.Message) -> tuple[Path, bool]:
         """Return a file of the job's own with its lines, and whether they came inline."""

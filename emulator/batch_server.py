@@ -12,6 +12,7 @@ from bulkembed.emulator.batch_calls import BatchCalls
 from bulkembed.emulator.batch_jobs import Job, JobStore
 from bulkembed.emulator.batch_results import inline_results, result_lines, write_results
 from bulkembed.emulator.batch_routes import BatchRoutes
+from bulkembed.emulator.buckets import Buckets
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.canned_results import CannedResults
 from bulkembed.emulator.catalog import Catalog
@@ -19,6 +20,9 @@ from bulkembed.emulator.file_routes import FileRoutes
 from bulkembed.emulator.files import DiskBytes, FileStore
 from bulkembed.emulator.gateway import Gateway
 from bulkembed.emulator.job_control import JobControl
+from bulkembed.emulator.job_making import JobMaker
+from bulkembed.emulator.vertex_batch_routes import VertexBatchRoutes
+from bulkembed.emulator.vertex_batches import write_to_bucket
 
 _RESULTS_S = 30.0
 """How long `/stats` waits for results that are late: a job bills once they are written."""
@@ -34,15 +38,20 @@ class BatchServer:
         self.files = FileStore(batch, clock)
         self.jobs = JobStore(batch, clock, self._write, self._publish, self._bill)
         self._file_routes = FileRoutes(self._settings, gateway, self._calls, self.files)
+        maker = JobMaker(state, self.jobs)
         self._batch_routes = BatchRoutes(
-            state, gateway, self._calls, catalog, self.files, self.jobs
+            state, gateway, self._calls, catalog, self.files, self.jobs, maker
+        )
+        self._buckets = Buckets(batch.buckets)
+        self._vertex_routes = VertexBatchRoutes(
+            state, gateway, self._calls, catalog, self.files, self.jobs, maker, self._buckets
         )
         self._control = JobControl(gateway, self.jobs)
         self._texts = self._tokens = 0
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        parts = (self._control, self._file_routes, self._batch_routes)
+        parts = (self._control, self._file_routes, self._batch_routes, self._vertex_routes)
         return [route for part in parts for route in part.routes()]
 
     def reset(self) -> None:
@@ -82,7 +91,9 @@ class BatchServer:
         }
 
     def _write(self, job: Job, count: int) -> Any:
-        """Make the results of a job: their bytes, or the values of an inline job."""
+        """Make the results of a job: their bytes, a folder's URI, or an inline job's values."""
+        if job.place:
+            return write_to_bucket(job, count, self.files, self._buckets)
         if job.inline:
             return inline_results(result_lines(job.target, job.table, job.plan, count))
         if self._settings.canned:
@@ -93,7 +104,7 @@ class BatchServer:
 
     def _publish(self, job: Job, results: Any) -> Any:
         """Return the output of a job that is over: its file, or its values."""
-        if job.inline:
+        if job.inline or job.place:
             return results
         return self.files.add(
             f"batch-{job.id}", results, "application/jsonl", job.display_name,

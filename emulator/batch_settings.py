@@ -24,6 +24,8 @@ class JobOutcome(enum.StrEnum):
     """It runs until it expires, 48 h after its start."""
     HANG_PENDING = "hang-pending"
     """It is pending until it expires."""
+    PAUSED = "paused"
+    """Vertex AI: it is paused until it expires."""
     VANISH = "vanish"
     """It is not found any more when its time is over."""
 
@@ -120,6 +122,13 @@ class OutputIn(enum.StrEnum):
     RESPONSE = "response"
 
 
+class InputErrors(enum.StrEnum):
+    """What an invalid input of a job on Vertex AI fails.  The documentation does not say."""
+
+    CREATE = "create"
+    JOB = "job"
+
+
 ANY_CALL = "*"
 """In a fault: calls of every kind."""
 
@@ -169,6 +178,17 @@ class BatchSettings:
     bad_line: BadLine = BadLine.ROW
     bill_cancelled: bool = False
 
+    buckets: tuple[tuple[str, str], ...] = ()
+    """Vertex AI: pairs of a bucket, or `*`, and its folder or the URL of its server."""
+    vertex_rows: int = 1_000_000
+    vertex_bytes: int = 1 << 30
+    vertex_expire_s: float = 3 * DAY_S
+    vertex_files: int = 2
+    """The result files of a job."""
+    vertex_input_errors: InputErrors = InputErrors.JOB
+    vertex_partial_state: bool = True
+    """A job with failed rows is PARTIALLY_SUCCEEDED."""
+
     outcomes: tuple[str, ...] = ()
     outcome_shares: tuple[tuple[JobOutcome, float], ...] = ()
     row_faults: tuple[tuple[str, float], ...] = ()
@@ -176,10 +196,16 @@ class BatchSettings:
     call_script: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "cancel_seconds", "expire_s", "file_expire_s", "result_expire_s"):
+        for name in (
+            "seconds", "cancel_seconds", "expire_s", "file_expire_s", "result_expire_s",
+            "vertex_expire_s",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ConfigError(f"{_flag(name)} {getattr(self, name):g}: use 0 or more")
-        for name in ("file_bytes", "inline_bytes", "upload_granularity", "jobs"):
+        for name in (
+            "file_bytes", "inline_bytes", "upload_granularity", "jobs", "vertex_rows",
+            "vertex_bytes", "vertex_files",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{_flag(name)} {getattr(self, name)}: use 1 or more")
         if not 0 <= self.pending_share <= 1:

@@ -121,7 +121,8 @@ class Gateway:
 
 def is_vertex(request: Request) -> bool:
     """Return whether a request has a path of Vertex AI."""
-    return "/publishers/" in request.url.path or "/projects/" in request.url.path
+    path = request.url.path
+    return any(part in path for part in ("/publishers/", "/projects/", "/batchPredictionJobs"))
 
 
 def parse(raw: bytes) -> object:

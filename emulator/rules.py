@@ -16,6 +16,8 @@ log = logging.getLogger("bulkembed.emulator")
 EMPTY_PART = "EmbedContentRequest.content contains an empty Part."
 _DEVELOPER_REQUEST = frozenset({"model", "content", "taskType", "title", "outputDimensionality"})
 _VERTEX_REQUEST = _DEVELOPER_REQUEST | {"autoTruncate", "embedContentConfig"}
+_ROW = _DEVELOPER_REQUEST | {"embedContentConfig"}
+_VERTEX_ROW = frozenset({"content", "embedContentConfig"})
 _CONFIG = frozenset({
     "taskType", "title", "outputDimensionality", "autoTruncate", "documentOcr",
     "audioTrackExtraction",
@@ -116,7 +118,7 @@ def read_predict(target: Target, body: object) -> list[Item]:
 
 def read_row(target: Target, value: object) -> Item:
     """Return the item of a batch job's row; its options may be in `embedContentConfig`."""
-    return _read_request(target, value, "request", names=_VERTEX_REQUEST)
+    return _read_request(target, value, "request", names=_VERTEX_ROW if target.vertex else _ROW)
 
 
 def read_count(target: Target, body: object) -> list[str]:
