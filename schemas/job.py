@@ -96,6 +96,8 @@ class OutputConfig:
     vector_encoding: VectorEncoding = VectorEncoding.PLAIN
     provenance: bool = False
     """Whether each row says which run wrote it, and when."""
+    partition_by: str | None = None
+    """The kept column by whose values the vectors are in folders; None: in one folder."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -194,4 +196,5 @@ class JobConfig:
             **({"rows": "passages"} if self.embedding.rows_are_passages else {}),
             **({"sync": "id"} if self.sync else {}),
             **({"provenance": True} if self.output.provenance else {}),
+            **({"partition_by": self.output.partition_by} if self.output.partition_by else {}),
         }

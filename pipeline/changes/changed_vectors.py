@@ -10,6 +10,7 @@ import pyarrow as pa
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.manifest import Manifest
+from bulkembed.transforms.dataset.partitions import whole_schema
 
 
 class ChangedVectors:
@@ -31,7 +32,7 @@ class ChangedVectors:
             part = part_files.open_part(dataset, manifest.parts[0].name).schema_arrow
             known = {part_files.id_name(part), "text_hash"}
             known |= {"passage"} if part_files.holds_passages(part) else set()
-            fields = [field for field in part if field.name not in known]
+            fields = [field for field in whole_schema(part) if field.name not in known]
             self._names = [field.name for field in fields]
             for field in fields:
                 name = f"{field.name}_" if field.name in changes.names else field.name

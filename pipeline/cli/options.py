@@ -99,6 +99,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(_OUTPUT, "--vector-encoding", type=WordChoice(VectorEncoding), default="plain",
             help="Parquet encoding of the vectors. byte_stream_split saves 15 %, but some readers, "
             "such as Spark 4.1, cannot read it."),
+    _option(_OUTPUT, "--partition-by", metavar="NAME",
+            help="Write the vectors into hive partitions by a kept column, as in "
+            "vectors/lang=de/."),
     _option(_OUTPUT, "--target-file-size", type=ByteSize(), metavar="SIZE",
             show_default="no merging",
             help="Merge small files of the dataset when it is complete, up to this size, e.g. "

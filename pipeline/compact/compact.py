@@ -6,6 +6,7 @@ compaction or run deletes those that do not count.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import shutil
 import time
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from bulkembed.pipeline.compact.merge_plan import TARGET_BYTES, is_small, plan_merges
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.publish import PublishedRun, adopt_state, publish_state
+from bulkembed.pipeline.run.summary import join_names
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN
@@ -21,10 +23,10 @@ from bulkembed.schemas.units import GroupRecord, PartsRecord, UnitRecord
 from bulkembed.transforms.dataset import output_lock, run_file
 from bulkembed.transforms.dataset.atomic_files import REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.layout import SUCCESS
+from bulkembed.transforms.dataset.layout import SUCCESS, partition_of
 from bulkembed.transforms.dataset.merge import merge_units
 from bulkembed.transforms.dataset.output_lock import LockOwner
-from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,16 +125,17 @@ def _plan(
 ) -> list[list[PartsRecord]]:
     """Return the records whose parts are to be merged, in the order of their input rows."""
     candidates = []
-    for record in state.parts_records():
+    records = list(state.parts_records())
+    for record, parts in zip(records, dataset.parts_of_each(records), strict=True):
         is_failed = isinstance(record, UnitRecord) and record.dead > 0
-        if not is_failed and is_small(_size(dataset, record, sizes), target):
+        if not is_failed and is_small(_sizes(parts, sizes), target):
             candidates.append(record)
     single = [record for record in candidates if isinstance(record, UnitRecord)]
     read = dict(zip(single, dataset.read_records(single), strict=True))
     candidates = [read[one] if isinstance(one, UnitRecord) else one for one in candidates]
     candidates.sort(key=_place_in_input)
-    of_bytes = [_size(dataset, record, sizes) for record in candidates]
-    of_units = [len(one.members) if isinstance(one, GroupRecord) else 1 for one in candidates]
+    of_bytes = [_sizes(dataset.parts_of(record), sizes) for record in candidates]
+    of_units = [_entries(record) for record in candidates]
     return [[candidates[at] for at in merged] for merged in plan_merges(of_bytes, of_units, target)]
 
 
@@ -141,8 +144,18 @@ def _place_in_input(record: PartsRecord) -> tuple[str, int]:
     return first.source_file, first.unit.first_row
 
 
-def _size(dataset: Dataset, record: PartsRecord, sizes: dict[str, int]) -> int:
-    return sum(sizes.get(part, 0) for part in dataset.parts_of(record).all)
+def _entries(record: PartsRecord) -> int:
+    """Return how many entries the record of a group has for a record: units times partitions."""
+    members = record.members if isinstance(record, GroupRecord) else (record,)
+    return sum(max(1, len(member.part_rows)) for member in members)
+
+
+def _sizes(parts: RecordParts, sizes: dict[str, int]) -> dict[str, int]:
+    """Return the bytes of parts by partition; dead letters are in the one without a name."""
+    found: collections.Counter[str] = collections.Counter()
+    for part in parts.all:
+        found[partition_of(part)] += sizes.get(part, 0)
+    return found
 
 
 def _count_parts(dataset: Dataset, state: DatasetState) -> int:
@@ -155,7 +168,8 @@ def _check_free_space(
     """Raise OutputError if a local disk has no room for the merged parts beside the old ones."""
     if dataset.is_on_a_store:
         return
-    needed = sum(_size(dataset, record, sizes) for merged in merges for record in merged)
+    parts = (dataset.parts_of(record) for merged in merges for record in merged)
+    needed = sum(sum(_sizes(one, sizes).values()) for one in parts)
     free = shutil.disk_usage(dataset.root).free
     if needed > free:
         raise OutputError(
@@ -184,7 +198,7 @@ def _merge(
         log.info(
             "merged the parts of %s: %s",
             number_of(len(made.group.members), "unit"),
-            ", ".join(dataset.parts_of(made.group).all),
+            join_names(dataset.parts_of(made.group).all, 3),
         )
     run_file.check_ownership(dataset, run)
     state = dataset.state()

@@ -24,6 +24,7 @@ from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
+from bulkembed.transforms.dataset.partitions import check_column
 from bulkembed.transforms.dataset.processes import this_process
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.columns import column_notes, merge_schemas
@@ -111,6 +112,8 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
             f"--provenance writes ({', '.join(PROVENANCE_COLUMNS)}). Rename it, or keep only other "
             "columns."
         )
+    if request.output.partition_by is not None:
+        check_column(request.output.partition_by, request.input.columns, schema)
     taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
     if taken and request.embedding.long_text is LongText.PASSAGES:
         raise ConfigError(

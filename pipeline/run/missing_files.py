@@ -150,7 +150,7 @@ class _Ids:
                     keys = [*map(_keys, _ids_of(rows_of_part))]
                 except OutputError as error:
                     log.warning("the ids of %s are unknown: it %s", name, error.reason)
-                    rows -= _rows_of_part(record, name) if error.missing else 0
+                    rows -= _rows_of_part(dataset, record, name) if error.missing else 0
                     continue
                 rows -= sum(map(len, keys))
                 found += keys
@@ -180,10 +180,14 @@ def _rows_of(record: UnitRecord) -> int:
     return record.unit.rows - record.removed
 
 
-def _rows_of_part(record: UnitRecord, name: str) -> int:
-    if name.startswith(f"{VECTORS}/"):
+def _rows_of_part(dataset: Dataset, record: UnitRecord, name: str) -> int:
+    if not name.startswith(f"{VECTORS}/"):
+        return record.dead + record.skipped
+    if not record.is_partitioned:
         return record.embedded
-    return record.dead + record.skipped
+    record = dataset.read_record(record)
+    rows_of = dict(zip(record.vector_parts, record.part_rows, strict=True))
+    return rows_of[name.removeprefix(f"{VECTORS}/")]
 
 
 def _keys(ids: pa.Array) -> _Keys:

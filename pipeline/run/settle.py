@@ -156,8 +156,10 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
             write_goal(dataset, dataclasses.replace(goal, records_digest=digest_of_records(after)))
     if plan.work:
         dataset.delete(dataset.gathered_files())
-    if complete and plan.work and (after.stale or not dataset.is_on_a_store):
-        # Workers that died leave files. A store shows no partial files, and listing it is slow.
+    is_clean = dataset.is_on_a_store and not after.stale and job.output.partition_by is None
+    if complete and plan.work and not is_clean:
+        # Workers that died leave files. A store shows no partial files, and listing it is slow. But
+        # a unit that was tried again may have left the part of a partition that it now lacks.
         dataset.delete(dataset.leftovers(after))
     if plan.work or not has_success_marker(dataset):
         if complete:

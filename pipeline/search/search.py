@@ -21,6 +21,7 @@ from bulkembed.schemas.models import TaskType, query_task
 from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.partitions import whole_schema
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
@@ -93,11 +94,14 @@ def rows_of(dataset: Dataset, hits: Sequence[Hit]) -> list[dict[str, Any]]:
 
 def _rows_at(dataset: Dataset, name: str, wanted: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     part = part_files.open_part(dataset, name)
-    columns = [column for column in part.schema_arrow.names if column != "vector"]
+    names = whole_schema(part.schema_arrow).names
+    columns = [column for column in names if column != "vector"]
     first = 0
     for block in part_files.read_blocks(part, name, columns):
         here = wanted[(wanted >= first) & (wanted < first + block.num_rows)]
-        yield from zip(here.tolist(), block.take(here - first).to_pylist(), strict=True)
+        yield from zip(
+            here.tolist(), block.select(columns).take(here - first).to_pylist(), strict=True
+        )
         first += block.num_rows
 
 

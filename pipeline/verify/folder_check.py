@@ -34,6 +34,7 @@ from bulkembed.transforms.dataset.layout import (
     is_group_name,
     is_part_name,
     is_unfinished,
+    part_name,
     part_of_group,
     record_name,
     run_number_in,
@@ -167,7 +168,7 @@ def foreign_files(
     }
     parts_of_damaged = set()
     for name in damaged:
-        part = part_of_group(short_name(name))
+        part = part_of_group(short_name(name)) or _part_of_partitioned(short_name(name))
         if part is not None:
             known.add(name)
             parts_of_damaged.add(part)
@@ -187,6 +188,14 @@ def foreign_files(
         elif name.startswith(f"{UNITS}/"):
             found.append(Finding(Check.FOREIGN, name, _why_no_record(name, state)))
     return found
+
+
+def _part_of_partitioned(name: str) -> str | None:
+    """Return the name of the parts that the commit of a partitioned unit wrote; else None."""
+    with contextlib.suppress(OutputError):
+        record = named_record(name)
+        return part_name(record) if record is not None and record.is_partitioned else None
+    return None
 
 
 def _why_no_part(name: str) -> str:

@@ -17,7 +17,7 @@ from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.groups import from_footer, with_members
-from bulkembed.transforms.dataset.layout import DEAD_LETTERS, VECTORS, age_of_part
+from bulkembed.transforms.dataset.layout import DEAD_LETTERS, VECTORS, age_of_part, partition_of
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts
 
 
@@ -37,12 +37,15 @@ def record_from_parts(
     vectors = sorted((p for p in parts if p.startswith(f"{VECTORS}/")), key=age_of_part)
     dead = sorted((p for p in parts if p.startswith(f"{DEAD_LETTERS}/")), key=age_of_part)
     run_number, generation = max(map(age_of_part, parts))
-    for some in (vectors, [p for p in vectors if age_of_part(p) == (run_number, generation)]):
+    newest = [part for part in vectors if age_of_part(part) == (run_number, generation)]
+    of_partitions = {partition_of(part): part for part in vectors}
+    for some in (vectors, newest, list(of_partitions.values())):
         named = UnitRecord(
             unit, unit.rows, 0, 0, generation,
             source_file=_source_file(dataset, parts),
             run_number=run_number,
             embedding_digest=expected.digest if run_number else "",
+            is_partitioned=expected.vectors.partition_by is not None,
         )  # fmt: skip
         record = _record(dataset, expected, named, some, dead[-1:])
         if record is not None:
@@ -75,6 +78,8 @@ def _record(
         codes=tuple(sorted(codes.items())),
         vector_parts=tuple(name.removeprefix(f"{VECTORS}/") for name in vectors),
         dead_part=dead[0].removeprefix(f"{DEAD_LETTERS}/") if dead else None,
+        is_partitioned=named.is_partitioned,
+        part_rows=tuple(one.count for one in with_vectors) if named.is_partitioned else (),
         vectors=sum(report.count for report in with_vectors),
         part_bytes=dataset.size_of(dataset.sized_parts(named, [*vectors, *dead])),
         run_number=named.run_number,

@@ -27,10 +27,10 @@ from bulkembed.schemas.output_schema import (
 )
 from bulkembed.schemas.units import GroupRecord, PartsRecord, UnitRecord
 from bulkembed.transforms.core.vectors import vector_faults
-from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset import part_files, partitions
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
-from bulkembed.transforms.dataset.layout import UNITS, VECTORS, record_name
+from bulkembed.transforms.dataset.layout import UNITS, VECTORS, partition_of, record_name
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.dataset.run_file import id_name_of, is_synced
 
@@ -67,19 +67,36 @@ class PartKind:
     names_sources: bool = False
     """Whether each row says which file it comes from, as in a synchronised dataset.  Else all rows
     of a unit are of its file."""
+    partition_by: str | None = None
+    """The column whose value is in the name of the folder, and not in the file."""
 
     def findings(self, name: str, part: pq.ParquetFile) -> list[Finding]:
         """Return the differences between a part's schema and footer and the expected ones."""
-        schema: pa.Schema = part.schema_arrow
+        schema: pa.Schema = partitions.whole_schema(part.schema_arrow)
         found = []
+        partition = partitions.partition_in(part.schema_arrow)
+        folder = partition.folder if partition is not None else ""
+        if folder != partition_of(name):
+            what = f"the rows are of {folder or 'no partition'}, by the footer"
+            found.append(Finding(Check.METADATA, name, what))
         types = {field.name: str(field.type) for field in schema}
-        if _comparable(types) != _comparable(self.types):
+        if _comparable(types) != _comparable(self._types()):
             found.append(Finding(Check.SCHEMA, name, _difference("column", self.types, types)))
         stored = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         ours = {key: stored[key] for key in stored if key in self.metadata}
         if ours != self.metadata:
             found.append(Finding(Check.METADATA, name, _difference("footer", self.metadata, ours)))
         return found
+
+    def _types(self) -> dict[str, str]:
+        """Return the types with the column of the partition after the kept ones."""
+        if self.partition_by is None:
+            return self.types
+        types = dict(self.types)
+        kind = types.pop(self.partition_by)
+        at = list(types).index("text_hash")
+        items = list(types.items())
+        return dict([*items[:at], (self.partition_by, kind), *items[at:]])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,6 +121,7 @@ class Expected:
                 has_vectors=True,
                 tolerance=_tolerance(embedding, VectorType(layout["vector_type"]), dim),
                 names_sources=synced,
+                partition_by=layout.get("partition_by"),
             ),
             PartKind(
                 _dead_types(layout, hashes=synced),

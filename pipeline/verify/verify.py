@@ -26,7 +26,7 @@ from bulkembed.schemas.errors import OutputError, OutputLocked
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import ExitCode
-from bulkembed.schemas.units import UnitRecord
+from bulkembed.schemas.units import GroupRecord, UnitRecord
 from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.dataset import output_lock, part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -191,7 +191,7 @@ def _named(dataset: Dataset, state: DatasetState, units: Sequence[UnitReport]) -
     for record, unit in zip(state.parts_records(), units, strict=True):
         if unit.record is not None:
             yield from RecordParts.of(unit.record).all
-        elif not record.generation:
+        elif isinstance(record, GroupRecord) or not (record.generation or record.is_partitioned):
             yield from dataset.parts_of(record).all
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import random
@@ -60,9 +61,21 @@ def members(draw: st.DrawFn) -> list[UnitRecord]:
     return made
 
 
+def partitioned(record: UnitRecord, folders: list[str]) -> UnitRecord:
+    """The same unit with its vectors spread over parts in these folders, as after a retry."""
+    rows = {f"{folder}/part-{at}": 0 for at, folder in enumerate(folders)}
+    for at, part in enumerate(rows):
+        rows[part] = record.vectors * (at + 1) // len(rows) - record.vectors * at // len(rows)
+    some = {part: count for part, count in rows.items() if count}
+    return dataclasses.replace(record, is_partitioned=True).in_parts(some)
+
+
 @st.composite
 def groups(draw: st.DrawFn) -> GroupRecord:
     units = draw(members())
+    if draw(st.booleans()):
+        folders = st.lists(st.sampled_from(["k=a", "k=b", "k="]), min_size=1, max_size=4)
+        units = [partitioned(one, draw(folders)) for one in units]
     bare = GroupRecord(
         group_key((one.unit for one in units), 3), (), draw(st.integers(0, 5)), "run-3",
         draw(st.integers(1, 99)), DIGEST, draw(COUNT),
@@ -93,15 +106,19 @@ def test_the_names_of_a_group_are_recognized(group: GroupRecord) -> None:
 
 @given(groups())
 def test_the_rows_of_the_units_follow_each_other_in_the_parts(group: GroupRecord) -> None:
-    vectors = dead = 0
+    dead = 0
+    ends: collections.Counter[str] = collections.Counter()
     for member in group.members:
         assert member.place is not None
-        assert member.place.first_vectors == ((vectors,) if member.vectors else ())
+        for name, first, rows in member.spans():
+            assert first == ends[name]
+            ends[name] += rows
+        assert sum(rows for _, _, rows in member.spans()) == member.vectors
         assert member.place.first_dead == dead
-        vectors += member.vectors
         dead += member.dead + member.skipped
     parts = RecordParts.of(group)
-    assert (len(parts.vectors), len(parts.dead_letters)) == (vectors > 0, dead > 0)
+    assert parts.vectors == tuple(sorted(f"vectors/{name}" for name in ends))
+    assert len(parts.dead_letters) == (dead > 0)
     for member in group.members:
         assert set(RecordParts.of(member).all) <= set(parts.all)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +18,13 @@ SIZES = st.lists(st.integers(1, 130) | st.integers(1, 5), max_size=40).map(
 )
 
 
+def of_one_folder(sizes: Iterable[int]) -> list[dict[str, int]]:
+    return [{"": size} for size in sizes]
+
+
 def merged(sizes: list[int], target: int = TARGET) -> list[int]:
     """The sizes after a merge, each merged part in the place of its first."""
-    plan = plan_merges(sizes, [1] * len(sizes), target)
+    plan = plan_merges(of_one_folder(sizes), [1] * len(sizes), target)
     gone = {at for one in plan for at in one[1:]}
     of_first = {one[0]: sum(sizes[at] for at in one) for one in plan}
     return [of_first.get(at, size) for at, size in enumerate(sizes) if at not in gone]
@@ -38,14 +45,14 @@ def merged(sizes: list[int], target: int = TARGET) -> list[int]:
     ],
 )
 def test_small_parts_are_merged(sizes: list[int], plan: list[list[int]]) -> None:
-    assert plan_merges([size * MB for size in sizes], [1] * len(sizes), TARGET) == plan
+    assert plan_merges(of_one_folder(size * MB for size in sizes), [1] * len(sizes), TARGET) == plan
 
 
 @given(SIZES)
 def test_a_merged_part_has_several_consecutive_small_parts_within_the_target(
     sizes: list[int],
 ) -> None:
-    plan = plan_merges(sizes, [1] * len(sizes), TARGET)
+    plan = plan_merges(of_one_folder(sizes), [1] * len(sizes), TARGET)
     numbers = [at for one in plan for at in one]
     assert numbers == sorted(set(numbers))
     for one in plan:
@@ -70,6 +77,21 @@ def test_few_small_parts_remain(sizes: list[int]) -> None:
         assert size > sum(large_enough[:at])
 
 
+PARTITIONED = st.lists(
+    st.dictionaries(st.sampled_from("abc"), st.integers(1, 60 * MB), min_size=1), max_size=30
+)
+
+
+@given(PARTITIONED)
+def test_in_each_partition_a_merged_part_is_within_the_target(sizes: list[dict[str, int]]) -> None:
+    for one in plan_merges(sizes, [1] * len(sizes), TARGET):
+        total: collections.Counter[str] = collections.Counter()
+        for at in one:
+            assert max(sizes[at].values()) < TARGET / 2
+            total.update(sizes[at])
+        assert max(total.values()) <= TARGET
+
+
 def test_a_group_has_a_limited_number_of_units() -> None:
     units = [MAX_UNITS // 2] * 5
-    assert plan_merges([1] * 5, units, TARGET) == [[0, 1], [2, 3]]
+    assert plan_merges(of_one_folder([1] * 5), units, TARGET) == [[0, 1], [2, 3]]

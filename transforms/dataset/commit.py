@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
 from bulkembed.schemas.errors import OutputTaken
 from bulkembed.schemas.job import OutputConfig
 from bulkembed.schemas.units import PartsRecord, UnitRecord
+from bulkembed.transforms.dataset import partitions
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import (
     DEAD_LETTERS,
     UNITS,
     VECTORS,
+    in_partition,
     part_name,
     record_name,
     short_name,
 )
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import RecordParts
+
+WRITE_THREADS = 4
+"""Parts of one unit that are written to a store at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -61,24 +67,49 @@ def commit_unit(
             files are deleted.
     """
     name = part_name(record)
-    vector_parts = list(record.vector_parts)
+    written: dict[str, int] = {}
     dead_part = None
-    part_bytes = dataset.size_of(f"{VECTORS}/{part}" for part in vector_parts)
+    part_bytes = dataset.size_of(f"{VECTORS}/{part}" for part in record.vector_parts)
     if tables.vectors is not None and tables.vectors.num_rows:
-        writer = part_writer(tables.vectors, output.vector_encoding)
-        part_bytes += dataset.write(f"{VECTORS}/{name}", writer)
-        vector_parts.append(name)
+        parts = partitions.split(tables.vectors, output.partition_by)
+        for part, rows, size in _write_parts(dataset, output, name, parts):
+            written[part] = rows
+            part_bytes += size
     if tables.dead_letters is not None and tables.dead_letters.num_rows:
         part_bytes += dataset.write(f"{DEAD_LETTERS}/{name}", part_writer(tables.dead_letters))
         dead_part = name
+    is_partitioned = output.partition_by is not None
     committed = dataclasses.replace(
-        record, vector_parts=tuple(vector_parts), dead_part=dead_part, part_bytes=part_bytes
+        record,
+        vector_parts=(*record.vector_parts, *written),
+        is_partitioned=is_partitioned,
+        part_rows=(*record.part_rows, *written.values()) if is_partitioned else (),
+        dead_part=dead_part,
+        part_bytes=part_bytes,
     )
     write_committed(dataset, committed, check_ownership)
     if replaces is not None:
         dead_letters = RecordParts.of(replaces).dead_letters
         dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead_letters])
     return committed
+
+
+def _write_parts(
+    dataset: Dataset, output: OutputConfig, name: str, parts: Iterable[tuple[str, pa.Table]]
+) -> Iterator[tuple[str, int, int]]:
+    """Write a part for each partition; yield its name, its rows and its bytes."""
+
+    def write(part: tuple[str, pa.Table]) -> tuple[str, int, int]:
+        folder, table = part
+        full = in_partition(folder, name)
+        size = dataset.write(f"{VECTORS}/{full}", part_writer(table, output.vector_encoding))
+        return full, table.num_rows, size
+
+    if not dataset.is_on_a_store or output.partition_by is None:
+        yield from map(write, parts)
+        return
+    with concurrent.futures.ThreadPoolExecutor(WRITE_THREADS) as pool:
+        yield from pool.map(write, parts)
 
 
 def write_committed(

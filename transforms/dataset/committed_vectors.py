@@ -52,8 +52,8 @@ def committed_index(
         OutputError: the dataset cannot be listed, or a disk is full.
     """
     found = dataset.part_sizes(VECTORS)
-    named = (part for one in records if one.embedded for part in dataset.parts_of(one).vectors)
-    sizes = {part: found[part] for part in named if part in found}
+    named = dataset.parts_of_each([record for record in records if record.embedded])
+    sizes = {part: found[part] for one in named for part in one.vectors if part in found}
     return HashIndex(dataset, sizes, digest, scratch, keep=keep, trusted=trusted)
 
 

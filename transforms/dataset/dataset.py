@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import logging
 import mmap
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -85,6 +87,8 @@ class Dataset:
         self.root = root.rstrip("/") or "/"
         self._groups: dict[str, GroupRecord] = {}
         """The records of groups by name, which never change."""
+        self._partitioned: dict[str, RecordParts] = {}
+        """The parts of partitioned units by the names of their records."""
         self._manifest: Manifest | None = None
         self._has_read_manifest = False
 
@@ -304,16 +308,21 @@ class Dataset:
         """
         if isinstance(record, GroupRecord) or record.place is not None:
             return RecordParts.of(record)
-        if record.generation or record.is_partitioned:
+        if record.is_partitioned:
+            name = record_name(record)
+            if name not in self._partitioned:
+                self._partitioned[name] = RecordParts.of(self.read_record(record))
+            return self._partitioned[name]
+        if record.generation:
             return RecordParts.of(self.read_record(record))
         return RecordParts.by_name(record)
 
     def distinct_parts(self, state: DatasetState) -> list[RecordParts]:
-        """Return the parts of each unit outside of a group, and of each group.
+        """Return the parts of each unit outside of a group, and of each group."""
+        return self.parts_of_each(list(state.parts_records()))
 
-        Several records are opened at a time.
-        """
-        records = list(state.parts_records())
+    def parts_of_each(self, records: Sequence[PartsRecord]) -> list[RecordParts]:
+        """Return the parts of records, in their order.  Several records are opened at a time."""
         with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
             return list(pool.map(self.parts_of, records))
 
@@ -339,8 +348,8 @@ class Dataset:
         sizes = self.part_sizes()
         damaged: list[UnitRecord] = []
         named: set[str] = set()
-        for record in state.parts_records():
-            parts = self.parts_of(record)
+        records = list(state.parts_records())
+        for record, parts in zip(records, self.parts_of_each(records), strict=True):
             found_bytes = sum(sizes.get(part, 0) for part in self.sized_parts(record, parts.all))
             has_other_size = record.part_bytes is not None and found_bytes != record.part_bytes
             if has_other_size or not all(map(sizes.get, parts.all)):
@@ -377,7 +386,16 @@ class Dataset:
         for folder in (UNITS, *_WRITTEN_BY_RUNS, DAMAGED, KEPT, INDEX):
             names = self.names(folder)
             self.delete(f"{folder}/{name}" for name in names if _is_ours(folder, name))
+        self._remove_empty_partitions()
         self.delete([ACCOUNT])
+
+    def _remove_empty_partitions(self) -> None:
+        """Remove empty folders below VECTORS; a store has no folders."""
+        if self.is_on_a_store:
+            return
+        for folder in Path(self.path(VECTORS)).glob("*=*"):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def move_old_report(self) -> None:
         """Move the report that an earlier version left in the root, where it makes readers fail.

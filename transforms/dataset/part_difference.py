@@ -274,7 +274,7 @@ class PartDifference:
     def _read(self, name: str) -> _PartRead:
         part = part_files.open_part(self._dataset, name)
         schema = part.schema_arrow
-        kept = [column for column in self._kept if column in schema.names]
+        kept = [column for column in self._kept if part_files.has_columns(schema, [column])]
         needed = _needed(schema)
         blocks = []
         for block in part_files.read_blocks(part, name, [*needed, *kept], BLOCK_ROWS):

@@ -23,6 +23,7 @@ from bulkembed.schemas.job import VectorEncoding
 from bulkembed.schemas.output_schema import ID_KEY, PASSAGES, REMOVED_KEY, ROWS_KEY
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.vectors import Matrix
+from bulkembed.transforms.dataset import partitions
 from bulkembed.transforms.dataset.atomic_files import NO_PERMISSION, REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import DEAD_LETTERS
@@ -159,19 +160,10 @@ def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> pa.Tabl
     Raises:
         OutputError: as `open_part`; or the part does not have the columns.
     """
-    if "id" in columns:
-        part = open_part(dataset, name)
-        with _readable(name):
-            table = part.read(_stored_names(part.schema_arrow, columns), use_threads=False)
-            return _with_id(table, part.schema_arrow, columns)
+    part = open_part(dataset, name)
     with _readable(name):
-        return pq.read_table(
-            dataset.path(name),
-            columns=list(columns),
-            filesystem=dataset.filesystem,
-            use_threads=False,
-            page_checksum_verification=True,
-        )
+        table = part.read(_stored_names(part.schema_arrow, columns), use_threads=False)
+        return _as_wanted(table, part.schema_arrow, columns)
 
 
 def read_row_group(
@@ -185,7 +177,7 @@ def read_row_group(
     stored = _stored_names(part.schema_arrow, columns)
     with _readable(name):
         table = part.read_row_group(number, stored, use_threads=False)
-    return _with_id(table, part.schema_arrow, columns)
+    return _as_wanted(table, part.schema_arrow, columns)
 
 
 def read_rows(
@@ -228,8 +220,9 @@ def read_blocks(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a part in order, in blocks of about 4 MB of vectors, or of some rows.
 
-    In `columns`, `id` means the column of the ids, which is then named so in the blocks.  Of
-    `row_groups`, only these are read.
+    In `columns`, `id` means the column of the ids, which is then named so in the blocks.  The
+    column of the partition can be among them.  Without `columns` all that are in the file are read.
+    Of `row_groups`, only these are read.
 
     Raises:
         OutputError: the part is truncated or damaged.
@@ -242,7 +235,7 @@ def read_blocks(
             columns=stored,
             use_threads=False,
         ):
-            yield block if columns is None else _with_id(block, part.schema_arrow, columns)
+            yield block if columns is None else _as_wanted(block, part.schema_arrow, columns)
 
 
 def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -290,16 +283,25 @@ def ids_of(block: pa.RecordBatch | pa.Table) -> Any:
 
 
 def has_columns(schema: pa.Schema, columns: Sequence[str]) -> bool:
-    """Return whether a part has columns; `id` means that of the ids, whatever its name is."""
+    """Return whether a part has columns, in the file or as its partition.
+
+    `id` means that of the ids, whatever its name is.
+    """
     return set(_stored_names(schema, columns)) <= set(schema.names)
 
 
 def _stored_names(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
-    return [id_name(schema) if name == "id" else name for name in columns]
+    """Return the columns of the file that hold the wanted ones."""
+    partition = partitions.partition_in(schema)
+    in_folder = partition.field.name if partition is not None else None
+    return [id_name(schema) if name == "id" else name for name in columns if name != in_folder]
 
 
-def _with_id(block: _Rows, schema: pa.Schema, columns: Sequence[str]) -> _Rows:
-    """Return rows with the id's column named `id`, if it is wanted by that name."""
+def _as_wanted(block: _Rows, schema: pa.Schema, columns: Sequence[str]) -> _Rows:
+    """Return rows with the column of their partition, if it is wanted, and with the id as `id`."""
+    partition = partitions.partition_in(schema)
+    if partition is not None and partition.field.name in columns:
+        block = block.append_column(partition.field, partition.column(block.num_rows))
     stored = id_name(schema)
     if stored == "id" or "id" not in columns:
         return block

@@ -43,7 +43,7 @@ FORMAT_VERSION = 3
 """The format that a run writes.
 
 Since format 2, names of records and parts have a run number.  Since format 3, there may be records
-of groups and of removed rows, which an earlier version would not see.
+of groups, of removed rows and of partitioned units, which an earlier version would not see.
 """
 OLDEST_FORMAT = 1
 """The oldest format that a run resumes."""

@@ -106,7 +106,11 @@ def _char_class(inside: str) -> str:
 
 
 _STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/")
-_OUTPUT_SAMPLES = ("vectors/part-0.parquet", "dead_letters/part-0.parquet")
+_OUTPUT_SAMPLES = (
+    "vectors/part-0.parquet",
+    "vectors/key=value/part-0.parquet",
+    "dead_letters/part-0.parquet",
+)
 
 
 @dataclasses.dataclass(frozen=True)

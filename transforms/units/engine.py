@@ -25,11 +25,12 @@ from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.calls.threads import LoopThread, Pool
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset import run_file, spending_notes, worker_notes
+from bulkembed.transforms.dataset import partitions, run_file, spending_notes, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.processes import is_gone
+from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
 
@@ -74,6 +75,7 @@ class Engine:
             FailureLimit(job.max_dead_rows, self.stop),
         )
         self._timeline_saved = time.monotonic()
+        self._partitions: set[str] = set()
 
     @property
     def estimator(self) -> TokenEstimator:
@@ -98,6 +100,30 @@ class Engine:
                 raise
             log.warning("skipped by --skip-bad-files: %s", error.without_advice)
             worker_notes.write_damaged_file(self.dataset, self.job.run_id, file, error)
+
+    def check_partitions(self, prepared: PreparedUnit) -> None:
+        """Check that a unit has few enough partitions, and all units of the process together.
+
+        Raises:
+            InputError: there are too many values.
+        """
+        column = self.job.output.partition_by
+        if column is None:
+            return
+        unit, file = prepared.unit, prepared.source_file
+        folders = partitions.folders_of(column, prepared.rows.kept.column(column))
+        where = f"{file}: rows {unit.first_row:,} to {unit.end_row - 1:,}"
+        problem = partitions.too_many(column, folders, where)
+        self._partitions |= folders
+        if problem is None and len(self._partitions) > partitions.MAX_PARTITIONS:
+            problem = (
+                f"the column {column!r} has more than {partitions.MAX_PARTITIONS:,} values, which "
+                "--partition-by does not allow. Choose a column with fewer values"
+            )
+        if problem is not None:
+            raise InputError(
+                f"{problem}. To keep what is paid, use --reuse with another --output.", path=file
+            )
 
     def take_counts(self) -> dict[str, int]:
         """Return what the process has done since the last call, by the names of counters."""

@@ -162,6 +162,7 @@ class UnitOutcome:
             codes=count_codes(codes),
             counts=self._counts(embedded),
             vector_parts=retry_of.vector_parts if retry_of else (),
+            part_rows=retry_of.part_rows if retry_of else (),
             vectors=written + (retry_of.vectors if retry_of else 0),
             run_number=self._job.run_number,
             embedding_digest=self._job.digest,

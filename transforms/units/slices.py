@@ -106,6 +106,7 @@ def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
         return
     job, dataset, estimator = engine.job, engine.dataset, engine.estimator
     for prepared in prepared_units(job, dataset, estimator, file_units, MAX_TEXTS):
+        engine.check_partitions(prepared)
         yield prepared
         if engine.stop.is_set():
             return
