@@ -22,8 +22,8 @@ from bulkembed.pipeline.cli.dated_paths import with_date
 from bulkembed.pipeline.cli.options import OPTIONS
 from bulkembed.pipeline.cli.other_output import naming_commands
 from bulkembed.pipeline.logs import is_json, json_line, log, set_log
-from bulkembed.pipeline.run.delete_guard import parse_delete_limit
 from bulkembed.pipeline.run.request import InputRequest, MissingFiles, RunRequest, parse_budget
+from bulkembed.pipeline.run.row_amount import parse_amount
 from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputColumns
@@ -185,7 +185,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         calls=_made(CallSettings, options, limits=limits),
         output=_made(OutputConfig, options, uri=options["output"]),
         dead_letters=parse_budget(options["max_dead_letters"]),
-        max_delete=parse_delete_limit(options["max_delete"]),
+        max_delete=parse_amount("--max-delete", options["max_delete"], "5%"),
         missing_files=MissingFiles(options["missing_files"]),
         beam_args=beam_args,
         settings={name: _plain(value) for name, value in options.items() if value is not None},

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
 from bulkembed.pipeline.estimate.result import Amount, Estimate
-from bulkembed.pipeline.estimate.sampling import SampleSize, draw, learn_from, total_of
+from bulkembed.pipeline.estimate.sampling import draw, learn_from, total_of, units_to_read
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.due_work import (
@@ -24,6 +24,7 @@ from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.refusal import Refusal
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import open_reused
+from bulkembed.pipeline.run.row_amount import RowAmount
 from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.pipeline.sync.preparation import prepare
@@ -41,7 +42,7 @@ from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.prepare import prepared_units
 
 
-def estimate(request: RunRequest, sample: SampleSize | None = None) -> Estimate:
+def estimate(request: RunRequest, sample: RowAmount | None = None) -> Estimate:
     """Estimate the run of a request. Nothing is sent or written, and no key is needed.
 
     Args:
@@ -103,8 +104,8 @@ class _Estimation:
     before: DatasetState
     plan: Plan
 
-    def estimate(self, sample: SampleSize | None) -> Estimate:
-        units = self.plan.units if sample is None else sample.units(self.plan)
+    def estimate(self, sample: RowAmount | None) -> Estimate:
+        units = self.plan.units if sample is None else units_to_read(sample, self.plan)
         estimator = TokenEstimator(self.job.embedding.spec.max_tokens)
         learnt = 0
         if units:  # It reads texts of committed rows, which would be in vain.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
-import re
 from collections.abc import Sequence
 
 from bulkembed.pipeline.run.plan import Plan
-from bulkembed.schemas.errors import ConfigError
+from bulkembed.pipeline.run.row_amount import RowAmount, parse_amount
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import FileUnits, UnitRecord
@@ -28,38 +26,21 @@ _SEED = 7
 """Makes the sample the same each time, so that estimates can be compared."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SampleSize:
-    """A number of rows, or a percentage of the rows to process."""
-
-    rows: int | None = None
-    percent: float | None = None
-
-    def units(self, plan: Plan) -> int:
-        """Return the number of units to read, at least MIN_UNITS."""
-        part = (self.percent or 0.0) / 100
-        if self.rows is not None:
-            part = self.rows / max(1, plan.planned_rows)
-        return min(plan.units, max(MIN_UNITS, math.ceil(part * plan.units)))
-
-
-def parse_sample(text: str | None) -> SampleSize | None:
+def parse_sample(text: str | None) -> RowAmount | None:
     """Return the size for a text such as `100000` or `5%`; None for all rows.
 
     Raises:
         ConfigError: the text is neither.
     """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
-    number = float(found[1]) if found else 0.0
-    if found and found[2] and 0 < number <= 100:
-        return SampleSize(percent=number)
-    if found and not found[2] and found[1].isdigit() and number > 0:
-        return SampleSize(rows=int(found[1]))
-    raise ConfigError(
-        f"invalid --sample {text!r}. Use a number of rows, or a percentage up to 100%, such as 5%."
-    )
+    return None if text is None else parse_amount("--sample", text, "5%", allows_zero=False)
+
+
+def units_to_read(sample: RowAmount, plan: Plan) -> int:
+    """Return the number of units of a sample, at least MIN_UNITS."""
+    part = sample.percent / 100
+    if sample.rows is not None:
+        part = sample.rows / max(1, plan.planned_rows)
+    return min(plan.units, max(MIN_UNITS, math.ceil(part * plan.units)))
 
 
 def draw(plan: Plan, units: int) -> tuple[FileUnits, ...]:

