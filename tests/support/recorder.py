@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import threading
-from types import TracebackType
 from typing import Any, Self
 
 import httpx2
@@ -57,11 +56,6 @@ class RecordingServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
