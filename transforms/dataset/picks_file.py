@@ -6,17 +6,12 @@ import dataclasses
 import itertools
 
 import numpy as np
-from isal import isal_zlib
 
-from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import FilePicks, SharedSlice
-from bulkembed.transforms.dataset.atomic_files import read_bytes
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.layout import GATHER
+from bulkembed.transforms.dataset.work_lists import read_list, write_list
 
 SUFFIX = ".picks"
-_SUM_BYTES = 4
 _NONE = np.empty(0, np.int64)
 
 
@@ -28,8 +23,7 @@ def write_picks(dataset: Dataset, run_id: str, shared: SharedSlice) -> SharedSli
     """
     arrays = [array for file in shared.files for array in (file.rows, file.passages)]
     data = b"".join(array.astype("<i8").tobytes() for array in arrays)
-    checksum = isal_zlib.crc32(data).to_bytes(_SUM_BYTES, "little")
-    dataset.write(_name(run_id, shared), checksum + data)
+    write_list(dataset, run_id, shared.name + SUFFIX, data)
     return dataclasses.replace(
         shared,
         files=tuple(FilePicks(file.file, _NONE, _NONE) for file in shared.files),
@@ -45,17 +39,9 @@ def read_picks(dataset: Dataset, run_id: str, shared: SharedSlice) -> tuple[File
     """
     if not shared.stored:
         return shared.files
-    path = dataset.path(_name(run_id, shared))
-    content = read_bytes(dataset.filesystem, path) or b""
-    data = memoryview(content)[_SUM_BYTES:]
-    if isal_zlib.crc32(data).to_bytes(_SUM_BYTES, "little") != content[:_SUM_BYTES]:
-        raise OutputError(f"{path} is missing or damaged. {RERUN}")
+    data = read_list(dataset, run_id, shared.name + SUFFIX)
     numbers = np.frombuffer(data, "<i8").astype(np.int64)
     sizes = itertools.chain.from_iterable((texts, texts) for texts in shared.stored)
     ends = np.cumsum([*sizes])
     arrays = iter(np.split(numbers, ends[:-1]))
     return tuple(FilePicks(one.file, next(arrays), next(arrays)) for one in shared.files)
-
-
-def _name(run_id: str, shared: SharedSlice) -> str:
-    return f"{GATHER}/{run_id}-{shared.name}{SUFFIX}"

@@ -1,7 +1,7 @@
 """Lists of the known vectors that units want: rows of parts, as files for the workers.
 
-The launcher writes them to `_run/gather/`, one for each piece of work.  A file has a header of JSON
-and an array of the type WANTED; a CRC-32 covers both.
+There is one for each piece of work: the size of the facts, the facts as JSON, and an array of the
+type WANTED.
 """
 
 from __future__ import annotations
@@ -18,24 +18,20 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from isal import isal_zlib
 
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.stop import RERUN
 from bulkembed.transforms.core.hashing import HASH_BYTES
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset import part_files
-from bulkembed.transforms.dataset.atomic_files import read_bytes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.gathered_rows import LABEL, Labels
 from bulkembed.transforms.dataset.kept_answers import FLAGS
-from bulkembed.transforms.dataset.layout import GATHER
+from bulkembed.transforms.dataset.work_lists import read_list, write_list
 
 WANTED = np.dtype([("unit", "<u4"), ("part", "<u4"), ("row", "<u4")])
 """The number of a unit in the plan, the number of a part in the list, and a row of the part."""
 SUFFIX = ".wanted"
-_HEADER = struct.Struct("<8sIQI")
-_MAGIC = b"BEWANT01"
+_SIZE = struct.Struct("<I")
 _COLUMNS = ("text_hash", "truncated", "vector")
 
 log = logging.getLogger("bulkembed")
@@ -111,9 +107,8 @@ class WantedRows:
                 "units": [(u.file_key, u.first_row, u.number) for u in self.units],
             }
         )
-        data = facts + self.rows.tobytes()
-        header = _HEADER.pack(_MAGIC, len(facts), len(self.rows), isal_zlib.crc32(data))
-        dataset.write(f"{GATHER}/{run_id}-{name}{SUFFIX}", header + data)
+        content = _SIZE.pack(len(facts)) + facts + self.rows.tobytes()
+        write_list(dataset, run_id, name + SUFFIX, content)
 
     @classmethod
     def read(cls, dataset: Dataset, run_id: str, name: str) -> WantedRows:
@@ -122,18 +117,12 @@ class WantedRows:
         Raises:
             OutputError: the file is missing, damaged, or cannot be read.
         """
-        path = dataset.path(GATHER, f"{run_id}-{name}{SUFFIX}")
-        content = read_bytes(dataset.filesystem, path) or b""
-        data = memoryview(content)[_HEADER.size :]
-        if len(content) < _HEADER.size or content[: len(_MAGIC)] != _MAGIC:
-            raise OutputError(f"{path} is missing or damaged. {RERUN}")
-        _, facts_bytes, rows, checksum = _HEADER.unpack_from(content)
-        if isal_zlib.crc32(data) != checksum:
-            raise OutputError(f"{path} is damaged. {RERUN}")
-        facts = orjson.loads(data[:facts_bytes])
+        data = read_list(dataset, run_id, name + SUFFIX)
+        end = _SIZE.size + _SIZE.unpack_from(data)[0]
+        facts = orjson.loads(data[_SIZE.size : end])
         return cls(
             tuple(WantedPart(source, part, tuple(sizes)) for source, part, sizes in facts["parts"]),
-            np.frombuffer(data, WANTED, rows, facts_bytes),
+            np.frombuffer(data[end:], WANTED),
             tuple(UnitNumber(*unit) for unit in facts["units"]),
         )
 
