@@ -8,7 +8,6 @@ compaction, are found by their ids in the parts of the last state.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from bulkembed.transforms.dataset.part_difference import (
 )
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows, partitions_for
 from bulkembed.transforms.dataset.row_keys import id_keys
+from bulkembed.transforms.dataset.unnamed_file import zeros_on_disk
 
 BLOCK_ROWS = 8192
 _EVENT = np.dtype(
@@ -85,8 +85,7 @@ class NetChanges:
         partitions = partitions_for(total, _EVENT.itemsize)
         with PartitionedRows(folder, _EVENT, partitions) as events:
             self._read_events(events)
-            with tempfile.TemporaryFile(dir=folder) as file:
-                self._status: Statuses = np.memmap(file, np.uint8, "w+", shape=(max(1, total),))
+            self._status: Statuses = zeros_on_disk(folder, total)
             moved = [self._fold(events.read(partition)) for partition in range(partitions)]
         self._moved = _MovedIds(
             np.concatenate([some.keys for some in moved]),

@@ -11,7 +11,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.id_index import IdIndex, IdIndexWriter, without
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, Rows, partitions_for
 from bulkembed.transforms.dataset.row_keys import column_keys, id_keys
+from bulkembed.transforms.dataset.unnamed_file import zeros_on_disk
 
 log = logging.getLogger("bulkembed")
 
@@ -146,9 +146,7 @@ class PartDifference:
         partitions = partitions_for(rows, _ROW.itemsize)
         with PartitionedRows(folder, _ROW, partitions) as compared:
             total = self._read_all(removed, frozenset(added), compared)
-            # On disk, because a dataset may have more rows than fit in memory.
-            with tempfile.TemporaryFile(dir=folder) as file:
-                self._status: Statuses = np.memmap(file, np.uint8, "w+", shape=(max(1, total),))
+            self._status: Statuses = zeros_on_disk(folder, total)
             self.counts = ChangeCounts()
             self.ids = None if unique else IdIndexWriter(folder / "ids.keys")
             """The ids of the new state; None if they are unique."""

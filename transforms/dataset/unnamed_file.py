@@ -8,7 +8,12 @@ import threading
 import weakref
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from bulkembed.transforms.dataset.atomic_files import output_error
+
+_ZERO_BYTES = 1 << 20
 
 
 class UnnamedFile:
@@ -96,3 +101,26 @@ class UnnamedFile:
                 data = data[count:]
         except OSError as error:
             raise output_error(str(self._folder), error) from error
+
+
+def zeros_on_disk(folder: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Return an array of zero bytes that need not fit into memory, in an unnamed file.
+
+    Args:
+        folder: an existing folder on a local disk.
+        size: the length of the array.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    if not size:
+        return np.zeros(0, np.uint8)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # A file with holes would kill the process if the disk is full once they are written to.
+            for start in range(0, size, _ZERO_BYTES):
+                file.write(bytes(min(_ZERO_BYTES, size - start)))
+            file.flush()
+            return np.memmap(file, np.uint8, "r+", shape=(size,))
+    except OSError as error:
+        raise output_error(str(folder), error) from error
