@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,19 +15,22 @@ from support.damage import (
     a_part_is_deleted,
     a_record_is_cut_short,
     a_record_is_deleted,
+    a_row_less,
+    a_row_twice,
+    another_dead_letter,
     cut_short,
     findings,
+    first_part,
+    nan,
     overwritten_in_the_middle,
-    record,
+    rewrite,
     with_column,
-    with_vectors,
 )
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.transforms.dataset import part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.part_files import part_writer
 
 ARGS = ("--dim", "128", "--unit-rows", "4", "--no-report")
 
@@ -54,37 +55,8 @@ def place(merged: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(merged, tmp_path / "copy"))
 
 
-def rewrite(place: Path, change: Callable[[pa.Table], pa.Table], folder: str = "vectors") -> None:
-    """Change the merged part; its record has the new size."""
-    (part,) = parts(place / "out", folder)
-    table = change(pq.read_table(part))
-    with pa.OSFile(str(part), "wb") as stream:
-        part_writer(table)(stream)
-    size = sum(one.stat().st_size for one in (place / "out").glob(f"*/{part.name}"))
-    old = record(place)
-    text = re.sub(r'"part_bytes":\d+', f'"part_bytes":{size}', old.read_text())
-    old.unlink()
-    old.with_name(re.sub(r"-b\d+", f"-b{size}", old.name)).write_text(text)
-
-
-def nan(place: Path) -> None:
-    rewrite(place, with_vectors(lambda v: v.__setitem__((2, 5), np.nan)))
-
-
-def a_row_less(place: Path) -> None:
-    rewrite(place, lambda table: table.slice(1))
-
-
-def a_row_twice(place: Path) -> None:
-    rewrite(place, with_column("source_row", lambda rows: [rows[1], *rows[1:]]))
-
-
 def rows_in_another_order(place: Path) -> None:
-    rewrite(place, lambda table: pa.concat_tables([table.slice(8), table.slice(0, 8)]))
-
-
-def another_dead_letter(place: Path) -> None:
-    rewrite(place, with_column("code", lambda codes: ["rejected", *codes[1:]]), "dead_letters")
+    rewrite(first_part(place), lambda table: pa.concat_tables([table.slice(8), table.slice(0, 8)]))
 
 
 DAMAGES = [
@@ -157,7 +129,8 @@ def test_rows_of_a_group_are_sampled(place: Path) -> None:
 
 
 def test_a_changed_id_and_text_are_found_in_their_file(place: Path) -> None:
-    rewrite(place, with_column("id", lambda ids: [*ids[:10], ids[11], ids[10], *ids[12:]]))
+    swapped = with_column("id", lambda ids: [*ids[:10], ids[11], ids[10], *ids[12:]])
+    rewrite(first_part(place), swapped)
     found = findings(place, "--against", place / "in")
     assert [message for _, _, message in found] == [
         "1 row with another id in f1.parquet, first row 5",

@@ -174,7 +174,10 @@ def rows_of_another_file(place: Path) -> None:
 
 
 def another_dead_letter(place: Path) -> None:
-    rewrite(first_part(place, "dead_letters"), with_column("code", lambda codes: codes[:1] * 2))
+    rewrite(
+        first_part(place, "dead_letters"),
+        with_column("code", lambda codes: [*codes[:-1], "rejected"]),
+    )
 
 
 def another_type_of_id(place: Path) -> None:
