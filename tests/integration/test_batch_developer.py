@@ -12,7 +12,6 @@ from support.gemini import TEXTS, config_of, embed, items
 
 from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import (
-    BadAnswer,
     CallError,
     CallRejected,
     ConfigError,
@@ -250,7 +249,7 @@ def test_a_job_whose_creation_was_not_answered_is_found_by_its_name(
 
 
 def test_a_job_is_found_on_a_later_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkembed.transforms.clients.batch_developer.PAGE_JOBS", 2)
+    monkeypatch.setattr("bulkembed.transforms.clients.job_calls.PAGE_JOBS", 2)
     with batches(tmp_path) as one:
         file = one.upload(one.job_file(TEXTS))
         start = one.time.now_s
@@ -364,11 +363,12 @@ def test_a_download_to_a_folder_that_is_not_there_is_an_error_of_the_output(tmp_
         one.client.download(big_job(one), tmp_path / "none/results.jsonl")
 
 
-def test_results_that_no_job_names_are_a_bad_answer(tmp_path: Path) -> None:
+def test_results_that_the_job_does_not_name_are_missing(tmp_path: Path) -> None:
     with batches(tmp_path, seconds=100) as one:
         job = one.submit(TEXTS)
-        with pytest.raises(BadAnswer, match="names no file"):
+        with pytest.raises(CallRejected, match="names no results") as caught:
             one.client.download(job, tmp_path / "results.jsonl")
+        assert caught.value.code == MISSING_FILE
 
 
 def test_a_service_that_is_down_is_unavailable(tmp_path: Path) -> None:

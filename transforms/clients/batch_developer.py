@@ -8,39 +8,35 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
-from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected
+from bulkembed.schemas.errors import CallError, CallRejected
 from bulkembed.transforms.clients.file_download import FileDownload
 from bulkembed.transforms.clients.file_upload import FileUpload, Progress
-from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteJob, read_operation
-from bulkembed.transforms.clients.service_calls import ServiceCalls, accepting
+from bulkembed.transforms.clients.job_calls import JobCalls
+from bulkembed.transforms.clients.remote_jobs import (
+    MISSING_FILE,
+    RemoteJob,
+    read_operation,
+)
+from bulkembed.transforms.clients.service_calls import accepting
 
-PAGE_JOBS = 100
-"""How many jobs a page of the list has."""
 CLOCK_MARGIN_S = 3600.0
 """How far the clock of this machine may be ahead of the service's."""
-_JOB = re.compile(r"batches/[^/]+")
 _FILE = re.compile(r"files/[\w.-]+", re.ASCII)
 
 
-class DeveloperBatches:
-    """The batch jobs of a project; see `BatchService`.
-
-    Args:
-        service: where to call, and how.
-        embedding: names the model.
-        key: the API key.
-        sleep: waits so many seconds.
-
-    Raises:
-        ConfigError, JobRejected: the environment names a proxy or certificates that cannot be used.
+class DeveloperBatches(JobCalls):
+    """The batch jobs of a project; see `BatchService` and `JobCalls`.
 
     Source: ai.google.dev/gemini-api/docs/batch-api and google-genai 3.6, 2026-11.
     """
+
+    name_form = re.compile(r"batches/[^/]+")
+    list_field = "operations"
+    read_job = staticmethod(read_operation)
 
     def __init__(
         self,
@@ -49,8 +45,8 @@ class DeveloperBatches:
         key: str | None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._version, self._model, self._sleep = service.api_version, embedding.model, sleep
-        self._calls = ServiceCalls(service, embedding, key)
+        super().__init__(service, embedding, key)
+        self._version, self._sleep = service.api_version, sleep
         # It cannot be caught: that would change the filters of other threads for a while.
         warnings.filterwarnings("ignore", r"batches\.create_embeddings\(\) is experimental")
 
@@ -67,16 +63,15 @@ class DeveloperBatches:
             found = self._calls.ask(
                 lambda: batches.create_embeddings(model=self._model, src=source, config=config)
             )
-        return _checked(read_operation(found))
+        return self._read(found)
 
     def find(self, display_name: str, not_before: float) -> RemoteJob | None:
         """See `BatchService`."""
         times: list[float] = []
-        for page in self._pages():
-            jobs = [read_operation(one) for one in page]
+        for jobs in self._pages():
             for job in jobs:
                 if job.display_name == display_name:
-                    return _checked(job)
+                    return job
             times += [job.created_at for job in jobs if job.created_at is not None]
             # The order of the list is not documented.
             is_newest_first = len(times) > 1 and times == sorted(times, reverse=True)
@@ -84,43 +79,10 @@ class DeveloperBatches:
                 return None
         return None
 
-    def _pages(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield the pages of the list of jobs."""
-        token: str | None = None
-        seen: set[str] = set()
-        while True:
-            found = self._page(token)
-            listed = found.get("operations", [])
-            if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-                raise BadAnswer("the list of batch jobs has another form", code="form")
-            yield listed
-            token = found.get("nextPageToken")
-            if not token:
-                return
-            if not isinstance(token, str) or token in seen:
-                raise BadAnswer("the list of batch jobs repeats a page", code="form")
-            seen.add(token)
-
-    def _page(self, token: str | None) -> dict[str, Any]:
-        config = types.ListBatchJobsConfig(page_size=PAGE_JOBS, page_token=token)
-        return self._calls.ask(lambda: self._calls.sdk.batches.list(config=config))
-
-    def get(self, name: str) -> RemoteJob | None:
-        """See `BatchService`."""
-        found = None
-        with accepting("model_gone"):
-            found = self._calls.ask(lambda: self._calls.sdk.batches.get(name=name))
-        return None if found is None else _checked(read_operation(found))
-
-    def cancel(self, name: str) -> None:
-        """See `BatchService`."""
-        with accepting("model_gone", "precondition"):
-            self._calls.ask(lambda: self._calls.sdk.batches.cancel(name=name))
-
     def download(self, job: RemoteJob, path: Path) -> None:
         """See `BatchService`."""
         if not job.results or not _FILE.fullmatch(job.results[0]):
-            raise BadAnswer(f"the batch job {job.name} names no file of results", code="results")
+            raise CallRejected(f"the batch job {job.name} names no results", code=MISSING_FILE)
         url = self._calls.url(f"{self._version}/{job.results[0]}:download?alt=media")
         with _naming_missing(job.results[0]):
             FileDownload(self._calls, url, path, sleep=self._sleep).run()
@@ -129,26 +91,6 @@ class DeveloperBatches:
         """See `BatchService`."""
         with accepting(MISSING_FILE), _naming_missing(file):
             self._calls.ask(lambda: self._calls.sdk.files.delete(name=file))
-
-    def delete_job(self, name: str) -> None:
-        """See `BatchService`."""
-        with accepting("model_gone"):
-            self._calls.ask(lambda: self._calls.sdk.batches.delete(name=name))
-
-    def close(self) -> None:
-        """See `BatchService`."""
-        self._calls.close()
-
-
-def _checked(job: RemoteJob) -> RemoteJob:
-    """Return the same job, if it has a name by which it can be polled.
-
-    Raises:
-        BadAnswer: it has none.
-    """
-    if not _JOB.fullmatch(job.name):
-        raise BadAnswer("the answer about a batch job names no job", code="form")
-    return job
 
 
 @contextlib.contextmanager

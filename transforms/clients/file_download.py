@@ -10,15 +10,14 @@ from typing import IO
 
 import httpx2
 
-from bulkembed.schemas.errors import BadAnswer, OutputError, Unavailable
+from bulkembed.schemas.errors import BadAnswer, Unavailable
+from bulkembed.transforms.clients.complete_files import written
 from bulkembed.transforms.clients.patience import Patience
 from bulkembed.transforms.clients.service_calls import ServiceCalls
 from bulkembed.transforms.clients.whole_answers import WholeAnswer
 from bulkembed.transforms.core.health import RETRYABLE
 
 MAX_REDIRECTS = 3
-PART = ".part"
-"""The end of the name of a file that is not complete."""
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)", re.ASCII)
 
 
@@ -49,19 +48,9 @@ class FileDownload:
             CallError: the service rejects it, or keeps failing.
             OutputError: the disk is full, or the file cannot be written.
         """
-        part = self._path.with_name(self._path.name + PART)
-        try:
-            with part.open("wb") as file:
-                while not self._is_complete(file):
-                    pass
-            part.replace(self._path)
-        except OSError as error:
-            raise OutputError(
-                f"{self._path} cannot be written: {error.strerror or error}",
-                reason=error.strerror or str(error),
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
+        with written(self._path) as part, part.open("wb") as file:
+            while not self._is_complete(file):
+                pass
 
     def _is_complete(self, file: IO[bytes]) -> bool:
         """Send one request for the rest of the file; wait if it fails."""
