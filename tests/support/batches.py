@@ -16,6 +16,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.transforms.clients.batch_developer import DeveloperBatches
 from bulkembed.transforms.clients.batch_lines import BatchLine, decode_line
 from bulkembed.transforms.clients.batch_requests import BatchLineWriter
+from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from support.batch_api import FakeTime
 from support.gemini import config_of, items
@@ -27,7 +28,7 @@ KEY = "a-key-of-some-length"
 class Batches:
     """A client, its emulator, and what it waited."""
 
-    client: DeveloperBatches
+    client: BatchService
     server: EmulatorServer
     service: ServiceConfig
     embedding: EmbeddingConfig

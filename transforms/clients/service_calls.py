@@ -60,7 +60,8 @@ class ServiceCalls:
         if self._service.base_url is None:
             return url
         base, given = urllib.parse.urlsplit(self._base), urllib.parse.urlsplit(url)
-        return given._replace(scheme=base.scheme, netloc=base.netloc).geturl()
+        path = given.path if given.path.startswith(base.path) else base.path + given.path
+        return given._replace(scheme=base.scheme, netloc=base.netloc, path=path).geturl()
 
     def may_see_key(self, url: str) -> bool:
         """Return whether a URL is at the address of the service, or at one of Google's hosts."""
