@@ -18,7 +18,7 @@ TOPS = ("emulator", "pipeline", "schemas", "transforms")
 MAY_IMPORT = {
     "schemas": (),
     "transforms.core": ("schemas",),
-    "transforms.clients": ("schemas", "transforms.core"),
+    "transforms.clients": ("schemas", "transforms.core", "transforms.inputs"),
     "transforms.inputs": ("schemas", "transforms.core"),
     "transforms.dataset": ("schemas", "transforms.core", "transforms.inputs"),
     "transforms.calls": ("schemas", "transforms.core", "transforms.clients"),
