@@ -60,7 +60,7 @@ test-faults: $(DEV_READY)  ## Run whole jobs amid damaged files, lost workers an
 test-docs: $(DEV_READY)  ## Run the commands of README and docs in their order: 1 minute
 	timeout 600 $(BIN)/python -m pytest -n 2 -m docs tests/runner
 
-test-kill: $(DEV_READY)  ## Kill jobs, nights and compactions at each step and at random, some 150 times
+test-kill: $(DEV_READY)  ## Kill jobs, nights and compactions at each step and at random, some 190 times
 	timeout 1500 $(BIN)/python -m pytest -m kill -s tests/kill
 
 HISTORIES ?= 200

@@ -204,6 +204,17 @@ class Starter:
             self._tell_ended(command.pid)
         return command
 
+    def finish(
+        self, args: Sequence[object], log: Path, *, event: Event | None = None, most_s: float = 200
+    ) -> Command:
+        """A command with a key, and its end; no process of it is left."""
+        command = self.start([*map(str, args)], log, {"GEMINI_API_KEY": "a-key"}, event=event)
+        try:
+            assert command.wait(most_s) is not None, f"it hangs: {command.said}"
+        finally:
+            end_all(command)
+        return command
+
     def _start_real(
         self, args: Sequence[str], environ: Mapping[str, str], out: Path, err: Path
     ) -> Command:

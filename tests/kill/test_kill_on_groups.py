@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from chaos.processes import Command, Starter, end_all
+from chaos.processes import Event, Starter
 from support.cli import bulkembed, parts, read, run, write_rows
 from support.killing import leftovers
 
@@ -21,11 +21,10 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(200)]
 
 FILES, ROWS = 4, 5
 ARGS = ("--dim", "128", "--unit-rows", "4", "--no-report")
-Step = tuple[str, str, int]
 Rows = dict[str, tuple[bytes, bytes]]
 """The hash of the text and the vector of each id."""
 
-REMOVAL: tuple[Step, ...] = (
+REMOVAL: tuple[Event, ...] = (
     ("os.rename", "/vectors/group-", 1),
     ("os.rename", "/_run/units/group-", 1),
     ("os.remove", "/_run/units/group-", 1),
@@ -34,7 +33,7 @@ REMOVAL: tuple[Step, ...] = (
     ("os.rename", "/_SUCCESS", 1),
 )
 """From the copy of the merged file without the rows to the end of the run."""
-OVERWRITE: tuple[Step, ...] = (
+OVERWRITE: tuple[Event, ...] = (
     ("os.remove", "/_run/units/group-", 1),
     ("os.remove", "/vectors/group-", 1),
     ("os.rename", "/_run/units/", 1),
@@ -48,7 +47,7 @@ class Kind:
     change: Callable[[Path], None]
     """What happens to the input."""
     flags: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Event, ...]
     first: tuple[str, ...] = ()
     """The flags of each run, also of the first one."""
 
@@ -119,22 +118,6 @@ def listed(output: Path) -> Rows:
     return rows_in([Path(part["path"]) for part in json.loads(ended.out)["parts"]])
 
 
-def start(
-    starter: Starter, server: EmulatorServer, place: Path, flags: tuple[str, ...], kill: Step | None
-) -> Command:
-    words = (
-        "run", "--input", place / "in", "--output", place / "out", "--base-url", server.url,
-        *ARGS, *flags,
-    )  # fmt: skip
-    log = place / ("killed" if kill else "finished")
-    command = starter.start([*map(str, words)], log, {"GEMINI_API_KEY": "a-key"}, event=kill)
-    try:
-        command.wait(60)
-    finally:
-        end_all(command)
-    return command
-
-
 def test_each_moment_of_the_removal_can_be_the_last(
     kind: Kind, compacted: Path, starter: Starter, tmp_path: Path
 ) -> None:
@@ -151,12 +134,16 @@ def test_each_moment_of_the_removal_can_be_the_last(
         shutil.copytree(compacted, place)
         kind.change(place / "in")
         with EmulatorServer() as server:
-            killed = start(starter, server, place, flags, step)
+            words = (
+                "run", "--input", place / "in", "--output", place / "out",
+                "--base-url", server.url, *ARGS, *flags,
+            )  # fmt: skip
+            killed = starter.finish(words, place / "killed", event=step)
             assert killed.code == -signal.SIGKILL, f"{step}: {killed.code} {killed.said}"
             if "--overwrite" not in flags:
                 assert listed(place / "out") in (old, new), step
                 paid = server.stats()["texts"]
-            ended = start(starter, server, place, flags, None)
+            ended = starter.finish(words, place / "finished")
             assert ended.code == 0, f"{step}: {ended.said}"
             if "--overwrite" not in flags:
                 assert server.stats()["texts"] == paid, step

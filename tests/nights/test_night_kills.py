@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from chaos.processes import Command, Starter, end_all
+from chaos.processes import Starter
 from support.cli import bulkembed
 from support.killing import leftovers
 
@@ -24,7 +24,8 @@ from nights.play import FromNothing
 
 pytestmark = [pytest.mark.nights, pytest.mark.timeout(1200)]
 
-MOMENTS = 10
+DATASETS, KILLS = 5, 4
+"""Of each kind: so many copies of a dataset, and kills of a night of each, one after another."""
 SEED = 20261127
 RUN = (*FLAGS, "--concurrency", 4, "--no-report")
 KINDS = {"files": ("--prune",), "catalogue": ("--sync",)}
@@ -36,24 +37,32 @@ def starter() -> Iterator[Starter]:
         yield starter
 
 
-def start(starter: Starter, server: EmulatorServer, folder: Path, *flags: object) -> Command:
-    words = (
+def words(server: EmulatorServer, folder: Path, flags: Sequence[str]) -> Sequence[object]:
+    """Return the command of a night."""
+    return (
         "run", "--input", folder / "in", "--output", folder / "out", "--base-url", server.url,
         *RUN, *flags,
     )  # fmt: skip
-    log = folder / f"log-{len(list(folder.glob('*.err')))}"
-    return starter.start([*map(str, words)], log, {"GEMINI_API_KEY": "a-key"})
 
 
-def finish(command: Command) -> float:
-    """Wait for the end of a command, which must be a good one; return how long it took."""
+def finish(starter: Starter, server: EmulatorServer, folder: Path, flags: Sequence[str]) -> float:
+    """Do a night to its end, which must be a good one; return how long it took, in seconds."""
     began = time.monotonic()
-    try:
-        command.wait(200)
-    finally:
-        end_all(command)
+    command = starter.finish(words(server, folder, flags), folder / "finished")
     assert command.code == 0, command.said
     return time.monotonic() - began
+
+
+def kill(
+    starter: Starter, server: EmulatorServer, folder: Path, flags: Sequence[str], after_s: float
+) -> bool:
+    """Kill a night after some seconds; return whether it was still running."""
+    args = [*map(str, words(server, folder, flags))]
+    command = starter.start(args, folder / "killed", {"GEMINI_API_KEY": "a-key"})
+    command.wait(after_s)
+    command.signal_all(signal.SIGKILL)
+    command.wait(60)
+    return command.code == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -70,7 +79,7 @@ def test_a_night_that_is_killed_at_seeded_moments_ends_as_if_undisturbed(
     (tmp_path / "first").mkdir()
     with EmulatorServer(settings) as server:
         Disk(tmp_path / "first").export(first)
-        finish(start(starter, server, tmp_path / "first", *flags))
+        finish(starter, server, tmp_path / "first", flags)
     listed = bulkembed("parts", tmp_path / "first/out", "--json").out
     state = listed.split('"run_id": "')[1].split('"')[0]
 
@@ -80,19 +89,18 @@ def test_a_night_that_is_killed_at_seeded_moments_ends_as_if_undisturbed(
         return tmp_path / name
 
     with EmulatorServer(settings) as server:
-        whole_s = finish(start(starter, server, second_night("whole"), *flags))
+        whole_s = finish(starter, server, second_night("whole"), flags)
     kills = 0
-    for moment in range(MOMENTS):
-        folder = second_night(str(moment))
+    for number in range(DATASETS):
+        folder = second_night(str(number))
         with EmulatorServer(settings) as server:
-            command = start(starter, server, folder, *flags)
-            command.wait(chance.uniform(0.1, 1.0) * whole_s)
-            command.signal_all(signal.SIGKILL)
-            command.wait(60)
-            kills += command.code == -signal.SIGKILL
-            finish(start(starter, server, folder, *flags))
+            for _ in range(KILLS):
+                after_s = chance.uniform(0.05, 0.8) * whole_s
+                kills += kill(starter, server, folder, flags, after_s)
+            finish(starter, server, folder, flags)
             paid, new = server.stats()["texts"], new_contents(first.rows, second.rows)
-        assert new <= paid <= 2 * new  # All new texts may have been in flight when it was killed.
+        # All new texts may have been in flight at each kill.
+        assert new <= paid <= (1 + KILLS) * new
         output = folder / "out"
         assert load(output, second.columns) == from_nothing(second)
         assert leftovers(output) == []
@@ -103,4 +111,4 @@ def test_a_night_that_is_killed_at_seeded_moments_ends_as_if_undisturbed(
         assert {one: changed for one, (changed, _) in feed.items()} == expected
         assert replayed(from_nothing(first), feed) == from_nothing(second)
         shutil.rmtree(folder)
-    assert kills >= MOMENTS // 2, "most of the runs were over before they were killed"
+    assert kills >= DATASETS * KILLS // 2, "most runs were over before they were killed"
