@@ -11,6 +11,7 @@ import pyarrow as pa
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan, make_plan, make_retry_plan, remaining_rows
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.row_schema import row_schema
 from bulkembed.pipeline.run.scans import Scans, planned_files, scan_inputs, unreadable_input_error
 from bulkembed.pipeline.run.settle import has_success_marker
 from bulkembed.pipeline.run.summary import join_names
@@ -27,7 +28,7 @@ from bulkembed.transforms.dataset.layout import SUCCESS
 from bulkembed.transforms.dataset.partitions import check_column
 from bulkembed.transforms.dataset.processes import this_process
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.inputs.columns import column_notes, merge_schemas
+from bulkembed.transforms.inputs.columns import column_notes
 from bulkembed.transforms.inputs.discover import looks_like_data
 
 
@@ -101,8 +102,8 @@ def make_job(
 
 
 def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schema:
-    pinned = None if request.overwrite else run_file.kept_types(dataset)
-    schema = merge_schemas(scans.files, request.input.columns, pinned)
+    known = None if request.overwrite else dataset
+    schema = row_schema(known, scans.files, request.input.columns)
     for note in column_notes(scans.files, schema):
         log.warning("%s", note)
     clash = [name for name in PROVENANCE_COLUMNS if name in schema.names]

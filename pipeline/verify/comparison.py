@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from bulkembed.pipeline.run.request import InputRequest, RunRequest
+from bulkembed.pipeline.run.row_schema import row_schema
 from bulkembed.pipeline.run.scans import scan_inputs
 from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.schemas.embedding import EmbeddingConfig
@@ -26,7 +27,6 @@ from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.unit_rows import UnitRows
-from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
@@ -75,7 +75,7 @@ def check_input(
     )  # fmt: skip
     for error in scans.unreadable:
         yield Finding(Check.INPUT, error.path, error.message)
-    schema = merge_schemas(scans.files, wanted.columns)
+    schema = row_schema(dataset, scans.files, wanted.columns)
     by_key: dict[str, list[UnitRecord]] = collections.defaultdict(list)
     for record in records:
         by_key[record.unit.file_key].append(record)
@@ -227,7 +227,7 @@ def draw(
         dataset, wanted.patterns, wanted.columns,
         format=wanted.format, skip_bad_files=True, tables_as_files=True,
     )  # fmt: skip
-    schema = merge_schemas(scans.files, wanted.columns)
+    schema = row_schema(dataset, scans.files, wanted.columns)
     files = {file.key: file for file in scans.inputs}
     covered = [record for record in records if record.unit.file_key in files]
     total = sum(record.vectors for record in covered)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.request import InputRequest
+from bulkembed.pipeline.run.row_schema import row_schema
 from bulkembed.pipeline.run.scans import Scans, scan_inputs
 from bulkembed.pipeline.sync.mirror import Mirror, compare
 from bulkembed.pipeline.verify.comparison import ComparedRow, source_text
@@ -20,11 +21,10 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import PartsRecord
 from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.core.row_difference import Why
-from bulkembed.transforms.dataset import part_files, run_file
+from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.dataset.row_keys import id_keys
-from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
@@ -86,7 +86,7 @@ def _scan(dataset: Dataset, wanted: InputRequest, *, trust_saved: bool) -> tuple
         format=wanted.format, skip_bad_files=True, trust_saved=trust_saved, tables_as_files=True,
         flag="--against",
     )  # fmt: skip
-    return scans, merge_schemas(scans.files, wanted.columns, run_file.kept_types(dataset))
+    return scans, row_schema(dataset, scans.files, wanted.columns)
 
 
 def draw_synced(

@@ -334,12 +334,6 @@ def embedding_differences(pinned: dict[str, Any], embedding: EmbeddingConfig) ->
     return _differences(pinned["embedding"], embedding.facts())
 
 
-def kept_types(dataset: Dataset) -> dict[str, str] | None:
-    """Return the pinned types of the kept columns, as Arrow names them; None without a dataset."""
-    pinned = _read(dataset)
-    return None if pinned is None else dict(pinned["layout"]["kept"])
-
-
 def id_name_of(layout: dict[str, Any]) -> str:
     """Return the name of the id's column in the output, by the pinned layout."""
     return str(layout.get("id_name", "id"))

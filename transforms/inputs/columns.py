@@ -164,6 +164,11 @@ def in_lists(kind: pa.DataType) -> pa.DataType:
     return _mapped(kind, _plain_list)
 
 
+def with_items(kind: pa.DataType) -> pa.DataType:
+    """Return the type with values of lists named `item`; Parquet files name them `element`."""
+    return _mapped(kind, _list_of_items)
+
+
 def has_fixed_lists(kind: pa.DataType) -> bool:
     """Return whether the type has a list of fixed size, at any depth."""
     return not in_lists(kind).equals(kind)
@@ -193,6 +198,14 @@ def _plain_list(kind: pa.DataType) -> pa.DataType:
     if isinstance(kind, pa.BaseExtensionType) and pat.is_fixed_size_list(kind.storage_type):
         kind = kind.storage_type
     return pa.list_(kind.value_field) if pat.is_fixed_size_list(kind) else kind
+
+
+def _list_of_items(kind: pa.DataType) -> pa.DataType:
+    if pat.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_name("item"))
+    if pat.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_name("item"), kind.list_size)
+    return pa.list_(kind.value_field.with_name("item")) if pat.is_list(kind) else kind
 
 
 def _mapped(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
@@ -415,12 +428,15 @@ def _kept_names(
         return [name for name in found if name != columns.id_column]
     if found:
         paths = (name for file in scanned for name in (*file.schema.names, *file.hive_keys))
-        check_kept(where, columns, found | dict.fromkeys(paths))
+        found |= dict.fromkeys(paths)
+        if all(file.has_inferred_types for file in scanned):
+            found |= dict.fromkeys(pinned or ())  # They may be null in every row.
+        check_kept(where, columns, found)
     return list(dict.fromkeys(columns.keep_columns))
 
 
 def _output_type(name: str, scanned: Sequence[ScannedFile], pinned: str | None) -> pa.DataType:
-    merged = _kept_type(name, scanned)
+    merged = kept_type(name, scanned)
     kind = writable(merged)
     if pinned is None or str(kind) == pinned:
         return kind
@@ -457,11 +473,16 @@ def _type_of_key(name: str, values: Collection[str | None], columns: _Kinds) -> 
     return type_of_values(values) if pat.is_null(merged) else pa.string()
 
 
-def _kept_type(name: str, scanned: Sequence[ScannedFile]) -> pa.DataType:
+def kept_type(name: str, scanned: Sequence[ScannedFile]) -> pa.DataType:
+    """Return the type that holds a kept column of all files; null if no file has a value.
+
+    Raises:
+        ConfigError: no type does, and none of them was inferred from values.
+    """
     merged, clash = _unified(name, _kinds(name, scanned))
     with_rows = [file for file in scanned if file.rows]
     if clash and len(with_rows) < len(scanned):
-        return _kept_type(name, with_rows)
+        return kept_type(name, with_rows)
     if not clash:
         return merged
     if any(file.has_inferred_types or name not in file.schema.names for file in clash):
