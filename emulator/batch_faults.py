@@ -13,6 +13,11 @@ _SHARED = frozenset({
 })  # fmt: skip
 """The faults of calls that embed which also befall calls about files and jobs."""
 
+_WITHOUT_TRANSFER: dict[str, str] = {
+    CallFault.CUT: CallFault.RESET,
+    CallFault.STALL: CallFault.HANG,
+}
+
 
 class BatchFaults:
     """Decides for each call: by the script of its kind, then by outages, then by shares."""
@@ -30,11 +35,12 @@ class BatchFaults:
     def draw(self, kind: CallKind, now: float) -> str:
         """Return the fault of the next call of a kind; "" for a call that passes.
 
-        A fault is a `CallFault`, `lost-STATUS` or an HTTP status.  Only transfers can be cut.
+        A fault is a `CallFault`, `lost-STATUS` or an HTTP status.  Only transfers can be cut or
+        stall: other calls are not carried out.
         """
         fault = self._draw(kind, now)
         transfers = kind in (CallKind.UPLOAD, CallKind.DOWNLOAD)
-        return CallFault.RESET if fault == CallFault.CUT and not transfers else fault
+        return fault if transfers else _WITHOUT_TRANSFER.get(fault, fault)
 
     def _draw(self, kind: CallKind, now: float) -> str:
         if self._script[kind]:

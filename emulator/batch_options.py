@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -110,7 +110,7 @@ def batch_options(command: _F) -> _F:
         click.option(
             "--batch-call-fault", "batch_call_faults", multiple=True, metavar="CALL:FAULT:SHARE",
             help="Share of the calls of a kind (* for all) with this fault: an HTTP status, reset, "
-            "hang, lost (carried out, then reset), lost-hang, lost-504 or cut.",
+            "hang, lost (carried out, then reset), lost-hang, lost-504, cut or stall.",
         ),
         click.option(
             "--batch-script", "batch_call_script", metavar="CALL:FAULT,...", default="",
@@ -130,13 +130,15 @@ def batch_settings(options: dict[str, Any]) -> BatchSettings:
         found[name] = kind(found[name])
     for name in ("outcomes", "call_script"):
         found[name] = tuple(step.strip() for step in found[name].split(",") if step.strip())
-    found["outcome_shares"] = tuple(
-        (_outcome(name), share) for name, share in map(_share, found["outcome_shares"])
-    )
     found["buckets"] = tuple(map(_bucket, found["buckets"]))
-    found["row_faults"] = tuple(map(_share, found["row_faults"]))
+    found["outcome_shares"] = tuple(
+        (_outcome(name), share)
+        for name, share in _shares("--batch-outcome", found["outcome_shares"])
+    )
+    found["row_faults"] = tuple(_shares("--batch-row-fault", found["row_faults"]))
     found["call_faults"] = tuple(
-        (*name.partition(":")[::2], share) for name, share in map(_share, found["call_faults"])
+        (*name.partition(":")[::2], share)
+        for name, share in _shares("--batch-call-fault", found["call_faults"])
     )
     return BatchSettings(**found)
 
@@ -146,12 +148,13 @@ def flag(name: str) -> str:
     return "--batch-" + name.replace("_", "-")
 
 
-def _share(text: str) -> tuple[str, float]:
-    name, _, share = text.rpartition(":")
-    try:
-        return name, float(share)
-    except ValueError:
-        raise ConfigError(f'"{text}": end it with a share, such as {text}:0.1') from None
+def _shares(option: str, texts: Sequence[str]) -> Iterator[tuple[str, float]]:
+    for text in texts:
+        name, _, share = text.rpartition(":")
+        try:
+            yield name, float(share)
+        except ValueError:
+            raise ConfigError(f"{option} {text}: end it with a share, such as :0.1") from None
 
 
 def _bucket(text: str) -> tuple[str, str]:

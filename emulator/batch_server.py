@@ -104,6 +104,8 @@ class BatchServer:
 
     def _publish(self, job: Job, results: Any) -> Any:
         """Return the output of a job that is over: its file, or its values."""
+        if not isinstance(results, CannedResults):
+            job.table.path.unlink(missing_ok=True)
         if job.inline or job.place:
             return results
         return self.files.add(

@@ -59,6 +59,8 @@ class CallFault(enum.StrEnum):
     """The call is carried out and never answered."""
     CUT = "cut"
     """A transfer that breaks off: half of a piece arrives, or half of a download."""
+    STALL = "stall"
+    """A transfer of which half arrives, and then nothing happens."""
 
 
 class CallKind(enum.StrEnum):

@@ -76,8 +76,10 @@ class Catalog:
             "description": f"{spec.name}, emulated: its vectors are not the service's",
             "inputTokenLimit": spec.max_tokens,
             "outputTokenLimit": 1,
-            "supportedGenerationMethods": ["embedContent", "batchEmbedContents", "countTokens"],
-        }
+            "supportedGenerationMethods": [
+                "embedContent", "batchEmbedContents", "countTokens", "asyncBatchEmbedContent",
+            ],
+        }  # fmt: skip
 
 
 def _extra(name: str, dim: int) -> ModelSpec:

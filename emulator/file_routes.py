@@ -15,7 +15,7 @@ from bulkembed.emulator.api_errors import ApiError, invalid, unregistered
 from bulkembed.emulator.batch_calls import BatchCalls
 from bulkembed.emulator.batch_settings import CallFault, CallKind
 from bulkembed.emulator.files import FileStore, StoredFile, Upload, page
-from bulkembed.emulator.gateway import Gateway, NoAnswer, parse, reset_connection
+from bulkembed.emulator.gateway import Gateway, NoAnswer, parse
 from bulkembed.emulator.settings import EmulatorSettings, Fault
 
 _FILE = frozenset({
@@ -25,6 +25,8 @@ _FILE = frozenset({
 _UPLOAD_QUERY = frozenset({"upload_id", "upload_protocol"})
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _DEFAULT_PAGE, _LARGEST_PAGE = 10, 100
+_HALF = {CallFault.CUT: Fault.RESET, CallFault.STALL: Fault.HANG}
+"""What follows half of a transfer."""
 
 
 class FileRoutes:
@@ -116,8 +118,8 @@ class FileRoutes:
             raise invalid("Upload has already been finalized.")
         if "upload" in steps:
             await self._receive(request, upload, last="finalize" in steps)
-            if request.state.fault == CallFault.CUT:
-                return NoAnswer(Fault.RESET)
+            if request.state.fault in _HALF:
+                return NoAnswer(_HALF[request.state.fault])
         if "finalize" in steps:
             if upload.received != upload.size:
                 raise invalid(
@@ -138,7 +140,7 @@ class FileRoutes:
         granularity = self._settings.batch.upload_granularity
         if not last and length % granularity:
             raise invalid(f"Each piece but the last must be a multiple of {granularity} bytes.")
-        limit = length // 2 if request.state.fault == CallFault.CUT else length
+        limit = length // 2 if request.state.fault in _HALF else length
         upload.busy = True
         try:
             async for piece in request.stream():
@@ -206,9 +208,9 @@ class FileRoutes:
             status = 206
             headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
         headers["content-length"] = str(end - start)
-        cut = request.state.fault == CallFault.CUT
-        pieces = file.content.pieces(start, start + (end - start) // 2 if cut else end)
-        return _Download(pieces, status, headers, file.mime_type, cut=cut)
+        fault = _HALF.get(request.state.fault)
+        pieces = file.content.pieces(start, start + (end - start) // 2 if fault else end)
+        return _Download(pieces, status, headers, file.mime_type, fault)
 
     def _file(self, request: Request) -> StoredFile:
         self._gateway.check_access(request)
@@ -216,28 +218,30 @@ class FileRoutes:
 
 
 class _Download(StreamingResponse):
-    """The bytes of a file; `cut`: the connection is reset behind the last of them."""
+    """The bytes of a file; after half of them, the connection stalls or is reset by a fault."""
 
     def __init__(
-        self, pieces: Iterator[bytes], status: int, headers: dict[str, str], mime: str, *, cut: bool
+        self,
+        pieces: Iterator[bytes],
+        status: int,
+        headers: dict[str, str],
+        mime: str,
+        fault: Fault | None,
     ) -> None:
         super().__init__(pieces, status, headers, media_type=mime)
-        self._cut = cut
+        self._fault = fault
 
-    async def stream_response(self, send: Send) -> None:
-        if not self._cut:
-            await super().stream_response(send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the bytes."""
+        if self._fault is None:
+            await super().__call__(scope, receive, send)
             return
         await send({
             "type": "http.response.start", "status": self.status_code, "headers": self.raw_headers,
         })  # fmt: skip
         async for piece in self.body_iterator:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await super().__call__(scope, receive, send)
-        if self._cut:
-            reset_connection(scope)
+        await NoAnswer(self._fault)(scope, receive, send)
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import string
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -132,6 +133,7 @@ class FileStore:
     def __init__(self, settings: BatchSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._folder: Path | None = None
+        self._lock = threading.Lock()
         self._files: dict[str, StoredFile] = {}
         self._count = 0
         self.uploads: dict[str, Upload] = {}
@@ -209,12 +211,16 @@ class FileStore:
 
     def new_path(self) -> Path:
         """Return the path of a new file on disk."""
+        with self._lock:
+            return self._make_folder() / secrets.token_hex(8)
+
+    def _make_folder(self) -> Path:
         if self._folder is None:
             parent = self._settings.folder
             if parent is not None:
                 Path(parent).mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix="bulkembed-emulator-", dir=parent))
-        return self._folder / secrets.token_hex(8)
+        return self._folder
 
     def close(self) -> None:
         """Delete everything."""

@@ -46,17 +46,14 @@ class NoAnswer(Response):
         """Wait as long as the fault says, then reset the connection."""
         while self._fault is Fault.HANG and (await receive())["type"] != "http.disconnect":
             pass
-        reset_connection(scope)
+        transport = scope["state"]["transport"]
+        linger = struct.pack("ii", 1, 0)
+        with contextlib.suppress(OSError):  # The client may have closed it meanwhile.
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, linger
+            )
+        transport.abort()
         await asyncio.sleep(0.001)
-
-
-def reset_connection(scope: Scope) -> None:
-    """Reset the connection of a request, so that its client sees an error."""
-    transport = scope["state"]["transport"]
-    linger = struct.pack("ii", 1, 0)
-    with contextlib.suppress(OSError):  # The client may have closed it meanwhile.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    transport.abort()
 
 
 class Gateway:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +26,7 @@ class Stats:
     answers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     _seen: set[int] = dataclasses.field(default_factory=set)
     _per_second: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False)
 
     def begin(self) -> None:
         """Count a call that arrives."""
@@ -39,15 +41,20 @@ class Stats:
 
     def paid(self, keys: Iterable[int], texts: int, tokens: int, at: float) -> None:
         """Count answered texts; `keys` are their hashes, see `paid_keys`."""
-        self._seen.update(keys)
-        self.texts += texts
-        self.tokens += tokens
-        self.first_counted = at if self.first_counted is None else min(self.first_counted, at)
-        self.last_counted = at if self.last_counted is None else max(self.last_counted, at)
-        self._per_second[int(at)] += texts
+        with self._lock:  # Batch jobs bill in another thread than calls.
+            self._seen.update(keys)
+            self.texts += texts
+            self.tokens += tokens
+            self.first_counted = at if self.first_counted is None else min(self.first_counted, at)
+            self.last_counted = at if self.last_counted is None else max(self.last_counted, at)
+            self._per_second[int(at)] += texts
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `/stats`."""
+        with self._lock:
+            return self._as_json()
+
+    def _as_json(self) -> dict[str, Any]:
         first = int(self.first_counted or 0)
         return {
             "calls": self.calls,

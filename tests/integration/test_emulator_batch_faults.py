@@ -89,6 +89,22 @@ def test_a_cut_download_gives_half_of_the_bytes_and_resumes() -> None:
         assert got + rest == api.download(name).content
 
 
+def test_a_transfer_stalls_after_half_of_its_bytes() -> None:
+    with batch_api(call_script=("upload:stall", "download:ok", "download:stall")) as api:
+        url = api.start(len(DATA)).headers["x-goog-upload-url"]
+        with pytest.raises(httpx2.ReadTimeout):
+            api.step(url, "upload, finalize", 0, DATA, timeout=0.3)
+        assert api.step(url, "query").headers["x-goog-upload-size-received"] == "500"
+        job = api.submit(row("a", "text"))
+        name = api.get(job)["metadata"]["output"]["responsesFile"]
+        whole = api.download(name).content
+        pieces: list[bytes] = []
+        api.http.timeout = httpx2.Timeout(0.3)
+        with pytest.raises(httpx2.ReadTimeout):
+            read_into(pieces, api, f"/v1beta/{name}:download?alt=media")
+        assert b"".join(pieces) == whole[: len(whole) // 2]
+
+
 def test_every_kind_of_call_can_fail_at_a_rate() -> None:
     faults = (("*", "503", 0.2), ("create", "lost", 0.2))
     with batch_api(call_faults=faults) as api:

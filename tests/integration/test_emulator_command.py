@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome, KeyForm
+from bulkembed.emulator.command import emulator, settings_from
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.errors import ConfigError
@@ -53,6 +55,38 @@ def test_the_command_prints_its_url_and_ends_at_a_signal(number: int) -> None:
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
     assert (out, err, process.returncode) == ("", "", 0)
+
+
+def test_the_options_of_batch_jobs_become_settings() -> None:
+    args = (
+        "--batch-seconds 5 --batch-outcomes failed@3,hang --batch-outcome expired:0.5 "
+        "--batch-row-fault 503:0.1 --batch-call-fault *:reset:0.2 --batch-script create:lost "
+        "--batch-bucket b=/tmp/b --batch-key-form metadata --no-batch-shuffle "
+        "--batch-upload-needs-key --batch-state-prefix JOB_STATE_"
+    )
+    context = emulator.make_context("emulator", args.split())
+    assert settings_from(context.params).batch == BatchSettings(
+        seconds=5, outcomes=("failed@3", "hang"), outcome_shares=((JobOutcome.EXPIRED, 0.5),),
+        row_faults=(("503", 0.1),), call_faults=(("*", "reset", 0.2),),
+        call_script=("create:lost",), buckets=(("b", "/tmp/b"),), key_form=KeyForm.METADATA,
+        shuffle=False, upload_needs_key=True, state_prefix="JOB_STATE_",
+    )  # fmt: skip
+    assert settings_from(emulator.make_context("emulator", []).params) == EmulatorSettings()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--batch-outcomes", "done"), ("--batch-outcome", "done:0.1"),
+        ("--batch-row-fault", "missing"), ("--batch-row-fault", "lost:0.1"),
+        ("--batch-call-fault", "make:503:0.1"), ("--batch-script", "create"),
+        ("--batch-bucket", "b"), ("--batch-seconds", "-1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_of_batch_jobs_is_an_error_that_names_it(option: str, value: str) -> None:
+    context = emulator.make_context("emulator", [option, value])
+    with pytest.raises(ConfigError, match=f"{option}.*{value.split(':')[0]}"):
+        settings_from(context.params)
 
 
 def test_the_error_for_a_used_port_names_it() -> None:

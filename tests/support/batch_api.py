@@ -48,10 +48,12 @@ class BatchApi:
             } | headers,
         )  # fmt: skip
 
-    def step(self, url: str, command: str, offset: int = 0, data: bytes = b"") -> httpx2.Response:
+    def step(
+        self, url: str, command: str, offset: int = 0, data: bytes = b"", timeout: float = 10
+    ) -> httpx2.Response:
         """Send a further step of an upload."""
         headers = {"X-Goog-Upload-Command": command, "X-Goog-Upload-Offset": str(offset)}
-        return self.http.post(url, headers=headers, content=data)
+        return self.http.post(url, headers=headers, content=data, timeout=timeout)
 
     def upload(self, data: bytes, **file: Any) -> str:
         """Upload a file in two steps; return its name."""
