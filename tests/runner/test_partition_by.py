@@ -87,7 +87,9 @@ def test_rows_are_in_the_folders_of_their_values_without_the_column(
     for path in output.glob("vectors/*/*.parquet"):
         assert "lang" not in pq.read_schema(path).names
     assert findings(output.parent, "--against", source) == []
-    assert bulkembed("status", output).code == 0
+    for args in (("status",), ("report",), ("verify", "--against", source, "--sample", 5)):
+        ended = bulkembed(args[0], output, *args[1:], *_service(args[0], server))
+        assert ended.code == 0, ended.err
 
 
 def test_the_vectors_of_either_layout_are_reused_for_the_other(
@@ -96,7 +98,7 @@ def test_the_vectors_of_either_layout_are_reused_for_the_other(
     ended = go(server, source, flat, "--partition-by", "lang")
     assert ended.code == 2
     assert "partition_by is None in the dataset and 'lang' in this run" in ended.last
-    assert ended.last.endswith(f"with another --output and --reuse {flat}")
+    assert ended.last.endswith(f"--partition-by lang --reuse {flat}")
     by_lang(server, source, output, "--reuse", flat)
     assert same_rows(output, flat)
     ended = go(server, source, output)
@@ -162,6 +164,42 @@ def test_lost_records_are_rebuilt_from_the_parts(
     assert server.stats()["texts"] == paid
 
 
+def test_the_lost_record_of_merged_parts_is_rebuilt(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    by_lang(server, source, output)
+    assert bulkembed("compact", output).code == 0
+    before, paid = loaded(output), server.stats()["texts"]
+    (record,) = output.glob("_run/units/group-*.json")
+    content = record.read_bytes()
+    record.unlink()
+    assert "rebuilt from its parts" in bulkembed("verify", output, "--repair").out
+    assert record.read_bytes() == content
+    (output / "_SUCCESS").unlink(missing_ok=True)
+    by_lang(server, source, output)
+    assert loaded(output) == before
+    assert server.stats()["texts"] == paid
+
+
+def test_a_damaged_merged_part_costs_only_the_units_in_it(
+    server: EmulatorServer, tmp_path: Path, output: Path
+) -> None:
+    write_rows(tmp_path / "in/a.parquet", TEXTS, lang=["de"] * 14 + ["en"] * 16)
+    by_lang(server, tmp_path / "in", output)
+    assert bulkembed("compact", output).code == 0
+    before = loaded(output)
+    (part,) = output.glob("vectors/lang=de/*.parquet")
+    data = bytearray(part.read_bytes())
+    data[1000:1100] = bytes(100)
+    part.write_bytes(data)
+    repaired = bulkembed("verify", output, "--repair").out
+    assert "written with 3 units that can be read" in repaired
+    by_lang(server, tmp_path / "in", output)
+    assert loaded(output) == before
+    assert server.stats()["texts"] == 30 + 14
+    assert findings(tmp_path, "--against", tmp_path / "in") == []
+
+
 def test_a_changed_file_costs_its_new_texts_and_moves_rows_between_partitions(
     server: EmulatorServer, source: Path, output: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +251,10 @@ def test_a_compaction_merges_within_each_partition(
     by_lang(server, source, output, "--prune", "--target-file-size", "256MB")
     assert same_rows(output, flat)
     assert findings(output.parent, "--against", source) == []
+
+
+def _service(command: str, server: EmulatorServer) -> tuple[str, ...]:
+    return ("--base-url", server.url) if command == "verify" else ()
 
 
 def _rows(ended: Ended) -> list[Any]:
@@ -273,13 +315,21 @@ def test_odd_values_and_null_are_read_as_they_are(
     by_lang(server, tmp_path / "in", output, "--unit-rows", 100)
     want = dict(enumerate(values))
     files = f"{output}/vectors/*/*.parquet"
-    rows = duckdb.sql(
-        f"SELECT id, lang FROM read_parquet('{files}', hive_partitioning = true, "
+    listed = bulkembed("parts", output).out.splitlines()
+    query = (
+        "SELECT id, lang FROM read_parquet(?, hive_partitioning = true, "
         "hive_types = {'lang': VARCHAR})"
-    ).fetchall()
+    )
     found = {
+        "duckdb, listed": dict(duckdb.execute(query, [listed]).fetchall()),
+        "polars, listed": dict(
+            pl.scan_parquet(listed, hive_partitioning=True, hive_schema={"lang": pl.String})
+            .select("id", "lang")
+            .collect()
+            .iter_rows()
+        ),
         "pyarrow": {one: lang for one, (lang, _) in loaded(output).items()},
-        "duckdb": dict(rows),
+        "duckdb": dict(duckdb.execute(query, [files]).fetchall()),
         "polars": dict(
             pl.scan_parquet(files, hive_partitioning=True, hive_schema={"lang": pl.String})
             .select("id", "lang")
