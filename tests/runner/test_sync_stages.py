@@ -267,7 +267,7 @@ def test_a_job_service_compares_and_removes(
     assert bulkembed("verify", output).code == 0
 
 
-def test_the_launcher_compares_if_the_runner_fails(
+def test_the_launcher_compares_and_removes_if_the_runner_fails(
     server: EmulatorServer, job_service: str, tmp_path: Path
 ) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
@@ -277,7 +277,9 @@ def test_the_launcher_compares_if_the_runner_fails(
         "--runner", "PortableRunner", "--", f"--job_endpoint={job_service}",
         "--environment_type=PROCESS", '--environment_config={"command": "false"}',
     )  # fmt: skip
+    del rows["p3"]
     ended = sync(server, write_export(source, rows, seed=1), output, *broken)
     assert ended.code == 0, ended.err
-    assert "This machine does what is left" in ended.err
-    assert "20 unchanged" in ended.out
+    assert ended.err.count("This machine does what is left") == 2
+    assert "19 unchanged, 0 new, 0 changed, 1 deleted" in ended.out
+    assert loaded(output) == from_nothing(source, tmp_path / "other")
