@@ -21,7 +21,7 @@ from bulkembed.pipeline.cli.commands import (
     read_config,
 )
 from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
-from bulkembed.pipeline.run.request import MissingFiles, UniqueIds
+from bulkembed.pipeline.run.request import MissingFiles, SyncOn, UniqueIds
 from bulkembed.schemas.embedding import BlankText, LongText
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
@@ -197,6 +197,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(_RUN, "--unique-ids", type=WordChoice(UniqueIds), default="error",
             help="If --sync finds an id several times in the input: stop with code 2, or take the "
             "last of its rows."),
+    _option(_RUN, "--sync-on", type=WordChoice(SyncOn), default="auto",
+            help="With --sync on a cluster: compare and remove rows on the machine that starts the "
+            "run, on the workers, or (auto) on the workers if there is enough to do."),
     _option(_RUN, "--prune", is_flag=True,
             help="Remove the rows of input files that have been deleted, as far as --max-delete "
             "allows."),

@@ -71,6 +71,15 @@ class UniqueIds(enum.StrEnum):
     """Take the last of them, in the order of the files and their rows."""
 
 
+class SyncOn(enum.StrEnum):
+    """Where `--sync` compares and removes rows, if the run has a cluster."""
+
+    AUTO = "auto"
+    """On the workers, if there is so much to do that starting another job is worth it."""
+    LAUNCHER = "launcher"
+    WORKERS = "workers"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputRequest:
     """Which rows to embed."""
@@ -110,6 +119,7 @@ class RunRequest:
     sync: bool = False
     """Make the dataset equal to the input, row by row, by id."""
     unique_ids: UniqueIds = UniqueIds.ERROR
+    sync_on: SyncOn = SyncOn.AUTO
     prune: bool = False
     """Remove the rows of input files that were deleted."""
     max_delete: RowAmount = DEFAULT_DELETE_LIMIT

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.placement import cluster_options
-from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.request import RunRequest, SyncOn
 from bulkembed.pipeline.sync.mirror import Mirror, rows_of
-from bulkembed.pipeline.sync.staged_work import SyncWork, work_of_slices
+from bulkembed.pipeline.sync.staged_work import SyncWork, delete_other_shards, work_of_slices
 from bulkembed.pipeline.sync.worker_comparison import WorkerComparison, gathered
-from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.errors import BulkEmbedError, OutputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -23,10 +23,16 @@ from bulkembed.transforms.dataset.layout import COMPARED
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.sync.compared_rows import Comparison
 from bulkembed.transforms.sync.removed_rows import Removal, write_removals
+from bulkembed.transforms.sync.shards import staged_names
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
+MANY_ROWS = 5_000_000
+"""With as many rows to compare, workers are faster although their job has to start first."""
+MANY_BYTES = 4 << 30
+"""With as many bytes of vectors to write again, workers are faster."""
+_UNKNOWN_DIM = 1024
 REMOVAL_ROWS = 50_000
 """Input rows of the records from which a worker removes rows."""
 
@@ -38,22 +44,36 @@ def compare_on_workers(
     compared: Comparison,
     files: Sequence[InputFile],
     state: DatasetState,
+    check: Callable[[Mirror], None],
 ) -> tuple[Mirror, SyncWork] | None:
     """Compare the input with the dataset, and stage the rows to send, on the workers of a cluster.
 
-    Nothing is written but shards and files in `_run/compared/`, which are deleted again.
+    Nothing is written but shards, and files in `_run/compared/`, which are deleted again.
+
+    Args:
+        dataset: the dataset.
+        job: the run.
+        request: its options.
+        compared: what is compared.
+        files: the input, in order.
+        state: the committed units.
+        check: raises if the run must not do this; then the shards are deleted.
 
     Returns:
-        The difference, and the work.  None if the run has no cluster, or the runner has failed.
+        The difference, and the work.  None if the launcher is to do it: there is no cluster or
+        too little to do, or the runner has failed.
 
     Raises:
         OutputError: a commit record cannot be read.
+        BulkEmbedError: see `check`.
     """
-    if cluster_options(request) is None:
+    rows = sum(file.rows for file in files) + sum(record.unit.rows for record in state.records)
+    if not _uses_workers(request, is_large=rows >= MANY_ROWS):
         return None
     comparison = WorkerComparison(
         dataset, job, compared, files, state, retry_failed=request.retry_failed
     )
+    shards = staged_names(dataset)
     try:
         if not _run(request, "compare the rows", comparison.build):
             return None
@@ -64,6 +84,11 @@ def compare_on_workers(
         return None
     finally:
         _delete_files(dataset)
+    try:
+        check(mirror)
+    except BulkEmbedError:
+        delete_other_shards(dataset, shards)
+        raise
     return mirror, work_of_slices(job, mirror, staged, state, request.unit_rows)
 
 
@@ -73,12 +98,14 @@ def remove_on_workers(
     """Remove rows on the workers of a cluster.
 
     Returns:
-        Whether the workers have removed some or all of them; False if the run has no cluster.
+        Whether workers were started, and have removed some or all of them.
 
     Raises:
         OutputError: a list of rows cannot be written.
     """
-    if cluster_options(request) is None:
+    rows = sum(rows_of(record) for record, _ in mirror.to_remove())
+    size = 4 * rows * (job.embedding.out_dim or _UNKNOWN_DIM)
+    if not _uses_workers(request, is_large=size >= MANY_BYTES):
         return False
     try:
         names = []
@@ -98,6 +125,12 @@ def remove_on_workers(
         return True
     finally:
         _delete_files(dataset)
+
+
+def _uses_workers(request: RunRequest, *, is_large: bool) -> bool:
+    if request.sync_on is SyncOn.LAUNCHER or cluster_options(request) is None:
+        return False
+    return is_large or request.sync_on is SyncOn.WORKERS
 
 
 def _removal_slices(removals: Iterable[Removal]) -> Iterator[list[Removal]]:

@@ -28,7 +28,7 @@ from bulkembed.pipeline.sync.sync_file import (
     synced_rows,
     write_goal,
 )
-from bulkembed.schemas.errors import BulkEmbedError, ConfigError, InputError, TooManyDeletes
+from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.core.row_difference import Places, RowDifference, RowTally
@@ -39,7 +39,6 @@ from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.stored_bytes import has_changed
 from bulkembed.transforms.sync.compared_rows import Comparison
 from bulkembed.transforms.sync.row_reading import by_file
-from bulkembed.transforms.sync.shards import staged_names
 
 SHOWN_IDS = 3
 
@@ -90,7 +89,9 @@ def prepare(
             full.
     """
 
-    def check(mirror: Mirror) -> None:
+    def check(mirror: Mirror, *, is_read: bool = True) -> None:
+        if is_read:
+            _check_files(scans)
         try:
             _check(job, request, mirror)
         except (ConfigError, TooManyDeletes) as error:
@@ -100,20 +101,13 @@ def prepare(
 
     unchanged = _unchanged(dataset, request, scans, before)
     if unchanged is not None:
-        check(unchanged)
+        check(unchanged, is_read=False)
         return Sync(unchanged, Plan((), unchanged.found.tally.unchanged, 0), ())
     compared = Comparison(job.embedding, job.columns, job.row_schema)
     if staged_in is None:
-        shards = staged_names(dataset)
-        found = compare_on_workers(dataset, job, request, compared, scans.inputs, before)
+        found = compare_on_workers(dataset, job, request, compared, scans.inputs, before, check)
         if found is not None:
             mirror, work = found
-            try:
-                _check_files(scans)
-                check(mirror)
-            except BulkEmbedError:
-                delete_other_shards(dataset, shards)
-                raise
             return Sync(mirror, work.plan, work.shards)
     committed = sum(record.unit.rows for record in before.records)
     with scratch.folder() as folder, Spool(folder, committed) as spool:
@@ -126,7 +120,6 @@ def prepare(
             spool=spool,
             retry_failed=request.retry_failed,
         )
-        _check_files(scans)
         check(mirror)
         uri = staged_in or request.output.uri
         work = make_work(Dataset.open(uri), uri, job, mirror, spool, before, request.unit_rows)

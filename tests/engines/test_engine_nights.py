@@ -56,11 +56,12 @@ def test_each_night_of_a_catalogue_pays_its_new_contents_only(
 ) -> None:
     first, second = nights[:2]
     job.place.export(first)
-    done(job, "out", "--sync")
+    sync = ("--sync", "--sync-on", "workers")
+    done(job, "out", *sync)
     assert job.paid() == new_contents({}, first.rows)
     state = job.state("out")
     job.place.export(second)
-    ended = job.run("out", "--sync")
+    ended = job.run("out", *sync)
     assert ended.code == 0, ended.err
     assert "the workers compare the rows" in ended.err
     assert "the workers remove rows" in ended.err
@@ -70,5 +71,5 @@ def test_each_night_of_a_catalogue_pays_its_new_contents_only(
     assert counts_of(changes(first.rows, second.rows, first.columns)) in ended.out
     check_changes(job, (first, second), state, from_nothing)
     job.place.export(half_of(second, 3))
-    refused(job, "out", 3, ("--max-delete",), "--sync")
+    refused(job, "out", 3, ("--max-delete",), *sync)
     assert job.loaded("out", second.columns) == from_nothing(second)

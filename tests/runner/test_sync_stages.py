@@ -238,7 +238,7 @@ def test_a_job_service_compares_and_removes(
 ) -> None:
     """It keeps no counters, so a night with rows to embed needs another engine."""
     beam_flags = (
-        "--runner", "PortableRunner", "--", f"--job_endpoint={job_service}",
+        "--sync-on", "workers", "--runner", "PortableRunner", "--", f"--job_endpoint={job_service}",
         "--environment_type=LOOPBACK",
     )  # fmt: skip
     output, source = tmp_path / "out", tmp_path / "in"
@@ -258,6 +258,9 @@ def test_a_job_service_compares_and_removes(
     assert server.stats()["texts"] == 60
     assert loaded(output) == from_nothing(source, tmp_path / "other")
     assert not list((output / "_run/compared").iterdir())
+    small = sync(server, write_export(source, half, seed=3), output, *beam_flags[2:])
+    assert small.code == 0, small.err
+    assert "the workers" not in small.err
     rows["new"] = ("something new", 1)
     rows["p1"] = ("another text", 1)
     write_export(source, dict(list(rows.items())[40:]), seed=2)
@@ -274,7 +277,7 @@ def test_the_launcher_compares_and_removes_if_the_runner_fails(
     rows = catalogue(20)
     assert sync(server, write_export(source, rows), output).code == 0
     broken = (
-        "--runner", "PortableRunner", "--", f"--job_endpoint={job_service}",
+        "--sync-on", "workers", "--runner", "PortableRunner", "--", f"--job_endpoint={job_service}",
         "--environment_type=PROCESS", '--environment_config={"command": "false"}',
     )  # fmt: skip
     del rows["p3"]
