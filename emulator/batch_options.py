@@ -93,6 +93,10 @@ def batch_options(command: _F) -> _F:
             "--batch-bucket", "batch_buckets", multiple=True, metavar="BUCKET=PLACE",
             help="The folder, or the URL of a local server, that has a gs:// bucket; * for any.",
         ),
+        click.option(
+            "--batch-mime-types", metavar="TYPE,...", default=_DEFAULTS.mime_types,
+            help="The MIME types that an upload may have. [default: any]",
+        ),
         click.option("--batch-folder", help="Folder for uploads and results. [default: temporary]"),
         click.option(
             "--batch-outcomes", metavar="OUTCOME[@SECONDS],...", default="",

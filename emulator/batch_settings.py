@@ -157,6 +157,8 @@ class BatchSettings:
     file_bytes: int = 2 << 30
     inline_bytes: int = 20 << 20
     upload_granularity: int = 256 << 10
+    mime_types: str = ""
+    """The MIME types that an upload may have, separated by commas; empty: any."""
     upload_needs_key: bool = False
     """403 for the further steps of an upload without a key."""
     final_query_names_file: bool = False

@@ -125,6 +125,9 @@ class FileRoutes:
                 raise invalid(
                     f"The upload has {upload.received} bytes; its start declared {upload.size}."
                 )
+            types = self._settings.batch.mime_types
+            if types and upload.mime_type not in types.split(","):
+                raise invalid(f"Unsupported MIME type: {upload.mime_type}")
             self._files.finish(upload)
         return self._status(request, upload, with_file=True)
 

@@ -21,6 +21,7 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.transforms.clients.batch_service import open_batch_service
+from bulkembed.transforms.clients.file_upload import MIME_TYPES
 from bulkembed.transforms.clients.patience import MAX_FAILURES
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteState
 
@@ -198,6 +199,23 @@ def test_the_key_is_sent_with_the_pieces_only_if_the_service_asks_for_it(tmp_pat
         assert one.upload(one.job_file(TEXTS)) == "files/job-1"
         assert one.counts["calls"]["upload"] == {"200": 1, "403": 1}
         assert not one.waits
+
+
+@pytest.mark.parametrize("accepted", MIME_TYPES)
+def test_another_mime_type_is_tried_if_the_service_rejects_one(
+    tmp_path: Path, accepted: str
+) -> None:
+    with batches(tmp_path, mime_types=f"a/b,{accepted}") as one:
+        assert one.upload(one.job_file(TEXTS)) == "files/job-1"
+        assert one.server._emulator.batch.files.get("job-1").mime_type == accepted
+        assert len(one.waits) == MIME_TYPES.index(accepted)
+
+
+def test_mime_types_are_not_tried_for_ever(tmp_path: Path) -> None:
+    with batches(tmp_path, mime_types="a/b") as one:
+        with pytest.raises(CallRejected, match="Unsupported MIME type"):
+            one.upload(one.job_file(TEXTS))
+        assert len(one.waits) == MAX_FAILURES - 1
 
 
 def test_the_same_file_is_not_sent_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from bulkembed.schemas.errors import BadAnswer, CallError
+from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected
 from bulkembed.transforms.clients.decoding import load_object
 from bulkembed.transforms.clients.patience import Patience
 from bulkembed.transforms.clients.service_calls import ServiceCalls
@@ -21,7 +22,11 @@ from bulkembed.transforms.core.health import RETRYABLE
 
 PIECE_BYTES = 8 << 20
 """How much one request sends at most, as google-genai does."""
-MIME_TYPE = "application/jsonl"
+MIME_TYPES = ("application/jsonl", "jsonl", "application/json-lines", "text/plain")
+"""What is tried for JSONL, in turn: the service has rejected each of the first three at times.
+
+Source: google-gemini/cookbook#1008 and googleapis/python-genai#1547, 2025-10.
+"""
 _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _CONFLICT = 409
 _NO_FILE = (403, 404)
@@ -80,6 +85,8 @@ class FileUpload:
         self._size = path.stat().st_size
         self._patience = Patience(sleep)
         self._with_key = False
+        self._mime_types = itertools.cycle(MIME_TYPES)
+        self._mime_type = next(self._mime_types)
 
     def run(self) -> str:
         """Upload the file; return its name at the service.
@@ -88,13 +95,16 @@ class FileUpload:
             CallError: the service rejects it, or keeps failing.
         """
         while True:
-            session = self._retried(self._start)
-            if session is None:
-                return self._name
             try:
-                return self._fill(session)
+                session = self._retried(self._start)
+                return self._name if session is None else self._fill(session)
             except _SessionLost as lost:
                 self._patience.failed(lost.error)
+            except CallRejected as error:
+                if not _is_about_type(error):
+                    raise
+                self._patience.failed(error)
+                self._mime_type = next(self._mime_types)
 
     def _retried(self, work: Callable[[], T]) -> T:
         while True:
@@ -110,12 +120,12 @@ class FileUpload:
             "x-goog-upload-protocol": "resumable",
             "x-goog-upload-command": "start",
             "x-goog-upload-header-content-length": str(self._size),
-            "x-goog-upload-header-content-type": MIME_TYPE,
+            "x-goog-upload-header-content-type": self._mime_type,
         }
         file = {
             "name": self._name,
             "displayName": self._name.removeprefix("files/"),
-            "mimeType": MIME_TYPE,
+            "mimeType": self._mime_type,
         }
         try:
             answer = self._calls.send(
@@ -161,7 +171,8 @@ class FileUpload:
             try:
                 name = self._send(session, offset)
             except CallError as error:
-                if not (isinstance(error, RETRYABLE) or error.http_status in _LOST):
+                is_resumable = isinstance(error, RETRYABLE) or error.http_status in _LOST
+                if _is_about_type(error) or not is_resumable:
                     raise
                 self._patience.failed(error)
                 received = self._retried(lambda: self._received(session))
@@ -234,6 +245,10 @@ class FileUpload:
         with self._path.open("rb") as file:
             file.seek(offset)
             return file.read(length)
+
+
+def _is_about_type(error: CallError) -> bool:
+    return "MIME type" in error.service_message
 
 
 def _offset(offset: int) -> dict[str, str]:
