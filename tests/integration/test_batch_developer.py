@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from pathlib import Path
 from typing import Any
 
@@ -403,6 +404,43 @@ def test_a_call_that_is_never_answered_times_out(tmp_path: Path) -> None:
         with pytest.raises(Unavailable) as caught:
             one.client.get(name)
         assert caught.value.code == "timeout"
+
+
+def test_the_name_of_a_job_of_another_service_is_rejected(tmp_path: Path) -> None:
+    name = "projects/p/locations/l/batchPredictionJobs/1"
+    with batches(tmp_path) as one:
+        for call in (one.client.get, one.client.cancel, one.client.delete_job):
+            with pytest.raises(JobRejected, match="no batch job of this service"):
+                call(name)
+        assert not one.counts["calls"]
+
+
+def test_threads_get_the_answers_to_their_own_calls(tmp_path: Path) -> None:
+    with batches(tmp_path) as one:
+        names = [f"job-{number}" for number in range(12)]
+
+        def work(name: str) -> tuple[str, str]:
+            path = one.job_file(TEXTS, f"{name}.jsonl")
+            job = one.client.create(one.upload(path, name), name)
+            found = one.client.get(job.name)
+            assert found is not None
+            listed = one.client.find(name, one.time.now_s)
+            assert listed is not None
+            return found.display_name, listed.display_name
+
+        with concurrent.futures.ThreadPoolExecutor(6) as threads:
+            assert list(threads.map(work, names)) == [(name, name) for name in names]
+
+
+def test_a_sleep_that_raises_ends_a_transfer(tmp_path: Path) -> None:
+    def stop(_: float) -> None:
+        raise InterruptedError
+
+    with batches(tmp_path, call_faults=(("upload", "503", 1.0),)) as one:
+        client = open_batch_service(one.service, one.embedding, KEY, None, stop)
+        with pytest.raises(InterruptedError):
+            client.upload(one.job_file(TEXTS), "job-1", lambda _: None)
+        client.close()
 
 
 def test_an_unknown_model_is_named(tmp_path: Path) -> None:

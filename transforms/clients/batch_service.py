@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -86,7 +87,11 @@ class BatchService(Protocol):
 
 
 def open_batch_service(
-    service: ServiceConfig, embedding: EmbeddingConfig, key: str | None, bucket: str | None
+    service: ServiceConfig,
+    embedding: EmbeddingConfig,
+    key: str | None,
+    bucket: str | None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> BatchService:
     """Return the batch jobs of a service; nothing is sent.
 
@@ -95,6 +100,8 @@ def open_batch_service(
         embedding: names the model.
         key: the API key; None for application-default credentials.
         bucket: on Vertex AI, the gs:// folder for job files and results.
+        sleep: waits so many seconds before a transfer is retried; an error that it raises ends the
+            transfer.
 
     Raises:
         ConfigError: the service has no batch jobs for this model, or needs another bucket.
@@ -106,7 +113,7 @@ def open_batch_service(
 
         if bucket is not None:
             raise ConfigError("--batch-bucket works with --vertexai only. Remove it.")
-        return DeveloperBatches(service, embedding, key)
+        return DeveloperBatches(service, embedding, key, sleep)
     from bulkembed.transforms.clients.batch_vertex import VertexBatches
 
     if bucket is None:
@@ -127,4 +134,4 @@ def open_batch_service(
         )
     if locate(bucket).is_local and not is_here:
         raise ConfigError(f"--batch-bucket {bucket}: use gs://BUCKET or gs://BUCKET/FOLDER.")
-    return VertexBatches(service, embedding, key, bucket)
+    return VertexBatches(service, embedding, key, bucket, sleep)

@@ -9,7 +9,7 @@ from typing import Any
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
-from bulkembed.schemas.errors import BadAnswer
+from bulkembed.schemas.errors import BadAnswer, JobRejected
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.service_calls import ServiceCalls, accepting
 
@@ -44,22 +44,32 @@ class JobCalls:
         """See `BatchService`."""
         found = None
         with accepting("model_gone"):
-            found = self._calls.ask(lambda: self._calls.sdk.batches.get(name=name))
+            found = self._calls.ask(lambda: self._calls.sdk.batches.get(name=self._known(name)))
         return None if found is None else self._read(found)
 
     def cancel(self, name: str) -> None:
         """See `BatchService`."""
         with accepting("model_gone", "precondition"):
-            self._calls.ask(lambda: self._calls.sdk.batches.cancel(name=name))
+            self._calls.ask(lambda: self._calls.sdk.batches.cancel(name=self._known(name)))
 
     def delete_job(self, name: str) -> None:
         """See `BatchService`."""
         with accepting("model_gone"):
-            self._calls.ask(lambda: self._calls.sdk.batches.delete(name=name))
+            self._calls.ask(lambda: self._calls.sdk.batches.delete(name=self._known(name)))
 
     def close(self) -> None:
         """See `BatchService`."""
         self._calls.close()
+
+    def _known(self, name: str) -> str:
+        """Return the same name, if a job of this service can have it.
+
+        Raises:
+            JobRejected: it is that of a job of another service.
+        """
+        if not self.name_form.fullmatch(name):
+            raise JobRejected(f"{name!r} is no batch job of this service", code="job")
+        return name
 
     def _read(self, found: Mapping[str, Any]) -> RemoteJob:
         """Return a job that has a name by which it can be polled.
