@@ -7,16 +7,19 @@ with a default may be missing, so that a newer version reads what an older one w
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+import orjson
 
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0)]
 """An integer that is not negative; `from_plain` checks it."""
+_CHECKSUM = "checksum"
 _prepared: set[type] = set()
 _preparing = threading.Lock()
 _WHERE = re.compile(r"(?s)(.*) - at `(.*)`")
@@ -53,6 +56,27 @@ def from_plain(
         return msgspec.convert(content, kind, str_keys=True, dec_hook=other)
     except msgspec.ValidationError as error:
         raise ValueError(_readable(str(error))) from None
+
+
+def with_checksum(content: dict[str, Any]) -> dict[str, Any]:
+    """Return plain values with a checksum of them, for `check_checksum`."""
+    return {**content, _CHECKSUM: _checksum(content)}
+
+
+def check_checksum(content: dict[str, Any]) -> None:
+    """Check plain values that were read; those of earlier versions have no checksum.
+
+    Raises:
+        ValueError: the checksum is wrong.
+    """
+    others = {name: value for name, value in content.items() if name != _CHECKSUM}
+    if content.get(_CHECKSUM, _checksum(others)) != _checksum(others):
+        raise ValueError("the checksum is wrong")
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def _prepare(kind: type) -> None:

@@ -6,13 +6,20 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.summary import RowCounts, count_rows
 from bulkembed.pipeline.sync.mirror import Mirror
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.serialization import Count, from_plain, to_plain
+from bulkembed.schemas.serialization import (
+    Count,
+    check_checksum,
+    from_plain,
+    to_plain,
+    with_checksum,
+)
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.ranges import is_within, merge_ranges
 from bulkembed.transforms.core.row_difference import RowTally
@@ -127,7 +134,7 @@ def synced_rows(dataset: Dataset, records: Sequence[UnitRecord], *, complete: bo
 
 def write_goal(dataset: Dataset, goal: SyncGoal) -> None:
     """Write the goal of a run that has taken the dataset."""
-    dataset.write_json(SYNC, to_plain(goal))
+    dataset.write_json(SYNC, with_checksum(to_plain(goal)))
 
 
 def read_goal(dataset: Dataset) -> SyncGoal | None:
@@ -140,6 +147,16 @@ def read_goal(dataset: Dataset) -> SyncGoal | None:
     if content is None:
         return None
     try:
-        return from_plain(content, SyncGoal)
+        return checked_goal(content)
     except ValueError as error:
         raise dataset.damaged_file(SYNC, str(error)) from None
+
+
+def checked_goal(content: dict[str, Any]) -> SyncGoal:
+    """Return the goal in the content of its file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    check_checksum(content)
+    return from_plain(content, SyncGoal)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from bulkembed.pipeline.run.scans import SCANS_FILE, check_plan
-from bulkembed.pipeline.sync.sync_file import SyncGoal
+from bulkembed.pipeline.sync.sync_file import checked_goal
 from bulkembed.pipeline.verify.folder_check import read_state, rows_left
 from bulkembed.pipeline.verify.rebuild import group_from_parts, record_from_parts, unreadable_units
 from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
@@ -171,7 +171,7 @@ class _Repair:
     def plan(self) -> None:
         """Move a damaged plan aside; the next run scans its input again."""
         self._unless(SCANS_FILE, check_plan)
-        self._unless(SYNC, lambda data: from_plain(_object(data), SyncGoal))
+        self._unless(SYNC, lambda data: checked_goal(_object(data)))
 
     def records(self) -> None:
         """Move damaged records and parts aside, and rebuild the records of intact parts."""

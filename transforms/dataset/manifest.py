@@ -11,7 +11,13 @@ from typing import Any, Protocol
 import orjson
 
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.serialization import Count, from_plain, to_plain
+from bulkembed.schemas.serialization import (
+    Count,
+    check_checksum,
+    from_plain,
+    to_plain,
+    with_checksum,
+)
 from bulkembed.transforms.dataset.layout import CHANGES, MANIFEST
 
 FORMAT_VERSION = 1
@@ -99,6 +105,7 @@ def read_manifest(dataset: ManifestStore) -> Manifest | None:
     if version != FORMAT_VERSION and isinstance(version, int):
         raise OutputError(f"{MANIFEST} has format {version}. Use a newer bulkembed.")
     try:
+        check_checksum(content)
         return from_plain(content, Manifest)
     except ValueError as error:
         raise OutputError(f"{MANIFEST} is damaged: {error}.", damaged=True) from None
@@ -106,9 +113,12 @@ def read_manifest(dataset: ManifestStore) -> Manifest | None:
 
 def check_manifest(data: bytes) -> None:
     """Raise ValueError if a manifest is damaged."""
-    from_plain(orjson.loads(data), Manifest)
+    content = orjson.loads(data)
+    from_plain(content, Manifest)
+    check_checksum(content)
 
 
 def write_manifest(dataset: ManifestStore, manifest: Manifest) -> None:
     """Replace the manifest atomically."""
-    dataset.write_json(MANIFEST, {"format_version": FORMAT_VERSION, **to_plain(manifest)})
+    content = {"format_version": FORMAT_VERSION, **to_plain(manifest)}
+    dataset.write_json(MANIFEST, with_checksum(content))
