@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from bulkembed.emulator.api_errors import ApiError
 from bulkembed.emulator.batch_faults import BatchFaults, precedes
-from bulkembed.emulator.batch_settings import CallFault, CallKind, is_status, lost_status
+from bulkembed.emulator.batch_settings import CallFault, CallKind, is_answer, lost_status
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.faults import error_of
 from bulkembed.emulator.gateway import Gateway, Handler, NoAnswer
@@ -41,10 +41,12 @@ class BatchCalls:
             try:
                 await asyncio.sleep(self._state.faults.latency_s())
                 response = await self._answer(handler, request, fault)
-                outcome = fault if isinstance(response, NoAnswer) else str(response.status_code)
+                unusual = isinstance(response, NoAnswer) or fault == CallFault.BROKEN_JSON
+                outcome = fault if unusual else str(response.status_code)
                 return response
             except ApiError as error:
-                outcome = fault if lost_status(fault) else str(error.code)
+                planned = is_answer(fault) or lost_status(fault)
+                outcome = fault if planned else str(error.code)
                 raise
             finally:
                 self.answers[kind][outcome] += 1
@@ -57,13 +59,16 @@ class BatchCalls:
         response = await handler(request)
         if fault in (CallFault.LOST, CallFault.LOST_HANG):
             return NoAnswer(Fault.RESET if fault == CallFault.LOST else Fault.HANG)
+        if fault == CallFault.BROKEN_JSON:
+            half = response.body[: len(response.body) // 2]
+            return Response(half, response.status_code, media_type=response.media_type)
         if lost_status(fault):
             raise _error(lost_status(fault))
         return response
 
 
 async def _refuse(request: Request, fault: str) -> Response:
-    if not is_status(fault):
+    if not is_answer(fault):
         return NoAnswer(Fault(fault))
     async for _ in request.stream():  # A client that still sends would not see the answer.
         pass

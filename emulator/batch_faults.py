@@ -5,11 +5,12 @@ from __future__ import annotations
 import collections
 import random
 
-from bulkembed.emulator.batch_settings import ANY_CALL, CallFault, CallKind, is_status
+from bulkembed.emulator.batch_settings import ANY_CALL, CallFault, CallKind, is_answer
 from bulkembed.emulator.settings import EmulatorSettings, Fault
 
 _SHARED = frozenset({
     Fault.TOO_MANY, Fault.INTERNAL, Fault.UNAVAILABLE, Fault.DEADLINE, Fault.RESET, Fault.HANG,
+    Fault.BROKEN_JSON,
 })  # fmt: skip
 """The faults of calls that embed which also befall calls about files and jobs."""
 
@@ -67,4 +68,4 @@ class BatchFaults:
 
 def precedes(fault: str) -> bool:
     """Return whether a fault prevents that its call is carried out."""
-    return is_status(fault) or fault in (CallFault.RESET, CallFault.HANG)
+    return is_answer(fault) or fault in (CallFault.RESET, CallFault.HANG)

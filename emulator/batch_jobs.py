@@ -13,7 +13,7 @@ from bulkembed.emulator.api_errors import ApiError
 from bulkembed.emulator.batch_results import ResultPlan
 from bulkembed.emulator.batch_rows import RowTable
 from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome, read_outcome
-from bulkembed.emulator.files import new_id
+from bulkembed.emulator.files import StoredFile, new_id
 from bulkembed.emulator.quotas import Clock
 from bulkembed.emulator.rules import Target
 
@@ -51,6 +51,8 @@ class Job:
     plan: ResultPlan
     input: dict[str, Any]
     """The job's `inputConfig`, for its description."""
+    file: StoredFile | None = None
+    """The Developer API: the file with the job's rows."""
     inline: bool = False
     place: tuple[str, ...] = ()
     """Vertex AI: the project and the location."""
@@ -253,6 +255,10 @@ class JobStore:
         settings = self._settings
         expiry = job.created + (settings.vertex_expire_s if job.place else settings.expire_s)
         due = job.created + job.seconds
+        start = self.started(job)
+        if self._settings.needs_input and job.file is not None and job.file.expires < start:
+            job.failure = ApiError(404, f"The input file {job.file.name} is not found.")
+            return start, JobState.FAILED
         if self._hangs(job) or due > expiry:
             return expiry, JobState.EXPIRED
         if job.failure is not None or job.outcome is JobOutcome.FAILED:

@@ -61,6 +61,7 @@ _SWITCHES = {
     "shuffle": (True, "Write results out of order."),
     "http_codes": (False, "Use HTTP statuses in the errors of rows, not those of gRPC."),
     "vertex_partial_state": (True, "Show a job with failed rows as PARTIALLY_SUCCEEDED."),
+    "needs_input": (True, "Fail a job whose file is deleted or expires before it runs."),
     "bill_cancelled": (False, "Bill the processed rows of cancelled jobs."),
 }
 
@@ -113,8 +114,9 @@ def batch_options(command: _F) -> _F:
         ),
         click.option(
             "--batch-call-fault", "batch_call_faults", multiple=True, metavar="CALL:FAULT:SHARE",
-            help="Share of the calls of a kind (* for all) with this fault: an HTTP status, reset, "
-            "hang, lost (carried out, then reset), lost-hang, lost-504, cut or stall.",
+            help="Share of the calls of a kind (* for all) with this fault: an HTTP status, "
+            "page-STATUS (an HTML page), reset, hang, broken-json, lost (carried out, then reset), "
+            "lost-hang, lost-504, cut or stall.",
         ),
         click.option(
             "--batch-script", "batch_call_script", metavar="CALL:FAULT,...", default="",

@@ -21,7 +21,7 @@ from bulkembed.emulator.batch_quota import check_quota
 from bulkembed.emulator.batch_settings import CallKind
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.catalog import Catalog
-from bulkembed.emulator.files import DiskBytes, FileStore, page
+from bulkembed.emulator.files import DiskBytes, FileStore, StoredFile, page
 from bulkembed.emulator.gateway import Gateway, parse
 from bulkembed.emulator.job_making import JobMaker
 from bulkembed.emulator.rules import Target
@@ -86,26 +86,26 @@ class BatchRoutes:
             raise invalid("* AsyncBatchEmbedContentRequest.batch.model: it must match the URL\n")
         where = batch.path("inputConfig")
         config = wire.Message(batch.get("inputConfig") or {}, where, _INPUT)
-        lines, inline = self._lines(config)
+        lines, file = self._lines(config)
         job = await self._maker.make(
             target, lines, new_job_id(), lambda job: check_quota(self._settings, self._jobs, job),
-            display_name=batch.text("displayName"), inline=inline,
-            input={"requests": {}} if inline else {"fileName": config.text("fileName")},
+            display_name=batch.text("displayName"), file=file, inline=file is None,
+            input={"fileName": file.name} if file is not None else {"requests": {}},
         )  # fmt: skip
         return await self._answer(request, job)
 
-    def _lines(self, config: wire.Message) -> tuple[Path, bool]:
-        """Return a file of the job's own with its lines, and whether they came inline."""
+    def _lines(self, config: wire.Message) -> tuple[Path, StoredFile | None]:
+        """Return a copy of the job's lines, and their file unless they came inline."""
         if ("fileName" in config) == ("requests" in config):
             raise invalid("* EmbedContentBatch.input_config: give file_name or requests\n")
         path = self._files.new_path()
         if "fileName" in config:
             name = config.text("fileName") or ""
-            content = self._files.get(name.removeprefix("files/")).content
-            if not name.startswith("files/") or not isinstance(content, DiskBytes):
+            file = self._files.get(name.removeprefix("files/"))
+            if not name.startswith("files/") or not isinstance(file.content, DiskBytes):
                 raise invalid(f"The file {name} cannot be the input of a batch.")
-            os.link(content.path, path)
-            return path, False
+            os.link(file.content.path, path)
+            return path, file
         where = config.path("requests")
         requests = wire.Message(config.get("requests"), where, frozenset({"requests"}))
         values = list(requests.items("requests"))
@@ -114,7 +114,7 @@ class BatchRoutes:
         for value, place in values:
             wire.Message(value, place, _INLINE)
         path.write_bytes(b"".join(orjson.dumps(value) + b"\n" for value, _ in values))
-        return path, True
+        return path, None
 
     async def get(self, request: Request) -> Response:
         """Handle `batches.get`."""

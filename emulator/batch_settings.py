@@ -57,6 +57,8 @@ class CallFault(enum.StrEnum):
     """The call is carried out, and then the connection is reset."""
     LOST_HANG = "lost-hang"
     """The call is carried out and never answered."""
+    BROKEN_JSON = "broken-json"
+    """The call is carried out, and half of its JSON arrives."""
     CUT = "cut"
     """A transfer that breaks off: half of a piece arrives, or half of a download."""
     STALL = "stall"
@@ -131,6 +133,9 @@ class InputErrors(enum.StrEnum):
     JOB = "job"
 
 
+PAGE = "page-"
+"""Before a status: an HTML page instead of JSON, as a proxy sends it."""
+
 ANY_CALL = "*"
 """In a fault: calls of every kind."""
 
@@ -181,6 +186,8 @@ class BatchSettings:
     http_codes: bool = False
     bad_line: BadLine = BadLine.ROW
     bill_cancelled: bool = False
+    needs_input: bool = True
+    """A job fails if its file is deleted or expires before it runs."""
 
     buckets: tuple[tuple[str, str], ...] = ()
     """Vertex AI: pairs of a bucket, or `*`, and its folder or the URL of its server."""
@@ -255,18 +262,25 @@ def is_status(fault: str) -> bool:
     return fault.isdecimal() and 300 <= int(fault) <= 599
 
 
+def is_answer(fault: str) -> bool:
+    """Return whether a fault is an answer: a status, or an HTML page such as `page-403`."""
+    page = fault.removeprefix(PAGE)
+    return is_status(fault) or (page != fault and page.isdecimal() and 200 <= int(page) <= 599)
+
+
 def lost_status(fault: str) -> str:
     """Return the status of `lost-504`: carried out, and answered with an error; else ""."""
     status = fault.removeprefix(f"{CallFault.LOST}-")
-    return status if status != fault and is_status(status) else ""
+    return status if status != fault and is_answer(status) else ""
 
 
 def _check_call(flag: str, kind: str, fault: str) -> None:
     if kind != ANY_CALL and kind not in set(CallKind):
         raise ConfigError(f"{flag}: use a call of {', '.join([ANY_CALL, *CallKind])}")
-    if fault not in set(CallFault) and not is_status(fault) and not lost_status(fault):
+    if fault not in set(CallFault) and not is_answer(fault) and not lost_status(fault):
         raise ConfigError(
-            f"{flag}: use an HTTP status such as 503, lost-STATUS, or {', '.join(CallFault)}"
+            f"{flag}: use an HTTP status such as 503, page-STATUS, lost-STATUS, or "
+            f"{', '.join(CallFault)}"
         )
 
 

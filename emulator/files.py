@@ -73,6 +73,7 @@ class StoredFile:
     content: FileBytes
     created: float
     expires: float
+    """When it expires, or was deleted."""
     sha256: str = ""
     generated: bool = False
 
@@ -205,6 +206,7 @@ class FileStore:
     def delete(self, id: str) -> StoredFile:
         """Delete a file, and return it."""
         file = self.get(id)
+        file.expires = self._clock.now()
         del self._files[id]
         file.content.delete()
         return file

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from bulkembed.emulator.batch_settings import BatchSettings
+from bulkembed.emulator.batch_settings import PAGE, BatchSettings
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
 
@@ -58,9 +58,6 @@ class Fault(enum.StrEnum):
 
 OK = "ok"
 """In a script of faults: a call that passes."""
-
-PAGE = "page-"
-"""In a script, before a status: an HTML page instead of JSON, as a proxy sends it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -208,6 +208,25 @@ def test_the_rows_of_a_cancelled_job_are_billed_if_set() -> None:
         assert api.server.stats()["texts"] == 5
 
 
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_job_may_need_its_file_until_it_runs(needed: bool) -> None:
+    with batch_api(seconds=100, needs_input=needed, file_expire_s=10) as api:
+        first, second = api.submit(row("a", "text")), api.submit(row("b", "text"))
+        name = api.get(first)["metadata"]["inputConfig"]["fileName"]
+        api.http.delete(f"/v1beta/{name}")
+        api.time.now_s += 100
+        for job in (first, second):
+            assert api.state(job) == ("FAILED" if needed else "SUCCEEDED")
+            if needed:
+                assert "is not found" in api.get(job)["error"]["message"]
+    with batch_api(seconds=100) as api:
+        job = api.submit(row("a", "text"))
+        api.time.now_s += 30
+        api.http.delete(f"/v1beta/{api.get(job)['metadata']['inputConfig']['fileName']}")
+        api.time.now_s += 70
+        assert api.state(job) == "SUCCEEDED"
+
+
 def test_enqueued_tokens_and_jobs_are_limited() -> None:
     with batch_api(seconds=100, enqueued_tokens=10, jobs=3) as api:
         job = api.submit(row("a", "one two three four five six"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx2
 import pytest
 from support.batch_api import BatchApi, batch_api, row
@@ -103,6 +105,19 @@ def test_a_transfer_stalls_after_half_of_its_bytes() -> None:
         with pytest.raises(httpx2.ReadTimeout):
             read_into(pieces, api, f"/v1beta/{name}:download?alt=media")
         assert b"".join(pieces) == whole[: len(whole) // 2]
+
+
+def test_a_broken_answer_or_a_page_does_not_say_what_was_carried_out() -> None:
+    with batch_api(call_script=("create:broken-json", "create:page-200", "get:page-403")) as api:
+        batch = {"inputConfig": {"file_name": api.upload(b'{"key": "a"}\n')}}
+        broken = api.create(batch)
+        assert broken.status_code == 200
+        with pytest.raises(json.JSONDecodeError):
+            broken.json()
+        assert api.create(batch).text.startswith("<!DOCTYPE html>")
+        assert api.http.get("/v1beta/batches/none").status_code == 403
+        assert api.counts["jobs_created"] == 1
+        assert settled(api)["create"] == {"broken-json": 1, "page-200": 1}
 
 
 def test_every_kind_of_call_can_fail_at_a_rate() -> None:

@@ -226,6 +226,7 @@ def test_stats_report_counts_and_times_and_can_be_reset() -> None:
         assert stats == server.stats()
         assert stats["tokens"] == 4
         del stats["tokens"]
+        assert stats.pop("batch")["jobs_created"] == 0
         assert stats == {
             "calls": 3,
             "texts": 4,
