@@ -55,6 +55,7 @@ _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
 _SWITCHES = {
     "upload_needs_key": (False, "Answer 403 to the further steps of an upload without a key."),
     "final_query_names_file": (False, "Name the file when a finished upload is queried."),
+    "delete_results": (True, "Let clients delete result files."),
     "download_ranges": (True, "Serve ranges of result files."),
     "quota_details": (False, "Explain a 429 of the limits of jobs and enqueued tokens."),
     "echo_request": (False, "Repeat the request in a result."),

@@ -170,6 +170,8 @@ class BatchSettings:
     """A query of a finished upload is answered with the file."""
     missing_file: int = 403
     """The status for a file that does not exist."""
+    delete_results: bool = True
+    """If not, 400 for the deletion of a file whose id has more than 40 characters: a result."""
     download_ranges: bool = True
 
     jobs: int = 100

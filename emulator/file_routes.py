@@ -25,6 +25,7 @@ _FILE = frozenset({
 _UPLOAD_QUERY = frozenset({"upload_id", "upload_protocol"})
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _DEFAULT_PAGE, _LARGEST_PAGE = 10, 100
+_LONGEST_ID = 40
 _HALF = {CallFault.CUT: Fault.RESET, CallFault.STALL: Fault.HANG}
 """What follows half of a transfer."""
 
@@ -190,7 +191,13 @@ class FileRoutes:
 
     async def delete(self, request: Request) -> Response:
         """Handle `files.delete`."""
-        self._files.delete(self._file(request).id)
+        id = self._file(request).id
+        if len(id) > _LONGEST_ID and not self._settings.batch.delete_results:
+            raise invalid(
+                "* DeleteFileRequest.name: File ID (name excluding 'files/') cannot be more than "
+                f"{_LONGEST_ID} characters.\n"
+            )
+        self._files.delete(id)
         return self._gateway.json(request, {})
 
     async def download(self, request: Request) -> Response:

@@ -62,6 +62,16 @@ def test_nothing_is_left_at_the_service_when_all_is_deleted(tmp_path: Path) -> N
         assert one.client.get(job.name) is None
 
 
+def test_results_that_the_service_does_not_delete_are_left_to_it(tmp_path: Path) -> None:
+    with batches(tmp_path, delete_results=False) as one:
+        job = one.client.get(one.submit(TEXTS).name)
+        assert job is not None
+        one.client.delete_file(job.results[0])
+        assert one.counts["calls"]["delete-file"] == {"400": 1}
+        one.client.delete_file("files/job-1")
+        assert one.counts["files_left"] == 1
+
+
 @pytest.mark.parametrize("prefix", ["JOB_STATE_", "BATCH_STATE_"])
 @pytest.mark.parametrize("output_in", ["metadata", "response", "both"])
 def test_states_and_results_are_read_in_each_form(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 import warnings
@@ -22,6 +23,8 @@ from bulkembed.transforms.clients.remote_jobs import (
     read_operation,
 )
 from bulkembed.transforms.clients.service_calls import accepting
+
+log = logging.getLogger("bulkembed")
 
 CLOCK_MARGIN_S = 3600.0
 """How far the clock of this machine may be ahead of the service's."""
@@ -88,9 +91,20 @@ class DeveloperBatches(JobCalls):
             FileDownload(self._calls, url, path, sleep=self._sleep).run()
 
     def delete_file(self, file: str) -> None:
-        """See `BatchService`."""
-        with accepting(MISSING_FILE), _naming_missing(file):
-            self._calls.ask(lambda: self._calls.sdk.files.delete(name=file))
+        """See `BatchService`.
+
+        The service rejects the deletion of results, because of the long id that it gave them
+        itself.  They are left to it: it deletes them after its own time.
+
+        Source: googleapis/python-genai#1759, 2026-09.
+        """
+        try:
+            with accepting(MISSING_FILE), _naming_missing(file):
+                self._calls.ask(lambda: self._calls.sdk.files.delete(name=file))
+        except CallRejected as error:
+            if "File ID" not in error.service_message:
+                raise
+            log.debug("%s stays at the service: %s", file, error.service_message)
 
 
 @contextlib.contextmanager

@@ -74,7 +74,10 @@ class BatchService(Protocol):
         ...
 
     def delete_file(self, file: str) -> None:
-        """Delete a job file, or one of the `results` of a job.  It may not exist."""
+        """Delete a job file, or one of the `results` of a job.  It may not exist.
+
+        Results of the Developer API may stay: the service does not let clients delete them.
+        """
         ...
 
     def delete_job(self, name: str) -> None:
