@@ -34,7 +34,7 @@ MOMENTS = (
     ("os.remove", "/_run/units/"), ("os.rename", "/_run/summaries/"), ("os.rename", "_SUCCESS"),
     ("os.remove", "lock.json"), ("open", "/_run/staged/"), ("os.rename", "sync.json"),
     ("os.rename", "manifest.json"), ("os.rename", "/_run/changes/"), ("os.rename", "/group-"),
-    ("os.remove", "/_run/staged/"),
+    ("os.remove", "/_run/staged/"), ("os.rename", "/vectors/kind="),
 )  # fmt: skip
 """Steps of a run, each of which a kill may come just before."""
 Kill = tuple[str, str, int]
@@ -166,6 +166,9 @@ def end_of_night(player: Player, then: Then, flags: Sequence[str], kill: Kill) -
 KINDS = {
     "files": ("--prune", "--max-delete", "100%"),
     "catalogue": ("--sync", "--max-delete", "100%"),
+}
+KINDS |= {
+    f"{kind} in partitions": (*flags, "--partition-by", "kind") for kind, flags in KINDS.items()
 }
 
 

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,21 @@ def write_rows(path: Path, texts: Iterable[str | None], **columns: list[Any]) ->
 
 
 def parts(output: Path, folder: str) -> list[Path]:
-    """The part files, sorted."""
-    return sorted((output / folder).glob("*.parquet")) if (output / folder).exists() else []
+    """The part files, sorted; those with vectors may be in folders of partitions."""
+    return sorted((output / folder).rglob("*.parquet")) if (output / folder).exists() else []
 
 
 def read(output: Path, folder: str = "vectors") -> pa.Table:
-    """All rows of a folder, in the order of their source."""
-    files = parts(output, folder)
-    table = pa.concat_tables([pq.read_table(file) for file in files])
+    """All rows of a folder, in the order of their source; the values of partitions are strings."""
+    tables = []
+    for file in parts(output, folder):
+        table = pq.read_table(file, partitioning=None)
+        key, is_partition, value = file.parent.name.partition("=")
+        if is_partition:
+            values = pa.repeat(urllib.parse.unquote(value), table.num_rows)
+            table = table.append_column(key, values)
+        tables.append(table)
+    table = pa.concat_tables(tables)
     return table.sort_by([("source_file", "ascending"), ("source_row", "ascending")])
 
 
