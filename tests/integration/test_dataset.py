@@ -243,3 +243,10 @@ def test_the_state_takes_less_than_a_kilobyte_per_unit(dataset: Dataset) -> None
         tracemalloc.stop()
     assert len(state.records) == len(covered[KEY]) == units
     assert peak / units < 1000
+
+
+def test_a_column_that_a_part_lacks_is_an_error(tmp_path: Path) -> None:
+    dataset = Dataset.open(str(tmp_path))
+    dataset.write("vectors/a.parquet", part_writer(pa.table({"id": [1]})))
+    with pytest.raises(OutputError, match="has no column 'source_row'"):
+        part_files.read_columns(dataset, "vectors/a.parquet", ["id", "source_row"])

@@ -37,3 +37,13 @@ def test_spark_reads_the_values(tmp_path: Path, server: EmulatorServer, python: 
     ended = process(python, "-c", READ, str(tmp_path / "out/vectors"), timeout_s=100)
     assert ended.code == 0, ended.err
     assert json.loads(ended.out.splitlines()[-1]) == VALUES
+
+
+def test_spark_does_not_read_an_empty_value(
+    tmp_path: Path, server: EmulatorServer, python: str
+) -> None:
+    source = write_rows(tmp_path / "in/a.parquet", ["a", "b"], lang=["de", ""])
+    args = ("--dim", 128, "--keep-columns", "lang", "--partition-by", "lang")
+    assert run(server.url, source, tmp_path / "out", *args).code == 0
+    ended = process(python, "-c", READ, str(tmp_path / "out/vectors"), timeout_s=100)
+    assert "EMPTY_PARTITION_COLUMN_VALUE" in ended.err

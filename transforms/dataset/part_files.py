@@ -161,6 +161,7 @@ def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> pa.Tabl
         OutputError: as `open_part`; or the part does not have the columns.
     """
     part = open_part(dataset, name)
+    _check_columns(part, name, columns)
     with _readable(name):
         table = part.read(_stored_names(part.schema_arrow, columns), use_threads=False)
         return _as_wanted(table, part.schema_arrow, columns)
@@ -244,12 +245,16 @@ def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> 
     Raises:
         OutputError: the part is truncated or damaged, or does not have the columns.
     """
-    missing = [name for name in columns if not has_columns(part.schema_arrow, [name])]
+    _check_columns(part, name, columns)
+    for number in range(part.num_row_groups):
+        yield read_row_group(part, name, number, columns)
+
+
+def _check_columns(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> None:
+    missing = [column for column in columns if not has_columns(part.schema_arrow, [column])]
     if missing:
         reason = f"has no column {missing[0]!r}"
         raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason)
-    for number in range(part.num_row_groups):
-        yield read_row_group(part, name, number, columns)
 
 
 def rows_of_groups(part: pq.ParquetFile) -> tuple[int, ...]:
