@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
 from bulkembed.pipeline.estimate.result import Amount, Estimate
@@ -81,7 +82,7 @@ def estimate(request: RunRequest, sample: RowAmount | None = None) -> Estimate:
             found = _Estimation(request, job, dataset, scans, before, plan).estimate(sample)
             return dataclasses.replace(found, refused=next(iter(refusals), None))
         try:
-            check_missing_files(dataset, request, job, scans, before)
+            check_missing_files(dataset, request, job, scans, before, Path(folder))
         except (ConfigError, TooManyDeletes) as error:
             note(error)
         while True:

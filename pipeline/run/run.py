@@ -134,7 +134,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                     plan = sync.plan
                 else:
                     plan = plan_run(request, scans, before)
-                    check_missing_files(dataset, request, job, scans, before)
+                    check_missing_files(dataset, request, job, scans, before, folder)
             # Rows of a retry have failed before, so a retry may fail on all of them.
             planned = plan.rows if request.retry_failed else plan.planned_rows
             job = split_quota(job, shares)

@@ -11,6 +11,7 @@ import pytest
 from support.cli import Ended, bulkembed, parts, read, run, snapshot
 
 from bulkembed.emulator.server import EmulatorServer
+from bulkembed.pipeline.run import missing_files
 from bulkembed.transforms.dataset.layout import REFUSAL
 
 
@@ -37,9 +38,15 @@ def go(server: EmulatorServer, folder: Path, out: Path, *args: object) -> Ended:
     return run(server.url, folder, out, "--dim", 128, *args)
 
 
+@pytest.mark.parametrize("partitions", [1, 16])
 def test_prune_deletes_nothing_if_most_files_are_missing(
-    server: EmulatorServer, folder: Path, out: Path
+    server: EmulatorServer,
+    folder: Path,
+    out: Path,
+    partitions: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(missing_files, "partitions_for", lambda rows, row_bytes: partitions)
     assert go(server, folder, out).code == 0
     for number in range(3):
         (folder / f"{number}.parquet").unlink()
