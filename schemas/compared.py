@@ -21,6 +21,8 @@ class CommittedPart:
     """Grows with each later commit."""
     rows: int = 0
     """The input rows of its record."""
+    size_bytes: int | None = None
+    """On a store, the size of its file, if it is known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

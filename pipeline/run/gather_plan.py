@@ -208,7 +208,9 @@ class _RowGroups:
 
     def __init__(self, sources: Sequence[PlaceSource]) -> None:
         parts = [(one.dataset.uri, part) for one in sources for part in one.parts]
-        self._parts = [WantedPart(uri, part.name, part.group_rows) for uri, part in parts]
+        self._parts = [
+            WantedPart(uri, part.name, part.size_bytes, part.group_rows) for uri, part in parts
+        ]
         counts = [len(one.parts) for one in sources]
         self._first_part = np.cumsum([0, *counts])[:-1]
         """The number of each source's first part over all sources."""

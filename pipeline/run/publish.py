@@ -27,6 +27,7 @@ from bulkembed.transforms.dataset.id_index import (
     IdIndexWriter,
     InconsistentIndexError,
 )
+from bulkembed.transforms.dataset.known_places import SourcePart
 from bulkembed.transforms.dataset.layout import IDS, SUCCESS, SUMMARIES
 from bulkembed.transforms.dataset.manifest import (
     Manifest,
@@ -37,7 +38,8 @@ from bulkembed.transforms.dataset.manifest import (
 )
 from bulkembed.transforms.dataset.part_difference import ChangeCounts, PartDifference
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.dataset.row_keys import id_keys
+from bulkembed.transforms.dataset.row_keys import hash_keys, id_keys
+from bulkembed.transforms.dataset.segment_files import SegmentBuilder, SegmentFolder
 
 FEED_VERSION = "1"
 
@@ -54,6 +56,8 @@ class PublishedRun:
     """Whether the parts of the state before stay until another run is complete."""
     unique_ids: bool = False
     """Whether ids are known to be unique, as in a synchronised dataset."""
+    index_digest: str = ""
+    """The embedding digest, if the texts of new parts go into the index; else empty."""
     same_rows: bool = False
     """Whether rows were only moved between parts, as by a compaction: there is no change feed."""
 
@@ -111,7 +115,7 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> P
         found = PublishedChanges()
         try:
             before = old or _before_first(dataset)
-            found = _write_feed(dataset, run, before, names, state)
+            found = _write_feed(dataset, run, before, names, sizes, state)
             counts = found.counts or ChangeCounts()
             done = RunChanges(run.run_id, now, counts.added, counts.changed, counts.deleted)
             changes, origin = (*before.changes, done), before.origin
@@ -189,11 +193,12 @@ def _write_feed(
     run: PublishedRun,
     before: Manifest,
     names: Sequence[str],
+    sizes: Mapping[str, int],
     state: DatasetState,
 ) -> PublishedChanges:
     """Write the change feed, and the index of ids unless these are unique."""
     with scratch.folder() as folder:
-        found = _difference(dataset, run, before, names, state, folder)
+        found = _difference(dataset, run, before, names, sizes, state, folder)
         schema = found.schema({"bulkembed.feed": FEED_VERSION, "bulkembed.run": run.run_id})
         if schema is None:
             return PublishedChanges(ChangeCounts())
@@ -206,6 +211,8 @@ def _write_feed(
                     writer.write_batch(batch)
 
         dataset.write_large(feed, write)
+        if run.index_digest:
+            _index_texts(dataset, run.index_digest, found, names, sizes, folder)
         if found.ids is None:
             return PublishedChanges(found.counts, None, found.rows)
         ids = f"{IDS}/{run.run_id}.keys"
@@ -214,11 +221,44 @@ def _write_feed(
         return PublishedChanges(found.counts, repeated, found.rows, ids)
 
 
+def _index_texts(
+    dataset: Dataset,
+    digest: str,
+    found: PartDifference,
+    names: Sequence[str],
+    sizes: Mapping[str, int],
+    folder: Path,
+) -> None:
+    """Add the parts that were read for the feed to the index of text hashes.
+
+    So the next run need not read them again.
+    """
+    segments = SegmentFolder(dataset, digest, folder, keep=True)
+    try:
+        counted, known, useless = frozenset(names), set[str](), []
+        for segment in segments.stored():
+            own = {part.name for part in segment.parts}
+            known |= own
+            if own.isdisjoint(counted):
+                useless.append(segment)
+        missing = (counted & found.rows.keys()) - known
+        with SegmentBuilder(segments, sum(found.rows[name] for name in missing)) as builder:
+            for name, hashes in found.text_hashes():
+                if name in missing:
+                    part = SourcePart(name, sizes[name], found.group_rows[name])
+                    builder.add(part, map(hash_keys, hashes))
+            builder.finish()
+        segments.delete(useless)
+    except OutputError as error:  # The next run reads the parts instead.
+        log.warning("the index of text hashes is not written: %s", error.message)
+
+
 def _difference(
     dataset: Dataset,
     run: PublishedRun,
     before: Manifest,
     names: Sequence[str],
+    sizes: Mapping[str, int],
     state: DatasetState,
     folder: Path,
 ) -> PartDifference:
@@ -234,7 +274,7 @@ def _difference(
         try:
             return PartDifference(
                 dataset, removed, added, run.kept, folder,
-                rows=rows, unchanged=unchanged, index=known, unique=run.unique_ids,
+                rows=rows, sizes=sizes, unchanged=unchanged, index=known, unique=run.unique_ids,
             )  # fmt: skip
         except InconsistentIndexError:
             log.info("the index of ids does not fit the parts. Reading all ids again.")

@@ -38,7 +38,7 @@ from bulkembed.pipeline.sync.staged_work import delete_other_shards
 from bulkembed.pipeline.sync.sync_file import digest_of_records, goal_of, write_goal
 from bulkembed.schemas.errors import InputError, OutputError
 from bulkembed.schemas.inputs import InputFile
-from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata, vectors_schema
 from bulkembed.schemas.prices import price_of
@@ -183,8 +183,15 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
 def _published(outcome: Outcome) -> PublishedRun:
     job = outcome.job
     kept = tuple(name for name in job.row_schema.names if name != "id")
-    keeps = outcome.request.keep_superseded
-    return PublishedRun(job.run_id, job.run_number, kept, keeps, outcome.mirror is not None)
+    digest = job.embedding.digest if job.dedupe is Dedupe.RUN else ""
+    return PublishedRun(
+        job.run_id,
+        job.run_number,
+        kept,
+        keep_superseded=outcome.request.keep_superseded,
+        unique_ids=outcome.mirror is not None,
+        index_digest=digest,
+    )
 
 
 def _has_gone(dataset: Dataset, outcome: Outcome, missing: Sequence[OldFile]) -> bool:

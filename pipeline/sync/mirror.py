@@ -10,7 +10,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -126,21 +126,24 @@ def committed_parts(dataset: Dataset, records: Sequence[PartsRecord]) -> tuple[C
     Raises:
         OutputError: a record that has to be opened is missing or damaged.
     """
+    sizes = dataset.part_sizes() if records and dataset.is_on_a_store else {}
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
-        return tuple(_numbered(records, pool.map(dataset.parts_of, records)))
+        return tuple(_numbered(records, pool.map(dataset.parts_of, records), sizes))
 
 
 def _numbered(
-    records: Sequence[PartsRecord], named: Iterable[RecordParts]
+    records: Sequence[PartsRecord], named: Iterable[RecordParts], sizes: Mapping[str, int]
 ) -> Iterator[CommittedPart]:
     numbers = itertools.count()
     for position, (record, parts) in enumerate(zip(records, named, strict=True)):
         age = record.run_number * _GENERATIONS + min(record.generation, _GENERATIONS - 1)
         rows = rows_of(record)
         for name in parts.vectors:
-            yield CommittedPart(next(numbers), position, name, False, age, rows)
+            size = sizes.get(name)
+            yield CommittedPart(next(numbers), position, name, False, age, rows, size)
         for name in parts.dead_letters:
-            yield CommittedPart(next(numbers), position, name, True, age, rows)
+            size = sizes.get(name)
+            yield CommittedPart(next(numbers), position, name, True, age, rows, size)
 
 
 def _add_committed(

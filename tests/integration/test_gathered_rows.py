@@ -94,7 +94,7 @@ def make_case(folder: str, data: st.DataObject) -> Case:
     for at in range(data.draw(st.integers(1, 4), "parts")):
         rows = [next(numbers) for _ in range(data.draw(st.integers(1, 6), "rows"))]
         name = commit(output, 1000 * at, rows)
-        parts.append(WantedPart(folder, name, (len(rows),)))
+        parts.append(WantedPart(folder, name, 0, (len(rows),)))
         rows_of.append(rows)
     every = [(at, row) for at, rows in enumerate(rows_of) for row in range(len(rows))]
     pair = st.tuples(st.integers(0, 3), st.sampled_from(every))
@@ -146,7 +146,7 @@ def gathered(output: Dataset) -> Path:
     """Write a file with the rows of a unit that wants all of a part."""
     name = commit(output, 0, list(range(6)))
     rows: Any = np.array([(0, 0, row) for row in range(6)], WANTED)
-    wanted = WantedRows((WantedPart(output.uri, name, (6,)),), rows)
+    wanted = WantedRows((WantedPart(output.uri, name, 0, (6,)),), rows)
     writer = GatherWriter(output, JOB, "gather-0")
     for group in wanted.groups():
         for block in read_blocks(group):
@@ -197,9 +197,9 @@ def test_a_part_that_cannot_be_read_gives_no_rows(
     output = Dataset.open(str(tmp_path))
     name = commit(output, 0, [1, 2])
     rows: Any = np.array([(0, 0, 0)], WANTED)
-    (group,) = WantedRows((WantedPart(output.uri, name, (2,)),), rows).groups()
+    (group,) = WantedRows((WantedPart(output.uri, name, 0, (2,)),), rows).groups()
     assert len(read_blocks(group)) == 1
-    (other,) = WantedRows((WantedPart(output.uri, name, (1, 1)),), rows).groups()
+    (other,) = WantedRows((WantedPart(output.uri, name, 0, (1, 1)),), rows).groups()
     assert read_blocks(other) == []
     (tmp_path / name).write_bytes(b"damaged")
     assert read_blocks(group) == []

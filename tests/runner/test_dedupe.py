@@ -7,12 +7,24 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
-from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary, write_rows
+from support.cli import (
+    Ended,
+    bulkembed,
+    dead_codes,
+    matrix,
+    parts,
+    read,
+    run,
+    summary,
+    write_rows,
+)
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.pipeline.run import text_search
+from bulkembed.transforms.dataset.index_segment import IndexSegment
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows
 
 TEXTS = [f"text {n % 40 if n % 3 else n}" for n in range(200)]
@@ -70,6 +82,37 @@ def test_the_vectors_equal_those_of_a_run_that_sends_each_row(
         assert go(server, source, tmp_path / dedupe, "--dedupe", dedupe).code == 0
     assert same_vectors(tmp_path / "run", tmp_path / "off")
     assert same_vectors(tmp_path / "unit", tmp_path / "off")
+
+
+def indexed_parts(output: Path) -> list[set[str]]:
+    """The parts of each segment of the index of text hashes."""
+    disk = pafs.LocalFileSystem()
+    files = (output / "_run/index").glob("*")
+    return [{part.name for part in IndexSegment.open(disk, str(file)).parts} for file in files]
+
+
+def test_a_complete_run_indexes_its_parts_so_that_the_next_one_reads_none_for_it(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    for texts in (TEXTS, [*TEXTS[:-1], "new"], [f"other {n}" for n in range(200)]):
+        write_rows(source / "a.parquet", texts)
+        sent = server.stats()["texts"]
+        assert go(server, source, output, "--prune", "--max-delete", "100%").code == 0
+        named = {f"vectors/{path.name}" for path in parts(output, "vectors")}
+        segments = indexed_parts(output)
+        assert set().union(*segments) >= named
+        assert all(own & named for own in segments)
+        assert sum(len(own & named) for own in segments) == len(named)
+        if texts[-1] == "new":
+            assert server.stats()["texts"] == sent + 1
+
+
+@pytest.mark.parametrize("dedupe", ["unit", "off"])
+def test_a_run_that_does_not_need_the_index_does_not_write_it(
+    server: EmulatorServer, source: Path, output: Path, dedupe: str
+) -> None:
+    assert go(server, source, output, "--dedupe", dedupe).code == 0
+    assert indexed_parts(output) == []
 
 
 def test_only_the_counts_of_shared_texts_remain(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,7 @@ class PartDifference:
         kept: the kept columns, which are compared.
         folder: a folder on a local disk for temporary files.
         rows: about how many rows the two states have together.
+        sizes: the bytes of parts, as far as they are known.
         unchanged: names of parts of both states.  They are read only for ids that are in other
             parts as well, or if there is no index.
         index: the ids of the old state; None if it is not known.
@@ -131,14 +133,18 @@ class PartDifference:
         folder: Path,
         *,
         rows: int = 0,
+        sizes: Mapping[str, int] | None = None,
         unchanged: Sequence[str] = (),
         index: IdIndex | None = None,
         unique: bool = False,
     ) -> None:
         self.rows: dict[str, int] = {}
         """The rows of each part."""
+        self.group_rows: dict[str, tuple[int, ...]] = {}
+        """The rows of each row group of each part."""
         self._dataset = dataset
         self._kept = kept
+        self._sizes = sizes or {}
         self._spool = folder / "rows.arrow"
         self._blocks: list[tuple[str, int]] = []
         """The part and the first row of each batch in the spool."""
@@ -182,8 +188,17 @@ class PartDifference:
             for name in self._unchanged:
                 yield from self._elsewhere_in(name, schema)
 
+    def text_hashes(self) -> Iterator[tuple[str, Iterator[pa.ChunkedArray]]]:
+        """Yield each part that was read, and the hashes of its rows in blocks."""
+        if self._schema is None:
+            return
+        with pa.ipc.open_stream(pa.OSFile(str(self._spool))) as spool:
+            blocks = zip(self._blocks, spool, strict=True)
+            for name, some in itertools.groupby(blocks, key=lambda block: block[0][0]):
+                yield name, (pa.chunked_array([batch.column("text_hash")]) for _, batch in some)
+
     def _elsewhere_in(self, name: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        part = part_files.open_part(self._dataset, name)
+        part = part_files.open_sized_part(self._dataset, name, self._sizes.get(name))
         keys = self._elsewhere
         first = 0
         for block in part_files.read_blocks(part, name, _needed(part.schema_arrow), BLOCK_ROWS):
@@ -229,7 +244,7 @@ class PartDifference:
     def _first_keys(self, name: str) -> U64:
         keys = [np.empty(0, np.uint64)]
         try:
-            part = part_files.open_part(self._dataset, name)
+            part = part_files.open_sized_part(self._dataset, name, self._sizes.get(name))
             columns = part_files.with_passage_columns(part, ["id"])
             blocks = part_files.read_blocks(part, name, columns, BLOCK_ROWS)
             ids = (part_files.one_per_input_row(block).column("id") for block in blocks)
@@ -267,10 +282,11 @@ class PartDifference:
                         first += len(keys)
                         total += len(keys)
                     self.rows[name] = first
+                    self.group_rows[name] = read.group_rows
         return total
 
     def _read(self, name: str) -> _PartRead:
-        part = part_files.open_part(self._dataset, name)
+        part = part_files.open_sized_part(self._dataset, name, self._sizes.get(name))
         schema = part.schema_arrow
         kept = [column for column in self._kept if part_files.has_columns(schema, [column])]
         needed = _needed(schema)
@@ -285,12 +301,13 @@ class PartDifference:
             if "passage" in needed:
                 keys["row"][block.column("passage").to_numpy() != 0] = 0
             blocks.append((keys, block.select(needed)))
-        return _PartRead(schema, blocks)
+        return _PartRead(schema, part_files.rows_of_groups(part), blocks)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _PartRead:
     schema: pa.Schema
+    group_rows: tuple[int, ...]
     blocks: list[tuple[Rows, pa.RecordBatch]]
     """The keys of some rows, and what the feed needs of them."""
 

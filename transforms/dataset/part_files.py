@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,13 @@ from bulkembed.transforms.dataset import partitions
 from bulkembed.transforms.dataset.atomic_files import NO_PERMISSION, REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import DEAD_LETTERS
+from bulkembed.transforms.dataset.sized_part import SizedPart
 from bulkembed.transforms.inputs.filesystems import error_line
 
 _Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
+
+OpenPart: TypeAlias = pq.ParquetFile | SizedPart
+"""A part whose footer is read."""
 
 VECTOR_PATH = "vector.list.element"
 BLOCK_BYTES = 4 << 20
@@ -138,8 +142,8 @@ def open_part(dataset: Dataset, name: str, *, whole_groups: bool = False) -> pq.
     Args:
         dataset: the dataset.
         name: the name of the part.
-        whole_groups: read the wanted columns of a row group by few requests, instead of pieces of
-            1 MiB.
+        whole_groups: read the wanted columns of all wanted row groups by few requests, instead of
+            pieces of 1 MiB.
 
     Raises:
         OutputError: the part is missing (`missing` is set), or cannot be read; see `reason`.
@@ -152,6 +156,27 @@ def open_part(dataset: Dataset, name: str, *, whole_groups: bool = False) -> pq.
             pre_buffer=whole_groups,
             page_checksum_verification=True,
         )
+
+
+def open_sized_part(dataset: Dataset, name: str, size_bytes: int | None) -> OpenPart:
+    """Open a part to read a few columns, or one row group, by few requests to a store.
+
+    Args:
+        dataset: the dataset.
+        name: the name of the part.
+        size_bytes: its size, as far as it is known from a listing.
+
+    Raises:
+        OutputError: as `open_part`.
+    """
+    if not dataset.is_on_a_store:
+        return open_part(dataset, name)
+    # Google's file system asks for the size in any case, each time that a fragment is read.
+    if size_bytes is not None and dataset.filesystem.type_name != "gcs":
+        # If that fails, `open_part` says what is wrong.
+        with contextlib.suppress(OSError, pa.ArrowException):
+            return SizedPart(dataset.filesystem, dataset.path(name), size_bytes)
+    return open_part(dataset, name, whole_groups=True)
 
 
 def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> pa.Table:
@@ -167,9 +192,7 @@ def read_columns(dataset: Dataset, name: str, columns: Sequence[str]) -> pa.Tabl
         return _as_wanted(table, part.schema_arrow, columns)
 
 
-def read_row_group(
-    part: pq.ParquetFile, name: str, number: int, columns: Sequence[str]
-) -> pa.Table:
+def read_row_group(part: OpenPart, name: str, number: int, columns: Sequence[str]) -> pa.Table:
     """Return columns of one row group of a part; for `id` see `read_blocks`.
 
     Raises:
@@ -182,7 +205,7 @@ def read_row_group(
 
 
 def read_rows(
-    part: pq.ParquetFile, name: str, rows: npt.NDArray[np.integer], columns: Sequence[str]
+    part: OpenPart, name: str, rows: npt.NDArray[np.integer], columns: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yield columns of some ascending rows of a part; a row group without any is not read.
 
@@ -213,7 +236,7 @@ def failed_offsets(dataset: Dataset, record: UnitRecord) -> frozenset[int]:
 
 
 def read_blocks(
-    part: pq.ParquetFile,
+    part: OpenPart,
     name: str,
     columns: Sequence[str] | None = None,
     rows: int | None = None,
@@ -239,7 +262,7 @@ def read_blocks(
             yield block if columns is None else _as_wanted(block, part.schema_arrow, columns)
 
 
-def read_row_groups(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_row_groups(part: OpenPart, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield columns of each row group of a part, in order; for `id` see `read_blocks`.
 
     Raises:
@@ -257,13 +280,13 @@ def _check_columns(part: pq.ParquetFile, name: str, columns: Sequence[str]) -> N
         raise OutputError(f"{name} {reason}. {REPAIR}", reason=reason)
 
 
-def rows_of_groups(part: pq.ParquetFile) -> tuple[int, ...]:
+def rows_of_groups(part: OpenPart) -> tuple[int, ...]:
     """Return the number of rows of each row group of a part."""
     footer = part.metadata
     return tuple(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
 
 
-def check_row_groups(part: pq.ParquetFile, name: str, group_rows: tuple[int, ...]) -> None:
+def check_row_groups(part: OpenPart, name: str, group_rows: tuple[int, ...]) -> None:
     """Raise OutputError unless the row groups of a part have these numbers of rows."""
     if rows_of_groups(part) != group_rows:
         raise OutputError(f"{name} is not the part that it was. {REPAIR}")
@@ -322,7 +345,7 @@ def one_per_input_row(block: pa.RecordBatch) -> pa.RecordBatch:
     return block.filter(pc.equal(block.column("passage"), 0))
 
 
-def with_passage_columns(part: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+def with_passage_columns(part: OpenPart, columns: Sequence[str]) -> list[str]:
     """Return the columns, and PASSAGE_COLUMNS if the rows of the part are passages."""
     return [*columns, *(PASSAGE_COLUMNS if holds_passages(part.schema_arrow) else ())]
 

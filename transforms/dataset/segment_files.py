@@ -12,6 +12,8 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +34,7 @@ from bulkembed.transforms.dataset.index_segment import (
 )
 from bulkembed.transforms.dataset.known_places import SourcePart
 from bulkembed.transforms.dataset.layout import INDEX, SEGMENT_SUFFIX, TEMP_PREFIX
-from bulkembed.transforms.dataset.part_files import open_part, read_row_groups, rows_of_groups
+from bulkembed.transforms.dataset.part_files import open_sized_part, read_row_groups, rows_of_groups
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, partitions_for
 from bulkembed.transforms.dataset.row_keys import hash_keys
 from bulkembed.transforms.inputs.filesystems import error_line
@@ -136,25 +138,15 @@ class SegmentFolder:
         Raises:
             OutputError: the disk is full.
         """
-        parts: list[SourcePart] = []
         batches = self._read_parts(sizes)
         first = next(batches, [])
         rows = sum(one.part.rows for one in first)
         sample_bytes = sum(one.part.size_bytes for one in first)
         likely_rows = rows * sum(sizes.values()) // max(1, sample_bytes)
-        self._make_folder()
-        count = partitions_for(likely_rows, ENTRY.itemsize)
-        with PartitionedRows(self.local, ENTRY, count) as entries:
+        with SegmentBuilder(self, likely_rows) as builder:
             for one in itertools.chain(first, itertools.chain.from_iterable(batches)):
-                start = 0
-                for keys in one.keys:
-                    end = start + len(keys)
-                    entries.add_columns(key=keys, part=len(parts), row=np.arange(start, end))
-                    start = end
-                parts.append(one.part)
-            if not parts:
-                return None
-            return self._write((in_order(entries.read(n)) for n in range(count)), parts)
+                builder.add(one.part, one.keys)
+            return builder.finish()
 
     def merge(self, segments: Sequence[LiveSegment]) -> IndexSegment:
         """Write a segment of the live entries of others, which are deleted.
@@ -164,7 +156,7 @@ class SegmentFolder:
             OutputError: the disk is full.
         """
         parts = list(itertools.chain.from_iterable(one.parts for one in segments))
-        merged = self._write(_merged(segments), parts)
+        merged = self.write(_merged(segments), parts)
         self.delete(one.segment for one in segments)
         return merged
 
@@ -177,13 +169,23 @@ class SegmentFolder:
             while batch := list(itertools.islice(remaining, _BATCH_PARTS)):
                 yield [one for one in pool.map(read, *zip(*batch, strict=True)) if one]
 
-    def _make_folder(self) -> None:
+    def make_local(self) -> None:
+        """Make the folder in which segments are written.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
         try:
             self.local.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(str(self.local), error) from error
 
-    def _write(self, blocks: Iterable[Entries], parts: Sequence[SourcePart]) -> IndexSegment:
+    def write(self, blocks: Iterable[Entries], parts: Sequence[SourcePart]) -> IndexSegment:
+        """Write a segment; the blocks are its entries in order.
+
+        Raises:
+            OutputError: the disk is full.
+        """
         path = self.local / f"{secrets.token_hex(8)}{SEGMENT_SUFFIX}"
         disk = pafs.LocalFileSystem()
 
@@ -215,6 +217,62 @@ class SegmentFolder:
             log.warning("%s cannot be written: %s", target, error_line(error))
 
 
+class SegmentBuilder:
+    """Makes a segment of the keys of parts, which are sorted on disk.
+
+    Args:
+        folder: where the segment is written.
+        likely_rows: about how many keys there are, which decides how much memory sorting takes.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+
+    def __init__(self, folder: SegmentFolder, likely_rows: int) -> None:
+        folder.make_local()
+        self._folder = folder
+        partitions = partitions_for(likely_rows, ENTRY.itemsize)
+        self._entries = PartitionedRows(folder.local, ENTRY, partitions)
+        self._parts: list[SourcePart] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._entries.close()
+
+    def add(self, part: SourcePart, keys: Iterable[Keys]) -> None:
+        """Add the keys of the rows of a part, block by block.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        start = 0
+        for some in keys:
+            end = start + len(some)
+            rows = np.arange(start, end)
+            self._entries.add_columns(key=some, part=len(self._parts), row=rows)
+            start = end
+        self._parts.append(part)
+
+    def finish(self) -> IndexSegment | None:
+        """Write the segment; None if it has no part.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        if not self._parts:
+            return None
+        entries = self._entries
+        blocks = (in_order(entries.read(n)) for n in range(entries.partitions))
+        return self._folder.write(blocks, self._parts)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _PartKeys:
     part: SourcePart
@@ -225,7 +283,7 @@ class _PartKeys:
 def _read_part(folder: SegmentFolder, name: str, size_bytes: int) -> _PartKeys | None:
     """Return the keys of a part; none if its vectors were made with other settings."""
     try:
-        with open_part(folder.dataset, name) as file:
+        with open_sized_part(folder.dataset, name, size_bytes) as file:
             part = SourcePart(name, size_bytes, rows_of_groups(file))
             found = (file.schema_arrow.metadata or {}).get(b"bulkembed.digest", b"").decode()
             if found != folder.digest and not folder.trusted:

@@ -45,6 +45,7 @@ class WantedPart:
     """The URI of its dataset."""
     name: str
     """Within its dataset."""
+    size_bytes: int
     group_rows: tuple[int, ...]
     """Rows of each of its row groups."""
 
@@ -103,7 +104,7 @@ class WantedRows:
         """
         facts = orjson.dumps(
             {
-                "parts": [(p.source, p.name, p.group_rows) for p in self.parts],
+                "parts": [(p.source, p.name, p.size_bytes, p.group_rows) for p in self.parts],
                 "units": [(u.file_key, u.first_row, u.number) for u in self.units],
             }
         )
@@ -121,7 +122,10 @@ class WantedRows:
         end = _SIZE.size + _SIZE.unpack_from(data)[0]
         facts = orjson.loads(data[_SIZE.size : end])
         return cls(
-            tuple(WantedPart(source, part, tuple(sizes)) for source, part, sizes in facts["parts"]),
+            tuple(
+                WantedPart(source, name, size_bytes, tuple(group_rows))
+                for source, name, size_bytes, group_rows in facts["parts"]
+            ),
             np.frombuffer(data[end:], WANTED),
             tuple(UnitNumber(*unit) for unit in facts["units"]),
         )
@@ -164,7 +168,7 @@ def _read_group(dataset: Dataset, wanted: WantedGroup) -> Iterator[WantedBlock]:
     Raises:
         OutputError: the part cannot be read, or is not the part that was wanted.
     """
-    part = part_files.open_part(dataset, wanted.part.name, whole_groups=dataset.is_on_a_store)
+    part = part_files.open_sized_part(dataset, wanted.part.name, wanted.part.size_bytes)
     part_files.check_row_groups(part, wanted.part.name, wanted.part.group_rows)
     first = 0
     groups = [wanted.group]

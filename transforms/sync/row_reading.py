@@ -90,7 +90,7 @@ def read_committed_rows(
 def _tables(dataset: Dataset, part: CommittedPart, compared: Comparison) -> Iterator[pa.Table]:
     """Yield the compared columns of a part, with all passages of a row in one table."""
     columns = list(LETTER_COLUMNS) if part.is_letters else compared.vector_columns
-    opened = part_files.open_part(dataset, part.name)
+    opened = part_files.open_sized_part(dataset, part.name, part.size_bytes)
     blocks = part_files.read_blocks(opened, part.name, columns, READ_ROWS)
     if part.is_letters or not compared.embedding.rows_are_passages:
         for block in blocks:
