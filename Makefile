@@ -167,13 +167,17 @@ bench-search: $(DEV_READY)  ## Measure a search over 1,000,000 rows of 768 numbe
 bench-search-small: $(DEV_READY)  ## The same over 100,000 rows: 1 minute
 	timeout 300 $(BIN)/python -m benchmarks.search --small
 
-.PHONY: bench-nightly bench-nightly-small
-bench-nightly: $(DEV_READY)  ## Measure nights over 10,000,000 rows of which 1 % change: 1 to 2 hours
-	timeout 7200 $(BIN)/python -m benchmarks.nightly --sync
-	timeout 7200 $(BIN)/python -m benchmarks.nightly
+.PHONY: bench-nightly bench-nightly-small bench-nightly-store
+bench-nightly: $(DEV_READY)  ## Measure nights over 10,000,000 rows of which 1 % change, two kinds: 1 to 2 hours
+	timeout 7200 $(BIN)/python -m benchmarks.nightly --ready --sync
+	timeout 7200 $(BIN)/python -m benchmarks.nightly --ready
 
-bench-nightly-small: $(DEV_READY)  ## The same over 300,000 rows, with a first night that sends nothing: 2 minutes
+bench-nightly-small: $(DEV_READY)  ## The same over 300,000 rows, one kind: 2 minutes
 	timeout 900 $(BIN)/python -m benchmarks.nightly --small --ready --sync
+
+bench-nightly-store: $(DEV_READY)  ## Count the requests to a store in nights over 200,000 rows, two kinds: 10 minutes
+	timeout 1800 $(BIN)/python -m benchmarks.nightly --rows 200000 --unit-rows 500 --ready --store --sync
+	timeout 1800 $(BIN)/python -m benchmarks.nightly --rows 200000 --unit-rows 500 --ready --store
 
 .PHONY: dataflow-package
 dataflow-package: $(DEV_READY)  ## Make what a flex template of Dataflow is built from, in dist/dataflow
