@@ -145,6 +145,10 @@ class JobConfig:
     skip_bad_files: bool = False
     """Whether a damaged file is skipped and noted."""
     dedupe: Dedupe = Dedupe.RUN
+    batch: bool = False
+    """Whether batch jobs have been asked for vectors, and may have rejected texts."""
+    sends_online: bool = True
+    """Whether texts without a known vector are sent; if not, their units are not committed."""
     sync: bool = False
     """Whether the dataset mirrors its input by id."""
     max_dead_rows: int | None = None

@@ -47,17 +47,29 @@ class Budget:
         )
 
 
-def price_of(service: str, model: str, usd_per_mtok: float | None = None) -> Price | None:
+def price_of(
+    service: str,
+    model: str,
+    usd_per_mtok: float | None = None,
+    batch_factor: float | None = None,
+) -> Price | None:
     """Return the given price, else Google's list price; None if neither is known.
 
     Args:
         service: the identity of the service; only Google's own have a list price.
         model: its name.
-        usd_per_mtok: the given price for a million tokens; the Batch API takes half.
+        usd_per_mtok: the given price for a million tokens.
+        batch_factor: the price of batch jobs, as a part of the online price; None for the list
+            price, or for half.
     """
-    if usd_per_mtok is not None:
-        return Price(usd_per_mtok, usd_per_mtok / 2)
     spec = find_model(model)
-    if spec.price is None or service not in (Service.DEVELOPER, Service.VERTEX):
+    online, batch = spec.price, spec.batch_price
+    if usd_per_mtok is not None:
+        online, batch = usd_per_mtok, None
+    elif service not in (Service.DEVELOPER, Service.VERTEX):
         return None
-    return Price(spec.price, spec.price / 2 if spec.batch_price is None else spec.batch_price)
+    if online is None:
+        return None
+    if batch_factor is not None or batch is None:
+        batch = online * (0.5 if batch_factor is None else batch_factor)
+    return Price(online, batch)

@@ -50,6 +50,8 @@ class StopReason(enum.StrEnum):
     """SIGINT or SIGTERM."""
     DEADLINE = "deadline"
     """The maximum time of the run (`--max-runtime`) is over."""
+    DETACHED = "detached"
+    """Batch jobs are submitted, and a later run collects their answers (`--detach`)."""
 
 
 _EXIT_CODES = {

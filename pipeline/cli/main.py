@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": ("bulkembed.pipeline.cli.dataset_commands", "verify"),
     "search": ("bulkembed.pipeline.cli.dataset_commands", "search"),
     "report": ("bulkembed.pipeline.cli.dataset_commands", "report"),
+    "batches": ("bulkembed.pipeline.cli.batches_command", "batches"),
     "compact": ("bulkembed.pipeline.cli.compact_command", "compact"),
     "models": ("bulkembed.pipeline.cli.models_command", "models"),
     "emulator": ("bulkembed.emulator.command", "emulator"),

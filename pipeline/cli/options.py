@@ -22,6 +22,7 @@ from bulkembed.pipeline.cli.commands import (
 )
 from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
 from bulkembed.pipeline.run.request import MissingFiles, SyncOn, UniqueIds
+from bulkembed.schemas.batch import MAX_JOB_ROWS, BatchFallback, Mode
 from bulkembed.schemas.embedding import BlankText, LongText
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
@@ -48,6 +49,7 @@ def _variable(flag: str) -> str:
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
 _SERVICE, _PACE, _RUN = "Service", "Requests and quota", "Run"
+_BATCH = "Batch jobs"
 OF_DATASETS = (_INPUT, _MODEL, _OUTPUT, _PACE)
 """The sections whose values may be taken from the `run.json` of a dataset."""
 
@@ -172,6 +174,33 @@ OPTIONS: tuple[Option, ...] = (
             help="Envoy rate limit service to ask before each request, in addition to the limits."),
     _option(_PACE, "--concurrency", aliases=["--max-in-flight"], type=Number(), default=16,
             metavar="NUMBER", help="Maximum requests in flight."),
+    _option(_BATCH, "--mode", type=WordChoice(Mode), default="online",
+            help="How to get vectors: online at once, or in batch jobs at half the price."),
+    _option(_BATCH, "--detach", is_flag=True,
+            help="Submit batch jobs and end with code 75. The same command collects answers."),
+    _option(_BATCH, "--enqueued-tokens", type=Number(), metavar="NUMBER",
+            show_default="by --tier",
+            help="Maximum tokens of all open batch jobs, as the project's quota allows."),
+    _option(_BATCH, "--enqueued-headroom", type=Number(float, minimum=0, maximum=90), default=10,
+            metavar="PERCENT",
+            help="Part of the enqueued tokens to leave unused, because tokens are estimated."),
+    _option(_BATCH, "--batch-job-rows", "job_rows", type=Number(), default=MAX_JOB_ROWS,
+            metavar="NUMBER", help="Maximum texts of a batch job."),
+    _option(_BATCH, "--batch-job-size", "job_bytes", type=ByteSize(), default="1900MB",
+            metavar="SIZE", help="Maximum size of the file of a batch job."),
+    _option(_BATCH, "--batch-attempts", "attempts", type=Number(), default=3, metavar="NUMBER",
+            help="How often a text without an answer is put into a batch job."),
+    _option(_BATCH, "--batch-fallback", "fallback", type=WordChoice(BatchFallback),
+            default="online",
+            help="What to do with texts that batch jobs have not answered: send them online at the "
+            "full price, or stop."),
+    _option(_BATCH, "--batch-poll", "poll_max_s", type=Duration(), default="5m", metavar="TIME",
+            help="Longest time between two looks at open batch jobs."),
+    _option(_BATCH, "--keep-remote-files", is_flag=True,
+            help="Keep the files and results of batch jobs at the service."),
+    _option(_BATCH, "--price-factor", type=Number(float, above=0), metavar="NUMBER",
+            show_default="0.5",
+            help="Price of a token in a batch job, as a part of the online price."),
     _option(_RUN, "--unit-rows", type=Number(), default=2500, metavar="NUMBER",
             help="Rows to commit together."),
     _option(_RUN, "--dedupe", type=WordChoice(Dedupe), default="run",

@@ -25,11 +25,12 @@ from bulkembed.pipeline.logs import is_json, json_line, log, set_log
 from bulkembed.pipeline.run.request import InputRequest, MissingFiles, RunRequest, parse_budget
 from bulkembed.pipeline.run.row_amount import parse_amount
 from bulkembed.pipeline.runners import signals
-from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.batch import BatchConfig, enqueued_limit
+from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, OutputConfig
 from bulkembed.schemas.models import bare_name
-from bulkembed.schemas.quota import parse_share
+from bulkembed.schemas.quota import Tier, parse_share
 from bulkembed.schemas.secrets import masked
 from bulkembed.schemas.stop import ExitCode, StopReason
 from bulkembed.transforms.core.field_paths import split_names
@@ -184,6 +185,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
         service=service,
         calls=_made(CallSettings, options, limits=limits),
         output=_made(OutputConfig, options, uri=options["output"]),
+        batch=_batch(options, service),
         dead_letters=parse_budget(options["max_dead_letters"]),
         max_delete=parse_amount("--max-delete", options["max_delete"], "5%"),
         missing_files=MissingFiles(options["missing_files"]),
@@ -196,6 +198,18 @@ def _made(make: Callable[..., _Made], options: dict[str, Any], **given: Any) -> 
     """Call `make` with the given arguments, and with the options that it has parameters for."""
     names = inspect.signature(make).parameters
     return make(**{name: options[name] for name in names if name in options} | given)
+
+
+def _batch(options: dict[str, Any], service: ServiceConfig) -> BatchConfig:
+    tier = options["tier"]
+    if tier is None and service.kind is Service.DEVELOPER:
+        tier = Tier.ONE
+    tokens = options["enqueued_tokens"]
+    return _made(
+        BatchConfig, options,
+        enqueued_tokens=enqueued_limit(tier, tokens, options["enqueued_headroom"]),
+        is_offered=tier is not Tier.FREE or tokens is not None,
+    )  # fmt: skip
 
 
 def _columns(options: dict[str, Any]) -> InputColumns:

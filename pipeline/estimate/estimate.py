@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
-from bulkembed.pipeline.estimate.result import Amount, Estimate
+from bulkembed.pipeline.estimate.result import Amount, BatchEstimate, Estimate
 from bulkembed.pipeline.estimate.sampling import draw, learn_from, total_of, units_to_read
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run import scratch
@@ -31,7 +31,6 @@ from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.pipeline.sync.preparation import prepare
 from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
@@ -149,6 +148,12 @@ class _Estimation:
         slices = sharing.slices(self.request.workers) if whole else ()
         return counter.shared(slices)
 
+    def _batch(self, texts: Amount, tokens: Amount) -> BatchEstimate | None:
+        settings = self.request.batch
+        if not settings.is_offered:
+            return None
+        return BatchEstimate.of(settings, texts.value, tokens.value)
+
     def _sum_up(
         self, tallies: list[UnitTally], shared: SharedTally, counter: Counter, learnt: int
     ) -> Estimate:
@@ -183,8 +188,9 @@ class _Estimation:
             texts=texts,
             tokens=tokens,
             calls=calls,
-            price=price_of(embedding.service, embedding.model, self.request.usd_per_mtok),
+            price=self.request.price(),
             time=quota_time(self.request.calls.limits, texts.value, calls.value, tokens.value),
+            batch=self._batch(texts, tokens),
             longest=tuple(counter.longest),
             units=plan.units,
             units_read=len(tallies),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from bulkembed.pipeline.estimate.counting import LongestText
 from bulkembed.pipeline.run.refusal import Refusal
+from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import Price
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
@@ -35,6 +37,33 @@ class Amount:
     def to_json(self) -> dict[str, int]:
         """Return whole numbers."""
         return {"value": round(self.value), "off": round(self.off)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BatchEstimate:
+    """The batch jobs that the texts need."""
+
+    jobs: int
+    rounds: int
+    """How many times as many tokens as may be enqueued at a time; 1 without a limit."""
+    enqueued_tokens: int | None
+
+    @classmethod
+    def of(cls, settings: BatchConfig, texts: float, tokens: float) -> BatchEstimate:
+        """Return the jobs for so many texts and tokens."""
+        limit = settings.enqueued_tokens
+        rounds = 1 if limit is None else max(1, math.ceil(tokens / limit))
+        return cls(max(math.ceil(texts / settings.job_rows), rounds), rounds, limit)
+
+    def line(self) -> str:
+        """Return the jobs, and how long they take."""
+        line = number_of(self.jobs, "job")
+        if self.rounds == 1:
+            return f"{line}, usually done within a day"
+        return (
+            f"{line}, one after the other because of {self.enqueued_tokens:,} enqueued tokens; "
+            "each is usually done within a day"
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +98,8 @@ class Estimate:
     calls: Amount
     price: Price | None
     time: QuotaTime
+    batch: BatchEstimate | None
+    """None if the tier has no batch jobs."""
     longest: tuple[LongestText, ...]
     units: int
     units_read: int
@@ -107,6 +138,7 @@ class Estimate:
             "usd_per_mtok": None if price is None else price.online,
             "usd": None if price is None else price.usd(tokens),
             "batch_usd": None if price is None else price.batch_usd(tokens),
+            "batch": None if self.batch is None else dataclasses.asdict(self.batch),
             "seconds_at_least": self.time.seconds,
             "seconds_by_limit": {str(kind): s for kind, s in self.time.by_limit.items()},
             "limit_that_binds": self.time.slowest,
@@ -133,6 +165,8 @@ def estimate_lines(found: Estimate) -> Iterator[tuple[str, str]]:
     yield "requests", f"{found.calls}"
     yield "cost", _cost(found)
     yield "duration", _time(found)
+    if found.batch is not None and found.texts.value:
+        yield "batch", _batch(found, found.batch)
     for number, one in enumerate(found.longest):
         where = f"row {one.row:,} of {one.file}"
         size = f"about {one.tokens:,} tokens, {one.characters:,} characters"
@@ -185,8 +219,15 @@ def _cost(found: Estimate) -> str:
     margin = f" ± {found.price.usd(off):,.4f}" if off else ""
     return (
         f"{found.price.usd(tokens):,.4f}{margin} USD at {found.price.online:g} USD per million "
-        f"tokens ({found.price.batch_usd(tokens):,.4f} USD with the Batch API)"
+        "tokens"
     )
+
+
+def _batch(found: Estimate, batch: BatchEstimate) -> str:
+    """Return the price and the duration with `--mode batch`."""
+    if found.price is None:
+        return f"{batch.line()} (--mode batch)"
+    return f"{found.price.batch_usd(found.tokens.value):,.4f} USD in {batch.line()} (--mode batch)"
 
 
 def _time(found: Estimate) -> str:

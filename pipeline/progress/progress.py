@@ -27,7 +27,6 @@ from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.quota import QuotaKind, RpmCounts
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
@@ -276,7 +275,7 @@ def make_goal(
         rows=dataclasses.replace(rows, rows_in=total, dead=dead, left=planned),
         before=before,
         shared=sum(file.texts for file in sharing.picks),
-        price=price_of(job.embedding.service, job.embedding.model, request.usd_per_mtok),
+        price=request.price(),
         texts_per_request=1 if counts_texts else job.embedder.call_texts,
     )
 

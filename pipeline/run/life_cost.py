@@ -15,6 +15,7 @@ from bulkembed.schemas.prices import Price, price_of
 from bulkembed.transforms.core.spending_lease import Spent
 from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import atomic_files, spending_notes
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import ACCOUNT, SUMMARIES
 from bulkembed.transforms.dataset.spending_notes import SpendingTotal
@@ -25,9 +26,13 @@ class LifeSpending:
     """The tokens that a dataset has cost."""
 
     spent: Spent
-    """In all runs."""
+    """By online requests, in all runs."""
     last_run: int | None
     """Tokens of the last run that sent requests; None if unknown."""
+    batch: int = 0
+    """By batch jobs, as far as their answers were collected."""
+    last_run_batch: int = 0
+    """Those that the last run collected."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,15 +55,20 @@ class LifeCost:
         Args:
             spending: what was spent.
             price: of a token; None if not known.
-            at_least: tokens that are known to be paid, whatever the account says.
+            at_least: tokens that online requests are known to have cost, whatever the account says.
         """
         tokens, last = max(spending.spent.tokens, at_least), spending.last_run
+        batch, last_batch = spending.batch, spending.last_run_batch
+        usd = last_usd = None
+        if price is not None:
+            usd = price.usd(tokens) + price.batch_usd(batch)
+            last_usd = None if last is None else price.usd(last) + price.batch_usd(last_batch)
         return cls(
-            tokens=tokens,
-            usd=None if price is None else price.usd(tokens),
+            tokens=tokens + batch,
+            usd=usd,
             unconfirmed_tokens=spending.spent.unconfirmed,
-            last_run_tokens=last,
-            last_run_usd=None if price is None or last is None else price.usd(last),
+            last_run_tokens=None if last is None else last + last_batch,
+            last_run_usd=last_usd,
         )
 
     def line(self, run: str) -> str:
@@ -90,8 +100,9 @@ def _amount(tokens: int, usd: float | None) -> str:
 def pinned_price(pinned: dict[str, Any]) -> Price | None:
     """Return the price of a token by the content of `run.json`; None if not known."""
     embedding = pinned["embedding"]
-    own = pinned["settings"].get("usd_per_mtok")
-    return price_of(embedding["service"], embedding["model"], own)
+    settings = pinned["settings"]
+    own, factor = settings.get("usd_per_mtok"), settings.get("price_factor")
+    return price_of(embedding["service"], embedding["model"], own, factor)
 
 
 def read_life_spending(dataset: Dataset) -> LifeSpending:
@@ -145,7 +156,13 @@ def _life_spending(dataset: Dataset, run_number: int, total: SpendingTotal) -> L
     if account.run_number >= max(1, run_number):
         before = account.paid_before
         last_run = None if before is None else account.spent.tokens - before
-    return LifeSpending(account.spent + total.spent, last_run)
+    jobs = BatchLedger(dataset).jobs
+    return LifeSpending(
+        account.spent + total.spent,
+        last_run,
+        sum(job.counts.tokens for job in jobs),
+        sum(job.counts.tokens for job in jobs if job.run_number == run_number),
+    )
 
 
 def _read_account(dataset: Dataset) -> TokenAccount:

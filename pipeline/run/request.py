@@ -8,11 +8,12 @@ import os
 
 from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
 from bulkembed.pipeline.run.row_amount import RowAmount, parse_amount
+from bulkembed.schemas.batch import BatchConfig, Mode
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, Dedupe, OutputConfig
-from bulkembed.schemas.prices import Budget, price_of
+from bulkembed.schemas.prices import Budget, Price, price_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class RunRequest:
     """Keep the parts that the run supersedes until another run is complete."""
     retry_failed: bool = False
     """Retry dead-lettered rows only."""
+    mode: Mode = Mode.ONLINE
+    batch: BatchConfig = dataclasses.field(default_factory=BatchConfig)
     max_runtime_s: float | None = None
     workers: int = 1
     """Processes of this machine that share the work."""
@@ -160,6 +163,7 @@ class RunRequest:
             )
         if self.sync:
             self._check_sync()
+        self._check_batch()
         self.budget()
         self._check_workers()
 
@@ -171,7 +175,7 @@ class RunRequest:
         """
         if self.max_cost_usd is None:
             return None
-        price = price_of(self.service.identity, self.embedding.model, self.usd_per_mtok)
+        price = self.price()
         if price is None:
             raise ConfigError(
                 f"--max-cost-usd {self.max_cost_usd:g}: the price of {self.embedding.model} on "
@@ -179,6 +183,37 @@ class RunRequest:
                 "USD per million tokens."
             )
         return Budget(self.max_cost_usd, price.online) if price.online else None
+
+    def price(self) -> Price | None:
+        """Return the price of a token; None if it is not known."""
+        service, factor = self.service.identity, self.batch.price_factor
+        return price_of(service, self.embedding.model, self.usd_per_mtok, factor)
+
+    def _check_batch(self) -> None:
+        """Raise ConfigError if another option contradicts batch jobs."""
+        if self.mode is Mode.ONLINE:
+            if self.batch.detach:
+                raise ConfigError("--detach needs --mode batch. Add it, or remove --detach.")
+            return
+        if not self.batch.is_offered:
+            raise ConfigError(
+                "--tier free has no batch jobs. Use --mode online, or the --tier of the project."
+            )
+        if self.dedupe is not Dedupe.RUN:
+            raise ConfigError(
+                f"--mode batch sends each text once and finds its answer by the text's hash, which "
+                f"--dedupe {self.dedupe} excludes. Remove --dedupe."
+            )
+        if self.retry_failed:
+            raise ConfigError(
+                "--retry-failed cannot be combined with --mode batch. Use --mode online, which "
+                "answers a few rows at once."
+            )
+        if self.service.vertexai:
+            raise ConfigError(
+                "--mode batch cannot be combined with --vertexai yet. Use --mode online, or the "
+                "Developer API."
+            )
 
     def _check_sync(self) -> None:
         """Raise ConfigError if another option contradicts `--sync`."""

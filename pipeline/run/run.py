@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bulkembed.pipeline.batch.launch import run_batches
 from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
@@ -36,6 +38,7 @@ from bulkembed.pipeline.run.sharing import Sharing, find_sharing, rescue_vectors
 from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.pipeline.sync.preparation import Sync, begin, prepare
+from bulkembed.schemas.batch import Mode
 from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError, OutputLocked, OutputTaken
 from bulkembed.schemas.job import JobConfig
@@ -145,9 +148,13 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             if sync is None:
                 _stop_dead_run(dataset, dead_owner)
             counters: dict[str, int] = {}
-            scans, plan, sharing = _share_texts(
-                request, job, dataset, scans, before, plan, reused, folder
-            )
+            sharing = Sharing()
+            if request.mode is Mode.ONLINE or before.damaged:
+                scans, plan, sharing = _share_texts(
+                    request, job, dataset, scans, before, plan, reused, folder
+                )
+            if request.mode is Mode.BATCH:  # It searches by itself, in parts that fit its jobs.
+                sharing = Sharing(rescued=sharing.rescued)
             work = distribute(request, job, plan, sharing) if plan.work else None
             if _changes_anything(request, dataset, scans, before, plan, sync):
                 gathered = work.gather.gathered_rows if work else 0
@@ -164,7 +171,13 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                 cost_cap.start_account(job, dataset, before)
                 rows = outcome.rows(before)
                 goal = make_goal(request, job, rows, plan, before, sharing)
-                counters = _embed(request, job, work, goal, started, folder)
+                if request.mode is Mode.BATCH:
+                    pipeline = functools.partial(
+                        run_batches, request, job, dataset, plan, reused, folder, key
+                    )
+                else:
+                    pipeline = functools.partial(_run_online, job, work, folder)
+                counters = _execute(request, job, work, pipeline, goal, started, folder)
             outcome = dataclasses.replace(outcome, counters=counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
 
@@ -331,26 +344,26 @@ def _share_texts(
             plan = plan_run(request, scans, before)
 
 
-def _embed(
+def _run_online(job: JobConfig, work: Distribution, folder: Path) -> dict[str, int]:
+    from bulkembed.pipeline.runners.graph import run_graph
+
+    job, gather = split_concurrency(job, work.processes), work.gather
+    return run_graph(job, gather.slices, work.shared, gather.gathers, work.options, folder)
+
+
+def _execute(
     request: RunRequest,
     job: JobConfig,
     work: Distribution,
+    pipeline: Callable[[], dict[str, int]],
     goal: Goal,
     started: float,
     folder: Path,
 ) -> dict[str, int]:
-    from bulkembed.pipeline.runners.graph import run_graph
-
-    job = split_concurrency(job, work.processes)
+    """Run the pipeline while signals, time limits and progress are handled."""
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     limits = TimeLimits(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
     progress = make_progress(
         goal, job, local=work.is_local, processes=work.processes, folder=folder
     )
-    gather = work.gather
-    return execute(
-        lambda: run_graph(job, gather.slices, work.shared, gather.gathers, work.options, folder),
-        job,
-        limits,
-        progress,
-    )
+    return execute(pipeline, job, limits, progress)

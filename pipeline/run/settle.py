@@ -27,6 +27,7 @@ from bulkembed.pipeline.run.summary import (
     FailedFile,
     RowCounts,
     RunSummary,
+    batch_counts,
     call_counts,
     count_rows,
     dead_codes,
@@ -41,7 +42,6 @@ from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata, vectors_schema
-from bulkembed.schemas.prices import price_of
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.calls import metrics
@@ -128,6 +128,7 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         throttled_s=outcome.counters.get(metrics.THROTTLED_MS, 0) / 1000,
         calls_sent=outcome.counters.get(metrics.CALLS_SENT, 0),
         calls_refused=outcome.counters.get(metrics.CALLS_REFUSED, 0),
+        batch=batch_counts(outcome.counters),
         skipped_files=tuple(error.without_advice for error in outcome.scans.unreadable),
         vanished_files=tuple(sorted({file.name for file in missing})),
         prunes=request.prune,
@@ -212,13 +213,12 @@ def _life_cost(dataset: Dataset, outcome: Outcome) -> LifeCost | None:
             spending = settle_life_spending(dataset, job.run_number)
         else:
             spending = read_life_spending(dataset)
-            spending = dataclasses.replace(spending, last_run=0)
+            spending = dataclasses.replace(spending, last_run=0, last_run_batch=0)
     except OutputError as error:
         log.warning("the cost of the dataset is not known: %s", error.message)
         return None
-    own = outcome.request.usd_per_mtok
-    price = price_of(job.embedding.service, job.embedding.model, own)
-    return LifeCost.of(spending, price, at_least=call_counts(outcome.counters).tokens)
+    tokens = call_counts(outcome.counters).tokens
+    return LifeCost.of(spending, outcome.request.price(), at_least=tokens)
 
 
 def _nothing_readable(scans: Scans) -> Stop | None:

@@ -20,6 +20,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import FilePicks, SharedSlice
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.atomic_files import output_error
+from bulkembed.transforms.dataset.batch_answers import answer_parts
 from bulkembed.transforms.dataset.committed_vectors import committed_index, read_known
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.hash_index import HashIndex
@@ -69,6 +70,7 @@ def find_sharing(
     reused: Sequence[ReusedDataset] = (),
     *,
     keep: bool,
+    settled: Keys | None = None,
 ) -> Sharing:
     """Find the texts that the planned units share with each other, with committed units and others.
 
@@ -82,6 +84,7 @@ def find_sharing(
         scratch: a folder on a local disk, which must exist as long as the result.
         reused: other datasets.
         keep: whether this process has the dataset's lock, and may write to the dataset.
+        settled: the keys of texts that need no vector, ascending and distinct.
 
     Raises:
         InputError, OutputError: a file cannot be read, or a disk is full.
@@ -91,15 +94,16 @@ def find_sharing(
     several = several or bool(reused)
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
-    sources = _sources(dataset, job, state, scratch, reused, keep=keep)
-    found = search_texts(job, plan, sources, _search_folder(dataset, scratch, keep=keep))
+    sources = known_sources(dataset, job, state, scratch, reused, keep=keep)
+    folder = search_folder(dataset, scratch, keep=keep)
+    found = search_texts(job, plan, sources, folder, settled=settled)
     if len(found.rows) or found.known_texts:
         log.info(
             "deduplication: %s to embed up front, %s reused from earlier runs",
             number_of(len(found.rows), "repeated text"),
             f"{found.known_texts:,}",
         )
-    picks = tuple(_picks(plan, found.rows, found.passages))
+    picks = tuple(picks_of(plan, found.rows, found.passages))
     places = found.known.places
     damaged = int(np.searchsorted(places["source"], 1)) if state.damaged else 0
     rescued = dataclasses.replace(found.known, places=places[:damaged])
@@ -119,7 +123,7 @@ def rescue_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
                 writer.append(block.hashes, block.vectors, block.truncated)
 
 
-def _search_folder(dataset: Dataset, scratch: Path, *, keep: bool) -> Path:
+def search_folder(dataset: Dataset, scratch: Path, *, keep: bool) -> Path:
     """Return where a search writes: beside the dataset, because /tmp may be in memory."""
     if not keep or dataset.is_on_a_store:
         return scratch
@@ -131,7 +135,7 @@ def _search_folder(dataset: Dataset, scratch: Path, *, keep: bool) -> Path:
     return folder
 
 
-def _sources(
+def known_sources(
     dataset: Dataset,
     job: JobConfig,
     state: DatasetState,
@@ -143,6 +147,14 @@ def _sources(
     """Return the sources of known vectors, in order of preference, damaged units first.
 
     If a part of a unit is damaged, its other parts may still be read.
+
+    Args:
+        dataset: as for `find_sharing`, as are all others.
+        job: the run.
+        state: of the dataset.
+        scratch: a folder.
+        reused: other datasets.
+        keep: whether the dataset may be written.
     """
     digest = job.embedding.digest
     sources = []
@@ -150,11 +162,16 @@ def _sources(
         sources.append(committed_index(dataset, state.damaged, digest, scratch, trusted=False))
     if any(record.embedded for record in state.records):
         sources.append(committed_index(dataset, state.records, digest, scratch, keep=keep))
+    answers = answer_parts(dataset)
+    if answers:
+        # A dataset that was overwritten may have answers of other settings.
+        index = HashIndex(dataset, answers, digest, scratch, keep=False, trusted=False)
+        sources.append(index)
     others = (committed_index(other.dataset, other.records, digest, scratch) for other in reused)
     return [*sources, *others]
 
 
-def _picks(
+def picks_of(
     plan: Plan, rows: npt.NDArray[np.int64], passages: npt.NDArray[np.int64]
 ) -> Iterator[FilePicks]:
     """Yield the texts of each file, given as planned rows and their passages, ascending."""

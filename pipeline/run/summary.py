@@ -70,6 +70,24 @@ class WrittenReport:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """What the batch jobs answered whose answers a run collected."""
+
+    jobs: int
+    texts: int
+    tokens: int
+
+    def line(self) -> str:
+        """Return the counts in one line."""
+        answered = f"{number_of(self.texts, 'text')}, {number_of(self.tokens, 'token')}"
+        return f"{number_of(self.jobs, 'job')} answered {answered}"
+
+
+BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS = "batch_jobs", "batch_texts", "batch_tokens"
+"""Counters of a run, from which its BatchCounts are made."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RunSummary:
     """The result of a run, printed and saved as `_run/summaries/<run_id>.json`."""
 
@@ -88,6 +106,8 @@ class RunSummary:
     calls_sent: int = 0
     calls_refused: int = 0
     """Requests that were rate-limited (429)."""
+    batch: BatchCounts | None = None
+    """None if the run collected no batch job."""
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
     """Missing files with committed rows."""
@@ -188,6 +208,13 @@ def call_counts(counters: dict[str, int]) -> CallCounts:
     return CallCounts(**{name: value for name, value in counters.items() if name in names})
 
 
+def batch_counts(counters: dict[str, int]) -> BatchCounts | None:
+    """Return what batch jobs answered from a run's counters; None if none was collected."""
+    if not counters.get(BATCH_JOBS):
+        return None
+    return BatchCounts(*(counters[name] for name in (BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS)))
+
+
 def dead_codes(counters: dict[str, int]) -> dict[str, int]:
     """Return the number of dead letters by code from a run's counters."""
     return {
@@ -205,6 +232,8 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         failed = {c: n for c, n in summary.codes.items() if not DeadCode(c).is_skip}
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
     yield "requests", _requests_line(summary)
+    if summary.batch is not None:
+        yield "batch", summary.batch.line()
     if summary.cost is not None:
         yield from cost_lines(summary.cost, "this run", summary.kept_texts)
     yield "time", _time_line(summary)

@@ -60,17 +60,26 @@ class FoundTexts:
     """What a search has found."""
 
     rows: npt.NDArray[np.int64]
-    """The planned row of each text that several units want and no source has; ascending, (n,)."""
+    """The planned row of each text that is to send first and that no source has: one that several
+    units want, or every one; ascending, (n,)."""
     passages: npt.NDArray[np.int64]
     """The passage of the row that each text is, (n,)."""
     known: KnownPlaces
     """The known vectors that units want."""
     known_texts: int
     """How many distinct texts have a known vector."""
+    waiting: npt.NDArray[np.bool_]
+    """Which units want a text that no source has, by their numbers in the plan."""
 
 
 def search_texts(
-    job: JobConfig, plan: Plan, sources: Sequence[HashIndex], folder: Path
+    job: JobConfig,
+    plan: Plan,
+    sources: Sequence[HashIndex],
+    folder: Path,
+    *,
+    every: bool = False,
+    settled: hashing.Keys | None = None,
 ) -> FoundTexts:
     """Read the texts of all planned rows, and find those that are shared or known.
 
@@ -79,6 +88,9 @@ def search_texts(
         plan: its rows.
         sources: indexes of known vectors, in order of preference.
         folder: an existing folder on a local disk, for temporary files without names.
+        every: whether to find every text that no source has, instead of those that several units
+            want.
+        settled: the keys of texts that need no vector, ascending and distinct.
 
     Raises:
         InputError: a file cannot be read.
@@ -86,7 +98,7 @@ def search_texts(
     """
     cuts = job.embedding.long_text.cuts
     likely = plan.planned_rows * (_PASSAGES_PER_ROW if cuts else 1)
-    search = _Search(plan, sources, by_row=cuts)
+    search = _Search(plan, sources, settled, by_row=cuts, every=every)
     with (
         PartitionedRows(folder, TEXT, partitions_for(likely, TEXT.itemsize)) as texts,
         PartitionedRows(folder, PLACE, 1) as whole,
@@ -126,14 +138,27 @@ class _Search:
     Args:
         plan: the planned rows.
         sources: indexes of known vectors.
+        settled: as for `search_texts`.
         by_row: whether each row counts as a unit, because a unit may be committed row by row.
+        every: as for `search_texts`.
     """
 
-    def __init__(self, plan: Plan, sources: Sequence[HashIndex], *, by_row: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Sequence[HashIndex],
+        settled: hashing.Keys | None,
+        *,
+        by_row: bool,
+        every: bool,
+    ) -> None:
         sizes = [unit.rows for file in plan.work for unit in file.units]
         self._ends = np.cumsum(sizes)
         self._sources = sources
+        self._settled = np.empty(0, np.uint64) if settled is None else settled
         self._by_row = by_row
+        self._every = every
+        self._waiting = np.zeros(len(sizes), bool)
         self._shared: list[Places] = []
         self._known_texts = 0
 
@@ -148,9 +173,12 @@ class _Search:
             rows = self._rows(repeats.places)
             source_of, parts, part_rows = self._look_up(repeats.keys)
             is_known = source_of >= 0
-            groups = rows if self._by_row else self._units(rows)
-            is_shared = groups[repeats.first] != groups[repeats.last]
-            self._shared.append(repeats.places[repeats.first[is_shared & ~is_known]])
+            is_missing = ~is_known & ~hashing.among(repeats.keys, self._settled)
+            self._waiting[self._units(rows)[is_missing[repeats.text]]] = True
+            if not self._every:
+                groups = rows if self._by_row else self._units(rows)
+                is_missing &= groups[repeats.first] != groups[repeats.last]
+            self._shared.append(repeats.places[repeats.first[is_missing]])
             yield self._wanted(repeats, source_of, parts, part_rows)
 
     def whole_places(self, texts: PartitionedRows, is_known: IsKnown) -> Iterator[npt.NDArray[Any]]:
@@ -206,7 +234,13 @@ class _Search:
         """Return what was found."""
         places = np.sort(np.concatenate([np.empty(0, np.uint64), *self._shared]))
         passages = places & np.uint64((1 << int(_PASSAGE_BITS)) - 1)
-        return FoundTexts(self._rows(places), passages.astype(np.int64), known, self._known_texts)
+        return FoundTexts(
+            self._rows(places),
+            passages.astype(np.int64),
+            known,
+            self._known_texts,
+            self._waiting,
+        )
 
 
 def _repeats(texts: PartitionedRows) -> Iterator[Repeats]:

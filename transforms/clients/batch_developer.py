@@ -57,6 +57,10 @@ class DeveloperBatches(JobCalls):
         """See `BatchService`."""
         return FileUpload(self._calls, self._version, path, name, progress, sleep=self._sleep).run()
 
+    def file_named(self, name: str) -> str:
+        """See `BatchService`."""
+        return f"files/{name}"
+
     def create(self, file: str, display_name: str) -> RemoteJob:
         """See `BatchService`."""
         config = types.CreateEmbeddingsBatchJobConfig(display_name=display_name)

@@ -33,6 +33,10 @@ class BatchService(Protocol):
         """
         ...
 
+    def file_named(self, name: str) -> str:
+        """Return the name at the service of the file that `upload` uploads under a name."""
+        ...
+
     def create(self, file: str, display_name: str) -> RemoteJob:
         """Create a job; the call is sent once.
 

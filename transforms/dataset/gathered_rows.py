@@ -32,8 +32,10 @@ from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 from bulkembed.transforms.inputs.filesystems import error_line
 
 LABEL = np.dtype([("hash", f"S{HASH_BYTES}"), ("flag", "u1"), ("sum", "<u4")])
-"""What belongs to a vector: the text hash, an index of `kept_answers.FLAGS`, and the CRC-32 of
-these two and the vector."""
+"""What belongs to a vector: the text hash, an index of `kept_answers.FLAGS` (plus UNCOMMITTED), and
+the CRC-32 of these two and the vector."""
+UNCOMMITTED = 4
+"""Added to the flag of a vector that a batch job paid for, and that no run has committed."""
 SUFFIX = ".rows"
 FILE_BYTES = 64 << 20
 _HEADER = struct.Struct("<8sIIQI")

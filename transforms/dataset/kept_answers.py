@@ -348,6 +348,11 @@ class KeptAnswers:
     def __len__(self) -> int:
         return len(self._index.keys)
 
+    @property
+    def keys(self) -> Keys:
+        """The keys of the texts with a kept answer, ascending."""
+        return self._index.keys
+
     def refresh(self) -> None:
         """Add the shared vectors that were kept since the last call.
 

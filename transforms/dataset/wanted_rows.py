@@ -23,8 +23,9 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.transforms.core.hashing import HASH_BYTES
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.batch_answers import is_answers_name
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.gathered_rows import LABEL, Labels
+from bulkembed.transforms.dataset.gathered_rows import LABEL, UNCOMMITTED, Labels
 from bulkembed.transforms.dataset.kept_answers import FLAGS
 from bulkembed.transforms.dataset.work_lists import read_list, write_list
 
@@ -176,6 +177,8 @@ def _read_group(dataset: Dataset, wanted: WantedGroup) -> Iterator[WantedBlock]:
         low, high = np.searchsorted(wanted.rows, [first, first + block.num_rows])
         if low < high:
             labels, vectors = _content(block, wanted.rows[low:high] - first)
+            if is_answers_name(wanted.part.name):
+                labels["flag"] += UNCOMMITTED
             yield WantedBlock(wanted.units[low:high], labels, vectors)
         first += block.num_rows
 

@@ -27,6 +27,7 @@ from bulkembed.transforms.calls.threads import LoopThread, Pool
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import partitions, run_file, spending_notes, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
+from bulkembed.transforms.dataset.batch_answers import read_rejected
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.processes import is_gone
@@ -73,6 +74,7 @@ class Engine:
             self.stop,
             KeptAnswers(self.dataset, job),
             FailureLimit(job.max_dead_rows, self.stop),
+            rejected=read_rejected(self.dataset) if job.batch else {},
         )
         self._timeline_saved = time.monotonic()
         self._partitions: set[str] = set()

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import LongText
-from bulkembed.schemas.errors import CallError
+from bulkembed.schemas.errors import CallError, CallRejected
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.units import CallCounts, UnitRecord, count_codes
@@ -19,6 +19,7 @@ from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN
+from bulkembed.transforms.dataset.batch_answers import RejectedText
 from bulkembed.transforms.dataset.commit import UnitTables
 from bulkembed.transforms.dataset.kept_answers import AnswerSink
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, VectorBlock, distinct_keys
@@ -69,6 +70,20 @@ class UnitOutcome:
                     self._take(block, missing)
         self._rows.add_vectors(np.flatnonzero(self._vectors.present).tolist())
         return [item for item in self._prepared.items if not self._vectors.present[item.index]]
+
+    def reject(
+        self, items: Sequence[Content], rejected: Mapping[bytes, RejectedText]
+    ) -> list[Content]:
+        """Note the texts that the service rejected in batch jobs; return the others."""
+        due = []
+        for item in items:
+            text = rejected.get(item.hash)
+            if text is None:
+                due.append(item)
+            else:
+                error = CallRejected(text.message, http_status=text.http_status)
+                self.dead(item, text.code, error, attempts=1)
+        return due
 
     def _missing(self) -> dict[bytes, list[Content]]:
         """Return the texts that have no vector yet, by their hashes."""

@@ -18,6 +18,7 @@ from bulkembed.transforms.core.hashing import HASH_BYTES, Keys, among
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.gathered_rows import (
+    UNCOMMITTED,
     GatheredFile,
     Labels,
     RowReader,
@@ -187,7 +188,7 @@ class UnitMatches:
         for labels, hits, vectors in self.ready:
             for start in range(0, len(hits), _BLOCK_ROWS):
                 rows = hits[start : start + _BLOCK_ROWS]
-                yield _block(labels[rows], vectors[rows])
+                yield from _blocks(labels[rows], vectors[rows])
         for labels, hits, part in self.later:
             for span in _spans(hits):
                 first = part.rows.start
@@ -197,12 +198,17 @@ class UnitMatches:
                 intact = some["sum"] == sums_of(some, found)
                 if not intact.all():
                     log.warning("gathered vectors are damaged, so their texts are sent again")
-                yield _block(some[intact], found[intact])
+                yield from _blocks(some[intact], found[intact])
 
 
-def _block(labels: Labels, vectors: Matrix) -> VectorBlock:
-    flags = [FLAGS[flag] for flag in labels["flag"].tolist()]
-    return VectorBlock(_hashes(labels), vectors, flags, committed=True)
+def _blocks(labels: Labels, vectors: Matrix) -> Iterator[VectorBlock]:
+    """Yield the vectors that runs have committed, then those of batch jobs."""
+    is_new = labels["flag"] >= UNCOMMITTED
+    for committed, own in ((True, ~is_new), (False, is_new)):
+        if own.any():
+            some = labels[own]
+            flags = [FLAGS[flag % UNCOMMITTED] for flag in some["flag"].tolist()]
+            yield VectorBlock(_hashes(some), vectors[own], flags, committed=committed)
 
 
 def _hits(labels: Labels, wanted: Keys) -> npt.NDArray[np.int64]:

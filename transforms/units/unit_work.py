@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bulkembed.schemas.errors import BulkEmbedError
 from bulkembed.schemas.job import JobConfig
@@ -18,6 +18,7 @@ from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import run_file
+from bulkembed.transforms.dataset.batch_answers import RejectedText
 from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import AnswerSink, KeptAnswers, unit_writer
@@ -43,6 +44,8 @@ class UnitWorker:
     known: KeptAnswers
     limit: FailureLimit
     tally: Tally = dataclasses.field(default_factory=Tally)
+    rejected: Mapping[bytes, RejectedText] = dataclasses.field(default_factory=dict)
+    """The texts that the service rejected in batch jobs, by their hashes."""
     warned_columns: set[str] = dataclasses.field(default_factory=set)
     """Kept columns for which a warning was logged."""
 
@@ -56,7 +59,7 @@ class UnitWorker:
             known: its known vectors; those of kept answers are preferred.
 
         Returns:
-            The record, or None if no row is finished.
+            The record, or None if no row is finished, or a text would have to be sent and must not.
 
         Raises:
             OutputError: the unit cannot be written, or its known vectors cannot be read.
@@ -76,6 +79,10 @@ class UnitWorker:
         try:
             due = await asyncio.to_thread(outcome.restore, *sources, read=whole)
             del known, sources, whole  # The vectors that were in memory are copied.
+            if self.job.batch:
+                due = outcome.reject(due, self.rejected)
+            if due and not self.job.sends_online:
+                return None
             await self._embed(due, outcome)
             record = await asyncio.to_thread(self._commit, outcome, retry_of, started)
             self._count_failures(prepared)

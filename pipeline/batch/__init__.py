@@ -1,0 +1,1 @@
+"""Batch jobs: planning, submitting, waiting for and collecting them."""

@@ -1,0 +1,367 @@
+"""Get vectors through batch jobs: submit texts, wait, collect answers, and commit units.
+
+The answers of a job are known vectors, so the code that commits units does not know about jobs.
+All of this is repeated until no unit is left, and can end at any moment: the ledger says which jobs
+exist, and everything else is found again from the input and the dataset.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bulkembed.pipeline.batch.collect import collect
+from bulkembed.pipeline.batch.job_files import (
+    Ahead,
+    JobFile,
+    check_room,
+    contents_of,
+    write_job_file,
+)
+from bulkembed.pipeline.batch.open_jobs import OpenJobs
+from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts, windows
+from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.reuse import ReusedDataset
+from bulkembed.pipeline.run.sharing import Sharing, find_sharing
+from bulkembed.pipeline.run.summary import BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS
+from bulkembed.schemas.batch import BatchConfig, BatchFallback, BatchJob, LedgerState
+from bulkembed.schemas.errors import (
+    BulkEmbedError,
+    CallError,
+    CallRejected,
+    JobRejected,
+    OutputTaken,
+    QuotaExceeded,
+)
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.stop import RERUN, Stop, StopReason
+from bulkembed.transforms.clients.batch_service import BatchService
+from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.hashing import Keys, among, keys
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.dataset import worker_notes
+from bulkembed.transforms.dataset.batch_answers import read_rejected
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
+from bulkembed.transforms.dataset.committed_vectors import committed_index
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.kept_answers import KeptAnswers
+from bulkembed.transforms.units.shared_texts import DamagePolicy
+from bulkembed.transforms.units.slices import remaining_units
+
+WINDOW_ROWS = 1_000_000
+"""Rows whose texts are searched at a time."""
+MAX_AHEAD = 4_000_000
+"""Texts that may be in open jobs or collected, and not committed: bounds the space on disk."""
+CHECK_EVERY_S = 1.0
+COMMIT_TEXTS = 250_000
+"""After so many collected answers, the units that have all of theirs are committed."""
+
+Embed = Callable[[JobConfig, Plan, Sharing], dict[str, int]]
+"""Embeds units by the runner of the job, and returns its counters."""
+
+
+@dataclasses.dataclass(slots=True)
+class BatchRun:
+    """One run in batch mode, while it holds its dataset."""
+
+    dataset: Dataset
+    job: JobConfig
+    settings: BatchConfig
+    service: BatchService
+    ledger: BatchLedger
+    reused: Sequence[ReusedDataset]
+    folder: Path
+    """On a local disk, for job files and results."""
+    embed: Embed
+    on_damage: DamagePolicy
+    can_afford: Callable[[BatchLedger, int], str | None]
+    """Returns why another job must not be paid for that costs at most so many tokens; else None."""
+    counters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    _service: PatientService = dataclasses.field(init=False)
+    _jobs: OpenJobs = dataclasses.field(init=False)
+    _estimator: TokenEstimator = dataclasses.field(init=False)
+    _uncommitted: int = 0
+    """Texts that were collected since units were committed."""
+    _file: JobFile | None = None
+    """A job file that waits for money or room."""
+    _cap: str | None = None
+    """Why no further job can be paid for."""
+    _untried: bool = False
+    """Whether texts are left that could be put into a job."""
+    _is_stopped: bool = False
+    _checked_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        timeout_s = self.job.calls.retry_timeout_s
+        self._service = PatientService(self.service, timeout_s, self._stopped)
+        self._jobs = OpenJobs(self._service, self.ledger, self.settings, self._stopped)
+        spec = self.job.embedding.spec
+        self._estimator = TokenEstimator(spec.max_tokens if spec.known else None)
+
+    def run(self, plan: Plan) -> dict[str, int]:
+        """Embed the units of a plan, until none is left or the run is stopped.
+
+        An error stops the run, as an error of a worker does.
+
+        Returns:
+            The counters of the run.
+        """
+        try:
+            self._run(plan)
+        except OutputTaken as error:
+            self._stop(StopReason.TAKEN_OVER, error.message)
+        except JobRejected as error:
+            self._stop(StopReason.REJECTED, error.message)
+        except CallError as error:
+            self._stop(StopReason.UNAVAILABLE, f"{error.message} {RERUN}")
+        except BulkEmbedError as error:
+            self._stop(StopReason.BROKEN, error.message)
+        return dict(self.counters)
+
+    def _run(self, plan: Plan) -> None:
+        self.dataset.delete(self.ledger.leftovers)
+        self._jobs.recover(self.job.digest)
+        self._collect_ended()
+        while not self._stopped():
+            left = self._left(plan)
+            if not left.work:
+                self._finish()
+                break
+            progress = self._pass(left)
+            if self._stopped():
+                break
+            if self.settings.detach and (self._jobs.open or self._untried):
+                self._detach()
+            elif self._jobs.open:
+                self._wait()
+            elif self._cap is not None:
+                self._stop(StopReason.COST_CAP, self._cap)
+            elif not progress and not self._untried:
+                self._fall_back(self._left(plan))
+                if self._left(plan).work and not self._stopped():
+                    self._stop(StopReason.BROKEN, f"units could not be committed. {RERUN}")
+
+    # Units and their texts.
+
+    def _left(self, plan: Plan) -> Plan:
+        """Return the units of a plan that are not committed."""
+        state = self.dataset.state()
+        covered = state.covered()
+        found = (remaining_units(file, state, covered) for file in plan.work)
+        return dataclasses.replace(plan, work=tuple(file for file in found if file.units))
+
+    def _pass(self, left: Plan) -> bool:
+        """Commit the units that are ready, and submit the texts that are missing, in order.
+
+        Returns:
+            Whether a unit was committed or a job was submitted.
+        """
+        progress = self._untried = False
+        for plan in windows(left, WINDOW_ROWS):
+            window = self._find(plan)
+            ready, sharing = window.ready()
+            if ready.work:
+                self._commit(ready, sharing)
+                progress = True
+            if window.texts:
+                progress |= self._submit(window)
+            if self._stopped() or self._jobs.is_full or self._jobs.texts_ahead >= MAX_AHEAD:
+                break
+            if self._uncommitted >= COMMIT_TEXTS:
+                break
+        self._uncommitted = 0
+        self._release_committed()
+        return progress
+
+    def _find(self, plan: Plan) -> PlanWindow:
+        state, settled = self.dataset.state(), self._settled()
+        return find_texts(self.dataset, self.job, plan, state, self.folder, self.reused, settled)
+
+    def _settled(self) -> Keys:
+        """Return the keys of rejected texts, and of those whose kept answers units find."""
+        kept = KeptAnswers(self.dataset, self.job)
+        kept.refresh()
+        return np.union1d(keys(list(read_rejected(self.dataset))), kept.keys)
+
+    def _commit(self, plan: Plan, sharing: Sharing, *, online: bool = False) -> None:
+        before = self.dataset.state().records
+        job = dataclasses.replace(self.job, sends_online=online)
+        self.counters.update(self.embed(job, plan, sharing))
+        if self.dataset.state().records == before and not self._stopped():
+            self._stop(
+                StopReason.BROKEN,
+                f"the answers of batch jobs cannot be read back from {self.dataset.root}. {RERUN}",
+            )
+
+    # Jobs.
+
+    def _submit(self, window: PlanWindow) -> bool:
+        """Submit the missing texts of a window as far as the limits allow; return if any was."""
+        skip = np.union1d(self._jobs.texts_of_jobs(), self._jobs.exhausted_texts())
+        contents = Ahead(
+            contents_of(window.missing, self.job, self._estimator, skip, self.on_damage)
+        )
+        submitted = False
+        while not self._stopped() and self._is_due(contents):
+            if self._jobs.texts_ahead >= MAX_AHEAD or self._uncommitted >= COMMIT_TEXTS:
+                break
+            if not self._jobs.is_full and self._submit_one(contents):
+                submitted = True
+            elif self.settings.detach or not self._jobs.open:
+                break
+            else:
+                self._wait()
+        self._untried |= self._is_due(contents)
+        self._file = None
+        return submitted
+
+    def _is_due(self, contents: Ahead[Content]) -> bool:
+        """Return whether a text is to be put into a job, or a job to be created."""
+        waits = self._file is not None or self._jobs.pending is not None
+        return waits or contents.peek() is not None
+
+    def _submit_one(self, contents: Ahead[Content]) -> bool:
+        """Submit one job; return False if it has to wait for others."""
+        entry = self._jobs.pending
+        if entry is None:
+            file = self._file or self._write_file(contents)
+            if file is None:
+                return False
+            why_not = self.can_afford(self.ledger, file.token_bound)
+            if why_not is not None:
+                self._file = file
+                self._cap = None if self._jobs.open else why_not
+                return False
+            self._file = None
+            entry = self._jobs.upload(file, self.job.digest)
+        try:
+            created = self._jobs.create(entry)
+        except QuotaExceeded as error:
+            self._jobs.note_refusal(entry, error)
+            self._untried = True
+            return False
+        log.info(
+            "batch job %s: %s, about %s tokens, %s",
+            created.display_name, number_of(created.rows, "text"), f"{created.tokens:,}",
+            created.job,
+        )  # fmt: skip
+        return True
+
+    def _write_file(self, contents: Ahead[Content]) -> JobFile | None:
+        room = self._jobs.room
+        path = self.folder / "batch-job.jsonl"
+        file = write_job_file(path, contents, self.job, self.settings, room)
+        content = contents.peek()
+        if file is None and content is not None and room is not None and not self._jobs.open:
+            check_room(content, room)
+        return file
+
+    def _wait(self) -> None:
+        """Wait until a job has ended, and collect its answers."""
+        if self._jobs.wait():
+            self._collect_ended()
+
+    def _collect_ended(self) -> None:
+        for entry, remote in self._jobs.take_ended():
+            if self._stopped():
+                return
+            try:
+                done = collect(
+                    self.dataset, self.ledger, self._service, entry, remote, self.job, self.folder
+                )
+            except CallRejected as error:  # The results do not exist any more.
+                self._jobs.fail(entry, error.message)
+                continue
+            self._uncommitted += done.counts.texts
+            self.counters["repeated"] += done.counts.repeated
+            self.counters[BATCH_JOBS] += 1
+            self.counters[BATCH_TEXTS] += done.counts.texts
+            self.counters[BATCH_TOKENS] += done.counts.tokens
+
+    def _fall_back(self, left: Plan) -> None:
+        """Do what `--batch-fallback` says with the texts that no job has answered."""
+        reasons = self._jobs.reasons()
+        rows = number_of(sum(file.rows for file in left.work), "row")
+        why = f": {reasons[-1]}" if reasons else ""
+        if self.settings.fallback is BatchFallback.STOP:
+            self._stop(
+                StopReason.UNAVAILABLE,
+                f"batch jobs did not answer the texts of {rows} in "
+                f"{number_of(self.settings.attempts, 'attempt')}{why}. Rerun with "
+                "--batch-fallback online to send them online, or with more --batch-attempts.",
+            )
+            return
+        log.warning("batch jobs did not answer the texts of %s%s. They are sent online.", rows, why)
+        for plan in windows(left, WINDOW_ROWS):
+            if not self._stopped():
+                state, settled = self.dataset.state(), self._settled()
+                sharing = find_sharing(
+                    self.dataset, self.job, plan, state, self.folder, self.reused,
+                    keep=True, settled=settled,
+                )  # fmt: skip
+                self._commit(plan, sharing, online=True)
+
+    def _release_committed(self) -> None:
+        """Delete the answers whose rows are all committed, and their files at the service."""
+        held = [e for e in self.ledger.of_state(LedgerState.COLLECTED) if e.answers]
+        if not held:
+            return
+        rejected = np.unique(keys(list(read_rejected(self.dataset))))
+        records = self.dataset.state().records
+        index = committed_index(self.dataset, records, self.job.digest, self.folder, keep=True)
+        for entry in held:
+            texts, missing = self.ledger.texts(entry), self.ledger.unanswered(entry)
+            if texts is None or missing is None:
+                continue
+            answered = np.setdiff1d(texts["key"], missing["key"])
+            wanted = answered[~among(answered, rejected)]
+            if len(index.find(wanted).wanted) == len(wanted):
+                self._release(entry)
+
+    def _release(self, entry: BatchJob) -> None:
+        released = self._jobs.delete_remote(entry)
+        self.ledger.put(dataclasses.replace(released, answers=""))
+        self.dataset.delete([entry.answers])
+
+    def _finish(self) -> None:
+        """Delete what is left of the jobs here and at the service."""
+        for entry in self.ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED):
+            self._jobs.abandon(entry)
+        for entry in self.ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
+            self.ledger.close(self._jobs.delete_remote(entry))
+
+    # The end of the run.
+
+    def _detach(self) -> None:
+        if not self._jobs.open:
+            self._stop(
+                StopReason.DETACHED,
+                "the service takes no batch job now. Run the same command again later.",
+            )
+            return
+        jobs = number_of(len(self._jobs.open), "batch job")
+        texts = number_of(sum(entry.rows for entry in self._jobs.open), "text")
+        self._stop(
+            StopReason.DETACHED,
+            f"{jobs} with {texts} submitted. Run the same command again to collect the answers.",
+        )
+
+    def _stop(self, reason: StopReason, message: str) -> None:
+        worker_notes.write_stop(self.dataset, self.job.run_id, Stop(reason, message, time.time()))
+        self._is_stopped = True
+
+    def _stopped(self) -> bool:
+        """Return whether the run must end; its notes are read about once a second."""
+        now = time.monotonic()
+        if not self._is_stopped and now >= self._checked_at + CHECK_EVERY_S:
+            self._checked_at = now
+            self._is_stopped = bool(worker_notes.read_stops(self.dataset, self.job.run_id))
+        return self._is_stopped

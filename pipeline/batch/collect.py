@@ -1,0 +1,103 @@
+"""Collect the answers of a batch job that has ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.batch.results import ResultReader
+from bulkembed.pipeline.logs import log
+from bulkembed.schemas.batch import BatchJob, LedgerState
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.output_schema import part_metadata
+from bulkembed.transforms.clients.remote_jobs import RemoteJob
+from bulkembed.transforms.dataset.batch_answers import write_answers, write_rejected
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
+from bulkembed.transforms.dataset.dataset import Dataset
+
+
+def collect(
+    dataset: Dataset,
+    ledger: BatchLedger,
+    service: PatientService,
+    entry: BatchJob,
+    remote: RemoteJob,
+    job: JobConfig,
+    folder: Path,
+) -> BatchJob:
+    """Download the results of a job, write its answers, and return its entry.
+
+    A kill at any moment costs another download: the entry is written last.
+
+    Args:
+        dataset: the dataset.
+        ledger: its ledger.
+        service: has the results.
+        entry: the job in the ledger.
+        remote: the job at the service.
+        job: the run.
+        folder: on a local disk, for the download.
+
+    Raises:
+        CallError: the results cannot be downloaded.
+        OutputError: a disk is full.
+    """
+    path = folder / "batch-results.jsonl"
+    path.unlink(missing_ok=True)
+    service.download(remote, path)
+    texts = ledger.texts(entry)
+    reader = ResultReader(path, entry, texts, job.embedding)
+    metadata = part_metadata(job.embedding, job.version, job.embedding.out_dim)
+    answers = write_answers(dataset, entry, reader.blocks(), metadata)
+    path.unlink()
+    if reader.rejected:
+        write_rejected(dataset, entry, reader.rejected)
+    missing = reader.missing
+    if missing is not None and len(missing):
+        ledger.write_missing(entry, missing)
+    done = dataclasses.replace(
+        entry,
+        state=LedgerState.COLLECTED,
+        results=remote.results,
+        run_number=job.run_number,
+        ended_at=time.time(),
+        reason=_reason(remote, reader),
+        counts=reader.counts,
+        failed=len(reader.rejected),
+        missing=0 if missing is None else len(missing),
+        answers=answers,
+    )
+    ledger.put(done)
+    _log(done, reader)
+    return done
+
+
+def _reason(remote: RemoteJob, reader: ResultReader) -> str:
+    """Return why texts got no answer, in the service's words; empty if all did."""
+    if reader.errors:
+        return max(reader.errors, key=lambda words: reader.errors[words])
+    return remote.reason
+
+
+def _log(done: BatchJob, reader: ResultReader) -> None:
+    log.info(
+        "batch job %s: %s answered, %s",
+        done.display_name, number_of(done.counts.texts, "text"),
+        number_of(done.counts.tokens, "token"),
+    )  # fmt: skip
+    for count, words in (
+        (done.failed, "rejected by the service"),
+        (done.missing, f"without an answer{f': {done.reason}' if done.reason else ''}"),
+    ):
+        if count:
+            log.warning("batch job %s: %s %s", done.display_name, number_of(count, "text"), words)
+    for count, words in (
+        (reader.foreign, "with the key of no text of the job"),
+        (reader.repeated, "with the key of an earlier line"),
+    ):
+        if count:
+            lines = number_of(count, "line")
+            log.warning("batch job %s: ignored %s %s", done.display_name, lines, words)

@@ -1,0 +1,82 @@
+"""Start a run in batch mode: its service, its ledger, and its work on the runner of the job."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bulkembed.pipeline.batch.batch_cost import can_afford, online_budget
+from bulkembed.pipeline.batch.batch_run import BatchRun
+from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run.distribution import distribute
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.reuse import ReusedDataset
+from bulkembed.pipeline.run.sharing import Sharing
+from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.job import JobConfig
+from bulkembed.transforms.clients.batch_service import open_batch_service
+from bulkembed.transforms.core.quota_limits import split_concurrency
+from bulkembed.transforms.dataset import worker_notes
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.inputs.rows import RowBatch
+
+
+def run_batches(
+    request: RunRequest,
+    job: JobConfig,
+    dataset: Dataset,
+    plan: Plan,
+    reused: Sequence[ReusedDataset],
+    folder: Path,
+    key: str | None,
+) -> dict[str, int]:
+    """Embed the units of a plan through batch jobs, and return the counters of the run.
+
+    Args:
+        request: the options.
+        job: the run, which holds the dataset.
+        dataset: the output.
+        plan: the units.
+        reused: other datasets.
+        folder: on a local disk, for job files and results.
+        key: the API key; None for application-default credentials.
+
+    Raises:
+        ConfigError: the environment names certificates or a proxy that cannot be used.
+        OutputError: the ledger cannot be read or written.
+    """
+    job = dataclasses.replace(job, batch=True)
+    ledger = BatchLedger(dataset)
+
+    def embed(job: JobConfig, plan: Plan, sharing: Sharing) -> dict[str, int]:
+        from bulkembed.pipeline.runners.graph import run_graph
+
+        dataset.delete(dataset.gathered_files())
+        if job.sends_online:
+            job = dataclasses.replace(job, budget=online_budget(request, ledger))
+        work = distribute(request, job, plan, sharing).write(dataset, job, folder)
+        job = split_concurrency(job, work.processes)
+        gather = work.gather
+        return run_graph(job, gather.slices, work.shared, gather.gathers, work.options, folder)
+
+    def on_damage(file: InputFile, rows: Iterator[RowBatch]) -> Iterator[RowBatch]:
+        try:
+            yield from rows
+        except InputError as error:
+            if not (job.skip_bad_files and error.damaged):
+                raise
+            log.warning("skipped by --skip-bad-files: %s", error.without_advice)
+            worker_notes.write_damaged_file(dataset, job.run_id, file, error)
+
+    service = open_batch_service(job.service, job.embedding, key, None)
+    try:
+        return BatchRun(
+            dataset, job, request.batch, service, ledger, reused, folder, embed, on_damage,
+            lambda ledger, tokens: can_afford(request, dataset, ledger, tokens),
+        ).run(plan)  # fmt: skip
+    finally:
+        service.close()

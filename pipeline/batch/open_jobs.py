@@ -1,0 +1,354 @@
+"""The batch jobs of a dataset that the service has: create, find, poll and delete them.
+
+A job is entered in the ledger before the service is asked for it, and is looked up by its display
+name before it is created a second time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from bulkembed.pipeline.batch.job_files import JobFile
+from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.logs import log
+from bulkembed.schemas.batch import BatchConfig, BatchJob, LedgerState
+from bulkembed.schemas.errors import (
+    BadAnswer,
+    CallRejected,
+    Intercepted,
+    QuotaExceeded,
+    Unavailable,
+)
+from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.clients.remote_jobs import RemoteJob, RemoteState
+from bulkembed.transforms.core.hashing import Keys
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger, digest_of, new_name
+
+MAX_OPEN_JOBS = 100
+"""Source: ai.google.dev/gemini-api/docs/rate-limits (batch), 2026-11."""
+FIRST_POLL_S = 2.0
+POLL_GROWTH = 1.5
+LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""How long to wait before each look for a job whose creation got no answer."""
+CHECK_EVERY_S = 0.2
+_FRESH_S = 600.0
+"""A job that was planned so recently may not be in the service's list yet."""
+
+
+class OpenJobs:
+    """The jobs that the service has, or may have.
+
+    Args:
+        service: the service.
+        ledger: the ledger of the dataset.
+        settings: limits and intervals.
+        stopped: whether the run must end.
+    """
+
+    def __init__(
+        self,
+        service: PatientService,
+        ledger: BatchLedger,
+        settings: BatchConfig,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._service = service
+        self._ledger = ledger
+        self._settings = settings
+        self._stopped = stopped
+        self._poll_s = min(FIRST_POLL_S, settings.poll_max_s)
+        self._ended: list[tuple[BatchJob, RemoteJob]] = []
+        self._refused = self._was_refused = False
+        self._job_tokens: int | None = None
+        """The maximum tokens of a job, learned from refusals of the only job."""
+
+    @property
+    def open(self) -> tuple[BatchJob, ...]:
+        """The jobs whose answers may still come."""
+        return self._ledger.of_state(LedgerState.CREATED)
+
+    @property
+    def pending(self) -> BatchJob | None:
+        """The job whose file is uploaded, and that the service has not accepted yet."""
+        return next(iter(self._ledger.of_state(LedgerState.UPLOADED)), None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the service, or a limit, takes no further job until one has ended."""
+        return self._refused or len(self.open) >= MAX_OPEN_JOBS
+
+    @property
+    def room(self) -> int | None:
+        """How many tokens may still be enqueued; None for any number."""
+        limit = self._settings.enqueued_tokens
+        if limit is None:
+            return self._job_tokens
+        # As the service counts tokens, by the jobs that it has answered.
+        room = max(0, int(limit / self._token_ratio) - sum(entry.tokens for entry in self.open))
+        return room if self._job_tokens is None else min(room, self._job_tokens)
+
+    @property
+    def _token_ratio(self) -> float:
+        """How many tokens the service counts for an estimated one."""
+        answered = [entry for entry in self._ledger.jobs if entry.counts.texts == entry.rows > 0]
+        estimated = sum(entry.tokens for entry in answered)
+        return sum(e.counts.tokens for e in answered) / estimated if estimated else 1.0
+
+    @property
+    def texts_ahead(self) -> int:
+        """The texts that are in open jobs, or collected and not committed."""
+        held = [entry for entry in self._ledger.of_state(LedgerState.COLLECTED) if entry.answers]
+        return sum(entry.rows for entry in self.open) + sum(entry.counts.texts for entry in held)
+
+    def texts_of_jobs(self) -> Keys:
+        """Return the keys of the texts that are in open jobs, ascending and distinct."""
+        return self._keys_of(LedgerState.UPLOADED, LedgerState.CREATED)
+
+    def exhausted_texts(self) -> Keys:
+        """Return the keys of the texts that too many jobs have not answered."""
+        found = [
+            texts["key"]
+            for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED)
+            if (texts := self._ledger.unanswered(entry)) is not None
+        ]
+        keys, counts = np.unique(
+            np.concatenate([np.empty(0, np.uint64), *found]), return_counts=True
+        )
+        exhausted: Keys = keys[counts >= self._settings.attempts]
+        return exhausted
+
+    def reasons(self) -> list[str]:
+        """Return why jobs gave no or not all answers, in the order of their planning."""
+        ended = self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED)
+        return [entry.reason for entry in ended if entry.reason]
+
+    def _keys_of(self, *states: LedgerState) -> Keys:
+        found = [
+            texts["key"]
+            for entry in self._ledger.of_state(*states)
+            if (texts := self._ledger.texts(entry)) is not None
+        ]
+        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+
+    # Submit.
+
+    def recover(self, digest: str) -> None:
+        """Find out which jobs exist that an earlier run may have created.
+
+        Jobs for vectors of other settings are cancelled: their dataset was overwritten.
+
+        Args:
+            digest: the embedding digest of the dataset.
+
+        Raises:
+            CallError: the service cannot be asked.
+        """
+        for entry in self._ledger.of_state(LedgerState.PLANNED):
+            # The job was not created, but its file may be there.
+            self._service.delete_file(self._service.file_named(entry.display_name))
+            self._ledger.drop(entry)
+        for entry in self._ledger.of_state(LedgerState.UPLOADED):
+            found = self._look_up(entry)
+            if found is not None:
+                self._adopt(entry, found)
+            else:
+                self._service.delete_file(
+                    entry.file or self._service.file_named(entry.display_name)
+                )
+                self._ledger.drop(entry)
+        for entry in self._ledger.jobs:
+            other = entry.embedding_digest not in ("", digest)
+            if other and entry.state is not LedgerState.CLOSED:
+                self.abandon(entry)
+
+    def upload(self, file: JobFile, digest: str) -> BatchJob:
+        """Enter a job in the ledger and upload its file, which is deleted then.
+
+        Raises:
+            CallError: the service does not take the file.
+            OutputError: the ledger cannot be written.
+        """
+        entry = BatchJob(
+            display_name=new_name(),
+            state=LedgerState.PLANNED,
+            rows=len(file.texts),
+            tokens=file.tokens,
+            file_bytes=file.size_bytes,
+            token_bound=file.token_bound,
+            contents=digest_of(file.texts),
+            embedding_digest=digest,
+            planned_at=time.time(),
+        )
+        self._ledger.add(entry, file.texts)
+        name = self._service.upload(file.path, entry.display_name)
+        entry = dataclasses.replace(entry, state=LedgerState.UPLOADED, file=name)
+        self._ledger.put(entry)
+        file.path.unlink(missing_ok=True)
+        return entry
+
+    def create(self, entry: BatchJob) -> BatchJob:
+        """Create a job exactly once, and return its entry.
+
+        If there is no answer, the job is looked up by its display name.
+
+        Raises:
+            QuotaExceeded: the service takes no further job now.
+            CallError: it takes none at all, or does not answer.
+        """
+        delays = iter(LOOKUP_DELAYS_S)
+        while True:
+            try:
+                return self._adopt(entry, self._service.create(entry.file, entry.display_name))
+            except CallRejected as error:
+                return self.fail(entry, error.message)
+            except (Unavailable, Intercepted, BadAnswer) as error:
+                found = self._look_up(entry)
+                if found is not None:
+                    return self._adopt(entry, found)
+                delay = next(delays, None)
+                if delay is None or self._stopped():
+                    raise
+                log.warning("batch job %s was not created: %s", entry.display_name, error.message)
+                self._sleep(delay)
+
+    def note_refusal(self, entry: BatchJob, error: QuotaExceeded) -> None:
+        """Note that the service takes no further job now.
+
+        If this dataset has open jobs, it waits for them.  If not, the job may be larger than the
+        quota: its texts go into smaller ones.
+        """
+        log.log(
+            logging.DEBUG if self._was_refused else logging.INFO,
+            "the service takes no further batch job now (%s). %s",
+            error.message.rstrip("."),
+            f"Waiting for {number_of(len(self.open), 'open job')}."
+            if self.open
+            else "Trying again with smaller jobs: the job may be larger than the quota, or other "
+            "jobs of the project use it.",
+        )
+        self._was_refused = True
+        self._refused = bool(self.open)
+        if not self.open:
+            self._service.delete_file(entry.file)
+            self._ledger.drop(entry)
+            self._job_tokens = max(1, entry.tokens // 2)
+            self._sleep(self._next_delay())
+
+    def _look_up(self, entry: BatchJob) -> RemoteJob | None:
+        """Return the job with the display name of an entry; None if the service has none."""
+        is_fresh = time.time() - entry.planned_at < _FRESH_S
+        for delay in LOOKUP_DELAYS_S if is_fresh else LOOKUP_DELAYS_S[:1]:
+            self._sleep(min(delay, self._settings.poll_max_s))
+            found = self._service.find(entry.display_name, entry.planned_at)
+            if found is not None:
+                return found
+        return None
+
+    def _adopt(self, entry: BatchJob, found: RemoteJob) -> BatchJob:
+        self._refused = False
+        self._poll_s = min(FIRST_POLL_S, self._settings.poll_max_s)
+        created = found.created_at or time.time()
+        entry = dataclasses.replace(
+            entry, state=LedgerState.CREATED, job=found.name, created_at=created
+        )
+        self._ledger.put(entry)
+        return entry
+
+    # Wait.
+
+    def wait(self) -> bool:
+        """Wait until a job has ended, or the run must end; return whether one has ended."""
+        while not self._stopped():
+            self._sleep(self._next_delay())
+            if self._stopped():
+                break
+            before = len(self.open)
+            self._poll()
+            if self._ended or len(self.open) < before:
+                self._poll_s = min(FIRST_POLL_S, self._settings.poll_max_s)
+                return True
+        return False
+
+    def take_ended(self) -> Iterator[tuple[BatchJob, RemoteJob]]:
+        """Yield the jobs that have ended with results, each once."""
+        if not self._ended:
+            self._poll()
+        while self._ended:
+            yield self._ended.pop(0)
+
+    def _poll(self) -> None:
+        """Look at each open job once."""
+        for entry in self.open:
+            if self._stopped():
+                return
+            found = self._service.get(entry.job)
+            if found is None:
+                self.fail(entry, "the job vanished at the service")
+            elif found.state.is_over:
+                self._refused = False
+                if found.results:
+                    self._ended.append((entry, found))
+                else:
+                    self.fail(entry, found.reason or f"the job {_WORDS[found.state]}")
+
+    def fail(self, entry: BatchJob, reason: str) -> BatchJob:
+        """Note that a job gave no answers: its texts go into another one."""
+        log.warning("batch job %s gave no answers: %s", entry.display_name, reason)
+        self._refused = False
+        failed = dataclasses.replace(
+            entry, state=LedgerState.FAILED, reason=reason, ended_at=time.time(), missing=entry.rows
+        )
+        failed = self.delete_remote(failed)
+        self._ledger.put(failed)
+        return failed
+
+    # Clean up.
+
+    def abandon(self, entry: BatchJob) -> None:
+        """Cancel a job whose answers nobody needs any more, and delete what it has."""
+        if entry.state is LedgerState.CREATED:
+            log.warning("batch job %s is no longer needed. It is cancelled.", entry.display_name)
+            self._service.cancel(entry.job)
+        entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
+        self._ledger.close(entry)
+
+    def delete_remote(self, entry: BatchJob) -> BatchJob:
+        """Delete the files of a job, and the job, at the service, unless they are to be kept.
+
+        Returns:
+            The entry without the files.
+        """
+        files = [name for name in (entry.file, *entry.results) if name]
+        if self._settings.keep_remote_files or not files:
+            return entry
+        for name in files:
+            self._service.delete_file(name)
+        if entry.job:
+            self._service.delete_job(entry.job)
+        return dataclasses.replace(entry, file="", results=())
+
+    def _next_delay(self) -> float:
+        delay = self._poll_s * random.uniform(0.8, 1.2)
+        self._poll_s = min(self._poll_s * POLL_GROWTH, self._settings.poll_max_s)
+        return delay
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than the run may last."""
+        ends_at = time.monotonic() + seconds
+        while (left := ends_at - time.monotonic()) > 0 and not self._stopped():
+            time.sleep(min(left, CHECK_EVERY_S))
+
+
+_WORDS = {
+    RemoteState.FAILED: "failed",
+    RemoteState.EXPIRED: "expired before it was done",
+    RemoteState.CANCELLED: "was cancelled",
+    RemoteState.SUCCEEDED: "ended without results",
+    RemoteState.PARTIAL: "ended without results",
+}

@@ -1,0 +1,85 @@
+"""`bulkembed batches`: list and cancel the batch jobs of a dataset."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.cli.commands import Command
+from bulkembed.pipeline.cli.options import SERVICE_OPTIONS
+from bulkembed.pipeline.logs import printable, set_log
+
+if TYPE_CHECKING:
+    from bulkembed.pipeline.batch.job_list import ListedJob
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
+
+
+@click.command(
+    cls=Command,
+    params=list(SERVICE_OPTIONS),
+    examples=("bulkembed batches out/docs", "bulkembed batches out/docs --cancel"),
+)
+@click.argument("output", metavar="OUT")
+@click.option(
+    "--cancel", is_flag=True,
+    help="Cancel the open jobs. A later run with --mode batch submits their texts again.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def batches(ctx: click.Context, /, output: str, cancel: bool, as_json: bool, **_: Any) -> None:
+    """List the batch jobs of a dataset: state, age, texts, tokens and cost.
+
+    OUT is the folder of the dataset. Reads its ledger, and asks the service for --cancel only. The
+    state is that of the last run: a job that has ended is "created" until a run collects it.
+    """
+    from bulkembed.pipeline.batch import job_list
+    from bulkembed.pipeline.cli.pinned_run import given_service, request_of
+    from bulkembed.transforms.dataset import run_file
+    from bulkembed.transforms.dataset.dataset import Dataset
+
+    set_log("info" if cancel else "warning")
+    if cancel:
+        pinned = run_file.read(Dataset.open(output))
+        job_list.cancel_jobs(output, request_of(pinned, given_service(ctx), reads=False))
+    jobs = job_list.list_jobs(output)
+    with streams.showing(keep_code=True):
+        if as_json:
+            click.echo(json.dumps(job_list.as_json(jobs), indent=2))
+        else:
+            _show(jobs)
+
+
+def _show(jobs: list[ListedJob]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from bulkembed.pipeline.cli.show import FILE_WIDTH, console
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("job", "state"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("age", "texts", "tokens", "USD"):
+        table.add_column(heading, justify="right")
+    table.add_column("reason", overflow="fold")
+    for job in jobs:
+        usd = "" if job.usd is None else f"{job.usd:,.4f}"
+        numbers = (_age(job.age_s), f"{job.texts:,}", f"{job.tokens:,}", usd)
+        cells = (job.name, str(job.state), *numbers, printable(job.reason))
+        table.add_row(*map(Text, cells))
+    out = console(sys.stdout)
+    if not out.is_terminal:
+        out.width = FILE_WIDTH
+    out.print(table if jobs else "the dataset has no batch jobs")
+
+
+def _age(seconds: float) -> str:
+    """Return a time in its largest unit, such as `3 h`."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"

@@ -1,0 +1,104 @@
+"""The ledger of batch jobs, and its answers, as files of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bulkembed.schemas.batch import BatchJob, LedgerState
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.transforms.core.hashing import keys, text_hash
+from bulkembed.transforms.dataset.batch_answers import (
+    RejectedText,
+    read_rejected,
+    write_answers,
+    write_rejected,
+)
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger, digest_of, job_texts, new_name
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.known_vectors import VectorBlock
+
+HASHES = [text_hash(None, f"text {n}") for n in range(5)]
+TEXTS = job_texts(HASHES, [False, True, None, False, False])
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset.open(str(tmp_path))
+
+
+def entry(name: str | None = None, planned_at: float = 1.0) -> BatchJob:
+    return BatchJob(
+        name or new_name(), LedgerState.PLANNED, 5, 60, 80, 900, digest_of(TEXTS), "d", planned_at
+    )
+
+
+def test_jobs_are_read_again_in_the_order_of_their_planning(dataset: Dataset) -> None:
+    ledger = BatchLedger(dataset)
+    late, early = entry(planned_at=2.0), entry(planned_at=1.0)
+    for one in (late, early):
+        ledger.add(one, TEXTS)
+    again = BatchLedger(dataset)
+    assert again.jobs == (early, late)
+    texts = again.texts(early)
+    assert texts is not None
+    assert sorted(texts["key"]) == sorted(keys(HASHES))
+    assert dict(zip(texts["key"].tolist(), texts["flag"].tolist(), strict=True)) == dict(
+        zip(keys(HASHES).tolist(), (0, 1, 2, 0, 0), strict=True)
+    )
+
+
+def test_a_damaged_entry_is_a_job_that_may_have_been_created(dataset: Dataset) -> None:
+    job = entry()
+    BatchLedger(dataset).add(job, TEXTS)
+    path = Path(dataset.path("_run/batch", f"{job.display_name}.json"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (found,) = BatchLedger(dataset).jobs
+    assert (found.display_name, found.state) == (job.display_name, LedgerState.UPLOADED)
+
+
+def test_a_damaged_list_of_texts_is_none(dataset: Dataset) -> None:
+    job = entry()
+    ledger = BatchLedger(dataset)
+    ledger.add(job, TEXTS)
+    path = Path(dataset.path("_run/batch", f"{job.display_name}.texts"))
+    for data in (path.read_bytes()[:-1], path.read_bytes()[:-1] + b"\xff", b""):
+        path.write_bytes(data)
+        assert ledger.texts(job) is None
+
+
+def test_unanswered_texts_are_those_missing_or_all_of_a_failed_job(dataset: Dataset) -> None:
+    ledger = BatchLedger(dataset)
+    job = entry()
+    ledger.add(job, TEXTS)
+    failed = dataclasses.replace(job, state=LedgerState.FAILED)
+    collected = dataclasses.replace(job, state=LedgerState.COLLECTED)
+    ledger.write_missing(job, TEXTS[:2])
+    found = [ledger.unanswered(failed), ledger.unanswered(collected)]
+    found.append(ledger.unanswered(dataclasses.replace(collected, missing=2)))
+    assert [len(one) for one in found if one is not None] == [5, 0, 2]
+
+
+def test_a_closed_job_keeps_its_entry_only(dataset: Dataset) -> None:
+    ledger = BatchLedger(dataset)
+    job = entry()
+    ledger.add(job, TEXTS)
+    write_rejected(dataset, job, [RejectedText("00" * 16, DeadCode.REJECTED, "no", 400)])
+    blocks = [VectorBlock(HASHES, np.eye(5, 8, dtype=np.float32), [None] * 5)]
+    write_answers(dataset, job, iter(blocks), {})
+    assert read_rejected(dataset)[bytes(16)].message == "no"
+    ledger.close(job)
+    assert dataset.names("_run/batch") == [f"{job.display_name}.json"]
+    assert BatchLedger(dataset).jobs[0].state is LedgerState.CLOSED
+
+
+def test_files_without_an_entry_are_leftovers(dataset: Dataset) -> None:
+    ledger = BatchLedger(dataset)
+    job, killed = entry(), entry()
+    ledger.add(job, TEXTS)
+    ledger.add(killed, TEXTS)
+    dataset.delete([f"_run/batch/{killed.display_name}.json"])
+    assert BatchLedger(dataset).leftovers == (f"_run/batch/{killed.display_name}.texts",)

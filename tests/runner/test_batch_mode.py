@@ -1,0 +1,264 @@
+"""`--mode batch` writes the dataset that online requests write, and pays for each text once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.cli import Ended, bulkembed, matrix, read, run, summary, write_rows
+
+from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+
+TEXTS = [f"text {n % 50}" for n in range(120)]
+DISTINCT = 51
+OF_DATASET = ("--dim", 128, "--unit-rows", 25)
+FAST = ("--mode", "batch", "--batch-poll", "0.1s", *OF_DATASET)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "in/a.parquet", TEXTS)
+    write_rows(tmp_path / "in/b.parquet", ["one more", "", "text 3"])
+    return tmp_path / "in"
+
+
+def serving(**settings: Any) -> EmulatorServer:
+    return EmulatorServer(EmulatorSettings(batch=BatchSettings(**settings)))
+
+
+def batch(server: EmulatorServer, source: Path, output: Path, *args: object) -> Ended:
+    return run(server.url, source, output, *FAST, *args)
+
+
+def online(server: EmulatorServer, source: Path, output: Path, *args: object) -> Ended:
+    return run(server.url, source, output, *OF_DATASET, *args)
+
+
+def jobs_of(output: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(bulkembed("batches", output, "--json").out)
+    return found
+
+
+def check_nothing_left(server: EmulatorServer) -> None:
+    """Each text was paid for once, and the service has neither files nor jobs."""
+    stats = server.stats()
+    assert stats["texts_paid_twice"] == 0
+    left = {name: stats["batch"][name] for name in ("jobs_left", "files_left", "uploads_open")}
+    assert left == {"jobs_left": 0, "files_left": 0, "uploads_open": 0}
+    assert not stats["batch"]["display_names_twice"]
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Two datasets have the same rows and vectors."""
+    order = [("source_file", "ascending"), ("source_row", "ascending")]
+    first, second = (read(path).sort_by(order) for path in (one, other))
+    assert first["text_hash"].equals(second["text_hash"])
+    assert first["truncated"].equals(second["truncated"])
+    assert np.array_equal(matrix(first), matrix(second))
+
+
+def test_a_batch_run_writes_the_dataset_of_an_online_run(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    ended = batch(server, source, tmp_path / "batch", "--batch-job-rows", 20)
+    assert ended.code == 0, ended.err
+    assert server.stats()["calls"] == 0
+    check_nothing_left(server)
+    assert online(server, source, tmp_path / "online").code == 0
+    check_same(tmp_path / "batch", tmp_path / "online")
+    one, other = (summary(tmp_path / name) for name in ("batch", "online"))
+    assert one["dataset"] == other["dataset"]
+    assert one["counts"]["repeated"] == other["counts"]["repeated"] == 122 - DISTINCT
+    assert (one["batch"]["jobs"], one["batch"]["texts"]) == (3, DISTINCT)
+    assert one["batch"]["tokens"] == other["counts"]["tokens"]
+    assert bulkembed("verify", tmp_path / "batch", "--repeated-ids").code == 0
+
+
+def test_only_the_entries_of_closed_jobs_are_left_in_the_dataset(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    assert batch(server, source, tmp_path / "out").code == 0
+    (job,) = jobs_of(tmp_path / "out")
+    assert (job["state"], job["texts"]) == ("closed", DISTINCT)
+    assert [path.name for path in (tmp_path / "out/_run/batch").iterdir()] == [
+        f"{job['name']}.json"
+    ]
+
+
+def test_a_dataset_begun_online_is_finished_in_batch_mode(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    online(server, source, out, "--limit-rows", 40)
+    assert batch(server, source, out).code == 0
+    assert summary(out)["batch"]["texts"] == DISTINCT - 40
+    check_nothing_left(server)
+
+
+def test_a_dataset_begun_in_batch_mode_is_finished_online(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    batch(server, source, out, "--limit-rows", 40)
+    assert online(server, source, out).code == 0
+    assert summary(out)["counts"]["texts"] == DISTINCT - 40
+    check_nothing_left(server)
+
+
+def test_a_second_run_has_nothing_to_do_and_a_changed_file_costs_its_new_texts(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert batch(server, source, out).code == batch(server, source, out).code == 0
+    write_rows(source / "b.parquet", ["one more", "text 5", "new"])
+    assert batch(server, source, out).code == 0
+    assert summary(out)["batch"]["texts"] == 1
+    check_nothing_left(server)
+
+
+def test_a_detached_run_is_collected_by_the_same_command(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with serving(seconds=2.0) as server:
+        first = batch(server, source, out, "--detach")
+        assert first.code == 75
+        assert "1 batch job with 51 texts" in first.last
+        assert "Run the same command again" in first.last
+        assert [job["state"] for job in jobs_of(out)] == ["created"]
+        codes = [batch(server, source, out, "--detach").code for _ in range(4)]
+        while codes[-1] == 75:
+            codes.append(batch(server, source, out, "--detach").code)
+        assert codes[-1] == 0
+        check_nothing_left(server)
+    assert read(out).num_rows == 122
+
+
+def test_jobs_keep_within_the_enqueued_tokens(source: Path, tmp_path: Path) -> None:
+    with serving(seconds=0.3, enqueued_tokens=60) as server:
+        ended = batch(server, source, tmp_path / "out", "--enqueued-tokens", 40)
+        assert ended.code == 0, ended.err
+        refused = server.stats()["batch"]["calls"]["create"]
+        assert set(refused) == {"200"}
+        check_nothing_left(server)
+    assert len(jobs_of(tmp_path / "out")) > 3
+
+
+def test_a_refused_creation_waits_for_open_jobs(source: Path, tmp_path: Path) -> None:
+    with serving(seconds=0.3, enqueued_tokens=60) as server:
+        ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 10)
+        assert ended.code == 0, ended.err
+        assert server.stats()["batch"]["calls"]["create"]["429"] > 0
+        check_nothing_left(server)
+
+
+def test_a_lost_answer_to_a_creation_is_found_by_the_display_name(
+    source: Path, tmp_path: Path
+) -> None:
+    with serving(call_script=("create:lost", "create:reset", "create:lost")) as server:
+        ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 20)
+        assert ended.code == 0, ended.err
+        assert server.stats()["batch"]["jobs_created"] == 3
+        check_nothing_left(server)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "expired", "cancelled", "vanish"])
+def test_texts_of_a_job_without_answers_go_into_another(
+    source: Path, tmp_path: Path, outcome: str
+) -> None:
+    with serving(outcomes=(outcome,)) as server:
+        ended = batch(server, source, tmp_path / "out")
+        assert ended.code == 0, ended.err
+        assert "gave no answers" in ended.err
+        assert server.stats()["calls"] == 0
+        if outcome != "vanish":  # The emulator still counts a job that it no longer shows.
+            check_nothing_left(server)
+    assert [job["texts"] for job in jobs_of(tmp_path / "out")] == [DISTINCT, DISTINCT]
+    assert read(tmp_path / "out").num_rows == 122
+
+
+def test_after_all_attempts_texts_are_sent_online(source: Path, tmp_path: Path) -> None:
+    with serving(outcome_shares=((JobOutcome.FAILED, 1.0),)) as server:
+        ended = batch(server, source, tmp_path / "out", "--batch-attempts", 2)
+        assert ended.code == 0, ended.err
+        assert "They are sent online" in ended.err
+        assert server.stats()["batch"]["jobs_created"] == 2
+        check_nothing_left(server)
+    assert summary(tmp_path / "out")["counts"]["texts"] == DISTINCT
+
+
+def test_after_all_attempts_the_run_stops_if_it_should(source: Path, tmp_path: Path) -> None:
+    with serving(outcome_shares=((JobOutcome.FAILED, 1.0),)) as server:
+        args = ("--batch-attempts", 2, "--batch-fallback", "stop")
+        ended = batch(server, source, tmp_path / "out", *args)
+        assert ended.code == 75
+        assert "did not answer" in ended.last
+        assert server.stats()["calls"] == 0
+
+
+@pytest.mark.parametrize(
+    "fault", ["missing", "double", "foreign", "wrong-dim", "null", "nan", "broken-json", "503"]
+)
+def test_faults_of_single_lines_cost_another_job_and_no_row(
+    source: Path, tmp_path: Path, fault: str
+) -> None:
+    with serving(row_faults=((fault, 0.2),)) as server:
+        ended = batch(server, source, tmp_path / "out", "--batch-attempts", 9)
+        assert ended.code == 0, ended.err
+        assert server.stats()["calls"] == 0
+    assert read(tmp_path / "out").num_rows == 122
+
+
+def test_a_rejected_text_is_a_dead_letter_with_the_words_of_the_service(
+    source: Path, tmp_path: Path
+) -> None:
+    settings = EmulatorSettings(poison="one more")
+    with EmulatorServer(settings) as server:
+        ended = batch(server, source, tmp_path / "out")
+        assert ended.code == 0, ended.err
+        assert online(server, source, tmp_path / "online").code == 0
+    one, other = (read(tmp_path / name, "dead_letters") for name in ("out", "online"))
+    assert one.column_names == other.column_names
+    assert one["code"].to_pylist() == other["code"].to_pylist()
+    assert one["text"].to_pylist() == other["text"].to_pylist()
+
+
+def test_the_cost_cap_counts_open_jobs(source: Path, tmp_path: Path) -> None:
+    with serving(seconds=0.2) as server:
+        price = ("--price-usd-per-mtok", 1000, "--max-cost-usd", 0.05)
+        ended = batch(server, source, tmp_path / "out", *price, "--batch-job-rows", 5)
+        assert ended.code == 4
+        tokens = server.stats()["batch"]["tokens"]
+        assert 0 < tokens * 1000 / 1e6 / 2 <= 0.05
+        assert summary(tmp_path / "out")["cost"]["usd"] == pytest.approx(tokens * 0.0005)
+
+
+def test_an_open_job_that_nobody_needs_is_cancelled(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with serving(seconds=60.0) as server:
+        assert batch(server, source, out, "--detach").code == 75
+        assert online(server, source, out).code == 0
+        assert batch(server, source, out).code == 0
+        assert bulkembed("batches", out, "--cancel", "--base-url", server.url).code == 0
+        assert server.stats()["batch"]["jobs_open"] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--retry-failed",), "--retry-failed cannot be combined with --mode batch"),
+        (("--dedupe", "off"), "--dedupe off"),
+        (("--tier", "free"), "--tier free has no batch jobs"),
+        (("--mode", "online", "--detach"), "--detach needs --mode batch"),
+        (("--batch-job-rows", "0"), "--batch-job-rows"),
+    ],
+)
+def test_options_that_contradict_batch_jobs_are_refused(
+    server: EmulatorServer, source: Path, tmp_path: Path, args: tuple[str, ...], words: str
+) -> None:
+    ended = batch(server, source, tmp_path / "out", *args)
+    assert (ended.code, server.stats()["batch"]["jobs_created"]) == (2, 0)
+    assert words in ended.err

@@ -1,0 +1,184 @@
+"""The ledger of a dataset's batch jobs, in `_run/batch/`.
+
+A job has an entry, `NAME.json`, and a list of its texts, `NAME.texts`.  Once it has ended,
+`NAME.parquet` has its vectors, `NAME.rejected` what the service said about single texts, and
+`NAME.missing` the texts without an answer.  An entry is written before the service is asked for
+what it says, so whatever is killed, the next run knows which jobs may exist.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import logging
+import secrets
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+
+from bulkembed.schemas.batch import BatchJob, LedgerState
+from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.serialization import from_plain, to_plain
+from bulkembed.transforms.core.hashing import keys
+from bulkembed.transforms.dataset.atomic_files import read_bytes
+from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
+from bulkembed.transforms.dataset.kept_answers import FLAGS
+from bulkembed.transforms.dataset.layout import BATCH, PART_SUFFIX
+
+ENTRY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX = (
+    ".json", ".texts", ".missing", ".rejected"
+)  # fmt: skip
+_HEADER = struct.Struct("<8sQI")
+_MAGIC = b"BEJOBTX1"
+
+JOB_TEXT = np.dtype([("key", "<u8"), ("flag", "u1")])
+"""A text of a job: the key of its hash, and whether it is cut, as an index of `FLAGS`."""
+JobTexts = npt.NDArray[Any]
+"""Shape (n,), type JOB_TEXT; keys ascending and distinct."""
+NO_TEXTS: JobTexts = np.empty(0, JOB_TEXT)
+
+log = logging.getLogger("bulkembed")
+
+
+def new_name() -> str:
+    """Return a display name that no other job has."""
+    return f"bulkembed-{secrets.token_hex(8)}"
+
+
+def job_texts(hashes: Sequence[bytes], flags: Sequence[bool | None]) -> JobTexts:
+    """Return the texts of a job, given their hashes and whether each is cut; None if unknown."""
+    texts = np.empty(len(hashes), JOB_TEXT)
+    texts["key"] = keys(hashes)
+    texts["flag"] = [FLAGS.index(flag) for flag in flags]
+    return texts[np.unique(texts["key"], return_index=True)[1]]
+
+
+def digest_of(texts: JobTexts) -> str:
+    """Return the digest of the texts of a job."""
+    return hashlib.blake2b(texts["key"].tobytes(), digest_size=16).hexdigest()
+
+
+class BatchLedger:
+    """The batch jobs of a dataset; only the launcher that holds the dataset writes them.
+
+    Raises:
+        OutputError: the ledger cannot be read.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        names = dataset.names(BATCH)
+        entries = [name for name in names if name.endswith(ENTRY_SUFFIX)]
+        with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+            found = pool.map(self._read, entries)
+            self._jobs = {job.display_name: job for job in found}
+        known = {f"{name}{suffix}" for name in self._jobs for suffix in _SUFFIXES}
+        self.leftovers = tuple(f"{BATCH}/{name}" for name in names if name not in known)
+        """Files of jobs without an entry, which nothing needs."""
+
+    @property
+    def jobs(self) -> tuple[BatchJob, ...]:
+        """All jobs, in the order of their planning."""
+        return tuple(
+            sorted(self._jobs.values(), key=lambda job: (job.planned_at, job.display_name))
+        )
+
+    def of_state(self, *states: LedgerState) -> tuple[BatchJob, ...]:
+        """Return the jobs in some states, in the order of their planning."""
+        return tuple(job for job in self.jobs if job.state in states)
+
+    def add(self, job: BatchJob, texts: JobTexts) -> None:
+        """Enter a planned job with its texts.
+
+        Raises:
+            OutputError: the ledger cannot be written.
+        """
+        self._write(job, TEXTS_SUFFIX, texts)
+        self.put(job)
+
+    def put(self, job: BatchJob) -> None:
+        """Write the entry of a job.
+
+        Raises:
+            OutputError: the ledger cannot be written.
+        """
+        self._dataset.write_json(f"{BATCH}/{job.display_name}{ENTRY_SUFFIX}", to_plain(job))
+        self._jobs[job.display_name] = job
+
+    def drop(self, job: BatchJob) -> None:
+        """Delete a job that was never created."""
+        self._dataset.delete([f"{BATCH}/{job.display_name}{suffix}" for suffix in _SUFFIXES])
+        del self._jobs[job.display_name]
+
+    def close(self, job: BatchJob) -> None:
+        """Close a job whose answers are no longer needed; its entry stays, for its cost."""
+        self.put(dataclasses.replace(job, state=LedgerState.CLOSED, answers=""))
+        names = (f"{BATCH}/{job.display_name}{one}" for one in _SUFFIXES if one != ENTRY_SUFFIX)
+        self._dataset.delete(names)
+
+    def write_missing(self, job: BatchJob, texts: JobTexts) -> None:
+        """Write the texts that a job did not answer.
+
+        Raises:
+            OutputError: the ledger cannot be written.
+        """
+        self._write(job, MISSING_SUFFIX, texts)
+
+    def texts(self, job: BatchJob) -> JobTexts | None:
+        """Return the texts of a job; None if their file is lost or damaged."""
+        return self._read_texts(job, TEXTS_SUFFIX)
+
+    def unanswered(self, job: BatchJob) -> JobTexts | None:
+        """Return the texts that a job that has ended did not answer; None as for `texts`."""
+        if job.state is LedgerState.FAILED:
+            return self.texts(job)
+        return self._read_texts(job, MISSING_SUFFIX) if job.missing else NO_TEXTS
+
+    def _write(self, job: BatchJob, suffix: str, texts: JobTexts) -> None:
+        data = texts.tobytes()
+        header = _HEADER.pack(_MAGIC, len(texts), isal_zlib.crc32(data))
+        self._dataset.write(f"{BATCH}/{job.display_name}{suffix}", header + data)
+
+    def _read_texts(self, job: BatchJob, suffix: str) -> JobTexts | None:
+        path = self._dataset.path(BATCH, f"{job.display_name}{suffix}")
+        content = read_bytes(self._dataset.filesystem, path) or b""
+        data = content[_HEADER.size :]
+        if len(content) >= _HEADER.size:
+            magic, count, checksum = _HEADER.unpack_from(content)
+            is_whole = len(data) == count * JOB_TEXT.itemsize
+            if magic == _MAGIC and is_whole and isal_zlib.crc32(data) == checksum:
+                return np.frombuffer(data, JOB_TEXT)
+        log.warning("%s is missing or damaged", path)
+        return None
+
+    def _read(self, name: str) -> BatchJob:
+        """Return an entry; of a damaged one only the name is left, by which the job is found."""
+        try:
+            content = self._dataset.read_json(f"{BATCH}/{name}")
+            return from_plain(content, BatchJob)
+        except (OutputError, ValueError) as error:
+            if isinstance(error, OutputError) and not error.damaged:
+                raise
+            log.warning(
+                "%s is damaged. The job is looked up at the service.",
+                self._dataset.path(BATCH, name),
+            )
+            return BatchJob(
+                display_name=name.removesuffix(ENTRY_SUFFIX),
+                state=LedgerState.UPLOADED,
+                rows=0,
+                tokens=0,
+                token_bound=0,
+                file_bytes=0,
+                contents="",
+                embedding_digest="",
+                planned_at=0.0,
+            )
+
+
+_SUFFIXES = (ENTRY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, PART_SUFFIX)
