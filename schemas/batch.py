@@ -73,6 +73,8 @@ class BatchConfig:
     detach: bool = False
     """Whether the run ends once the jobs are submitted."""
     keep_remote_files: bool = False
+    bucket: str | None = None
+    """Where the files of jobs on Vertex AI are, as gs://bucket/folder."""
     price_factor: float | None = None
     """The price of a token in a batch job, as a part of the online price; None: the list price."""
     poll_max_s: float = 300.0

@@ -23,7 +23,7 @@ from bulkembed.pipeline.batch.job_files import (
     contents_of,
     write_job_file,
 )
-from bulkembed.pipeline.batch.open_jobs import OpenJobs
+from bulkembed.pipeline.batch.open_jobs import OpenJobs, why_no_results
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts, windows
 from bulkembed.pipeline.logs import log
@@ -277,8 +277,8 @@ class BatchRun:
                 done = collect(
                     self.dataset, self.ledger, self._service, entry, remote, self.job, self.folder
                 )
-            except CallRejected as error:  # The results do not exist any more.
-                self._jobs.fail(entry, error.message)
+            except CallRejected as error:  # There are no results, or they were deleted.
+                self._jobs.fail(entry, why_no_results(remote) or error.message)
                 continue
             self._uncommitted += done.counts.texts
             self.counters["repeated"] += done.counts.repeated

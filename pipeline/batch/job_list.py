@@ -86,7 +86,7 @@ def cancel_jobs(output: str, request: RunRequest) -> int:
     key, _ = find_key(request.service)
     run_id = run_file.new_run_id("batches-")
     with output_lock.acquire(dataset, LockOwner(run_id, "bulkembed batches")):
-        service = open_batch_service(request.service, request.embedding, key, None)
+        service = open_batch_service(request.service, request.embedding, key, request.batch.bucket)
         try:
             patient = PatientService(service, request.calls.retry_timeout_s, lambda: False)
             jobs = OpenJobs(patient, BatchLedger(dataset), request.batch, lambda: False)

@@ -72,7 +72,7 @@ def run_batches(
             log.warning("skipped by --skip-bad-files: %s", error.without_advice)
             worker_notes.write_damaged_file(dataset, job.run_id, file, error)
 
-    service = open_batch_service(job.service, job.embedding, key, None)
+    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket)
     try:
         return BatchRun(
             dataset, job, request.batch, service, ledger, reused, folder, embed, on_damage,

@@ -295,7 +295,7 @@ class OpenJobs:
                 if found.results:
                     self._ended.append((entry, found))
                 else:
-                    self.fail(entry, found.reason or f"the job {_WORDS[found.state]}")
+                    self.fail(entry, why_no_results(found) or "the job ended without results")
 
     def fail(self, entry: BatchJob, reason: str) -> BatchJob:
         """Note that a job gave no answers: its texts go into another one."""
@@ -345,10 +345,13 @@ class OpenJobs:
             time.sleep(min(left, CHECK_EVERY_S))
 
 
-_WORDS = {
-    RemoteState.FAILED: "failed",
-    RemoteState.EXPIRED: "expired before it was done",
-    RemoteState.CANCELLED: "was cancelled",
-    RemoteState.SUCCEEDED: "ended without results",
-    RemoteState.PARTIAL: "ended without results",
+def why_no_results(job: RemoteJob) -> str:
+    """Return why a job that is over has no results; empty if the service does not say."""
+    return job.reason or _ENDS.get(job.state, "")
+
+
+_ENDS = {
+    RemoteState.FAILED: "the job failed",
+    RemoteState.EXPIRED: "the job expired before it was done",
+    RemoteState.CANCELLED: "the job was cancelled",
 }

@@ -198,6 +198,8 @@ OPTIONS: tuple[Option, ...] = (
             help="Longest time between two looks at open batch jobs."),
     _option(_BATCH, "--keep-remote-files", is_flag=True,
             help="Keep the files and results of batch jobs at the service."),
+    _option(_BATCH, "--batch-bucket", "bucket", metavar="URI",
+            help="Where the files of batch jobs on Vertex AI are, as gs://BUCKET/FOLDER."),
     _option(_BATCH, "--price-factor", type=Number(float, above=0), metavar="NUMBER",
             show_default="0.5",
             help="Price of a token in a batch job, as a part of the online price."),

@@ -209,10 +209,10 @@ class RunRequest:
                 "--retry-failed cannot be combined with --mode batch. Use --mode online, which "
                 "answers a few rows at once."
             )
-        if self.service.vertexai:
+        if self.service.vertexai and self.batch.bucket is None:
             raise ConfigError(
-                "--mode batch cannot be combined with --vertexai yet. Use --mode online, or the "
-                "Developer API."
+                "--mode batch on Vertex AI needs a bucket for job files and results. Add "
+                "--batch-bucket gs://BUCKET/FOLDER."
             )
 
     def _check_sync(self) -> None:

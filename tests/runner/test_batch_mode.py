@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.cli import Ended, bulkembed, matrix, read, run, summary, write_rows
+from support.google_login import credentials
 
 from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome
 from bulkembed.emulator.server import EmulatorServer
@@ -246,9 +248,39 @@ def test_an_open_job_that_nobody_needs_is_cancelled(source: Path, tmp_path: Path
         assert server.stats()["batch"]["jobs_open"] == 0
 
 
+VERTEX = ("--vertexai", "--vertex-project", "p", "--vertex-location", "us-central1")
+
+
+@pytest.fixture
+def buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is the bucket of Vertex AI, and a login."""
+    (tmp_path / "buckets/bucket").mkdir(parents=True)
+    with credentials(tmp_path) as environ:
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path / "buckets"
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "cancelled@0.2", "failed"])
+def test_vertex_ai_writes_the_dataset_of_an_online_run(
+    source: Path, tmp_path: Path, buckets: Path, outcome: str
+) -> None:
+    bucket = ("--batch-bucket", buckets / "bucket")
+    jobs = {"buckets": (("*", str(buckets)),), "outcomes": (outcome,), "seconds": 0.2}
+    with serving(**jobs) as server:
+        ended = batch(server, source, tmp_path / "batch", *VERTEX, *bucket)
+        assert ended.code == 0, ended.err
+        assert server.stats()["calls"] == 0
+        check_nothing_left(server)
+        assert online(server, source, tmp_path / "online", *VERTEX).code == 0
+    check_same(tmp_path / "batch", tmp_path / "online")
+    assert not list((buckets / "bucket").rglob("*.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        (VERTEX, "--batch-bucket gs://BUCKET/FOLDER"),
         (("--retry-failed",), "--retry-failed cannot be combined with --mode batch"),
         (("--dedupe", "off"), "--dedupe off"),
         (("--tier", "free"), "--tier free has no batch jobs"),

@@ -50,6 +50,10 @@ class VertexBatches(JobCalls):
         self._files.upload(path, uri, progress)
         return uri
 
+    def file_named(self, name: str) -> str:
+        """See `BatchService`."""
+        return self._files.uri(name, REQUESTS)
+
     def create(self, file: str, display_name: str) -> RemoteJob:
         """See `BatchService`."""
         results = f"{file.removesuffix(REQUESTS)}{RESULTS}/"
