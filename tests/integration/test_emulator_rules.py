@@ -248,7 +248,7 @@ def test_missing_models_answer_404(http: httpx2.Client) -> None:
         assert "not found" in message(http.post(path, json=request()), 404)
     assert "not supported" in message(http.post(f"/v1/models/{MODEL}:generateContent"), 404)
     message(http.post(f"/v2/models/{MODEL}:embedContent", json=request()), 404)
-    message(http.get("/v1beta/files"), 404)
+    message(http.get("/v1beta/cachedContents"), 404)
 
 
 def test_retired_models_are_served_by_default(http: httpx2.Client) -> None:
