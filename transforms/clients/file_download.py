@@ -54,12 +54,10 @@ class FileDownload:
 
     def _is_complete(self, file: IO[bytes]) -> bool:
         """Send one request for the rest of the file; wait if it fails."""
-        before = file.tell()
         try:
             self._get(file)
         except RETRYABLE as error:
-            if file.tell() > before:
-                self._patience.succeeded()
+            self._patience.reached(file.tell())
             self._patience.failed(error)
             return False
         return True

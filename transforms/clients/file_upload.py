@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import re
@@ -83,7 +84,7 @@ class FileUpload:
         self._start_url = calls.url(f"upload/{version or 'v1beta'}/files")
         self._name = f"files/{file_id}"
         self._size = path.stat().st_size
-        self._patience = Patience(sleep)
+        self._sleep, self._patience = sleep, Patience(sleep)
         self._with_key = False
         self._mime_types = itertools.cycle(MIME_TYPES)
         self._mime_type = next(self._mime_types)
@@ -94,16 +95,17 @@ class FileUpload:
         Raises:
             CallError: the service rejects it, or keeps failing.
         """
+        restarts = Patience(self._sleep)
         while True:
             try:
                 session = self._retried(self._start)
                 return self._name if session is None else self._fill(session)
             except _SessionLost as lost:
-                self._patience.failed(lost.error)
+                restarts.failed(lost.error)
             except CallRejected as error:
                 if not _is_about_type(error):
                     raise
-                self._patience.failed(error)
+                restarts.failed(error)
                 self._mime_type = next(self._mime_types)
 
     def _retried(self, work: Callable[[], T]) -> T:
@@ -139,7 +141,8 @@ class FileUpload:
                 raise
             if self._is_there():
                 return None
-            self._calls.ask(lambda: self._calls.sdk.files.delete(name=self._name))
+            with contextlib.suppress(CallError):  # It is the next start that counts.
+                self._calls.ask(lambda: self._calls.sdk.files.delete(name=self._name))
             raise
         url = answer.headers.get("x-goog-upload-url")
         if not url:
@@ -178,12 +181,11 @@ class FileUpload:
                 received = self._retried(lambda: self._received(session))
                 if received is None:
                     return self._name
-                if received > offset:
-                    self._patience.succeeded()
+                self._patience.reached(received)
                 offset = received
                 continue
-            self._patience.succeeded()
             offset = min(offset + session.piece_bytes, self._size)
+            self._patience.reached(offset)
             self._progress(offset)
             if name is not None:
                 return name

@@ -10,7 +10,7 @@ from bulkembed.schemas.errors import CallError
 from bulkembed.transforms.core.backoff import retry_wait_s
 
 MAX_FAILURES = 8
-"""Consecutive failures after which a transfer ends; with their waits they take over a minute."""
+"""Consecutive failures after which a transfer ends; their waits take 30 to 60 s."""
 
 
 class Patience:
@@ -22,11 +22,16 @@ class Patience:
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
-        self._failures = 0
+        self._failures = self._furthest = 0
 
-    def succeeded(self) -> None:
-        """Note progress: the next failure counts as the first."""
-        self._failures = 0
+    def reached(self, position: int) -> None:
+        """Note how far the transfer is.
+
+        Further than ever before is progress: the next failure counts as the first.  A transfer that
+        gets to the same place again and again must end.
+        """
+        if position > self._furthest:
+            self._furthest, self._failures = position, 0
 
     def failed(self, error: CallError) -> None:
         """Wait after a failure.
