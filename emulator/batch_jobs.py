@@ -278,6 +278,11 @@ class JobStore:
             job.ending = not writing.done()
             if job.ending:
                 return
+            error = writing.exception()
+            if error is not None:
+                job.failure = ApiError(500, f"The results could not be written: {error}")
+                job.state, job.ended = JobState.FAILED, at
+                return
             results = writing.result()
         partial = bool(job.place) and self._settings.vertex_partial_state
         if partial and state is JobState.SUCCEEDED and job.plan.failed(count):

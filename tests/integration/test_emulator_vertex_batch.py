@@ -236,6 +236,17 @@ def test_a_job_may_have_several_inputs(tmp_path: Path) -> None:
         assert {line["key"] for line in lines} == {row["key"] for row in ROWS}
 
 
+def test_a_job_whose_results_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    with vertex_batch_api(tmp_path) as vertex:
+        uri = vertex.write(*ROWS)
+        target = {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": uri}}
+        name = vertex.submit(*ROWS, outputConfig=target)
+        assert vertex.state(name) == "FAILED"
+        assert "could not be written" in vertex.get(name)["error"]["message"]
+        assert vertex.state(vertex.submit(*ROWS)) == "SUCCEEDED"
+        assert vertex.api.counts["texts"] == 10
+
+
 def test_a_bucket_may_have_a_folder_of_its_own(tmp_path: Path) -> None:
     from bulkembed.emulator.buckets import Buckets
 
