@@ -83,7 +83,7 @@ def compare_on_workers(
         log.warning("%s. This machine compares the rows.", error.message.rstrip("."))
         return None
     finally:
-        _delete_files(dataset)
+        delete_results(dataset)
     try:
         check(mirror)
     except BulkEmbedError:
@@ -124,7 +124,7 @@ def remove_on_workers(
         _run(request, "remove rows", build)
         return True
     finally:
-        _delete_files(dataset)
+        delete_results(dataset)
 
 
 def _uses_workers(request: RunRequest, *, is_large: bool) -> bool:
@@ -137,8 +137,8 @@ def _removal_slices(removals: Iterable[Removal]) -> Iterator[list[Removal]]:
     return gathered(removals, lambda removal: rows_of(removal[0]), REMOVAL_ROWS)
 
 
-def _delete_files(dataset: Dataset) -> None:
-    """Delete what workers have found out, also for runs that are dead."""
+def delete_results(dataset: Dataset) -> None:
+    """Delete what workers have found, also for runs that are dead."""
     dataset.delete(f"{COMPARED}/{name}" for name in dataset.names(COMPARED))
 
 

@@ -17,7 +17,7 @@ from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.settle import has_success_marker
 from bulkembed.pipeline.run.summary import difference_line
 from bulkembed.pipeline.sync.mirror import Mirror, compare
-from bulkembed.pipeline.sync.on_workers import compare_on_workers
+from bulkembed.pipeline.sync.on_workers import compare_on_workers, delete_results
 from bulkembed.pipeline.sync.spool import Spool
 from bulkembed.pipeline.sync.staged_work import delete_other_shards, make_work
 from bulkembed.pipeline.sync.sync_file import (
@@ -127,9 +127,10 @@ def prepare(
 
 
 def begin(dataset: Dataset, job: JobConfig, sync: Sync) -> None:
-    """Note what a run sets out to do that has taken the dataset."""
+    """Note what a run sets out to do that has taken the dataset; delete what dead runs left."""
     write_goal(dataset, goal_of(job, sync.mirror, sync.plan))
     delete_other_shards(dataset, sync.shards)
+    delete_results(dataset)
 
 
 def _check_files(scans: Scans) -> None:

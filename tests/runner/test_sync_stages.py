@@ -261,8 +261,12 @@ def test_a_job_service_compares_and_removes(
     small = sync(server, write_export(source, half, seed=3), output, *beam_flags[2:])
     assert small.code == 0, small.err
     assert "the workers" not in small.err
+    (output / "_run/compared/dead-difference-0000.npz").write_bytes(b"of a run that was killed")
+    half["p1"] = ("another text", 1)
+    changed = sync(server, write_export(source, half, seed=4), output)
+    assert changed.code == 0, changed.err
+    assert not list((output / "_run/compared").iterdir())
     rows["new"] = ("something new", 1)
-    rows["p1"] = ("another text", 1)
     write_export(source, dict(list(rows.items())[40:]), seed=2)
     refused = sync(server, source, output, *beam_flags)
     assert refused.code == 3, refused.err
