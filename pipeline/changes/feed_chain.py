@@ -47,11 +47,20 @@ def feeds_since(output: str, manifest: Manifest, since: str | None) -> tuple[Run
 
 
 def _not_known(output: str, manifest: Manifest, what: str) -> ConfigError:
+    origin = manifest.origin
+    if origin.expired:
+        why = (
+            f"Lists of changes are kept as long as --keep-changes of `bulkembed run` says, and "
+            f"those until {origin.time} were deleted"
+        )
+    else:
+        why = (
+            f"Changes are recorded from {origin.time} on: before that, there was no dataset, "
+            "--overwrite replaced it, a part of it was damaged, or an earlier version wrote it"
+        )
     return ConfigError(
-        f"{output}: {what}. Changes are recorded from {manifest.origin.time} on: before that, "
-        "there was no dataset, --overwrite replaced it, a part of it was damaged, or an earlier "
-        "version wrote it. Load the whole dataset again, from the files that `bulkembed parts` "
-        f"lists. Later use --since {manifest.run_id}."
+        f"{output}: {what}. {why}. Load the whole dataset again, from the files that `bulkembed "
+        f"parts` lists. Later use --since {manifest.run_id}."
     )
 
 

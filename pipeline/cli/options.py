@@ -21,7 +21,12 @@ from bulkembed.pipeline.cli.commands import (
     read_config,
 )
 from bulkembed.pipeline.run.delete_guard import DEFAULT_DELETE_LIMIT
-from bulkembed.pipeline.run.request import MissingFiles, SyncOn, UniqueIds
+from bulkembed.pipeline.run.request import (
+    DEFAULT_KEEP_CHANGES,
+    MissingFiles,
+    SyncOn,
+    UniqueIds,
+)
 from bulkembed.schemas.batch import MAX_JOB_ROWS, BatchFallback, Mode
 from bulkembed.schemas.embedding import BlankText, LongText
 from bulkembed.schemas.inputs import IdType
@@ -245,6 +250,10 @@ OPTIONS: tuple[Option, ...] = (
             help="Keep the parts that this run supersedes until another run is complete, for "
             "readers that open the parts that `bulkembed parts` lists. Readers of the whole "
             "folder read both."),
+    _option(_RUN, "--keep-changes", type=Number(minimum=0, maximum=100_000),
+            default=DEFAULT_KEEP_CHANGES, show_default=True, metavar="DAYS",
+            help="Delete lists of changes that are older. `bulkembed changes --since` reaches back "
+            "as far. The list of the last run is always kept."),
     _option(_RUN, "--overwrite", aliases=["--fresh"], is_flag=True,
             help="Delete the existing dataset at --output and start over. The same command resumes "
             "the new dataset until it is complete, and then deletes it again."),

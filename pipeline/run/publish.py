@@ -58,6 +58,8 @@ class PublishedRun:
     """Whether ids are known to be unique, as in a synchronised dataset."""
     index_digest: str = ""
     """The embedding digest, if the texts of new parts go into the index; else empty."""
+    keep_changes_days: int | None = None
+    """How long change feeds are kept; None for ever."""
     same_rows: bool = False
     """Whether rows were only moved between parts, as by a compaction: there is no change feed."""
 
@@ -118,7 +120,7 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> P
             found = _write_feed(dataset, run, before, names, sizes, state)
             counts = found.counts or ChangeCounts()
             done = RunChanges(run.run_id, now, counts.added, counts.changed, counts.deleted)
-            changes, origin = (*before.changes, done), before.origin
+            changes, origin = _recent((*before.changes, done), before.origin, run, now)
         except _OldStateUnknown as error:
             log.warning(
                 "what changed in this run cannot be listed, because %s. Load the whole dataset "
@@ -140,8 +142,24 @@ def publish_state(dataset: Dataset, run: PublishedRun, state: DatasetState) -> P
     dataset.replace_manifest(manifest)
     gone = {*replaced, *last.superseded} - {*kept, *names}
     gone |= {last.ids} - {found.ids, ""}
+    gone |= {one.feed for one in last.changes} - {one.feed for one in changes}
     dataset.delete(sorted(gone))
     return found
+
+
+def _recent(
+    changes: tuple[RunChanges, ...], origin: StateOrigin, run: PublishedRun, now: str
+) -> tuple[tuple[RunChanges, ...], StateOrigin]:
+    """Return the runs whose change feeds are kept, and the state that these are relative to."""
+    if run.keep_changes_days is None:
+        return changes, origin
+    end, kept = dt.datetime.fromisoformat(now), dt.timedelta(days=run.keep_changes_days)
+    is_recent = [end - dt.datetime.fromisoformat(one.time) < kept for one in changes]
+    first = is_recent.index(True) if True in is_recent else len(changes) - 1
+    if not first:
+        return changes, origin
+    last_gone = changes[first - 1]
+    return changes[first:], StateOrigin(last_gone.run_id, last_gone.time, expired=True)
 
 
 def vector_parts(dataset: Dataset, state: DatasetState, sizes: dict[str, int]) -> list[str]:

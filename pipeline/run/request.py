@@ -49,6 +49,7 @@ def parse_budget(text: str | None) -> DeadLetterBudget:
     return DeadLetterBudget(parse_amount("--max-dead-letters", text, "0.5%"))
 
 
+DEFAULT_KEEP_CHANGES = 365
 LOCAL_RUNNER = "FnApiRunner"
 """Beam's runner in this process. `DirectRunner` first tries to download a binary."""
 WORKER_FLAGS = ("--runner", "--direct_num_workers", "--direct_running_mode")
@@ -130,6 +131,8 @@ class RunRequest:
     """Maximum bytes of a merged part; None: parts are not merged."""
     keep_superseded: bool = False
     """Keep the parts that the run supersedes until another run is complete."""
+    keep_changes: int = DEFAULT_KEEP_CHANGES
+    """For how many days lists of changes are kept; that of the last run always is."""
     retry_failed: bool = False
     """Retry dead-lettered rows only."""
     mode: Mode = Mode.ONLINE

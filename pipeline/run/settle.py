@@ -192,6 +192,7 @@ def _published(outcome: Outcome) -> PublishedRun:
         keep_superseded=outcome.request.keep_superseded,
         unique_ids=outcome.mirror is not None,
         index_digest=digest,
+        keep_changes_days=outcome.request.keep_changes,
     )
 
 

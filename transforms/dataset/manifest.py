@@ -40,6 +40,8 @@ class StateOrigin:
     run_id: str = ""
     """The run that completed it; empty if the dataset was empty."""
     time: str = ""
+    expired: bool = False
+    """Whether the feeds before it were deleted because of their age."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
