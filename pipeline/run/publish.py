@@ -308,10 +308,11 @@ def _difference(
 def _repeated(dataset: Dataset, ids: IdIndexWriter, state: DatasetState) -> int | None:
     """Return how many rows repeat the id of another row, in vectors and dead letters.
 
-    None on a store, where each file of dead letters would cost several requests in every run.
+    On a store, dead letters are not read: each of their files would cost several requests in every
+    run.
     """
     if dataset.is_on_a_store:
-        return None
+        return ids.repeated
     keys = [np.empty(0, np.uint64)]
     try:
         for parts in dataset.distinct_parts(state):
