@@ -342,3 +342,30 @@ def test_columns_of_a_part_of_known_size_take_one_request_for_each_range(store: 
     for size in (len(data) - 1, len(data) + 1, 1):
         assert read_with("vectors/a.parquet", size).out == f"{rows}\n"
     assert "vectors/b.parquet is missing" in read_with("vectors/b.parquet", len(data)).err
+
+
+READS = ("GET", "HEAD")
+A_REMOVAL = {"s3": 10, "gs": 14, "az": 10}
+"""Requests that read a part: to compare it, to copy it without a row, and for the change feed."""
+
+
+def test_a_part_that_loses_a_row_is_read_by_few_requests(store: Store) -> None:
+    units, rows = 12, 10
+    where = f"{store.root}/{FOLDER}"
+    texts: list[str | None] = [f"text {n}" for n in range(units * rows)]
+    store.write(f"{where}/in/a.parquet", parquet(texts))
+    flags = ("--unit-rows", rows, "--sync", "--max-delete", "100%")
+    with EmulatorServer() as server:
+        assert store.run(*job(store, server, *flags)).code == 0
+        parts = [name for name in store.files(f"{where}/out") if name.startswith("vectors/")]
+        assert len(parts) == units
+        texts[::rows] = [f"edited {n}" for n in range(units)]
+        store.write(f"{where}/in/a.parquet", parquet(texts))
+        store.proxy.forget()
+        ended = store.run(*job(store, server, *flags))
+        assert ended.code == 0, ended.err
+    reads = [
+        sum(part in unquote(one.path) for one in store.proxy.requests if one.kind in READS)
+        for part in parts
+    ]
+    assert max(reads) <= A_REMOVAL[store.name], reads

@@ -87,8 +87,8 @@ class Dataset:
         self.root = root.rstrip("/") or "/"
         self._groups: dict[str, GroupRecord] = {}
         """The records of groups by name, which never change."""
-        self._partitioned: dict[str, RecordParts] = {}
-        """The parts of partitioned units by the names of their records."""
+        self._opened_parts: dict[str, RecordParts] = {}
+        """The parts of units whose records were opened for that, by the names of the records."""
         self._manifest: Manifest | None = None
         self._has_read_manifest = False
 
@@ -302,20 +302,19 @@ class Dataset:
     def parts_of(self, record: PartsRecord) -> RecordParts:
         """Return the parts that a record names.
 
-        Only records of retries and of partitioned units need to be opened.
+        Only records of partitioned units, of retries and of units with removed rows need to be
+        opened, each once.
 
         The parts of a unit of a group have rows of other units as well.
         """
         if isinstance(record, GroupRecord) or record.place is not None:
             return RecordParts.of(record)
-        if record.is_partitioned:
-            name = record_name(record)
-            if name not in self._partitioned:
-                self._partitioned[name] = RecordParts.of(self.read_record(record))
-            return self._partitioned[name]
-        if record.generation:
-            return RecordParts.of(self.read_record(record))
-        return RecordParts.by_name(record)
+        if not record.is_partitioned and not record.generation:
+            return RecordParts.by_name(record)
+        name = record_name(record)
+        if name not in self._opened_parts:
+            self._opened_parts[name] = RecordParts.of(self.read_record(record))
+        return self._opened_parts[name]
 
     def distinct_parts(self, state: DatasetState) -> list[RecordParts]:
         """Return the parts of each unit outside of a group, and of each group."""

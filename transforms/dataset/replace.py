@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.job import RunStamp, VectorEncoding
@@ -43,6 +42,8 @@ class _Rows:
     parts: tuple[str, ...]
     sizes: tuple[int, ...]
     """The rows of each part."""
+    opened: Mapping[str, part_files.OpenPart]
+    """The parts by their names."""
     stays: Mask
     """For each row whether it stays."""
     begins: Mask
@@ -73,7 +74,8 @@ class _Rows:
             for values in (self.stays, self.begins, self.codes)
         )
         sizes = tuple(span.rows for span in wanted)
-        return _Rows(tuple(span.name for span in wanted), sizes, stays, begins, codes)
+        names = tuple(span.name for span in wanted)
+        return _Rows(names, sizes, self.opened, stays, begins, codes)
 
     def by_partition(self) -> dict[str, _Rows]:
         """Return the rows of the parts of each partition, ordered by its folder."""
@@ -195,19 +197,20 @@ def _rows(
     dataset: Dataset, parts: tuple[str, ...], drop: RowNumbers, gone: Iterable[PartSpan]
 ) -> _Rows:
     """Return which rows stay; only small columns are read, and no row group that goes."""
-    opened = [part_files.open_part(dataset, name) for name in parts]
-    sizes = tuple(part.metadata.num_rows for part in opened)
+    opened = {name: part_files.open_sized_part(dataset, name, None) for name in parts}
+    sizes = tuple(opened[name].metadata.num_rows for name in parts)
     stays = np.ones(sum(sizes), bool)
     within = drop[(drop >= 0) & (drop < len(stays))]
     stays[within] = False
     if len(stays) - np.count_nonzero(stays) != len(drop):
         raise ValueError(f"not distinct rows of {', '.join(parts) or 'a missing part'}: {drop}")
     begins, codes = np.ones(len(stays), bool), np.full(len(stays), "", object)
-    firsts = _Rows(parts, sizes, stays, begins, codes).firsts()
+    firsts = _Rows(parts, sizes, opened, stays, begins, codes).firsts()
     for one in gone:
         stays[firsts[one.name] + one.first_row :][: one.rows] = False
     first = 0
-    for part, name in zip(opened, parts, strict=True):
+    for name in parts:
+        part = opened[name]
         column = None
         if name.startswith(f"{DEAD_LETTERS}/"):
             column = "code"
@@ -220,11 +223,11 @@ def _rows(
             else:
                 begins[span] = values.to_numpy() == 0
         first += part.metadata.num_rows
-    return _Rows(parts, sizes, stays, begins, codes)
+    return _Rows(parts, sizes, opened, stays, begins, codes)
 
 
 def _row_groups_that_stay(
-    part: pq.ParquetFile, stays: Mask, first: int
+    part: part_files.OpenPart, stays: Mask, first: int
 ) -> Iterator[tuple[int, slice]]:
     """Yield the row groups of a part of which a row stays, each with its place in the mask."""
     for number in range(part.num_row_groups):
@@ -331,28 +334,25 @@ def _write_copy(
     dataset: Dataset, run: RunStamp, name: str, rows: _Rows, footer: dict[bytes, bytes]
 ) -> int:
     """Write the rows that stay as one part; return its size."""
-    source = part_files.open_part(dataset, rows.parts[0]).schema_arrow
+    source = rows.opened[rows.parts[0]].schema_arrow
     schema = source.with_metadata({**(source.metadata or {}), **footer})
     has_vectors = name.startswith(f"{VECTORS}/")
     encoding = run.vector_encoding if has_vectors else VectorEncoding.PLAIN
 
     def write(stream: pa.NativeFile) -> None:
-        blocks = _rows_that_stay(dataset, rows.parts, rows.stays)
-        part_files.write_row_groups(stream, blocks, schema, encoding)
+        part_files.write_row_groups(stream, _rows_that_stay(rows), schema, encoding)
 
     return dataset.write_large(name, write)
 
 
-def _rows_that_stay(
-    dataset: Dataset, parts: Sequence[str], stays: Mask
-) -> Iterator[pa.RecordBatch]:
+def _rows_that_stay(rows: _Rows) -> Iterator[pa.RecordBatch]:
     first = 0
-    for name in parts:
-        part = part_files.open_part(dataset, name)
-        for number, span in _row_groups_that_stay(part, stays, first):
+    for name in rows.parts:
+        part = rows.opened[name]
+        for number, span in _row_groups_that_stay(part, rows.stays, first):
             at = span.start
             for block in part_files.read_blocks(part, name, row_groups=[number]):
-                here = stays[at : at + block.num_rows]
+                here = rows.stays[at : at + block.num_rows]
                 at += block.num_rows
                 yield block if here.all() else block.filter(pa.array(here))
         first += part.metadata.num_rows

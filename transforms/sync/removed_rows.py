@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from bulkembed.schemas.errors import OutputError, OutputTaken
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.units import PartsRecord, UnitRecord
+from bulkembed.schemas.units import PartsRecord
 from bulkembed.transforms.dataset import atomic_files, part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import UNITS, record_name
-from bulkembed.transforms.dataset.records import RecordParts, named_record
+from bulkembed.transforms.dataset.records import named_record
 from bulkembed.transforms.dataset.replace import replace_rows
 from bulkembed.transforms.sync.array_files import read_arrays, write_arrays
 
@@ -50,9 +50,7 @@ def _remove(dataset: Dataset, job: JobConfig, removal: Removal) -> None:
     record, rows = removal
     check = functools.partial(run_file.check_ownership, dataset, job)
     try:
-        if isinstance(record, UnitRecord):
-            record = dataset.read_record(record)
-        parts = RecordParts.of(record)
+        parts = dataset.parts_of(record)
         vectors = _numbered(dataset, parts.vectors, rows)
         letters = _numbered(dataset, parts.dead_letters, rows)
         replace_rows(dataset, job.stamp, record, vectors, letters, check)
