@@ -3,9 +3,9 @@
     python -m benchmarks.index [--small]
 
 Writes parts with the hashes of 10 million texts, and builds their index, opens it again after one
-part was replaced, and looks texts up.  Then searches 50 million texts, of which a fifth is in the
-index and a tenth occurs twice, as `--dedupe run` does before it sends anything.  Nothing is sent.
-Each measurement is a process of its own.
+part was replaced, looks texts up, and searches one unit with one changed row.  Then searches 50
+million texts, of which a fifth is in the index and a tenth occurs twice, as `--dedupe run` does
+before it sends anything.  Nothing is sent.  Each measurement is a process of its own.
 """
 
 from __future__ import annotations
@@ -87,6 +87,16 @@ def write_inputs(folder: Path, rows: int, known: int) -> None:
         ids = np.arange(start, start + len(texts))
         path = folder / f"{start // FILE_ROWS:04d}.parquet"
         pq.write_table(pa.table({"id": ids, "text": texts}), path, use_dictionary=False)
+
+
+def write_changed_unit(folder: Path, known: int) -> None:
+    """Write a file of one unit in which one text has changed; the first `known` texts are known."""
+    folder.mkdir()
+    numbers = np.random.default_rng(3).choice(known, PART_ROWS, replace=False)
+    numbers[PART_ROWS // 2] = known + PART_ROWS
+    texts = [f"text number {number}" for number in numbers.tolist()]
+    table = pa.table({"id": np.arange(PART_ROWS), "text": texts})
+    pq.write_table(table, folder / "changed.parquet")
 
 
 def make_job(output: Path, columns: InputColumns, schema: pa.Schema) -> JobConfig:
@@ -224,6 +234,9 @@ def main() -> None:
         for wanted in (1, rows // 10):
             found = apart("find", folder, wanted)
             add(f"look up {wanted:,}", found, f"{found['found']:,} found")
+        write_changed_unit(Path(name) / "changed", rows)
+        found = apart("search", folder, Path(name) / "changed")
+        add("search one unit", found, f"{PART_ROWS - found['known']:,} text unknown")
         write_inputs(inputs, texts, rows)
         found = apart("search", folder, inputs)
         notes = (
