@@ -28,6 +28,10 @@ FOREIGN = ("GOOGLE_", "GEMINI_", "BULKEMBED_", "INPUT", "OUTPUT", "ARGS", "EMULA
 STORES = ("AWS_", "AZURE_", "STORAGE_EMULATOR_HOST", "CLOUD_STORAGE_")
 OTHER_SUITES = {"browser": "browser", "engines": "runners", "examples": "examples"}
 """The folders all of whose tests have a marker; their imports take seconds."""
+ABSENT = Path(__file__).parent / "support/absent"
+"""Packages that are here for the tests only, and that processes started by tests do not find."""
+WITH_ALL_PACKAGES = ("docs", "examples", "readers", "runners")
+"""The markers of tests whose processes find them."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -41,8 +45,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(autouse=True)
 def _nothing_from_the_users_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    if not any(map(request.node.get_closest_marker, WITH_ALL_PACKAGES)):
+        monkeypatch.setenv("PYTHONPATH", str(ABSENT))
     for name in list(os.environ):
         if name.startswith(FOREIGN + STORES) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
@@ -80,7 +88,13 @@ def workplace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def at_home(workplace: Path, server: EmulatorServer) -> dict[str, str]:
+def all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of this test find all packages of this environment."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+
+@pytest.fixture
+def at_home(workplace: Path, server: EmulatorServer, all_packages: None) -> dict[str, str]:
     """An environment in which Google's API is the emulator and `bulkembed` is on the path."""
     here = str(Path(sys.executable).parent)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from support.readers import (
     cells_of,
     cells_of_folders,
@@ -15,6 +16,8 @@ from support.readers import (
 )
 
 from bulkembed.emulator.server import EmulatorServer
+
+pytestmark = pytest.mark.usefixtures("all_packages")
 
 MODULES = {"pandas (pyarrow)": "pandas", "Polars": "polars", "DuckDB": "duckdb"}
 

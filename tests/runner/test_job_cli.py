@@ -48,10 +48,11 @@ def source(tmp_path: Path) -> Path:
 def test_the_command_and_the_module_do_the_same(source: Path, tmp_path: Path) -> None:
     args = ("run", "--input", str(source), "--dim", "128", "--emulator", "--output")
     one = process(SCRIPT, *args, str(tmp_path / "one"))
-    two = python("-m", "bulkembed", *args, str(tmp_path / "two"))
-    assert (one.code, two.code) == (0, 0), one.err + two.err
+    assert one.code == 0, one.err
     assert "8 in: 8 embedded" in one.out
-    assert (matrix(read(tmp_path / "one")) == matrix(read(tmp_path / "two"))).all()
+    for args in (("status", str(tmp_path / "one")), ("run", "--input", "nowhere")):
+        one, two = process(SCRIPT, *args), python("-m", "bulkembed", *args)
+        assert (one.code, one.out, one.err) == (two.code, two.out, two.err)
 
 
 def test_a_run_needs_no_pandas(tmp_path: Path) -> None:
@@ -65,10 +66,8 @@ def test_a_run_needs_no_pandas(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.parquet", ["one", "two"], **kept)
     args = ["run", "--sync", "--input", source, "--output", tmp_path / "out", "--emulator"]
     args += ["--dim", 128, "--keep-columns", "*"]
-    missing = tmp_path / "missing"
-    missing.mkdir()
-    (missing / "pandas.py").write_text("raise ModuleNotFoundError('pandas', name='pandas')\n")
-    ended = python("-m", "bulkembed", *map(str, args), PYTHONPATH=str(missing))
+    assert python("-c", "import pandas").code == 1
+    ended = python("-m", "bulkembed", *map(str, args))
     assert ended.code == 0, ended.err
     assert "2 new" in ended.out
 

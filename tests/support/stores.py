@@ -96,7 +96,8 @@ def s3() -> Iterator[Store]:
     """Moto's server."""
     port = _free_port()
     here = f"127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    # Isolated, because other processes of tests do not find what moto needs.
+    command = [sys.executable, "-I", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with StoreProxy(here) as proxy, _serving(command, port):
         httpx2.put(f"http://{here}/{BUCKET}").raise_for_status()
         environ = {
