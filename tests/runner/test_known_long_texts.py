@@ -37,13 +37,19 @@ def rows_of(output: Path) -> list[tuple[int, bytes, bytes, bool | None]]:
     return sorted((id, text_hash, vector, flag) for id, text_hash, flag, vector in rows)
 
 
-@MODES
-@pytest.mark.parametrize("where", [(), ("--workers", 2)], ids=["one", "two workers"])
+@pytest.mark.parametrize(
+    ("mode", "where"),
+    [
+        pytest.param("passages", (), id="passages"),
+        pytest.param("mean", (), id="mean"),
+        pytest.param("mean", ("--workers", 2), id="two-workers"),
+    ],
+)
 def test_a_sync_pays_nothing_for_rows_with_other_kept_columns(
     server: EmulatorServer, tmp_path: Path, mode: str, where: tuple[object, ...]
 ) -> None:
     output, source = tmp_path / "out", tmp_path / "in"
-    settings = ("--long-text", mode, *CUT[:4], *where)
+    settings = ("--long-text", mode, *CUT[:4])
     rows = catalogue(12)
     rows |= {f"long {n}": (text, 1) for n, text in enumerate(LONG)}
     assert sync(server, write_export(source, rows), output, *settings).code == 0
@@ -55,7 +61,7 @@ def test_a_sync_pays_nothing_for_rows_with_other_kept_columns(
         "--dim", 128, "--keep-columns", "price", *settings, "--json",
     )  # fmt: skip
     assert json.loads(estimated.out)["texts"]["value"] == 0, estimated
-    ended = sync(server, source, output, *settings)
+    ended = sync(server, source, output, *settings, *where)
     assert ended.code == 0, ended.err
     assert server.stats()["texts"] == paid
     assert "24 changed (24 only in kept columns)" in ended.out
