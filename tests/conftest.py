@@ -28,6 +28,8 @@ FOREIGN = ("GOOGLE_", "GEMINI_", "BULKEMBED_", "INPUT", "OUTPUT", "ARGS", "EMULA
 STORES = ("AWS_", "AZURE_", "STORAGE_EMULATOR_HOST", "CLOUD_STORAGE_")
 OTHER_SUITES = {"browser": "browser", "engines": "runners", "examples": "examples"}
 """The folders all of whose tests have a marker; their imports take seconds."""
+CORPUS = ("asyncio", "email", "http", "json", "logging", "tkinter", "unittest", "xml")
+"""The modules whose docstrings are enough for a test; reading all takes 8 s."""
 ABSENT = Path(__file__).parent / "support/absent"
 """Packages that are here for the tests only, and that processes started by tests do not find."""
 WITH_ALL_PACKAGES = ("docs", "examples", "readers", "runners")
@@ -61,12 +63,12 @@ def _nothing_from_the_users_environment(
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole corpus, written once for all processes of a test run."""
+    """A part of the corpus, about 2,500 rows, written once for all processes of a test run."""
     folder = tmp_path_factory.getbasetemp().parent / "corpus"
     with (tmp_path_factory.getbasetemp().parent / "corpus.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not all((folder / shard).exists() for shard in SHARDS):
-            write_corpus(folder)
+            write_corpus(folder, CORPUS)
     return folder
 
 

@@ -88,10 +88,15 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
         yield from getattr(node, field, ())
 
 
-def write_corpus(folder: Path) -> int:
-    """Write the corpus as two Parquet shards and one `.jsonl.gz` shard; return its rows."""
+def write_corpus(folder: Path, packages: Collection[str] = ()) -> int:
+    """Write the corpus as two Parquet shards and one `.jsonl.gz` shard; return its rows.
+
+    Args:
+        folder: where; it is created if it is missing.
+        packages: top-level modules to read; all modules if it is empty.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = list(docstrings())
+    rows = list(docstrings(packages))
     third = -(-len(rows) // len(SHARDS))
     for number, shard in enumerate(SHARDS):
         part = rows[number * third : (number + 1) * third]

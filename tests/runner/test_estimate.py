@@ -80,12 +80,12 @@ def test_the_run_matches_the_estimate(
 def test_a_real_corpus_costs_what_was_estimated(
     server: EmulatorServer, corpus: Path, tmp_path: Path
 ) -> None:
-    shape = ("--dim", 128, "--unit-rows", 2500)
-    estimate = estimated(corpus, *shape)
+    shape = ("--dim", 128, "--unit-rows", 500)
+    estimate = estimated(corpus, *shape, "--rpm", 500)
     assert run(server.url, corpus, tmp_path / "out", *shape).code == 0
     assert estimate["usd"] == pytest.approx(0.15e-6 * server.stats()["tokens"], rel=0.1)
     assert estimate["batch_usd"] == estimate["usd"] / 2
-    minutes = -(-server.stats()["texts"] // 3000) - 1
+    minutes = -(-server.stats()["texts"] // 500) - 1
     assert estimate["limit_that_binds"] == "rpm"
     assert estimate["seconds_by_limit"] == {"rpm": 60.25 * minutes, "tpm": 0.0}
     # Tokens a minute bound the size of a call: without them, as in this run, some are larger.
@@ -96,16 +96,16 @@ def test_a_real_corpus_costs_what_was_estimated(
 def test_committed_rows_are_not_counted_and_correct_the_token_counts(
     server: EmulatorServer, corpus: Path, tmp_path: Path
 ) -> None:
-    shape = ("--dim", 128, "--unit-rows", 500)
+    shape = ("--dim", 128, "--unit-rows", 100)
     there = ("--output", tmp_path / "out", "--base-url", server.url)
-    args = (*shape, "--limit-rows", 3000)
+    args = (*shape, "--limit-rows", 600)
     assert run(server.url, corpus, tmp_path / "out", *args).code == 0
     before = snapshot(tmp_path / "out")
     estimate = estimated(corpus, *shape, *there)
     assert snapshot(tmp_path / "out") == before
     assert estimate["learnt_units"] > 0
     assert estimate["rows"] == {"in": estimate["rows"]["in"], "left": estimate["rows"]["due"],
-                            "due": estimate["rows"]["in"] - 3000}  # fmt: skip
+                            "due": estimate["rows"]["in"] - 600}  # fmt: skip
     paid = server.stats()
     assert run(server.url, corpus, tmp_path / "out", *shape).code == 0
     stats = server.stats()

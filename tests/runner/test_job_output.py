@@ -27,16 +27,16 @@ def sent_hash(text: str, title: str = "") -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def test_eleven_thousand_docstrings_go_in_and_every_one_comes_out(
+def test_thousands_of_docstrings_go_in_and_every_one_comes_out(
     server: EmulatorServer, corpus: Path, tmp_path: Path
 ) -> None:
     source, output = corpus, tmp_path / "out"
     rows = sum(pq.read_metadata(file).num_rows for file in source.glob("*.parquet"))
     rows += polars.read_ndjson(source / SHARDS[2]).height
-    assert rows > 9_000
+    assert rows > 2_000
     ended = run(
         server.url, source, output, "--dim", 128, "--keep-columns", "module,text",
-        "--unit-rows", 1500,
+        "--unit-rows", 300,
     )  # fmt: skip
     assert (ended.code, ended.last.count("Traceback")) == (0, 0), ended.err
     counts = summary(output)["dataset"]

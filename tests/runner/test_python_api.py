@@ -202,8 +202,8 @@ print(bulkembed.run(**options).dataset.left)
 
 
 def test_a_signal_stops_a_run_cleanly_and_the_next_call_resumes(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "in.parquet", [f"text {n}" for n in range(60)])
-    with EmulatorServer(EmulatorSettings(latency_ms=50)) as server:
+    source = write_rows(tmp_path / "in.parquet", [f"text {n}" for n in range(12)])
+    with EmulatorServer(EmulatorSettings(latency_ms=200)) as server:
         args = ("-c", STOPPED_BY_A_SIGNAL, str(source), str(tmp_path / "out"), server.url)
         ended = python(*args)
     assert ended.out.splitlines() == ["75 True True", "0"], ended.err
