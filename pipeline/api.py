@@ -85,6 +85,7 @@ def changes(
     since: str | dt.datetime | None = None,
     *,
     with_vectors: bool = False,
+    columns: Sequence[str] | None = None,
 ) -> contextlib.AbstractContextManager[Changes]:
     """Open the changes of a dataset since an earlier state, as `bulkembed changes` lists them.
 
@@ -98,6 +99,7 @@ def changes(
         since: the id of a run or a time, in UTC if it has no zone; None for the state before the
             last run that changed rows.
         with_vectors: whether to add the vectors and all other columns.
+        columns: only these, in this order, also those that only `with_vectors` adds.
 
     Raises:
         BulkEmbedError: there is no dataset or complete state, or the changes are not known.
@@ -106,7 +108,7 @@ def changes(
 
     mask_records()
     begin = since.isoformat() if isinstance(since, dt.datetime) else since
-    return open_changes(os.fspath(output), begin, with_vectors=with_vectors)
+    return open_changes(os.fspath(output), begin, with_vectors=with_vectors, columns=columns)
 
 
 def _request(

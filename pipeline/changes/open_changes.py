@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -14,6 +14,8 @@ from bulkembed.pipeline.changes.net_changes import NetChanges
 from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.publish import published_state
 from bulkembed.pipeline.run.summary import changes_line
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.messages import did_you_mean
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.part_difference import ChangeCounts
 
@@ -39,7 +41,8 @@ class Changes:
             OutputError: a feed or a part cannot be read.
         """
         found = self._net.batches()
-        yield from found if self._vectors is None else self._vectors.add_to(found)
+        for batch in found if self._vectors is None else self._vectors.add_to(found):
+            yield batch.select(self.schema.names)
 
     def summary_lines(self, output: str) -> Iterable[tuple[str, str]]:
         """Yield lines that describe the changes, each as a label and a text."""
@@ -50,7 +53,11 @@ class Changes:
 
 @contextlib.contextmanager
 def open_changes(
-    output: str, since: str | None = None, *, with_vectors: bool = False
+    output: str,
+    since: str | None = None,
+    *,
+    with_vectors: bool = False,
+    columns: Sequence[str] | None = None,
 ) -> Iterator[Changes]:
     """Open the changes of the dataset at a path or URI, also while a run is writing it.
 
@@ -58,9 +65,11 @@ def open_changes(
         output: the dataset.
         since: the id of a run or a time; see `feed_chain.feeds_since`.
         with_vectors: whether to add the vectors and all other columns.
+        columns: only these, in this order, also those that only `with_vectors` has; None for all.
 
     Raises:
-        ConfigError: there is no dataset, no complete state, or the changes are not known.
+        ConfigError: there is no dataset, no complete state or no such column, or the changes are
+            not known.
         OutputError: a change feed is missing or damaged.
     """
     manifest = published_state(output)
@@ -68,6 +77,18 @@ def open_changes(
     dataset = Dataset.open(output)
     with scratch.folder() as folder:
         net = NetChanges(dataset, manifest, feeds, folder)
-        vectors = ChangedVectors(dataset, manifest, net.schema) if with_vectors else None
+        wanted = list(columns or net.schema.names)
+        wants_more = with_vectors or not set(wanted) <= set(net.schema.names)
+        vectors = ChangedVectors(dataset, manifest, net.schema) if wants_more else None
         schema = net.schema if vectors is None else vectors.schema
+        if columns is not None:
+            schema = pa.schema([_field(schema, name) for name in dict.fromkeys(wanted)])
         yield Changes(manifest.run_id, len(feeds), net.counts, schema, net, vectors)
+
+
+def _field(schema: pa.Schema, name: str) -> pa.Field:
+    if name in schema.names:
+        return schema.field(name)
+    near = did_you_mean(name, schema.names)
+    has = ", ".join(map(repr, schema.names))
+    raise ConfigError(f"--columns: there is no column {name!r}. {near} It has {has}.")

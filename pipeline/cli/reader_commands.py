@@ -16,6 +16,7 @@ from bulkembed.pipeline.cli.commands import Command, WordChoice
 from bulkembed.pipeline.logs import printable, set_log
 from bulkembed.schemas.change_format import ChangeFormat
 from bulkembed.schemas.errors import ConfigError, OutputError
+from bulkembed.transforms.core.field_paths import split_names
 
 if TYPE_CHECKING:
     from bulkembed.pipeline.changes.open_changes import Changes
@@ -80,6 +81,10 @@ def parts(output: str, as_json: bool) -> None:
 )  # fmt: skip
 @click.option("--with-vectors", is_flag=True, help="Add the vectors and all other columns.")
 @click.option(
+    "--columns", metavar="NAMES",
+    help="Write only these columns, in this order, separated by commas, such as id,change,vector.",
+)  # fmt: skip
+@click.option(
     "--output", "target", type=click.Path(path_type=Path), metavar="FILE",
     show_default="standard output", help="File to write, in place of an earlier one.",
 )  # fmt: skip
@@ -88,6 +93,7 @@ def changes(
     since: str | None,
     kind: ChangeFormat | None,
     with_vectors: bool,
+    columns: str | None,
     target: Path | None,
 ) -> None:
     """List the ids that changed since an earlier state of a dataset.
@@ -104,7 +110,10 @@ def changes(
         raise ConfigError("--format parquet is not text. Add --output FILE.")
     if kind is ChangeFormat.TABLE and target is not None:
         raise ConfigError("--format table is for people. Use parquet, jsonl or csv with --output.")
-    with open_changes(output, since, with_vectors=with_vectors) as found:
+    if kind is ChangeFormat.TABLE and columns is not None:
+        raise ConfigError("--columns has no effect on --format table. Use parquet, jsonl or csv.")
+    names = None if columns is None else split_names(columns)
+    with open_changes(output, since, with_vectors=with_vectors, columns=names) as found:
         if kind is ChangeFormat.TABLE:
             with streams.showing():
                 _show_changes(output, found)

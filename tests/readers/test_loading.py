@@ -11,6 +11,9 @@ from support.pages import ELSEWHERE, ROOT, of_language, run_snippets
 pytestmark = pytest.mark.readers
 
 PAGE = ROOT / "docs/load.md"
+MAX_LINES = 10
+"""Of a recipe, besides its imports.  A longer one should be a command."""
+IMPORT = ("import ", "from ", "#")
 EXPECTED = """
 import pyarrow.dataset as ds
 
@@ -104,6 +107,8 @@ def test_a_database_has_the_rows_of_the_dataset_after_each_run(
     first, second, *_ = of_language(PAGE, "bash")
     programs = of_language(PAGE, "python")
     [program] = [code for code in programs if code.startswith(f"{ELSEWHERE}{package}\n")]
+    lines = [line for line in program.splitlines() if line and not line.startswith(IMPORT)]
+    assert len(lines) <= MAX_LINES
     apply = [program, program, checked(found)]
     night = f"import subprocess\nsubprocess.run(['bash', '-euc', {second!r}], check=True)"
     run_snippets("bash", [first], workplace, elsewhere)

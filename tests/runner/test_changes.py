@@ -363,3 +363,22 @@ def test_an_id_that_another_file_still_has_is_not_deleted(
     assert kinds(found) == {f"b{n}": "changed" for n in range(3)}
     check_places(out, found)
     assert {row["id"] for row in read(out).to_pylist()} >= set(found)
+
+
+def test_only_some_columns_are_written_in_their_order(
+    server: EmulatorServer, folder: Path, out: Path, tmp_path: Path
+) -> None:
+    go(server, folder, out)
+    names = ["lang", "id", "vector", "change"]
+    target = tmp_path / "changes.csv"
+    assert bulkembed("changes", out, "--columns", ",".join(names), "--output", target).code == 0
+    rows = list(csv.reader(target.read_text().splitlines()))
+    assert rows[0] == names
+    assert {row[1] for row in rows[1:]} == set(read(out)["id"].to_pylist())
+    assert all(len(json.loads(row[2])) == 128 for row in rows[1:])
+    few = changes(out, "--columns", "id,change")
+    assert all(row == {"id": one, "change": "added"} for one, row in few.items())
+    ended = bulkembed("changes", out, "--columns", "id,chang", "--format", "csv")
+    assert ended.code == 2
+    assert "no column 'chang'. Did you mean change?" in ended.last
+    assert bulkembed("changes", out, "--columns", "id").code == 2
