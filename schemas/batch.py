@@ -13,6 +13,8 @@ from bulkembed.schemas.units import CallCounts
 MAX_JOB_ROWS = 100_000
 """The default maximum rows of a job: its results take up to about 5 GB on disk while they are
 collected."""
+MAX_WAIT_S = 6 * 3600.0
+"""How long `--mode auto` waits for batch jobs by default."""
 MAX_JOB_BYTES = 1_900_000_000
 """The default maximum bytes of a job file, below the 2 GB that the Developer API takes.
 
@@ -27,6 +29,13 @@ class Mode(enum.StrEnum):
     """By requests that are answered at once."""
     BATCH = "batch"
     """By batch jobs, at a lower price and outside of the online quota."""
+    AUTO = "auto"
+    """By batch jobs for a limited time, then online."""
+
+    @property
+    def uses_batch(self) -> bool:
+        """Whether vectors come from batch jobs first."""
+        return self is not Mode.ONLINE
 
 
 class BatchFallback(enum.StrEnum):
@@ -70,6 +79,9 @@ class BatchConfig:
     attempts: int = 3
     """How often a text is put into a job."""
     fallback: BatchFallback = BatchFallback.ONLINE
+    max_wait_s: float | None = None
+    """How long batch jobs may take in all before the remaining texts are sent online; None: as long
+    as they take."""
     detach: bool = False
     """Whether the run ends once the jobs are submitted."""
     keep_remote_files: bool = False

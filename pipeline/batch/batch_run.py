@@ -90,6 +90,8 @@ class BatchRun:
     _estimator: TokenEstimator = dataclasses.field(init=False)
     _uncommitted: int = 0
     """Texts that were collected since units were committed."""
+    _ends_at: float = float("inf")
+    """When no job is waited for any more, in epoch seconds."""
     _file: JobFile | None = None
     """A job file that waits for money or room."""
     _cap: str | None = None
@@ -130,11 +132,14 @@ class BatchRun:
         self.dataset.delete(self.ledger.leftovers)
         self._jobs.recover(self.job.digest)
         self._collect_ended()
+        self._set_end()
         while not self._stopped():
             left = self._left(plan)
             if not left.work:
                 self._finish()
                 break
+            if self._is_late:
+                self._end_jobs()
             progress = self._pass(left)
             if self._stopped():
                 break
@@ -144,10 +149,32 @@ class BatchRun:
                 self._wait()
             elif self._cap is not None:
                 self._stop(StopReason.COST_CAP, self._cap)
-            elif not progress and not self._untried:
+            elif self._is_late or not (progress or self._untried):
                 self._fall_back(self._left(plan))
                 if self._left(plan).work and not self._stopped():
                     self._stop(StopReason.BROKEN, f"units could not be committed. {RERUN}")
+
+    def _set_end(self) -> None:
+        """Set when batch jobs have had their time: from the first one that is not closed."""
+        if self.settings.max_wait_s is None:
+            return
+        begun = [job.planned_at for job in self.ledger.jobs if job.state is not LedgerState.CLOSED]
+        self._ends_at = min([*begun, time.time()]) + self.settings.max_wait_s
+
+    @property
+    def _is_late(self) -> bool:
+        return time.time() >= self._ends_at
+
+    def _end_jobs(self) -> None:
+        """Cancel the open jobs, and collect what they have answered."""
+        if self._jobs.open:
+            log.warning(
+                "%s not done in time (--batch-max-wait): cancelled",
+                number_of(len(self._jobs.open), "batch job"),
+            )
+        self._jobs.cancel()
+        while self._jobs.open and not self._stopped():
+            self._wait()
 
     # Units and their texts.
 
@@ -210,7 +237,7 @@ class BatchRun:
             contents_of(window.missing, self.job, self._estimator, skip, self.on_damage)
         )
         submitted = False
-        while not self._stopped() and self._is_due(contents):
+        while not self._stopped() and not self._is_late and self._is_due(contents):
             if self._jobs.texts_ahead >= MAX_AHEAD or self._uncommitted >= COMMIT_TEXTS:
                 break
             if not self._jobs.is_full and self._submit_one(contents):
@@ -266,7 +293,7 @@ class BatchRun:
 
     def _wait(self) -> None:
         """Wait until a job has ended, and collect its answers."""
-        if self._jobs.wait():
+        if self._jobs.wait(self._ends_at):
             self._collect_ended()
 
     def _collect_ended(self) -> None:
@@ -291,7 +318,7 @@ class BatchRun:
         reasons = self._jobs.reasons()
         rows = number_of(sum(file.rows for file in left.work), "row")
         why = f": {reasons[-1]}" if reasons else ""
-        if self.settings.fallback is BatchFallback.STOP:
+        if self.settings.fallback is BatchFallback.STOP and not self._is_late:
             self._stop(
                 StopReason.UNAVAILABLE,
                 f"batch jobs did not answer the texts of {rows} in "

@@ -8,7 +8,6 @@ from typing import Any
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.patient_service import PatientService
-from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.life_cost import pinned_price
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.batch import BatchJob, LedgerState
@@ -91,9 +90,7 @@ def cancel_jobs(output: str, request: RunRequest) -> int:
             patient = PatientService(service, request.calls.retry_timeout_s, lambda: False)
             jobs = OpenJobs(patient, BatchLedger(dataset), request.batch, lambda: False)
             jobs.recover(request.embedding.digest)
-            for entry in jobs.open:
-                patient.cancel(entry.job)
-                log.info("batch job %s is cancelled", entry.display_name)
+            jobs.cancel()
             return len(jobs.open)
         finally:
             service.close()

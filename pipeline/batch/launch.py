@@ -14,6 +14,7 @@ from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.pipeline.run.sharing import Sharing
+from bulkembed.schemas.batch import MAX_WAIT_S, Mode
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
@@ -72,10 +73,13 @@ def run_batches(
             log.warning("skipped by --skip-bad-files: %s", error.without_advice)
             worker_notes.write_damaged_file(dataset, job.run_id, file, error)
 
+    settings = request.batch
+    if request.mode is Mode.AUTO and settings.max_wait_s is None:
+        settings = dataclasses.replace(settings, max_wait_s=MAX_WAIT_S)
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket)
     try:
         return BatchRun(
-            dataset, job, request.batch, service, ledger, reused, folder, embed, on_damage,
+            dataset, job, settings, service, ledger, reused, folder, embed, on_damage,
             lambda ledger, tokens: can_afford(request, dataset, ledger, tokens),
         ).run(plan)  # fmt: skip
     finally:

@@ -262,10 +262,24 @@ class OpenJobs:
 
     # Wait.
 
-    def wait(self) -> bool:
-        """Wait until a job has ended, or the run must end; return whether one has ended."""
+    def cancel(self) -> None:
+        """Cancel all jobs, and those that were never created."""
+        for entry in filter(None, [self.pending]):
+            self.abandon(entry)
+        for entry in self.open:
+            self._service.cancel(entry.job)
+
+    def wait(self, until: float) -> bool:
+        """Wait until a job has ended, the run must end, or it is late.
+
+        Args:
+            until: when it is late, in epoch seconds; a job is looked at once even then.
+
+        Returns:
+            Whether a job has ended.
+        """
         while not self._stopped():
-            self._sleep(self._next_delay())
+            self._sleep(min(self._next_delay(), max(CHECK_EVERY_S, until - time.time())))
             if self._stopped():
                 break
             before = len(self.open)
@@ -273,6 +287,8 @@ class OpenJobs:
             if self._ended or len(self.open) < before:
                 self._poll_s = min(FIRST_POLL_S, self._settings.poll_max_s)
                 return True
+            if time.time() >= until:
+                break
         return False
 
     def take_ended(self) -> Iterator[tuple[BatchJob, RemoteJob]]:

@@ -180,7 +180,8 @@ OPTIONS: tuple[Option, ...] = (
     _option(_PACE, "--concurrency", aliases=["--max-in-flight"], type=Number(), default=16,
             metavar="NUMBER", help="Maximum requests in flight."),
     _option(_BATCH, "--mode", type=WordChoice(Mode), default="online",
-            help="How to get vectors: online at once, or in batch jobs at half the price."),
+            help="How to get vectors: online at once, in batch jobs at half the price, or (auto) "
+            "in batch jobs for the time of --batch-max-wait and then online."),
     _option(_BATCH, "--detach", is_flag=True,
             help="Submit batch jobs and end with code 75. The same command collects answers."),
     _option(_BATCH, "--enqueued-tokens", type=Number(), metavar="NUMBER",
@@ -199,6 +200,10 @@ OPTIONS: tuple[Option, ...] = (
             default="online",
             help="What to do with texts that batch jobs have not answered: send them online at the "
             "full price, or stop."),
+    _option(_BATCH, "--batch-max-wait", "max_wait_s", type=Duration(), metavar="TIME",
+            show_default="6h with --mode auto",
+            help="How long --mode auto waits for batch jobs. Then it cancels them, and sends the "
+            "remaining texts online."),
     _option(_BATCH, "--batch-poll", "poll_max_s", type=Duration(), default="5m", metavar="TIME",
             help="Longest time between two looks at open batch jobs."),
     _option(_BATCH, "--keep-remote-files", is_flag=True,

@@ -194,7 +194,9 @@ class RunRequest:
 
     def _check_batch(self) -> None:
         """Raise ConfigError if another option contradicts batch jobs."""
-        if self.mode is Mode.ONLINE:
+        if self.batch.max_wait_s is not None and self.mode is not Mode.AUTO:
+            raise ConfigError("--batch-max-wait needs --mode auto. Change one of them.")
+        if not self.mode.uses_batch:
             if self.batch.detach:
                 raise ConfigError("--detach needs --mode batch. Add it, or remove --detach.")
             return

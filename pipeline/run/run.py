@@ -38,7 +38,6 @@ from bulkembed.pipeline.run.sharing import Sharing, find_sharing, rescue_vectors
 from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.pipeline.sync.preparation import Sync, begin, prepare
-from bulkembed.schemas.batch import Mode
 from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError, OutputLocked, OutputTaken
 from bulkembed.schemas.job import JobConfig
@@ -149,11 +148,11 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                 _stop_dead_run(dataset, dead_owner)
             counters: dict[str, int] = {}
             sharing = Sharing()
-            if request.mode is Mode.ONLINE or before.damaged:
+            if not request.mode.uses_batch or before.damaged:
                 scans, plan, sharing = _share_texts(
                     request, job, dataset, scans, before, plan, reused, folder
                 )
-            if request.mode is Mode.BATCH:  # It searches by itself, in parts that fit its jobs.
+            if request.mode.uses_batch:  # It searches by itself, in parts that fit its jobs.
                 sharing = Sharing(rescued=sharing.rescued)
             work = distribute(request, job, plan, sharing) if plan.work else None
             if _changes_anything(request, dataset, scans, before, plan, sync):
@@ -171,7 +170,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                 cost_cap.start_account(job, dataset, before)
                 rows = outcome.rows(before)
                 goal = make_goal(request, job, rows, plan, before, sharing)
-                if request.mode is Mode.BATCH:
+                if request.mode.uses_batch:
                     pipeline = functools.partial(
                         run_batches, request, job, dataset, plan, reused, folder, key
                     )

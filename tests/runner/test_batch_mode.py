@@ -201,6 +201,20 @@ def test_after_all_attempts_the_run_stops_if_it_should(source: Path, tmp_path: P
         assert server.stats()["calls"] == 0
 
 
+@pytest.mark.parametrize("outcome", ["hang", "succeeded"])
+def test_texts_that_do_not_come_back_in_time_are_sent_online(
+    source: Path, tmp_path: Path, outcome: str
+) -> None:
+    with serving(seconds=60.0, outcomes=("succeeded@0.1", outcome)) as server:
+        args = ("--mode", "auto", "--batch-max-wait", "4s", "--batch-job-rows", 30)
+        ended = batch(server, source, tmp_path / "out", *args)
+        assert ended.code == 0, ended.err
+        assert "not done in time" in ended.err
+        check_nothing_left(server)
+    found = summary(tmp_path / "out")
+    assert (found["batch"]["texts"], found["counts"]["texts"]) == (30, DISTINCT - 30)
+
+
 @pytest.mark.parametrize(
     "fault", ["missing", "double", "foreign", "wrong-dim", "null", "nan", "broken-json", "503"]
 )
@@ -284,6 +298,7 @@ def test_vertex_ai_writes_the_dataset_of_an_online_run(
         (("--retry-failed",), "--retry-failed cannot be combined with --mode batch"),
         (("--dedupe", "off"), "--dedupe off"),
         (("--tier", "free"), "--tier free has no batch jobs"),
+        (("--batch-max-wait", "1h"), "--batch-max-wait needs --mode auto"),
         (("--mode", "online", "--detach"), "--detach needs --mode batch"),
         (("--batch-job-rows", "0"), "--batch-job-rows"),
     ],

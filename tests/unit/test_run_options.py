@@ -240,6 +240,7 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
              "--passage-overlap": ("--long-text", "passages", "--passage-tokens", "99"),
              "--date": ("--output", "out/{date}"),
              "--detach": ("--mode", "batch"),
+             "--batch-max-wait": ("--mode", "auto"),
              "--enqueued-headroom": ("--enqueued-tokens", "1000"),
              }  # fmt: skip
     values = {"--text-template": "{a}", "--rate-limit-service": "h:1", "--quota-share": "1/2",
