@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -151,18 +150,19 @@ def input_slices(
         covered: the committed rows of each file, by its key.
         slice_rows: about how many rows a slice has.
     """
-    pieces: list[InputPiece] = []
-    numbers = itertools.count()
+    pieces = _pieces(files, covered, slice_rows)
+    for number, some in enumerate(gathered(pieces, lambda piece: piece.rows, slice_rows)):
+        yield InputSlice(number, tuple(some))
+
+
+def _pieces(
+    files: Sequence[InputFile], covered: Mapping[str, Sequence[RowRange]], slice_rows: int
+) -> Iterator[InputPiece]:
     for number, file in enumerate(files):
         remaining = remaining_ranges(file.rows, covered.get(file.key, ()))
         whole = [(0, file.rows)] if file.rows else []
         for rows in split_ranges(whole, slice_rows if file.can_seek else max(1, file.rows)):
-            if pieces and sum(piece.rows for piece in pieces) + rows[1] > slice_rows:
-                yield InputSlice(next(numbers), tuple(pieces))
-                pieces.clear()
-            pieces.append(InputPiece(file, number, *rows, tuple(intersections(rows, remaining))))
-    if pieces:
-        yield InputSlice(next(numbers), tuple(pieces))
+            yield InputPiece(file, number, *rows, tuple(intersections(rows, remaining)))
 
 
 def part_slices(parts: Iterable[CommittedPart], slice_rows: int) -> Iterator[PartSlice]:

@@ -54,21 +54,22 @@ def write_shards(dataset: Dataset, uri: str, tables: Iterable[pa.Table]) -> Iter
     """
     existing: set[str] | None = None
     pending: list[pa.Table] = []
+    rows = size = 0
     for table in tables:
-        if pending and _is_full([*pending, table]):
+        table_bytes: int = table.nbytes
+        is_full = rows + table.num_rows > SHARD_ROWS or size + table_bytes > SHARD_BYTES
+        if pending and is_full:
             existing = staged_names(dataset) if existing is None else existing
             yield _write(dataset, uri, pending, existing)
             pending.clear()
+            rows = size = 0
         pending.append(table)
+        # Counted here: a shard may have a table for each row, if few rows are to be sent.
+        rows += table.num_rows
+        size += table_bytes
     if pending:
         existing = staged_names(dataset) if existing is None else existing
         yield _write(dataset, uri, pending, existing)
-
-
-def _is_full(tables: Sequence[pa.Table]) -> bool:
-    rows = sum(table.num_rows for table in tables)
-    size: int = sum(table.nbytes for table in tables)
-    return rows > SHARD_ROWS or size > SHARD_BYTES
 
 
 def _write(dataset: Dataset, uri: str, tables: Sequence[pa.Table], existing: set[str]) -> InputFile:
