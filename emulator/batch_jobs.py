@@ -156,6 +156,11 @@ class JobStore:
             if job.place == place and not job.deleted and not self._has_vanished(job)
         ]
 
+    def listed(self, place: tuple[str, ...]) -> list[Job]:
+        """Return the visible jobs that the list has already."""
+        latest = self._clock.now() - self._settings.list_lag_s
+        return [job for job in self.visible(place) if job.created <= latest]
+
     def find(self, id: str, place: tuple[str, ...]) -> Job | None:
         """Return a job; None if there is none."""
         return next((job for job in self.visible(place) if job.id == id), None)

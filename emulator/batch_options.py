@@ -27,6 +27,7 @@ _NUMBERS = {
     "seconds": "Seconds from the creation of a batch job to its end.",
     "pending_share": "Share of that time in which the job is pending, 0 to 1.",
     "cancel_seconds": "Seconds from a cancel until the job is cancelled.",
+    "list_lag_s": "Seconds after which a new job is in the list.",
     "expire_s": "Seconds after which a job that is not over expires.",
     "file_expire_s": "Seconds after which an uploaded file is deleted.",
     "result_expire_s": "Seconds after which a result file is deleted.",

@@ -126,7 +126,7 @@ class BatchRoutes:
         await self._settle()
         query = request.query_params
         jobs, following = page(
-            self._jobs.visible(()),
+            self._jobs.listed(()),
             query.get("pageSize") or query.get("page_size"),
             query.get("pageToken") or query.get("page_token"),
             _DEFAULT_PAGE, _LARGEST_PAGE,

@@ -155,6 +155,8 @@ class BatchSettings:
     seconds: float = 0.0
     pending_share: float = 0.25
     cancel_seconds: float = 0.0
+    list_lag_s: float = 0.0
+    """The age of a job from which the list has it."""
     expire_s: float = 2 * DAY_S
     file_expire_s: float = 2 * DAY_S
     result_expire_s: float = 42 * DAY_S
@@ -211,7 +213,7 @@ class BatchSettings:
     def __post_init__(self) -> None:
         for name in (
             "seconds", "cancel_seconds", "expire_s", "file_expire_s", "result_expire_s",
-            "vertex_expire_s",
+            "vertex_expire_s", "list_lag_s",
         ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ConfigError(f"{_flag(name)} {getattr(self, name):g}: use 0 or more")

@@ -130,7 +130,7 @@ class VertexBatchRoutes:
         name = wanted_name(query.get("filter"))
         jobs = [
             job
-            for job in self._jobs.visible(_place(request))
+            for job in self._jobs.listed(_place(request))
             if name is None or job.display_name == name
         ]
         shown, following = page(

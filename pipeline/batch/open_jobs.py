@@ -37,8 +37,6 @@ POLL_GROWTH = 1.5
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """How long to wait before each look for a job whose creation got no answer."""
 CHECK_EVERY_S = 0.2
-_FRESH_S = 600.0
-"""A job that was planned so recently may not be in the service's list yet."""
 
 
 class OpenJobs:
@@ -157,6 +155,8 @@ class OpenJobs:
             found = self._look_up(entry)
             if found is not None:
                 self._adopt(entry, found)
+            elif self._stopped():  # It was not looked for long enough.
+                return
             else:
                 self._service.delete_file(
                     entry.file or self._service.file_named(entry.display_name)
@@ -241,9 +241,12 @@ class OpenJobs:
             self._sleep(self._next_delay())
 
     def _look_up(self, entry: BatchJob) -> RemoteJob | None:
-        """Return the job with the display name of an entry; None if the service has none."""
-        is_fresh = time.time() - entry.planned_at < _FRESH_S
-        for delay in LOOKUP_DELAYS_S if is_fresh else LOOKUP_DELAYS_S[:1]:
+        """Return the job with the display name of an entry; None if the service has none.
+
+        A new job may not be in the service's list yet.  When it was planned says nothing about
+        that: the upload of its file may have taken long.  A damaged entry is of an older job.
+        """
+        for delay in LOOKUP_DELAYS_S if entry.planned_at else LOOKUP_DELAYS_S[:1]:
             self._sleep(min(delay, self._settings.poll_max_s))
             found = self._service.find(entry.display_name, entry.planned_at)
             if found is not None:

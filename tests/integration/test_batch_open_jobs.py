@@ -1,0 +1,65 @@
+"""Jobs that may exist at the service are never created twice, and never forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from support.batches import Batches, batches
+
+from bulkembed.pipeline.batch.open_jobs import OpenJobs
+from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.schemas.batch import BatchConfig, BatchJob, LedgerState
+from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger, new_name
+from bulkembed.transforms.dataset.dataset import Dataset
+
+
+def uploaded(one: Batches, ledger: BatchLedger) -> BatchJob:
+    """A job whose upload took more than ten minutes."""
+    name = new_name()
+    file = one.upload(one.job_file(["a", "b"]), name)
+    entry = BatchJob(
+        display_name=name, state=LedgerState.UPLOADED, rows=2, tokens=2, token_bound=2,
+        file_bytes=100, contents="", embedding_digest="", planned_at=time.time() - 3600, file=file,
+    )  # fmt: skip
+    ledger.add(entry, NO_TEXTS)
+    return entry
+
+
+def jobs_of(
+    one: Batches, ledger: BatchLedger, stopped: Callable[[], bool] = lambda: False
+) -> OpenJobs:
+    service = PatientService(one.client, 10.0, stopped)
+    return OpenJobs(service, ledger, BatchConfig(poll_max_s=1.0), stopped)
+
+
+def appearing(one: Batches, after_s: float) -> Callable[[], bool]:
+    """Move the emulator's clock on with real time, so that a new job gets into the list."""
+    begun, before = time.monotonic(), one.time.now_s
+
+    def stopped() -> bool:
+        one.time.now_s = before + min(after_s, time.monotonic() - begun)
+        return False
+
+    return stopped
+
+
+def test_a_job_that_is_not_in_the_list_yet_is_not_created_again(tmp_path: Path) -> None:
+    with batches(tmp_path, call_script=("create:lost",), list_lag_s=1.0) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        entry = uploaded(one, ledger)
+        created = jobs_of(one, ledger, appearing(one, 2.0)).create(entry)
+        assert created.state is LedgerState.CREATED
+        assert one.counts["jobs_created"] == 1
+
+
+def test_a_run_that_is_stopped_forgets_no_job(tmp_path: Path) -> None:
+    with batches(tmp_path, list_lag_s=1.0) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        entry = uploaded(one, ledger)
+        one.client.create(entry.file, entry.display_name)
+        jobs_of(one, ledger, lambda: True).recover("")
+        assert ledger.jobs == (entry,)
+        jobs_of(one, ledger, appearing(one, 2.0)).recover("")
+        assert [job.state for job in ledger.jobs] == [LedgerState.CREATED]
