@@ -25,6 +25,9 @@ from bulkembed.transforms.dataset.known_vectors import VectorBlock
 from bulkembed.transforms.dataset.layout import BATCH, PART_SUFFIX
 from bulkembed.transforms.dataset.part_files import write_row_groups
 
+GROUP_BYTES = 8 << 20
+"""The size of a row group of answers: small, because units want them in another order."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RejectedText:
@@ -95,7 +98,10 @@ def write_answers(
         for block in blocks:
             yield _batch(block, schema)
 
-    dataset.write_large(answers_name(job), lambda file: write_row_groups(file, batches(), schema))
+    def write(file: pa.NativeFile) -> None:
+        write_row_groups(file, batches(), schema, group_bytes=GROUP_BYTES)
+
+    dataset.write_large(answers_name(job), write)
     return answers_name(job)
 
 

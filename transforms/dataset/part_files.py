@@ -88,22 +88,25 @@ def write_row_groups(
     blocks: Iterable[pa.RecordBatch],
     schema: pa.Schema,
     encoding: VectorEncoding = VectorEncoding.PLAIN,
+    group_bytes: int = ROW_GROUP_BYTES,
 ) -> None:
-    """Write one part of many rows, in row groups of about ROW_GROUP_BYTES.
+    """Write one part of many rows, in row groups of about `group_bytes`.
 
     Columns are encoded as `part_writer` does it.  One row group is in memory at a time.
     """
     with pq.ParquetWriter(stream, schema, **_writing_options(schema, encoding)) as writer:
-        for batches in _row_groups(blocks):
+        for batches in _row_groups(blocks, group_bytes):
             table = _in_pieces(pa.Table.from_batches(batches).cast(schema))
             writer.write_table(table, row_group_size=table.num_rows)
 
 
-def _row_groups(blocks: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+def _row_groups(
+    blocks: Iterable[pa.RecordBatch], group_bytes: int
+) -> Iterator[list[pa.RecordBatch]]:
     batches: list[pa.RecordBatch] = []
     size = 0
     for block in blocks:
-        if batches and size + block.nbytes > ROW_GROUP_BYTES:
+        if batches and size + block.nbytes > group_bytes:
             yield batches
             batches, size = [], 0
         if block.num_rows:
