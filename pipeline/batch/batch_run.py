@@ -232,6 +232,8 @@ class BatchRun:
 
     def _submit(self, window: PlanWindow) -> bool:
         """Submit the missing texts of a window as far as the limits allow; return if any was."""
+        if self._jobs.is_damaged:
+            return False
         skip = np.union1d(self._jobs.texts_of_jobs(), self._jobs.exhausted_texts())
         contents = Ahead(
             contents_of(window.missing, self.job, self._estimator, skip, self.on_damage)

@@ -65,6 +65,8 @@ class OpenJobs:
         self._refused = self._was_refused = False
         self._job_tokens: int | None = None
         """The maximum tokens of a job, learned from refusals of the only job."""
+        self._damaged: frozenset[str] = frozenset()
+        """The display names of open jobs whose texts or costs the ledger has lost."""
 
     @property
     def open(self) -> tuple[BatchJob, ...]:
@@ -80,6 +82,14 @@ class OpenJobs:
     def is_full(self) -> bool:
         """Whether the service, or a limit, takes no further job until one has ended."""
         return self._refused or len(self.open) >= MAX_OPEN_JOBS
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the ledger has lost the texts or the costs of an open job.
+
+        Another job might pay for the same texts, or exceed a limit.
+        """
+        return any(entry.display_name in self._damaged for entry in self.open)
 
     @property
     def room(self) -> int | None:
@@ -166,6 +176,11 @@ class OpenJobs:
             other = entry.embedding_digest not in ("", digest)
             if other and entry.state is not LedgerState.CLOSED:
                 self.abandon(entry)
+        self._damaged = frozenset(
+            entry.display_name
+            for entry in self.open
+            if not entry.token_bound or self._ledger.texts(entry) is None
+        )
 
     def upload(self, file: JobFile, digest: str) -> BatchJob:
         """Enter a job in the ledger and upload its file, which is deleted then.
@@ -258,7 +273,12 @@ class OpenJobs:
         self._poll_s = min(FIRST_POLL_S, self._settings.poll_max_s)
         created = found.created_at or time.time()
         entry = dataclasses.replace(
-            entry, state=LedgerState.CREATED, job=found.name, created_at=created
+            entry,
+            state=LedgerState.CREATED,
+            file=entry.file or self._service.file_named(entry.display_name),
+            planned_at=entry.planned_at or created,
+            job=found.name,
+            created_at=created,
         )
         self._ledger.put(entry)
         return entry

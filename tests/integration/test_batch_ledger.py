@@ -58,6 +58,7 @@ def test_a_damaged_entry_is_a_job_that_may_have_been_created(dataset: Dataset) -
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (found,) = BatchLedger(dataset).jobs
     assert (found.display_name, found.state) == (job.display_name, LedgerState.UPLOADED)
+    assert found.rows == len(TEXTS)
 
 
 def test_a_damaged_list_of_texts_is_none(dataset: Dataset) -> None:

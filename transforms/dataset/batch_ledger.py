@@ -157,7 +157,7 @@ class BatchLedger:
         return None
 
     def _read(self, name: str) -> BatchJob:
-        """Return an entry; of a damaged one only the name is left, by which the job is found."""
+        """Return an entry; of a damaged one the name is left, by which the job is found."""
         try:
             content = self._dataset.read_json(f"{BATCH}/{name}")
             return from_plain(content, BatchJob)
@@ -168,7 +168,7 @@ class BatchLedger:
                 "%s is damaged. The job is looked up at the service.",
                 self._dataset.path(BATCH, name),
             )
-            return BatchJob(
+            entry = BatchJob(
                 display_name=name.removesuffix(ENTRY_SUFFIX),
                 state=LedgerState.UPLOADED,
                 rows=0,
@@ -179,6 +179,8 @@ class BatchLedger:
                 embedding_digest="",
                 planned_at=0.0,
             )
+            texts = self.texts(entry)
+            return entry if texts is None else dataclasses.replace(entry, rows=len(texts))
 
 
 _SUFFIXES = (ENTRY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, PART_SUFFIX)
