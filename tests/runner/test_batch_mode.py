@@ -64,10 +64,12 @@ def check_same(one: Path, other: Path) -> None:
     assert np.array_equal(matrix(first), matrix(second))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_batch_run_writes_the_dataset_of_an_online_run(
-    server: EmulatorServer, source: Path, tmp_path: Path
+    server: EmulatorServer, source: Path, tmp_path: Path, workers: int
 ) -> None:
-    ended = batch(server, source, tmp_path / "batch", "--batch-job-rows", 20)
+    args = ("--batch-job-rows", 20, "--workers", workers)
+    ended = batch(server, source, tmp_path / "batch", *args)
     assert ended.code == 0, ended.err
     assert server.stats()["calls"] == 0
     check_nothing_left(server)
