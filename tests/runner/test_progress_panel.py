@@ -83,7 +83,11 @@ def terminate(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [pytest.param(ctrl_c, id="ctrl-c"), pytest.param(terminate, id="sigterm")]
+    "end",
+    [
+        pytest.param(ctrl_c, id="ctrl-c"),
+        pytest.param(terminate, id="sigterm", marks=pytest.mark.faults),
+    ],
 )
 def test_a_signal_leaves_a_clean_screen(start: Start, end: Callable[[Terminal], None]) -> None:
     terminal = start(rows=MANY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.cli import Ended, read, write_rows
 from support.killing import Job, leftovers
 
@@ -46,6 +47,7 @@ def test_two_workers_share_one_quota(tmp_path: Path) -> None:
     assert len(read(tmp_path / "out")) == 500
 
 
+@pytest.mark.faults
 def test_an_error_of_the_job_ends_both_workers_with_one_line(tmp_path: Path) -> None:
     found, stats = two_workers(tmp_path, retired=("gemini-embedding-001",))
     assert found.code == 1
