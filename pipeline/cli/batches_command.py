@@ -10,7 +10,7 @@ import click
 
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command
-from bulkembed.pipeline.cli.options import SERVICE_OPTIONS
+from bulkembed.pipeline.cli.options import BATCH_BUCKET, SERVICE_OPTIONS
 from bulkembed.pipeline.logs import printable, set_log
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 @click.command(
     cls=Command,
-    params=list(SERVICE_OPTIONS),
+    params=[*SERVICE_OPTIONS, BATCH_BUCKET],
     examples=("bulkembed batches out/docs", "bulkembed batches out/docs --cancel"),
 )
 @click.argument("output", metavar="OUT")
@@ -31,7 +31,9 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def batches(ctx: click.Context, /, output: str, cancel: bool, as_json: bool, **_: Any) -> None:
+def batches(
+    ctx: click.Context, /, output: str, cancel: bool, as_json: bool, bucket: str | None, **_: Any
+) -> None:
     """List the batch jobs of a dataset: state, age, texts, tokens and cost.
 
     OUT is the folder of the dataset. Reads its ledger, and asks the service for --cancel only. The
@@ -45,7 +47,8 @@ def batches(ctx: click.Context, /, output: str, cancel: bool, as_json: bool, **_
     set_log("info" if cancel else "warning")
     if cancel:
         pinned = run_file.read(Dataset.open(output))
-        job_list.cancel_jobs(output, request_of(pinned, given_service(ctx), reads=False))
+        given = given_service(ctx) | ({} if bucket is None else {"bucket": bucket})
+        job_list.cancel_jobs(output, request_of(pinned, given, reads=False))
     jobs = job_list.list_jobs(output)
     with streams.showing(keep_code=True):
         if as_json:

@@ -293,3 +293,4 @@ OPTIONS: tuple[Option, ...] = (
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == _SERVICE)
 """The options that choose the service, for other commands that call it."""
+BATCH_BUCKET = next(option for option in OPTIONS if option.name == "bucket")

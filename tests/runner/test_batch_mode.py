@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,37 @@ def test_vertex_ai_writes_the_dataset_of_an_online_run(
         assert online(server, source, tmp_path / "online", *VERTEX).code == 0
     check_same(tmp_path / "batch", tmp_path / "online")
     assert not list((buckets / "bucket").rglob("*.jsonl"))
+
+
+def test_open_jobs_of_vertex_ai_are_cancelled(source: Path, tmp_path: Path, buckets: Path) -> None:
+    out = tmp_path / "out"
+    with serving(buckets=(("*", str(buckets)),), outcomes=("hang",)) as server:
+        vertex = (*VERTEX, "--batch-bucket", buckets / "bucket")
+        assert batch(server, source, out, *vertex, "--detach").code == 75
+        cancelled = bulkembed("batches", out, "--cancel", "--base-url", server.url, *vertex)
+        assert cancelled.code == 0, cancelled.err
+        assert server.stats()["batch"]["jobs_open"] == 0
+        assert batch(server, source, out, *vertex).code == 0
+        check_nothing_left(server)
+
+
+def test_a_job_with_its_files_in_another_bucket_is_not_paid_again(
+    source: Path, tmp_path: Path, buckets: Path
+) -> None:
+    out = tmp_path / "out"
+    (buckets / "other").mkdir()
+    with serving(buckets=(("*", str(buckets)),), seconds=0.2) as server:
+        there, elsewhere = (
+            (*VERTEX, "--batch-bucket", buckets / name) for name in ("bucket", "other")
+        )
+        assert batch(server, source, out, *there, "--detach").code == 75
+        time.sleep(0.3)
+        stuck = batch(server, source, out, *elsewhere)
+        assert stuck.code == 75
+        assert "Use the --batch-bucket with which the job was created" in stuck.last
+        assert batch(server, source, out, *there).code == 0
+        assert server.stats()["batch"]["jobs_created"] == 1
+        check_nothing_left(server)
 
 
 @pytest.mark.parametrize(

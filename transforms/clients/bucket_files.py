@@ -99,7 +99,11 @@ class BucketFiles:
         """Return the path of a URI, which must be below the folder."""
         below = uri.removeprefix(f"{self._uri}/").strip("/")
         if below in (uri, "") or ".." in below.split("/"):
-            raise CallRejected(f"{uri} is not below {self._uri}", code=MISSING_FILE)
+            raise CallRejected(
+                f"{uri} is not below {self._uri}. Use the --batch-bucket with which the job was "
+                "created.",
+                code=MISSING_FILE,
+            )
         return f"{self._root}/{below}"
 
     def _write(self, source: Path, path: str, progress: Callable[[int], None]) -> None:
