@@ -89,7 +89,7 @@ def cancel_jobs(output: str, request: RunRequest) -> int:
         try:
             patient = PatientService(service, request.calls.retry_timeout_s, lambda: False)
             jobs = OpenJobs(patient, BatchLedger(dataset), request.batch, lambda: False)
-            jobs.recover(request.embedding.digest)
+            jobs.recover(run_file.read(dataset)["embedding_digest"])
             jobs.cancel()
             return len(jobs.open)
         finally:
