@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkembed.pipeline.run.life_cost import read_life_spending
+from bulkembed.pipeline.run.life_cost import read_online_tokens
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.batch import LedgerState
 from bulkembed.schemas.prices import Budget
@@ -25,7 +25,7 @@ def can_afford(
     budget, price = request.budget(), request.price()
     if budget is None or price is None:
         return None
-    online = read_life_spending(dataset).spent.tokens
+    online = read_online_tokens(dataset)
     spent = price.usd(online) + price.batch_usd(paid_tokens(ledger) + open_tokens(ledger))
     if spent + price.batch_usd(tokens) <= budget.usd:
         return None

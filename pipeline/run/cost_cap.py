@@ -8,17 +8,19 @@ from pathlib import Path
 
 from bulkembed.pipeline.run.life_cost import (
     noted_spending,
-    read_life_spending,
+    read_online_tokens,
     summed_tokens,
 )
 from bulkembed.pipeline.run.placement import runs_on_this_machine
 from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.schemas.batch import LedgerState
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.calls.shared_quota import default_folder, secret_digest
 from bulkembed.transforms.dataset import spending_notes, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import ACCOUNT
 from bulkembed.transforms.dataset.records import DatasetState
@@ -46,10 +48,16 @@ def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCon
     return dataclasses.replace(job, budget=budget, account=path)
 
 
-def delete_account(job: JobConfig) -> None:
-    """Delete the account of a dataset that is overwritten."""
+def delete_account(job: JobConfig, dataset: Dataset) -> None:
+    """Delete the account of a dataset that is overwritten, with those batch jobs that are closed.
+
+    Answers of other jobs may still be of use, so their cost counts.
+    """
     if job.account is not None:
         Path(job.account).unlink(missing_ok=True)
+    ledger = BatchLedger(dataset)
+    for entry in ledger.of_state(LedgerState.CLOSED):
+        ledger.drop(entry)
 
 
 def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
@@ -71,7 +79,7 @@ def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> Non
 def _start_run(file: AccountFile, job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
     with file.account() as account:
         if dataset.is_on_a_store:  # The account is that of this host, and the notes are of all.
-            known = read_life_spending(dataset).spent.tokens
+            known = read_online_tokens(dataset)
         elif job.budget or not account.run_number:
             known = _known_tokens(dataset, before) - noted_spending(dataset).tokens
         else:

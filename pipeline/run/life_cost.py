@@ -28,7 +28,7 @@ class LifeSpending:
     spent: Spent
     """By online requests, in all runs."""
     last_run: int | None
-    """Tokens of the last run that sent requests; None if unknown."""
+    """Tokens of online requests of the last run that sent or collected any; None if unknown."""
     batch: int = 0
     """By batch jobs, as far as their answers were collected."""
     last_run_batch: int = 0
@@ -112,8 +112,18 @@ def read_life_spending(dataset: Dataset) -> LifeSpending:
         OutputError: the account or a note is damaged.
     """
     total = _noted(dataset)
-    last_run = max(_read_account(dataset).run_number, total.last_run)
+    batch_runs = [job.run_number for job in BatchLedger(dataset).jobs]
+    last_run = max(_read_account(dataset).run_number, total.last_run, *batch_runs)
     return _life_spending(dataset, last_run, total)
+
+
+def read_online_tokens(dataset: Dataset) -> int:
+    """Return what online requests have cost, in all runs, also while one is writing the dataset.
+
+    Raises:
+        OutputError: the account or a note is damaged.
+    """
+    return (_read_account(dataset).spent + _noted(dataset).spent).tokens
 
 
 def settle_life_spending(dataset: Dataset, run_number: int) -> LifeSpending:

@@ -301,7 +301,7 @@ def _open_dataset(
     )
     if run_file.is_deleting(dataset):
         dataset.delete_all()
-        cost_cap.delete_account(job)
+        cost_cap.delete_account(job, dataset)
         run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))
     dataset.delete(dataset.gathered_files())

@@ -67,7 +67,7 @@ def test_a_call_of_a_run_before_overwrite_does_not_change_the_new_account(tmp_pa
 
     old = run(1)
     reserved = asyncio.run(reserve(old))
-    delete_account(a_job(account=str(path)))
+    delete_account(a_job(account=str(path)), Dataset.open(str(tmp_path)))
     new = run(2)
     old.settle(reserved, COST // 4)
     asyncio.run(reserve(new))

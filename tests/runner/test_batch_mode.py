@@ -16,6 +16,7 @@ from support.google_login import credentials
 from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.embedding import digest_of
 
 TEXTS = [f"text {n % 50}" for n in range(120)]
 DISTINCT = 51
@@ -255,6 +256,33 @@ def test_the_cost_cap_counts_open_jobs(source: Path, tmp_path: Path) -> None:
         assert summary(tmp_path / "out")["cost"]["usd"] == pytest.approx(tokens * 0.0005)
 
 
+@pytest.mark.parametrize("has_account", [True, False])
+def test_the_cost_is_that_of_the_last_run_and_of_all_runs(
+    server: EmulatorServer, source: Path, tmp_path: Path, has_account: bool
+) -> None:
+    """A dataset on a store has no account."""
+    out, price = tmp_path / "out", ("--price-usd-per-mtok", 1000)
+    assert batch(server, source, out, *price, "--limit-rows", 40).code == 0
+    before = summary(out)["cost"]["tokens"]
+    assert batch(server, source, out, *price).code == 0
+    if not has_account:
+        (out / "_run/account.json").unlink()
+    cost = json.loads(bulkembed("status", out, "--json").out)["cost"]
+    assert cost["tokens"] == server.stats()["batch"]["tokens"]
+    assert cost["last_run_tokens"] == cost["tokens"] - before
+    assert cost["last_run_usd"] == pytest.approx(cost["last_run_tokens"] * 0.0005)
+
+
+def test_a_dataset_that_is_overwritten_costs_what_was_paid_since(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert batch(server, source, out).code == 0
+    once = summary(out)["cost"]["tokens"]
+    assert batch(server, source, out, "--overwrite").code == 0
+    assert summary(out)["cost"]["tokens"] == once
+
+
 def test_an_open_job_that_nobody_needs_is_cancelled(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with serving(seconds=60.0) as server:
@@ -263,6 +291,23 @@ def test_an_open_job_that_nobody_needs_is_cancelled(source: Path, tmp_path: Path
         assert batch(server, source, out).code == 0
         assert bulkembed("batches", out, "--cancel", "--base-url", server.url).code == 0
         assert server.stats()["batch"]["jobs_open"] == 0
+
+
+def test_cancelling_goes_by_the_digest_that_the_dataset_has(source: Path, tmp_path: Path) -> None:
+    """Another version may have computed it otherwise."""
+    out = tmp_path / "out"
+    with serving(seconds=60.0) as server:
+        assert batch(server, source, out, "--detach").code == 75
+        pinned = json.loads((out / "_run/run.json").read_bytes())
+        facts = pinned["embedding"] | {"another_fact": 1}
+        changed = {"embedding": facts, "embedding_digest": digest_of(facts)}
+        for path in (out / "_run/run.json", *(out / "_run/batch").glob("*.json")):
+            content = json.loads(path.read_bytes())
+            new = {name: changed.get(name, value) for name, value in content.items()}
+            path.write_text(json.dumps(new))
+        assert bulkembed("batches", out, "--cancel", "--base-url", server.url).code == 0
+        assert server.stats()["batch"]["jobs_open"] == 0
+        assert [job["state"] for job in jobs_of(out)] == ["created"]
 
 
 VERTEX = ("--vertexai", "--vertex-project", "p", "--vertex-location", "us-central1")
