@@ -277,11 +277,12 @@ class BatchRun:
             self._jobs.note_refusal(entry, error)
             self._untried = True
             return False
-        log.info(
-            "batch job %s: %s, about %s tokens, %s",
-            created.display_name, number_of(created.rows, "text"), f"{created.tokens:,}",
-            created.job,
-        )  # fmt: skip
+        if created.state is LedgerState.CREATED:
+            log.info(
+                "batch job %s: %s, about %s tokens, %s",
+                created.display_name, number_of(created.rows, "text"), f"{created.tokens:,}",
+                created.job,
+            )  # fmt: skip
         return True
 
     def _write_file(self, contents: Ahead[Content]) -> JobFile | None:

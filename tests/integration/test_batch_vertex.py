@@ -94,6 +94,17 @@ def test_nothing_is_left_when_all_is_deleted(tmp_path: Path) -> None:
         assert one.client.get(job.name) is None
 
 
+def test_a_job_that_is_not_over_yet_is_not_deleted(tmp_path: Path) -> None:
+    with batches(tmp_path, seconds=100, cancel_seconds=50) as one:
+        name = one.submit(TEXTS).name
+        one.client.cancel(name)
+        one.client.delete_job(name)
+        one.time.now_s += 100
+        assert one.counts["jobs_left"] == 1
+        one.client.delete_job(name)
+        assert one.counts["jobs_left"] == 0
+
+
 def test_a_job_shows_its_states(tmp_path: Path) -> None:
     with batches(tmp_path, seconds=100) as one:
         name = one.submit(TEXTS).name

@@ -171,6 +171,14 @@ def test_a_lost_answer_to_a_creation_is_found_by_the_display_name(
         check_nothing_left(server)
 
 
+def test_a_job_that_is_not_created_is_not_announced(source: Path, tmp_path: Path) -> None:
+    with serving(call_script=("create:400",)) as server:
+        ended = batch(server, source, tmp_path / "out")
+        assert ended.code == 0, ended.err
+        assert server.stats()["batch"]["jobs_created"] == ended.err.count("tokens, batches/") == 1
+        assert ended.err.count(", about ") == 1
+
+
 @pytest.mark.parametrize("outcome", ["failed", "expired", "cancelled", "vanish"])
 def test_texts_of_a_job_without_answers_go_into_another(
     source: Path, tmp_path: Path, outcome: str

@@ -85,7 +85,7 @@ class BatchService(Protocol):
         ...
 
     def delete_job(self, name: str) -> None:
-        """Delete a job that is over.  It may not exist."""
+        """Delete a job.  It may not exist.  One of Vertex AI that is not over yet stays."""
         ...
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ class JobCalls:
 
     def delete_job(self, name: str) -> None:
         """See `BatchService`."""
-        with accepting("model_gone"):
+        with accepting("model_gone", "precondition"):
             self._calls.ask(lambda: self._calls.sdk.batches.delete(name=self._known(name)))
 
     def close(self) -> None:
