@@ -217,16 +217,23 @@ class OpenJobs:
             CallError: it takes none at all, or does not answer.
         """
         delays = iter(LOOKUP_DELAYS_S)
+        is_first = True
         while True:
             try:
                 return self._adopt(entry, self._service.create(entry.file, entry.display_name))
-            except CallRejected as error:
-                return self.fail(entry, error.message)
+            except (QuotaExceeded, CallRejected) as error:
+                # The job that got no answer may exist, and may be what uses up the quota.
+                found = None if is_first else self._look_up(entry)
+                if found is not None:
+                    return self._adopt(entry, found)
+                if isinstance(error, CallRejected):
+                    return self.fail(entry, error.message)
+                raise
             except (Unavailable, Intercepted, BadAnswer) as error:
                 found = self._look_up(entry)
                 if found is not None:
                     return self._adopt(entry, found)
-                delay = next(delays, None)
+                delay, is_first = next(delays, None), False
                 if delay is None or self._stopped():
                     raise
                 log.warning("batch job %s was not created: %s", entry.display_name, error.message)

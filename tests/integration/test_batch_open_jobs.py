@@ -28,10 +28,13 @@ def uploaded(one: Batches, ledger: BatchLedger) -> BatchJob:
 
 
 def jobs_of(
-    one: Batches, ledger: BatchLedger, stopped: Callable[[], bool] = lambda: False
+    one: Batches,
+    ledger: BatchLedger,
+    stopped: Callable[[], bool] = lambda: False,
+    poll_max_s: float = 1.0,
 ) -> OpenJobs:
     service = PatientService(one.client, 10.0, stopped)
-    return OpenJobs(service, ledger, BatchConfig(poll_max_s=1.0), stopped)
+    return OpenJobs(service, ledger, BatchConfig(poll_max_s=poll_max_s), stopped)
 
 
 def appearing(one: Batches, after_s: float) -> Callable[[], bool]:
@@ -50,6 +53,17 @@ def test_a_job_that_is_not_in_the_list_yet_is_not_created_again(tmp_path: Path) 
         ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
         entry = uploaded(one, ledger)
         created = jobs_of(one, ledger, appearing(one, 2.0)).create(entry)
+        assert created.state is LedgerState.CREATED
+        assert one.counts["jobs_created"] == 1
+
+
+def test_a_job_that_used_up_the_quota_itself_is_found(tmp_path: Path) -> None:
+    """Its answer was lost, so the second creation gets a 429."""
+    script = ("create:lost", "create:429")
+    with batches(tmp_path, call_script=script, list_lag_s=0.6) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        entry = uploaded(one, ledger)
+        created = jobs_of(one, ledger, appearing(one, 2.0), poll_max_s=0.1).create(entry)
         assert created.state is LedgerState.CREATED
         assert one.counts["jobs_created"] == 1
 
