@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.cli import bulkembed, run, write_rows
+from support.cli import Ended, bulkembed, run, write_rows
+from support.google_login import credentials
 from support.killing import Job, Step, ended, leftovers, same_rows, wait_for
 
 from bulkembed.emulator.batch_settings import BatchSettings
@@ -41,7 +42,7 @@ def serving(**settings: object) -> EmulatorServer:
     return EmulatorServer(EmulatorSettings(batch=batch))
 
 
-def check(server: EmulatorServer, source: Path, output: Path) -> None:
+def check(server: EmulatorServer, source: Path, output: Path, *args: str) -> None:
     """The dataset is that of an undisturbed online run, and the service has nothing left."""
     stats = server.stats()
     assert stats["texts"] == stats["distinct_texts"] == DISTINCT
@@ -52,7 +53,7 @@ def check(server: EmulatorServer, source: Path, output: Path) -> None:
     assert bulkembed("verify", output, "--repeated-ids").code == 0
     online = output.parent / "online"
     with EmulatorServer() as other:
-        assert run(other.url, source, online, *OF_DATASET).code == 0
+        assert run(other.url, source, online, *OF_DATASET, *args).code == 0
     same_rows(output, online)
 
 
@@ -68,6 +69,16 @@ def killed_at_random(job: Job, chance: random.Random) -> None:
     time.sleep(chance.uniform(0, 1.5))
     process.send_signal(signal.SIGKILL)
     ended(process)
+
+
+def finished(job: Job) -> Ended:
+    """The end of the last run; each is started again while the service fails for too long."""
+    last = job.finish()
+    for _ in range(5):
+        if last.code != 75:
+            break
+        last = job.finish()
+    return last
 
 
 def test_kills_at_steps_of_the_ledger_pay_for_nothing_twice(source: Path, tmp_path: Path) -> None:
@@ -90,12 +101,33 @@ def test_kills_at_random_moments_amid_faults_pay_for_nothing_twice(
         job = Job(server, source, tmp_path / "out", ARGS)
         for _ in range(KILLS // 2):
             killed_at_random(job, chance)
-        last = job.finish()
-        for _ in range(5):
-            if last.code != 75:
-                break
-            last = job.finish()
+        last = finished(job)
         assert last.code == 0, last.err
         check(server, source, tmp_path / "out")
         answers = set().union(*server.stats()["batch"]["calls"].values())
         assert {"200", "503", "reset"} <= answers
+
+
+def test_kills_amid_faults_of_vertex_ai_pay_for_nothing_twice(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(17)
+    buckets = tmp_path / "buckets"
+    (buckets / "bucket").mkdir(parents=True)
+    vertex = (
+        "--vertexai", "--vertex-project", "p", "--vertex-location", "us-central1",
+        "--batch-bucket", str(buckets / "bucket"),
+    )  # fmt: skip
+    with (
+        credentials(tmp_path) as environ,
+        serving(call_faults=FAULTS, buckets=(("*", str(buckets)),)) as server,
+    ):
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        job = Job(server, source, tmp_path / "out", (*ARGS, *vertex))
+        for _ in range(KILLS // 4):
+            killed_at_random(job, chance)
+        last = finished(job)
+        assert last.code == 0, last.err
+        check(server, source, tmp_path / "out", *vertex[:-2])
+    assert not list((buckets / "bucket").rglob("*.jsonl"))
