@@ -84,6 +84,8 @@ class BatchRun:
     on_damage: DamagePolicy
     can_afford: Callable[[BatchLedger, int], str | None]
     """Returns why another job must not be paid for that costs at most so many tokens; else None."""
+    is_limited: bool = False
+    """Whether the plan leaves out rows that a later run needs answers for (`--limit-rows`)."""
     counters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     _service: PatientService = dataclasses.field(init=False)
     _jobs: OpenJobs = dataclasses.field(init=False)
@@ -136,7 +138,8 @@ class BatchRun:
         while not self._stopped():
             left = self._left(plan)
             if not left.work:
-                self._finish()
+                if not self.is_limited:
+                    self._jobs.finish()
                 break
             if self._is_late:
                 self._end_jobs()
@@ -360,13 +363,6 @@ class BatchRun:
         released = self._jobs.delete_remote(entry)
         self.ledger.put(dataclasses.replace(released, answers=""))
         self.dataset.delete([entry.answers])
-
-    def _finish(self) -> None:
-        """Delete what is left of the jobs here and at the service."""
-        for entry in self.ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED):
-            self._jobs.abandon(entry)
-        for entry in self.ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
-            self.ledger.close(self._jobs.delete_remote(entry))
 
     # The end of the run.
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from bulkembed.pipeline.batch.batch_cost import can_afford, online_budget
 from bulkembed.pipeline.batch.batch_run import BatchRun
+from bulkembed.pipeline.batch.open_jobs import OpenJobs
+from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.distribution import distribute
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.pipeline.run.sharing import Sharing
-from bulkembed.schemas.batch import MAX_WAIT_S, Mode
-from bulkembed.schemas.errors import InputError
+from bulkembed.schemas.batch import MAX_WAIT_S, LedgerState, Mode
+from bulkembed.schemas.errors import CallError, InputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
 from bulkembed.transforms.clients.batch_service import open_batch_service
@@ -81,6 +83,40 @@ def run_batches(
         return BatchRun(
             dataset, job, settings, service, ledger, reused, folder, embed, on_damage,
             lambda ledger, tokens: can_afford(request, dataset, ledger, tokens),
+            is_limited=request.input.limit_rows is not None,
         ).run(plan)  # fmt: skip
+    finally:
+        service.close()
+
+
+def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str | None) -> None:
+    """Close the jobs that an earlier run left behind, of a dataset that lacks no row.
+
+    Args:
+        request: the options.
+        job: the run, which holds the dataset.
+        dataset: the output.
+        key: the API key; None for application-default credentials.
+
+    Raises:
+        ConfigError: the environment names certificates or a proxy that cannot be used.
+        OutputError: the ledger cannot be read or written.
+    """
+    ledger = BatchLedger(dataset)
+    dataset.delete(ledger.leftovers)
+    if all(entry.state is LedgerState.CLOSED for entry in ledger.jobs):
+        return
+    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket)
+    try:
+        patient = PatientService(service, job.calls.retry_timeout_s, lambda: False)
+        jobs = OpenJobs(patient, ledger, request.batch, lambda: False)
+        jobs.recover(job.digest)
+        jobs.finish()
+    except CallError as error:
+        log.warning(
+            "batch jobs or their files may be left at the service: %s. The same command deletes "
+            "them.",
+            error.message.rstrip("."),
+        )
     finally:
         service.close()

@@ -364,6 +364,17 @@ class OpenJobs:
         entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
         self._ledger.close(entry)
 
+    def finish(self) -> None:
+        """Close all jobs of a complete dataset, with what is left of them here and at the service.
+
+        Raises:
+            CallError: the service cannot be asked.
+        """
+        for entry in self._ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED):
+            self.abandon(entry)
+        for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
+            self._ledger.close(self.delete_remote(entry))
+
     def delete_remote(self, entry: BatchJob) -> BatchJob:
         """Delete the files of a job, and the job, at the service, unless they are to be kept.
 

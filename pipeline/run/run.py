@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bulkembed.pipeline.batch.launch import run_batches
+from bulkembed.pipeline.batch.launch import finish_jobs, run_batches
 from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
@@ -177,6 +177,8 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                 else:
                     pipeline = functools.partial(_run_online, job, work, folder)
                 counters = _execute(request, job, work, pipeline, goal, started, folder)
+            elif request.mode.uses_batch:
+                finish_jobs(request, job, dataset, key)
             outcome = dataclasses.replace(outcome, counters=counters)
             return settle.finish(dataset, outcome, time.monotonic() - started)
 

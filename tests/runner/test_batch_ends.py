@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.cli import Ended, bulkembed, read, run, write_rows
-from support.killing import Job, ended, leftovers, same_rows, wait_for
+from support.killing import Job, Step, ended, leftovers, same_rows, wait_for
 
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
@@ -175,3 +175,31 @@ def test_without_a_fallback_a_later_run_with_more_attempts_finishes(
         assert server.stats()["calls"] == 0
         check_paid_once(server)
     same_rows(out, online)
+
+
+def test_a_limited_run_leaves_the_answers_of_other_rows_to_later_runs(
+    source: Path, tmp_path: Path, online: Path
+) -> None:
+    out = tmp_path / "out"
+    with serving(seconds=0.3) as server:
+        assert batch(server, source, out, "--detach", "--batch-job-rows", 30).code == 75
+        assert batch(server, source, out, "--limit-rows", 20).code == 0
+        assert batch(server, source, out).code == 0
+        check_paid_once(server)
+    same_rows(out, online)
+
+
+def test_a_run_without_rows_deletes_what_a_killed_one_left_of_its_jobs(
+    source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    job = Job(server := serving(seconds=0.2), source, out, ARGS)
+    with server:
+        # After the last commit: the job's entry is written once it has been deleted there.
+        job.finish(Step("os.rename", "/_run/batch/", 7))
+        assert read(out).num_rows == len(TEXTS)
+        assert "closed" not in states(out)
+        assert batch(server, source, out).code == 0
+        check_paid_once(server)
+    assert states(out) == ["closed"]
+    assert len(list((out / "_run/batch").iterdir())) == 1
