@@ -1,4 +1,4 @@
-"""Batch mode: its settings, and the entry of a batch job in the ledger of a dataset."""
+"""The settings of batch jobs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import enum
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.quota import Tier
-from bulkembed.schemas.serialization import Count
-from bulkembed.schemas.units import CallCounts
 
 MAX_JOB_ROWS = 100_000
 """The default maximum rows of a job: its results take up to about 5 GB on disk while they are
@@ -101,67 +99,3 @@ class BatchConfig:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{flag} {value} is too low. The minimum is 1.")
-
-
-class LedgerState(enum.StrEnum):
-    """How far a batch job is, as the ledger has it."""
-
-    PLANNED = "planned"
-    """Its file may have been uploaded; the job was not created."""
-    UPLOADED = "uploaded"
-    """Its file is uploaded; the job may have been created."""
-    CREATED = "created"
-    """The job exists; its name is known."""
-    COLLECTED = "collected"
-    """Its answers are in the dataset's folder; files at the service may be left."""
-    FAILED = "failed"
-    """It gave no answers: its texts go into another job."""
-    CLOSED = "closed"
-    """Its answers are committed or not needed, and nothing is left at the service."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BatchJob:
-    """The ledger's entry of a batch job.
-
-    It is written before the service is asked: the display name first, so that a job whose creation
-    got no answer can be found again.
-    """
-
-    display_name: str
-    """Unique; also the name of its files in the dataset and at the service."""
-    state: LedgerState
-    rows: Count
-    """Its texts."""
-    tokens: Count
-    """Estimated."""
-    token_bound: Count
-    """How many tokens it can cost at most."""
-    file_bytes: Count
-    contents: str
-    """The digest of the hashes of its texts."""
-    embedding_digest: str
-    """The digest of the settings of its vectors."""
-    planned_at: float
-    """Epoch seconds."""
-    run_number: Count = 0
-    """The number of the run that collected it."""
-    file: str = ""
-    """The uploaded file at the service."""
-    job: str = ""
-    """The name of the job at the service."""
-    results: tuple[str, ...] = ()
-    """The files with its results at the service."""
-    created_at: float | None = None
-    ended_at: float | None = None
-    """When its answers were collected, or it failed."""
-    reason: str = ""
-    """Why it gave no answers, in the service's words."""
-    counts: CallCounts = dataclasses.field(default_factory=CallCounts)
-    """What it cost: texts and tokens that were answered."""
-    failed: Count = 0
-    """Texts that the service rejected: their rows become dead letters."""
-    missing: Count = 0
-    """Texts that got no answer, and are sent again."""
-    answers: str = ""
-    """The file with its vectors, within the dataset; empty if it has none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bulkembed.pipeline.run.life_cost import read_online_tokens
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.schemas.batch import LedgerState
+from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.prices import Budget
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset

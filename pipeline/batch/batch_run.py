@@ -31,7 +31,7 @@ from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.pipeline.run.sharing import Sharing, find_sharing
 from bulkembed.pipeline.run.summary import BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS
-from bulkembed.schemas.batch import BatchConfig, BatchFallback, BatchJob, LedgerState
+from bulkembed.schemas.batch import BatchConfig, BatchFallback
 from bulkembed.schemas.errors import (
     BulkEmbedError,
     CallError,
@@ -41,6 +41,7 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
 )
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, Stop, StopReason
 from bulkembed.transforms.clients.batch_service import BatchService

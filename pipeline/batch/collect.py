@@ -9,8 +9,8 @@ from pathlib import Path
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.results import ResultReader
 from bulkembed.pipeline.logs import log
-from bulkembed.schemas.batch import BatchJob, LedgerState
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata
 from bulkembed.transforms.clients.remote_jobs import RemoteJob

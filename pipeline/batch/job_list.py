@@ -10,7 +10,7 @@ from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.run.life_cost import pinned_price
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.schemas.batch import BatchJob, LedgerState
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.prices import Price
 from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.clients.keys import find_key

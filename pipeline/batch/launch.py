@@ -16,10 +16,11 @@ from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.pipeline.run.sharing import Sharing
-from bulkembed.schemas.batch import MAX_WAIT_S, LedgerState, Mode
+from bulkembed.schemas.batch import MAX_WAIT_S, Mode
 from bulkembed.schemas.errors import CallError, InputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.core.quota_limits import split_concurrency
 from bulkembed.transforms.dataset import worker_notes

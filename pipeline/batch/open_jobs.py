@@ -17,7 +17,7 @@ import numpy as np
 from bulkembed.pipeline.batch.job_files import JobFile
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.logs import log
-from bulkembed.schemas.batch import BatchConfig, BatchJob, LedgerState
+from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.errors import (
     BadAnswer,
     CallRejected,
@@ -25,6 +25,7 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.clients.remote_jobs import RemoteJob, RemoteState
 from bulkembed.transforms.core.hashing import Keys

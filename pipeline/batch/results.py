@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bulkembed.schemas.batch import BatchJob
 from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.ledger_entry import BatchJob
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.clients.batch_lines import BatchLine, decode_line
 from bulkembed.transforms.core.hashing import keys

@@ -34,10 +34,11 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 def batches(
     ctx: click.Context, /, output: str, cancel: bool, as_json: bool, bucket: str | None, **_: Any
 ) -> None:
-    """List the batch jobs of a dataset: state, age, texts, tokens and cost.
+    """List and cancel the batch jobs of a dataset.
 
-    OUT is the folder of the dataset. Reads its ledger, and asks the service for --cancel only. The
-    state is that of the last run: a job that has ended is "created" until a run collects it.
+    OUT is the folder of the dataset. Prints state, age, texts, tokens and cost by the ledger of the
+    dataset, and asks the service for --cancel only. A job that has ended is "created" until a run
+    collects it.
     """
     from bulkembed.pipeline.batch import job_list
     from bulkembed.pipeline.cli.pinned_run import given_service, request_of

@@ -13,9 +13,9 @@ from bulkembed.pipeline.run.life_cost import (
 )
 from bulkembed.pipeline.run.placement import runs_on_this_machine
 from bulkembed.pipeline.run.request import RunRequest
-from bulkembed.schemas.batch import LedgerState
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.calls.shared_quota import default_folder, secret_digest
 from bulkembed.transforms.dataset import spending_notes, worker_notes

@@ -116,7 +116,7 @@ def status_of(
         rows=rows,
         kept=kept,
         vectors=sum(record.vectors for record in records) - old,
-        codes=_codes(records),
+        codes=_codes(current),
         counts=counts,
         cost=LifeCost.of(spending, pinned_price(pinned), at_least=counts.tokens),
         kept_texts=0 if complete else kept_answers.count_kept(dataset),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bulkembed.schemas.batch import BatchJob, LedgerState
 from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.transforms.core.hashing import keys, text_hash
 from bulkembed.transforms.dataset.batch_answers import (
     RejectedText,

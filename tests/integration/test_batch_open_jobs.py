@@ -10,7 +10,8 @@ from support.batches import Batches, batches
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.patient_service import PatientService
-from bulkembed.schemas.batch import BatchConfig, BatchJob, LedgerState
+from bulkembed.schemas.batch import BatchConfig
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger, new_name
 from bulkembed.transforms.dataset.dataset import Dataset
 

@@ -153,7 +153,7 @@ def test_other_settings_are_rejected_with_the_difference_and_change_nothing(
     ended = go(server, source, output, *args)
     assert ended.code == 2
     assert len(ended.err.strip().splitlines()) == 1
-    for word in (*words, "another --output"):
+    for word in (*words, "--output"):
         assert word in ended.err
     assert server.stats()["calls"] == calls
     assert snapshot(output) == before

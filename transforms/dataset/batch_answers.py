@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
-from bulkembed.schemas.batch import BatchJob
 from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.ledger_entry import BatchJob
 from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.transforms.core.vectors import Matrix

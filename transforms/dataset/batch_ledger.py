@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
-from bulkembed.schemas.batch import BatchJob, LedgerState
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.dataset.atomic_files import read_bytes
