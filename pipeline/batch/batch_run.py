@@ -25,6 +25,7 @@ from bulkembed.pipeline.batch.job_files import (
 )
 from bulkembed.pipeline.batch.open_jobs import OpenJobs, why_no_results
 from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts, windows
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
@@ -43,12 +44,11 @@ from bulkembed.schemas.errors import (
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.stop import RERUN, Stop, StopReason
+from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.hashing import Keys, among, keys
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.batch_answers import read_rejected
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.committed_vectors import committed_index
@@ -61,7 +61,6 @@ WINDOW_ROWS = 1_000_000
 """Rows whose texts are searched at a time."""
 MAX_AHEAD = 4_000_000
 """Texts that may be in open jobs or collected, and not committed: bounds the space on disk."""
-CHECK_EVERY_S = 1.0
 COMMIT_TEXTS = 250_000
 """After so many collected answers, the units that have all of theirs are committed."""
 
@@ -77,6 +76,7 @@ class BatchRun:
     job: JobConfig
     settings: BatchConfig
     service: BatchService
+    stop: RunStop
     ledger: BatchLedger
     reused: Sequence[ReusedDataset]
     folder: Path
@@ -101,13 +101,11 @@ class BatchRun:
     """Why no further job can be paid for."""
     _untried: bool = False
     """Whether texts are left that could be put into a job."""
-    _is_stopped: bool = False
-    _checked_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         timeout_s = self.job.calls.retry_timeout_s
-        self._service = PatientService(self.service, timeout_s, self._stopped)
-        self._jobs = OpenJobs(self._service, self.ledger, self.settings, self._stopped)
+        self._service = PatientService(self.service, timeout_s, self.stop.is_set)
+        self._jobs = OpenJobs(self._service, self.ledger, self.settings, self.stop.is_set)
         spec = self.job.embedding.spec
         self._estimator = TokenEstimator(spec.max_tokens if spec.known else None)
 
@@ -122,13 +120,13 @@ class BatchRun:
         try:
             self._run(plan)
         except OutputTaken as error:
-            self._stop(StopReason.TAKEN_OVER, error.message)
+            self.stop.set(StopReason.TAKEN_OVER, error.message)
         except JobRejected as error:
-            self._stop(StopReason.REJECTED, error.message)
+            self.stop.set(StopReason.REJECTED, error.message)
         except CallError as error:
-            self._stop(StopReason.UNAVAILABLE, f"{error.message} {RERUN}")
+            self.stop.set(StopReason.UNAVAILABLE, f"{error.message} {RERUN}")
         except BulkEmbedError as error:
-            self._stop(StopReason.BROKEN, error.message)
+            self.stop.set(StopReason.BROKEN, error.message)
         return dict(self.counters)
 
     def _run(self, plan: Plan) -> None:
@@ -136,7 +134,7 @@ class BatchRun:
         self._jobs.recover(self.job.digest)
         self._collect_ended()
         self._set_end()
-        while not self._stopped():
+        while not self.stop.is_set():
             left = self._left(plan)
             if not left.work:
                 if not self.is_limited:
@@ -145,18 +143,18 @@ class BatchRun:
             if self._is_late:
                 self._end_jobs()
             progress = self._pass(left)
-            if self._stopped():
+            if self.stop.is_set():
                 break
             if self.settings.detach and (self._jobs.open or self._untried):
                 self._detach()
             elif self._jobs.open:
                 self._wait()
             elif self._cap is not None:
-                self._stop(StopReason.COST_CAP, self._cap)
+                self.stop.set(StopReason.COST_CAP, self._cap)
             elif self._is_late or not (progress or self._untried):
                 self._fall_back(self._left(plan))
-                if self._left(plan).work and not self._stopped():
-                    self._stop(StopReason.BROKEN, f"units could not be committed. {RERUN}")
+                if self._left(plan).work and not self.stop.is_set():
+                    self.stop.set(StopReason.BROKEN, f"units could not be committed. {RERUN}")
 
     def _set_end(self) -> None:
         """Set when batch jobs have had their time: from the first one that is not closed."""
@@ -177,7 +175,7 @@ class BatchRun:
                 number_of(len(self._jobs.open), "batch job"),
             )
         self._jobs.cancel()
-        while self._jobs.open and not self._stopped():
+        while self._jobs.open and not self.stop.is_set():
             self._wait()
 
     # Units and their texts.
@@ -204,7 +202,7 @@ class BatchRun:
                 progress = True
             if window.texts:
                 progress |= self._submit(window)
-            if self._stopped() or self._jobs.is_full or self._jobs.texts_ahead >= MAX_AHEAD:
+            if self.stop.is_set() or self._jobs.is_full or self._jobs.texts_ahead >= MAX_AHEAD:
                 break
             if self._uncommitted >= COMMIT_TEXTS:
                 break
@@ -226,8 +224,8 @@ class BatchRun:
         before = self.dataset.state().records
         job = dataclasses.replace(self.job, sends_online=online)
         self.counters.update(self.embed(job, plan, sharing))
-        if self.dataset.state().records == before and not self._stopped():
-            self._stop(
+        if self.dataset.state().records == before and not self.stop.is_set():
+            self.stop.set(
                 StopReason.BROKEN,
                 f"the answers of batch jobs cannot be read back from {self.dataset.root}. {RERUN}",
             )
@@ -243,7 +241,7 @@ class BatchRun:
             contents_of(window.missing, self.job, self._estimator, skip, self.on_damage)
         )
         submitted = False
-        while not self._stopped() and not self._is_late and self._is_due(contents):
+        while not self.stop.is_set() and not self._is_late and self._is_due(contents):
             if self._jobs.texts_ahead >= MAX_AHEAD or self._uncommitted >= COMMIT_TEXTS:
                 break
             if not self._jobs.is_full and self._submit_one(contents):
@@ -305,7 +303,7 @@ class BatchRun:
 
     def _collect_ended(self) -> None:
         for entry, remote in self._jobs.take_ended():
-            if self._stopped():
+            if self.stop.is_set():
                 return
             try:
                 done = collect(
@@ -326,7 +324,7 @@ class BatchRun:
         rows = number_of(sum(file.rows for file in left.work), "row")
         why = f": {reasons[-1]}" if reasons else ""
         if self.settings.fallback is BatchFallback.STOP and not self._is_late:
-            self._stop(
+            self.stop.set(
                 StopReason.UNAVAILABLE,
                 f"batch jobs did not answer the texts of {rows} in "
                 f"{number_of(self.settings.attempts, 'attempt')}{why}. Rerun with "
@@ -335,7 +333,7 @@ class BatchRun:
             return
         log.warning("batch jobs did not answer the texts of %s%s. They are sent online.", rows, why)
         for plan in windows(left, WINDOW_ROWS):
-            if not self._stopped():
+            if not self.stop.is_set():
                 state, settled = self.dataset.state(), self._settled()
                 sharing = find_sharing(
                     self.dataset, self.job, plan, state, self.folder, self.reused,
@@ -369,26 +367,14 @@ class BatchRun:
 
     def _detach(self) -> None:
         if not self._jobs.open:
-            self._stop(
+            self.stop.set(
                 StopReason.DETACHED,
                 "the service takes no batch job now. Run the same command again later.",
             )
             return
         jobs = number_of(len(self._jobs.open), "batch job")
         texts = number_of(sum(entry.rows for entry in self._jobs.open), "text")
-        self._stop(
+        self.stop.set(
             StopReason.DETACHED,
             f"{jobs} with {texts} submitted. Run the same command again to collect the answers.",
         )
-
-    def _stop(self, reason: StopReason, message: str) -> None:
-        worker_notes.write_stop(self.dataset, self.job.run_id, Stop(reason, message, time.time()))
-        self._is_stopped = True
-
-    def _stopped(self) -> bool:
-        """Return whether the run must end; its notes are read about once a second."""
-        now = time.monotonic()
-        if not self._is_stopped and now >= self._checked_at + CHECK_EVERY_S:
-            self._checked_at = now
-            self._is_stopped = bool(worker_notes.read_stops(self.dataset, self.job.run_id))
-        return self._is_stopped

@@ -10,6 +10,7 @@ from bulkembed.pipeline.batch.batch_cost import can_afford, online_budget
 from bulkembed.pipeline.batch.batch_run import BatchRun
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.distribution import distribute
 from bulkembed.pipeline.run.plan import Plan
@@ -79,10 +80,11 @@ def run_batches(
     settings = request.batch
     if request.mode is Mode.AUTO and settings.max_wait_s is None:
         settings = dataclasses.replace(settings, max_wait_s=MAX_WAIT_S)
-    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket)
+    stop = RunStop(dataset, job.run_id)
+    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, stop.wait)
     try:
         return BatchRun(
-            dataset, job, settings, service, ledger, reused, folder, embed, on_damage,
+            dataset, job, settings, service, stop, ledger, reused, folder, embed, on_damage,
             lambda ledger, tokens: can_afford(request, dataset, ledger, tokens),
             is_limited=request.input.limit_rows is not None,
         ).run(plan)  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 
 from bulkembed.pipeline.batch.job_files import JobFile
 from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.batch.run_stop import STEP_S, wait
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.errors import (
@@ -37,7 +38,6 @@ FIRST_POLL_S = 2.0
 POLL_GROWTH = 1.5
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """How long to wait before each look for a job whose creation got no answer."""
-CHECK_EVERY_S = 0.2
 
 
 class OpenJobs:
@@ -238,7 +238,7 @@ class OpenJobs:
                 if delay is None or self._stopped():
                     raise
                 log.warning("batch job %s was not created: %s", entry.display_name, error.message)
-                self._sleep(delay)
+                wait(delay, self._stopped)
 
     def note_refusal(self, entry: BatchJob, error: QuotaExceeded) -> None:
         """Note that the service takes no further job now.
@@ -261,7 +261,7 @@ class OpenJobs:
             self._service.delete_file(entry.file)
             self._ledger.drop(entry)
             self._job_tokens = max(1, entry.tokens // 2)
-            self._sleep(self._next_delay())
+            wait(self._next_delay(), self._stopped)
 
     def _look_up(self, entry: BatchJob) -> RemoteJob | None:
         """Return the job with the display name of an entry; None if the service has none.
@@ -270,7 +270,7 @@ class OpenJobs:
         that: the upload of its file may have taken long.  A damaged entry is of an older job.
         """
         for delay in LOOKUP_DELAYS_S if entry.planned_at else LOOKUP_DELAYS_S[:1]:
-            self._sleep(min(delay, self._settings.poll_max_s))
+            wait(min(delay, self._settings.poll_max_s), self._stopped)
             found = self._service.find(entry.display_name, entry.planned_at)
             if found is not None:
                 return found
@@ -310,7 +310,7 @@ class OpenJobs:
             Whether a job has ended.
         """
         while not self._stopped():
-            self._sleep(min(self._next_delay(), max(CHECK_EVERY_S, until - time.time())))
+            wait(min(self._next_delay(), max(STEP_S, until - time.time())), self._stopped)
             if self._stopped():
                 break
             before = len(self.open)
@@ -395,12 +395,6 @@ class OpenJobs:
         delay = self._poll_s * random.uniform(0.8, 1.2)
         self._poll_s = min(self._poll_s * POLL_GROWTH, self._settings.poll_max_s)
         return delay
-
-    def _sleep(self, seconds: float) -> None:
-        """Sleep, but not longer than the run may last."""
-        ends_at = time.monotonic() + seconds
-        while (left := ends_at - time.monotonic()) > 0 and not self._stopped():
-            time.sleep(min(left, CHECK_EVERY_S))
 
 
 def why_no_results(job: RemoteJob) -> str:

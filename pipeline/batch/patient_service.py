@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from bulkembed.pipeline.batch.run_stop import wait
 from bulkembed.pipeline.logs import log
-from bulkembed.schemas.errors import BadAnswer, CallError, Intercepted, QuotaExceeded, Unavailable
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
-
-FIRST_DELAY_S = 0.5
-MAX_DELAY_S = 30.0
+from bulkembed.transforms.core.backoff import retry_wait_s
+from bulkembed.transforms.core.health import RETRYABLE
 
 Result = TypeVar("Result")
 
@@ -77,20 +76,15 @@ class PatientService:
         Raises:
             CallError: it fails for good, for too long, or when the run must end.
         """
-        started, delay = time.monotonic(), FIRST_DELAY_S
+        started, failures = time.monotonic(), 0
         while True:
             try:
                 return call()
-            except (Unavailable, Intercepted, BadAnswer, QuotaExceeded) as error:
+            except RETRYABLE as error:
                 if time.monotonic() - started >= self._retry_timeout_s or self._stopped():
                     raise
-                self._wait(error, delay)
-                delay = min(2 * delay, MAX_DELAY_S)
-
-    def _wait(self, error: CallError, delay: float) -> None:
-        log.debug("batch jobs: %s. Trying again.", error.message)
-        ends_at = time.monotonic() + max(delay, error.retry_delay_s or 0.0) * random.uniform(
-            0.8, 1.2
-        )
-        while (left := ends_at - time.monotonic()) > 0 and not self._stopped():
-            time.sleep(min(left, 0.2))
+                failures += 1
+                log.debug("batch jobs: %s. Trying again.", error.message)
+                delay_s = error.retry_delay_s
+                seconds = retry_wait_s(failures, random.random(), server_delay_s=delay_s)
+                wait(seconds, self._stopped)

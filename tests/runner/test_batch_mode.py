@@ -318,6 +318,13 @@ def test_cancelling_goes_by_the_digest_that_the_dataset_has(source: Path, tmp_pa
         assert [job["state"] for job in jobs_of(out)] == ["created"]
 
 
+def test_a_transfer_that_keeps_failing_ends_with_the_run(source: Path, tmp_path: Path) -> None:
+    with serving(call_faults=(("download", "503", 1.0),)) as server:
+        begun = time.monotonic()
+        ended = batch(server, source, tmp_path / "out", "--max-runtime", "4s")
+        assert (ended.code, time.monotonic() - begun < 20) == (75, True)
+
+
 VERTEX = ("--vertexai", "--vertex-project", "p", "--vertex-location", "us-central1")
 
 
