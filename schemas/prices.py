@@ -29,15 +29,20 @@ class Price:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Budget:
-    """How much a dataset may cost, over all its runs; both numbers are above 0."""
+    """How much a dataset may cost, over all its runs."""
 
     usd: float
+    """Above 0."""
     usd_per_mtok: float
+    """Of online requests, above 0."""
+    batch_usd: float = 0.0
+    """What batch jobs have cost, and open ones can cost at most."""
 
     @property
     def tokens(self) -> int:
-        """How many tokens the budget buys."""
-        return int(Decimal(str(self.usd)) * MTOK / Decimal(str(self.usd_per_mtok)))
+        """How many tokens of online requests the budget buys."""
+        left = max(Decimal(0), Decimal(str(self.usd)) - Decimal(str(self.batch_usd)))
+        return int(left * MTOK / Decimal(str(self.usd_per_mtok)))
 
     def spent_message(self) -> str:
         """Return the message of a run that the budget ends."""

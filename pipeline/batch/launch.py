@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bulkembed.pipeline.batch.batch_cost import can_afford, online_budget
+from bulkembed.pipeline.batch.batch_cost import can_afford
 from bulkembed.pipeline.batch.batch_run import BatchRun
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.run.cost_cap import online_budget
 from bulkembed.pipeline.run.distribution import distribute
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest

@@ -16,6 +16,7 @@ from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import LedgerState
+from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.calls.shared_quota import default_folder, secret_digest
 from bulkembed.transforms.dataset import spending_notes, worker_notes
@@ -24,6 +25,8 @@ from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import ACCOUNT
 from bulkembed.transforms.dataset.records import DatasetState
+
+_OPEN = (LedgerState.PLANNED, LedgerState.UPLOADED, LedgerState.CREATED)
 
 
 def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobConfig:
@@ -34,7 +37,7 @@ def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCon
     Raises:
         ConfigError: there is a budget, but no price or no place for the account.
     """
-    budget, is_local = request.budget(), runs_on_this_machine(request)
+    budget, is_local = online_budget(request, BatchLedger(dataset)), runs_on_this_machine(request)
     if budget is not None and not is_local:
         raise ConfigError(
             "--max-cost-usd works only if all workers are on this machine, where they share an "
@@ -46,6 +49,20 @@ def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCon
     elif budget is not None:
         path = str(default_folder() / f"{secret_digest(request.output.uri)}.account.json")
     return dataclasses.replace(job, budget=budget, account=path)
+
+
+def online_budget(request: RunRequest, ledger: BatchLedger) -> Budget | None:
+    """Return the budget of online requests, from which the cost of batch jobs is taken off."""
+    budget, price = request.budget(), request.price()
+    if budget is None or price is None:
+        return budget
+    return dataclasses.replace(budget, batch_usd=price.batch_usd(batch_tokens(ledger)))
+
+
+def batch_tokens(ledger: BatchLedger) -> int:
+    """Return the tokens that batch jobs have cost, and those that open ones can cost at most."""
+    paid = sum(entry.counts.tokens for entry in ledger.jobs)
+    return paid + sum(entry.token_bound for entry in ledger.of_state(*_OPEN))
 
 
 def delete_account(job: JobConfig, dataset: Dataset) -> None:

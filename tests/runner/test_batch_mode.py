@@ -301,6 +301,18 @@ def test_an_open_job_that_nobody_needs_is_cancelled(source: Path, tmp_path: Path
         assert server.stats()["batch"]["jobs_open"] == 0
 
 
+def test_the_cost_cap_of_online_runs_counts_batch_jobs(
+    server: EmulatorServer, source: Path, tmp_path: Path
+) -> None:
+    out, price = tmp_path / "out", ("--price-usd-per-mtok", 1000, "--price-factor", 10)
+    assert batch(server, source, out, *price, "--limit-rows", 40).code == 0
+    cap = round(summary(out)["cost"]["usd"] + 0.01, 4)
+    ended = online(server, source, out, *price, "--max-cost-usd", cap)
+    assert (ended.code, server.stats()["calls"]) == (4, 0)
+    assert f"--max-cost-usd {cap:g} is reached" in ended.err
+    assert online(server, source, out, *price, "--max-cost-usd", cap, "--overwrite").code == 0
+
+
 def test_cancelling_goes_by_the_digest_that_the_dataset_has(source: Path, tmp_path: Path) -> None:
     """Another version may have computed it otherwise."""
     out = tmp_path / "out"
