@@ -66,15 +66,16 @@ def batch_tokens(ledger: BatchLedger) -> int:
 
 
 def delete_account(job: JobConfig, dataset: Dataset) -> None:
-    """Delete the account of a dataset that is overwritten, with those batch jobs that are closed.
+    """Delete the account of a dataset that is overwritten, and the batch jobs that are done with.
 
     Answers of other jobs may still be of use, so their cost counts.
     """
     if job.account is not None:
         Path(job.account).unlink(missing_ok=True)
     ledger = BatchLedger(dataset)
-    for entry in ledger.of_state(LedgerState.CLOSED):
-        ledger.drop(entry)
+    for entry in ledger.of_state(LedgerState.CLOSED, LedgerState.COLLECTED):
+        if not (entry.answers or entry.file or entry.results):
+            ledger.drop(entry)
 
 
 def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> None:
