@@ -88,14 +88,14 @@ def write_row_groups(
     blocks: Iterable[pa.RecordBatch],
     schema: pa.Schema,
     encoding: VectorEncoding = VectorEncoding.PLAIN,
-    group_bytes: int = ROW_GROUP_BYTES,
+    group_bytes: int | None = None,
 ) -> None:
-    """Write one part of many rows, in row groups of about `group_bytes`.
+    """Write one part of many rows, in row groups of about `group_bytes`, else ROW_GROUP_BYTES.
 
     Columns are encoded as `part_writer` does it.  One row group is in memory at a time.
     """
     with pq.ParquetWriter(stream, schema, **_writing_options(schema, encoding)) as writer:
-        for batches in _row_groups(blocks, group_bytes):
+        for batches in _row_groups(blocks, group_bytes or ROW_GROUP_BYTES):
             table = _in_pieces(pa.Table.from_batches(batches).cast(schema))
             writer.write_table(table, row_group_size=table.num_rows)
 
