@@ -6,6 +6,8 @@ import dataclasses
 import time
 from pathlib import Path
 
+import numpy as np
+
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.results import ResultReader
 from bulkembed.pipeline.logs import log
@@ -13,9 +15,17 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata
+from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
-from bulkembed.transforms.dataset.batch_answers import write_answers, write_rejected
-from bulkembed.transforms.dataset.batch_ledger import BatchLedger
+from bulkembed.transforms.core.hashing import among
+from bulkembed.transforms.dataset.batch_answers import (
+    answered_texts,
+    answers_name,
+    rejected_by,
+    write_answers,
+    write_rejected,
+)
+from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 
 
@@ -73,6 +83,38 @@ def collect(
     ledger.put(done)
     _log(done, reader)
     return done
+
+
+def collected_before(ledger: BatchLedger, entry: BatchJob) -> BatchJob | None:
+    """Return the entry of a job whose answers are in the dataset already; None if none are.
+
+    Its entry in the ledger does not say so: it is damaged, or the run that collected them was
+    killed before it wrote the entry.  What the job cost is estimated by its entry.
+
+    Raises:
+        OutputError: the answers cannot be read, or the ledger cannot be written.
+    """
+    answered = answered_texts(ledger.dataset, entry)
+    if answered is None:
+        return None
+    texts, rejected = ledger.texts(entry), rejected_by(ledger.dataset, entry)
+    missing = NO_TEXTS
+    if texts is not None:
+        missing = texts[~among(texts["key"], np.union1d(answered, rejected))]
+    if len(missing):
+        ledger.write_missing(entry, missing)
+    count, now = len(answered), time.time()
+    tokens = round(entry.tokens * count / max(1, entry.rows))
+    return dataclasses.replace(
+        entry,
+        state=LedgerState.COLLECTED,
+        planned_at=entry.planned_at or now,
+        ended_at=now,
+        counts=CallCounts(texts=count, tokens=tokens, repeated=-count),
+        failed=len(rejected),
+        missing=len(missing),
+        answers=answers_name(entry),
+    )
 
 
 def _reason(remote: RemoteJob, reader: ResultReader) -> str:

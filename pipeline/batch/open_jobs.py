@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from bulkembed.pipeline.batch.collect import collected_before
 from bulkembed.pipeline.batch.job_files import JobFile
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.run_stop import STEP_S, wait
@@ -168,7 +169,7 @@ class OpenJobs:
                 self._adopt(entry, found)
             elif self._stopped():  # It was not looked for long enough.
                 return
-            else:
+            elif not self._keep_answers(entry, "the job is not in its list"):
                 self._service.delete_file(
                     entry.file or self._service.file_named(entry.display_name)
                 )
@@ -345,7 +346,13 @@ class OpenJobs:
                     self.fail(entry, why_no_results(found) or "the job ended without results")
 
     def fail(self, entry: BatchJob, reason: str) -> BatchJob:
-        """Note that a job gave no answers: its texts go into another one."""
+        """Note that a job gives no answers: its texts go into another one.
+
+        If the dataset has its answers already, they are kept.
+        """
+        kept = self._keep_answers(entry, reason)
+        if kept is not None:
+            return kept
         log.warning("batch job %s gave no answers: %s", entry.display_name, reason)
         self._refused = False
         failed = dataclasses.replace(
@@ -354,6 +361,21 @@ class OpenJobs:
         failed = self.delete_remote(failed)
         self._ledger.put(failed)
         return failed
+
+    def _keep_answers(self, entry: BatchJob, reason: str) -> BatchJob | None:
+        """Note that the dataset has the answers of a job that the service lost, if it has any."""
+        kept = collected_before(self._ledger, entry)
+        if kept is None:
+            return None
+        log.warning(
+            "batch job %s: the service has no answers any more (%s). Those that were collected "
+            "before are kept, for %s. Their cost is %s.",
+            entry.display_name, reason.rstrip("."), number_of(kept.counts.texts, "text"),
+            "estimated" if entry.tokens else "not known, and counts as 0",
+        )  # fmt: skip
+        self._refused = False
+        self._ledger.put(kept)
+        return kept
 
     # Clean up.
 

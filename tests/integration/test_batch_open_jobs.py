@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
 from support.batches import Batches, batches
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
-from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger, new_name
+from bulkembed.transforms.core.hashing import keys, text_hash
+from bulkembed.transforms.dataset.batch_answers import write_answers
+from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger, job_texts, new_name
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.known_vectors import VectorBlock
 
 
 def uploaded(one: Batches, ledger: BatchLedger) -> BatchJob:
@@ -78,3 +84,46 @@ def test_a_run_that_is_stopped_forgets_no_job(tmp_path: Path) -> None:
         assert ledger.jobs == (entry,)
         jobs_of(one, ledger, appearing(one, 2.0)).recover("")
         assert [job.state for job in ledger.jobs] == [LedgerState.CREATED]
+
+
+HASHES = [text_hash(None, f"text {n}") for n in range(5)]
+
+
+def answered(ledger: BatchLedger, state: LedgerState) -> BatchJob:
+    """A job whose answers are in the dataset, but for one text, and that the service lost."""
+    entry = BatchJob(
+        display_name=new_name(), state=state, rows=5, tokens=50, token_bound=80, file_bytes=100,
+        contents="", embedding_digest="", planned_at=time.time(), job="batches/lost",
+    )  # fmt: skip
+    ledger.add(entry, job_texts(HASHES, [False] * 5))
+    blocks = [VectorBlock(HASHES[:4], np.eye(4, 8, dtype=np.float32), [None] * 4)]
+    answers = write_answers(ledger.dataset, entry, iter(blocks), {})
+    if state is LedgerState.COLLECTED:
+        ledger.write_missing(entry, job_texts(HASHES[4:], [False]))
+        ledger.put(dataclasses.replace(entry, answers=answers, missing=1))
+    return entry
+
+
+@pytest.mark.parametrize("state", [LedgerState.COLLECTED, LedgerState.CREATED])
+def test_answers_in_the_dataset_outlive_the_job_at_the_service(
+    tmp_path: Path, state: LedgerState
+) -> None:
+    """The entry of a collected job is damaged, or a run was killed before it wrote the entry."""
+    dataset = Dataset.open(str(tmp_path / "out"))
+    entry = answered(BatchLedger(dataset), state)
+    if state is LedgerState.COLLECTED:
+        path = Path(dataset.path("_run/batch", f"{entry.display_name}.json"))
+        path.write_bytes(path.read_bytes()[:50])
+    with batches(tmp_path) as one:
+        ledger = BatchLedger(dataset)
+        jobs = jobs_of(one, ledger)
+        jobs.recover("")
+        assert list(jobs.take_ended()) == []
+    assert BatchLedger(dataset).jobs == ledger.jobs != ()
+    for found in ledger.jobs:
+        assert (found.state, found.counts.texts) == (LedgerState.COLLECTED, 4)
+        assert Path(dataset.path(found.answers)).is_file()
+        unanswered = ledger.unanswered(found)
+        assert unanswered is not None
+        assert unanswered["key"].tolist() == keys(HASHES[4:]).tolist()
+        assert abs(found.planned_at - time.time()) < 60

@@ -11,19 +11,22 @@ import concurrent.futures
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.ledger_entry import BatchJob
 from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
 from bulkembed.schemas.serialization import from_plain, to_plain
+from bulkembed.transforms.core.hashing import Keys, keys
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.atomic_files import list_files
 from bulkembed.transforms.dataset.batch_ledger import REJECTED_SUFFIX
 from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
 from bulkembed.transforms.dataset.layout import BATCH, PART_SUFFIX
-from bulkembed.transforms.dataset.part_files import write_row_groups
+from bulkembed.transforms.dataset.part_files import read_columns, write_row_groups
 
 GROUP_BYTES = 8 << 20
 """The size of a row group of answers: small, because units want them in another order."""
@@ -59,6 +62,28 @@ def answer_parts(dataset: Dataset) -> dict[str, int]:
         for file in files
         if file.base_name.endswith(PART_SUFFIX)
     }
+
+
+def answered_texts(dataset: Dataset, job: BatchJob) -> Keys | None:
+    """Return the keys of the texts with a vector in the file of a job, ascending and distinct.
+
+    Returns:
+        None if there is no such file.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    try:
+        table = read_columns(dataset, answers_name(job), ["text_hash"])
+    except OutputError as error:
+        if error.missing:
+            return None
+        raise OutputError(
+            f"{dataset.path(answers_name(job))} {error.reason}. If it is damaged, delete it: its "
+            "texts are embedded again.",
+            reason=error.reason,
+        ) from error
+    return np.unique(keys(table["text_hash"].to_pylist()))
 
 
 def is_answers_name(name: str) -> bool:
@@ -127,6 +152,16 @@ def write_rejected(dataset: Dataset, job: BatchJob, texts: Sequence[RejectedText
     """
     name = f"{BATCH}/{job.display_name}{REJECTED_SUFFIX}"
     dataset.write_json(name, to_plain(_Rejections(tuple(texts))))
+
+
+def rejected_by(dataset: Dataset, job: BatchJob) -> Keys:
+    """Return the keys of the texts of a job that the service rejected, ascending and distinct.
+
+    Raises:
+        OutputError: the file is damaged, or cannot be read.
+    """
+    found = _read(dataset, f"{job.display_name}{REJECTED_SUFFIX}")
+    return np.unique(keys([bytes.fromhex(text.hash) for text in found.texts]))
 
 
 def read_rejected(dataset: Dataset) -> dict[bytes, RejectedText]:

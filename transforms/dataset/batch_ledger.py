@@ -66,12 +66,15 @@ def digest_of(texts: JobTexts) -> str:
 class BatchLedger:
     """The batch jobs of a dataset; only the launcher that holds the dataset writes them.
 
+    Args:
+        dataset: the dataset; also an attribute.
+
     Raises:
         OutputError: the ledger cannot be read.
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         names = dataset.names(BATCH)
         entries = [name for name in names if name.endswith(ENTRY_SUFFIX)]
         with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
@@ -107,19 +110,19 @@ class BatchLedger:
         Raises:
             OutputError: the ledger cannot be written.
         """
-        self._dataset.write_json(f"{BATCH}/{job.display_name}{ENTRY_SUFFIX}", to_plain(job))
+        self.dataset.write_json(f"{BATCH}/{job.display_name}{ENTRY_SUFFIX}", to_plain(job))
         self._jobs[job.display_name] = job
 
     def drop(self, job: BatchJob) -> None:
         """Delete a job that was never created."""
-        self._dataset.delete([f"{BATCH}/{job.display_name}{suffix}" for suffix in _SUFFIXES])
+        self.dataset.delete([f"{BATCH}/{job.display_name}{suffix}" for suffix in _SUFFIXES])
         del self._jobs[job.display_name]
 
     def close(self, job: BatchJob) -> None:
         """Close a job whose answers are no longer needed; its entry stays, for its cost."""
         self.put(dataclasses.replace(job, state=LedgerState.CLOSED, answers=""))
         names = (f"{BATCH}/{job.display_name}{one}" for one in _SUFFIXES if one != ENTRY_SUFFIX)
-        self._dataset.delete(names)
+        self.dataset.delete(names)
 
     def write_missing(self, job: BatchJob, texts: JobTexts) -> None:
         """Write the texts that a job did not answer.
@@ -142,11 +145,11 @@ class BatchLedger:
     def _write(self, job: BatchJob, suffix: str, texts: JobTexts) -> None:
         data = texts.tobytes()
         header = _HEADER.pack(_MAGIC, len(texts), isal_zlib.crc32(data))
-        self._dataset.write(f"{BATCH}/{job.display_name}{suffix}", header + data)
+        self.dataset.write(f"{BATCH}/{job.display_name}{suffix}", header + data)
 
     def _read_texts(self, job: BatchJob, suffix: str) -> JobTexts | None:
-        path = self._dataset.path(BATCH, f"{job.display_name}{suffix}")
-        content = read_bytes(self._dataset.filesystem, path) or b""
+        path = self.dataset.path(BATCH, f"{job.display_name}{suffix}")
+        content = read_bytes(self.dataset.filesystem, path) or b""
         data = content[_HEADER.size :]
         if len(content) >= _HEADER.size:
             magic, count, checksum = _HEADER.unpack_from(content)
@@ -159,14 +162,14 @@ class BatchLedger:
     def _read(self, name: str) -> BatchJob:
         """Return an entry; of a damaged one the name is left, by which the job is found."""
         try:
-            content = self._dataset.read_json(f"{BATCH}/{name}")
+            content = self.dataset.read_json(f"{BATCH}/{name}")
             return from_plain(content, BatchJob)
         except (OutputError, ValueError) as error:
             if isinstance(error, OutputError) and not error.damaged:
                 raise
             log.warning(
                 "%s is damaged. The job is looked up at the service.",
-                self._dataset.path(BATCH, name),
+                self.dataset.path(BATCH, name),
             )
             entry = BatchJob(
                 display_name=name.removesuffix(ENTRY_SUFFIX),
