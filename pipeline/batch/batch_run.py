@@ -46,6 +46,7 @@ from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.clients.batch_service import BatchService
+from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.hashing import Keys, among, keys
 from bulkembed.transforms.core.tokens import TokenEstimator
@@ -309,7 +310,9 @@ class BatchRun:
                 done = collect(
                     self.dataset, self.ledger, self._service, entry, remote, self.job, self.folder
                 )
-            except CallRejected as error:  # There are no results, or they were deleted.
+            except CallRejected as error:
+                if error.code != MISSING_FILE:  # The results may be there, and are paid for.
+                    raise
                 self._jobs.fail(entry, why_no_results(remote) or error.message)
                 continue
             self._uncommitted += done.counts.texts

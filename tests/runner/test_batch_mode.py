@@ -179,6 +179,16 @@ def test_a_job_that_is_not_created_is_not_announced(source: Path, tmp_path: Path
         assert ended.err.count(", about ") == 1
 
 
+def test_a_rejected_download_ends_the_run_and_costs_nothing(source: Path, tmp_path: Path) -> None:
+    with serving(call_script=("download:400",)) as server:
+        first = batch(server, source, tmp_path / "out")
+        assert first.code == 75, first.err
+        assert [job["state"] for job in jobs_of(tmp_path / "out")] == ["created"]
+        assert batch(server, source, tmp_path / "out").code == 0
+        assert server.stats()["batch"]["jobs_created"] == 1
+        check_nothing_left(server)
+
+
 @pytest.mark.parametrize("outcome", ["failed", "expired", "cancelled", "vanish"])
 def test_texts_of_a_job_without_answers_go_into_another(
     source: Path, tmp_path: Path, outcome: str
@@ -378,8 +388,9 @@ def test_open_jobs_of_vertex_ai_are_cancelled(source: Path, tmp_path: Path, buck
         check_nothing_left(server)
 
 
+@pytest.mark.parametrize("keep", [(), ("--keep-remote-files",)])
 def test_a_job_with_its_files_in_another_bucket_is_not_paid_again(
-    source: Path, tmp_path: Path, buckets: Path
+    source: Path, tmp_path: Path, buckets: Path, keep: tuple[str, ...]
 ) -> None:
     out = tmp_path / "out"
     (buckets / "other").mkdir()
@@ -389,7 +400,7 @@ def test_a_job_with_its_files_in_another_bucket_is_not_paid_again(
         )
         assert batch(server, source, out, *there, "--detach").code == 75
         time.sleep(0.3)
-        stuck = batch(server, source, out, *elsewhere)
+        stuck = batch(server, source, out, *elsewhere, *keep)
         assert stuck.code == 75
         assert "Use the --batch-bucket with which the job was created" in stuck.last
         assert batch(server, source, out, *there).code == 0

@@ -102,7 +102,7 @@ class BucketFiles:
             raise CallRejected(
                 f"{uri} is not below {self._uri}. Use the --batch-bucket with which the job was "
                 "created.",
-                code=MISSING_FILE,
+                code="bucket",
             )
         return f"{self._root}/{below}"
 
