@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
 from bulkembed.pipeline.batch.patient_service import PatientService
-from bulkembed.pipeline.batch.results import ResultReader
+from bulkembed.pipeline.batch.results import ResultReader, billed_counts, estimated_tokens
 from bulkembed.pipeline.logs import log
+from bulkembed.schemas.errors import CallRejected
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata
 from bulkembed.schemas.units import CallCounts
-from bulkembed.transforms.clients.remote_jobs import RemoteJob
+from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteJob
 from bulkembed.transforms.core.hashing import among
 from bulkembed.transforms.dataset.batch_answers import (
     answered_texts,
@@ -104,7 +106,7 @@ def collected_before(ledger: BatchLedger, entry: BatchJob) -> BatchJob | None:
     if len(missing):
         ledger.write_missing(entry, missing)
     count, now = len(answered), time.time()
-    tokens = round(entry.tokens * count / max(1, entry.rows))
+    tokens = estimated_tokens(entry, count)
     return dataclasses.replace(
         entry,
         state=LedgerState.COLLECTED,
@@ -115,6 +117,24 @@ def collected_before(ledger: BatchLedger, entry: BatchJob) -> BatchJob | None:
         missing=len(missing),
         answers=answers_name(entry),
     )
+
+
+def read_cost(service: PatientService, entry: BatchJob, remote: RemoteJob) -> CallCounts | None:
+    """Return what a job cost whose vectors nobody needs; None if the service has no results of it.
+
+    Raises:
+        CallError: the results cannot be downloaded.
+        OutputError: the disk is full.
+    """
+    with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
+        path = Path(folder) / "batch-results.jsonl"
+        try:
+            service.download(remote, path)
+        except CallRejected as error:
+            if error.code != MISSING_FILE:
+                raise
+            return None
+        return billed_counts(path, entry)
 
 
 def _reason(remote: RemoteJob, reader: ResultReader) -> str:

@@ -10,11 +10,11 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bulkembed.pipeline.batch.collect import collected_before
+from bulkembed.pipeline.batch.collect import collected_before, read_cost
 from bulkembed.pipeline.batch.job_files import JobFile
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.run_stop import STEP_S, wait
@@ -29,6 +29,7 @@ from bulkembed.schemas.errors import (
 )
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.clients.remote_jobs import RemoteJob, RemoteState
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger, digest_of, new_name
@@ -37,6 +38,8 @@ MAX_OPEN_JOBS = 100
 """Source: ai.google.dev/gemini-api/docs/rate-limits (batch), 2026-11."""
 FIRST_POLL_S = 2.0
 POLL_GROWTH = 1.5
+CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
+"""How long jobs that nobody needs may take to be cancelled, and how often they are looked at."""
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """How long to wait before each look for a job whose creation got no answer."""
 
@@ -174,10 +177,14 @@ class OpenJobs:
                     entry.file or self._service.file_named(entry.display_name)
                 )
                 self._ledger.drop(entry)
-        for entry in self._ledger.jobs:
-            other = entry.embedding_digest not in ("", digest)
-            if other and entry.state is not LedgerState.CLOSED:
-                self.abandon(entry)
+        self.abandon(
+            [
+                entry
+                for entry in self._ledger.jobs
+                if entry.embedding_digest not in ("", digest)
+                and entry.state is not LedgerState.CLOSED
+            ]
+        )
         self._damaged = frozenset(
             entry.display_name
             for entry in self.open
@@ -296,8 +303,7 @@ class OpenJobs:
 
     def cancel(self) -> None:
         """Cancel all jobs, and those that were never created."""
-        for entry in filter(None, [self.pending]):
-            self.abandon(entry)
+        self.abandon([entry for entry in [self.pending] if entry is not None])
         for entry in self.open:
             self._service.cancel(entry.job)
 
@@ -379,13 +385,47 @@ class OpenJobs:
 
     # Clean up.
 
-    def abandon(self, entry: BatchJob) -> None:
-        """Cancel a job whose answers nobody needs any more, and delete what it has."""
-        if entry.state is LedgerState.CREATED:
+    def abandon(self, entries: Sequence[BatchJob]) -> None:
+        """Cancel jobs whose answers nobody needs any more, and delete what they have.
+
+        Answers that the service has already are billed, so they count.
+
+        Raises:
+            CallError: the service cannot be asked.
+        """
+        created = [entry for entry in entries if entry.state is LedgerState.CREATED]
+        for entry in created:
             log.warning("batch job %s is no longer needed. It is cancelled.", entry.display_name)
             self._service.cancel(entry.job)
-        entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
-        self._ledger.close(entry)
+        until = time.monotonic() + CANCEL_WAIT_S
+        for entry in entries:
+            if entry in created:
+                entry = self._with_cost(entry, until)
+            entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
+            self._ledger.close(entry)
+
+    def _with_cost(self, entry: BatchJob, until: float) -> BatchJob:
+        """Return the entry of a cancelled job with what it cost, and its results.
+
+        Args:
+            entry: the job.
+            until: how long to wait for its end, by the monotonic clock.
+        """
+        found = self._service.get(entry.job)
+        while found and not found.state.is_over and time.monotonic() < until:
+            if self._stopped():
+                break
+            wait(min(CANCEL_POLL_S, self._settings.poll_max_s), self._stopped)
+            found = self._service.get(entry.job)
+        results = found.results if found and found.state.is_over else ()
+        counts = read_cost(self._service, entry, found) if found and results else None
+        if counts is None and not (found and found.state.is_over and found.done == 0):
+            log.warning(
+                "batch job %s: what it cost is not known, and counts as 0", entry.display_name
+            )
+        return dataclasses.replace(
+            entry, results=results, counts=counts or CallCounts(), ended_at=time.time()
+        )
 
     def finish(self) -> None:
         """Close all jobs of a complete dataset, with what is left of them here and at the service.
@@ -393,8 +433,7 @@ class OpenJobs:
         Raises:
             CallError: the service cannot be asked.
         """
-        for entry in self._ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED):
-            self.abandon(entry)
+        self.abandon(self._ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED))
         for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
             self._ledger.close(self.delete_remote(entry))
 

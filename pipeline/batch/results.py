@@ -141,6 +141,24 @@ class ResultReader:
         `repeated` subtracts the texts that were sent, as that of shared texts does: each row that
         takes one of the vectors counts as repeated.
         """
-        each = self._job.tokens / max(1, self._job.rows)
-        tokens = self._tokens + round(self._uncounted * each)
+        tokens = self._tokens + estimated_tokens(self._job, self._uncounted)
         return CallCounts(texts=self._vectors, tokens=tokens, repeated=-self._vectors)
+
+
+def billed_counts(path: Path, job: BatchJob) -> CallCounts:
+    """Return what the results of a job in a file cost, if nobody needs its vectors."""
+    answered: set[bytes] = set()
+    tokens = uncounted = 0
+    with path.open("rb", BUFFER_BYTES) as file:
+        for text in file:
+            line = decode_line(text, None)
+            if line.key is not None and line.vector is not None and line.key not in answered:
+                answered.add(line.key)
+                tokens += line.tokens or 0
+                uncounted += line.tokens is None
+    return CallCounts(texts=len(answered), tokens=tokens + estimated_tokens(job, uncounted))
+
+
+def estimated_tokens(job: BatchJob, texts: int) -> int:
+    """Return about how many tokens some texts of a job have."""
+    return round(texts * job.tokens / max(1, job.rows))

@@ -376,6 +376,28 @@ def test_vertex_ai_writes_the_dataset_of_an_online_run(
     assert not list((buckets / "bucket").rglob("*.jsonl"))
 
 
+@pytest.mark.parametrize("seconds", [1.0, 12.0])
+def test_a_job_that_nobody_needs_counts_with_the_rows_that_it_answered(
+    source: Path, tmp_path: Path, buckets: Path, seconds: float
+) -> None:
+    """It is done, or is cancelled while it runs."""
+    out = tmp_path / "out"
+    vertex = (*VERTEX, "--batch-bucket", buckets / "bucket")
+    with serving(
+        buckets=(("*", str(buckets)),), seconds=seconds, pending_share=0.0, cancel_seconds=0.5
+    ) as server:
+        assert batch(server, source, out, *vertex, "--detach").code == 75
+        assert online(server, source, out, *VERTEX).code == 0
+        time.sleep(1.0)
+        last = batch(server, source, out, *vertex)
+        assert last.code == 0, last.err
+        (job,) = jobs_of(out)
+        assert job["state"] == "closed"
+        assert job["tokens"] == server.stats()["batch"]["tokens"] > 0
+        assert server.stats()["batch"]["files_left"] == 0
+    assert "what it cost" not in last.err
+
+
 def test_open_jobs_of_vertex_ai_are_cancelled(source: Path, tmp_path: Path, buckets: Path) -> None:
     out = tmp_path / "out"
     with serving(buckets=(("*", str(buckets)),), outcomes=("hang",)) as server:
