@@ -18,6 +18,7 @@ from bulkembed.pipeline.batch.collect import collected_before, read_cost
 from bulkembed.pipeline.batch.job_files import JobFile
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.run_stop import STEP_S, wait
+from bulkembed.pipeline.estimate.result import duration
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.errors import (
@@ -38,6 +39,7 @@ MAX_OPEN_JOBS = 100
 """Source: ai.google.dev/gemini-api/docs/rate-limits (batch), 2026-11."""
 FIRST_POLL_S = 2.0
 POLL_GROWTH = 1.5
+LOG_EVERY_S = 300.0
 CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
 """How long jobs that nobody needs may take to be cancelled, and how often they are looked at."""
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -68,6 +70,7 @@ class OpenJobs:
         self._poll_s = min(FIRST_POLL_S, settings.poll_max_s)
         self._ended: list[tuple[BatchJob, RemoteJob]] = []
         self._refused = self._was_refused = False
+        self._log_at = float("-inf")
         self._job_tokens: int | None = None
         """The maximum tokens of a job, learned from refusals of the only job."""
         self._damaged: frozenset[str] = frozenset()
@@ -317,7 +320,9 @@ class OpenJobs:
             Whether a job has ended.
         """
         while not self._stopped():
-            wait(min(self._next_delay(), max(STEP_S, until - time.time())), self._stopped)
+            delay = min(self._next_delay(), max(STEP_S, until - time.time()))
+            self._log_wait(delay)
+            wait(delay, self._stopped)
             if self._stopped():
                 break
             before = len(self.open)
@@ -328,6 +333,20 @@ class OpenJobs:
             if time.time() >= until:
                 break
         return False
+
+    def _log_wait(self, delay_s: float) -> None:
+        """Log what is waited for, at most every few minutes: a run may wait for a day."""
+        now = time.monotonic()
+        if not self.open or now < self._log_at:
+            return
+        self._log_at = now + LOG_EVERY_S
+        age_s = time.time() - min(entry.created_at or entry.planned_at for entry in self.open)
+        log.info(
+            "waiting for %s with %s, the oldest for %s; next look in %s",
+            number_of(len(self.open), "batch job"),
+            number_of(sum(entry.rows for entry in self.open), "text"),
+            duration(max(0.0, age_s)), duration(delay_s),
+        )  # fmt: skip
 
     def take_ended(self) -> Iterator[tuple[BatchJob, RemoteJob]]:
         """Yield the jobs that have ended with results, each once."""

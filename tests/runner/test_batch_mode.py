@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_a_job_that_is_not_created_is_not_announced(source: Path, tmp_path: Path
         assert ended.code == 0, ended.err
         assert server.stats()["batch"]["jobs_created"] == ended.err.count("tokens, batches/") == 1
         assert ended.err.count(", about ") == 1
+
+
+def test_a_run_that_waits_says_for_what_at_most_every_few_minutes(
+    source: Path, tmp_path: Path
+) -> None:
+    with serving(seconds=2.0) as server:
+        ended = batch(server, source, tmp_path / "out")
+    lines = [line for line in ended.err.splitlines() if "waiting for" in line]
+    assert len(lines) == 1
+    words = r"waiting for 1 batch job with 51 texts, the oldest for \d s; next look in \d s"
+    assert re.search(words, lines[0])
 
 
 def test_a_rejected_download_ends_the_run_and_costs_nothing(source: Path, tmp_path: Path) -> None:
