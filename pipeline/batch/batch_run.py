@@ -93,7 +93,9 @@ class BatchRun:
     _jobs: OpenJobs = dataclasses.field(init=False)
     _estimator: TokenEstimator = dataclasses.field(init=False)
     _uncommitted: int = 0
-    """Texts that were collected since units were committed."""
+    """Texts that were collected since the last pass began."""
+    _unanswered: int = 0
+    """Texts that jobs had not answered when the last pass began."""
     _ends_at: float = float("inf")
     """When no job is waited for any more, in epoch seconds."""
     _file: JobFile | None = None
@@ -101,7 +103,7 @@ class BatchRun:
     _cap: str | None = None
     """Why no further job can be paid for."""
     _untried: bool = False
-    """Whether texts are left that could be put into a job."""
+    """Whether texts may be left that could be put into a job."""
 
     def __post_init__(self) -> None:
         timeout_s = self.job.calls.retry_timeout_s
@@ -134,6 +136,7 @@ class BatchRun:
         self.dataset.delete(self.ledger.leftovers)
         self._jobs.recover(self.job.digest)
         self._collect_ended()
+        self._release_committed()
         self._set_end()
         while not self.stop.is_set():
             left = self._left(plan)
@@ -149,7 +152,7 @@ class BatchRun:
             if self.settings.detach and (self._jobs.open or self._untried):
                 self._detach()
             elif self._jobs.open:
-                self._wait()
+                self._wait_for_work()
             elif self._cap is not None:
                 self.stop.set(StopReason.COST_CAP, self._cap)
             elif self._is_late or not (progress or self._untried):
@@ -195,20 +198,19 @@ class BatchRun:
             Whether a unit was committed or a job was submitted.
         """
         progress = self._untried = False
+        self._uncommitted, self._unanswered = 0, self._jobs.unanswered
         for plan in windows(left, WINDOW_ROWS):
             window = self._find(plan)
             ready, sharing = window.ready()
             if ready.work:
                 self._commit(ready, sharing)
+                self._release_committed()
                 progress = True
             if window.texts:
                 progress |= self._submit(window)
-            if self.stop.is_set() or self._jobs.is_full or self._jobs.texts_ahead >= MAX_AHEAD:
+            if self.stop.is_set() or self._jobs.is_full or self._has_to_commit:
+                self._untried = True  # Those of the other windows.
                 break
-            if self._uncommitted >= COMMIT_TEXTS:
-                break
-        self._uncommitted = 0
-        self._release_committed()
         return progress
 
     def _find(self, plan: Plan) -> PlanWindow:
@@ -236,6 +238,7 @@ class BatchRun:
     def _submit(self, window: PlanWindow) -> bool:
         """Submit the missing texts of a window as far as the limits allow; return if any was."""
         if self._jobs.is_damaged:
+            self._untried = True
             return False
         skip = np.union1d(self._jobs.texts_of_jobs(), self._jobs.exhausted_texts())
         contents = Ahead(
@@ -243,7 +246,7 @@ class BatchRun:
         )
         submitted = False
         while not self.stop.is_set() and not self._is_late and self._is_due(contents):
-            if self._jobs.texts_ahead >= MAX_AHEAD or self._uncommitted >= COMMIT_TEXTS:
+            if self._has_to_commit:
                 break
             if not self._jobs.is_full and self._submit_one(contents):
                 submitted = True
@@ -254,6 +257,19 @@ class BatchRun:
         self._untried |= self._is_due(contents)
         self._file = None
         return submitted
+
+    @property
+    def _is_far_ahead(self) -> bool:
+        """Whether so many texts are ahead that no more are submitted.
+
+        If no job is open, one is submitted all the same: the units may lack its texts.
+        """
+        return bool(self._jobs.open) and self._jobs.texts_ahead >= MAX_AHEAD
+
+    @property
+    def _has_to_commit(self) -> bool:
+        """Whether units are to be committed before more texts are submitted."""
+        return self._is_far_ahead or self._uncommitted >= COMMIT_TEXTS
 
     def _is_due(self, contents: Ahead[Content]) -> bool:
         """Return whether a text is to be put into a job, or a job to be created."""
@@ -296,6 +312,22 @@ class BatchRun:
         if file is None and content is not None and room is not None and not self._jobs.open:
             check_room(content, room)
         return file
+
+    def _wait_for_work(self) -> None:
+        """Wait until another pass has something to do, as each one reads many rows again.
+
+        That is to commit many answers, to submit texts that no job has, or to submit those again
+        that a job did not answer.
+        """
+        while self._jobs.open and not (self.stop.is_set() or self._is_late):
+            can_submit = not (self._jobs.is_full or self._jobs.is_damaged or self._is_far_ahead)
+            if (
+                self._uncommitted >= COMMIT_TEXTS
+                or (self._untried and can_submit)
+                or self._jobs.unanswered > self._unanswered
+            ):
+                break
+            self._wait()
 
     def _wait(self) -> None:
         """Wait until a job has ended, and collect its answers."""

@@ -122,6 +122,12 @@ class OpenJobs:
         held = [entry for entry in self._ledger.of_state(LedgerState.COLLECTED) if entry.answers]
         return sum(entry.rows for entry in self.open) + sum(entry.counts.texts for entry in held)
 
+    @property
+    def unanswered(self) -> int:
+        """The texts that jobs which have ended did not answer; one counts for each of its jobs."""
+        ended = self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED)
+        return sum(entry.missing for entry in ended)
+
     def texts_of_jobs(self) -> Keys:
         """Return the keys of the texts that are in open jobs, ascending and distinct."""
         return self._keys_of(LedgerState.UPLOADED, LedgerState.CREATED)

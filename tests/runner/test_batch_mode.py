@@ -17,6 +17,9 @@ from support.google_login import credentials
 from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.batch import batch_run
+from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts
+from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.embedding import digest_of
 
 TEXTS = [f"text {n % 50}" for n in range(120)]
@@ -189,6 +192,57 @@ def test_a_run_that_waits_says_for_what_at_most_every_few_minutes(
     assert len(lines) == 1
     words = r"waiting for 1 batch job with 51 texts, the oldest for \d s; next look in \d s"
     assert re.search(words, lines[0])
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plans whose texts are searched, in order."""
+    found: list[Plan] = []
+
+    def noting(dataset: Any, job: Any, plan: Plan, *others: Any) -> PlanWindow:
+        found.append(plan)
+        return find_texts(dataset, job, plan, *others)
+
+    monkeypatch.setattr(batch_run, "find_texts", noting)
+    return found
+
+
+def test_rows_are_read_again_for_many_answers_only(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searches: list[Plan]
+) -> None:
+    """Not for each job that ends: the search reads all rows whose texts are in jobs."""
+    monkeypatch.setattr(batch_run, "MAX_AHEAD", 30)
+    monkeypatch.setattr(batch_run, "COMMIT_TEXTS", 30)
+    outcomes = [f"succeeded@{seconds}" for seconds in (0.5, 1.5, 2.5, 0.5, 1.5, 2.5)]
+    with serving(outcomes=tuple(outcomes)) as server:
+        ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 10)
+        assert ended.code == 0, ended.err
+        check_nothing_left(server)
+    assert len(searches) == 4
+
+
+def test_texts_without_an_answer_do_not_wait_for_other_jobs(source: Path, tmp_path: Path) -> None:
+    with serving(outcomes=("failed@0.3", "succeeded@5", "succeeded@0.1")) as server:
+        ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 30)
+        assert ended.code == 0, ended.err
+        check_nothing_left(server)
+    entries = [
+        json.loads(path.read_bytes()) for path in (tmp_path / "out/_run/batch").glob("*.json")
+    ]
+    _, slow, again = sorted(entries, key=lambda entry: entry["planned_at"])
+    assert again["planned_at"] < slow["ended_at"]
+
+
+def test_units_that_all_lack_an_answer_are_committed_in_the_end(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many texts as may be ahead are collected, and none of them can be committed."""
+    monkeypatch.setattr(batch_run, "MAX_AHEAD", 20)
+    with serving(outcomes=("succeeded", "failed")) as server:
+        args = ("--batch-job-rows", 20, "--unit-rows", 120, "--max-runtime", "30s")
+        ended = batch(server, source, tmp_path / "out", *args)
+        assert ended.code == 0, ended.err
+        check_nothing_left(server)
 
 
 def test_a_rejected_download_ends_the_run_and_costs_nothing(source: Path, tmp_path: Path) -> None:
