@@ -385,10 +385,10 @@ class BatchRun:
         records = self.dataset.state().records
         index = committed_index(self.dataset, records, self.job.digest, self.folder, keep=True)
         for entry in held:
-            texts, missing = self.ledger.texts(entry), self.ledger.unanswered(entry)
+            texts, missing = self.ledger.text_keys(entry), self.ledger.unanswered_keys(entry)
             if texts is None or missing is None:
                 continue
-            answered = np.setdiff1d(texts["key"], missing["key"])
+            answered = np.setdiff1d(texts, missing, assume_unique=True)
             wanted = answered[~among(answered, rejected)]
             if len(index.find(wanted).wanted) == len(wanted):
                 self._release(entry)

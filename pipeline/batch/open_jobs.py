@@ -135,14 +135,14 @@ class OpenJobs:
     def exhausted_texts(self) -> Keys:
         """Return the keys of the texts that too many jobs have not answered."""
         found = [
-            texts["key"]
+            keys
             for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED)
-            if (texts := self._ledger.unanswered(entry)) is not None
+            if (keys := self._ledger.unanswered_keys(entry)) is not None
         ]
-        keys, counts = np.unique(
+        distinct, counts = np.unique(
             np.concatenate([np.empty(0, np.uint64), *found]), return_counts=True
         )
-        exhausted: Keys = keys[counts >= self._settings.attempts]
+        exhausted: Keys = distinct[counts >= self._settings.attempts]
         return exhausted
 
     def reasons(self) -> list[str]:
@@ -152,9 +152,9 @@ class OpenJobs:
 
     def _keys_of(self, *states: LedgerState) -> Keys:
         found = [
-            texts["key"]
+            keys
             for entry in self._ledger.of_state(*states)
-            if (texts := self._ledger.texts(entry)) is not None
+            if (keys := self._ledger.text_keys(entry)) is not None
         ]
         return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
 
@@ -197,7 +197,7 @@ class OpenJobs:
         self._damaged = frozenset(
             entry.display_name
             for entry in self.open
-            if not entry.token_bound or self._ledger.texts(entry) is None
+            if not entry.token_bound or self._ledger.text_keys(entry) is None
         )
 
     def upload(self, file: JobFile, digest: str) -> BatchJob:

@@ -22,6 +22,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
 
 HASHES = [text_hash(None, f"text {n}") for n in range(5)]
+SUFFIXES = (".texts", ".missing")
 TEXTS = job_texts(HASHES, [False, True, None, False, False])
 
 
@@ -69,6 +70,49 @@ def test_a_damaged_list_of_texts_is_none(dataset: Dataset) -> None:
     for data in (path.read_bytes()[:-1], path.read_bytes()[:-1] + b"\xff", b""):
         path.write_bytes(data)
         assert ledger.texts(job) is None
+
+
+def test_the_texts_of_another_job_are_none(dataset: Dataset) -> None:
+    ledger, job, other = BatchLedger(dataset), entry(), entry()
+    ledger.add(job, TEXTS)
+    others = job_texts([text_hash(None, "another text")], [False])
+    ledger.add(dataclasses.replace(other, contents=digest_of(others)), others)
+    path, swapped = (
+        Path(dataset.path("_run/batch", f"{one.display_name}.texts")) for one in (job, other)
+    )
+    path.write_bytes(swapped.read_bytes())
+    assert ledger.texts(job) is None
+
+
+def test_the_keys_of_a_job_are_read_once_and_forgotten_with_its_answers(dataset: Dataset) -> None:
+    ledger, job = BatchLedger(dataset), entry()
+    ledger.add(job, TEXTS)
+    ledger.write_missing(job, TEXTS[:2])
+    ended = dataclasses.replace(job, state=LedgerState.COLLECTED, missing=2, answers="a")
+    ledger.put(ended)
+    again = BatchLedger(dataset)
+    expected = (TEXTS["key"].tolist(), TEXTS["key"][:2].tolist())
+    for _ in range(2):
+        found = (again.text_keys(ended), again.unanswered_keys(ended))
+        assert tuple(one.tolist() for one in found if one is not None) == expected
+        dataset.delete([f"_run/batch/{job.display_name}{suffix}" for suffix in SUFFIXES])
+    again.put(dataclasses.replace(ended, answers=""))
+    assert again.text_keys(ended) is None
+    assert again.unanswered_keys(ended) is not None
+    again.close(ended)
+    assert again.unanswered_keys(ended) is None
+
+
+def test_a_job_that_is_planned_at_another_time_gets_its_place(dataset: Dataset) -> None:
+    """The entry of a damaged job gets the time at which the service created it."""
+    ledger = BatchLedger(dataset)
+    late, early = entry(planned_at=2.0), entry(planned_at=1.0)
+    for one in (late, early):
+        ledger.add(one, TEXTS)
+    assert ledger.jobs == (early, late)
+    later = dataclasses.replace(early, planned_at=3.0)
+    ledger.put(later)
+    assert ledger.jobs == (late, later)
 
 
 def test_unanswered_texts_are_those_missing_or_all_of_a_failed_job(dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import secrets
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from isal import isal_zlib
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.serialization import from_plain, to_plain
-from bulkembed.transforms.core.hashing import keys
+from bulkembed.transforms.core.hashing import Keys, keys
 from bulkembed.transforms.dataset.atomic_files import read_bytes
 from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
 from bulkembed.transforms.dataset.kept_answers import FLAGS
@@ -78,8 +78,10 @@ class BatchLedger:
         names = dataset.names(BATCH)
         entries = [name for name in names if name.endswith(ENTRY_SUFFIX)]
         with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
-            found = pool.map(self._read, entries)
-            self._jobs = {job.display_name: job for job in found}
+            found = list(pool.map(self._read, entries))
+        self._jobs = _in_order(found)
+        self._keys: dict[tuple[str, str], Keys | None] = {}
+        """The keys in the files of jobs, by the display name and the suffix."""
         known = {f"{name}{suffix}" for name in self._jobs for suffix in _SUFFIXES}
         self.leftovers = tuple(f"{BATCH}/{name}" for name in names if name not in known)
         """Files of jobs without an entry, which nothing needs."""
@@ -87,9 +89,7 @@ class BatchLedger:
     @property
     def jobs(self) -> tuple[BatchJob, ...]:
         """All jobs, in the order of their planning."""
-        return tuple(
-            sorted(self._jobs.values(), key=lambda job: (job.planned_at, job.display_name))
-        )
+        return tuple(self._jobs.values())
 
     def of_state(self, *states: LedgerState) -> tuple[BatchJob, ...]:
         """Return the jobs in some states, in the order of their planning."""
@@ -111,18 +111,25 @@ class BatchLedger:
             OutputError: the ledger cannot be written.
         """
         self.dataset.write_json(f"{BATCH}/{job.display_name}{ENTRY_SUFFIX}", to_plain(job))
+        before = self._jobs.get(job.display_name)
         self._jobs[job.display_name] = job
+        if before is None or before.planned_at != job.planned_at:
+            self._jobs = _in_order(self._jobs.values())
+        if job.state is LedgerState.COLLECTED and not job.answers:
+            self._keys.pop((job.display_name, TEXTS_SUFFIX), None)
 
     def drop(self, job: BatchJob) -> None:
         """Delete a job that was never created."""
         self.dataset.delete([f"{BATCH}/{job.display_name}{suffix}" for suffix in _SUFFIXES])
         del self._jobs[job.display_name]
+        self._forget(job)
 
     def close(self, job: BatchJob) -> None:
         """Close a job whose answers are no longer needed; its entry stays, for its cost."""
         self.put(dataclasses.replace(job, state=LedgerState.CLOSED, answers=""))
         names = (f"{BATCH}/{job.display_name}{one}" for one in _SUFFIXES if one != ENTRY_SUFFIX)
         self.dataset.delete(names)
+        self._forget(job)
 
     def write_missing(self, job: BatchJob, texts: JobTexts) -> None:
         """Write the texts that a job did not answer.
@@ -134,7 +141,12 @@ class BatchLedger:
 
     def texts(self, job: BatchJob) -> JobTexts | None:
         """Return the texts of a job; None if their file is lost or damaged."""
-        return self._read_texts(job, TEXTS_SUFFIX)
+        texts = self._read_texts(job, TEXTS_SUFFIX)
+        # A damaged entry has lost the digest.
+        if texts is None or job.contents in ("", digest_of(texts)):
+            return texts
+        log.warning("%s has the texts of another job", self._path(job, TEXTS_SUFFIX))
+        return None
 
     def unanswered(self, job: BatchJob) -> JobTexts | None:
         """Return the texts that a job that has ended did not answer; None as for `texts`."""
@@ -142,13 +154,40 @@ class BatchLedger:
             return self.texts(job)
         return self._read_texts(job, MISSING_SUFFIX) if job.missing else NO_TEXTS
 
+    def text_keys(self, job: BatchJob) -> Keys | None:
+        """Return the keys of `texts`; they are read once, and in memory while they are needed."""
+        return self._kept(job, TEXTS_SUFFIX, self.texts)
+
+    def unanswered_keys(self, job: BatchJob) -> Keys | None:
+        """Return the keys of `unanswered`, as `text_keys` does."""
+        if job.state is LedgerState.FAILED:
+            return self.text_keys(job)
+        return self._kept(job, MISSING_SUFFIX, self.unanswered)
+
+    def _kept(
+        self, job: BatchJob, suffix: str, read: Callable[[BatchJob], JobTexts | None]
+    ) -> Keys | None:
+        name = (job.display_name, suffix)
+        if name not in self._keys:
+            texts = read(job)
+            self._keys[name] = None if texts is None else texts["key"].copy()
+        return self._keys[name]
+
+    def _forget(self, job: BatchJob) -> None:
+        for suffix in (TEXTS_SUFFIX, MISSING_SUFFIX):
+            self._keys.pop((job.display_name, suffix), None)
+
+    def _path(self, job: BatchJob, suffix: str) -> str:
+        return self.dataset.path(BATCH, f"{job.display_name}{suffix}")
+
     def _write(self, job: BatchJob, suffix: str, texts: JobTexts) -> None:
         data = texts.tobytes()
         header = _HEADER.pack(_MAGIC, len(texts), isal_zlib.crc32(data))
         self.dataset.write(f"{BATCH}/{job.display_name}{suffix}", header + data)
+        self._keys.pop((job.display_name, suffix), None)
 
     def _read_texts(self, job: BatchJob, suffix: str) -> JobTexts | None:
-        path = self.dataset.path(BATCH, f"{job.display_name}{suffix}")
+        path = self._path(job, suffix)
         content = read_bytes(self.dataset.filesystem, path) or b""
         data = content[_HEADER.size :]
         if len(content) >= _HEADER.size:
@@ -184,6 +223,12 @@ class BatchLedger:
             )
             texts = self.texts(entry)
             return entry if texts is None else dataclasses.replace(entry, rows=len(texts))
+
+
+def _in_order(jobs: Iterable[BatchJob]) -> dict[str, BatchJob]:
+    """Return jobs by their display names, in the order of their planning."""
+    ordered = sorted(jobs, key=lambda job: (job.planned_at, job.display_name))
+    return {job.display_name: job for job in ordered}
 
 
 _SUFFIXES = (ENTRY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, PART_SUFFIX)
