@@ -48,9 +48,9 @@ from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.hashing import Keys, among, keys
+from bulkembed.transforms.core.hashing import Keys, among
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset.batch_answers import read_rejected
+from bulkembed.transforms.dataset.batch_answers import rejected_keys
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.committed_vectors import committed_index
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -221,7 +221,7 @@ class BatchRun:
         """Return the keys of rejected texts, and of those whose kept answers units find."""
         kept = KeptAnswers(self.dataset, self.job)
         kept.refresh()
-        return np.union1d(keys(list(read_rejected(self.dataset))), kept.keys)
+        return np.union1d(rejected_keys(self.dataset), kept.keys)
 
     def _commit(self, plan: Plan, sharing: Sharing, *, online: bool = False) -> None:
         before = self.dataset.state().records
@@ -381,7 +381,7 @@ class BatchRun:
         held = [e for e in self.ledger.of_state(LedgerState.COLLECTED) if e.answers]
         if not held:
             return
-        rejected = np.unique(keys(list(read_rejected(self.dataset))))
+        rejected = rejected_keys(self.dataset)
         records = self.dataset.state().records
         index = committed_index(self.dataset, records, self.job.digest, self.folder, keep=True)
         for entry in held:

@@ -14,6 +14,7 @@ from bulkembed.transforms.core.hashing import keys, text_hash
 from bulkembed.transforms.dataset.batch_answers import (
     RejectedText,
     read_rejected,
+    rejected_keys,
     write_answers,
     write_rejected,
 )
@@ -135,6 +136,7 @@ def test_a_closed_job_keeps_its_entry_only(dataset: Dataset) -> None:
     blocks = [VectorBlock(HASHES, np.eye(5, 8, dtype=np.float32), [None] * 5)]
     write_answers(dataset, job, iter(blocks), {})
     assert read_rejected(dataset)[bytes(16)].message == "no"
+    assert rejected_keys(dataset).tolist() == [0]
     ledger.close(job)
     assert dataset.names("_run/batch") == [f"{job.display_name}.json"]
     assert BatchLedger(dataset).jobs[0].state is LedgerState.CLOSED

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -160,8 +160,18 @@ def rejected_by(dataset: Dataset, job: BatchJob) -> Keys:
     Raises:
         OutputError: the file is damaged, or cannot be read.
     """
-    found = _read(dataset, f"{job.display_name}{REJECTED_SUFFIX}")
-    return np.unique(keys([bytes.fromhex(text.hash) for text in found.texts]))
+    return _keys_in(dataset, f"{job.display_name}{REJECTED_SUFFIX}")
+
+
+def rejected_keys(dataset: Dataset) -> Keys:
+    """Return the keys of the texts that the service rejected in any job, ascending and distinct.
+
+    Raises:
+        OutputError: as `read_rejected`.
+    """
+    with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
+        found = pool.map(lambda name: _keys_in(dataset, name), _rejected_names(dataset))
+        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
 
 
 def read_rejected(dataset: Dataset) -> dict[bytes, RejectedText]:
@@ -170,10 +180,18 @@ def read_rejected(dataset: Dataset) -> dict[bytes, RejectedText]:
     Raises:
         OutputError: a file is damaged, or cannot be read.
     """
-    names = [name for name in dataset.names(BATCH) if name.endswith(REJECTED_SUFFIX)]
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
-        found: Iterable[_Rejections] = pool.map(lambda name: _read(dataset, name), names)
+        found = pool.map(lambda name: _read(dataset, name), _rejected_names(dataset))
         return {bytes.fromhex(text.hash): text for file in found for text in file.texts}
+
+
+def _rejected_names(dataset: Dataset) -> list[str]:
+    return [name for name in dataset.names(BATCH) if name.endswith(REJECTED_SUFFIX)]
+
+
+def _keys_in(dataset: Dataset, name: str) -> Keys:
+    texts = _read(dataset, name).texts
+    return np.unique(keys([bytes.fromhex(text.hash) for text in texts]))
 
 
 def _read(dataset: Dataset, name: str) -> _Rejections:
