@@ -50,7 +50,7 @@ run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT
 	@$(BIN)/python -m bulkembed.pipeline.demo
 
 test: $(DEV_READY)  ## Run the tests
-	timeout 900 $(BIN)/python -m pytest -n 3 tests
+	timeout 900 $(BIN)/python -m pytest -n 4 tests
 
 .PHONY: test-faults
 test-faults: $(DEV_READY)  ## Run whole jobs amid damaged files, lost workers and a failing service
@@ -60,8 +60,8 @@ test-faults: $(DEV_READY)  ## Run whole jobs amid damaged files, lost workers an
 test-docs: $(DEV_READY)  ## Run the commands of README and docs in their order: 1 minute
 	timeout 600 $(BIN)/python -m pytest -n 2 -m docs tests/runner
 
-test-kill: $(DEV_READY)  ## Kill jobs, nights and compactions at each step and at random, some 190 times
-	timeout 1500 $(BIN)/python -m pytest -m kill -s tests/kill
+test-kill: $(DEV_READY)  ## Kill jobs, nights and compactions at each step and at random, some 250 times: 6 minutes
+	timeout 1500 $(BIN)/python -m pytest -n 2 --dist loadfile -m kill tests/kill
 
 HISTORIES ?= 200
 export START := $(or $(START),$(shell date +%s))
@@ -90,8 +90,8 @@ test-runners: $(DEV_READY)  ## Run the job on Prism, Flink and Spark, and up to 
 	timeout 2100 $(BIN)/python -m pytest -m runners -s tests/engines
 
 .PHONY: test-stores
-test-stores: $(DEV_READY) $(STORES)/.ready  ## Run the job on S3, and Google's and Azure's stores where Go and Node.js are: 12 minutes
-	timeout 1500 $(BIN)/python -m pytest -m stores -s tests/stores
+test-stores: $(DEV_READY) $(STORES)/.ready  ## Run the job on S3, and Google's and Azure's stores where Go and Node.js are: 8 minutes
+	timeout 1500 $(BIN)/python -m pytest -n 2 --dist loadscope -m stores tests/stores
 
 .PHONY: test-browser
 test-browser: $(DEV_READY)  ## Look at a report in headless Chromium, which root gets by apt-get where there is none
