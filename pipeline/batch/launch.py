@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +30,9 @@ from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.rows import RowBatch
+
+FINISH_RETRY_S = 10.0
+"""How long calls that only clean up are retried in total."""
 
 
 def run_batches(
@@ -96,6 +100,8 @@ def run_batches(
 def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str | None) -> None:
     """Close the jobs that an earlier run left behind, of a dataset that lacks no row.
 
+    If the service is down, they are left to a later run after some seconds.
+
     Args:
         request: the options.
         job: the run, which holds the dataset.
@@ -111,8 +117,11 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
     if all(entry.state is LedgerState.CLOSED for entry in ledger.jobs):
         return
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket)
+    give_up_at = time.monotonic() + FINISH_RETRY_S
     try:
-        patient = PatientService(service, job.calls.retry_timeout_s, lambda: False)
+        patient = PatientService(
+            service, job.calls.retry_timeout_s, lambda: time.monotonic() >= give_up_at
+        )
         jobs = OpenJobs(patient, ledger, request.batch, lambda: False)
         jobs.recover(job.digest)
         jobs.finish()

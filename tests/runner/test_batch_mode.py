@@ -377,6 +377,19 @@ def test_an_open_job_that_nobody_needs_is_cancelled(source: Path, tmp_path: Path
         assert server.stats()["batch"]["jobs_open"] == 0
 
 
+def test_a_run_without_rows_waits_for_the_service_for_some_seconds_only(
+    source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with serving(seconds=60.0) as server:
+        assert batch(server, source, out, "--detach").code == 75
+        assert online(server, source, out).code == 0
+    begun = time.monotonic()
+    ended = batch(server, source, out, "--retry-timeout", "60s")
+    assert (ended.code, time.monotonic() - begun < 25) == (0, True)
+    assert "batch jobs or their files may be left at the service" in ended.err
+
+
 def test_the_cost_cap_of_online_runs_counts_batch_jobs(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
