@@ -13,24 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bulkembed.pipeline.batch.collect import collect
-from bulkembed.pipeline.batch.job_files import (
-    Ahead,
-    JobFile,
-    check_room,
-    contents_of,
-    write_job_file,
-)
 from bulkembed.pipeline.batch.open_jobs import OpenJobs, why_no_results
 from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.batch.release import release_committed
 from bulkembed.pipeline.batch.run_stop import RunStop
-from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts, windows
+from bulkembed.pipeline.batch.submission import Submission
+from bulkembed.pipeline.batch.unit_commits import Embed, UnitCommits
+from bulkembed.pipeline.batch.wanted_texts import PlanWindow, windows
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.reuse import ReusedDataset
-from bulkembed.pipeline.run.sharing import Sharing, find_sharing
 from bulkembed.pipeline.run.summary import BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS
 from bulkembed.schemas.batch import BatchConfig, BatchFallback
 from bulkembed.schemas.errors import (
@@ -39,24 +32,16 @@ from bulkembed.schemas.errors import (
     CallRejected,
     JobRejected,
     OutputTaken,
-    QuotaExceeded,
 )
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
-from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.hashing import Keys, among
-from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset.batch_answers import rejected_keys
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
-from bulkembed.transforms.dataset.committed_vectors import committed_index
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.units.shared_texts import DamagePolicy
-from bulkembed.transforms.units.slices import remaining_units
 
 WINDOW_ROWS = 1_000_000
 """Rows whose texts are searched at a time."""
@@ -64,9 +49,6 @@ MAX_AHEAD = 4_000_000
 """Texts that may be in open jobs or collected, and not committed: bounds the space on disk."""
 COMMIT_TEXTS = 250_000
 """After so many collected answers, the units that have all of theirs are committed."""
-
-Embed = Callable[[JobConfig, Plan, Sharing], dict[str, int]]
-"""Embeds units by the runner of the job, and returns its counters."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -84,24 +66,21 @@ class BatchRun:
     """On a local disk, for job files and results."""
     embed: Embed
     on_damage: DamagePolicy
-    can_afford: Callable[[BatchLedger, int], str | None]
+    can_afford: Callable[[int], str | None]
     """Returns why another job must not be paid for that costs at most so many tokens; else None."""
     is_limited: bool = False
     """Whether the plan leaves out rows that a later run needs answers for (`--limit-rows`)."""
     counters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     _service: PatientService = dataclasses.field(init=False)
     _jobs: OpenJobs = dataclasses.field(init=False)
-    _estimator: TokenEstimator = dataclasses.field(init=False)
+    _units: UnitCommits = dataclasses.field(init=False)
+    _submission: Submission = dataclasses.field(init=False)
     _uncommitted: int = 0
     """Texts that were collected since the last pass began."""
     _unanswered: int = 0
     """Texts that jobs had not answered when the last pass began."""
     _ends_at: float = float("inf")
     """When no job is waited for any more, in epoch seconds."""
-    _file: JobFile | None = None
-    """A job file that waits for money or room."""
-    _cap: str | None = None
-    """Why no further job can be paid for."""
     _untried: bool = False
     """Whether texts may be left that could be put into a job."""
 
@@ -109,8 +88,12 @@ class BatchRun:
         timeout_s = self.job.calls.retry_timeout_s
         self._service = PatientService(self.service, timeout_s, self.stop.is_set)
         self._jobs = OpenJobs(self._service, self.ledger, self.settings, self.stop.is_set)
-        spec = self.job.embedding.spec
-        self._estimator = TokenEstimator(spec.max_tokens if spec.known else None)
+        self._units = UnitCommits(
+            self.dataset, self.job, self.stop, self.reused, self.folder, self.embed, self.counters
+        )
+        self._submission = Submission(
+            self.job, self.settings, self._jobs, self.folder, self.on_damage, self.can_afford
+        )
 
     def run(self, plan: Plan) -> dict[str, int]:
         """Embed the units of a plan, until none is left or the run is stopped.
@@ -136,10 +119,10 @@ class BatchRun:
         self.dataset.delete(self.ledger.leftovers)
         self._jobs.recover(self.job.digest)
         self._collect_ended()
-        self._release_committed()
+        self._release()
         self._set_end()
         while not self.stop.is_set():
-            left = self._left(plan)
+            left = self._units.left(plan)
             if not left.work:
                 if not self.is_limited:
                     self._jobs.finish()
@@ -153,11 +136,11 @@ class BatchRun:
                 self._detach()
             elif self._jobs.open:
                 self._wait_for_work()
-            elif self._cap is not None:
-                self.stop.set(StopReason.COST_CAP, self._cap)
+            elif self._submission.cap is not None:
+                self.stop.set(StopReason.COST_CAP, self._submission.cap)
             elif self._is_late or not (progress or self._untried):
-                self._fall_back(self._left(plan))
-                if self._left(plan).work and not self.stop.is_set():
+                self._fall_back(self._units.left(plan))
+                if self._units.left(plan).work and not self.stop.is_set():
                     self.stop.set(StopReason.BROKEN, f"units could not be committed. {RERUN}")
 
     def _set_end(self) -> None:
@@ -182,15 +165,6 @@ class BatchRun:
         while self._jobs.open and not self.stop.is_set():
             self._wait()
 
-    # Units and their texts.
-
-    def _left(self, plan: Plan) -> Plan:
-        """Return the units of a plan that are not committed."""
-        state = self.dataset.state()
-        covered = state.covered()
-        found = (remaining_units(file, state, covered) for file in plan.work)
-        return dataclasses.replace(plan, work=tuple(file for file in found if file.units))
-
     def _pass(self, left: Plan) -> bool:
         """Commit the units that are ready, and submit the texts that are missing, in order.
 
@@ -199,12 +173,13 @@ class BatchRun:
         """
         progress = self._untried = False
         self._uncommitted, self._unanswered = 0, self._jobs.unanswered
+        self._submission.cap = None
         for plan in windows(left, WINDOW_ROWS):
-            window = self._find(plan)
+            window = self._units.find_texts(plan)
             ready, sharing = window.ready()
             if ready.work:
-                self._commit(ready, sharing)
-                self._release_committed()
+                self._units.commit(ready, sharing)
+                self._release()
                 progress = True
             if window.texts:
                 progress |= self._submit(window)
@@ -213,49 +188,23 @@ class BatchRun:
                 break
         return progress
 
-    def _find(self, plan: Plan) -> PlanWindow:
-        state, settled = self.dataset.state(), self._settled()
-        return find_texts(self.dataset, self.job, plan, state, self.folder, self.reused, settled)
-
-    def _settled(self) -> Keys:
-        """Return the keys of rejected texts, and of those whose kept answers units find."""
-        kept = KeptAnswers(self.dataset, self.job)
-        kept.refresh()
-        return np.union1d(rejected_keys(self.dataset), kept.keys)
-
-    def _commit(self, plan: Plan, sharing: Sharing, *, online: bool = False) -> None:
-        before = self.dataset.state().records
-        job = dataclasses.replace(self.job, sends_online=online)
-        self.counters.update(self.embed(job, plan, sharing))
-        if self.dataset.state().records == before and not self.stop.is_set():
-            self.stop.set(
-                StopReason.BROKEN,
-                f"the answers of batch jobs cannot be read back from {self.dataset.root}. {RERUN}",
-            )
-
-    # Jobs.
-
     def _submit(self, window: PlanWindow) -> bool:
         """Submit the missing texts of a window as far as the limits allow; return if any was."""
         if self._jobs.is_damaged:
             self._untried = True
             return False
-        skip = np.union1d(self._jobs.texts_of_jobs(), self._jobs.exhausted_texts())
-        contents = Ahead(
-            contents_of(window.missing, self.job, self._estimator, skip, self.on_damage)
-        )
-        submitted = False
-        while not self.stop.is_set() and not self._is_late and self._is_due(contents):
+        submission, submitted = self._submission, False
+        submission.begin(window.missing)
+        while not self.stop.is_set() and not self._is_late and submission.is_due:
             if self._has_to_commit:
                 break
-            if not self._jobs.is_full and self._submit_one(contents):
+            if not self._jobs.is_full and submission.submit_one():
                 submitted = True
             elif self.settings.detach or not self._jobs.open:
                 break
             else:
                 self._wait()
-        self._untried |= self._is_due(contents)
-        self._file = None
+        self._untried |= submission.is_due or submission.was_refused
         return submitted
 
     @property
@@ -270,48 +219,6 @@ class BatchRun:
     def _has_to_commit(self) -> bool:
         """Whether units are to be committed before more texts are submitted."""
         return self._is_far_ahead or self._uncommitted >= COMMIT_TEXTS
-
-    def _is_due(self, contents: Ahead[Content]) -> bool:
-        """Return whether a text is to be put into a job, or a job to be created."""
-        waits = self._file is not None or self._jobs.pending is not None
-        return waits or contents.peek() is not None
-
-    def _submit_one(self, contents: Ahead[Content]) -> bool:
-        """Submit one job; return False if it has to wait for others."""
-        entry = self._jobs.pending
-        if entry is None:
-            file = self._file or self._write_file(contents)
-            if file is None:
-                return False
-            why_not = self.can_afford(self.ledger, file.token_bound)
-            if why_not is not None:
-                self._file = file
-                self._cap = None if self._jobs.open else why_not
-                return False
-            self._file = None
-            entry = self._jobs.upload(file, self.job.digest)
-        try:
-            created = self._jobs.create(entry)
-        except QuotaExceeded as error:
-            self._jobs.note_refusal(entry, error)
-            self._untried = True
-            return False
-        if created.state is LedgerState.CREATED:
-            log.info(
-                "batch job %s: %s, about %s tokens, %s",
-                created.display_name, number_of(created.rows, "text"), f"{created.tokens:,}",
-                created.job,
-            )  # fmt: skip
-        return True
-
-    def _write_file(self, contents: Ahead[Content]) -> JobFile | None:
-        room = self._jobs.room
-        path = self.folder / "batch-job.jsonl"
-        file = write_job_file(path, contents, self.job, self.settings, room)
-        content = contents.peek()
-        if file is None and content is not None and room is not None and not self._jobs.open:
-            check_room(content, room)
-        return file
 
     def _wait_for_work(self) -> None:
         """Wait until another pass has something to do, as each one reads many rows again.
@@ -369,36 +276,10 @@ class BatchRun:
         log.warning("batch jobs did not answer the texts of %s%s. They are sent online.", rows, why)
         for plan in windows(left, WINDOW_ROWS):
             if not self.stop.is_set():
-                state, settled = self.dataset.state(), self._settled()
-                sharing = find_sharing(
-                    self.dataset, self.job, plan, state, self.folder, self.reused,
-                    keep=True, settled=settled,
-                )  # fmt: skip
-                self._commit(plan, sharing, online=True)
+                self._units.commit_online(plan)
 
-    def _release_committed(self) -> None:
-        """Delete the answers whose rows are all committed, and their files at the service."""
-        held = [e for e in self.ledger.of_state(LedgerState.COLLECTED) if e.answers]
-        if not held:
-            return
-        rejected = rejected_keys(self.dataset)
-        records = self.dataset.state().records
-        index = committed_index(self.dataset, records, self.job.digest, self.folder, keep=True)
-        for entry in held:
-            texts, missing = self.ledger.text_keys(entry), self.ledger.unanswered_keys(entry)
-            if texts is None or missing is None:
-                continue
-            answered = np.setdiff1d(texts, missing, assume_unique=True)
-            wanted = answered[~among(answered, rejected)]
-            if len(index.find(wanted).wanted) == len(wanted):
-                self._release(entry)
-
-    def _release(self, entry: BatchJob) -> None:
-        released = self._jobs.delete_remote(entry)
-        self.ledger.put(dataclasses.replace(released, answers=""))
-        self.dataset.delete([entry.answers])
-
-    # The end of the run.
+    def _release(self) -> None:
+        release_committed(self._jobs, self.ledger, self.job, self.folder)
 
     def _detach(self) -> None:
         if not self._jobs.open:

@@ -90,7 +90,7 @@ def run_batches(
     try:
         return BatchRun(
             dataset, job, settings, service, stop, ledger, reused, folder, embed, on_damage,
-            lambda ledger, tokens: can_afford(request, dataset, ledger, tokens),
+            lambda tokens: can_afford(request, dataset, ledger, tokens),
             is_limited=request.input.limit_rows is not None,
         ).run(plan)  # fmt: skip
     finally:

@@ -17,7 +17,7 @@ from support.google_login import credentials
 from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.pipeline.batch import batch_run
+from bulkembed.pipeline.batch import batch_run, unit_commits
 from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.embedding import digest_of
@@ -203,7 +203,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         found.append(plan)
         return find_texts(dataset, job, plan, *others)
 
-    monkeypatch.setattr(batch_run, "find_texts", noting)
+    monkeypatch.setattr(unit_commits, "find_texts", noting)
     return found
 
 

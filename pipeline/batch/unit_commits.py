@@ -1,0 +1,85 @@
+"""The units of a run in batch mode: the texts that they lack, and their commits."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bulkembed.pipeline.batch.run_stop import RunStop
+from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts
+from bulkembed.pipeline.run.plan import Plan
+from bulkembed.pipeline.run.reuse import ReusedDataset
+from bulkembed.pipeline.run.sharing import Sharing, find_sharing
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.stop import RERUN, StopReason
+from bulkembed.transforms.core.hashing import Keys
+from bulkembed.transforms.dataset.batch_answers import rejected_keys
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.kept_answers import KeptAnswers
+from bulkembed.transforms.units.slices import remaining_units
+
+Embed = Callable[[JobConfig, Plan, Sharing], dict[str, int]]
+"""Embeds units by the runner of the job, and returns its counters."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnitCommits:
+    """Finds out what units lack, and commits them.
+
+    All methods raise InputError or OutputError: a file cannot be read, or a disk is full.
+    """
+
+    dataset: Dataset
+    job: JobConfig
+    stop: RunStop
+    reused: Sequence[ReusedDataset]
+    folder: Path
+    """On a local disk."""
+    embed: Embed
+    counters: collections.Counter[str]
+    """Those of the run, to which commits add."""
+
+    def left(self, plan: Plan) -> Plan:
+        """Return the units of a plan that are not committed."""
+        state = self.dataset.state()
+        covered = state.covered()
+        found = (remaining_units(file, state, covered) for file in plan.work)
+        return dataclasses.replace(plan, work=tuple(file for file in found if file.units))
+
+    def find_texts(self, plan: Plan) -> PlanWindow:
+        """Search the texts of units in all sources of known vectors."""
+        state, settled = self.dataset.state(), self._settled()
+        return find_texts(self.dataset, self.job, plan, state, self.folder, self.reused, settled)
+
+    def commit(self, plan: Plan, sharing: Sharing, *, online: bool = False) -> None:
+        """Commit units, given their known vectors; `online` sends the texts that have none.
+
+        If no unit is committed, the run is stopped.
+        """
+        before = self.dataset.state().records
+        job = dataclasses.replace(self.job, sends_online=online)
+        self.counters.update(self.embed(job, plan, sharing))
+        if self.dataset.state().records == before and not self.stop.is_set():
+            self.stop.set(
+                StopReason.BROKEN,
+                f"the answers of batch jobs cannot be read back from {self.dataset.root}. {RERUN}",
+            )
+
+    def commit_online(self, plan: Plan) -> None:
+        """Commit units, and send the texts online that have no known vector."""
+        state, settled = self.dataset.state(), self._settled()
+        sharing = find_sharing(
+            self.dataset, self.job, plan, state, self.folder, self.reused,
+            keep=True, settled=settled,
+        )  # fmt: skip
+        self.commit(plan, sharing, online=True)
+
+    def _settled(self) -> Keys:
+        """Return the keys of rejected texts, and of those whose kept answers units find."""
+        kept = KeptAnswers(self.dataset, self.job)
+        kept.refresh()
+        return np.union1d(rejected_keys(self.dataset), kept.keys)
