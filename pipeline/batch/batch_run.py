@@ -200,10 +200,12 @@ class BatchRun:
                 break
             if not self._jobs.is_full and submission.submit_one():
                 submitted = True
-            elif self.settings.detach or not self._jobs.open:
-                break
-            else:
+            elif self._jobs.open and not self.settings.detach:
                 self._wait()
+            elif submission.was_refused and not self.settings.detach:
+                submission.begin(window.missing)  # In smaller jobs.
+            else:
+                break
         self._untried |= submission.is_due or submission.was_refused
         return submitted
 

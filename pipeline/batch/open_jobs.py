@@ -405,6 +405,8 @@ class OpenJobs:
             "estimated" if entry.tokens else "not known, and counts as 0",
         )  # fmt: skip
         self._refused = False
+        file = entry.file or self._service.file_named(entry.display_name)
+        kept = dataclasses.replace(kept, file=file)
         self._ledger.put(kept)
         return kept
 

@@ -221,6 +221,16 @@ def test_rows_are_read_again_for_many_answers_only(
     assert len(searches) == 4
 
 
+def test_rows_are_not_read_again_for_each_refusal_of_the_only_job(
+    source: Path, tmp_path: Path, searches: list[Plan]
+) -> None:
+    with serving(call_script=("create:429",) * 4) as server:
+        ended = batch(server, source, tmp_path / "out")
+        assert ended.code == 0, ended.err
+        check_nothing_left(server)
+    assert len(searches) == 2
+
+
 def test_texts_without_an_answer_do_not_wait_for_other_jobs(source: Path, tmp_path: Path) -> None:
     with serving(outcomes=("failed@0.3", "succeeded@5", "succeeded@0.1")) as server:
         ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 30)
