@@ -125,7 +125,7 @@ class BatchRun:
             left = self._units.left(plan)
             if not left.work:
                 if not self.is_limited:
-                    self._jobs.finish()
+                    self._jobs.removal.finish()
                 break
             if self._is_late:
                 self._end_jobs()

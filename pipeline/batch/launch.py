@@ -124,7 +124,7 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
         )
         jobs = OpenJobs(patient, ledger, request.batch, lambda: False)
         jobs.recover(job.digest)
-        jobs.finish()
+        jobs.removal.finish()
     except CallError as error:
         log.warning(
             "batch jobs or their files may be left at the service: %s. The same command deletes "

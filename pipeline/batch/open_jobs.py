@@ -10,12 +10,13 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bulkembed.pipeline.batch.collect import collected_before, read_cost
+from bulkembed.pipeline.batch.collect import collected_before
 from bulkembed.pipeline.batch.job_files import JobFile
+from bulkembed.pipeline.batch.job_removal import JobRemoval
 from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.run_stop import STEP_S, wait
 from bulkembed.pipeline.estimate.result import duration
@@ -30,7 +31,6 @@ from bulkembed.schemas.errors import (
 )
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.clients.remote_jobs import RemoteJob, RemoteState
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger, digest_of, new_name
@@ -40,8 +40,6 @@ MAX_OPEN_JOBS = 100
 FIRST_POLL_S = 2.0
 POLL_GROWTH = 1.5
 LOG_EVERY_S = 300.0
-CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
-"""How long jobs that nobody needs may take to be cancelled, and how often they are looked at."""
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """How long to wait before each look for a job whose creation got no answer."""
 
@@ -54,6 +52,9 @@ class OpenJobs:
         ledger: the ledger of the dataset.
         settings: limits and intervals.
         stopped: whether the run must end.
+
+    Attributes:
+        removal: removes jobs.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class OpenJobs:
         self._ledger = ledger
         self._settings = settings
         self._stopped = stopped
+        self.removal = JobRemoval(service, ledger, settings, stopped)
         self._poll_s = min(FIRST_POLL_S, settings.poll_max_s)
         self._ended: list[tuple[BatchJob, RemoteJob]] = []
         self._refused = self._was_refused = False
@@ -186,7 +188,7 @@ class OpenJobs:
                     entry.file or self._service.file_named(entry.display_name)
                 )
                 self._ledger.drop(entry)
-        self.abandon(
+        self.removal.abandon(
             [
                 entry
                 for entry in self._ledger.jobs
@@ -312,7 +314,7 @@ class OpenJobs:
 
     def cancel(self) -> None:
         """Cancel all jobs, and those that were never created."""
-        self.abandon([entry for entry in [self.pending] if entry is not None])
+        self.removal.abandon([entry for entry in [self.pending] if entry is not None])
         for entry in self.open:
             self._service.cancel(entry.job)
 
@@ -389,7 +391,7 @@ class OpenJobs:
         failed = dataclasses.replace(
             entry, state=LedgerState.FAILED, reason=reason, ended_at=time.time(), missing=entry.rows
         )
-        failed = self.delete_remote(failed)
+        failed = self.removal.delete_remote(failed)
         self._ledger.put(failed)
         return failed
 
@@ -409,75 +411,6 @@ class OpenJobs:
         kept = dataclasses.replace(kept, file=file)
         self._ledger.put(kept)
         return kept
-
-    # Clean up.
-
-    def abandon(self, entries: Sequence[BatchJob]) -> None:
-        """Cancel jobs whose answers nobody needs any more, and delete what they have.
-
-        Answers that the service has already are billed, so they count.
-
-        Raises:
-            CallError: the service cannot be asked.
-        """
-        created = [entry for entry in entries if entry.state is LedgerState.CREATED]
-        for entry in created:
-            log.warning("batch job %s is no longer needed. It is cancelled.", entry.display_name)
-            self._service.cancel(entry.job)
-        until = time.monotonic() + CANCEL_WAIT_S
-        for entry in entries:
-            if entry in created:
-                entry = self._with_cost(entry, until)
-            entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
-            self._ledger.close(entry)
-
-    def _with_cost(self, entry: BatchJob, until: float) -> BatchJob:
-        """Return the entry of a cancelled job with what it cost, and its results.
-
-        Args:
-            entry: the job.
-            until: how long to wait for its end, by the monotonic clock.
-        """
-        found = self._service.get(entry.job)
-        while found and not found.state.is_over and time.monotonic() < until:
-            if self._stopped():
-                break
-            wait(min(CANCEL_POLL_S, self._settings.poll_max_s), self._stopped)
-            found = self._service.get(entry.job)
-        results = found.results if found and found.state.is_over else ()
-        counts = read_cost(self._service, entry, found) if found and results else None
-        if counts is None and not (found and found.state.is_over and found.done == 0):
-            log.warning(
-                "batch job %s: what it cost is not known, and counts as 0", entry.display_name
-            )
-        return dataclasses.replace(
-            entry, results=results, counts=counts or CallCounts(), ended_at=time.time()
-        )
-
-    def finish(self) -> None:
-        """Close all jobs of a complete dataset, with what is left of them here and at the service.
-
-        Raises:
-            CallError: the service cannot be asked.
-        """
-        self.abandon(self._ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED))
-        for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
-            self._ledger.close(self.delete_remote(entry))
-
-    def delete_remote(self, entry: BatchJob) -> BatchJob:
-        """Delete the files of a job, and the job, at the service, unless they are to be kept.
-
-        Returns:
-            The entry without the files.
-        """
-        files = [name for name in (entry.file, *entry.results) if name]
-        if self._settings.keep_remote_files or not files:
-            return entry
-        for name in files:
-            self._service.delete_file(name)
-        if entry.job:
-            self._service.delete_job(entry.job)
-        return dataclasses.replace(entry, file="", results=())
 
     def _next_delay(self) -> float:
         delay = self._poll_s * random.uniform(0.8, 1.2)

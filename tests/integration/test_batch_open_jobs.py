@@ -86,6 +86,17 @@ def test_a_run_that_is_stopped_forgets_no_job(tmp_path: Path) -> None:
         assert [job.state for job in ledger.jobs] == [LedgerState.CREATED]
 
 
+def test_a_job_whose_end_is_not_waited_for_keeps_its_cost_for_the_next_run(tmp_path: Path) -> None:
+    with batches(tmp_path, seconds=60.0, cancel_seconds=5.0) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        jobs_of(one, ledger).create(uploaded(one, ledger))
+        jobs_of(one, ledger, lambda: True).removal.finish()
+        assert [job.state for job in ledger.jobs] == [LedgerState.CREATED]
+        one.time.now_s += 10.0
+        jobs_of(one, ledger).removal.finish()
+        assert [job.state for job in ledger.jobs] == [LedgerState.CLOSED]
+
+
 HASHES = [text_hash(None, f"text {n}") for n in range(5)]
 
 

@@ -1,0 +1,111 @@
+"""Remove batch jobs that are no longer needed, with their files at the service."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+from bulkembed.pipeline.batch.collect import read_cost
+from bulkembed.pipeline.batch.patient_service import PatientService
+from bulkembed.pipeline.batch.run_stop import wait
+from bulkembed.pipeline.logs import log
+from bulkembed.schemas.batch import BatchConfig
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.schemas.units import CallCounts
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
+
+CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
+"""How long jobs that nobody needs may take to be cancelled, and how often they are looked at."""
+
+
+class JobRemoval:
+    """Cancels and closes jobs.
+
+    Args:
+        service: the service.
+        ledger: the ledger of the dataset.
+        settings: whether files are kept, and intervals.
+        stopped: whether the run must end.
+    """
+
+    def __init__(
+        self,
+        service: PatientService,
+        ledger: BatchLedger,
+        settings: BatchConfig,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._service = service
+        self._ledger = ledger
+        self._settings = settings
+        self._stopped = stopped
+
+    def abandon(self, entries: Sequence[BatchJob]) -> None:
+        """Cancel jobs whose answers nobody needs any more, and delete what they have.
+
+        Answers that the service has already are billed, so they count.
+
+        Raises:
+            CallError: the service cannot be asked.
+        """
+        created = [entry for entry in entries if entry.state is LedgerState.CREATED]
+        for entry in created:
+            log.warning("batch job %s is no longer needed. It is cancelled.", entry.display_name)
+            self._service.cancel(entry.job)
+        until = time.monotonic() + CANCEL_WAIT_S
+        for entry in entries:
+            if entry in created:
+                entry = self._with_cost(entry, until)
+                if self._stopped():  # Its end was not waited for: the next run does that.
+                    return
+            entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
+            self._ledger.close(entry)
+
+    def _with_cost(self, entry: BatchJob, until: float) -> BatchJob:
+        """Return the entry of a cancelled job with what it cost, and its results.
+
+        Args:
+            entry: the job.
+            until: how long to wait for its end, by the monotonic clock.
+        """
+        found = self._service.get(entry.job)
+        while found and not found.state.is_over and time.monotonic() < until:
+            if self._stopped():
+                break
+            wait(min(CANCEL_POLL_S, self._settings.poll_max_s), self._stopped)
+            found = self._service.get(entry.job)
+        results = found.results if found and found.state.is_over else ()
+        counts = read_cost(self._service, entry, found) if found and results else None
+        if counts is None and not (found and found.state.is_over and found.done == 0):
+            log.warning(
+                "batch job %s: what it cost is not known, and counts as 0", entry.display_name
+            )
+        return dataclasses.replace(
+            entry, results=results, counts=counts or CallCounts(), ended_at=time.time()
+        )
+
+    def finish(self) -> None:
+        """Close all jobs of a complete dataset, with what is left of them here and at the service.
+
+        Raises:
+            CallError: the service cannot be asked.
+        """
+        self.abandon(self._ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED))
+        for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
+            self._ledger.close(self.delete_remote(entry))
+
+    def delete_remote(self, entry: BatchJob) -> BatchJob:
+        """Delete the files of a job, and the job, at the service, unless they are to be kept.
+
+        Returns:
+            The entry without the files.
+        """
+        files = [name for name in (entry.file, *entry.results) if name]
+        if self._settings.keep_remote_files or not files:
+            return entry
+        for name in files:
+            self._service.delete_file(name)
+        if entry.job:
+            self._service.delete_job(entry.job)
+        return dataclasses.replace(entry, file="", results=())
