@@ -108,7 +108,7 @@ def matrix(table: pa.Table) -> Floats:
     """The vectors as one matrix."""
     column = table.column("vector").combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(column), column.type.list_size)
+    return np.asarray(flat, np.float32).reshape(len(column), -1 if len(column) else 0)
 
 
 def dead_codes(output: Path) -> dict[int, str]:
