@@ -16,6 +16,8 @@ from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 
+pytestmark = pytest.mark.faults
+
 DISTINCT = 40
 TEXTS = [f"text {n % DISTINCT}" for n in range(60)]
 OF_DATASET = ("--dim", "128", "--unit-rows", "20")

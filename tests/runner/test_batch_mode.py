@@ -165,6 +165,7 @@ def test_a_refused_creation_waits_for_open_jobs(source: Path, tmp_path: Path) ->
         check_nothing_left(server)
 
 
+@pytest.mark.faults
 def test_a_lost_answer_to_a_creation_is_found_by_the_display_name(
     source: Path, tmp_path: Path
 ) -> None:
@@ -265,6 +266,7 @@ def test_a_rejected_download_ends_the_run_and_costs_nothing(source: Path, tmp_pa
         check_nothing_left(server)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("outcome", ["failed", "expired", "cancelled", "vanish"])
 def test_texts_of_a_job_without_answers_go_into_another(
     source: Path, tmp_path: Path, outcome: str
@@ -280,6 +282,7 @@ def test_texts_of_a_job_without_answers_go_into_another(
     assert read(tmp_path / "out").num_rows == 122
 
 
+@pytest.mark.faults
 def test_after_all_attempts_texts_are_sent_online(source: Path, tmp_path: Path) -> None:
     with serving(outcome_shares=((JobOutcome.FAILED, 1.0),)) as server:
         ended = batch(server, source, tmp_path / "out", "--batch-attempts", 2)
@@ -290,6 +293,7 @@ def test_after_all_attempts_texts_are_sent_online(source: Path, tmp_path: Path) 
     assert summary(tmp_path / "out")["counts"]["texts"] == DISTINCT
 
 
+@pytest.mark.faults
 def test_after_all_attempts_the_run_stops_if_it_should(source: Path, tmp_path: Path) -> None:
     with serving(outcome_shares=((JobOutcome.FAILED, 1.0),)) as server:
         args = ("--batch-attempts", 2, "--batch-fallback", "stop")
@@ -313,6 +317,7 @@ def test_texts_that_do_not_come_back_in_time_are_sent_online(
     assert (found["batch"]["texts"], found["counts"]["texts"]) == (30, DISTINCT - 30)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "fault", ["missing", "double", "foreign", "wrong-dim", "null", "nan", "broken-json", "503"]
 )
