@@ -180,7 +180,7 @@ bench-nightly-store: $(DEV_READY)  ## Count the requests to a store in nights ov
 	timeout 1800 $(BIN)/python -m benchmarks.nightly --rows 200000 --unit-rows 500 --ready --store
 
 .PHONY: bench-batch bench-batch-small
-bench-batch: $(DEV_READY)  ## Compare batch mode with online requests over 200,000 rows: 10 minutes
+bench-batch: $(DEV_READY)  ## Compare batch mode with online requests over 200,000 rows: 3 minutes
 	timeout 3600 $(BIN)/python -m benchmarks.batch
 
 bench-batch-small: $(DEV_READY)  ## The same over 10,000 rows: 1 minute
