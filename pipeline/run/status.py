@@ -25,12 +25,14 @@ from bulkembed.pipeline.run.summary import (
 )
 from bulkembed.pipeline.sync.sync_file import read_goal, synced_rows
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.core.row_difference import RowTally
 from bulkembed.transforms.core.spending_lease import Spent
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
 from bulkembed.transforms.dataset.manifest import RunChanges
@@ -60,6 +62,9 @@ class Status:
     """The run that is writing it now."""
     changes: RunChanges | None = None
     """How many ids the last run that changed rows added, changed and deleted."""
+    open_batch_jobs: int = 0
+    """Batch jobs whose answers are not collected yet."""
+    open_batch_texts: int = 0
     sync: RowTally | None = None
     """What the last synchronisation found that changed the dataset."""
     refused: Refusal | None = None
@@ -110,6 +115,7 @@ def status_of(
         spending = read_life_spending(dataset)
     except OutputError as error:
         spending, warning = LifeSpending(Spent(), None), error.message
+    jobs = BatchLedger(dataset).of_state(LedgerState.UPLOADED, LedgerState.CREATED)
     return Status(
         output=output,
         model=pinned["embedding"]["model"],
@@ -124,6 +130,8 @@ def status_of(
         runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
         if owner
         else None,
+        open_batch_jobs=len(jobs),
+        open_batch_texts=sum(job.rows for job in jobs),
         changes=_last_changes(dataset),
         sync=None if goal is None else goal.tally,
         refused=read_refusal(dataset),
@@ -169,6 +177,12 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
         f"{calls.calls:,} with {number_of(calls.texts, 'text')}, "
         f"{number_of(calls.tokens, 'token')} for the committed rows",
     )
+    if status.open_batch_jobs:
+        yield (
+            "batch",
+            f"{number_of(status.open_batch_jobs, 'open job')} with "
+            f"{number_of(status.open_batch_texts, 'text')}. `bulkembed batches` lists them",
+        )
     yield from cost_lines(status.cost, "the last run that sent requests", status.kept_texts)
 
 

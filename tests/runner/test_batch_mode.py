@@ -139,6 +139,7 @@ def test_a_detached_run_is_collected_by_the_same_command(source: Path, tmp_path:
         assert "1 batch job with 51 texts" in first.last
         assert "Run the same command again" in first.last
         assert [job["state"] for job in jobs_of(out)] == ["created"]
+        assert "1 open job with 51 texts" in bulkembed("status", out).out
         codes = [batch(server, source, out, "--detach").code for _ in range(4)]
         while codes[-1] == 75:
             codes.append(batch(server, source, out, "--detach").code)
