@@ -25,6 +25,8 @@ NO_PERMISSION = "no permission. Let this user read and write the dataset"
 WRONG_KIND = "there is a folder in place of a file, or a file in place of a folder"
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 DELETE_THREADS = 8
+LISTINGS = 10
+"""Attempts to list a folder that comes and goes meanwhile."""
 UPLOADS = 3
 """Attempts to upload a file that the store does not hold as it was sent, besides the SDK's own."""
 
@@ -214,10 +216,15 @@ def list_files(
         OutputError: it cannot be listed.
     """
     selector = pafs.FileSelector(folder, allow_not_found=True, recursive=recursive)
-    try:
-        infos = filesystem.get_file_info(selector)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(folder, error) from error
+    for attempts_left in reversed(range(LISTINGS)):
+        try:
+            infos = filesystem.get_file_info(selector)
+            break
+        except (OSError, pa.ArrowException) as error:
+            # Arrow finds no folder, looks again whether there is one, and another process has made
+            # it in between.
+            if not isinstance(error, FileNotFoundError) or not attempts_left:
+                raise _unreadable(folder, error) from error
     return [info for info in infos if info.type == pafs.FileType.File]
 
 
