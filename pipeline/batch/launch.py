@@ -67,7 +67,7 @@ def run_batches(
 
         dataset.delete(dataset.gathered_files())
         if job.sends_online:
-            job = dataclasses.replace(job, budget=online_budget(request, ledger))
+            job = dataclasses.replace(job, budget=online_budget(request, dataset, ledger))
         work = distribute(request, job, plan, sharing).write(dataset, job, folder)
         job = split_concurrency(job, work.processes)
         gather = work.gather

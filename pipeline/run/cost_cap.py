@@ -37,7 +37,7 @@ def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCon
     Raises:
         ConfigError: there is a budget, but no price or no place for the account.
     """
-    budget, is_local = online_budget(request, BatchLedger(dataset)), runs_on_this_machine(request)
+    budget, is_local = online_budget(request, dataset), runs_on_this_machine(request)
     if budget is not None and not is_local:
         raise ConfigError(
             "--max-cost-usd works only if all workers are on this machine, where they share an "
@@ -51,12 +51,21 @@ def add_account(request: RunRequest, job: JobConfig, dataset: Dataset) -> JobCon
     return dataclasses.replace(job, budget=budget, account=path)
 
 
-def online_budget(request: RunRequest, ledger: BatchLedger) -> Budget | None:
-    """Return the budget of online requests, from which the cost of batch jobs is taken off."""
+def online_budget(
+    request: RunRequest, dataset: Dataset, ledger: BatchLedger | None = None
+) -> Budget | None:
+    """Return the budget of online requests, from which the cost of batch jobs is taken off.
+
+    Args:
+        request: the options.
+        dataset: the output.
+        ledger: its ledger; if it is None, and there is a budget, the ledger is read.
+    """
     budget, price = request.budget(), request.price()
     if budget is None or price is None:
         return budget
-    return dataclasses.replace(budget, batch_usd=price.batch_usd(batch_tokens(ledger)))
+    tokens = batch_tokens(BatchLedger(dataset) if ledger is None else ledger)
+    return dataclasses.replace(budget, batch_usd=price.batch_usd(tokens))
 
 
 def batch_tokens(ledger: BatchLedger) -> int:

@@ -7,9 +7,11 @@ counted in one of the two.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.ledger_entry import BatchJob
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.prices import Price, price_of
 from bulkembed.transforms.core.spending_lease import Spent
@@ -105,16 +107,20 @@ def pinned_price(pinned: dict[str, Any]) -> Price | None:
     return price_of(embedding["service"], embedding["model"], own, factor)
 
 
-def read_life_spending(dataset: Dataset) -> LifeSpending:
+def read_life_spending(dataset: Dataset, ledger: BatchLedger | None = None) -> LifeSpending:
     """Return what a dataset has cost, also while a run is writing it.
+
+    Args:
+        dataset: the dataset.
+        ledger: its batch jobs; None to read them.
 
     Raises:
         OutputError: the account or a note is damaged.
     """
-    total = _noted(dataset)
-    batch_runs = [job.run_number for job in BatchLedger(dataset).jobs]
-    last_run = max(_read_account(dataset).run_number, total.last_run, *batch_runs)
-    return _life_spending(dataset, last_run, total)
+    total, account = _noted(dataset), _read_account(dataset)
+    jobs = (BatchLedger(dataset) if ledger is None else ledger).jobs
+    last_run = max(account.run_number, total.last_run, *(job.run_number for job in jobs))
+    return _life_spending(account, total, jobs, last_run)
 
 
 def read_online_tokens(dataset: Dataset) -> int:
@@ -132,7 +138,8 @@ def settle_life_spending(dataset: Dataset, run_number: int) -> LifeSpending:
     Raises:
         OutputError: the account or a note is damaged, or cannot be written.
     """
-    return _life_spending(dataset, run_number, spending_notes.add_notes(dataset, run_number))
+    total = spending_notes.add_notes(dataset, run_number)
+    return _life_spending(_read_account(dataset), total, BatchLedger(dataset).jobs, run_number)
 
 
 def noted_spending(dataset: Dataset) -> Spent:
@@ -160,13 +167,13 @@ def summed_tokens(dataset: Dataset) -> int:
     return found
 
 
-def _life_spending(dataset: Dataset, run_number: int, total: SpendingTotal) -> LifeSpending:
-    account = _read_account(dataset)
+def _life_spending(
+    account: TokenAccount, total: SpendingTotal, jobs: Sequence[BatchJob], run_number: int
+) -> LifeSpending:
     last_run: int | None = total.of_run(run_number)
     if account.run_number >= max(1, run_number):
         before = account.paid_before
         last_run = None if before is None else account.spent.tokens - before
-    jobs = BatchLedger(dataset).jobs
     return LifeSpending(
         account.spent + total.spent,
         last_run,

@@ -47,7 +47,6 @@ from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.transforms.clients.keys import find_key, reject_in_flags
 from bulkembed.transforms.core.quota_limits import split_concurrency, split_quota
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
-from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS, record_name
 from bulkembed.transforms.dataset.output_lock import LockOwner
@@ -305,7 +304,7 @@ def _open_dataset(
     if run_file.is_deleting(dataset):
         dataset.delete_all()
         cost_cap.delete_account(job, dataset)
-        budget = cost_cap.online_budget(request, BatchLedger(dataset))
+        budget = cost_cap.online_budget(request, dataset)
         job = dataclasses.replace(job, budget=budget)
         run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))

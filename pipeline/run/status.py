@@ -111,11 +111,12 @@ def status_of(
     old = sum(record.embedded for record in records) - rows.embedded - kept.embedded
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
     warning = run_file.template_warning(pinned)
+    ledger = BatchLedger(dataset)
     try:
-        spending = read_life_spending(dataset)
+        spending = read_life_spending(dataset, ledger)
     except OutputError as error:
         spending, warning = LifeSpending(Spent(), None), error.message
-    jobs = BatchLedger(dataset).of_state(LedgerState.UPLOADED, LedgerState.CREATED)
+    jobs = ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED)
     return Status(
         output=output,
         model=pinned["embedding"]["model"],
