@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bulkembed.pipeline.batch.batch_cost import can_afford
@@ -20,16 +21,13 @@ from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.schemas.batch import MAX_WAIT_S, Mode
-from bulkembed.schemas.errors import CallError, InputError
-from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.transforms.clients.batch_service import open_batch_service
-from bulkembed.transforms.core.quota_limits import split_concurrency
-from bulkembed.transforms.dataset import worker_notes
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.inputs.rows import RowBatch
+from bulkembed.transforms.units.damaged_files import skip_damage
 
 FINISH_RETRY_S = 10.0
 """How long calls that only clean up are retried in total."""
@@ -63,24 +61,11 @@ def run_batches(
     ledger = BatchLedger(dataset)
 
     def embed(job: JobConfig, plan: Plan, sharing: Sharing) -> dict[str, int]:
-        from bulkembed.pipeline.runners.graph import run_graph
-
         dataset.delete(dataset.gathered_files())
         if job.sends_online:
             job = dataclasses.replace(job, budget=online_budget(request, dataset, ledger))
         work = distribute(request, job, plan, sharing).write(dataset, job, folder)
-        job = split_concurrency(job, work.processes)
-        gather = work.gather
-        return run_graph(job, gather.slices, work.shared, gather.gathers, work.options, folder)
-
-    def on_damage(file: InputFile, rows: Iterator[RowBatch]) -> Iterator[RowBatch]:
-        try:
-            yield from rows
-        except InputError as error:
-            if not (job.skip_bad_files and error.damaged):
-                raise
-            log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-            worker_notes.write_damaged_file(dataset, job.run_id, file, error)
+        return work.run(job, folder)
 
     settings = request.batch
     if request.mode is Mode.AUTO and settings.max_wait_s is None:
@@ -89,7 +74,8 @@ def run_batches(
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, stop.wait)
     try:
         return BatchRun(
-            dataset, job, settings, service, stop, ledger, reused, folder, embed, on_damage,
+            dataset, job, settings, service, stop, ledger, reused, folder, embed,
+            functools.partial(skip_damage, dataset, job),
             lambda tokens: can_afford(request, dataset, ledger, tokens),
             is_limited=request.input.limit_rows is not None,
         ).run(plan)  # fmt: skip

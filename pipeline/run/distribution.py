@@ -19,6 +19,7 @@ from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import SharedSlice
+from bulkembed.transforms.core.quota_limits import split_concurrency
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.picks_file import write_picks
 
@@ -53,6 +54,19 @@ class Distribution:
         self.gather.write(dataset, job, folder)
         shared = tuple(write_picks(dataset, job.run_id, one) for one in self.shared)
         return dataclasses.replace(self, shared=shared)
+
+    def run(self, job: JobConfig, folder: Path) -> dict[str, int]:
+        """Run the work, whose lists are written, and return the counters of the run.
+
+        Args:
+            job: the run.
+            folder: of the run, for what the worker processes of this machine share.
+        """
+        from bulkembed.pipeline.runners.graph import run_graph
+
+        job = split_concurrency(job, self.processes)
+        gather = self.gather
+        return run_graph(job, gather.slices, self.shared, gather.gathers, self.options, folder)
 
 
 def distribute(request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing) -> Distribution:

@@ -45,7 +45,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import ModelSpec, find_model, nearest_models
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.transforms.clients.keys import find_key, reject_in_flags
-from bulkembed.transforms.core.quota_limits import split_concurrency, split_quota
+from bulkembed.transforms.core.quota_limits import split_quota
 from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS, record_name
@@ -175,7 +175,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                         run_batches, request, job, dataset, plan, reused, folder, key
                     )
                 else:
-                    pipeline = functools.partial(_run_online, job, work, folder)
+                    pipeline = functools.partial(work.run, job, folder)
                 counters = _execute(request, job, work, pipeline, goal, started, folder)
             elif request.mode.uses_batch:
                 finish_jobs(request, job, dataset, key)
@@ -345,13 +345,6 @@ def _share_texts(
         except InputError as error:
             scans = skip_damaged_file(request, scans, error)
             plan = plan_run(request, scans, before)
-
-
-def _run_online(job: JobConfig, work: Distribution, folder: Path) -> dict[str, int]:
-    from bulkembed.pipeline.runners.graph import run_graph
-
-    job, gather = split_concurrency(job, work.processes), work.gather
-    return run_graph(job, gather.slices, work.shared, gather.gathers, work.options, folder)
 
 
 def _execute(

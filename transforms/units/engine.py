@@ -31,6 +31,7 @@ from bulkembed.transforms.dataset.batch_answers import read_rejected
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.processes import is_gone
+from bulkembed.transforms.units.damaged_files import skip_damage
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
@@ -90,18 +91,8 @@ class Engine:
         return self._embedder.loop
 
     def skip_damage(self, file: InputFile, rows: Iterator[Read]) -> Iterator[Read]:
-        """Yield what is read from a file; with `--skip-bad-files`, note damage and end there.
-
-        Raises:
-            InputError: the file is damaged, and the run does not skip such files.
-        """
-        try:
-            yield from rows
-        except InputError as error:
-            if not (self.job.skip_bad_files and error.damaged):
-                raise
-            log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-            worker_notes.write_damaged_file(self.dataset, self.job.run_id, file, error)
+        """Yield what is read from a file; see `damaged_files.skip_damage`."""
+        return skip_damage(self.dataset, self.job, file, rows)
 
     def check_partitions(self, prepared: PreparedUnit) -> None:
         """Check that a unit has few enough partitions, and all units of the process together.
