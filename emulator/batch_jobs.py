@@ -35,6 +35,10 @@ class JobState(enum.StrEnum):
     EXPIRED = "EXPIRED"
 
 
+Place = tuple[str, ...]
+"""The project and the location of a job on Vertex AI; empty on the Developer API."""
+
+
 @dataclasses.dataclass
 class Job:
     """A batch job.  `state` is its final state, or None as long as it is not over."""
@@ -54,7 +58,7 @@ class Job:
     file: StoredFile | None = None
     """The Developer API: the file with the job's rows."""
     inline: bool = False
-    place: tuple[str, ...] = ()
+    place: Place = ()
     """Vertex AI: the project and the location."""
     output_prefix: str = ""
     failure: ApiError | None = None
@@ -148,7 +152,7 @@ class JobStore:
             self.settle()
             return list(self._jobs.values())
 
-    def visible(self, place: tuple[str, ...]) -> list[Job]:
+    def visible(self, place: Place) -> list[Job]:
         """Return the jobs of a project and location; `()` for the Developer API."""
         return [
             job
@@ -156,16 +160,16 @@ class JobStore:
             if job.place == place and not job.deleted and not self._has_vanished(job)
         ]
 
-    def listed(self, place: tuple[str, ...]) -> list[Job]:
+    def listed(self, place: Place) -> list[Job]:
         """Return the visible jobs that the list has already."""
         latest = self._clock.now() - self._settings.list_lag_s
         return [job for job in self.visible(place) if job.created <= latest]
 
-    def find(self, id: str, place: tuple[str, ...]) -> Job | None:
+    def find(self, id: str, place: Place) -> Job | None:
         """Return a job; None if there is none."""
         return next((job for job in self.visible(place) if job.id == id), None)
 
-    def open_jobs(self, place: tuple[str, ...]) -> list[Job]:
+    def open_jobs(self, place: Place) -> list[Job]:
         """Return the jobs that are not over, also deleted ones."""
         return [job for job in self.all_jobs() if job.state is None and job.place == place]
 

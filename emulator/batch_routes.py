@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,16 @@ from starlette.routing import Route
 from bulkembed.emulator import wire
 from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.batch_calls import BatchCalls
-from bulkembed.emulator.batch_jobs import Job, JobStore, new_job_id
+from bulkembed.emulator.batch_jobs import Job, JobStore, Place, new_job_id
 from bulkembed.emulator.batch_operations import operation
 from bulkembed.emulator.batch_quota import check_quota
 from bulkembed.emulator.batch_settings import CallKind
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.catalog import Catalog
-from bulkembed.emulator.files import DiskBytes, FileStore, StoredFile, page
+from bulkembed.emulator.files import DiskBytes, FileStore, StoredFile
 from bulkembed.emulator.gateway import Gateway, parse
 from bulkembed.emulator.job_making import JobMaker
+from bulkembed.emulator.job_routes import JobRoutes
 from bulkembed.emulator.rules import Target
 from bulkembed.schemas.models import bare_name
 
@@ -34,13 +34,12 @@ _BATCH = frozenset({
 })  # fmt: skip
 _INPUT = frozenset({"fileName", "requests"})
 _INLINE = frozenset({"request", "metadata"})
-_DEFAULT_PAGE, _LARGEST_PAGE = 50, 1000
-_RESULTS_S = 5.0
-"""How long an answer about a job waits for results that are late."""
 
 
-class BatchRoutes:
+class BatchRoutes(JobRoutes):
     """The handlers of batch jobs."""
+
+    list_field, largest_page = "operations", 1000
 
     def __init__(
         self,
@@ -52,9 +51,9 @@ class BatchRoutes:
         jobs: JobStore,
         maker: JobMaker,
     ) -> None:
-        self._state, self._settings = state, state.settings
-        self._gateway, self._calls, self._catalog = gateway, calls, catalog
-        self._files, self._jobs, self._maker = files, jobs, maker
+        super().__init__(state, gateway, jobs)
+        self._calls, self._catalog = calls, catalog
+        self._files, self._maker = files, maker
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -92,7 +91,7 @@ class BatchRoutes:
             display_name=batch.text("displayName"), file=file, inline=file is None,
             input={"fileName": file.name} if file is not None else {"requests": {}},
         )  # fmt: skip
-        return await self._answer(request, job)
+        return self.answer(request, job)
 
     def _lines(self, config: wire.Message) -> tuple[Path, StoredFile | None]:
         """Return a copy of the job's lines, and their file unless they came inline."""
@@ -116,54 +115,30 @@ class BatchRoutes:
         path.write_bytes(b"".join(orjson.dumps(value) + b"\n" for value, _ in values))
         return path, None
 
-    async def get(self, request: Request) -> Response:
-        """Handle `batches.get`."""
-        return await self._answer(request, await self._find(request))
-
     async def list(self, request: Request) -> Response:
         """Handle `batches.list`: the newest first."""
         self._gateway.check_access(request)
-        await self._settle()
-        query = request.query_params
-        jobs, following = page(
-            self._jobs.listed(()),
-            query.get("pageSize") or query.get("page_size"),
-            query.get("pageToken") or query.get("page_token"),
-            _DEFAULT_PAGE, _LARGEST_PAGE,
-        )  # fmt: skip
-        now = self._state.clock.now()
-        body: dict[str, object] = {}
-        if jobs:
-            body["operations"] = [operation(self._jobs, job, now) for job in jobs]
-        if following:
-            body["nextPageToken"] = following
-        return self._gateway.json(request, body)
-
-    async def cancel(self, request: Request) -> Response:
-        """Handle `batches.cancel`."""
-        job = await self._find(request)
-        if job.state is not None:
-            raise ApiError(400, f"Batch {job.id} is over.", status="FAILED_PRECONDITION")
-        self._jobs.cancel(job)
-        return self._gateway.json(request, {})
+        await self.settle()
+        return self.page(request, self._jobs.listed(self.place(request)))
 
     async def delete(self, request: Request) -> Response:
         """Handle `batches.delete`.  It does not cancel the job."""
-        job = await self._find(request)
+        job = await self.find(request)
         job.deleted = True
         return self._gateway.json(request, {})
 
-    async def _find(self, request: Request) -> Job:
-        self._gateway.check_access(request)
-        await self._settle()
-        job = self._jobs.find(request.path_params["job"], ())
-        if job is None:
-            raise ApiError(404, "Requested entity was not found.")
-        return job
+    def describe(self, job: Job, now: float) -> dict[str, Any]:
+        """Return an operation."""
+        return operation(self._jobs, job, now)
 
-    async def _settle(self) -> None:
-        await asyncio.to_thread(self._jobs.settle_for, _RESULTS_S)
+    def place(self, request: Request) -> Place:
+        """Return the one place of all jobs."""
+        return ()
 
-    async def _answer(self, request: Request, job: Job) -> Response:
-        body: dict[str, Any] = operation(self._jobs, job, self._state.clock.now())
-        return self._gateway.json(request, body)
+    def missing(self, id: str) -> ApiError:
+        """Return the error for a job that does not exist."""
+        return ApiError(404, "Requested entity was not found.")
+
+    def name(self, job: Job) -> str:
+        """Return how an error names a job."""
+        return f"Batch {job.id}"

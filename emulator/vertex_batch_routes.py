@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,14 +13,15 @@ from starlette.routing import Route
 
 from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.batch_calls import BatchCalls
-from bulkembed.emulator.batch_jobs import Job, JobStore
+from bulkembed.emulator.batch_jobs import Job, JobStore, Place
 from bulkembed.emulator.batch_settings import CallKind, InputErrors
 from bulkembed.emulator.buckets import Buckets
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.catalog import Catalog
-from bulkembed.emulator.files import FileStore, page
+from bulkembed.emulator.files import FileStore
 from bulkembed.emulator.gateway import Gateway, parse
 from bulkembed.emulator.job_making import JobMaker
+from bulkembed.emulator.job_routes import JobRoutes
 from bulkembed.emulator.rules import Target
 from bulkembed.emulator.vertex_batches import (
     EXPRESS,
@@ -32,12 +34,12 @@ from bulkembed.emulator.vertex_batches import (
 )
 
 _LIST_QUERY = frozenset({"filter", "readMask", "orderBy"})
-_DEFAULT_PAGE, _LARGEST_PAGE = 50, 100
-_RESULTS_S = 5.0
 
 
-class VertexBatchRoutes:
+class VertexBatchRoutes(JobRoutes):
     """The handlers of batch prediction jobs."""
+
+    list_field, largest_page = METHOD, 100
 
     def __init__(
         self,
@@ -50,9 +52,9 @@ class VertexBatchRoutes:
         maker: JobMaker,
         buckets: Buckets,
     ) -> None:
-        self._state, self._settings = state, state.settings
-        self._gateway, self._calls, self._catalog = gateway, calls, catalog
-        self._files, self._jobs, self._maker = files, jobs, maker
+        super().__init__(state, gateway, jobs)
+        self._calls, self._catalog = calls, catalog
+        self._files, self._maker = files, maker
         self._buckets = buckets
 
     def routes(self) -> list[Route]:
@@ -79,7 +81,7 @@ class VertexBatchRoutes:
         self._gateway.check_access(request)
         raw = await self._gateway.read(request, self._settings.max_body_bytes)
         wanted = read_job(parse(raw))
-        place = _place(request)
+        place = self.place(request)
         version = request.path_params["version"]
         spec = self._catalog.get(wanted.model, version, METHOD, vertex=True)
         if place != EXPRESS:
@@ -94,7 +96,7 @@ class VertexBatchRoutes:
             display_name=wanted.display_name, place=place, output_prefix=wanted.output_prefix,
             input={"instancesFormat": "jsonl", "gcsSource": {"uris": wanted.uris}}, **facts,
         )  # fmt: skip
-        return self._answer(request, job)
+        return self.answer(request, job)
 
     def _fetch(self, wanted: VertexJobRequest, lines: Path) -> ApiError | None:
         """Copy the input to a file; return why it cannot be used, and leave the file empty."""
@@ -118,68 +120,36 @@ class VertexBatchRoutes:
         if job.failure is not None and batch.vertex_input_errors is InputErrors.CREATE:
             raise job.failure
 
-    async def get(self, request: Request) -> Response:
-        """Handle `batchPredictionJobs.get`."""
-        return self._answer(request, await self._find(request))
-
     async def list(self, request: Request) -> Response:
         """Handle `batchPredictionJobs.list`: the newest first, with a filter of display names."""
         self._gateway.check_access(request, _LIST_QUERY)
-        await self._settle()
-        query = request.query_params
-        name = wanted_name(query.get("filter"))
-        jobs = [
-            job
-            for job in self._jobs.listed(_place(request))
-            if name is None or job.display_name == name
-        ]
-        shown, following = page(
-            jobs,
-            query.get("pageSize") or query.get("page_size"),
-            query.get("pageToken") or query.get("page_token"),
-            _DEFAULT_PAGE, _LARGEST_PAGE,
-        )  # fmt: skip
-        now = self._state.clock.now()
-        body: dict[str, object] = {}
-        if shown:
-            body[METHOD] = [describe(self._jobs, job, now) for job in shown]
-        if following:
-            body["nextPageToken"] = following
-        return self._gateway.json(request, body)
-
-    async def cancel(self, request: Request) -> Response:
-        """Handle `batchPredictionJobs.cancel`."""
-        job = await self._find(request)
-        if job.state is not None:
-            raise ApiError(400, f"The job {job.name} is over.", status="FAILED_PRECONDITION")
-        self._jobs.cancel(job)
-        return self._gateway.json(request, {})
+        await self.settle()
+        name = wanted_name(request.query_params.get("filter"))
+        jobs = self._jobs.listed(self.place(request))
+        return self.page(request, (job for job in jobs if name in (None, job.display_name)))
 
     async def delete(self, request: Request) -> Response:
         """Handle `batchPredictionJobs.delete`, of jobs that are over."""
-        job = await self._find(request)
+        job = await self.find(request)
         if job.state is None:
             raise ApiError(400, f"The job {job.name} is not over.", status="FAILED_PRECONDITION")
         job.deleted = True
         name = job.name.replace(METHOD, "operations")
         return self._gateway.json(request, {"name": name, "done": True, "response": {}})
 
-    async def _find(self, request: Request) -> Job:
-        self._gateway.check_access(request)
-        await self._settle()
-        id = request.path_params["job"]
-        job = self._jobs.find(id, _place(request))
-        if job is None:
-            raise ApiError(404, f"The BatchPredictionJob {id} does not exist.")
-        return job
+    def describe(self, job: Job, now: float) -> dict[str, Any]:
+        """Return a batch prediction job."""
+        return describe(self._jobs, job, now)
 
-    async def _settle(self) -> None:
-        await asyncio.to_thread(self._jobs.settle_for, _RESULTS_S)
+    def place(self, request: Request) -> Place:
+        """Return the project and the location of a request."""
+        path = request.path_params
+        return (path["project"], path["location"]) if "project" in path else EXPRESS
 
-    def _answer(self, request: Request, job: Job) -> Response:
-        return self._gateway.json(request, describe(self._jobs, job, self._state.clock.now()))
+    def missing(self, id: str) -> ApiError:
+        """Return the error for a job that does not exist."""
+        return ApiError(404, f"The BatchPredictionJob {id} does not exist.")
 
-
-def _place(request: Request) -> tuple[str, str]:
-    path = request.path_params
-    return (path["project"], path["location"]) if "project" in path else EXPRESS
+    def name(self, job: Job) -> str:
+        """Return how an error names a job."""
+        return f"The job {job.name}"
