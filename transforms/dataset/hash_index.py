@@ -143,7 +143,7 @@ class HashIndex:
         if segment is not None:
             self._add(segment)
             rows = sum(part.rows for part in segment.parts)
-            log.info("indexed the text hashes of %s", number_of(rows, "committed row"))
+            log.info("indexed the text hashes of %s", number_of(rows, "row"))
 
     def _add(self, segment: IndexSegment, live: npt.NDArray[np.bool_] | None = None) -> None:
         """Add a segment; a part that had a number before keeps it."""
