@@ -19,27 +19,17 @@ CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
 """How long jobs that nobody needs may take to be cancelled, and how often they are looked at."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class JobRemoval:
-    """Cancels and closes jobs.
+    """Cancels and closes jobs."""
 
-    Args:
-        service: the service.
-        ledger: the ledger of the dataset.
-        settings: whether files are kept, and intervals.
-        stopped: whether the run must end.
-    """
-
-    def __init__(
-        self,
-        service: PatientService,
-        ledger: BatchLedger,
-        settings: BatchConfig,
-        stopped: Callable[[], bool],
-    ) -> None:
-        self._service = service
-        self._ledger = ledger
-        self._settings = settings
-        self._stopped = stopped
+    service: PatientService
+    ledger: BatchLedger
+    """The ledger of the dataset."""
+    settings: BatchConfig
+    """Whether files are kept, and intervals."""
+    stopped: Callable[[], bool]
+    """Whether the run must end."""
 
     def abandon(self, entries: Sequence[BatchJob]) -> None:
         """Cancel jobs whose answers nobody needs any more, and delete what they have.
@@ -52,15 +42,15 @@ class JobRemoval:
         created = [entry for entry in entries if entry.state is LedgerState.CREATED]
         for entry in created:
             log.warning("batch job %s is no longer needed. It is cancelled.", entry.display_name)
-            self._service.cancel(entry.job)
+            self.service.cancel(entry.job)
         until = time.monotonic() + CANCEL_WAIT_S
         for entry in entries:
             if entry in created:
                 entry = self._with_cost(entry, until)
-                if self._stopped():  # Its end was not waited for: the next run does that.
+                if self.stopped():  # Its end was not waited for: the next run does that.
                     return
             entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
-            self._ledger.close(entry)
+            self.ledger.close(entry)
 
     def _with_cost(self, entry: BatchJob, until: float) -> BatchJob:
         """Return the entry of a cancelled job with what it cost, and its results.
@@ -69,14 +59,14 @@ class JobRemoval:
             entry: the job.
             until: how long to wait for its end, by the monotonic clock.
         """
-        found = self._service.get(entry.job)
+        found = self.service.get(entry.job)
         while found and not found.state.is_over and time.monotonic() < until:
-            if self._stopped():
+            if self.stopped():
                 break
-            wait(min(CANCEL_POLL_S, self._settings.poll_max_s), self._stopped)
-            found = self._service.get(entry.job)
+            wait(min(CANCEL_POLL_S, self.settings.poll_max_s), self.stopped)
+            found = self.service.get(entry.job)
         results = found.results if found and found.state.is_over else ()
-        counts = read_cost(self._service, entry, found) if found and results else None
+        counts = read_cost(self.service, entry, found) if found and results else None
         if counts is None and not (found and found.state.is_over and found.done == 0):
             log.warning(
                 "batch job %s: what it cost is not known, and counts as 0", entry.display_name
@@ -91,9 +81,9 @@ class JobRemoval:
         Raises:
             CallError: the service cannot be asked.
         """
-        self.abandon(self._ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED))
-        for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
-            self._ledger.close(self.delete_remote(entry))
+        self.abandon(self.ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED))
+        for entry in self.ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
+            self.ledger.close(self.delete_remote(entry))
 
     def delete_remote(self, entry: BatchJob) -> BatchJob:
         """Delete the files of a job, and the job, at the service, unless they are to be kept.
@@ -102,10 +92,10 @@ class JobRemoval:
             The entry without the files.
         """
         files = [name for name in (entry.file, *entry.results) if name]
-        if self._settings.keep_remote_files or not files:
+        if self.settings.keep_remote_files or not files:
             return entry
         for name in files:
-            self._service.delete_file(name)
+            self.service.delete_file(name)
         if entry.job:
-            self._service.delete_job(entry.job)
+            self.service.delete_job(entry.job)
         return dataclasses.replace(entry, file="", results=())

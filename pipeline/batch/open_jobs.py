@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -132,18 +132,14 @@ class OpenJobs:
 
     def texts_of_jobs(self) -> Keys:
         """Return the keys of the texts that are in open jobs, ascending and distinct."""
-        return self._keys_of(LedgerState.UPLOADED, LedgerState.CREATED)
+        entries = self._ledger.of_state(LedgerState.UPLOADED, LedgerState.CREATED)
+        return np.unique(_joined(map(self._ledger.text_keys, entries)))
 
     def exhausted_texts(self) -> Keys:
         """Return the keys of the texts that too many jobs have not answered."""
-        found = [
-            keys
-            for entry in self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED)
-            if (keys := self._ledger.unanswered_keys(entry)) is not None
-        ]
-        distinct, counts = np.unique(
-            np.concatenate([np.empty(0, np.uint64), *found]), return_counts=True
-        )
+        entries = self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED)
+        found = _joined(map(self._ledger.unanswered_keys, entries))
+        distinct, counts = np.unique(found, return_counts=True)
         exhausted: Keys = distinct[counts >= self._settings.attempts]
         return exhausted
 
@@ -151,14 +147,6 @@ class OpenJobs:
         """Return why jobs gave no or not all answers, in the order of their planning."""
         ended = self._ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED)
         return [entry.reason for entry in ended if entry.reason]
-
-    def _keys_of(self, *states: LedgerState) -> Keys:
-        found = [
-            keys
-            for entry in self._ledger.of_state(*states)
-            if (keys := self._ledger.text_keys(entry)) is not None
-        ]
-        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
 
     # Submit.
 
@@ -314,7 +302,7 @@ class OpenJobs:
 
     def cancel(self) -> None:
         """Cancel all jobs, and those that were never created."""
-        self.removal.abandon([entry for entry in [self.pending] if entry is not None])
+        self.removal.abandon(self._ledger.of_state(LedgerState.UPLOADED))
         for entry in self.open:
             self._service.cancel(entry.job)
 
@@ -416,6 +404,11 @@ class OpenJobs:
         delay = self._poll_s * random.uniform(0.8, 1.2)
         self._poll_s = min(self._poll_s * POLL_GROWTH, self._settings.poll_max_s)
         return delay
+
+
+def _joined(found: Iterable[Keys | None]) -> Keys:
+    """Return the keys of several jobs; None for those of a job whose list is lost."""
+    return np.concatenate([np.empty(0, np.uint64), *(keys for keys in found if keys is not None)])
 
 
 def why_no_results(job: RemoteJob) -> str:
