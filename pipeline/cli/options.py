@@ -184,7 +184,7 @@ OPTIONS: tuple[Option, ...] = (
             "in batch jobs for the time of --batch-max-wait and then online."),
     _option(_BATCH, "--detach", is_flag=True,
             help="Submit batch jobs and end with code 75. The same command collects answers."),
-    _option(_BATCH, "--enqueued-tokens", type=Number(), metavar="NUMBER",
+    _option(_BATCH, "--enqueued-tokens", type=Number(minimum=1), metavar="NUMBER",
             show_default="by --tier",
             help="Maximum tokens of all open batch jobs, as the project's quota allows."),
     _option(_BATCH, "--enqueued-headroom", type=Number(float, minimum=0, maximum=90), default=10,

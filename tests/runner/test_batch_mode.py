@@ -534,6 +534,7 @@ def test_a_job_with_its_files_in_another_bucket_is_not_paid_again(
         (("--tier", "free"), "--tier free has no batch jobs"),
         (("--batch-max-wait", "1h"), "--batch-max-wait needs --mode auto"),
         (("--mode", "online", "--detach"), "--detach needs --mode batch"),
+        (("--enqueued-tokens", "0"), "--enqueued-tokens"),
         (("--batch-job-rows", "0"), "--batch-job-rows"),
     ],
 )
