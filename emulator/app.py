@@ -69,7 +69,7 @@ class Emulator:
         if method not in EMBED_METHODS:
             return await self.other_method(request)
         self._state.stats.begin()
-        outcome = "aborted"
+        outcome: str | None = "aborted"
         try:
             response = await self._embed(request)
             outcome = str(response.status_code)
@@ -77,11 +77,12 @@ class Emulator:
         except ApiError as error:
             outcome = f"page-{error.code}" if isinstance(error, Page) else str(error.code)
             raise
-        except ConnectionFault as fault:
-            outcome = str(fault.fault)
-            return NoAnswer(fault.fault)
+        except ConnectionFault as error:
+            outcome, fault = None, error.fault  # A hanging call is in flight until it is closed.
+            return NoAnswer(fault, lambda: self._state.stats.end(fault))
         finally:
-            self._state.stats.end(outcome)
+            if outcome is not None:
+                self._state.stats.end(outcome)
 
     async def _embed(self, request: Request) -> Response:
         target = self._target(request)

@@ -38,14 +38,17 @@ Handler = Callable[[Request], Awaitable[Response]]
 class NoAnswer(Response):
     """Resets the connection, or lets the client wait until it gives up."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, ended: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self._fault = fault
+        self._fault, self._ended = fault, ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait as long as the fault says, then reset the connection."""
-        while self._fault is Fault.HANG and (await receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while self._fault is Fault.HANG and (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            self._ended()
         transport = scope["state"]["transport"]
         linger = struct.pack("ii", 1, 0)
         with contextlib.suppress(OSError):  # The client may have closed it meanwhile.

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from support.killing import wait_for
 
 from bulkembed.emulator.quotas import Clock
 from bulkembed.emulator.server import EmulatorServer
@@ -123,6 +124,19 @@ def test_a_hanging_call_never_answers_and_does_not_keep_the_server_from_stopping
     assert caught
     assert time.monotonic() - left < 2
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_hanging_call_is_in_flight_until_its_client_gives_up() -> None:
+    with served(script=("hang",)) as (server, http):
+        found: list[int] = []
+        looks = threading.Timer(0.3, lambda: found.append(server.stats()["in_flight"]))
+        looks.start()
+        with pytest.raises(httpx2.ReadTimeout):
+            post(http, timeout=1)
+        looks.join()
+        assert found == [1]
+        wait_for(lambda: server.stats()["in_flight"] == 0, 10)
+        assert server.stats()["answers"] == {"hang": 1}
 
 
 def test_each_corrupted_answer_has_its_fault() -> None:
