@@ -79,7 +79,7 @@ class Emulator:
             raise
         except ConnectionFault as error:
             outcome, fault = None, error.fault  # A hanging call is in flight until it is closed.
-            return NoAnswer(fault, lambda: self._state.stats.end(fault))
+            return NoAnswer(fault, lambda: self._state.stats.end(str(fault)))
         finally:
             if outcome is not None:
                 self._state.stats.end(outcome)
