@@ -38,6 +38,8 @@ class ResultReader:
         self._path = path
         self._job = job
         self._texts = texts
+        # In one piece: a search in the field of `texts` would copy all keys for each line.
+        self._keys = None if texts is None else np.ascontiguousarray(texts["key"])
         self._embedding = embedding
         self._dim = embedding.out_dim
         self._answered = np.zeros(0 if texts is None else len(texts), bool)
@@ -103,12 +105,12 @@ class ResultReader:
         if key is None:
             self.foreign += 1
             return None
-        if self._texts is None:
+        if self._keys is None:
             self.repeated += key in self._seen
             return None if key in self._seen else 0
         wanted = keys([key])[0]
-        place = int(np.searchsorted(self._texts["key"], wanted))
-        if place == len(self._texts) or self._texts["key"][place] != wanted:
+        place = int(self._keys.searchsorted(wanted))
+        if place == len(self._keys) or self._keys[place] != wanted:
             self.foreign += 1
             return None
         if self._answered[place]:
