@@ -100,6 +100,16 @@ def test_an_escaped_bracket_does_not_hide_a_list_inside_a_vector() -> None:
     assert outcome(decode_answer, body, None) == ("error", "values")
 
 
+@pytest.mark.parametrize("before", [0, 5_000, 20_000, 59_999])
+def test_a_list_inside_a_vector_is_found_anywhere_in_a_large_answer(before: int) -> None:
+    plain = {"values": [0.5] * 30_000}
+    listed = {"values": [*[0.5] * before, [0.5], *[0.5] * (60_000 - before - 1)]}
+    body = json.dumps({"embeddings": [plain, plain]}).encode()
+    assert take_vectors(body, 2, None) is not None
+    body = json.dumps({"embeddings": [{"values": [0.5] * 60_000}, listed]}).encode()
+    assert take_vectors(body, 2, None) is None
+
+
 @given(st.binary(max_size=30), st.integers(0, 60))
 def test_both_paths_agree_on_damaged_bytes(noise: bytes, at: int) -> None:
     whole = b'{"embeddings":[{"values":[0.5,1]},{"values":[2,3e-1]}],"usageMetadata":{}}'
