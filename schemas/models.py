@@ -114,6 +114,8 @@ class ModelSpec:
     """The day from which the service answers 404; in the future if the model is still served."""
     successor: str | None = None
     vertex_only: bool = False
+    takes_media: bool = False
+    """Whether a content may have images, audio, video and PDF files; if not, only text."""
     known: bool = True
     """Whether the registry has the model; if not, most of this is a guess."""
     advised_dims: tuple[int, ...] = ()
@@ -228,12 +230,12 @@ _MODELS = (
         "gemini-embedding-2-preview", 3072, 128, 8192, _GEMINI_2_PREFIXES,
         unit_length=UnitLength.ALWAYS, price=0.20, batch_price=0.10,
         shut_down=dt.date(2026, 8, 10), successor="gemini-embedding-2",
-        advised_dims=_GEMINI_DIMS,
+        takes_media=True, advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
         "gemini-embedding-2", 3072, 128, 8192, _GEMINI_2_PREFIXES,
         unit_length=UnitLength.ALWAYS, vertex_quota=(40_000, 10_000_000, None),
-        price=0.20, batch_price=0.10, advised_dims=_GEMINI_DIMS,
+        price=0.20, batch_price=0.10, takes_media=True, advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
         "text-embedding-005", 768, 1, 2048, unit_length=UnitLength.DEFAULT_DIM, vertex_only=True,
@@ -282,4 +284,7 @@ def find_model(name: str) -> ModelSpec:
     prefixes = _GEMINI_2_PREFIXES if name.startswith("gemini-embedding-2") else None
     embeds = "gemini" in name or "maas" in name
     method = VertexMethod.EMBED_CONTENT if embeds else VertexMethod.PREDICT
-    return ModelSpec(name, 0, 0, 2048, prefixes, vertex_methods=(method,), known=False)
+    return ModelSpec(
+        name, 0, 0, 2048, prefixes, vertex_methods=(method,),
+        takes_media=prefixes is not None, known=False,
+    )  # fmt: skip

@@ -124,3 +124,10 @@ def test_an_unknown_model_accepts_any_dim_and_has_the_prefixes_of_its_family() -
 def test_the_vertex_method_is_the_one_that_the_sdk_calls(name: str) -> None:
     embeds = find_model(name).vertex_method is VertexMethod.EMBED_CONTENT
     assert embeds == t_is_vertex_embed_content_model(name)
+
+
+def test_only_gemini_embedding_2_takes_media() -> None:
+    taking = {name for name, spec in MODELS.items() if spec.takes_media}
+    assert taking == {"gemini-embedding-2-preview", "gemini-embedding-2"}
+    assert find_model("gemini-embedding-2-flash").takes_media
+    assert not find_model("gemini-embedding-3").takes_media
