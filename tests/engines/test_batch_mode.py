@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import run, summary, write_rows
+from support.docstring_jobs import SERVICES, docstring_jobs
 from support.engines import Engine
 from support.killing import leftovers, same_rows
 
@@ -43,3 +44,17 @@ def test_a_batch_run_on_an_engine_gives_the_rows_of_an_online_run_in_this_proces
     assert summary(out)["batch"]["texts"] == 40
     same_rows(out, tmp_path / "here")
     assert leftovers(out) == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_docstrings_get_the_vectors_of_online_requests_on_an_engine(
+    engine: Engine, service: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with docstring_jobs(service, tmp_path) as jobs:
+        for name, value in jobs.environ.items():
+            monkeypatch.setenv(name, value)
+        where = ("--input", corpus, "--output", out, "--base-url", jobs.server.url)
+        ended = engine.run(*where, *jobs.batch)
+        assert ended.code == 0, ended.err
+        jobs.check(out, corpus, tmp_path)

@@ -70,7 +70,7 @@ def check_same(one: Path, other: Path) -> None:
     assert np.array_equal(matrix(first), matrix(second))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.faults)])
 def test_a_batch_run_writes_the_dataset_of_an_online_run(
     server: EmulatorServer, source: Path, tmp_path: Path, workers: int
 ) -> None:

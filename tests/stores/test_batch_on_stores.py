@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import run, write_rows
+from support.docstring_jobs import SERVICES, docstring_jobs
 from support.killing import same_rows
 from support.stores import Store
 
@@ -56,3 +57,23 @@ def test_a_batch_run_on_a_store_writes_what_an_online_run_writes_on_a_disk(
     assert len(names) == stats["batch"]["jobs_created"] == 3
     assert all(name.endswith(".json") for name in names)
     same_rows(store.fetch(output, tmp_path / "store"), tmp_path / "online")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("service", SERVICES)
+def test_docstrings_get_the_vectors_of_online_requests_on_a_store(
+    store: Store,
+    service: str,
+    workers: int,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = f"{store.root}/out"
+    with docstring_jobs(service, tmp_path) as jobs:
+        for name, value in jobs.environ.items():
+            monkeypatch.setenv(name, value)
+        where = ("--input", corpus, "--output", output, "--base-url", jobs.server.url)
+        ended = store.run("run", *where, *jobs.batch, "--workers", workers)
+        assert ended.code == 0, ended.err
+        jobs.check(store.fetch(output, tmp_path / "store"), corpus, tmp_path)
