@@ -181,7 +181,7 @@ class BatchRun:
                 self._units.commit(ready, sharing)
                 self._release()
                 progress = True
-            if window.texts:
+            if len(window.missing):
                 progress |= self._submit(window)
             if self.stop.is_set() or self._jobs.is_full or self._has_to_commit:
                 self._untried = True  # Those of the other windows.

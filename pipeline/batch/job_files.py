@@ -15,7 +15,6 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import FilePicks
 from bulkembed.transforms.clients.batch_requests import BatchLineWriter
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.hashing import Keys, among, keys
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.atomic_files import output_error
 from bulkembed.transforms.dataset.batch_ledger import JobTexts, job_texts
@@ -49,7 +48,6 @@ def contents_of(
     files: Sequence[FilePicks],
     job: JobConfig,
     estimator: TokenEstimator,
-    skip: Keys,
     on_damage: DamagePolicy,
 ) -> Iterator[Content]:
     """Yield the contents of single texts, in order; some rows are in memory at a time.
@@ -58,17 +56,13 @@ def contents_of(
         files: the texts.
         job: the run.
         estimator: estimates tokens.
-        skip: the keys of texts to leave out, ascending and distinct.
         on_damage: handles the damage of a file.
 
     Raises:
         InputError: a file cannot be read, or has changed.
     """
     for texts in read_shared(files, job.columns, job.embedding, estimator, on_damage):
-        skipped = among(keys([item.hash for item in texts.items]), skip)
-        yield from (
-            item for item, is_skipped in zip(texts.items, skipped, strict=True) if not is_skipped
-        )
+        yield from texts.items
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,13 @@ from bulkembed.pipeline.batch.job_files import (
     write_job_file,
 )
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
+from bulkembed.pipeline.batch.wanted_texts import WantedTexts
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.errors import QuotaExceeded
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.units import FilePicks
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.units.shared_texts import DamagePolicy
@@ -48,7 +48,7 @@ class Submission:
     _file: JobFile | None = None
     """A job file that waits for money or room."""
 
-    def begin(self, texts: Sequence[FilePicks]) -> None:
+    def begin(self, texts: WantedTexts) -> None:
         """Begin to submit texts; those of open jobs, and those tried too often, are left out.
 
         Texts of an earlier call that were not submitted are forgotten.
@@ -56,7 +56,8 @@ class Submission:
         spec = self.job.embedding.spec
         estimator = TokenEstimator(spec.max_tokens if spec.known else None)
         skip = np.union1d(self.jobs.texts_of_jobs(), self.jobs.exhausted_texts())
-        self._contents = Ahead(contents_of(texts, self.job, estimator, skip, self.on_damage))
+        files = texts.without(skip).files
+        self._contents = Ahead(contents_of(files, self.job, estimator, self.on_damage))
         self._file, self.was_refused = None, False
 
     @property

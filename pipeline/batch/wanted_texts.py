@@ -16,9 +16,40 @@ from bulkembed.pipeline.run.sharing import Sharing, known_sources, picks_of, sea
 from bulkembed.pipeline.run.text_search import search_texts
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import FilePicks
-from bulkembed.transforms.core.hashing import Keys
+from bulkembed.transforms.core.hashing import Keys, among
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class WantedTexts:
+    """Single texts of input files, in order."""
+
+    files: tuple[FilePicks, ...] = ()
+    keys: Keys = dataclasses.field(default_factory=lambda: np.empty(0, np.uint64))
+    """The key of each text, (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> WantedTexts:
+        """Return some of the texts; `chosen` has an element for each of them, (n,)."""
+        ends = np.cumsum([file.texts for file in self.files])
+        masks = np.split(chosen, ends[:-1]) if self.files else []
+        files = (
+            FilePicks(one.file, one.rows[mask], one.passages[mask])
+            for one, mask in zip(self.files, masks, strict=True)
+        )
+        return WantedTexts(tuple(one for one in files if one.texts), self.keys[chosen])
+
+    def part(self, start: int, end: int) -> WantedTexts:
+        """Return the texts from one position to another."""
+        at = np.arange(len(self))
+        return self.where((at >= start) & (at < end))
+
+    def without(self, skip: Keys) -> WantedTexts:
+        """Return the texts whose keys are not among `skip`, which are ascending and distinct."""
+        return self.where(~among(self.keys, skip))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -30,13 +61,8 @@ class PlanWindow:
     """The known vectors that they want."""
     waiting: npt.NDArray[np.bool_]
     """Which units want a text that no source has; (units,)."""
-    missing: tuple[FilePicks, ...]
+    missing: WantedTexts
     """The texts that no source has, each once, in order."""
-
-    @property
-    def texts(self) -> int:
-        """The number of missing texts."""
-        return sum(file.texts for file in self.missing)
 
     def ready(self) -> tuple[Plan, Sharing]:
         """Return the units that want no missing text, and their known vectors."""
@@ -92,7 +118,7 @@ def find_texts(
     sources = known_sources(dataset, job, state, scratch, reused, keep=True)
     folder = search_folder(dataset, scratch, keep=True)
     found = search_texts(job, plan, sources, folder, every=True, settled=settled)
-    missing = tuple(picks_of(plan, found.rows, found.passages))
+    missing = WantedTexts(tuple(picks_of(plan, found.rows, found.passages)), found.keys)
     return PlanWindow(plan, Sharing(known=found.known), found.waiting, missing)
 
 

@@ -64,6 +64,8 @@ class FoundTexts:
     units want, or every one; ascending, (n,)."""
     passages: npt.NDArray[np.int64]
     """The passage of the row that each text is, (n,)."""
+    keys: hashing.Keys
+    """The key of each text, (n,), if every one was asked for; otherwise empty."""
     known: KnownPlaces
     """The known vectors that units want."""
     known_texts: int
@@ -160,6 +162,7 @@ class _Search:
         self._every = every
         self._waiting = np.zeros(len(sizes), bool)
         self._shared: list[Places] = []
+        self._keys: list[hashing.Keys] = []
         self._known_texts = 0
 
     @property
@@ -179,6 +182,8 @@ class _Search:
                 groups = rows if self._by_row else self._units(rows)
                 is_missing &= groups[repeats.first] != groups[repeats.last]
             self._shared.append(repeats.places[repeats.first[is_missing]])
+            if self._every:
+                self._keys.append(repeats.keys[is_missing])
             yield self._wanted(repeats, source_of, parts, part_rows)
 
     def whole_places(self, texts: PartitionedRows, is_known: IsKnown) -> Iterator[npt.NDArray[Any]]:
@@ -232,15 +237,26 @@ class _Search:
 
     def result(self, known: KnownPlaces) -> FoundTexts:
         """Return what was found."""
-        places = np.sort(np.concatenate([np.empty(0, np.uint64), *self._shared]))
+        places, keys = (_joined(arrays) for arrays in (self._shared, self._keys))
+        if self._every:
+            order = np.argsort(places)
+            places, keys = places[order], keys[order]
+        else:
+            places.sort()
         passages = places & np.uint64((1 << int(_PASSAGE_BITS)) - 1)
         return FoundTexts(
             self._rows(places),
             passages.astype(np.int64),
+            keys,
             known,
             self._known_texts,
             self._waiting,
         )
+
+
+def _joined(arrays: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
+    joined: npt.NDArray[np.uint64] = np.concatenate([np.empty(0, np.uint64), *arrays])
+    return joined
 
 
 def _repeats(texts: PartitionedRows) -> Iterator[Repeats]:

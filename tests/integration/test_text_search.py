@@ -159,3 +159,16 @@ def test_the_search_writes_nothing_if_all_fits_into_memory(tmp_path: Path) -> No
     job = a_job()
     found = search_texts(job, planned(tmp_path, job), [], tmp_path / "missing")
     assert found.rows.tolist() == [0]
+
+
+def test_every_missing_text_is_found_with_its_key(tmp_path: Path) -> None:
+    files: list[list[str | None]] = [["b", "a", None, "b"], ["known", "c", "settled", "a"]]
+    write_files(tmp_path / "in", files)
+    job = a_job()
+    plan = planned(tmp_path, job)
+    known = source(tmp_path / "one", job, [["known"]])
+    settled = keys([sent_hash(job.embedding, None, "settled")])
+    found = search_texts(job, plan, [known], tmp_path, every=True, settled=settled)
+    assert found.rows.tolist() == [0, 1, 5]
+    expected = [sent_hash(job.embedding, None, text) for text in ("b", "a", "c")]
+    assert found.keys.tolist() == keys(expected).tolist()
