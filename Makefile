@@ -221,8 +221,8 @@ check: lint types test  ## All of the above
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 lock: $(DEV_READY)  ## Renew the lock files from pyproject.toml
-	$(COMPILE) --extra emulator --extra report --group build pyproject.toml --output-file requirements.lock
-	$(COMPILE) --constraint requirements.lock --extra emulator --extra report --group dev --group examples \
+	$(COMPILE) --extra emulator --extra media --extra report --group build pyproject.toml --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --extra emulator --extra media --extra report --group dev --group examples \
 	  --group bench --group docs pyproject.toml --output-file requirements-dev.lock
 
 clean:  ## Remove what was made, but no dataset

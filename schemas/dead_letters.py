@@ -23,13 +23,30 @@ class DeadCode(enum.StrEnum):
     BAD_COLUMN = "bad_column"
     """Written by earlier versions: a kept column had another type than in other rows."""
     TOO_LONG = "too_long"
-    """The service says that the text has more tokens than the model accepts."""
+    """The text has more tokens than the model accepts, as the service says; or the audio or video
+    of the row lasts longer than the model accepts."""
     REJECTED = "refused"
     """The service rejects this row; `message` has its words."""
     NO_MEAN = "no_mean"
     """The vectors of the text's passages cancel each other out."""
     SERVICE_ERROR = "service_error"
     """The service keeps failing on this row while others pass."""
+    UNSUPPORTED_TYPE = "unsupported_type"
+    """The media is of a type that is neither accepted nor transcoded, or not of the part's kind."""
+    CORRUPT_MEDIA = "corrupt_media"
+    """The media is empty, cut off, encrypted or damaged."""
+    TOO_MANY_PIXELS = "too_many_pixels"
+    """The image has more pixels than the limit."""
+    TOO_MANY_PAGES = "too_many_pages"
+    """The PDF file has more pages than the model accepts."""
+    TOO_LARGE = "too_large"
+    """The media has more bytes than the limit."""
+    NOT_FOUND = "not_found"
+    """No file or page is at the media's path or URI."""
+    FORBIDDEN = "forbidden"
+    """The media's path or URI may not be read."""
+    FETCH_FAILED = "fetch_failed"
+    """The media could not be read from its path or URI, for another reason."""
 
     @property
     def may_pass_again(self) -> bool:
@@ -39,6 +56,9 @@ class DeadCode(enum.StrEnum):
             DeadCode.TOO_LONG,
             DeadCode.REJECTED,
             DeadCode.SERVICE_ERROR,
+            DeadCode.NOT_FOUND,
+            DeadCode.FORBIDDEN,
+            DeadCode.FETCH_FAILED,
         )
 
     @property

@@ -20,11 +20,12 @@ MAY_IMPORT = {
     "transforms.core": ("schemas",),
     "transforms.clients": ("schemas", "transforms.core", "transforms.inputs"),
     "transforms.inputs": ("schemas", "transforms.core"),
+    "transforms.media": ("schemas", "transforms.core", "transforms.inputs"),
     "transforms.dataset": ("schemas", "transforms.core", "transforms.inputs"),
     "transforms.calls": ("schemas", "transforms.core", "transforms.clients"),
     "transforms.units": (
         "schemas", "transforms.core", "transforms.clients", "transforms.inputs",
-        "transforms.dataset", "transforms.calls",
+        "transforms.dataset", "transforms.calls", "transforms.media",
     ),
     "transforms.sync": (
         "schemas", "transforms.core", "transforms.inputs", "transforms.dataset", "transforms.units",

@@ -1,0 +1,223 @@
+"""Media: what a model accepts, how to check and prepare it, and the prepared bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import ConfigError
+
+
+class MediaKind(enum.StrEnum):
+    """The kind of a media part."""
+
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+    PDF = "pdf"
+
+    @property
+    def noun(self) -> str:
+        """The kind in a sentence, with its article."""
+        return {"image": "an image", "pdf": "a PDF file"}.get(self, str(self))
+
+
+class MediaCheck(enum.StrEnum):
+    """How closely media is looked at before it is sent (`--check-media`)."""
+
+    DECODE = "decode"
+    """Images are decoded as a whole; of other media, what `header` reads."""
+    HEADER = "header"
+    """Headers only: size of an image, length of audio and video, number of pages."""
+    OFF = "off"
+    """Only the type, from the first bytes.  The service refuses what it does not accept."""
+
+
+class Transcode(enum.StrEnum):
+    """Whether images that the model does not accept are transcoded (`--transcode`)."""
+
+    AUTO = "auto"
+    """To PNG if the image has an alpha channel, otherwise to JPEG."""
+    OFF = "off"
+    """Such a row is a dead letter `unsupported_type`."""
+
+
+class LongMedia(enum.StrEnum):
+    """How to handle audio, video and PDF files beyond the model's limits (`--long-media`)."""
+
+    DEAD_LETTER = "dead-letter"
+    HEAD = "head"
+    """The first seconds or pages are embedded."""
+    PIECES = "pieces"
+    """The file is cut, and each piece is a row of the output."""
+
+
+IMAGE_TOKENS = 258
+PAGE_TOKENS = 258
+AUDIO_TOKENS_PER_S = 25
+FRAME_TOKENS = 66
+"""Tokens of media, whatever the size of an image.  Source: measured on the service, 2026."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What a model accepts in one content.
+
+    Source: ai.google.dev/gemini-api/docs/embeddings and docs.cloud.google.com, 2026-11.
+    """
+
+    images: int = 6
+    audio_seconds: float = 180.0
+    video_seconds: float = 120.0
+    pages: int = 6
+    frames: int = 32
+    """The frames of a video that the service looks at, 1 per second at most; 120 on Vertex AI."""
+    types: tuple[str, ...] = (
+        "image/jpeg",
+        "image/png",
+        "audio/mpeg",
+        "audio/wav",
+        "video/mp4",
+        "video/quicktime",
+        "application/pdf",
+    )
+
+    def seconds(self, kind: MediaKind) -> float:
+        """Return the maximum seconds of audio or video."""
+        return self.audio_seconds if kind is MediaKind.AUDIO else self.video_seconds
+
+
+GEMINI_EMBEDDING_2 = MediaLimits()
+"""The limits of gemini-embedding-2 on the Developer API."""
+GEMINI_EMBEDDING_2_VERTEX = MediaLimits(frames=120)
+"""The limits of gemini-embedding-2 on Vertex AI, without audio tracks."""
+AUDIO_TRACK_SECONDS = 80.0
+"""About the maximum seconds of a video on Vertex AI whose audio track is embedded too."""
+
+
+def media_tokens(
+    kind: MediaKind,
+    *,
+    seconds: float | None = None,
+    pages: int | None = None,
+    limits: MediaLimits = GEMINI_EMBEDDING_2,
+) -> int:
+    """Return the tokens of one media part; 0 for a length that is not known."""
+    match kind:
+        case MediaKind.IMAGE:
+            return IMAGE_TOKENS
+        case MediaKind.PDF:
+            return PAGE_TOKENS * (pages or 0)
+        case MediaKind.AUDIO:
+            return math.ceil(AUDIO_TOKENS_PER_S * (seconds or 0.0))
+    return FRAME_TOKENS * min(limits.frames, math.ceil(seconds or 0.0))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MediaSettings:
+    """How media is checked and prepared.  All but `check` and the byte limits change vectors."""
+
+    check: MediaCheck = MediaCheck.DECODE
+    transcode: Transcode = Transcode.AUTO
+    max_image_side: int | None = None
+    """The longer side in pixels to which larger images are reduced; None: they stay."""
+    max_pixels: int = 50_000_000
+    """Width times height of an image.  Decoding takes 4 to 12 bytes of memory per pixel."""
+    max_bytes: int = 20_000_000
+    """Of one media part as it is sent, before base64."""
+    max_source_bytes: int = 100_000_000
+    """Of one media part as it is read, before it is transcoded or cut."""
+    long_media: LongMedia = LongMedia.DEAD_LETTER
+    piece_seconds: float | None = None
+    """The length of a piece or head; None: the model's limit for the kind."""
+    piece_overlap_seconds: float = 0.0
+    piece_pages: int | None = None
+    """The pages of a piece or head; None: the model's limit."""
+    piece_overlap_pages: int = 0
+    limits: MediaLimits = GEMINI_EMBEDDING_2
+
+    def __post_init__(self) -> None:
+        _check_least("--max-image-side", self.max_image_side, 16)
+        _check_least("--max-image-pixels", self.max_pixels, 1)
+        _check_least("--max-media-bytes", self.max_bytes, 1)
+        _check_least("--max-source-bytes", self.max_source_bytes, 1)
+        _check_least("--piece-seconds", self.piece_seconds, 1)
+        _check_least("--piece-overlap-seconds", self.piece_overlap_seconds, 0)
+        _check_least("--piece-pages", self.piece_pages, 1)
+        _check_least("--piece-overlap-pages", self.piece_overlap_pages, 0)
+        longest = max(self.limits.audio_seconds, self.limits.video_seconds)
+        if self.piece_seconds is not None and not self.piece_seconds <= longest:
+            raise ConfigError(
+                f"--piece-seconds {self.piece_seconds:g}: the model accepts at most "
+                f"{self.limits.audio_seconds:g} s of audio and {self.limits.video_seconds:g} s "
+                "of video."
+            )
+        if self.piece_pages is not None and self.piece_pages > self.limits.pages:
+            raise ConfigError(
+                f"--piece-pages {self.piece_pages}: the model accepts at most "
+                f"{self.limits.pages} pages of a PDF file."
+            )
+        shortest = min(self.seconds_of_piece(kind) for kind in (MediaKind.AUDIO, MediaKind.VIDEO))
+        if not self.piece_overlap_seconds <= shortest / 2:
+            raise ConfigError(
+                f"--piece-overlap-seconds {self.piece_overlap_seconds:g} is more than half of a "
+                f"piece of {shortest:g} s. Use at most {shortest / 2:g}."
+            )
+        if self.piece_overlap_pages and self.piece_overlap_pages > self.pages_of_piece // 2:
+            raise ConfigError(
+                f"--piece-overlap-pages {self.piece_overlap_pages} is more than half of a piece "
+                f"of {self.pages_of_piece} pages. Use at most {self.pages_of_piece // 2}."
+            )
+
+    def seconds_of_piece(self, kind: MediaKind) -> float:
+        """Return the seconds of a piece or head of audio or video."""
+        return min(self.piece_seconds or math.inf, self.limits.seconds(kind))
+
+    @property
+    def pages_of_piece(self) -> int:
+        """The pages of a piece or head of a PDF file."""
+        return min(self.piece_pages or self.limits.pages, self.limits.pages)
+
+
+def _check_least(flag: str, value: float | None, least: int) -> None:
+    if value is not None and not value >= least:
+        raise ConfigError(f"{flag} {value:g} is too small. Use at least {least}.")
+
+
+class MediaFault(ValueError):
+    """Media that makes its row a dead letter: the code, and what was found, in words.
+
+    The message names neither column nor row; who knows them puts them before it.
+    """
+
+    def __init__(self, code: DeadCode, what: str) -> None:
+        super().__init__(code, what)
+        self.code = code
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PreparedMedia:
+    """One media part as it is sent."""
+
+    kind: MediaKind
+    mime: str
+    """The true type of `data`, one that the model accepts."""
+    data: bytes = dataclasses.field(repr=False)
+    tokens: int
+    """As the service counts them; 0 if the length is not known."""
+    seconds: float | None = None
+    """The length of audio and video; None if it is not known."""
+    pages: int | None = None
+    width: int | None = None
+    height: int | None = None
+    """Of an image in pixels, as it is sent."""
+    start: float | None = None
+    end: float | None = None
+    """Where a piece or head lies in its file, in seconds or pages from 0, the end exclusive;
+    None for a whole file."""

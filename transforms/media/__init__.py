@@ -1,0 +1,1 @@
+"""Look at media before it is sent: types, faults, transcoding and pieces."""
