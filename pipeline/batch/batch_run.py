@@ -15,7 +15,6 @@ from pathlib import Path
 
 from bulkembed.pipeline.batch.collect import collect
 from bulkembed.pipeline.batch.open_jobs import OpenJobs, why_no_results
-from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.release import release_committed
 from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.batch.submission import Submission
@@ -39,6 +38,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.units.shared_texts import DamagePolicy
@@ -59,6 +59,7 @@ class BatchRun:
     job: JobConfig
     settings: BatchConfig
     service: BatchService
+    retry: RetryPolicy
     stop: RunStop
     ledger: BatchLedger
     reused: Sequence[ReusedDataset]
@@ -71,7 +72,6 @@ class BatchRun:
     is_limited: bool = False
     """Whether the plan leaves out rows that a later run needs answers for (`--limit-rows`)."""
     counters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    _service: PatientService = dataclasses.field(init=False)
     _jobs: OpenJobs = dataclasses.field(init=False)
     _units: UnitCommits = dataclasses.field(init=False)
     _submission: Submission = dataclasses.field(init=False)
@@ -85,9 +85,7 @@ class BatchRun:
     """Whether texts may be left that could be put into a job."""
 
     def __post_init__(self) -> None:
-        timeout_s = self.job.calls.retry_timeout_s
-        self._service = PatientService(self.service, timeout_s, self.stop.is_set)
-        self._jobs = OpenJobs(self._service, self.ledger, self.settings, self.stop.is_set)
+        self._jobs = OpenJobs(self.service, self.ledger, self.settings, self.retry)
         self._units = UnitCommits(
             self.dataset, self.job, self.stop, self.reused, self.folder, self.embed, self.counters
         )
@@ -249,7 +247,7 @@ class BatchRun:
                 return
             try:
                 done = collect(
-                    self.dataset, self.ledger, self._service, entry, remote, self.job, self.folder
+                    self.dataset, self.ledger, self.service, entry, remote, self.job, self.folder
                 )
             except CallRejected as error:
                 if error.code != MISSING_FILE:  # The results may be there, and are paid for.

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.results import ResultReader, billed_counts, estimated_tokens
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.errors import CallRejected
@@ -18,6 +17,7 @@ from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.output_schema import part_metadata
 from bulkembed.schemas.units import CallCounts
+from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteJob
 from bulkembed.transforms.core.hashing import among
 from bulkembed.transforms.dataset.batch_answers import (
@@ -34,7 +34,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 def collect(
     dataset: Dataset,
     ledger: BatchLedger,
-    service: PatientService,
+    service: BatchService,
     entry: BatchJob,
     remote: RemoteJob,
     job: JobConfig,
@@ -119,7 +119,7 @@ def collected_before(ledger: BatchLedger, entry: BatchJob) -> BatchJob | None:
     )
 
 
-def read_cost(service: PatientService, entry: BatchJob, remote: RemoteJob) -> CallCounts | None:
+def read_cost(service: BatchService, entry: BatchJob, remote: RemoteJob) -> CallCounts | None:
     """Return what a job cost whose vectors nobody needs; None if the service has no results of it.
 
     Raises:

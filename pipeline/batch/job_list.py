@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
-from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.run.life_cost import pinned_price
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.prices import Price
 from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.clients.keys import find_key
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset import output_lock, run_file
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -85,10 +85,12 @@ def cancel_jobs(output: str, request: RunRequest) -> int:
     key, _ = find_key(request.service)
     run_id = run_file.new_run_id("batches-")
     with output_lock.acquire(dataset, LockOwner(run_id, "bulkembed batches")):
-        service = open_batch_service(request.service, request.embedding, key, request.batch.bucket)
+        retry = RetryPolicy(request.calls.retry_timeout_s)
+        service = open_batch_service(
+            request.service, request.embedding, key, request.batch.bucket, retry
+        )
         try:
-            patient = PatientService(service, request.calls.retry_timeout_s, lambda: False)
-            jobs = OpenJobs(patient, BatchLedger(dataset), request.batch, lambda: False)
+            jobs = OpenJobs(service, BatchLedger(dataset), request.batch, retry)
             jobs.recover(run_file.read(dataset)["embedding_digest"])
             jobs.cancel()
             return len(jobs.open)

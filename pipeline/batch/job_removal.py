@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bulkembed.pipeline.batch.collect import read_cost
-from bulkembed.pipeline.batch.patient_service import PatientService
-from bulkembed.pipeline.batch.run_stop import wait
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.units import CallCounts
+from bulkembed.transforms.clients.batch_service import BatchService
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 
 CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
@@ -23,13 +23,13 @@ CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
 class JobRemoval:
     """Cancels and closes jobs."""
 
-    service: PatientService
+    service: BatchService
     ledger: BatchLedger
     """The ledger of the dataset."""
     settings: BatchConfig
     """Whether files are kept, and intervals."""
-    stopped: Callable[[], bool]
-    """Whether the run must end."""
+    retry: RetryPolicy
+    """How calls are repeated, and whether the run must end."""
 
     def abandon(self, entries: Sequence[BatchJob]) -> None:
         """Cancel jobs whose answers nobody needs any more, and delete what they have.
@@ -47,7 +47,7 @@ class JobRemoval:
         for entry in entries:
             if entry in created:
                 entry = self._with_cost(entry, until)
-                if self.stopped():  # Its end was not waited for: the next run does that.
+                if self.retry.stopped():  # Its end was not waited for: the next run does that.
                     return
             entry = self.delete_remote(dataclasses.replace(entry, reason="no longer needed"))
             self.ledger.close(entry)
@@ -61,9 +61,9 @@ class JobRemoval:
         """
         found = self.service.get(entry.job)
         while found and not found.state.is_over and time.monotonic() < until:
-            if self.stopped():
+            if self.retry.stopped():
                 break
-            wait(min(CANCEL_POLL_S, self.settings.poll_max_s), self.stopped)
+            self.retry.sleep(min(CANCEL_POLL_S, self.settings.poll_max_s))
             found = self.service.get(entry.job)
         results = found.results if found and found.state.is_over else ()
         counts = read_cost(self.service, entry, found) if found and results else None

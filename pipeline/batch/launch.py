@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bulkembed.pipeline.batch.batch_cost import can_afford
 from bulkembed.pipeline.batch.batch_run import BatchRun
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
-from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.cost_cap import online_budget
@@ -25,12 +23,13 @@ from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.transforms.clients.batch_service import open_batch_service
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.units.damaged_files import skip_damage
 
 FINISH_RETRY_S = 10.0
-"""How long calls that only clean up are retried in total."""
+"""How long a call is retried that only cleans up."""
 
 
 def run_batches(
@@ -71,10 +70,11 @@ def run_batches(
     if request.mode is Mode.AUTO and settings.max_wait_s is None:
         settings = dataclasses.replace(settings, max_wait_s=MAX_WAIT_S)
     stop = RunStop(dataset, job.run_id)
-    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, stop.wait)
+    retry = RetryPolicy(job.calls.retry_timeout_s, stop.is_set, stop.wait)
+    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
     try:
         return BatchRun(
-            dataset, job, settings, service, stop, ledger, reused, folder, embed,
+            dataset, job, settings, service, retry, stop, ledger, reused, folder, embed,
             functools.partial(skip_damage, dataset, job),
             lambda tokens: can_afford(request, dataset, ledger, tokens),
             is_limited=request.input.limit_rows is not None,
@@ -102,13 +102,10 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
     dataset.delete(ledger.leftovers)
     if all(entry.state is LedgerState.CLOSED for entry in ledger.jobs):
         return
-    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket)
-    give_up_at = time.monotonic() + FINISH_RETRY_S
+    retry = RetryPolicy(min(FINISH_RETRY_S, job.calls.retry_timeout_s))
+    service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
     try:
-        patient = PatientService(
-            service, job.calls.retry_timeout_s, lambda: time.monotonic() >= give_up_at
-        )
-        jobs = OpenJobs(patient, ledger, request.batch, lambda: False)
+        jobs = OpenJobs(service, ledger, request.batch, retry)
         jobs.recover(job.digest)
         jobs.removal.finish()
     except CallError as error:

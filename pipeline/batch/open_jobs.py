@@ -10,15 +10,14 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from bulkembed.pipeline.batch.collect import collected_before
 from bulkembed.pipeline.batch.job_files import JobFile
 from bulkembed.pipeline.batch.job_removal import JobRemoval
-from bulkembed.pipeline.batch.patient_service import PatientService
-from bulkembed.pipeline.batch.run_stop import STEP_S, wait
+from bulkembed.pipeline.batch.run_stop import STEP_S
 from bulkembed.pipeline.estimate.result import duration
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
@@ -31,7 +30,9 @@ from bulkembed.schemas.errors import (
 )
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import RemoteJob, RemoteState
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger, digest_of, new_name
 
@@ -40,6 +41,8 @@ MAX_OPEN_JOBS = 100
 FIRST_POLL_S = 2.0
 POLL_GROWTH = 1.5
 LOG_EVERY_S = 300.0
+NO_ANSWER = (Unavailable, Intercepted, BadAnswer)
+"""Errors after which a job may have been created all the same."""
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """How long to wait before each look for a job whose creation got no answer."""
 
@@ -51,7 +54,7 @@ class OpenJobs:
         service: the service.
         ledger: the ledger of the dataset.
         settings: limits and intervals.
-        stopped: whether the run must end.
+        retry: how calls are repeated, and whether the run must end.
 
     Attributes:
         removal: removes jobs.
@@ -59,16 +62,16 @@ class OpenJobs:
 
     def __init__(
         self,
-        service: PatientService,
+        service: BatchService,
         ledger: BatchLedger,
         settings: BatchConfig,
-        stopped: Callable[[], bool],
+        retry: RetryPolicy,
     ) -> None:
         self._service = service
         self._ledger = ledger
         self._settings = settings
-        self._stopped = stopped
-        self.removal = JobRemoval(service, ledger, settings, stopped)
+        self._retry = retry
+        self.removal = JobRemoval(service, ledger, settings, retry)
         self._poll_s = min(FIRST_POLL_S, settings.poll_max_s)
         self._ended: list[tuple[BatchJob, RemoteJob]] = []
         self._refused = self._was_refused = False
@@ -169,7 +172,7 @@ class OpenJobs:
             found = self._look_up(entry)
             if found is not None:
                 self._adopt(entry, found)
-            elif self._stopped():  # It was not looked for long enough.
+            elif self._retry.stopped():  # It was not looked for long enough.
                 return
             elif not self._keep_answers(entry, "the job is not in its list"):
                 self._service.delete_file(
@@ -224,28 +227,23 @@ class OpenJobs:
             QuotaExceeded: the service takes no further job now.
             CallError: it takes none at all, or does not answer.
         """
-        delays = iter(LOOKUP_DELAYS_S)
-        is_first = True
-        while True:
+        may_exist = False
+
+        def attempt() -> BatchJob:
+            nonlocal may_exist
             try:
                 return self._adopt(entry, self._service.create(entry.file, entry.display_name))
-            except (QuotaExceeded, CallRejected) as error:
-                # The job that got no answer may exist, and may be what uses up the quota.
-                found = None if is_first else self._look_up(entry)
+            except (*NO_ANSWER, QuotaExceeded, CallRejected) as error:
+                # A job that got no answer may exist, and may be what uses up the quota.
+                may_exist = may_exist or isinstance(error, NO_ANSWER)
+                found = self._look_up(entry) if may_exist else None
                 if found is not None:
                     return self._adopt(entry, found)
                 if isinstance(error, CallRejected):
                     return self.fail(entry, error.message)
                 raise
-            except (Unavailable, Intercepted, BadAnswer) as error:
-                found = self._look_up(entry)
-                if found is not None:
-                    return self._adopt(entry, found)
-                delay, is_first = next(delays, None), False
-                if delay is None or self._stopped():
-                    raise
-                log.warning("batch job %s was not created: %s", entry.display_name, error.message)
-                wait(delay, self._stopped)
+
+        return self._retry.run(attempt, NO_ANSWER)
 
     def note_refusal(self, entry: BatchJob, error: QuotaExceeded) -> None:
         """Note that the service takes no further job now.
@@ -268,7 +266,7 @@ class OpenJobs:
             self._service.delete_file(entry.file)
             self._ledger.drop(entry)
             self._job_tokens = max(1, entry.tokens // 2)
-            wait(self._next_delay(), self._stopped)
+            self._retry.sleep(self._next_delay())
 
     def _look_up(self, entry: BatchJob) -> RemoteJob | None:
         """Return the job with the display name of an entry; None if the service has none.
@@ -277,7 +275,7 @@ class OpenJobs:
         that: the upload of its file may have taken long.  A damaged entry is of an older job.
         """
         for delay in LOOKUP_DELAYS_S if entry.planned_at else LOOKUP_DELAYS_S[:1]:
-            wait(min(delay, self._settings.poll_max_s), self._stopped)
+            self._retry.sleep(min(delay, self._settings.poll_max_s))
             found = self._service.find(entry.display_name, entry.planned_at)
             if found is not None:
                 return found
@@ -315,11 +313,11 @@ class OpenJobs:
         Returns:
             Whether a job has ended.
         """
-        while not self._stopped():
+        while not self._retry.stopped():
             delay = min(self._next_delay(), max(STEP_S, until - time.time()))
             self._log_wait(delay)
-            wait(delay, self._stopped)
-            if self._stopped():
+            self._retry.sleep(delay)
+            if self._retry.stopped():
                 break
             before = len(self.open)
             self._poll()
@@ -354,7 +352,7 @@ class OpenJobs:
     def _poll(self) -> None:
         """Look at each open job once."""
         for entry in self.open:
-            if self._stopped():
+            if self._retry.stopped():
                 return
             found = self._service.get(entry.job)
             if found is None:

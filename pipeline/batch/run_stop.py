@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.dataset import worker_notes
@@ -13,13 +12,6 @@ CHECK_EVERY_S = 1.0
 STORE_CHECK_EVERY_S = 5.0
 """Each check lists files, which a store bills, and a run may wait for a day."""
 STEP_S = 0.2
-
-
-def wait(seconds: float, stopped: Callable[[], bool]) -> None:
-    """Wait some seconds, but not longer than the run may last."""
-    ends_at = time.monotonic() + seconds
-    while (left := ends_at - time.monotonic()) > 0 and not stopped():
-        time.sleep(min(left, STEP_S))
 
 
 class RunStop:
@@ -51,4 +43,6 @@ class RunStop:
 
     def wait(self, seconds: float) -> None:
         """Wait some seconds, but not longer than the run may last."""
-        wait(seconds, self.is_set)
+        ends_at = time.monotonic() + seconds
+        while (left := ends_at - time.monotonic()) > 0 and not self.is_set():
+            time.sleep(min(left, STEP_S))

@@ -12,9 +12,9 @@ import pytest
 from support.batches import Batches, batches
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
-from bulkembed.pipeline.batch.patient_service import PatientService
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.core.hashing import keys, text_hash
 from bulkembed.transforms.dataset.batch_answers import write_answers
 from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger, job_texts, new_name
@@ -40,8 +40,13 @@ def jobs_of(
     stopped: Callable[[], bool] = lambda: False,
     poll_max_s: float = 1.0,
 ) -> OpenJobs:
-    service = PatientService(one.client, 10.0, stopped)
-    return OpenJobs(service, ledger, BatchConfig(poll_max_s=poll_max_s), stopped)
+    def sleep(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not stopped():
+            time.sleep(0.01)
+
+    retry = RetryPolicy(10.0, stopped, sleep)
+    return OpenJobs(one.client, ledger, BatchConfig(poll_max_s=poll_max_s), retry)
 
 
 def appearing(one: Batches, after_s: float) -> Callable[[], bool]:

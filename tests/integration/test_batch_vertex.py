@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.batch_api import FakeTime
-from support.batches import Batches
+from support.batches import Batches, impatient
 from support.gemini import TEXTS, config_of, embed, items
 from support.google_login import credentials
 
@@ -23,6 +23,7 @@ from bulkembed.schemas.errors import CallRejected, ConfigError, JobRejected, Una
 from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.clients.batch_vertex import VertexBatches
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteState
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 
 Opened = Callable[..., Any]
 
@@ -41,6 +42,7 @@ def batches(
 ) -> Iterator[Batches]:
     """A client of Vertex AI; `batch` are the emulator's settings of batch jobs."""
     time, waits = FakeTime(), list[float]()
+    retry = impatient(waits)
     bucket = folder / "buckets/bucket"
     bucket.mkdir(parents=True)
     settings = EmulatorSettings(
@@ -53,7 +55,7 @@ def batches(
             vertex_project="p", vertex_location=location, timeout_s=20,
         )  # fmt: skip
         embedding = config_of(dim=128, model=model)
-        client = VertexBatches(service, embedding, None, str(bucket), sleep=waits.append)
+        client = VertexBatches(service, embedding, None, str(bucket), retry)
         try:
             yield Batches(client, server, service, embedding, time, folder, waits)
         finally:
@@ -196,7 +198,9 @@ def test_a_region_without_batch_jobs_is_rejected(tmp_path: Path) -> None:
             kind=Service.CUSTOM, base_url=one.server.url, api_version="v1", vertexai=True,
             vertex_project="p", vertex_location="asia-east1",
         )  # fmt: skip
-        client = open_batch_service(service, one.embedding, None, str(tmp_path / "buckets/bucket"))
+        client = open_batch_service(
+            service, one.embedding, None, str(tmp_path / "buckets/bucket"), RetryPolicy()
+        )
         with pytest.raises(CallRejected, match="asia-east1"):
             client.create(file, "job-1")
         client.close()
@@ -234,4 +238,6 @@ def test_what_vertex_cannot_do_in_batch_mode_is_said_at_once(
     service: dict[str, Any], model: str, bucket: str | None, words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        open_batch_service(ServiceConfig(**service), config_of(model=model), None, bucket)
+        open_batch_service(
+            ServiceConfig(**service), config_of(model=model), None, bucket, RetryPolicy()
+        )

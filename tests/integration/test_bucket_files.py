@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.batches import TIMEOUT_S, impatient
 
 from bulkembed.schemas.errors import (
     CallRejected,
@@ -14,8 +15,8 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.transforms.clients.bucket_files import BucketFiles
-from bulkembed.transforms.clients.patience import MAX_FAILURES
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 
 
 @pytest.fixture
@@ -31,20 +32,14 @@ def written(bucket: Path, name: str, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def ignored(_: int) -> None:
-    pass
-
-
 def test_a_file_is_copied_there_and_its_results_back(bucket: Path, tmp_path: Path) -> None:
-    files = BucketFiles(str(bucket))
+    files = BucketFiles(str(bucket), RetryPolicy())
     source = tmp_path / "job.jsonl"
     source.write_bytes(b"x" * 20_000_000)
-    sizes: list[int] = []
     uri = files.uri("job", "requests.jsonl")
-    files.upload(source, uri, sizes.append)
+    files.upload(source, uri)
     assert uri == "gs://bucket/job/requests.jsonl"
     assert (bucket / "job/requests.jsonl").read_bytes() == source.read_bytes()
-    assert sizes == [8_388_608, 16_777_216, 20_000_000]
     files.delete(uri)
     files.delete(uri)
     assert not (bucket / "job/requests.jsonl").exists()
@@ -67,12 +62,12 @@ def test_the_result_files_are_joined_in_order(
     for name, data in contents.items():
         written(bucket, name, data)
     target = tmp_path / "results.jsonl"
-    BucketFiles(str(bucket)).download("gs://bucket/job/results/", target)
+    BucketFiles(str(bucket), RetryPolicy()).download("gs://bucket/job/results/", target)
     assert target.read_bytes() == expected
 
 
 def test_no_results_are_missing_files(bucket: Path, tmp_path: Path) -> None:
-    files = BucketFiles(str(bucket))
+    files = BucketFiles(str(bucket), RetryPolicy())
     (bucket / "empty").mkdir()
     for folder in ("gs://bucket/none/", "gs://bucket/empty"):
         with pytest.raises(CallRejected) as caught:
@@ -83,7 +78,7 @@ def test_no_results_are_missing_files(bucket: Path, tmp_path: Path) -> None:
 
 def test_a_folder_is_deleted_with_all_that_is_in_it(bucket: Path) -> None:
     written(bucket, "x/1.jsonl", b"1\n")
-    files = BucketFiles(str(bucket))
+    files = BucketFiles(str(bucket), RetryPolicy())
     files.delete("gs://bucket/job/results/")
     files.delete("gs://bucket/job/results/")
     assert [path.name for path in bucket.rglob("*")] == ["job"]
@@ -96,11 +91,11 @@ def test_a_folder_is_deleted_with_all_that_is_in_it(bucket: Path) -> None:
 def test_nothing_outside_the_folder_is_touched(bucket: Path, tmp_path: Path, uri: str) -> None:
     kept = tmp_path / "x"
     kept.write_bytes(b"kept")
-    files = BucketFiles(str(bucket))
+    files = BucketFiles(str(bucket), RetryPolicy())
     calls: list[Callable[[], None]] = [
         lambda: files.delete(uri),
         lambda: files.download(uri, tmp_path / "results.jsonl"),
-        lambda: files.upload(kept, uri, ignored),
+        lambda: files.upload(kept, uri),
     ]
     for call in calls:
         with pytest.raises(CallRejected, match="is not below"):
@@ -109,28 +104,16 @@ def test_nothing_outside_the_folder_is_touched(bucket: Path, tmp_path: Path, uri
     assert bucket.exists()
 
 
-def test_an_error_of_the_progress_leaves_no_file(bucket: Path, tmp_path: Path) -> None:
-    def stop(_: int) -> None:
-        raise KeyboardInterrupt
-
-    source = tmp_path / "job.jsonl"
-    source.write_bytes(b"1\n")
-    files = BucketFiles(str(bucket))
-    with pytest.raises(KeyboardInterrupt):
-        files.upload(source, files.uri("job", "requests.jsonl"), stop)
-    assert not [path for path in bucket.rglob("*") if path.is_file()]
-
-
 def test_a_bucket_that_keeps_failing_is_unavailable(bucket: Path, tmp_path: Path) -> None:
     waits: list[float] = []
-    files = BucketFiles(str(bucket), waits.append)
+    files = BucketFiles(str(bucket), impatient(waits))
     source = tmp_path / "job.jsonl"
     source.write_bytes(b"1\n")
     (bucket / "job").write_bytes(b"a file in place of a folder")
     with pytest.raises(Unavailable) as caught:
-        files.upload(source, files.uri("job", "requests.jsonl"), ignored)
+        files.upload(source, files.uri("job", "requests.jsonl"))
     assert caught.value.code == "storage"
-    assert len(waits) == MAX_FAILURES - 1
+    assert sum(waits) == pytest.approx(TIMEOUT_S)
 
 
 def test_results_that_cannot_be_written_are_an_error_of_the_output(
@@ -138,15 +121,19 @@ def test_results_that_cannot_be_written_are_an_error_of_the_output(
 ) -> None:
     written(bucket, "a.jsonl", b"1\n")
     with pytest.raises(OutputError, match="No such file"):
-        BucketFiles(str(bucket)).download("gs://bucket/job/results", tmp_path / "none/results")
+        BucketFiles(str(bucket), RetryPolicy()).download(
+            "gs://bucket/job/results", tmp_path / "none/results"
+        )
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/x?region=eu-west-1", "az://container@account/x"])
 def test_other_stores_are_rejected(uri: str) -> None:
     with pytest.raises(ConfigError, match="gs://BUCKET"):
-        BucketFiles(uri)
+        BucketFiles(uri, RetryPolicy())
 
 
 def test_options_of_the_bucket_are_not_part_of_its_uris() -> None:
-    files = BucketFiles("gs://anonymous@bucket/x/?endpoint_override=127.0.0.1:1&scheme=http")
+    files = BucketFiles(
+        "gs://anonymous@bucket/x/?endpoint_override=127.0.0.1:1&scheme=http", RetryPolicy()
+    )
     assert files.uri("job", "requests.jsonl") == "gs://bucket/x/job/requests.jsonl"

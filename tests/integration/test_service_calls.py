@@ -11,13 +11,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from support.batches import TIMEOUT_S, impatient
 from support.gemini import config_of
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.embedding import Service, ServiceConfig
 from bulkembed.schemas.errors import ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.transforms.clients.file_download import MAX_REDIRECTS, FileDownload
-from bulkembed.transforms.clients.patience import MAX_FAILURES
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.clients.service_calls import ServiceCalls
 from bulkembed.transforms.clients.whole_answers import WholeAnswer
 
@@ -152,7 +153,7 @@ def serving(target: str = "") -> Iterator[Any]:
 def test_a_download_follows_a_redirect_without_the_key(tmp_path: Path) -> None:
     with serving() as other, serving(other.url) as service:
         calls = opened(custom(service.url))
-        FileDownload(calls, calls.url("file"), tmp_path / "file").run()
+        FileDownload(calls, calls.url("file"), tmp_path / "file", RetryPolicy()).run()
         assert (tmp_path / "file").read_bytes() == b"lines"
         assert (service.keys, other.keys) == ([KEY], [None])
         calls.close()
@@ -164,7 +165,8 @@ def test_a_download_does_not_follow_redirects_for_ever(tmp_path: Path) -> None:
         waits: list[float] = []
         calls = opened(custom(service.url))
         with pytest.raises(Intercepted, match="a redirect to"):
-            FileDownload(calls, calls.url("file"), tmp_path / "file", waits.append).run()
-        assert len(service.keys) == (MAX_REDIRECTS + 1) * MAX_FAILURES
+            FileDownload(calls, calls.url("file"), tmp_path / "file", impatient(waits)).run()
+        assert len(service.keys) == (MAX_REDIRECTS + 1) * (len(waits) + 1)
+        assert sum(waits) == pytest.approx(TIMEOUT_S)
         assert not list(tmp_path.iterdir())
         calls.close()

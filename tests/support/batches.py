@@ -18,10 +18,18 @@ from bulkembed.transforms.clients.batch_lines import BatchLine, decode_line
 from bulkembed.transforms.clients.batch_requests import BatchLineWriter
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from support.batch_api import FakeTime
 from support.gemini import config_of, items
 
 KEY = "a-key-of-some-length"
+TIMEOUT_S = 60.0
+"""How long calls are retried, by the waits between them."""
+
+
+def impatient(waits: list[float]) -> RetryPolicy:
+    """A policy that waits no real time, and notes its waits."""
+    return RetryPolicy(TIMEOUT_S, sleep=waits.append, clock=lambda: sum(waits))
 
 
 @dataclasses.dataclass
@@ -46,7 +54,7 @@ class Batches:
 
     def upload(self, path: Path, name: str = "job-1") -> str:
         """Upload a file."""
-        return self.client.upload(path, name, lambda _: None)
+        return self.client.upload(path, name)
 
     def submit(self, texts: Sequence[str], name: str = "job-1") -> RemoteJob:
         """Upload texts and create a job."""
@@ -72,13 +80,14 @@ def batches(
 ) -> Iterator[Batches]:
     """A client of the Developer API; `batch` are the emulator's settings of batch jobs."""
     time, waits = FakeTime(), list[float]()
+    retry = impatient(waits)
     settings = EmulatorSettings(api_key=KEY, batch=BatchSettings(**batch))
     with EmulatorServer(settings, Clock(time)) as server:
         service = ServiceConfig(
             kind=Service.CUSTOM, base_url=server.url, api_version="v1beta", timeout_s=timeout_s
         )
         embedding = config_of(dim=128)
-        client = DeveloperBatches(service, embedding, key, sleep=waits.append)
+        client = DeveloperBatches(service, embedding, key, retry)
         try:
             yield Batches(client, server, service, embedding, time, folder, waits)
         finally:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from google.genai import types
@@ -15,13 +14,14 @@ from google.genai import types
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import CallError, CallRejected
 from bulkembed.transforms.clients.file_download import FileDownload
-from bulkembed.transforms.clients.file_upload import FileUpload, Progress
+from bulkembed.transforms.clients.file_upload import FileUpload
 from bulkembed.transforms.clients.job_calls import JobCalls
 from bulkembed.transforms.clients.remote_jobs import (
     MISSING_FILE,
     RemoteJob,
     read_operation,
 )
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.clients.service_calls import accepting
 
 log = logging.getLogger("bulkembed")
@@ -46,16 +46,16 @@ class DeveloperBatches(JobCalls):
         service: ServiceConfig,
         embedding: EmbeddingConfig,
         key: str | None,
-        sleep: Callable[[float], None] = time.sleep,
+        retry: RetryPolicy,
     ) -> None:
-        super().__init__(service, embedding, key)
-        self._version, self._sleep = service.api_version, sleep
+        super().__init__(service, embedding, key, retry)
+        self._version = service.api_version
         # It cannot be caught: that would change the filters of other threads for a while.
         warnings.filterwarnings("ignore", r"batches\.create_embeddings\(\) is experimental")
 
-    def upload(self, path: Path, name: str, progress: Progress) -> str:
+    def upload(self, path: Path, name: str) -> str:
         """See `BatchService`."""
-        return FileUpload(self._calls, self._version, path, name, progress, sleep=self._sleep).run()
+        return FileUpload(self._calls, self._version, path, name, self._retry).run()
 
     def file_named(self, name: str) -> str:
         """See `BatchService`."""
@@ -92,7 +92,7 @@ class DeveloperBatches(JobCalls):
             raise CallRejected(f"the batch job {job.name} names no results", code=MISSING_FILE)
         url = self._calls.url(f"{self._version}/{job.results[0]}:download?alt=media")
         with _naming_missing(job.results[0]):
-            FileDownload(self._calls, url, path, sleep=self._sleep).run()
+            FileDownload(self._calls, url, path, self._retry).run()
 
     def delete_file(self, file: str) -> None:
         """See `BatchService`.
@@ -104,7 +104,7 @@ class DeveloperBatches(JobCalls):
         """
         try:
             with accepting(MISSING_FILE), _naming_missing(file):
-                self._calls.ask(lambda: self._calls.sdk.files.delete(name=file))
+                self._ask(lambda: self._calls.sdk.files.delete(name=file))
         except CallRejected as error:
             if "File ID" not in error.service_message:
                 raise

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.inputs.filesystems import locate
 
 
 class BatchService(Protocol):
     """Batch jobs of one model at one service.  Threads may share it; it cannot be pickled.
 
-    Every method raises a CallError, see schemas/errors.py.  Transfers are retried and resumed; all
-    other calls are sent once.
+    Every method raises a CallError, see schemas/errors.py.  All calls but the creation of a job are
+    retried, and transfers are resumed.
     """
 
-    def upload(self, path: Path, name: str, progress: Callable[[int], None]) -> str:
+    def upload(self, path: Path, name: str) -> str:
         """Upload a job file; return its name at the service.
 
         If the service has the same file under this name already, nothing is sent.
@@ -28,8 +27,6 @@ class BatchService(Protocol):
         Args:
             path: the job file.
             name: at most 40 lowercase letters, digits and dashes, and different for each job file.
-            progress: gets the number of bytes that the service has; an error that it raises ends
-                the upload.
         """
         ...
 
@@ -98,7 +95,7 @@ def open_batch_service(
     embedding: EmbeddingConfig,
     key: str | None,
     bucket: str | None,
-    sleep: Callable[[float], None] = time.sleep,
+    retry: RetryPolicy,
 ) -> BatchService:
     """Return the batch jobs of a service; nothing is sent.
 
@@ -107,8 +104,7 @@ def open_batch_service(
         embedding: names the model.
         key: the API key; None for application-default credentials.
         bucket: on Vertex AI, the gs:// folder for job files and results.
-        sleep: waits so many seconds before a transfer is retried; an error that it raises ends the
-            transfer.
+        retry: how calls are repeated.
 
     Raises:
         ConfigError: the service has no batch jobs for this model, or needs another bucket.
@@ -120,7 +116,7 @@ def open_batch_service(
 
         if bucket is not None:
             raise ConfigError("--batch-bucket works with --vertexai only. Remove it.")
-        return DeveloperBatches(service, embedding, key, sleep)
+        return DeveloperBatches(service, embedding, key, retry)
     from bulkembed.transforms.clients.batch_vertex import VertexBatches
 
     if bucket is None:
@@ -141,4 +137,4 @@ def open_batch_service(
         )
     if locate(bucket).is_local and not is_here:
         raise ConfigError(f"--batch-bucket {bucket}: use gs://BUCKET or gs://BUCKET/FOLDER.")
-    return VertexBatches(service, embedding, key, bucket, sleep)
+    return VertexBatches(service, embedding, key, bucket, retry)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from google.genai import types
@@ -12,9 +10,9 @@ from google.genai import types
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import CallRejected
 from bulkembed.transforms.clients.bucket_files import BucketFiles
-from bulkembed.transforms.clients.file_upload import Progress
 from bulkembed.transforms.clients.job_calls import JobCalls
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteJob, read_prediction_job
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 
 REQUESTS = "requests.jsonl"
 RESULTS = "results"
@@ -39,15 +37,15 @@ class VertexBatches(JobCalls):
         embedding: EmbeddingConfig,
         key: str | None,
         bucket: str,
-        sleep: Callable[[float], None] = time.sleep,
+        retry: RetryPolicy,
     ) -> None:
-        self._files = BucketFiles(bucket, sleep)
-        super().__init__(service, embedding, key)
+        self._files = BucketFiles(bucket, retry)
+        super().__init__(service, embedding, key, retry)
 
-    def upload(self, path: Path, name: str, progress: Progress) -> str:
+    def upload(self, path: Path, name: str) -> str:
         """See `BatchService`."""
         uri = self._files.uri(name, REQUESTS)
-        self._files.upload(path, uri, progress)
+        self._files.upload(path, uri)
         return uri
 
     def file_named(self, name: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -19,9 +18,8 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.transforms.clients.complete_files import written
-from bulkembed.transforms.clients.patience import Patience
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
-from bulkembed.transforms.core.health import RETRYABLE
+from bulkembed.transforms.clients.retry_policy import Retries, RetryPolicy
 from bulkembed.transforms.inputs.filesystems import error_line, is_on_local_disk, open_filesystem
 
 PIECE_BYTES = 8 << 20
@@ -36,15 +34,15 @@ class BucketFiles:
     Args:
         bucket: gs://BUCKET/FOLDER.  Or a local folder, which a server on this machine knows as the
             bucket of that name.
-        sleep: waits so many seconds.
+        retry: how calls of the bucket are repeated.
 
     Raises:
         ConfigError: it is neither.
     """
 
-    def __init__(self, bucket: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, bucket: str, retry: RetryPolicy) -> None:
         self._filesystem, root = open_filesystem(bucket)
-        self._root, self._sleep = root.rstrip("/"), sleep
+        self._root, self._retry = root.rstrip("/"), retry
         self.is_local = is_on_local_disk(self._filesystem)
         if not self.is_local and self._filesystem.type_name != "gcs":
             raise ConfigError(f"--batch-bucket {bucket}: use gs://BUCKET or gs://BUCKET/FOLDER.")
@@ -54,19 +52,14 @@ class BucketFiles:
         """Return the URI of a file below the folder, as the service takes it."""
         return "/".join((self._uri, *names))
 
-    def upload(self, source: Path, uri: str, progress: Callable[[int], None]) -> None:
-        """Copy a local file to the bucket; `progress` gets the bytes that are there.
+    def upload(self, source: Path, uri: str) -> None:
+        """Copy a local file to the bucket.
 
         Raises:
             CallError: the bucket rejects it, or keeps failing.
         """
-        patience, path = Patience(self._sleep), self._path(uri)
-        while True:
-            try:
-                with self._errors():
-                    return self._write(source, path, progress)
-            except RETRYABLE as error:
-                patience.failed(error)
+        retries, path = Retries(self._retry), self._path(uri)
+        retries.run(lambda: self._write(source, path, retries))
 
     def download(self, folder: str, target: Path) -> None:
         """Copy the lines of all files of a folder to a local file, in the order of their names.
@@ -85,9 +78,12 @@ class BucketFiles:
         """Delete a file, or all files of a folder; it may not exist.
 
         Raises:
-            CallError: the bucket rejects it.
+            CallError: the bucket rejects it, or keeps failing.
         """
         path = self._path(uri)
+        self._retry.run(lambda: self._delete(path))
+
+    def _delete(self, path: str) -> None:
         with self._errors(), contextlib.suppress(FileNotFoundError):
             kind = self._filesystem.get_file_info(path).type
             if kind is pafs.FileType.File:
@@ -106,62 +102,61 @@ class BucketFiles:
             )
         return f"{self._root}/{below}"
 
-    def _write(self, source: Path, path: str, progress: Callable[[int], None]) -> None:
-        if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        size = source.stat().st_size
-        try:
-            with source.open("rb") as file, self._filesystem.open_output_stream(path) as stream:
-                while piece := file.read(PIECE_BYTES):
-                    stream.write(piece)
-                    progress(file.tell())
-            stored = self._filesystem.get_file_info(path).size
-            if stored != size:
-                raise OSError(f"the bucket holds {stored or 0:,} of {size:,} bytes")
-        except BaseException:
-            # An error inside an open stream publishes what was written.
-            with contextlib.suppress(OSError, pa.ArrowException):
-                self._filesystem.delete_file(path)
-            raise
+    def _write(self, source: Path, path: str, retries: Retries) -> None:
+        with self._errors():
+            if self.is_local:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            size = source.stat().st_size
+            try:
+                with source.open("rb") as file, self._filesystem.open_output_stream(path) as stream:
+                    while piece := file.read(PIECE_BYTES):
+                        stream.write(piece)
+                        retries.reached(file.tell())
+                stored = self._filesystem.get_file_info(path).size
+                if stored != size:
+                    raise OSError(f"the bucket holds {stored or 0:,} of {size:,} bytes")
+            except BaseException:
+                # An error inside an open stream publishes what was written.
+                with contextlib.suppress(OSError, pa.ArrowException):
+                    self._filesystem.delete_file(path)
+                raise
 
     def _results(self, folder: str) -> list[pafs.FileInfo]:
         """Return the files with results in a folder, by name."""
         selector = pafs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
-        patience = Patience(self._sleep)
-        while True:
-            try:
-                with self._errors():
-                    infos = self._filesystem.get_file_info(selector)
-                break
-            except RETRYABLE as error:
-                patience.failed(error)
+        infos = self._retry.run(lambda: self._list(selector))
         files = sorted((info for info in infos if info.is_file), key=lambda info: str(info.path))
         if not files:
             raise CallRejected(f"there are no results below {folder}", code=MISSING_FILE)
         # How the service names its files is not documented.
         return [info for info in files if info.path.endswith(".jsonl")] or files
 
+    def _list(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
+        with self._errors():
+            infos: list[pafs.FileInfo] = self._filesystem.get_file_info(selector)
+            return infos
+
     def _append(self, info: pafs.FileInfo, file: IO[bytes]) -> None:
         """Append a file of the bucket to a local one, with a newline at its end."""
-        patience, start = Patience(self._sleep), file.tell()
-        while True:
-            try:
-                last = b"\n"
-                for piece in self._pieces(info):
-                    file.write(piece)
-                    last = piece[-1:]
-                if file.tell() - start != info.size:
-                    raise Unavailable(
-                        f"{file.tell() - start:,} of {info.size:,} bytes of {info.path} were read",
-                        code="storage",
-                    )
-                if last != b"\n":
-                    file.write(b"\n")
-                return
-            except RETRYABLE as error:
-                file.seek(start)
-                file.truncate()
-                patience.failed(error)
+        retries, start = Retries(self._retry), file.tell()
+        retries.run(lambda: self._copy(info, file, start, retries))
+
+    def _copy(self, info: pafs.FileInfo, file: IO[bytes], start: int, retries: Retries) -> None:
+        """Write a file of the bucket to a local one, from a position on."""
+        file.seek(start)
+        file.truncate()
+        last = b"\n"
+        for piece in self._pieces(info):
+            file.write(piece)
+            last = piece[-1:]
+            retries.reached(file.tell())
+        if file.tell() - start != info.size:
+            raise Unavailable(
+                f"{file.tell() - start:,} of {info.size:,} bytes of {info.path} were read",
+                code="storage",
+            )
+        if last != b"\n":
+            file.write(b"\n")
 
     def _pieces(self, info: pafs.FileInfo) -> Iterator[bytes]:
         with self._errors():

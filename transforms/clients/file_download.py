@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -12,10 +10,9 @@ import httpx2
 
 from bulkembed.schemas.errors import BadAnswer, Unavailable
 from bulkembed.transforms.clients.complete_files import written
-from bulkembed.transforms.clients.patience import Patience
+from bulkembed.transforms.clients.retry_policy import Retries, RetryPolicy
 from bulkembed.transforms.clients.service_calls import ServiceCalls
 from bulkembed.transforms.clients.whole_answers import WholeAnswer
-from bulkembed.transforms.core.health import RETRYABLE
 
 MAX_REDIRECTS = 3
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)", re.ASCII)
@@ -28,18 +25,12 @@ class FileDownload:
         calls: calls the service.
         url: where the file is.
         path: where it shall be.
-        sleep: waits so many seconds.
+        retry: how a broken download is resumed.
     """
 
-    def __init__(
-        self,
-        calls: ServiceCalls,
-        url: str,
-        path: Path,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, calls: ServiceCalls, url: str, path: Path, retry: RetryPolicy) -> None:
         self._calls, self._url, self._path = calls, url, path
-        self._patience = Patience(sleep)
+        self._retries = Retries(retry)
 
     def run(self) -> None:
         """Download the file.
@@ -49,18 +40,7 @@ class FileDownload:
             OutputError: the disk is full, or the file cannot be written.
         """
         with written(self._path) as part, part.open("wb") as file:
-            while not self._is_complete(file):
-                pass
-
-    def _is_complete(self, file: IO[bytes]) -> bool:
-        """Send one request for the rest of the file; wait if it fails."""
-        try:
-            self._get(file)
-        except RETRYABLE as error:
-            self._patience.reached(file.tell())
-            self._patience.failed(error)
-            return False
-        return True
+            self._retries.run(lambda: self._get(file))
 
     def _get(self, file: IO[bytes]) -> None:
         """Append the rest of the file, or write all of it if the service sends no part of it."""
@@ -103,6 +83,7 @@ class FileDownload:
                 self._calls.check(WholeAnswer(200, response.headers, piece))
                 is_first = False
             file.write(piece)
+            self._retries.reached(file.tell())
         if total is not None and file.tell() != total:
             received = file.tell()
             if received > total:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import itertools
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 
-from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected
+from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected, Unavailable
 from bulkembed.transforms.clients.decoding import load_object
-from bulkembed.transforms.clients.patience import Patience
+from bulkembed.transforms.clients.retry_policy import Retries, RetryPolicy
 from bulkembed.transforms.clients.service_calls import ServiceCalls
 from bulkembed.transforms.clients.whole_answers import WholeAnswer
-from bulkembed.transforms.core.health import RETRYABLE
 
 PIECE_BYTES = 8 << 20
 """How much one request sends at most, as google-genai does."""
@@ -34,10 +31,6 @@ _NO_FILE = (403, 404)
 """The statuses for a file that does not exist.  Source: the service's own words, 2026-11."""
 _LOST = (400, 404, 409, 410, 412, 416)
 """The statuses for a step that does not fit what the service knows of an upload."""
-T = TypeVar("T")
-
-Progress = Callable[[int], None]
-"""Gets the number of bytes that the service has."""
 
 
 class _Session(NamedTuple):
@@ -45,14 +38,6 @@ class _Session(NamedTuple):
 
     url: str
     piece_bytes: int
-
-
-class _SessionLost(Exception):
-    """The service does not know an upload any more; `error` is what it answered."""
-
-    def __init__(self, error: CallError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 class FileUpload:
@@ -63,8 +48,7 @@ class FileUpload:
         version: the version of its API.
         path: the file.
         file_id: its id at the service: at most 40 lowercase letters, digits and dashes.
-        progress: is called after each piece; an error that it raises ends the upload.
-        sleep: waits so many seconds.
+        retry: how a broken upload is resumed.
 
     Source: ai.google.dev/gemini-api/docs/files and google-genai 3.4.0, `_upload_fd`, 2026-11.
     """
@@ -75,19 +59,17 @@ class FileUpload:
         version: str | None,
         path: Path,
         file_id: str,
-        progress: Progress,
-        sleep: Callable[[float], None] = time.sleep,
+        retry: RetryPolicy,
     ) -> None:
         if _FILE_ID.fullmatch(file_id) is None:
             raise ValueError(f"{file_id!r} is no id of a file at the service")
-        self._calls, self._path, self._progress = calls, path, progress
+        self._calls, self._path, self._retries = calls, path, Retries(retry)
         self._start_url = calls.url(f"upload/{version or 'v1beta'}/files")
         self._name = f"files/{file_id}"
         self._size = path.stat().st_size
-        self._sleep, self._patience = sleep, Patience(sleep)
+        self._mime_type = MIME_TYPES[0]
+        self._session: _Session | None = None
         self._with_key = False
-        self._mime_types = itertools.cycle(MIME_TYPES)
-        self._mime_type = next(self._mime_types)
 
     def run(self) -> str:
         """Upload the file; return its name at the service.
@@ -95,25 +77,36 @@ class FileUpload:
         Raises:
             CallError: the service rejects it, or keeps failing.
         """
-        restarts = Patience(self._sleep)
-        while True:
+        for mime_type in MIME_TYPES:
+            self._mime_type, self._session = mime_type, None
             try:
-                session = self._retried(self._start)
-                return self._name if session is None else self._fill(session)
-            except _SessionLost as lost:
-                restarts.failed(lost.error)
+                return self._retries.run(self._attempt)
             except CallRejected as error:
-                if not _is_about_type(error):
+                if not _is_about_type(error) or mime_type == MIME_TYPES[-1]:
                     raise
-                restarts.failed(error)
-                self._mime_type = next(self._mime_types)
+        raise AssertionError("the last type ends with a name or an error")
 
-    def _retried(self, work: Callable[[], T]) -> T:
+    def _attempt(self) -> str:
+        """Continue the upload, or begin it; return the file's name at the service.
+
+        The first failure ends the attempt.
+        """
+        offset = 0
+        if self._session is None:
+            self._session = self._start()
+            if self._session is None:
+                return self._name
+        else:
+            received = self._received(self._session)
+            if received is None:
+                return self._name
+            offset = received
         while True:
-            try:
-                return work()
-            except RETRYABLE as error:
-                self._patience.failed(error)
+            self._retries.reached(offset)
+            name = self._send(self._session, offset)
+            if name is not None:
+                return name
+            offset += self._session.piece_bytes
 
     def _start(self) -> _Session | None:
         """Start an upload; return None if the service has the file already."""
@@ -163,33 +156,6 @@ class FileUpload:
         sent = found.get("sha256Hash")
         return not sent or sent in _hashes(self._path)
 
-    def _fill(self, session: _Session) -> str:
-        """Send the pieces of the file; return its name at the service.
-
-        Raises:
-            _SessionLost: the upload has to begin again.
-        """
-        offset = 0
-        while True:
-            try:
-                name = self._send(session, offset)
-            except CallError as error:
-                is_resumable = isinstance(error, RETRYABLE) or error.http_status in _LOST
-                if _is_about_type(error) or not is_resumable:
-                    raise
-                self._patience.failed(error)
-                received = self._retried(lambda: self._received(session))
-                if received is None:
-                    return self._name
-                self._patience.reached(received)
-                offset = received
-                continue
-            offset = min(offset + session.piece_bytes, self._size)
-            self._patience.reached(offset)
-            self._progress(offset)
-            if name is not None:
-                return name
-
     def _send(self, session: _Session, offset: int) -> str | None:
         """Send the piece at an offset; after the last one, return the file's name."""
         piece = self._piece(offset, session.piece_bytes)
@@ -205,41 +171,52 @@ class FileUpload:
             return None
         file = _file(answer)
         if str(file.get("sizeBytes", self._size)) != str(self._size):
-            raise _SessionLost(
-                BadAnswer(f"{file['sizeBytes']} of {self._size} bytes were uploaded", code="upload")
+            self._session = None
+            raise BadAnswer(
+                f"{file['sizeBytes']} of {self._size} bytes were uploaded", code="upload"
             )
         return str(file.get("name") or self._name)
 
     def _received(self, session: _Session) -> int | None:
         """Return how many bytes the service has; None if the upload is complete.
 
-        Raises:
-            _SessionLost: the service does not know the upload, or not the file that it made of it.
+        If the service does not know the upload, or not the file that it made of it, the next
+        attempt begins again.
         """
         try:
             answer = self._step(session, {"x-goog-upload-command": "query"}, b"")
         except CallError as error:
             if error.http_status in _LOST:
-                raise _SessionLost(error) from None
+                self._session = None
             raise
         status = answer.headers.get("x-goog-upload-status")
         if status == "final" and self._is_there():
             return None
         received = _number(answer, "x-goog-upload-size-received")
         if status != "active" or received is None or received > self._size:
-            unusable = BadAnswer(f"the status of the upload is {status!r}", code="upload")
-            raise _SessionLost(unusable)
+            self._session = None
+            raise BadAnswer(f"the status of the upload is {status!r}", code="upload")
         return received
 
     def _step(self, session: _Session, headers: Mapping[str, str], content: bytes) -> WholeAnswer:
-        """Send one step of an upload: without the key, unless the service asks for it."""
+        """Send one step of an upload: without the key, unless the service asks for it.
+
+        Raises:
+            Unavailable: the step does not fit what the service knows of the upload.
+            CallError: as other calls.
+        """
         key = self._calls.key_header() if self._with_key else {}
         try:
             return self._calls.send("POST", session.url, {**headers, **key}, content)
         except CallError as error:
             may_help = error.http_status in (401, 403) and self._calls.may_see_key(session.url)
             if self._with_key or not may_help:
-                raise
+                if error.http_status not in _LOST or _is_about_type(error):
+                    raise
+                raise Unavailable(
+                    error.message, http_status=error.http_status, code="upload",
+                    service_message=error.service_message,
+                ) from None  # fmt: skip
             self._with_key = True
             return self._step(session, headers, content)
 

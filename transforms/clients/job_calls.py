@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from google.genai import types
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import BadAnswer, JobRejected
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.clients.service_calls import ServiceCalls, accepting
 
 PAGE_JOBS = 100
@@ -18,12 +20,13 @@ PAGE_JOBS = 100
 
 
 class JobCalls:
-    """Gets, lists, cancels and deletes jobs.  A subclass knows their form.
+    """Gets, lists, cancels and deletes jobs, with retries.  A subclass knows their form.
 
     Args:
         service: where to call, and how.
         embedding: names the model.
         key: the API key; None for application-default credentials.
+        retry: how calls are repeated.
 
     Raises:
         ConfigError, JobRejected: the environment names a proxy or certificates that cannot be used.
@@ -36,30 +39,42 @@ class JobCalls:
     read_job: Callable[[Mapping[str, Any]], RemoteJob]
     """Returns the job in the service's description of it."""
 
-    def __init__(self, service: ServiceConfig, embedding: EmbeddingConfig, key: str | None) -> None:
-        self._model = embedding.model
+    def __init__(
+        self,
+        service: ServiceConfig,
+        embedding: EmbeddingConfig,
+        key: str | None,
+        retry: RetryPolicy,
+    ) -> None:
+        self._model, self._retry = embedding.model, retry
         self._calls = ServiceCalls(service, embedding, key)
 
     def get(self, name: str) -> RemoteJob | None:
         """See `BatchService`."""
-        found = None
-        with accepting("model_gone"):
-            found = self._calls.ask(lambda: self._calls.sdk.batches.get(name=self._known(name)))
-        return None if found is None else self._read(found)
+        try:
+            return self._retry.run(lambda: self._job(name))
+        except JobRejected as error:
+            if error.code != "model_gone":
+                raise
+            return None
 
     def cancel(self, name: str) -> None:
         """See `BatchService`."""
         with accepting("model_gone", "precondition"):
-            self._calls.ask(lambda: self._calls.sdk.batches.cancel(name=self._known(name)))
+            self._ask(lambda: self._calls.sdk.batches.cancel(name=self._known(name)))
 
     def delete_job(self, name: str) -> None:
         """See `BatchService`."""
         with accepting("model_gone", "precondition"):
-            self._calls.ask(lambda: self._calls.sdk.batches.delete(name=self._known(name)))
+            self._ask(lambda: self._calls.sdk.batches.delete(name=self._known(name)))
 
     def close(self) -> None:
         """See `BatchService`."""
         self._calls.close()
+
+    def _ask(self, call: Callable[[], object]) -> dict[str, Any]:
+        """Return the JSON of the answer to a call of the SDK that may be repeated."""
+        return self._retry.run(lambda: self._calls.ask(call))
 
     def _known(self, name: str) -> str:
         """Return the same name, if a job of this service can have it.
@@ -70,6 +85,11 @@ class JobCalls:
         if not self.name_form.fullmatch(name):
             raise JobRejected(f"{name!r} is no batch job of this service", code="job")
         return name
+
+    def _job(self, name: str) -> RemoteJob:
+        return self._read(
+            self._calls.ask(lambda: self._calls.sdk.batches.get(name=self._known(name)))
+        )
 
     def _read(self, found: Mapping[str, Any]) -> RemoteJob:
         """Return a job that has a name by which it can be polled.
@@ -94,18 +114,24 @@ class JobCalls:
         token: str | None = None
         seen: set[str] = set()
         while True:
-            found = self._page(words, token)
-            listed = found.get(self.list_field, [])
-            if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-                raise BadAnswer("the list of batch jobs has another form", code="form")
-            yield [type(self).read_job(one) for one in listed]
-            token = found.get("nextPageToken")
-            if not token:
+            jobs, token = self._retry.run(functools.partial(self._page, words, token))
+            yield jobs
+            if token is None:
                 return
-            if not isinstance(token, str) or token in seen:
+            if token in seen:
                 raise BadAnswer("the list of batch jobs repeats a page", code="form")
             seen.add(token)
 
-    def _page(self, words: str | None, token: str | None) -> dict[str, Any]:
+    def _page(self, words: str | None, token: str | None) -> tuple[list[RemoteJob], str | None]:
+        """Return the jobs of a page, and the token of the next one; None if it is the last.
+
+        Raises:
+            BadAnswer: the list has another form.
+        """
         config = types.ListBatchJobsConfig(filter=words, page_size=PAGE_JOBS, page_token=token)
-        return self._calls.ask(lambda: self._calls.sdk.batches.list(config=config))
+        found = self._calls.ask(lambda: self._calls.sdk.batches.list(config=config))
+        listed, following = found.get(self.list_field, []), found.get("nextPageToken") or None
+        is_list = isinstance(listed, list) and all(isinstance(one, dict) for one in listed)
+        if not is_list or not isinstance(following, str | None):
+            raise BadAnswer("the list of batch jobs has another form", code="form")
+        return [type(self).read_job(one) for one in listed], following
