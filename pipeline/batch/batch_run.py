@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bulkembed.pipeline.batch.collect import collect
-from bulkembed.pipeline.batch.open_jobs import OpenJobs, why_no_results
+from bulkembed.pipeline.batch.job_end import why_no_results
+from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.release import release_committed
 from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.batch.submission import Submission
@@ -123,7 +124,7 @@ class BatchRun:
             left = self._units.left(plan)
             if not left.work:
                 if not self.is_limited:
-                    self._jobs.removal.finish()
+                    self._jobs.end.finish()
                 break
             if self._is_late:
                 self._end_jobs()
@@ -252,7 +253,7 @@ class BatchRun:
             except CallRejected as error:
                 if error.code != MISSING_FILE:  # The results may be there, and are paid for.
                     raise
-                self._jobs.fail(entry, why_no_results(remote) or error.message)
+                self._jobs.end.fail(entry, why_no_results(remote) or error.message)
                 continue
             self._uncommitted += done.counts.texts
             self.counters["repeated"] += done.counts.repeated

@@ -107,7 +107,7 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
     try:
         jobs = OpenJobs(service, ledger, request.batch, retry)
         jobs.recover(job.digest)
-        jobs.removal.finish()
+        jobs.end.finish()
     except CallError as error:
         log.warning(
             "batch jobs or their files may be left at the service: %s. The same command deletes "

@@ -1,12 +1,7 @@
-"""The batch jobs of a dataset that the service has: create, find, poll and delete them.
-
-A job is entered in the ledger before the service is asked for it, and is looked up by its display
-name before it is created a second time.
-"""
+"""The batch jobs of a dataset that are open: their texts, how many more fit, and their end."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import random
 import time
@@ -14,37 +9,26 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bulkembed.pipeline.batch.collect import collected_before
-from bulkembed.pipeline.batch.job_files import JobFile
-from bulkembed.pipeline.batch.job_removal import JobRemoval
+from bulkembed.pipeline.batch.job_creation import JobCreation
+from bulkembed.pipeline.batch.job_end import JobEnd, why_no_results
 from bulkembed.pipeline.batch.run_stop import STEP_S
 from bulkembed.pipeline.estimate.result import duration
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
-from bulkembed.schemas.errors import (
-    BadAnswer,
-    CallRejected,
-    Intercepted,
-    QuotaExceeded,
-    Unavailable,
-)
+from bulkembed.schemas.errors import QuotaExceeded
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.clients.batch_service import BatchService
-from bulkembed.transforms.clients.remote_jobs import RemoteJob, RemoteState
+from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.core.hashing import Keys
-from bulkembed.transforms.dataset.batch_ledger import BatchLedger, digest_of, new_name
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 
 MAX_OPEN_JOBS = 100
 """Source: ai.google.dev/gemini-api/docs/rate-limits (batch), 2026-11."""
 FIRST_POLL_S = 2.0
 POLL_GROWTH = 1.5
 LOG_EVERY_S = 300.0
-NO_ANSWER = (Unavailable, Intercepted, BadAnswer)
-"""Errors after which a job may have been created all the same."""
-LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
-"""How long to wait before each look for a job whose creation got no answer."""
 
 
 class OpenJobs:
@@ -57,7 +41,8 @@ class OpenJobs:
         retry: how calls are repeated, and whether the run must end.
 
     Attributes:
-        removal: removes jobs.
+        creation: creates jobs.
+        end: ends them.
     """
 
     def __init__(
@@ -71,8 +56,11 @@ class OpenJobs:
         self._ledger = ledger
         self._settings = settings
         self._retry = retry
-        self.removal = JobRemoval(service, ledger, settings, retry)
-        self._poll_s = min(FIRST_POLL_S, settings.poll_max_s)
+        self.end = JobEnd(service, ledger, settings, retry)
+        self.creation = JobCreation(service, ledger, retry, self.end)
+        self._poll_s = FIRST_POLL_S
+        self._polled: tuple[str, ...] = ()
+        """The names of the open jobs that are looked at ever more seldom."""
         self._ended: list[tuple[BatchJob, RemoteJob]] = []
         self._refused = self._was_refused = False
         self._log_at = float("-inf")
@@ -85,11 +73,6 @@ class OpenJobs:
     def open(self) -> tuple[BatchJob, ...]:
         """The jobs whose answers may still come."""
         return self._ledger.of_state(LedgerState.CREATED)
-
-    @property
-    def pending(self) -> BatchJob | None:
-        """The job whose file is uploaded, and that the service has not accepted yet."""
-        return next(iter(self._ledger.of_state(LedgerState.UPLOADED)), None)
 
     @property
     def is_full(self) -> bool:
@@ -164,22 +147,10 @@ class OpenJobs:
         Raises:
             CallError: the service cannot be asked.
         """
-        for entry in self._ledger.of_state(LedgerState.PLANNED):
-            # The job was not created, but its file may be there.
-            self._service.delete_file(self._service.file_named(entry.display_name))
-            self._ledger.drop(entry)
-        for entry in self._ledger.of_state(LedgerState.UPLOADED):
-            found = self._look_up(entry)
-            if found is not None:
-                self._adopt(entry, found)
-            elif self._retry.stopped():  # It was not looked for long enough.
-                return
-            elif not self._keep_answers(entry, "the job is not in its list"):
-                self._service.delete_file(
-                    entry.file or self._service.file_named(entry.display_name)
-                )
-                self._ledger.drop(entry)
-        self.removal.abandon(
+        self.creation.recover()
+        if self._retry.stopped():  # It may not know all jobs.
+            return
+        self.end.abandon(
             [
                 entry
                 for entry in self._ledger.jobs
@@ -192,58 +163,6 @@ class OpenJobs:
             for entry in self.open
             if not entry.token_bound or self._ledger.text_keys(entry) is None
         )
-
-    def upload(self, file: JobFile, digest: str) -> BatchJob:
-        """Enter a job in the ledger and upload its file, which is deleted then.
-
-        Raises:
-            CallError: the service does not take the file.
-            OutputError: the ledger cannot be written.
-        """
-        entry = BatchJob(
-            display_name=new_name(),
-            state=LedgerState.PLANNED,
-            rows=len(file.texts),
-            tokens=file.tokens,
-            file_bytes=file.size_bytes,
-            token_bound=file.token_bound,
-            contents=digest_of(file.texts),
-            embedding_digest=digest,
-            planned_at=time.time(),
-        )
-        self._ledger.add(entry, file.texts)
-        name = self._service.upload(file.path, entry.display_name)
-        entry = dataclasses.replace(entry, state=LedgerState.UPLOADED, file=name)
-        self._ledger.put(entry)
-        file.path.unlink(missing_ok=True)
-        return entry
-
-    def create(self, entry: BatchJob) -> BatchJob:
-        """Create a job exactly once, and return its entry.
-
-        If there is no answer, the job is looked up by its display name.
-
-        Raises:
-            QuotaExceeded: the service takes no further job now.
-            CallError: it takes none at all, or does not answer.
-        """
-        may_exist = False
-
-        def attempt() -> BatchJob:
-            nonlocal may_exist
-            try:
-                return self._adopt(entry, self._service.create(entry.file, entry.display_name))
-            except (*NO_ANSWER, QuotaExceeded, CallRejected) as error:
-                # A job that got no answer may exist, and may be what uses up the quota.
-                may_exist = may_exist or isinstance(error, NO_ANSWER)
-                found = self._look_up(entry) if may_exist else None
-                if found is not None:
-                    return self._adopt(entry, found)
-                if isinstance(error, CallRejected):
-                    return self.fail(entry, error.message)
-                raise
-
-        return self._retry.run(attempt, NO_ANSWER)
 
     def note_refusal(self, entry: BatchJob, error: QuotaExceeded) -> None:
         """Note that the service takes no further job now.
@@ -268,39 +187,11 @@ class OpenJobs:
             self._job_tokens = max(1, entry.tokens // 2)
             self._retry.sleep(self._next_delay())
 
-    def _look_up(self, entry: BatchJob) -> RemoteJob | None:
-        """Return the job with the display name of an entry; None if the service has none.
-
-        A new job may not be in the service's list yet.  When it was planned says nothing about
-        that: the upload of its file may have taken long.  A damaged entry is of an older job.
-        """
-        for delay in LOOKUP_DELAYS_S if entry.planned_at else LOOKUP_DELAYS_S[:1]:
-            self._retry.sleep(min(delay, self._settings.poll_max_s))
-            found = self._service.find(entry.display_name, entry.planned_at)
-            if found is not None:
-                return found
-        return None
-
-    def _adopt(self, entry: BatchJob, found: RemoteJob) -> BatchJob:
-        self._refused = False
-        self._poll_s = min(FIRST_POLL_S, self._settings.poll_max_s)
-        created = found.created_at or time.time()
-        entry = dataclasses.replace(
-            entry,
-            state=LedgerState.CREATED,
-            file=entry.file or self._service.file_named(entry.display_name),
-            planned_at=entry.planned_at or created,
-            job=found.name,
-            created_at=created,
-        )
-        self._ledger.put(entry)
-        return entry
-
     # Wait.
 
     def cancel(self) -> None:
         """Cancel all jobs, and those that were never created."""
-        self.removal.abandon(self._ledger.of_state(LedgerState.UPLOADED))
+        self.end.abandon(self._ledger.of_state(LedgerState.UPLOADED))
         for entry in self.open:
             self._service.cancel(entry.job)
 
@@ -322,7 +213,6 @@ class OpenJobs:
             before = len(self.open)
             self._poll()
             if self._ended or len(self.open) < before:
-                self._poll_s = min(FIRST_POLL_S, self._settings.poll_max_s)
                 return True
             if time.time() >= until:
                 break
@@ -355,67 +245,25 @@ class OpenJobs:
             if self._retry.stopped():
                 return
             found = self._service.get(entry.job)
+            if found is not None and not found.state.is_over:
+                continue
+            self._refused = False
             if found is None:
-                self.fail(entry, "the job vanished at the service")
-            elif found.state.is_over:
-                self._refused = False
-                if found.results:
-                    self._ended.append((entry, found))
-                else:
-                    self.fail(entry, why_no_results(found) or "the job ended without results")
-
-    def fail(self, entry: BatchJob, reason: str) -> BatchJob:
-        """Note that a job gives no answers: its texts go into another one.
-
-        If the dataset has its answers already, they are kept.
-        """
-        kept = self._keep_answers(entry, reason)
-        if kept is not None:
-            return kept
-        log.warning("batch job %s gave no answers: %s", entry.display_name, reason)
-        self._refused = False
-        failed = dataclasses.replace(
-            entry, state=LedgerState.FAILED, reason=reason, ended_at=time.time(), missing=entry.rows
-        )
-        failed = self.removal.delete_remote(failed)
-        self._ledger.put(failed)
-        return failed
-
-    def _keep_answers(self, entry: BatchJob, reason: str) -> BatchJob | None:
-        """Note that the dataset has the answers of a job that the service lost, if it has any."""
-        kept = collected_before(self._ledger, entry)
-        if kept is None:
-            return None
-        log.warning(
-            "batch job %s: the service has no answers any more (%s). Those that were collected "
-            "before are kept, for %s. Their cost is %s.",
-            entry.display_name, reason.rstrip("."), number_of(kept.counts.texts, "text"),
-            "estimated" if entry.tokens else "not known, and counts as 0",
-        )  # fmt: skip
-        self._refused = False
-        file = entry.file or self._service.file_named(entry.display_name)
-        kept = dataclasses.replace(kept, file=file)
-        self._ledger.put(kept)
-        return kept
+                self.end.fail(entry, "the job vanished at the service")
+            elif found.results:
+                self._ended.append((entry, found))
+            else:
+                self.end.fail(entry, why_no_results(found) or "the job ended without results")
 
     def _next_delay(self) -> float:
-        delay = self._poll_s * random.uniform(0.8, 1.2)
-        self._poll_s = min(self._poll_s * POLL_GROWTH, self._settings.poll_max_s)
-        return delay
+        names = tuple(entry.display_name for entry in self.open)
+        if names != self._polled:
+            self._polled, self._poll_s = names, FIRST_POLL_S
+        seconds = min(self._poll_s, self._settings.poll_max_s)
+        self._poll_s = seconds * POLL_GROWTH
+        return seconds * random.uniform(0.8, 1.2)
 
 
 def _joined(found: Iterable[Keys | None]) -> Keys:
     """Return the keys of several jobs; None for those of a job whose list is lost."""
     return np.concatenate([np.empty(0, np.uint64), *(keys for keys in found if keys is not None)])
-
-
-def why_no_results(job: RemoteJob) -> str:
-    """Return why a job that is over has no results; empty if the service does not say."""
-    return job.reason or _ENDS.get(job.state, "")
-
-
-_ENDS = {
-    RemoteState.FAILED: "the job failed",
-    RemoteState.EXPIRED: "the job expired before it was done",
-    RemoteState.CANCELLED: "the job was cancelled",
-}

@@ -42,6 +42,6 @@ def release_committed(jobs: OpenJobs, ledger: BatchLedger, job: JobConfig, folde
         answered = np.setdiff1d(texts, missing, assume_unique=True)
         wanted = answered[~among(answered, rejected)]
         if len(index.find(wanted).wanted) == len(wanted):
-            released = jobs.removal.delete_remote(entry)
+            released = jobs.end.delete_remote(entry)
             ledger.put(dataclasses.replace(released, answers=""))
             dataset.delete([entry.answers])

@@ -67,7 +67,7 @@ class Submission:
         Raises:
             InputError: a file cannot be read, or has changed.
         """
-        waits = self._file is not None or self.jobs.pending is not None
+        waits = self._file is not None or self.jobs.creation.pending is not None
         return waits or self._contents.peek() is not None
 
     def submit_one(self) -> bool:
@@ -78,7 +78,7 @@ class Submission:
             ConfigError: a text is larger than the quota.
             InputError, OutputError: a file cannot be read, or a disk is full.
         """
-        entry = self.jobs.pending
+        entry = self.jobs.creation.pending
         if entry is None:
             file = self._file or self._write_file()
             if file is None:
@@ -89,9 +89,9 @@ class Submission:
                 self.cap = None if self.jobs.open else why_not
                 return False
             self._file = None
-            entry = self.jobs.upload(file, self.job.digest)
+            entry = self.jobs.creation.upload(file, self.job.digest)
         try:
-            created = self.jobs.create(entry)
+            created = self.jobs.creation.create(entry)
         except QuotaExceeded as error:
             self.jobs.note_refusal(entry, error)
             self.was_refused = True

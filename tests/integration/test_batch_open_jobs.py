@@ -64,7 +64,7 @@ def test_a_job_that_is_not_in_the_list_yet_is_not_created_again(tmp_path: Path) 
     with batches(tmp_path, call_script=("create:lost",), list_lag_s=1.0) as one:
         ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
         entry = uploaded(one, ledger)
-        created = jobs_of(one, ledger, appearing(one, 2.0)).create(entry)
+        created = jobs_of(one, ledger, appearing(one, 2.0)).creation.create(entry)
         assert created.state is LedgerState.CREATED
         assert one.counts["jobs_created"] == 1
 
@@ -75,7 +75,7 @@ def test_a_job_that_used_up_the_quota_itself_is_found(tmp_path: Path) -> None:
     with batches(tmp_path, call_script=script, list_lag_s=0.6) as one:
         ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
         entry = uploaded(one, ledger)
-        created = jobs_of(one, ledger, appearing(one, 2.0), poll_max_s=0.1).create(entry)
+        created = jobs_of(one, ledger, appearing(one, 2.0), poll_max_s=0.1).creation.create(entry)
         assert created.state is LedgerState.CREATED
         assert one.counts["jobs_created"] == 1
 
@@ -94,11 +94,11 @@ def test_a_run_that_is_stopped_forgets_no_job(tmp_path: Path) -> None:
 def test_a_job_whose_end_is_not_waited_for_keeps_its_cost_for_the_next_run(tmp_path: Path) -> None:
     with batches(tmp_path, seconds=60.0, cancel_seconds=5.0) as one:
         ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
-        jobs_of(one, ledger).create(uploaded(one, ledger))
-        jobs_of(one, ledger, lambda: True).removal.finish()
+        jobs_of(one, ledger).creation.create(uploaded(one, ledger))
+        jobs_of(one, ledger, lambda: True).end.finish()
         assert [job.state for job in ledger.jobs] == [LedgerState.CREATED]
         one.time.now_s += 10.0
-        jobs_of(one, ledger).removal.finish()
+        jobs_of(one, ledger).end.finish()
         assert [job.state for job in ledger.jobs] == [LedgerState.CLOSED]
 
 

@@ -1,4 +1,4 @@
-"""Remove batch jobs that are no longer needed, with their files at the service."""
+"""End batch jobs: those that failed, and those that are no longer needed, with their files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from bulkembed.pipeline.batch.collect import read_cost
+from bulkembed.pipeline.batch.collect import collected_before, read_cost
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.clients.batch_service import BatchService
+from bulkembed.transforms.clients.remote_jobs import RemoteJob, RemoteState
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 
@@ -20,8 +22,8 @@ CANCEL_WAIT_S, CANCEL_POLL_S = 30.0, 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class JobRemoval:
-    """Cancels and closes jobs."""
+class JobEnd:
+    """Notes the end of jobs in the ledger, with their cost, and removes what they leave."""
 
     service: BatchService
     ledger: BatchLedger
@@ -85,6 +87,38 @@ class JobRemoval:
         for entry in self.ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
             self.ledger.close(self.delete_remote(entry))
 
+    def fail(self, entry: BatchJob, reason: str) -> BatchJob:
+        """Note that a job gives no answers: its texts go into another one.
+
+        If the dataset has its answers already, they are kept.
+        """
+        kept = self.keep_answers(entry, reason)
+        if kept is not None:
+            return kept
+        log.warning("batch job %s gave no answers: %s", entry.display_name, reason)
+        failed = dataclasses.replace(
+            entry, state=LedgerState.FAILED, reason=reason, ended_at=time.time(), missing=entry.rows
+        )
+        failed = self.delete_remote(failed)
+        self.ledger.put(failed)
+        return failed
+
+    def keep_answers(self, entry: BatchJob, reason: str) -> BatchJob | None:
+        """Note that the dataset has the answers of a job that the service lost, if it has any."""
+        kept = collected_before(self.ledger, entry)
+        if kept is None:
+            return None
+        log.warning(
+            "batch job %s: the service has no answers any more (%s). Those that were collected "
+            "before are kept, for %s. Their cost is %s.",
+            entry.display_name, reason.rstrip("."), number_of(kept.counts.texts, "text"),
+            "estimated" if entry.tokens else "not known, and counts as 0",
+        )  # fmt: skip
+        file = entry.file or self.service.file_named(entry.display_name)
+        kept = dataclasses.replace(kept, file=file)
+        self.ledger.put(kept)
+        return kept
+
     def delete_remote(self, entry: BatchJob) -> BatchJob:
         """Delete the files of a job, and the job, at the service, unless they are to be kept.
 
@@ -99,3 +133,15 @@ class JobRemoval:
         if entry.job:
             self.service.delete_job(entry.job)
         return dataclasses.replace(entry, file="", results=())
+
+
+def why_no_results(job: RemoteJob) -> str:
+    """Return why a job that is over has no results; empty if the service does not say."""
+    return job.reason or _ENDS.get(job.state, "")
+
+
+_ENDS = {
+    RemoteState.FAILED: "the job failed",
+    RemoteState.EXPIRED: "the job expired before it was done",
+    RemoteState.CANCELLED: "the job was cancelled",
+}
