@@ -25,6 +25,8 @@ class Waiting(enum.StrEnum):
     """At the start, after a pause and near a limit, a few requests test the limit."""
     SLOTS = "slots"
     """The maximum of requests is in flight."""
+    BATCH = "batch"
+    """Batch jobs are open, and are looked at again later."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +85,28 @@ class QuotaUse:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LiveJobs:
+    """The batch jobs of a run."""
+
+    open: int
+    """Jobs whose answers may still come."""
+    texts: int
+    """Those of open jobs."""
+    tokens: int
+    """Those of open jobs, about as the service counts them."""
+    tokens_limit: int | None
+    """None: no limit."""
+    oldest_s: float | None
+    """The age of the oldest open job; None if none is open."""
+    look_s: float | None
+    """Seconds until the next look at the open jobs; None if the run does not wait for them."""
+    ended: int
+    """Jobs that have ended since the run began, with answers or without."""
+    paid_tokens: int
+    """What the answers cost that were collected since then."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Live:
     """What a process has done and is doing; several of them can be added.
 
@@ -95,6 +119,8 @@ class Live:
     wait_s: float | None = None
     """Seconds until the quota allows the next request; None if nothing waits for a known time."""
     quota: QuotaUse | None = None
+    jobs: LiveJobs | None = None
+    """None if the run has no batch mode."""
 
     def __add__(self, other: Live) -> Live:
         waits = [one for one in (self.waiting, other.waiting) if one is not None]
@@ -106,4 +132,5 @@ class Live:
             waiting=min(waits, key=list(Waiting).index, default=None),
             wait_s=min(times, default=None),
             quota=other.quota or self.quota,
+            jobs=other.jobs or self.jobs,
         )

@@ -35,6 +35,7 @@ from bulkembed.schemas.errors import (
 )
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import LedgerState
+from bulkembed.schemas.live import LiveJobs
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.clients.batch_service import BatchService
@@ -84,6 +85,7 @@ class BatchRun:
     """When no job is waited for any more, in epoch seconds."""
     _untried: bool = False
     """Whether texts may be left that could be put into a job."""
+    _begun_at: float = dataclasses.field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         self._jobs = OpenJobs(self.service, self.ledger, self.settings, self.retry)
@@ -113,6 +115,23 @@ class BatchRun:
         except BulkEmbedError as error:
             self.stop.set(StopReason.BROKEN, error.message)
         return dict(self.counters)
+
+    def live(self) -> LiveJobs:
+        """Return the state of the jobs, for progress; from any thread."""
+        # Read once: the thread of the run changes them meanwhile.
+        now, looks_at, opened = time.time(), self._jobs.looks_at, self._jobs.open
+        begun = [entry.created_at or entry.planned_at for entry in opened]
+        ended_at = [entry.ended_at for entry in self.ledger.jobs if entry.ended_at is not None]
+        return LiveJobs(
+            open=len(opened),
+            texts=sum(entry.rows for entry in opened),
+            tokens=self._jobs.enqueued_tokens,
+            tokens_limit=self.settings.enqueued_tokens,
+            oldest_s=max(0.0, now - min(begun)) if begun else None,
+            look_s=None if looks_at is None else max(0.0, looks_at - now),
+            ended=sum(at >= self._begun_at for at in ended_at),
+            paid_tokens=self.counters[BATCH_TOKENS],
+        )
 
     def _run(self, plan: Plan) -> None:
         self.dataset.delete(self.ledger.leftovers)

@@ -12,6 +12,7 @@ from bulkembed.pipeline.batch.batch_run import BatchRun
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.progress.job_watch import JobWatch
 from bulkembed.pipeline.run.cost_cap import online_budget
 from bulkembed.pipeline.run.distribution import distribute
 from bulkembed.pipeline.run.plan import Plan
@@ -40,6 +41,7 @@ def run_batches(
     reused: Sequence[ReusedDataset],
     folder: Path,
     key: str | None,
+    watch: JobWatch,
 ) -> dict[str, int]:
     """Embed the units of a plan through batch jobs, and return the counters of the run.
 
@@ -51,6 +53,7 @@ def run_batches(
         reused: other datasets.
         folder: on a local disk, for job files and results.
         key: the API key; None for application-default credentials.
+        watch: of the progress, which follows the jobs.
 
     Raises:
         ConfigError: the environment names certificates or a proxy that cannot be used.
@@ -73,12 +76,14 @@ def run_batches(
     retry = RetryPolicy(job.calls.retry_timeout_s, stop.is_set, stop.wait)
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
     try:
-        return BatchRun(
+        run = BatchRun(
             dataset, job, settings, service, retry, stop, ledger, reused, folder, embed,
             functools.partial(skip_damage, dataset, job),
             lambda tokens: can_afford(request, dataset, ledger, tokens),
             is_limited=request.input.limit_rows is not None,
-        ).run(plan)  # fmt: skip
+        )  # fmt: skip
+        watch.follow(run.live)
+        return run.run(plan)
     finally:
         service.close()
 

@@ -43,6 +43,7 @@ class OpenJobs:
     Attributes:
         creation: creates jobs.
         end: ends them.
+        looks_at: when `wait` looks at the jobs again, in epoch seconds; None outside of it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class OpenJobs:
         self._log_at = float("-inf")
         self._job_tokens: int | None = None
         """The maximum tokens of a job, learned from refusals of the only job."""
+        self.looks_at: float | None = None
         self._damaged: frozenset[str] = frozenset()
         """The display names of open jobs whose texts or costs the ledger has lost."""
 
@@ -96,6 +98,11 @@ class OpenJobs:
         # As the service counts tokens, by the jobs that it has answered.
         room = max(0, int(limit / self._token_ratio) - sum(entry.tokens for entry in self.open))
         return room if self._job_tokens is None else min(room, self._job_tokens)
+
+    @property
+    def enqueued_tokens(self) -> int:
+        """The tokens of open jobs, about as the service counts them."""
+        return round(self._token_ratio * sum(entry.tokens for entry in self.open))
 
     @property
     def _token_ratio(self) -> float:
@@ -207,7 +214,9 @@ class OpenJobs:
         while not self._retry.stopped():
             delay = min(self._next_delay(), max(STEP_S, until - time.time()))
             self._log_wait(delay)
+            self.looks_at = time.time() + delay
             self._retry.sleep(delay)
+            self.looks_at = None
             if self._retry.stopped():
                 break
             before = len(self.open)

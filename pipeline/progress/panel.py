@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bulkembed.pipeline.progress.snapshot import Snapshot
-from bulkembed.schemas.live import QuotaUse, Waiting
+from bulkembed.schemas.live import LiveJobs, QuotaUse, Waiting
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.quota import QuotaKind
 
@@ -38,6 +38,7 @@ _REASONS = {
     Waiting.PACE: "its turn: requests are spread evenly",
     Waiting.PROBE: "a first response, before more requests are sent",
     Waiting.SLOTS: "responses: all request slots are in use",
+    Waiting.BATCH: "the next look at the batch jobs",
 }
 _METERS = {
     QuotaKind.RPM: "texts/min",
@@ -161,7 +162,8 @@ def render_panel(snapshot: Snapshot) -> RenderableType:
     rows.add_row("", StackedBar(states))
     rows.add_row("", _Legend(states))
     bars.add_column(justify="right", no_wrap=True, overflow="ellipsis")
-    for label, part, whole, caption in (*_repeated(snapshot), *_quotas(snapshot.quota)):
+    meters = (*_repeated(snapshot), *_quotas(snapshot.quota), *_enqueued(snapshot.jobs))
+    for label, part, whole, caption in meters:
         bars.add_row(label, _bar(part, whole), caption)
     for label, text in _lines(snapshot):
         lines.add_row(label, Text(text))
@@ -236,6 +238,12 @@ def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
             yield label, min(used, limit), limit, f"{used:,} of {limit:,}"
 
 
+def _enqueued(jobs: LiveJobs | None) -> Iterator[_Bar]:
+    if jobs is not None and jobs.tokens_limit is not None:
+        used, limit = jobs.tokens, jobs.tokens_limit
+        yield "enqueued", min(used, limit), limit, f"{used:,} of {limit:,} tokens"
+
+
 def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     in_flight = ""
     if snapshot.in_flight is not None:
@@ -243,11 +251,14 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     rows, texts = snapshot.rows_per_s, snapshot.texts_per_s
     yield "speed", f"{rows:,.0f} rows/s, {texts:,.0f} texts/s{in_flight}"
     yield "cost", _cost_line(snapshot)
-    yield (
-        "requests",
-        f"{snapshot.sent:,} sent, {snapshot.retried:,} retried, "
-        f"{snapshot.rate_limited:,} rate-limited (429)",
-    )
+    if snapshot.jobs is not None:
+        yield "batch jobs", _jobs_line(snapshot.jobs)
+    if snapshot.jobs is None or snapshot.sent:
+        yield (
+            "requests",
+            f"{snapshot.sent:,} sent, {snapshot.retried:,} retried, "
+            f"{snapshot.rate_limited:,} rate-limited (429)",
+        )
     if snapshot.codes:
         codes = (f"{rows:,} {code}" for code, rows in snapshot.codes.items())
         yield "failures", ", ".join(codes)
@@ -257,6 +268,14 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     if snapshot.ending is not None:
         what = "waiting for requests in flight; another signal exits at once"
         yield "stopping", f"{snapshot.ending}: {what}"
+
+
+def _jobs_line(jobs: LiveJobs) -> str:
+    ended = f"{jobs.ended:,} ended"
+    if not jobs.open:
+        return f"0 open, {ended}"
+    texts, age = number_of(jobs.texts, "text"), _time(jobs.oldest_s or 0.0)
+    return f"{jobs.open:,} open with {texts}, up to {age} old; {ended}"
 
 
 def _waiting(snapshot: Snapshot) -> str:

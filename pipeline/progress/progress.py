@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, Self, TextIO
 
 from bulkembed.pipeline.logs import is_json, log
+from bulkembed.pipeline.progress.job_watch import JobWatch, WatchedSource
 from bulkembed.pipeline.progress.panel import PANEL_EVERY_S, Screen, supports_panel
 from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
 from bulkembed.pipeline.progress.sources import (
@@ -27,6 +28,7 @@ from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.live import LiveJobs
 from bulkembed.schemas.quota import QuotaKind, RpmCounts
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
@@ -35,6 +37,10 @@ LINE_EVERY_S = 30.0
 EVERY_VARIABLE = "BULKEMBED_PROGRESS_S"
 
 Fact = int | float | str | None
+_JOB_FACTS = (
+    "batch_open", "batch_texts", "batch_tokens", "batch_tokens_limit", "batch_oldest_s",
+    "batch_ended",
+)  # fmt: skip
 
 
 class Display(Protocol):
@@ -198,7 +204,16 @@ def progress_facts(snapshot: Snapshot) -> dict[str, Fact]:
         "refused": snapshot.rate_limited,
         "ending": snapshot.ending,
     }
+    facts |= _job_facts(snapshot.jobs)
     return facts | {f"dead_{code}": rows for code, rows in snapshot.codes.items()}
+
+
+def _job_facts(jobs: LiveJobs | None) -> dict[str, Fact]:
+    if jobs is None:
+        return dict.fromkeys(_JOB_FACTS)
+    oldest_s = _rounded(jobs.oldest_s, 1)
+    values = jobs.open, jobs.texts, jobs.tokens, jobs.tokens_limit, oldest_s, jobs.ended
+    return dict(zip(_JOB_FACTS, values, strict=True))
 
 
 def progress_message(snapshot: Snapshot) -> str:
@@ -224,7 +239,13 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 def make_progress(
-    goal: Goal, job: JobConfig, folder: Path, *, local: bool, processes: int
+    goal: Goal,
+    job: JobConfig,
+    folder: Path,
+    *,
+    local: bool,
+    processes: int,
+    jobs: JobWatch | None = None,
 ) -> Progress:
     """Return the progress of a run that starts now.
 
@@ -234,6 +255,7 @@ def make_progress(
         folder: where worker processes of this machine leave their numbers.
         local: whether Beam's local engine does the work.
         processes: its number of worker processes.
+        jobs: the batch jobs of the run; None if it has no batch mode.
 
     Raises:
         ConfigError: BULKEMBED_PROGRESS_S is not a number above 0.
@@ -244,7 +266,9 @@ def make_progress(
     elif processes > 1:
         source = WorkerProcesses(folder)
     else:
-        source = LocalEngines()
+        source = LocalEngines(job.run_id)
+    if jobs is not None:
+        source = WatchedSource(source, jobs)
     goal = dataclasses.replace(goal, processes=processes)
     return Progress(goal, source, make_display(sys.stderr, alone=local and processes == 1))
 

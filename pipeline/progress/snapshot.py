@@ -9,7 +9,7 @@ import math
 
 from bulkembed.pipeline.progress.time_left import ActiveSpeed, WorkAmount, time_left_s
 from bulkembed.pipeline.run.summary import RowCounts
-from bulkembed.schemas.live import Live, LiveCounts, QuotaUse, Waiting
+from bulkembed.schemas.live import Live, LiveCounts, LiveJobs, QuotaUse, Waiting
 from bulkembed.schemas.prices import Price
 from bulkembed.transforms.dataset.records import DatasetState
 
@@ -60,7 +60,7 @@ class Snapshot:
     usd_total: float | None
     waiting: Waiting | None
     wait_s: float | None
-    """Seconds until the quota allows the next request."""
+    """Seconds until the quota allows the next request, or the next look at batch jobs."""
     left_s: float | None
     """Seconds until the last row."""
     sent: int
@@ -68,6 +68,8 @@ class Snapshot:
     rate_limited: int
     codes: dict[str, int]
     """Dead letters of this run by code."""
+    jobs: LiveJobs | None = None
+    """Those of this run; None if it has no batch mode."""
     ending: str | None = None
     """Why the run is about to end."""
 
@@ -157,6 +159,12 @@ def take_snapshot(
     rates.add(elapsed_s, done, counts.texts, counts.tokens, throttled_s)
     texts_left = _texts_left(goal, counts, done, rows.left)
     tokens_left = _tokens_left(counts, texts_left)
+    waiting, wait_s, jobs = live.waiting, live.wait_s, live.jobs
+    if jobs is not None:
+        # Rows are committed long after their texts were sent, many at a time.
+        texts_left = tokens_left = None
+        if waiting is None and jobs.look_s is not None:
+            waiting, wait_s = Waiting.BATCH, jobs.look_s
     tokens_total = None if tokens_left is None else counts.tokens + tokens_left
     return Snapshot(
         elapsed_s=elapsed_s,
@@ -169,17 +177,18 @@ def take_snapshot(
         in_flight=live.in_flight,
         quota=live.quota,
         texts=counts.texts,
-        tokens=counts.tokens,
+        tokens=counts.tokens + (jobs.paid_tokens if jobs else 0),
         tokens_total=tokens_total,
-        usd=_usd(goal, counts.tokens),
+        usd=_usd(goal, counts.tokens, jobs.paid_tokens if jobs else 0),
         usd_total=_usd(goal, tokens_total),
-        waiting=live.waiting,
-        wait_s=live.wait_s,
+        waiting=waiting,
+        wait_s=wait_s,
         left_s=_left_s(goal, live.quota, rates.active, rows.left, texts_left, tokens_left),
         sent=counts.sent,
         retried=counts.retried,
         rate_limited=counts.rate_limited,
         codes=dict(counts.codes),
+        jobs=jobs,
         ending=ending,
     )
 
@@ -207,8 +216,10 @@ def _tokens_left(counts: LiveCounts, texts_left: int | None) -> int | None:
     return round(texts_left * counts.tokens / max(1, counts.texts))
 
 
-def _usd(goal: Goal, tokens: int | None) -> float | None:
-    return None if goal.price is None or tokens is None else goal.price.usd(tokens)
+def _usd(goal: Goal, tokens: int | None, batch_tokens: int = 0) -> float | None:
+    if goal.price is None or tokens is None:
+        return None
+    return goal.price.usd(tokens) + goal.price.batch_usd(batch_tokens)
 
 
 def _left_s(

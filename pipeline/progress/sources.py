@@ -18,7 +18,7 @@ from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.units.engine import Engine, running_engines
+from bulkembed.transforms.units.engine import forget_counts, run_counts, running_engines
 from bulkembed.transforms.units.tally import committed_rows
 
 WRITE_EVERY_S = 1.0
@@ -39,20 +39,28 @@ class Source(Protocol):
 
 
 class LocalEngines:
-    """The engines of this process; closed ones still count."""
+    """The engines of a run in this process; closed ones still count.
 
-    def __init__(self) -> None:
-        self._seen: list[Engine] = []
+    In batch mode, a run has an engine for a moment whenever units are committed.
+
+    Args:
+        run_id: the run; None for all runs of the process.
+    """
+
+    def __init__(self, run_id: str | None = None) -> None:
+        self._run_id = run_id
 
     def read(self) -> Live:
         """Return what all engines have done, and what the running ones are doing."""
-        running = running_engines()
-        self._seen += [engine for engine in running if engine not in self._seen]
-        done = sum((engine.counts() for engine in self._seen), LiveCounts())
+        of_run = self._run_id
+        running = [one for one in running_engines() if of_run in (None, one.job.run_id)]
+        done = run_counts(of_run)
         return sum((engine.live() for engine in running), Live(counts=done, in_flight=0))
 
     def close(self) -> None:
-        """Do nothing."""
+        """Forget the counts of the run."""
+        if self._run_id is not None:
+            forget_counts(self._run_id)
 
 
 class WorkerProcesses:
@@ -74,7 +82,10 @@ class WorkerProcesses:
 
 
 def start_writing(folder: Path) -> None:
-    """Write this process's numbers once a second, in a thread that ends with the process."""
+    """Write this process's numbers once a second, in a thread that ends with the process.
+
+    Call `write_last` at the end.
+    """
     thread = threading.Thread(target=_keep_writing, args=(folder,), name="progress", daemon=True)
     thread.start()
 
@@ -87,9 +98,15 @@ def _keep_writing(folder: Path) -> None:
             _write_file(folder, engines.read())
 
 
+def write_last(folder: Path) -> None:
+    """Write this process's numbers when its work is done."""
+    with contextlib.suppress(OSError):
+        _write_file(folder, LocalEngines().read())
+
+
 def _write_file(folder: Path, live: Live) -> None:
     path = folder / f"{os.getpid()}{_SUFFIX}"
-    new = path.with_suffix(".new")
+    new = path.with_suffix(f".new{threading.get_ident()}")
     new.write_bytes(orjson.dumps(to_plain(live)))
     new.replace(path)
 

@@ -13,6 +13,7 @@ from typing import Any
 from bulkembed.pipeline.batch.launch import finish_jobs, run_batches
 from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.progress.job_watch import JobWatch
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
 from bulkembed.pipeline.progress.snapshot import Goal
 from bulkembed.pipeline.run import cost_cap, publish, scratch, settle
@@ -170,13 +171,13 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                 cost_cap.start_account(job, dataset, before)
                 rows = outcome.rows(before)
                 goal = make_goal(request, job, rows, plan, before, sharing)
+                pipeline, jobs = functools.partial(work.run, job, folder), None
                 if request.mode.uses_batch:
+                    jobs = JobWatch()
                     pipeline = functools.partial(
-                        run_batches, request, job, dataset, plan, reused, folder, key
+                        run_batches, request, job, dataset, plan, reused, folder, key, jobs
                     )
-                else:
-                    pipeline = functools.partial(work.run, job, folder)
-                counters = _execute(request, job, work, pipeline, goal, started, folder)
+                counters = _execute(request, job, work, pipeline, goal, started, folder, jobs)
             elif request.mode.uses_batch:
                 finish_jobs(request, job, dataset, key)
             outcome = dataclasses.replace(outcome, counters=counters)
@@ -355,11 +356,12 @@ def _execute(
     goal: Goal,
     started: float,
     folder: Path,
+    jobs: JobWatch | None,
 ) -> dict[str, int]:
     """Run the pipeline while signals, time limits and progress are handled."""
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     limits = TimeLimits(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
     progress = make_progress(
-        goal, job, local=work.is_local, processes=work.processes, folder=folder
+        goal, job, folder, local=work.is_local, processes=work.processes, jobs=jobs
     )
     return execute(pipeline, job, limits, progress)

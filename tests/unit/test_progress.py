@@ -19,7 +19,7 @@ from bulkembed.pipeline.progress.progress import Progress, interval_s, progress_
 from bulkembed.pipeline.progress.snapshot import Goal, Rates, Snapshot, take_snapshot
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.live import Live, LiveCounts, QuotaUse, Waiting
+from bulkembed.schemas.live import Live, LiveCounts, LiveJobs, QuotaUse, Waiting
 from bulkembed.schemas.prices import Price
 from bulkembed.schemas.quota import QuotaKind
 from bulkembed.schemas.serialization import from_plain, to_plain
@@ -94,6 +94,42 @@ def test_the_time_left_follows_the_slower_one_of_speed_and_quota(
     assert snapshot(live).left_s == pytest.approx(left_s)
 
 
+JOBS = LiveJobs(
+    open=2, texts=400, tokens=9_000, tokens_limit=90_000, oldest_s=7_200.04, look_s=12.0, ended=1,
+    paid_tokens=4_000,
+)  # fmt: skip
+
+
+def test_answers_of_batch_jobs_cost_their_own_price() -> None:
+    live = dataclasses.replace(counts(embedded=200, texts=100, tokens=1_000), jobs=JOBS)
+    found = snapshot(live)
+    assert found.tokens == 5_000
+    assert found.usd == pytest.approx((1_000 * 0.15 + 4_000 * 0.075) / 1e6)
+    assert found.done == 300
+
+
+def test_nothing_is_extrapolated_from_rows_that_wait_for_batch_jobs() -> None:
+    found = snapshot(dataclasses.replace(counts(embedded=200), jobs=JOBS))
+    assert (found.tokens_total, found.usd_total, found.left_s) == (None, None, None)
+
+
+def test_a_run_that_sends_nothing_waits_for_batch_jobs() -> None:
+    found = snapshot(Live(jobs=JOBS))
+    assert (found.waiting, found.wait_s) == (Waiting.BATCH, 12.0)
+    busy = snapshot(Live(jobs=dataclasses.replace(JOBS, look_s=None)))
+    assert (busy.waiting, busy.wait_s) == (None, None)
+    sending = snapshot(Live(jobs=JOBS, waiting=Waiting.RPM, wait_s=3.0))
+    assert (sending.waiting, sending.wait_s) == (Waiting.RPM, 3.0)
+
+
+def test_facts_have_the_batch_jobs() -> None:
+    facts = progress_facts(snapshot(Live(jobs=JOBS)))
+    assert {name: value for name, value in facts.items() if name.startswith("batch_")} == {
+        "batch_open": 2, "batch_texts": 400, "batch_tokens": 9_000, "batch_tokens_limit": 90_000,
+        "batch_oldest_s": 7_200.0, "batch_ended": 1,
+    }  # fmt: skip
+
+
 def test_waiting_for_quota_does_not_make_a_run_seem_slower() -> None:
     rates = Rates()
     for second in range(41):
@@ -142,7 +178,8 @@ def test_a_progress_line_has_names_and_numbers() -> None:
 
 def test_facts_have_the_same_names_whether_values_are_known_or_not() -> None:
     nothing, much = snapshot(Live()), snapshot(counts(embedded=1, texts=1, tokens=1))
-    assert progress_facts(nothing).keys() == progress_facts(much).keys()
+    names = progress_facts(nothing).keys()
+    assert names == progress_facts(much).keys() == progress_facts(snapshot(Live(jobs=JOBS))).keys()
     json.dumps(progress_facts(nothing))
 
 
@@ -167,6 +204,7 @@ lives = st.builds(
         leaving=st.lists(st.tuples(st.floats(0, 60), small, small)).map(tuple),
         is_smooth=st.booleans(),
     ),
+    jobs=st.none() | st.just(JOBS),
 )
 
 

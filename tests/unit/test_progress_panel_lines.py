@@ -21,7 +21,7 @@ from bulkembed.pipeline.progress.panel import Screen, bar_widths, render_panel
 from bulkembed.pipeline.progress.progress import Lines, make_display
 from bulkembed.pipeline.progress.snapshot import Snapshot
 from bulkembed.pipeline.run.summary import RowCounts
-from bulkembed.schemas.live import QuotaUse, Waiting
+from bulkembed.schemas.live import LiveJobs, QuotaUse, Waiting
 
 SNAPSHOT = Snapshot(
     elapsed_s=75.2,
@@ -46,6 +46,13 @@ SNAPSHOT = Snapshot(
     rate_limited=1,
     codes={"refused": 2, "too_long": 1},
 )
+
+
+JOBS = LiveJobs(
+    open=3, texts=250_000, tokens=1_234_567, tokens_limit=4_500_000, oldest_s=7_833.0, look_s=200.0,
+    ended=2, paid_tokens=800_000,
+)  # fmt: skip
+IDLE = dataclasses.replace(JOBS, open=0, texts=0, tokens=0, oldest_s=None, look_s=None)
 
 
 def drawn(width: int = 80, **changes: Any) -> list[str]:
@@ -80,6 +87,13 @@ def drawn(width: int = 80, **changes: Any) -> list[str]:
         ({"left_s": None}, r"elapsed +0:01:15"),
         ({"ending": "SIGINT"}, r"stopping +SIGINT: .*"),
         ({"shared": 20}, r"repeated .* 20 of 119 texts, up front"),
+        ({"jobs": JOBS}, r"batch jobs +3 open with 250,000 texts, up to 2:10:33 old; 2 ended"),
+        ({"jobs": IDLE}, r"batch jobs +0 open, 2 ended"),
+        ({"jobs": JOBS}, r"enqueued +[━╸╺ ]+ 1,234,567 of 4,500,000 tokens"),
+        (
+            {"jobs": JOBS, "waiting": Waiting.BATCH, "wait_s": 200.0},
+            r"waiting for +the next look at the batch jobs, for another 0:03:20",
+        ),
     ],
 )
 def test_the_panel_has_a_line_for_each_value(changes: dict[str, Any], line: str) -> None:
@@ -94,6 +108,9 @@ def test_the_panel_has_a_line_for_each_value(changes: dict[str, Any], line: str)
         ({}, "stopping"),
         ({"quota": None}, "texts/min"),
         ({"codes": {}}, "failures"),
+        ({}, "batch jobs"),
+        ({"jobs": dataclasses.replace(JOBS, tokens_limit=None)}, "enqueued"),
+        ({"jobs": JOBS, "sent": 0}, "requests"),
     ],
 )
 def test_values_that_are_not_known_have_no_line(changes: dict[str, Any], name: str) -> None:
@@ -130,9 +147,10 @@ def test_every_reason_to_wait_has_its_own_text() -> None:
 def test_each_line_of_the_panel_fits_one_line_of_the_terminal(width: int, many: int) -> None:
     rows = RowCounts(many, embedded=many)
     lines = drawn(
-        width, ending=None, rows=rows, tokens=many, tokens_total=many, texts_per_s=float(many)
-    )
-    assert len(lines) == len(drawn())
+        width, ending=None, rows=rows, tokens=many, tokens_total=many, texts_per_s=float(many),
+        jobs=dataclasses.replace(JOBS, texts=many, tokens=many, oldest_s=float(many % 10**7)),
+    )  # fmt: skip
+    assert len(lines) == len(drawn(jobs=JOBS))
     assert max(map(len, lines)) <= min(width, 80)
 
 

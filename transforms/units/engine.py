@@ -152,6 +152,7 @@ class Engine:
 
     def close(self) -> None:
         """End the loop and close the connections."""
+        _counts.end(self)
         self.note_spending()
         self._embedder.close()
         self._notes.close()
@@ -191,6 +192,37 @@ class Engine:
             log.error("%s", stop.message)  # Nobody can read the note: the disk may be full.
 
 
+class _RunCounts:
+    """What the engines of this process have done, also closed ones.  Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: list[Engine] = []
+        self._closed: dict[str, LiveCounts] = {}
+
+    def begin(self, engine: Engine) -> None:
+        with self._lock:
+            self._open.append(engine)
+
+    def end(self, engine: Engine) -> None:
+        with self._lock:
+            if engine in self._open:
+                self._open.remove(engine)
+                run_id = engine.job.run_id
+                self._closed[run_id] = self._closed.get(run_id, LiveCounts()) + engine.counts()
+
+    def of(self, run_id: str | None) -> LiveCounts:
+        with self._lock:
+            done = [counts for key, counts in self._closed.items() if run_id in (None, key)]
+            done += [one.counts() for one in self._open if run_id in (None, one.job.run_id)]
+        return sum(done, LiveCounts())
+
+    def forget(self, run_id: str) -> None:
+        with self._lock:
+            self._closed.pop(run_id, None)
+
+
+_counts = _RunCounts()
 _engines: Pool[Engine] = Pool()
 
 
@@ -205,6 +237,7 @@ def engine_for(job: JobConfig) -> Engine:
 
 def _new_engine(job: JobConfig) -> Engine:
     engine = Engine(job)
+    _counts.begin(engine)
     # What Beam and the SDK have imported stays until the end, so garbage collection can skip it.
     gc.freeze()
     return engine
@@ -218,6 +251,16 @@ def release(engine: Engine) -> None:
 def running_engines() -> list[Engine]:
     """Return the engines of this process, for signals and progress."""
     return _engines.in_use()
+
+
+def run_counts(run_id: str | None) -> LiveCounts:
+    """Return what engines of this process have done, also closed ones; None for all runs."""
+    return _counts.of(run_id)
+
+
+def forget_counts(run_id: str) -> None:
+    """Forget what closed engines of a run have done."""
+    _counts.forget(run_id)
 
 
 class MemoryBudget:
