@@ -15,8 +15,8 @@ _SHARED = frozenset({
 """The faults of calls that embed which also befall calls about files and jobs."""
 
 _WITHOUT_TRANSFER: dict[str, str] = {
-    CallFault.CUT: CallFault.RESET,
-    CallFault.STALL: CallFault.HANG,
+    CallFault.CUT.value: CallFault.RESET.value,
+    CallFault.STALL.value: CallFault.HANG.value,
 }
 
 

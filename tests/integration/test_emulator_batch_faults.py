@@ -120,6 +120,14 @@ def test_a_broken_answer_or_a_page_does_not_say_what_was_carried_out() -> None:
         assert settled(api)["create"] == {"broken-json": 1, "page-200": 1}
 
 
+def test_a_call_that_is_no_transfer_is_reset_in_place_of_a_cut() -> None:
+    with batch_api(call_script=("get:cut",)) as api:
+        name = api.submit(row("a", "x"))
+        with pytest.raises(httpx2.TransportError):
+            api.get(name)
+        assert api.counts["calls"]["get"] == {"reset": 1}
+
+
 def test_every_kind_of_call_can_fail_at_a_rate() -> None:
     faults = (("*", "503", 0.2), ("create", "lost", 0.2))
     with batch_api(call_faults=faults) as api:
