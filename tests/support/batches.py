@@ -8,19 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.quotas import Clock
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
-from bulkembed.transforms.clients.batch_developer import DeveloperBatches
 from bulkembed.transforms.clients.batch_lines import BatchLine, decode_line
 from bulkembed.transforms.clients.batch_requests import BatchLineWriter
-from bulkembed.transforms.clients.batch_service import BatchService
+from bulkembed.transforms.clients.batch_service import BatchService, open_batch_service
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from support.batch_api import FakeTime
 from support.gemini import config_of, items
+from support.google_login import credentials
 
 KEY = "a-key-of-some-length"
 TIMEOUT_S = 60.0
@@ -38,6 +40,8 @@ class Batches:
 
     client: BatchService
     server: EmulatorServer
+    key: str
+    """With which the emulator answers online calls."""
     service: ServiceConfig
     embedding: EmbeddingConfig
     time: FakeTime
@@ -76,19 +80,57 @@ class Batches:
 
 @contextmanager
 def batches(
-    folder: Path, *, key: str = KEY, timeout_s: float = 20, **batch: Any
+    folder: Path,
+    *,
+    model: str = "gemini-embedding-001",
+    key: str = KEY,
+    timeout_s: float = 20,
+    **batch: Any,
 ) -> Iterator[Batches]:
     """A client of the Developer API; `batch` are the emulator's settings of batch jobs."""
-    time, waits = FakeTime(), list[float]()
-    retry = impatient(waits)
     settings = EmulatorSettings(api_key=KEY, batch=BatchSettings(**batch))
+    facts = {"api_version": "v1beta", "timeout_s": timeout_s}
+    with _opened(folder, settings, facts, config_of(dim=128, model=model), key, None) as one:
+        yield one
+
+
+@contextmanager
+def vertex_batches(
+    folder: Path, *, model: str = "gemini-embedding-001", timeout_s: float = 20, **batch: Any
+) -> Iterator[Batches]:
+    """The same for Vertex AI, with a bucket that is a local folder."""
+    bucket = folder / "buckets/bucket"
+    bucket.mkdir(parents=True)
+    settings = EmulatorSettings(
+        batch=BatchSettings(buckets=(("*", str(folder / "buckets")),), **batch)
+    )
+    location = "global" if model == "gemini-embedding-2" else "us-central1"
+    facts = {
+        "api_version": "v1beta1", "vertexai": True, "vertex_project": "p",
+        "vertex_location": location, "timeout_s": timeout_s,
+    }  # fmt: skip
+    embedding = config_of(dim=128, model=model)
+    with credentials(folder) as environ, pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        with _opened(folder, settings, facts, embedding, None, str(bucket)) as one:
+            yield one
+
+
+@contextmanager
+def _opened(
+    folder: Path,
+    settings: EmulatorSettings,
+    facts: dict[str, Any],
+    embedding: EmbeddingConfig,
+    key: str | None,
+    bucket: str | None,
+) -> Iterator[Batches]:
+    time, waits = FakeTime(), list[float]()
     with EmulatorServer(settings, Clock(time)) as server:
-        service = ServiceConfig(
-            kind=Service.CUSTOM, base_url=server.url, api_version="v1beta", timeout_s=timeout_s
-        )
-        embedding = config_of(dim=128)
-        client = DeveloperBatches(service, embedding, key, retry)
+        service = ServiceConfig(kind=Service.CUSTOM, base_url=server.url, **facts)
+        client = open_batch_service(service, embedding, key, bucket, impatient(waits))
         try:
-            yield Batches(client, server, service, embedding, time, folder, waits)
+            yield Batches(client, server, KEY, service, embedding, time, folder, waits)
         finally:
             client.close()
