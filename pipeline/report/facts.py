@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from bulkembed.pipeline.logs import log
+from bulkembed.pipeline.report.reported_jobs import ReportedJobs
 from bulkembed.pipeline.report.sample import (
     Sample,
     SampledText,
@@ -18,9 +20,11 @@ from bulkembed.pipeline.report.sample import (
 from bulkembed.pipeline.run.status import Status, status_of
 from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.errors import OutputError
+from bulkembed.schemas.ledger_entry import BatchJob
 from bulkembed.schemas.prices import Price, price_of
-from bulkembed.schemas.units import UnitRecord
+from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.dataset import part_files, run_file, worker_notes
+from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUMMARIES
 from bulkembed.transforms.dataset.records import RecordParts
@@ -35,15 +39,33 @@ EXAMPLE_COLUMNS = ("id", "source_file", "source_row", "code", "message", "text")
 class Cost:
     """Tokens that were sent, and tokens that deduplication saved."""
 
-    tokens: int
-    saved: int
-    """Estimated: a duplicate text is assumed to have the mean length of the texts sent."""
+    online_tokens: int
+    """For the committed rows."""
+    batch_tokens: int
+    """Of all batch jobs."""
+    texts: int
+    """Those of all these tokens."""
+    duplicates: int
+    """Rows that needed no text of their own."""
     price: Price | None
     """The given price, else Google's list price whatever the service; None if neither is known."""
 
+    @property
+    def tokens(self) -> int:
+        """The tokens that were sent."""
+        return self.online_tokens + self.batch_tokens
+
+    @property
+    def saved(self) -> int:
+        """The tokens that were not sent, if a duplicate has the mean length of the texts sent."""
+        return round(self.tokens / self.texts * self.duplicates) if self.texts else 0
+
     def usd(self, tokens: int) -> float | None:
-        """Return the price of some tokens; None if it is not known."""
-        return None if self.price is None else self.price.usd(tokens)
+        """Return the price of some tokens, at the mean of those sent; None if it is not known."""
+        if self.price is None:
+            return None
+        paid = self.price.usd(self.online_tokens) + self.price.batch_usd(self.batch_tokens)
+        return paid / self.tokens * tokens if self.tokens else 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +77,8 @@ class ReportFacts:
     version: str
     status: Status
     cost: Cost
+    batch: ReportedJobs | None
+    """None if it has no batch jobs."""
     runs: tuple[dict[str, Any], ...]
     """The summaries of the last runs, oldest first."""
     timeline: RunTimeline | None
@@ -86,7 +110,9 @@ def read_facts(output: str, *, texts: bool = True, slow_units: int = 10) -> Repo
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
     records = dataset.read_records(dataset.state().records)
-    status = status_of(output, dataset, pinned, records)
+    ledger = BatchLedger(dataset)
+    status = status_of(output, dataset, pinned, records, ledger)
+    cost = _cost(status, pinned["settings"], ledger.jobs)
     sample = _sample(dataset, pinned, records, texts=texts)
     hides_ids = not texts and pinned["layout"]["text"] == pinned["layout"]["id_column"]
     if sample is not None and hides_ids:
@@ -98,7 +124,8 @@ def read_facts(output: str, *, texts: bool = True, slow_units: int = 10) -> Repo
         embedding=pinned["embedding"],
         version=pinned["bulkembed_version"],
         status=status,
-        cost=_cost(status, pinned["settings"].get("usd_per_mtok")),
+        cost=cost,
+        batch=ReportedJobs.of(ledger.jobs, cost.price, time.time()),
         runs=tuple(_runs(dataset)),
         timeline=_timeline(dataset),
         slow_units=tuple(sorted(timed, key=lambda record: -record.seconds)[:slow_units]),
@@ -124,11 +151,18 @@ def _without_texts(example: dict[str, Any], *, hides_ids: bool) -> dict[str, Any
     return {**example, "text": None, **({"id": None} if hides_ids else {})}
 
 
-def _cost(status: Status, given_price: float | None) -> Cost:
-    counts = status.counts
-    mean = counts.tokens / counts.texts if counts.texts else 0.0
-    price = price_of(Service.DEVELOPER, status.model, given_price)
-    return Cost(counts.tokens, round(mean * (counts.repeated + counts.reused)), price)
+def _cost(status: Status, settings: dict[str, Any], jobs: Sequence[BatchJob]) -> Cost:
+    batch = sum((job.counts for job in jobs), CallCounts())
+    every = status.counts + batch
+    given, factor = settings.get("usd_per_mtok"), settings.get("price_factor")
+    return Cost(
+        online_tokens=status.counts.tokens,
+        batch_tokens=batch.tokens,
+        texts=every.texts,
+        # Each row that took an answer of a job counts as repeated, and each answer as one less.
+        duplicates=max(0, every.repeated) + every.reused,
+        price=price_of(Service.DEVELOPER, status.model, given, factor),
+    )
 
 
 def _runs(dataset: Dataset) -> list[dict[str, Any]]:

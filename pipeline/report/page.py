@@ -100,7 +100,7 @@ def _sample_figures(facts: ReportFacts, drawn: CorpusMap | None) -> Iterator[tup
 
 
 def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
-    rows, counts = facts.status.rows, facts.status.counts
+    rows = facts.status.rows
     yield "input rows", f"{rows.rows_in:,}"
     yield "embedded", f"{rows.embedded:,}"
     kept = facts.status.kept
@@ -110,7 +110,7 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
         yield "passages", f"{facts.status.vectors:,}"
     yield "failed", f"{rows.dead:,}"
     yield "remaining", f"{rows.left:,}"
-    yield "texts sent", f"{counts.texts:,}"
+    yield "texts sent", f"{facts.cost.texts:,}"
     cost = facts.status.cost
     yield "tokens in all runs", f"{cost.tokens:,}"
     if cost.usd is not None:
@@ -118,15 +118,20 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
 
 
 def _cost_line(facts: ReportFacts) -> str:
-    cost, counts = facts.cost, facts.status.counts
-    line = f"{cost.tokens:,} tokens sent for the committed rows"
-    if counts.repeated + counts.reused:
-        duplicates = number_of(counts.repeated + counts.reused, "duplicate row")
+    cost = facts.cost
+    line = f"{cost.online_tokens:,} tokens sent for the committed rows"
+    if facts.batch is not None:
+        line += f", {cost.batch_tokens:,} in batch jobs"
+    if cost.duplicates:
+        duplicates = number_of(cost.duplicates, "duplicate row")
         line += f", about {cost.saved:,} saved by deduplication ({duplicates})"
     paid, saved = cost.usd(cost.tokens), cost.usd(cost.saved)
     if cost.price is None or paid is None or saved is None:
         return line + "."
-    line += f". At {cost.price.online:g} USD per million tokens that is {paid:,.4f} USD"
+    at = f"{cost.price.online:g} USD per million tokens"
+    if facts.batch is not None:
+        at += f", {cost.price.batch:g} USD in batch jobs,"
+    line += f". At {at} that is {paid:,.4f} USD"
     return f"{line}, instead of {paid + saved:,.4f} USD." if saved else f"{line}."
 
 

@@ -86,13 +86,17 @@ def read_status(output: str) -> Status:
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
     records = dataset.read_records(dataset.state().records)
-    return status_of(output, dataset, pinned, records)
+    return status_of(output, dataset, pinned, records, BatchLedger(dataset))
 
 
 def status_of(
-    output: str, dataset: Dataset, pinned: dict[str, Any], records: list[UnitRecord]
+    output: str,
+    dataset: Dataset,
+    pinned: dict[str, Any],
+    records: list[UnitRecord],
+    ledger: BatchLedger,
 ) -> Status:
-    """Return the status of a dataset from the content of `run.json` and its records."""
+    """Return the status of a dataset from the content of `run.json`, its records and its jobs."""
     planned = planned_files(dataset)
     current = [record for record in records if record.unit.file_key in planned]
     rows_in = sum(file.rows for file in planned.values())
@@ -111,7 +115,6 @@ def status_of(
     old = sum(record.embedded for record in records) - rows.embedded - kept.embedded
     counts = sum((record.counts for record in records), worker_notes.total_shared_counts(dataset))
     warning = run_file.template_warning(pinned)
-    ledger = BatchLedger(dataset)
     try:
         spending = read_life_spending(dataset, ledger)
     except OutputError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.browser import Seen, chromium, opened
 from support.cli import bulkembed, run, write_rows
 from support.topics import TEXTS
 
+from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.pipeline.report.figures import PALETTE
@@ -41,8 +43,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     texts = [*TEXTS, *TEXTS[:20], MARKUP, "", "<b>a text with markup of its own</b>"]
     source = write_rows(folder / "in/a.parquet", texts)
     out = folder / "out"
-    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
-        ended = run(server.url, source, out, "--dim", 128, "--unit-rows", 40, "--rpm", 3000)
+    jobs = BatchSettings(outcomes=("failed", "succeeded"))
+    with EmulatorServer(EmulatorSettings(poison="poison", batch=jobs)) as server:
+        args = ("--dim", 128, "--unit-rows", 40, "--rpm", 3000)
+        some = ("--mode", "batch", "--batch-poll", "0.1s", "--limit-rows", 10)
+        assert run(server.url, source, out, *args, *some).code == 0
+        ended = run(server.url, source, out, *args)
     assert ended.code == 0, ended.err
     assert bulkembed("report", out).code == 0
     return (out / "_run/report.html").as_uri()
@@ -136,3 +142,15 @@ def test_pointing_at_a_point_or_touching_it_shows_its_text(seen: Seen, tmp_path:
 def test_clusters_are_named_in_words(seen: Seen) -> None:
     said = seen.page.locator("#map").inner_text()
     assert all(word in said for word in ("dog", "shares", "ship"))
+
+
+def test_a_batch_job_takes_a_line_with_its_name(seen: Seen, tmp_path: Path) -> None:
+    seen.page.locator("#batch").screenshot(path=tmp_path / "batch.png")
+    names = seen.page.locator("#batch td.id")
+    assert names.count() == 2
+    assert all(re.fullmatch(r"bulkembed-\w+", name) for name in names.all_inner_texts())
+    first, line = names.first.locator("code").bounding_box(), seen.page.locator("#batch th").first
+    head = line.bounding_box()
+    assert first is not None
+    assert head is not None
+    assert first["height"] < head["height"]

@@ -12,6 +12,7 @@ from support.cli import bulkembed, run, write_rows
 from support.report_page import Page
 from support.terminal import Terminal
 
+from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 
@@ -244,3 +245,70 @@ def test_overwrite_deletes_the_page_and_timelines(dataset: Path, server: Emulato
     assert not (dataset / "_run/report.html").exists()
     assert not old.exists()
     assert bulkembed("verify", dataset).code == 0
+
+
+BATCH = ("--dim", 128, "--unit-rows", 10, "--mode", "batch", "--batch-poll", "0.1s")
+PRICE = ("--price-usd-per-mtok", 1000, "--price-factor", 0.25)
+
+
+@pytest.fixture
+def batch_dataset(tmp_path: Path) -> Path:
+    """A dataset with a job that was answered, one that failed, and one that is open."""
+    texts = [f"text {n + 100}" for n in range(40)]
+    source = write_rows(tmp_path / "in/a.parquet", [*texts, *texts[:8]])
+    out = tmp_path / "out"
+    jobs = BatchSettings(outcomes=("succeeded", "failed", "hang"))
+    with EmulatorServer(EmulatorSettings(batch=jobs)) as server:
+        args = (*BATCH, *PRICE, "--batch-job-rows", 20)
+        assert run(server.url, source, out, *args, "--detach").code == 75
+        assert run(server.url, source, out, *args, "--detach").code == 75
+    return out
+
+
+def test_the_page_shows_the_batch_jobs(batch_dataset: Path) -> None:
+    ended = bulkembed("report", batch_dataset)
+    assert ended.code == 0, ended.err
+    page = Page(batch_dataset / "_run/report.html")
+    head, *rows = page.cells["batch"]
+    found = [dict(zip(head, row, strict=True)) for row in rows[:3]]
+    listed = json.loads(bulkembed("batches", batch_dataset, "--json").out)
+    assert [row["job"] for row in found] == [job["name"] for job in reversed(listed)]
+    again, failed, answered = found
+    names = ("state", "texts", "answered", "no answer")
+    assert [again[name] for name in names] == ["open", "20", "0", "0"]
+    assert [failed[name] for name in names] == ["failed", "20", "0", "20"]
+    assert [answered[name] for name in names] == [listed[0]["state"], "20", "20", "0"]
+    assert again["tokens"].startswith("~")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", failed["created, UTC"])
+    assert re.fullmatch(r"\d+ s", failed["took"])
+    reason = listed[1]["reason"]
+    assert reason
+    assert failed["reason"] == reason
+    assert rows[4:] == [[reason, "1", "20"]]
+    tokens = listed[0]["tokens"]
+    assert answered["tokens"] == f"{tokens}"
+    assert float(answered["USD"]) == pytest.approx(tokens * 0.00025)
+    assert "3 jobs, 1 of them open. 20 texts answered" in page.text
+    assert f"Online requests would have cost {tokens / 1000:,.4f} USD" in page.text
+
+
+def test_the_cost_of_a_batch_dataset_is_at_its_own_price(tmp_path: Path) -> None:
+    texts = [f"text {n + 100}" for n in range(40)]
+    source = write_rows(tmp_path / "in/a.parquet", [*texts, *texts[:20]])
+    out = tmp_path / "out"
+    with EmulatorServer() as server:
+        assert run(server.url, source, out, *BATCH, *PRICE).code == 0
+        tokens = server.stats()["batch"]["tokens"]
+    assert bulkembed("report", out).code == 0
+    page = Page(out / "_run/report.html")
+    once, each = page.rows("cost")
+    assert (once["tokens"], each["tokens"]) == (tokens, tokens * 3 // 2)
+    assert once["USD"] == pytest.approx(tokens * 0.00025)
+    assert each["USD"] == pytest.approx(tokens * 0.00025 * 1.5)
+    assert "(20 duplicate rows)" in page.text
+    assert "40texts sent" in page.text
+
+
+def test_a_dataset_without_batch_jobs_has_no_section_for_them(dataset: Path) -> None:
+    assert bulkembed("report", dataset).code == 0
+    assert "batch" not in Page(dataset / "_run/report.html").cells

@@ -16,7 +16,10 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
-        self._in_script = False
+        self.cells: dict[str, list[list[str]]] = {}
+        """The rows of the tables of each section, by its id; a head is a row."""
+        self._in_script = self._in_cell = False
+        self._section = ""
         source = path.read_text()
         self.feed(source)
         [charts] = re.findall(r"^const figures = (.*);$", source, re.MULTILINE)
@@ -25,9 +28,22 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         self._in_script = tag == "script"
+        if tag == "section":
+            self._section = dict(attrs)["id"] or ""
+        rows = self.cells.setdefault(self._section, [])
+        if tag == "tr":
+            rows.append([])
+        elif tag in ("td", "th"):
+            rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell = self._in_cell and tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         self.text += "" if self._in_script else data
+        if self._in_cell:
+            self.cells[self._section][-1][-1] += data
 
     def rows(self, chart: str) -> list[dict[str, Any]]:
         """The rows that a chart draws, layer by layer."""
