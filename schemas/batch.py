@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.quota import Tier
 
@@ -99,3 +100,61 @@ class BatchConfig:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{flag} {value} is too low. The minimum is 1.")
+
+    def check_unused(self) -> None:
+        """Check the options of a run without batch jobs.
+
+        Raises:
+            ConfigError: an option has no effect.
+        """
+        default = BatchConfig()
+        for flag, name in _OF_BATCH_MODE:
+            if getattr(self, name) != getattr(default, name):
+                raise ConfigError(f"{flag} needs --mode batch. Add it, or remove {flag}.")
+
+    def check_service(self, service: ServiceConfig, embedding: EmbeddingConfig) -> None:
+        """Check that a service has batch jobs for a model, and the bucket for their files.
+
+        Raises:
+            ConfigError: it has none, or needs another bucket.
+        """
+        if not self.is_offered:
+            raise ConfigError(
+                "--tier free has no batch jobs. Use --mode online, or the --tier of the project."
+            )
+        if not service.vertexai:
+            if self.bucket is not None:
+                raise ConfigError("--batch-bucket works with --vertexai only. Remove it.")
+            return
+        if self.bucket is None:
+            raise ConfigError(
+                "--mode batch on Vertex AI needs a bucket for job files and results. Add "
+                "--batch-bucket gs://BUCKET/FOLDER."
+            )
+        if service.predicts(embedding.spec):
+            raise ConfigError(
+                f"--mode batch on Vertex AI does not support --model {embedding.spec.name}, only "
+                "Gemini's models. Use --mode online."
+            )
+        # A local server may know a local folder as a bucket.
+        is_here = service.is_loopback or service.kind is Service.EMULATOR
+        if service.vertex_project is None and not is_here:
+            raise ConfigError(
+                "--mode batch on Vertex AI does not work with a key. Use --vertex-project and "
+                "--vertex-location."
+            )
+        if not self.bucket.startswith("gs://") and ("://" in self.bucket or not is_here):
+            raise ConfigError(
+                f"--batch-bucket {self.bucket}: use gs://BUCKET or gs://BUCKET/FOLDER."
+            )
+
+
+_OF_BATCH_MODE = (
+    ("--detach", "detach"),
+    ("--batch-attempts", "attempts"),
+    ("--batch-fallback", "fallback"),
+    ("--batch-poll", "poll_max_s"),
+    ("--batch-bucket", "bucket"),
+    ("--keep-remote-files", "keep_remote_files"),
+)
+"""The options without any effect on a run or an estimate without batch jobs, and their fields."""

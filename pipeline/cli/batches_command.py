@@ -12,6 +12,7 @@ from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command
 from bulkembed.pipeline.cli.options import BATCH_BUCKET, SERVICE_OPTIONS
 from bulkembed.pipeline.logs import printable, set_log
+from bulkembed.schemas.batch import Mode
 
 if TYPE_CHECKING:
     from bulkembed.pipeline.batch.job_list import ListedJob
@@ -48,7 +49,7 @@ def batches(
     set_log("info" if cancel else "warning")
     if cancel:
         pinned = run_file.read(Dataset.open(output))
-        given = given_service(ctx) | ({} if bucket is None else {"bucket": bucket})
+        given = given_service(ctx) | {"mode": Mode.BATCH, "bucket": bucket}
         job_list.cancel_jobs(output, request_of(pinned, given, reads=False))
     jobs = job_list.list_jobs(output)
     with streams.showing(keep_code=True):

@@ -258,7 +258,7 @@ OPTIONS: tuple[Option, ...] = (
     _option(_RUN, "--keep-changes", type=Number(minimum=0, maximum=100_000),
             default=DEFAULT_KEEP_CHANGES, show_default=True, metavar="DAYS",
             help="Delete lists of changes that are older. `bulkembed changes --since` reaches back "
-            "as far. The list of the last run is always kept."),
+            "as far. The list of the last run is always kept; 0 keeps no other."),
     _option(_RUN, "--overwrite", aliases=["--fresh"], is_flag=True,
             help="Delete the existing dataset at --output and start over. The same command resumes "
             "the new dataset until it is complete, and then deletes it again."),

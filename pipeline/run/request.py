@@ -193,17 +193,13 @@ class RunRequest:
         return price_of(service, self.embedding.model, self.usd_per_mtok, factor)
 
     def _check_batch(self) -> None:
-        """Raise ConfigError if another option contradicts batch jobs."""
+        """Raise ConfigError if the options of batch jobs contradict others."""
         if self.batch.max_wait_s is not None and self.mode is not Mode.AUTO:
             raise ConfigError("--batch-max-wait needs --mode auto. Change one of them.")
         if not self.mode.uses_batch:
-            if self.batch.detach:
-                raise ConfigError("--detach needs --mode batch. Add it, or remove --detach.")
+            self.batch.check_unused()
             return
-        if not self.batch.is_offered:
-            raise ConfigError(
-                "--tier free has no batch jobs. Use --mode online, or the --tier of the project."
-            )
+        self.batch.check_service(self.service, self.embedding)
         if self.dedupe is not Dedupe.RUN:
             raise ConfigError(
                 f"--mode batch sends each text once and finds its answer by the text's hash, which "
@@ -213,11 +209,6 @@ class RunRequest:
             raise ConfigError(
                 "--retry-failed cannot be combined with --mode batch. Use --mode online, which "
                 "answers a few rows at once."
-            )
-        if self.service.vertexai and self.batch.bucket is None:
-            raise ConfigError(
-                "--mode batch on Vertex AI needs a bucket for job files and results. Add "
-                "--batch-bucket gs://BUCKET/FOLDER."
             )
 
     def _check_sync(self) -> None:

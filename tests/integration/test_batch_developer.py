@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 from support.batches import KEY, TIMEOUT_S, batches
-from support.gemini import TEXTS, config_of
+from support.gemini import TEXTS
 
-from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import (
     CallError,
     CallRejected,
-    ConfigError,
     JobRejected,
     QuotaExceeded,
     Unavailable,
@@ -293,11 +291,6 @@ def test_a_sleep_that_raises_ends_a_transfer(tmp_path: Path) -> None:
         with pytest.raises(InterruptedError):
             client.upload(one.job_file(TEXTS), "job-1")
         client.close()
-
-
-def test_a_bucket_is_for_vertex_only() -> None:
-    with pytest.raises(ConfigError, match="--vertexai"):
-        open_batch_service(ServiceConfig(), config_of(), KEY, "gs://bucket", RetryPolicy())
 
 
 def test_an_unknown_model_is_named(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.batches import vertex_batches
-from support.gemini import TEXTS, config_of
+from support.gemini import TEXTS
 
 from bulkembed.schemas.embedding import Service, ServiceConfig
-from bulkembed.schemas.errors import CallRejected, ConfigError, JobRejected
+from bulkembed.schemas.errors import CallRejected, JobRejected
 from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.clients.remote_jobs import RemoteState
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
@@ -72,32 +71,3 @@ def test_without_credentials_the_way_to_sign_in_is_named(
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
         with pytest.raises(JobRejected, match="gcloud auth"):
             one.client.get("projects/p/locations/l/batchPredictionJobs/1")
-
-
-VERTEX: dict[str, Any] = {
-    "kind": Service.VERTEX, "vertexai": True, "vertex_project": "p",
-    "vertex_location": "us-central1",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("service", "model", "bucket", "words"),
-    [
-        (VERTEX, "gemini-embedding-001", None, "needs a bucket"),
-        (VERTEX, "gemini-embedding-001", "/tmp/folder", "use gs://BUCKET"),
-        (VERTEX, "gemini-embedding-001", "s3://bucket?region=eu-west-1", "use gs://BUCKET"),
-        (VERTEX, "gemini-embedding-001", "ftp://bucket", "ftp:// paths are not supported"),
-        (VERTEX, "text-embedding-005", "gs://bucket", "does not support --model"),
-        (
-            {"kind": Service.VERTEX, "vertexai": True}, "gemini-embedding-001", "gs://bucket",
-            "does not work with a key",
-        ),
-    ],
-)  # fmt: skip
-def test_what_vertex_cannot_do_in_batch_mode_is_said_at_once(
-    service: dict[str, Any], model: str, bucket: str | None, words: str
-) -> None:
-    with pytest.raises(ConfigError, match=words):
-        open_batch_service(
-            ServiceConfig(**service), config_of(model=model), None, bucket, RetryPolicy()
-        )

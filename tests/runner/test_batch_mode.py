@@ -529,6 +529,8 @@ def test_a_job_with_its_files_in_another_bucket_is_not_paid_again(
     ("args", "words"),
     [
         (VERTEX, "--batch-bucket gs://BUCKET/FOLDER"),
+        (("--batch-bucket", "gs://bucket"), "--batch-bucket works with --vertexai only"),
+        (("--mode", "online"), "--batch-poll needs --mode batch"),
         (("--retry-failed",), "--retry-failed cannot be combined with --mode batch"),
         (("--dedupe", "off"), "--dedupe off"),
         (("--tier", "free"), "--tier free has no batch jobs"),

@@ -239,12 +239,17 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
              "--passage-tokens": ("--long-text", "passages", "--passage-overlap", "1"),
              "--passage-overlap": ("--long-text", "passages", "--passage-tokens", "99"),
              "--date": ("--output", "out/{date}"),
-             "--detach": ("--mode", "batch"),
+             **dict.fromkeys(
+                 ("--detach", "--batch-attempts", "--batch-fallback", "--batch-poll",
+                  "--keep-remote-files"),
+                 ("--mode", "batch"),
+             ),
+             "--batch-bucket": (*vertex, "--mode", "batch", "--batch-bucket", "gs://a"),
              "--batch-max-wait": ("--mode", "auto"),
              "--enqueued-headroom": ("--enqueued-tokens", "1000"),
              }  # fmt: skip
     values = {"--text-template": "{a}", "--rate-limit-service": "h:1", "--quota-share": "1/2",
-              "--passage-tokens": "100",
+              "--passage-tokens": "100", "--batch-bucket": "gs://b",
               "--api-key-secret": "projects/p/secrets/s", "--base-url": "http://h"}  # fmt: skip
     for option in OPTIONS:
         flag = option.opts[0]

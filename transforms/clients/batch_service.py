@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
-from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
-from bulkembed.transforms.inputs.filesystems import locate
 
 
 class BatchService(Protocol):
@@ -97,7 +95,7 @@ def open_batch_service(
     bucket: str | None,
     retry: RetryPolicy,
 ) -> BatchService:
-    """Return the batch jobs of a service; nothing is sent.
+    """Return the batch jobs of a service that `BatchConfig.check_service` accepts; sends nothing.
 
     Args:
         service: where to call, and how.
@@ -107,34 +105,15 @@ def open_batch_service(
         retry: how calls are repeated.
 
     Raises:
-        ConfigError: the service has no batch jobs for this model, or needs another bucket.
+        ConfigError: the bucket is that of another store.
         JobRejected: the environment names certificates that cannot be used.
     """
     # google-genai is imported when it is needed.
     if not service.vertexai:
         from bulkembed.transforms.clients.batch_developer import DeveloperBatches
 
-        if bucket is not None:
-            raise ConfigError("--batch-bucket works with --vertexai only. Remove it.")
         return DeveloperBatches(service, embedding, key, retry)
     from bulkembed.transforms.clients.batch_vertex import VertexBatches
 
-    if bucket is None:
-        raise ConfigError(
-            "--mode batch on Vertex AI needs a bucket for job files and results. Add "
-            "--batch-bucket gs://BUCKET/FOLDER."
-        )
-    if service.predicts(embedding.spec):
-        raise ConfigError(
-            f"--mode batch on Vertex AI does not support --model {embedding.spec.name}, only "
-            "Gemini's models. Use --mode online."
-        )
-    is_here = service.is_loopback or service.kind is Service.EMULATOR
-    if service.vertex_project is None and not is_here:
-        raise ConfigError(
-            "--mode batch on Vertex AI does not work with a key. Use --vertex-project and "
-            "--vertex-location."
-        )
-    if locate(bucket).is_local and not is_here:
-        raise ConfigError(f"--batch-bucket {bucket}: use gs://BUCKET or gs://BUCKET/FOLDER.")
+    assert bucket is not None, "BatchConfig.check_service"
     return VertexBatches(service, embedding, key, bucket, retry)
