@@ -8,6 +8,7 @@ import math
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.messages import number_of
 
 
 class MediaKind(enum.StrEnum):
@@ -168,7 +169,8 @@ class MediaSettings:
         if self.piece_overlap_pages and self.piece_overlap_pages > self.pages_of_piece // 2:
             raise ConfigError(
                 f"--piece-overlap-pages {self.piece_overlap_pages} is more than half of a piece "
-                f"of {self.pages_of_piece} pages. Use at most {self.pages_of_piece // 2}."
+                f"of {number_of(self.pages_of_piece, 'page')}. "
+                f"Use at most {self.pages_of_piece // 2}."
             )
 
     def seconds_of_piece(self, kind: MediaKind) -> float:
@@ -199,6 +201,21 @@ class MediaFault(ValueError):
 
     def __str__(self) -> str:
         return self.what
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MediaFacts:
+    """What is known of a media file; None for what its kind does not have."""
+
+    kind: MediaKind
+    mime: str
+    """The true type."""
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    """The pixels of an image, as Pillow names them: `RGB`, `CMYK`, `P`."""
+    seconds: float | None = None
+    pages: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

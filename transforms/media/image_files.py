@@ -10,14 +10,12 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from PIL import Image, ImageFile
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaFault, MediaKind, MediaSettings
-from bulkembed.transforms.media.inspection import MediaFacts
+from bulkembed.schemas.media import MediaFacts, MediaFault, MediaKind, MediaSettings
+from bulkembed.transforms.media.decoder_errors import decoding
 from bulkembed.transforms.media.media_types import name_of
 
 _READERS = {
@@ -58,7 +56,7 @@ def check_decodes(data: bytes, mime: str, settings: MediaSettings) -> MediaFacts
     """
     image = open_image(data, mime, settings)
     facts = _facts(image, mime)
-    with decoding(mime):
+    with decoding(name_of(mime)):
         if mime == "image/png":
             image.verify()  # The checksums of all chunks; it needs a file of its own.
             image = open_image(data, mime, settings)
@@ -76,7 +74,7 @@ def open_image(data: bytes, mime: str, settings: MediaSettings) -> ImageFile.Ima
     reader = _reader(mime)
     if mime == "image/webp":
         _check_pixels(_webp_size(data), settings)  # Its decoder allocates two frames at once.
-    with decoding(mime):
+    with decoding(name_of(mime)):
         image = reader(io.BytesIO(data))
     _check_pixels(image.size, settings)
     if mime == "image/tiff":
@@ -87,28 +85,6 @@ def open_image(data: bytes, mime: str, settings: MediaSettings) -> ImageFile.Ima
             DeadCode.CORRUPT_MEDIA, f"the JPEG image has {scans:,} scans, which is no real image"
         )
     return image
-
-
-@contextmanager
-def decoding(mime: str) -> Iterator[None]:
-    """Turn whatever a decoder raises for bad bytes into a MediaFault."""
-    try:
-        yield
-    except MediaFault:
-        raise
-    except Exception as error:  # Decoders raise errors of many kinds for bad bytes.
-        raise MediaFault(
-            DeadCode.CORRUPT_MEDIA, f"{name_of(mime)} that cannot be decoded: {_words(error)}"
-        ) from error
-
-
-def can_read(mime: str) -> bool:
-    """Return whether images of a type can be read here."""
-    try:
-        _reader(mime)
-    except MediaFault:
-        return False
-    return True
 
 
 def _facts(image: Image.Image, mime: str) -> MediaFacts:
@@ -169,9 +145,3 @@ def _webp_size(data: bytes) -> tuple[int, int]:
             int.from_bytes(data[28:30], "little") & 0x3FFF or 1,
         )
     return 1, 1
-
-
-def _words(error: Exception) -> str:
-    """Return the reason that a decoder gives, in one line."""
-    text = " ".join(str(error).split())[:200]
-    return text or type(error).__name__

@@ -8,7 +8,9 @@ import importlib.util
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.media import (
+    LongMedia,
     MediaCheck,
+    MediaFacts,
     MediaFault,
     MediaKind,
     MediaSettings,
@@ -52,10 +54,9 @@ def prepare_media(data: bytes, kind: MediaKind, settings: MediaSettings) -> list
     """
     check_installed()
     mime = checked_type(data, kind, settings)
-    match kind:
-        case MediaKind.IMAGE:
-            return [_prepared_image(data, mime, settings)]
-    raise MediaFault(DeadCode.UNSUPPORTED_TYPE, f"{name_of(mime)} is not supported yet")
+    if kind is MediaKind.IMAGE:
+        return [_prepared_image(data, mime, settings)]
+    return _prepared_length(data, mime, kind, settings)
 
 
 def checked_type(data: bytes, kind: MediaKind, settings: MediaSettings) -> str:
@@ -99,6 +100,40 @@ def _prepared_image(data: bytes, mime: str, settings: MediaSettings) -> Prepared
     return _sent(MediaKind.IMAGE, mime, data, settings, size=size)
 
 
+def _prepared_length(
+    data: bytes, mime: str, kind: MediaKind, settings: MediaSettings
+) -> list[PreparedMedia]:
+    """Prepare what has seconds or pages."""
+    from bulkembed.transforms.media.inspection import inspect_media
+    from bulkembed.transforms.media.pieces import cut_media, exceeds_limit, too_long
+
+    is_off = settings.check is MediaCheck.OFF
+    try:
+        facts = inspect_media(data, mime, kind, settings)
+    except MediaFault as fault:
+        if not is_off or fault.code is not DeadCode.CORRUPT_MEDIA:
+            raise
+        facts = MediaFacts(kind, mime)
+    is_whole = settings.long_media is LongMedia.DEAD_LETTER
+    if not exceeds_limit(facts, settings) or (is_whole and is_off):
+        return [_sent(kind, mime, data, settings, seconds=facts.seconds, pages=facts.pages)]
+    if is_whole:
+        raise too_long(facts, settings)
+    return [
+        _sent(
+            kind,
+            mime,
+            piece.data,
+            settings,
+            seconds=None if kind is MediaKind.PDF else piece.end - piece.start,
+            pages=int(piece.end - piece.start) if kind is MediaKind.PDF else None,
+            start=piece.start,
+            end=piece.end,
+        )
+        for piece in cut_media(data, facts, settings)
+    ]
+
+
 def _sent(
     kind: MediaKind,
     mime: str,
@@ -131,4 +166,9 @@ def _sent(
     )
 
 
-_SMALLER = {MediaKind.IMAGE: ", or use --max-image-side"}
+_SMALLER = {
+    MediaKind.IMAGE: ", or use --max-image-side",
+    MediaKind.AUDIO: ", cut it with a lower --piece-seconds, or convert it to MP3",
+    MediaKind.VIDEO: ", or cut it with a lower --piece-seconds",
+    MediaKind.PDF: ", or cut it with a lower --piece-pages",
+}

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaFault, MediaSettings
-from bulkembed.transforms.media.image_files import decoding, open_image
-from bulkembed.transforms.media.inspection import MediaFacts
+from bulkembed.schemas.media import MediaFacts, MediaFault, MediaSettings
+from bulkembed.transforms.media.decoder_errors import decoding
+from bulkembed.transforms.media.image_files import open_image
 from bulkembed.transforms.media.media_types import name_of
 
 JPEG_QUALITY = 90
@@ -55,7 +55,7 @@ def transcode(
         MediaFault: the image cannot be decoded.
     """
     image: Image.Image = open_image(data, mime, settings)
-    with decoding(mime):
+    with decoding(name_of(mime)):
         if settings.max_image_side is not None:
             image.thumbnail((settings.max_image_side,) * 2, Image.Resampling.LANCZOS)
         image.load()
