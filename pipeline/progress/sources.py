@@ -26,6 +26,7 @@ LIST_EVERY_S = 1.0
 MAX_LISTING_SHARE = 0.02
 """The share of the time that listings may take if they are slow."""
 _SUFFIX = ".live"
+_writing = threading.Lock()
 
 
 class Source(Protocol):
@@ -84,31 +85,26 @@ class WorkerProcesses:
 def start_writing(folder: Path) -> None:
     """Write this process's numbers once a second, in a thread that ends with the process.
 
-    Call `write_last` at the end.
+    Call `write_numbers` at the end.
     """
     thread = threading.Thread(target=_keep_writing, args=(folder,), name="progress", daemon=True)
     thread.start()
 
 
 def _keep_writing(folder: Path) -> None:
-    engines, never = LocalEngines(), threading.Event()
+    never = threading.Event()
     while not never.wait(WRITE_EVERY_S):
-        # A full disk, or a folder that was deleted with its run, must not fail the rows.
-        with contextlib.suppress(OSError):
-            _write_file(folder, engines.read())
+        write_numbers(folder)
 
 
-def write_last(folder: Path) -> None:
-    """Write this process's numbers when its work is done."""
-    with contextlib.suppress(OSError):
-        _write_file(folder, LocalEngines().read())
-
-
-def _write_file(folder: Path, live: Live) -> None:
+def write_numbers(folder: Path) -> None:
+    """Write this process's numbers as they are now; those of an earlier moment never follow."""
     path = folder / f"{os.getpid()}{_SUFFIX}"
-    new = path.with_suffix(f".new{threading.get_ident()}")
-    new.write_bytes(orjson.dumps(to_plain(live)))
-    new.replace(path)
+    new = path.with_suffix(".new")
+    # A full disk, or a folder that was deleted with its run, must not fail the rows.
+    with _writing, contextlib.suppress(OSError):
+        new.write_bytes(orjson.dumps(to_plain(LocalEngines().read())))
+        new.replace(path)
 
 
 def _read_files(folder: Path) -> Iterator[Live]:

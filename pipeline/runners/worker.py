@@ -115,7 +115,7 @@ def main() -> None:
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)
-    sources.write_last(Path(folder))
+    sources.write_numbers(Path(folder))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_lines_have_the_open_jobs_and_the_rows_of_those_that_have_ended(
 ) -> None:
     monkeypatch.setattr(batch_run, "COMMIT_TEXTS", 100)
     out = tmp_path / "out"
-    with serving(outcomes=("succeeded@0.1", "succeeded@6", "succeeded@6")) as server:
+    with serving(outcomes=("succeeded@0.1", "succeeded@12", "succeeded@12")) as server:
         args = (*SHAPE, *PRICE, "--workers", workers, "--log-json", "--enqueued-tokens", 100_000)
         ended = run(server.url, source, out, "--batch-poll", "1s", *args)
         assert ended.code == 0, ended.err
