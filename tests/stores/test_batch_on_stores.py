@@ -32,11 +32,10 @@ def parquet(texts: list[str]) -> bytes:
     return sink.getvalue()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_batch_run_on_a_store_writes_what_an_online_run_writes_on_a_disk(
-    store: Store, tmp_path: Path, workers: int
+def test_a_detached_run_on_a_store_is_collected_by_the_same_command(
+    store: Store, tmp_path: Path
 ) -> None:
-    output = f"{store.root}/out {workers}"
+    output = f"{store.root}/out 1"
     for name, texts in (("a", TEXTS), ("b", MORE)):
         write_rows(tmp_path / f"in/{name}.parquet", texts)
         store.write(f"{store.root}/in/{name}.parquet", parquet(texts))
@@ -45,7 +44,7 @@ def test_a_batch_run_on_a_store_writes_what_an_online_run_writes_on_a_disk(
     settings = EmulatorSettings(batch=BatchSettings(seconds=3.0))
     with EmulatorServer(settings) as server:
         where = ("--input", f"{store.root}/in", "--output", output, "--base-url", server.url)
-        args = ("run", *where, *BATCH, "--workers", workers)
+        args = ("run", *where, *BATCH, "--workers", "2")
         first = store.run(*args, "--detach")
         assert first.code == 75, first.err
         second = store.run(*args)
