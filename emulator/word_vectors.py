@@ -27,13 +27,14 @@ query stays near its document, and no two tasks give the same vector."""
 _GRID = 2.0**20
 
 
-def _seed(*words: str) -> int:
+def seed(*words: str) -> int:
+    """Return a seed that depends on some words only."""
     return int.from_bytes(hashlib.sha256("\0".join(words).encode()).digest()[:8], "little")
 
 
-def _orthonormal(rows: int, columns: int, seed: int) -> Doubles:
-    """Return a matrix with orthonormal columns; equal seeds give equal matrices."""
-    normal = np.random.default_rng(seed).standard_normal((rows, columns))
+def orthonormal(rows: int, columns: int, source: int) -> Doubles:
+    """Return a matrix with orthonormal columns; equal sources give equal matrices."""
+    normal = np.random.default_rng(source).standard_normal((rows, columns))
     return np.linalg.qr(normal)[0]
 
 
@@ -70,9 +71,13 @@ class Words:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return sum(len(one.ids) for one in encoded)
 
+    def sums(self, ids: Sequence[Sequence[int]]) -> Floats:
+        """Return the sum of each text's word vectors."""
+        return np.stack([self._vectors.take(one or [0], axis=0).sum(axis=0) for one in ids])
+
     def means(self, ids: Sequence[Sequence[int]]) -> Doubles:
         """Return the mean of each text's word vectors with length 1; never zero."""
-        sums = np.stack([self._vectors.take(one or [0], axis=0).sum(axis=0) for one in ids])
+        sums = self.sums(ids)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         for row in np.flatnonzero(norms[:, 0] < 1e-6):
             sums[row], norms[row] = self._vectors[0], np.linalg.norm(self._vectors[0])
@@ -88,7 +93,7 @@ def words() -> Words:
 @functools.lru_cache(maxsize=16)
 def _projection(model: str, dim: int, width: int) -> Doubles:
     """Return the map from the words' space to the model's; it keeps cosines (orthonormal rows)."""
-    rows = _orthonormal(max(dim, width), min(dim, width), _seed("model", model))
+    rows = orthonormal(max(dim, width), min(dim, width), seed("model", model))
     return _on_grid(rows.T if dim >= width else rows)
 
 
@@ -99,7 +104,7 @@ def _task_rotation(model: str, task: str, width: int) -> Doubles:
     A rotation keeps the cosines between texts of one task.  A small one keeps texts of different
     tasks comparable.
     """
-    basis = _orthonormal(width, width, _seed("task", model, task))
+    basis = orthonormal(width, width, seed("task", model, task))
     inner = np.eye(width) * np.cos(_TASK_ANGLE)
     even = np.arange(0, width - 1, 2)
     inner[even, even + 1] = np.sin(_TASK_ANGLE)
@@ -121,7 +126,12 @@ def embed(spec: ModelSpec, dim: int, tasks: Sequence[str], ids: Sequence[Sequenc
 
     A shorter vector is the first part of the full one.  It gets length 1 only if the model does so.
     """
-    means = _on_grid(words().means(ids))
+    return project(spec, dim, tasks, words().means(ids))
+
+
+def project(spec: ModelSpec, dim: int, tasks: Sequence[str], means: Doubles) -> Floats:
+    """Return the model's vectors of contents whose vectors in the space of the words are known."""
+    means = _on_grid(means)
     turned = np.empty_like(means)
     for task in set(tasks):
         rows = [row for row, one in enumerate(tasks) if one == task]
