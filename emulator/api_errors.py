@@ -81,6 +81,13 @@ def invalid(message: str) -> ApiError:
     return ApiError(400, message)
 
 
+def too_large(limit: int, status: int = 400) -> ApiError:
+    """Return the error for a body over a limit; a 413 is the HTML page of a server before it."""
+    if status == 413:
+        return Page(413)
+    return ApiError(status, f"Request payload size exceeds the limit: {limit} bytes.")
+
+
 def unregistered() -> ApiError:
     """Return the error for a call without a key on the Developer API."""
     return ApiError(

@@ -12,14 +12,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bulkembed.emulator.api_errors import ApiError, Page, invalid
+from bulkembed.emulator.api_errors import ApiError, Page, invalid, too_large
 from bulkembed.emulator.batch_server import BatchServer
 from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer, encode, respond
 from bulkembed.emulator.canned import CannedBodies
 from bulkembed.emulator.catalog import Catalog
+from bulkembed.emulator.contents import names_media
 from bulkembed.emulator.gateway import Gateway, Handler, NoAnswer, is_vertex, parse
-from bulkembed.emulator.rules import Target, read_count
-from bulkembed.emulator.word_vectors import words
+from bulkembed.emulator.media_contents import count_tokens
+from bulkembed.emulator.media_settings import VertexBatch
+from bulkembed.emulator.rules import read_count
+from bulkembed.emulator.targets import Target
 
 
 class Emulator:
@@ -86,7 +89,9 @@ class Emulator:
 
     async def _embed(self, request: Request) -> Response:
         target = self._target(request)
-        raw = await self._gateway.read(request, target.max_body_bytes)
+        raw = await self._read(request, target)
+        if target.vertex and target.method == "batchEmbedContents":
+            self._check_vertex_batch(target)
         if self._canned is not None:
             return await self._canned.answer(target, raw, request)
         project = request.path_params.get("project", "")
@@ -96,12 +101,29 @@ class Emulator:
     async def other_method(self, request: Request) -> Response:
         """Handle `countTokens`; the catalogue rejects any other method."""
         target = self._target(request)
-        texts = read_count(target, parse(await self._gateway.read(request, target.max_body_bytes)))
-        tokens = await asyncio.to_thread(words().count, texts)
+        raw = await self._read(request, target)
+        contents = await asyncio.to_thread(read_count, target, parse(raw))
+        tokens = await asyncio.to_thread(lambda: sum(map(count_tokens, contents)))
         body: dict[str, object] = {"totalTokens": tokens}
         if target.vertex:
+            texts = [part for content in contents for part in content if isinstance(part, str)]
             body["totalBillableCharacters"] = sum(len("".join(text.split())) for text in texts)
         return self._gateway.json(request, body)
+
+    async def _read(self, request: Request, target: Target) -> bytes:
+        """Return the body of a request; one with media may be larger."""
+        status = self._settings.media.body_status
+        raw = await self._gateway.read(request, target.max_media_body_bytes, status)
+        if len(raw) > target.max_body_bytes and not names_media(raw):
+            raise too_large(target.max_body_bytes, status)
+        return raw
+
+    def _check_vertex_batch(self, target: Target) -> None:
+        choice = self._settings.vertex_batch
+        if choice is VertexBatch.PAGE:
+            raise Page(404)
+        if choice is VertexBatch.MISSING:
+            raise ApiError(404, f"Method {target.method} is not found.")
 
     async def list_models(self, request: Request) -> Response:
         """Handle `models.list`."""
@@ -155,7 +177,7 @@ class Emulator:
         self._gateway.check_access(request)
         vertex, path = is_vertex(request), request.path_params
         spec = self._catalog.find(path["model"], path["version"], path["method"], vertex=vertex)
-        return Target(spec, path["method"], vertex, self._settings)
+        return Target(spec, path["method"], vertex, self._settings, self.batch.uris)
 
 
 def _handled(handler: Handler) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -15,7 +15,7 @@ from bulkembed.emulator.batch_rows import RowTable
 from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome, read_outcome
 from bulkembed.emulator.files import StoredFile, new_id
 from bulkembed.emulator.quotas import Clock
-from bulkembed.emulator.rules import Target
+from bulkembed.emulator.targets import Target
 
 _HANGING = (JobOutcome.HANG, JobOutcome.HANG_PENDING, JobOutcome.PAUSED)
 

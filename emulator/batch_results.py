@@ -14,7 +14,7 @@ from bulkembed.emulator.api_errors import ApiError
 from bulkembed.emulator.batch_rows import CHUNK, InvalidLine, Row, RowTable, read_line
 from bulkembed.emulator.batch_settings import BadLine, KeyForm, RowFault, TokenForm, VectorForm
 from bulkembed.emulator.calls import embed_items, tokenize
-from bulkembed.emulator.rules import Target
+from bulkembed.emulator.targets import Target
 
 _RPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 500: 13, 503: 14, 504: 4}
 """google.rpc.Code by HTTP status."""

@@ -24,7 +24,7 @@ from bulkembed.emulator.files import DiskBytes, FileStore, StoredFile
 from bulkembed.emulator.gateway import Gateway, parse
 from bulkembed.emulator.job_making import JobMaker
 from bulkembed.emulator.job_routes import JobRoutes
-from bulkembed.emulator.rules import Target
+from bulkembed.emulator.targets import Target
 from bulkembed.schemas.models import bare_name
 
 METHOD = "asyncBatchEmbedContent"

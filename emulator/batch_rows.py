@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import array
+import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from bulkembed.emulator.api_errors import ApiError, bad_field, invalid
 from bulkembed.emulator.calls import may_cut, paid_keys, tokenize, too_long
 from bulkembed.emulator.canned import TOKENS_PER_TEXT
 from bulkembed.emulator.faults import text_failure
-from bulkembed.emulator.rules import Item, Target, read_row
+from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.rules import read_row
+from bulkembed.emulator.targets import Item, Target
 
 CHUNK = 256
 """The rows that are read, tokenized and embedded together."""
@@ -82,6 +85,8 @@ class RowTable:
         self.tokens = array.array("l")
         self.keys = array.array("q")
         """The hash of each row's content, see `paid_keys`."""
+        self.media: dict[int, Mapping[Modality, int]] = {}
+        """The tokens by modality of the rows with media."""
         self.errors: dict[int, ApiError] = {}
         """The rows that are no valid requests."""
 
@@ -96,6 +101,13 @@ class RowTable:
                 file.seek(self.offsets[row])
                 found.append(file.readline())
         return found
+
+    def tokens_by_modality(self, rows: Iterable[int]) -> dict[Modality, int]:
+        """Return the tokens of some rows."""
+        found: collections.Counter[Modality] = collections.Counter()
+        for row in rows:
+            found.update(self.media.get(row, {Modality.TEXT: self.tokens[row]}))
+        return dict(found)
 
     def add(self, offset: int, tokens: int, key: int) -> None:
         """Add a row."""
@@ -151,6 +163,8 @@ def _scan_chunk(target: Target, table: RowTable, chunk: list[tuple[int, bytes]])
     if not items:
         return
     prepared = tokenize(target, items)
+    for place, content in prepared.media.items():
+        table.media[places[place]] = content.tokens
     facts = zip(places, items, prepared.counts, prepared.cut, paid_keys(target, items), strict=True)
     for row, item, count, is_long, key in facts:
         table.tokens[row], table.keys[row] = count, key

@@ -21,6 +21,7 @@ from bulkembed.emulator.files import DiskBytes, FileStore
 from bulkembed.emulator.gateway import Gateway
 from bulkembed.emulator.job_control import JobControl
 from bulkembed.emulator.job_making import JobMaker
+from bulkembed.emulator.media_uris import UriReader
 from bulkembed.emulator.vertex_batch_routes import VertexBatchRoutes
 from bulkembed.emulator.vertex_batches import write_to_bucket
 
@@ -38,11 +39,13 @@ class BatchServer:
         self.files = FileStore(batch, clock)
         self.jobs = JobStore(batch, clock, self._write, self._publish, self._bill)
         self._file_routes = FileRoutes(self._settings, gateway, self._calls, self.files)
-        maker = JobMaker(state, self.jobs)
+        self._buckets = Buckets(batch.buckets)
+        developer_gs = self._settings.media.developer_gs
+        self.uris = UriReader(self._buckets, self.files, developer_gs=developer_gs)
+        maker = JobMaker(state, self.jobs, self.uris)
         self._batch_routes = BatchRoutes(
             state, gateway, self._calls, catalog, self.files, self.jobs, maker
         )
-        self._buckets = Buckets(batch.buckets)
         self._vertex_routes = VertexBatchRoutes(
             state, gateway, self._calls, catalog, self.files, self.jobs, maker, self._buckets
         )
@@ -114,11 +117,13 @@ class BatchServer:
         )  # fmt: skip
 
     def _bill(self, job: Job, rows: list[int]) -> None:
-        keys, counts = job.table.keys, job.table.tokens
-        tokens = sum(counts[row] for row in rows)
+        keys, by_modality = job.table.keys, job.table.tokens_by_modality(rows)
+        tokens = sum(by_modality.values())
         self._texts += len(rows)
         self._tokens += tokens
-        self._state.stats.paid((keys[row] for row in rows), len(rows), tokens, job.ended)
+        self._state.stats.paid(
+            (keys[row] for row in rows), len(rows), tokens, job.ended, by_modality
+        )
 
 
 def _repeated(names: Iterable[str | None]) -> int:

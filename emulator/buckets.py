@@ -35,6 +35,13 @@ class Buckets:
             raise invalid(f"The Cloud Storage object {uri} is not found.")
         return int(info.size)
 
+    def read(self, uri: str) -> bytes:
+        """Return an object; raise ApiError if there is none."""
+        self.size(uri)
+        filesystem, path = self._find(uri)
+        with filesystem.open_input_stream(path, compression=None) as stream:
+            return bytes(stream.read())
+
     def fetch(self, uris: Iterable[str], target: Path) -> None:
         """Copy objects into one local file, each with a line break at its end."""
         with target.open("wb") as file:

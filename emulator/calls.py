@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import dataclasses
 import gzip
 import time
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import orjson
@@ -15,11 +17,14 @@ from starlette.responses import Response
 
 from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.faults import Faults, error_of
+from bulkembed.emulator.media_contents import MeasuredContent, measure
+from bulkembed.emulator.media_settings import Modality
 from bulkembed.emulator.quotas import Admission, Clock, Quotas, quota_error
-from bulkembed.emulator.rules import Item, Target, read_batch, read_predict, read_single
+from bulkembed.emulator.rules import read_batch, read_predict, read_single
 from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, ScriptedError
 from bulkembed.emulator.stats import Stats
-from bulkembed.emulator.word_vectors import Floats, embed, words
+from bulkembed.emulator.targets import Item, Target
+from bulkembed.emulator.word_vectors import Floats, project, words
 
 _READERS = {
     "batchEmbedContents": read_batch,
@@ -88,6 +93,16 @@ class Prepared:
     ids: list[list[int]]
     counts: list[int]
     cut: list[bool]
+    media: dict[int, MeasuredContent]
+    """The contents with media, by their places in `items`; they have no `ids`."""
+
+    def tokens_by_modality(self) -> dict[Modality, int]:
+        """Return the tokens of all items; modalities without tokens are left out."""
+        found = collections.Counter({Modality.TEXT: sum(self.counts)})
+        for content in self.media.values():
+            found[Modality.TEXT] -= sum(content.tokens.values())
+            found.update(content.tokens)
+        return {modality: count for modality, count in sorted(found.items()) if count}
 
 
 async def answer(state: State, target: Target, project: str, body: object) -> bytes:
@@ -113,7 +128,13 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
     await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
     if fault is not None and fault is not corrupted:
         _fail(state, target, fault, admission)
-    state.stats.paid(paid_keys(target, prepared.items), texts, tokens, admission.at)
+    state.stats.paid(
+        paid_keys(target, prepared.items),
+        texts,
+        tokens,
+        admission.at,
+        prepared.tokens_by_modality(),
+    )
     return content
 
 
@@ -150,10 +171,13 @@ def _prepare(target: Target, body: object) -> Prepared:
 def tokenize(target: Target, items: list[Item]) -> Prepared:
     """Return the items with their tokens, cut at the model's limit."""
     limit = target.spec.max_tokens
-    full = words().token_ids([item.sent for item in items], limit)
+    full = words().token_ids(["" if item.parts else item.sent for item in items], limit)
     cut = [len(ids) > limit for ids in full]
     counts = [min(len(ids), limit) for ids in full]
-    return Prepared(items, _embedded_ids(items, full, limit), counts, cut)
+    media = {row: measure(item.parts, limit) for row, item in enumerate(items) if item.parts}
+    for row, content in media.items():
+        counts[row], cut[row] = sum(content.tokens.values()), content.is_cut
+    return Prepared(items, _embedded_ids(items, full, limit), counts, cut, media)
 
 
 def too_long(target: Target) -> ApiError:
@@ -192,7 +216,10 @@ def _check_predict_tokens(target: Target, items: list[Item]) -> None:
 def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
     vectors = embed_items(target, prepared)
     characters = sum(len("".join(item.sent.split())) for item in prepared.items)
-    body = embed_answer(target, vectors, prepared.counts, prepared.cut, fault, characters)
+    body = embed_answer(
+        target, vectors, prepared.counts, prepared.cut, fault, prepared.tokens_by_modality(),
+        characters,
+    )  # fmt: skip
     content = encode(body, pretty=target.settings.pretty)
     if fault is Fault.NAN:
         return content.replace(_NAN_MARK, b"NaN")
@@ -200,12 +227,16 @@ def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
 
 
 def embed_items(target: Target, prepared: Prepared) -> list[Floats]:
-    """Return a vector for each text.  Texts of the same dim are embedded together."""
+    """Return a vector for each item.  Items of the same dim are embedded together."""
     vectors: dict[int, Floats] = {}
     for dim in {item.dim for item in prepared.items}:
         rows = [row for row, item in enumerate(prepared.items) if item.dim == dim]
         tasks = [prepared.items[row].task for row in rows]
-        found = embed(target.spec, dim, tasks, [prepared.ids[row] for row in rows])
+        means = words().means([prepared.ids[row] for row in rows])
+        for place, row in enumerate(rows if prepared.media else ()):
+            if row in prepared.media:
+                means[place] = prepared.media[row].vector
+        found = project(target.spec, dim, tasks, means)
         vectors.update(zip(rows, found, strict=True))
     return [vectors[row] for row in range(len(prepared.items))]
 
@@ -238,6 +269,7 @@ def embed_answer(
     counts: list[int],
     cut: list[bool],
     fault: Fault | None,
+    by_modality: Mapping[Modality, int],
     characters: int = 0,
 ) -> dict[str, Any]:
     """Return the JSON of an answered call, corrupted as the fault says."""
@@ -260,7 +292,19 @@ def embed_answer(
     else:
         body["embeddings"] = [{"values": row} for row in rows]
     if target.settings.usage_metadata:
-        body["usageMetadata"] = {"promptTokenCount": sum(counts)}
+        body["usageMetadata"] = usage(target, by_modality)
+    return body
+
+
+def usage(target: Target, by_modality: Mapping[Modality, int]) -> dict[str, Any]:
+    """Return the `usageMetadata` of a call; a model that takes media has its tokens by modality."""
+    body: dict[str, Any] = {"promptTokenCount": sum(by_modality.values())}
+    if target.spec.takes_media:
+        details = [{"modality": one, "tokenCount": count} for one, count in by_modality.items()]
+        for name in target.settings.token_details.names(vertex=target.vertex):
+            body[name] = details
+    if target.vertex:
+        body["trafficType"] = "ON_DEMAND"
     return body
 
 
@@ -280,6 +324,10 @@ def _predictions(
 
 
 def paid_keys(target: Target, items: list[Item]) -> list[int]:
-    """Return a hash for each text and all that its vector depends on."""
+    """Return a hash for each content and all that its vector depends on."""
     name = target.spec.name
-    return [hash((name, item.task, item.dim, item.sent)) for item in items]
+    return [hash((name, item.task, item.dim, item.sent, _digests(item))) for item in items]
+
+
+def _digests(item: Item) -> tuple[str | bytes, ...]:
+    return tuple(part if isinstance(part, str) else part.digest for part in item.parts)

@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from bulkembed.emulator.api_errors import invalid
 from bulkembed.emulator.calls import State, embed_answer, encode, failure_of
-from bulkembed.emulator.rules import Target
+from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.targets import Target
 
 TOKENS_PER_TEXT = 16
 """The count for each text: the bodies are made before the texts are known."""
@@ -59,7 +60,8 @@ class CannedBodies:
             vectors = np.random.default_rng(count).standard_normal((count, dim))
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             rows = list(vectors.astype(np.float32))
-            body = embed_answer(target, rows, [TOKENS_PER_TEXT] * count, [False] * count, None)
+            counts, tokens = [TOKENS_PER_TEXT] * count, {Modality.TEXT: TOKENS_PER_TEXT * count}
+            body = embed_answer(target, rows, counts, [False] * count, None, tokens)
             content = encode(body, pretty=target.settings.pretty)
             self._bodies[key] = gzip.compress(content, _GZIP_LEVEL) if gzipped else content
         return self._bodies[key]

@@ -11,7 +11,7 @@ import orjson
 
 from bulkembed.emulator.batch_rows import CHUNK, RowTable
 from bulkembed.emulator.canned import TOKENS_PER_TEXT
-from bulkembed.emulator.rules import Target
+from bulkembed.emulator.targets import Target
 
 _VECTORS = 64
 """Row `r` gets prepared vector `r % 64`."""

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from bulkembed.emulator.batch_options import batch_options, batch_settings
+from bulkembed.emulator.media_options import media_options, media_rules
+from bulkembed.emulator.media_settings import TokenDetails, VertexBatch
 from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, QuotaDetails
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
@@ -72,8 +74,22 @@ def _share_options(command: _F) -> _F:
 @click.option(
     "--usage-metadata/--no-usage-metadata", default=True, help="Include token counts in answers."
 )
+@click.option(
+    "--token-details",
+    type=click.Choice([one.value for one in TokenDetails]),
+    default=TokenDetails.BY_SERVICE.value,
+    show_default=True,
+    help="The name of the field with the tokens by modality.",
+)
 @_number_option("--max-texts", MAX_TEXTS, "Maximum texts of a batch on the Developer API.")
-@_number_option("--max-body-bytes", MAX_BODY_BYTES, "Maximum bytes of a request body.")
+@_number_option("--max-body-bytes", MAX_BODY_BYTES, "Maximum bytes of a body without media.")
+@click.option(
+    "--vertex-batch",
+    type=click.Choice([one.value for one in VertexBatch]),
+    default=VertexBatch.SERVE.value,
+    show_default=True,
+    help="What batchEmbedContents does on Vertex AI: it may answer 404, as JSON or as a page.",
+)
 @_number_option("--vertex-batch-texts", MAX_TEXTS, "Maximum texts of a batch on Vertex AI.")
 @_number_option("--vertex-predict-texts", PREDICT_TEXTS, "Maximum texts of a predict.")
 @_number_option("--vertex-predict-tokens", PREDICT_TOKENS, "Maximum tokens of a predict.")
@@ -116,6 +132,7 @@ def _share_options(command: _F) -> _F:
 @click.option("--pretty", is_flag=True, help="Write a vector over many lines, as the service does.")
 @click.option("--gzip", is_flag=True, help="Compress answers for clients that accept gzip.")
 @click.option("--canned", is_flag=True, help="Send prepared answers, to measure clients.")
+@media_options
 @batch_options
 def emulator(**options: Any) -> None:
     """Serve the Gemini embedding API on this machine, without a key.
@@ -147,7 +164,10 @@ def settings_from(options: dict[str, Any]) -> EmulatorSettings:
         outages=tuple(map(_outage, options.pop("outage"))),
         extra_models=tuple(map(_extra_model, options.pop("extra_model"))),
         long_text=OverLimit(options.pop("long_text")),
+        token_details=TokenDetails(options.pop("token_details")),
+        vertex_batch=VertexBatch(options.pop("vertex_batch")),
         quota_details=QuotaDetails(options.pop("quota_details")),
+        media=media_rules(options),
         batch=batch_settings(options),
         **options,
     )

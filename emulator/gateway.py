@@ -19,7 +19,7 @@ from bulkembed.emulator.api_errors import (
     Page,
     bad_field,
     bad_key,
-    invalid,
+    too_large,
     unauthenticated,
     unregistered,
 )
@@ -86,7 +86,7 @@ class Gateway:
         if valid is not None and not secrets.compare_digest(key.encode(), valid.encode()):
             raise bad_key(f"{'aiplatform' if vertex else 'generativelanguage'}.googleapis.com")
 
-    async def read(self, request: Request, limit: int) -> bytes:
+    async def read(self, request: Request, limit: int, status: int = 400) -> bytes:
         """Return the body; read a larger one to its end, so that the client gets the answer."""
         chunks, size = [], 0
         async for chunk in request.stream():
@@ -94,7 +94,7 @@ class Gateway:
             if size <= limit:
                 chunks.append(chunk)
         if size > limit:
-            raise invalid(f"Request payload size exceeds the limit: {limit} bytes.")
+            raise too_large(limit, status)
         return b"".join(chunks)
 
     def json(self, request: Request, body: dict[str, object]) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,15 @@ from bulkembed.emulator.batch_jobs import Job, JobStore
 from bulkembed.emulator.batch_results import job_failure, plan_results
 from bulkembed.emulator.batch_rows import RowTable, scan, scan_unchecked
 from bulkembed.emulator.calls import State
-from bulkembed.emulator.rules import Target
+from bulkembed.emulator.media_uris import UriReader
+from bulkembed.emulator.targets import Target
 
 
 class JobMaker:
     """Makes jobs and adds them to a store."""
 
-    def __init__(self, state: State, jobs: JobStore) -> None:
-        self._state, self._jobs = state, jobs
+    def __init__(self, state: State, jobs: JobStore, uris: UriReader) -> None:
+        self._state, self._jobs, self._uris = state, jobs, uris
         self._random = random.Random(f"{state.settings.seed} jobs")
 
     async def make(
@@ -29,6 +31,7 @@ class JobMaker:
 
         The file is the job's own.  `facts` are further fields of the job.
         """
+        target = dataclasses.replace(target, uris=self._uris)
         table = await asyncio.to_thread(self._scan, target, lines)
         number = self._jobs.next_number()
         outcome, seconds = self._jobs.next_outcome(self._random.random())

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import re
 
 from bulkembed.emulator import wire
 from bulkembed.emulator.api_errors import invalid
-from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.emulator.contents import EMPTY_PART, has_media, read_content
+from bulkembed.emulator.media_parts import MediaPart
+from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.targets import Item, Parts, Target
 from bulkembed.schemas.models import TITLE, ModelSpec, TaskType, bare_name
 
 log = logging.getLogger("bulkembed.emulator")
-EMPTY_PART = "EmbedContentRequest.content contains an empty Part."
 _DEVELOPER_REQUEST = frozenset({"model", "content", "taskType", "title", "outputDimensionality"})
 _VERTEX_REQUEST = _DEVELOPER_REQUEST | {"autoTruncate", "embedContentConfig"}
 _ROW = _DEVELOPER_REQUEST | {"embedContentConfig"}
 _VERTEX_ROW = frozenset({"content", "embedContentConfig"})
-_CONFIG = frozenset({
-    "taskType", "title", "outputDimensionality", "autoTruncate", "documentOcr",
-    "audioTrackExtraction",
-})  # fmt: skip
+_CONFIG = frozenset({"taskType", "title", "outputDimensionality"})
+_VERTEX_CONFIG = _CONFIG | {"autoTruncate", "documentOcr", "audioTrackExtraction"}
 _INSTANCE = frozenset({"content", "taskType", "title", "mimeType"})
 _PARAMETERS = frozenset({"outputDimensionality", "autoTruncate"})
 _COUNT = frozenset({"contents", "generateContentRequest"})
@@ -32,39 +31,6 @@ _GENERATE = frozenset({
     "model", "contents", "systemInstruction", "tools", "toolConfig", "safetySettings",
     "generationConfig", "cachedContent",
 })  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Item:
-    """One text of a call."""
-
-    sent: str
-    """The words that count as tokens, with prefix and title."""
-    embedded: str
-    """The words that are embedded."""
-    task: str
-    dim: int
-    truncate: bool = True
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Target:
-    """The model and method that the URL names."""
-
-    spec: ModelSpec
-    method: str
-    vertex: bool
-    settings: EmulatorSettings
-
-    @property
-    def max_texts(self) -> int:
-        """The maximum texts of a batch on the Developer API; at most the model's own limit."""
-        return min(self.spec.max_texts, self.settings.max_texts)
-
-    @property
-    def max_body_bytes(self) -> int:
-        """The maximum bytes of a request body; at most the model's own limit."""
-        return min(self.spec.max_body_bytes, self.settings.max_body_bytes)
 
 
 def read_batch(target: Target, body: object) -> list[Item]:
@@ -80,10 +46,26 @@ def read_batch(target: Target, body: object) -> list[Item]:
         raise invalid(
             f"* BatchEmbedContentsRequest.requests: at most {limit} requests can be in one batch\n"
         )
-    return [
+    items = [
         _read_request(target, value, where, in_batch=index)
         for index, (value, where) in enumerate(requests)
     ]
+    _check_images(target, items)
+    return items
+
+
+def _check_images(target: Target, items: list[Item]) -> None:
+    limit = target.settings.media.call_images
+    images = sum(
+        isinstance(part, MediaPart) and part.modality is Modality.IMAGE
+        for item in items
+        for part in item.parts
+    )
+    if limit and images > limit:
+        raise invalid(
+            f"Unable to submit request because the model supports at most {limit} image parts per "
+            f"request, but {images} were provided."
+        )
 
 
 def read_single(target: Target, body: object) -> list[Item]:
@@ -121,18 +103,18 @@ def read_row(target: Target, value: object) -> Item:
     return _read_request(target, value, "request", names=_VERTEX_ROW if target.vertex else _ROW)
 
 
-def read_count(target: Target, body: object) -> list[str]:
-    """Return the texts of a `countTokens`."""
+def read_count(target: Target, body: object) -> list[Parts]:
+    """Return the contents of a `countTokens`, each as its parts."""
     message = wire.Message(body, "", _VERTEX_COUNT if target.vertex else _COUNT)
     if "generateContentRequest" in message:
         where = "generate_content_request"
         message = wire.Message(message.get("generateContentRequest"), where, _GENERATE)
-    texts = [_text_of(value, where) for value, where in message.items("contents")]
+    contents = [read_content(target, value, where) for value, where in message.items("contents")]
     for value, where in message.items("instances"):
-        texts.append(wire.Message(value, where, _INSTANCE).text("content") or "")
-    if not texts:
+        contents.append((wire.Message(value, where, _INSTANCE).text("content") or "",))
+    if not contents:
         raise invalid("* CountTokensRequest.contents: contents is not specified\n")
-    return texts
+    return contents
 
 
 def _read_request(
@@ -154,34 +136,22 @@ def _read_request(
     options = message
     if "embedContentConfig" in message:
         path = message.path("embedContentConfig")
-        options = wire.Message(message.get("embedContentConfig"), path, _CONFIG)
+        known = _VERTEX_CONFIG if target.vertex else _CONFIG
+        options = wire.Message(message.get("embedContentConfig"), path, known)
     dim = _check_dim(target.spec, options.integer("outputDimensionality"))
     if "content" not in message:
         raise invalid("* EmbedContentRequest.content: content is required\n")
-    text = _text_of(message.get("content"), message.path("content"))
-    if not text.strip():
-        raise invalid(EMPTY_PART)
+    parts = read_content(target, message.get("content"), message.path("content"), options)
     truncate = not target.vertex or options.flag("autoTruncate") is not False
     task = options.task_type()
     if target.vertex and task is None:
         task = TaskType.RETRIEVAL_QUERY
+    text = "\n".join(part for part in parts if isinstance(part, str))
+    if has_media(parts):
+        return Item(text, text, "", dim, truncate, parts)
+    if not text:
+        raise invalid(EMPTY_PART)
     return _item(target.spec, text, task, options.text("title"), dim, truncate)
-
-
-def _text_of(value: object, where: str) -> str:
-    """Return the parts of a content as one text: the service makes one vector of them."""
-    content = wire.Message(value, where, wire.CONTENT)
-    content.text("role")
-    texts = []
-    for part_value, part_where in content.items("parts"):
-        part = wire.Message(part_value, part_where, wire.PART)
-        text = part.text("text")
-        if text is None and any(name in part for name in wire.PART):
-            raise invalid(f"The emulator embeds text only, and {part_where} is not text.")
-        if text is None or not text.strip():
-            raise invalid(EMPTY_PART)
-        texts.append(text)
-    return "\n".join(texts)
 
 
 def _item(

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 
 from bulkembed.emulator.batch_settings import PAGE, BatchSettings
+from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
 
@@ -111,6 +112,8 @@ class EmulatorSettings:
     usage_metadata: bool = True
     max_texts: int = MAX_TEXTS
     max_body_bytes: int = MAX_BODY_BYTES
+    token_details: TokenDetails = TokenDetails.BY_SERVICE
+    vertex_batch: VertexBatch = VertexBatch.SERVE
     vertex_batch_texts: int = MAX_TEXTS
     vertex_predict_texts: int = PREDICT_TEXTS
     vertex_predict_tokens: int = PREDICT_TOKENS
@@ -140,6 +143,7 @@ class EmulatorSettings:
     gzip: bool = False
     canned: bool = False
 
+    media: MediaRules = dataclasses.field(default_factory=MediaRules)
     batch: BatchSettings = dataclasses.field(default_factory=BatchSettings)
 
     def __post_init__(self) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from bulkembed.emulator.media_settings import Modality
 
 
 @dataclasses.dataclass
@@ -24,6 +26,7 @@ class Stats:
     first_counted: float | None = None
     last_counted: float | None = None
     answers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    by_modality: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     _seen: set[int] = dataclasses.field(default_factory=set)
     _per_second: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False)
@@ -39,12 +42,23 @@ class Stats:
         self.in_flight -= 1
         self.answers[answer] += 1
 
-    def paid(self, keys: Iterable[int], texts: int, tokens: int, at: float) -> None:
-        """Count answered texts; `keys` are their hashes, see `paid_keys`."""
+    def paid(
+        self,
+        keys: Iterable[int],
+        texts: int,
+        tokens: int,
+        at: float,
+        by_modality: Mapping[Modality, int] | None = None,
+    ) -> None:
+        """Count answered texts and media; `keys` are their hashes, see `paid_keys`.
+
+        `by_modality` has the tokens of each modality; None: all are of texts.
+        """
         with self._lock:  # Batch jobs bill in another thread than calls.
             self._seen.update(keys)
             self.texts += texts
             self.tokens += tokens
+            self.by_modality.update({Modality.TEXT: tokens} if by_modality is None else by_modality)
             self.first_counted = at if self.first_counted is None else min(self.first_counted, at)
             self.last_counted = at if self.last_counted is None else max(self.last_counted, at)
             self._per_second[int(at)] += texts
@@ -62,6 +76,9 @@ class Stats:
             "distinct_texts": len(self._seen),
             "texts_paid_twice": self.texts - len(self._seen),
             "tokens": self.tokens,
+            "tokens_by_modality": {
+                str(one): self.by_modality[one] for one in sorted(self.by_modality)
+            },
             "answers": dict(sorted(self.answers.items())),
             "answers_429": self.answers["429"],
             "in_flight": self.in_flight,

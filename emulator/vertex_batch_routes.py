@@ -22,7 +22,7 @@ from bulkembed.emulator.files import FileStore
 from bulkembed.emulator.gateway import Gateway, parse
 from bulkembed.emulator.job_making import JobMaker
 from bulkembed.emulator.job_routes import JobRoutes
-from bulkembed.emulator.rules import Target
+from bulkembed.emulator.targets import Target
 from bulkembed.emulator.vertex_batches import (
     EXPRESS,
     METHOD,

@@ -6,7 +6,7 @@ be a string, and an enum a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from bulkembed.emulator.api_errors import ApiError, bad_field
@@ -29,6 +29,8 @@ PART = frozenset({
     "codeExecutionResult", "thought", "thoughtSignature", "videoMetadata", "mediaResolution",
 })  # fmt: skip
 CONTENT = frozenset({"parts", "role"})
+BLOB = frozenset({"mimeType", "data", "displayName"})
+FILE_DATA = frozenset({"mimeType", "fileUri", "displayName"})
 
 
 class Message:
@@ -48,6 +50,10 @@ class Message:
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
+
+    def names(self) -> Set[str]:
+        """Return the names of the fields that are set."""
+        return self._values.keys()
 
     def get(self, name: str) -> Any:
         """Return the value as it is; None if unset."""
@@ -118,6 +124,15 @@ def wrong_value(where: str, kind: str, value: object) -> ApiError:
     """Return the 400 for a value of the wrong type."""
     shown = f'"{value}"' if isinstance(value, str) else repr(value)
     return bad_field(where, f"Invalid value at '{where}' ({kind}), {shown[:200]}")
+
+
+def second_of_oneof(where: str, name: str) -> ApiError:
+    """Return the 400 for a second field of those of which a message has one."""
+    return bad_field(
+        where,
+        f"Invalid value at '{where}' (oneof), oneof field 'data' is already set. "
+        f"Cannot set '{name}'",
+    )
 
 
 def check_names(names: Mapping[str, str], allowed: frozenset[str]) -> None:

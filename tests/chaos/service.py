@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from bulkembed.emulator.calls import paid_keys
-from bulkembed.emulator.rules import Item, Target, read_single
+from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.rules import read_single
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.emulator.stats import Stats
+from bulkembed.emulator.targets import Item, Target
 from bulkembed.emulator.word_vectors import embed, words
 from bulkembed.schemas.models import find_model
 from chaos.history import Settings
@@ -27,10 +29,17 @@ class Ledger(Stats):
     """Texts of the largest paid call since it was last asked."""
     _new: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
 
-    def paid(self, keys: Iterable[int], texts: int, tokens: int, at: float) -> None:
+    def paid(
+        self,
+        keys: Iterable[int],
+        texts: int,
+        tokens: int,
+        at: float,
+        by_modality: Mapping[Modality, int] | None = None,
+    ) -> None:
         """Texts that are answered, and so paid for."""
         keys = list(keys)
-        super().paid(keys, texts, tokens, at)
+        super().paid(keys, texts, tokens, at, by_modality)
         self._new.update(keys)
         self.largest = max(self.largest, texts)
 

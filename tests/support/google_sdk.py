@@ -14,14 +14,21 @@ from typing import NamedTuple
 import certifi
 
 from support.cli import process
+from support.drawings import drawing
+from support.recordings import movie, pdf
 
 MODULES = ("models.test_embed_content", "shared.models.test_embed")
 MEDIA = {
-    "story.pdf": b"%PDF-1.4\n",
-    "animal.mp4": b"\0\0\0\x18ftyp",
-    "checkerboard.png": b"\x89PNG",
+    "story.pdf": pdf("Once upon a time"),
+    "animal.mp4": movie(5, sound=True),
+    "checkerboard.png": drawing("black", "square"),
 }
 """What the tests read beside themselves, which the wheel leaves out: stand-ins."""
+OBJECTS = {
+    "cloud-samples-data/generative-ai/image/a-man-and-a-dog.png": drawing("brown", "star"),
+    "generativeai-downloads/images/scones.jpg": drawing("brown", "oval", form="JPEG"),
+}
+"""The objects of Google's buckets that the tests name: stand-ins."""
 
 CONFTEST = """\
 import asyncio, inspect, json, os
@@ -72,6 +79,13 @@ class Outcome(NamedTuple):
 
     passed: bool
     why: str
+
+
+def write_objects(folder: Path) -> None:
+    """Write the objects that the tests name, in a folder for each bucket."""
+    for name, content in OBJECTS.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(content)
 
 
 def outcomes(url: str, folder: Path) -> dict[tuple[str, str], Outcome]:

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from bulkembed.emulator.command import emulator, settings_from
 from bulkembed.emulator.faults import Faults
+from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
 from bulkembed.emulator.settings import EmulatorSettings, Fault
 from bulkembed.schemas.errors import ConfigError
 
@@ -32,6 +33,15 @@ def test_invalid_settings_are_errors(settings: dict[str, Any], words: str) -> No
         EmulatorSettings(**settings)
 
 
+@pytest.mark.parametrize(
+    "media", [{"images": 0}, {"body_status": 500}, {"call_images": -1}, {"audio_seconds": 0.5}]
+)
+def test_invalid_limits_of_media_are_errors(media: dict[str, Any]) -> None:
+    (name,) = media
+    with pytest.raises(ConfigError, match=f"--media-{name.replace('_', '-')}"):
+        MediaRules(**media)
+
+
 def test_the_key_is_not_shown_in_the_settings() -> None:
     assert "sesame" not in repr(EmulatorSettings(api_key="sesame"))
 
@@ -39,7 +49,9 @@ def test_the_key_is_not_shown_in_the_settings() -> None:
 def test_the_commands_options_become_settings() -> None:
     line = (
         "--rpm 3000 --share-503 0.1 --share-reset 0.05 --script 503,ok --outage 30-60 "
-        "--outage 90-91.5 --extra-model mine:512 --retired all --quota-details none --pretty"
+        "--outage 90-91.5 --extra-model mine:512 --retired all --quota-details none --pretty "
+        "--media-images 2 --media-cut-long --no-media-developer-gs --vertex-batch missing "
+        "--token-details both"
     )
     with emulator.make_context("emulator", line.split()) as context:
         settings = settings_from(context.params)
@@ -50,6 +62,9 @@ def test_the_commands_options_become_settings() -> None:
     assert settings.extra_models == (("mine", 512),)
     assert settings.retired == ("all",)
     assert settings.pretty
+    assert settings.media == MediaRules(images=2, cut_long=True, developer_gs=False)
+    assert settings.vertex_batch is VertexBatch.MISSING
+    assert settings.token_details is TokenDetails.BOTH
 
 
 def test_the_commands_defaults_are_the_settings_defaults() -> None:
