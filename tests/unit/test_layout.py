@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "transforms.core": ("schemas",),
     "transforms.clients": ("schemas", "transforms.core", "transforms.inputs"),
     "transforms.inputs": ("schemas", "transforms.core"),
-    "transforms.media": ("schemas", "transforms.core", "transforms.inputs"),
+    "transforms.media": (
+        "schemas", "transforms.core", "transforms.clients", "transforms.inputs", "transforms.calls",
+    ),
     "transforms.dataset": ("schemas", "transforms.core", "transforms.inputs"),
     "transforms.calls": ("schemas", "transforms.core", "transforms.clients"),
     "transforms.units": (

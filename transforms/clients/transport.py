@@ -125,13 +125,20 @@ def _opened(
 
 
 def trusted_certificates(service: ServiceConfig) -> ssl.SSLContext:
+    """Return the TLS context for a service; see `environment_certificates`."""
+    if service.kind is Service.EMULATOR:
+        return _system_certificates()
+    return environment_certificates()
+
+
+def environment_certificates() -> ssl.SSLContext:
     """Return the TLS context with the certificates of the environment, or else of the system.
 
     Raises:
         JobRejected: the environment names certificates that cannot be read.
     """
     named = [(name, os.environ[name]) for name in CERTIFICATE_VARIABLES if os.environ.get(name)]
-    if not named or service.kind is Service.EMULATOR:
+    if not named:
         return _system_certificates()
     name, path = named[0]
     try:

@@ -1,0 +1,130 @@
+"""Fetch media: the bytes of paths and URIs, several of them in flight while a caller uses one."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from bulkembed.schemas.fetch_settings import FetchSettings
+from bulkembed.schemas.media import MediaFault
+from bulkembed.schemas.secrets import without_credentials
+from bulkembed.transforms.calls.threads import LoopThread
+from bulkembed.transforms.inputs.filesystems import Location
+from bulkembed.transforms.media.downloads import Downloads, Places
+from bulkembed.transforms.media.media_refs import MediaRef
+from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of
+
+_IN_MEMORY_BYTES = 1 << 20
+"""A fetched file that waits for its row is on disk if it is larger."""
+_SHOWN_CHARS = 200
+
+_File = concurrent.futures.Future[IO[bytes]]
+
+
+class MediaFetcher:
+    """Fetches media of a process: from web servers, stores and local disks.  Thread-safe.
+
+    All threads share the limits, so that a process needs one fetcher.  Close it at the end.
+
+    Args:
+        settings: time-outs and limits.
+
+    Raises:
+        JobRejected: the environment names certificates that cannot be read.
+    """
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self._settings = settings
+        self._threads = concurrent.futures.ThreadPoolExecutor(
+            settings.concurrency, "bulkembed-fetch"
+        )
+        self._places = Places(settings)
+        self._downloads = Downloads(settings, self._places, self._threads)
+        self._loop = LoopThread("bulkembed-fetch-loop")
+
+    def fetch(self, ref: MediaRef) -> bytes:
+        """Return the bytes of a reference.
+
+        Raises:
+            MediaFault: there are none; the message names the URI, without credentials.
+        """
+        return _bytes_of(ref, self._start(ref))
+
+    def fetch_ahead(self, refs: Iterable[MediaRef]) -> Iterator[bytes | MediaFault]:
+        """Yield the bytes of each reference, in order, or why there are none.
+
+        The next downloads are in flight while the caller uses what it got.  A file that waits for
+        the caller takes at most 1 MiB of memory; a larger one is on disk.
+        """
+        started: collections.deque[tuple[MediaRef, _File | None]] = collections.deque()
+        try:
+            for ref in refs:
+                started.append((ref, self._start(ref)))
+                if len(started) > self._settings.concurrency:
+                    yield _result(*started.popleft())
+            while started:
+                yield _result(*started.popleft())
+        finally:
+            for _, future in started:
+                if future is not None:
+                    future.add_done_callback(_drop)
+
+    def close(self) -> None:
+        """Cancel what is in flight; a thread that waits for it gets CancelledError."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.run(self._downloads.close())
+        self._loop.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, ref: MediaRef) -> _File | None:
+        if ref.uri is None:
+            return None
+        return self._loop.submit(self._fetched(ref.uri, ref.base))
+
+    async def _fetched(self, uri: str, base: Location | None) -> IO[bytes]:
+        """Return a file with the bytes of a URI."""
+        with contextlib.ExitStack() as on_error:
+            file = on_error.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))
+            if scheme_of(uri) in ("http", "https"):
+                await self._downloads.download(uri, file)
+            else:
+                await self._read(located(uri, base), file)
+            on_error.pop_all()
+            return file
+
+    async def _read(self, location: Location, into: IO[bytes]) -> None:
+        loop, most = asyncio.get_running_loop(), self._settings.max_bytes
+        async with self._places.host(location.store) as host, host.place():
+            await loop.run_in_executor(self._threads, read_stored, location, into, most)
+
+
+def _result(ref: MediaRef, future: _File | None) -> bytes | MediaFault:
+    try:
+        return _bytes_of(ref, future)
+    except MediaFault as fault:
+        return fault
+
+
+def _bytes_of(ref: MediaRef, future: _File | None) -> bytes:
+    if future is None:
+        return ref.data or b""
+    try:
+        file = future.result()
+    except MediaFault as fault:
+        shown = without_credentials(ref.uri or "")
+        shown = shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
+        raise MediaFault(fault.code, f"{shown}: {fault.what}") from None
+    with file:
+        file.seek(0)
+        return file.read()
+
+
+def _drop(future: _File) -> None:
+    """Close the file of a download that nobody waits for any more."""
+    if not future.cancelled() and future.exception() is None:
+        future.result().close()

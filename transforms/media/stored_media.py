@@ -1,0 +1,102 @@
+"""Media files on local disks and in stores: where a path or URI is, and its bytes."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.errors import BulkEmbedError, ConfigError
+from bulkembed.schemas.media import MediaFault
+from bulkembed.transforms.core.file_names import readable_name
+from bulkembed.transforms.inputs.filesystems import (
+    SCHEMES,
+    Location,
+    error_line,
+    locate,
+    names_a_host,
+    open_input,
+)
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CHUNK_BYTES = 4 << 20
+_DENIED = re.compile(r"denied|forbidden|unauthori[sz]ed|authoriz?ation|\b40[13]\b", re.IGNORECASE)
+
+
+def scheme_of(uri: str) -> str | None:
+    """Return the scheme of a URI, in lower case; None for a path."""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match is not None else None
+
+
+def located(uri: str, base: Location | None) -> Location:
+    """Return the place of a path or URI of a row, without opening anything.
+
+    Args:
+        uri: a path, or a URI of a store or a local file.
+        base: the folder of relative paths; None is the current one.
+
+    Raises:
+        MediaFault: the URI cannot be used, or sends a store's credentials to another host.
+    """
+    scheme = scheme_of(uri)
+    if scheme is None and base is not None and not uri.startswith(("/", "~")):
+        return Location(base.store, posixpath.normpath(f"{base.path}/{uri}"))
+    if scheme is not None and scheme not in SCHEMES:
+        allowed = "a path, http(s)://, file://, s3://, gs://, abfs:// or az://"
+        raise MediaFault(DeadCode.FETCH_FAILED, f"{scheme}:// is not supported. Use {allowed}")
+    if names_a_host(uri):
+        what = "its options name another endpoint, which is not allowed in data"
+        raise MediaFault(DeadCode.FORBIDDEN, what)
+    try:
+        location = locate(uri)
+    except ConfigError as error:
+        raise MediaFault(DeadCode.FETCH_FAILED, error.message) from None
+    if location.is_local:
+        return Location("", readable_name(location.path))
+    return location
+
+
+def read_stored(location: Location, into: IO[bytes], max_bytes: int) -> None:
+    """Write the bytes of a file into another one; the store's own client retries.
+
+    Raises:
+        MediaFault: there is no file, it may not be read, is too large, or cannot be read.
+    """
+    try:
+        filesystem = open_input(location.store)
+        if location.is_local:
+            _check_is_file(filesystem.get_file_info(location.path))
+        # A file for random access keeps the lock of Python while Google's store answers.
+        with filesystem.open_input_stream(location.path, compression=None) as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                into.write(chunk)
+                if into.tell() > max_bytes:
+                    raise too_large(None, max_bytes)
+    except FileNotFoundError:
+        raise MediaFault(DeadCode.NOT_FOUND, "there is no such file") from None
+    except (OSError, pa.ArrowException, BulkEmbedError, ValueError) as error:
+        if isinstance(error, MediaFault):
+            raise
+        line = error_line(error).rstrip(".")
+        denied = isinstance(error, PermissionError) or _DENIED.search(line) is not None
+        code = DeadCode.FORBIDDEN if denied else DeadCode.FETCH_FAILED
+        raise MediaFault(code, f"it cannot be read: {line}") from None
+
+
+def _check_is_file(info: pafs.FileInfo) -> None:
+    if info.type == pafs.FileType.NotFound:
+        raise MediaFault(DeadCode.NOT_FOUND, "there is no such file")
+    if info.type != pafs.FileType.File:
+        what = "a folder" if info.type == pafs.FileType.Directory else "a pipe or a device"
+        raise MediaFault(DeadCode.NOT_FOUND, f"it is {what}, not a file")
+
+
+def too_large(size: int | None, max_bytes: int) -> MediaFault:
+    """Return the fault of a file with too many bytes; `size` is None if it was not read whole."""
+    has = f"it has {size:,} bytes" if size is not None else f"it has more than {max_bytes:,} bytes"
+    return MediaFault(DeadCode.TOO_LARGE, f"{has}, but at most {max_bytes:,} are read")
