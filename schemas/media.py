@@ -125,7 +125,8 @@ class MediaSettings:
     max_image_side: int | None = None
     """The longer side in pixels to which larger images are reduced; None: they stay."""
     max_pixels: int = 50_000_000
-    """Width times height of an image.  Decoding takes 4 to 12 bytes of memory per pixel."""
+    """Width times height of an image.  Transcoding one takes 4 to 16 bytes of memory per pixel,
+    most of all WEBP; a JPEG that passes takes almost none."""
     max_bytes: int = 20_000_000
     """Of one media part as it is sent, before base64."""
     max_source_bytes: int = 100_000_000

@@ -16,6 +16,7 @@ from tests.support.media_samples import opened, picture, png_chunk, png_of, save
 SETTINGS = MediaSettings()
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 ORIENTATION = 0x0112
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def sent(data: bytes, settings: MediaSettings = SETTINGS) -> PreparedMedia:
@@ -56,6 +57,10 @@ def is_near(pixel: object, color: tuple[int, ...], within: int = 12) -> bool:
         pytest.param(saved(halves(), "AVIF", quality=95), id="avif"),
         pytest.param(saved(halves().convert("CMYK"), "JPEG", quality=95), id="cmyk-jpeg"),
         pytest.param(saved(halves().convert("CMYK"), "TIFF"), id="cmyk-tiff"),
+        pytest.param(
+            saved(halves().convert("CMYK"), "JPEG", quality=95, icc_profile=SRGB),
+            id="cmyk-jpeg-with-a-profile-of-rgb",
+        ),
         pytest.param(saved(halves().quantize(4), "PNG"), id="palette"),
         pytest.param(saved(halves((*RED, 255), (*BLUE, 255)), "WEBP", lossless=True),
                      id="alpha-of-an-opaque-image"),
@@ -142,7 +147,7 @@ def test_metadata_is_removed() -> None:
     exif[0x010F] = "a camera with a secret"
     data = saved(
         halves(), "WEBP", exif=exif, xmp=b"<x:secret/>",
-        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        icc_profile=SRGB,
     )  # fmt: skip
     assert b"secret" in data
     assert b"ICCP" in data
@@ -158,7 +163,7 @@ def test_damaged_metadata_does_not_matter() -> None:
 
 def test_a_color_profile_is_applied() -> None:
     """In a profile with red and green exchanged, the stored green is meant to be seen as red."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile = bytearray(SRGB)
     places = {}
     for index in range(int.from_bytes(profile[128:132], "big")):
         at = 132 + 12 * index
@@ -208,6 +213,16 @@ def test_nan_is_black() -> None:
 def test_larger_images_are_reduced(name: str) -> None:
     part = sent(saved(picture(size=(400, 100)), name), MediaSettings(max_image_side=64))
     assert (part.mime, part.width, part.height) == ("image/jpeg", 64, 16)
+
+
+def test_a_palette_is_reduced_by_its_colors() -> None:
+    """Not by the numbers of its entries, between which there is nothing."""
+    stripes = Image.new("RGB", (64, 64), RED)
+    for x in range(0, 64, 2):
+        stripes.paste(BLUE, (x, 0, x + 1, 64))
+    part = sent(saved(stripes.quantize(4), "PNG"), MediaSettings(max_image_side=16))
+    mean = tuple((one + two) // 2 for one, two in zip(RED, BLUE, strict=True))
+    assert is_near(opened(part.data).getpixel((8, 8)), mean, 25)
 
 
 def test_images_of_the_largest_side_are_not_touched() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps
 
 from bulkembed.schemas.dead_letters import DeadCode
@@ -17,10 +21,13 @@ JPEG_QUALITY = 90
 PNG_LEVEL = 6
 """Fixed, so that a file always gives the same bytes with one version of Pillow."""
 
+_STRIP_PIXELS = 1_000_000
 _PNG_DEPTH = 24
 _PNG_COLOR = 25
 """The places of two bytes in every PNG file: bits per channel, and the color type."""
 _PALETTE = 3
+
+Pixels = npt.NDArray[Any]
 _PLAIN = ("L", "LA", "RGB", "RGBA")
 
 
@@ -56,14 +63,15 @@ def transcode(
     """
     image: Image.Image = open_image(data, mime, settings)
     with decoding(name_of(mime)):
-        if settings.max_image_side is not None:
-            image.thumbnail((settings.max_image_side,) * 2, Image.Resampling.LANCZOS)
+        side = settings.max_image_side
+        if side is not None:
+            image.draft(image.mode, (2 * side, 2 * side))  # Of a JPEG: decode it smaller.
         image.load()
-        profile = image.info.get("icc_profile")
-        image = _plain(_upright(image))
-        if profile:
-            image = _in_srgb(image, profile)
-        return _encoded(_without_idle_alpha(image))
+        _set_upright(image)
+        image = _without_idle_alpha(_plain(image))
+        if side is not None:
+            image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return _encoded(image)
 
 
 def _encoded(image: Image.Image) -> tuple[bytes, str, tuple[int, int]]:
@@ -76,19 +84,24 @@ def _encoded(image: Image.Image) -> tuple[bytes, str, tuple[int, int]]:
     return target.getvalue(), "image/jpeg", image.size
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Damaged metadata: the pixels are still good.
-        return image
+def _set_upright(image: Image.Image) -> None:
+    """Apply the EXIF orientation; damaged metadata is left alone, as the pixels are still good."""
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Return an image with 8 bits per channel in one of the modes _PLAIN."""
-    if image.mode == "CMYK" and image.info.get("icc_profile"):
-        image = _in_srgb(image, image.info["icc_profile"])
+    """Return an image with 8 bits per channel in sRGB or gray, with or without alpha."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode == "CMYK":
+        return _in_plain_mode(_in_srgb(image, profile))
+    image = _in_plain_mode(image)
+    return _in_srgb(image, profile) if profile else image
+
+
+def _in_plain_mode(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return _gray(image, lambda values: values >> 8)
     if image.mode in ("I", "F"):
         return _stretched(image)
     if image.has_transparency_data and image.mode not in ("LA", "RGBA"):
@@ -105,10 +118,31 @@ def _plain(image: Image.Image) -> Image.Image:
 
 def _stretched(image: Image.Image) -> Image.Image:
     """Return an image of 32-bit pixels in gray, from its darkest to its brightest pixel."""
-    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    gray = (values - low) * (255.0 / (high - low) if high > low else 0.0)
-    return Image.fromarray(gray.astype(np.uint8))
+    strips = (_finite(strip) for _, strip in _strips(image))
+    ends = [(float(strip.min()), float(strip.max())) for strip in strips]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    scale = 255.0 / (high - low) if high > low else 0.0
+    return _gray(image, lambda values: (_finite(values) - low) * scale)
+
+
+def _finite(values: Pixels) -> Pixels:
+    return np.nan_to_num(values, posinf=0.0, neginf=0.0)
+
+
+def _gray(image: Image.Image, change: Callable[[Pixels], Pixels]) -> Image.Image:
+    """Return an image in gray whose pixels are changed strip by strip, to bound the memory."""
+    gray = Image.new("L", image.size)
+    for top, strip in _strips(image):
+        gray.paste(Image.fromarray(change(strip).astype(np.uint8)), (0, top))
+    return gray
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Pixels]]:
+    """Yield the place and the pixels of each strip of an image."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield top, np.asarray(image.crop((0, top, width, min(top + rows, height))))
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
