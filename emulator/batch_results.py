@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from bulkembed.emulator.api_errors import ApiError
-from bulkembed.emulator.batch_rows import CHUNK, InvalidLine, Row, RowTable, read_line
+from bulkembed.emulator.batch_rows import InvalidLine, Row, RowTable, read_line
 from bulkembed.emulator.batch_settings import BadLine, KeyForm, RowFault, TokenForm, VectorForm
 from bulkembed.emulator.calls import embed_items, tokenize
 from bulkembed.emulator.targets import Target
@@ -92,8 +92,7 @@ def write_results(
 
 def result_lines(target: Target, table: RowTable, plan: ResultPlan, count: int) -> Iterator[bytes]:
     """Yield the lines of the first `count` rows of the plan."""
-    for start in range(0, count, CHUNK):
-        rows = plan.order[start : min(start + CHUNK, count)]
+    for rows in table.chunks(plan.order[:count]):
         yield from _chunk_lines(target, table, plan, rows)
 
 
@@ -101,6 +100,9 @@ def _chunk_lines(
     target: Target, table: RowTable, plan: ResultPlan, rows: Sequence[int]
 ) -> Iterator[bytes]:
     read = dict(zip(rows, map(_Line, [target] * len(rows), table.lines(rows)), strict=True))
+    for row, line in read.items():
+        if line.error is not None:  # A file that it names may be gone since the job began.
+            plan.errors.setdefault(row, line.error)
     embedded = [row for row in rows if row not in plan.errors]
     vectors: dict[int, Any] = {}
     if embedded:
@@ -129,11 +131,12 @@ class _Line:
 
     def __init__(self, target: Target, raw: bytes) -> None:
         self.row: Row | None = None
+        self.error: ApiError | None = None
         try:
             self.row = read_line(target, raw)
             self.key, self.metadata = self.row.key, self.row.metadata
         except InvalidLine as error:
-            self.key, self.metadata = error.key, error.metadata
+            self.key, self.metadata, self.error = error.key, error.metadata, error.error
             self.raw = raw
 
     def head(self, target: Target, key: str | None = None) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from bulkembed.emulator.targets import Item, Target
 
 CHUNK = 256
 """The rows that are read, tokenized and embedded together."""
+CHUNK_BYTES = 8 << 20
+"""The maximum bytes of their lines, unless it is a single row: those with media are large."""
 _LINE = frozenset({"key", "request", "metadata"})
 
 
@@ -93,6 +95,22 @@ class RowTable:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def chunks(self, rows: Sequence[int]) -> Iterator[list[int]]:
+        """Yield rows in their order, as many as are processed together."""
+        end = self.path.stat().st_size if len(self) else 0
+        chunk: list[int] = []
+        size = 0
+        for row in rows:
+            after = self.offsets[row + 1] if row + 1 < len(self) else end
+            length = after - self.offsets[row]
+            if len(chunk) == CHUNK or (chunk and size + length > CHUNK_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(row)
+            size += length
+        if chunk:
+            yield chunk
+
     def lines(self, rows: Sequence[int]) -> list[bytes]:
         """Return the lines of some rows."""
         found = []
@@ -119,13 +137,18 @@ class RowTable:
 def scan(target: Target, path: Path) -> RowTable:
     """Read and check all rows of a file."""
     table = RowTable(path)
-    chunk: list[tuple[int, bytes]] = []
-    for one in _lines(path):
-        chunk.append(one)
-        if len(chunk) == CHUNK:
-            _scan_chunk(target, table, chunk)
-            chunk = []
-    _scan_chunk(target, table, chunk)
+    items: dict[int, Item] = {}
+    for offset, line in _lines(path):
+        row = len(table)
+        table.add(offset, 0, 0)
+        try:
+            items[row] = read_line(target, line).item
+        except InvalidLine as error:
+            table.errors[row] = error.error
+        if len(items) == CHUNK:
+            _measure(target, table, items)
+            items = {}
+    _measure(target, table, items)
     return table
 
 
@@ -147,25 +170,15 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-def _scan_chunk(target: Target, table: RowTable, chunk: list[tuple[int, bytes]]) -> None:
-    items: list[Item] = []
-    places = []
-    for offset, line in chunk:
-        row = len(table)
-        table.add(offset, 0, 0)
-        try:
-            item = read_line(target, line).item
-        except InvalidLine as error:
-            table.errors[row] = error.error
-        else:
-            items.append(item)
-            places.append(row)
+def _measure(target: Target, table: RowTable, items: Mapping[int, Item]) -> None:
+    """Enter what is known of valid rows: their tokens, their hashes, and whether they fail."""
     if not items:
         return
-    prepared = tokenize(target, items)
+    rows, values = list(items), list(items.values())
+    prepared = tokenize(target, values)
     for place, content in prepared.media.items():
-        table.media[places[place]] = content.tokens
-    facts = zip(places, items, prepared.counts, prepared.cut, paid_keys(target, items), strict=True)
+        table.media[rows[place]] = content.tokens
+    facts = zip(rows, values, prepared.counts, prepared.cut, paid_keys(target, values), strict=True)
     for row, item, count, is_long, key in facts:
         table.tokens[row], table.keys[row] = count, key
         if is_long and not may_cut(target, item):
