@@ -65,9 +65,21 @@ class BatchJob:
     """Why it gave no answers, in the service's words."""
     counts: CallCounts = dataclasses.field(default_factory=CallCounts)
     """What it cost: texts and tokens that were answered."""
+    unconfirmed: Count = 0
+    """Tokens that it may have cost besides, because its answers are lost."""
     failed: Count = 0
     """Texts that the service rejected: their rows become dead letters."""
     missing: Count = 0
     """Texts that got no answer, and are sent again."""
     answers: str = ""
     """The file with its vectors, within the dataset; empty if it has none."""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether its file was damaged: only its name is left, and the number of its texts."""
+        return not self.planned_at
+
+    @property
+    def paid_tokens(self) -> int:
+        """How many tokens it has cost at most; 0 as long as it is open."""
+        return self.counts.tokens + self.unconfirmed

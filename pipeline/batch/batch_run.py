@@ -88,7 +88,13 @@ class BatchRun:
     _begun_at: float = dataclasses.field(default_factory=time.time)
 
     def __post_init__(self) -> None:
-        self._jobs = OpenJobs(self.service, self.ledger, self.settings, self.retry)
+        self._jobs = OpenJobs(
+            self.service,
+            self.ledger,
+            self.settings,
+            self.retry,
+            self.job.embedding.spec.max_tokens,
+        )
         self._units = UnitCommits(
             self.dataset, self.job, self.stop, self.reused, self.folder, self.embed, self.counters
         )
@@ -272,7 +278,7 @@ class BatchRun:
             except CallRejected as error:
                 if error.code != MISSING_FILE:  # The results may be there, and are paid for.
                     raise
-                self._jobs.end.fail(entry, why_no_results(remote) or error.message)
+                self._jobs.end.fail(entry, why_no_results(remote) or error.message, remote)
                 continue
             self._uncommitted += done.counts.texts
             self.counters["repeated"] += done.counts.repeated

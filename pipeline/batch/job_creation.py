@@ -63,9 +63,8 @@ class JobCreation:
                 self._adopt(entry, found)
             elif self.retry.stopped():  # It was not looked for long enough.
                 return
-            elif not self.end.keep_answers(entry, "the job is not in its list"):
-                self.service.delete_file(entry.file or self.service.file_named(entry.display_name))
-                self.ledger.drop(entry)
+            elif self.end.keep_answers(entry, "the job is not in its list") is None:
+                self._drop(entry)
 
     def upload(self, file: JobFile, digest: str) -> BatchJob:
         """Enter a job in the ledger and upload its file, which is deleted then.
@@ -114,7 +113,7 @@ class JobCreation:
                 if found is not None:
                     return self._adopt(entry, found)
                 if isinstance(error, CallRejected):
-                    return self.end.fail(entry, error.message)
+                    return self.end.reject(entry, error.message)
                 raise
 
         return self.retry.run(attempt, NO_ANSWER)
@@ -125,12 +124,20 @@ class JobCreation:
         A new job may not be in the service's list yet.  When it was planned says nothing about
         that: the upload of its file may have taken long.  A damaged entry is of an older job.
         """
-        for delay in LOOKUP_DELAYS_S if entry.planned_at else LOOKUP_DELAYS_S[:1]:
+        for delay in LOOKUP_DELAYS_S[:1] if entry.is_damaged else LOOKUP_DELAYS_S:
             self.retry.sleep(min(delay, self.end.settings.poll_max_s))
             found = self.service.find(entry.display_name, entry.planned_at)
             if found is not None:
                 return found
         return None
+
+    def _drop(self, entry: BatchJob) -> None:
+        """Forget a job that was not created; of a damaged entry, nobody knows whether it was."""
+        if entry.is_damaged:
+            self.end.lose(entry)
+            return
+        self.service.delete_file(entry.file or self.service.file_named(entry.display_name))
+        self.ledger.drop(entry)
 
     def _adopt(self, entry: BatchJob, found: RemoteJob) -> BatchJob:
         created = found.created_at or time.time()
@@ -138,6 +145,7 @@ class JobCreation:
             entry,
             state=LedgerState.CREATED,
             file=entry.file or self.service.file_named(entry.display_name),
+            token_bound=self.end.token_bound(entry),
             planned_at=entry.planned_at or created,
             job=found.name,
             created_at=created,

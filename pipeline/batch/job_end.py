@@ -32,6 +32,26 @@ class JobEnd:
     """Whether files are kept, and intervals."""
     retry: RetryPolicy
     """How calls are repeated, and whether the run must end."""
+    max_tokens: int
+    """The most tokens of one text, by the model."""
+
+    def token_bound(self, entry: BatchJob) -> int:
+        """Return how many tokens a job can cost at most; 0 if nothing is known about its texts."""
+        return entry.token_bound or entry.rows * self.max_tokens
+
+    def unconfirmed(self, entry: BatchJob, found: RemoteJob | None) -> int:
+        """Return how many tokens a job may have cost whose results are lost.
+
+        Args:
+            entry: the job in the ledger.
+            found: the job at the service; None if it is gone.
+        """
+        bound = self.token_bound(entry)
+        if found is None or not found.state.is_over:
+            return bound
+        if found.done is None:
+            return 0 if found.state is RemoteState.FAILED else bound
+        return min(bound, (found.done - (found.failed or 0)) * self.max_tokens)
 
     def abandon(self, entries: Sequence[BatchJob]) -> None:
         """Cancel jobs whose answers nobody needs any more, and delete what they have.
@@ -69,12 +89,14 @@ class JobEnd:
             found = self.service.get(entry.job)
         results = found.results if found and found.state.is_over else ()
         counts = read_cost(self.service, entry, found) if found and results else None
-        if counts is None and not (found and found.state.is_over and found.done == 0):
-            log.warning(
-                "batch job %s: what it cost is not known, and counts as 0", entry.display_name
-            )
+        unconfirmed = 0 if counts is not None else self.unconfirmed(entry, found)
+        _log_unconfirmed(entry, unconfirmed)
         return dataclasses.replace(
-            entry, results=results, counts=counts or CallCounts(), ended_at=time.time()
+            entry,
+            results=results,
+            counts=counts or CallCounts(),
+            unconfirmed=unconfirmed,
+            ended_at=time.time(),
         )
 
     def finish(self) -> None:
@@ -87,14 +109,26 @@ class JobEnd:
         for entry in self.ledger.of_state(LedgerState.COLLECTED, LedgerState.FAILED):
             self.ledger.close(self.delete_remote(entry))
 
-    def fail(self, entry: BatchJob, reason: str) -> BatchJob:
+    def fail(self, entry: BatchJob, reason: str, found: RemoteJob | None) -> BatchJob:
         """Note that a job gives no answers: its texts go into another one.
 
         If the dataset has its answers already, they are kept.
+
+        Args:
+            entry: the job in the ledger.
+            reason: why it gives none.
+            found: the job at the service; None if it is gone.
         """
         kept = self.keep_answers(entry, reason)
         if kept is not None:
             return kept
+        unconfirmed = self.unconfirmed(entry, found)
+        failed = self.reject(dataclasses.replace(entry, unconfirmed=unconfirmed), reason)
+        _log_unconfirmed(entry, unconfirmed)
+        return failed
+
+    def reject(self, entry: BatchJob, reason: str) -> BatchJob:
+        """Note that a job could not be created, or gave no answers."""
         log.warning("batch job %s gave no answers: %s", entry.display_name, reason)
         failed = dataclasses.replace(
             entry, state=LedgerState.FAILED, reason=reason, ended_at=time.time(), missing=entry.rows
@@ -103,6 +137,23 @@ class JobEnd:
         self.ledger.put(failed)
         return failed
 
+    def lose(self, entry: BatchJob) -> None:
+        """Close a job with a damaged entry, of which nobody has answers.
+
+        It may have been created, and its answers may be committed.
+        """
+        unconfirmed, now = self.token_bound(entry), time.time()
+        _log_unconfirmed(entry, unconfirmed)
+        lost = dataclasses.replace(
+            entry,
+            reason="its entry in the ledger was damaged, and the service does not have it",
+            file=self.service.file_named(entry.display_name),
+            unconfirmed=unconfirmed,
+            planned_at=now,
+            ended_at=now,
+        )
+        self.ledger.close(self.delete_remote(lost))
+
     def keep_answers(self, entry: BatchJob, reason: str) -> BatchJob | None:
         """Note that the dataset has the answers of a job that the service lost, if it has any."""
         kept = collected_before(self.ledger, entry)
@@ -110,12 +161,16 @@ class JobEnd:
             return None
         log.warning(
             "batch job %s: the service has no answers any more (%s). Those that were collected "
-            "before are kept, for %s. Their cost is %s.",
+            "before are kept, for %s.",
             entry.display_name, reason.rstrip("."), number_of(kept.counts.texts, "text"),
-            "estimated" if entry.tokens else "not known, and counts as 0",
         )  # fmt: skip
-        file = entry.file or self.service.file_named(entry.display_name)
-        kept = dataclasses.replace(kept, file=file)
+        at_most = min(self.token_bound(entry), kept.counts.texts * self.max_tokens)
+        kept = dataclasses.replace(
+            kept,
+            file=entry.file or self.service.file_named(entry.display_name),
+            unconfirmed=max(0, at_most - kept.counts.tokens),
+        )
+        _log_unconfirmed(kept, kept.unconfirmed)
         self.ledger.put(kept)
         return kept
 
@@ -133,6 +188,15 @@ class JobEnd:
         if entry.job:
             self.service.delete_job(entry.job)
         return dataclasses.replace(entry, file="", results=())
+
+
+def _log_unconfirmed(entry: BatchJob, tokens: int) -> None:
+    if tokens or entry.is_damaged:
+        log.warning(
+            "batch job %s: what it cost is not known. It counts with %s.",
+            entry.display_name,
+            f"at most {number_of(tokens, 'token')} more" if tokens else "0",
+        )
 
 
 def why_no_results(job: RemoteJob) -> str:

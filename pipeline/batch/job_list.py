@@ -31,7 +31,9 @@ class ListedJob:
     """Since it was planned, until it ended or until now."""
     texts: int
     tokens: int
-    """As the service counted them; estimated for a job without answers."""
+    """As the service counted them; estimated for an open job."""
+    unconfirmed_tokens: int
+    """Those of `tokens` that may not have been billed, because the answers are lost."""
     usd: float | None
     """What its answers cost, or may cost; None if the price is not known."""
     job: str
@@ -42,13 +44,14 @@ class ListedJob:
     def of(cls, entry: BatchJob, price: Price | None, now: float) -> ListedJob:
         """Return the line of an entry of the ledger."""
         has_ended = entry.ended_at is not None
-        tokens = entry.counts.tokens if has_ended else entry.tokens
+        tokens = entry.paid_tokens if has_ended else entry.tokens
         return cls(
             name=entry.display_name,
             state=entry.state,
             age_s=(entry.ended_at or now) - entry.planned_at,
             texts=entry.rows,
             tokens=tokens,
+            unconfirmed_tokens=entry.unconfirmed,
             usd=None if price is None else price.batch_usd(tokens),
             job=entry.job,
             reason=entry.reason,
@@ -90,7 +93,8 @@ def cancel_jobs(output: str, request: RunRequest) -> int:
             request.service, request.embedding, key, request.batch.bucket, retry
         )
         try:
-            jobs = OpenJobs(service, BatchLedger(dataset), request.batch, retry)
+            max_tokens = request.embedding.spec.max_tokens
+            jobs = OpenJobs(service, BatchLedger(dataset), request.batch, retry, max_tokens)
             jobs.recover(run_file.read(dataset)["embedding_digest"])
             jobs.cancel()
             return len(jobs.open)

@@ -110,7 +110,7 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
     retry = RetryPolicy(min(FINISH_RETRY_S, job.calls.retry_timeout_s))
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
     try:
-        jobs = OpenJobs(service, ledger, request.batch, retry)
+        jobs = OpenJobs(service, ledger, request.batch, retry, job.embedding.spec.max_tokens)
         jobs.recover(job.digest)
         jobs.end.finish()
     except CallError as error:

@@ -39,6 +39,7 @@ class OpenJobs:
         ledger: the ledger of the dataset.
         settings: limits and intervals.
         retry: how calls are repeated, and whether the run must end.
+        max_tokens: the most tokens of one text, by the model.
 
     Attributes:
         creation: creates jobs.
@@ -52,12 +53,13 @@ class OpenJobs:
         ledger: BatchLedger,
         settings: BatchConfig,
         retry: RetryPolicy,
+        max_tokens: int,
     ) -> None:
         self._service = service
         self._ledger = ledger
         self._settings = settings
         self._retry = retry
-        self.end = JobEnd(service, ledger, settings, retry)
+        self.end = JobEnd(service, ledger, settings, retry, max_tokens)
         self.creation = JobCreation(service, ledger, retry, self.end)
         self._poll_s = FIRST_POLL_S
         self._polled: tuple[str, ...] = ()
@@ -258,11 +260,12 @@ class OpenJobs:
                 continue
             self._refused = False
             if found is None:
-                self.end.fail(entry, "the job vanished at the service")
+                self.end.fail(entry, "the job vanished at the service", None)
             elif found.results:
                 self._ended.append((entry, found))
             else:
-                self.end.fail(entry, why_no_results(found) or "the job ended without results")
+                reason = why_no_results(found) or "the job ended without results"
+                self.end.fail(entry, reason, found)
 
     def _next_delay(self) -> float:
         names = tuple(entry.display_name for entry in self.open)

@@ -163,4 +163,5 @@ def billed_counts(path: Path, job: BatchJob) -> CallCounts:
 
 def estimated_tokens(job: BatchJob, texts: int) -> int:
     """Return about how many tokens some texts of a job have."""
-    return round(texts * job.tokens / max(1, job.rows))
+    # A damaged entry has no estimate.
+    return round(texts * (job.tokens or job.token_bound) / max(1, job.rows))

@@ -72,8 +72,9 @@ def _show(jobs: list[ListedJob]) -> None:
         table.add_column(heading, justify="right")
     table.add_column("reason", overflow="fold")
     for job in jobs:
-        usd = "" if job.usd is None else f"{job.usd:,.4f}"
-        numbers = (_age(job.age_s), f"{job.texts:,}", f"{job.tokens:,}", usd)
+        at_most = "up to " if job.unconfirmed_tokens else ""
+        usd = "" if job.usd is None else f"{at_most}{job.usd:,.4f}"
+        numbers = (_age(job.age_s), f"{job.texts:,}", f"{at_most}{job.tokens:,}", usd)
         cells = (job.name, str(job.state), *numbers, printable(job.reason))
         table.add_row(*map(Text, cells))
     out = console(sys.stdout)

@@ -35,7 +35,7 @@ class ReportedJob:
     unanswered: int
     """Texts that go into another job."""
     tokens: int
-    """As the service counted them; estimated for an open job."""
+    """As the service counted them, or at most if that is lost; estimated for an open job."""
     usd: float | None
     """What its answers cost, or may cost; None if the price is not known."""
     reason: str
@@ -50,7 +50,7 @@ class ReportedJob:
     def of(cls, entry: BatchJob, price: Price | None, now: float) -> ReportedJob:
         """Return the row of an entry of the ledger; `now` is in epoch seconds."""
         begun = entry.created_at or entry.planned_at
-        tokens = entry.tokens if entry.state in _OPEN else entry.counts.tokens
+        tokens = entry.tokens if entry.state in _OPEN else entry.paid_tokens
         return cls(
             name=entry.display_name,
             state=entry.state,
@@ -97,7 +97,7 @@ class ReportedJobs:
         """
         if not entries:
             return None
-        tokens = sum(entry.counts.tokens for entry in entries)
+        tokens = sum(entry.paid_tokens for entry in entries)
         return cls(
             rows=tuple(
                 ReportedJob.of(entry, price, now) for entry in entries[: -MAX_JOBS - 1 : -1]

@@ -69,8 +69,8 @@ def online_budget(
 
 
 def batch_tokens(ledger: BatchLedger) -> int:
-    """Return the tokens that batch jobs have cost, and those that open ones can cost at most."""
-    paid = sum(entry.counts.tokens for entry in ledger.jobs)
+    """Return the tokens that batch jobs have cost or can cost at most."""
+    paid = sum(entry.paid_tokens for entry in ledger.jobs)
     return paid + sum(entry.token_bound for entry in ledger.of_state(*_OPEN))
 
 
@@ -82,7 +82,7 @@ def delete_account(job: JobConfig, dataset: Dataset) -> None:
     if job.account is not None:
         Path(job.account).unlink(missing_ok=True)
     ledger = BatchLedger(dataset)
-    for entry in ledger.of_state(LedgerState.CLOSED, LedgerState.COLLECTED):
+    for entry in ledger.of_state(LedgerState.CLOSED, LedgerState.COLLECTED, LedgerState.FAILED):
         if not (entry.answers or entry.file or entry.results):
             ledger.drop(entry)
 

@@ -32,9 +32,11 @@ class LifeSpending:
     last_run: int | None
     """Tokens of online requests of the last run that sent or collected any; None if unknown."""
     batch: int = 0
-    """By batch jobs, as far as their answers were collected."""
+    """By batch jobs that have ended."""
     last_run_batch: int = 0
     """Those that the last run collected."""
+    batch_unconfirmed: int = 0
+    """Those of `batch` whose answers are lost."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class LifeCost:
     usd: float | None
     """By the configured or Google's price of today; None if not known."""
     unconfirmed_tokens: int
-    """Those of `tokens` that may not have been billed: the requests of killed runs, and requests
-    that failed without an answer."""
+    """Those of `tokens` that may not have been billed: the requests of killed runs, requests that
+    failed without an answer, and batch jobs whose answers are lost."""
     last_run_tokens: int | None = None
     last_run_usd: float | None = None
 
@@ -68,7 +70,7 @@ class LifeCost:
         return cls(
             tokens=tokens + batch,
             usd=usd,
-            unconfirmed_tokens=spending.spent.unconfirmed,
+            unconfirmed_tokens=spending.spent.unconfirmed + spending.batch_unconfirmed,
             last_run_tokens=None if last is None else last + last_batch,
             last_run_usd=last_usd,
         )
@@ -90,8 +92,8 @@ class LifeCost:
         if not self.unconfirmed_tokens:
             return ""
         return (
-            f"up to {self.unconfirmed_tokens:,} of all tokens may not have been billed: their "
-            "requests got no answer"
+            f"up to {self.unconfirmed_tokens:,} of all tokens may not have been billed: the "
+            "answers to their texts are lost"
         )
 
 
@@ -177,8 +179,9 @@ def _life_spending(
     return LifeSpending(
         account.spent + total.spent,
         last_run,
-        sum(job.counts.tokens for job in jobs),
-        sum(job.counts.tokens for job in jobs if job.run_number == run_number),
+        sum(job.paid_tokens for job in jobs),
+        sum(job.paid_tokens for job in jobs if job.run_number == run_number),
+        sum(job.unconfirmed for job in jobs),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.core.hashing import keys, text_hash
 from bulkembed.transforms.dataset.batch_answers import (
     RejectedText,
@@ -138,8 +139,29 @@ def test_a_closed_job_keeps_its_entry_only(dataset: Dataset) -> None:
     assert read_rejected(dataset)[bytes(16)].message == "no"
     assert rejected_keys(dataset).tolist() == [0]
     ledger.close(job)
-    assert dataset.names("_run/batch") == [f"{job.display_name}.json"]
+    assert dataset.names("_run/batch") == [
+        f"{job.display_name}.closed", f"{job.display_name}.json"
+    ]  # fmt: skip
     assert BatchLedger(dataset).jobs[0].state is LedgerState.CLOSED
+
+
+@pytest.mark.parametrize("damaged", [".json", ".closed"])
+@pytest.mark.parametrize("data", [b"", b'{"display_name": "bulk', None])
+def test_the_cost_of_a_closed_job_is_there_twice(
+    dataset: Dataset, damaged: str, data: bytes | None
+) -> None:
+    ledger, job = BatchLedger(dataset), entry()
+    ledger.add(job, TEXTS)
+    ledger.close(dataclasses.replace(job, counts=CallCounts(texts=5, tokens=77)))
+    path = Path(dataset.path("_run/batch", f"{job.display_name}{damaged}"))
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
+    assert BatchLedger(dataset).jobs == ledger.jobs
+    assert ledger.jobs[0].paid_tokens == 77
+    ledger.drop(job)
+    assert dataset.names("_run/batch") == []
 
 
 def test_files_without_an_entry_are_leftovers(dataset: Dataset) -> None:

@@ -46,7 +46,7 @@ def jobs_of(
             time.sleep(0.01)
 
     retry = RetryPolicy(10.0, stopped, sleep)
-    return OpenJobs(one.client, ledger, BatchConfig(poll_max_s=poll_max_s), retry)
+    return OpenJobs(one.client, ledger, BatchConfig(poll_max_s=poll_max_s), retry, MAX_TOKENS)
 
 
 def appearing(one: Batches, after_s: float) -> Callable[[], bool]:
@@ -102,6 +102,7 @@ def test_a_job_whose_end_is_not_waited_for_keeps_its_cost_for_the_next_run(tmp_p
         assert [job.state for job in ledger.jobs] == [LedgerState.CLOSED]
 
 
+MAX_TOKENS = 50
 HASHES = [text_hash(None, f"text {n}") for n in range(5)]
 
 
@@ -143,3 +144,70 @@ def test_answers_in_the_dataset_outlive_the_job_at_the_service(
         assert unanswered is not None
         assert unanswered["key"].tolist() == keys(HASHES[4:]).tolist()
         assert abs(found.planned_at - time.time()) < 60
+        assert (found.counts.tokens, found.unconfirmed) == (
+            (0, 4 * MAX_TOKENS) if state is LedgerState.COLLECTED else (40, 40)
+        )
+
+
+def created(one: Batches, ledger: BatchLedger, jobs: OpenJobs) -> BatchJob:
+    """A job with 40 texts at the service."""
+    name, texts = new_name(), [f"text {number}" for number in range(40)]
+    file = one.upload(one.job_file(texts), name)
+    hashes = job_texts([text_hash(None, text) for text in texts], [False] * 40)
+    entry = BatchJob(
+        display_name=name, state=LedgerState.UPLOADED, rows=40, tokens=200, token_bound=300,
+        file_bytes=100, contents="", embedding_digest="", planned_at=time.time(), file=file,
+    )  # fmt: skip
+    ledger.add(entry, hashes)
+    return jobs.creation.create(entry)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cost"),
+    [
+        pytest.param("vanish@10", 300, id="vanished"),
+        pytest.param("failed@10", 0, id="failed"),
+        pytest.param("expired@10", 300, id="expired"),
+    ],
+)
+def test_a_job_whose_answers_are_lost_costs_at_most_what_is_counted(
+    tmp_path: Path, outcome: str, cost: int
+) -> None:
+    with batches(tmp_path, outcomes=(outcome,)) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        jobs = jobs_of(one, ledger)
+        created(one, ledger, jobs)
+        one.time.now_s += 20
+        assert list(jobs.take_ended()) == []
+        (entry,) = ledger.jobs
+        assert entry.state is LedgerState.FAILED
+        assert (entry.counts.tokens, entry.unconfirmed, entry.paid_tokens) == (0, cost, cost)
+
+
+def test_a_job_that_takes_long_to_cancel_costs_at_most_what_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkembed.pipeline.batch.job_end.CANCEL_WAIT_S", 0.2)
+    with batches(tmp_path, seconds=100, cancel_seconds=60.0) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        jobs = jobs_of(one, ledger, poll_max_s=0.1)
+        created(one, ledger, jobs)
+        jobs.end.finish()
+        (entry,) = ledger.jobs
+        assert (entry.state, entry.paid_tokens) == (LedgerState.CLOSED, 300)
+
+
+def test_a_damaged_entry_of_a_job_that_is_gone_costs_at_most_what_is_counted(
+    tmp_path: Path,
+) -> None:
+    with batches(tmp_path) as one:
+        dataset = Dataset.open(str(tmp_path / "out"))
+        ledger = BatchLedger(dataset)
+        entry = created(one, ledger, jobs_of(one, ledger))
+        one.client.delete_job(entry.job)
+        path = Path(dataset.path("_run/batch", f"{entry.display_name}.json"))
+        path.write_bytes(b"{")
+        jobs_of(one, BatchLedger(dataset)).recover("")
+        (found,) = BatchLedger(dataset).jobs
+        assert (found.state, found.paid_tokens) == (LedgerState.CLOSED, 40 * MAX_TOKENS)
+        assert one.counts["files_left"] == 1  # Nobody knows the name of the results.

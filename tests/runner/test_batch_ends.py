@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
-from support.cli import Ended, bulkembed, read, run, write_rows
+from support.cli import Ended, bulkembed, read, run, summary, write_rows
 from support.killing import Job, Step, ended, leftovers, same_rows, wait_for
 
 from bulkembed.emulator.batch_settings import BatchSettings
@@ -90,6 +92,30 @@ def test_a_damaged_entry_is_listed_with_its_texts(source: Path, tmp_path: Path) 
         path.write_bytes(path.read_bytes()[:50])
         (job,) = json.loads(bulkembed("batches", out, "--json").out)
     assert job["texts"] == DISTINCT
+
+
+def test_a_job_whose_results_are_gone_counts_with_what_it_can_have_cost(
+    source: Path, tmp_path: Path, online: Path
+) -> None:
+    out = tmp_path / "out"
+    with serving(seconds=0.2) as server:
+        assert batch(server, source, out, "--detach").code == 75
+        time.sleep(0.3)
+        (job,) = httpx2.get(f"{server.url}/v1beta/batches").json()["operations"]
+        results = job["metadata"]["output"]["responsesFile"]
+        assert httpx2.delete(f"{server.url}/v1beta/{results}").status_code == 200
+        last = batch(server, source, out)
+        assert (last.code, "what it cost is not known" in last.err) == (0, True), last.err
+        billed = server.stats()["batch"]["tokens"]
+    same_rows(out, online)
+    cost = summary(out)["cost"]
+    assert cost["tokens"] - cost["unconfirmed_tokens"] == billed / 2
+    assert cost["tokens"] >= billed
+    lost, again = json.loads(bulkembed("batches", out, "--json").out)
+    assert (lost["unconfirmed_tokens"], again["unconfirmed_tokens"]) == (
+        cost["unconfirmed_tokens"], 0,
+    )  # fmt: skip
+    assert f"up to {lost['tokens']:,}" in bulkembed("batches", out).out
 
 
 @pytest.fixture

@@ -95,8 +95,9 @@ def test_only_the_entries_of_closed_jobs_are_left_in_the_dataset(
     assert batch(server, source, tmp_path / "out").code == 0
     (job,) = jobs_of(tmp_path / "out")
     assert (job["state"], job["texts"]) == ("closed", DISTINCT)
-    assert [path.name for path in (tmp_path / "out/_run/batch").iterdir()] == [
-        f"{job['name']}.json"
+    assert sorted(path.name for path in (tmp_path / "out/_run/batch").iterdir()) == [
+        f"{job['name']}.closed",
+        f"{job['name']}.json",
     ]
 
 

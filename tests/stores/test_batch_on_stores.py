@@ -54,7 +54,7 @@ def test_a_detached_run_on_a_store_is_collected_by_the_same_command(
         assert (stats["batch"]["jobs_left"], stats["batch"]["files_left"]) == (0, 0)
     names = store.files(f"{output}/_run/batch")
     assert len(names) == stats["batch"]["jobs_created"] == 3
-    assert all(name.endswith(".json") for name in names)
+    assert all(name.endswith((".json", ".closed")) for name in names)
     same_rows(store.fetch(output, tmp_path / "store"), tmp_path / "online")
 
 

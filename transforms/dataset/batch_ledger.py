@@ -3,7 +3,8 @@
 A job has an entry, `NAME.json`, and a list of its texts, `NAME.texts`.  Once it has ended,
 `NAME.parquet` has its vectors, `NAME.rejected` what the service said about single texts, and
 `NAME.missing` the texts without an answer.  An entry is written before the service is asked for
-what it says, so whatever is killed, the next run knows which jobs may exist.
+what it says, so whatever is killed, the next run knows which jobs may exist.  Of a closed job
+nothing but its cost is left, in two copies: the entry and `NAME.closed`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
 from bulkembed.transforms.dataset.kept_answers import FLAGS
 from bulkembed.transforms.dataset.layout import BATCH, PART_SUFFIX
 
-ENTRY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX = (
-    ".json", ".texts", ".missing", ".rejected"
+ENTRY_SUFFIX, COPY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX = (
+    ".json", ".closed", ".texts", ".missing", ".rejected"
 )  # fmt: skip
 _HEADER = struct.Struct("<8sQI")
 _MAGIC = b"BEJOBTX1"
@@ -76,7 +77,8 @@ class BatchLedger:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         names = dataset.names(BATCH)
-        entries = [name for name in names if name.endswith(ENTRY_SUFFIX)]
+        suffixes = (ENTRY_SUFFIX, COPY_SUFFIX)
+        entries = sorted({name.rpartition(".")[0] for name in names if name.endswith(suffixes)})
         with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
             found = list(pool.map(self._read, entries))
         self._jobs = _in_order(found)
@@ -125,10 +127,17 @@ class BatchLedger:
         self._forget(job)
 
     def close(self, job: BatchJob) -> None:
-        """Close a job whose answers are no longer needed; its entry stays, for its cost."""
-        self.put(dataclasses.replace(job, state=LedgerState.CLOSED, answers=""))
-        names = (f"{BATCH}/{job.display_name}{one}" for one in _SUFFIXES if one != ENTRY_SUFFIX)
-        self.dataset.delete(names)
+        """Close a job whose answers are no longer needed; its entry stays, for its cost.
+
+        Raises:
+            OutputError: the ledger cannot be written.
+        """
+        closed = dataclasses.replace(job, state=LedgerState.CLOSED, answers="")
+        path = f"{BATCH}/{job.display_name}"
+        self.dataset.write_json(f"{path}{COPY_SUFFIX}", to_plain(closed))
+        self.put(closed)
+        kept = (ENTRY_SUFFIX, COPY_SUFFIX)
+        self.dataset.delete(f"{path}{suffix}" for suffix in _SUFFIXES if suffix not in kept)
         self._forget(job)
 
     def write_missing(self, job: BatchJob, texts: JobTexts) -> None:
@@ -200,29 +209,35 @@ class BatchLedger:
 
     def _read(self, name: str) -> BatchJob:
         """Return an entry; of a damaged one the name is left, by which the job is found."""
+        for suffix in (ENTRY_SUFFIX, COPY_SUFFIX):
+            found = self._read_entry(f"{name}{suffix}")
+            if found is not None:
+                return found
+        log.warning("batch job %s is looked up at the service", name)
+        entry = BatchJob(
+            display_name=name,
+            state=LedgerState.UPLOADED,
+            rows=0,
+            tokens=0,
+            token_bound=0,
+            file_bytes=0,
+            contents="",
+            embedding_digest="",
+            planned_at=0.0,
+        )
+        texts = self.texts(entry)
+        return entry if texts is None else dataclasses.replace(entry, rows=len(texts))
+
+    def _read_entry(self, name: str) -> BatchJob | None:
+        """Return the entry in a file; None if the file is missing or damaged."""
         try:
             content = self.dataset.read_json(f"{BATCH}/{name}")
-            return from_plain(content, BatchJob)
+            return None if content is None else from_plain(content, BatchJob)
         except (OutputError, ValueError) as error:
             if isinstance(error, OutputError) and not error.damaged:
                 raise
-            log.warning(
-                "%s is damaged. The job is looked up at the service.",
-                self.dataset.path(BATCH, name),
-            )
-            entry = BatchJob(
-                display_name=name.removesuffix(ENTRY_SUFFIX),
-                state=LedgerState.UPLOADED,
-                rows=0,
-                tokens=0,
-                token_bound=0,
-                file_bytes=0,
-                contents="",
-                embedding_digest="",
-                planned_at=0.0,
-            )
-            texts = self.texts(entry)
-            return entry if texts is None else dataclasses.replace(entry, rows=len(texts))
+            log.warning("%s is damaged", self.dataset.path(BATCH, name))
+            return None
 
 
 def _in_order(jobs: Iterable[BatchJob]) -> dict[str, BatchJob]:
@@ -231,4 +246,4 @@ def _in_order(jobs: Iterable[BatchJob]) -> dict[str, BatchJob]:
     return {job.display_name: job for job in ordered}
 
 
-_SUFFIXES = (ENTRY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, PART_SUFFIX)
+_SUFFIXES = (ENTRY_SUFFIX, COPY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, PART_SUFFIX)
