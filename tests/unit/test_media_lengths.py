@@ -27,6 +27,7 @@ from tests.support.media_samples import (
     wav_format,
     xing,
 )
+from tests.support.recordings import movie
 
 LIST = chunk(b"LIST", b"odd")  # An odd size, so that a byte of padding follows.
 SAMPLES = chunk(b"data", bytes(16_000))
@@ -155,6 +156,7 @@ LONG_HEAD = box(
         ),
         pytest.param(FTYP + mp4_head(7.5) + box(b"mdat", bytes(9), size=0), 7.5, id="open-end"),
         pytest.param(mp4(7.5) + b"\0" * 99, 7.5, id="zeros-after"),
+        pytest.param(movie(7.5), 7.5, id="tracks-without-heads"),
         pytest.param(FTYP + LONG_HEAD, 5_000_000, id="version-1"),
         pytest.param(
             FTYP + OPEN_HEAD + fragment(run_of(25)) + fragment(run_of(50)), 3,

@@ -132,7 +132,7 @@ def test_an_mp3_file_is_cut_at_its_frames() -> None:
     assert [(part.start, part.end) for part in parts] == [
         (0, 3), (2.5, 5.5), (5, pytest.approx(7.164)),
     ]  # fmt: skip
-    spans = [(0, 83), (70, 152), (139, 199)]  # Whole frames of 36 ms.
+    spans = [(0, 82), (70, 152), (139, 199)]  # Whole frames of 36 ms, and one for the table.
     for part, (first, end) in zip(parts, spans, strict=True):
         sound = b"".join(frames[first:end])
         assert part.data.endswith(sound)
@@ -158,7 +158,7 @@ def test_a_piece_of_mp3_counts_its_frames_where_readers_look(
     assert part.data[place : place + 4] == b"Xing"
     frames = int.from_bytes(part.data[place + 8 : place + 12], "big")
     assert part.data.endswith(head.ljust(size, b"\7") * frames)
-    assert read_mp3(part.data).seconds == pytest.approx(3, abs=0.03)
+    assert read_mp3(part.data).seconds == pytest.approx(3, abs=0.06)
 
 
 def widths(data: bytes) -> list[int]:

@@ -41,13 +41,17 @@ class Mp3File:
         """The length."""
         return self.times[-1]
 
-    def piece(self, data: bytes, start_s: float, end_s: float) -> bytes:
+    def piece(self, data: bytes, start_s: float, end_s: float, *, limit_s: float) -> bytes:
         """Return the frames that lie between two seconds as a whole, as a file of their own.
 
-        A first frame counts them: readers would have to guess the length of another file.
+        A first frame counts them: readers would have to guess the length of another file.  Some
+        take it for sound, so that it counts too where the piece has to be within `limit_s`.
         """
         first = bisect.bisect_left(self.times, start_s - _TICK_S)
         last = bisect.bisect_right(self.times, end_s + _TICK_S) - 1
+        frame_s = self.times[1]
+        while last > first and self.times[last] - self.times[first] + frame_s > limit_s:
+            last -= 1
         if last <= first:
             return b""
         frames = data[self.places[first] : self.places[last]]

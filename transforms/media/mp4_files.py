@@ -48,7 +48,9 @@ def mp4_seconds(data: bytes) -> float:
     tracks = _video_tracks(data, inner)
     if not tracks:
         raise MediaFault(DeadCode.UNSUPPORTED_TYPE, "an MP4 file without a video track")
-    seconds = _movie_seconds(data, inner) or _fragment_seconds(data, boxes, inner, tracks)
+    seconds = _movie_seconds(data, inner) or _fragment_seconds(
+        data, boxes, inner, _time_scales(data, tracks)
+    )
     if not seconds:
         raise _fault("does not declare its length")
     return seconds
@@ -85,18 +87,28 @@ def _number(data: bytes, at: int, size: int = 4) -> int:
     return int.from_bytes(data[at : at + size], "big")
 
 
-def _video_tracks(data: bytes, movie: list[Box]) -> dict[int, int]:
-    """Return the time scale of each video track by its number."""
+def _video_tracks(data: bytes, movie: list[Box]) -> list[Box]:
+    return [
+        box
+        for box in movie
+        if box[0] == b"trak"
+        and (handler := _within(data, box, b"mdia", b"hdlr"))
+        and data[handler[1] + 8 : handler[1] + 12] == b"vide"
+    ]
+
+
+def _time_scales(data: bytes, tracks: list[Box]) -> dict[int, int]:
+    """Return the ticks per second of each track by its number."""
     found = {}
-    for box in movie:
-        if box[0] != b"trak":
-            continue
-        handler = _within(data, box, b"mdia", b"hdlr")
-        media = _within(data, box, b"mdia", b"mdhd")
-        head = _within(data, box, b"tkhd")
-        if handler and media and head and data[handler[1] + 8 : handler[1] + 12] == b"vide":
-            number = _number(data, head[1] + (20 if _number(data, head[1], 1) else 12))
-            found[number] = _number(data, media[1] + (20 if _number(data, media[1], 1) else 12))
+    for track in tracks:
+        head = _within(data, track, b"tkhd")
+        media = _within(data, track, b"mdia", b"mdhd")
+        if head and media:
+            number, scale = (
+                _number(data, box[1] + (20 if _number(data, box[1], 1) else 12))
+                for box in (head, media)
+            )
+            found[number] = scale
     return found
 
 
@@ -118,25 +130,25 @@ def _movie_seconds(data: bytes, movie: list[Box]) -> float:
 
 
 def _fragment_seconds(
-    data: bytes, boxes: list[Box], movie: list[Box], tracks: dict[int, int]
+    data: bytes, boxes: list[Box], movie: list[Box], scales: dict[int, int]
 ) -> float:
     """Return the length of the longest video track by the samples of all fragments."""
     defaults = _default_durations(data, movie)
-    ticks = dict.fromkeys(tracks, 0)
+    ticks = dict.fromkeys(scales, 0)
     for fragment in boxes:
         if fragment[0] != b"moof":
             continue
         for box in _boxes(data, *fragment[1:]):
             head = _within(data, box, b"tfhd") if box[0] == b"traf" else None
             number = _number(data, head[1] + 4) if head else 0
-            if head and number in tracks:
+            if head and number in scales:
                 default = _fragment_default(data, head, defaults.get(number, 0))
                 ticks[number] += sum(
                     _run_ticks(data, run, default)
                     for run in _boxes(data, *box[1:])
                     if run[0] == b"trun"
                 )
-    return max((ticks[each] / tracks[each] for each in tracks if tracks[each]), default=0.0)
+    return max((ticks[each] / scales[each] for each in scales if scales[each]), default=0.0)
 
 
 def _default_durations(data: bytes, movie: list[Box]) -> dict[int, int]:

@@ -93,6 +93,7 @@ def _sizes(kind: MediaKind, settings: MediaSettings) -> tuple[float, float]:
 
 
 def _cutter(data: bytes, facts: MediaFacts, settings: MediaSettings) -> Cut:
+    limit_s = settings.limits.seconds(facts.kind)
     match facts.mime:
         case "audio/wav":
             wav = read_wav(data)
@@ -105,9 +106,8 @@ def _cutter(data: bytes, facts: MediaFacts, settings: MediaSettings) -> Cut:
             return lambda start, end: wav.piece(data, start, end)
         case "audio/mpeg":
             mp3 = read_mp3(data)
-            return lambda start, end: mp3.piece(data, start, end)
+            return lambda start, end: mp3.piece(data, start, end, limit_s=limit_s)
         case "application/pdf":
             reader = open_pdf(data)
             return lambda start, end: pdf_piece(reader, int(start), int(end))
-    limit_s = settings.limits.video_seconds
     return lambda start, end: video_piece(data, facts.mime, start, end, limit_s=limit_s)
