@@ -116,6 +116,8 @@ def _naming_missing(file: str) -> Iterator[None]:
     """Raise CallRejected with the code MISSING_FILE if the service says that a file is gone.
 
     It answers 403 for a file that does not exist, as for one of another project.
+
+    Source: google-gemini/deprecated-generative-ai-js#236, 2024-08.
     """
     try:
         yield

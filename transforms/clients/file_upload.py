@@ -28,7 +28,10 @@ Source: google-gemini/cookbook#1008 and googleapis/python-genai#1547, 2025-10.
 _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _CONFLICT = 409
 _NO_FILE = (403, 404)
-"""The statuses for a file that does not exist.  Source: the service's own words, 2026-11."""
+"""The statuses for a file that does not exist.
+
+Source: google-gemini/deprecated-generative-ai-js#236, 2024-08.
+"""
 _LOST = (400, 404, 409, 410, 412, 416)
 """The statuses for a step that does not fit what the service knows of an upload."""
 
