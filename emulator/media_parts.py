@@ -71,6 +71,12 @@ class MediaSwitches:
     audio_track: bool = False
 
 
+_KNOWN: dict[tuple[bytes, MediaRules], MediaPart] = {}
+"""Parts that were read, by digest: a file is decoded once, though it comes in many calls."""
+_MOST_KNOWN = 5000
+"""Each needs about 3 kB."""
+
+
 def decode_base64(text: str, where: str) -> bytes:
     """Return the bytes of a base64 text: either alphabet, with or without padding.
 
@@ -97,10 +103,16 @@ def read_media(data: bytes, mime: str, switches: MediaSwitches, rules: MediaRule
     expected, modality = _TYPES[declared]
     if rules.refuse_wrong_types and true_type(data) != expected:
         raise _unreadable(modality)
-    tokens, vector = _READERS[modality](data, switches, rules)
     facts = f"{modality} {switches}" if modality is not Modality.IMAGE else modality
     digest = hashlib.sha256(facts.encode() + b"\0" + data).digest()
-    return MediaPart(modality, tokens, vector, digest)
+    known = _KNOWN.get((digest, rules))
+    if known is None:
+        tokens, vector = _READERS[modality](data, switches, rules)
+        known = MediaPart(modality, tokens, vector, digest)
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[digest, rules] = known
+    return known
 
 
 def check_counts(parts: list[MediaPart], rules: MediaRules) -> None:

@@ -12,7 +12,8 @@ from bulkembed.emulator.image_descriptors import ImageDescriptor
 from bulkembed.emulator.word_vectors import Doubles, orthonormal, seed, words
 
 _LOOK = 0.3
-"""The length of an image's own part; that of the words for it is 1."""
+_LOOK_OF_SCENE = 0.8
+"""The length of an image's own part, with and without a figure; that of its words is 1."""
 _OWN = 1.0
 """The same for files that are not understood, beside the word for their kind."""
 _OCR_OWN = 0.05
@@ -57,7 +58,7 @@ def image_vector(image: ImageDescriptor) -> Doubles:
         weights[image.background] = weights.get(image.background, 0.0) + _BACKGROUND
     look = image.tiny @ _look_rows(len(image.tiny))
     look /= np.linalg.norm(look) + 0.1
-    return unit(_phrase(weights) + _LOOK * look)
+    return unit(_phrase(weights) + (_LOOK if image.shapes else _LOOK_OF_SCENE) * look)
 
 
 @functools.cache

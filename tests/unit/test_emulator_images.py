@@ -78,6 +78,15 @@ def test_a_near_duplicate_is_nearer_than_any_other_image_of_the_same_figure() ->
     assert min(near) > max(far) + 0.005
 
 
+def test_a_photo_is_near_its_copies_and_not_near_another_of_the_same_colours() -> None:
+    photo = Image.effect_noise((12, 9), 120).resize((400, 300), Image.Resampling.BICUBIC)
+    first = vector(saved(photo, "PNG"))
+    copies = [saved(photo, "JPEG", quality=40), saved(photo.resize((200, 150)), "PNG")]
+    turned = saved(photo.rotate(180), "PNG")
+    assert min(float(first @ vector(copy)) for copy in copies) > 0.999
+    assert first @ vector(turned) < 0.9
+
+
 def test_one_picture_in_two_lossless_files_has_one_vector() -> None:
     image = picture()
     assert vector(saved(image, "PNG")).tobytes() == vector(saved(image, "BMP")).tobytes()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.drawings import drawing
 from support.media_samples import picture, saved
 from support.recordings import MP3_FRAME_S, movie, mp3, pdf, wav
 
+from bulkembed.emulator.image_descriptors import UnreadableImage, describe
 from bulkembed.emulator.media_lengths import (
     Movie,
     UnreadableMedia,
@@ -94,3 +98,28 @@ def test_bytes_of_another_kind_are_unreadable(data: bytes) -> None:
             continue
         with pytest.raises(UnreadableMedia):
             read(data)
+
+
+WHOLE = {
+    "wav": (wav(0.05), sound_seconds),
+    "mp3": (mp3(4, b"title"), sound_seconds),
+    "movie": (movie(3, sound=True), read_movie),
+    "pdf": (pdf("one", "two"), lambda data: read_pdf(data, 6)),
+    "png": (drawing("red", "star", size=(20, 20), radius=6), describe),
+    "jpeg": (drawing("red", "star", size=(20, 20), radius=6, form="JPEG"), describe),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@given(damage=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=5)), max_size=4),
+       end=st.floats(0, 1))  # fmt: skip
+def test_damaged_files_are_read_or_unreadable(
+    kind: str, damage: list[tuple[float, bytes]], end: float
+) -> None:
+    whole, read = WHOLE[kind]
+    data = bytearray(whole)
+    for place, value in damage:
+        at = int(place * len(data))
+        data[at : at + len(value)] = value
+    with contextlib.suppress(UnreadableMedia, UnreadableImage):
+        read(bytes(data[: int(end * len(data)) + 1]))
