@@ -31,6 +31,7 @@ from tests.support.recordings import movie
 
 LIST = chunk(b"LIST", b"odd")  # An odd size, so that a byte of padding follows.
 SAMPLES = chunk(b"data", bytes(16_000))
+UNRATED = chunk(b"fmt ", struct.pack("<HHIIHH", 0x55, 1, 8000, 0, 1, 0))
 DS64 = chunk(b"ds64", struct.pack("<QQQI", 0, 16_000, 0, 0))
 
 
@@ -54,6 +55,10 @@ def riff(*chunks: bytes, name: bytes = b"RIFF") -> bytes:
         pytest.param(riff(wav_format(byte_rate=1), SAMPLES), 2, id="wrong-byte-rate-of-pcm"),
         pytest.param(riff(wav_format(2, byte_rate=4000), SAMPLES), 4, id="adpcm"),
         pytest.param(
+            riff(UNRATED, chunk(b"fact", struct.pack("<I", 40_000)), SAMPLES), 5,
+            id="compressed-with-a-count-of-samples",
+        ),
+        pytest.param(
             riff(chunk(b"fmt ", struct.pack("<HHIIHHHHIH14x", 0xFFFE, 1, 8000, 1, 1, 8, 22, 8, 4,
                                             1)), SAMPLES),
             2, id="extensible",
@@ -72,6 +77,7 @@ def test_the_length_of_wav(data: bytes, seconds: float) -> None:
         pytest.param(wav(0, size=0), "no samples", id="no-samples"),
         pytest.param(riff(SAMPLES), "no format", id="no-format"),
         pytest.param(riff(wav_format(channels=0), SAMPLES), "without channels", id="no-channels"),
+        pytest.param(riff(UNRATED, SAMPLES), "without channels", id="no-byte-rate"),
         pytest.param(riff(wav_format(rate=0), SAMPLES), "without channels", id="no-rate"),
     ],
 )
@@ -79,6 +85,13 @@ def test_bad_wav(data: bytes, words: str) -> None:
     with pytest.raises(MediaFault, match=words) as caught:
         read_wav(data)
     assert caught.value.code is DeadCode.CORRUPT_MEDIA
+
+
+def lame(before: int, behind: int) -> bytes:
+    """Return a first frame that says how many samples of silence the encoder added."""
+    table = b"Info" + struct.pack(">III", 15, 100, 0) + bytes(104) + b"LAME3.100" + bytes(12)
+    added = (before << 12 | behind).to_bytes(3, "big")
+    return mp3_frame(64, head=bytes(17) + table + added)
 
 
 VBR = b"".join(mp3_frame(kbits) for kbits in (32, 320, 64, 128)) * 25  # 3.6 s
@@ -91,6 +104,7 @@ VBR = b"".join(mp3_frame(kbits) for kbits in (32, 320, 64, 128)) * 25  # 3.6 s
         pytest.param(VBR, 3.6, id="variable-without-table"),
         pytest.param(xing(100) + VBR, 3.6, id="variable-with-table"),
         pytest.param(xing(100, b"Info") + mp3(3.6), 3.6, id="constant-with-table"),
+        pytest.param(lame(576, 1024) + mp3(3.6), 3.55, id="silence-added-by-the-encoder"),
         pytest.param(id3(300) + mp3(3.6), 3.6, id="id3v2"),
         pytest.param(id3(30) + id3(40) + mp3(3.6), 3.6, id="two-tags"),
         pytest.param(mp3(3.6) + b"TAG" + bytes(125), 3.6, id="id3v1"),

@@ -134,6 +134,8 @@ ODD = [
     ("png-just-above", IMAGE, saved(picture("L", (101, 100)), "PNG"), "too_many_pixels", "10,100"),
     ("jpeg-above", IMAGE, saved(picture("L", (101, 100)), "JPEG"), "too_many_pixels", "10,100"),
     ("gif-bomb", IMAGE, gif_of(65_535, 65_535), "too_many_pixels", "65,535 x 65,535"),
+    ("gif-frame-bomb", IMAGE, gif_of(9, 9).replace(b"\0\0\0\0\t\0", b"\0\0\0\0\xff\xff")
+     .replace(b"\xff\xff\t\0", b"\xff\xff\xff\xff"), "too_many_pixels", ""),
     ("webp-bomb", IMAGE, b"RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6,
      "too_many_pixels", "16,777,216 x 16,777,216"),
     ("webp-lossless-bomb", IMAGE, b"RIFF\xff\0\0\0WEBPVP8L\x0a\0\0\0\x2f\xff\xff\xff\x0f",

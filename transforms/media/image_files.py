@@ -75,7 +75,10 @@ def open_image(data: bytes, mime: str, settings: MediaSettings) -> ImageFile.Ima
     if mime == "image/webp":
         _check_pixels(_webp_size(data), settings)  # Its decoder allocates two frames at once.
     with decoding(name_of(mime)):
-        image = reader(io.BytesIO(data))
+        try:
+            image = reader(io.BytesIO(data))
+        except Image.DecompressionBombError as error:  # Some readers have the limit of Pillow too.
+            raise MediaFault(DeadCode.TOO_MANY_PIXELS, f"{name_of(mime)}: {error}") from error
     _check_pixels(image.size, settings)
     if mime == "image/tiff":
         tags = getattr(image, "tag_v2", {})

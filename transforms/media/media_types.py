@@ -142,12 +142,28 @@ def _box_type(data: bytes) -> str | None:
     return _BRANDS.get(brands[0], "video/mp4")
 
 
+def after_id3(data: bytes) -> int:
+    """Return where the ID3v2 tags at the beginning of a file end."""
+    at = 0
+    while data[at : at + 3] == b"ID3" and at + 10 <= len(data):
+        size = 0
+        for byte in data[at + 6 : at + 10]:
+            size = size << 7 | byte & 0x7F
+        at += 10 + size + (10 if data[at + 5] & 0x10 else 0)
+    return at
+
+
 def _mpeg_type(data: bytes) -> str | None:
-    if data[:3] == b"ID3" or is_mp3_frame(data[:4]):
-        return "audio/mpeg"
-    if data[:1] == b"\xff" and data[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
+    """Return the type of audio of MPEG, which may follow a tag, as other audio may."""
+    at = after_id3(data)
+    head = data[at : at + 4]
+    if head == b"fLaC":
+        return "audio/flac"
+    if head[:1] == b"\xff" and head[1:2] in (b"\xf0", b"\xf1", b"\xf8", b"\xf9"):
         return "audio/aac"
-    return None
+    if head[:1] == b"\xff" and head[1:2] in (b"\xf4", b"\xf5", b"\xfc", b"\xfd"):
+        return "audio/mp2"
+    return "audio/mpeg" if at or is_mp3_frame(head) else None
 
 
 def _text_type(data: bytes) -> str | None:

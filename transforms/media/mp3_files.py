@@ -13,15 +13,16 @@ import struct
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import MediaFault
-from bulkembed.transforms.media.media_types import is_mp3_frame
+from bulkembed.transforms.media.media_types import after_id3, is_mp3_frame
 
 _KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 _HERTZ_1 = (44_100, 48_000, 32_000, 0)
 _MAX_GARBAGE = 65_536
 """Bytes between frames that are skipped before a file counts as damaged."""
-_TABLES = (b"Xing", b"Info", b"VBRI")
 _TABLE_HEAD = 64
+_TABLE_SIZE = 144
+_ENCODERS = (b"LAME", b"Lavf", b"Lavc")
 _PRESENT = 0.98
 """The part of the frames in a table that a whole file has at least."""
 _TICK_S = 1e-6
@@ -35,11 +36,13 @@ class Mp3File:
     """Where each frame begins, and last where the last one ends."""
     times: list[float] = dataclasses.field(repr=False)
     """When each frame begins in seconds, and last when the last one ends."""
+    added_s: float = 0.0
+    """The silence that the encoder added at both ends, and says so."""
 
     @property
     def seconds(self) -> float:
         """The length."""
-        return self.times[-1]
+        return max(0.0, self.times[-1] - self.added_s)
 
     def piece(self, data: bytes, start_s: float, end_s: float, *, limit_s: float) -> bytes:
         """Return the frames that lie between two seconds as a whole, as a file of their own.
@@ -65,7 +68,8 @@ def read_mp3(data: bytes) -> Mp3File:
         MediaFault: the file has no frames, too much else between them, or fewer than it declares.
     """
     end = len(data) - 128 if data[-128:-125] == b"TAG" else len(data)
-    at, skipped, declared = _after_tags(data), 0, 0
+    at, skipped = after_id3(data), 0
+    declared, added_s = 0, 0.0
     places: list[int] = []
     times = [0.0]
     in_step, is_first = False, True
@@ -77,10 +81,10 @@ def read_mp3(data: bytes) -> Mp3File:
             skipped, at, in_step = skipped + following - at, following, False
             continue
         in_step = True
-        table = _declared_frames(data, at) if is_first else None
+        table = _read_table(data, at, seconds) if is_first else None
         is_first = False
         if table is not None:
-            declared = table
+            declared, added_s = table
         elif at + size <= end:  # A file often ends within a frame.
             places.append(at)
             times.append(times[-1] + seconds)
@@ -97,7 +101,7 @@ def read_mp3(data: bytes) -> Mp3File:
             f"the MP3 file is cut off: its table counts {declared:,} frames, "
             f"{len(places):,} are there",
         )
-    return Mp3File([*places, min(at, end)], times)
+    return Mp3File([*places, min(at, end)], times, added_s)
 
 
 def _frame(data: bytes, at: int) -> tuple[int, float]:
@@ -132,26 +136,22 @@ def _is_followed(data: bytes, at: int, end: int) -> bool:
     return at + 4 > end or is_mp3_frame(data[at : at + 4])
 
 
-def _after_tags(data: bytes) -> int:
-    """Return where the ID3v2 tags before the sound end."""
-    at = 0
-    while data[at : at + 3] == b"ID3" and at + 10 <= len(data):
-        size = 0
-        for byte in data[at + 6 : at + 10]:
-            size = size << 7 | byte & 0x7F
-        at += 10 + size + (10 if data[at + 5] & 0x10 else 0)
-    return at
+def _read_table(data: bytes, at: int, frame_s: float) -> tuple[int, float] | None:
+    """Return the frames that a table counts and the seconds that the encoder added.
 
-
-def _declared_frames(data: bytes, at: int) -> int | None:
-    """Return the frames that a table counts, 0 if it does not; None if the frame is sound."""
+    None if the frame is one of sound; 0 for what the table does not say.
+    """
     head = data[at : at + _TABLE_HEAD]
-    for name in _TABLES:
-        place = head.find(name)
-        if place < 0:
-            continue
-        if name == b"VBRI":
-            return int.from_bytes(head[place + 14 : place + 18], "big")
-        counts = int.from_bytes(head[place + 4 : place + 8], "big") & 1
-        return int.from_bytes(head[place + 8 : place + 12], "big") if counts else 0
-    return None
+    if (place := head.find(b"VBRI")) >= 0:
+        return int.from_bytes(head[place + 14 : place + 18], "big"), 0.0
+    place = max(head.find(b"Xing"), head.find(b"Info"))
+    if place < 0:
+        return None
+    table = data[at + place : at + place + _TABLE_SIZE]
+    flags = int.from_bytes(table[4:8], "big")
+    frames = int.from_bytes(table[8:12], "big") if flags & 1 else 0
+    if flags & 15 != 15 or table[120:124] not in _ENCODERS or len(table) < _TABLE_SIZE:
+        return frames, 0.0
+    added = int.from_bytes(table[141:144], "big")  # Samples: 12 bits before and 12 behind.
+    per_frame = 1152 if data[at + 1] & 0x18 == 0x18 else 576
+    return frames, ((added >> 12) + (added & 0xFFF)) * frame_s / per_frame

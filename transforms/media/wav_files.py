@@ -29,7 +29,7 @@ class WavFile:
     """Where the samples begin in the file."""
     size: int
     """The bytes of the samples."""
-    byte_rate: int
+    byte_rate: float
     """Bytes per second."""
     block_bytes: int
     can_be_cut: bool
@@ -56,14 +56,16 @@ def read_wav(data: bytes) -> WavFile:
     Raises:
         MediaFault: the file is cut off, or has no format or no samples.
     """
-    format_chunk, long_size = b"", 0
+    format_chunk, long_size, frames = b"", 0, 0
     for name, first, size in _chunks(data):
         if name == b"fmt ":
             format_chunk = data[first : first + size]
         elif name == b"ds64" and size >= 16:
             long_size = int.from_bytes(data[first + 8 : first + 16], "little")
+        elif name == b"fact":
+            frames = int.from_bytes(data[first : first + 4], "little")
         elif name == b"data":
-            return _with_samples(data, format_chunk, first, size, long_size)
+            return _with_samples(data, format_chunk, first, size, long_size, frames)
     raise _fault("has no samples (no chunk `data`)")
 
 
@@ -77,7 +79,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _with_samples(
-    data: bytes, format_chunk: bytes, first: int, size: int, long_size: int
+    data: bytes, format_chunk: bytes, first: int, size: int, long_size: int, frames: int
 ) -> WavFile:
     if len(format_chunk) < 16:
         raise _fault("has no format (no chunk `fmt `) before its samples")
@@ -86,6 +88,8 @@ def _with_samples(
         encoding = int.from_bytes(format_chunk[24:26], "little")
     if encoding in _PLAIN:
         byte_rate = rate * block_bytes
+    elif not byte_rate and frames:
+        byte_rate = size * rate / frames
     if not (channels and rate and byte_rate and block_bytes):
         raise _fault("declares a format without channels, sample rate or block size")
     present = len(data) - first
