@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-import string
 
+from bulkembed.schemas.content_parts import ContentPart, template_fields
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.serialization import Count
 
@@ -18,6 +18,9 @@ OUR_COLUMNS = ("id", "vector", "text_hash", "truncated", "source_file", "source_
 
 PROVENANCE_COLUMNS = ("run_id", "embedded_at")
 """More own columns with `--provenance`."""
+
+MEDIA_COLUMN = "media"
+"""One more own column, if a row has media."""
 
 PASSAGE_COLUMNS = ("passage", "start", "end")
 """More own columns, if the rows of the output are passages."""
@@ -39,8 +42,8 @@ class IdType(enum.StrEnum):
 class InputColumns:
     """The columns of the input that are read, and how.
 
-    Exactly one of `text_column` and `text_template` is set.  `id_column` is None if ids are
-    generated (`path#row`).  `keep_columns` is a tuple of names, or `("*",)` for all but the id.
+    Exactly one of `text_column`, `text_template` and `content` is set.  `id_column` is None if ids
+    are generated (`path#row`).  `keep_columns` is a tuple of names, or `("*",)` for all but the id.
     """
 
     id_column: str | None = "id"
@@ -52,11 +55,14 @@ class InputColumns:
     # Not a part of the representation, which says what a saved scan was made for.
     id_name: str = dataclasses.field(default="id", repr=False)
     """The name of the id's column in the output."""
+    content: tuple[ContentPart, ...] = dataclasses.field(default=(), repr=False)
+    """The parts of a row, if one of them is media."""
 
     def __post_init__(self) -> None:
         reserved = (
             *OUR_COLUMNS[1:],
             *PROVENANCE_COLUMNS,
+            *((MEDIA_COLUMN,) if self.content else ()),
             *PASSAGE_COLUMNS,
             *DEAD_LETTER_COLUMNS,
         )
@@ -65,8 +71,16 @@ class InputColumns:
                 f"--id-name {self.id_name!r}: the output has its own columns "
                 f"{', '.join(reserved)}. Choose another name."
             )
-        if (self.text_column is None) == (self.text_template is None):
+        texts = (self.text_column, self.text_template, self.content or None)
+        if sum(one is not None for one in texts) != 1:
+            if self.content:
+                raise ConfigError("use --content, --text-column or --text-template, not several")
             raise ConfigError("use either --text-column or --text-template, not both")
+        if self.content and self.title_column is not None:
+            raise ConfigError(
+                "--title-column cannot be combined with --content, which sends no titles. Write "
+                "the title into a text of --content, as in '{title}. {body}'."
+            )
         if self.text_template is not None and not self.text_fields:
             raise ConfigError(
                 f"--text-template {self.text_template!r} names no column. Write columns in braces, "
@@ -85,7 +99,8 @@ class InputColumns:
 
         `id` is one of them even if the id has another name: it always means the id.
         """
-        return tuple(dict.fromkeys((self.id_name, *OUR_COLUMNS)))
+        media = (MEDIA_COLUMN,) if self.content else ()
+        return tuple(dict.fromkeys((self.id_name, *OUR_COLUMNS, *media)))
 
     @property
     def keeps_all(self) -> bool:
@@ -97,23 +112,16 @@ class InputColumns:
         """The columns that the text is made of, in the order of their first use."""
         if self.text_column is not None:
             return (self.text_column,)
-        try:
-            parsed = list(string.Formatter().parse(self.text_template or ""))
-        except ValueError as error:
-            raise ConfigError(
-                f"--text-template {self.text_template!r}: {error}. Write '{{{{' for a brace."
-            ) from None
-        names = []
-        for _, name, spec, conversion in parsed:
-            if name is None:
-                continue
-            if not name or spec or conversion:
-                raise ConfigError(
-                    f"--text-template {self.text_template!r}: a field must be the name of a "
-                    "column in braces, without a format. Write '{{' for a brace."
-                )
-            names.append(name)
-        return tuple(dict.fromkeys(names))
+        if self.text_template is not None:
+            return template_fields("--text-template", self.text_template)
+        texts = [part.fields for part in self.content if part.kind is None]
+        return tuple(dict.fromkeys(name for fields in texts for name in fields))
+
+    @property
+    def media_columns(self) -> tuple[str, ...]:
+        """The columns with media, in the order of their first use."""
+        named = (part.source for part in self.content if part.kind is not None)
+        return tuple(dict.fromkeys(named))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -144,8 +144,9 @@ def save_scans(
     def version(file: ScannedFile) -> int:
         return 0 if file.input_file.key in outdated else SCAN_VERSION
 
+    wanted = _scanned_for(columns)
     lines = [
-        _encode_scan({"version": version(file), "scanned_for": repr(columns), **file.to_json()})
+        _encode_scan({"version": version(file), "scanned_for": wanted, **file.to_json()})
         for file in scans.files
     ]
     dataset.write(SCANS_FILE, b"".join(lines))
@@ -169,8 +170,14 @@ def check_plan(data: bytes) -> None:
         ScannedFile.from_json(content)
 
 
+def _scanned_for(columns: InputColumns) -> str:
+    """Return what a saved scan was made for; texts alone have the words of earlier versions."""
+    parts = f" {columns.content}" if columns.content else ""
+    return f"{columns}{parts}"
+
+
 def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, ...], ScannedFile]:
-    current = (SCAN_VERSION, repr(columns))
+    current = (SCAN_VERSION, _scanned_for(columns))
     # Only a shortcut: a file whose line cannot be read is scanned again.
     try:
         saved = list(_read_scans(dataset))

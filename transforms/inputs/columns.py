@@ -65,6 +65,17 @@ def is_text(kind: pa.DataType) -> bool:
     return is_string(kind) or bool(pat.is_null(plain_type(kind)))
 
 
+def holds_media(kind: pa.DataType) -> bool:
+    """Return whether a column of this type can have media: bytes, places of files, or both."""
+    kind = plain_type(kind)
+    if pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
+        return holds_media(kind.value_type)
+    if pat.is_struct(kind):
+        names = {kind.field(place).name for place in range(kind.num_fields)}
+        return bool(names & {"bytes", "path"})
+    return is_text(kind)
+
+
 def is_uuid(kind: pa.DataType) -> bool:
     """Return whether the values are UUIDs."""
     return isinstance(kind, pa.UuidType)
@@ -245,8 +256,10 @@ def check_present(
     """
     wanted = [(columns.id_column, "--id-column", ", or use --generate-ids")]
     text_flag = "--text-column" if columns.text_template is None else "--text-template"
+    text_flag = "--content" if columns.content else text_flag
     wanted += [(field, text_flag, "") for field in columns.text_fields]
     wanted += [(columns.title_column, "--title-column", "")]
+    wanted += [(column, "--content", "") for column in columns.media_columns]
     for column, flag, other in wanted:
         if column is not None and column not in found:
             known = dict.fromkeys([*found, *fields])
@@ -278,12 +291,20 @@ def check_types(name: str, types: Mapping[str, pa.DataType], columns: InputColum
                 f"{name}: column {column!r} is {kind}, which cannot be written as text. Cast it, "
                 "or choose another column.",
             )
-        if not is_text(kind) and (columns.text_template is None or column == columns.title_column):
+        of_template = columns.text_template is not None or bool(columns.content)
+        if not is_text(kind) and (not of_template or column == columns.title_column):
             raise ConfigError(
                 f"{name}: column {column!r} is {kind}, but a text or title must be a string "
                 "(string, binary with UTF-8, or a dictionary of them). Cast it, choose another "
                 f"column, or write it into the text with --text-template '{{{column}}}'."
                 + field_advice(column, _field_names(kind)),
+            )
+    for column in columns.media_columns:
+        if not holds_media(types[column]):
+            raise ConfigError(
+                f"{name}: column {column!r} is {types[column]}, which holds no media. Allowed are "
+                "bytes, strings (paths, URIs, data: URIs, base64), structs with the fields bytes "
+                "and path, and lists of these. Choose another column in --content."
             )
     if columns.id_column is not None:
         _check_id(name, columns.id_column, types[columns.id_column], columns.id_type)

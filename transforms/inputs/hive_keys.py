@@ -52,7 +52,8 @@ def folders_read(found: FoundFile, columns: InputColumns, has: Collection[str]) 
         columns: which columns are wanted.
         has: the columns of the file, which win over the keys of its folders.
     """
-    names = (columns.id_column, *TextRecipe.of(columns).columns, *columns.keep_columns)
+    read = (*TextRecipe.of(columns).columns, *columns.media_columns)
+    names = (columns.id_column, *read, *columns.keep_columns)
     below = hive_keys(found.name)
     return tuple(
         f"{name}={NULL if value is None else value}"

@@ -115,7 +115,12 @@ class _ScannedColumns:
     def __init__(self, file_name: str, columns: InputColumns) -> None:
         self._file_name = file_name
         self._columns = columns
-        wanted = (columns.id_column, *TextRecipe.of(columns).columns, *columns.keep_columns)
+        wanted = (
+            columns.id_column,
+            *TextRecipe.of(columns).columns,
+            *columns.media_columns,
+            *columns.keep_columns,
+        )
         self._unseen = {name for name in wanted if name is not None and is_path(name)}
         self.paths: dict[str, None] = {}
         """The wanted paths to fields that a row has."""

@@ -37,6 +37,7 @@ from bulkembed.transforms.inputs.nested_columns import (
     struct_fields,
     take_column,
 )
+from bulkembed.transforms.inputs.row_parts import PartReader, RowPart
 from bulkembed.transforms.inputs.rows import (
     BadRows,
     RowBatch,
@@ -122,7 +123,7 @@ def _used(
     if not has_rows:
         once = (name for name, column in used.items() if schema.names.count(column.path[0]) == 1)
         return {name: used[name] for name in once}
-    read = _find(schema, [*ids, *TextRecipe.of(columns).columns])
+    read = _find(schema, [*ids, *TextRecipe.of(columns).columns, *columns.media_columns])
     of_path = hive_keys(found.path)
     check_present(found.name, columns, [*schema.names, *read, *of_path], struct_fields(schema))
     tops = [column.path[0] for column in (*used.values(), *read.values())]
@@ -202,7 +203,10 @@ def read(
             *([(open_parquet(stored, arrow_types=False), lists)] if lists else []),
         ]
         parts = [part for _, part in sources]
-        readers = [_cut(_batches(one, part.values(), ranges), ranges) for one, part in sources]
+        least = 1 if wanted.media_columns else _MIN_BATCH_ROWS
+        readers = [
+            _cut(_batches(one, part.values(), ranges, least), ranges) for one, part in sources
+        ]
         for (first_row, _), pieces in zip(ranges, zip(*readers, strict=True), strict=True):
             yield _BatchBuilder(file.name, wanted, first_row, pieces, parts).batch()
 
@@ -210,7 +214,7 @@ def read(
 def _wanted(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> dict[str, FoundColumn]:
     """Return the columns and fields to read, by the names that they are wanted by."""
     ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
-    needed = [*ids, *wanted.recipe.columns]
+    needed = [*ids, *wanted.recipe.columns, *wanted.media_columns]
     found = _find(schema, list(dict.fromkeys([*needed, *wanted.kept.names])))
     missing = [name for name in needed if name not in found and name not in wanted.hive_keys]
     if missing:
@@ -226,7 +230,10 @@ def _as_list(name: str, column: FoundColumn, wanted: WantedColumns) -> bool:
 
 
 def _batches(
-    parquet: pq.ParquetFile, columns: Collection[FoundColumn], ranges: Sequence[RowRange]
+    parquet: pq.ParquetFile,
+    columns: Collection[FoundColumn],
+    ranges: Sequence[RowRange],
+    least_rows: int,
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield (first row, batch) of the row groups with wanted rows, up to the last such row.
 
@@ -234,7 +241,7 @@ def _batches(
     """
     names = list(dict.fromkeys(column.parquet_path for column in columns))
     largest = max(rows for _, rows in ranges)
-    batch_rows = min(max(_MIN_BATCH_ROWS, largest), _MAX_BATCH_ROWS)
+    batch_rows = min(max(least_rows, largest), _MAX_BATCH_ROWS)
     begin = 0
     for group in range(parquet.metadata.num_row_groups):
         end = begin + parquet.metadata.row_group(group).num_rows
@@ -312,6 +319,7 @@ class _BatchBuilder:
         recipe = self._wanted.recipe
         values = {name: self._strings(name) for name in recipe.columns}
         count = len(ids)
+        parts = self._parts_of_rows(values) if self._wanted.media_columns else None
         kept = [self._kept(field) for field in self._wanted.kept]
         return RowBatch(
             first_row=self._first_row,
@@ -323,7 +331,39 @@ class _BatchBuilder:
             kept=kept_table(kept, self._wanted.kept, count),
             bad=self._bad.by_offset(),
             unkept=frozenset(self._unkept),
+            parts=parts,
         )
+
+    def _parts_of_rows(self, texts: Mapping[str, list[str | None]]) -> list[tuple[RowPart, ...]]:
+        """Return the texts and media of each row; none of a bad row."""
+        reader = PartReader(self._wanted.columns.content)
+        media = {name: self._media(name) for name in self._wanted.media_columns}
+        return [
+            ()
+            if offset in self._bad
+            else reader.parts(
+                {name: values[offset] for name, values in texts.items()},
+                {name: values[offset] for name, values in media.items()},
+            )
+            for offset in range(self._count)
+        ]
+
+    def _media(self, name: str) -> list[Any]:
+        column = self._column(name)
+        if column is None:
+            return [None] * self._count
+        try:
+            return _values_of(column)
+        except UnicodeDecodeError:
+            return [self._one_media(name, row, column.slice(row, 1)) for row in range(self._count)]
+
+    def _one_media(self, name: str, offset: int, value: pa.ChunkedArray) -> Any:
+        try:
+            return _values_of(value)[0]
+        except UnicodeDecodeError as error:
+            what = f"byte {error.start} of column {name!r} is not UTF-8"
+            self._bad.note(offset, DeadCode.BAD_TEXT, what)
+            return None
 
     @property
     def _count(self) -> int:

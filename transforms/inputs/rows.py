@@ -9,7 +9,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, field_advice, value_at
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
+
+if TYPE_CHECKING:
+    from bulkembed.transforms.inputs.row_parts import RowPart
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +67,8 @@ class RowBatch:
     """Kept columns with values that cannot be written with the output's type: these are null."""
     sources: RowSources | None = None
     """Where the rows come from, if the file has rows of other files; else None."""
+    parts: list[tuple[RowPart, ...]] | None = None
+    """With media in `--content`: the texts and media of each row, none for a bad one; else None."""
 
     @property
     def rows(self) -> int:
@@ -81,6 +86,7 @@ class RowBatch:
             {row - start: why for row, why in self.bad.items() if start <= row < end},
             self.unkept,
             self.sources and self.sources.part(start, end - start),
+            self.parts and self.parts[start:end],
         )
 
     def source(self, offset: int, file_name: str) -> tuple[str, int]:
@@ -103,6 +109,7 @@ class RowBatch:
             bad,
             self.unkept,
             sources.take(where),
+            self.parts and [self.parts[row] for row in offsets],
         )
 
 
@@ -132,6 +139,11 @@ class WantedColumns:
     def recipe(self) -> TextRecipe:
         """How a text is made."""
         return TextRecipe.of(self.columns) if self.reads_texts else TextRecipe(())
+
+    @property
+    def media_columns(self) -> tuple[str, ...]:
+        """The columns of media that are read."""
+        return self.columns.media_columns if self.reads_texts else ()
 
 
 class BadRows:
@@ -195,6 +207,15 @@ def title_and_text(
     Raises:
         BadValue: a value is not a string, or cannot be sent as UTF-8.
     """
+    values = text_values(row, recipe, is_utf8=is_utf8)
+    title = values[recipe.title] if recipe.title is not None else None
+    return title, recipe.text(values)
+
+
+def text_values(
+    row: Mapping[str, Any], recipe: TextRecipe, *, is_utf8: bool = False
+) -> dict[str, str | None]:
+    """Return the values of the columns of a recipe; see `title_and_text`."""
     values: dict[str, str | None] = {}
     for name in recipe.columns:
         value = value_at(row, name)
@@ -202,8 +223,7 @@ def title_and_text(
         if recipe.is_template_field(name):
             value = _as_text(value)
         values[name] = checked_text(name, value, is_utf8=is_utf8)
-    title = values[recipe.title] if recipe.title is not None else None
-    return title, recipe.text(values)
+    return values
 
 
 def _as_text(value: Any) -> Any:

@@ -31,11 +31,18 @@ class TextRecipe:
     @functools.cache
     def of(cls, columns: InputColumns) -> TextRecipe:
         """Return the recipe for the columns."""
-        pieces: tuple[tuple[str, str | None], ...] = ()
-        if columns.text_template is not None:
-            parsed = string.Formatter().parse(columns.text_template)
-            pieces = tuple((words, field) for words, field, _, _ in parsed)
-        return cls(columns.text_fields, columns.title_column, pieces)
+        template = columns.text_template
+        if columns.content:
+            # The text of a row with media is for its dead letter; `row_parts` has what is sent.
+            template = "\n\n".join(one.source for one in columns.content if one.kind is None)
+        return cls(columns.text_fields, columns.title_column, _pieces(template))
+
+    @classmethod
+    def of_template(cls, template: str) -> TextRecipe:
+        """Return the recipe of a template alone."""
+        pieces = _pieces(template)
+        fields = dict.fromkeys(field for _, field in pieces if field is not None)
+        return cls(tuple(fields), None, pieces)
 
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
@@ -75,8 +82,14 @@ class TextRecipe:
         return [self.text(dict(zip(self.fields, row, strict=True))) for row in rows]
 
 
-def decode_template(typed: str) -> str:
-    r"""Return the template that `--text-template` means: `\n` is a line break, and so on.
+def _pieces(template: str | None) -> tuple[tuple[str, str | None], ...]:
+    if not template:
+        return ()
+    return tuple((words, field) for words, field, _, _ in string.Formatter().parse(template))
+
+
+def decode_template(typed: str, flag: str = "--text-template") -> str:
+    r"""Return the template that a flag means: `\n` is a line break, and so on.
 
     The shell, the environment and a YAML string in single quotes pass `\n` on as two characters,
     and a YAML string in double quotes as a line break.  Decoding makes all of them equal.
@@ -90,7 +103,7 @@ def decode_template(typed: str) -> str:
             return ESCAPES[match[1]]
         found = f"unknown escape '{match[0]}'" if match[1] else "a backslash at the end"
         raise ConfigError(
-            f"--text-template '{typed}': {found}. Allowed are \\n (line break), \\t (tab), "
+            f"{flag} '{typed}': {found}. Allowed are \\n (line break), \\t (tab), "
             f"\\r (carriage return) and \\\\ (backslash). Write '\\{match[0]}' for a backslash."
             + (f" followed by '{match[1]}'." if match[1] else ".")
         )

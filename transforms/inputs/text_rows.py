@@ -13,6 +13,7 @@ from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, field_ad
 from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP
 from bulkembed.transforms.inputs.hive_keys import fits
 from bulkembed.transforms.inputs.inferred_types import fitting
+from bulkembed.transforms.inputs.row_parts import PartReader, RowPart
 from bulkembed.transforms.inputs.rows import (
     BadRows,
     BadValue,
@@ -23,6 +24,7 @@ from bulkembed.transforms.inputs.rows import (
     has_lone_surrogate,
     kept_table,
     text_of,
+    text_values,
     title_and_text,
 )
 
@@ -73,7 +75,15 @@ class BatchBuilder:
         self._bad = BadRows(file_name, first_row)
         self._recipe = wanted.recipe
         self._kept_schema = wanted.kept
-        names = (wanted.columns.id_column, *self._recipe.columns, *self._kept_schema.names)
+        self._media = wanted.media_columns
+        self._part_reader = PartReader(wanted.columns.content) if self._media else None
+        self._parts: list[tuple[RowPart, ...]] = []
+        names = (
+            wanted.columns.id_column,
+            *self._recipe.columns,
+            *self._media,
+            *self._kept_schema.names,
+        )
         self.used = {name for name in names if name is not None}
         """The columns whose values are used."""
         self._of_path = {n: wanted.hive_keys[n] for n in self.used if n in wanted.hive_keys}
@@ -101,12 +111,30 @@ class BatchBuilder:
             self._bad.note(offset, error.code, str(error))
         title, text = None, None
         try:
-            title, text = title_and_text(row, self._recipe, is_utf8=is_utf8)
+            if self._part_reader is None:
+                title, text = title_and_text(row, self._recipe, is_utf8=is_utf8)
+            else:
+                text = self._add_parts(row, self._part_reader, is_utf8=is_utf8)
         except BadValue as error:
             self._bad.note(offset, error.code, str(error))
+        if len(self._parts) == offset:
+            self._parts.append(())
         self._ids.append(identity)
         self._titles.append(title)
         self._texts.append(text)
+
+    def _add_parts(
+        self, row: Mapping[str, Any], reader: PartReader, *, is_utf8: bool
+    ) -> str | None:
+        """Add the parts of a row; return its text."""
+        texts = text_values(row, self._recipe, is_utf8=is_utf8)
+        found = {name: value_at(row, name) for name in self._media}
+        media = {
+            name: None if value is MISSING or isinstance(value, NotAnObject) else value
+            for name, value in found.items()
+        }
+        self._parts.append(reader.parts(texts, media))
+        return self._recipe.text(texts)
 
     def add_unreadable(self, code: DeadCode, what: str) -> None:
         """Add a row whose values cannot be read, and why."""
@@ -126,6 +154,7 @@ class BatchBuilder:
             kept=kept_table(kept, self._kept_schema, rows),
             bad=self._bad.by_offset(),
             unkept=frozenset(unkept),
+            parts=self._parts if self._part_reader is not None else None,
         )
 
     def _id_array(self, rows: int) -> pa.Array:

@@ -1,0 +1,53 @@
+"""The parts of a row that are sent together: its texts, and the values of its media columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from bulkembed.schemas.content_parts import ContentPart
+from bulkembed.schemas.media import MediaKind
+from bulkembed.transforms.inputs.text_recipe import TextRecipe
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MediaValue:
+    """The value of a media column in one row, which is not null."""
+
+    kind: MediaKind
+    column: str
+    value: Any = dataclasses.field(repr=False)
+    """As Arrow or JSON has it; see `media.media_refs`."""
+
+
+RowPart: TypeAlias = str | MediaValue
+"""A text as it is sent, or media."""
+
+
+class PartReader:
+    """Makes the parts of rows from the values of their columns."""
+
+    def __init__(self, content: Sequence[ContentPart]) -> None:
+        self._parts = [
+            (part, None if part.kind else TextRecipe.of_template(part.source)) for part in content
+        ]
+
+    def parts(
+        self, texts: Mapping[str, str | None], media: Mapping[str, Any]
+    ) -> tuple[RowPart, ...]:
+        """Return the parts of a row, in order; blank texts and null media are left out.
+
+        Args:
+            texts: the values of the columns of its texts.
+            media: the values of its columns with media; a missing one counts as null.
+        """
+        found: list[RowPart] = []
+        for part, recipe in self._parts:
+            if recipe is not None:
+                text = recipe.text(texts)
+                if text and not text.isspace():
+                    found.append(text)
+            elif part.kind is not None and media.get(part.source) is not None:
+                found.append(MediaValue(part.kind, part.source, media[part.source]))
+        return tuple(found)
