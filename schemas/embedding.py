@@ -11,7 +11,8 @@ import urllib.parse
 from typing import Any
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.models import ModelSpec, TaskType, VertexMethod, find_model
+from bulkembed.schemas.media import LongMedia, MediaSettings
+from bulkembed.schemas.models import MEDIA_MODEL, ModelSpec, TaskType, VertexMethod, find_model
 from bulkembed.schemas.secrets import without_credentials
 from bulkembed.schemas.serialization import from_plain
 
@@ -223,6 +224,8 @@ class EmbeddingConfig:
     has_titles: bool = False
     passage_tokens: int | None = None
     passage_overlap: int | None = None
+    media: MediaSettings | None = None
+    """How media is prepared; None if rows are texts alone."""
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -238,6 +241,21 @@ class EmbeddingConfig:
                 f"or choose {spec.successor}."
             )
         self._check_passages()
+        self._check_media()
+
+    def _check_media(self) -> None:
+        if self.media is None:
+            return
+        if not self.spec.takes_media:
+            raise ConfigError(
+                f"--content names media, but --model {self.spec.name} takes texts only. Use "
+                f"--model {MEDIA_MODEL}."
+            )
+        if self.long_text is not LongText.TRUNCATE:
+            raise ConfigError(
+                f"--long-text {self.long_text} cannot be combined with media in --content. Remove "
+                "it: the service reads the first tokens."
+            )
 
     def _check_passages(self) -> None:
         size, limit = self.passages, self.spec.max_tokens
@@ -330,12 +348,31 @@ class EmbeddingConfig:
             "long_text": str(self.long_text),
             "titles": self.has_titles,
             **cut,
+            **({} if self.media is None else {"media": _media_facts(self.media)}),
         }
 
     @property
     def digest(self) -> str:
         """16 hex digits, equal for settings whose vectors are comparable."""
         return digest_of(self.facts())
+
+
+def _media_facts(media: MediaSettings) -> dict[str, object]:
+    """Return the settings of media that change vectors, and not only which rows fail."""
+    cut: dict[str, object] = {}
+    if media.long_media is not LongMedia.DEAD_LETTER:
+        cut = {"piece_seconds": media.piece_seconds, "piece_pages": media.piece_pages}
+    if media.long_media is LongMedia.PIECES:
+        cut |= {
+            "piece_overlap_seconds": media.piece_overlap_seconds,
+            "piece_overlap_pages": media.piece_overlap_pages,
+        }
+    return {
+        "transcode": str(media.transcode),
+        "max_image_side": media.max_image_side,
+        "long_media": str(media.long_media),
+        **cut,
+    }
 
 
 def digest_of(facts: dict[str, object]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.models import MAX_TEXTS
 from bulkembed.schemas.prices import Budget
@@ -141,6 +142,10 @@ class JobConfig:
     columns: InputColumns
     row_schema: pa.Schema
     output: OutputConfig
+    fetch: FetchSettings = dataclasses.field(default_factory=FetchSettings)
+    media_root: tuple[str, str] | None = None
+    """The store and the path of the folder that relative paths of media are in; None: the folder of
+    the input file."""
     blank_text: BlankText = BlankText.SKIP
     skip_bad_files: bool = False
     """Whether a damaged file is skipped and noted."""
@@ -194,11 +199,14 @@ class JobConfig:
             "vector_type": str(self.output.vector_type),
             "vector_encoding": str(self.output.vector_encoding),
             "id_column": self.columns.id_column,
-            "text": self.columns.text_column or self.columns.text_template,
+            "text": self.columns.text_column
+            or self.columns.text_template
+            or [str(part) for part in self.columns.content],
             "title_column": self.columns.title_column,
             **({"id_name": self.columns.id_name} if self.columns.id_name != "id" else {}),
             **({"rows": "passages"} if self.embedding.rows_are_passages else {}),
             **({"sync": "id"} if self.sync else {}),
+            **({"media": True} if self.columns.content else {}),
             **({"provenance": True} if self.output.provenance else {}),
             **({"partition_by": self.output.partition_by} if self.output.partition_by else {}),
         }

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import enum
 
+from bulkembed.schemas.media import MediaTokens
 from bulkembed.schemas.quota import QuotaKind
 
 
@@ -46,6 +47,10 @@ class LiveCounts:
     """Texts shared by several units, answered before them."""
     texts: int = 0
     tokens: int = 0
+    image_tokens: int = 0
+    """Those of `tokens` that are of images, and of pages of PDF files."""
+    audio_tokens: int = 0
+    video_tokens: int = 0
     sent: int = 0
     """Requests, including retries."""
     retried: int = 0
@@ -55,6 +60,11 @@ class LiveCounts:
     """How long requests could have been sent if the quota had allowed it."""
     codes: tuple[tuple[str, int], ...] = ()
     """Committed dead letters by code, sorted."""
+
+    @property
+    def media(self) -> MediaTokens:
+        """Those of the tokens that are of media."""
+        return MediaTokens(self.image_tokens, self.audio_tokens, self.video_tokens)
 
     def __add__(self, other: LiveCounts) -> LiveCounts:
         names = [field.name for field in dataclasses.fields(self) if field.name != "codes"]

@@ -63,6 +63,58 @@ FRAME_TOKENS = 66
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MediaTokens:
+    """Tokens of media, by what they are billed as; they can be added."""
+
+    image: int = 0
+    """Of images, and of the pages of PDF files."""
+    audio: int = 0
+    video: int = 0
+
+    @classmethod
+    def of(cls, kind: MediaKind, tokens: int) -> MediaTokens:
+        """Return the tokens of one medium."""
+        match kind:
+            case MediaKind.AUDIO:
+                return cls(audio=tokens)
+            case MediaKind.VIDEO:
+                return cls(video=tokens)
+        return cls(image=tokens)
+
+    def __add__(self, other: MediaTokens) -> MediaTokens:
+        return MediaTokens(
+            self.image + other.image, self.audio + other.audio, self.video + other.video
+        )
+
+
+NO_MEDIA = MediaTokens()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MediaFactors:
+    """What a token of media costs, as a multiple of a token of text."""
+
+    image: float = 1.0
+    audio: float = 1.0
+    video: float = 1.0
+
+    def surcharge(self, media: MediaTokens) -> int:
+        """Return how many tokens of text cost what media costs above its own count."""
+        if media == NO_MEDIA:
+            return 0
+        extra = (
+            media.image * (self.image - 1)
+            + media.audio * (self.audio - 1)
+            + media.video * (self.video - 1)
+        )
+        return math.ceil(extra - 1e-6)
+
+
+SAME_PRICE = MediaFactors()
+"""Of a model that takes no media, or whose prices are not known."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class MediaLimits:
     """What a model accepts in one content.
 

@@ -13,6 +13,7 @@ import functools
 from collections.abc import Mapping
 
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.media import SAME_PRICE, MediaFactors
 
 
 class TaskType(enum.StrEnum):
@@ -114,6 +115,8 @@ class ModelSpec:
     """The day from which the service answers 404; in the future if the model is still served."""
     successor: str | None = None
     vertex_only: bool = False
+    media_factors: MediaFactors = SAME_PRICE
+    """The prices of media.  PDF pages are on no price list, and counted as images."""
     takes_media: bool = False
     """Whether a content may have images, audio, video and PDF files; if not, only text."""
     known: bool = True
@@ -204,6 +207,9 @@ _GEMINI_2_PREFIXES: Mapping[TaskType, str] = {
 }
 """Source: ai.google.dev/gemini-api/docs/embeddings, 2026-11."""
 
+_GEMINI_2_MEDIA = MediaFactors(image=0.45 / 0.20, audio=6.50 / 0.20, video=12.00 / 0.20)
+"""Source: ai.google.dev/gemini-api/docs/pricing, 2026-11."""
+
 _MODELS = (
     ModelSpec(
         "embedding-001", 768, 768, 2048, vertex_methods=(VertexMethod.PREDICT,),
@@ -230,12 +236,14 @@ _MODELS = (
         "gemini-embedding-2-preview", 3072, 128, 8192, _GEMINI_2_PREFIXES,
         unit_length=UnitLength.ALWAYS, price=0.20, batch_price=0.10,
         shut_down=dt.date(2026, 8, 10), successor="gemini-embedding-2",
-        takes_media=True, advised_dims=_GEMINI_DIMS,
+        takes_media=True, media_factors=_GEMINI_2_MEDIA,
+        advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
         "gemini-embedding-2", 3072, 128, 8192, _GEMINI_2_PREFIXES,
         unit_length=UnitLength.ALWAYS, vertex_quota=(40_000, 10_000_000, None),
-        price=0.20, batch_price=0.10, takes_media=True, advised_dims=_GEMINI_DIMS,
+        price=0.20, batch_price=0.10, takes_media=True, media_factors=_GEMINI_2_MEDIA,
+        advised_dims=_GEMINI_DIMS,
     ),
     ModelSpec(
         "text-embedding-005", 768, 1, 2048, unit_length=UnitLength.DEFAULT_DIM, vertex_only=True,
@@ -252,6 +260,8 @@ _MODELS = (
 
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _MODELS}
 DEFAULT_MODEL = "gemini-embedding-001"
+MEDIA_MODEL = "gemini-embedding-2"
+"""The model to use for media."""
 
 
 def bare_name(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.inputs import OUR_COLUMNS, PASSAGE_COLUMNS, PROVENANCE_COLUMNS
+from bulkembed.schemas.inputs import MEDIA_COLUMN, OUR_COLUMNS, PASSAGE_COLUMNS, PROVENANCE_COLUMNS
 
 TEXT_HASH_TYPE = pa.binary(16)
 PASSAGE_FIELDS = tuple(
@@ -20,6 +20,22 @@ PROVENANCE_FIELDS = tuple(
     )
 )
 """With `--provenance`: the run that wrote the row, and when."""
+MEDIA_FIELD = pa.field(
+    MEDIA_COLUMN,
+    pa.list_(
+        pa.struct(
+            [
+                pa.field("kind", pa.string(), nullable=False),
+                pa.field("mime_type", pa.string(), nullable=False),
+                pa.field("bytes", pa.int64(), nullable=False),
+                pa.field("uri", pa.string()),
+            ]
+        )
+    ),
+    nullable=False,
+)
+"""If `--content` names media: the media of the row, in the order in which it was sent, by its true
+type and its size in the input.  `uri` is null if the input has the bytes."""
 ID_KEY = "bulkembed.id"
 """Has the name of the id's column in the footer of a part, if it is not `id`."""
 ROWS_KEY, PASSAGES = "bulkembed.rows", "passages"
@@ -39,11 +55,12 @@ def vectors_schema(
     passages: bool = False,
     id_name: str = "id",
     provenance: bool = False,
+    media: bool = False,
 ) -> pa.Schema:
     """Return the schema of the vectors.
 
-    The columns are the id, PASSAGE_FIELDS, vector, kept columns, text_hash, truncated, source_file,
-    source_row and PROVENANCE_FIELDS.
+    The columns are the id, PASSAGE_FIELDS, vector, kept columns, MEDIA_FIELD, text_hash, truncated,
+    source_file, source_row and PROVENANCE_FIELDS.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
@@ -53,6 +70,7 @@ def vectors_schema(
         passages: whether the rows are passages.
         id_name: the name of the id's column.
         provenance: whether there are PROVENANCE_FIELDS.
+        media: whether there is a MEDIA_FIELD.
     """
     number = pa.field("element", _FLOATS[vector_type], nullable=False)
     kept = [field for field in row_schema if field.name not in OUR_COLUMNS]
@@ -62,6 +80,7 @@ def vectors_schema(
             *(PASSAGE_FIELDS if passages else ()),
             pa.field("vector", pa.list_(number, dim), nullable=False),
             *kept,
+            *((MEDIA_FIELD,) if media else ()),
             pa.field("text_hash", TEXT_HASH_TYPE, nullable=False),
             pa.field("truncated", pa.bool_()),
             pa.field("source_file", pa.string(), nullable=False),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.media import MediaTokens
 from bulkembed.schemas.serialization import Count
 
 
@@ -128,6 +129,15 @@ class CallCounts:
     reused: int = 0
     """Texts of rows that got a vector that an earlier run or another dataset had committed; they
     are not among `repeated`."""
+    image_tokens: int = 0
+    """Those of `tokens` that are of images, and of pages of PDF files."""
+    audio_tokens: int = 0
+    video_tokens: int = 0
+
+    @property
+    def media(self) -> MediaTokens:
+        """Those of the tokens that are of media."""
+        return MediaTokens(self.image_tokens, self.audio_tokens, self.video_tokens)
 
     def __add__(self, other: CallCounts) -> CallCounts:
         return CallCounts(

@@ -31,6 +31,7 @@ from bulkembed.schemas.batch import MAX_JOB_ROWS, BatchFallback, Mode
 from bulkembed.schemas.embedding import BlankText, LongText
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
+from bulkembed.schemas.media import LongMedia, MediaCheck, Transcode
 from bulkembed.schemas.models import DEFAULT_MODEL, TaskType
 from bulkembed.schemas.quota import Pace, RpmCounts, Tier
 from bulkembed.transforms.inputs.formats import FORMATS
@@ -53,9 +54,10 @@ def _variable(flag: str) -> str:
 
 
 _INPUT, _MODEL, _OUTPUT = "Input", "Model", "Output"
+_MEDIA = "Images and other media"
 _SERVICE, _PACE, _RUN = "Service", "Requests and quota", "Run"
 _BATCH = "Batch jobs"
-OF_DATASETS = (_INPUT, _MODEL, _OUTPUT, _PACE)
+OF_DATASETS = (_INPUT, _MEDIA, _MODEL, _OUTPUT, _PACE)
 """The sections whose values may be taken from the `run.json` of a dataset."""
 
 
@@ -80,6 +82,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(_INPUT, "--text-template", metavar="TEMPLATE",
             help="Text made of several columns, e.g. '{title}\\n\\n{body}'. \\n is a line break, "
             "\\t a tab, \\r a carriage return, and \\\\ a backslash."),
+    _option(_INPUT, "--content", multiple=True, metavar="PART",
+            help="A part of what is sent for a row, in order: a text as for --text-template, "
+            "text:COLUMN, image:COLUMN, audio:COLUMN, video:COLUMN or pdf:COLUMN. Repeatable."),
     _option(_INPUT, "--title-column", metavar="NAME",
             help="Column of the document titles, sent with the text. RETRIEVAL_DOCUMENT only."),
     _option(_INPUT, "--keep-columns", metavar="NAMES", default="",
@@ -132,6 +137,40 @@ OPTIONS: tuple[Option, ...] = (
     _option(_MODEL, "--passage-overlap", type=Number(), metavar="NUMBER",
             show_default="64; for mean 0",
             help="Maximum tokens of the previous passage to repeat."),
+    _option(_MEDIA, "--check-media", type=WordChoice(MediaCheck), default="decode",
+            help="How closely to look at media before it is sent: decode images, read headers "
+            "only, or look at the first bytes only (off)."),
+    _option(_MEDIA, "--transcode", type=WordChoice(Transcode), default="auto",
+            help="Transcode images that the model does not accept to JPEG, or to PNG if they have "
+            "an alpha channel."),
+    _option(_MEDIA, "--max-image-side", type=Number(), metavar="PIXELS", show_default="no limit",
+            help="Reduce larger images to this longer side. It saves bytes and time, not money."),
+    _option(_MEDIA, "--max-image-pixels", type=Number(), default=50_000_000, metavar="NUMBER",
+            help="Maximum pixels of an image."),
+    _option(_MEDIA, "--max-media-bytes", type=ByteSize(), default="20MB", metavar="SIZE",
+            help="Maximum size of an image or another medium as it is sent."),
+    _option(_MEDIA, "--max-source-bytes", type=ByteSize(), default="100MB", metavar="SIZE",
+            help="Maximum size of a file of media as it is read."),
+    _option(_MEDIA, "--long-media", type=WordChoice((LongMedia.DEAD_LETTER, LongMedia.HEAD)),
+            default="dead-letter",
+            help="How to handle audio, video and PDF files longer than the model accepts: as dead "
+            "letters, or embed their first seconds or pages (head)."),
+    _option(_MEDIA, "--piece-seconds", type=Number(float, above=0), metavar="SECONDS",
+            show_default="the model's maximum",
+            help="Seconds of audio or video that --long-media head embeds."),
+    _option(_MEDIA, "--piece-pages", type=Number(), metavar="NUMBER",
+            show_default="the model's maximum",
+            help="Pages of a PDF file that --long-media head embeds."),
+    _option(_MEDIA, "--media-root", metavar="PATH", show_default="the folder of the input file",
+            help="Folder of relative paths in media columns: a path, or a URI as for --input."),
+    _option(_MEDIA, "--fetch-concurrency", type=Number(), default=32, metavar="NUMBER",
+            help="Maximum files of media that a process reads at a time."),
+    _option(_MEDIA, "--fetch-per-host", type=Number(), default=8, metavar="NUMBER",
+            help="Maximum files of media that a process reads from one host at a time."),
+    _option(_MEDIA, "--fetch-timeout", type=Duration(), default="30s", metavar="TIME",
+            help="How long one download of a file of media may take."),
+    _option(_MEDIA, "--allow-private-addresses", is_flag=True,
+            help="Let URLs of media lead to this machine and to private networks."),
     _option(_SERVICE, "--emulator", is_flag=True,
             help="Start a local emulator and use it. It needs no key, but its vectors are not "
             "Gemini's."),

@@ -24,9 +24,11 @@ from bulkembed.transforms.inputs.text_recipe import encode_template
 
 _NAMES = frozenset(str(option.name) for option in SERVICE_OPTIONS)
 _TAKEN = frozenset(str(option.name) for option in OPTIONS if option.section in OF_DATASETS) - {
-    "rate_service"
+    "rate_service",
+    "media_root",
+    "allow_private_addresses",
 }
-"""Settings that are used as they are; none of them names a host."""
+"""Settings that are used as they are; none of them names a host, or files of this machine."""
 _RENAMED = {
     "call_deadline_s": "retry_timeout_s",
     "max_in_flight": "concurrency",

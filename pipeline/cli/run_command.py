@@ -26,9 +26,18 @@ from bulkembed.pipeline.run.request import InputRequest, MissingFiles, RunReques
 from bulkembed.pipeline.run.row_amount import parse_amount
 from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.batch import BatchConfig, enqueued_limit
+from bulkembed.schemas.content_parts import ContentPart, has_media, parse_part
 from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, OutputConfig
+from bulkembed.schemas.media import (
+    GEMINI_EMBEDDING_2,
+    GEMINI_EMBEDDING_2_VERTEX,
+    LongMedia,
+    MediaSettings,
+)
 from bulkembed.schemas.models import bare_name
 from bulkembed.schemas.quota import Tier, parse_share
 from bulkembed.schemas.secrets import masked
@@ -42,6 +51,10 @@ if TYPE_CHECKING:
     from bulkembed.pipeline.run.summary import RunSummary, WrittenReport
 
 _Made = TypeVar("_Made")
+_OF_MEDIA = (
+    "max_image_side", "piece_seconds", "piece_pages", "media_root", "allow_private_addresses",
+)  # fmt: skip
+"""Options that do nothing without media in `--content`."""
 
 EXAMPLES = (
     "bulkembed run --input 'docs/*.parquet' --output out/docs",
@@ -166,7 +179,8 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
     """
     from bulkembed.transforms.clients.transport import service_from
 
-    options = with_date(options, dt.datetime.now(dt.UTC).date())
+    options = _with_texts(with_date(options, dt.datetime.now(dt.UTC).date()))
+    columns = _columns(options)
     service = _made(service_from, options)
     limits = _made(
         resolve_limits, options,
@@ -176,11 +190,12 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
     )  # fmt: skip
     return _made(
         RunRequest, options,
-        input=_made(InputRequest, options, columns=_columns(options)),
+        input=_made(InputRequest, options, columns=columns, fetch=_fetch(options)),
         embedding=_made(
             EmbeddingConfig, options,
             service=service.identity,
             has_titles=options["title_column"] is not None,
+            media=_media(options, columns),
         ),
         service=service,
         calls=_made(CallSettings, options, limits=limits),
@@ -212,16 +227,90 @@ def _batch(options: dict[str, Any], service: ServiceConfig) -> BatchConfig:
     )  # fmt: skip
 
 
+def _with_texts(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with `--text-column` or `--text-template` for a `--content` of one text.
+
+    Raises:
+        ConfigError: an option of texts is given as well, or several texts without media.
+    """
+    typed = options["content"]
+    if not typed:
+        return options
+    for name in ("text_column", "text_template"):
+        if options[name] is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"use either {flag} or --content, not both")
+    parts = [parse_part(one) for one in typed]
+    if has_media(parts):
+        return options
+    if len(parts) > 1:
+        raise ConfigError(
+            f"--content names {len(parts)} texts and no media. Write one text, as in "
+            "--content '{title}\\n\\n{body}'."
+        )
+    if parts[0].source == typed[0]:
+        return {**options, "content": (), "text_template": typed[0]}
+    (column,) = parts[0].fields
+    return {**options, "content": (), "text_column": column}
+
+
 def _columns(options: dict[str, Any]) -> InputColumns:
     typed = options["text_template"]
     template = decode_template(typed) if typed is not None else None
+    content = tuple(map(_part, options["content"]))
+    column = options["text_column"] or None
+    if column is None and template is None and not content:
+        column = "text"
     return _made(
         InputColumns, options,
         id_column=None if options["generate_ids"] else options["id_column"],
-        text_column=options["text_column"] or (None if template is not None else "text"),
+        text_column=column,
         text_template=template,
+        content=content,
         keep_columns=tuple(split_names(options["keep_columns"])),
     )  # fmt: skip
+
+
+def _part(typed: str) -> ContentPart:
+    part = parse_part(typed)
+    if part.source != typed:
+        return part  # The name of a column.
+    return dataclasses.replace(part, source=decode_template(typed, "--content"))
+
+
+def _media(options: dict[str, Any], columns: InputColumns) -> MediaSettings | None:
+    """Return how media is prepared; None without media.
+
+    Raises:
+        ConfigError: an option has no effect.
+    """
+    given = [name for name in _OF_MEDIA if options[name] not in (None, False)]
+    if given and not columns.content:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise ConfigError(f"{flag} needs media in --content, such as image:COLUMN. Remove {flag}.")
+    if not columns.content:
+        return None
+    cut = [name for name in ("piece_seconds", "piece_pages") if options[name] is not None]
+    if cut and options["long_media"] is LongMedia.DEAD_LETTER:
+        flag = f"--{cut[0].replace('_', '-')}"
+        raise ConfigError(f"{flag} needs --long-media head. Add it, or remove {flag}.")
+    return _made(
+        MediaSettings, options,
+        check=options["check_media"],
+        max_pixels=options["max_image_pixels"],
+        max_bytes=options["max_media_bytes"],
+        limits=GEMINI_EMBEDDING_2_VERTEX if options["vertexai"] else GEMINI_EMBEDDING_2,
+    )  # fmt: skip
+
+
+def _fetch(options: dict[str, Any]) -> FetchSettings:
+    return FetchSettings(
+        concurrency=options["fetch_concurrency"],
+        per_host=options["fetch_per_host"],
+        timeout_s=options["fetch_timeout"],
+        max_bytes=options["max_source_bytes"],
+        allow_private_addresses=options["allow_private_addresses"],
+    )
 
 
 def _plain(value: object) -> object:

@@ -53,6 +53,10 @@ def estimate(request: RunRequest, sample: RowAmount | None = None) -> Estimate:
         ConfigError, InputError, OutputError: where the run would raise them; except for missing
             files, deletes and repeated ids, which are a warning.
     """
+    if request.embedding.media is not None:
+        raise ConfigError(
+            "bulkembed estimate does not count media in --content yet. An image has 258 tokens."
+        )
     shares = quota_shares(request)
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
         dataset = Dataset.open(request.output.uri or folder)

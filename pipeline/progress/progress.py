@@ -300,6 +300,7 @@ def make_goal(
         before=before,
         shared=sum(file.texts for file in sharing.picks),
         price=request.price(),
+        factors=job.embedding.spec.media_factors,
         texts_per_request=1 if counts_texts else job.embedder.call_texts,
     )
 

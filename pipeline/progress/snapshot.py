@@ -10,6 +10,7 @@ import math
 from bulkembed.pipeline.progress.time_left import ActiveSpeed, WorkAmount, time_left_s
 from bulkembed.pipeline.run.summary import RowCounts
 from bulkembed.schemas.live import Live, LiveCounts, LiveJobs, QuotaUse, Waiting
+from bulkembed.schemas.media import SAME_PRICE, MediaFactors
 from bulkembed.schemas.prices import Price
 from bulkembed.transforms.dataset.records import DatasetState
 
@@ -31,6 +32,8 @@ class Goal:
     """Texts that occur in several units; they are sent first."""
     price: Price | None = None
     """None if unknown."""
+    factors: MediaFactors = SAME_PRICE
+    """The prices of media."""
     texts_per_request: int = 1
     """How many texts the service counts as one request."""
     processes: int = 1
@@ -179,8 +182,8 @@ def take_snapshot(
         texts=counts.texts,
         tokens=counts.tokens + (jobs.paid_tokens if jobs else 0),
         tokens_total=tokens_total,
-        usd=_usd(goal, counts.tokens, jobs.paid_tokens if jobs else 0),
-        usd_total=_usd(goal, tokens_total),
+        usd=_usd(goal, counts, counts.tokens, jobs.paid_tokens if jobs else 0),
+        usd_total=_usd(goal, counts, tokens_total),
         waiting=waiting,
         wait_s=wait_s,
         left_s=_left_s(goal, live.quota, rates.active, rows.left, texts_left, tokens_left),
@@ -216,10 +219,12 @@ def _tokens_left(counts: LiveCounts, texts_left: int | None) -> int | None:
     return round(texts_left * counts.tokens / max(1, counts.texts))
 
 
-def _usd(goal: Goal, tokens: int | None, batch_tokens: int = 0) -> float | None:
+def _usd(goal: Goal, counts: LiveCounts, tokens: int | None, batch_tokens: int = 0) -> float | None:
+    """Return the price of some tokens, with as much media among them as there was so far."""
     if goal.price is None or tokens is None:
         return None
-    return goal.price.usd(tokens) + goal.price.batch_usd(batch_tokens)
+    surcharge = goal.factors.surcharge(counts.media) / max(1, counts.tokens)
+    return goal.price.usd(tokens * (1 + surcharge)) + goal.price.batch_usd(batch_tokens)
 
 
 def _left_s(

@@ -157,6 +157,9 @@ class CommitRecords:
         sent = LiveCounts(
             texts=calls.texts,
             tokens=calls.tokens,
+            image_tokens=calls.image_tokens,
+            audio_tokens=calls.audio_tokens,
+            video_tokens=calls.video_tokens,
             sent=calls.calls + calls.retried,
             retried=calls.retried,
         )

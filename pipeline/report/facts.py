@@ -17,10 +17,12 @@ from bulkembed.pipeline.report.sample import (
     input_columns,
     texts_of,
 )
+from bulkembed.pipeline.run.life_cost import billed_tokens
 from bulkembed.pipeline.run.status import Status, status_of
 from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.ledger_entry import BatchJob
+from bulkembed.schemas.models import find_model
 from bulkembed.schemas.prices import Price, price_of
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.dataset import part_files, run_file, worker_notes
@@ -49,6 +51,8 @@ class Cost:
     """Rows that needed no text of their own."""
     price: Price | None
     """The given price, else Google's list price whatever the service; None if neither is known."""
+    billed_per_token: float = 1.0
+    """How many tokens of text cost as much as one of the tokens, which may be of media."""
 
     @property
     def tokens(self) -> int:
@@ -64,7 +68,8 @@ class Cost:
         """Return the price of some tokens, at the mean of those sent; None if it is not known."""
         if self.price is None:
             return None
-        paid = self.price.usd(self.online_tokens) + self.price.batch_usd(self.batch_tokens)
+        paid = self.price.usd(self.online_tokens * self.billed_per_token)
+        paid += self.price.batch_usd(self.batch_tokens)
         return paid / self.tokens * tokens if self.tokens else 0.0
 
 
@@ -151,6 +156,12 @@ def _without_texts(example: dict[str, Any], *, hides_ids: bool) -> dict[str, Any
     return {**example, "text": None, **({"id": None} if hides_ids else {})}
 
 
+def _billed_per_token(status: Status) -> float:
+    if not status.counts.tokens:
+        return 1.0
+    return billed_tokens(status.counts, find_model(status.model)) / status.counts.tokens
+
+
 def _cost(status: Status, settings: dict[str, Any], jobs: Sequence[BatchJob]) -> Cost:
     batch = sum((job.counts for job in jobs), CallCounts())
     every = status.counts + batch
@@ -162,6 +173,7 @@ def _cost(status: Status, settings: dict[str, Any], jobs: Sequence[BatchJob]) ->
         # Each row that took an answer of a job counts as repeated, and each answer as one less.
         duplicates=max(0, every.repeated) + every.reused,
         price=price_of(Service.DEVELOPER, status.model, given, factor),
+        billed_per_token=_billed_per_token(status),
     )
 
 

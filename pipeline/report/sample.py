@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.pipeline.verify.comparison import source_text
+from bulkembed.schemas.content_parts import parse_part
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.inputs import OUR_COLUMNS, InputColumns, InputFile
@@ -212,7 +213,7 @@ def texts_of(
     found: dict[int, str] = {
         at: row.kept_text for at, row in enumerate(rows) if row.kept_text is not None
     }
-    if len(found) < len(rows):
+    if len(found) < len(rows) and not pinned["layout"].get("media"):
         missing = [at for at in range(len(rows)) if at not in found]
         read = _input_texts(dataset, pinned, [rows[at] for at in missing])
         found.update((missing[at], text) for at, text in read)
@@ -223,6 +224,9 @@ def texts_of(
 def input_columns(pinned: dict[str, Any]) -> InputColumns:
     """Return the columns of which a text was made, without id and kept columns."""
     layout = pinned["layout"]
+    if layout.get("media"):
+        content = tuple(map(parse_part, layout["text"]))
+        return InputColumns(id_column=None, text_column=None, content=content)
     is_template = run_file.template_of(pinned) is not None
     return InputColumns(
         id_column=None,

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from bulkembed.pipeline.run.life_cost import (
+    billed_tokens,
     noted_spending,
     read_online_tokens,
     summed_tokens,
@@ -97,7 +98,7 @@ def start_account(job: JobConfig, dataset: Dataset, before: DatasetState) -> Non
     with contextlib.nullcontext() if job.budget else contextlib.suppress(OutputError):
         if spending_notes.keeps_notes(dataset, job):
             spending_notes.start_total(
-                dataset, job.run_number, lambda: _known_tokens(dataset, before)
+                dataset, job.run_number, lambda: _known_tokens(dataset, before, job)
             )
         if job.account is not None:
             _start_run(AccountFile(Path(job.account)), job, dataset, before)
@@ -108,15 +109,17 @@ def _start_run(file: AccountFile, job: JobConfig, dataset: Dataset, before: Data
         if dataset.is_on_a_store:  # The account is that of this host, and the notes are of all.
             known = read_online_tokens(dataset)
         elif job.budget or not account.run_number:
-            known = _known_tokens(dataset, before) - noted_spending(dataset).tokens
+            known = _known_tokens(dataset, before, job) - noted_spending(dataset).tokens
         else:
             known = 0
         account.start_run(known, job.run_number)
 
 
-def _known_tokens(dataset: Dataset, before: DatasetState) -> int:
+def _known_tokens(dataset: Dataset, before: DatasetState, job: JobConfig) -> int:
     """Return what the dataset has cost at least, by its records and summaries."""
-    return max(committed_counts(dataset, before).tokens, summed_tokens(dataset))
+    spec = job.embedding.spec
+    committed = billed_tokens(committed_counts(dataset, before), spec)
+    return max(committed, summed_tokens(dataset, spec))
 
 
 def committed_counts(dataset: Dataset, state: DatasetState) -> CallCounts:

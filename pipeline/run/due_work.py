@@ -30,6 +30,7 @@ from bulkembed.transforms.dataset.processes import this_process
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.columns import column_notes
 from bulkembed.transforms.inputs.discover import looks_like_data
+from bulkembed.transforms.inputs.filesystems import locate
 
 
 def scan(dataset: Dataset, request: RunRequest) -> Scans:
@@ -84,6 +85,7 @@ def make_job(
     request: RunRequest, service: ServiceConfig, scans: Scans, dataset: Dataset
 ) -> JobConfig:
     """Return the configuration of the workers, with a new run id."""
+    root = request.input.media_root
     return JobConfig(
         run_id=run_file.new_run_id(),
         service=service,
@@ -92,6 +94,8 @@ def make_job(
         columns=request.input.columns,
         row_schema=_row_schema(request, scans, dataset),
         output=request.output,
+        fetch=request.input.fetch,
+        media_root=None if root is None else locate(root),
         blank_text=request.input.blank_text,
         skip_bad_files=request.input.skip_bad_files,
         dedupe=request.dedupe,

@@ -13,7 +13,10 @@ from typing import Any
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.ledger_entry import BatchJob
 from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.models import ModelSpec
 from bulkembed.schemas.prices import Price, price_of
+from bulkembed.schemas.serialization import from_plain
+from bulkembed.schemas.units import CallCounts
 from bulkembed.transforms.core.spending_lease import Spent
 from bulkembed.transforms.core.token_account import TokenAccount
 from bulkembed.transforms.dataset import atomic_files, spending_notes
@@ -51,15 +54,25 @@ class LifeCost:
     failed without an answer, and batch jobs whose answers are lost."""
     last_run_tokens: int | None = None
     last_run_usd: float | None = None
+    has_media: bool = False
+    """Whether tokens of media count as the tokens of text that cost the same."""
 
     @classmethod
-    def of(cls, spending: LifeSpending, price: Price | None, at_least: int = 0) -> LifeCost:
+    def of(
+        cls,
+        spending: LifeSpending,
+        price: Price | None,
+        at_least: int = 0,
+        *,
+        has_media: bool = False,
+    ) -> LifeCost:
         """Return the cost of what was spent.
 
         Args:
             spending: what was spent.
             price: of a token; None if not known.
             at_least: tokens that online requests are known to have cost, whatever the account says.
+            has_media: whether some of the tokens may be of media.
         """
         tokens, last = max(spending.spent.tokens, at_least), spending.last_run
         batch, last_batch = spending.batch, spending.last_run_batch
@@ -73,6 +86,7 @@ class LifeCost:
             unconfirmed_tokens=spending.spent.unconfirmed + spending.batch_unconfirmed,
             last_run_tokens=None if last is None else last + last_batch,
             last_run_usd=last_usd,
+            has_media=has_media,
         )
 
     def line(self, run: str) -> str:
@@ -81,11 +95,15 @@ class LifeCost:
         Args:
             run: what to call the one run, such as `this run`.
         """
-        every = _amount(self.tokens, self.usd)
+        every = self._amount(self.tokens, self.usd)
         if self.last_run_tokens is None:
             return f"{every} in all runs"
-        one = _amount(self.last_run_tokens, self.last_run_usd)
+        one = self._amount(self.last_run_tokens, self.last_run_usd)
         return one if one == every else f"{one} in {run}; {every} in all runs"
+
+    def _amount(self, tokens: int, usd: float | None) -> str:
+        unit = " at the price of text" if self.has_media else ""
+        return number_of(tokens, "token") + unit + ("" if usd is None else f", {usd:,.4f} USD")
 
     def unconfirmed_line(self) -> str:
         """Return what is not certain about the cost; empty if all is."""
@@ -95,10 +113,6 @@ class LifeCost:
             f"up to {self.unconfirmed_tokens:,} of all tokens may not have been billed: the "
             "answers to their texts are lost"
         )
-
-
-def _amount(tokens: int, usd: float | None) -> str:
-    return number_of(tokens, "token") + ("" if usd is None else f", {usd:,.4f} USD")
 
 
 def pinned_price(pinned: dict[str, Any]) -> Price | None:
@@ -158,12 +172,18 @@ def _noted(dataset: Dataset) -> SpendingTotal:
     return total.with_notes(spending_notes.read_notes(dataset))
 
 
-def summed_tokens(dataset: Dataset) -> int:
-    """Return the tokens in the summaries of all runs; those of killed runs are missing."""
+def billed_tokens(counts: CallCounts, spec: ModelSpec) -> int:
+    """Return the tokens of text that cost the same as some requests."""
+    return counts.tokens + spec.media_factors.surcharge(counts.media)
+
+
+def summed_tokens(dataset: Dataset, spec: ModelSpec) -> int:
+    """Return the billed tokens in the summaries of all runs; those of killed runs are missing."""
     found = 0
     for name in dataset.names(SUMMARIES):
         try:
-            found += int((dataset.read_json(f"{SUMMARIES}/{name}") or {})["counts"]["tokens"])
+            counts = (dataset.read_json(f"{SUMMARIES}/{name}") or {})["counts"]
+            found += billed_tokens(from_plain(counts, CallCounts), spec)
         except (OutputError, KeyError, TypeError, ValueError):
             continue  # A damaged summary fails no run: what it says is shown, and nothing else.
     return found

@@ -11,6 +11,7 @@ from bulkembed.pipeline.run.row_amount import RowAmount, parse_amount
 from bulkembed.schemas.batch import BatchConfig, Mode
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, Dedupe, OutputConfig
 from bulkembed.schemas.prices import Budget, Price, price_of
@@ -96,6 +97,9 @@ class InputRequest:
     """Whether files of a Delta, Hudi or Iceberg table are read without its log."""
     limit_rows: int | None = None
     blank_text: BlankText = BlankText.SKIP
+    media_root: str | None = None
+    """The folder of relative paths in media columns; None: that of the input file."""
+    fetch: FetchSettings = dataclasses.field(default_factory=FetchSettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,6 +168,8 @@ class RunRequest:
                 f"--reuse needs --dedupe run, because --dedupe {self.dedupe} takes no vector of an "
                 "earlier run. Remove one of them."
             )
+        if self.embedding.media is not None:
+            self._check_media()
         if self.sync:
             self._check_sync()
         self._check_batch()
@@ -191,6 +197,15 @@ class RunRequest:
         """Return the price of a token; None if it is not known."""
         service, factor = self.service.identity, self.batch.price_factor
         return price_of(service, self.embedding.model, self.usd_per_mtok, factor)
+
+    def _check_media(self) -> None:
+        """Raise ConfigError for what does not take media yet."""
+        for given, why in (
+            (self.mode.uses_batch and f"--mode {self.mode}", "Use --mode online."),
+            (self.sync and "--sync", "Remove it. Rows of new and changed files are embedded."),
+        ):  # fmt: skip
+            if given:
+                raise ConfigError(f"{given} is not supported with media in --content. {why}")
 
     def _check_batch(self) -> None:
         """Raise ConfigError if the options of batch jobs contradict others."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.life_cost import (
     LifeCost,
+    billed_tokens,
     read_life_spending,
     settle_life_spending,
 )
@@ -218,8 +219,9 @@ def _life_cost(dataset: Dataset, outcome: Outcome) -> LifeCost | None:
     except OutputError as error:
         log.warning("the cost of the dataset is not known: %s", error.message)
         return None
-    tokens = call_counts(outcome.counters).tokens
-    return LifeCost.of(spending, outcome.request.price(), at_least=tokens)
+    tokens = billed_tokens(call_counts(outcome.counters), job.embedding.spec)
+    has_media = job.embedding.media is not None
+    return LifeCost.of(spending, outcome.request.price(), at_least=tokens, has_media=has_media)
 
 
 def _nothing_readable(scans: Scans) -> Stop | None:
@@ -428,7 +430,7 @@ def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bo
         schema = vectors_schema(
             job.row_schema, dim, job.output.vector_type, metadata,
             passages=job.embedding.rows_are_passages, id_name=job.columns.id_name,
-            provenance=job.output.provenance,
+            provenance=job.output.provenance, media=bool(job.columns.content),
         )  # fmt: skip
         dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:

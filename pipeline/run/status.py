@@ -10,6 +10,7 @@ from typing import Any
 from bulkembed.pipeline.run.life_cost import (
     LifeCost,
     LifeSpending,
+    billed_tokens,
     pinned_price,
     read_life_spending,
 )
@@ -22,11 +23,13 @@ from bulkembed.pipeline.run.summary import (
     count_rows,
     difference_line,
     rows_line,
+    tokens_line,
 )
 from bulkembed.pipeline.sync.sync_file import read_goal, synced_rows
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.models import find_model
 from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.core.row_difference import RowTally
@@ -128,7 +131,12 @@ def status_of(
         vectors=sum(record.vectors for record in records) - old,
         codes=_codes(current),
         counts=counts,
-        cost=LifeCost.of(spending, pinned_price(pinned), at_least=counts.tokens),
+        cost=LifeCost.of(
+            spending,
+            pinned_price(pinned),
+            at_least=billed_tokens(counts, find_model(pinned["embedding"]["model"])),
+            has_media="media" in pinned["embedding"],
+        ),
         kept_texts=0 if complete else kept_answers.count_kept(dataset),
         complete=complete,
         runner=f"run {owner.run_id}, process {owner.process.pid} on {owner.host}"
@@ -179,7 +187,7 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     yield (
         "requests",
         f"{calls.calls:,} with {number_of(calls.texts, 'text')}, "
-        f"{number_of(calls.tokens, 'token')} for the committed rows",
+        f"{tokens_line(calls)} for the committed rows",
     )
     if status.open_batch_jobs:
         yield (

@@ -335,10 +335,21 @@ def _requests_line(summary: RunSummary) -> str:
     repeated = max(0, counts.repeated)
     return (
         f"{summary.calls_sent or counts.calls:,}{limited} with {number_of(counts.texts, 'text')}, "
-        f"{number_of(counts.tokens, 'token')}"
+        f"{tokens_line(counts)}"
         + (f"; {number_of(repeated, 'duplicate text')} not sent" if repeated else "")
         + (f"; {number_of(counts.reused, 'text')} with a known vector" if counts.reused else "")
     )
+
+
+def tokens_line(counts: CallCounts) -> str:
+    """Return the tokens of some requests, and how many of them are of media."""
+    media = {
+        "images": counts.image_tokens,
+        "audio": counts.audio_tokens,
+        "video": counts.video_tokens,
+    }
+    of_media = ", ".join(f"{tokens:,} of {name}" for name, tokens in media.items() if tokens)
+    return number_of(counts.tokens, "token") + (f" ({of_media})" if of_media else "")
 
 
 def changes_line(changes: ChangeCounts) -> str:

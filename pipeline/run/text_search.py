@@ -42,6 +42,8 @@ from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.distinct_contents import why_blank
+from bulkembed.transforms.units.media_rows import hash_without_fetching
+from bulkembed.transforms.units.media_units import windows
 from bulkembed.transforms.units.shared_texts import text_only
 
 TEXT = np.dtype([("key", "<u8"), ("place", "<u8")])
@@ -100,7 +102,9 @@ def search_texts(
     """
     cuts = job.embedding.long_text.cuts
     likely = plan.planned_rows * (_PASSAGES_PER_ROW if cuts else 1)
-    search = _Search(plan, sources, settled, by_row=cuts, every=every)
+    # Units of long texts and of media are split between rows.
+    by_row = cuts or job.embedding.media is not None
+    search = _Search(plan, sources, settled, by_row=by_row, every=every)
     with (
         PartitionedRows(folder, TEXT, partitions_for(likely, TEXT.itemsize)) as texts,
         PartitionedRows(folder, PLACE, 1) as whole,
@@ -279,6 +283,8 @@ def _planned_texts(
         is_known: the rows to leave out.
     """
     hashes_of = _hashes_of_passages if job.embedding.long_text.cuts else _hashes_of_texts
+    if job.embedding.media is not None:
+        hashes_of = _hashes_of_parts
     for first_row, rows in _batches(job, plan):
         if is_known is not None:
             known = is_known[first_row : first_row + rows.rows].tolist()
@@ -324,6 +330,8 @@ def _batches(job: JobConfig, plan: Plan) -> Iterator[tuple[int, RowBatch]]:
 def _read(file_units: FileUnits, columns: InputColumns) -> Iterator[RowBatch]:
     ranges = [(unit.first_row, unit.rows) for unit in file_units.units]
     file = file_units.file
+    if columns.content:
+        ranges = windows(file, ranges)
     return read_batches(open_found(file.found), file, *text_only(columns), ranges)
 
 
@@ -338,6 +346,18 @@ def _hashes_of_texts(
     ]
     pairs = itertools.compress(zip(rows.titles, rows.texts, strict=True), is_sent)
     return [hash_of(title, text or "") for title, text in pairs], np.array(is_sent, np.int64)
+
+
+def _hashes_of_parts(
+    rows: RowBatch, embedding: EmbeddingConfig
+) -> tuple[list[bytes], npt.NDArray[np.int64]]:
+    """Return the hashes of the contents of some rows, and how many each row has: 0 or 1."""
+    found = [
+        None if offset in rows.bad else hash_without_fetching(parts, embedding)
+        for offset, parts in enumerate(rows.parts or ())
+    ]
+    hashes = [one for one in found if one is not None]
+    return hashes, np.array([one is not None for one in found], np.int64)
 
 
 def _hashes_of_passages(

@@ -22,7 +22,7 @@ from bulkembed.pipeline.verify.folder_check import (
 from bulkembed.pipeline.verify.sync_comparison import check_synced_input, draw_synced
 from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.errors import OutputError, OutputLocked
+from bulkembed.schemas.errors import ConfigError, OutputError, OutputLocked
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import ExitCode
@@ -128,6 +128,11 @@ def verify(request: VerifyRequest) -> VerifyReport:
     started = time.monotonic()
     dataset = Dataset.open(request.output)
     pinned = run_file.read(dataset)
+    if request.made_by is not None and pinned["layout"].get("media"):
+        raise ConfigError(
+            "--against and --sample compare texts, and this dataset has media. Remove them to "
+            "check its files."
+        )
     owner = output_lock.current_owner(dataset)
     if owner is not None:
         raise OutputLocked(

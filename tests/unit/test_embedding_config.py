@@ -7,6 +7,13 @@ import pytest
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig, digest_of
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.media import (
+    GEMINI_EMBEDDING_2_VERTEX,
+    LongMedia,
+    MediaCheck,
+    MediaSettings,
+    Transcode,
+)
 from bulkembed.schemas.models import TaskType
 
 
@@ -42,6 +49,64 @@ def test_an_explicit_default_does_not_change_the_digest() -> None:
 def test_the_digest_does_not_depend_on_the_order_of_facts() -> None:
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     assert len(config().digest) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "digest"),
+    [
+        ({}, "a755ebf00ff43b91"),
+        (
+            {
+                "service": "vertex",
+                "model": "gemini-embedding-2",
+                "task_type": TaskType.CLUSTERING,
+                "dim": 768,
+            },
+            "23dc46f40c105511",
+        ),
+    ],
+    ids=["default", "vertex"],
+)
+def test_datasets_of_texts_keep_the_digests_of_earlier_versions(
+    changes: dict[str, Any], digest: str
+) -> None:
+    assert config(**changes).digest == digest
+    assert "media" not in config(**changes).facts()
+
+
+MEDIA = {"model": "gemini-embedding-2", "media": MediaSettings()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"transcode": Transcode.OFF},
+        {"max_image_side": 512},
+        {"long_media": LongMedia.HEAD},
+        {"long_media": LongMedia.HEAD, "piece_seconds": 60.0},
+        {"long_media": LongMedia.PIECES, "piece_overlap_pages": 1},
+    ],
+    ids=str,
+)
+def test_each_setting_of_media_that_changes_vectors_is_pinned(changes: dict[str, Any]) -> None:
+    changed = config(model="gemini-embedding-2", media=MediaSettings(**changes))
+    assert changed.digest != config(**MEDIA).digest
+    assert changed.digest != config(model="gemini-embedding-2").digest
+    assert EmbeddingConfig.from_facts(changed.facts()).digest == changed.digest
+
+
+def test_what_only_decides_which_media_fails_is_not_pinned() -> None:
+    checks = MediaSettings(check=MediaCheck.OFF, max_pixels=9, max_bytes=9, max_source_bytes=9)
+    vertex = MediaSettings(limits=GEMINI_EMBEDDING_2_VERTEX)
+    for media in (checks, vertex):
+        assert config(model="gemini-embedding-2", media=media).digest == config(**MEDIA).digest
+
+
+def test_media_needs_a_model_that_takes_it() -> None:
+    with pytest.raises(ConfigError, match=r"gemini-embedding-001 takes texts only\. Use --model"):
+        config(media=MediaSettings())
+    with pytest.raises(ConfigError, match="--long-text dead-letter cannot be combined with media"):
+        config(**MEDIA, long_text=LongText.DEAD_LETTER)
 
 
 def test_a_title_is_for_documents_only() -> None:

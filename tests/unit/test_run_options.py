@@ -232,6 +232,28 @@ def test_the_files_of_a_pattern_without_quotes_are_recognised(
     )
 
 
+MEDIA = ("--model", "gemini-embedding-2", "--content", "image:photo")
+OF_MEDIA = (
+    "--check-media", "--transcode", "--max-image-side", "--max-image-pixels", "--max-media-bytes",
+    "--max-source-bytes", "--long-media", "--media-root", "--allow-private-addresses",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--max-image-side", "99"), "--max-image-side needs media in --content"),
+        (("--media-root", "img"), "--media-root needs media in --content"),
+        (("--allow-private-addresses",), "--allow-private-addresses needs media in --content"),
+        ((*MEDIA, "--piece-pages", "2"), "--piece-pages needs --long-media head"),
+        (("--content", "{a}", "--content", "{b}"), "names 2 texts and no media"),
+    ],
+)
+def test_options_of_media_without_effect_are_refused(flags: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        request_from(options(*flags))
+
+
 def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
     """The request takes options by their names, so a misspelt name would be lost silently."""
     vertex = ("--vertexai", "--vertex-location", "l", "--vertex-project", "p")
@@ -247,9 +269,15 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
              "--batch-bucket": (*vertex, "--mode", "batch", "--batch-bucket", "gs://a"),
              "--batch-max-wait": ("--mode", "auto"),
              "--enqueued-headroom": ("--enqueued-tokens", "1000"),
+             "--content": ("--model", "gemini-embedding-2"),
+             **dict.fromkeys(OF_MEDIA, MEDIA),
+             **dict.fromkeys(
+                 ("--piece-seconds", "--piece-pages"), (*MEDIA, "--long-media", "head")
+             ),
              }  # fmt: skip
     values = {"--text-template": "{a}", "--rate-limit-service": "h:1", "--quota-share": "1/2",
-              "--passage-tokens": "100", "--batch-bucket": "gs://b",
+              "--content": "image:a", "--passage-tokens": "100", "--max-image-side": "99",
+              "--batch-bucket": "gs://b",
               "--api-key-secret": "projects/p/secrets/s", "--base-url": "http://h"}  # fmt: skip
     for option in OPTIONS:
         flag = option.opts[0]

@@ -23,6 +23,7 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
+from bulkembed.schemas.media import NO_MEDIA, SAME_PRICE, MediaFactors, MediaTokens
 from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.calls.gate import DaySpent, Gate, Slot, TooLarge
 from bulkembed.transforms.calls.rate_service import RateService
@@ -39,6 +40,7 @@ from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import RETRYABLE
+from bulkembed.transforms.core.media_content import MediaContent
 from bulkembed.transforms.core.packing import halves, pack
 from bulkembed.transforms.core.quota_mirror import RateLimitEffect
 from bulkembed.transforms.core.timeline import Timeline
@@ -89,6 +91,19 @@ def counted_tokens(contents: Sequence[Content], answer: Answer) -> int:
     return sum(content.tokens for content in contents) if answer.tokens is None else answer.tokens
 
 
+def counted_media(contents: Sequence[Content], answer: Answer) -> MediaTokens:
+    """Return those of the tokens of an answered call that are of media: counted, or estimated."""
+    if answer.media is not None:
+        return answer.media
+    media = (part for one in contents if isinstance(one, MediaContent) for part in one.media)
+    return sum((MediaTokens.of(part.kind, part.tokens) for part in media), NO_MEDIA)
+
+
+def media_tokens(contents: Sequence[Content]) -> int:
+    """Return the tokens of the media of a call."""
+    return sum(content.media_tokens for content in contents)
+
+
 class Caller:
     """Gets vectors for contents.  Lives on one event loop and serves all units of a process.
 
@@ -101,6 +116,7 @@ class Caller:
             take until any call passes.
         spending: reserves what a call can cost.
         rate_service: asked before each call, in addition to the gate.
+        factors: the prices of media.
         clock: seconds, monotonic.
         random: returns numbers from 0 to 1.
     """
@@ -115,6 +131,7 @@ class Caller:
         deadline_s: float = 600.0,
         spending: Spending | None = None,
         rate_service: RateService | None = None,
+        factors: MediaFactors = SAME_PRICE,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -125,6 +142,7 @@ class Caller:
         self._deadline_s = deadline_s
         self._rate_service = rate_service
         self._rate_service_queue = asyncio.Lock()
+        self._factors = factors
         self._spending = spending or Spending(None, None, stop)
         self._clock = clock
         self._in_flight: set[asyncio.Future[Answer]] = set()
@@ -269,7 +287,7 @@ class Caller:
     async def _attempt(self, contents: Sequence[Content], attempts: Attempts) -> Answer:
         """Send a call once; raise what the gate and the client raise."""
         features = sum_features(content.features for content in contents)
-        tokens = self._estimator.reserve(features)
+        tokens = self._estimator.reserve(features) + media_tokens(contents)
         slot, reserved = await self._enter(contents, tokens, is_retry=attempts.is_retry)
         started = self._clock()
         self.timeline.at(slot.sent_at).retried += attempts.is_retry
@@ -297,7 +315,8 @@ class Caller:
         self.retrier.answered()
         self._gate.succeed(slot, answer.tokens, len(contents))
         counted = counted_tokens(contents, answer)
-        self._spending.settle(reserved, counted)
+        surcharge = self._factors.surcharge(counted_media(contents, answer))
+        self._spending.settle(reserved, counted + surcharge)
         self.timeline.at(slot.sent_at).add_answer(
             len(contents), counted, self._last_answer - started
         )
@@ -357,7 +376,7 @@ class Caller:
         uncut = maximum is None or all(
             content.tokens < UNCUT_FRACTION * maximum for content in contents
         )
-        if answer.tokens is not None and uncut:
+        if answer.tokens is not None and uncut and not media_tokens(contents):
             self._estimator.learn(features, answer.tokens)
 
     def _note_failure(self, slot: Slot, effect: RateLimitEffect | None, error: CallError) -> None:

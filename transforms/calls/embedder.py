@@ -80,6 +80,7 @@ class Embedder:
             stop,
             deadline_s=calls.retry_timeout_s,
             spending=spending,
+            factors=embedding.spec.media_factors,
             rate_service=(
                 EnvoyService(calls.rate_service, embedding.spec.name)
                 if calls.rate_service

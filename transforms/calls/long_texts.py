@@ -19,12 +19,12 @@ from bulkembed.transforms.calls.retry import (
     stop_reason,
 )
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
+from bulkembed.transforms.clients.classification import NO_SUCH_METHOD
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import RETRYABLE
 
 log = logging.getLogger("bulkembed")
 
-NO_SUCH_METHOD = (404, 501)
 COUNTS_IN_FLIGHT = 8
 """countTokens has a quota of its own, which is not published."""
 

@@ -147,6 +147,8 @@ RULES: tuple[ErrorRule, ...] = (
     _rule("service", range(500, 1000), Unavailable, status_label="other from 500"),
 )  # fmt: skip
 
+NO_SUCH_METHOD = (404, 501)
+"""The answers of a service that does not offer a method."""
 SETTINGS = frozenset({"dim", "task_type", "request_form", "location"})
 """Rules about the settings of the whole job that match by words.  After a call has passed, the
 settings are known to be good: then such words come from a text that the service repeats."""

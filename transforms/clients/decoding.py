@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from bulkembed.schemas.errors import BadAnswer
+from bulkembed.schemas.media import NO_MEDIA, MediaKind, MediaTokens
 from bulkembed.transforms.clients.raw_vectors import take_vectors
 from bulkembed.transforms.core.vectors import Matrix
 
@@ -34,6 +35,8 @@ class Answer:
     """The count for each content."""
     truncated: tuple[bool | None, ...] | None = None
     """Whether the service cut each content."""
+    media: MediaTokens | None = None
+    """Those of the tokens that are of media."""
 
 
 def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
@@ -93,7 +96,7 @@ def counted_answer(vectors: Matrix, answer: dict[str, Any]) -> Answer:
     Raises:
         BadAnswer: a number is not finite, or a vector has only zeros.
     """
-    return Answer(check_numbers(vectors), *_counts(answer, _items(answer)))
+    return Answer(check_numbers(vectors), *_counts(answer, _items(answer)), _media_tokens(answer))
 
 
 def load_object(body: bytes) -> dict[str, Any]:
@@ -184,6 +187,34 @@ def _counts(
     if len(text_tokens) != len(items):
         return tokens, None, flags
     return (sum(text_tokens) if tokens is None else tokens), text_tokens, flags
+
+
+_MODALITIES = {
+    "IMAGE": MediaKind.IMAGE,
+    "AUDIO": MediaKind.AUDIO,
+    "VIDEO": MediaKind.VIDEO,
+    "DOCUMENT": MediaKind.PDF,
+}
+
+
+def _media_tokens(answer: dict[str, Any]) -> MediaTokens | None:
+    """Return the counts by modality; None if the answer has none.
+
+    The service writes `promptTokenDetails`, and Google's SDK reads `promptTokensDetails`.
+    """
+    usage = answer.get("usageMetadata")
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("promptTokenDetails", usage.get("promptTokensDetails"))
+    if not isinstance(details, list):
+        return None
+    found = NO_MEDIA
+    for one in details:
+        kind = _MODALITIES.get(str(one.get("modality"))) if isinstance(one, dict) else None
+        tokens = whole(one.get("tokenCount")) if kind is not None else None
+        if kind is not None and tokens is not None:
+            found += MediaTokens.of(kind, tokens)
+    return found
 
 
 def whole(number: object) -> int | None:

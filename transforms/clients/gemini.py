@@ -16,8 +16,9 @@ import httpx2
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
-from bulkembed.schemas.errors import CallError, Unavailable
+from bulkembed.schemas.errors import CallError, CallRejected, JobRejected, Unavailable
 from bulkembed.transforms.clients.bodies import NoVectors, kept_body
+from bulkembed.transforms.clients.classification import NO_SUCH_METHOD
 from bulkembed.transforms.clients.decoding import Answer, decode_answer, decode_count
 from bulkembed.transforms.clients.error_answers import (
     ErrorAnswer,
@@ -67,16 +68,22 @@ class GeminiClient:
         Raises:
             CallError: one of its kinds, see schemas/errors.py.
         """
-        body = await self._call(
-            lambda: self._client.aio.models.embed_content(
-                model=self._embedding.model,
-                contents=self._writer.dummies(len(contents)),
-                config=types.EmbedContentConfig(
-                    http_options=types.HttpOptions(extra_body=self._writer.body(contents))
+        content = self._writer.body(contents)
+        try:
+            body = await self._call(
+                lambda: self._client.aio.models.embed_content(
+                    model=self._embedding.model,
+                    contents=self._writer.dummies(len(contents)),
+                    config=types.EmbedContentConfig(
+                        http_options=types.HttpOptions(extra_body=content)
+                    ),
                 ),
-            ),
-            len(contents),
-        )
+                len(contents),
+            )
+        except JobRejected as error:
+            if self._writer.may_lack_method(len(contents)) and error.http_status in NO_SUCH_METHOD:
+                raise _one_at_a_time(error) from None
+            raise
         return decode_answer(body, len(contents), self._embedding.out_dim)
 
     async def count_tokens(self, content: Content) -> int:
@@ -124,6 +131,20 @@ class GeminiClient:
 
     def _error(self, answer: ErrorAnswer, texts: int) -> CallError:
         return call_error(answer, self._embedding.spec, self._base_url, self._key, texts)
+
+
+def _one_at_a_time(error: JobRejected) -> CallRejected:
+    """Return the error for a service that takes one content per call only.
+
+    The call of a single content shows whether the model is there at all.
+    """
+    return CallRejected(
+        error.message,
+        http_status=error.http_status,
+        code="batch_size",
+        service_message=error.service_message,
+        max_texts=1,
+    )
 
 
 def check_client(service: ServiceConfig, embedding: EmbeddingConfig, key: str | None) -> None:

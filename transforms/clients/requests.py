@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
 from bulkembed.schemas.models import bare_name
 from bulkembed.transforms.core.content import Content, TextContent
+from bulkembed.transforms.core.media_content import MediaContent, SentPart
 
 
 class RequestWriter:
@@ -36,6 +38,13 @@ class RequestWriter:
         """
         return [["x"], ["x"]] if self._vertex and not self._predict and contents > 1 else ["x"]
 
+    def may_lack_method(self, contents: int) -> bool:
+        """Return whether a call goes to a method that a service may not offer.
+
+        The `:batchEmbedContents` of Vertex AI answered 404 in 2026-06.
+        """
+        return self._vertex and not self._predict and contents > 1
+
     def body(self, contents: Sequence[Content]) -> dict[str, Any]:
         """Return the part of the request's body that holds the contents."""
         if self._predict:
@@ -54,18 +63,18 @@ class RequestWriter:
         return text.text if text.title is None else f"{text.title}\n{text.text}"
 
     def _request(self, content: Content, model: str) -> dict[str, Any]:
-        text = text_of(content)
-        request = {"content": {"parts": [{"text": text.text}]}, **self._fields, "model": model}
-        if text.title is not None:
-            request["title"] = text.title
+        request = {"content": {"parts": _parts(content)}, **self._fields, "model": model}
+        title = _title(content)
+        if title is not None:
+            request["title"] = title
         return request
 
     def _vertex_request(self, content: Content) -> dict[str, Any]:
-        text = text_of(content)
         config = dict(self._fields)
-        if text.title is not None:
-            config["title"] = text.title
-        request: dict[str, Any] = {"content": {"role": "user", "parts": [{"text": text.text}]}}
+        title = _title(content)
+        if title is not None:
+            config["title"] = title
+        request: dict[str, Any] = {"content": {"role": "user", "parts": _parts(content)}}
         if config:
             request["embedContentConfig"] = config
         return request
@@ -83,8 +92,26 @@ class RequestWriter:
         return {"instances": instances, **({"parameters": parameters} if parameters else {})}
 
 
+def _title(content: Content) -> str | None:
+    return content.title if isinstance(content, TextContent) else None
+
+
+def _parts(content: Content) -> list[dict[str, Any]]:
+    """Return the parts of a content, with its media read and in base64."""
+    if isinstance(content, MediaContent):
+        return [_part(part) for part in content.parts]
+    return [{"text": text_of(content).text}]
+
+
+def _part(part: SentPart) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"text": part}
+    data = base64.b64encode(part.read()).decode("ascii")
+    return {"inlineData": {"mimeType": part.mime, "data": data}}
+
+
 def text_of(content: Content) -> TextContent:
-    """Return a content as a text, the only kind that a request can have so far."""
+    """Return a content as a text, the only kind that some methods take."""
     if not isinstance(content, TextContent):
         raise TypeError(f"a request cannot have a {type(content).__name__}")
     return content

@@ -53,6 +53,21 @@ class Content(abc.ABC):
     def token_bound(self) -> int:
         """A number of tokens that the content cannot exceed."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of the memory for work in progress, besides its vector."""
+        return self.body_bytes
+
+    @property
+    def media_tokens(self) -> int:
+        """The tokens of its media, which are not among its features."""
+        return 0
+
+    @property
+    def billed_bound(self) -> int:
+        """The most that it can cost, in tokens of text."""
+        return self.token_bound
+
     @abc.abstractmethod
     def surely_exceeds(self, tokens: int) -> bool:
         """Return whether a model that reads so many tokens cannot read all of the content."""

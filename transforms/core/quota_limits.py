@@ -26,6 +26,9 @@ TIERS: dict[Tier, Quota] = {
 }
 """Source: ai.google.dev/gemini-api/docs/rate-limits, as last published, 2025-11."""
 
+MAX_MEDIA_BODY_BYTES = 3_500_000
+"""Of a call that several contents with media share; one content alone may be larger.  The service
+says nothing about media: 4 MiB is its limit for texts."""
 DAY_S = 86_400.0
 
 
@@ -37,6 +40,8 @@ def max_call_size(config: EmbedderConfig) -> CallLimits:
 
     spec, texts = config.embedding.spec, config.call_texts
     body_bytes = spec.max_body_bytes - BODY_MARGIN_BYTES
+    if config.embedding.media is not None:
+        body_bytes = min(body_bytes, MAX_MEDIA_BODY_BYTES)
     if config.service.predicts(spec):
         return CallLimits(min(texts, spec.predict_texts), spec.predict_tokens, body_bytes)
     return CallLimits(texts, None, body_bytes)

@@ -25,13 +25,15 @@ class SpendDecision(enum.Enum):
 
 
 def max_billed_tokens(contents: Iterable[Content]) -> int:
-    """Return the maximum number of tokens that a call can be billed for."""
-    return sum(content.token_bound + EXTRA_TOKENS for content in contents)
+    """Return the maximum number of tokens of text that cost as much as a call can cost."""
+    return sum(content.billed_bound + EXTRA_TOKENS for content in contents)
 
 
 @dataclasses.dataclass(slots=True)
 class TokenAccount:
     """Tokens that were paid, and tokens that are reserved for calls in flight.
+
+    Tokens of media count as the tokens of text that cost the same.
 
     A call reserves the maximum that it can cost. So `paid` never exceeds a limit, whatever the
     number of calls in flight, and a call whose process was killed counts with its reservation.

@@ -32,6 +32,8 @@ from bulkembed.transforms.dataset.layout import (
 GROUP_KEY = b"bulkembed.group"
 """In the footer of a part of a group: its record, from which a lost one is rebuilt."""
 _COUNTS = tuple(field.name for field in dataclasses.fields(CallCounts))
+_OF_MEDIA = ("image_tokens", "audio_tokens", "video_tokens")
+"""Counts that are written only if a unit has media."""
 _OF_UNIT = ("embedded", "dead", "skipped", "removed", "vectors")
 
 
@@ -74,6 +76,9 @@ class _GroupFile:
     """The folders of the partitions, if there are any."""
     in_partitions: list[list[tuple[Count, Count]]] = dataclasses.field(default_factory=list)
     """For each unit the places of its folders in `partitions`, each with the rows in it."""
+    image_tokens: list[int] = dataclasses.field(default_factory=list)
+    audio_tokens: list[int] = dataclasses.field(default_factory=list)
+    video_tokens: list[int] = dataclasses.field(default_factory=list)
 
 
 def group_key(units: Iterable[Unit], run_number: int) -> str:
@@ -155,7 +160,8 @@ def encode_group(group: GroupRecord) -> bytes:
         },
     }
     content |= {name: [getattr(member, name) for member in members] for name in _OF_UNIT}
-    content |= {name: [getattr(member.counts, name) for member in members] for name in _COUNTS}
+    counts = {name: [getattr(member.counts, name) for member in members] for name in _COUNTS}
+    content |= {name: n for name, n in counts.items() if name not in _OF_MEDIA or any(n)}
     if members and members[0].is_partitioned:
         rows_of = [rows_by_partition(member) for member in members]
         folder_at = {one: at for at, one in enumerate(sorted({*itertools.chain(*rows_of)}))}
@@ -200,7 +206,9 @@ def _decoded(data: bytes) -> GroupRecord:
         content.key, (), content.generation, content.run_id, content.run_number,
         content.embedding_digest, content.part_bytes,
     )  # fmt: skip
-    columns = [getattr(content, name) for name in (*_OF_UNIT, "seconds", *_COUNTS)]
+    found = {name: getattr(content, name) for name in (*_OF_UNIT, "seconds", *_COUNTS)}
+    nothing = [0] * len(content.file)
+    columns = [n if n or name not in _OF_MEDIA else nothing for name, n in found.items()]
     members = []
     for at, (file, run, first, rows, *facts) in enumerate(
         zip(content.file, content.run, content.first_row, content.rows, *columns, strict=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.transforms.core.content import Content, as_sent, text_content
 from bulkembed.transforms.core.hashing import text_hash
+from bulkembed.transforms.core.media_content import SentPart, media_content
 from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.tokens import TokenEstimator
 
@@ -54,6 +56,19 @@ class DistinctContents:
         """Add the text of a row; return its passages, in order."""
         places = passage_spans(self.embedding, title, text)
         return tuple([Passage(self._item(title, text[a:b]), a, b) for a, b in places])
+
+    def place_of(self, content_hash: bytes) -> tuple[Passage, ...] | None:
+        """Return the place of a content that was added before; None for another one."""
+        index = self._index_of.get(content_hash) if self.dedupe else None
+        return None if index is None else (Passage(index, 0, 0),)
+
+    def add_parts(self, content_hash: bytes, parts: Sequence[SentPart]) -> tuple[Passage, ...]:
+        """Add parts that are sent together; return their place."""
+        index = len(self.items)
+        self._index_of[content_hash] = index
+        spec = self.embedding.spec
+        self.items.append(media_content(index, content_hash, parts, spec, self.estimator))
+        return (Passage(index, 0, 0),)
 
     def _item(self, title: str | None, text: str) -> int:
         """Return the index in `items` of the content of a text."""

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from bulkembed.schemas.errors import InputError, OutputError, OutputTaken
 from bulkembed.schemas.inputs import InputFile
-from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.calls.embedder import TIMEOUT_MARGIN_S, Embedder
@@ -28,10 +28,13 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import partitions, run_file, spending_notes, worker_notes
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.batch_answers import read_rejected
+from bulkembed.transforms.dataset.committed_source import CommittedSource
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.processes import is_gone
+from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.units.damaged_files import skip_damage
+from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
@@ -68,6 +71,8 @@ class Engine:
         )
         name = f"bulkembed-{job.run_id}"
         self._embedder = Embedder(job.embedder, self.stop, name, self._spending)
+        looks_up = job.embedding.media is not None and job.dedupe is Dedupe.RUN
+        self._committed = CommittedSource(self.dataset, job) if looks_up else None
         self.worker = UnitWorker(
             job,
             self._embedder,
@@ -76,7 +81,9 @@ class Engine:
             KeptAnswers(self.dataset, job),
             FailureLimit(job.max_dead_rows, self.stop),
             rejected=read_rejected(self.dataset) if job.batch else {},
+            committed=self._committed,
         )
+        self._fetcher = MediaFetcher(job.fetch) if job.embedding.media is not None else None
         self._timeline_saved = time.monotonic()
         self._partitions: set[str] = set()
 
@@ -84,6 +91,11 @@ class Engine:
     def estimator(self) -> TokenEstimator:
         """The estimator of tokens, which learns from the counts of the service."""
         return self._embedder.estimator
+
+    @property
+    def fetch(self) -> FetchAhead | None:
+        """Reads the media of rows; None if rows are texts alone."""
+        return None if self._fetcher is None else self._fetcher.fetch_ahead
 
     @property
     def loop(self) -> LoopThread:
@@ -154,6 +166,10 @@ class Engine:
         """End the loop and close the connections."""
         _counts.end(self)
         self.note_spending()
+        if self._fetcher is not None:
+            self._fetcher.close()
+        if self._committed is not None:
+            self._committed.close()
         self._embedder.close()
         self._notes.close()
         self._save_timeline()

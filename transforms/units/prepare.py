@@ -23,6 +23,7 @@ from bulkembed.transforms.units.distinct_contents import (
     RowFailure,
     why_blank,
 )
+from bulkembed.transforms.units.media_rows import SourceMedia
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class PreparedUnit:
     """Why rows cannot be sent, by their offsets in the unit, ascending; blank rows as well."""
     retry_of: UnitRecord | None = None
     """The committed record, if only its dead letters are retried."""
+    media: Sequence[tuple[SourceMedia, ...]] | None = None
+    """The media of each row, if `--content` names media."""
 
 
 def prepare(
@@ -148,7 +151,7 @@ def prepared_units(
     retry_of: Sequence[UnitRecord | None] = file_units.retry_of or [None] * len(ranges)
     for unit, record, batch in zip(file_units.units, retry_of, batches, strict=True):
         if record is not None:
-            retry = _retry_of(dataset, record)
+            retry = retry_of_unit(dataset, record)
             yield prepare(batch, unit, file.name, job, estimator, retry_of=retry)
             continue
         remaining = batch
@@ -159,6 +162,11 @@ def prepared_units(
             remaining = remaining.part(prepared.unit.rows, remaining.rows)
 
 
-def _retry_of(dataset: Dataset, record: UnitRecord) -> DeadLetterRetry:
+def retry_of_unit(dataset: Dataset, record: UnitRecord) -> DeadLetterRetry:
+    """Return which rows of a committed unit are retried.
+
+    Raises:
+        OutputError: its dead letters cannot be read.
+    """
     record = dataset.read_record(record)
     return DeadLetterRetry(record, failed_offsets(dataset, record))

@@ -47,9 +47,10 @@ class SharedOutcome:
         self._sent = 0
         self._known = 0
 
-    def restore(self, source: KnownVectors) -> list[Content]:
+    def restore(self, *sources: KnownVectors) -> list[Content]:
         """Return the texts that are not paid for yet."""
-        known = known_hashes(source, [item.hash for item in self._texts.items])
+        hashes = [item.hash for item in self._texts.items]
+        known = set().union(*(known_hashes(source, hashes) for source in sources))
         self._known = len(known)
         return [item for item in self._texts.items if item.hash not in known]
 

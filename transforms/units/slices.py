@@ -21,7 +21,9 @@ from bulkembed.transforms.dataset.picks_file import read_picks
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.engine import Engine
+from bulkembed.transforms.units.media_units import media_units
 from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
+from bulkembed.transforms.units.shared_media import read_shared_media
 from bulkembed.transforms.units.shared_texts import read_shared
 from bulkembed.transforms.units.slice_vectors import SliceVectors
 
@@ -105,7 +107,11 @@ def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
     if engine.stop.is_set():
         return
     job, dataset, estimator = engine.job, engine.dataset, engine.estimator
-    for prepared in prepared_units(job, dataset, estimator, file_units, MAX_TEXTS):
+    if engine.fetch is not None:
+        units = media_units(job, dataset, estimator, file_units, engine.fetch)
+    else:
+        units = prepared_units(job, dataset, estimator, file_units, MAX_TEXTS)
+    for prepared in units:
         engine.check_partitions(prepared)
         yield prepared
         if engine.stop.is_set():
@@ -120,7 +126,7 @@ def _memory_of_unit(engine: Engine, prepared: PreparedUnit) -> int:
 
 def memory_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
     """Return the bytes of memory that texts, their vectors and their rows take in progress."""
-    texts = sum(item.body_bytes for item in items)
+    texts = sum(item.held_bytes for item in items)
     vectors = int(len(items) * (dim or largest_dim()) * 4 * COPIES)
     return vectors + 2 * texts + rows * ROW_BYTES
 
@@ -138,9 +144,13 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
     try:
         engine.worker.known.refresh()  # An earlier attempt of this slice may have kept answers.
         picks = read_picks(engine.dataset, job.run_id, shared)
-        for number, texts in enumerate(
-            read_shared(picks, job.columns, job.embedding, engine.estimator, engine.skip_damage)
-        ):
+        if engine.fetch is not None:
+            read = read_shared_media(picks, job, engine.estimator, engine.fetch, engine.skip_damage)
+        else:
+            read = read_shared(
+                picks, job.columns, job.embedding, engine.estimator, engine.skip_damage
+            )
+        for number, texts in enumerate(read):
             memory = memory_of(job.embedding.out_dim, texts.items, len(texts.items))
             yield from tasks.wait_for_memory(memory)
             if tasks.must_stop():

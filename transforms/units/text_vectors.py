@@ -9,8 +9,9 @@ import numpy as np
 
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.live import LiveCounts
+from bulkembed.schemas.media import NO_MEDIA
 from bulkembed.schemas.units import CallCounts
-from bulkembed.transforms.calls.caller import counted_tokens
+from bulkembed.transforms.calls.caller import counted_media, counted_tokens
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector, to_unit_length
@@ -78,6 +79,7 @@ class AnswerRecorder:
     def __init__(self, embedding: EmbeddingConfig, kept: AnswerSink | None = None) -> None:
         self._embedding = embedding
         self._kept = kept or AnswerWriter(None)
+        self._media = NO_MEDIA
         self._calls = self._retried = self._texts = self._tokens = 0
 
     def record(
@@ -106,13 +108,21 @@ class AnswerRecorder:
         self._retried += attempts - 1
         self._texts += len(items)
         self._tokens += counted_tokens(items, answer)
+        self._media += counted_media(items, answer)
         return vectors, truncated
 
     def counts(self, repeated: int, reused: int = 0) -> CallCounts:
         """Return the counts of the requests; see CallCounts for `repeated` and `reused`."""
         sent = self._calls, self._retried, self._texts, self._tokens
-        return CallCounts(*sent, repeated, reused)
+        media = self._media
+        return CallCounts(*sent, repeated, reused, media.image, media.audio, media.video)
 
     def live(self) -> LiveCounts:
         """Return the counts so far, for progress."""
-        return LiveCounts(texts=self._texts, tokens=self._tokens)
+        return LiveCounts(
+            texts=self._texts,
+            tokens=self._tokens,
+            image_tokens=self._media.image,
+            audio_tokens=self._media.audio,
+            video_tokens=self._media.video,
+        )

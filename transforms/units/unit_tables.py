@@ -12,6 +12,7 @@ import pyarrow as pa
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.output_schema import (
+    MEDIA_FIELD,
     PASSAGE_FIELDS,
     PROVENANCE_FIELDS,
     TEXT_HASH_TYPE,
@@ -57,6 +58,7 @@ class TableMaker:
             passages=embedding.rows_are_passages,
             id_name=self.job.columns.id_name,
             provenance=self.job.output.provenance,
+            media=bool(self.job.columns.content),
         )
         where = pa.array(written.offsets, pa.int64())
         columns = {
@@ -66,6 +68,7 @@ class TableMaker:
             "text_hash": pa.array(written.hashes, TEXT_HASH_TYPE),
             "truncated": pa.array(written.truncated, pa.bool_()),
             **self._source(written.offsets),
+            **self._media(written.offsets),
             **self._provenance(len(written.offsets)),
         }
         for name in rows.kept.column_names:
@@ -103,6 +106,16 @@ class TableMaker:
         if text is None or offset in self.prepared.failed:
             return None
         return sent_hash(self.job.embedding, rows.titles[offset], text)
+
+    def _media(self, offsets: Sequence[int]) -> dict[str, pa.Array]:
+        media = self.prepared.media
+        if media is None:
+            return {}
+        rows = [
+            [(one.kind, one.mime_type, one.size_bytes, one.uri) for one in media[offset]]
+            for offset in offsets
+        ]
+        return {MEDIA_FIELD.name: pa.array(rows, MEDIA_FIELD.type)}
 
     def _provenance(self, rows: int) -> dict[str, pa.Array]:
         if not self.job.output.provenance:

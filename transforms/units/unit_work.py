@@ -46,6 +46,8 @@ class UnitWorker:
     tally: Tally = dataclasses.field(default_factory=Tally)
     rejected: Mapping[bytes, RejectedText] = dataclasses.field(default_factory=dict)
     """The texts that the service rejected in batch jobs, by their hashes."""
+    committed: KnownVectors | None = None
+    """Looks up media that was fetched; None if it is sent whatever is committed."""
     warned_columns: set[str] = dataclasses.field(default_factory=set)
     """Kept columns for which a warning was logged."""
 
@@ -65,7 +67,9 @@ class UnitWorker:
             OutputError: the unit cannot be written, or its known vectors cannot be read.
         """
         retry_of, started = prepared.retry_of, time.monotonic()
-        sources = (self.known, known) if known is not None else (self.known,)
+        sources: list[KnownVectors] = [self.known, *([known] if known is not None else [])]
+        if self.committed is not None and has_fetched_media(prepared):
+            sources.append(self.committed)
         # Known vectors are read from files, which must not delay requests in flight.
         prepared, whole = await asyncio.to_thread(
             take_whole_texts, prepared, self.job.embedding, sources
@@ -103,7 +107,9 @@ class UnitWorker:
         outcome = SharedOutcome(texts, self.job.embedding, kept)
         self.tally.begin(outcome)
         try:
-            await self._embed(outcome.restore(self.known), outcome)
+            sources = (self.known, self.committed) if self.committed is not None else (self.known,)
+            due = await asyncio.to_thread(outcome.restore, *sources)
+            await self._embed(due, outcome)
         finally:
             self.tally.end(outcome)
         return outcome.counts()
@@ -145,6 +151,11 @@ class UnitWorker:
         dataset, job = self.dataset, self.job
         check_ownership = functools.partial(run_file.check_ownership, dataset, job)
         return commit_unit(dataset, job.output, record, tables, retry_of, check_ownership)
+
+
+def has_fetched_media(prepared: PreparedUnit) -> bool:
+    """Return whether a unit has media that is not in the input, so that no plan looked it up."""
+    return any(one.uri is not None for row in prepared.media or () for one in row)
 
 
 def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:

@@ -1,0 +1,303 @@
+"""Images beside texts, from the command line to the vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary
+from support.images import column_forms, picture, pictures
+
+from bulkembed.emulator.media_settings import VertexBatch
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.units import media_units
+
+MODEL = ("--model", "gemini-embedding-2", "--dim", 128)
+PHOTO = ("--content", "image:photo")
+ROWS = 12
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with EmulatorServer() as server:
+        yield server.url
+
+
+def embed(url: str, source: object, output: Path, *args: object) -> Ended:
+    return run(url, source, output, *MODEL, *args)
+
+
+def write(path: Path, photos: Sequence[Any] | pa.Array, **columns: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"id": range(len(photos)), "photo": photos, **columns}), path)
+    return path
+
+
+def test_images_in_every_form_of_a_column_have_the_same_vectors_and_hashes(
+    url: str, tmp_path: Path
+) -> None:
+    images = pictures(ROWS)
+    folder = tmp_path / "in"
+    forms = column_forms(images, folder)
+    sources = {name: write(folder / f"{name}.parquet", form) for name, form in forms.items()}
+    for name in ("struct of paths", "path", "data uri", "base64"):
+        rows = [{"id": n, "photo": value} for n, value in enumerate(forms[name].to_pylist())]
+        sources[f"{name} in JSONL"] = folder / f"{name}.jsonl"
+        sources[f"{name} in JSONL"].write_text("\n".join(map(json.dumps, rows)))
+    found = {}
+    for name, source in sources.items():
+        ended = embed(url, source, tmp_path / name, *PHOTO)
+        assert ended.code == 0, f"{name}: {ended.err}"
+        found[name] = read(tmp_path / name)
+    first = found["binary"]
+    assert len(np.unique(matrix(first), axis=0)) == ROWS
+    for name, table in found.items():
+        assert np.array_equal(matrix(table), matrix(first)), name
+        assert table["text_hash"] == first["text_hash"], name
+    assert first["media"].to_pylist() == [
+        [{"kind": "image", "mime_type": mime, "bytes": len(data), "uri": None}]
+        for data, mime in zip(images, ["image/jpeg", "image/png"] * (ROWS // 2), strict=True)
+    ]
+    assert found["path"]["media"][3].as_py()[0]["uri"] == "img/3.jpg"
+
+
+def test_texts_beside_images_change_vectors_and_null_parts_are_left_out(
+    url: str, tmp_path: Path
+) -> None:
+    red, blue = picture(1), picture(2)
+    photos = [red, red, red, None, None, None, blue]
+    titles = ["boot", "coat", None, "boot", None, " ", "boot"]
+    more = [None, None, [blue], None, None, [], None]
+    source = write(
+        tmp_path / "in/a.parquet", pa.array(photos, pa.binary()),
+        title=pa.array(titles, pa.string()), more=pa.array(more, pa.list_(pa.binary())),
+    )  # fmt: skip
+    parts = ("--content", "a {title}", *PHOTO, "--content", "image:more")
+    ended = embed(url, source, tmp_path / "out", *parts)
+    assert ended.code == 0, ended.err
+    table = read(tmp_path / "out")
+    assert table["id"].to_pylist() == [0, 1, 2, 3, 6]
+    assert len(np.unique(matrix(table), axis=0)) == 5
+    assert [len(one) for one in table["media"].to_pylist()] == [1, 1, 2, 0, 1]
+    assert dead_codes(tmp_path / "out") == {4: "blank_text", 5: "blank_text"}
+    # A row that is one text is sent with the prefix of its task, as in a dataset of texts.
+    texts = tmp_path / "texts"
+    assert embed(url, source, texts, "--content", "a {title}").code == 0
+    alone = {row["id"]: row for row in read(texts).to_pylist()}
+    assert alone[3]["vector"] == table["vector"][3].as_py()
+    assert alone[3]["text_hash"] == table["text_hash"][3].as_py()
+    assert "media" not in alone[3]
+
+
+def test_one_text_of_content_is_a_text_column_or_a_template(url: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in/a.parquet", ["x", "y"])
+    for typed, flag, value in (
+        ("text:photo", "--text-column", "photo"),
+        (r"1\n{photo}", "--text-template", r"1\n{photo}"),
+    ):
+        outputs = [tmp_path / f"{flag}-{number}" for number in range(2)]
+        assert embed(url, source, outputs[0], "--content", typed).code == 0
+        assert embed(url, source, outputs[1], flag, value).code == 0
+        first, second = (json.loads((out / "_run/run.json").read_text()) for out in outputs)
+        assert first["layout"] == second["layout"]
+        assert first["embedding_digest"] == second["embedding_digest"]
+        assert first["settings"]["content"] == []
+
+
+def test_a_bad_image_costs_its_row_and_no_call(url: str, tmp_path: Path) -> None:
+    good = picture(0)
+    photos = [good, b"", b"<html>404</html>", good[: len(good) // 2], picture(1), "img/no.jpg"]
+    values = [
+        {"bytes": one, "path": None} if isinstance(one, bytes) else {"bytes": None, "path": one}
+        for one in photos
+    ]
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    source = write(tmp_path / "in/a.parquet", pa.array(values, struct))
+    ended = embed(url, source, tmp_path / "out", *PHOTO, "--max-dead-letters", 4)
+    assert ended.code == 0, ended.err
+    assert dead_codes(tmp_path / "out") == {
+        1: "corrupt_media",
+        2: "unsupported_type",
+        3: "corrupt_media",
+        5: "not_found",
+    }
+    letters = read(tmp_path / "out", "dead_letters").to_pylist()
+    assert [letter["attempts"] for letter in letters] == [0] * 4
+    assert letters[1]["message"] == (
+        "row 2 of a.parquet: column 'photo': an HTML page instead of an image"
+    )
+    assert "img/no.jpg" in letters[3]["message"]
+    assert summary(tmp_path / "out")["counts"]["texts"] == 2
+
+
+def test_the_same_image_is_paid_once_over_files_units_and_runs(url: str, tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    write(folder / "a.parquet", [picture(n % 4) for n in range(10)])
+    write(folder / "b.parquet", [picture(n % 5) for n in range(10)])
+    args = (*PHOTO, "--unit-rows", 3)
+    assert embed(url, folder, output, *args).code == 0
+    assert summary(output)["counts"]["texts"] == 5
+    write(folder / "c.parquet", [picture(n) for n in range(7)])
+    assert embed(url, folder, output, *args).code == 0
+    assert summary(output)["counts"]["texts"] == 2
+    write(folder / "a.parquet", [picture(n % 4) for n in range(9)])
+    assert embed(url, folder, output, *args).code == 0
+    assert summary(output)["counts"]["texts"] == 0
+    assert read(output).num_rows == 26
+
+
+def test_the_same_file_is_paid_once_over_units_and_runs(url: str, tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    (folder / "img").mkdir(parents=True)
+    for number in range(8):
+        (folder / f"img/{number}.png").write_bytes(picture(number % 6))
+    names = [f"img/{number}.png" for number in range(8)]
+    write(folder / "a.parquet", [names[n % 4] for n in range(10)])
+    args = (*PHOTO, "--unit-rows", 3)
+    assert embed(url, folder, output, *args).code == 0
+    assert summary(output)["counts"]["texts"] == 4
+    # Another file with the same pictures, in rows of other numbers, some of them at other paths.
+    write(folder / "b.parquet", [names[n] for n in (5, 0, 6, 0, 4, 4, 7)])
+    assert embed(url, folder, output, *args).code == 0
+    found = summary(output)
+    assert found["counts"]["texts"] == 2
+    assert found["counts"]["reused"] == 4
+    assert read(output).num_rows == 17
+    assert len(np.unique(matrix(read(output)), axis=0)) == 6
+
+
+def test_units_are_split_where_their_media_gets_large(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(picture(1))
+    monkeypatch.setattr(media_units, "WINDOW_BYTES", 2 * size)
+    monkeypatch.setattr(media_units, "SPOOL_BYTES", 5 * size)
+    images = pictures(30)
+    source = write(tmp_path / "in/a.parquet", images)
+    ended = embed(url, source, tmp_path / "out", *PHOTO, "--keep-columns", "photo")
+    assert ended.code == 0, ended.err
+    assert len(list((tmp_path / "out/_run/units").iterdir())) > 3
+    table = read(tmp_path / "out")
+    assert table["photo"].to_pylist() == images
+    whole = write(tmp_path / "in/b.parquet", images)
+    monkeypatch.undo()
+    assert embed(url, whole, tmp_path / "whole", *PHOTO).code == 0
+    assert np.array_equal(matrix(read(tmp_path / "whole")), matrix(table))
+
+
+def test_a_dataset_with_media_is_verified_searched_shown_and_compacted(
+    url: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "in/a.parquet", pictures(9))
+    output = tmp_path / "out"
+    assert embed(url, source, output, *PHOTO, "--unit-rows", 4).code == 0
+    for args in (
+        ("verify", output),
+        ("status", output),
+        ("compact", output),
+        ("verify", output),
+        ("search", output, "red", "--base-url", url),
+    ):
+        ended = bulkembed(*args)
+        assert ended.code == 0, ended.err
+    assert read(output)["media"].null_count == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        pytest.param((), "takes texts only. Use --model gemini-embedding-2", id="model"),
+        pytest.param((*MODEL, "--mode", "batch"), "--mode batch is not supported", id="batch"),
+        pytest.param((*MODEL, "--mode", "auto"), "--mode auto is not supported", id="auto"),
+        pytest.param((*MODEL, "--sync"), "--sync is not supported with media", id="sync"),
+        pytest.param(
+            (*MODEL, "--text-column", "x"), "either --text-column or --content", id="text"
+        ),
+        pytest.param((*MODEL, "--title-column", "x"), "--title-column cannot be", id="title"),
+        pytest.param((*MODEL, "--long-text", "mean"), "--long-text mean cannot", id="long text"),
+        pytest.param((*MODEL, "--content", "photo"), "names no column", id="no part"),
+        pytest.param((*MODEL, "--content", "image:foto"), "has no column 'foto'", id="missing"),
+        pytest.param((*MODEL, "--content", "image:id"), "int64, which holds no media", id="type"),
+    ],
+)
+def test_what_does_not_take_media_is_refused_before_anything_is_sent(
+    url: str, tmp_path: Path, args: tuple[object, ...], words: str
+) -> None:
+    source = write(tmp_path / "in/a.parquet", pictures(1))
+    ended = run(url, source, tmp_path / "out", *PHOTO, *args)
+    assert (ended.code, words in ended.err) == (2, True), ended.err
+    assert not (tmp_path / "out/vectors").exists()
+
+
+def test_other_commands_refuse_what_they_cannot_do_with_media(url: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in/a.parquet", pictures(1))
+    ended = bulkembed("estimate", "--input", source, *MODEL, *PHOTO)
+    assert (ended.code, "does not count media" in ended.err) == (2, True), ended.err
+    assert embed(url, source, tmp_path / "out", *PHOTO).code == 0
+    ended = bulkembed("verify", tmp_path / "out", "--against", source)
+    assert (ended.code, "this dataset has media" in ended.err) == (2, True), ended.err
+
+
+def test_other_media_settings_need_another_output(url: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in/a.parquet", pictures(1))
+    assert embed(url, source, tmp_path / "out", *PHOTO).code == 0
+    ended = embed(url, source, tmp_path / "out", *PHOTO, "--max-image-side", 100)
+    assert (ended.code, "max_image_side" in ended.err) == (2, True), ended.err
+    ended = embed(url, source, tmp_path / "out", "--content", "x {id}", *PHOTO)
+    assert ended.code == 2, ended.err
+
+
+@pytest.mark.parametrize("vertex_batch", VertexBatch)
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_n_rows_have_n_vectors_on_vertex_also_where_a_call_takes_one_content(
+    tmp_path: Path, vertex_batch: VertexBatch, kind: str
+) -> None:
+    source = write(tmp_path / "in/a.parquet", pictures(ROWS), text=[f"t {n}" for n in range(ROWS)])
+    content = PHOTO if kind == "image" else ("--text-column", "text")
+    settings = EmulatorSettings(vertex_batch=vertex_batch)
+    with EmulatorServer(settings) as server:
+        args = ("--vertexai", "--api-key-file", key_file(tmp_path), "--concurrency", 2)
+        ended = embed(server.url, source, tmp_path / "out", *content, *args)
+        assert ended.code == 0, ended.err
+        developer = embed(server.url, source, tmp_path / "developer", *content)
+        assert developer.code == 0, developer.err
+    table = read(tmp_path / "out")
+    assert len(np.unique(matrix(table), axis=0)) == ROWS
+    assert np.array_equal(matrix(table), matrix(read(tmp_path / "developer")))
+    calls = summary(tmp_path / "out")["counts"]["calls"]
+    assert calls == (1 if vertex_batch is VertexBatch.SERVE else ROWS)
+
+
+def test_media_is_counted_by_its_own_price(url: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in/a.parquet", pictures(ROWS))
+    price = ("--price-usd-per-mtok", 0.2)
+    assert embed(url, source, tmp_path / "out", *PHOTO, *price).code == 0
+    found = summary(tmp_path / "out")
+    assert found["counts"]["image_tokens"] == found["counts"]["tokens"] == 258 * ROWS
+    assert found["cost"]["usd"] == pytest.approx(258 * ROWS * 0.45 / 1e6, abs=1e-6)
+    shown = bulkembed("status", tmp_path / "out").out
+    assert "3,096 tokens (3,096 of images)" in shown
+    assert "6,966 tokens at the price of text, 0.0014 USD" in shown
+
+
+def test_the_cost_cap_holds_with_media(url: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in/a.parquet", pictures(40))
+    args = (*PHOTO, "--price-usd-per-mtok", 0.2, "--unit-rows", 5)
+    ended = embed(url, source, tmp_path / "out", *args, "--max-cost-usd", 0.002)
+    assert ended.code == 4, ended.err
+    found = summary(tmp_path / "out")
+    assert 0 < found["run"]["embedded"] <= 0.002 / (258 * 0.45 / 1e6)
+    assert found["cost"]["usd"] <= 0.002
+
+
+def key_file(folder: Path) -> Path:
+    """A file with a key."""
+    (folder / "key").write_text("the-key")
+    return folder / "key"

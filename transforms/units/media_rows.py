@@ -1,0 +1,220 @@
+"""The contents of rows with media: fetched, checked, and put on a disk until they are sent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.media import GEMINI_EMBEDDING_2, MediaFault, MediaKind, MediaSettings
+from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.media_content import SentPart, StoredMedia, parts_hash
+from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
+from bulkembed.transforms.inputs.filesystems import Location
+from bulkembed.transforms.inputs.row_parts import MediaValue, RowPart
+from bulkembed.transforms.inputs.rows import BadValue
+from bulkembed.transforms.media.media_refs import MediaRef, refs_of
+from bulkembed.transforms.media.media_types import true_type
+from bulkembed.transforms.media.prepare_media import prepare_media
+from bulkembed.transforms.units.distinct_contents import DistinctContents, Passage
+
+FetchAhead = Callable[[Iterable[MediaRef]], Iterator[bytes | MediaFault]]
+"""Yields the bytes of each reference, in order, or why there are none."""
+_BY_PLACE = b"bulkembed: media at "
+"""No file of media begins with these bytes."""
+PartOrRef = str | tuple[MediaKind, MediaRef]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SourceMedia:
+    """What the output says about one medium of a row."""
+
+    kind: MediaKind
+    mime_type: str
+    """The true type of the file."""
+    size_bytes: int
+    """Of the file, before anything is transcoded."""
+    uri: str | None
+    """Where it was read; None if the input has its bytes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowContent:
+    """The content of a row: its place among the distinct contents, and its media."""
+
+    passages: tuple[Passage, ...]
+    media: tuple[SourceMedia, ...] = ()
+
+
+_Source = tuple[MediaRef, MediaKind, bytes]
+
+
+def parts_with_refs(parts: Sequence[RowPart], base: Location | None = None) -> list[PartOrRef]:
+    """Return the parts of a row, with a reference for each medium; nothing is fetched.
+
+    Args:
+        parts: the parts.
+        base: the folder of relative paths.
+
+    Raises:
+        BadValue: a value is not media, or there is too much of it.
+    """
+    found: list[PartOrRef] = []
+    for part in parts:
+        if isinstance(part, MediaValue):
+            where = f"column {part.column!r}"
+            refs = refs_of(part.value, kind=part.kind, where=where, base=base)
+            found += [(part.kind, ref) for ref in refs]
+        else:
+            found.append(part)
+    images = sum(not isinstance(one, str) and one[0] is MediaKind.IMAGE for one in found)
+    most = GEMINI_EMBEDDING_2.images
+    if images > most:
+        what = f"the row has {images} images, but a row may have at most {most}"
+        raise BadValue(DeadCode.TOO_LARGE, what)
+    return found
+
+
+def hash_without_fetching(parts: Sequence[RowPart], embedding: EmbeddingConfig) -> bytes | None:
+    """Return the hash of a row's content, without reading files; None if its media is bad.
+
+    Media that must be fetched counts by its path or URI.  Such a hash is only good for finding rows
+    with the same content: vectors have the hash of the bytes.
+    """
+    try:
+        found = parts_with_refs(parts)
+    except BadValue:
+        return None
+    hashed: list[str | tuple[MediaKind, bytes]] = []
+    for one in found:
+        if isinstance(one, str):
+            hashed.append(one)
+        elif one[1].data is None:
+            hashed.append((one[0], _BY_PLACE + (one[1].uri or "").encode()))
+        else:
+            hashed.append((one[0], one[1].data))
+    if is_media(found):
+        return parts_hash(hashed)
+    return sent_hash(embedding, None, str(hashed[0])) if hashed else None
+
+
+def is_media(parts: Sequence[object]) -> bool:
+    """Return whether parts are sent as they are: they are not one text alone."""
+    return len(parts) > 1 or (len(parts) == 1 and not isinstance(parts[0], str))
+
+
+class MediaRows:
+    """Makes the contents of rows with media, and keeps their bytes in one file without a name.
+
+    Equal contents are prepared once.  The file lasts as long as a content refers to it.
+
+    Args:
+        sent: gets the contents.
+        settings: how media is checked and prepared.
+        fetch: reads what is not in the input.
+        base: the folder of relative paths; None is the current one.
+    """
+
+    def __init__(
+        self,
+        sent: DistinctContents,
+        settings: MediaSettings,
+        fetch: FetchAhead,
+        base: Location | None = None,
+    ) -> None:
+        self._sent = sent
+        self._base = base
+        self._settings = settings
+        self._fetch = fetch
+        self._spool = UnnamedFile()
+        self._faults: dict[tuple[bytes, tuple[str, ...]], BadValue] = {}
+
+    @property
+    def spooled_bytes(self) -> int:
+        """How many bytes wait to be sent."""
+        return self._spool.size
+
+    def add(self, rows: Sequence[Sequence[RowPart]]) -> Iterator[RowContent | BadValue | None]:
+        """Add rows; yield the content of each, or why it cannot be sent; None if it has no part.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        found = [_with_refs_or_fault(row, self._base) for row in rows]
+        refs = [
+            part[1]
+            for row in found
+            if not isinstance(row, BadValue)
+            for part in row
+            if not isinstance(part, str)
+        ]
+        fetched = self._fetch(refs)
+        for row in found:
+            if isinstance(row, BadValue):
+                yield row
+                continue
+            media = [(*part, next(fetched)) for part in row if not isinstance(part, str)]
+            try:
+                yield self._content(row, media)
+            except BadValue as fault:
+                yield fault
+
+    def _content(
+        self,
+        row: Sequence[PartOrRef],
+        media: Sequence[tuple[MediaKind, MediaRef, bytes | MediaFault]],
+    ) -> RowContent | None:
+        if not is_media(row):
+            return RowContent(self._sent.add(None, str(row[0]))) if row else None
+        of_row = iter(media)
+        sources = [one if isinstance(one, str) else _source(*next(of_row)) for one in row]
+        content_hash = parts_hash([s if isinstance(s, str) else s[1:] for s in sources])
+        facts = tuple(_facts(*one) for one in sources if not isinstance(one, str))
+        place = self._sent.place_of(content_hash)
+        if place is None:
+            place = self._sent.add_parts(content_hash, self._prepared(content_hash, sources))
+        return RowContent(place, facts)
+
+    def _prepared(self, content_hash: bytes, sources: Sequence[str | _Source]) -> list[SentPart]:
+        """Return the parts as they are sent; the same fault is found once."""
+        columns = tuple(one[0].where for one in sources if not isinstance(one, str))
+        known = self._faults.get((content_hash, columns))
+        if known is not None:
+            raise known
+        try:
+            return [one if isinstance(one, str) else self._stored(*one) for one in sources]
+        except BadValue as fault:
+            self._faults[content_hash, columns] = fault
+            raise
+
+    def _stored(self, ref: MediaRef, kind: MediaKind, data: bytes) -> SentPart:
+        try:
+            (one,) = prepare_media(data, kind, self._settings)
+        except MediaFault as fault:
+            raise _bad(ref, fault) from None
+        start = self._spool.append(one.data)
+        return StoredMedia(kind, one.mime, one.tokens, self._spool, start, len(one.data))
+
+
+def _with_refs_or_fault(
+    row: Sequence[RowPart], base: Location | None
+) -> list[PartOrRef] | BadValue:
+    try:
+        return parts_with_refs(row, base)
+    except BadValue as fault:
+        return fault
+
+
+def _source(kind: MediaKind, ref: MediaRef, data: bytes | MediaFault) -> _Source:
+    if isinstance(data, MediaFault):
+        raise _bad(ref, data)
+    return ref, kind, data
+
+
+def _facts(ref: MediaRef, kind: MediaKind, data: bytes) -> SourceMedia:
+    return SourceMedia(kind, true_type(data), len(data), ref.uri)
+
+
+def _bad(ref: MediaRef, fault: MediaFault) -> BadValue:
+    return BadValue(fault.code, f"{ref.where}: {fault.what}")

@@ -1,0 +1,73 @@
+"""Contents with media that several units share: embedded first, as shared texts are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.units import FilePicks
+from bulkembed.transforms.core.ranges import RowRange
+from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.units.distinct_contents import DistinctContents
+from bulkembed.transforms.units.media_rows import FetchAhead, MediaRows
+from bulkembed.transforms.units.media_units import SPOOL_BYTES, media_root, windows
+from bulkembed.transforms.units.shared_texts import TEXTS, DamagePolicy, text_only
+
+
+def read_shared_media(
+    files: Sequence[FilePicks],
+    job: JobConfig,
+    estimator: TokenEstimator,
+    fetch: FetchAhead,
+    on_damage: DamagePolicy,
+) -> Iterator[DistinctContents]:
+    """Yield the contents of single rows, some at a time, as `shared_texts.read_shared`.
+
+    Rows that cannot be sent are left to their units.
+
+    Args:
+        files: the rows.
+        job: the run.
+        estimator: estimates tokens.
+        fetch: reads media that is not in the input.
+        on_damage: handles the damage of a file.
+
+    Raises:
+        InputError: a file cannot be read, or has changed.
+    """
+    settings = job.embedding.media or MediaSettings()
+    for picks in files:
+        sent = DistinctContents(job.embedding, estimator)
+        media = MediaRows(sent, settings, fetch, media_root(job, picks.file.found))
+        wanted = set(picks.rows.tolist())
+        ranges = _with_rows(windows(picks.file, [(0, picks.file.rows)]), picks)
+        read = read_batches(
+            open_found(picks.file.found), picks.file, *text_only(job.columns), ranges
+        )
+        for batch in on_damage(picks.file, read):
+            parts = batch.parts or []
+            rows = [
+                row
+                for offset, row in enumerate(parts)
+                if batch.first_row + offset in wanted and offset not in batch.bad
+            ]
+            for _ in media.add(rows):
+                pass
+            if len(sent.items) >= TEXTS or media.spooled_bytes > SPOOL_BYTES:
+                yield sent
+                sent = DistinctContents(job.embedding, estimator)
+                media = MediaRows(sent, settings, fetch, media_root(job, picks.file.found))
+        if sent.items:
+            yield sent
+
+
+def _with_rows(ranges: Sequence[RowRange], picks: FilePicks) -> list[RowRange]:
+    """Return the ranges that have a picked row."""
+    starts = np.array([first for first, _ in ranges])
+    hit = np.unique(np.searchsorted(starts, picks.rows, side="right") - 1)
+    return [ranges[at] for at in hit.tolist()]
