@@ -131,7 +131,7 @@ FOREIGN = {
     "xz": (lzma.compress(LINES), "xz data", "xz -d"),
     "zip": (archive("zip"), "a zip archive", "unpack"),
     "tar": (archive("tar"), "a tar archive", "unpack"),
-    "tar-gz": (gzip.compress(archive("tar")), "a tar archive compressed with gzip", "unpack"),
+    "tar-gz": (gzip.compress(archive("tar")), "files, not of rows compressed with gzip", "unpack"),
     "twice": (gzip.compress(gzip.compress(LINES)), "gzip data compressed with gzip", "once"),
     "parquet-gz": (gzip.compress(parquet()), "a Parquet file compressed with gzip", "decompress"),
     "array-gz": (gzip.compress(ARRAY), "a JSON array compressed with gzip", "jq -c '.[]'"),

@@ -27,7 +27,8 @@ class InputFormat:
     endings: tuple[str, ...]
     """The last part of file names, in lower case and without the dot."""
     magic: bytes = b""
-    """The first bytes of every such file; empty for text formats."""
+    """The bytes at `magic_at` of every such file; empty for text formats."""
+    magic_at: int = 0
     starts: tuple[bytes, ...] = ()
     """Of a text format: the first characters after white space.  They identify it in a file that is
     named like a format with magic bytes."""
@@ -54,7 +55,15 @@ _PARQUET = InputFormat(
     has_types=True,
     may_be_compressed=False,
 )
-FORMATS = {known.name: known for known in (_PARQUET, _JSONL)}
+_WEBDATASET = InputFormat(
+    name="webdataset",
+    title="WebDataset",
+    module="bulkembed.transforms.inputs.webdataset",
+    endings=("tar", "tgz"),
+    magic=b"ustar",
+    magic_at=257,
+)
+FORMATS = {known.name: known for known in (_PARQUET, _JSONL, _WEBDATASET)}
 """All input formats, by name."""
 STAGED = "staged"
 """The format of rows that bulkembed saves itself, see `staged_rows`; no user's file has it."""
@@ -139,7 +148,7 @@ def format_of(found: FoundFile, head: bytes, *, compression: str | None) -> Inpu
     if not head:
         return promised
     for known in FORMATS.values():
-        if known.magic and head.startswith(known.magic):
+        if known.magic and head.startswith(known.magic, known.magic_at):
             if compression is None or known.may_be_compressed:
                 return known
             cure = f"Decompress it: {known.title} has its own compression"

@@ -60,6 +60,7 @@ from bulkembed.transforms.inputs.unsupported_files import (
 
 _ROWS_TYPED_TOGETHER = 1000
 _MAX_COLUMNS = 10_000
+_Exactly = Callable[[], dict[str, Any]]
 
 
 def scan(
@@ -69,7 +70,7 @@ def scan(
     unsupported = json_not_in_lines(stream.head, is_whole=stream.is_whole)
     if unsupported is not None:
         raise rejected(found, unsupported, found.compression)
-    scanned = _ScannedColumns(found.name, columns)
+    scanned = ScannedColumns(found.name, columns)
     offsets: list[int] = []
     rows, how, last = 0, "", 0
     for number, begin, line in lines(stream):
@@ -90,27 +91,12 @@ def scan(
     scanned.finish()
     if rows and not scanned.any_row:
         raise rejected(found, lines_without_objects(stream.head), found.compression)
-    if scanned.any_row:
-        names = [*scanned.names, *scanned.paths, *hive_keys(found.path)]
-        check_present(found.name, columns, names, scanned.examples)
-    return ScannedFile(
-        found=found,
-        digest="",
-        rows=rows,
-        offsets=tuple(offsets) if found.compression is None else (),
-        schema=scanned.schema(),
-        columns=tuple(scanned.names),
-        id_range=scanned.ids.range,
-        id_rows=tuple(scanned.ids.first.items()),
-        unsigned=scanned.names_where(lambda kept: kept.could_be_unsigned),
-        wide=scanned.names_where(lambda kept: kept.is_wide),
-        narrow=scanned.narrow_schema(),
-        reading=how,
-    )
+    offsets = offsets if found.compression is None else []
+    return scanned.scanned_file(found, rows, offsets, how)
 
 
-class _ScannedColumns:
-    """The columns of the rows so far, and their types."""
+class ScannedColumns:
+    """The columns of the rows so far, which are objects, and the types of their values."""
 
     def __init__(self, file_name: str, columns: InputColumns) -> None:
         self._file_name = file_name
@@ -140,6 +126,11 @@ class _ScannedColumns:
             row, _ = parse(line)
         except NotARow:
             return False
+        self.add_row(number, row, lambda: parse_exactly(line))
+        return True
+
+    def add_row(self, number: int, row: dict[str, Any], exactly: _Exactly) -> None:
+        """Add a row with its line or place; `exactly` gives its values with all their digits."""
         if not self.any_row:
             self.any_row = True
             self.examples = list(field_names(row))
@@ -151,11 +142,10 @@ class _ScannedColumns:
         if name is not None:
             value = value_at(row, name)
             if type(value) is float and may_be_rounded(value):
-                value = value_at(parse_exactly(line), name)
+                value = value_at(exactly(), name)
             self.ids.add(number, value)
         if self.types:
-            self._add_kept(row, line)
-        return True
+            self._add_kept(row, exactly)
 
     def _find_paths(self, row: dict[str, Any]) -> None:
         for name in list(self._unseen):
@@ -175,10 +165,10 @@ class _ScannedColumns:
             for column in row.keys() - self.types.keys() - {self._columns.id_column}:
                 self.types[column] = ColumnType()
 
-    def _add_kept(self, row: dict[str, Any], line: bytes) -> None:
+    def _add_kept(self, row: dict[str, Any], exactly: _Exactly) -> None:
         kept = _values(row, self.types)
         if any(map(may_be_rounded, kept.values())):
-            kept = _values(parse_exactly(line), kept)
+            kept = _values(exactly(), kept)
         self._batch.append(kept)
         if len(self._batch) >= _ROWS_TYPED_TOGETHER:
             self.finish()
@@ -188,6 +178,28 @@ class _ScannedColumns:
         for name, column in self.types.items():
             column.add([row[name] for row in self._batch if name in row])
         self._batch.clear()
+
+    def scanned_file(
+        self, found: FoundFile, rows: int, offsets: Sequence[int], how: str = ""
+    ) -> ScannedFile:
+        """Return what was found, after checking that the file has the wanted columns."""
+        if self.any_row:
+            names = [*self.names, *self.paths, *hive_keys(found.path)]
+            check_present(found.name, self._columns, names, self.examples)
+        return ScannedFile(
+            found=found,
+            digest="",
+            rows=rows,
+            offsets=tuple(offsets),
+            schema=self.schema(),
+            columns=tuple(self.names),
+            id_range=self.ids.range,
+            id_rows=tuple(self.ids.first.items()),
+            unsigned=self.names_where(lambda kept: kept.could_be_unsigned),
+            wide=self.names_where(lambda kept: kept.is_wide),
+            narrow=self.narrow_schema(),
+            reading=how,
+        )
 
     def schema(self) -> pa.Schema:
         """Return the types of the id and the kept columns, in the order of first sight."""

@@ -33,8 +33,6 @@ NAMES = {
     "db": "SQLite",
     "sqlite": "SQLite",
     "zip": "zip",
-    "tar": "tar",
-    "tgz": "tar",
     "xz": "xz",
     "lz4": "lz4",
     "7z": "7z",
@@ -121,8 +119,6 @@ def recognize(head: bytes) -> Unsupported | None:
     for magic, what, cure in _MAGIC:
         if head.startswith(magic):
             return Unsupported(what, cure)
-    if head[257:262] == b"ustar":
-        return Unsupported("a tar archive", _UNPACK)
     if head and not head.strip(b"\x00"):
         cure = "Replace it with the complete file: writing it was interrupted"
         return Unsupported("a file of NUL bytes", cure)
