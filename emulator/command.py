@@ -126,8 +126,8 @@ def _share_options(command: _F) -> _F:
     metavar="FROM-UNTIL",
     help="Answer 503 between these seconds after the start, e.g. 30-60.",
 )
-@click.option("--poison", help="Answer 400 to a call with a text that contains this.")
-@click.option("--sick", help="Answer 503 to a call with a text that contains this.")
+@click.option("--poison", help="Answer 400 to a call with a text or file that contains this.")
+@click.option("--sick", help="Answer 503 to a call with a text or file that contains this.")
 @_number_option("--seed", 0, "Seed of faults and latencies.")
 @click.option("--pretty", is_flag=True, help="Write a vector over many lines, as the service does.")
 @click.option("--gzip", is_flag=True, help="Compress answers for clients that accept gzip.")

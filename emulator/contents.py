@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bulkembed.emulator import wire
 from bulkembed.emulator.api_errors import invalid
+from bulkembed.emulator.faults import file_failure
 from bulkembed.emulator.media_parts import (
     MediaPart,
     MediaSwitches,
@@ -80,6 +81,8 @@ def _other_part(
     data, mime = read(target, part.get(given[0]), part.path(given[0]))
     if not data:
         raise invalid(EMPTY_PART)
+    if (failure := file_failure(target.settings, data)) is not None:
+        raise failure
     return read_media(data, mime, _switches(target, options), target.settings.media)
 
 

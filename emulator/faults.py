@@ -60,10 +60,23 @@ def text_failure(settings: EmulatorSettings, texts: Sequence[str]) -> ApiError |
     """Return the error of texts of which one is poison or sick."""
     poison, sick = settings.poison, settings.sick
     if poison is not None and any(poison in text for text in texts):
-        return invalid("Request contains an invalid argument.")
+        return _poisoned()
     if sick is not None and any(sick in text for text in texts):
         return ApiError(*_ERRORS[Fault.UNAVAILABLE])
     return None
+
+
+def file_failure(settings: EmulatorSettings, data: bytes) -> ApiError | None:
+    """Return the error of a file that is poison or sick."""
+    if settings.poison is not None and settings.poison.encode() in data:
+        return _poisoned()
+    if settings.sick is not None and settings.sick.encode() in data:
+        return ApiError(*_ERRORS[Fault.UNAVAILABLE])
+    return None
+
+
+def _poisoned() -> ApiError:
+    return invalid("Request contains an invalid argument.")
 
 
 def error_of(fault: Fault | ScriptedError) -> ApiError | None:

@@ -442,3 +442,12 @@ def test_a_file_of_the_files_api_is_read_on_the_developer_api() -> None:
         vertex = Api(one.http, "vertex", one.server)
         part = {"fileData": {"fileUri": file["uri"], "mimeType": PNG}}
         assert "Cannot fetch content" in refusal(vertex.embed(part))
+
+
+@pytest.mark.parametrize(("name", "status"), [("poison", 400), ("sick", 503)])
+def test_a_file_with_a_word_in_it_fails_its_call(name: str, status: int) -> None:
+    marked = RED + b"a bad word"
+    with api("developer", **{name: "bad word"}) as one:
+        assert one.batch([inline(RED)], [inline(marked)]).status_code == status
+        assert one.batch([inline(RED)]).status_code == 200
+        assert one.server.stats()["texts"] == 1

@@ -15,6 +15,8 @@ from support.recordings import movie, pdf, wav
 from support.vertex_batch_api import VertexBatchApi, vertex_batch_api
 
 from bulkembed.emulator.batch_rows import CHUNK, CHUNK_BYTES, RowTable
+from bulkembed.emulator.batch_settings import BatchSettings
+from bulkembed.emulator.settings import EmulatorSettings
 
 MODEL = "gemini-embedding-2"
 VERTEX_JOB = {"model": f"publishers/google/models/{MODEL}"}
@@ -104,6 +106,17 @@ def test_media_that_is_refused_fails_its_row_alone() -> None:
             assert words in found[key]["error"]["message"]
         assert "7 were provided" in found["seven"]["error"]["message"]
         assert api.counts["texts"] == 1
+
+
+def test_a_file_with_a_word_in_it_fails_its_row() -> None:
+    settings = EmulatorSettings(poison="bad word", batch=BatchSettings())
+    with batch_api(settings) as api:
+        job = api.submit(
+            row("good", inline(RED)), row("bad", inline(RED + b"bad word")), model=MODEL
+        )
+        found = {line["key"]: line for line in api.lines(job)}
+        assert "response" in found["good"]
+        assert found["bad"]["error"]["message"] == "Request contains an invalid argument."
 
 
 def test_a_text_model_fails_rows_with_media() -> None:
