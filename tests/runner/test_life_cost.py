@@ -62,6 +62,7 @@ def test_rows_that_were_replaced_or_removed_have_been_paid_for(
         "unconfirmed_tokens": 0,
         "last_run_tokens": paid - first_run,
         "last_run_usd": (paid - first_run) / 1000,
+        "has_media": False,
     }
     found = status(output)
     assert found["cost"] == pytest.approx(wanted)
