@@ -41,6 +41,8 @@ _TYPES = {
     "application/pdf": ("application/pdf", Modality.DOCUMENT),
 }
 """The MIME types that the service takes: the true type that each stands for, and its modality."""
+_SLACK = 0.1
+"""Seconds over a limit that are accepted: an encoder adds silence to a sound of that length."""
 _NOUNS = {
     Modality.IMAGE: "image",
     Modality.AUDIO: "audio",
@@ -205,7 +207,7 @@ _READERS = {
 
 
 def _checked(found: float, limit: float, what: str, rules: MediaRules) -> float:
-    if found <= limit or rules.cut_long:
+    if found <= limit + _SLACK or rules.cut_long:
         return min(found, limit)
     raise _over_limit(f"{limit:g} {what}", found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from support.drawings import drawing
 from support.media_samples import picture, saved
-from support.recordings import movie, mp3, pdf, wav
+from support.recordings import MP3_FRAME_S, movie, mp3, pdf, wav
 
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
@@ -204,6 +205,7 @@ def test_media_at_the_limits_is_accepted(both: Api) -> None:
         [inline(movie(120), MP4)],
         [inline(movie(5, brand=b"qt  "), "video/quicktime")],
         [inline(mp3(100), "audio/mpeg")],
+        [inline(mp3(math.ceil(180 / MP3_FRAME_S) + 1), MP3)],
         [inline(pdf(*"123456"), PDF)],
     ):
         assert values(both.embed(*parts)).shape == (1, 3072)
