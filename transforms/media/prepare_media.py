@@ -168,7 +168,7 @@ def _sent(
 
 _SMALLER = {
     MediaKind.IMAGE: ", or use --max-image-side",
-    MediaKind.AUDIO: ", cut it with a lower --piece-seconds, or convert it to MP3",
-    MediaKind.VIDEO: ", or cut it with a lower --piece-seconds",
-    MediaKind.PDF: ", or cut it with a lower --piece-pages",
+    MediaKind.AUDIO: ", convert it to MP3, or use --long-media head with a lower --piece-seconds",
+    MediaKind.VIDEO: ", or use --long-media head with a lower --piece-seconds",
+    MediaKind.PDF: ", or use --long-media head with a lower --piece-pages",
 }
