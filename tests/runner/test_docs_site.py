@@ -47,4 +47,4 @@ def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
 
 
 def test_a_bar_in_a_table_has_no_backslash(site: Path) -> None:
-    assert "<code>--format [parquet|jsonl]</code>" in (site / "flags.html").read_text()
+    assert "<code>--format [table|parquet|jsonl|csv]</code>" in (site / "flags.html").read_text()
