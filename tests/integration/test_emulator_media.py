@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,8 @@ import httpx2
 import numpy as np
 import pytest
 from support.drawings import drawing
-from support.media_samples import picture, saved
-from support.recordings import MP3_FRAME_S, movie, mp3, pdf, wav
+from support.media_samples import mp3, picture, saved, wav
+from support.recordings import movie, printed
 
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
@@ -157,17 +156,17 @@ def test_both_spellings_and_both_alphabets_are_accepted(
             "instance, but 7 were provided.",
             id="seven-images",
         ),
-        pytest.param([inline(pdf("a"), PDF)] * 2, "at most 1 document parts", id="two-pdf"),
+        pytest.param([inline(printed("a"), PDF)] * 2, "at most 1 document parts", id="two-pdf"),
         pytest.param([inline(RED[:99])], "Unable to process input image", id="cut-image"),
         pytest.param([inline(b"<html>")], "Unable to process input image", id="html"),
         pytest.param([inline(RED, PDF)], "Unable to process input document", id="no-pdf"),
         pytest.param([inline(RED, WAV)], "Unable to process input audio", id="no-audio"),
         pytest.param([inline(RED, MP4)], "Unable to process input video", id="no-video"),
         pytest.param([inline(wav(180.5), WAV)], "at most 180 seconds of audio", id="audio"),
-        pytest.param([inline(mp3(7000), MP3)], "at most 180 seconds of audio", id="mp3"),
+        pytest.param([inline(mp3(181), MP3)], "at most 180 seconds of audio", id="mp3"),
         pytest.param([inline(movie(121), MP4)], "at most 120 seconds of video", id="video"),
-        pytest.param([inline(pdf(*"1234567"), PDF)], "at most 6 document pages", id="pages"),
-        pytest.param([inline(pdf(), PDF)], "The document has no pages", id="no-pages"),
+        pytest.param([inline(printed(*"1234567"), PDF)], "at most 6 document pages", id="pages"),
+        pytest.param([inline(printed(), PDF)], "The document has no pages", id="no-pages"),
         pytest.param([inline(b"")], "contains an empty Part", id="empty"),
         pytest.param([text(" "), inline(RED)], "contains an empty Part", id="blank-text"),
         pytest.param([{}], "contains an empty Part", id="nothing"),
@@ -204,16 +203,16 @@ def test_media_at_the_limits_is_accepted(both: Api) -> None:
         [inline(wav(180), WAV)],
         [inline(movie(120), MP4)],
         [inline(movie(5, brand=b"qt  "), "video/quicktime")],
-        [inline(mp3(100), "audio/mpeg")],
-        [inline(mp3(math.ceil(180 / MP3_FRAME_S) + 1), MP3)],
-        [inline(pdf(*"123456"), PDF)],
+        [inline(mp3(4), "audio/mpeg")],
+        [inline(mp3(180 + 0.036), MP3)],
+        [inline(printed(*"123456"), PDF)],
     ):
         assert values(both.embed(*parts)).shape == (1, 3072)
 
 
 def test_tokens_are_counted_by_modality(both: Api) -> None:
     a_second = inline(wav(1.02), WAV)
-    parts = [text("one two"), inline(RED), inline(RED), a_second, inline(pdf("a", "b"), PDF)]
+    parts = [text("one two"), inline(RED), inline(RED), a_second, inline(printed("a", "b"), PDF)]
     found = tokens(both.embed(*parts))
     assert found == {"TEXT": 2, "IMAGE": 516, "AUDIO": 26, "DOCUMENT": 516}
     together = tokens(both.batch(parts, [text("one two")], [inline(RED)]))
@@ -264,7 +263,7 @@ def test_vertex_hears_the_audio_track_on_request() -> None:
 def test_vertex_reads_the_text_of_a_pdf_file_on_request() -> None:
     with api("vertex") as one:
         ocr = {"embed_content_config": {"document_ocr": True}}
-        file, blank = inline(pdf("one two"), PDF), inline(pdf(""), PDF)
+        file, blank = inline(printed("one two"), PDF), inline(printed(""), PDF)
         response = one.embed(file, **ocr)
         assert tokens(response) == {"DOCUMENT": 258, "TEXT": 2}
         assert not np.allclose(values(response), values(one.embed(file)))
@@ -278,7 +277,7 @@ def test_the_developer_api_has_neither_switch() -> None:
 
 
 def test_a_pdf_file_is_near_its_own_words(both: Api) -> None:
-    files = [pdf("The dog sees the vet"), pdf("Shares of the bank fell")]
+    files = [printed("The dog sees the vet"), printed("Shares of the bank fell")]
     found = values(both.batch(*[[inline(one, PDF)] for one in files]))
     query = values(both.embed(text("a dog at the vet")))
     assert query @ found[0] > query @ found[1] + 0.3
@@ -325,7 +324,7 @@ def test_odd_images_are_accepted_unless_an_option_refuses_them() -> None:
 def test_an_option_cuts_what_is_too_long() -> None:
     with api("developer", media=MediaRules(cut_long=True)) as one:
         assert tokens(one.embed(inline(wav(200), WAV))) == {"AUDIO": 4500}
-        assert tokens(one.embed(inline(pdf(*"1234567"), PDF))) == {"DOCUMENT": 1548}
+        assert tokens(one.embed(inline(printed(*"1234567"), PDF))) == {"DOCUMENT": 1548}
 
 
 def test_an_option_limits_the_images_of_a_call() -> None:

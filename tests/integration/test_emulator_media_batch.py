@@ -11,7 +11,8 @@ import orjson
 import pytest
 from support.batch_api import BatchApi, batch_api
 from support.drawings import drawing
-from support.recordings import movie, pdf, wav
+from support.media_samples import wav
+from support.recordings import movie, printed
 from support.vertex_batch_api import VertexBatchApi, vertex_batch_api
 
 from bulkembed.emulator.batch_rows import CHUNK, CHUNK_BYTES, RowTable
@@ -53,7 +54,7 @@ CONTENTS = {
     "fused": [{"text": "a toy"}, inline(RED), inline(BLUE)],
     "sound": [inline(wav(2), "audio/wav")],
     "video": [inline(movie(50), "video/mp4")],
-    "file": [inline(pdf("one two"), "application/pdf")],
+    "file": [inline(printed("one two"), "application/pdf")],
     "text": [{"text": "one two"}],
 }
 

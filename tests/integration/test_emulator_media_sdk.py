@@ -13,7 +13,8 @@ import pytest
 from google import genai
 from google.genai import errors, types
 from support.drawings import drawing
-from support.recordings import movie, pdf, wav
+from support.media_samples import wav
+from support.recordings import movie, printed
 
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.media_settings import VertexBatch
@@ -61,7 +62,7 @@ def vectors(client: genai.Client, *contents: Any, **config: Any) -> np.ndarray:
 def test_contents_with_media_have_a_vector_each(client: genai.Client) -> None:
     parts = [
         image(RED), image(BLUE, "image/jpeg"), image(wav(1), "audio/wav"),
-        image(movie(3), "video/mp4"), image(pdf("one two"), "application/pdf"),
+        image(movie(3), "video/mp4"), image(printed("one two"), "application/pdf"),
     ]  # fmt: skip
     contents = [content(part) for part in parts] + [content("a toy", parts[0], parts[1])]
     together = vectors(client, *contents, output_dimensionality=768)
@@ -94,7 +95,7 @@ def test_errors_have_the_words_of_the_service(client: genai.Client) -> None:
 def test_the_switches_of_vertex_change_vectors_and_tokens() -> None:
     with EmulatorServer() as server, make_client(server, "vertex") as client:
         video = content(image(movie(3, sound=True), "video/mp4"))
-        file = content(image(pdf("one two"), "application/pdf"))
+        file = content(image(printed("one two"), "application/pdf"))
         plain = vectors(client, video), vectors(client, file)
         assert not np.allclose(vectors(client, video, audio_track_extraction=True), plain[0])
         assert not np.allclose(vectors(client, file, document_ocr=True), plain[1])

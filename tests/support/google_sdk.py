@@ -15,11 +15,11 @@ import certifi
 
 from support.cli import process
 from support.drawings import drawing
-from support.recordings import movie, pdf
+from support.recordings import movie, printed
 
 MODULES = ("models.test_embed_content", "shared.models.test_embed")
 MEDIA = {
-    "story.pdf": pdf("Once upon a time"),
+    "story.pdf": printed("Once upon a time"),
     "animal.mp4": movie(5, sound=True),
     "checkerboard.png": drawing("black", "square"),
 }

@@ -1,37 +1,10 @@
-"""Small files of sound, video and PDF pages, written without a library."""
+"""Small files of video and of printed pages, written without a library."""
 
 from __future__ import annotations
 
-import io
-import math
 import struct
-import wave
 
-MP3_FRAME_S = 1152 / 44_100
-
-
-def wav(seconds: float, hertz: float = 440.0, rate: int = 8000) -> bytes:
-    """Return a WAV file of a tone."""
-    tone = (int(9000 * math.sin(2 * math.pi * hertz * step / rate)) for step in range(rate))
-    second = b"".join(struct.pack("<h", one) for one in tone)
-    target = io.BytesIO()
-    with wave.open(target, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        frames = round(seconds * rate) * 2
-        file.writeframes((second * math.ceil(seconds))[:frames])
-    return target.getvalue()
-
-
-def mp3(frames: int, tag: bytes = b"") -> bytes:
-    """Return an MP3 file of silent frames, after an ID3 tag with these bytes."""
-    head = b""
-    if tag:
-        size = bytes(len(tag) >> shift & 127 for shift in (21, 14, 7, 0))
-        head = b"ID3\x04\0\0" + size + tag
-    frame = b"\xff\xfb\x90\xc4".ljust(417, b"\0")  # MPEG 1, layer III, 128 kbit/s, 44,100 Hz.
-    return head + frame * frames
+from support.media_samples import box
 
 
 def movie(
@@ -41,18 +14,14 @@ def movie(
     handlers = [b"vide", *([b"soun"] if sound else [])]
     header = struct.pack(">IIIII", 0, 0, 0, 1000, round(seconds * 1000)) + bytes(80)
     tracks = [
-        _box(b"trak", _box(b"mdia", _box(b"hdlr", bytes(8) + handler + bytes(13))))
+        box(b"trak", box(b"mdia", box(b"hdlr", bytes(8) + handler + bytes(13))))
         for handler in handlers
     ]
-    moov = _box(b"moov", _box(b"mvhd", header) + b"".join(tracks))
-    return _box(b"ftyp", brand + bytes(4) + brand) + _box(b"mdat", own) + moov
+    moov = box(b"moov", box(b"mvhd", header) + b"".join(tracks))
+    return box(b"ftyp", brand + bytes(4) + brand) + box(b"mdat", own) + moov
 
 
-def _box(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), name) + content
-
-
-def pdf(*pages: str) -> bytes:
+def printed(*pages: str) -> bytes:
     """Return a PDF file with a line of text on each page; an empty one has none."""
     count = len(pages)
     kids = " ".join(f"{4 + 2 * page} 0 R" for page in range(count))
