@@ -30,6 +30,12 @@ from bulkembed.transforms.inputs.columns import (
     plain_type,
 )
 from bulkembed.transforms.inputs.hive_keys import hive_keys
+from bulkembed.transforms.inputs.img2dataset import (
+    ERROR,
+    STATUS,
+    download_fault,
+    is_img2dataset,
+)
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.nested_columns import (
     FoundColumn,
@@ -196,7 +202,9 @@ def read(
         if parquet.metadata.num_rows != file.rows:
             now = f"it has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
             raise changed(file.found, now)
-        found = _wanted(parquet.schema_arrow, file, wanted)
+        schema = parquet.schema_arrow
+        has_status = bool(wanted.media_columns) and is_img2dataset(schema.names)
+        found = _wanted(schema, file, wanted, has_status=has_status)
         lists = {name: found[name] for name in found if _as_list(name, found[name], wanted)}
         sources = [
             (parquet, {name: found[name] for name in found if name not in lists}),
@@ -208,14 +216,18 @@ def read(
             _cut(_batches(one, part.values(), ranges, least), ranges) for one, part in sources
         ]
         for (first_row, _), pieces in zip(ranges, zip(*readers, strict=True), strict=True):
-            yield _BatchBuilder(file.name, wanted, first_row, pieces, parts).batch()
+            builder = _BatchBuilder(file.name, wanted, first_row, pieces, parts)
+            yield builder.batch(has_status=has_status)
 
 
-def _wanted(schema: pa.Schema, file: InputFile, wanted: WantedColumns) -> dict[str, FoundColumn]:
+def _wanted(
+    schema: pa.Schema, file: InputFile, wanted: WantedColumns, *, has_status: bool
+) -> dict[str, FoundColumn]:
     """Return the columns and fields to read, by the names that they are wanted by."""
     ids = [wanted.columns.id_column] if wanted.columns.id_column is not None else []
     needed = [*ids, *wanted.recipe.columns, *wanted.media_columns]
-    found = _find(schema, list(dict.fromkeys([*needed, *wanted.kept.names])))
+    status = [STATUS, ERROR] if has_status else []
+    found = _find(schema, list(dict.fromkeys([*needed, *wanted.kept.names, *status])))
     missing = [name for name in needed if name not in found and name not in wanted.hive_keys]
     if missing:
         raise changed(file.found, f"it has no column {missing[0]!r} any more")
@@ -313,13 +325,21 @@ class _BatchBuilder:
         self._bad = BadRows(file_name, first_row)
         self._unkept: set[str] = set()
 
-    def batch(self) -> RowBatch:
-        """Return the batch; the first fault of a row counts, in the order id, text, title."""
+    def batch(self, *, has_status: bool) -> RowBatch:
+        """Return the batch; the first fault of a row counts, in the order id, text, title.
+
+        Args:
+            has_status: whether the columns of img2dataset say which rows have no media.
+        """
         ids = self._ids()
         recipe = self._wanted.recipe
         values = {name: self._strings(name) for name in recipe.columns}
         count = len(ids)
-        parts = self._parts_of_rows(values) if self._wanted.media_columns else None
+        parts = None
+        if self._wanted.media_columns:
+            if has_status:
+                self._note_downloads()
+            parts = self._parts_of_rows(values)
         kept = [self._kept(field) for field in self._wanted.kept]
         return RowBatch(
             first_row=self._first_row,
@@ -333,6 +353,15 @@ class _BatchBuilder:
             unkept=frozenset(self._unkept),
             parts=parts,
         )
+
+    def _note_downloads(self) -> None:
+        """Note the rows whose image img2dataset could not download."""
+        for offset, (status, error) in enumerate(
+            zip(self._strings(STATUS), self._strings(ERROR), strict=True)
+        ):
+            fault = download_fault(status, error)
+            if fault is not None:
+                self._bad.note(offset, *fault)
 
     def _parts_of_rows(self, texts: Mapping[str, list[str | None]]) -> list[tuple[RowPart, ...]]:
         """Return the texts and media of each row; none of a bad row."""
