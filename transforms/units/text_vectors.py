@@ -18,6 +18,8 @@ from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector, to_un
 from bulkembed.transforms.dataset.kept_answers import AnswerSink, AnswerWriter
 from bulkembed.transforms.units.distinct_contents import Passage
 
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
 
 class TextVectors:
     """A matrix with a row for each of n distinct texts, filled as vectors come in."""
@@ -55,7 +57,11 @@ class TextVectors:
             # Pages of its own are returned to the system.  Blocks of this size in malloc's heap
             # leave holes, and the process grows.
             shape = (len(self.present), dim)
-            pages = mmap.mmap(-1, max(1, 4 * shape[0] * shape[1]))
+            pages = mmap.mmap(-1, max(1, 4 * shape[0] * shape[1]), flags=_PRIVATE)
+            if hasattr(
+                mmap, "MADV_HUGEPAGE"
+            ):  # Otherwise a third of the time to fill it is faults.
+                pages.madvise(mmap.MADV_HUGEPAGE)
             self._matrix = np.ndarray(shape, np.float32, buffer=pages)
         return self._matrix
 
