@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bulkembed.transforms.core.hashing import text_hash
 from bulkembed.transforms.dataset import gathered_rows
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.gathered_rows import GatherWriter, gathered_files
+from bulkembed.transforms.dataset.gathered_rows import LABEL, GatherWriter, gathered_files
 from bulkembed.transforms.dataset.known_vectors import Matches, distinct_keys
 from bulkembed.transforms.dataset.layout import VECTORS
 from bulkembed.transforms.dataset.wanted_rows import (
@@ -140,6 +141,24 @@ def test_each_unit_gets_its_vectors(data: st.DataObject) -> None:
                 assert set(matches.hashes()) == {hash_of(n) for n in looked_for}
                 expected = distinct_keys([hash_of(n) for n in looked_for])
                 assert matches.keys.tolist() == expected.tolist()
+
+
+def test_gathered_rows_are_in_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathered_rows, "FILE_BYTES", 8 << 20)
+    output = Dataset.open(str(tmp_path))
+    block = np.ones((100, 1024), np.float32)
+    labels = np.zeros(100, LABEL)
+    tracemalloc.start()
+    try:
+        writer = GatherWriter(output, JOB, "gather-0")
+        for number in range(50):
+            writer.add(np.full(100, 50 - number, np.uint32), labels, block)
+        writer.flush()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(len(file.units) for file in gathered_files(output, "now")) >= 50
+    assert peak < 1.5 * gathered_rows.FILE_BYTES
 
 
 def gathered(output: Dataset) -> Path:

@@ -63,10 +63,10 @@ class GatherWriter:
         # A second attempt at the same work writes files of its own: then rows are there twice.
         self._stem = f"{GATHER}/{job.run_id}-{name}-{secrets.token_hex(4)}"
         self._files = 0
-        self._units: list[npt.NDArray[np.uint32]] = []
-        self._labels: list[Labels] = []
-        self._vectors: list[Matrix] = []
-        self._bytes = 0
+        self._rows = 0
+        self._units = np.empty(0, np.uint32)
+        self._labels: Labels = np.empty(0, LABEL)
+        self._vectors: Matrix = np.empty((0, 0), np.float32)
 
     def add(self, units: npt.NDArray[np.uint32], labels: Labels, vectors: Matrix) -> None:
         """Add n rows; the sums of the labels are set here.
@@ -75,12 +75,23 @@ class GatherWriter:
             OutputError: a file cannot be written.
         """
         labels["sum"] = sums_of(labels, vectors)
-        self._units.append(units)
-        self._labels.append(labels)
-        self._vectors.append(vectors)
-        self._bytes += labels.nbytes + vectors.nbytes
-        if self._bytes >= FILE_BYTES:
-            self.flush()
+        if not len(self._units):
+            self._allocate(vectors.shape[1])
+        while len(units):
+            count = min(len(units), len(self._units) - self._rows)
+            own = slice(self._rows, self._rows + count)
+            self._units[own], self._labels[own] = units[:count], labels[:count]
+            self._vectors[own] = vectors[:count]
+            units, labels, vectors = units[count:], labels[count:], vectors[count:]
+            self._rows += count
+            if self._rows == len(self._units):
+                self.flush()
+
+    def _allocate(self, dim: int) -> None:
+        """Allocate the rows of a file, once; the system gives memory to those that are used."""
+        rows = max(1, FILE_BYTES // (4 * dim + LABEL.itemsize))
+        self._units, self._labels = np.empty(rows, np.uint32), np.empty(rows, LABEL)
+        self._vectors = np.empty((rows, dim), np.float32)
 
     def flush(self) -> None:
         """Write what is in memory.
@@ -88,11 +99,10 @@ class GatherWriter:
         Raises:
             OutputError: the file cannot be written.
         """
-        if not self._units:
+        if not self._rows:
             return
-        units, labels = np.concatenate(self._units), np.concatenate(self._labels)
-        vectors = np.concatenate(self._vectors)
-        self._units, self._labels, self._vectors, self._bytes = [], [], [], 0
+        units, labels = self._units[: self._rows], self._labels[: self._rows]
+        vectors, self._rows = self._vectors, 0
         order = np.argsort(units, kind="stable")
         name = f"{self._stem}-{self._files:06d}{SUFFIX}"
         self._files += 1
