@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.jobs import a_job
 
+from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import OutputConfig
 from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
@@ -24,7 +27,7 @@ from bulkembed.transforms.dataset import gathered_rows
 from bulkembed.transforms.dataset.commit import UnitTables, commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.gathered_rows import LABEL, GatherWriter, gathered_files
-from bulkembed.transforms.dataset.known_vectors import Matches, distinct_keys
+from bulkembed.transforms.dataset.known_vectors import VectorBlock, distinct_keys
 from bulkembed.transforms.dataset.layout import VECTORS
 from bulkembed.transforms.dataset.wanted_rows import (
     WANTED,
@@ -38,6 +41,10 @@ from bulkembed.transforms.units.slice_vectors import SliceVectors
 
 DIM, UNIT_ROWS, KEY = 4, 5, "0" * 16
 JOB = a_job(run_id="now")
+LARGE_JOB = a_job(
+    embedding=EmbeddingConfig(service="developer", model="gemini-embedding-001", dim=3072),
+    run_id="now",
+)
 
 
 def commit(dataset: Dataset, first_row: int, numbers: list[int]) -> str:
@@ -65,11 +72,11 @@ def flag_of(number: int) -> bool | None:
     return (False, True, None)[number % 3]
 
 
-def read(matches: Matches) -> set[int]:
+def read(blocks: Iterable[VectorBlock]) -> set[int]:
     """Return the numbers of the texts that were read; each must have its own vector and flag."""
     number_of = {hash_of(number): number for number in range(100)}
     found = set()
-    for block in matches.read():
+    for block in blocks:
         assert block.of_other_rows
         for name, vector, flag in zip(block.hashes, block.vectors, block.truncated, strict=True):
             number = number_of[name]
@@ -136,11 +143,69 @@ def test_each_unit_gets_its_vectors(data: st.DataObject) -> None:
             for first in (0, 2):  # A unit may be split.
                 unit = vectors.of(Unit(KEY, UNIT_ROWS * number + first, 2))
                 looked_for = case.of_unit[number] - some
-                matches = unit.find(distinct_keys([hash_of(n) for n in looked_for]))
-                assert read(matches) == looked_for
-                assert set(matches.hashes()) == {hash_of(n) for n in looked_for}
-                expected = distinct_keys([hash_of(n) for n in looked_for])
-                assert matches.keys.tolist() == expected.tolist()
+                keys = distinct_keys([hash_of(n) for n in looked_for])
+                assert read(unit.read(keys)) == looked_for
+
+
+def large_part(output: Dataset, sizes: Iterable[int]) -> WantedPart:
+    """Return a part with rows of 3,072 dimensions, in row groups of these sizes."""
+    sizes = tuple(sizes)
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), 3072)
+    schema = pa.schema([("text_hash", TEXT_HASH_TYPE), ("truncated", pa.bool_()), ("vector", kind)])
+    path = Path(output.root, "large.parquet")
+    path.parent.mkdir(exist_ok=True)
+    first = 0
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        for rows in sizes:
+            numbers = np.repeat(np.arange(first, first + rows, dtype=np.float32), 3072)
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers), type=kind)
+            hashes = pa.array([hash_of(n) for n in range(first, first + rows)], TEXT_HASH_TYPE)
+            columns = [hashes, pa.nulls(rows, pa.bool_()), vectors]
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=rows)
+            first += rows
+    return WantedPart(output.uri, "large.parquet", path.stat().st_size, sizes)
+
+
+def wanted_by(part: WantedPart, unit_rows: int, units: int) -> WantedRows:
+    """Return the list of units of one size that want consecutive rows of a part."""
+    rows: Any = np.array([(n // unit_rows, 0, n) for n in range(unit_rows * units)], WANTED)
+    return WantedRows((part,), rows, tuple(UnitNumber(KEY, unit_rows * n, n) for n in range(units)))
+
+
+def test_a_row_group_of_one_unit_is_read_by_the_unit_block_by_block(tmp_path: Path) -> None:
+    output = Dataset.open(str(tmp_path))
+    wanted_by(large_part(output, [1000]), 1000, 1).write(output, "now", "slice-0")
+    vectors = SliceVectors(output, LARGE_JOB, "slice-0")
+    unit = Unit(KEY, 0, 1000)
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        known = vectors.of(unit)
+        assert vectors.memory_of(unit) == vectors.waiting_bytes == 0
+        found = peak = 0
+        for block in known.read(distinct_keys([hash_of(n) for n in range(1000)])):
+            found += len(block.hashes)
+            peak = max(peak, pa.total_allocated_bytes() - before)
+        peak += tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == 1000
+    assert peak < 4 * 3072 * 1000 / 2
+
+
+def test_only_rows_of_row_groups_that_several_units_want_wait_in_memory(tmp_path: Path) -> None:
+    output = Dataset.open(str(tmp_path))
+    wanted_by(large_part(output, [10, 10, 10]), 15, 2).write(output, "now", "slice-0")
+    vectors = SliceVectors(output, LARGE_JOB, "slice-0")
+    units = [Unit(KEY, 0, 15), Unit(KEY, 15, 15)]
+    row = 4 * 3072 + LABEL.itemsize
+    assert [vectors.memory_of(unit) for unit in units] == [5 * row, 5 * row]
+    for unit, waiting in zip(units, (5 * row, 0), strict=True):
+        every = distinct_keys([hash_of(n) for n in range(30)])
+        blocks = list(vectors.of(unit).read(every))
+        names = {name for block in blocks for name in block.hashes}
+        assert names == {hash_of(n) for n in range(unit.first_row, unit.end_row)}
+        assert vectors.waiting_bytes == waiting
 
 
 def test_gathered_rows_are_in_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +253,7 @@ def test_a_flipped_bit_never_gives_a_wrong_vector(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         try:
             again = Dataset.open(str(tmp_path))
-            found = read(SliceVectors(again, JOB, "slice-0").of(Unit(KEY, 0, 6)).find(wanted))
+            found = read(SliceVectors(again, JOB, "slice-0").of(Unit(KEY, 0, 6)).read(wanted))
         except OutputError:
             continue
         assert len(found) >= 5
@@ -200,7 +265,7 @@ def test_a_file_that_is_too_short_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     wanted = distinct_keys([hash_of(n) for n in range(6)])
     with pytest.raises(OutputError, match="it is too short"):
-        read(SliceVectors(output, JOB, "slice-0").of(Unit(KEY, 0, 6)).find(wanted))
+        read(SliceVectors(output, JOB, "slice-0").of(Unit(KEY, 0, 6)).read(wanted))
 
 
 def test_files_of_other_runs_are_not_read(tmp_path: Path) -> None:
@@ -217,11 +282,11 @@ def test_a_part_that_cannot_be_read_gives_no_rows(
     name = commit(output, 0, [1, 2])
     rows: Any = np.array([(0, 0, 0)], WANTED)
     (group,) = WantedRows((WantedPart(output.uri, name, 0, (2,)),), rows).groups()
-    assert len(read_blocks(group)) == 1
+    assert len(list(read_blocks(group))) == 1
     (other,) = WantedRows((WantedPart(output.uri, name, 0, (1, 1)),), rows).groups()
-    assert read_blocks(other) == []
+    assert list(read_blocks(other)) == []
     (tmp_path / name).write_bytes(b"damaged")
-    assert read_blocks(group) == []
+    assert list(read_blocks(group)) == []
     assert "is not the part that it was" in caplog.text
     assert "The texts are sent again" in caplog.text
 

@@ -47,6 +47,10 @@ async def until(event: asyncio.Event) -> int:
     return 1
 
 
+async def set_event(event: asyncio.Event) -> None:
+    event.set()
+
+
 def start(tasks: SliceTasks[int], size: int, event: asyncio.Event) -> None:
     assert list(tasks.wait_for_memory(size)) == []
     tasks.start(until(event))
@@ -105,3 +109,22 @@ def test_a_slice_that_waits_for_memory_ends_when_the_run_must_stop(process: Any)
     process.loop.call_later(0, done.set)
     assert list(first.finish()) == [1]
     assert process.memory.reserved == 0
+
+
+def test_what_waits_for_later_tasks_leaves_less_room_but_never_stops_all(process: Any) -> None:
+    first, second = SliceTasks[int](process), SliceTasks[int](process)
+    done = asyncio.Event()
+    first.hold(90)
+    start(second, 50, done)  # Nothing else runs.
+    process.loop.run(set_event(done))
+    assert list(second.finish()) == [1]
+    start(second, 5, done := asyncio.Event())
+    place = process.memory.enter_queue()
+    assert not process.memory.reserve(place, 10, 0.0)
+    first.hold(80)
+    assert process.memory.reserve(place, 10, 0.0)
+    process.memory.release(10)
+    process.memory.leave_queue(place)
+    process.loop.run(set_event(done))
+    assert [*first.finish(), *second.finish()] == [1]
+    assert process.memory.held == 0

@@ -59,6 +59,14 @@ class CommittedSource:
             KnownPlaces((PlaceSource(index.dataset, index.parts),), places), places
         )
 
+    def read(self, wanted: Keys) -> Iterator[VectorBlock]:
+        """Yield the vectors of wanted contents; see `KnownVectors`.
+
+        Raises:
+            OutputError: as `find`.
+        """
+        return self.find(wanted).read()
+
     def _opened(self) -> HashIndex:
         self._folder = tempfile.TemporaryDirectory(prefix="bulkembed-")
         records = self._dataset.state().records

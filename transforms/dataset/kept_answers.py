@@ -400,6 +400,10 @@ class KeptAnswers:
         index = self._index  # Another thread may replace it meanwhile.
         return KeptMatches(index, index.find(wanted))
 
+    def read(self, wanted: Keys) -> Iterator[VectorBlock]:
+        """Yield the vectors of wanted texts; see `KnownVectors`."""
+        return self.find(wanted).read()
+
 
 def _append(data: bytes, downloads: UnnamedFile, digest: str) -> list[_Entries]:
     """Append an object to a file; return its blocks with their places in the file."""

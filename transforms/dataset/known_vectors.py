@@ -2,7 +2,7 @@
 
 A unit sees one interface: the answers kept from an interrupted run (`kept_answers`), and the rows
 of committed parts that the launcher has found for it (`known_places`, `slice_vectors`).  A source
-is searched first and read later, in place and in bounded blocks.
+is read in place and in bounded blocks.
 """
 
 from __future__ import annotations
@@ -56,18 +56,28 @@ class Matches(Protocol):
 class KnownVectors(Protocol):
     """A source of vectors that are already paid for."""
 
-    def find(self, wanted: Keys) -> Matches:
-        """Return the wanted texts that this source has.
+    def read(self, wanted: Keys) -> Iterator[VectorBlock]:
+        """Yield the vectors of wanted texts that this source has, in the order of the source.
 
-        Two texts may have one key, which is half of their hash.  So a match is confirmed by
-        comparing whole hashes, those of `Matches.hashes` or of a block.
+        Two texts may have one key, which is half of their hash.  So a block may have texts that
+        are not wanted.  A vector that cannot be read any more is left out: its text is sent again.
 
         Args:
             wanted: the keys of texts, as `hashing.keys` gives them, ascending and distinct.
+
+        Raises:
+            OutputError: the source cannot be read.
         """
 
 
-def known_hashes(source: KnownVectors, hashes: Sequence[bytes]) -> set[bytes]:
+class SearchedVectors(KnownVectors, Protocol):
+    """A source of known vectors that is searched without reading them."""
+
+    def find(self, wanted: Keys) -> Matches:
+        """Return the wanted texts that this source has; see `KnownVectors.read`."""
+
+
+def known_hashes(source: SearchedVectors, hashes: Sequence[bytes]) -> set[bytes]:
     """Return those of some text hashes that a source has."""
     return set(hashes).intersection(source.find(distinct_keys(hashes)).hashes())
 

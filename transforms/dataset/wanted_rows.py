@@ -34,6 +34,9 @@ WANTED = np.dtype([("unit", "<u4"), ("part", "<u4"), ("row", "<u4")])
 SUFFIX = ".wanted"
 _SIZE = struct.Struct("<I")
 _COLUMNS = ("text_hash", "truncated", "vector")
+_BLOCK_BYTES = 1 << 20
+"""About how much memory the vectors of one block take.  Arrow needs several times that to decode
+them, and keeps it for each thread."""
 
 log = logging.getLogger("bulkembed")
 
@@ -144,17 +147,15 @@ class WantedBlock:
     """Shape (n, dim)."""
 
 
-def read_blocks(wanted: WantedGroup) -> list[WantedBlock]:
-    """Return the wanted rows of a row group, in order; none, with a warning, if unreadable.
+def read_blocks(wanted: WantedGroup) -> Iterator[WantedBlock]:
+    """Yield the wanted rows of a row group, in order; none, with a warning, if unreadable.
 
-    If the row group is damaged, its first rows may be there.
+    If the row group is damaged, its first rows may be there.  Blocks may share memory.
     """
-    found: list[WantedBlock] = []
     try:
-        found.extend(_read_group(_source_at(wanted.part.source), wanted))
+        yield from _read_group(_source_at(wanted.part.source), wanted)
     except OutputError as error:
         log.warning("%s: %s The texts are sent again.", wanted.part.source, error.message)
-    return found
 
 
 @functools.lru_cache(maxsize=64)
@@ -172,8 +173,8 @@ def _read_group(dataset: Dataset, wanted: WantedGroup) -> Iterator[WantedBlock]:
     part = part_files.open_sized_part(dataset, wanted.part.name, wanted.part.size_bytes)
     part_files.check_row_groups(part, wanted.part.name, wanted.part.group_rows)
     first = 0
-    groups = [wanted.group]
-    for block in part_files.read_blocks(part, wanted.part.name, _COLUMNS, row_groups=groups):
+    rows = part_files.block_rows(part.schema_arrow, _BLOCK_BYTES)
+    for block in part_files.read_blocks(part, wanted.part.name, _COLUMNS, rows, [wanted.group]):
         low, high = np.searchsorted(wanted.rows, [first, first + block.num_rows])
         if low < high:
             labels, vectors = _content(block, wanted.rows[low:high] - first)
@@ -185,7 +186,7 @@ def _read_group(dataset: Dataset, wanted: WantedGroup) -> Iterator[WantedBlock]:
 
 def _content(block: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[Labels, Matrix]:
     """Return labels without sums and the vectors of some rows of a block."""
-    some = block.take(pa.array(rows))
+    some = _rows_of(block, rows)
     labels = np.zeros(some.num_rows, LABEL)
     hashes = some.column("text_hash")
     labels["hash"] = np.frombuffer(
@@ -194,3 +195,11 @@ def _content(block: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[Labels
     flags = pc.fill_null(pc.cast(some.column("truncated"), pa.uint8()), FLAGS.index(None))
     labels["flag"] = flags.to_numpy(zero_copy_only=False)
     return labels, part_files.matrix_of(some)
+
+
+def _rows_of(block: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Return ascending rows of a block: in place if that keeps little else in memory."""
+    are_adjacent = bool((np.diff(rows) == 1).all())
+    if are_adjacent and 2 * len(rows) >= block.num_rows:
+        return block.slice(int(rows[0]), len(rows))
+    return block.take(pa.array(rows))

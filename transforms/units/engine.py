@@ -39,7 +39,7 @@ from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
 
-MAX_MEMORY_BYTES = 192 * 1024 * 1024
+MAX_MEMORY_BYTES = 192 << 20
 TIMELINE_EVERY_S = 30.0
 """How much of the timeline a kill can lose."""
 
@@ -54,7 +54,7 @@ class Engine:
     def __init__(self, job: JobConfig) -> None:
         self.job = job
         self.dataset = Dataset.open(job.output.uri)
-        self.memory = MemoryBudget()
+        self.memory = MemoryBudget(MAX_MEMORY_BYTES)
         """The memory for the tasks of this process, over all slices."""
         self.stop = StopFlag(self._on_stop)
         self._notes = NoteWriter(self._write_stop)
@@ -286,9 +286,10 @@ class MemoryBudget:
     overtake a large one.
     """
 
-    def __init__(self, max_bytes: int = MAX_MEMORY_BYTES) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._reserved = 0
+        self._held = 0
         self._queue: collections.deque[object] = collections.deque()
         self._changed = threading.Condition()
 
@@ -296,6 +297,11 @@ class MemoryBudget:
     def reserved(self) -> int:
         """The bytes that are reserved now."""
         return self._reserved
+
+    @property
+    def held(self) -> int:
+        """The bytes that are in memory for later tasks."""
+        return self._held
 
     def enter_queue(self) -> object:
         """Return a place in the queue; `leave_queue` must be called once for each."""
@@ -313,13 +319,20 @@ class MemoryBudget:
             return fits
 
     def _is_next(self, place: object, size: int) -> bool:
-        fits = self._reserved == 0 or self._reserved + size <= self._max_bytes
+        used = self._reserved + self._held
+        fits = self._reserved == 0 or used + size <= self._max_bytes
         return self._queue[0] is place and fits
 
     def leave_queue(self, place: object) -> None:
         """Leave the queue."""
         with self._changed:
             self._queue.remove(place)
+            self._changed.notify_all()
+
+    def hold(self, change: int) -> None:
+        """Change the bytes that are in memory for later tasks; they leave less room for others."""
+        with self._changed:
+            self._held += change
             self._changed.notify_all()
 
     def release(self, size: int) -> None:

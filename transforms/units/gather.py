@@ -52,8 +52,12 @@ def _read_ahead(groups: Iterable[WantedGroup]) -> Iterator[list[WantedBlock]]:
     waiting: collections.deque[concurrent.futures.Future[list[WantedBlock]]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as pool:
         for group in groups:
-            waiting.append(pool.submit(read_blocks, group))
+            waiting.append(pool.submit(_read, group))
             if len(waiting) == READ_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _read(group: WantedGroup) -> list[WantedBlock]:
+    return list(read_blocks(group))

@@ -66,7 +66,7 @@ class UnitOutcome:
         for source in sources:
             missing = self._missing()
             if missing:
-                for block in source.find(distinct_keys(list(missing))).read():
+                for block in source.read(distinct_keys(list(missing))):
                     self._take(block, missing)
         self._rows.add_vectors(np.flatnonzero(self._vectors.present).tolist())
         return [item for item in self._prepared.items if not self._vectors.present[item.index]]
@@ -104,7 +104,8 @@ class UnitOutcome:
             return
         indexes, places = map(list, zip(*found, strict=True))
         cut = [block.truncated[place] for place in places]
-        self._vectors.put(indexes, block.vectors[places], cut)
+        are_all = places == list(range(len(block.hashes)))
+        self._vectors.put(indexes, block.vectors if are_all else block.vectors[places], cut)
         if block.committed:
             self._reused.update(indexes)
         elif block.of_other_rows:

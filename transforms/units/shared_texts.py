@@ -20,7 +20,7 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import AnswerSink
-from bulkembed.transforms.dataset.known_vectors import KnownVectors, known_hashes
+from bulkembed.transforms.dataset.known_vectors import SearchedVectors, known_hashes
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
@@ -47,7 +47,7 @@ class SharedOutcome:
         self._sent = 0
         self._known = 0
 
-    def restore(self, *sources: KnownVectors) -> list[Content]:
+    def restore(self, *sources: SearchedVectors) -> list[Content]:
         """Return the texts that are not paid for yet."""
         hashes = [item.hash for item in self._texts.items]
         known = set().union(*(known_hashes(source, hashes) for source in sources))

@@ -5,55 +5,36 @@ from __future__ import annotations
 import bisect
 import collections
 import concurrent.futures
-import dataclasses
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.models import largest_dim
 from bulkembed.schemas.units import Unit
-from bulkembed.transforms.core.hashing import HASH_BYTES, Keys, among
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.gathered_rows import (
-    UNCOMMITTED,
+    LABEL,
     GatheredFile,
     Labels,
     RowReader,
     gathered_files,
-    hashes_of,
-    sums_of,
 )
-from bulkembed.transforms.dataset.kept_answers import FLAGS
-from bulkembed.transforms.dataset.known_vectors import VectorBlock
 from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 from bulkembed.transforms.dataset.wanted_rows import WantedGroup, WantedRows, read_blocks
+from bulkembed.transforms.units.unit_vectors import RowRange, UnitVectors
 
 SPOOL_BYTES = 64 << 20
 """About how much of the gathered files of a store is downloaded at a time, for the next units."""
 _DOWNLOADS = 4
-_BLOCK_ROWS = 256
-_GAP_ROWS = 4
-"""Rows between two wanted ones that are read as well, because that takes less time."""
-
-log = logging.getLogger("bulkembed")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class RowRange:
-    """Consecutive rows of a gathered file."""
-
-    reader: RowReader
-    rows: range
 
 
 class SliceVectors:
     """The known vectors of a slice, for its units in the order of the slice.
 
-    Each row group that is read in place is read when its first unit comes.  Its rows wait in
-    memory for their units; the plan bounds how many can wait.
+    A row group that a single unit wants is read by that unit.  One that several units want is read
+    when the first of them comes, and its rows wait in memory; the plan bounds how many can wait.
 
     Args:
         dataset: the output.
@@ -75,7 +56,15 @@ class SliceVectors:
             bisect.insort(self._starts[unit.file_key], (unit.first_row, at))
         due = [(*self._positions_of(group), group) for group in wanted.groups()]
         self._due = collections.deque(sorted(due, key=lambda one: one[0]))
+        # A unit may be split into several, which look for their vectors one after the other.
+        self._may_be_split = job.embedding.long_text.cuts or job.embedding.media is not None
+        self._row_bytes = 4 * (job.embedding.out_dim or largest_dim()) + LABEL.itemsize
+        self._rows_in_memory = self._count_rows_in_memory()
+        self._own: dict[int, list[WantedGroup]] = collections.defaultdict(list)
+        """By the number of a unit, the row groups that only this unit wants."""
         self._waiting: dict[int, list[tuple[Labels, Matrix]]] = collections.defaultdict(list)
+        self._at = -1
+        """The position of the last unit that came."""
         self._spool_end = 0
         self._spooled: list[tuple[GatheredFile, RowReader]] = []
 
@@ -87,10 +76,42 @@ class SliceVectors:
         """
         at = self._position(unit)
         if at is None:
-            return UnitVectors([], [])
+            return UnitVectors([], [], [])
         self._read_until(at)
         number = self._numbers[at]
-        return UnitVectors(list(self._waiting.get(number, ())), list(self._gathered(at)))
+        return UnitVectors(
+            list(self._waiting.get(number, ())),
+            list(self._own.get(number, ())),
+            list(self._gathered(at)),
+        )
+
+    def memory_of(self, unit: Unit) -> int:
+        """Return the bytes of the rows that a unit takes from memory."""
+        at = self._position(unit)
+        return 0 if at is None else self._rows_in_memory[self._numbers[at]] * self._row_bytes
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes of the rows that wait in memory for units after the last one."""
+        return sum(
+            labels.nbytes + vectors.nbytes
+            for number, found in self._waiting.items()
+            if self._positions[number] > self._at
+            for labels, vectors in found
+        )
+
+    def _count_rows_in_memory(self) -> collections.Counter[int]:
+        """Return for the number of each unit how many of its rows will wait in memory."""
+        rows: collections.Counter[int] = collections.Counter()
+        for first, last, group in self._due:
+            if not self._is_read_by_unit(first, last):
+                numbers, counts = np.unique(group.units, return_counts=True)
+                rows.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        return rows
+
+    def _is_read_by_unit(self, first: int, last: int) -> bool:
+        """Return whether a row group is not read before, by the positions of its units."""
+        return first == last and not self._may_be_split
 
     def _positions_of(self, group: WantedGroup) -> tuple[int, int]:
         """Return the positions of the first and the last unit that want rows of a row group."""
@@ -104,15 +125,22 @@ class SliceVectors:
         return starts[found - 1][1] if found else None
 
     def _read_until(self, at: int) -> None:
-        """Read the row groups that a unit needs; forget the rows of the units before it."""
-        for number in [n for n in self._waiting if self._positions[n] < at]:
-            del self._waiting[number]
+        """Read the row groups that several units need; forget the rows of the units before it."""
+        for passed in (self._waiting, self._own):
+            for number in [n for n in passed if self._positions[n] < at]:
+                del passed[number]
+        self._at = at
         while self._due and self._due[0][0] <= at:
-            _, last, group = self._due.popleft()
-            for block in read_blocks(group) if last >= at else ():
+            first, last, group = self._due.popleft()
+            if last < at:
+                continue
+            if self._is_read_by_unit(first, last):
+                self._own[self._numbers[at]].append(group)
+                continue
+            for block in read_blocks(group):
                 for number in np.unique(block.units).tolist():
                     if self._positions[number] >= at:
-                        own = block.units == number
+                        own = block.units == number  # A copy, which keeps no other rows in memory.
                         self._waiting[number].append((block.labels[own], block.vectors[own]))
 
     def _gathered(self, at: int) -> Iterator[RowRange]:
@@ -143,94 +171,3 @@ class SliceVectors:
                 (file, reader) for (file, _), reader in zip(wanted, spooled, strict=True)
             ]
         self._spool_end = end
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class UnitVectors:
-    """The known vectors of a unit, as a source of known vectors."""
-
-    in_memory: Sequence[tuple[Labels, Matrix]]
-    gathered: Sequence[RowRange]
-
-    def find(self, wanted: Keys) -> UnitMatches:
-        """Return the wanted texts that the unit has; see `KnownVectors`."""
-        found = [(labels, _hits(labels, wanted), vectors) for labels, vectors in self.in_memory]
-        later = [
-            (labels := part.reader.labels(part.rows), _hits(labels, wanted), part)
-            for part in self.gathered
-        ]
-        return UnitMatches(found, later)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class UnitMatches:
-    """The texts of a unit that are known; gathered vectors are read by `read` only."""
-
-    ready: Sequence[tuple[Labels, npt.NDArray[np.int64], Matrix]]
-    later: Sequence[tuple[Labels, npt.NDArray[np.int64], RowRange]]
-
-    def __len__(self) -> int:
-        return sum(len(hits) for _, hits, _ in (*self.ready, *self.later))
-
-    @property
-    def keys(self) -> Keys:
-        """The keys of the texts, ascending and distinct."""
-        keys = [_keys(labels[hits]) for labels, hits, _ in (*self.ready, *self.later)]
-        return np.unique(np.concatenate([np.empty(0, np.uint64), *keys]))
-
-    def hashes(self) -> Iterator[bytes]:
-        """Yield the hash of each text."""
-        for labels, hits, _ in (*self.ready, *self.later):
-            yield from _hashes(labels[hits])
-
-    def read(self) -> Iterator[VectorBlock]:
-        """Yield the vectors, those in memory first."""
-        for labels, hits, vectors in self.ready:
-            for start in range(0, len(hits), _BLOCK_ROWS):
-                rows = hits[start : start + _BLOCK_ROWS]
-                yield from _blocks(labels[rows], vectors[rows])
-        for labels, hits, part in self.later:
-            for span in _spans(hits):
-                first = part.rows.start
-                vectors = part.reader.vectors(range(first + span.start, first + span.stop))
-                own = hits[np.searchsorted(hits, span.start) : np.searchsorted(hits, span.stop)]
-                some, found = labels[own], vectors[own - span.start]
-                intact = some["sum"] == sums_of(some, found)
-                if not intact.all():
-                    log.warning("gathered vectors are damaged, so their texts are sent again")
-                yield from _blocks(some[intact], found[intact])
-
-
-def _blocks(labels: Labels, vectors: Matrix) -> Iterator[VectorBlock]:
-    """Yield the vectors that runs have committed, then those of batch jobs."""
-    is_new = labels["flag"] >= UNCOMMITTED
-    for committed, own in ((True, ~is_new), (False, is_new)):
-        if own.any():
-            some = labels[own]
-            flags = [FLAGS[flag % UNCOMMITTED] for flag in some["flag"].tolist()]
-            yield VectorBlock(_hashes(some), vectors[own], flags, committed=committed)
-
-
-def _hits(labels: Labels, wanted: Keys) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(among(_keys(labels), wanted))
-
-
-def _keys(labels: Labels) -> Keys:
-    return hashes_of(labels).view(np.uint64)[::2]
-
-
-def _hashes(labels: Labels) -> list[bytes]:
-    joined = hashes_of(labels).tobytes()
-    return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
-
-
-def _spans(rows: npt.NDArray[np.int64]) -> Iterator[range]:
-    """Yield ranges of rows to read at once that have all of the rows, which are ascending."""
-    start = end = -1
-    for row in rows.tolist():
-        if start >= 0 and (row > end + _GAP_ROWS or row >= start + _BLOCK_ROWS):
-            yield range(start, end)
-            start = -1
-        start, end = (row if start < 0 else start), row + 1
-    if start >= 0:
-        yield range(start, end)

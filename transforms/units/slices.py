@@ -62,10 +62,14 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
         for file_units in plan_slice.files:
             remaining = remaining_units(file_units, state, covered)
             for prepared in engine.skip_damage(remaining.file, _prepared(engine, remaining)):
-                yield from tasks.wait_for_memory(_memory_of_unit(engine, prepared))
+                in_memory = known.memory_of(prepared.unit) if known is not None else 0
+                yield from tasks.wait_for_memory(_memory_of_unit(engine, prepared) + in_memory)
                 if tasks.must_stop():
                     break
-                own = known.of(prepared.unit) if known is not None else None
+                own = None
+                if known is not None:
+                    own = known.of(prepared.unit)
+                    tasks.hold(known.waiting_bytes)
                 tasks.start(engine.worker.embed(prepared, own))
                 del own
     except Exception as error:
@@ -190,6 +194,8 @@ class SliceTasks(Generic[Result]):
     """The first unknown error."""
     _reserved: int = 0
     """The bytes that `wait_for_memory` reserved for the next task."""
+    _held: int = 0
+    """The bytes that are in memory for later tasks."""
 
     def wait_for_memory(self, size: int) -> Iterator[Result]:
         """Wait until some bytes fit the budget, or the run must stop; yield results meanwhile."""
@@ -203,6 +209,11 @@ class SliceTasks(Generic[Result]):
             self._reserved = size
         finally:
             memory.leave_queue(place)
+
+    def hold(self, size: int) -> None:
+        """Say how many bytes are in memory for later tasks, until `finish`."""
+        self.engine.memory.hold(size - self._held)
+        self._held = size
 
     def start(self, work: Coroutine[Any, Any, Result | None]) -> None:
         """Start a task with the memory that was reserved; its end releases it."""
@@ -219,6 +230,7 @@ class SliceTasks(Generic[Result]):
         """
         self.engine.memory.release(self._reserved)
         self._reserved = 0
+        self.hold(0)
         while self.running:
             yield from self._results(CHECK_EVERY_S)
         if self.engine.stop.is_set():

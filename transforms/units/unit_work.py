@@ -22,7 +22,7 @@ from bulkembed.transforms.dataset.batch_answers import RejectedText
 from bulkembed.transforms.dataset.commit import commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import AnswerSink, KeptAnswers, unit_writer
-from bulkembed.transforms.dataset.known_vectors import KnownVectors
+from bulkembed.transforms.dataset.known_vectors import KnownVectors, SearchedVectors
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
@@ -46,7 +46,7 @@ class UnitWorker:
     tally: Tally = dataclasses.field(default_factory=Tally)
     rejected: Mapping[bytes, RejectedText] = dataclasses.field(default_factory=dict)
     """The texts that the service rejected in batch jobs, by their hashes."""
-    committed: KnownVectors | None = None
+    committed: SearchedVectors | None = None
     """Looks up media that was fetched; None if it is sent whatever is committed."""
     warned_columns: set[str] = dataclasses.field(default_factory=set)
     """Kept columns for which a warning was logged."""

@@ -42,7 +42,7 @@ def take_whole_texts(
     for source in sources:
         if not wanted:
             break
-        for block in source.find(distinct_keys(list(wanted))).read():
+        for block in source.read(distinct_keys(list(wanted))):
             own = [place for place, one in enumerate(block.hashes) if one in wanted]
             if own:
                 blocks.append(_some_of(block, own))
