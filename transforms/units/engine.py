@@ -8,12 +8,15 @@ import contextlib
 import functools
 import gc
 import logging
+import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+import pyarrow as pa
 
 from bulkembed.schemas.errors import InputError, OutputError, OutputTaken
 from bulkembed.schemas.inputs import InputFile
@@ -40,6 +43,10 @@ from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
 
 MAX_MEMORY_BYTES = 192 << 20
+COMMIT_MEMORY_BYTES = 96 << 20
+"""If nothing is sent: units that do not wait for answers need only keep the processors busy."""
+POOL_VARIABLE = "ARROW_DEFAULT_MEMORY_POOL"
+"""Arrow's own: the user's choice of an allocator."""
 TIMELINE_EVERY_S = 30.0
 """How much of the timeline a kill can lose."""
 
@@ -54,7 +61,7 @@ class Engine:
     def __init__(self, job: JobConfig) -> None:
         self.job = job
         self.dataset = Dataset.open(job.output.uri)
-        self.memory = MemoryBudget(MAX_MEMORY_BYTES)
+        self.memory = MemoryBudget(MAX_MEMORY_BYTES if job.sends_online else COMMIT_MEMORY_BYTES)
         """The memory for the tasks of this process, over all slices."""
         self.stop = StopFlag(self._on_stop)
         self._notes = NoteWriter(self._write_stop)
@@ -256,6 +263,9 @@ def _new_engine(job: JobConfig) -> Engine:
     _counts.begin(engine)
     # What Beam and the SDK have imported stays until the end, so garbage collection can skip it.
     gc.freeze()
+    # Arrow's own allocator keeps up to 30 MB for each thread that has encoded or decoded vectors.
+    if POOL_VARIABLE not in os.environ:
+        pa.set_memory_pool(pa.system_memory_pool())
     return engine
 
 
