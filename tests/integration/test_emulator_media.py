@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -452,3 +453,16 @@ def test_a_file_with_a_word_in_it_fails_its_call(name: str, status: int) -> None
         assert one.batch([inline(RED)], [inline(marked)]).status_code == status
         assert one.batch([inline(RED)]).status_code == 200
         assert one.server.stats()["texts"] == 1
+
+
+@pytest.mark.parametrize(("package", "part"), [
+    ("PIL", inline(drawing("red", "circle", radius=41))),
+    ("pypdf", inline(printed("nobody has read this"), PDF)),
+])  # fmt: skip
+def test_the_error_without_a_library_names_the_extra(
+    package: str, part: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with api("developer") as one:
+        assert "pip install 'bulkembed[media]'" in refusal(one.embed(part), 501)
+        assert values(one.embed(text("one two"))).shape == (1, 3072)
