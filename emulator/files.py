@@ -199,7 +199,7 @@ class FileStore:
                 status,
                 f"You do not have permission to access the File {id} or it may not exist."
                 if status == 403
-                else f"The file files/{id} is not found.",
+                else "Requested entity was not found.",
             )
         return file
 

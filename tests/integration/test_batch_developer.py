@@ -5,6 +5,7 @@ See test_batch_services.py for what both services have.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,46 @@ def test_a_job_of_a_file_that_is_gone_is_rejected_with_its_own_code(
         with pytest.raises(CallRejected) as caught:
             one.client.create("files/gone", "job-1")
         assert (caught.value.code, caught.value.http_status) == (MISSING_FILE, missing_file)
+
+
+@pytest.mark.parametrize("fault", ["400", "403", "501"])
+def test_what_the_service_does_not_let_go_stays_and_is_named_once(
+    tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with batches(
+        tmp_path, call_faults=(("delete-file", fault, 1.0), ("delete", fault, 1.0))
+    ) as one:
+        job = one.submit(TEXTS)
+        with caplog.at_level(logging.WARNING, "bulkembed"):
+            one.client.delete_job(job.name)
+            one.client.delete_file("files/job-1")
+        assert one.counts["files_left"]
+        assert one.counts["jobs_left"]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        f"{job.name} stays at the service"
+    ]
+
+
+@pytest.mark.parametrize("missing_file", [403, 404])
+def test_files_that_are_gone_are_deleted_or_missing(tmp_path: Path, missing_file: int) -> None:
+    with batches(tmp_path, missing_file=missing_file) as one:
+        job = one.client.get(one.submit(TEXTS).name)
+        assert job is not None
+        for _ in range(2):
+            for file in ("files/job-1", *job.results):
+                one.client.delete_file(file)
+        with pytest.raises(CallRejected) as caught:
+            one.lines(job)
+        assert caught.value.code == MISSING_FILE
+
+
+def test_a_job_that_is_over_may_reject_its_cancellation_in_any_words(tmp_path: Path) -> None:
+    faults = (("cancel", "400", 1.0),)
+    with batches(tmp_path, call_faults=faults, outcomes=("succeeded", "hang")) as one:
+        over, running = one.submit(TEXTS), one.submit(TEXTS, "job-2")
+        one.client.cancel(over.name)
+        with pytest.raises(CallRejected):
+            one.client.cancel(running.name)
 
 
 def test_a_wrong_key_is_rejected_everywhere_and_never_shown(tmp_path: Path) -> None:

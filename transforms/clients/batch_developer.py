@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
-from bulkembed.schemas.errors import CallError, CallRejected
+from bulkembed.schemas.errors import CallError, CallRejected, JobRejected
 from bulkembed.transforms.clients.file_download import FileDownload
 from bulkembed.transforms.clients.file_upload import FileUpload
 from bulkembed.transforms.clients.job_calls import JobCalls
@@ -24,11 +23,11 @@ from bulkembed.transforms.clients.remote_jobs import (
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.clients.service_calls import accepting
 
-log = logging.getLogger("bulkembed")
-
 CLOCK_MARGIN_S = 3600.0
 """How far the clock of this machine may be ahead of the service's."""
 _FILE = re.compile(r"files/[\w.-]+", re.ASCII)
+_ABOUT_A_FILE = (400, 403, 404)
+"""The statuses of a creation whose file may be gone."""
 
 
 class DeveloperBatches(JobCalls):
@@ -66,10 +65,15 @@ class DeveloperBatches(JobCalls):
         config = types.CreateEmbeddingsBatchJobConfig(display_name=display_name)
         source = types.EmbeddingsBatchJobSource(file_name=file)
         batches = self._calls.sdk.batches
-        with _naming_missing(file):
+        try:
             found = self._calls.ask(
                 lambda: batches.create_embeddings(model=self._model, src=source, config=config)
             )
+        except (CallRejected, JobRejected) as error:
+            # The rejection may not name the file, or be the same as that of an unknown model.
+            if error.http_status in _ABOUT_A_FILE and self._is_gone(file):
+                raise _missing(file, error) from None
+            raise
         return self._read(found)
 
     def find(self, display_name: str, not_before: float) -> RemoteJob | None:
@@ -95,37 +99,39 @@ class DeveloperBatches(JobCalls):
             FileDownload(self._calls, url, path, self._retry).run()
 
     def delete_file(self, file: str) -> None:
-        """See `BatchService`.
+        """See `BatchService`."""
+        with self._leaving(file), accepting(MISSING_FILE), _naming_missing(file):
+            self._ask(lambda: self._calls.sdk.files.delete(name=file))
 
-        The service rejects the deletion of results, because of the long id that it gave them
-        itself.  They are left to it: it deletes them after its own time.
-
-        Source: googleapis/python-genai#1759, 2026-09.
-        """
+    def _is_gone(self, file: str) -> bool:
+        """Return whether the service does not have a file; False if it does not say so."""
         try:
-            with accepting(MISSING_FILE), _naming_missing(file):
-                self._ask(lambda: self._calls.sdk.files.delete(name=file))
-        except CallRejected as error:
-            if "File ID" not in error.service_message:
-                raise
-            log.debug("%s stays at the service: %s", file, error.service_message)
+            with _naming_missing(file):
+                self._ask(lambda: self._calls.sdk.files.get(name=file))
+        except CallError as error:
+            return error.code == MISSING_FILE
+        return False
 
 
 @contextlib.contextmanager
 def _naming_missing(file: str) -> Iterator[None]:
     """Raise CallRejected with the code MISSING_FILE if the service says that a file is gone.
 
-    It answers 403 for a file that does not exist, as for one of another project.
-
-    Source: google-gemini/deprecated-generative-ai-js#236, 2024-08.
+    It answers 403 for a file that does not exist, as for one of another project, or 404.
     """
     try:
         yield
     except CallError as error:
-        words, status = error.service_message, error.http_status
-        if status not in (403, 404) or file.removeprefix("files/") not in words:
+        is_named = file.removeprefix("files/") in error.service_message
+        is_gone = error.code == "model_gone" or (error.http_status in (403, 404) and is_named)
+        if not is_gone:
             raise
-        message = f"the service does not have the file {file} any more: {words}"
-        raise CallRejected(
-            message, http_status=status, code=MISSING_FILE, service_message=words
-        ) from None
+        raise _missing(file, error) from None
+
+
+def _missing(file: str, error: CallError) -> CallRejected:
+    words = error.service_message
+    return CallRejected(
+        f"the service does not have the file {file} any more: {words}",
+        http_status=error.http_status, code=MISSING_FILE, service_message=words,
+    )  # fmt: skip

@@ -75,12 +75,16 @@ class BatchService(Protocol):
     def delete_file(self, file: str) -> None:
         """Delete a job file, or one of the `results` of a job.  It may not exist.
 
-        Results of the Developer API may stay: the service does not let clients delete them.
+        A file that the service does not let clients delete stays, as results of the Developer API.
         """
         ...
 
     def delete_job(self, name: str) -> None:
-        """Delete a job.  It may not exist.  One of Vertex AI that is not over yet stays."""
+        """Delete a job.  It may not exist.
+
+        One that the service does not let clients delete stays, as one of Vertex AI that is not over
+        yet.
+        """
         ...
 
     def close(self) -> None:

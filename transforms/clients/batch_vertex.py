@@ -82,4 +82,5 @@ class VertexBatches(JobCalls):
 
     def delete_file(self, file: str) -> None:
         """See `BatchService`."""
-        self._files.delete(file)
+        with self._leaving(file):
+            self._files.delete(file)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -10,13 +12,17 @@ from typing import Any
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
-from bulkembed.schemas.errors import BadAnswer, JobRejected
+from bulkembed.schemas.errors import BadAnswer, CallRejected, JobRejected
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.clients.service_calls import ServiceCalls, accepting
 
 PAGE_JOBS = 100
 """How many jobs a page of the list has."""
+_ABOUT_DELETION = frozenset({"permission", "method", "bucket", "unexpected"})
+"""The rules by which a deletion is rejected that do not concern other calls."""
+
+log = logging.getLogger("bulkembed")
 
 
 class JobCalls:
@@ -48,6 +54,8 @@ class JobCalls:
     ) -> None:
         self._model, self._retry = embedding.model, retry
         self._calls = ServiceCalls(service, embedding, key)
+        self._has_left = False
+        """Whether the user knows that something was left to the service."""
 
     def get(self, name: str) -> RemoteJob | None:
         """See `BatchService`."""
@@ -60,17 +68,42 @@ class JobCalls:
 
     def cancel(self, name: str) -> None:
         """See `BatchService`."""
-        with accepting("model_gone", "precondition"):
-            self._ask(lambda: self._calls.sdk.batches.cancel(name=self._known(name)))
+        try:
+            with accepting("model_gone", "precondition"):
+                self._ask(lambda: self._calls.sdk.batches.cancel(name=self._known(name)))
+        except CallRejected:  # How a job that is over is rejected is not documented.
+            job = self.get(name)
+            if job is not None and not job.state.is_over:
+                raise
 
     def delete_job(self, name: str) -> None:
         """See `BatchService`."""
-        with accepting("model_gone", "precondition"):
+        with self._leaving(name), accepting("model_gone", "precondition"):
             self._ask(lambda: self._calls.sdk.batches.delete(name=self._known(name)))
 
     def close(self) -> None:
         """See `BatchService`."""
         self._calls.close()
+
+    @contextlib.contextmanager
+    def _leaving(self, name: str) -> Iterator[None]:
+        """Leave a file or job to the service if it does not let clients delete it.
+
+        That costs nothing, and must not keep a run from its end.  The Developer API rejects the
+        deletion of results, because of the long id that it gave them itself.
+
+        Source: googleapis/python-genai#1759, 2026-09.
+        """
+        try:
+            yield
+        except (CallRejected, JobRejected) as error:
+            is_about_it = error.code in _ABOUT_DELETION and error.http_status != 401
+            if not (isinstance(error, CallRejected) or is_about_it):
+                raise
+            is_known = self._has_left or "File ID" in error.service_message
+            level = logging.DEBUG if is_known else logging.WARNING
+            self._has_left |= level == logging.WARNING
+            log.log(level, "%s stays at the service: %s", name, error.message)
 
     def _ask(self, call: Callable[[], object]) -> dict[str, Any]:
         """Return the JSON of the answer to a call of the SDK that may be repeated."""
