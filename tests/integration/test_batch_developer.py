@@ -172,6 +172,23 @@ def test_the_same_file_is_not_sent_again(tmp_path: Path) -> None:
         assert one.counts["calls"]["upload"] == {"200": 1}
 
 
+def test_an_upload_that_another_worker_has_finished_meanwhile_is_done(tmp_path: Path) -> None:
+    with batches(tmp_path, call_script=("upload:503",)) as one:
+        path = one.job_file(TEXTS)
+
+        def upload_by_another(_: float) -> None:
+            one.upload(path)
+
+        retry = RetryPolicy(TIMEOUT_S, sleep=upload_by_another)
+        slow = open_batch_service(one.service, one.embedding, KEY, None, retry)
+        try:
+            assert slow.upload(path, "job-1") == "files/job-1"
+        finally:
+            slow.close()
+        assert one.counts["files_left"] == 1
+        assert "delete-file" not in one.counts["calls"]
+
+
 @pytest.mark.parametrize("other", [TEXTS[:2], [text[::-1] for text in TEXTS]])
 def test_another_file_of_the_same_name_is_replaced(tmp_path: Path, other: list[str]) -> None:
     with batches(tmp_path) as one:

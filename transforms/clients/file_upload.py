@@ -164,9 +164,14 @@ class FileUpload:
         piece = self._piece(offset, session.piece_bytes)
         is_last = offset + len(piece) >= self._size
         steps = ["upload"] * bool(piece) + ["finalize"] * is_last
-        answer = self._step(
-            session, {"x-goog-upload-command": ", ".join(steps), **_offset(offset)}, piece
-        )
+        headers = {"x-goog-upload-command": ", ".join(steps), **_offset(offset)}
+        try:
+            answer = self._step(session, headers, piece)
+        except CallError as error:
+            if is_last and error.http_status == _CONFLICT:
+                # A worker that is lost may have uploaded the file: the next start finds it.
+                self._session = None
+            raise
         status = answer.headers.get("x-goog-upload-status")
         if status != ("final" if is_last else "active"):
             raise BadAnswer(f"the status of the upload is {status!r}", code="upload")
