@@ -11,11 +11,11 @@ import pyarrow as pa
 from bulkembed.pipeline.changes.changed_vectors import ChangedVectors
 from bulkembed.pipeline.changes.feed_chain import feeds_since
 from bulkembed.pipeline.changes.net_changes import NetChanges
-from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.publish import published_state
 from bulkembed.pipeline.run.summary import changes_line
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.messages import did_you_mean
+from bulkembed.transforms.dataset import scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.part_difference import ChangeCounts
 

@@ -11,7 +11,6 @@ from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
 from bulkembed.pipeline.estimate.result import Amount, BatchEstimate, Estimate
 from bulkembed.pipeline.estimate.sampling import draw, learn_from, total_of, units_to_read
 from bulkembed.pipeline.logs import log
-from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.due_work import (
     committed,
     make_job,
@@ -35,7 +34,7 @@ from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
-from bulkembed.transforms.dataset import run_file
+from bulkembed.transforms.dataset import run_file, scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.records import DatasetState

@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bulkembed.pipeline.logs import log
-from bulkembed.pipeline.run import scratch
 from bulkembed.schemas.errors import ConfigError, OutputError
 from bulkembed.schemas.stop import RERUN
-from bulkembed.transforms.dataset import part_files, run_file
+from bulkembed.transforms.dataset import part_files, run_file, scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.id_index import (
     IdIndex,

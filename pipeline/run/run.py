@@ -16,7 +16,7 @@ from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.job_watch import JobWatch
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
 from bulkembed.pipeline.progress.snapshot import Goal
-from bulkembed.pipeline.run import cost_cap, publish, scratch, settle
+from bulkembed.pipeline.run import cost_cap, publish, settle
 from bulkembed.pipeline.run.disk import check_free_space
 from bulkembed.pipeline.run.distribution import Distribution, distribute
 from bulkembed.pipeline.run.due_work import (
@@ -47,7 +47,13 @@ from bulkembed.schemas.models import ModelSpec, find_model, nearest_models
 from bulkembed.schemas.stop import ExitCode, Stop, StopReason
 from bulkembed.transforms.clients.keys import find_key, reject_in_flags
 from bulkembed.transforms.core.quota_limits import split_quota
-from bulkembed.transforms.dataset import kept_answers, output_lock, run_file, worker_notes
+from bulkembed.transforms.dataset import (
+    kept_answers,
+    output_lock,
+    run_file,
+    scratch,
+    worker_notes,
+)
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS, record_name
 from bulkembed.transforms.dataset.output_lock import LockOwner

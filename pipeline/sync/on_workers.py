@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bulkembed.pipeline.logs import log
-from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.placement import cluster_options
 from bulkembed.pipeline.run.request import RunRequest, SyncOn
 from bulkembed.pipeline.sync.mirror import Mirror, rows_of
@@ -18,6 +17,7 @@ from bulkembed.pipeline.sync.worker_comparison import WorkerComparison, gathered
 from bulkembed.schemas.errors import BulkEmbedError, OutputError
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import JobConfig
+from bulkembed.transforms.dataset import scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import COMPARED
 from bulkembed.transforms.dataset.records import DatasetState

@@ -9,7 +9,6 @@ from itertools import islice
 import pyarrow as pa
 
 from bulkembed.pipeline.logs import log
-from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.delete_guard import check_deletes
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest, UniqueIds
@@ -32,6 +31,7 @@ from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.core.row_difference import Places, RowDifference, RowTally
+from bulkembed.transforms.dataset import scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.filesystems import open_found

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from bulkembed.pipeline.run import scratch
 from bulkembed.pipeline.run.request import InputRequest
 from bulkembed.pipeline.run.row_schema import row_schema
 from bulkembed.pipeline.run.scans import Scans, scan_inputs
@@ -21,7 +20,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import PartsRecord
 from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.core.row_difference import Why
-from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset import part_files, scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.dataset.row_keys import id_keys

@@ -12,9 +12,9 @@ import orjson
 import pytest
 from support.cli import process
 
-from bulkembed.pipeline.run import scratch
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import ProcessId
+from bulkembed.transforms.dataset import scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.processes import this_process
 
