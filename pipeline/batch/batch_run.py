@@ -8,19 +8,22 @@ exist, and everything else is found again from the input and the dataset.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bulkembed.pipeline.batch.collect import collect
+from bulkembed.pipeline.batch.batch_workers import BatchWorkers
+from bulkembed.pipeline.batch.collect import Collector
+from bulkembed.pipeline.batch.file_makers import FileMaker, LocalFileMaker
 from bulkembed.pipeline.batch.job_end import why_no_results
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.release import release_committed
-from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.batch.submission import Submission
 from bulkembed.pipeline.batch.unit_commits import Embed, UnitCommits
 from bulkembed.pipeline.batch.wanted_texts import PlanWindow, windows
+from bulkembed.pipeline.batch.worker_files import WorkerFileMaker
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.reuse import ReusedDataset
@@ -38,6 +41,7 @@ from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.live import LiveJobs
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, StopReason
+from bulkembed.transforms.batch.run_stop import RunStop
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
@@ -71,12 +75,15 @@ class BatchRun:
     on_damage: DamagePolicy
     can_afford: Callable[[int], str | None]
     """Returns why another job must not be paid for that costs at most so many tokens; else None."""
+    workers: BatchWorkers | None = None
+    """Those of a cluster, which write job files and collect results; None: this process does."""
     is_limited: bool = False
     """Whether the plan leaves out rows that a later run needs answers for (`--limit-rows`)."""
     counters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     _jobs: OpenJobs = dataclasses.field(init=False)
     _units: UnitCommits = dataclasses.field(init=False)
     _submission: Submission = dataclasses.field(init=False)
+    _collector: Collector = dataclasses.field(init=False)
     _uncommitted: int = 0
     """Texts that were collected since the last pass began."""
     _unanswered: int = 0
@@ -98,9 +105,14 @@ class BatchRun:
         self._units = UnitCommits(
             self.dataset, self.job, self.stop, self.reused, self.folder, self.embed, self.counters
         )
-        self._submission = Submission(
-            self.job, self.settings, self._jobs, self.folder, self.on_damage, self.can_afford
-        )
+        self._submission = Submission(self._jobs, self._file_maker(), self.can_afford)
+        self._collector = Collector(self.ledger, self.service, self.job, self.folder, self.workers)
+
+    def _file_maker(self) -> FileMaker:
+        jobs, folder = self._jobs, self.folder
+        if self.workers is None:
+            return LocalFileMaker(self.job, self.settings, jobs, folder, self.on_damage)
+        return WorkerFileMaker(self.workers, self.service, self.ledger, jobs, folder)
 
     def run(self, plan: Plan) -> dict[str, int]:
         """Embed the units of a plan, until none is left or the run is stopped.
@@ -166,6 +178,8 @@ class BatchRun:
                 self._fall_back(self._units.left(plan))
                 if self._units.left(plan).work and not self.stop.is_set():
                     self.stop.set(StopReason.BROKEN, f"units could not be committed. {RERUN}")
+        with contextlib.suppress(CallError):  # The next run deletes what is left.
+            self._submission.files.close()
 
     def _set_end(self) -> None:
         """Set when batch jobs have had their time: from the first one that is not closed."""
@@ -268,13 +282,14 @@ class BatchRun:
             self._collect_ended()
 
     def _collect_ended(self) -> None:
-        for entry, remote in self._jobs.take_ended():
+        ended = list(self._jobs.take_ended())
+        by_workers = self._collector.by_workers(ended)
+        for entry, remote in ended:
             if self.stop.is_set():
                 return
+            outcome = by_workers.get(entry.display_name)
             try:
-                done = collect(
-                    self.dataset, self.ledger, self.service, entry, remote, self.job, self.folder
-                )
+                done = self._collector.collect(entry, remote, outcome)
             except CallRejected as error:
                 if error.code != MISSING_FILE:  # The results may be there, and are paid for.
                     raise

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bulkembed.pipeline.batch.results import ResultReader, billed_counts, estimated_tokens
+from bulkembed.pipeline.batch.batch_workers import BatchWorkers
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.errors import CallRejected
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
-from bulkembed.schemas.output_schema import part_metadata
 from bulkembed.schemas.units import CallCounts
+from bulkembed.transforms.batch.collected import ResultFacts, collect_results
+from bulkembed.transforms.batch.results import billed_counts, estimated_tokens
+from bulkembed.transforms.batch.task_outcomes import TaskOutcome
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE, RemoteJob
 from bulkembed.transforms.core.hashing import among
@@ -24,67 +27,82 @@ from bulkembed.transforms.dataset.batch_answers import (
     answered_texts,
     answers_name,
     rejected_by,
-    write_answers,
-    write_rejected,
 )
 from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger
-from bulkembed.transforms.dataset.dataset import Dataset
 
 
-def collect(
-    dataset: Dataset,
-    ledger: BatchLedger,
-    service: BatchService,
-    entry: BatchJob,
-    remote: RemoteJob,
-    job: JobConfig,
-    folder: Path,
-) -> BatchJob:
-    """Download the results of a job, write its answers, and return its entry.
+class Collector:
+    """Collects the answers of jobs that have ended, and enters them in the ledger.
 
-    A kill at any moment costs another download: the entry is written last.
+    A kill at any moment costs another download: the entry of a job is written last.
 
     Args:
-        dataset: the dataset.
-        ledger: its ledger.
+        ledger: the ledger of the dataset.
         service: has the results.
-        entry: the job in the ledger.
-        remote: the job at the service.
         job: the run.
-        folder: on a local disk, for the download.
-
-    Raises:
-        CallError: the results cannot be downloaded.
-        OutputError: a disk is full.
+        folder: on a local disk, for downloads.
+        workers: those of a cluster, which download and decode the results; None: this process does.
     """
-    path = folder / "batch-results.jsonl"
-    path.unlink(missing_ok=True)
-    service.download(remote, path)
-    texts = ledger.texts(entry)
-    reader = ResultReader(path, entry, texts, job.embedding)
-    metadata = part_metadata(job.embedding, job.version, job.embedding.out_dim)
-    answers = write_answers(dataset, entry, reader.blocks(), metadata)
-    path.unlink()
-    if reader.rejected:
-        write_rejected(dataset, entry, reader.rejected)
-    missing = reader.missing
-    if missing is not None and len(missing):
-        ledger.write_missing(entry, missing)
-    done = dataclasses.replace(
-        entry,
-        state=LedgerState.COLLECTED,
-        results=remote.results,
-        run_number=job.run_number,
-        ended_at=time.time(),
-        reason=_reason(remote, reader),
-        counts=reader.counts,
-        failed=len(reader.rejected),
-        missing=0 if missing is None else len(missing),
-        answers=answers,
-    )
-    ledger.put(done)
-    _log(done, reader)
-    return done
+
+    def __init__(
+        self,
+        ledger: BatchLedger,
+        service: BatchService,
+        job: JobConfig,
+        folder: Path,
+        workers: BatchWorkers | None,
+    ) -> None:
+        self._ledger, self._service = ledger, service
+        self._job, self._folder, self._workers = job, folder, workers
+
+    def by_workers(
+        self, ended: Sequence[tuple[BatchJob, RemoteJob]]
+    ) -> dict[str, TaskOutcome[ResultFacts]]:
+        """Let the workers collect jobs; return what they have done, by display name.
+
+        Raises:
+            OutputError: the dataset cannot be read or written.
+        """
+        return self._workers.collect(ended) if self._workers is not None else {}
+
+    def collect(
+        self, entry: BatchJob, remote: RemoteJob, outcome: TaskOutcome[ResultFacts] | None
+    ) -> BatchJob:
+        """Collect the answers of a job, if no worker has, and return its entry.
+
+        Args:
+            entry: the job in the ledger.
+            remote: the job at the service.
+            outcome: what a worker has done.
+
+        Raises:
+            CallError: the results cannot be downloaded.
+            OutputError: a disk is full.
+        """
+        ledger = self._ledger
+        if outcome is not None and outcome.facts is not None:
+            facts, missing = outcome.facts, outcome.texts
+        else:
+            facts, missing = collect_results(
+                ledger.dataset, self._service, entry, remote, self._job, self._folder
+            )
+        if len(missing):
+            ledger.write_missing(entry, missing)
+        done = dataclasses.replace(
+            entry,
+            state=LedgerState.COLLECTED,
+            results=remote.results,
+            run_number=self._job.run_number,
+            ended_at=time.time(),
+            reason=facts.reason,
+            counts=facts.counts,
+            failed=facts.failed,
+            missing=len(missing),
+            answers=facts.answers,
+        )
+        ledger.put(done)
+        _log(done, facts)
+        return done
 
 
 def collected_before(ledger: BatchLedger, entry: BatchJob) -> BatchJob | None:
@@ -137,14 +155,7 @@ def read_cost(service: BatchService, entry: BatchJob, remote: RemoteJob) -> Call
         return billed_counts(path, entry)
 
 
-def _reason(remote: RemoteJob, reader: ResultReader) -> str:
-    """Return why texts got no answer, in the service's words; empty if all did."""
-    if reader.errors:
-        return max(reader.errors, key=lambda words: reader.errors[words])
-    return remote.reason
-
-
-def _log(done: BatchJob, reader: ResultReader) -> None:
+def _log(done: BatchJob, facts: ResultFacts) -> None:
     log.info(
         "batch job %s: %s answered, %s",
         done.display_name, number_of(done.counts.texts, "text"),
@@ -157,8 +168,8 @@ def _log(done: BatchJob, reader: ResultReader) -> None:
         if count:
             log.warning("batch job %s: %s %s", done.display_name, number_of(count, "text"), words)
     for count, words in (
-        (reader.foreign, "with the key of no text of the job"),
-        (reader.repeated, "with the key of an earlier line"),
+        (facts.foreign, "with the key of no text of the job"),
+        (facts.repeated, "with the key of an earlier line"),
     ):
         if count:
             lines = number_of(count, "line")

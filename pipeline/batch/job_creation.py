@@ -10,7 +10,6 @@ import dataclasses
 import time
 
 from bulkembed.pipeline.batch.job_end import JobEnd
-from bulkembed.pipeline.batch.job_files import JobFile
 from bulkembed.schemas.errors import (
     BadAnswer,
     CallRejected,
@@ -19,6 +18,7 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.transforms.batch.job_files import JobFile
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.retry_policy import RetryPolicy

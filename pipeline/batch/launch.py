@@ -9,12 +9,13 @@ from pathlib import Path
 
 from bulkembed.pipeline.batch.batch_cost import can_afford
 from bulkembed.pipeline.batch.batch_run import BatchRun
+from bulkembed.pipeline.batch.batch_workers import BatchWorkers, run_on_cluster
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
-from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.job_watch import JobWatch
 from bulkembed.pipeline.run.cost_cap import online_budget
 from bulkembed.pipeline.run.distribution import distribute
+from bulkembed.pipeline.run.placement import cluster_options
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset
@@ -23,6 +24,8 @@ from bulkembed.schemas.batch import MAX_WAIT_S, Mode
 from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import LedgerState
+from bulkembed.transforms.batch.batch_worker import BatchWork
+from bulkembed.transforms.batch.run_stop import RunStop
 from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
@@ -75,11 +78,16 @@ def run_batches(
     stop = RunStop(dataset, job.run_id)
     retry = RetryPolicy(job.calls.retry_timeout_s, stop.is_set, stop.wait)
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
+    workers = None
+    if cluster_options(request) is not None:
+        run_stage = functools.partial(run_on_cluster, request)
+        workers = BatchWorkers(BatchWork(job, settings), dataset, stop, run_stage)
     try:
         run = BatchRun(
             dataset, job, settings, service, retry, stop, ledger, reused, folder, embed,
             functools.partial(skip_damage, dataset, job),
             lambda tokens: can_afford(request, dataset, ledger, tokens),
+            workers=workers,
             is_limited=request.input.limit_rows is not None,
         )  # fmt: skip
         watch.follow(run.live)

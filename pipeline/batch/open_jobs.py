@@ -11,13 +11,13 @@ import numpy as np
 
 from bulkembed.pipeline.batch.job_creation import JobCreation
 from bulkembed.pipeline.batch.job_end import JobEnd, why_no_results
-from bulkembed.pipeline.batch.run_stop import STEP_S
 from bulkembed.pipeline.estimate.result import duration
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.errors import QuotaExceeded
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.batch.run_stop import STEP_S
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.retry_policy import RetryPolicy

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bulkembed.pipeline.batch.run_stop import RunStop
 from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.pipeline.run.sharing import Sharing, find_sharing
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import RERUN, StopReason
+from bulkembed.transforms.batch.run_stop import RunStop
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.batch_answers import rejected_keys
 from bulkembed.transforms.dataset.dataset import Dataset

@@ -52,6 +52,12 @@ class WantedTexts:
         return self.where(~among(self.keys, skip))
 
 
+def joined(texts: Sequence[WantedTexts]) -> WantedTexts:
+    """Return several lists as one, in their order."""
+    files = tuple(file for one in texts for file in one.files)
+    return WantedTexts(files, np.concatenate([WantedTexts().keys, *(one.keys for one in texts)]))
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PlanWindow:
     """Consecutive units of a plan, and what is known about their texts."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import read, run, summary
-from support.engines import BUSY_S, Engine, workers_of
+from support.engines import (
+    BUSY_S,
+    PATIENCE_S,
+    Engine,
+    files_with_the_key,
+    is_over,
+    workers_of,
+)
 from support.killing import ended, leftovers, same_rows, wait_for
 
 from bulkembed.emulator.server import EmulatorServer
@@ -24,8 +29,6 @@ from . import installed
 pytestmark = [pytest.mark.runners, pytest.mark.timeout(600)]
 KEY = "AIzaSy-a-key-that-must-not-be-found-0123"
 ROWS = 1200
-PATIENCE_S = 45.0
-"""How long an engine may take to see that its worker is gone; Spark's local engine never does."""
 ARGS = ("--dim", 128, "--unit-rows", 100, "--concurrency", 4)
 FAULTS = EmulatorSettings(
     api_key=KEY,
@@ -87,7 +90,7 @@ def test_an_engine_gives_the_rows_that_this_process_gives(
     assert summary(tmp_path / "out")["counts"]["texts"] + paid == len(read(here))
     said = "".join(one.out + one.err for one in (first, second, third))
     assert KEY not in said
-    assert files_with_the_key(tmp_path, installed.HOME) == []
+    assert files_with_the_key(KEY, tmp_path, installed.HOME) == []
     print(f"{engine.name}: three runs in {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -120,23 +123,6 @@ def test_repeated_and_known_texts_are_paid_once(
     same_rows(output, tmp_path / "afresh")
 
 
-def files_with_the_key(*folders: Path) -> list[Path]:
-    """What was written, staged, or left by workers, and holds the key."""
-    return [
-        path
-        for folder in folders
-        for path in own_files(folder)
-        if KEY.encode() in path.read_bytes()
-    ]
-
-
-def own_files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        ours = not {"image", "lib", "lib64", "bin"} & set(path.relative_to(folder).parts)
-        if ours and path.is_file() and path.suffix != ".jar":
-            yield path
-
-
 def test_a_killed_worker_loses_nothing(
     engine: Engine, docstrings: Path, here: Path, tmp_path: Path
 ) -> None:
@@ -161,12 +147,3 @@ def test_a_killed_worker_loses_nothing(
         assert server.stats()["texts_paid_twice"] <= 2 * 4 * 100
     same_rows(tmp_path / "out", here)
     assert leftovers(tmp_path / "out") == []
-
-
-def is_over(process: subprocess.Popen[str], within_s: float = 0) -> bool:
-    """Whether a command ends within some time."""
-    try:
-        process.wait(within_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import read, write_rows
-from support.engines import BUSY_S, TIMEOUT_S, Engine, workers_of
+from support.engines import BUSY_S, TIMEOUT_S, Engine, files_with_the_key, is_over, workers_of
 from support.flink_cluster import RESTARTS, Cluster, jobs, session_cluster, told_of
 from support.killing import ended, leftovers, wait_for
 
@@ -18,7 +18,7 @@ from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.transforms.dataset.dataset import Dataset
 
 from . import installed
-from .test_engines import KEY, files_with_the_key, is_over
+from .test_engines import KEY
 
 pytestmark = [pytest.mark.runners, pytest.mark.timeout(600)]
 ROWS = 200
@@ -63,7 +63,7 @@ def test_two_task_managers_keep_one_quota_and_tell_no_key(
     assert len(told) == 2
     assert all("EmbedSlice" in "".join(pages.values()) for pages in told)
     assert not [path for pages in told for path, text in pages.items() if KEY in text]
-    assert files_with_the_key(tmp_path, installed.HOME) == []
+    assert files_with_the_key(KEY, tmp_path, installed.HOME) == []
     assert (stats["texts"], stats["answers_429"]) == (ROWS, 0)
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(ROWS))
 

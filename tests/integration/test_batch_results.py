@@ -6,9 +6,9 @@ import json
 import tracemalloc
 from pathlib import Path
 
-from bulkembed.pipeline.batch.results import ResultReader
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.transforms.batch.results import ResultReader
 from bulkembed.transforms.core.hashing import text_hash
 from bulkembed.transforms.dataset.batch_ledger import digest_of, job_texts
 

@@ -18,6 +18,8 @@ WORKER = "apache_beam.runners.worker.sdk_worker_main"
 TIMEOUT_S = 240.0
 BUSY_S = 240.0
 """How long an engine, and workers that install what is staged, may take to start."""
+PATIENCE_S = 45.0
+"""How long an engine may take to see that its worker is gone; Spark's local engine never does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +69,29 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def is_over(process: subprocess.Popen[str], within_s: float = 0) -> bool:
+    """Whether a command ends within some time."""
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def files_with_the_key(key: str, *folders: Path) -> list[Path]:
+    """What was written, staged, or left by workers, and holds a key."""
+    return [
+        path
+        for folder in folders
+        for path in own_files(folder)
+        if key.encode() in path.read_bytes()
+    ]
+
+
+def own_files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        ours = not {"image", "lib", "lib64", "bin"} & set(path.relative_to(folder).parts)
+        if ours and path.is_file() and path.suffix != ".jar":
+            yield path

@@ -32,6 +32,10 @@ MAY_IMPORT = {
     "transforms.sync": (
         "schemas", "transforms.core", "transforms.inputs", "transforms.dataset", "transforms.units",
     ),
+    "transforms.batch": (
+        "schemas", "transforms.core", "transforms.clients", "transforms.inputs",
+        "transforms.dataset", "transforms.units",
+    ),
     "transforms": ("schemas", "transforms"),
     "emulator": ("schemas",),
     "pipeline": ("", "emulator", "schemas", "transforms"),

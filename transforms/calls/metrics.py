@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "EmbedUnits"
 ROWS_NAMESPACE = "EmbedRows"
+BATCH_NAMESPACE = "BatchJobs"
 
 UNITS_DONE = "units_done"
 ROWS_IN = "rows_in"
@@ -18,6 +19,8 @@ ROWS_DEAD = "rows_dead"
 CALLS_SENT = "calls_sent"
 CALLS_REFUSED = "calls_refused"
 THROTTLED_MS = "throttled_ms"
+FILES_DONE = "files_done"
+RESULTS_DONE = "results_done"
 DEAD_PREFIX = "dead_"
 """The prefix of a dead letter's code: rows that failed for that reason."""
 

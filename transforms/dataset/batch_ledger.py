@@ -84,9 +84,9 @@ class BatchLedger:
         self._jobs = _in_order(found)
         self._keys: dict[tuple[str, str], Keys | None] = {}
         """The keys in the files of jobs, by the display name and the suffix."""
-        known = {f"{name}{suffix}" for name in self._jobs for suffix in _SUFFIXES}
+        known = {f"{name}{suffix}" for name, job in self._jobs.items() for suffix in _needed(job)}
         self.leftovers = tuple(f"{BATCH}/{name}" for name in names if name not in known)
-        """Files of jobs without an entry, which nothing needs."""
+        """Files of jobs that are closed or have no entry, which nothing needs."""
 
     @property
     def jobs(self) -> tuple[BatchJob, ...]:
@@ -150,18 +150,13 @@ class BatchLedger:
 
     def texts(self, job: BatchJob) -> JobTexts | None:
         """Return the texts of a job; None if their file is lost or damaged."""
-        texts = self._read_texts(job, TEXTS_SUFFIX)
-        # A damaged entry has lost the digest.
-        if texts is None or job.contents in ("", digest_of(texts)):
-            return texts
-        log.warning("%s has the texts of another job", self._path(job, TEXTS_SUFFIX))
-        return None
+        return read_job_texts(self.dataset, job)
 
     def unanswered(self, job: BatchJob) -> JobTexts | None:
         """Return the texts that a job that has ended did not answer; None as for `texts`."""
         if job.state is LedgerState.FAILED:
             return self.texts(job)
-        return self._read_texts(job, MISSING_SUFFIX) if job.missing else NO_TEXTS
+        return _read_texts(self.dataset, job, MISSING_SUFFIX) if job.missing else NO_TEXTS
 
     def text_keys(self, job: BatchJob) -> Keys | None:
         """Return the keys of `texts`; they are read once, and in memory while they are needed."""
@@ -186,26 +181,11 @@ class BatchLedger:
         for suffix in (TEXTS_SUFFIX, MISSING_SUFFIX):
             self._keys.pop((job.display_name, suffix), None)
 
-    def _path(self, job: BatchJob, suffix: str) -> str:
-        return self.dataset.path(BATCH, f"{job.display_name}{suffix}")
-
     def _write(self, job: BatchJob, suffix: str, texts: JobTexts) -> None:
         data = texts.tobytes()
         header = _HEADER.pack(_MAGIC, len(texts), isal_zlib.crc32(data))
         self.dataset.write(f"{BATCH}/{job.display_name}{suffix}", header + data)
         self._keys.pop((job.display_name, suffix), None)
-
-    def _read_texts(self, job: BatchJob, suffix: str) -> JobTexts | None:
-        path = self._path(job, suffix)
-        content = read_bytes(self.dataset.filesystem, path) or b""
-        data = content[_HEADER.size :]
-        if len(content) >= _HEADER.size:
-            magic, count, checksum = _HEADER.unpack_from(content)
-            is_whole = len(data) == count * JOB_TEXT.itemsize
-            if magic == _MAGIC and is_whole and isal_zlib.crc32(data) == checksum:
-                return np.frombuffer(data, JOB_TEXT)
-        log.warning("%s is missing or damaged", path)
-        return None
 
     def _read(self, name: str) -> BatchJob:
         """Return an entry; of a damaged one the name is left, by which the job is found."""
@@ -240,6 +220,37 @@ class BatchLedger:
             return None
 
 
+def read_job_texts(dataset: Dataset, job: BatchJob) -> JobTexts | None:
+    """Return the texts of a job; None if their file is lost or damaged.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    texts = _read_texts(dataset, job, TEXTS_SUFFIX)
+    # A damaged entry has lost the digest.
+    if texts is None or job.contents in ("", digest_of(texts)):
+        return texts
+    log.warning("%s has the texts of another job", _path(dataset, job, TEXTS_SUFFIX))
+    return None
+
+
+def _path(dataset: Dataset, job: BatchJob, suffix: str) -> str:
+    return dataset.path(BATCH, f"{job.display_name}{suffix}")
+
+
+def _read_texts(dataset: Dataset, job: BatchJob, suffix: str) -> JobTexts | None:
+    path = _path(dataset, job, suffix)
+    content = read_bytes(dataset.filesystem, path) or b""
+    data = content[_HEADER.size :]
+    if len(content) >= _HEADER.size:
+        magic, count, checksum = _HEADER.unpack_from(content)
+        is_whole = len(data) == count * JOB_TEXT.itemsize
+        if magic == _MAGIC and is_whole and isal_zlib.crc32(data) == checksum:
+            return np.frombuffer(data, JOB_TEXT)
+    log.warning("%s is missing or damaged", path)
+    return None
+
+
 def _in_order(jobs: Iterable[BatchJob]) -> dict[str, BatchJob]:
     """Return jobs by their display names, in the order of their planning."""
     ordered = sorted(jobs, key=lambda job: (job.planned_at, job.display_name))
@@ -247,3 +258,8 @@ def _in_order(jobs: Iterable[BatchJob]) -> dict[str, BatchJob]:
 
 
 _SUFFIXES = (ENTRY_SUFFIX, COPY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, PART_SUFFIX)
+
+
+def _needed(job: BatchJob) -> tuple[str, ...]:
+    """Return the suffixes of the files that a job may need."""
+    return (ENTRY_SUFFIX, COPY_SUFFIX) if job.state is LedgerState.CLOSED else _SUFFIXES

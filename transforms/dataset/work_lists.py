@@ -1,9 +1,11 @@
-"""Lists that the launcher of a run writes to `_run/gather/` for its workers.
+"""Lists that the launcher of a run writes to `_run/gather/` for its workers, or they for it.
 
 There may be too much in them for an element of Beam.  A CRC-32 comes before the content.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from isal import isal_zlib
 
@@ -32,11 +34,18 @@ def read_list(dataset: Dataset, run_id: str, name: str) -> memoryview:
         OutputError: the file is missing, damaged, or cannot be read.
     """
     path = dataset.path(GATHER, f"{run_id}-{name}")
-    data = memoryview(read_bytes(dataset.filesystem, path) or b"")
+    found = read_bytes(dataset.filesystem, path)
+    data = memoryview(found or b"")
     content = data[_SUM_BYTES:]
     if data[:_SUM_BYTES] != _checksum(content):
-        raise OutputError(f"{path} is missing or damaged. {RERUN}")
+        message = f"{path} is missing or damaged. {RERUN}"
+        raise OutputError(message, missing=found is None, damaged=found is not None)
     return content
+
+
+def delete_lists(dataset: Dataset, run_id: str, names: Iterable[str]) -> None:
+    """Delete lists of a run; some may not exist."""
+    dataset.delete(f"{GATHER}/{run_id}-{name}" for name in names)
 
 
 def _checksum(content: bytes | memoryview) -> bytes:

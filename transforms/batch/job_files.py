@@ -44,25 +44,22 @@ class Ahead(Iterator[T]):
         return next(self._elements)
 
 
-def contents_of(
-    files: Sequence[FilePicks],
-    job: JobConfig,
-    estimator: TokenEstimator,
-    on_damage: DamagePolicy,
-) -> Iterator[Content]:
-    """Yield the contents of single texts, in order; some rows are in memory at a time.
+def job_contents(
+    files: Sequence[FilePicks], job: JobConfig, on_damage: DamagePolicy
+) -> Ahead[Content]:
+    """Return the contents of single texts, in order; some rows are in memory at a time.
+
+    To iterate raises InputError if a file cannot be read, or has changed.
 
     Args:
         files: the texts.
         job: the run.
-        estimator: estimates tokens.
         on_damage: handles the damage of a file.
-
-    Raises:
-        InputError: a file cannot be read, or has changed.
     """
-    for texts in read_shared(files, job.columns, job.embedding, estimator, on_damage):
-        yield from texts.items
+    spec = job.embedding.spec
+    estimator = TokenEstimator(spec.max_tokens if spec.known else None)
+    found = read_shared(files, job.columns, job.embedding, estimator, on_damage)
+    return Ahead(item for texts in found for item in texts.items)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -127,12 +124,12 @@ def write_job_file(
     return JobFile(path, job_texts(hashes, flags), tokens, bound, size)
 
 
-def check_room(content: Content, room: int) -> None:
-    """Raise ConfigError if a content does not fit into an unused quota."""
-    if content.tokens > room:
+def check_room(tokens: int, room: int) -> None:
+    """Raise ConfigError if a text of so many tokens does not fit into an unused quota."""
+    if tokens > room:
         raise ConfigError(
             f"--enqueued-tokens leaves room for {number_of(room, 'token')}, but one text has about "
-            f"{content.tokens:,}. Raise the limit to that of your tier, or use --mode online."
+            f"{tokens:,}. Raise the limit to that of your tier, or use --mode online."
         )
 
 
