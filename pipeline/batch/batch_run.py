@@ -240,12 +240,18 @@ class BatchRun:
                 submitted = True
             elif self._jobs.open and not self.settings.detach:
                 self._wait()
-            elif submission.was_refused and not self.settings.detach:
+            elif self._can_submit_less:
                 submission.begin(window.missing)  # In smaller jobs.
             else:
                 break
         self._untried |= submission.is_due or submission.was_refused
         return submitted
+
+    @property
+    def _can_submit_less(self) -> bool:
+        """Whether smaller jobs are to be tried, as the service took none and none is open."""
+        can_wait = not self.settings.detach or self._submission.can_be_smaller
+        return self._submission.was_refused and can_wait and not self._jobs.open
 
     @property
     def _is_far_ahead(self) -> bool:

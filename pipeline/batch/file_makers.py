@@ -14,7 +14,6 @@ from bulkembed.schemas.ledger_entry import BatchJob
 from bulkembed.transforms.batch.job_files import (
     Ahead,
     JobFile,
-    check_room,
     job_contents,
     write_job_file,
 )
@@ -125,12 +124,11 @@ class LocalFileMaker:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             return waiting
-        room = self.jobs.room
-        path = self.folder / "batch-job.jsonl"
-        file = write_job_file(path, self._contents, self.job, self.settings, room)
         content = self._contents.peek()
-        if file is None and content is not None and room is not None and not self.jobs.open:
-            check_room(content.tokens, room)
+        if content is not None and not self.jobs.open:
+            self.jobs.make_room(content.tokens)
+        path = self.folder / "batch-job.jsonl"
+        file = write_job_file(path, self._contents, self.job, self.settings, self.jobs.room)
         return None if file is None else LocalJob(file, self.jobs, self.job.digest)
 
     def put_back(self, job: PreparedJob) -> None:

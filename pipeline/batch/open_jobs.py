@@ -17,6 +17,7 @@ from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.errors import QuotaExceeded
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.batch.job_files import check_room
 from bulkembed.transforms.batch.run_stop import STEP_S
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import RemoteJob
@@ -94,12 +95,31 @@ class OpenJobs:
     @property
     def room(self) -> int | None:
         """How many tokens may still be enqueued; None for any number."""
+        limits = [one for one in (self._limit_room, self._job_tokens) if one is not None]
+        return min(limits, default=None)
+
+    @property
+    def _limit_room(self) -> int | None:
+        """How many tokens `--enqueued-tokens` leaves; None for any number."""
         limit = self._settings.enqueued_tokens
         if limit is None:
-            return self._job_tokens
+            return None
         # As the service counts tokens, by the jobs that it has answered.
-        room = max(0, int(limit / self._token_ratio) - sum(entry.tokens for entry in self.open))
-        return room if self._job_tokens is None else min(room, self._job_tokens)
+        return max(0, int(limit / self._token_ratio) - sum(entry.tokens for entry in self.open))
+
+    def make_room(self, tokens: int) -> None:
+        """Make room for a job of one text, which no refusal forbids; no job is open.
+
+        Args:
+            tokens: of the text.
+
+        Raises:
+            ConfigError: `--enqueued-tokens` leaves no room for it.
+        """
+        if self._limit_room is not None:
+            check_room(tokens, self._limit_room)
+        if self._job_tokens is not None:
+            self._job_tokens = max(self._job_tokens, tokens)
 
     @property
     def enqueued_tokens(self) -> int:
@@ -194,7 +214,14 @@ class OpenJobs:
             self._service.delete_file(entry.file)
             self._ledger.drop(entry)
             self._job_tokens = max(1, entry.tokens // 2)
+            if self._settings.detach:  # The run is to leave soon.
+                self._poll_s = FIRST_POLL_S
             self._retry.sleep(self._next_delay())
+
+    def note_creation(self, entry: BatchJob) -> None:
+        """Note that the service has taken a job: the next one may be larger again."""
+        if self._job_tokens is not None:
+            self._job_tokens = max(self._job_tokens, 2 * entry.tokens)
 
     # Wait.
 

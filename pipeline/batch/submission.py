@@ -28,6 +28,8 @@ class Submission:
     """Why no further job can be paid for, if no job was open that may cost less than feared."""
     was_refused: bool = False
     """Whether the service took no further job since `begin`."""
+    can_be_smaller: bool = False
+    """Whether the job that it did not take has more than one text."""
 
     def begin(self, texts: WantedTexts) -> None:
         """Begin to submit texts; those of open jobs, and those tried too often, are left out.
@@ -70,8 +72,9 @@ class Submission:
             created = self.jobs.creation.create(entry)
         except QuotaExceeded as error:
             self.jobs.note_refusal(entry, error)
-            self.was_refused = True
+            self.was_refused, self.can_be_smaller = True, entry.rows > 1
             return False
+        self.jobs.note_creation(created)
         if created.state is LedgerState.CREATED:
             log.info(
                 "batch job %s: %s, about %s tokens, %s",

@@ -15,7 +15,6 @@ from bulkembed.pipeline.batch.open_jobs import MAX_OPEN_JOBS, OpenJobs
 from bulkembed.pipeline.batch.wanted_texts import WantedTexts, joined
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.units import SharedSlice
-from bulkembed.transforms.batch.job_files import check_room
 from bulkembed.transforms.batch.uploaded_files import FileFacts, FileTask, upload_job_file
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.core.hashing import Keys, among
@@ -134,8 +133,9 @@ class WorkerFileMaker:
                 left.append(part.where(~among(part.keys, texts["key"])))
                 most = max(most, facts.next_tokens)
         self._left = joined([*left, rest])
-        if room is not None and not self._waiting and not self.jobs.open:
-            check_room(most, room)
+        if most and not self._waiting and not self.jobs.open:
+            self.jobs.make_room(most)
+            self._make_files()
 
     def _files_for(self, room: int | None) -> int:
         """Return how many files are needed, and can probably be submitted now; 0 for none.

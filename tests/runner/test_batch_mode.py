@@ -234,6 +234,35 @@ def test_rows_are_not_read_again_for_each_refusal_of_the_only_job(
     assert len(searches) == 2
 
 
+def test_refusals_for_a_while_leave_no_small_jobs(source: Path, tmp_path: Path) -> None:
+    """Other jobs of the project use the quota until the job has been cut to a single text."""
+    with serving(call_script=("create:429",) * 10) as server:
+        ended = batch(server, source, tmp_path / "out")
+        assert ended.code == 0, ended.err
+        check_nothing_left(server)
+        assert server.stats()["batch"]["jobs_created"] < 10
+
+
+def test_a_detached_run_fits_its_jobs_into_a_quota_that_it_does_not_know(
+    source: Path, tmp_path: Path
+) -> None:
+    with serving(enqueued_tokens=60) as server:
+        for _ in range(5):
+            ended = batch(server, source, tmp_path / "out", "--detach")
+            if ended.code != 75:
+                break
+        assert ended.code == 0, ended.err
+        check_nothing_left(server)
+
+
+def test_a_detached_run_ends_if_not_even_one_text_is_taken(source: Path, tmp_path: Path) -> None:
+    with serving(call_faults=(("create", "429", 1.0),)) as server:
+        ended = batch(server, source, tmp_path / "out", "--detach")
+        assert ended.code == 75, ended.err
+        assert "the service takes no batch job now" in ended.last
+        assert server.stats()["batch"]["files_left"] == 0
+
+
 def test_texts_without_an_answer_do_not_wait_for_other_jobs(source: Path, tmp_path: Path) -> None:
     with serving(outcomes=("failed@0.3", "succeeded@5", "succeeded@0.1")) as server:
         ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 30)
