@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,3 +172,31 @@ def test_a_status_of_another_table_decides_nothing(url: str, tmp_path: Path) -> 
     ended = embed(url, source, tmp_path / "out", "--content", "image:photo", *keep)
     assert ended.code == 0, ended.err
     assert read(tmp_path / "out")["status"].to_pylist() == ["sold", "success"]
+
+
+def test_a_run_that_must_stop_does_not_wait_for_a_slow_host(url: str, tmp_path: Path) -> None:
+    image, ended = pictures(1)[0], threading.Event()
+    signalled: list[float] = []
+
+    def slow(exchange: Exchange) -> None:
+        if not signalled:
+            signalled.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGTERM)
+        ended.wait(60)
+
+    pages = {"/fine": lambda exchange: exchange.answer(200, image), "/slow": slow}
+    with serving(pages) as server:
+        urls = [f"{server.url}/{name}" for name in ["fine"] * 5 + ["slow"] * 40]
+        source = write(tmp_path / "in.parquet", id=range(len(urls)), photo=urls)
+        args = ("--content", "image:photo", "--allow-private-addresses", "--fetch-timeout", "60s")
+        stopped = embed(url, source, tmp_path / "out", *args)
+        took_s = time.monotonic() - signalled[0]
+        ended.set()
+        assert stopped.code == 75, stopped.err
+        assert took_s < 25
+        assert "please report" not in stopped.err
+        server.pages["/slow"] = pages["/fine"]
+        resumed = embed(url, source, tmp_path / "out", *args)
+    assert resumed.code == 0, resumed.err
+    assert len(read(tmp_path / "out")) == 45
+    assert not dead_codes(tmp_path / "out")

@@ -7,12 +7,14 @@ import collections
 import concurrent.futures
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator
-from typing import IO
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
 
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.media import MediaFault
 from bulkembed.schemas.secrets import without_credentials
+from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.calls.threads import LoopThread
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.media.downloads import Downloads, Places
@@ -22,6 +24,7 @@ from bulkembed.transforms.media.stored_media import located, read_stored, scheme
 _IN_MEMORY_BYTES = 1 << 20
 """A fetched file that waits for its row is on disk if it is larger."""
 _SHOWN_CHARS = 200
+_CHECK_EVERY_S = 1.0
 
 _File = concurrent.futures.Future[IO[bytes]]
 
@@ -33,18 +36,25 @@ class MediaFetcher:
 
     Args:
         settings: time-outs and limits.
+        must_stop: whether the run must end; called about once a second while media is fetched.
 
     Raises:
         JobRejected: the environment names certificates that cannot be read.
     """
 
-    def __init__(self, settings: FetchSettings) -> None:
+    def __init__(
+        self, settings: FetchSettings, must_stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self._settings = settings
+        self._must_stop = must_stop
+        self._checked_at = time.monotonic()
         self._threads = concurrent.futures.ThreadPoolExecutor(
             settings.concurrency, "bulkembed-fetch"
         )
         self._places = Places(settings)
         self._downloads = Downloads(settings, self._places, self._threads)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """The downloads in flight; used by the loop only."""
         self._loop = LoopThread("bulkembed-fetch-loop")
 
     def fetch(self, ref: MediaRef) -> bytes:
@@ -52,23 +62,27 @@ class MediaFetcher:
 
         Raises:
             MediaFault: there are none; the message names the URI, without credentials.
+            Stopping: the run must end.
         """
-        return _bytes_of(ref, self._start(ref))
+        return self._bytes_of(ref, self._start(ref))
 
     def fetch_ahead(self, refs: Iterable[MediaRef]) -> Iterator[bytes | MediaFault]:
         """Yield the bytes of each reference, in order, or why there are none.
 
         The next downloads are in flight while the caller uses what it got.  A file that waits for
         the caller takes at most 1 MiB of memory; a larger one is on disk.
+
+        Raises:
+            Stopping: the run must end.
         """
         started: collections.deque[tuple[MediaRef, _File | None]] = collections.deque()
         try:
             for ref in refs:
                 started.append((ref, self._start(ref)))
                 if len(started) > self._settings.concurrency:
-                    yield _result(*started.popleft())
+                    yield self._result(*started.popleft())
             while started:
-                yield _result(*started.popleft())
+                yield self._result(*started.popleft())
         finally:
             for _, future in started:
                 if future is not None:
@@ -76,10 +90,16 @@ class MediaFetcher:
 
     def close(self) -> None:
         """Cancel what is in flight; a thread that waits for it gets CancelledError."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.run(self._downloads.close())
+        self._loop.run(self._end())
         self._loop.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _end(self) -> None:
+        # Connections that are closed first would make their downloads try again.
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._downloads.close()
 
     def _start(self, ref: MediaRef) -> _File | None:
         if ref.uri is None:
@@ -88,7 +108,7 @@ class MediaFetcher:
 
     async def _fetched(self, uri: str, base: Location | None) -> IO[bytes]:
         """Return a file with the bytes of a URI."""
-        with contextlib.ExitStack() as on_error:
+        with self._running(), contextlib.ExitStack() as on_error:
             file = on_error.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))
             if scheme_of(uri) in ("http", "https"):
                 await self._downloads.download(uri, file)
@@ -97,31 +117,51 @@ class MediaFetcher:
             on_error.pop_all()
             return file
 
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
     async def _read(self, location: Location, into: IO[bytes]) -> None:
         loop, most = asyncio.get_running_loop(), self._settings.max_bytes
         async with self._places.host(location.store) as host, host.place():
             await loop.run_in_executor(self._threads, read_stored, location, into, most)
 
+    def _result(self, ref: MediaRef, future: _File | None) -> bytes | MediaFault:
+        try:
+            return self._bytes_of(ref, future)
+        except MediaFault as fault:
+            return fault
 
-def _result(ref: MediaRef, future: _File | None) -> bytes | MediaFault:
-    try:
-        return _bytes_of(ref, future)
-    except MediaFault as fault:
-        return fault
+    def _bytes_of(self, ref: MediaRef, future: _File | None) -> bytes:
+        if future is None:
+            return ref.data or b""
+        try:
+            self._wait_for(future)
+            file = future.result()
+        except MediaFault as fault:
+            shown = without_credentials(ref.uri or "")
+            shown = shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
+            raise MediaFault(fault.code, f"{shown}: {fault.what}") from None
+        with file:
+            file.seek(0)
+            return file.read()
 
-
-def _bytes_of(ref: MediaRef, future: _File | None) -> bytes:
-    if future is None:
-        return ref.data or b""
-    try:
-        file = future.result()
-    except MediaFault as fault:
-        shown = without_credentials(ref.uri or "")
-        shown = shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
-        raise MediaFault(fault.code, f"{shown}: {fault.what}") from None
-    with file:
-        file.seek(0)
-        return file.read()
+    def _wait_for(self, future: _File) -> None:
+        while True:
+            now = time.monotonic()
+            if now - self._checked_at >= _CHECK_EVERY_S:
+                self._checked_at = now
+                if self._must_stop():
+                    future.add_done_callback(_drop)
+                    raise Stopping
+            if concurrent.futures.wait([future], _CHECK_EVERY_S).done:
+                return
 
 
 def _drop(future: _File) -> None:

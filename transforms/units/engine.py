@@ -90,7 +90,8 @@ class Engine:
             rejected=read_rejected(self.dataset) if job.batch else {},
             committed=self._committed,
         )
-        self._fetcher = MediaFetcher(job.fetch) if job.embedding.media is not None else None
+        has_media = job.embedding.media is not None
+        self._fetcher = MediaFetcher(job.fetch, self.must_stop) if has_media else None
         self._timeline_saved = time.monotonic()
         self._partitions: set[str] = set()
 
@@ -160,6 +161,11 @@ class Engine:
                 self.stop.set_from(stop)
         if self.job.launcher is not None and is_gone(self.job.launcher):
             self.stop.set(StopReason.SIGNAL, "the launcher has ended, so its workers stop cleanly")
+
+    def must_stop(self) -> bool:
+        """Return whether the run must end, for this process or by a note of another."""
+        self.check_notes()
+        return self.stop.is_set()
 
     def flush_notes(self) -> None:
         """Return once the notes for the other workers are written."""

@@ -13,6 +13,7 @@ from bulkembed.schemas.errors import BulkEmbedError, OutputTaken
 from bulkembed.schemas.models import largest_dim
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, FileUnits, PlanSlice, SharedSlice, UnitRecord
+from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.ranges import RowRange, intersections, remaining_ranges
 from bulkembed.transforms.dataset import worker_notes
@@ -248,6 +249,8 @@ class SliceTasks(Generic[Result]):
 
     def stop_run(self, error: Exception) -> None:
         """Stop the run because of an error; running tasks may finish."""
+        if isinstance(error, Stopping):
+            return None  # The run stops already.
         if isinstance(error, OutputTaken):
             return self.engine.stop.set(StopReason.TAKEN_OVER, error.message)
         if isinstance(error, BulkEmbedError):
