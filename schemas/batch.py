@@ -14,11 +14,18 @@ MAX_JOB_ROWS = 100_000
 collected."""
 MAX_WAIT_S = 6 * 3600.0
 """How long `--mode auto` waits for batch jobs by default."""
-MAX_JOB_BYTES = 1_900_000_000
-"""The default maximum bytes of a job file, below the 2 GB that the Developer API takes.
+JOB_BYTES, VERTEX_JOB_BYTES = 2_000_000_000, 1_000_000_000
+"""How many bytes of a job file the Developer API and Vertex AI take.
 
-Source: ai.google.dev/gemini-api/docs/batch-api, 2026-11.
+Source: ai.google.dev/gemini-api/docs/batch-api, 2026-11, and docs.cloud.google.com, "Batch
+prediction for embeddings", 2026-09.
 """
+VERTEX_JOB_ROWS = 1_000_000
+"""How many rows of a job Vertex AI takes.  Source: the same."""
+MIN_POLL_S = 0.1
+"""The shortest time between two looks at open jobs: each one is a request for each job."""
+_USED_BYTES = 0.95
+"""The part of these bytes that is used by default."""
 
 
 class Mode(enum.StrEnum):
@@ -70,7 +77,8 @@ class BatchConfig:
     """How batch jobs are made."""
 
     job_rows: int = MAX_JOB_ROWS
-    job_bytes: int = MAX_JOB_BYTES
+    job_bytes: int | None = None
+    """None: almost as many as the service takes."""
     enqueued_tokens: int | None = None
     """Maximum tokens of all open jobs; None: as many as the service accepts."""
     is_offered: bool = True
@@ -100,6 +108,14 @@ class BatchConfig:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{flag} {value} is too low. The minimum is 1.")
+        if self.poll_max_s < MIN_POLL_S:
+            raise ConfigError(
+                f"--batch-poll {self.poll_max_s:g}s is too low. The minimum is {MIN_POLL_S:g}s."
+            )
+
+    def max_job_bytes(self, service: ServiceConfig) -> int:
+        """Return the maximum bytes of a job file for a service."""
+        return self.job_bytes or int(_USED_BYTES * _job_bytes(service))
 
     def check_unused(self) -> None:
         """Check the options of a run without batch jobs.
@@ -116,12 +132,21 @@ class BatchConfig:
         """Check that a service has batch jobs for a model, and the bucket for their files.
 
         Raises:
-            ConfigError: it has none, or needs another bucket.
+            ConfigError: it has none, or needs another bucket or smaller jobs.
         """
         if not self.is_offered:
             raise ConfigError(
                 "--tier free has no batch jobs. Use --mode online, or the --tier of the project."
             )
+        taker = "Vertex AI" if service.vertexai else "the Developer API"
+        for flag, value, most, unit in (
+            ("--batch-job-size", self.job_bytes, _job_bytes(service), "bytes"),
+            ("--batch-job-rows", self.job_rows, _job_rows(service), "rows"),
+        ):
+            if value is not None and most is not None and value > most:
+                raise ConfigError(
+                    f"{flag} {value:,} is too high: {taker} takes at most {most:,} {unit}."
+                )
         if not service.vertexai:
             if self.bucket is not None:
                 raise ConfigError("--batch-bucket works with --vertexai only. Remove it.")
@@ -147,6 +172,15 @@ class BatchConfig:
             raise ConfigError(
                 f"--batch-bucket {self.bucket}: use gs://BUCKET or gs://BUCKET/FOLDER."
             )
+
+
+def _job_bytes(service: ServiceConfig) -> int:
+    return VERTEX_JOB_BYTES if service.vertexai else JOB_BYTES
+
+
+def _job_rows(service: ServiceConfig) -> int | None:
+    """Return how many rows of a job a service takes; None if that is not published."""
+    return VERTEX_JOB_ROWS if service.vertexai else None
 
 
 _OF_BATCH_MODE = (

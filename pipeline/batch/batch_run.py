@@ -311,7 +311,7 @@ class BatchRun:
         """Do what `--batch-fallback` says with the texts that no job has answered."""
         reasons = self._jobs.reasons()
         rows = number_of(sum(file.rows for file in left.work), "row")
-        why = f": {reasons[-1]}" if reasons else ""
+        why = f": {reasons[-1].rstrip('.')}" if reasons else ""
         if self.settings.fallback is BatchFallback.STOP and not self._is_late:
             self.stop.set(
                 StopReason.UNAVAILABLE,

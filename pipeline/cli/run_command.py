@@ -220,6 +220,8 @@ def _batch(options: dict[str, Any], service: ServiceConfig) -> BatchConfig:
     if tier is None and service.kind is Service.DEVELOPER:
         tier = Tier.ONE
     tokens = options["enqueued_tokens"]
+    if service.vertexai:
+        tier = None  # Vertex AI has no quota of enqueued tokens.
     return _made(
         BatchConfig, options,
         enqueued_tokens=enqueued_limit(tier, tokens, options["enqueued_headroom"]),

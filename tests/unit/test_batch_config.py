@@ -48,6 +48,35 @@ def test_a_service_with_all_that_it_needs_is_accepted(
 
 
 @pytest.mark.parametrize(
+    ("service", "given", "words"),
+    [
+        ({}, {"job_bytes": 2_000_000_001}, "--batch-job-size .* takes at most 2,000,000,000 bytes"),
+        (VERTEX, {"job_bytes": 1_100_000_000}, "Vertex AI takes at most 1,000,000,000 bytes"),
+        (VERTEX, {"job_rows": 1_000_001}, "--batch-job-rows .* takes at most 1,000,000 rows"),
+    ],
+)
+def test_a_job_larger_than_the_service_takes_is_refused(
+    service: dict[str, Any], given: dict[str, Any], words: str
+) -> None:
+    bucket = "gs://bucket" if service else None
+    with pytest.raises(ConfigError, match=words):
+        BatchConfig(bucket=bucket, **given).check_service(ServiceConfig(**service), config_of())
+
+
+def test_jobs_are_not_looked_at_without_a_pause() -> None:
+    with pytest.raises(ConfigError, match=r"--batch-poll 0s is too low\. The minimum"):
+        BatchConfig(poll_max_s=0)
+
+
+@pytest.mark.parametrize("service", [{}, VERTEX])
+def test_the_default_size_of_a_job_is_below_that_of_the_service(service: dict[str, Any]) -> None:
+    of_service = ServiceConfig(**service)
+    settings = BatchConfig(bucket="gs://bucket" if service else None)
+    assert settings.max_job_bytes(of_service) < (1e9 if service else 2e9)
+    settings.check_service(of_service, config_of())
+
+
+@pytest.mark.parametrize(
     ("flag", "given"),
     [
         ("--detach", {"detach": True}),

@@ -101,13 +101,14 @@ def write_job_file(
     hashes: list[bytes] = []
     flags: list[bool | None] = []
     tokens = bound = size = 0
+    max_bytes = settings.max_job_bytes(job.service)
     try:
         with path.open("wb", BUFFER_BYTES) as file:
             while len(hashes) < settings.job_rows and (content := contents.peek()) is not None:
                 line = writer.line(content)
                 if room is not None and tokens + content.tokens > room:
                     break
-                if hashes and size + len(line) > settings.job_bytes:
+                if hashes and size + len(line) > max_bytes:
                     break
                 next(contents)
                 file.write(line)
