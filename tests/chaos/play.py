@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pyarrow.parquet as pq
 
 from bulkembed.emulator.faults import Faults
@@ -217,7 +218,14 @@ class Player:
         return code
 
     def _wait_for_calls(self) -> None:
-        """Waits until no call is under way."""
+        """Waits until no call is under way.
+
+        On a busy machine, the service may not have read yet what a process sent before it was
+        killed.  It reads requests in their order, so it has once it answers another one; twice,
+        as a call is under way a moment after it was read.
+        """
+        for _ in range(2):
+            httpx2.get(f"{self.server.url}/stats", timeout=RUN_S)
         until = time.monotonic() + QUIET_S
         while self.ledger.in_flight and time.monotonic() < until:
             time.sleep(0.005)
