@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary
 from support.images import column_forms, picture, pictures
+from support.web_pages import Exchange, serving
 
 from bulkembed.emulator.media_settings import VertexBatch
 from bulkembed.emulator.server import EmulatorServer
@@ -171,6 +174,56 @@ def test_the_same_file_is_paid_once_over_units_and_runs(url: str, tmp_path: Path
     assert found["counts"]["reused"] == 4
     assert read(output).num_rows == 17
     assert len(np.unique(matrix(read(output)), axis=0)) == 6
+
+
+def test_a_run_that_must_end_does_not_wait_for_slow_hosts(url: str, tmp_path: Path) -> None:
+    released = threading.Event()
+
+    def hangs(exchange: Exchange) -> None:
+        released.wait(120)
+        exchange.answer(200, picture(1))
+
+    with serving({"/slow.png": hangs}) as server:
+        photos = [None, *[f"{server.url}/slow.png?{n}" for n in range(50)]]
+        source = write(tmp_path / "in/a.parquet", pa.array(photos, pa.string()))
+        started = time.monotonic()
+        args = ("--allow-private-addresses", "--max-runtime", "3s", "--fetch-timeout", "60s")
+        ended = embed(url, source, tmp_path / "out", *PHOTO, *args)
+        released.set()
+    assert ended.code == 75, ended.err
+    assert time.monotonic() - started < 25
+    assert "Traceback" not in ended.err
+    assert "never awaited" not in ended.err
+
+
+def test_files_that_come_later_are_embedded_by_a_retry(url: str, tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    names = pa.array(["img/0.png", "img/1.png", None, "img/2.png"])
+    source = write(folder / "a.parquet", names)
+    (folder / "img").mkdir()
+    (folder / "img/1.png").write_bytes(picture(1))
+    assert embed(url, source, output, *PHOTO).code == 0
+    assert dead_codes(output) == {0: "not_found", 2: "blank_text", 3: "not_found"}
+    (folder / "img/0.png").write_bytes(picture(0))
+    assert embed(url, source, output, *PHOTO, "--retry-failed").code == 0
+    assert dead_codes(output) == {2: "blank_text", 3: "not_found"}
+    assert read(output)["id"].to_pylist() == [0, 1]
+    assert summary(output)["counts"]["texts"] == 1
+    assert bulkembed("verify", output).code == 0
+
+
+def test_rows_with_media_are_written_into_partitions(url: str, tmp_path: Path) -> None:
+    langs = ["de", "en", "de", "fr"]
+    source = write(tmp_path / "in/a.parquet", pictures(4), lang=langs)
+    keep = ("--keep-columns", "lang", "--partition-by", "lang")
+    ended = embed(url, source, tmp_path / "out", *PHOTO, *keep)
+    assert ended.code == 0, ended.err
+    table = read(tmp_path / "out")
+    assert table["lang"].to_pylist() == langs
+    assert [row[0]["bytes"] for row in table["media"].to_pylist()] == [
+        len(one) for one in pictures(4)
+    ]
+    assert bulkembed("verify", tmp_path / "out").code == 0
 
 
 def test_units_are_split_where_their_media_gets_large(
