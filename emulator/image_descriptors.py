@@ -17,6 +17,8 @@ Mask = npt.NDArray[np.bool_]
 _SIDE = 160
 """The longer side, in pixels, of the copy that colours and shape are read from."""
 _TINY = 8
+_MEAN = 0.15
+"""The weight of the mean colour beside the tiny copy."""
 _TURN = 60
 _MAX_PIXELS = 200_000_000
 _GRID = 4096.0
@@ -50,7 +52,7 @@ class ImageDescriptor:
     shapes: dict[str, float]
     """The weight of each shape of the figure; empty if there is no figure."""
     tiny: Numbers
-    """8 by 8 pixels without their mean, then the mean colour."""
+    """8 by 8 pixels without their mean, then the mean colour with less weight."""
     is_odd: bool
     """It has CMYK, 16 bits or a palette, or is animated."""
 
@@ -101,7 +103,7 @@ def _decode(data: bytes) -> tuple[Numbers, Numbers, bool]:
         raise UnreadableImage(str(error)) from error
     tiny = np.rint(tiny / 255 * _GRID) / _GRID
     mean = tiny.mean(axis=(0, 1))
-    return small, np.concatenate([((tiny - mean) / _TINY).ravel(), mean - 0.5]), is_odd
+    return small, np.concatenate([((tiny - mean) / _TINY).ravel(), _MEAN * (mean - 0.5)]), is_odd
 
 
 def _opaque(image: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from bulkembed.emulator.image_descriptors import ImageDescriptor
 from bulkembed.emulator.word_vectors import Doubles, orthonormal, seed, words
 
-_LOOK = 0.3
+_LOOK = 0.5
 _LOOK_OF_SCENE = 0.8
 """The length of an image's own part, with and without a figure; that of its words is 1."""
 _OWN = 1.0
