@@ -99,7 +99,7 @@ test-browser: $(DEV_READY)  ## Look at a report in headless Chromium, which root
 	  echo "no Chromium here: installing Debian's"; timeout 250 sh -c "apt-get update -qq && apt-get install -y -qq chromium"; fi
 	timeout 200 $(BIN)/python -m pytest -m browser tests/browser
 
-EXAMPLES := retrieval clustering classification vector_database similarity code_retrieval
+EXAMPLES := retrieval clustering classification vector_database similarity code_retrieval image_search
 
 .PHONY: examples
 examples: $(DEV_READY)  ## Run the examples of docs/examples.md; pictures in out/examples: 2 minutes

@@ -148,6 +148,17 @@ def test_cosines_follow_the_grades_and_the_output_mentions_the_traps() -> None:
     assert "ignores word order" in text
 
 
+def test_words_find_their_images_and_copies_are_found() -> None:
+    text = out("image_search")
+    assert number(r"^(\d+) images, 36 queries", text) > 100
+    assert number(r"^first image is right +(\S+)$", text) > 0.95
+    assert number(r"^first 3 images are right +(\S+)$", text) > 0.9
+    assert number(r"^chance +(\S+)$", text) < 0.05
+    made = number(r"^copies that were made: (\d+)$", text)
+    assert number(r"of which copies: (\d+)$", text) == made == 12
+    assert number(r"over 0.995: (\d+),", text) <= made + 3
+
+
 def test_with_a_key_an_example_uses_the_service_and_says_so(tmp_path: Path) -> None:
     with EmulatorServer() as server:
         done = python(
