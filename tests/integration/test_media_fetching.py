@@ -6,6 +6,7 @@ import gzip
 import itertools
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from typing import Any
 
 import anyio
 import pytest
+from support.certificates import own_certificate
 from support.web_pages import Exchange, Page, serving
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.media import MediaFault
+from bulkembed.transforms.clients.transport import CERTIFICATE_VARIABLES
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.media import addresses
 from bulkembed.transforms.media.fetching import MediaFetcher
@@ -353,6 +356,25 @@ def test_a_proxy_is_used_but_not_for_private_addresses(monkeypatch: pytest.Monke
         for url in ("http://a.example/b", "http://127.1/c", "http://localhost/d"):
             assert fault(url, allow_private_addresses=False).code is DeadCode.FORBIDDEN
         assert list(proxy.asked) == ["http://a.example/a", "http://a.example/b"]
+
+
+def test_certificates_of_the_environment_are_trusted_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CERTIFICATE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    certificate, key = own_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving({"/a": fine}, tls=context) as server:
+        url = server.url.replace("http:", "https:") + "/a"
+        found = fault(url)
+        assert found.code is DeadCode.FETCH_FAILED
+        assert "certificate" in found.what
+        assert not server.asked
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with fetcher() as opened:
+            assert opened.fetch(MediaRef(uri=url)) == DATA
 
 
 def test_a_host_that_does_not_exist_is_not_found_at_once() -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from support.stores import BUCKET, Store
+import gzip
+from pathlib import Path
 
+import pytest
+from support.cli import read
+from support.images import pictures
+from support.stores import BUCKET, Store
+from support.tar_shards import tar_of
+
+from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.media import MediaFault
@@ -37,3 +44,23 @@ def test_media_is_fetched_from_a_store(store: Store, monkeypatch: pytest.MonkeyP
     faults = [fault for fault in found[4:] if isinstance(fault, MediaFault)]
     assert [fault.code for fault in faults] == [DeadCode.NOT_FOUND] * 3 + [DeadCode.TOO_LARGE]
     assert "bucket/in/missing" in faults[0].what
+
+
+def test_a_tar_with_images_is_embedded_from_a_store(
+    store: Store, tmp_path: Path, server: EmulatorServer
+) -> None:
+    images = pictures(30)
+    members = []
+    for number, image in enumerate(images):
+        members += [(f"{number:04d}.txt", b"a boot"), (f"{number:04d}.png", image)]
+    store.write(f"{store.root}/in/0.tar", tar_of(members))
+    store.write(f"{store.root}/in/1.tar.gz", gzip.compress(tar_of(members[:20])))
+    ended = store.run(
+        "run", "--input", f"{store.root}/in", "--output", f"{store.root}/out", "--base-url",
+        server.url, "--dim", 128, "--model", "gemini-embedding-2", "--id-column", "__key__",
+        "--content", "{txt}", "--content", "image:png", "--unit-rows", 7,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    table = read(store.fetch(f"{store.root}/out", tmp_path / "out"))
+    assert len(table) == 40
+    assert len(set(table["text_hash"].to_pylist())) == 30

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import http.server
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -83,9 +84,13 @@ def missing(exchange: Exchange) -> None:
 
 
 @contextlib.contextmanager
-def serving(pages: Mapping[str, Page], host: str = "127.0.0.1") -> Iterator[_Server]:
+def serving(
+    pages: Mapping[str, Page], host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[_Server]:
     """Serve pages by path until the end of the block."""
     server = _Server(pages, host)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
