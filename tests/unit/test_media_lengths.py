@@ -87,9 +87,9 @@ def test_bad_wav(data: bytes, words: str) -> None:
     assert caught.value.code is DeadCode.CORRUPT_MEDIA
 
 
-def lame(before: int, behind: int) -> bytes:
+def lame(before: int, behind: int, encoder: bytes = b"LAME3.100") -> bytes:
     """Return a first frame that says how many samples of silence the encoder added."""
-    table = b"Info" + struct.pack(">III", 15, 100, 0) + bytes(104) + b"LAME3.100" + bytes(12)
+    table = b"Info" + struct.pack(">III", 15, 100, 0) + bytes(104) + encoder + bytes(12)
     added = (before << 12 | behind).to_bytes(3, "big")
     return mp3_frame(64, head=bytes(17) + table + added)
 
@@ -105,6 +105,7 @@ VBR = b"".join(mp3_frame(kbits) for kbits in (32, 320, 64, 128)) * 25  # 3.6 s
         pytest.param(xing(100) + VBR, 3.6, id="variable-with-table"),
         pytest.param(xing(100, b"Info") + mp3(3.6), 3.6, id="constant-with-table"),
         pytest.param(lame(576, 1024) + mp3(3.6), 3.55, id="silence-added-by-the-encoder"),
+        pytest.param(lame(576, 1024, b"unknown 1") + mp3(3.6), 3.6, id="another-encoder"),
         pytest.param(id3(300) + mp3(3.6), 3.6, id="id3v2"),
         pytest.param(id3(30) + id3(40) + mp3(3.6), 3.6, id="two-tags"),
         pytest.param(mp3(3.6) + b"TAG" + bytes(125), 3.6, id="id3v1"),
@@ -167,6 +168,10 @@ LONG_HEAD = box(
         pytest.param(
             FTYP + struct.pack(">I4sQ", 1, b"mdat", 516) + bytes(500) + mp4_head(7.5), 7.5,
             id="64-bit-size",
+        ),
+        pytest.param(
+            FTYP + struct.pack(">I4sQ", 1, b"moov", 8 + len(mp4_head(7.5))) + mp4_head(7.5)[8:],
+            7.5, id="64-bit-size-of-the-header",
         ),
         pytest.param(FTYP + mp4_head(7.5) + box(b"mdat", bytes(9), size=0), 7.5, id="open-end"),
         pytest.param(mp4(7.5) + b"\0" * 99, 7.5, id="zeros-after"),
