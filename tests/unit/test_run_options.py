@@ -211,7 +211,7 @@ def test_a_missing_option_is_named_with_its_value() -> None:
 
 def test_csv_is_rejected_with_the_way_to_convert_it() -> None:
     with pytest.raises(
-        click.UsageError, match=r"unknown value 'csv'\. Allowed are parquet, jsonl\."
+        click.UsageError, match=r"unknown value 'csv'\. Allowed are parquet, jsonl, webdataset\."
     ):
         options("--format", "csv")
     with pytest.raises(click.UsageError, match="Convert other files to Parquet or JSONL first"):
