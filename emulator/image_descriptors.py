@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import warnings
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ _TINY = 8
 _MEAN = 0.15
 """The weight of the mean colour beside the tiny copy."""
 _TURN = 60
-_MAX_PIXELS = 200_000_000
+_MAX_PIXELS = 89_000_000
+"""Pillow warns of larger images, and refuses some."""
 _GRID = 4096.0
 """Descriptions are whole multiples of 1 / _GRID, so that rounding in a decoder changes little."""
 COLOURS = (
@@ -79,22 +79,18 @@ def _decode(data: bytes) -> tuple[Numbers, Numbers, bool]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    raise UnreadableImage("too many pixels")
-                deep = image.format == "PNG" and data[24:25] == b"\x10"
-                is_odd = deep or image.mode not in ("1", "L", "LA", "RGB", "RGBA")
-                is_odd = is_odd or getattr(image, "n_frames", 1) > 1
-                image.draft(None, (_SIDE, _SIDE))  # A JPEG is decoded at a fraction of its size.
-                image.load()
-                colour = _opaque(image)
-                colour.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=None)
-                small = np.asarray(colour, dtype=np.float64) / 255
-                tiny = np.asarray(
-                    colour.resize((_TINY, _TINY), Image.Resampling.BOX), dtype=np.float64
-                )
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise UnreadableImage("too many pixels")
+            deep = image.format == "PNG" and data[24:25] == b"\x10"
+            is_odd = deep or image.mode not in ("1", "L", "LA", "RGB", "RGBA")
+            is_odd = is_odd or getattr(image, "n_frames", 1) > 1
+            image.draft(None, (_SIDE, _SIDE))  # A JPEG is decoded at a fraction of its size.
+            image.load()
+            colour = _opaque(image)
+            colour.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=None)
+            small = np.asarray(colour, dtype=np.float64) / 255
+            tiny = np.asarray(colour.resize((_TINY, _TINY), Image.Resampling.BOX), dtype=np.float64)
     except UnreadableImage:
         raise
     except Exception as error:  # Decoders raise errors of many kinds.

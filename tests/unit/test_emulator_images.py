@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.drawings import SHAPES, drawing
-from support.media_samples import picture, saved
+from support.media_samples import picture, png_chunk, png_of, saved
 
 from bulkembed.emulator.image_descriptors import UnreadableImage, describe
 from bulkembed.emulator.media_vectors import image_vector
@@ -124,3 +124,9 @@ def test_damaged_images_are_unreadable() -> None:
     for data in (whole[: len(whole) // 2], b"<html></html>", whole[:20], b""):
         with pytest.raises(UnreadableImage):
             describe(data)
+
+
+def test_an_image_with_too_many_pixels_is_unreadable_without_decoding_it() -> None:
+    bomb = png_of(9_000, 9_900, png_chunk(b"IDAT", b""))
+    with pytest.raises(UnreadableImage, match="too many pixels"):
+        describe(bomb)
