@@ -174,13 +174,13 @@ def test_a_color_profile_is_applied(name: str) -> None:
         profile[green : green + 8],
         profile[red : red + 8],
     )
-    name = bytes(profile).find("sRGB".encode("utf-16-be"))
-    profile[name : name + 8] = "swap".encode("utf-16-be")
+    words = bytes(profile).find("sRGB".encode("utf-16-be"))
+    profile[words : words + 8] = "swap".encode("utf-16-be")
     green_image = halves((0, 255, 0), (0, 255, 0))
     if name == "PNG":
         green_image = green_image.quantize(4)
-    data = saved(green_image, name, quality=95, icc_profile=bytes(profile))
-    assert is_near(opened(sent(data).data).getpixel((4, 8)), (255, 0, 0))
+    data = saved(green_image, name, icc_profile=bytes(profile))
+    assert is_near(opened(sent(data).data).getpixel((4, 8)), (255, 0, 0), 20)
 
 
 def test_16_bits_become_8() -> None:
