@@ -527,14 +527,14 @@ def test_local_files_that_cannot_be_read_are_faults(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(2000))
     os.mkfifo(tmp_path / "pipe")
     for name, code in (
-        ("missing", DeadCode.NOT_FOUND),
+        ("missing@2x?.jpg", DeadCode.NOT_FOUND),
         ("", DeadCode.NOT_FOUND),
         ("pipe", DeadCode.NOT_FOUND),
         ("large", DeadCode.TOO_LARGE),
     ):
         found = fault(f"{tmp_path}/{name}", max_bytes=1000)
         assert found.code is code
-        assert found.what.startswith(f"{tmp_path}/{name}")
+        assert found.what.startswith(f"{tmp_path}/{name}: ")
     assert fault("/dev/zero").code is DeadCode.NOT_FOUND
 
 

@@ -145,9 +145,7 @@ class MediaFetcher:
             self._wait_for(future)
             file = future.result()
         except MediaFault as fault:
-            shown = without_credentials(ref.uri or "")
-            shown = shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
-            raise MediaFault(fault.code, f"{shown}: {fault.what}") from None
+            raise MediaFault(fault.code, f"{_shown(ref.uri or '')}: {fault.what}") from None
         with file:
             file.seek(0)
             return file.read()
@@ -162,6 +160,12 @@ class MediaFetcher:
                     raise Stopping
             if concurrent.futures.wait([future], _CHECK_EVERY_S).done:
                 return
+
+
+def _shown(uri: str) -> str:
+    """Return a path or URI for a message; a path may have @ and ? in it."""
+    shown = uri if scheme_of(uri) is None else without_credentials(uri)
+    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
 
 
 def _drop(future: _File) -> None:
