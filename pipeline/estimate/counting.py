@@ -19,7 +19,9 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.known_vectors import known_hashes
 from bulkembed.transforms.units.distinct_contents import Passage
+from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.prepare import PreparedUnit
+from bulkembed.transforms.units.shared_media import read_shared_media
 from bulkembed.transforms.units.shared_texts import read_shared
 from bulkembed.transforms.units.whole_texts import whole_hashes, with_whole_texts
 
@@ -34,10 +36,15 @@ class SentCounts:
     texts: int = 0
     tokens: int = 0
     calls: int = 0
+    billed: int = 0
+    """The tokens of text that cost the same: media has other prices."""
 
     def __add__(self, other: SentCounts) -> SentCounts:
         return SentCounts(
-            self.texts + other.texts, self.tokens + other.tokens, self.calls + other.calls
+            self.texts + other.texts,
+            self.tokens + other.tokens,
+            self.calls + other.calls,
+            self.billed + other.billed,
         )
 
 
@@ -114,12 +121,16 @@ class Counter:
         """Remember texts that no unit needs to send by their keys, ascending and distinct."""
         self._known_keys = known
 
-    def shared(self, slices: Iterable[SharedSlice]) -> SharedTally:
-        """Count the texts that are sent before the units."""
+    def shared(self, slices: Iterable[SharedSlice], fetch: FetchAhead | None = None) -> SharedTally:
+        """Count the texts that are sent before the units; `fetch` reads their media."""
         total, distinct, paid = SentCounts(), 0, 0
-        job = self._job
+        job, estimator = self._job, self._estimator
         for one in slices:
-            for texts in read_shared(one.files, job.columns, job.embedding, self._estimator):
+            if fetch is None:
+                read = read_shared(one.files, job.columns, job.embedding, estimator)
+            else:
+                read = read_shared_media(one.files, job, estimator, fetch)
+            for texts in read:
                 due = self._unpaid(texts.items)
                 distinct += len(texts.items)
                 paid += len(texts.items) - len(due)
@@ -132,7 +143,10 @@ class Counter:
         codes = [failure.code for failure in prepared.failed.values()]
         blank = sum(code.is_skip for code in codes)
         self.codes.update(str(code) for code in codes if not code.is_skip)
-        tokens = [self._estimator.estimate_call(item.features) for item in prepared.items]
+        tokens = [
+            self._estimator.estimate_call(item.features) + item.media_tokens
+            for item in prepared.items
+        ]
         self._note_longest(prepared, tokens)
         too_long = sum(self._is_long(row, tokens) for row in prepared.passages)
         prepared = self._with_known_texts(prepared)
@@ -171,7 +185,8 @@ class Counter:
             limit = self._job.embedding.spec.max_tokens
             items = [i for i in items if self._estimator.estimate_call(i.features) <= limit]
         calls = pack(items, self._limits)
-        return SentCounts(len(items), sum(item.tokens for item in items), len(calls))
+        tokens = sum(item.tokens for item in items)
+        return SentCounts(len(items), tokens, len(calls), sum(i.billed_tokens for i in items))
 
     def _note_longest(self, prepared: PreparedUnit, tokens: Sequence[int]) -> None:
         first: dict[tuple[int, ...], int] = {}

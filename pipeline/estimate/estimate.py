@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bulkembed.pipeline.estimate.counting import Counter, SharedTally, UnitTally
@@ -30,6 +31,7 @@ from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.pipeline.sync.preparation import prepare
 from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.media import MediaCheck
 from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
@@ -38,7 +40,11 @@ from bulkembed.transforms.dataset import run_file, scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.units.prepare import prepared_units
+from bulkembed.transforms.media.fetching import MediaFetcher
+from bulkembed.transforms.media.prepare_media import check_installed
+from bulkembed.transforms.units.media_rows import FetchAhead
+from bulkembed.transforms.units.media_units import media_units
+from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
 
 
 def estimate(request: RunRequest, sample: RowAmount | None = None) -> Estimate:
@@ -53,9 +59,7 @@ def estimate(request: RunRequest, sample: RowAmount | None = None) -> Estimate:
             files, deletes and repeated ids, which are a warning.
     """
     if request.embedding.media is not None:
-        raise ConfigError(
-            "bulkembed estimate does not count media in --content yet. An image has 258 tokens."
-        )
+        check_installed()
     shares = quota_shares(request)
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
         dataset = Dataset.open(request.output.uri or folder)
@@ -96,6 +100,16 @@ def estimate(request: RunRequest, sample: RowAmount | None = None) -> Estimate:
                 scans = skip_damaged_file(request, scans, error)
 
 
+@contextlib.contextmanager
+def _media_reader(job: JobConfig) -> Iterator[FetchAhead | None]:
+    """Yield what reads the media of rows; None if rows are texts alone."""
+    if job.embedding.media is None:
+        yield None
+        return
+    with contextlib.closing(MediaFetcher(job.fetch)) as fetcher:
+        yield fetcher.fetch_ahead
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Estimation:
     """The units to estimate, and how."""
@@ -111,18 +125,35 @@ class _Estimation:
         units = self.plan.units if sample is None else units_to_read(sample, self.plan)
         estimator = TokenEstimator(self.job.embedding.spec.max_tokens)
         learnt = 0
-        if units:  # It reads texts of committed rows, which would be in vain.
+        if (
+            units and self.job.embedding.media is None
+        ):  # It reads texts of committed rows, which would be in vain.
             learnt = learn_from(self.job, self.dataset, self.scans.inputs, self.before, estimator)
         counter = self._counter(estimator)
         whole = units == self.plan.units
         work = self.plan.work if whole else draw(self.plan, units)
-        shared = self._count_shared(counter, work, whole=whole)
-        tallies = [
-            counter.unit(prepared)
-            for file in work
-            for prepared in prepared_units(self.job, self.dataset, estimator, file)
-        ]
+        with _media_reader(self.job) as fetch:
+            shared = self._count_shared(counter, work, fetch, whole=whole)
+            tallies = [
+                counter.unit(prepared)
+                for file in work
+                for prepared in self._prepared(file, estimator, fetch)
+            ]
         return self._sum_up(tallies, shared, counter, learnt)
+
+    def _prepared(
+        self, file: FileUnits, estimator: TokenEstimator, fetch: FetchAhead | None
+    ) -> Iterator[PreparedUnit]:
+        """Yield the units of a file; of media only headers are read."""
+        job = self.job
+        media = job.embedding.media
+        if fetch is None or media is None:
+            return prepared_units(job, self.dataset, estimator, file)
+        if media.check is MediaCheck.DECODE:
+            headers = dataclasses.replace(media, check=MediaCheck.HEADER)
+            embedding = dataclasses.replace(job.embedding, media=headers)
+            job = dataclasses.replace(job, embedding=embedding)
+        return media_units(job, self.dataset, estimator, file, fetch, splits=False)
 
     def _counter(self, estimator: TokenEstimator) -> Counter:
         calls = self.job.calls
@@ -133,7 +164,12 @@ class _Estimation:
         return Counter(self.job, estimator, limits, kept)
 
     def _count_shared(
-        self, counter: Counter, work: tuple[FileUnits, ...], *, whole: bool
+        self,
+        counter: Counter,
+        work: tuple[FileUnits, ...],
+        fetch: FetchAhead | None,
+        *,
+        whole: bool,
     ) -> SharedTally:
         """Find known vectors, and count the texts that are sent before the units.
 
@@ -149,11 +185,11 @@ class _Estimation:
             )
             counter.know_keys(sharing.known_keys)
         slices = sharing.slices(self.request.workers) if whole else ()
-        return counter.shared(slices)
+        return counter.shared(slices, fetch)
 
     def _batch(self, texts: Amount, tokens: Amount) -> BatchEstimate | None:
         settings = self.request.batch
-        if not settings.is_offered:
+        if not settings.is_offered or self.job.embedding.media is not None:
             return None
         return BatchEstimate.of(settings, texts.value, tokens.value)
 
@@ -172,6 +208,7 @@ class _Estimation:
         texts = total(lambda tally: tally.sent.texts) + shared.sent.texts
         tokens = total(lambda tally: tally.sent.tokens) + shared.sent.tokens
         calls = total(lambda tally: tally.sent.calls) + shared.sent.calls
+        billed = total(lambda tally: tally.sent.billed) + shared.sent.billed
         return Estimate(
             model=embedding.spec.name,
             service=embedding.service,
@@ -191,6 +228,7 @@ class _Estimation:
             texts=texts,
             tokens=tokens,
             calls=calls,
+            billed=billed,
             price=self.request.price(),
             time=quota_time(self.request.calls.limits, texts.value, calls.value, tokens.value),
             batch=self._batch(texts, tokens),

@@ -96,6 +96,8 @@ class Estimate:
     texts: Amount
     tokens: Amount
     calls: Amount
+    billed: Amount
+    """The tokens of text that cost the same: media has other prices."""
     price: Price | None
     time: QuotaTime
     batch: BatchEstimate | None
@@ -127,7 +129,7 @@ class Estimate:
             "tokens",
             "calls",
         )
-        price, tokens = self.price, self.tokens.value
+        price, tokens = self.price, self.billed.value
         return {
             "model": self.model,
             "service": self.service,
@@ -215,11 +217,11 @@ def _texts(found: Estimate) -> str:
 def _cost(found: Estimate) -> str:
     if found.price is None:
         return f"unknown for {found.model} on {found.service}. Give it with --price-usd-per-mtok."
-    tokens, off = found.tokens.value, found.tokens.off
+    tokens, off = found.billed.value, found.billed.off
     margin = f" ± {found.price.usd(off):,.4f}" if off else ""
     return (
         f"{found.price.usd(tokens):,.4f}{margin} USD at {found.price.online:g} USD per million "
-        "tokens"
+        + ("tokens" if found.billed == found.tokens else "tokens of text")
     )
 
 

@@ -289,10 +289,35 @@ def test_what_does_not_take_media_is_refused_before_anything_is_sent(
     assert not (tmp_path / "out/vectors").exists()
 
 
+@pytest.mark.parametrize("form", ["binary", "path"])
+def test_an_estimate_of_media_agrees_with_the_run(url: str, tmp_path: Path, form: str) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    images = [*pictures(9), *pictures(3), b"no image"]
+    source = write(folder / "a.parquet", column_forms(images, folder)[form])
+    # Files with the same content at other paths are found in their unit only.
+    distinct = 9 if form == "binary" else 12
+    args = (*PHOTO, "--price-usd-per-mtok", 0.2, "--unit-rows", 4)
+    planned = ("estimate", "--input", source, "--base-url", url, *MODEL, *args)
+    ended = bulkembed(*planned, "--json")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    assert (found["texts"]["value"], found["tokens"]["value"]) == (
+        distinct,
+        distinct * 258,
+    )
+    assert (found["repeated"]["value"], found["unfit"]["value"]) == (12 - distinct, 1)
+    assert found["batch"] is None
+    assert embed(url, source, output, *args, "--max-dead-letters", 1).code == 0
+    counted = summary(output)
+    assert counted["counts"]["texts"] == distinct
+    assert counted["cost"]["usd"] == pytest.approx(found["usd"], rel=1e-3)
+    assert "USD at 0.2 USD per million tokens of text" in bulkembed(*planned).out
+    again = bulkembed(*planned, "--output", output, "--json")
+    assert json.loads(again.out)["texts"]["value"] == 0
+
+
 def test_other_commands_refuse_what_they_cannot_do_with_media(url: str, tmp_path: Path) -> None:
     source = write(tmp_path / "in/a.parquet", pictures(1))
-    ended = bulkembed("estimate", "--input", source, *MODEL, *PHOTO)
-    assert (ended.code, "does not count media" in ended.err) == (2, True), ended.err
     assert embed(url, source, tmp_path / "out", *PHOTO).code == 0
     ended = bulkembed("verify", tmp_path / "out", "--against", source)
     assert (ended.code, "this dataset has media" in ended.err) == (2, True), ended.err

@@ -64,6 +64,11 @@ class Content(abc.ABC):
         return 0
 
     @property
+    def billed_tokens(self) -> int:
+        """An estimate of the tokens of text that cost the same."""
+        return self.tokens
+
+    @property
     def billed_bound(self) -> int:
         """The most that it can cost, in tokens of text."""
         return self.token_bound

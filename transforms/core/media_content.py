@@ -87,13 +87,19 @@ class MediaContent(Content):
         return texts + (self.max_tokens if unknown else self.media_tokens)
 
     @property
+    def billed_tokens(self) -> int:
+        """An estimate of the tokens of text that cost the same."""
+        return self.tokens + self._surcharge(0)
+
+    @property
     def billed_bound(self) -> int:
         """The most that it can cost, in tokens of text."""
-        bound = self.token_bound
-        for part in self.media:
-            tokens = part.tokens or self.max_tokens
-            bound += self.factors.surcharge(MediaTokens.of(part.kind, tokens))
-        return bound
+        return self.token_bound + self._surcharge(self.max_tokens)
+
+    def _surcharge(self, if_unknown: int) -> int:
+        """Return what its media costs above its own count, in tokens of text."""
+        counts = (MediaTokens.of(part.kind, part.tokens or if_unknown) for part in self.media)
+        return sum(map(self.factors.surcharge, counts))
 
     def surely_exceeds(self, tokens: int) -> bool:
         """Return False: the service cuts such a content."""

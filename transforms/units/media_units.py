@@ -52,6 +52,8 @@ def media_units(
     estimator: TokenEstimator,
     file_units: FileUnits,
     fetch: FetchAhead,
+    *,
+    splits: bool = True,
 ) -> Iterator[PreparedUnit]:
     """Yield the units of one file, in order, or parts of them, as `prepare.prepared_units`.
 
@@ -61,6 +63,7 @@ def media_units(
         estimator: estimates tokens.
         file_units: the file and its units.
         fetch: reads media that is not in the input.
+        splits: whether units are split where their media gets large.
 
     Raises:
         InputError: the file cannot be read or has changed, or a blank row stops the run.
@@ -78,7 +81,7 @@ def media_units(
             if maker is None:
                 maker = _UnitMaker(job, estimator, file, first_row, fetch, retry)
             maker.add(next(batches))
-            is_full = retry is None and maker.held_bytes > SPOOL_BYTES
+            is_full = splits and retry is None and maker.held_bytes > SPOOL_BYTES
             if is_full or first_row + rows == unit.end_row:
                 yield maker.prepared(unit)
                 maker = None

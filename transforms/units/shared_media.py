@@ -24,7 +24,7 @@ def read_shared_media(
     job: JobConfig,
     estimator: TokenEstimator,
     fetch: FetchAhead,
-    on_damage: DamagePolicy,
+    on_damage: DamagePolicy = lambda file, rows: rows,
 ) -> Iterator[DistinctContents]:
     """Yield the contents of single rows, some at a time, as `shared_texts.read_shared`.
 
@@ -35,7 +35,7 @@ def read_shared_media(
         job: the run.
         estimator: estimates tokens.
         fetch: reads media that is not in the input.
-        on_damage: handles the damage of a file.
+        on_damage: handles the damage of a file; by default it is an error.
 
     Raises:
         InputError: a file cannot be read, or has changed.
