@@ -88,7 +88,7 @@ def decode_base64(text: str, where: str) -> bytes:
     plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
-    except binascii.Error as error:
+    except ValueError as error:  # Also of text that is not ASCII.
         kind = f'(TYPE_BYTES), Base64 decoding failed for "{text[:40]}"'
         raise bad_field(where, f"Invalid value at '{where}' {kind}") from error
 

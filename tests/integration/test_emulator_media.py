@@ -176,6 +176,10 @@ def test_both_spellings_and_both_alphabets_are_accepted(
             [{"inlineData": {"mimeType": PNG, "data": "a*b"}}], "Base64 decoding failed",
             id="no-base64",
         ),
+        pytest.param(
+            [{"inlineData": {"mimeType": PNG, "data": "é"}}], "Base64 decoding failed",
+            id="no-ascii",
+        ),
         pytest.param([{"inlineData": {"mime": PNG}}], 'Unknown name "mime"', id="unknown-name"),
         pytest.param([{"inlineData": "abc"}], "Invalid value at", id="no-object"),
         pytest.param(
