@@ -171,3 +171,13 @@ def test_files_without_an_entry_are_leftovers(dataset: Dataset) -> None:
     ledger.add(killed, TEXTS)
     dataset.delete([f"_run/batch/{killed.display_name}.json"])
     assert BatchLedger(dataset).leftovers == (f"_run/batch/{killed.display_name}.texts",)
+
+
+def test_answers_that_a_lost_worker_writes_for_a_closed_job_are_left_over(dataset: Dataset) -> None:
+    ledger, job = BatchLedger(dataset), entry()
+    ledger.add(job, TEXTS)
+    ledger.close(job)
+    assert BatchLedger(dataset).leftovers == ()
+    blocks = [VectorBlock(HASHES, np.eye(5, 8, dtype=np.float32), [None] * 5)]
+    name = write_answers(dataset, job, iter(blocks), {})
+    assert BatchLedger(dataset).leftovers == (name,)
