@@ -241,6 +241,12 @@ def _check_least(flag: str, value: float | None, least: int) -> None:
         raise ConfigError(f"{flag} {value:g} is too small. Use at least {least}.")
 
 
+def media_settings(*, vertexai: bool) -> MediaSettings:
+    """Return the default settings for a service."""
+    limits = GEMINI_EMBEDDING_2_VERTEX if vertexai else GEMINI_EMBEDDING_2
+    return MediaSettings(limits=limits)
+
+
 class MediaFault(ValueError):
     """Media that makes its row a dead letter: the code, and what was found, in words.
 

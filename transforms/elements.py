@@ -20,10 +20,11 @@ from apache_beam.typehints.typehints import is_consistent_with
 from bulkembed.schemas.dead_letters import DeadCode, DeadLetter
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.transforms.core.field_paths import MISSING, readings, value_at
+from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, readings, value_at
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.inputs.nested_columns import find_column, take_column
-from bulkembed.transforms.inputs.rows import BadValue, checked_text, title_and_text
+from bulkembed.transforms.inputs.row_parts import PartReader
+from bulkembed.transforms.inputs.rows import BadValue, checked_text, text_values, title_and_text
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
@@ -92,7 +93,7 @@ class RowForm:
         if fields is None:
             # Beam infers a dict of strings from {"text": "a"}, which gets a list of floats here.
             return dict[str, Any] if _is_dict(input_type) else input_type
-        for name in self._recipe.columns:
+        for name in self._names:
             if not any(path[0] in fields for path in readings(name)):
                 raise ConfigError(f"the rows have no field {name!r}. They have {_names(fields)}.")
         if self.vector_column in fields and not isinstance(input_type, RowTypeConstraint):
@@ -115,18 +116,32 @@ class RowForm:
     def _recipe(self) -> TextRecipe:
         return TextRecipe.of(self.columns)
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The fields that are read."""
+        return (*self._recipe.columns, *self.columns.media_columns)
+
     def _text(self, values: Mapping[str, Any]) -> RowText:
-        for name in self._recipe.columns:
+        for name in self._names:
             if value_at(values, name) is MISSING:
                 what = f"the row has no field {name!r}. It has {_names(values)}."
                 return RowText(None, None, (DeadCode.BAD_TEXT, what))
         try:
+            if self.columns.content:
+                return self._parts(values)
             return RowText(*title_and_text(values, self._recipe))
         except BadValue as error:
             return RowText(None, None, (error.code, str(error)))
 
+    def _parts(self, values: Mapping[str, Any]) -> RowText:
+        texts = text_values(values, self._recipe)
+        found = {name: value_at(values, name) for name in self.columns.media_columns}
+        media = {n: None if isinstance(v, NotAnObject) else v for n, v in found.items()}
+        parts = PartReader(self.columns.content).parts(texts, media)
+        return RowText(None, self._recipe.text(texts), None, parts)
+
     def _arrow_texts(self, table: pa.RecordBatch | pa.Table) -> list[RowText]:
-        found = {name: find_column(table.schema, name) for name in self._recipe.columns}
+        found = {name: find_column(table.schema, name) for name in self._names}
         if None in found.values():  # A message lists the columns.
             values = {name: _values(table.column(name)) for name in table.schema.names}
         else:

@@ -6,7 +6,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apache_beam as beam
@@ -16,20 +16,25 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from bulkembed.schemas.content_parts import has_media, parse_part
 from bulkembed.schemas.dead_letters import DeadLetter
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
 from bulkembed.schemas.errors import CallRejected, ConfigError
+from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, EmbedderConfig
+from bulkembed.schemas.media import MediaSettings, media_settings
 from bulkembed.schemas.models import DEFAULT_MODEL, TaskType, bare_name
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.clients.transport import service_from
 from bulkembed.transforms.core.quota_limits import resolve_limits
 from bulkembed.transforms.elements import Form, RowForm, rows_of
+from bulkembed.transforms.inputs.row_parts import size_of
 
 if TYPE_CHECKING:
     from bulkembed.transforms.calls.embedder import Embedder
+    from bulkembed.transforms.media.fetching import MediaFetcher
     from bulkembed.transforms.units.row_texts import EmbeddedRows, RowText
 
 
@@ -59,8 +64,14 @@ class Gemini:
     quota_name: str | None = None
     rate_service: str | None = None
 
-    def config(self, *, has_titles: bool = False) -> EmbedderConfig:
+    def config(
+        self, *, has_titles: bool = False, media: MediaSettings | None = None
+    ) -> EmbedderConfig:
         """Return the checked configuration.
+
+        Args:
+            has_titles: whether texts have titles.
+            media: how media is prepared; None for texts alone.
 
         Raises:
             ConfigError: the model does not support a setting, or a value is unknown.
@@ -85,6 +96,7 @@ class Gemini:
             has_titles=has_titles,
             passage_tokens=self.passage_tokens,
             passage_overlap=self.passage_overlap,
+            media=media,
         )
         limits = self.limits or resolve_limits(self.service.kind, bare_name(self.model))
         calls = CallSettings(
@@ -157,6 +169,8 @@ def _spread(batch: tuple[Any, Any]) -> list[TimestampedValue]:
 
 BATCH_ROWS = 500
 BATCH_CHARS = 1_000_000
+MEDIA_FACTOR = 8
+"""How many bytes of media count as a character, so that a batch has about two full calls."""
 BATCHES_IN_FLIGHT = 8
 """Batches of a bundle in flight: about 40 full calls, more than the default concurrency of 16."""
 
@@ -236,6 +250,8 @@ class EmbedRows(EmbedElements):
         text_column: the field with the text.
         text_template: or a text of several fields, such as `{title}\n\n{body}`.
         title_column: the field with the title of each document; RETRIEVAL_DOCUMENT only.
+        content: or the parts of a row, in order, as for `--content`: `["{title}", "image:photo"]`.
+            A part with media is bytes, a path, a URI, a data URI or base64.
         vector_column: the field that gets the vector; an existing field is replaced.
         gather_s: how many seconds rows wait at most for rows of other bundles.  On unbounded input
             a bundle may have one row, and without this each row would be a request.
@@ -251,13 +267,18 @@ class EmbedRows(EmbedElements):
         text_column: str | None = None,
         text_template: str | None = None,
         title_column: str | None = None,
+        content: Sequence[str] = (),
         vector_column: str = "vector",
         gather_s: float | None = None,
     ) -> None:
-        if text_template is None and text_column is None:
+        if text_template is None and text_column is None and not content:
             text_column = "text"
-        columns = InputColumns(None, text_column, text_template, title_column)
-        config = (gemini or Gemini()).config(has_titles=title_column is not None)
+        parts = tuple(map(parse_part, content))
+        if parts and not has_media(parts):
+            raise ConfigError("content names no media. Use text_column or text_template for texts.")
+        columns = InputColumns(None, text_column, text_template, title_column, content=parts)
+        media = media_settings(vertexai=(gemini or Gemini()).service.vertexai) if parts else None
+        config = (gemini or Gemini()).config(has_titles=title_column is not None, media=media)
         super().__init__(config, RowForm(columns, vector_column), gather_s)
 
 
@@ -273,6 +294,7 @@ class _Batch:
         self.elements.append((element, len(texts)))
         self.texts.extend(texts)
         self.chars += sum(len(row.text or "") + len(row.title or "") for row in texts)
+        self.chars += sum(size_of(part) for row in texts for part in row.parts) // MEDIA_FACTOR
 
     @property
     def is_full(self) -> bool:
@@ -303,12 +325,19 @@ class EmbedElementsFn(beam.DoFn):
         self._calls = metrics.CallCounters(metrics.ROWS_NAMESPACE)
         self._batch = _Batch()
         self._in_flight: _InFlight = collections.deque()
+        self._fetcher: MediaFetcher | None = None
 
     def setup(self) -> None:
         """Join the embedder of this process, or start it."""
         from bulkembed.transforms.calls.embedder import embedder_for
 
         self._embedder = embedder_for(self._config)
+        if self._config.embedding.media is not None and self._fetcher is None:
+            from bulkembed.transforms.media.fetching import MediaFetcher
+            from bulkembed.transforms.media.prepare_media import check_installed
+
+            check_installed()
+            self._fetcher = MediaFetcher(FetchSettings())
 
     def start_bundle(self) -> None:
         """Discard the state of a failed bundle, and an embedder that has stopped."""
@@ -342,6 +371,9 @@ class EmbedElementsFn(beam.DoFn):
         from bulkembed.transforms.calls.embedder import release
 
         self._forget()
+        if self._fetcher is not None:
+            self._fetcher.close()
+            self._fetcher = None
         if self._embedder is not None:
             release(self._embedder)
             self._embedder = None
@@ -357,7 +389,8 @@ class EmbedElementsFn(beam.DoFn):
         from bulkembed.transforms.units.row_texts import embed_texts
 
         if self._batch.elements and self._embedder is not None:
-            work = embed_texts(self._embedder, self._batch.texts)
+            fetch = None if self._fetcher is None else self._fetcher.fetch_ahead
+            work = embed_texts(self._embedder, self._batch.texts, fetch)
             self._in_flight.append((self._batch, self._embedder.loop.submit(work)))
             self._batch = _Batch()
 

@@ -285,6 +285,6 @@ def _file_texts(
     batches = read_batches(open_found(file.found), file, columns, schema, spans)
     for batch, same_row in zip(batches, by_row.values(), strict=True):
         for at in same_row:
-            title, text, _ = source_text(batch, dataclasses.asdict(rows[at]))
+            title, text, *_ = source_text(batch, dataclasses.asdict(rows[at]))
             same = text is not None and sent_hash(embedding, title, text) == rows[at].text_hash
             yield at, text if same else None

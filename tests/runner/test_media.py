@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.testing.util import assert_that
 from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary
 from support.images import column_forms, picture, pictures
 from support.web_pages import Exchange, serving
@@ -20,6 +22,9 @@ from support.web_pages import Exchange, serving
 from bulkembed.emulator.media_settings import VertexBatch
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.errors import ConfigError
+from bulkembed.transforms.clients.transport import service_from
+from bulkembed.transforms.embed_rows import EmbedRows, Gemini
 from bulkembed.transforms.units import media_units
 
 MODEL = ("--model", "gemini-embedding-2", "--dim", 128)
@@ -379,3 +384,66 @@ def key_file(folder: Path) -> Path:
     """A file with a key."""
     (folder / "key").write_text("the-key")
     return folder / "key"
+
+
+def test_embed_rows_gives_images_the_vectors_of_the_command(url: str, tmp_path: Path) -> None:
+    images = pictures(5)
+    source = write(tmp_path / "in/a.parquet", images, title=[f"thing {n}" for n in range(5)])
+    parts = ("{title}", "image:photo")
+    flags = [arg for part in parts for arg in ("--content", part)]
+    assert embed(url, source, tmp_path / "out", *flags).code == 0
+    expected = matrix(read(tmp_path / "out"))
+    for number, data in enumerate(images):
+        (tmp_path / f"{number}.png").write_bytes(data)
+    gemini = Gemini("gemini-embedding-2", dim=128, service=service_from(base_url=url))
+    rows = [
+        {"id": n, "title": f"thing {n}", "photo": data if n % 2 else str(tmp_path / f"{n}.png")}
+        for n, data in enumerate(images)
+    ]
+    rows += [
+        {"id": 5, "title": None, "photo": b"no image"},
+        {"id": 6, "title": "", "photo": None},
+        {"id": 7, "title": "x", "photo": 3},
+        {"id": 8, "title": "x", "photo": "missing.png"},
+    ]
+
+    def check(found: Iterable[dict[str, Any]]) -> None:
+        by_id = {row["id"]: row["vector"] for row in found}
+        assert sorted(by_id) == [0, 1, 2, 3, 4]
+        assert np.allclose([by_id[n] for n in range(5)], expected)
+
+    def check_dead(found: Iterable[Any]) -> None:
+        assert sorted((one.element["id"], one.code) for one in found) == [
+            (5, "unsupported_type"),
+            (6, "blank_text"),
+            (7, "unsupported_type"),
+            (8, "not_found"),
+        ]
+
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        good, bad = (
+            pipeline
+            | beam.Create(rows)
+            | EmbedRows(gemini, content=parts).with_exception_handling()
+        )
+        assert_that(good, check, label="good")
+        assert_that(bad, check_dead, label="bad")
+    arrow = pa.RecordBatch.from_pylist(
+        [{"title": f"thing {n}", "photo": data} for n, data in enumerate(images)]
+    )
+
+    def check_arrow(found: Iterable[pa.RecordBatch]) -> None:
+        assert np.allclose(np.concatenate([matrix(pa.table(one)) for one in found]), expected)
+
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        out = pipeline | beam.Create([arrow]) | EmbedRows(gemini, content=parts)
+        assert_that(out, check_arrow)
+
+
+def test_embed_rows_refuses_media_that_its_model_does_not_take() -> None:
+    with pytest.raises(ConfigError, match="takes texts only"):
+        EmbedRows(Gemini(), content=["image:photo"])
+    with pytest.raises(ConfigError, match="content names no media"):
+        EmbedRows(Gemini("gemini-embedding-2"), content=["{title}"])
+    with pytest.raises(ConfigError, match="not several"):
+        EmbedRows(Gemini("gemini-embedding-2"), text_column="a", content=["image:photo"])

@@ -25,6 +25,19 @@ RowPart: TypeAlias = str | MediaValue
 """A text as it is sent, or media."""
 
 
+def size_of(part: RowPart) -> int:
+    """Return about how many bytes of memory a part takes."""
+    return _size(part if isinstance(part, str) else part.value)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
+    return len(value) if isinstance(value, str | bytes | bytearray | memoryview) else 0
+
+
 class PartReader:
     """Makes the parts of rows from the values of their columns."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,17 +17,21 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
+from bulkembed.schemas.media import MediaSettings
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import NO_MEAN, Vector
+from bulkembed.transforms.inputs.row_parts import RowPart
+from bulkembed.transforms.inputs.rows import BadValue
 from bulkembed.transforms.units.distinct_contents import (
     DistinctContents,
     Passage,
     RowFailure,
     why_blank,
 )
+from bulkembed.transforms.units.media_rows import FetchAhead, MediaRows
 from bulkembed.transforms.units.text_vectors import AnswerRecorder, TextVectors
 
 
@@ -36,6 +41,8 @@ class RowText(NamedTuple):
     title: str | None
     text: str | None
     bad: tuple[DeadCode, str] | None = None
+    parts: tuple[RowPart, ...] = ()
+    """What is sent instead, if `content` names media."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -53,15 +60,26 @@ class EmbeddedRows:
     """How many texts were not sent, because another row has the same text."""
 
 
-async def embed_texts(embedder: Embedder, rows: Sequence[RowText]) -> EmbeddedRows:
+async def embed_texts(
+    embedder: Embedder, rows: Sequence[RowText], fetch: FetchAhead | None = None
+) -> EmbeddedRows:
     """Return the vector of each row, or why it has none; equal texts are sent once.
+
+    Args:
+        embedder: sends the texts.
+        rows: their texts, or their parts.
+        fetch: reads media that is not in the rows; None if rows are texts alone.
 
     Raises:
         CallError: the service rejects every request, is down, or the day's quota is used up.
     """
     embedding = embedder.config.embedding
     distinct = DistinctContents(embedding, embedder.estimator)
-    passages = [_passages_or_failure(row, distinct) for row in rows]
+    if fetch is None:
+        passages = [_passages_or_failure(row, distinct) for row in rows]
+    else:
+        media = MediaRows(distinct, embedding.media or MediaSettings(), fetch)
+        passages = await asyncio.to_thread(_media_passages, rows, media)
     receiver = _TextResults(embedding, len(distinct.items))
     await embedder.embed(distinct.items, receiver)
     if not receiver.is_complete:
@@ -116,6 +134,23 @@ def _passages_or_failure(
     if why is not None or row.text is None:
         return RowFailure(DeadCode.BLANK_TEXT, why or "the text is null")
     return distinct.add(row.title, row.text)
+
+
+def _media_passages(
+    rows: Sequence[RowText], media: MediaRows
+) -> list[tuple[Passage, ...] | RowFailure]:
+    found: list[tuple[Passage, ...] | RowFailure] = []
+    contents = media.add([() if row.bad is not None else row.parts for row in rows])
+    for row, content in zip(rows, contents, strict=True):
+        if row.bad is not None:
+            found.append(RowFailure(*row.bad))
+        elif content is None:
+            found.append(RowFailure(DeadCode.BLANK_TEXT, "every part is null or empty"))
+        elif isinstance(content, BadValue):
+            found.append(RowFailure(content.code, str(content)))
+        else:
+            found.append(content.passages)
+    return found
 
 
 _ERRORS: dict[StopReason, type[CallError]] = {
