@@ -173,7 +173,7 @@ def _read_group(dataset: Dataset, wanted: WantedGroup) -> Iterator[WantedBlock]:
     part = part_files.open_sized_part(dataset, wanted.part.name, wanted.part.size_bytes)
     part_files.check_row_groups(part, wanted.part.name, wanted.part.group_rows)
     first = 0
-    rows = part_files.block_rows(part.schema_arrow, _BLOCK_BYTES)
+    rows = max(64, _BLOCK_BYTES // (4 * part.schema_arrow.field("vector").type.list_size))
     for block in part_files.read_blocks(part, wanted.part.name, _COLUMNS, rows, [wanted.group]):
         low, high = np.searchsorted(wanted.rows, [first, first + block.num_rows])
         if low < high:
