@@ -53,6 +53,8 @@ WINDOW_ROWS = 1_000_000
 """Rows whose texts are searched at a time."""
 MAX_AHEAD = 4_000_000
 """Texts that may be in open jobs or collected, and not committed: bounds the space on disk."""
+CANCEL_LIMIT_S = 600.0
+"""How long jobs that are late may take to be cancelled."""
 COMMIT_TEXTS = 250_000
 """After so many collected answers, the units that have all of theirs are committed."""
 
@@ -200,8 +202,12 @@ class BatchRun:
                 number_of(len(self._jobs.open), "batch job"),
             )
         self._jobs.cancel()
+        until = time.time() + CANCEL_LIMIT_S
         while self._jobs.open and not self.stop.is_set():
-            self._wait()
+            if self._jobs.wait(until):
+                self._collect_ended()
+            elif time.time() >= until:
+                self._jobs.leave()
 
     def _pass(self, left: Plan) -> bool:
         """Commit the units that are ready, and submit the texts that are missing, in order.
@@ -249,9 +255,14 @@ class BatchRun:
 
     @property
     def _can_submit_less(self) -> bool:
-        """Whether smaller jobs are to be tried, as the service took none and none is open."""
+        """Whether smaller jobs of the same texts are to be tried.
+
+        That is when the service took no job, and none is open.  If answers were collected
+        meanwhile, the next pass finds out which texts are still missing.
+        """
         can_wait = not self.settings.detach or self._submission.can_be_smaller
-        return self._submission.was_refused and can_wait and not self._jobs.open
+        waits = self._jobs.open or self._uncommitted
+        return self._submission.was_refused and can_wait and not waits
 
     @property
     def _is_far_ahead(self) -> bool:
@@ -301,7 +312,7 @@ class BatchRun:
                     raise
                 self._jobs.end.fail(entry, why_no_results(remote) or error.message, remote)
                 continue
-            self._uncommitted += done.counts.texts
+            self._uncommitted += done.counts.texts + done.failed
             self.counters["repeated"] += done.counts.repeated
             self.counters[BATCH_JOBS] += 1
             self.counters[BATCH_TEXTS] += done.counts.texts

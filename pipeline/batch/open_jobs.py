@@ -230,6 +230,16 @@ class OpenJobs:
         self.end.abandon(self._ledger.of_state(LedgerState.UPLOADED))
         for entry in self.open:
             self._service.cancel(entry.job)
+        self._poll_s = FIRST_POLL_S
+
+    def leave(self) -> None:
+        """Wait for no open job any more: what they answer is lost, and may be billed.
+
+        Raises:
+            CallError: the service cannot be asked.
+        """
+        for entry in self.open:
+            self.end.fail(entry, "it was cancelled, and did not end", None)
 
     def wait(self, until: float) -> bool:
         """Wait until a job has ended, the run must end, or it is late.

@@ -234,6 +234,24 @@ def test_rows_are_not_read_again_for_each_refusal_of_the_only_job(
     assert len(searches) == 2
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"call_script": ("create:ok", "create:429", "create:429")}, id="others-jobs"),
+        pytest.param({"enqueued_tokens": 60, "seconds": 0.2}, id="small-quota"),
+    ],
+)
+def test_a_refusal_after_collected_answers_pays_for_nothing_twice(
+    source: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with serving(**settings) as server:
+        ended = batch(
+            server, source, tmp_path / "out", "--batch-job-rows", 30, "--max-runtime", "60s"
+        )
+        assert ended.code == 0, ended.err
+        check_nothing_left(server)
+
+
 def test_refusals_for_a_while_leave_no_small_jobs(source: Path, tmp_path: Path) -> None:
     """Other jobs of the project use the quota until the job has been cut to a single text."""
     with serving(call_script=("create:429",) * 10) as server:
@@ -332,6 +350,19 @@ def test_after_all_attempts_the_run_stops_if_it_should(source: Path, tmp_path: P
         assert ended.code == 75
         assert "did not answer" in ended.last
         assert server.stats()["calls"] == 0
+
+
+def test_a_late_job_that_does_not_end_is_left(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_run, "CANCEL_LIMIT_S", 1.0)
+    with serving(outcomes=("hang",), cancel_seconds=1000.0) as server:
+        args = ("--mode", "auto", "--batch-max-wait", "1s", "--max-runtime", "30s")
+        ended = batch(server, source, tmp_path / "out", *args)
+        assert ended.code == 0, ended.err
+        assert server.stats()["calls"] > 0
+    assert "it was cancelled, and did not end" in ended.err
+    assert [job["state"] for job in jobs_of(tmp_path / "out")] == ["closed"]
 
 
 @pytest.mark.parametrize("outcome", ["hang", "succeeded"])
