@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
@@ -297,3 +299,20 @@ class PreparedMedia:
     end: float | None = None
     """Where a piece or head lies in its file, in seconds or pages from 0, the end exclusive;
     None for a whole file."""
+
+
+def media_line(media: Sequence[Mapping[str, Any]]) -> str:
+    """Return the values of a row's output column `media` on one line, for people.
+
+    Such as `image 12.4 kB photos/1.jpg, pdf 1.2 MB`.
+    """
+    return ", ".join(
+        " ".join(filter(None, (one["kind"], _size(one["bytes"]), one["uri"]))) for one in media
+    )
+
+
+def _size(size_bytes: int) -> str:
+    for unit, factor in (("MB", 1_000_000), ("kB", 1000)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return number_of(size_bytes, "byte")

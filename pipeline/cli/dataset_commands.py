@@ -13,6 +13,9 @@ from bulkembed.pipeline.cli.commands import Command, Number, WordChoice
 from bulkembed.pipeline.cli.options import SERVICE_OPTIONS
 from bulkembed.pipeline.logs import printable, set_log
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.inputs import MEDIA_COLUMN
+from bulkembed.schemas.media import media_line
+from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.models import TaskType
 
 if TYPE_CHECKING:
@@ -196,10 +199,16 @@ def _show_findings(found: VerifyReport) -> None:
     examples=(
         "bulkembed search out/docs 'how to resume a run'",
         "bulkembed search out/docs 'refund policy' -k 3 --json",
+        "bulkembed search out/shop --image boot.jpg",
     ),
 )
 @_output
-@click.argument("query")
+@click.argument("query", required=False)
+@click.option(
+    "--image", metavar="FILE",
+    help="Search for an image instead of a text: a path, or the URI of a file in a store. For "
+    "datasets with media.",
+)  # fmt: skip
 @click.option(
     "-k", "k", type=Number(minimum=1), default=10, show_default=True,
     metavar="NUMBER", help="Rows to show.",
@@ -207,7 +216,7 @@ def _show_findings(found: VerifyReport) -> None:
 @click.option(
     "--task-type", type=WordChoice(TaskType), metavar="TYPE",
     show_default="RETRIEVAL_QUERY for documents, else the dataset's",
-    help="Task type of the query.",
+    help="Task type of the text.",
 )  # fmt: skip
 @_json_flag
 @click.pass_context
@@ -215,7 +224,8 @@ def search(
     ctx: click.Context,
     /,
     output: str,
-    query: str,
+    query: str | None,
+    image: str | None,
     k: int,
     task_type: TaskType | None,
     as_json: bool,
@@ -223,19 +233,26 @@ def search(
 ) -> None:
     """List the rows of a dataset that are nearest to a query.
 
-    Embeds QUERY with the model, dimensions and service of the dataset OUT, which sends one text,
-    and compares it with every vector by cosine.
+    Embeds QUERY, or the image of --image, with the model, dimensions and service of the dataset
+    OUT, which sends one request, and compares it with every vector by cosine.
     """
     from bulkembed.pipeline.cli.pinned_run import given_service, request_of
+    from bulkembed.pipeline.search.query_image import read_query_image
     from bulkembed.pipeline.search.search import search as search_dataset
     from bulkembed.transforms.dataset import run_file
     from bulkembed.transforms.dataset.dataset import Dataset
 
     set_log("warning")
+    if (query is None) == (image is None):
+        raise ConfigError("give either a text to search for or --image FILE, and not both.")
+    if image is not None and task_type is not None:
+        raise ConfigError("--task-type has no effect on --image. Remove it.")
     dataset = Dataset.open(output)
     pinned = run_file.read(dataset)
     request = request_of(pinned, given_service(ctx), reads=False)
-    found = search_dataset(pinned, dataset, request, query, k, task_type)
+    wanted = query if image is None else read_query_image(pinned, output, image)
+    assert wanted is not None
+    found = search_dataset(pinned, dataset, request, wanted, k, task_type)
     with streams.showing():
         if as_json:
             click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False, default=_plain))
@@ -260,10 +277,19 @@ def _show_rows(found: SearchResult) -> None:
     for name in names:
         table.add_column(Text(printable(name)), overflow="fold")
     for row in found.rows:
-        cells = [printable(" ".join(str(row[name]).split())) for name in names[1:]]
+        cells = [printable(" ".join(_cell(name, row[name]).split())) for name in names[1:]]
         short = [textwrap.shorten(cell, SHOWN_CHARS, placeholder="...") for cell in cells]
         table.add_row(*map(Text, (f"{row['score']:.4f}", *short)))
     out = console(sys.stdout)
     if not out.is_terminal:
         out.width = FILE_WIDTH
     out.print(table if found.rows else "no row has a vector yet")
+    if found.image is not None:
+        usd = "" if found.usd is None else f", {found.usd:.6f} USD"
+        out.print(f"\nthe image: {number_of(found.tokens, 'token')}{usd}", highlight=False)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == MEDIA_COLUMN and isinstance(value, list):
+        return media_line(value)
+    return str(value)

@@ -13,6 +13,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import EmbedderConfig
 from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.stopping import StopFlag
+from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.row_texts import EmbeddedRows, RowText, embed_texts
 
 RETRY_TIMEOUT_S = 60.0
@@ -40,7 +41,11 @@ def serving(service: ServiceConfig) -> Iterator[ServiceConfig]:
 
 
 def embed_as_dataset(
-    pinned: dict[str, Any], request: RunRequest, embedding: EmbeddingConfig, rows: Sequence[RowText]
+    pinned: dict[str, Any],
+    request: RunRequest,
+    embedding: EmbeddingConfig,
+    rows: Sequence[RowText],
+    fetch: FetchAhead | None = None,
 ) -> EmbeddedRows:
     """Embed texts as those of a dataset, and return the results in the same order.
 
@@ -48,7 +53,8 @@ def embed_as_dataset(
         pinned: the content of `run.json`.
         request: the run that wrote the dataset, for its service, limits and timeouts.
         embedding: of the dataset, or of queries to it.
-        rows: the texts.
+        rows: the texts, or parts.
+        fetch: reads media; None if rows are texts alone.
 
     Raises:
         ConfigError: the service is not the dataset's, or there is no key.
@@ -68,6 +74,6 @@ def embed_as_dataset(
         stop = StopFlag(lambda _: embedder.end_calls(0))
         embedder = Embedder(EmbedderConfig(service, embedding, calls), stop, "bulkembed-embed")
         try:
-            return embedder.loop.run(embed_texts(embedder, rows))
+            return embedder.loop.run(embed_texts(embedder, rows, fetch))
         finally:
             embedder.close()

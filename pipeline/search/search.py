@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +17,15 @@ from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.job import VectorType
+from bulkembed.schemas.media import MediaKind, MediaTokens
 from bulkembed.schemas.models import TaskType, query_task
+from bulkembed.schemas.prices import price_of
 from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.partitions import whole_schema
+from bulkembed.transforms.inputs.row_parts import MediaValue
+from bulkembed.transforms.media.media_refs import MediaRef
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
@@ -106,18 +110,34 @@ def _rows_at(dataset: Dataset, name: str, wanted: Any) -> Iterator[tuple[int, di
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class QueryImage:
+    """An image to search for, as it is sent."""
+
+    name: str
+    """The path or URI that it was read from."""
+    data: bytes = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SearchResult:
     """The rows nearest to a query, the nearest first."""
 
-    query: str
-    task_type: TaskType
-    """The task type of the query."""
+    query: str | None
+    """The text; None if the query is an image."""
+    image: str | None
+    """The path or URI of the image; None if the query is a text."""
+    task_type: TaskType | None
+    """The task type of the text; None for an image, which has none."""
     rows: tuple[dict[str, Any], ...]
     """The columns of each row without its vector, after `score`, the cosine."""
     ask_seconds: float
     """Seconds to embed the query."""
     scan_seconds: float
     """Seconds to compare it with the vectors."""
+    tokens: int
+    """Of the query, as they count for its price."""
+    usd: float | None
+    """What the query cost; None if the price is not known."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -128,7 +148,7 @@ def search(
     pinned: dict[str, Any],
     dataset: Dataset,
     request: RunRequest,
-    query: str,
+    query: str | QueryImage,
     k: int,
     task_type: TaskType | None = None,
 ) -> SearchResult:
@@ -138,21 +158,21 @@ def search(
         pinned: the content of the dataset's `run.json`.
         dataset: the dataset to search.
         request: the run that made it, for its service.
-        query: the text to search for.
+        query: the text or the image to search for.
         k: how many rows.
-        task_type: the task type of the query; None for the one that fits the dataset.
+        task_type: the task type of a text; None for the one that fits the dataset.
 
     Raises:
         ConfigError: a blank query, another service, or no key.
         CallError: the service returns no vector.
         OutputError: a part cannot be read.
     """
-    if not query.strip():
+    if isinstance(query, str) and not query.strip():
         raise ConfigError("the query is blank. Give the text to search for.")
     corpus = EmbeddingConfig.from_facts(pinned["embedding"])
     task = task_type or query_task(corpus.task_type)
     started = time.perf_counter()
-    vector = _vector_of(pinned, request, query, task, corpus)
+    vector, tokens = _vector_of(pinned, request, query, task, corpus)
     embedded = time.perf_counter()
     # float16 rounds the lengths.
     exact = corpus.normalize and pinned["layout"]["vector_type"] == VectorType.FLOAT32
@@ -161,20 +181,50 @@ def search(
     rows = tuple(
         {"score": hit.score, **row} for hit, row in zip(hits, rows_of(dataset, hits), strict=True)
     )
-    return SearchResult(query, task, rows, embedded - started, scanned - embedded)
+    is_text = isinstance(query, str)
+    return SearchResult(
+        query=query if isinstance(query, str) else None,
+        image=None if isinstance(query, str) else query.name,
+        task_type=task if is_text else None,
+        rows=rows,
+        ask_seconds=embedded - started,
+        scan_seconds=scanned - embedded,
+        tokens=tokens,
+        usd=_usd(pinned, corpus, tokens, is_text=is_text),
+    )
+
+
+def _usd(
+    pinned: dict[str, Any], corpus: EmbeddingConfig, tokens: int, *, is_text: bool
+) -> float | None:
+    price = price_of(corpus.service, corpus.model, pinned["settings"].get("usd_per_mtok"))
+    if price is None:
+        return None
+    media = MediaTokens(image=0 if is_text else tokens)
+    return price.usd(tokens + corpus.spec.media_factors.surcharge(media))
 
 
 def _vector_of(
     pinned: dict[str, Any],
     request: RunRequest,
-    query: str,
+    query: str | QueryImage,
     task: TaskType,
     corpus: EmbeddingConfig,
-) -> Vector:
-    """Return the vector of the query, with length 1."""
+) -> tuple[Vector, int]:
+    """Return the vector of the query, with length 1, and the tokens that were sent."""
     embedding = dataclasses.replace(corpus, task_type=task, has_titles=False)
-    [result] = embed_as_dataset(pinned, request, embedding, [RowText(None, query)]).rows
+    if isinstance(query, str):
+        found = embed_as_dataset(pinned, request, embedding, [RowText(None, query)])
+    else:
+        row = RowText(None, None, parts=(MediaValue(MediaKind.IMAGE, "--image", query.data),))
+        found = embed_as_dataset(pinned, request, embedding, [row], _bytes_of)
+    [result] = found.rows
     if isinstance(result, RowFailure):
         raise CallRejected(f"the query cannot be embedded: {result.message}")
     vector: Vector = to_unit_length(result[None, :])[0]
-    return vector
+    return vector, found.tokens
+
+
+def _bytes_of(refs: Iterable[MediaRef]) -> Iterator[bytes]:
+    """Yield the bytes of references that have them."""
+    return (ref.data or b"" for ref in refs)
