@@ -11,8 +11,9 @@ import click
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command
 from bulkembed.pipeline.cli.options import BATCH_BUCKET, SERVICE_OPTIONS
-from bulkembed.pipeline.logs import printable, set_log
+from bulkembed.pipeline.logs import log, printable, set_log
 from bulkembed.schemas.batch import Mode
+from bulkembed.schemas.messages import number_of
 
 if TYPE_CHECKING:
     from bulkembed.pipeline.batch.job_list import ListedJob
@@ -50,7 +51,11 @@ def batches(
     if cancel:
         pinned = run_file.read(Dataset.open(output))
         given = given_service(ctx) | {"mode": Mode.BATCH, "bucket": bucket}
-        job_list.cancel_jobs(output, request_of(pinned, given, reads=False))
+        cancelled = job_list.cancel_jobs(output, request_of(pinned, given, reads=False))
+        log.info(
+            "%s cancelled. The next run with --mode batch collects what was answered before.",
+            number_of(cancelled, "open batch job"),
+        )
     jobs = job_list.list_jobs(output)
     with streams.showing(keep_code=True):
         if as_json:

@@ -158,6 +158,7 @@ def test_a_job_that_hangs_is_left_cancelled_and_replaced(
     assert states(out) == ["created"]
     cancelled = bulkembed("batches", out, "--cancel", "--base-url", hanging.url)
     assert cancelled.code == 0, cancelled.err
+    assert "1 open batch job cancelled" in cancelled.last
     assert hanging.stats()["batch"]["jobs_open"] == 0
     last = batch(hanging, source, out)
     assert last.code == 0, last.err
