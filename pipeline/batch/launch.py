@@ -24,6 +24,7 @@ from bulkembed.schemas.batch import MAX_WAIT_S, Mode
 from bulkembed.schemas.errors import CallError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.ledger_entry import LedgerState
+from bulkembed.schemas.messages import number_of
 from bulkembed.transforms.batch.batch_worker import BatchWork
 from bulkembed.transforms.batch.run_stop import RunStop
 from bulkembed.transforms.clients.batch_service import open_batch_service
@@ -94,6 +95,23 @@ def run_batches(
         return run.run(plan)
     finally:
         service.close()
+
+
+def warn_of_open_jobs(dataset: Dataset) -> None:
+    """Warn of batch jobs whose texts an online run pays for again.
+
+    Raises:
+        OutputError: the ledger cannot be read.
+    """
+    entries = BatchLedger(dataset).of_state(LedgerState.UPLOADED, LedgerState.CREATED)
+    if entries:
+        log.warning(
+            "%s with %s may be open. This online run does not wait for the answers, and pays for "
+            "these texts again. To end the jobs and keep their answers, use --mode auto "
+            "--batch-max-wait 0s.",
+            number_of(len(entries), "batch job"),
+            number_of(sum(entry.rows for entry in entries), "text"),
+        )
 
 
 def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bulkembed.pipeline.batch.launch import finish_jobs, run_batches
+from bulkembed.pipeline.batch.launch import finish_jobs, run_batches, warn_of_open_jobs
 from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.job_watch import JobWatch
@@ -181,7 +181,9 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                 rows = outcome.rows(before)
                 goal = make_goal(request, job, rows, plan, before, sharing)
                 pipeline, jobs = functools.partial(work.run, job, folder), None
-                if request.mode.uses_batch:
+                if not request.mode.uses_batch:
+                    warn_of_open_jobs(dataset)
+                else:
                     jobs = JobWatch()
                     pipeline = functools.partial(
                         run_batches, request, job, dataset, plan, reused, folder, key, jobs

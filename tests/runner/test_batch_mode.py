@@ -121,6 +121,24 @@ def test_a_dataset_begun_in_batch_mode_is_finished_online(
     check_nothing_left(server)
 
 
+def test_a_dataset_with_an_open_job_is_finished_online(source: Path, tmp_path: Path) -> None:
+    """With a warning, or without paying for anything twice."""
+    with serving(seconds=60.0) as server:
+        for output in ("one", "two"):
+            assert batch(server, source, tmp_path / output, "--detach").code == 75
+        ended = online(server, source, tmp_path / "one")
+        assert ended.code == 0, ended.err
+        assert "1 batch job with 51 texts may be open" in ended.err
+        args = ("--mode", "auto", "--batch-max-wait", "0s")
+        ended = batch(server, source, tmp_path / "two", *args)
+        assert ended.code == 0, ended.err
+        assert "may be open" not in ended.err
+        assert batch(server, source, tmp_path / "one").code == 0
+        stats = server.stats()
+    assert stats["texts"] == 2 * DISTINCT
+    assert stats["batch"]["jobs_left"] == stats["batch"]["files_left"] == 0
+
+
 def test_a_second_run_has_nothing_to_do_and_a_changed_file_costs_its_new_texts(
     server: EmulatorServer, source: Path, tmp_path: Path
 ) -> None:
