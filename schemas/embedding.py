@@ -311,8 +311,9 @@ class EmbeddingConfig:
 
     @property
     def rows_are_passages(self) -> bool:
-        """Whether the rows of the output are passages."""
-        return self.long_text is LongText.PASSAGES
+        """Whether the rows of the output are passages of texts, or pieces of media."""
+        pieces = self.media is not None and self.media.long_media is LongMedia.PIECES
+        return pieces or self.long_text is LongText.PASSAGES
 
     @property
     def passages(self) -> PassageSize | None:

@@ -13,6 +13,12 @@ PASSAGE_FIELDS = tuple(
     for name, kind in zip(PASSAGE_COLUMNS, (pa.int32(), pa.int64(), pa.int64()), strict=True)
 )
 """If the rows are passages: the number in its text, from 0, and its first and end character."""
+PIECE_FIELDS = (
+    PASSAGE_FIELDS[0],
+    *(pa.field(name, pa.float64()) for name in PASSAGE_COLUMNS[1:]),
+)
+"""The same of pieces of media: the number, and the first and end second or page; null for a row
+that was not cut."""
 PROVENANCE_FIELDS = tuple(
     pa.field(name, kind, nullable=False)
     for name, kind in zip(
@@ -59,15 +65,15 @@ def vectors_schema(
 ) -> pa.Schema:
     """Return the schema of the vectors.
 
-    The columns are the id, PASSAGE_FIELDS, vector, kept columns, MEDIA_FIELD, text_hash, truncated,
-    source_file, source_row and PROVENANCE_FIELDS.
+    The columns are the id, PASSAGE_FIELDS or PIECE_FIELDS, vector, kept columns, MEDIA_FIELD,
+    text_hash, truncated, source_file, source_row and PROVENANCE_FIELDS.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
         dim: the dimensions of a vector.
         vector_type: "float32" or "float16".
         metadata: of every part's footer.
-        passages: whether the rows are passages.
+        passages: whether the rows are passages, or pieces if there is media.
         id_name: the name of the id's column.
         provenance: whether there are PROVENANCE_FIELDS.
         media: whether there is a MEDIA_FIELD.
@@ -77,7 +83,7 @@ def vectors_schema(
     return pa.schema(
         [
             row_schema.field("id").with_nullable(False).with_name(id_name),
-            *(PASSAGE_FIELDS if passages else ()),
+            *((PIECE_FIELDS if media else PASSAGE_FIELDS) if passages else ()),
             pa.field("vector", pa.list_(number, dim), nullable=False),
             *kept,
             *((MEDIA_FIELD,) if media else ()),

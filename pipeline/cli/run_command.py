@@ -295,7 +295,11 @@ def _media(options: dict[str, Any], columns: InputColumns) -> MediaSettings | No
     cut = [name for name in ("piece_seconds", "piece_pages") if options[name] is not None]
     if cut and options["long_media"] is LongMedia.DEAD_LETTER:
         flag = f"--{cut[0].replace('_', '-')}"
-        raise ConfigError(f"{flag} needs --long-media head. Add it, or remove {flag}.")
+        raise ConfigError(f"{flag} needs --long-media head or pieces. Add it, or remove {flag}.")
+    repeated = [name for name in ("piece_overlap_seconds", "piece_overlap_pages") if options[name]]
+    if repeated and options["long_media"] is not LongMedia.PIECES:
+        flag = f"--{repeated[0].replace('_', '-')}"
+        raise ConfigError(f"{flag} needs --long-media pieces. Add it, or remove {flag}.")
     return _made(
         MediaSettings, options,
         check=options["check_media"],

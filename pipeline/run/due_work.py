@@ -16,7 +16,7 @@ from bulkembed.pipeline.run.scans import Scans, planned_files, scan_inputs, unre
 from bulkembed.pipeline.run.settle import has_success_marker
 from bulkembed.pipeline.run.summary import join_names
 from bulkembed.pipeline.sync.sync_file import synced_rows
-from bulkembed.schemas.embedding import LongText, ServiceConfig
+from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS, PROVENANCE_COLUMNS
 from bulkembed.schemas.job import JobConfig
@@ -120,11 +120,11 @@ def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schem
     if request.output.partition_by is not None:
         check_column(request.output.partition_by, request.input.columns, schema)
     taken = [name for name in PASSAGE_COLUMNS if name in schema.names]
-    if taken and request.embedding.long_text is LongText.PASSAGES:
+    if taken and request.embedding.rows_are_passages:
         raise ConfigError(
             f"--keep-columns: the input column {taken[0]!r} has the name of a column that "
-            f"--long-text passages writes ({', '.join(PASSAGE_COLUMNS)}). Rename it, or keep "
-            "only other columns."
+            f"passages and pieces have ({', '.join(PASSAGE_COLUMNS)}). Rename it, or keep only "
+            "other columns."
         )
     return schema
 

@@ -17,6 +17,7 @@ import pytest
 from apache_beam.testing.util import assert_that
 from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary
 from support.images import column_forms, picture, pictures
+from support.media_samples import pdf, wav
 from support.web_pages import Exchange, serving
 
 from bulkembed.emulator.media_settings import VertexBatch
@@ -229,6 +230,52 @@ def test_rows_with_media_are_written_into_partitions(url: str, tmp_path: Path) -
         len(one) for one in pictures(4)
     ]
     assert bulkembed("verify", tmp_path / "out").code == 0
+
+
+def test_long_media_is_cut_into_rows_with_their_places(url: str, tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    table = {
+        "id": range(5),
+        "title": ["call", None, "text alone", None, "call"],
+        "call": pa.array([wav(150.0), wav(20.0), None, None, wav(150.0)], pa.binary()),
+        "manual": pa.array([None, None, None, pdf(7), None], pa.binary()),
+    }
+    folder.mkdir()
+    pq.write_table(pa.table(table), folder / "a.parquet")
+    args = (
+        "--content", "{title}", "--content", "audio:call", "--content", "pdf:manual",
+        "--long-media", "pieces", "--piece-seconds", 60, "--piece-overlap-seconds", 10,
+        "--piece-pages", 4, "--price-usd-per-mtok", 0.2,
+    )  # fmt: skip
+    ended = embed(url, folder, output, *args)
+    assert ended.code == 0, ended.err
+    found = read(output)
+    names = ("id", "passage", "start", "end")
+    rows = list(zip(*(found[name].to_pylist() for name in names), strict=True))
+    call = [(0, 0.0, 60.0), (1, 50.0, 110.0), (2, 100.0, 150.0)]
+    assert rows == [
+        *((0, *one) for one in call),
+        (1, 0, None, None),
+        (2, 0, None, None),
+        (3, 0, 0.0, 4.0),
+        (3, 1, 4.0, 7.0),
+        *((4, *one) for one in call),
+    ]
+    assert len(np.unique(matrix(found), axis=0)) == 7
+    assert summary(output)["counts"]["texts"] == 7
+    assert found["media"][0].as_py()[0]["mime_type"] == "audio/wav"
+    assert bulkembed("verify", output).code == 0
+    # Pieces are known by their hashes: another file with the same recording costs nothing.
+    pq.write_table(pa.table({**table, "id": range(10, 15)}).slice(0, 4), folder / "b.parquet")
+    assert embed(url, folder, output, *args).code == 0
+    assert summary(output)["counts"]["texts"] == 0
+    assert read(output).num_rows == 10 + 7
+    assert bulkembed("compact", output).code == 0
+    assert bulkembed("verify", output).code == 0
+    two = pa.table({"id": [0], "call": [wav(150.0)], "manual": [pdf(7)]})
+    pq.write_table(two, tmp_path / "two.parquet")
+    ended = embed(url, tmp_path / "two.parquet", tmp_path / "two", *args[2:])
+    assert dead_codes(tmp_path / "two") == {0: "too_long"}
 
 
 def test_units_are_split_where_their_media_gets_large(

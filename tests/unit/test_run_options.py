@@ -245,7 +245,11 @@ OF_MEDIA = (
         (("--max-image-side", "99"), "--max-image-side needs media in --content"),
         (("--media-root", "img"), "--media-root needs media in --content"),
         (("--allow-private-addresses",), "--allow-private-addresses needs media in --content"),
-        ((*MEDIA, "--piece-pages", "2"), "--piece-pages needs --long-media head"),
+        ((*MEDIA, "--piece-pages", "2"), "--piece-pages needs --long-media head or pieces"),
+        (
+            (*MEDIA, "--long-media", "head", "--piece-overlap-pages", "1"),
+            "--piece-overlap-pages needs --long-media pieces",
+        ),
         (("--content", "{a}", "--content", "{b}"), "names 2 texts and no media"),
     ],
 )
@@ -272,7 +276,8 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
              "--content": ("--model", "gemini-embedding-2"),
              **dict.fromkeys(OF_MEDIA, MEDIA),
              **dict.fromkeys(
-                 ("--piece-seconds", "--piece-pages"), (*MEDIA, "--long-media", "head")
+                 ("--piece-seconds", "--piece-pages", "--piece-overlap-seconds",
+                 "--piece-overlap-pages"), (*MEDIA, "--long-media", "pieces"),
              ),
              }  # fmt: skip
     values = {"--text-template": "{a}", "--rate-limit-service": "h:1", "--quota-share": "1/2",

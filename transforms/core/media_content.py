@@ -137,8 +137,12 @@ def media_content(
     return dataclasses.replace(content, tokens=max(1, total))
 
 
-def parts_hash(parts: Iterable[str | tuple[MediaKind, bytes]]) -> bytes:
+def parts_hash(
+    parts: Iterable[str | tuple[MediaKind, bytes]], span: tuple[float, float] | None = None
+) -> bytes:
     """Return 16 bytes of BLAKE2b over the parts, each after its kind and its length.
+
+    `span` is the place of a piece, if only a piece of the one long part is sent.
 
     Media counts by its bytes as they are in the input, before anything is transcoded, and so does
     not depend on the version of a library.  Its true type follows from the bytes.
@@ -148,4 +152,6 @@ def parts_hash(parts: Iterable[str | tuple[MediaKind, bytes]]) -> bytes:
         kind, data = ("text", part.encode()) if isinstance(part, str) else part
         digest.update(f"{kind} {len(data)}\n".encode())
         digest.update(data)
+    if span is not None:
+        digest.update(f"piece {span[0]:g} {span[1]:g}\n".encode())
     return digest.digest()

@@ -36,11 +36,9 @@ def too_long(facts: MediaFacts, settings: MediaSettings) -> MediaFault:
     limit = _limit(facts.kind, settings)
     if facts.kind is MediaKind.PDF:
         what = f"the PDF file has {facts.pages:,} pages, but the model accepts at most {limit:g}"
-        return MediaFault(
-            DeadCode.TOO_MANY_PAGES, what + ". Use --long-media head for its first pages"
-        )
+        return MediaFault(DeadCode.TOO_MANY_PAGES, what + ". Use --long-media head or pieces")
     what = f"the {facts.kind} lasts {facts.seconds:,.1f} s, but the model accepts at most {limit:g}"
-    return MediaFault(DeadCode.TOO_LONG, what + " s. Use --long-media head for its start")
+    return MediaFault(DeadCode.TOO_LONG, what + " s. Use --long-media head or pieces")
 
 
 def cut_media(data: bytes, facts: MediaFacts, settings: MediaSettings) -> list[Piece]:

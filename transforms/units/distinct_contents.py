@@ -28,9 +28,9 @@ class Passage(NamedTuple):
 
     item: int
     """The index of its content among the distinct contents."""
-    start: int
-    """Its place in the row's text, in characters."""
-    end: int
+    start: float
+    """Its place in the row's text, in characters; of a piece of media, in seconds or pages."""
+    end: float
 
 
 class RowFailure(NamedTuple):

@@ -48,6 +48,8 @@ class RowContent:
 
 
 _Source = tuple[MediaRef, MediaKind, bytes]
+_Pieces = list[tuple[SentPart, tuple[float, float] | None]]
+"""The pieces of a part with their places in seconds or pages; a part that is not cut has one."""
 
 
 def parts_with_refs(parts: Sequence[RowPart], base: Location | None = None) -> list[PartOrRef]:
@@ -128,6 +130,8 @@ class MediaRows:
         self._settings = settings
         self._fetch = fetch
         self._spool = UnnamedFile()
+        self._pieces: dict[bytes, tuple[Passage, ...]] = {}
+        """The places of contents that are sent in pieces, by the hash of the whole."""
         self._faults: dict[tuple[bytes, tuple[str, ...]], BadValue] = {}
 
     @property
@@ -166,35 +170,72 @@ class MediaRows:
         media: Sequence[tuple[MediaKind, MediaRef, bytes | MediaFault]],
     ) -> RowContent | None:
         if not is_media(row):
-            return RowContent(self._sent.add(None, str(row[0]))) if row else None
+            return RowContent(_uncut(self._sent.add(None, str(row[0])))) if row else None
         of_row = iter(media)
         sources = [one if isinstance(one, str) else _source(*next(of_row)) for one in row]
         content_hash = parts_hash([s if isinstance(s, str) else s[1:] for s in sources])
         facts = tuple(_facts(*one) for one in sources if not isinstance(one, str))
-        place = self._sent.place_of(content_hash)
+        place = self._sent.place_of(content_hash) or self._pieces.get(content_hash)
         if place is None:
-            place = self._sent.add_parts(content_hash, self._prepared(content_hash, sources))
+            place = self._added(content_hash, sources)
         return RowContent(place, facts)
 
-    def _prepared(self, content_hash: bytes, sources: Sequence[str | _Source]) -> list[SentPart]:
-        """Return the parts as they are sent; the same fault is found once."""
+    def _added(self, content_hash: bytes, sources: Sequence[str | _Source]) -> tuple[Passage, ...]:
+        """Add a content, or each piece of it; return their places."""
+        parts = self._prepared(content_hash, sources)
+        longest = max(len(pieces) for pieces in parts)
+        if longest == 1:
+            return self._sent.add_parts(content_hash, [pieces[0][0] for pieces in parts])
+        hashed = [one if isinstance(one, str) else one[1:] for one in sources]
+        places = []
+        for number in range(longest):
+            # Beside the pieces of one part, the other parts are the same each time.
+            sent = [pieces[number if len(pieces) > 1 else 0] for pieces in parts]
+            start, end = next(span for _, span in sent if span is not None)
+            own = parts_hash(hashed, (start, end))
+            (place,) = self._sent.place_of(own) or self._sent.add_parts(
+                own, [part for part, _ in sent]
+            )
+            places.append(place._replace(start=start, end=end))
+        if self._sent.dedupe:
+            self._pieces[content_hash] = tuple(places)
+        return tuple(places)
+
+    def _prepared(self, content_hash: bytes, sources: Sequence[str | _Source]) -> list[_Pieces]:
+        """Return the pieces of each part as they are sent; the same fault is found once."""
         columns = tuple(one[0].where for one in sources if not isinstance(one, str))
         known = self._faults.get((content_hash, columns))
         if known is not None:
             raise known
         try:
-            return [one if isinstance(one, str) else self._stored(*one) for one in sources]
+            parts: list[_Pieces] = [
+                [(one, None)] if isinstance(one, str) else self._stored(*one) for one in sources
+            ]
+            if sum(len(pieces) > 1 for pieces in parts) > 1:
+                what = "several files of the row are too long. Only one can be cut into pieces"
+                raise BadValue(DeadCode.TOO_LONG, what)
+            return parts
         except BadValue as fault:
             self._faults[content_hash, columns] = fault
             raise
 
-    def _stored(self, ref: MediaRef, kind: MediaKind, data: bytes) -> SentPart:
+    def _stored(self, ref: MediaRef, kind: MediaKind, data: bytes) -> _Pieces:
         try:
-            (one,) = prepare_media(data, kind, self._settings)
+            prepared = prepare_media(data, kind, self._settings)
         except MediaFault as fault:
             raise _bad(ref, fault) from None
-        start = self._spool.append(one.data)
-        return StoredMedia(kind, one.mime, one.tokens, self._spool, start, len(one.data))
+        found: _Pieces = []
+        for one in prepared:
+            at = self._spool.append(one.data)
+            stored = StoredMedia(kind, one.mime, one.tokens, self._spool, at, len(one.data))
+            is_piece = one.start is not None and one.end is not None and len(prepared) > 1
+            found.append((stored, (one.start or 0.0, one.end or 0.0) if is_piece else None))
+        return found
+
+
+def _uncut(places: tuple[Passage, ...]) -> tuple[Passage, ...]:
+    """Return the places of a row that is one text: a piece is of media."""
+    return tuple(place._replace(start=0, end=0) for place in places)
 
 
 def _with_refs_or_fault(

@@ -30,6 +30,8 @@ WINDOW_BYTES = 8 << 20
 MAX_WINDOW_ROWS = 256
 SPOOL_BYTES = 64 << 20
 """A unit ends with the batch of rows that makes its media larger than this."""
+MAX_CONTENTS = 4000
+"""A unit ends with the batch of rows that gives it more contents: its vectors are in memory."""
 BLANK = "every part of --content is null or empty"
 
 
@@ -81,7 +83,7 @@ def media_units(
             if maker is None:
                 maker = _UnitMaker(job, estimator, file, first_row, fetch, retry)
             maker.add(next(batches))
-            is_full = splits and retry is None and maker.held_bytes > SPOOL_BYTES
+            is_full = splits and retry is None and maker.is_full
             if is_full or first_row + rows == unit.end_row:
                 yield maker.prepared(unit)
                 maker = None
@@ -112,6 +114,11 @@ class _UnitMaker:
         self._passages: list[tuple[Passage, ...]] = []
         self._facts: list[tuple[SourceMedia, ...]] = []
         self._failed: dict[int, RowFailure] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the unit should end here."""
+        return self.held_bytes > SPOOL_BYTES or len(self._sent.items) >= MAX_CONTENTS
 
     @property
     def held_bytes(self) -> int:

@@ -207,7 +207,11 @@ class UnitOutcome:
         passages = self._prepared.passages[row]
         number = [passage.item for passage in passages].index(item)
         _, start, end = passages[number]
-        return f"passage {number}, characters {start} to {end}: " if len(passages) > 1 else ""
+        if len(passages) == 1:
+            return ""
+        if self._prepared.media is not None:
+            return f"piece {number}, {start:g} to {end:g}: "
+        return f"passage {number}, characters {start} to {end}: "
 
 
 class RowProgress:

@@ -71,7 +71,7 @@ class TextVectors:
         None if their vectors cancel each other out.
         """
         items = [passage.item for passage in passages]
-        return mean_vector(self.matrix, items, [one.end - one.start for one in passages])
+        return mean_vector(self.matrix, items, [int(one.end - one.start) for one in passages])
 
 
 class AnswerRecorder:

@@ -14,6 +14,7 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.output_schema import (
     MEDIA_FIELD,
     PASSAGE_FIELDS,
+    PIECE_FIELDS,
     PROVENANCE_FIELDS,
     TEXT_HASH_TYPE,
     dead_letters_schema,
@@ -170,18 +171,25 @@ def _passage_rows(
             numbers.append(number)
             passages.append(passage)
     items = [passage.item for passage in passages]
-    places = (numbers, [one.start for one in passages], [one.end for one in passages])
+    fields = PASSAGE_FIELDS if prepared.media is None else PIECE_FIELDS
+    # A row with media that was not cut has no places.
+    cut = [prepared.media is None or one.end > 0 for one in passages]
+    places = (
+        numbers,
+        [one.start if c else None for one, c in zip(passages, cut, strict=True)],
+        [one.end if c else None for one, c in zip(passages, cut, strict=True)],
+    )
     columns = {
         field.name: pa.array(column, field.type)
-        for field, column in zip(PASSAGE_FIELDS, places, strict=True)
+        for field, column in zip(fields, places, strict=True)
     }
     name, texts = job.columns.text_column, prepared.rows.texts
     if name in job.row_schema.names:
-        cut = [
-            (texts[offset] or "")[one.start : one.end]
+        kept = [
+            (texts[offset] or "")[int(one.start) : int(one.end)]
             for offset, one in zip(offsets, passages, strict=True)
         ]
-        columns[name] = pa.array(cut, job.row_schema.field(name).type)
+        columns[name] = pa.array(kept, job.row_schema.field(name).type)
     return _WrittenRows(
         offsets,
         _rows_of(vectors.matrix, items),

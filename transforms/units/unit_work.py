@@ -68,7 +68,7 @@ class UnitWorker:
         """
         retry_of, started = prepared.retry_of, time.monotonic()
         sources: list[KnownVectors] = [self.known, *([known] if known is not None else [])]
-        if self.committed is not None and has_fetched_media(prepared):
+        if self.committed is not None and has_unplanned_media(prepared):
             sources.append(self.committed)
         # Known vectors are read from files, which must not delay requests in flight.
         prepared, whole = await asyncio.to_thread(
@@ -153,9 +153,13 @@ class UnitWorker:
         return commit_unit(dataset, job.output, record, tables, retry_of, check_ownership)
 
 
-def has_fetched_media(prepared: PreparedUnit) -> bool:
-    """Return whether a unit has media that is not in the input, so that no plan looked it up."""
-    return any(one.uri is not None for row in prepared.media or () for one in row)
+def has_unplanned_media(prepared: PreparedUnit) -> bool:
+    """Return whether a unit has media that no plan looked up: not in the input, or in pieces."""
+    if prepared.media is None:
+        return False
+    if any(len(row) > 1 for row in prepared.passages):
+        return True
+    return any(one.uri is not None for row in prepared.media for one in row)
 
 
 def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:
