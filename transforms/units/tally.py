@@ -90,7 +90,7 @@ def too_many_failed(failed: int, max_rows: int, last_reason: str | None = None) 
     """Return the message for a run in which too many rows failed."""
     return (
         f"{number_of(failed, 'row')} failed, above the limit of {max_rows:,} (--max-dead-letters)"
-        + (f". The last reason: {last_reason}" if last_reason else "")
+        + (f". The last reason: {last_reason.rstrip('.')}" if last_reason else "")
         + ". See dead_letters/. Correct the input, or remove the cause and rerun with "
         "--retry-failed, or raise the limit."
     )
