@@ -20,7 +20,7 @@ from support.images import column_forms, picture, pictures
 from support.media_samples import pdf, wav
 from support.web_pages import Exchange, serving
 
-from bulkembed.emulator.media_settings import VertexBatch
+from bulkembed.emulator.media_settings import MediaRules, VertexBatch
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.errors import ConfigError
@@ -494,3 +494,17 @@ def test_embed_rows_refuses_media_that_its_model_does_not_take() -> None:
         EmbedRows(Gemini("gemini-embedding-2"), content=["{title}"])
     with pytest.raises(ConfigError, match="not several"):
         EmbedRows(Gemini("gemini-embedding-2"), text_column="a", content=["image:photo"])
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_smaller_limit_on_bodies_is_learned_and_costs_no_row(tmp_path: Path, status: int) -> None:
+    images = pictures(30)
+    source = write(tmp_path / "in/a.parquet", images)
+    settings = EmulatorSettings(media=MediaRules(body_bytes=8_000, body_status=status))
+    with EmulatorServer(settings) as server:
+        ended = embed(server.url, source, tmp_path / "out", *PHOTO, "--concurrency", 1)
+        assert ended.code == 0, ended.err
+        refused = server.stats()["calls"] - summary(tmp_path / "out")["counts"]["calls"]
+    assert read(tmp_path / "out").num_rows == 30
+    assert "the service does not accept requests of" in ended.err
+    assert refused <= 4

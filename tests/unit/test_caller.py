@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
 from support import jumping_loop
 from support.jobs import a_job, prepared
 
@@ -31,7 +32,7 @@ from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.content import TextContent
-from bulkembed.transforms.core.packing import CallLimits
+from bulkembed.transforms.core.packing import CallLimits, body_size
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 
@@ -157,6 +158,32 @@ def test_a_limit_on_texts_is_learned_even_if_the_error_does_not_name_it() -> Non
     assert not receiver.bad
     assert [len(call) for call in client.calls[:before]] == [4, 2, 2, 1, 1, 1, 1]
     assert [len(call) for call in client.calls[before:]] == [1] * 8
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_limit_on_the_size_of_a_body_is_learned(status: int) -> None:
+    limit = body_size(prepared(["t0", "t1", "t2"], a_job()).items)
+
+    def reject(items: Sequence[TextContent]) -> CallError | None:
+        if body_size(items) <= limit:
+            return None
+        return CallRejected("too large", http_status=status, code="payload")
+
+    client, receiver = Client(reject), ResultReceiver()
+    caller = caller_of(client, StopFlag())
+    items = prepared([f"t{n}" for n in range(10)] + ["long " * 1000], a_job()).items
+
+    async def twice() -> int:
+        await caller.embed(items[:8], receiver)
+        before = len(client.calls)
+        await caller.embed(items[8:], receiver)
+        return before
+
+    before = asyncio.run(twice())
+    assert sorted(receiver.good) == sorted(f"t{n}" for n in range(10))
+    assert list(receiver.bad.values()) == [DeadCode.REJECTED]
+    assert [len(call) for call in client.calls[:before]] == [4, 4, 2, 2, 2, 2]
+    assert [len(call) for call in client.calls[before:]] == [2, 1]
 
 
 def test_a_count_is_retried_while_the_service_is_at_fault() -> None:

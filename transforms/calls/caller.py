@@ -41,7 +41,7 @@ from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import RETRYABLE
 from bulkembed.transforms.core.media_content import MediaContent
-from bulkembed.transforms.core.packing import halves, pack
+from bulkembed.transforms.core.packing import body_size, halves, pack
 from bulkembed.transforms.core.quota_mirror import RateLimitEffect
 from bulkembed.transforms.core.timeline import Timeline
 from bulkembed.transforms.core.tokens import Features, TokenEstimator, sum_features
@@ -147,6 +147,7 @@ class Caller:
         self._clock = clock
         self._in_flight: set[asyncio.Future[Answer]] = set()
         self._aborted = False
+        self._max_answered_bytes = 0
         self._last_answer = -math.inf
         self._failing_since = math.inf
         self.retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
@@ -263,6 +264,16 @@ class Caller:
             )
             self._gate.limit_texts(cap)
             return await self.embed(contents, receiver)
+        size = body_size(contents)
+        if error.code == "payload" and size > self._max_answered_bytes:
+            log.warning(
+                "the service does not accept requests of %.1f MB. bulkembed sends at most %.1f MB "
+                "from now on, except for larger rows.",
+                size / 1e6,
+                size / 2e6,
+            )
+            self._gate.limit_bytes(size // 2)
+            return await self.embed(contents, receiver)
         index = error.index
         if index is not None and index < len(contents):
             rest = [*contents[:index], *contents[index + 1 :]]
@@ -314,6 +325,7 @@ class Caller:
         self._failing_since = math.inf
         self.retrier.answered()
         self._gate.succeed(slot, answer.tokens, len(contents))
+        self._max_answered_bytes = max(self._max_answered_bytes, body_size(contents))
         counted = counted_tokens(contents, answer)
         surcharge = self._factors.surcharge(counted_media(contents, answer))
         self._spending.settle(reserved, counted + surcharge)

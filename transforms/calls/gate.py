@@ -160,6 +160,12 @@ class Gate:
             self._limits, texts=max(1, min(texts, self._limits.texts))
         )
 
+    def limit_bytes(self, body_bytes: int) -> None:
+        """Allow at most `body_bytes` in a call of several contents: the service accepts no more."""
+        most = self._limits.body_bytes
+        most = body_bytes if most is None else min(body_bytes, most)
+        self._limits = dataclasses.replace(self._limits, body_bytes=most)
+
     async def enter(
         self, contents: Sequence[Content], tokens: int, *, is_retry: bool = False
     ) -> Slot:

@@ -53,12 +53,17 @@ def pack(contents: Sequence[Content], limits: CallLimits) -> list[list[Content]]
     return calls
 
 
+def body_size(contents: Sequence[Content]) -> int:
+    """Return the bytes of a call with some contents."""
+    return sum(content.body_bytes + REQUEST_BYTES for content in contents)
+
+
 def within(contents: Sequence[Content], limits: CallLimits) -> bool:
     """Return whether the contents may go as one call."""
     return limits.fits(
         len(contents),
         sum(content.tokens for content in contents),
-        sum(content.body_bytes + REQUEST_BYTES for content in contents),
+        body_size(contents),
     )
 
 
