@@ -36,7 +36,7 @@ class Cluster:
     y: float
     """The medians of its points."""
     typical: MapPoint
-    """The point nearest to the centre, preferably one with a text."""
+    """The point nearest to the centre, preferably one with an image or a text to show."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +45,16 @@ class CorpusMap:
 
     points: tuple[MapPoint, ...]
     clusters: tuple[Cluster, ...]
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether a text of some row is known."""
+        return any(point.text is not None for point in self.points)
+
+    @property
+    def has_media(self) -> bool:
+        """Whether the media of the rows may be shown."""
+        return any(point.row.media is not None for point in self.points)
 
 
 def draw_map(sample: Sample, texts: Sequence[SampledText | None]) -> CorpusMap | None:
@@ -80,7 +90,10 @@ def _summary(
     distance: Floats64,
     words: list[str],
 ) -> Cluster:
-    typical = min(members, key=lambda at: (points[at].text is None, distance[at]))
+    typical = min(
+        members,
+        key=lambda at: (points[at].row.thumbnail is None, points[at].text is None, distance[at]),
+    )
     return Cluster(
         words=tuple(words),
         points=len(members),

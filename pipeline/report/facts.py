@@ -10,6 +10,7 @@ from typing import Any
 
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.report.reported_jobs import ReportedJobs
+from bulkembed.pipeline.report.row_media import views_of, with_views
 from bulkembed.pipeline.report.sample import (
     Sample,
     SampledText,
@@ -225,7 +226,12 @@ def _sample(
 ) -> Sample | None:
     try:
         column = input_columns(pinned).text_column if texts else None
-        return draw_sample(dataset, records, column)
+        if not pinned["layout"].get("media") or not texts:
+            return draw_sample(dataset, records, column)
+        found = draw_sample(dataset, records, None, media=True)
+        return dataclasses.replace(
+            found, rows=with_views(found.rows, views_of(dataset, pinned, found.rows))
+        )
     except OutputError as error:
         log.warning("the report has no map of the corpus: %s", error.message)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import dataclasses
 import math
@@ -15,6 +16,7 @@ from bulkembed.pipeline.report.facts import Cost
 from bulkembed.pipeline.report.sample import SampledRow, SampledText
 from bulkembed.pipeline.run.status import Status
 from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.media import media_line
 from bulkembed.transforms.core.timeline import (
     WIDTHS_S,
     Moment,
@@ -244,7 +246,10 @@ def map_chart(drawn: CorpusMap) -> Spec:
     scale = alt.Scale(domain=list(range(len(drawn.clusters))), range=list(PALETTE))
     points = _inline(map(_map_point, drawn.points)).mark_circle(size=38, opacity=0.7)
     shade = alt.Color("cluster:N", scale=scale, legend=None)
-    tips = [alt.Tooltip(f"{name}:N") for name in ("text", "id", "from")]
+    shown = ["media", "image"] if drawn.has_media else []  # `image` is drawn, not written.
+    if drawn.has_texts or not drawn.has_media:
+        shown.insert(0, "text")
+    tips = [alt.Tooltip(f"{name}:N") for name in (*shown, "id", "from")]
     names = [
         name.encode(x, y, alt.Text("name:N"), tooltip=alt.value(None)) for name in _names(drawn)
     ]
@@ -266,7 +271,8 @@ def _names(drawn: CorpusMap) -> Iterator[alt.Chart]:
 
 
 def _map_point(point: MapPoint) -> dict[str, Any]:
-    text = "(text not available)" if point.text is None else " ".join(point.text.text.split())
+    missing = "(text not available)" if point.row.media is None else ""
+    text = missing if point.text is None else " ".join(point.text.text.split())
     return {
         "x": round(point.x, 2),
         "y": round(point.y, 2),
@@ -274,7 +280,19 @@ def _map_point(point: MapPoint) -> dict[str, Any]:
         "text": text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} ...",
         "id": str(point.row.id),
         "from": f"{point.row.source_file}, row {point.row.source_row:,}",
+        **({} if point.row.media is None else _media_of(point.row)),
     }
+
+
+def _media_of(row: SampledRow) -> dict[str, str]:
+    return {"media": media_line(row.media or ()), "image": data_uri(row.thumbnail)}
+
+
+def data_uri(jpeg: bytes | None) -> str:
+    """Return an image as a page holds it; "" for None."""
+    if jpeg is None:
+        return ""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _map_axis(kind: type[alt.X] | type[alt.Y], name: str, values: Sequence[float]) -> alt.X | alt.Y:

@@ -37,6 +37,7 @@ def render(facts: ReportFacts) -> str:
         trim_blocks=True,
     )
     environment.filters["shorten"] = shorten
+    environment.filters["data_uri"] = figures.data_uri
     drawn = draw_map(facts.sample, facts.texts) if facts.sample else None
     specs = {**dict(_figures(facts)), **dict(_sample_figures(facts, drawn))}
     return environment.get_template("page.html").render(
@@ -153,7 +154,10 @@ def _sample_line(facts: ReportFacts) -> str:
     if sample.parts < sample.parts_of:
         line += f", from {sample.parts:,} of {number_of(sample.parts_of, 'part')}"
     found = sum(text is not None for text in facts.texts)
-    if found < len(sample.rows) and facts.shows_texts:
+    if any(row.media for row in sample.rows):
+        images = sum(row.thumbnail is not None for row in sample.rows)
+        line += f". Images available: {images:,}"
+    elif found < len(sample.rows) and facts.shows_texts:
         line += f". Texts available: {found:,}"
     return line
 

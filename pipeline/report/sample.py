@@ -20,7 +20,7 @@ from bulkembed.pipeline.verify.comparison import source_text
 from bulkembed.schemas.content_parts import parse_part
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError, InputError
-from bulkembed.schemas.inputs import OUR_COLUMNS, InputColumns, InputFile
+from bulkembed.schemas.inputs import MEDIA_COLUMN, OUR_COLUMNS, InputColumns, InputFile
 from bulkembed.schemas.units import UnitRecord
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.tokens import TokenEstimator
@@ -76,6 +76,10 @@ class SampledRow:
     start: int | None = None
     end: int | None = None
     """Number of a passage, and its first and last character in the text."""
+    media: list[dict[str, Any]] | None = None
+    """The output's column of that name, if the dataset has media."""
+    thumbnail: bytes | None = dataclasses.field(default=None, repr=False)
+    """Its first image as a small JPEG, if it could be read."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +95,13 @@ class Sample:
     parts_of: int
 
 
-def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: str | None) -> Sample:
+def draw_sample(
+    dataset: Dataset,
+    records: Sequence[UnitRecord],
+    text_column: str | None,
+    *,
+    media: bool = False,
+) -> Sample:
     """Return random rows of a dataset, the same rows each time.
 
     At most MAX_PARTS parts are read, and only the first blocks of a large part, so that the time
@@ -101,6 +111,7 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
         dataset: the dataset.
         records: all of its commit records, read from their files.
         text_column: the column that holds the texts, if it may be among the kept columns.
+        media: whether to read the column that names the media of a row.
 
     Raises:
         OutputError: a part cannot be read.
@@ -120,7 +131,9 @@ def draw_sample(dataset: Dataset, records: Sequence[UnitRecord], text_column: st
         reachable = pool.map(lambda part: _reachable(dataset, part, blocks), chosen)
         wanted = _wanted(list(reachable), chance)
         found = pool.map(
-            lambda part, rows: _read(dataset, part, rows, text_column, until), chosen, wanted
+            lambda part, rows: _read(dataset, part, rows, text_column, until, media=media),
+            chosen,
+            wanted,
         )
         pieces = [piece for piece in found if piece is not None]
     vectors = [vectors for _, vectors in pieces]
@@ -152,7 +165,13 @@ def _wanted(reachable: Sequence[int], chance: np.random.Generator) -> list[Place
 
 
 def _read(
-    dataset: Dataset, part: Part, places: Places, text_column: str | None, until: float
+    dataset: Dataset,
+    part: Part,
+    places: Places,
+    text_column: str | None,
+    until: float,
+    *,
+    media: bool,
 ) -> tuple[list[SampledRow], Matrix] | None:
     """Return rows of a part by their places; None if there are none or the time is over."""
     if not len(places) or time.monotonic() > until:
@@ -162,7 +181,8 @@ def _read(
     opened = part_files.open_part(dataset, part.name)
     ours = text_column in OUR_COLUMNS  # An id can be the text; then it is read from the input.
     kept = text_column if not ours and text_column in opened.schema_arrow.names else None
-    columns = part_files.with_passage_columns(opened, [*COLUMNS, *([kept] if kept else [])])
+    more = [*([kept] if kept else []), *([MEDIA_COLUMN] if media else [])]
+    columns = part_files.with_passage_columns(opened, [*COLUMNS, *more])
     for here, block in _blocks(part.name, opened, places, columns):
         vectors.append(part_files.matrix_of(block)[here])
         chosen = block.select(columns).take(pa.array(here)).to_pylist()
@@ -252,7 +272,7 @@ def _input_texts(
         by_file[row.file_key].append(at)
     for key, places in by_file.items():
         file = files.get(key)
-        if file is None or not _is_quick(file) or names_a_host(file.found.store):
+        if file is None or not is_quick(file) or names_a_host(file.found.store):
             continue  # No credentials are sent to a host that only the dataset names.
         places.sort(key=lambda at: rows[at].source_row)
         try:
@@ -265,7 +285,8 @@ def _input_texts(
             continue  # The file was deleted or changed.
 
 
-def _is_quick(file: InputFile) -> bool:
+def is_quick(file: InputFile) -> bool:
+    """Return whether rows of a file can be read without reading much before them."""
     return file.can_seek or file.found.size_bytes <= MAX_COMPRESSED_BYTES
 
 

@@ -7,17 +7,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 from support.browser import Seen, chromium, opened
 from support.cli import bulkembed, run, write_rows
+from support.drawings import drawing
 from support.topics import TEXTS
 
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.pipeline.report.figures import PALETTE
+from bulkembed.pipeline.report.row_media import SIDE
 
 pytestmark = pytest.mark.browser
 
@@ -52,6 +56,42 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert ended.code == 0, ended.err
     assert bulkembed("report", out).code == 0
     return (out / "_run/report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def images_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page of a dataset of images, some with a title, and one that cannot be sent."""
+    folder = tmp_path_factory.mktemp("images")
+    drawn = [
+        drawing(colour, shape, at=(90 + 8 * place, 100))
+        for colour in ("red", "green", "blue", "orange")
+        for shape in ("circle", "square", "star", "triangle")
+        for place in range(4)
+    ]
+    photos = [*drawn, b"<html>404</html>"]
+    table = pa.table(
+        {
+            "id": range(len(photos)),
+            "title": [None if at % 2 else f"Drawing {at}" for at in range(len(photos))],
+            "photo": pa.array(photos, pa.binary()),
+        }
+    )
+    pq.write_table(table, folder / "a.parquet")
+    out = folder / "out"
+    with EmulatorServer() as server:
+        args = ("--model", "gemini-embedding-2", "--dim", 128, "--content", "{title}")
+        run(server.url, folder / "a.parquet", out, *args, "--content", "image:photo")
+    assert bulkembed("report", out).code == 0
+    return (out / "_run/report.html").as_uri()
+
+
+@pytest.fixture(params=[pytest.param(1280, id="desk"), pytest.param(390, id="phone")])
+def seen_images(
+    browser: Browser, images_url: str, request: pytest.FixtureRequest
+) -> Iterator[Seen]:
+    with opened(browser, images_url, request.param, 844, touch=request.param < 500) as seen:
+        seen.page.wait_for_function("document.body.dataset.drawn", timeout=30_000)
+        yield seen
 
 
 @pytest.fixture(params=[pytest.param(1280, id="desk"), pytest.param(390, id="phone")])
@@ -118,16 +158,48 @@ def is_tint(pixel: tuple[int, ...], full: tuple[int, ...], opacity: float = 0.7)
     return all(abs(one - other) < 6 for one, other in zip(pixel, faded, strict=True))
 
 
-def test_pointing_at_a_point_or_touching_it_shows_its_text(seen: Seen, tmp_path: Path) -> None:
-    touches = seen.page.evaluate("navigator.maxTouchPoints > 0")
-    shown = seen.page.locator("#picked:not(:empty)" if touches else "#vg-tooltip-element.visible")
-    for x, y in points_on(seen.page):
+def pointed(page: Page) -> Locator:
+    """What the page shows after pointing at a point of the map, or touching it."""
+    touches = page.evaluate("navigator.maxTouchPoints > 0")
+    shown = page.locator("#picked:not(:empty)" if touches else "#vg-tooltip-element.visible")
+    for x, y in points_on(page):
         if touches:
-            seen.page.touchscreen.tap(x, y)
+            page.touchscreen.tap(x, y)
         else:
-            seen.page.mouse.move(x, y)
+            page.mouse.move(x, y)
         if shown.count():
             break
+    return shown
+
+
+def test_pointing_at_a_row_with_an_image_or_touching_it_shows_it(
+    seen_images: Seen, images_url: str, tmp_path: Path
+) -> None:
+    page = seen_images.page
+    shown = pointed(page)
+    said = shown.inner_text(timeout=1000)
+    assert "image " in said
+    assert "undefined" not in said
+    small = shown.locator("img")
+    assert small.evaluate("image => [image.complete, image.naturalWidth]") == [True, SIDE]
+    box, window = shown.bounding_box(), page.viewport_size
+    assert box is not None
+    assert window is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= window["width"]
+    page.screenshot(path=tmp_path / "pointed.png")
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == window["width"]
+    typical = page.locator("#map td img").evaluate_all("all => all.map(one => one.naturalWidth)")
+    assert typical
+    assert set(typical) == {SIDE}
+    assert "unsupported_type" in page.locator("#examples").inner_text()
+    assert seen_images.complaints == []
+    assert [one for one in seen_images.requests if not one.startswith("data:")] == [images_url]
+
+
+def test_pointing_at_a_point_or_touching_it_shows_its_text(seen: Seen, tmp_path: Path) -> None:
+    shown = pointed(seen.page)
     said = shown.inner_text(timeout=1000)
     assert any(text in said for text in TEXTS), said
     assert "a.parquet, row" in said

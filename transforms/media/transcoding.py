@@ -15,12 +15,15 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import MediaFacts, MediaFault, MediaSettings
 from bulkembed.transforms.media.decoder_errors import decoding
 from bulkembed.transforms.media.image_files import open_image
-from bulkembed.transforms.media.media_types import name_of
+from bulkembed.transforms.media.media_types import name_of, true_type
 
 JPEG_QUALITY = 90
 PNG_LEVEL = 6
 """Fixed, so that a file always gives the same bytes with one version of Pillow."""
 
+_THUMBNAIL_QUALITY = 70
+_THUMBNAIL_PIXELS = 16_000_000
+"""The largest image of which a thumbnail is made, if it is not a JPEG: each pixel takes memory."""
 _STRIP_PIXELS = 1_000_000
 _PNG_DEPTH = 24
 _PNG_COLOR = 25
@@ -61,17 +64,43 @@ def transcode(
     Raises:
         MediaFault: the image cannot be decoded.
     """
-    image: Image.Image = open_image(data, mime, settings)
     with decoding(name_of(mime)):
-        side = settings.max_image_side
-        if side is not None:
-            image.draft(image.mode, (2 * side, 2 * side))  # Of a JPEG: decode it smaller.
-        image.load()
-        _set_upright(image)
-        image = _without_idle_alpha(_plain(image))
-        if side is not None:
-            image.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return _encoded(image)
+        return _encoded(_upright(data, mime, settings))
+
+
+def thumbnail(data: bytes, side: int) -> bytes:
+    """Return an image of any readable type as a small JPEG, on white where it is transparent.
+
+    Raises:
+        MediaFault: the image cannot be decoded, or decoding it would take much memory.
+    """
+    mime = true_type(data)
+    pixels = MediaSettings().max_pixels if mime == "image/jpeg" else _THUMBNAIL_PIXELS
+    settings = MediaSettings(max_image_side=side, max_pixels=pixels)
+    with decoding(name_of(mime)):
+        image = _upright(data, mime, settings)
+        if "A" in image.mode:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image).convert("RGB")
+        image.info = {}
+        target = io.BytesIO()
+        image.save(target, "JPEG", quality=_THUMBNAIL_QUALITY)
+        return target.getvalue()
+
+
+def _upright(data: bytes, mime: str, settings: MediaSettings) -> Image.Image:
+    """Return the first frame of an image, as it is seen, not larger than `max_image_side`."""
+    image: Image.Image = open_image(data, mime, settings)
+    side = settings.max_image_side
+    if side is not None:
+        image.draft(image.mode, (2 * side, 2 * side))  # Of a JPEG: decode it smaller.
+    image.load()
+    _set_upright(image)
+    image = _without_idle_alpha(_plain(image))
+    if side is not None:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
 
 
 def _encoded(image: Image.Image) -> tuple[bytes, str, tuple[int, int]]:

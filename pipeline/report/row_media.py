@@ -1,0 +1,186 @@
+"""Small images and texts of sampled rows with media, read from the input in bounded time."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import io
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from bulkembed.pipeline.report.sample import SEED, SampledRow, input_columns, is_quick
+from bulkembed.pipeline.run.scans import planned_files
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.errors import ConfigError, InputError
+from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.media import MediaFault, MediaKind
+from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.media_content import parts_hash
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.inputs.filesystems import Location, locate, names_a_host, open_found
+from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.inputs.row_parts import RowPart
+from bulkembed.transforms.inputs.rows import BadValue
+from bulkembed.transforms.media.media_refs import MediaRef
+from bulkembed.transforms.media.prepare_media import check_installed
+from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of
+from bulkembed.transforms.units.media_rows import is_media, parts_with_refs
+
+MAX_ROWS = 500
+"""The most rows of which the input is read."""
+MAX_S = 5.0
+"""After this time no further row is read: the input may be distant or large."""
+MAX_ROW_BYTES = 20_000_000
+"""Rows with more media are not read."""
+MAX_IMAGE_BYTES = 1_000_000
+"""Of all small images together."""
+SIDE = 72
+"""The longer side of a small image in pixels."""
+
+
+class RowView(NamedTuple):
+    """What a report shows of a row."""
+
+    text: str
+    """The texts beside its media; may be empty."""
+    thumbnail: bytes | None
+    """Its first image as a small JPEG; None if it has none that can be read."""
+
+
+def views_of(
+    dataset: Dataset, pinned: dict[str, Any], rows: Sequence[SampledRow]
+) -> dict[int, RowView]:
+    """Return what can be shown of rows with media, by their places among `rows`.
+
+    Random rows are read, the same ones each time.  A row counts only if its content has the hash
+    of what was embedded, so that no other file is shown.  Nothing is downloaded from web servers.
+
+    Args:
+        dataset: the dataset of the rows; some parts of its contents are media.
+        pinned: the content of its `run.json`.
+        rows: the rows, in any order.
+    """
+    try:
+        check_installed()
+        root = _root(pinned)
+    except ConfigError:
+        return {}
+    chance = np.random.default_rng(SEED)
+    by_file: dict[str, list[int]] = collections.defaultdict(list)
+    for at in chance.permutation(len(rows))[:MAX_ROWS].tolist():
+        if _is_small(rows[at]):
+            by_file[rows[at].file_key].append(at)
+    found: dict[int, RowView] = {}
+    image_bytes = 0
+    until = time.monotonic() + MAX_S
+    for at, view in _views(dataset, pinned, rows, by_file, root):
+        image_bytes += len(view.thumbnail or b"")
+        if image_bytes > MAX_IMAGE_BYTES:
+            break
+        found[at] = view
+        if time.monotonic() > until:
+            break
+    return found
+
+
+def _root(pinned: dict[str, Any]) -> Location | None:
+    """Return the folder of relative paths; None for that of each input file."""
+    root = pinned["settings"].get("media_root")
+    if root is None:
+        return None
+    if names_a_host(str(root)):
+        raise ConfigError("the dataset names the endpoint of a store")
+    return locate(str(root))
+
+
+def _is_small(row: SampledRow) -> bool:
+    media = row.media or ()
+    is_remote = any(scheme_of(one["uri"] or "") in ("http", "https") for one in media)
+    return not is_remote and sum(one["bytes"] for one in media) <= MAX_ROW_BYTES
+
+
+def _views(
+    dataset: Dataset,
+    pinned: dict[str, Any],
+    rows: Sequence[SampledRow],
+    by_file: dict[str, list[int]],
+    root: Location | None,
+) -> Iterator[tuple[int, RowView]]:
+    files = planned_files(dataset)
+    embedding = EmbeddingConfig.from_facts(pinned["embedding"])
+    for key, places in by_file.items():
+        file = files.get(key)
+        if file is None or not is_quick(file) or names_a_host(file.found.store):
+            continue  # No credentials are sent to a host that only the dataset names.
+        base = root or Location(file.found.store, file.found.path.rpartition("/")[0])
+        places.sort(key=lambda at: rows[at].source_row)
+        try:
+            for at, parts in _parts(file, pinned, rows, places):
+                view = _view(parts, base, rows[at], embedding)
+                if view is not None:
+                    yield at, view
+        except (ConfigError, InputError):
+            continue  # The file was deleted or changed.
+
+
+def _parts(
+    file: InputFile, pinned: dict[str, Any], rows: Sequence[SampledRow], places: Sequence[int]
+) -> Iterator[tuple[int, Sequence[RowPart]]]:
+    schema = pa.schema([("id", pa.string())])
+    spans = [(rows[at].source_row, 1) for at in places]
+    batches = read_batches(open_found(file.found), file, input_columns(pinned), schema, spans)
+    for at, batch in zip(places, batches, strict=True):
+        yield at, (batch.parts or [()])[0]
+
+
+def _view(
+    parts: Sequence[RowPart], base: Location, row: SampledRow, embedding: EmbeddingConfig
+) -> RowView | None:
+    """Return what is shown of a row; None if its content cannot be read or has changed."""
+    try:
+        sources = [
+            one if isinstance(one, str) else (one[0], _bytes_of(one[1]))
+            for one in parts_with_refs(parts, base)
+        ]
+    except (BadValue, MediaFault):
+        return None
+    if is_media(sources):
+        content_hash = parts_hash(sources)
+    else:
+        content_hash = sent_hash(embedding, None, str(sources[0])) if sources else b""
+    if content_hash != row.text_hash:
+        return None
+    images = [one[1] for one in sources if not isinstance(one, str) and one[0] is MediaKind.IMAGE]
+    texts = [one for one in sources if isinstance(one, str)]
+    return RowView("\n".join(texts), _thumbnail(images[0]) if images else None)
+
+
+def _bytes_of(ref: MediaRef) -> bytes:
+    if ref.uri is None:
+        return ref.data or b""
+    file = io.BytesIO()
+    read_stored(located(ref.uri, ref.base), file, MAX_ROW_BYTES)
+    return file.getvalue()
+
+
+def _thumbnail(data: bytes) -> bytes | None:
+    from bulkembed.transforms.media.transcoding import thumbnail
+
+    try:
+        return thumbnail(data, SIDE)
+    except MediaFault:
+        return None
+
+
+def with_views(rows: Sequence[SampledRow], views: dict[int, RowView]) -> tuple[SampledRow, ...]:
+    """Return the rows with the texts and the small images that are known."""
+    return tuple(
+        dataclasses.replace(row, kept_text=views[at].text or None, thumbnail=views[at].thumbnail)
+        if at in views
+        else row
+        for at, row in enumerate(rows)
+    )
