@@ -43,6 +43,7 @@ from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.media.prepare_media import check_installed
+from bulkembed.transforms.units.allocators import return_large_buffers
 from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.media_units import media_units
 from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
@@ -61,6 +62,7 @@ def estimate(request: RunRequest, sample: RowAmount | None = None) -> Estimate:
     """
     if request.embedding.media is not None:
         check_installed()
+        return_large_buffers()
     shares = quota_shares(request)
     with tempfile.TemporaryDirectory(prefix="bulkembed-") as folder:
         dataset = Dataset.open(request.output.uri or folder)

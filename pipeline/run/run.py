@@ -59,6 +59,7 @@ from bulkembed.transforms.dataset.layout import SUCCESS, record_name
 from bulkembed.transforms.dataset.output_lock import LockOwner
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.media.prepare_media import check_installed
+from bulkembed.transforms.units.allocators import return_large_buffers
 
 MAX_ATTEMPTS = 3
 """How often a run reads files that are rewritten meanwhile."""
@@ -119,6 +120,7 @@ class _LateCommits(Exception):
 def _attempt(request: RunRequest, started: float) -> RunSummary:
     if request.embedding.media is not None:
         check_installed()
+        return_large_buffers()
     key, key_from = find_key(request.service)
     reject_in_flags(request.beam_args, key)
     shares = quota_shares(request)

@@ -8,15 +8,12 @@ import contextlib
 import functools
 import gc
 import logging
-import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
-
-import pyarrow as pa
 
 from bulkembed.schemas.errors import InputError, OutputError, OutputTaken
 from bulkembed.schemas.inputs import InputFile
@@ -36,6 +33,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.processes import is_gone
 from bulkembed.transforms.media.fetching import MediaFetcher
+from bulkembed.transforms.units.allocators import return_large_buffers, use_system_pool
 from bulkembed.transforms.units.damaged_files import skip_damage
 from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.prepare import PreparedUnit
@@ -45,8 +43,6 @@ from bulkembed.transforms.units.unit_work import UnitWorker
 MAX_MEMORY_BYTES = 192 << 20
 COMMIT_MEMORY_BYTES = 96 << 20
 """If nothing is sent: units that do not wait for answers need only keep the processors busy."""
-POOL_VARIABLE = "ARROW_DEFAULT_MEMORY_POOL"
-"""Arrow's own: the user's choice of an allocator."""
 TIMELINE_EVERY_S = 30.0
 """How much of the timeline a kill can lose."""
 
@@ -269,9 +265,9 @@ def _new_engine(job: JobConfig) -> Engine:
     _counts.begin(engine)
     # What Beam and the SDK have imported stays until the end, so garbage collection can skip it.
     gc.freeze()
-    # Arrow's own allocator keeps up to 30 MB for each thread that has encoded or decoded vectors.
-    if POOL_VARIABLE not in os.environ:
-        pa.set_memory_pool(pa.system_memory_pool())
+    use_system_pool()
+    if job.embedding.media is not None:
+        return_large_buffers()
     return engine
 
 
