@@ -179,6 +179,13 @@ bench-nightly-store: $(DEV_READY)  ## Count the requests to a store in nights ov
 	timeout 1800 $(BIN)/python -m benchmarks.nightly --rows 200000 --unit-rows 500 --ready --store --sync
 	timeout 1800 $(BIN)/python -m benchmarks.nightly --rows 200000 --unit-rows 500 --ready --store
 
+.PHONY: bench-media bench-media-small
+bench-media: $(DEV_READY)  ## Measure a job over 20,000 images of 200 kB, in each form of input: 30 minutes
+	timeout 5400 $(BIN)/python -m benchmarks.media
+
+bench-media-small: $(DEV_READY)  ## The same over 2,000 images: 3 minutes
+	timeout 900 $(BIN)/python -m benchmarks.media --small
+
 .PHONY: bench-batch bench-batch-small
 bench-batch: $(DEV_READY)  ## Compare batch mode with online requests over 200,000 rows: 3 minutes
 	timeout 3600 $(BIN)/python -m benchmarks.batch
