@@ -1,31 +1,37 @@
-"""Small images and texts of sampled rows with media, read from the input in bounded time."""
+"""Small images and texts of sampled rows with media, read in bounded time.
+
+They come from the input, and images also from kept columns of the dataset.
+"""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import io
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from bulkembed.pipeline.report.sample import SEED, SampledRow, input_columns, is_quick
+from bulkembed.pipeline.report.sample import SEED, SampledRow, blocks_with, input_columns, is_quick
 from bulkembed.pipeline.run.scans import planned_files
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError, InputError
-from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.inputs import OUR_COLUMNS, InputFile
 from bulkembed.schemas.media import MediaFault, MediaKind
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.media_content import parts_hash
+from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import Location, locate, names_a_host, open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.row_parts import RowPart
 from bulkembed.transforms.inputs.rows import BadValue
-from bulkembed.transforms.media.media_refs import MediaRef
+from bulkembed.transforms.media.media_refs import MediaRef, refs_of
 from bulkembed.transforms.media.prepare_media import check_installed
 from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of
 from bulkembed.transforms.units.media_rows import is_media, parts_with_refs
@@ -38,6 +44,8 @@ MAX_ROW_BYTES = 20_000_000
 """Rows with more media are not read."""
 MAX_IMAGE_BYTES = 1_000_000
 """Of all small images together."""
+KEPT_ROWS = 16
+"""Rows of kept images to hold in memory."""
 SIDE = 72
 """The longer side of a small image in pixels."""
 
@@ -56,8 +64,9 @@ def views_of(
 ) -> dict[int, RowView]:
     """Return what can be shown of rows with media, by their places among `rows`.
 
-    Random rows are read, the same ones each time.  A row counts only if its content has the hash
-    of what was embedded, so that no other file is shown.  Nothing is downloaded from web servers.
+    Random rows are read, the same ones each time.  A row of the input counts only if its content
+    has the hash of what was embedded, so that no other file is shown.  Where the input has gone,
+    images come from kept columns with their bytes.  Nothing is downloaded from web servers.
 
     Args:
         dataset: the dataset of the rows; some parts of its contents are media.
@@ -77,11 +86,15 @@ def views_of(
     found: dict[int, RowView] = {}
     image_bytes = 0
     until = time.monotonic() + MAX_S
-    for at, view in _views(dataset, pinned, rows, by_file, root):
-        image_bytes += len(view.thumbnail or b"")
-        if image_bytes > MAX_IMAGE_BYTES:
-            break
-        found[at] = view
+    of_input = _views(dataset, pinned, rows, by_file, root)
+    wanted = sorted(at for places in by_file.values() for at in places)
+    of_parts = _kept_views(dataset, pinned, rows, wanted, found)
+    for at, view in itertools.chain(of_input, of_parts):
+        if view is not None:
+            image_bytes += len(view.thumbnail or b"")
+            if image_bytes > MAX_IMAGE_BYTES:
+                break
+            found[at] = view
         if time.monotonic() > until:
             break
     return found
@@ -109,7 +122,8 @@ def _views(
     rows: Sequence[SampledRow],
     by_file: dict[str, list[int]],
     root: Location | None,
-) -> Iterator[tuple[int, RowView]]:
+) -> Iterator[tuple[int, RowView | None]]:
+    """Yield each row that was tried, with None if it cannot be shown."""
     files = planned_files(dataset)
     embedding = EmbeddingConfig.from_facts(pinned["embedding"])
     for key, places in by_file.items():
@@ -120,11 +134,9 @@ def _views(
         places.sort(key=lambda at: rows[at].source_row)
         try:
             for at, parts in _parts(file, pinned, rows, places):
-                view = _view(parts, base, rows[at], embedding)
-                if view is not None:
-                    yield at, view
+                yield at, _view(parts, base, rows[at], embedding)
         except (ConfigError, InputError):
-            continue  # The file was deleted or changed.
+            yield places[0], None  # The file was deleted or changed.
 
 
 def _parts(
@@ -165,6 +177,47 @@ def _bytes_of(ref: MediaRef) -> bytes:
     file = io.BytesIO()
     read_stored(located(ref.uri, ref.base), file, MAX_ROW_BYTES)
     return file.getvalue()
+
+
+def _kept_views(
+    dataset: Dataset,
+    pinned: dict[str, Any],
+    rows: Sequence[SampledRow],
+    wanted: Sequence[int],
+    known: Container[int],
+) -> Iterator[tuple[int, RowView | None]]:
+    """Yield the images of kept columns, of rows that are not known when this starts."""
+    content = input_columns(pinned).content
+    images = [part.source for part in content if part.kind is MediaKind.IMAGE]
+    by_part: dict[str, dict[int, int]] = collections.defaultdict(dict)
+    for at in wanted:
+        if at not in known:
+            by_part[rows[at].part][rows[at].part_row] = at
+    for name, places in by_part.items():
+        opened = part_files.open_part(dataset, name)
+        schema = opened.schema_arrow
+        kept = [
+            one
+            for one in images
+            if one not in OUR_COLUMNS and part_files.has_columns(schema, [one])
+        ]
+        if not kept:
+            return
+        in_order = np.array(sorted(places), np.int64)
+        for first, here, block in blocks_with(name, opened, in_order, kept, KEPT_ROWS):
+            for row in here.tolist():
+                small = _kept_image([block.column(one)[row].as_py() for one in kept])
+                yield places[first + row], None if small is None else RowView("", small)
+
+
+def _kept_image(values: Sequence[Any]) -> bytes | None:
+    """Return the first image whose bytes are among the values of a row."""
+    for value in values:
+        with contextlib.suppress(BadValue):
+            refs = refs_of(value, kind=MediaKind.IMAGE, where="a kept column")
+            if refs and refs[0].data is not None:
+                return _thumbnail(refs[0].data)
+    return None
 
 
 def _thumbnail(data: bytes) -> bytes | None:

@@ -80,6 +80,9 @@ class SampledRow:
     """The output's column of that name, if the dataset has media."""
     thumbnail: bytes | None = dataclasses.field(default=None, repr=False)
     """Its first image as a small JPEG, if it could be read."""
+    part: str = ""
+    """The part that has the row, and the row's number in it."""
+    part_row: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -183,20 +186,37 @@ def _read(
     kept = text_column if not ours and text_column in opened.schema_arrow.names else None
     more = [*([kept] if kept else []), *([MEDIA_COLUMN] if media else [])]
     columns = part_files.with_passage_columns(opened, [*COLUMNS, *more])
-    for here, block in _blocks(part.name, opened, places, columns):
+    for first, here, block in blocks_with(part.name, opened, places, ["vector", *columns]):
         vectors.append(part_files.matrix_of(block)[here])
         chosen = block.select(columns).take(pa.array(here)).to_pylist()
-        rows += [_row(part.file_keys, facts, kept) for facts in chosen]
+        rows += [
+            dataclasses.replace(
+                _row(part.file_keys, facts, kept), part=part.name, part_row=first + at
+            )
+            for facts, at in zip(chosen, here.tolist(), strict=True)
+        ]
     return rows, np.concatenate(vectors)
 
 
-def _blocks(
-    name: str, opened: pq.ParquetFile, places: Places, columns: Sequence[str]
-) -> Iterator[tuple[Places, pa.RecordBatch]]:
-    """Yield the blocks up to the last place, each with the places in it."""
+def blocks_with(
+    name: str,
+    opened: pq.ParquetFile,
+    places: Places,
+    columns: Sequence[str],
+    rows: int | None = None,
+) -> Iterator[tuple[int, Places, pa.RecordBatch]]:
+    """Yield the blocks up to the last place: the first row of each, the places in it, the block.
+
+    Args:
+        name: the part.
+        opened: its file.
+        places: rows of the part, ascending; in a block they count from its first row.
+        columns: the columns of the blocks.
+        rows: of a block; None for about 4 MB of vectors.
+    """
     first = 0
-    for block in part_files.read_blocks(opened, name, ["vector", *columns]):
-        yield places[(places >= first) & (places < first + block.num_rows)] - first, block
+    for block in part_files.read_blocks(opened, name, columns, rows):
+        yield first, places[(places >= first) & (places < first + block.num_rows)] - first, block
         first += block.num_rows
         if first > places[-1]:
             return

@@ -20,6 +20,7 @@ from support.web_pages import Exchange, serving
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.pipeline.report import row_media
+from bulkembed.transforms.media.media_refs import MediaRef
 
 MODEL = ("--model", "gemini-embedding-2", "--dim", 128)
 ROWS = 40
@@ -144,6 +145,18 @@ def test_a_file_that_has_changed_or_is_gone_is_named_and_not_shown(
     assert found[4]["media"].endswith(" img/4.bin")
 
 
+@pytest.mark.parametrize("form", ["bytes", "data URI"])
+def test_kept_bytes_are_shown_after_the_input_was_deleted(
+    url: str, form: str, tmp_path: Path
+) -> None:
+    kept = ("--content", "image:photo", "--keep-columns", "photo", "--unit-rows", 15)
+    out = dataset(url, tmp_path, form, *kept)
+    (tmp_path / "in/a.parquet").unlink()
+    found = points(report(out))
+    assert all(looks_like(decoded(row["image"]), IMAGES[at]) for at, row in found.items())
+    assert len(found) == ROWS
+
+
 def test_nothing_is_downloaded_for_a_report(url: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     shown = {f"/{at}": partial(send, data) for at, data in enumerate(IMAGES)}
@@ -174,6 +187,25 @@ def test_the_images_of_a_page_are_bounded(
     assert sum(len(base64.b64decode(one.partition(",")[2])) for one in few) <= 4000
     monkeypatch.setattr(row_media, "MAX_ROW_BYTES", 10)
     assert not any(row["image"] for row in points(report(out)).values())
+
+
+def test_reading_ends_in_time_also_if_no_image_can_be_shown(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = dataset(url, tmp_path, "path")
+    for number in range(ROWS):
+        (tmp_path / f"in/img/{number}.bin").unlink()
+    tried: list[MediaRef] = []
+    bytes_of = row_media._bytes_of
+
+    def counted(ref: MediaRef) -> bytes:
+        tried.append(ref)
+        return bytes_of(ref)
+
+    monkeypatch.setattr(row_media, "_bytes_of", counted)
+    monkeypatch.setattr(row_media, "MAX_S", 0.0)
+    report(out)
+    assert len(tried) == 1
 
 
 def test_dead_letters_of_media_are_shown_with_their_reasons(url: str, tmp_path: Path) -> None:
