@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
 from support.cli import read
 from support.images import pictures
+from support.report_page import Page
 from support.stores import BUCKET, Store
 from support.tar_shards import tar_of
 
@@ -64,3 +66,29 @@ def test_a_tar_with_images_is_embedded_from_a_store(
     table = read(store.fetch(f"{store.root}/out", tmp_path / "out"))
     assert len(table) == 40
     assert len(set(table["text_hash"].to_pylist())) == 30
+
+
+def test_an_image_in_a_store_is_searched_for_and_shown_in_the_report(
+    store: Store, tmp_path: Path, server: EmulatorServer
+) -> None:
+    images = pictures(40)
+    for number, image in enumerate(images):
+        store.write(f"{store.root}/in/img/{number}.png", image)
+    names = [f"{'' if at % 2 else f'{store.root}/in/'}img/{at}.png" for at in range(len(images))]
+    rows = [json.dumps({"id": at, "photo": name}) for at, name in enumerate(names)]
+    store.write(f"{store.root}/in/a.jsonl", "\n".join(rows).encode())
+    out = f"{store.root}/out"
+    ended = store.run(
+        "run", "--input", f"{store.root}/in/a.jsonl", "--output", out, "--base-url", server.url,
+        "--dim", 128, "--model", "gemini-embedding-2", "--content", "image:photo",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    image = f"{store.root}/in/img/7.png"
+    found = store.run("search", out, "--image", image, "-k", 1, "--json")
+    assert found.code == 0, found.err
+    assert json.loads(found.out)["rows"][0]["id"] == 7
+    missing = store.run("search", out, "--image", f"{store.root}/in/none.png")
+    assert (missing.code, "there is no such file" in missing.err) == (2, True)
+    assert store.run("report", out).code == 0
+    page = Page(store.fetch(out, tmp_path / "out") / "_run/report.html")
+    assert sum(bool(row.get("image")) for row in page.rows("map")) == len(images)
