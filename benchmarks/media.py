@@ -74,13 +74,21 @@ class Source:
 
 
 def parquet(
-    folder: Path, images: Images, count: int, *, group_rows: int, dictionary: bool = True
+    folder: Path,
+    images: Images,
+    count: int,
+    *,
+    group_rows: int,
+    dictionary: bool = True,
+    write_batch_size: int = 1024,
 ) -> Source:
-    """Write a Parquet file with the bytes in structs, otherwise with pyarrow's defaults."""
+    """Write a Parquet file with the bytes in structs, by default as pyarrow does."""
     path = folder / "images.parquet"
     schema = pa.schema([("id", pa.int64()), ("image", STRUCT)])
     columns: bool | list[str] = True if dictionary else ["id"]
-    with pq.ParquetWriter(path, schema, use_dictionary=columns) as writer:
+    with pq.ParquetWriter(
+        path, schema, use_dictionary=columns, write_batch_size=write_batch_size
+    ) as writer:
         for first in range(0, count, group_rows):
             numbers = range(first, min(count, first + group_rows))
             data = pa.array(map(images.image, numbers), pa.binary())
@@ -98,6 +106,13 @@ def large_groups(folder: Path, images: Images, count: int) -> Source:
 def large_groups_plain(folder: Path, images: Images, count: int) -> Source:
     """The same without a dictionary for the images."""
     return parquet(folder, images, count, group_rows=GROUP_ROWS, dictionary=False)
+
+
+def small_pages(folder: Path, images: Images, count: int) -> Source:
+    """Row groups of 10,000 images, with pages of 10, and without a dictionary for them."""
+    return parquet(
+        folder, images, count, group_rows=GROUP_ROWS, dictionary=False, write_batch_size=10
+    )
 
 
 def small_groups(folder: Path, images: Images, count: int) -> Source:
@@ -140,6 +155,7 @@ def tar(folder: Path, images: Images, count: int) -> Source:
 FORMS: dict[str, Callable[..., Source]] = {
     "groups-10000": large_groups,
     "groups-10000-no-dictionary": large_groups_plain,
+    "groups-10000-small-pages": small_pages,
     "groups-100": small_groups,
     "paths": paths,
     "urls": urls,
