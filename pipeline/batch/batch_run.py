@@ -19,7 +19,7 @@ from bulkembed.pipeline.batch.collect import Collector
 from bulkembed.pipeline.batch.file_makers import FileMaker, LocalFileMaker
 from bulkembed.pipeline.batch.job_end import why_no_results
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
-from bulkembed.pipeline.batch.release import release_committed
+from bulkembed.pipeline.batch.release import release_committed, unused_answers
 from bulkembed.pipeline.batch.submission import Submission
 from bulkembed.pipeline.batch.unit_commits import Embed, UnitCommits
 from bulkembed.pipeline.batch.wanted_texts import PlanWindow, windows
@@ -27,7 +27,7 @@ from bulkembed.pipeline.batch.worker_files import WorkerFileMaker
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.reuse import ReusedDataset
-from bulkembed.pipeline.run.summary import BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS
+from bulkembed.pipeline.run.summary import BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS, BATCH_UNUSED
 from bulkembed.schemas.batch import BatchConfig, BatchFallback
 from bulkembed.schemas.errors import (
     BulkEmbedError,
@@ -163,6 +163,9 @@ class BatchRun:
             left = self._units.left(plan)
             if not left.work:
                 if not self.is_limited:
+                    self.counters[BATCH_UNUSED] += unused_answers(
+                        self.ledger, self.job, self.folder
+                    )
                     self._jobs.end.finish()
                 break
             if self._is_late:

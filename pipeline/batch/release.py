@@ -1,16 +1,17 @@
-"""Delete the answers of batch jobs whose rows are committed."""
+"""The answers of batch jobs that rows have: delete them once committed, and count the others."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.ledger_entry import LedgerState
-from bulkembed.transforms.core.hashing import among
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
+from bulkembed.transforms.core.hashing import Keys, among
 from bulkembed.transforms.dataset.batch_answers import rejected_keys
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.committed_vectors import committed_index
@@ -29,6 +30,31 @@ def release_committed(jobs: OpenJobs, ledger: BatchLedger, job: JobConfig, folde
         CallError: the service cannot be asked.
         OutputError: the dataset cannot be read or written.
     """
+    for entry, uncommitted in _uncommitted(ledger, job, folder):
+        if not len(uncommitted):
+            released = jobs.end.delete_remote(entry)
+            ledger.put(dataclasses.replace(released, answers=""))
+            ledger.dataset.delete([entry.answers])
+
+
+def unused_answers(ledger: BatchLedger, job: JobConfig, folder: Path) -> int:
+    """Return how many answers no row of a complete dataset has.
+
+    Args:
+        ledger: the ledger of the dataset.
+        job: the run.
+        folder: on a local disk.
+
+    Raises:
+        OutputError: the dataset cannot be read.
+    """
+    return sum(len(keys) for _, keys in _uncommitted(ledger, job, folder))
+
+
+def _uncommitted(
+    ledger: BatchLedger, job: JobConfig, folder: Path
+) -> Iterator[tuple[BatchJob, Keys]]:
+    """Yield each job whose answers are kept, and the keys of the texts that no row has yet."""
     held = [entry for entry in ledger.of_state(LedgerState.COLLECTED) if entry.answers]
     if not held:
         return
@@ -41,7 +67,4 @@ def release_committed(jobs: OpenJobs, ledger: BatchLedger, job: JobConfig, folde
             continue
         answered = np.setdiff1d(texts, missing, assume_unique=True)
         wanted = answered[~among(answered, rejected)]
-        if len(index.find(wanted).wanted) == len(wanted):
-            released = jobs.end.delete_remote(entry)
-            ledger.put(dataclasses.replace(released, answers=""))
-            dataset.delete([entry.answers])
+        yield entry, np.delete(wanted, index.find(wanted).wanted)

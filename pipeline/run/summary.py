@@ -76,14 +76,18 @@ class BatchCounts:
     jobs: int
     texts: int
     tokens: int
+    unused: int
+    """Answers, of this and earlier runs, to texts that the input no longer has."""
 
     def line(self) -> str:
         """Return the counts in one line."""
         answered = f"{number_of(self.texts, 'text')}, {number_of(self.tokens, 'token')}"
-        return f"{number_of(self.jobs, 'job')} answered {answered}"
+        unused = f"; {self.unused:,} not used: the input no longer has their texts"
+        return f"{number_of(self.jobs, 'job')} answered {answered}{unused if self.unused else ''}"
 
 
 BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS = "batch_jobs", "batch_texts", "batch_tokens"
+BATCH_UNUSED = "batch_unused"
 """Counters of a run, from which its BatchCounts are made."""
 
 
@@ -107,7 +111,7 @@ class RunSummary:
     calls_refused: int = 0
     """Requests that were rate-limited (429)."""
     batch: BatchCounts | None = None
-    """None if the run collected no batch job."""
+    """None if the run collected no batch job, and dropped no answers."""
     skipped_files: tuple[str, ...] = ()
     vanished_files: tuple[str, ...] = ()
     """Missing files with committed rows."""
@@ -209,10 +213,10 @@ def call_counts(counters: dict[str, int]) -> CallCounts:
 
 
 def batch_counts(counters: dict[str, int]) -> BatchCounts | None:
-    """Return what batch jobs answered from a run's counters; None if none was collected."""
-    if not counters.get(BATCH_JOBS):
-        return None
-    return BatchCounts(*(counters[name] for name in (BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS)))
+    """Return what batch jobs answered from a run's counters; None if there is nothing to say."""
+    names = (BATCH_JOBS, BATCH_TEXTS, BATCH_TOKENS, BATCH_UNUSED)
+    counts = BatchCounts(*(counters.get(name, 0) for name in names))
+    return counts if counts.jobs or counts.unused else None
 
 
 def dead_codes(counters: dict[str, int]) -> dict[str, int]:

@@ -219,6 +219,21 @@ def test_a_limited_run_leaves_the_answers_of_other_rows_to_later_runs(
     same_rows(out, online)
 
 
+def test_answers_to_texts_that_the_input_no_longer_has_are_counted(
+    source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with serving(seconds=0.3) as server:
+        assert batch(server, source, out, "--detach").code == 75
+        write_rows(source, ["another", "text 3", "text 5"])
+        found = batch(server, source, out)
+        assert found.code == 0, found.err
+    assert read(out)["id"].to_pylist() == [0, 1, 2]
+    assert f"{DISTINCT - 2} not used: the input no longer has their texts" in found.out
+    counts = summary(out)["batch"]
+    assert (counts["jobs"], counts["texts"], counts["unused"]) == (2, DISTINCT + 1, DISTINCT - 2)
+
+
 def test_a_run_without_rows_deletes_what_a_killed_one_left_of_its_jobs(
     source: Path, tmp_path: Path
 ) -> None:
