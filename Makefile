@@ -53,7 +53,7 @@ test: $(DEV_READY)  ## Run the tests
 	timeout 900 $(BIN)/python -m pytest -n 4 tests
 
 .PHONY: test-faults
-test-faults: $(DEV_READY)  ## Run whole jobs amid damaged files, lost workers and a failing service
+test-faults: $(DEV_READY)  ## Run longer jobs: batch mode, damaged files, lost workers, a failing service: 7 minutes
 	timeout 1500 $(BIN)/python -m pytest -n 3 -m faults tests
 
 .PHONY: test-docs

@@ -150,6 +150,7 @@ def test_a_second_run_has_nothing_to_do_and_a_changed_file_costs_its_new_texts(
     check_nothing_left(server)
 
 
+@pytest.mark.faults
 def test_a_detached_run_is_collected_by_the_same_command(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with serving(seconds=2.0) as server:
@@ -167,6 +168,7 @@ def test_a_detached_run_is_collected_by_the_same_command(source: Path, tmp_path:
     assert read(out).num_rows == 122
 
 
+@pytest.mark.faults
 def test_jobs_keep_within_the_enqueued_tokens(source: Path, tmp_path: Path) -> None:
     with serving(seconds=0.3, enqueued_tokens=60) as server:
         ended = batch(server, source, tmp_path / "out", "--enqueued-tokens", 40)
@@ -177,6 +179,7 @@ def test_jobs_keep_within_the_enqueued_tokens(source: Path, tmp_path: Path) -> N
     assert len(jobs_of(tmp_path / "out")) > 3
 
 
+@pytest.mark.faults
 def test_a_refused_creation_waits_for_open_jobs(source: Path, tmp_path: Path) -> None:
     with serving(seconds=0.3, enqueued_tokens=60) as server:
         ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 10)
@@ -204,6 +207,7 @@ def test_a_job_that_is_not_created_is_not_announced(source: Path, tmp_path: Path
         assert ended.err.count(", about ") == 1
 
 
+@pytest.mark.faults
 def test_a_run_that_waits_says_for_what_at_most_every_few_minutes(
     source: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +232,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     return found
 
 
+@pytest.mark.faults
 def test_rows_are_read_again_for_many_answers_only(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searches: list[Plan]
 ) -> None:
@@ -252,6 +257,7 @@ def test_rows_are_not_read_again_for_each_refusal_of_the_only_job(
     assert len(searches) == 2
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "settings",
     [
@@ -270,6 +276,7 @@ def test_a_refusal_after_collected_answers_pays_for_nothing_twice(
         check_nothing_left(server)
 
 
+@pytest.mark.faults
 def test_refusals_for_a_while_leave_no_small_jobs(source: Path, tmp_path: Path) -> None:
     """Other jobs of the project use the quota until the job has been cut to a single text."""
     with serving(call_script=("create:429",) * 10) as server:
@@ -279,6 +286,7 @@ def test_refusals_for_a_while_leave_no_small_jobs(source: Path, tmp_path: Path) 
         assert server.stats()["batch"]["jobs_created"] < 10
 
 
+@pytest.mark.faults
 def test_a_detached_run_fits_its_jobs_into_a_quota_that_it_does_not_know(
     source: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +307,7 @@ def test_a_detached_run_ends_if_not_even_one_text_is_taken(source: Path, tmp_pat
         assert server.stats()["batch"]["files_left"] == 0
 
 
+@pytest.mark.faults
 def test_texts_without_an_answer_do_not_wait_for_other_jobs(source: Path, tmp_path: Path) -> None:
     with serving(outcomes=("failed@0.3", "succeeded@5", "succeeded@0.1")) as server:
         ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 30)
@@ -370,6 +379,7 @@ def test_after_all_attempts_the_run_stops_if_it_should(source: Path, tmp_path: P
         assert server.stats()["calls"] == 0
 
 
+@pytest.mark.faults
 def test_a_late_job_that_does_not_end_is_left(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +393,7 @@ def test_a_late_job_that_does_not_end_is_left(
     assert [job["state"] for job in jobs_of(tmp_path / "out")] == ["closed"]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("outcome", ["hang", "succeeded"])
 def test_texts_that_do_not_come_back_in_time_are_sent_online(
     source: Path, tmp_path: Path, outcome: str
@@ -472,6 +483,7 @@ def test_an_open_job_that_nobody_needs_is_cancelled(source: Path, tmp_path: Path
         assert server.stats()["batch"]["jobs_open"] == 0
 
 
+@pytest.mark.faults
 def test_a_run_without_rows_waits_for_the_service_for_some_seconds_only(
     source: Path, tmp_path: Path
 ) -> None:
@@ -514,6 +526,7 @@ def test_cancelling_goes_by_the_digest_that_the_dataset_has(source: Path, tmp_pa
         assert [job["state"] for job in jobs_of(out)] == ["created"]
 
 
+@pytest.mark.faults
 def test_a_transfer_that_keeps_failing_ends_with_the_run(source: Path, tmp_path: Path) -> None:
     with serving(call_faults=(("download", "503", 1.0),)) as server:
         begun = time.monotonic()
@@ -550,6 +563,7 @@ def test_vertex_ai_writes_the_dataset_of_an_online_run(
     assert not list((buckets / "bucket").rglob("*.jsonl"))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("seconds", [1.0, 12.0])
 def test_a_job_that_nobody_needs_counts_with_the_rows_that_it_answered(
     source: Path, tmp_path: Path, buckets: Path, seconds: float

@@ -14,6 +14,8 @@ from bulkembed.emulator.server import EmulatorServer
 from bulkembed.pipeline.run import text_search
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows
 
+pytestmark = pytest.mark.faults
+
 PARAGRAPHS = [f"Paragraph {n} is in several texts, and fills a passage." for n in range(40)]
 LONG = ["\n\n".join(PARAGRAPHS[n : n + 4]) for n in range(0, 24, 2)]
 """Neighbours have two passages in common."""

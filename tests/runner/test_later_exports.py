@@ -13,6 +13,8 @@ from support.cli import Ended, bulkembed, parts, read, run
 
 from bulkembed.emulator.server import EmulatorServer
 
+pytestmark = pytest.mark.faults
+
 Rows = list[dict[str, Any]]
 ALL = ("--keep-columns", "*")
 FIRST: Rows = [

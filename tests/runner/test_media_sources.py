@@ -23,6 +23,8 @@ from support.web_pages import Exchange, Page, serving
 
 from bulkembed.emulator.server import EmulatorServer
 
+pytestmark = pytest.mark.faults
+
 MODEL = ("--model", "gemini-embedding-2", "--dim", 128)
 ROWS = 12
 

@@ -12,6 +12,8 @@ from support.recorder import RecordingServer
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.transforms.core.hashing import text_hash
 
+pytestmark = pytest.mark.faults
+
 MOST_BODY = 4_194_304
 LONG = {
     "words": "a word and another one " * 220_000,
