@@ -11,6 +11,7 @@ from support.stores import BUCKET, Store
 from bulkembed.schemas.errors import CallRejected, JobRejected
 from bulkembed.transforms.clients.bucket_files import BucketFiles
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
+from bulkembed.transforms.clients.retry_policy import RetryPolicy
 
 pytestmark = [
     pytest.mark.stores,
@@ -21,11 +22,7 @@ pytestmark = [
 
 def files_of(store: Store, bucket: str = BUCKET) -> BucketFiles:
     options = f"endpoint_override={store.proxy.address}&scheme=http"
-    return BucketFiles(f"gs://anonymous@{bucket}/folder?{options}", lambda _: None)
-
-
-def ignored(_: int) -> None:
-    pass
+    return BucketFiles(f"gs://anonymous@{bucket}/folder?{options}", RetryPolicy())
 
 
 @pytest.mark.parametrize("fault", [None, Fault.ERROR, Fault.LOST, Fault.HALF])
@@ -45,7 +42,7 @@ def test_a_file_goes_there_and_its_results_come_back(
     store.proxy.fault = fail_once
     uri = files.uri("job", "results", "requests.jsonl")
     assert uri == f"gs://{BUCKET}/folder/job/results/requests.jsonl"
-    files.upload(source, uri, ignored)
+    files.upload(source, uri)
     if fault is not None:
         assert store.proxy.faults[fault] == 1
     assert store.files(f"{store.root}/folder") == {"job/results/requests.jsonl": 20_000_000}
@@ -66,4 +63,4 @@ def test_a_bucket_that_does_not_exist_is_named(store: Store, tmp_path: Path) -> 
     source = tmp_path / "job.jsonl"
     source.write_bytes(b"1\n")
     with pytest.raises(JobRejected, match=r"gs://no-such-bucket/folder.*--batch-bucket"):
-        files.upload(source, files.uri("requests.jsonl"), ignored)
+        files.upload(source, files.uri("requests.jsonl"))
