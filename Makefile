@@ -50,7 +50,7 @@ run: $(READY)  ## Embed the standard library's docstrings, or INPUT='...' OUTPUT
 	@$(BIN)/python -m bulkembed.pipeline.demo
 
 test: $(DEV_READY)  ## Run the tests
-	timeout 900 $(BIN)/python -m pytest -n 4 tests
+	timeout 900 $(BIN)/python -m pytest -n 5 tests
 
 .PHONY: test-faults
 test-faults: $(DEV_READY)  ## Run longer jobs: batch mode, damaged files, lost workers, a failing service: 7 minutes

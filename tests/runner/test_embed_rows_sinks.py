@@ -8,6 +8,8 @@ import apache_beam as beam
 import pytest
 from support.beam_sinks import Shape, all_rows, written
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.mark.parametrize("shape", Shape, ids=lambda shape: shape.value)
 def test_each_row_is_in_the_files_of_every_sink(shape: Shape, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from support.killing import leftovers
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 
+pytestmark = pytest.mark.faults
+
 LANGS = ["de", "en", "fr"]
 TEXTS = [f"text {n}" for n in range(30)]
 ODD = [
