@@ -120,6 +120,7 @@ class _LateCommits(Exception):
 def _attempt(request: RunRequest, started: float) -> RunSummary:
     if request.embedding.media is not None:
         check_installed()
+    if request.embedding.media is not None or request.mode.uses_batch:
         return_large_buffers()
     key, key_from = find_key(request.service)
     reject_in_flags(request.beam_args, key)

@@ -30,9 +30,9 @@ def use_system_pool() -> None:
 def return_large_buffers() -> None:
     """Let this process give each buffer of 1 MB or more back as soon as it is freed.
 
-    Without this, glibc raises that size to that of the largest buffer so far, up to 32 MB.  Media
-    and the bodies of its requests then share heaps with small objects, which keep half of the heaps
-    empty.  Other C libraries are left alone.
+    Without this, glibc raises that size to that of the largest buffer so far, up to 32 MB.  Media,
+    the bodies of its requests and the vectors of batch jobs then share heaps with small objects,
+    which keep half of the heaps empty.  Other C libraries are left alone.
     """
     use_system_pool()
     if MMAP_VARIABLE in os.environ:

@@ -266,7 +266,7 @@ def _new_engine(job: JobConfig) -> Engine:
     # What Beam and the SDK have imported stays until the end, so garbage collection can skip it.
     gc.freeze()
     use_system_pool()
-    if job.embedding.media is not None:
+    if job.embedding.media is not None or job.batch:
         return_large_buffers()
     return engine
 
