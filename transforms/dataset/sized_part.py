@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -31,6 +30,8 @@ class SizedPart:
     """
 
     def __init__(self, filesystem: pafs.FileSystem, path: str, size_bytes: int) -> None:
+        import pyarrow.dataset as pads  # It imports pandas if that is installed: 0.7 s.
+
         options = pads.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
         parquet = pads.ParquetFileFormat(default_fragment_scan_options=options)
         self._fragment = parquet.make_fragment(path, filesystem, file_size=size_bytes)
