@@ -148,8 +148,6 @@ GEMINI_EMBEDDING_2 = MediaLimits()
 """The limits of gemini-embedding-2 on the Developer API."""
 GEMINI_EMBEDDING_2_VERTEX = MediaLimits(frames=120)
 """The limits of gemini-embedding-2 on Vertex AI, without audio tracks."""
-AUDIO_TRACK_SECONDS = 80.0
-"""About the maximum seconds of a video on Vertex AI whose audio track is embedded too."""
 
 
 def media_tokens(
