@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.cli import write_rows
+
+from bulkembed.emulator.server import EmulatorServer
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """An emulator without faults and latency, for the tests of a module."""
+    with EmulatorServer() as server:
+        yield server.url
 
 
 @pytest.fixture

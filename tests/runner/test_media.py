@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that
-from support.cli import Ended, bulkembed, dead_codes, matrix, read, run, summary
+from support.cli import bulkembed, dead_codes, matrix, read, run, summary
 from support.images import column_forms, picture, pictures
+from support.media_jobs import MODEL, PHOTO, embed, on_vertex
+from support.media_jobs import write_photos as write
 from support.media_samples import pdf, wav
 from support.web_pages import Exchange, serving
 
@@ -28,25 +30,7 @@ from bulkembed.transforms.clients.transport import service_from
 from bulkembed.transforms.embed_rows import EmbedRows, Gemini
 from bulkembed.transforms.units import media_units
 
-MODEL = ("--model", "gemini-embedding-2", "--dim", 128)
-PHOTO = ("--content", "image:photo")
 ROWS = 12
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with EmulatorServer() as server:
-        yield server.url
-
-
-def embed(url: str, source: object, output: Path, *args: object) -> Ended:
-    return run(url, source, output, *MODEL, *args)
-
-
-def write(path: Path, photos: Sequence[Any] | pa.Array, **columns: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"id": range(len(photos)), "photo": photos, **columns}), path)
-    return path
 
 
 def test_images_in_every_form_of_a_column_have_the_same_vectors_and_hashes(
@@ -393,7 +377,7 @@ def test_n_rows_have_n_vectors_on_vertex_also_where_a_call_takes_one_content(
     content = PHOTO if kind == "image" else ("--text-column", "text")
     settings = EmulatorSettings(vertex_batch=vertex_batch)
     with EmulatorServer(settings) as server:
-        args = ("--vertexai", "--api-key-file", key_file(tmp_path), "--concurrency", 2)
+        args = (*on_vertex(tmp_path), "--concurrency", 2)
         ended = embed(server.url, source, tmp_path / "out", *content, *args)
         assert ended.code == 0, ended.err
         developer = embed(server.url, source, tmp_path / "developer", *content)
@@ -425,12 +409,6 @@ def test_the_cost_cap_holds_with_media(url: str, tmp_path: Path) -> None:
     found = summary(tmp_path / "out")
     assert 0 < found["run"]["embedded"] <= 0.002 / (258 * 0.45 / 1e6)
     assert found["cost"]["usd"] <= 0.002
-
-
-def key_file(folder: Path) -> Path:
-    """A file with a key."""
-    (folder / "key").write_text("the-key")
-    return folder / "key"
 
 
 def test_embed_rows_gives_images_the_vectors_of_the_command(url: str, tmp_path: Path) -> None:

@@ -8,40 +8,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from support.cli import Ended, bulkembed, dead_codes, matrix, read, run
+from support.cli import bulkembed, dead_codes, matrix, read, run
 from support.images import pictures
+from support.media_jobs import MODEL, embed, write
 from support.tar_shards import tar_of
 from support.web_pages import Exchange, Page, serving
 
-from bulkembed.emulator.server import EmulatorServer
-
 pytestmark = pytest.mark.faults
 
-MODEL = ("--model", "gemini-embedding-2", "--dim", 128)
 ROWS = 12
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with EmulatorServer() as server:
-        yield server.url
-
-
-def embed(url: str, source: object, output: Path, *args: object) -> Ended:
-    return run(url, source, output, *MODEL, *args)
-
-
-def write(path: Path, **columns: Any) -> Path:
-    pq.write_table(pa.table(columns), path)
-    return path
 
 
 def messages(output: Path) -> list[str]:
