@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from bulkembed.schemas.job import JobConfig
+    from bulkembed.schemas.media import MediaSettings
     from bulkembed.schemas.models import TaskType
     from bulkembed.schemas.quota import Pace, QuotaLimits, RpmCounts
     from bulkembed.schemas.stop import ExitCode
@@ -56,6 +57,7 @@ __all__ = [
     "JobConfig",
     "JobRejected",
     "LongText",
+    "MediaSettings",
     "OutputError",
     "OutputLocked",
     "Pace",
@@ -93,6 +95,7 @@ _HOMES = {
         "Unavailable",
     ),
     "bulkembed.schemas.job": ("JobConfig",),
+    "bulkembed.schemas.media": ("MediaSettings",),
     "bulkembed.schemas.models": ("TaskType",),
     "bulkembed.schemas.quota": ("Pace", "QuotaLimits", "RpmCounts"),
     "bulkembed.schemas.stop": ("ExitCode",),

@@ -138,6 +138,7 @@ def _read_request(
         path = message.path("embedContentConfig")
         known = _VERTEX_CONFIG if target.vertex else _CONFIG
         options = wire.Message(message.get("embedContentConfig"), path, known)
+    _check_switches(target, options)
     dim = _check_dim(target.spec, options.integer("outputDimensionality"))
     if "content" not in message:
         raise invalid("* EmbedContentRequest.content: content is required\n")
@@ -152,6 +153,12 @@ def _read_request(
     if not text:
         raise invalid(EMPTY_PART)
     return _item(target.spec, text, task, options.text("title"), dim, truncate)
+
+
+def _check_switches(target: Target, options: wire.Message) -> None:
+    for name in ("documentOcr", "audioTrackExtraction"):
+        if options.flag(name) is not None and not target.spec.takes_media:
+            raise invalid(f"{name} is not supported by the model {target.spec.name}.")
 
 
 def _item(

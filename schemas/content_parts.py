@@ -8,7 +8,7 @@ import string
 from collections.abc import Sequence
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media import MediaKind, MediaSettings
 
 FLAG = "--content"
 _TEXT = "text"
@@ -86,3 +86,19 @@ def template_fields(flag: str, template: str) -> tuple[str, ...]:
             )
         names.append(name)
     return tuple(dict.fromkeys(names))
+
+
+def check_switches(parts: Sequence[ContentPart], settings: MediaSettings) -> None:
+    """Check that the switches of a kind of media are used with such a part.
+
+    Raises:
+        ConfigError: a switch would have no effect.
+    """
+    for flag, given, kind in (
+        ("--document-ocr", settings.document_ocr, MediaKind.PDF),
+        ("--audio-track", settings.audio_track, MediaKind.VIDEO),
+    ):
+        if given and not any(part.kind is kind for part in parts):
+            raise ConfigError(
+                f"{flag} needs {kind}:COLUMN in --content. Add such a part, or remove {flag}."
+            )

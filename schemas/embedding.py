@@ -368,11 +368,13 @@ def _media_facts(media: MediaSettings) -> dict[str, object]:
             "piece_overlap_seconds": media.piece_overlap_seconds,
             "piece_overlap_pages": media.piece_overlap_pages,
         }
+    switches = {"document_ocr": media.document_ocr, "audio_track": media.audio_track}
     return {
         "transcode": str(media.transcode),
         "max_image_side": media.max_image_side,
         "long_media": str(media.long_media),
         **cut,
+        **{name: True for name, is_on in switches.items() if is_on},
     }
 
 

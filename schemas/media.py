@@ -127,6 +127,8 @@ class MediaLimits:
     audio_seconds: float = 180.0
     video_seconds: float = 120.0
     pages: int = 6
+    track_seconds: float = 80.0
+    """The seconds of a video whose audio track is embedded too; on Vertex AI only."""
     frames: int = 32
     """The frames of a video that the service looks at, 1 per second at most; 120 on Vertex AI."""
     types: tuple[str, ...] = (
@@ -139,15 +141,17 @@ class MediaLimits:
         "application/pdf",
     )
 
-    def seconds(self, kind: MediaKind) -> float:
-        """Return the maximum seconds of audio or video."""
-        return self.audio_seconds if kind is MediaKind.AUDIO else self.video_seconds
+    def seconds(self, kind: MediaKind, *, heard: bool = False) -> float:
+        """Return the maximum seconds of audio, or of video with or without its audio track."""
+        if kind is MediaKind.AUDIO:
+            return self.audio_seconds
+        return self.track_seconds if heard else self.video_seconds
 
 
 GEMINI_EMBEDDING_2 = MediaLimits()
 """The limits of gemini-embedding-2 on the Developer API."""
 GEMINI_EMBEDDING_2_VERTEX = MediaLimits(frames=120)
-"""The limits of gemini-embedding-2 on Vertex AI, without audio tracks."""
+"""The limits of gemini-embedding-2 on Vertex AI."""
 
 
 def media_tokens(
@@ -164,13 +168,25 @@ def media_tokens(
         case MediaKind.PDF:
             return PAGE_TOKENS * (pages or 0)
         case MediaKind.AUDIO:
-            return math.ceil(AUDIO_TOKENS_PER_S * (seconds or 0.0))
+            return audio_tokens(seconds)
     return FRAME_TOKENS * min(limits.frames, math.ceil(seconds or 0.0))
+
+
+def audio_tokens(seconds: float | None) -> int:
+    """Return the tokens of audio, or of the audio track of a video; 0 for an unknown length."""
+    return math.ceil(AUDIO_TOKENS_PER_S * (seconds or 0.0))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediaSettings:
-    """How media is checked and prepared.  All but `check` and the byte limits change vectors."""
+    """How media is checked and prepared.
+
+    All but `check` and the limits of bytes and pixels change vectors.  Words may be strings:
+    `MediaSettings(transcode="off")`.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
 
     check: MediaCheck = MediaCheck.DECODE
     transcode: Transcode = Transcode.AUTO
@@ -190,9 +206,15 @@ class MediaSettings:
     piece_pages: int | None = None
     """The pages of a piece or head; None: the model's limit."""
     piece_overlap_pages: int = 0
+    document_ocr: bool = False
+    """Whether the text that the service sees in PDF files is embedded too; on Vertex AI only."""
+    audio_track: bool = False
+    """Whether the audio track of videos is embedded too; on Vertex AI only."""
     limits: MediaLimits = GEMINI_EMBEDDING_2
 
     def __post_init__(self) -> None:
+        for name, words in _WORDS.items():
+            object.__setattr__(self, name, _word(words, name, getattr(self, name)))
         _check_least("--max-image-side", self.max_image_side, 16)
         _check_least("--max-image-pixels", self.max_pixels, 1)
         _check_least("--max-media-bytes", self.max_bytes, 1)
@@ -213,7 +235,10 @@ class MediaSettings:
                 f"--piece-pages {self.piece_pages}: the model accepts at most "
                 f"{self.limits.pages} pages of a PDF file."
             )
-        shortest = min(self.seconds_of_piece(kind) for kind in (MediaKind.AUDIO, MediaKind.VIDEO))
+        shortest = min(
+            self.seconds_of_piece(MediaKind.AUDIO),
+            self.seconds_of_piece(MediaKind.VIDEO, heard=self.audio_track),
+        )
         if not self.piece_overlap_seconds <= shortest / 2:
             raise ConfigError(
                 f"--piece-overlap-seconds {self.piece_overlap_seconds:g} is more than half of a "
@@ -226,9 +251,9 @@ class MediaSettings:
                 f"Use at most {self.pages_of_piece // 2}."
             )
 
-    def seconds_of_piece(self, kind: MediaKind) -> float:
-        """Return the seconds of a piece or head of audio or video."""
-        return min(self.piece_seconds or math.inf, self.limits.seconds(kind))
+    def seconds_of_piece(self, kind: MediaKind, *, heard: bool = False) -> float:
+        """Return the seconds of a piece or head of audio, or of video with or without its track."""
+        return min(self.piece_seconds or math.inf, self.limits.seconds(kind, heard=heard))
 
     @property
     def pages_of_piece(self) -> int:
@@ -236,15 +261,44 @@ class MediaSettings:
         return min(self.piece_pages or self.limits.pages, self.limits.pages)
 
 
+_WORDS: dict[str, type[enum.StrEnum]] = {
+    "check": MediaCheck,
+    "transcode": Transcode,
+    "long_media": LongMedia,
+}
+
+
+def _word(words: type[enum.StrEnum], name: str, value: str) -> enum.StrEnum:
+    try:
+        return words(value)
+    except ValueError:
+        allowed = ", ".join(words)
+        raise ConfigError(f"unknown {name} {value!r}. Allowed are {allowed}.") from None
+
+
 def _check_least(flag: str, value: float | None, least: int) -> None:
     if value is not None and not value >= least:
         raise ConfigError(f"{flag} {value:g} is too small. Use at least {least}.")
 
 
-def media_settings(*, vertexai: bool) -> MediaSettings:
-    """Return the default settings for a service."""
-    limits = GEMINI_EMBEDDING_2_VERTEX if vertexai else GEMINI_EMBEDDING_2
-    return MediaSettings(limits=limits)
+def for_service(settings: MediaSettings, *, vertexai: bool) -> MediaSettings:
+    """Return the settings with the limits of a service.
+
+    Raises:
+        ConfigError: the service does not have a switch.
+    """
+    if vertexai:
+        return dataclasses.replace(settings, limits=GEMINI_EMBEDDING_2_VERTEX)
+    for flag, given in (
+        ("--document-ocr", settings.document_ocr),
+        ("--audio-track", settings.audio_track),
+    ):
+        if given:
+            raise ConfigError(
+                f"{flag} works on Vertex AI only. Add --vertexai, or remove {flag}: the Gemini API "
+                "of Google AI Studio has no such switch."
+            )
+    return dataclasses.replace(settings, limits=GEMINI_EMBEDDING_2)
 
 
 class MediaFault(ValueError):
@@ -275,6 +329,8 @@ class MediaFacts:
     """The pixels of an image, as Pillow names them: `RGB`, `CMYK`, `P`."""
     seconds: float | None = None
     pages: int | None = None
+    has_sound: bool = False
+    """Whether a video has an audio track; looked at only if the track is to be embedded."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -287,6 +343,8 @@ class PreparedMedia:
     data: bytes = dataclasses.field(repr=False)
     tokens: int
     """As the service counts them; 0 if the length is not known."""
+    audio_tokens: int = 0
+    """Those among `tokens` that are of the audio track of a video."""
     seconds: float | None = None
     """The length of audio and video; None if it is not known."""
     pages: int | None = None

@@ -16,14 +16,14 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from bulkembed.schemas.content_parts import has_media, parse_part
+from bulkembed.schemas.content_parts import check_switches, has_media, parse_part
 from bulkembed.schemas.dead_letters import DeadLetter
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
 from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, EmbedderConfig
-from bulkembed.schemas.media import MediaSettings, media_settings
+from bulkembed.schemas.media import LongMedia, MediaSettings, for_service
 from bulkembed.schemas.models import DEFAULT_MODEL, TaskType, bare_name
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.calls import metrics
@@ -81,6 +81,13 @@ class Gemini:
                 "long_text 'stop' works in `bulkembed run` only. Use 'dead-letter' without "
                 "with_exception_handling(), which fails the pipeline at the first long text."
             )
+        if media is not None:
+            if media.long_media is LongMedia.PIECES:
+                raise ConfigError(
+                    "long_media 'pieces' works in `bulkembed run` only, since it makes several "
+                    "rows of one. Use 'head', or cut the files before this stage."
+                )
+            media = for_service(media, vertexai=self.service.vertexai)
         if self.long_text == LongText.PASSAGES:
             raise ConfigError(
                 "long_text 'passages' works in `bulkembed run` only, since it makes several rows "
@@ -252,6 +259,7 @@ class EmbedRows(EmbedElements):
         title_column: the field with the title of each document; RETRIEVAL_DOCUMENT only.
         content: or the parts of a row, in order, as for `--content`: `["{title}", "image:photo"]`.
             A part with media is bytes, a path, a URI, a data URI or base64.
+        media: how media is checked and prepared, as by the flags of the same names.
         vector_column: the field that gets the vector; an existing field is replaced.
         gather_s: how many seconds rows wait at most for rows of other bundles.  On unbounded input
             a bundle may have one row, and without this each row would be a request.
@@ -268,6 +276,7 @@ class EmbedRows(EmbedElements):
         text_template: str | None = None,
         title_column: str | None = None,
         content: Sequence[str] = (),
+        media: MediaSettings | None = None,
         vector_column: str = "vector",
         gather_s: float | None = None,
     ) -> None:
@@ -276,8 +285,12 @@ class EmbedRows(EmbedElements):
         parts = tuple(map(parse_part, content))
         if parts and not has_media(parts):
             raise ConfigError("content names no media. Use text_column or text_template for texts.")
+        if media is not None and not parts:
+            raise ConfigError("media needs content with media, such as content=['image:photo'].")
         columns = InputColumns(None, text_column, text_template, title_column, content=parts)
-        media = media_settings(vertexai=(gemini or Gemini()).service.vertexai) if parts else None
+        if parts:
+            media = media or MediaSettings()
+            check_switches(parts, media)
         config = (gemini or Gemini()).config(has_titles=title_column is not None, media=media)
         super().__init__(config, RowForm(columns, vector_column), gather_s)
 

@@ -26,18 +26,13 @@ from bulkembed.pipeline.run.request import InputRequest, MissingFiles, RunReques
 from bulkembed.pipeline.run.row_amount import parse_amount
 from bulkembed.pipeline.runners import signals
 from bulkembed.schemas.batch import BatchConfig, enqueued_limit
-from bulkembed.schemas.content_parts import ContentPart, has_media, parse_part
+from bulkembed.schemas.content_parts import ContentPart, check_switches, has_media, parse_part
 from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, OutputConfig
-from bulkembed.schemas.media import (
-    GEMINI_EMBEDDING_2,
-    GEMINI_EMBEDDING_2_VERTEX,
-    LongMedia,
-    MediaSettings,
-)
+from bulkembed.schemas.media import LongMedia, MediaSettings, for_service
 from bulkembed.schemas.models import bare_name
 from bulkembed.schemas.quota import Tier, parse_share
 from bulkembed.schemas.secrets import masked
@@ -52,7 +47,8 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 _OF_MEDIA = (
-    "max_image_side", "piece_seconds", "piece_pages", "media_root", "allow_private_addresses",
+    "max_image_side", "piece_seconds", "piece_pages", "document_ocr", "audio_track", "media_root",
+    "allow_private_addresses",
 )  # fmt: skip
 """Options that do nothing without media in `--content`."""
 
@@ -195,7 +191,7 @@ def request_from(options: dict[str, Any], beam_args: tuple[str, ...] = ()) -> Ru
             EmbeddingConfig, options,
             service=service.identity,
             has_titles=options["title_column"] is not None,
-            media=_media(options, columns),
+            media=_media(options, columns, vertexai=service.vertexai),
         ),
         service=service,
         calls=_made(CallSettings, options, limits=limits),
@@ -280,7 +276,9 @@ def _part(typed: str) -> ContentPart:
     return dataclasses.replace(part, source=decode_template(typed, "--content"))
 
 
-def _media(options: dict[str, Any], columns: InputColumns) -> MediaSettings | None:
+def _media(
+    options: dict[str, Any], columns: InputColumns, *, vertexai: bool
+) -> MediaSettings | None:
     """Return how media is prepared; None without media.
 
     Raises:
@@ -300,13 +298,14 @@ def _media(options: dict[str, Any], columns: InputColumns) -> MediaSettings | No
     if repeated and options["long_media"] is not LongMedia.PIECES:
         flag = f"--{repeated[0].replace('_', '-')}"
         raise ConfigError(f"{flag} needs --long-media pieces. Add it, or remove {flag}.")
-    return _made(
+    settings = _made(
         MediaSettings, options,
         check=options["check_media"],
         max_pixels=options["max_image_pixels"],
         max_bytes=options["max_media_bytes"],
-        limits=GEMINI_EMBEDDING_2_VERTEX if options["vertexai"] else GEMINI_EMBEDDING_2,
     )  # fmt: skip
+    check_switches(columns.content, settings)
+    return for_service(settings, vertexai=vertexai)
 
 
 def _fetch(options: dict[str, Any]) -> FetchSettings:

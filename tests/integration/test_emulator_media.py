@@ -281,6 +281,15 @@ def test_the_developer_api_has_neither_switch() -> None:
             assert "Unknown name" in refusal(one.embed(inline(RED), **{name: True}))
 
 
+def test_models_of_texts_have_neither_switch() -> None:
+    text = {"parts": [{"text": "a"}]}
+    with api("vertex") as one:
+        for name in ("documentOcr", "audioTrackExtraction"):
+            body = {"content": text, "embedContentConfig": {name: True}}
+            answer = one.post("embedContent", body, "gemini-embedding-001")
+            assert f"{name} is not supported" in refusal(answer)
+
+
 def test_a_pdf_file_is_near_its_own_words(both: Api) -> None:
     files = [printed("The dog sees the vet"), printed("Shares of the bank fell")]
     found = values(both.batch(*[[inline(one, PDF)] for one in files]))

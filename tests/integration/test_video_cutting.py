@@ -84,6 +84,20 @@ def test_a_video_is_cut_into_pieces(
         assert part.mime == ("video/quicktime" if suffix == ".mov" else "video/mp4")
 
 
+@pytest.mark.parametrize(("audio_track", "pieces"), [(True, 3), (False, 1)])
+def test_a_video_with_its_audio_track_is_cut_to_the_lower_limit(
+    ffmpeg: Path, tmp_path: Path, audio_track: bool, pieces: int
+) -> None:
+    data = video(ffmpeg, tmp_path / "source.mp4")
+    limits = MediaLimits(track_seconds=6)
+    settings = MediaSettings(long_media=LongMedia.PIECES, audio_track=audio_track, limits=limits)
+    parts = prepare_media(data, MediaKind.VIDEO, settings)
+    assert len(parts) == pieces
+    if audio_track:
+        assert all(mp4_seconds(part.data) <= 6 for part in parts)
+        assert sum(part.audio_tokens for part in parts) == pytest.approx(15 * 25, abs=10)
+
+
 def test_what_ffmpeg_cannot_read_is_a_dead_letter(ffmpeg: Path) -> None:
     with pytest.raises(MediaFault, match="cutting the video with ffmpeg failed") as caught:
         prepare_media(mp4(9), MediaKind.VIDEO, PIECES)

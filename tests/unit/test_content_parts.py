@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkembed.schemas.content_parts import ContentPart, has_media, parse_part
+from bulkembed.schemas.content_parts import ContentPart, check_switches, has_media, parse_part
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media import MediaKind, MediaSettings
 from bulkembed.transforms.inputs.row_parts import MediaValue, PartReader
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
@@ -117,3 +117,18 @@ def test_a_content_stands_alone() -> None:
 
 def test_saved_scans_of_texts_have_the_words_of_earlier_versions() -> None:
     assert "content" not in repr(InputColumns())
+
+
+@pytest.mark.parametrize(
+    ("settings", "part", "words"),
+    [
+        (MediaSettings(document_ocr=True), "pdf:a", "--document-ocr needs pdf:COLUMN"),
+        (MediaSettings(audio_track=True), "video:a", "--audio-track needs video:COLUMN"),
+    ],
+)
+def test_a_switch_needs_a_part_of_its_kind(settings: MediaSettings, part: str, words: str) -> None:
+    image = parse_part("image:photo")
+    check_switches([image, parse_part(part)], settings)
+    check_switches([image], MediaSettings())
+    with pytest.raises(ConfigError, match=words):
+        check_switches([image], settings)

@@ -85,6 +85,8 @@ MEDIA = {"model": "gemini-embedding-2", "media": MediaSettings()}
         {"long_media": LongMedia.HEAD},
         {"long_media": LongMedia.HEAD, "piece_seconds": 60.0},
         {"long_media": LongMedia.PIECES, "piece_overlap_pages": 1},
+        {"document_ocr": True},
+        {"audio_track": True},
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 
 import pytest
@@ -90,6 +91,41 @@ def test_a_request_has_the_parts_in_order_with_their_true_types(vertexai: bool) 
     assert words == {"text": "a red boot"}
     assert picture["inlineData"]["mimeType"] == "image/png"
     assert base64.b64decode(picture["inlineData"]["data"]) == bytes(range(5))
+
+
+@pytest.mark.parametrize("contents", [1, 2])
+def test_switches_of_vertex_are_sent_beside_media_of_their_kind_only(contents: int) -> None:
+    on = dataclasses.replace(EMBEDDING, media=MediaSettings(document_ocr=True, audio_track=True))
+    writer = RequestWriter(ServiceConfig(vertexai=True), on)
+    sent = {}
+    for kind in MediaKind:
+        body = writer.body([content("x", dataclasses.replace(image(5), kind=kind))] * contents)
+        request = body if contents == 1 else body["requests"][1]
+        sent[kind] = request.get("embedContentConfig")
+    assert sent == {
+        MediaKind.IMAGE: None,
+        MediaKind.AUDIO: None,
+        MediaKind.VIDEO: {"audioTrackExtraction": True},
+        MediaKind.PDF: {"documentOcr": True},
+    }
+    off = RequestWriter(ServiceConfig(vertexai=True), EMBEDDING)
+    assert "embedContentConfig" not in off.body([content(image(5))])
+
+
+def test_an_audio_track_has_the_price_of_audio() -> None:
+    video = dataclasses.replace(image(5, 660 + 250), kind=MediaKind.VIDEO, audio_tokens=250)
+    one = content(video)
+    assert one.tokens == 910
+    # 12.00 and 6.50 USD per million tokens, as tokens of text at 0.20 USD.
+    assert one.billed_tokens == pytest.approx(660 * 60 + 250 * 32.5, abs=1)
+    assert one.billed_bound == one.billed_tokens
+
+
+def test_the_text_that_a_service_reads_may_fill_the_content() -> None:
+    pdf = dataclasses.replace(image(5), kind=MediaKind.PDF, has_text=True)
+    assert content(pdf).tokens == 258
+    assert content(pdf).token_bound == 8192
+    assert content(pdf).billed_bound >= 8192 - 258 + 258 * 0.45 / 0.20
 
 
 def test_tokens_are_those_of_the_text_and_of_the_media() -> None:

@@ -11,10 +11,13 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.media import (
     GEMINI_EMBEDDING_2_VERTEX,
+    LongMedia,
+    MediaCheck,
     MediaFault,
     MediaKind,
     MediaLimits,
     MediaSettings,
+    for_service,
     media_tokens,
 )
 
@@ -34,6 +37,7 @@ from bulkembed.schemas.media import (
         ({"piece_overlap_seconds": -1}, "--piece-overlap-seconds -1 is too small"),
         ({"piece_overlap_seconds": 61}, "--piece-overlap-seconds 61 is more than half"),
         ({"piece_seconds": 10, "piece_overlap_seconds": 6}, "piece of 10 s. Use at most 5"),
+        ({"audio_track": True, "piece_overlap_seconds": 41}, "piece of 80 s. Use at most 40"),
         ({"piece_overlap_pages": 4}, "--piece-overlap-pages 4 is more than half"),
         ({"piece_pages": 1, "piece_overlap_pages": 1}, "piece of 1 page. Use at most 0"),
     ],
@@ -85,3 +89,31 @@ def test_a_shorter_limit_of_the_model_holds_for_pieces() -> None:
     settings = MediaSettings(piece_seconds=150)
     assert settings.seconds_of_piece(MediaKind.AUDIO) == 150
     assert settings.seconds_of_piece(MediaKind.VIDEO) == 120
+
+
+def test_the_audio_track_lowers_the_limit_of_a_video_that_has_one() -> None:
+    settings = MediaSettings(piece_seconds=90, audio_track=True)
+    assert settings.seconds_of_piece(MediaKind.VIDEO) == 90
+    assert settings.seconds_of_piece(MediaKind.VIDEO, heard=True) == 80
+
+
+@pytest.mark.parametrize("name", ["document_ocr", "audio_track"])
+def test_switches_of_vertex_are_refused_elsewhere(name: str) -> None:
+    settings = MediaSettings(**{name: True})
+    assert getattr(for_service(settings, vertexai=True), name)
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(ConfigError, match=f"{flag} works on Vertex AI only. Add --vertexai"):
+        for_service(settings, vertexai=False)
+
+
+def test_each_service_has_its_own_frames_of_a_video() -> None:
+    assert for_service(MediaSettings(), vertexai=True).limits.frames == 120
+    assert for_service(MediaSettings(), vertexai=False).limits.frames == 32
+
+
+def test_words_may_be_strings() -> None:
+    settings = MediaSettings(check="off", long_media="head")  # type: ignore[arg-type]
+    assert settings.check is MediaCheck.OFF
+    assert settings.long_media is LongMedia.HEAD
+    with pytest.raises(ConfigError, match="unknown transcode 'no'"):
+        MediaSettings(transcode="no")  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import (
+    GEMINI_EMBEDDING_2_VERTEX,
     LongMedia,
     MediaCheck,
     MediaFault,
@@ -23,6 +24,7 @@ from bulkembed.transforms.media.media_types import true_type
 from bulkembed.transforms.media.prepare_media import prepare_media
 from tests.support.media_samples import id3, mp3, mp4, opened, pdf, picture, saved, wav, xing
 from tests.support.odd_media import AUDIO, GOOD, IMAGE, JPEG, ODD, PDF, PNG, SETTINGS, VIDEO
+from tests.support.recordings import movie
 
 
 @pytest.mark.parametrize(
@@ -136,3 +138,35 @@ def test_damaged_files_raise_nothing_but_faults(
             if part.data is not data:
                 assert kind is IMAGE or choice is CUT
                 assert kind is not IMAGE or opened(part.data).size == (part.width, part.height)
+
+
+HEARD = dataclasses.replace(SETTINGS, audio_track=True, limits=GEMINI_EMBEDDING_2_VERTEX)
+
+
+@pytest.mark.parametrize(
+    ("sound", "seconds", "heard", "tokens", "of_sound"),
+    [
+        pytest.param(True, 80.0, True, 80 * 66 + 2000, 2000, id="heard"),
+        pytest.param(True, 9.5, True, 10 * 66 + 238, 238, id="short"),
+        pytest.param(True, 80.0, False, 80 * 66, 0, id="not heard"),
+        pytest.param(False, 120.0, True, 120 * 66, 0, id="silent"),
+    ],
+)
+def test_the_audio_track_of_a_video_has_tokens_of_its_own(
+    sound: bool, seconds: float, heard: bool, tokens: int, of_sound: int
+) -> None:
+    settings = dataclasses.replace(HEARD, audio_track=heard)
+    (part,) = prepare_media(movie(seconds, sound=sound), MediaKind.VIDEO, settings)
+    assert (part.tokens, part.audio_tokens) == (tokens, of_sound)
+
+
+def test_the_audio_track_lowers_the_limit_of_a_video() -> None:
+    long = movie(100.0, sound=True)
+    with pytest.raises(MediaFault) as caught:
+        prepare_media(long, MediaKind.VIDEO, HEARD)
+    assert caught.value.code is DeadCode.TOO_LONG
+    assert str(caught.value) == (
+        "the video lasts 100.0 s, but the model accepts at most 80 s of a video with its audio "
+        "track. Use --long-media head or pieces"
+    )
+    assert prepare_media(long, MediaKind.VIDEO, dataclasses.replace(HEARD, audio_track=False))

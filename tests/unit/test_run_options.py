@@ -275,6 +275,8 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
              "--enqueued-headroom": ("--enqueued-tokens", "1000"),
              "--content": ("--model", "gemini-embedding-2"),
              **dict.fromkeys(OF_MEDIA, MEDIA),
+             "--document-ocr": (*vertex, *MEDIA, "--content", "pdf:a"),
+             "--audio-track": (*vertex, *MEDIA, "--content", "video:a"),
              **dict.fromkeys(
                  ("--piece-seconds", "--piece-pages", "--piece-overlap-seconds",
                  "--piece-overlap-pages"), (*MEDIA, "--long-media", "pieces"),

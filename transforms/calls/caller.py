@@ -96,7 +96,7 @@ def counted_media(contents: Sequence[Content], answer: Answer) -> MediaTokens:
     if answer.media is not None:
         return answer.media
     media = (part for one in contents if isinstance(one, MediaContent) for part in one.media)
-    return sum((MediaTokens.of(part.kind, part.tokens) for part in media), NO_MEDIA)
+    return sum((part.billed_as() for part in media), NO_MEDIA)
 
 
 def media_tokens(contents: Sequence[Content]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
+from bulkembed.schemas.media import MediaKind
 from bulkembed.schemas.models import bare_name
 from bulkembed.transforms.core.content import Content, TextContent
 from bulkembed.transforms.core.media_content import MediaContent, SentPart
@@ -70,7 +71,7 @@ class RequestWriter:
         return request
 
     def _vertex_request(self, content: Content) -> dict[str, Any]:
-        config = dict(self._fields)
+        config = self._fields | media_switches(content, self._embedding)
         title = _title(content)
         if title is not None:
             config["title"] = title
@@ -90,6 +91,22 @@ class RequestWriter:
             instances.append(instance)
         parameters = {k: v for k, v in self._fields.items() if k != "taskType"}
         return {"instances": instances, **({"parameters": parameters} if parameters else {})}
+
+
+def media_switches(content: Content, embedding: EmbeddingConfig) -> dict[str, bool]:
+    """Return the fields of Vertex AI that say how media of a content is read, if it has such media.
+
+    Source: google-genai, `types.EmbedContentConfig`, 2026-11.
+    """
+    media = embedding.media
+    if media is None or not isinstance(content, MediaContent):
+        return {}
+    kinds = {part.kind for part in content.media}
+    found = {
+        "documentOcr": media.document_ocr and MediaKind.PDF in kinds,
+        "audioTrackExtraction": media.audio_track and MediaKind.VIDEO in kinds,
+    }
+    return {name: is_on for name, is_on in found.items() if is_on}
 
 
 def _title(content: Content) -> str | None:

@@ -37,6 +37,15 @@ class StoredMedia:
     store: ByteStore
     start: int
     size: int
+    audio_tokens: int = 0
+    """Those among `tokens` that are of the audio track of a video."""
+    has_text: bool = False
+    """Whether the service adds the text that it finds, whose tokens are not known before."""
+
+    def billed_as(self, if_unknown: int = 0) -> MediaTokens:
+        """Return its tokens by what they are billed as; of an unknown length, `if_unknown`."""
+        own = (self.tokens or if_unknown) - self.audio_tokens
+        return MediaTokens.of(self.kind, own) + MediaTokens(audio=self.audio_tokens)
 
     def read(self) -> bytes | bytearray:
         """Return the bytes that are sent.
@@ -83,7 +92,7 @@ class MediaContent(Content):
     def token_bound(self) -> int:
         """The bytes of its texts, and the tokens of its media; these are bounded by the model."""
         texts = sum(utf8_bytes(part) for part in self.parts if isinstance(part, str))
-        unknown = any(not part.tokens for part in self.media)
+        unknown = any(not part.tokens or part.has_text for part in self.media)
         return texts + (self.max_tokens if unknown else self.media_tokens)
 
     @property
@@ -98,7 +107,7 @@ class MediaContent(Content):
 
     def _surcharge(self, if_unknown: int) -> int:
         """Return what its media costs above its own count, in tokens of text."""
-        counts = (MediaTokens.of(part.kind, part.tokens or if_unknown) for part in self.media)
+        counts = (part.billed_as(if_unknown) for part in self.media)
         return sum(map(self.factors.surcharge, counts))
 
     def surely_exceeds(self, tokens: int) -> bool:

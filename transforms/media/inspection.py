@@ -7,7 +7,7 @@ from bulkembed.schemas.media import MediaFacts, MediaFault, MediaKind, MediaSett
 from bulkembed.transforms.media.image_files import inspect_image
 from bulkembed.transforms.media.media_types import name_of
 from bulkembed.transforms.media.mp3_files import read_mp3
-from bulkembed.transforms.media.mp4_files import mp4_seconds
+from bulkembed.transforms.media.mp4_files import has_audio_track, mp4_seconds
 from bulkembed.transforms.media.pdf_files import open_pdf
 from bulkembed.transforms.media.wav_files import read_wav
 
@@ -32,7 +32,9 @@ def inspect_media(data: bytes, mime: str, kind: MediaKind, settings: MediaSettin
         case "audio/mpeg":
             return MediaFacts(kind, mime, seconds=read_mp3(data).seconds)
         case "video/mp4" | "video/quicktime":
-            return MediaFacts(kind, mime, seconds=mp4_seconds(data))
+            seconds = mp4_seconds(data)
+            has_sound = settings.audio_track and has_audio_track(data)
+            return MediaFacts(kind, mime, seconds=seconds, has_sound=has_sound)
         case "application/pdf":
             return MediaFacts(kind, mime, pages=len(open_pdf(data).pages))
     accepted = [name_of(each) for each in settings.limits.types if each.startswith(f"{kind}/")]

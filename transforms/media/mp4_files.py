@@ -45,7 +45,7 @@ def mp4_seconds(data: bytes) -> float:
     inner = list(_boxes(data, *movie[1:]))
     if _child(inner, b"cmov") is not None:
         raise MediaFault(DeadCode.UNSUPPORTED_TYPE, "a MOV video with a compressed header")
-    tracks = _video_tracks(data, inner)
+    tracks = _tracks(data, inner, b"vide")
     if not tracks:
         raise MediaFault(DeadCode.UNSUPPORTED_TYPE, "an MP4 file without a video track")
     seconds = _movie_seconds(data, inner) or _fragment_seconds(
@@ -54,6 +54,12 @@ def mp4_seconds(data: bytes) -> float:
     if not seconds:
         raise _fault("does not declare its length")
     return seconds
+
+
+def has_audio_track(data: bytes) -> bool:
+    """Return whether an MP4 or MOV file that `mp4_seconds` can read has an audio track."""
+    movie = _child(list(_boxes(data, 0, len(data))), b"moov")
+    return movie is not None and bool(_tracks(data, list(_boxes(data, *movie[1:])), b"soun"))
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[Box]:
@@ -87,13 +93,13 @@ def _number(data: bytes, at: int, size: int = 4) -> int:
     return int.from_bytes(data[at : at + size], "big")
 
 
-def _video_tracks(data: bytes, movie: list[Box]) -> list[Box]:
+def _tracks(data: bytes, movie: list[Box], kind: bytes) -> list[Box]:
     return [
         box
         for box in movie
         if box[0] == b"trak"
         and (handler := _within(data, box, b"mdia", b"hdlr"))
-        and data[handler[1] + 8 : handler[1] + 12] == b"vide"
+        and data[handler[1] + 8 : handler[1] + 12] == kind
     ]
 
 

@@ -27,18 +27,20 @@ class Piece:
 def exceeds_limit(facts: MediaFacts, settings: MediaSettings) -> bool:
     """Return whether a file is longer than the model accepts, or than a piece if it may be cut."""
     if settings.long_media is LongMedia.DEAD_LETTER:
-        return _length(facts) > _limit(facts.kind, settings)
-    return _length(facts) > _sizes(facts.kind, settings)[0]
+        return _length(facts) > _limit(facts, settings)
+    return _length(facts) > _sizes(facts, settings)[0]
 
 
 def too_long(facts: MediaFacts, settings: MediaSettings) -> MediaFault:
     """Return the fault of a file that is longer than the model accepts."""
-    limit = _limit(facts.kind, settings)
+    limit = _limit(facts, settings)
     if facts.kind is MediaKind.PDF:
         what = f"the PDF file has {facts.pages:,} pages, but the model accepts at most {limit:g}"
         return MediaFault(DeadCode.TOO_MANY_PAGES, what + ". Use --long-media head or pieces")
     what = f"the {facts.kind} lasts {facts.seconds:,.1f} s, but the model accepts at most {limit:g}"
-    return MediaFault(DeadCode.TOO_LONG, what + " s. Use --long-media head or pieces")
+    with_track = " of a video with its audio track" if facts.has_sound else ""
+    what += f" s{with_track}. Use --long-media head or pieces"
+    return MediaFault(DeadCode.TOO_LONG, what)
 
 
 def cut_media(data: bytes, facts: MediaFacts, settings: MediaSettings) -> list[Piece]:
@@ -47,7 +49,7 @@ def cut_media(data: bytes, facts: MediaFacts, settings: MediaSettings) -> list[P
     Raises:
         MediaFault: the file cannot be cut, or its pieces have too many bytes together.
     """
-    piece, overlap = _sizes(facts.kind, settings)
+    piece, overlap = _sizes(facts, settings)
     length = piece if settings.long_media is LongMedia.HEAD else _length(facts)
     cut = _cutter(data, facts, settings)
     pieces, total = [], 0
@@ -80,20 +82,21 @@ def _length(facts: MediaFacts) -> float:
     return (facts.pages if facts.kind is MediaKind.PDF else facts.seconds) or 0
 
 
-def _limit(kind: MediaKind, settings: MediaSettings) -> float:
-    if kind is MediaKind.PDF:
+def _limit(facts: MediaFacts, settings: MediaSettings) -> float:
+    if facts.kind is MediaKind.PDF:
         return settings.limits.pages
-    return settings.limits.seconds(kind)
+    return settings.limits.seconds(facts.kind, heard=facts.has_sound)
 
 
-def _sizes(kind: MediaKind, settings: MediaSettings) -> tuple[float, float]:
-    if kind is MediaKind.PDF:
+def _sizes(facts: MediaFacts, settings: MediaSettings) -> tuple[float, float]:
+    if facts.kind is MediaKind.PDF:
         return settings.pages_of_piece, settings.piece_overlap_pages
-    return settings.seconds_of_piece(kind), settings.piece_overlap_seconds
+    piece = settings.seconds_of_piece(facts.kind, heard=facts.has_sound)
+    return piece, settings.piece_overlap_seconds
 
 
 def _cutter(data: bytes, facts: MediaFacts, settings: MediaSettings) -> Cut:
-    limit_s = settings.limits.seconds(facts.kind)
+    limit_s = _limit(facts, settings)
     match facts.mime:
         case "audio/wav":
             wav = read_wav(data)

@@ -16,6 +16,7 @@ from bulkembed.schemas.media import (
     MediaSettings,
     PreparedMedia,
     Transcode,
+    audio_tokens,
     media_tokens,
 )
 from bulkembed.transforms.media.media_types import kind_of, name_of, true_type
@@ -116,7 +117,12 @@ def _prepared_length(
         facts = MediaFacts(kind, mime)
     is_whole = settings.long_media is LongMedia.DEAD_LETTER
     if not exceeds_limit(facts, settings) or (is_whole and is_off):
-        return [_sent(kind, mime, data, settings, seconds=facts.seconds, pages=facts.pages)]
+        return [
+            _sent(
+                kind, mime, data, settings,
+                seconds=facts.seconds, pages=facts.pages, heard=facts.has_sound,
+            )
+        ]  # fmt: skip
     if is_whole:
         raise too_long(facts, settings)
     return [
@@ -127,6 +133,7 @@ def _prepared_length(
             settings,
             seconds=None if kind is MediaKind.PDF else piece.end - piece.start,
             pages=int(piece.end - piece.start) if kind is MediaKind.PDF else None,
+            heard=facts.has_sound,
             start=piece.start,
             end=piece.end,
         )
@@ -143,6 +150,7 @@ def _sent(
     size: tuple[int | None, int | None] = (None, None),
     seconds: float | None = None,
     pages: int | None = None,
+    heard: bool = False,
     start: float | None = None,
     end: float | None = None,
 ) -> PreparedMedia:
@@ -152,11 +160,13 @@ def _sent(
             f"{name_of(mime)} of {len(data):,} bytes, but at most {settings.max_bytes:,} are sent. "
             "Raise --max-media-bytes" + _SMALLER.get(kind, ""),
         )
+    of_track = audio_tokens(seconds) if heard else 0
     return PreparedMedia(
         kind=kind,
         mime=mime,
         data=data,
-        tokens=media_tokens(kind, seconds=seconds, pages=pages, limits=settings.limits),
+        tokens=of_track + media_tokens(kind, seconds=seconds, pages=pages, limits=settings.limits),
+        audio_tokens=of_track,
         seconds=seconds,
         pages=pages,
         width=size[0],

@@ -227,7 +227,11 @@ class MediaRows:
         found: _Pieces = []
         for one in prepared:
             at = self._spool.append(one.data)
-            stored = StoredMedia(kind, one.mime, one.tokens, self._spool, at, len(one.data))
+            has_text = kind is MediaKind.PDF and self._settings.document_ocr
+            stored = StoredMedia(
+                kind, one.mime, one.tokens, self._spool, at, len(one.data), one.audio_tokens,
+                has_text,
+            )  # fmt: skip
             is_piece = one.start is not None and one.end is not None and len(prepared) > 1
             found.append((stored, (one.start or 0.0, one.end or 0.0) if is_piece else None))
         return found
