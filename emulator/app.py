@@ -12,9 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bulkembed.emulator.answer_forms import encode
 from bulkembed.emulator.api_errors import ApiError, Page, invalid, too_large
 from bulkembed.emulator.batch_server import BatchServer
-from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer, encode, respond
+from bulkembed.emulator.calls import EMBED_METHODS, ConnectionFault, State, answer, respond
 from bulkembed.emulator.canned import CannedBodies
 from bulkembed.emulator.catalog import Catalog
 from bulkembed.emulator.contents import names_media
@@ -96,7 +97,7 @@ class Emulator:
             return await self._canned.answer(target, raw, request)
         project = request.path_params.get("project", "")
         content = await answer(self._state, target, project, parse(raw))
-        return respond(content, request, self._settings)
+        return respond(content, request, self._settings, media_type=target.form.media_type)
 
     async def other_method(self, request: Request) -> Response:
         """Handle `countTokens`; the catalogue rejects any other method."""
@@ -177,7 +178,8 @@ class Emulator:
         self._gateway.check_access(request)
         vertex, path = is_vertex(request), request.path_params
         spec = self._catalog.find(path["model"], path["version"], path["method"], vertex=vertex)
-        return Target(spec, path["method"], vertex, self._settings, self.batch.uris)
+        form = self._gateway.form(request)
+        return Target(spec, path["method"], vertex, self._settings, self.batch.uris, form)
 
 
 def _handled(handler: Handler) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import gzip
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -60,7 +61,10 @@ class BatchCalls:
         if fault in (CallFault.LOST, CallFault.LOST_HANG):
             return NoAnswer(Fault.RESET if fault == CallFault.LOST else Fault.HANG)
         if fault == CallFault.BROKEN_JSON:
-            half = response.body[: len(response.body) // 2]
+            whole = bytes(response.body)
+            if "content-encoding" in response.headers:
+                whole = gzip.decompress(whole)
+            half = whole[: len(whole) // 2]
             return Response(half, response.status_code, media_type=response.media_type)
         if lost_status(fault):
             raise _error(lost_status(fault))

@@ -6,15 +6,15 @@ import asyncio
 import collections
 import concurrent.futures
 import dataclasses
-import gzip
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import orjson
+from isal import isal_zlib
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bulkembed.emulator.answer_forms import JSON, AnswerForm, encode_vectors
 from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.faults import Faults, error_of
 from bulkembed.emulator.media_contents import MeasuredContent, measure
@@ -39,6 +39,8 @@ _WITHOUT_VECTORS = frozenset({
 })  # fmt: skip
 """The faults after which a call has no vectors; all others corrupt the answer."""
 _GZIP_FROM_BYTES = 500
+_GZIP_WINDOW = 31
+"""Window bits for a gzip header: 15, and 16 for the header."""
 _NAN_MARK = b'"NaN"'
 """Replaced by NaN in the bytes: orjson does not write NaN."""
 
@@ -220,8 +222,8 @@ def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
         target, vectors, prepared.counts, prepared.cut, fault, prepared.tokens_by_modality(),
         characters,
     )  # fmt: skip
-    content = encode(body, pretty=target.settings.pretty)
-    if fault is Fault.NAN:
+    content = encode_vectors(body, target.form)
+    if fault is Fault.NAN and target.form is not AnswerForm.PROTO:
         return content.replace(_NAN_MARK, b"NaN")
     return content[: len(content) // 2] if fault is Fault.BROKEN_JSON else content
 
@@ -241,26 +243,24 @@ def embed_items(target: Target, prepared: Prepared) -> list[Floats]:
     return [vectors[row] for row in range(len(prepared.items))]
 
 
-def encode(body: dict[str, Any], *, pretty: bool) -> bytes:
-    """Return JSON; numbers have enough digits to restore the same float32."""
-    option = orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if pretty else 0)
-    return orjson.dumps(body, option=option)
-
-
 def respond(
     content: bytes,
     request: Request,
     settings: EmulatorSettings,
     code: int = 200,
-    media_type: str = "application/json; charset=UTF-8",
+    media_type: str = JSON,
 ) -> Response:
-    """Return the HTTP answer, gzipped if the settings say so and the client accepts it."""
+    """Return the HTTP answer, gzipped if client and settings allow it."""
     headers = {"vary": "Origin, X-Origin, Referer"}
-    takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
-    if settings.gzip and takes_gzip and len(content) >= _GZIP_FROM_BYTES:
-        content = gzip.compress(content, compresslevel=1, mtime=0)
+    if compresses(request, settings) and len(content) >= _GZIP_FROM_BYTES:
+        content = isal_zlib.compress(content, level=1, wbits=_GZIP_WINDOW)
         headers["content-encoding"] = "gzip"
     return Response(content, code, headers, media_type=media_type)
+
+
+def compresses(request: Request, settings: EmulatorSettings) -> bool:
+    """Return whether the answer to a request is compressed."""
+    return settings.gzip and "gzip" in request.headers.get("accept-encoding", "")
 
 
 def embed_answer(

@@ -12,8 +12,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bulkembed.emulator.answer_forms import AnswerForm, encode_vectors
 from bulkembed.emulator.api_errors import invalid
-from bulkembed.emulator.calls import State, embed_answer, encode, failure_of
+from bulkembed.emulator.calls import State, compresses, embed_answer, failure_of
 from bulkembed.emulator.media_settings import Modality
 from bulkembed.emulator.targets import Target
 
@@ -23,7 +24,7 @@ _GZIP_LEVEL = 6
 
 
 class CannedBodies:
-    """One body for each (method, count, dim), made at its first use.
+    """One body for each method, form, count and dim, made at its first use.
 
     Only the count and the dim of a request are read.  Only the limit of texts is checked, and no
     quota.  Latency works, and so do faults with an error answer.
@@ -31,7 +32,7 @@ class CannedBodies:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._bodies: dict[tuple[str, bool, int, int, bool], bytes] = {}
+        self._bodies: dict[tuple[str, bool, AnswerForm, int, int, bool], bytes] = {}
 
     async def answer(self, target: Target, raw: bytes, request: Request) -> Response:
         """Return the prepared body after the latency."""
@@ -44,7 +45,7 @@ class CannedBodies:
         fault = state.faults.draw(now)
         if len(requests) > target.max_texts and not target.vertex:
             raise invalid(f"at most {target.max_texts} requests can be in one batch")
-        gzipped = target.settings.gzip and "gzip" in request.headers.get("accept-encoding", "")
+        gzipped = compresses(request, target.settings)
         content = self._body(target, len(requests), dim, gzipped=gzipped)
         await asyncio.sleep(max(0.0, started + state.faults.latency_s() - time.monotonic()))
         if fault is not None:
@@ -52,17 +53,17 @@ class CannedBodies:
         count = len(requests)
         state.stats.paid(map(hash, map(str, requests)), count, count * TOKENS_PER_TEXT, now)
         headers = {"content-encoding": "gzip"} if gzipped else {}
-        return Response(content, 200, headers, media_type="application/json; charset=UTF-8")
+        return Response(content, 200, headers, media_type=target.form.media_type)
 
     def _body(self, target: Target, count: int, dim: int, *, gzipped: bool) -> bytes:
-        key = (target.method, target.vertex, count, dim, gzipped)
+        key = (target.method, target.vertex, target.form, count, dim, gzipped)
         if key not in self._bodies:
             vectors = np.random.default_rng(count).standard_normal((count, dim))
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             rows = list(vectors.astype(np.float32))
             counts, tokens = [TOKENS_PER_TEXT] * count, {Modality.TEXT: TOKENS_PER_TEXT * count}
             body = embed_answer(target, rows, counts, [False] * count, None, tokens)
-            content = encode(body, pretty=target.settings.pretty)
+            content = encode_vectors(body, target.form)
             self._bodies[key] = gzip.compress(content, _GZIP_LEVEL) if gzipped else content
         return self._bodies[key]
 

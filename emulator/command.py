@@ -129,8 +129,19 @@ def _share_options(command: _F) -> _F:
 @click.option("--poison", help="Answer 400 to a call with a text or file that contains this.")
 @click.option("--sick", help="Answer 503 to a call with a text or file that contains this.")
 @_number_option("--seed", 0, "Seed of faults and latencies.")
-@click.option("--pretty", is_flag=True, help="Write a vector over many lines, as the service does.")
-@click.option("--gzip", is_flag=True, help="Compress answers for clients that accept gzip.")
+@click.option("--pretty", is_flag=True, help="Indent answers even for prettyPrint=false.")
+@click.option(
+    "--gzip/--no-gzip",
+    default=True,
+    show_default=True,
+    help="Compress answers for clients that accept gzip.",
+)
+@click.option(
+    "--unknown-parameter",
+    multiple=True,
+    metavar="NAME",
+    help="Answer 400 to a request with this query parameter, such as prettyPrint.",
+)
 @click.option("--canned", is_flag=True, help="Send prepared answers, to measure clients.")
 @media_options
 @batch_options
@@ -162,6 +173,7 @@ def settings_from(options: dict[str, Any]) -> EmulatorSettings:
         faults=tuple((fault, share) for fault, share in shares if share),
         script=tuple(step for step in script if step),
         outages=tuple(map(_outage, options.pop("outage"))),
+        unknown_parameters=tuple(options.pop("unknown_parameter")),
         extra_models=tuple(map(_extra_model, options.pop("extra_model"))),
         long_text=OverLimit(options.pop("long_text")),
         token_details=TokenDetails(options.pop("token_details")),

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from bulkembed.emulator.answer_forms import AnswerForm, encode, encode_error, requested_form
 from bulkembed.emulator.api_errors import (
     ApiError,
     Page,
@@ -23,13 +24,13 @@ from bulkembed.emulator.api_errors import (
     unauthenticated,
     unregistered,
 )
-from bulkembed.emulator.calls import encode, respond
+from bulkembed.emulator.calls import respond
 from bulkembed.emulator.settings import EmulatorSettings, Fault
 from bulkembed.emulator.wire import check_names
 
 QUERY = frozenset({
-    "key", "alt", "$alt", "fields", "prettyPrint", "pageSize", "page_size", "pageToken",
-    "page_token", "queryBase",
+    "key", "alt", "$alt", "fields", "prettyPrint", "$prettyPrint", "pageSize", "page_size",
+    "pageToken", "page_token", "queryBase",
 })  # fmt: skip
 """The query parameters that every method accepts."""
 Handler = Callable[[Request], Awaitable[Response]]
@@ -70,7 +71,14 @@ class Gateway:
         vertex = is_vertex(request)
         self._check_version(request.path_params["version"], vertex=vertex)
         self._check_key(request, vertex=vertex)
-        check_names(request.query_params, QUERY | more)
+        check_names(request.query_params, (QUERY | more) - set(self._settings.unknown_parameters))
+        self.form(request)
+
+    def form(self, request: Request) -> AnswerForm:
+        """Return the form of the answer that a request asks for."""
+        unknown = self._settings.unknown_parameters
+        query = {name: one for name, one in request.query_params.items() if name not in unknown}
+        return requested_form(query, vertex=is_vertex(request), always_pretty=self._settings.pretty)
 
     def _check_version(self, version: str, *, vertex: bool) -> None:
         if version not in (("v1", "v1beta", "v1beta1") if vertex else ("v1", "v1beta")):
@@ -98,8 +106,9 @@ class Gateway:
         return b"".join(chunks)
 
     def json(self, request: Request, body: dict[str, object]) -> Response:
-        """Return an answer of a method that gives no vectors: always indented."""
-        return respond(encode(body, pretty=True), request, self._settings)
+        """Return an answer of a method that gives no vectors: always JSON."""
+        pretty = self.form(request) is not AnswerForm.COMPACT
+        return respond(encode(body, pretty=pretty), request, self._settings)
 
     def guard(self, handler: Handler) -> Handler:
         """Return the handler with the errors that it raises as answers."""
@@ -116,7 +125,12 @@ class Gateway:
         """Return the answer of an error."""
         if isinstance(error, Page):
             return respond(error.html(), request, self._settings, error.code, "text/html")
-        return respond(encode(error.body(), pretty=True), request, self._settings, error.code)
+        try:
+            form = self.form(request)
+        except ApiError:
+            form = AnswerForm.PRETTY
+        content = encode_error(error, form)
+        return respond(content, request, self._settings, error.code, form.media_type)
 
 
 def is_vertex(request: Request) -> bool:

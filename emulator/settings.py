@@ -99,7 +99,8 @@ class EmulatorSettings:
 
     Limits of 0 mean no limit.  `retired` has the names of models, or `("all",)` for every model
     past its shut-down date.  `extra_models` has pairs of a name, which the registry does not have,
-    and a dim.
+    and a dim.  `pretty` means that `prettyPrint=false` is ignored; a query parameter in
+    `unknown_parameters` is rejected.
     """
 
     host: str = "127.0.0.1"
@@ -140,7 +141,8 @@ class EmulatorSettings:
     seed: int = 0
 
     pretty: bool = False
-    gzip: bool = False
+    gzip: bool = True
+    unknown_parameters: tuple[str, ...] = ()
     canned: bool = False
 
     media: MediaRules = dataclasses.field(default_factory=MediaRules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from bulkembed.emulator.answer_forms import AnswerForm
 from bulkembed.emulator.media_parts import MediaPart
 from bulkembed.emulator.media_uris import UriReader
 from bulkembed.emulator.settings import EmulatorSettings
@@ -38,6 +39,8 @@ class Target:
     settings: EmulatorSettings
     uris: UriReader | None = None
     """Reads the files that a content names; None: there are none."""
+    form: AnswerForm = AnswerForm.PRETTY
+    """The form of the answer."""
 
     @property
     def max_texts(self) -> int:

@@ -29,7 +29,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     WorkerHandler,
 )
 from apache_beam.transforms.environments import Environment
-from google.protobuf import json_format, text_format  # type: ignore[import-untyped]  # no types
+from google.protobuf import json_format, text_format
 
 URN = "bulkembed:environment:worker_processes:v1"
 

@@ -124,7 +124,7 @@ def test_an_answer_does_not_wait_for_delayed_acknowledgements() -> None:
 
 @pytest.mark.parametrize("gzip", [False, True])
 def test_canned_bodies_have_the_requested_count_and_dim(gzip: bool) -> None:
-    settings = EmulatorSettings(canned=True, gzip=gzip, pretty=gzip, script=("ok", "ok", "503"))
+    settings = EmulatorSettings(canned=True, gzip=gzip, script=("ok", "ok", "503"))
     model = "gemini-embedding-001"
     with (
         EmulatorServer(settings) as server,

@@ -51,7 +51,7 @@ def test_the_commands_options_become_settings() -> None:
         "--rpm 3000 --share-503 0.1 --share-reset 0.05 --script 503,ok --outage 30-60 "
         "--outage 90-91.5 --extra-model mine:512 --retired all --quota-details none --pretty "
         "--media-images 2 --media-cut-long --no-media-developer-gs --vertex-batch missing "
-        "--token-details both"
+        "--token-details both --no-gzip --unknown-parameter prettyPrint"
     )
     with emulator.make_context("emulator", line.split()) as context:
         settings = settings_from(context.params)
@@ -62,6 +62,8 @@ def test_the_commands_options_become_settings() -> None:
     assert settings.extra_models == (("mine", 512),)
     assert settings.retired == ("all",)
     assert settings.pretty
+    assert not settings.gzip
+    assert settings.unknown_parameters == ("prettyPrint",)
     assert settings.media == MediaRules(images=2, cut_long=True, developer_gs=False)
     assert settings.vertex_batch is VertexBatch.MISSING
     assert settings.token_details is TokenDetails.BOTH
