@@ -244,7 +244,7 @@ def test_the_request_has_the_documented_form_and_at_most_the_estimated_size(url:
             task_type=TaskType.RETRIEVAL_DOCUMENT, dim=768,
         )  # fmt: skip
         ((path, headers, body),) = server.seen
-    assert path == "/v1beta/models/gemini-embedding-001:batchEmbedContents"
+    assert path == "/v1beta/models/gemini-embedding-001:batchEmbedContents?prettyPrint=false"
     assert {name.lower(): value for name, value in headers.items()}["x-goog-api-key"] == "the-key"
     assert json.loads(body) == {
         "requests": [

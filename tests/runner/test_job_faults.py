@@ -155,8 +155,8 @@ def test_a_stop_in_the_middle_of_a_unit_commits_its_finished_rows(tmp_path: Path
 
 @pytest.mark.parametrize(
     "settings",
-    [{"pretty": True}, {"gzip": True}, {"usage_metadata": False}, {"max_texts": 7},
-     {"max_body_bytes": 3000}],
+    [{"pretty": True}, {"gzip": False}, {"unknown_parameters": ("prettyPrint",)},
+     {"usage_metadata": False}, {"max_texts": 7}, {"max_body_bytes": 3000}],
     ids=lambda settings: next(iter(settings)),
 )  # fmt: skip
 def test_a_service_of_another_temper_gives_the_same_vectors(

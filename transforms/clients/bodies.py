@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpcore2
@@ -30,7 +31,7 @@ blocks only its own place.
 _GZIP_WINDOW = 31
 """Window bits that require a gzip header: 15, and 16 for the header."""
 _PLAIN_JSON = {"content-type": "application/json"}
-_BODY: contextvars.ContextVar[list[bytes] | None] = contextvars.ContextVar("body", default=None)
+_BODY: contextvars.ContextVar[KeptBody | None] = contextvars.ContextVar("body", default=None)
 """Gets the body of the good answer to the call that this task makes."""
 
 READ_BYTES = 256 * 1024
@@ -38,10 +39,24 @@ READ_BYTES = 256 * 1024
 rest each time, which is a fifth of the cost of a download."""
 
 
+@dataclasses.dataclass(slots=True)
+class KeptBody:
+    """The body of the good answer to one call; empty before it is there."""
+
+    parameters: Mapping[str, str]
+    """Added to the query of the call."""
+    content: bytes = b""
+    """Decompressed."""
+
+
 @contextlib.contextmanager
-def kept_body() -> Iterator[list[bytes]]:
-    """Yield a list, which gets the body if the call inside the `with` has a good answer."""
-    body: list[bytes] = []
+def kept_body(parameters: Mapping[str, str] | None = None) -> Iterator[KeptBody]:
+    """Yield what gets the body if the call inside the `with` has a good answer.
+
+    Args:
+        parameters: added to the query of the call.
+    """
+    body = KeptBody(parameters or {})
     token = _BODY.set(body)
     try:
         yield body
@@ -145,6 +160,8 @@ class BodyKeeper(httpx2.AsyncClient):
         kept = _BODY.get()
         if kept is None:
             return await super().send(request, **options)
+        if kept.parameters:
+            request.url = request.url.copy_merge_params(kept.parameters)
         # The client's own `send` logs a line for each call.
         response = await self._transport_for_url(request.url).handle_async_request(request)
         response.request = request
@@ -154,7 +171,7 @@ class BodyKeeper(httpx2.AsyncClient):
             raw = await self._body(response)
         finally:
             await response.aclose()
-        kept.append(inflate(raw, response.headers.get("content-encoding", "")))
+        kept.content = inflate(raw, response.headers.get("content-encoding", ""))
         return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
 
     async def _body(self, response: httpx2.Response) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import google.auth.exceptions
 import httpx2
@@ -26,6 +26,7 @@ from bulkembed.transforms.clients.error_answers import (
     holds_error,
     read_error,
 )
+from bulkembed.transforms.clients.lean_answers import COMPACT, LeanAnswers, refused_parameters
 from bulkembed.transforms.clients.requests import RequestWriter
 from bulkembed.transforms.clients.sdk import open_sdk
 from bulkembed.transforms.clients.transport import (
@@ -58,6 +59,7 @@ class GeminiClient:
         self._key = key
         self._timeout_s = service.timeout_s
         self._base_url = service.base_url
+        self._lean = LeanAnswers(COMPACT)
         certificates = trusted_certificates(service)
         self._http = open_http(service, connections, certificates)
         self._client = open_sdk(service, key, certificates, async_http=self._http)
@@ -111,12 +113,46 @@ class GeminiClient:
             CallError: there was no answer, or it is an error or a page.
         """
         try:
-            with kept_body() as body:
-                async with asyncio.timeout(self._timeout_s):
-                    await send()
+            content = await self._lean_content(send)
         except NoVectors as answer:
             location = answer.headers.get("location", "")
             raise self._error(read_error(answer.status, answer.body, location), texts) from None
+        if holds_error(content):
+            raise self._error(read_error(200, content), texts)
+        return content
+
+    async def _lean_content(self, send: Callable[[], Awaitable[object]]) -> bytes:
+        """Return what a call with lean parameters gets, or without those that are refused.
+
+        Raises:
+            CallError: there is no answer.
+            NoVectors: the answer is an error or a page.
+        """
+        parameters = self._lean.parameters()
+        try:
+            return await self._content(send, parameters)
+        except NoVectors as answer:
+            refused = refused_parameters(parameters, answer.status, answer.body)
+            if not refused:
+                raise
+        rest = {name: value for name, value in parameters.items() if name not in refused}
+        content = await self._content(send, rest)
+        self._lean.drop(refused)
+        return content
+
+    async def _content(
+        self, send: Callable[[], Awaitable[object]], parameters: Mapping[str, str]
+    ) -> bytes:
+        """Return the body of a good answer.
+
+        Raises:
+            CallError: there is no answer.
+            NoVectors: the answer is an error or a page.
+        """
+        try:
+            with kept_body(parameters) as body:
+                async with asyncio.timeout(self._timeout_s):
+                    await send()
         except TimeoutError:
             raise Unavailable(f"no answer within {self._timeout_s:g} s", code="timeout") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
@@ -124,10 +160,7 @@ class GeminiClient:
             raise transport_error(error) from None
         except google.auth.exceptions.GoogleAuthError as error:
             raise credentials_error(error) from None
-        content = body[0] if body else b""
-        if holds_error(content):
-            raise self._error(read_error(200, content), texts)
-        return content
+        return body.content
 
     def _error(self, answer: ErrorAnswer, texts: int) -> CallError:
         return call_error(answer, self._embedding.spec, self._base_url, self._key, texts)

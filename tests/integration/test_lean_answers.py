@@ -1,0 +1,155 @@
+"""The query parameters that make answers small, and services that do not know them."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from support.gemini import TEXTS, embed, failing, items, with_client
+
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.errors import CallRejected, JobRejected
+from bulkembed.transforms.clients.gemini import GeminiClient
+
+DIM = 128
+UNKNOWN = b'{"detail":[{"type":"extra_forbidden","loc":["query","prettyPrint"],"msg":"Extra"}]}'
+
+
+class Service:
+    """Answers calls; a call with a refused parameter gets `refusal`."""
+
+    def __init__(self, status: int, refusal: bytes, *, all_calls: bool = False) -> None:
+        self.status, self.refusal, self.all_calls = status, refusal, all_calls
+        self.queries: list[dict[str, str]] = []
+        self.lock = threading.Lock()
+
+    def answer(self, query: Mapping[str, str], body: Any) -> tuple[int, bytes]:
+        with self.lock:
+            self.queries.append(dict(query))
+        if query or self.all_calls:
+            return self.status, self.refusal
+        vectors = [{"values": [1.0, n, *[0.5] * (DIM - 2)]} for n, _ in enumerate(body["requests"])]
+        return 200, json.dumps({"embeddings": vectors}).encode()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        server: Any = self.server
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
+        status, content = server.service.answer(query, body)
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[str]:
+    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.service, server.daemon_threads = service, True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+async def call_many(client: GeminiClient, calls: int = 3) -> list[Any]:
+    return [await client.embed(items(TEXTS, dim=DIM)) for _ in range(calls)]
+
+
+@pytest.mark.parametrize("vertexai", [False, True])
+def test_both_services_are_asked_for_compact_answers(vertexai: bool) -> None:
+    with EmulatorServer(EmulatorSettings(unknown_parameters=("prettyPrint",))) as strict:
+        facts: dict[str, Any] = {"vertexai": vertexai}
+        if vertexai:
+            facts["model"] = "text-embedding-005"
+        found = embed(strict.url, TEXTS, **facts)
+        assert strict.stats()["answers"] == {"400": 1, "200": 1}
+        with EmulatorServer() as plain:
+            expected = embed(plain.url, TEXTS, **facts)
+            assert plain.stats()["answers"] == {"200": 1}
+    assert np.array_equal(found.vectors, expected.vectors)
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal"),
+    [
+        pytest.param(400, b'{"error":{"code":400,"message":"Unknown name \\"prettyPrint\\": '
+                     b'Cannot bind query parameter.","status":"INVALID_ARGUMENT"}}', id="google"),
+        pytest.param(422, UNKNOWN, id="fastapi"),
+        pytest.param(400, b"unexpected query parameter", id="words-without-the-name"),
+        pytest.param(404, b"<html>no route for ?pretty_print=false</html>", id="page"),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_a_service_refuses_is_left_out_from_then_on(
+    status: int, refusal: bytes
+) -> None:
+    service = Service(status, refusal)
+    with serving(service) as url:
+        answers = with_client(url, call_many, dim=DIM)
+    assert [one.vectors.shape for one in answers] == [(4, DIM)] * 3
+    assert service.queries == [{"prettyPrint": "false"}, {}, {}, {}]
+
+
+def test_calls_in_flight_at_the_first_refusal_are_all_repeated() -> None:
+    four_sent = threading.Barrier(4)
+
+    class Together(Service):
+        def answer(self, query: Mapping[str, str], body: Any) -> tuple[int, bytes]:
+            if query:
+                four_sent.wait(20)
+            return super().answer(query, body)
+
+    service = Together(400, UNKNOWN)
+
+    async def at_once(client: GeminiClient) -> list[Any]:
+        return await asyncio.gather(*(client.embed(items(TEXTS, dim=DIM)) for _ in range(4)))
+
+    with serving(service) as url:
+        answers = with_client(url, at_once, dim=DIM)
+    assert [one.vectors.shape for one in answers] == [(4, DIM)] * 4
+    assert len(service.queries) == 8
+
+
+def test_a_refusal_for_another_reason_does_not_drop_the_parameter() -> None:
+    """A service may repeat a text, which names the parameter by chance."""
+    service = Service(400, b'{"error":{"message":"bad text: call it with prettyPrint=false"}}')
+    service.all_calls = True
+
+    async def twice(client: GeminiClient) -> None:
+        for _ in range(2):
+            with pytest.raises(CallRejected):
+                await client.embed(items(TEXTS, dim=DIM))
+
+    with serving(service) as url:
+        with_client(url, twice, dim=DIM)
+    assert service.queries == [{"prettyPrint": "false"}, {}] * 2
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, JobRejected), (404, JobRejected)])
+def test_errors_that_do_not_name_a_parameter_are_not_repeated(
+    status: int, kind: type[JobRejected]
+) -> None:
+    service = Service(status, b'{"error":{"message":"no such thing"}}', all_calls=True)
+    with serving(service) as url:
+        failing(kind, url)
+    assert len(service.queries) == 1
