@@ -190,15 +190,20 @@ def picks_of(
 
 
 def _cut(picks: tuple[FilePicks, ...], pieces: int) -> Iterator[tuple[FilePicks, ...]]:
-    """Yield the texts in that many pieces, in order; a file may be in several pieces."""
-    total = sum(file.texts for file in picks)
+    """Yield the texts in that many pieces, in order; a file may be in several pieces.
+
+    Each file of `picks` has texts.
+    """
+    ends = np.cumsum([file.texts for file in picks])
+    total = int(ends[-1]) if len(ends) else 0
     bounds = [total * n // pieces for n in range(pieces + 1)]
     for low, high in itertools.pairwise(bounds):
-        begin, piece = 0, []
-        for file in picks:
-            part = file.part(max(0, low - begin), max(0, high - begin))
-            if part.texts:
-                piece.append(part)
+        if low == high:
+            continue
+        first, last = np.searchsorted(ends, [low, high - 1], side="right").tolist()
+        begin = int(ends[first]) - picks[first].texts
+        piece = []
+        for file in picks[first : last + 1]:
+            piece.append(file.part(max(0, low - begin), high - begin))
             begin += file.texts
-        if piece:
-            yield tuple(piece)
+        yield tuple(piece)

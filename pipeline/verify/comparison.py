@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
+import operator
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +34,8 @@ from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
+
+Block = TypeVar("Block")
 
 MIN_COSINE = 0.999
 """Minimum cosine of two vectors of one text, returned by the service at different times."""
@@ -76,15 +80,13 @@ def check_input(
     for error in scans.unreadable:
         yield Finding(Check.INPUT, error.path, error.message)
     schema = row_schema(dataset, scans.files, wanted.columns)
-    by_key: dict[str, list[UnitRecord]] = collections.defaultdict(list)
-    for record in records:
-        by_key[record.unit.file_key].append(record)
+    by_key, sound_of = _by_file(records), _by_file(sound)
     known = {record.source_file for record in records}
     parts = UnitRows(dataset, ["id", "source_row", "text_hash"])
     for file in scans.inputs:
         covering = by_key.pop(file.key, [])
         yield from _missing_rows(file, covering, known)
-        to_read = [record for record in sound if record.unit.file_key == file.key]
+        to_read = sound_of.get(file.key, [])
         try:
             yield from _other_rows(parts, file, wanted.columns, schema, embedding, to_read)
         except InputError as error:
@@ -96,6 +98,13 @@ def check_input(
             message = f"not in the input, but the dataset has {number_of(rows, 'row')} of it. "
             message += "Use --prune to remove them."
             yield Finding(Check.INPUT, name, message)
+
+
+def _by_file(records: Sequence[UnitRecord]) -> dict[str, list[UnitRecord]]:
+    by_key: dict[str, list[UnitRecord]] = collections.defaultdict(list)
+    for record in records:
+        by_key[record.unit.file_key].append(record)
+    return by_key
 
 
 def _missing_rows(
@@ -233,13 +242,27 @@ def draw(
     total = sum(record.vectors for record in covered)
     places = sorted(random.sample(range(total), min(rows, total)))
     parts = UnitRows(dataset, ["vector", "source_row"])
-    first = 0
-    for record in covered:
-        here = [at - first for at in places if first <= at < first + record.vectors]
-        if here:
-            file = files[record.unit.file_key]
-            yield from _rows_of(parts, request, file, schema, record, here)
-        first += record.vectors
+    for record, here in places_within(places, covered, [one.vectors for one in covered]):
+        file = files[record.unit.file_key]
+        yield from _rows_of(parts, request, file, schema, record, here)
+
+
+def places_within(
+    places: Sequence[int], blocks: Sequence[Block], sizes: Sequence[int]
+) -> Iterator[tuple[Block, list[int]]]:
+    """Yield the blocks that have some of the rows, with the places of these rows in the block.
+
+    Args:
+        places: of rows in all blocks one after the other, ascending.
+        blocks: consecutive rows.
+        sizes: the rows of each block.
+    """
+    ends = np.cumsum(np.array(sizes, np.int64))
+    block_of = np.searchsorted(ends, places, side="right")
+    pairs = zip(block_of.tolist(), places, strict=True)
+    for at, here in itertools.groupby(pairs, operator.itemgetter(0)):
+        first = int(ends[at]) - sizes[at]
+        yield blocks[at], [place - first for _, place in here]
 
 
 def _rows_of(
@@ -255,10 +278,8 @@ def _rows_of(
     filesystem = open_found(file.found)
     rows_of_unit = [(unit.first_row, unit.rows)]
     [batch] = read_batches(filesystem, file, request.input.columns, schema, rows_of_unit)
-    first = 0
-    for span in parts.vectors(record):
-        here = [at - first for at in places if first <= at < first + span.rows]
-        first += span.rows
+    spans = list(parts.vectors(record))
+    for span, here in places_within(places, spans, [one.rows for one in spans]):
         for at in here:
             one = parts.read(PartSpan(span.name, span.first_row + at, 1))
             (row,) = one.drop_columns(["vector"]).to_pylist()
