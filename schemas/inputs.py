@@ -22,6 +22,9 @@ PROVENANCE_COLUMNS = ("run_id", "embedded_at")
 MEDIA_COLUMN = "media"
 """One more own column, if a row has media."""
 
+SOURCE_HASH = "source_hash"
+"""One more, if a row has media and the dataset mirrors its input."""
+
 PASSAGE_COLUMNS = ("passage", "start", "end")
 """More own columns, if the rows of the output are passages."""
 
@@ -62,7 +65,7 @@ class InputColumns:
         reserved = (
             *OUR_COLUMNS[1:],
             *PROVENANCE_COLUMNS,
-            *((MEDIA_COLUMN,) if self.content else ()),
+            *((MEDIA_COLUMN, SOURCE_HASH) if self.content else ()),
             *PASSAGE_COLUMNS,
             *DEAD_LETTER_COLUMNS,
         )
@@ -99,7 +102,7 @@ class InputColumns:
 
         `id` is one of them even if the id has another name: it always means the id.
         """
-        media = (MEDIA_COLUMN,) if self.content else ()
+        media = (MEDIA_COLUMN, SOURCE_HASH) if self.content else ()
         return tuple(dict.fromkeys((self.id_name, *OUR_COLUMNS, *media)))
 
     @property

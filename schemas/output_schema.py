@@ -5,7 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.inputs import MEDIA_COLUMN, OUR_COLUMNS, PASSAGE_COLUMNS, PROVENANCE_COLUMNS
+from bulkembed.schemas.inputs import (
+    MEDIA_COLUMN,
+    OUR_COLUMNS,
+    PASSAGE_COLUMNS,
+    PROVENANCE_COLUMNS,
+    SOURCE_HASH,
+)
 
 TEXT_HASH_TYPE = pa.binary(16)
 PASSAGE_FIELDS = tuple(
@@ -42,6 +48,9 @@ MEDIA_FIELD = pa.field(
 )
 """If `--content` names media: the media of the row, in the order in which it was sent, by its true
 type and its size in the input.  `uri` is null if the input has the bytes."""
+SOURCE_HASH_FIELD = pa.field(SOURCE_HASH, TEXT_HASH_TYPE, nullable=False)
+"""If a dataset with media mirrors its input: what identifies the row there, by which the next run
+compares; see `units.source_hashes`."""
 ID_KEY = "bulkembed.id"
 """Has the name of the id's column in the footer of a part, if it is not `id`."""
 ROWS_KEY, PASSAGES = "bulkembed.rows", "passages"
@@ -62,11 +71,12 @@ def vectors_schema(
     id_name: str = "id",
     provenance: bool = False,
     media: bool = False,
+    synced: bool = False,
 ) -> pa.Schema:
     """Return the schema of the vectors.
 
     The columns are the id, PASSAGE_FIELDS or PIECE_FIELDS, vector, kept columns, MEDIA_FIELD,
-    text_hash, truncated, source_file, source_row and PROVENANCE_FIELDS.
+    SOURCE_HASH_FIELD, text_hash, truncated, source_file, source_row and PROVENANCE_FIELDS.
 
     Args:
         row_schema: `id` and the kept columns, typed as in the input.
@@ -77,6 +87,7 @@ def vectors_schema(
         id_name: the name of the id's column.
         provenance: whether there are PROVENANCE_FIELDS.
         media: whether there is a MEDIA_FIELD.
+        synced: whether the dataset mirrors its input; with media, there is a SOURCE_HASH_FIELD.
     """
     number = pa.field("element", _FLOATS[vector_type], nullable=False)
     kept = [field for field in row_schema if field.name not in OUR_COLUMNS]
@@ -87,6 +98,7 @@ def vectors_schema(
             pa.field("vector", pa.list_(number, dim), nullable=False),
             *kept,
             *((MEDIA_FIELD,) if media else ()),
+            *((SOURCE_HASH_FIELD,) if media and synced else ()),
             pa.field("text_hash", TEXT_HASH_TYPE, nullable=False),
             pa.field("truncated", pa.bool_()),
             pa.field("source_file", pa.string(), nullable=False),

@@ -81,20 +81,20 @@ class ReadInputFn(_CompareFn):
 
     def process(self, input_slice: InputSlice) -> Iterator[tuple[int, bytes]]:
         """Yield blocks of INPUT_ROW by partition."""
+        from bulkembed.transforms.sync.media_reading import media_reader
         from bulkembed.transforms.sync.partitioned_blocks import blocks_of
         from bulkembed.transforms.sync.row_reading import read_input_rows
 
-        found = (
-            rows
-            for piece in input_slice.pieces
-            for _, rows in read_input_rows(
-                piece.file,
-                piece.number,
-                (piece.first_row, piece.rows),
-                self._settings.compared,
+        compared = self._settings.compared
+        with media_reader(compared) as media:
+            found = (
+                rows
+                for piece in input_slice.pieces
+                for _, rows in read_input_rows(
+                    piece.file, piece.number, (piece.first_row, piece.rows), compared, media
+                )
             )
-        )
-        yield from blocks_of(found, self._settings.partitions)
+            yield from blocks_of(found, self._settings.partitions)
 
 
 class ReadPartsFn(_CompareFn):
@@ -144,8 +144,6 @@ class StageFn(_CompareFn):
         (input_slice,) = found[SLICE]
         if len(places):
             job, dataset = self._settings.job, self._open()
-            staged = stage_slice(
-                dataset, job.output.uri, input_slice, places, job.columns, job.row_schema
-            )
+            staged = stage_slice(dataset, job.output.uri, input_slice, places, job)
             write_staged_slice(dataset, job.run_id, number, staged)
             yield number

@@ -26,7 +26,7 @@ MAX_SAMPLE_ROWS = 10_000
 """Sampled texts and vectors are in memory."""
 SHOWN_CHARS = 80
 """Characters of a kept column in the table of `search`."""
-HIDDEN = ("text_hash", "truncated", "source_file", "source_row")
+HIDDEN = ("text_hash", "source_hash", "truncated", "source_file", "source_row")
 """Columns that `search` shows with --json only."""
 
 _output = click.argument("output", metavar="OUT")

@@ -99,7 +99,7 @@ OPTIONS: tuple[Option, ...] = (
             "log has replaced or removed."),
     _option(_INPUT, "--rescan", is_flag=True,
             help="Read every input file again, even if its size and modification time are those "
-            "of the last run."),
+            "of the last run. With --sync, also the files of media that rows name."),
     _option(_INPUT, "--limit-rows", type=Number(), metavar="NUMBER",
             help="Process only the first rows, for a trial."),
     _option(_OUTPUT, "--output", required=True, metavar="PATH",

@@ -202,7 +202,6 @@ class RunRequest:
         """Raise ConfigError for what does not take media yet."""
         for given, why in (
             (self.mode.uses_batch and f"--mode {self.mode}", "Use --mode online."),
-            (self.sync and "--sync", "Remove it. Rows of new and changed files are embedded."),
         ):  # fmt: skip
             if given:
                 raise ConfigError(f"{given} is not supported with media in --content. {why}")

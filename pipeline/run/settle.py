@@ -431,6 +431,7 @@ def close(dataset: Dataset, job: JobConfig, state: DatasetState, *, complete: bo
             job.row_schema, dim, job.output.vector_type, metadata,
             passages=job.embedding.rows_are_passages, id_name=job.columns.id_name,
             provenance=job.output.provenance, media=bool(job.columns.content),
+            synced=job.sync,
         )  # fmt: skip
         dataset.write(f"{VECTORS}/{EMPTY_PART}", part_writer(schema.empty_table()))
     if complete:

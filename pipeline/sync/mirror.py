@@ -30,6 +30,7 @@ from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, partitions_for
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.sync.compared_rows import Comparison, Rows
+from bulkembed.transforms.sync.media_reading import media_reader
 from bulkembed.transforms.sync.row_reading import (
     by_file,
     read_committed_rows,
@@ -103,15 +104,17 @@ def compare(
 
         parts = committed_parts(dataset, records)
         _add_committed(dataset, parts, compared, add, retry_failed=retry_failed)
-        for number, file in enumerate(files):
-            for batch, file_rows in read_input_rows(file, number, (0, file.rows), compared):
-                wanted.add(file_rows)
-                if spool is not None:
-                    spool.add(batch, file.name, file_rows)
-        found = RowDifference.joined(
+        with media_reader(compared) as media:
+            for number, file in enumerate(files):
+                rows_of_file = (0, file.rows)
+                for batch, found in read_input_rows(file, number, rows_of_file, compared, media):
+                    wanted.add(found)
+                    if spool is not None:
+                        spool.add(batch, file.name, found)
+        between = RowDifference.joined(
             [difference(wanted.read(n), committed.read(n)) for n in range(partitions)]
         )
-    return Mirror(tuple(files), records, parts, found)
+    return Mirror(tuple(files), records, parts, between)
 
 
 def rows_of(record: PartsRecord) -> int:

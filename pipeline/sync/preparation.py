@@ -103,7 +103,10 @@ def prepare(
     if unchanged is not None:
         check(unchanged, is_read=False)
         return Sync(unchanged, Plan((), unchanged.found.tally.unchanged, 0), ())
-    compared = Comparison(job.embedding, job.columns, job.row_schema)
+    compared = Comparison(
+        job.embedding, job.columns, job.row_schema, job.fetch, job.media_root,
+        by_bytes=_reads_media(request),
+    )  # fmt: skip
     if staged_in is None:
         found = compare_on_workers(dataset, job, request, compared, scans.inputs, before, check)
         if found is not None:
@@ -169,6 +172,8 @@ def _unchanged(
     if request.retry_failed or not has_success_marker(dataset):
         return None
     goal = read_goal(dataset)
+    if goal is not None and (goal.tally.names_files or _reads_media(request)):
+        return None  # The files of media may have changed.
     if goal is None or goal.records_digest != digest_of_records(before):
         return None
     files = tuple(scans.inputs)
@@ -186,6 +191,11 @@ def _unchanged(
     )
     found = dataclasses.replace(RowDifference.joined([]), tally=tally)
     return Mirror(files, tuple(before.parts_records()), (), found)
+
+
+def _reads_media(request: RunRequest) -> bool:
+    """Return whether files of media are compared by their bytes."""
+    return request.input.rescan and request.embedding.media is not None
 
 
 def _repeated_ids(job: JobConfig, mirror: Mirror) -> str:

@@ -155,4 +155,4 @@ def _tables(
         is_missing[np.searchsorted(places, found)] = False
         yield table
     for number, rows in by_file(places[is_missing]):
-        yield from tables_of(files[number], rows, job.columns, job.row_schema)
+        yield from tables_of(files[number], rows, job)

@@ -145,6 +145,7 @@ def _vector_types(layout: dict[str, Any], dim: int, *, passages: bool) -> dict[s
     schema = vectors_schema(
         _NO_ROWS, dim, layout["vector_type"], {}, passages=passages, id_name=id_name_of(layout),
         provenance=bool(layout.get("provenance")), media=bool(layout.get("media")),
+        synced="sync" in layout,
     )  # fmt: skip
     ours = list({**_types(schema), id_name_of(layout): layout["id_type"]}.items())
     kept_at = schema.get_field_index("vector") + 1

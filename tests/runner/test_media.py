@@ -305,7 +305,6 @@ def test_a_dataset_with_media_is_verified_searched_shown_and_compacted(
         pytest.param((), "takes texts only. Use --model gemini-embedding-2", id="model"),
         pytest.param((*MODEL, "--mode", "batch"), "--mode batch is not supported", id="batch"),
         pytest.param((*MODEL, "--mode", "auto"), "--mode auto is not supported", id="auto"),
-        pytest.param((*MODEL, "--sync"), "--sync is not supported with media", id="sync"),
         pytest.param(
             (*MODEL, "--text-column", "x"), "either --text-column or --content", id="text"
         ),

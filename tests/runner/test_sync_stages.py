@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.internal.pickler import dumps, loads
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
+from support import media_catalogues
 from support.catalogues import Catalogue, catalogue, from_nothing, loaded, sync, write_export
 from support.cli import bulkembed, snapshot
+from support.images import picture
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.pipeline.cli.run_command import request_from
@@ -58,7 +61,7 @@ class Night:
         dataset = Dataset.open(request.output.uri)
         scans = scan(dataset, request)
         job = make_job(request, request.service, scans, dataset)
-        compared = Comparison(job.embedding, job.columns, job.row_schema)
+        compared = Comparison(job.embedding, job.columns, job.row_schema, job.fetch, job.media_root)
         return cls(dataset, job, tuple(scans.inputs), compared)
 
     def here(self, folder: Path) -> Mirror:
@@ -130,6 +133,28 @@ def test_workers_find_and_stage_what_the_launcher_finds(
     sent = [(number, int(row)) for number, rows in by_file(here.found.send) for row in rows]
     assert places_of(made, mirror, night) == sent
     assert len({shard.name for _, one in made.staged(mirror) for shard in one.shards}) > 1
+
+
+def test_workers_find_and_stage_rows_with_media(server: EmulatorServer, tmp_path: Path) -> None:
+    output, source = tmp_path / "out", tmp_path / "in"
+    rows = media_catalogues.catalogue("path", source, 20)
+    media_catalogues.write_export(source, rows, 0, pa.string())
+    assert media_catalogues.sync(server, source, output).code == 0
+    rows["p3"] = ("t", media_catalogues.photo("path", source, 103), 1)
+    rows["p4"] = ("t", "img/none.jpg", 1)
+    rows["p5"] = ("t", "data:image/png;base64,%%%", 1)
+    media_catalogues.put(source, "img/6.jpg", picture(106))
+    media_catalogues.write_export(source, rows, 1, pa.string())
+    night = Night.of(server, source, output, *media_catalogues.SYNC[1:])
+    made, here = night.on_workers(), night.here(tmp_path)
+    same_difference(made.mirror().found, here.found)
+    assert here.found.tally.content == 4
+    assert here.found.tally.names_files == 19
+    sent = [(number, int(row)) for number, rows in by_file(here.found.send) for row in rows]
+    assert places_of(made, made.mirror(), night) == sent
+    assert media_catalogues.sync(server, source, output, "--max-dead-letters", 2).code == 0
+    wanted = media_catalogues.from_nothing(source, tmp_path / "other", "--max-dead-letters", 2)
+    assert media_catalogues.loaded(output) == wanted
 
 
 def test_a_comparison_that_is_repeated_writes_the_same(

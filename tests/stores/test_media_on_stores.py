@@ -68,6 +68,38 @@ def test_a_tar_with_images_is_embedded_from_a_store(
     assert len(set(table["text_hash"].to_pylist())) == 30
 
 
+def test_a_night_looks_at_the_files_of_a_store_and_reads_those_that_changed(
+    store: Store, tmp_path: Path, server: EmulatorServer
+) -> None:
+    images = pictures(12)
+    for number, image in enumerate(images):
+        store.write(f"{store.root}/in/img/{number}.png", image)
+
+    def night(number: int, *names: str) -> str:
+        rows = [{"id": at, "photo": f"img/{name}.png"} for at, name in enumerate(names)]
+        lines = "\n".join(map(json.dumps, rows)).encode()
+        store.write(f"{store.root}/night-{number}/a.jsonl", lines)
+        ended = store.run(
+            "run", "--sync", "--input", f"{store.root}/night-{number}", "--output",
+            f"{store.root}/out", "--base-url", server.url, "--dim", 128, "--model",
+            "gemini-embedding-2", "--content", "image:photo", "--media-root", f"{store.root}/in",
+            "--max-dead-letters", 1,
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        return ended.out
+
+    names = [*map(str, range(10)), "none"]
+    night(0, *names)
+    assert "11 unchanged, 0 new, 0 changed" in night(1, *names)
+    assert server.stats()["texts"] == 10
+    store.write(f"{store.root}/in/img/none.png", images[10])
+    store.write(f"{store.root}/in/img/3.png", images[11])
+    assert "9 unchanged, 0 new, 2 changed" in night(2, *names)
+    assert server.stats()["texts"] == 12
+    table = read(store.fetch(f"{store.root}/out", tmp_path / "out"))
+    assert len(set(table["text_hash"].to_pylist())) == 11
+
+
 def test_an_image_in_a_store_is_searched_for_and_shown_in_the_report(
     store: Store, tmp_path: Path, server: EmulatorServer
 ) -> None:

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     ),
     "transforms.sync": (
         "schemas", "transforms.core", "transforms.inputs", "transforms.dataset", "transforms.units",
+        "transforms.media",
     ),
     "transforms.batch": (
         "schemas", "transforms.core", "transforms.clients", "transforms.inputs",

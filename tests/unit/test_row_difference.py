@@ -43,7 +43,7 @@ def input_rows(rows: list[tuple[int, int, int, bool]]) -> np.ndarray:
     found = np.zeros(len(rows), INPUT_ROW)
     for at, (key, content, columns, has_id) in enumerate(rows):
         letter = content + 100
-        found[at] = (key if has_id else letter, 7, content, letter, columns, at, has_id)
+        found[at] = (key if has_id else letter, 7, content, letter, columns, at, has_id, False)
     return found
 
 

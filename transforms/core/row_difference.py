@@ -25,10 +25,12 @@ INPUT_ROW = np.dtype(
         ("columns", "<u8"),
         ("place", "<i8"),
         ("has_id", "?"),
+        ("names_files", "?"),
     ]
 )
 """A row of the input: the keys of its id, of its vectors' texts, of the dead letter that it would
-become, and of its kept columns; and its place, a number that ascends over the input.
+become, and of its kept columns; its place, a number that ascends over the input; and whether its
+keys change with files of media.
 
 A row without an id has a key made of its dead letter instead, and `has_id` is False."""
 
@@ -101,6 +103,8 @@ class RowTally:
     """Committed ids that the input does not have."""
     committed_ids: int = 0
     """Distinct ids of the dataset."""
+    names_files: int = 0
+    """Rows of the input that name files of media, which may change while the input does not."""
 
     @property
     def unchanged(self) -> int:
@@ -213,6 +217,7 @@ def difference(wanted: npt.NDArray[np.void], committed: npt.NDArray[np.void]) ->
         retried=int(sent[Why.RETRY]),
         gone=_distinct(of_committed[~exists & committed["has_id"]], number_of_groups),
         committed_ids=_distinct(of_committed[committed["has_id"]], number_of_groups),
+        names_files=int(wanted["names_files"].sum()),
     )
     return RowDifference(
         wanted["place"][send],

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from bulkembed.schemas.content_parts import ContentPart
 from bulkembed.schemas.media import MediaKind
+from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 
@@ -19,6 +20,15 @@ class MediaValue:
     column: str
     value: Any = dataclasses.field(repr=False)
     """As Arrow or JSON has it; see `media.media_refs`."""
+    place: str = ""
+    """The column and the item of its list, in words, if it is one item of several."""
+    base: Location | None = None
+    """The folder of relative paths, if it is not that of the file."""
+
+    @property
+    def where(self) -> str:
+        """Where it is in its row, for messages."""
+        return self.place or f"column {self.column!r}"
 
 
 RowPart: TypeAlias = str | MediaValue

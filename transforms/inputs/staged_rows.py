@@ -1,8 +1,9 @@
 """Staged rows: rows of several input files, saved as they were read, to be embedded together.
 
-A staged shard is a Parquet file with one row for each row of the input: its id, title, text and
-kept columns with the output's types, why it cannot be embedded, and the file and row it comes from.
-It is read as an input file of the format STAGED, and gives the same batches as the input itself.
+A staged shard is a Parquet file with one row for each row of the input: its id, title, text or
+parts, and kept columns with the output's types, why it cannot be embedded, and the file and row it
+comes from.  It is read as an input file of the format STAGED, and gives the same batches as the
+input itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -17,13 +19,33 @@ import pyarrow.parquet as pq
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import InputFile
+from bulkembed.schemas.media import MediaKind
 from bulkembed.transforms.core.ranges import RowRange
+from bulkembed.transforms.inputs.filesystems import Location
+from bulkembed.transforms.inputs.row_parts import MediaValue, RowPart
 from bulkembed.transforms.inputs.rows import RowBatch, RowSources, WantedColumns, kept_table
 from bulkembed.transforms.inputs.stored_bytes import reading
 
 GROUP_ROWS = 2500
 """Rows of a row group: usually those of a unit."""
 _OURS = ("id", "title", "text", "code", "message", "source_file", "source_row")
+_PARTS = pa.field(
+    "parts",
+    pa.list_(
+        pa.struct(
+            [
+                ("kind", pa.string()),
+                ("text", pa.large_string()),
+                ("data", pa.large_binary()),
+                ("place", pa.string()),
+                ("store", pa.string()),
+                ("folder", pa.string()),
+            ]
+        )
+    ),
+)
+"""The parts of a row with media.  A text has only a `text`; media has `data`, or a path or URI as
+its `text` and the store and folder of relative paths."""
 _KEPT = "kept."
 """Begins the name of a kept column, so that it can have any name."""
 
@@ -32,7 +54,8 @@ def staged_table(batch: RowBatch, file_name: str) -> pa.Table:
     """Return the rows of a batch as they are staged.
 
     Args:
-        batch: rows of one file, or staged rows.
+        batch: rows of one file, or staged rows; with media, as `source_hashes.with_files` returns
+            them.
         file_name: the file, if the batch does not say where its rows come from.
     """
     codes: list[str | None] = [None] * batch.rows
@@ -48,9 +71,32 @@ def staged_table(batch: RowBatch, file_name: str) -> pa.Table:
         "message": pa.array(messages, pa.string()),
         "source_file": sources.files,
         "source_row": sources.rows,
+        **({} if batch.parts is None else {_PARTS.name: _parts_column(batch.parts)}),
         **{f"{_KEPT}{name}": batch.kept.column(name) for name in batch.kept.column_names},
     }
     return pa.table(columns)
+
+
+def _parts_column(rows: Sequence[Sequence[RowPart]]) -> pa.Array:
+    return pa.array([[_staged(part) for part in row] for row in rows], _PARTS.type)
+
+
+def _staged(part: RowPart) -> dict[str, str | bytes | None]:
+    if isinstance(part, str):
+        return {"text": part}
+    store, folder = part.base or (None, None)
+    value = "data" if isinstance(part.value, bytes) else "text"
+    return {
+        "kind": part.kind, value: part.value, "place": part.place, "store": store, "folder": folder,
+    }  # fmt: skip
+
+
+def _part(staged: dict[str, Any]) -> RowPart:
+    if staged["kind"] is None:
+        return str(staged["text"])
+    value = staged["text"] if staged["data"] is None else staged["data"]
+    base = None if staged["folder"] is None else Location(staged["store"], staged["folder"])
+    return MediaValue(MediaKind(staged["kind"]), "", value, staged["place"], base)
 
 
 def write_staged(table: pa.Table, sink: pa.NativeFile) -> None:
@@ -70,6 +116,8 @@ def read(
         with_ids = wanted.columns.id_column is not None
         kept = [f"{_KEPT}{name}" for name in wanted.kept.names]
         names = [name for name in _OURS if with_ids or name != "id"]
+        if wanted.columns.content and wanted.reads_texts:
+            names.append(_PARTS.name)
         for (first_row, _), table in zip(
             ranges, _tables(parquet, [*names, *kept], ranges), strict=True
         ):
@@ -116,7 +164,12 @@ def _batch(table: pa.Table, wanted: WantedColumns, first_row: int, *, with_ids: 
         kept=kept_table(kept, wanted.kept, table.num_rows),
         bad=bad,
         sources=RowSources(_one_array(table["source_file"]), _one_array(table["source_row"])),
+        parts=_parts(table) if _PARTS.name in table.column_names else None,
     )
+
+
+def _parts(table: pa.Table) -> list[tuple[RowPart, ...]]:
+    return [tuple(map(_part, row)) for row in table[_PARTS.name].to_pylist()]
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

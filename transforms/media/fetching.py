@@ -8,7 +8,7 @@ import concurrent.futures
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from bulkembed.schemas.fetch_settings import FetchSettings
@@ -19,7 +19,7 @@ from bulkembed.transforms.calls.threads import LoopThread
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.media.downloads import Downloads, Places
 from bulkembed.transforms.media.media_refs import MediaRef
-from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of
+from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of, version_of
 
 _IN_MEMORY_BYTES = 1 << 20
 """A fetched file that waits for its row is on disk if it is larger."""
@@ -88,6 +88,20 @@ class MediaFetcher:
                 if future is not None:
                     future.add_done_callback(_drop)
 
+    def versions(self, refs: Sequence[MediaRef]) -> list[str | MediaFault]:
+        """Return what identifies the present content of each file: its size and time.
+
+        It is empty for a URL of a web server, and for bytes in the row: nothing is asked for them.
+        A fault means that the store does not answer.
+
+        Raises:
+            Stopping: the run must end.
+        """
+        started = [self._threads.submit(_version_of, ref) for ref in refs]
+        for future in started:
+            self._wait_for(future)
+        return [future.result() for future in started]
+
     def close(self) -> None:
         """Cancel what is in flight; a thread that waits for it gets CancelledError."""
         self._loop.run(self._end())
@@ -145,21 +159,40 @@ class MediaFetcher:
             self._wait_for(future)
             file = future.result()
         except MediaFault as fault:
-            raise MediaFault(fault.code, f"{_shown(ref.uri or '')}: {fault.what}") from None
+            raise _with_place(ref, fault) from None
+        except Stopping:
+            future.add_done_callback(_drop)
+            raise
         with file:
             file.seek(0)
             return file.read()
 
-    def _wait_for(self, future: _File) -> None:
+    def _wait_for(self, future: concurrent.futures.Future[Any]) -> None:
         while True:
             now = time.monotonic()
             if now - self._checked_at >= _CHECK_EVERY_S:
                 self._checked_at = now
                 if self._must_stop():
-                    future.add_done_callback(_drop)
                     raise Stopping
             if concurrent.futures.wait([future], _CHECK_EVERY_S).done:
                 return
+
+
+def _version_of(ref: MediaRef) -> str | MediaFault:
+    if ref.uri is None or scheme_of(ref.uri) in ("http", "https"):
+        return ""
+    try:
+        location = located(ref.uri, ref.base)
+    except MediaFault:
+        return ""  # It names no file that may be read.
+    try:
+        return version_of(location)
+    except MediaFault as fault:
+        return _with_place(ref, fault)
+
+
+def _with_place(ref: MediaRef, fault: MediaFault) -> MediaFault:
+    return MediaFault(fault.code, f"{_shown(ref.uri or '')}: {fault.what}")
 
 
 def _shown(uri: str) -> str:

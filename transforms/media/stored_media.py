@@ -25,6 +25,7 @@ from bulkembed.transforms.inputs.filesystems import (
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHUNK_BYTES = 4 << 20
 _DENIED = re.compile(r"denied|forbidden|unauthori[sz]ed|authoriz?ation|\b40[13]\b", re.IGNORECASE)
+_NO_BUCKET = re.compile(r"no_?such_?bucket|not exist|not found|\b404\b", re.IGNORECASE)
 
 
 def scheme_of(uri: str) -> str | None:
@@ -77,15 +78,44 @@ def read_stored(location: Location, into: IO[bytes], max_bytes: int) -> None:
                 into.write(chunk)
                 if into.tell() > max_bytes:
                     raise too_large(None, max_bytes)
-    except FileNotFoundError:
-        raise MediaFault(DeadCode.NOT_FOUND, "there is no such file") from None
     except (OSError, pa.ArrowException, BulkEmbedError, ValueError) as error:
         if isinstance(error, MediaFault):
             raise
-        line = error_line(error).rstrip(".")
-        denied = isinstance(error, PermissionError) or _DENIED.search(line) is not None
-        code = DeadCode.FORBIDDEN if denied else DeadCode.FETCH_FAILED
-        raise MediaFault(code, f"it cannot be read: {line}") from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> MediaFault:
+    if isinstance(error, FileNotFoundError):
+        return MediaFault(DeadCode.NOT_FOUND, "there is no such file")
+    line = error_line(error).rstrip(".")
+    denied = isinstance(error, PermissionError) or _DENIED.search(line) is not None
+    code = DeadCode.FORBIDDEN if denied else DeadCode.FETCH_FAILED
+    return MediaFault(code, f"it cannot be read: {line}")
+
+
+def version_of(location: Location) -> str:
+    """Return the size and the time of a file: another content would have others.
+
+    Where there is no file, or none that may be read, it is the code of the dead letter.  Nothing
+    of the file is read.
+
+    Raises:
+        MediaFault: its store does not answer.
+    """
+    try:
+        info = open_input(location.store).get_file_info(location.path)
+        _check_is_file(info)
+    except MediaFault as none:
+        return str(none.code)
+    except (BulkEmbedError, ValueError) as error:
+        return str(_unreadable(error).code)
+    except (OSError, pa.ArrowException) as error:
+        fault = _unreadable(error)
+        is_down = fault.code is DeadCode.FETCH_FAILED and not location.is_local
+        if is_down and _NO_BUCKET.search(fault.what) is None:
+            raise fault from None
+        return str(fault.code)
+    return f"{info.size} {info.mtime_ns}"
 
 
 def _check_is_file(info: pafs.FileInfo) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,8 @@ import pyarrow.compute as pc
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.inputs import PASSAGE_COLUMNS, InputColumns
+from bulkembed.schemas.fetch_settings import FetchSettings
+from bulkembed.schemas.inputs import PASSAGE_COLUMNS, SOURCE_HASH, InputColumns
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.core.passages import passage_spans
@@ -40,6 +42,12 @@ class Comparison:
     read: InputColumns
     schema: pa.Schema
     """The output's id and kept columns."""
+    fetch: FetchSettings = dataclasses.field(default_factory=FetchSettings)
+    media_root: tuple[str, str] | None = None
+    """See `JobConfig.media_root`."""
+    by_bytes: bool = False
+    """Whether rows with media are compared by the bytes of their files, and not by what the input
+    says about them."""
 
     @property
     def columns(self) -> list[str]:
@@ -51,46 +59,71 @@ class Comparison:
         return [name for name in kept if name != self.read.text_column]
 
     @property
+    def hash_column(self) -> str:
+        """The column of a part whose values identify contents."""
+        by_source = self.embedding.media is not None and not self.by_bytes
+        return SOURCE_HASH if by_source else "text_hash"
+
+    @property
     def vector_columns(self) -> list[str]:
         """The columns of a part that are read."""
         own = PASSAGE_COLUMNS if self.embedding.rows_are_passages else ()
-        return ["id", *own, "text_hash", *self.columns]
+        return ["id", *own, self.hash_column, *self.columns]
+
+
+class RowHashes(NamedTuple):
+    """What identifies a row of the input."""
+
+    letter: bytes
+    """Of the dead letter that it would become."""
+    content: bytes
+    """Of its vectors' contents."""
+    names_files: bool = False
+    """Whether they change with a file that the row names."""
 
 
 LETTER_COLUMNS = ("id", "code", "text", "text_hash")
 """The columns of dead letters that are read."""
 
 
-def input_rows(batch: RowBatch, first_place: int, compared: Comparison) -> Rows:
+def input_rows(
+    batch: RowBatch,
+    first_place: int,
+    compared: Comparison,
+    hashes: Iterable[RowHashes] | None = None,
+) -> Rows:
     """Return the keys of rows of the input, of dtype INPUT_ROW, in their order.
 
     Args:
         batch: the rows.
         first_place: the place of the first one.
         compared: what is compared.
+        hashes: what identifies each row; by default, the rows are texts.
     """
     rows = np.zeros(batch.rows, INPUT_ROW)
-    letters: list[bytes] = []
-    contents: list[bytes] = []
-    embedding = compared.embedding
-    for offset, (title, text) in enumerate(zip(batch.titles, batch.texts, strict=True)):
-        bad = batch.bad.get(offset)
-        if bad is not None or text is None or why_blank(text) is not None:
-            letters.append(_letter_hash(bad[0] if bad else DeadCode.BLANK_TEXT, text))
-        else:
-            letters.append(sent_hash(embedding, title, text))
-            if embedding.long_text.cuts:
-                contents.append(_content_hash(embedding, title, text, letters[-1]))
-                continue
-        contents.append(letters[-1])
-    rows["letter"], rows["content"] = keys(letters), keys(contents)
+    found = list(hashes or _text_hashes(batch, compared.embedding))
+    rows["letter"] = keys([one.letter for one in found])
+    rows["content"] = keys([one.content for one in found])
+    rows["names_files"] = [one.names_files for one in found]
     rows["columns"] = column_keys(batch.kept, compared.columns)
     rows["place"] = np.arange(first_place, first_place + batch.rows)
     _set_ids(rows, batch.ids, rows["letter"])
     return rows
 
 
-def _letter_hash(code: DeadCode, text: str | None) -> bytes:
+def _text_hashes(batch: RowBatch, embedding: EmbeddingConfig) -> Iterator[RowHashes]:
+    for offset, (title, text) in enumerate(zip(batch.titles, batch.texts, strict=True)):
+        bad = batch.bad.get(offset)
+        if bad is not None or text is None or why_blank(text) is not None:
+            letter = content = letter_hash(bad[0] if bad else DeadCode.BLANK_TEXT, text)
+        else:
+            letter = content = sent_hash(embedding, title, text)
+            if embedding.long_text.cuts:
+                content = _content_hash(embedding, title, text, letter)
+        yield RowHashes(letter, content)
+
+
+def letter_hash(code: DeadCode, text: str | None) -> bytes:
     """Return a hash of a row that is not sent: of why, and of its text."""
     digest = hashlib.blake2b(_LETTER, digest_size=16)
     digest.update(f"{code}\0{'' if text is None else '='}".encode())
@@ -108,11 +141,15 @@ def _content_hash(embedding: EmbeddingConfig, title: str | None, text: str, whol
         (start, end) = spans[0] if len(spans) == 1 else (0, len(text))
         return sent_hash(embedding, title, text[start:end])
     spans = passage_spans(embedding, title, text)
-    hashes = keys([sent_hash(embedding, title, text[start:end]) for start, end in spans])
-    places = np.array(spans, np.uint64)
-    numbers = np.arange(len(spans), dtype=np.uint64)
-    total = _passage_keys(hashes, numbers, places[:, 0], places[:, 1]).sum(dtype=np.uint64)
-    content: bytes = total.tobytes() + bytes(8)
+    hashes = [sent_hash(embedding, title, text[start:end]) for start, end in spans]
+    return passages_hash(hashes, np.array(spans, np.uint64))
+
+
+def passages_hash(hashes: Sequence[bytes], places: Numbers) -> bytes:
+    """Return what identifies a row by the hashes and the places of its passages, shape (n, 2)."""
+    numbers = np.arange(len(hashes), dtype=np.uint64)
+    each = _passage_keys(keys(hashes), numbers, places[:, 0], places[:, 1])
+    content: bytes = each.sum(dtype=np.uint64).tobytes() + bytes(8)
     return content
 
 
@@ -143,13 +180,16 @@ def vector_rows(table: pa.Table, first_place: int, age: int, compared: Compariso
         age: the age of their commit.
         compared: what is compared.
     """
-    hashes = hash_keys(table["text_hash"])
+    hashes = hash_keys(table[compared.hash_column])
     starts = np.arange(len(hashes))
     if compared.embedding.rows_are_passages:
-        numbers, begins, ends = (table[n].to_numpy().astype(np.uint64) for n in PASSAGE_COLUMNS)
+        numbers, begins, ends = (place_numbers(table[name]) for name in PASSAGE_COLUMNS)
         starts = np.flatnonzero(numbers == 0)
-        passages = _passage_keys(hashes, numbers, begins, ends)
-        hashes = np.add.reduceat(passages, starts) if len(starts) else passages[:0]
+        if compared.hash_column == SOURCE_HASH:
+            hashes = hashes[starts]
+        else:
+            passages = _passage_keys(hashes, numbers, begins, ends)
+            hashes = np.add.reduceat(passages, starts) if len(starts) else passages[:0]
         table_of_rows = table.take(pa.array(starts))
     else:
         table_of_rows = table
@@ -161,6 +201,16 @@ def vector_rows(table: pa.Table, first_place: int, age: int, compared: Compariso
     rows["age"], rows["kind"] = age, Kind.VECTORS
     _set_ids(rows, table_of_rows["id"], rows["content"])
     return rows
+
+
+def place_numbers(places: pa.ChunkedArray) -> Numbers:
+    """Return whole numbers as they are, and seconds or pages by their bits; 0 for null."""
+    if not pa.types.is_floating(places.type):
+        whole: Numbers = places.to_numpy().astype(np.uint64)
+        return whole
+    seconds = pc.fill_null(places, 0.0).to_numpy().astype(np.float64)
+    bits: Numbers = seconds.view(np.uint64)
+    return bits
 
 
 def letter_rows(table: pa.Table, first_place: int, age: int, *, retried: bool = False) -> Rows:
@@ -188,5 +238,5 @@ def _letter_keys(table: pa.Table) -> Numbers:
     found = list(hashes)
     few = table.select(["code", "text"]).take(pa.array(missing, pa.int64())).to_pylist()
     for row, letter in zip(missing, few, strict=True):
-        found[row] = _letter_hash(DeadCode(letter["code"]), letter["text"])
+        found[row] = letter_hash(DeadCode(letter["code"]), letter["text"])
     return keys([known or b"" for known in found])

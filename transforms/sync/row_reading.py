@@ -27,11 +27,15 @@ from bulkembed.transforms.sync.compared_rows import (
     letter_rows,
     vector_rows,
 )
+from bulkembed.transforms.sync.media_reading import MediaReader
+from bulkembed.transforms.units.media_units import windows
 
 FILE_BITS = 32
 """A place is the number of a file or part, and in its last 32 bits the number of a row in it."""
 READ_ROWS = 4096
 """Rows in memory at a time, of a file or part."""
+READ_MEDIA_ROWS = 256
+"""The same of a part whose kept columns may be media."""
 _ROW_MASK = (1 << FILE_BITS) - 1
 
 log = logging.getLogger("bulkembed")
@@ -46,14 +50,26 @@ def by_file(places: Places) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
 
 
 def read_input_rows(
-    file: InputFile, number: int, rows: RowRange, compared: Comparison
+    file: InputFile,
+    number: int,
+    rows: RowRange,
+    compared: Comparison,
+    media: MediaReader | None = None,
 ) -> Iterator[tuple[RowBatch, Rows]]:
     """Yield consecutive rows of the input, and their keys, of dtype INPUT_ROW.
+
+    Args:
+        file: their file.
+        number: its number.
+        rows: the range of the rows.
+        compared: what is compared.
+        media: reads what identifies rows with media; None if rows are texts alone.
 
     Raises:
         InputError: the file cannot be read, or has changed since it was scanned.
     """
-    ranges = list(split_ranges([rows] if rows[1] else [], READ_ROWS))
+    wanted = [rows] if rows[1] else []
+    ranges = [*split_ranges(wanted, READ_ROWS)] if media is None else windows(file, wanted)
     batches = read_batches(open_found(file.found), file, compared.read, compared.schema, ranges)
     warned: set[str] = set()
     for batch in batches:
@@ -61,7 +77,11 @@ def read_input_rows(
             warned.add(name)
             kind = compared.schema.field(name).type
             log.warning("column %r: values that cannot be written as %s are null", name, kind)
-        yield batch, input_rows(batch, (number << FILE_BITS) + batch.first_row, compared)
+        hashes = None
+        if media is not None:
+            batch, hashes = media.read(batch, file)
+        first_place = (number << FILE_BITS) + batch.first_row
+        yield batch, input_rows(batch, first_place, compared, hashes)
 
 
 def read_committed_rows(
@@ -91,7 +111,8 @@ def _tables(dataset: Dataset, part: CommittedPart, compared: Comparison) -> Iter
     """Yield the compared columns of a part, with all passages of a row in one table."""
     columns = list(LETTER_COLUMNS) if part.is_letters else compared.vector_columns
     opened = part_files.open_sized_part(dataset, part.name, part.size_bytes)
-    blocks = part_files.read_blocks(opened, part.name, columns, READ_ROWS)
+    rows = READ_ROWS if compared.embedding.media is None else READ_MEDIA_ROWS
+    blocks = part_files.read_blocks(opened, part.name, columns, rows)
     if part.is_letters or not compared.embedding.rows_are_passages:
         for block in blocks:
             yield pa.Table.from_batches([block]).select(columns)

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from bulkembed.schemas.compared import InputSlice, StagedSlice
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
+from bulkembed.schemas.inputs import FoundFile, InputFile
+from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.serialization import from_plain, to_plain
 from bulkembed.schemas.stop import RERUN
 from bulkembed.transforms.core.file_names import readable_name
@@ -27,6 +28,8 @@ from bulkembed.transforms.inputs.filesystems import locate, open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.staged_rows import staged_table, write_staged
 from bulkembed.transforms.sync.row_reading import FILE_BITS
+from bulkembed.transforms.units.media_units import media_root, windows
+from bulkembed.transforms.units.source_hashes import with_files
 
 SHARD_ROWS = 50_000
 SHARD_BYTES = 32 << 20
@@ -93,18 +96,20 @@ def _write(dataset: Dataset, uri: str, tables: Sequence[pa.Table], existing: set
     return InputFile(found, digest, table.num_rows)
 
 
-def tables_of(
-    file: InputFile, rows: npt.NDArray[np.int64], columns: InputColumns, schema: pa.Schema
-) -> Iterator[pa.Table]:
+def tables_of(file: InputFile, rows: npt.NDArray[np.int64], job: JobConfig) -> Iterator[pa.Table]:
     """Yield ascending rows of an input file, as they are staged.
 
     Raises:
         InputError: the file cannot be read, or has changed since it was scanned.
     """
     ranges = list(_windows(rows, file.rows))
-    for batch in read_batches(open_found(file.found), file, columns, schema, ranges):
+    if job.columns.content:
+        ranges = windows(file, ranges)
+    for batch in read_batches(open_found(file.found), file, job.columns, job.row_schema, ranges):
         low, high = np.searchsorted(rows, [batch.first_row, batch.first_row + batch.rows])
         wanted = batch.take((rows[low:high] - batch.first_row).tolist(), file.name)
+        if wanted.parts is not None:
+            wanted = with_files(wanted, file.name, media_root(job.media_root, file.found))
         yield staged_table(wanted, file.name)
 
 
@@ -123,8 +128,7 @@ def stage_slice(
     uri: str,
     input_slice: InputSlice,
     places: Places,
-    columns: InputColumns,
-    schema: pa.Schema,
+    job: JobConfig,
 ) -> StagedSlice:
     """Stage the rows of a slice that are to be sent.
 
@@ -133,8 +137,7 @@ def stage_slice(
         uri: its path or URI.
         input_slice: the slice.
         places: the places of the rows to send, ascending.
-        columns: which columns are read.
-        schema: the output's id and kept columns.
+        job: which columns are read, and the output's.
 
     Raises:
         InputError: a file cannot be read, or has changed since it was scanned.
@@ -152,7 +155,7 @@ def stage_slice(
             whole.append(position)
         else:
             some.append((piece.file, rows))
-    tables = (table for file, rows in some for table in tables_of(file, rows, columns, schema))
+    tables = (table for file, rows in some for table in tables_of(file, rows, job))
     return StagedSlice(tuple(write_shards(dataset, uri, tables)), tuple(whole))
 
 

@@ -37,6 +37,7 @@ from bulkembed.transforms.units.allocators import return_large_buffers, use_syst
 from bulkembed.transforms.units.damaged_files import skip_damage
 from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.prepare import PreparedUnit
+from bulkembed.transforms.units.source_hashes import FileVersions
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
 
@@ -100,6 +101,11 @@ class Engine:
     def fetch(self) -> FetchAhead | None:
         """Reads the media of rows; None if rows are texts alone."""
         return None if self._fetcher is None else self._fetcher.fetch_ahead
+
+    @property
+    def versions(self) -> FileVersions | None:
+        """Looks at the files of media; None if rows are not compared by them."""
+        return self._fetcher.versions if self._fetcher is not None and self.job.sync else None
 
     @property
     def loop(self) -> LoopThread:

@@ -65,8 +65,8 @@ def parts_with_refs(parts: Sequence[RowPart], base: Location | None = None) -> l
     found: list[PartOrRef] = []
     for part in parts:
         if isinstance(part, MediaValue):
-            where = f"column {part.column!r}"
-            refs = refs_of(part.value, kind=part.kind, where=where, base=base)
+            folder = part.base or base
+            refs = refs_of(part.value, kind=part.kind, where=part.where, base=folder)
             found += [(part.kind, ref) for ref in refs]
         else:
             found.append(part)
@@ -78,11 +78,15 @@ def parts_with_refs(parts: Sequence[RowPart], base: Location | None = None) -> l
     return found
 
 
-def hash_without_fetching(parts: Sequence[RowPart], embedding: EmbeddingConfig) -> bytes | None:
+def hash_without_fetching(
+    parts: Sequence[RowPart],
+    embedding: EmbeddingConfig,
+    version_of: Callable[[MediaRef], str] = lambda ref: "",
+) -> bytes | None:
     """Return the hash of a row's content, without reading files; None if its media is bad.
 
-    Media that must be fetched counts by its path or URI.  Such a hash is only good for finding rows
-    with the same content: vectors have the hash of the bytes.
+    Media that must be fetched counts by its path or URI, and by its version.  Such a hash is only
+    good for finding rows with the same content: vectors have the hash of the bytes.
     """
     try:
         found = parts_with_refs(parts)
@@ -93,7 +97,8 @@ def hash_without_fetching(parts: Sequence[RowPart], embedding: EmbeddingConfig) 
         if isinstance(one, str):
             hashed.append(one)
         elif one[1].data is None:
-            hashed.append((one[0], _BY_PLACE + (one[1].uri or "").encode()))
+            place = f"{one[1].uri}\n{version_of(one[1])}"
+            hashed.append((one[0], _BY_PLACE + place.encode("utf-8", "surrogatepass")))
         else:
             hashed.append((one[0], one[1].data))
     if is_media(found):

@@ -20,10 +20,11 @@ from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.inputs.filesystems import Location, open_found
 from bulkembed.transforms.inputs.input_files import read_batches
-from bulkembed.transforms.inputs.rows import BadValue, RowBatch, kept_table
+from bulkembed.transforms.inputs.rows import BadValue, RowBatch, RowSources, kept_table
 from bulkembed.transforms.units.distinct_contents import DistinctContents, Passage, RowFailure
 from bulkembed.transforms.units.media_rows import FetchAhead, MediaRows, RowContent, SourceMedia
 from bulkembed.transforms.units.prepare import DeadLetterRetry, PreparedUnit, retry_of_unit
+from bulkembed.transforms.units.source_hashes import FileVersions, source_hashes, with_files
 
 WINDOW_BYTES = 8 << 20
 """About how many bytes of a file are read at a time."""
@@ -41,10 +42,10 @@ def windows(file: InputFile, ranges: Sequence[RowRange]) -> list[RowRange]:
     return list(split_ranges(ranges, max(1, min(rows, MAX_WINDOW_ROWS))))
 
 
-def media_root(job: JobConfig, found: FoundFile) -> Location:
-    """Return the folder of relative paths in the rows of an input file."""
-    if job.media_root is not None:
-        return Location(*job.media_root)
+def media_root(root: tuple[str, str] | None, found: FoundFile) -> Location:
+    """Return the folder of relative paths in the rows of an input file; `root` if it is given."""
+    if root is not None:
+        return Location(*root)
     return Location(found.store, posixpath.dirname(found.path))
 
 
@@ -54,6 +55,7 @@ def media_units(
     estimator: TokenEstimator,
     file_units: FileUnits,
     fetch: FetchAhead,
+    versions: FileVersions | None = None,
     *,
     splits: bool = True,
 ) -> Iterator[PreparedUnit]:
@@ -65,6 +67,7 @@ def media_units(
         estimator: estimates tokens.
         file_units: the file and its units.
         fetch: reads media that is not in the input.
+        versions: looks at its files, if the output says what identifies its rows in the input.
         splits: whether units are split where their media gets large.
 
     Raises:
@@ -81,7 +84,7 @@ def media_units(
         maker = None
         for first_row, rows in own:
             if maker is None:
-                maker = _UnitMaker(job, estimator, file, first_row, fetch, retry)
+                maker = _UnitMaker(job, estimator, file, first_row, fetch, versions, retry)
             maker.add(next(batches))
             is_full = splits and retry is None and maker.is_full
             if is_full or first_row + rows == unit.end_row:
@@ -99,21 +102,24 @@ class _UnitMaker:
         file: InputFile,
         first_row: int,
         fetch: FetchAhead,
+        versions: FileVersions | None,
         retry: DeadLetterRetry | None,
     ) -> None:
         self._job = job
         self._file_name = file.name
+        self._base = media_root(job.media_root, file.found)
+        self._versions = versions
         self._first_row = first_row
         self._retry = retry
         sent = DistinctContents(job.embedding, estimator, dedupe=job.dedupe is not Dedupe.OFF)
         self._sent = sent
-        self._media = MediaRows(
-            sent, job.embedding.media or MediaSettings(), fetch, media_root(job, file.found)
-        )
+        settings = job.embedding.media or MediaSettings()
+        self._media = MediaRows(sent, settings, fetch, self._base)
         self._batches: list[RowBatch] = []
         self._passages: list[tuple[Passage, ...]] = []
         self._facts: list[tuple[SourceMedia, ...]] = []
         self._failed: dict[int, RowFailure] = {}
+        self._source_hashes: list[bytes | None] = []
 
     @property
     def is_full(self) -> bool:
@@ -132,6 +138,11 @@ class _UnitMaker:
         Raises:
             InputError, OutputError: see `media_units`.
         """
+        if self._versions is not None:
+            # Before the files are read: one that changes meanwhile has another version then.
+            batch = with_files(batch, self._file_name, self._base)
+            found = source_hashes(batch.parts or (), self._job.embedding, self._versions)
+            self._source_hashes += [one and one.hash for one in found]
         parts = batch.parts or [()] * batch.rows
         is_sent = [self._is_sent(batch, offset) for offset in range(batch.rows)]
         rows = [parts[offset] if sent else () for offset, sent in enumerate(is_sent)]
@@ -147,16 +158,16 @@ class _UnitMaker:
 
     def _add_row(self, batch: RowBatch, offset: int, content: RowContent | BadValue | None) -> None:
         place = len(self._passages)
-        row = batch.first_row + offset
+        file, row = batch.source(offset, self._file_name)
         if offset in batch.bad and self._is_due(place):
             self._failed[place] = RowFailure(*batch.bad[offset])
         elif isinstance(content, BadValue):
-            what = f"row {row} of {self._file_name}: {content}"
+            what = f"row {row} of {file}: {content}"
             self._failed[place] = RowFailure(content.code, what)
         elif content is None:
             if self._job.blank_text is BlankText.STOP:
                 raise InputError(
-                    f"row {row} of {self._file_name}: {BLANK}. With --blank-text skip such rows "
+                    f"row {row} of {file}: {BLANK}. With --blank-text skip such rows "
                     "become dead letters with code blank_text."
                 )
             self._failed[place] = RowFailure(DeadCode.BLANK_TEXT, BLANK)
@@ -175,6 +186,7 @@ class _UnitMaker:
             self._failed,
             self._retry.record if self._retry else None,
             tuple(self._facts),
+            tuple(self._source_hashes) if self._versions is not None else None,
         )
 
 
@@ -191,4 +203,15 @@ def _joined(batches: Sequence[RowBatch], schema: pa.Schema) -> RowBatch:
         kept=pa.concat_tables(tables) if len(kept) else kept_table([], kept, len(texts)),
         bad={},
         unkept=frozenset().union(*(batch.unkept for batch in batches)),
+        sources=_joined_sources(batches),
+    )
+
+
+def _joined_sources(batches: Sequence[RowBatch]) -> RowSources | None:
+    found = [batch.sources for batch in batches if batch.sources is not None]
+    if not found:
+        return None
+    return RowSources(
+        pa.concat_arrays([one.files for one in found]),
+        pa.concat_arrays([one.rows for one in found]),
     )

@@ -51,6 +51,8 @@ class PreparedUnit:
     """The committed record, if only its dead letters are retried."""
     media: Sequence[tuple[SourceMedia, ...]] | None = None
     """The media of each row, if `--content` names media."""
+    source_hashes: Sequence[bytes | None] | None = None
+    """What identifies each row in the input, if the output says so; see `source_hashes`."""
 
 
 def prepare(

@@ -43,7 +43,7 @@ def read_shared_media(
     settings = job.embedding.media or MediaSettings()
     for picks in files:
         sent = DistinctContents(job.embedding, estimator)
-        media = MediaRows(sent, settings, fetch, media_root(job, picks.file.found))
+        media = MediaRows(sent, settings, fetch, media_root(job.media_root, picks.file.found))
         wanted = set(picks.rows.tolist())
         ranges = _with_rows(windows(picks.file, [(0, picks.file.rows)]), picks)
         read = read_batches(
@@ -61,7 +61,9 @@ def read_shared_media(
             if len(sent.items) >= TEXTS or media.spooled_bytes > SPOOL_BYTES:
                 yield sent
                 sent = DistinctContents(job.embedding, estimator)
-                media = MediaRows(sent, settings, fetch, media_root(job, picks.file.found))
+                media = MediaRows(
+                    sent, settings, fetch, media_root(job.media_root, picks.file.found)
+                )
         if sent.items:
             yield sent
 

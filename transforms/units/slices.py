@@ -113,7 +113,7 @@ def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
         return
     job, dataset, estimator = engine.job, engine.dataset, engine.estimator
     if engine.fetch is not None:
-        units = media_units(job, dataset, estimator, file_units, engine.fetch)
+        units = media_units(job, dataset, estimator, file_units, engine.fetch, engine.versions)
     else:
         units = prepared_units(job, dataset, estimator, file_units, MAX_TEXTS)
     for prepared in units:

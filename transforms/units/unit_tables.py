@@ -16,6 +16,7 @@ from bulkembed.schemas.output_schema import (
     PASSAGE_FIELDS,
     PIECE_FIELDS,
     PROVENANCE_FIELDS,
+    SOURCE_HASH_FIELD,
     TEXT_HASH_TYPE,
     dead_letters_schema,
     part_metadata,
@@ -60,6 +61,7 @@ class TableMaker:
             id_name=self.job.columns.id_name,
             provenance=self.job.output.provenance,
             media=bool(self.job.columns.content),
+            synced=self.job.sync,
         )
         where = pa.array(written.offsets, pa.int64())
         columns = {
@@ -102,7 +104,12 @@ class TableMaker:
         return pa.table([columns[name] for name in schema.names], schema=schema)
 
     def _letter_hash(self, offset: int) -> bytes | None:
-        """Return the hash of a row's whole text; None if the row cannot be sent."""
+        """Return the hash of a row's whole text; None if the row cannot be sent.
+
+        Of a row with media, it is what identifies the row in the input, also if its files are bad.
+        """
+        if self.prepared.source_hashes is not None:
+            return self.prepared.source_hashes[offset]
         rows, text = self.prepared.rows, self.prepared.rows.texts[offset]
         if text is None or offset in self.prepared.failed:
             return None
@@ -116,7 +123,12 @@ class TableMaker:
             [(one.kind, one.mime_type, one.size_bytes, one.uri) for one in media[offset]]
             for offset in offsets
         ]
-        return {MEDIA_FIELD.name: pa.array(rows, MEDIA_FIELD.type)}
+        columns = {MEDIA_FIELD.name: pa.array(rows, MEDIA_FIELD.type)}
+        hashes = self.prepared.source_hashes
+        if hashes is not None:
+            found = [hashes[offset] for offset in offsets]
+            columns[SOURCE_HASH_FIELD.name] = pa.array(found, SOURCE_HASH_FIELD.type)
+        return columns
 
     def _provenance(self, rows: int) -> dict[str, pa.Array]:
         if not self.job.output.provenance:
