@@ -52,6 +52,18 @@ def parse_part(typed: str) -> ContentPart:
     )
 
 
+def parse_column(typed: str) -> ContentPart:
+    """Return the part that is a column: `body` or `text:body` for a text, or `image:photo`.
+
+    The source of a text is its column here, not a template.
+    """
+    named = _NAMED.fullmatch(typed)
+    if named is None:
+        return ContentPart(None, typed)
+    kind, column = named.groups()
+    return ContentPart(None, column) if kind == _TEXT else _media(kind, column)
+
+
 def _media(kind: str, column: str) -> ContentPart:
     return ContentPart(MediaKind(kind), column)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,6 @@ from typing import Any, Protocol
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.ml.transforms.base import EmbeddingTypeAdapter
 from apache_beam.typehints import typehints
 from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 from apache_beam.typehints.row_type import RowTypeConstraint
@@ -24,7 +22,7 @@ from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, readings
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.inputs.nested_columns import find_column, take_column
 from bulkembed.transforms.inputs.row_parts import PartReader
-from bulkembed.transforms.inputs.rows import BadValue, checked_text, text_values, title_and_text
+from bulkembed.transforms.inputs.rows import BadValue, text_values, title_and_text
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
@@ -79,7 +77,7 @@ class RowForm:
             return self._fill_arrow(element, results)
         (result,) = results
         if isinstance(result, RowFailure):
-            return None, [_letter(element, result)]
+            return None, [letter_of(element, result)]
         return self._with_vector(element, result.tolist()), []
 
     def output_type(self, input_type: Any) -> Any:
@@ -158,7 +156,7 @@ class RowForm:
     def _fill_arrow(self, table: pa.RecordBatch | pa.Table, results: Results) -> Filled:
         good = [row for row, result in enumerate(results) if not isinstance(result, RowFailure)]
         letters = [
-            _letter(table.take(pa.array([row])), result)
+            letter_of(table.take(pa.array([row])), result)
             for row, result in enumerate(results)
             if isinstance(result, RowFailure)
         ]
@@ -182,35 +180,6 @@ class RowForm:
         if isinstance(element, beam.Row) or self.vector_column not in element._fields:
             return beam.Row(**{**element._asdict(), self.vector_column: vector})
         return element._replace(**{self.vector_column: vector})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AdapterForm:
-    """Elements that one of Beam's type adapters reads; an element fails as a whole."""
-
-    adapter: EmbeddingTypeAdapter
-
-    def texts(self, element: Any) -> list[RowText]:
-        """Return the texts that the adapter finds; if it raises, one bad text that says why."""
-        try:
-            found = self.adapter.input_fn([element])
-        except (TypeError, ValueError, RuntimeError) as error:
-            return [RowText(None, None, (DeadCode.BAD_TEXT, str(error)))]
-        return [_adapted(text) for text in found]
-
-    def fill(self, element: Any, results: Results) -> Filled:
-        """Return the adapter's output; the vectors are lists of floats."""
-        for result in results:
-            if isinstance(result, RowFailure):
-                return None, [_letter(element, result)]
-        vectors = [result.tolist() for result in results if not isinstance(result, RowFailure)]
-        # Beam's adapters change the element, which may be in use elsewhere.
-        (out,) = self.adapter.output_fn([copy.copy(element)], vectors)
-        return out, []
-
-    def output_type(self, input_type: Any) -> Any:
-        """Return Any, since an adapter does not declare its output type."""
-        return Any
 
 
 def rows_of(element: Any) -> int:
@@ -247,13 +216,6 @@ def _no_row(element: Any) -> RowText:
     return RowText(None, None, (DeadCode.BAD_TEXT, what))
 
 
-def _adapted(text: Any) -> RowText:
-    try:
-        return RowText(None, checked_text("the text", text))
-    except BadValue as error:
-        return RowText(None, None, (error.code, str(error)))
-
-
 def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """Return a column's values; bytes for strings that are not UTF-8, which Arrow allows."""
     try:
@@ -269,7 +231,8 @@ def _value(scalar: pa.Scalar) -> Any:
         return scalar.as_buffer().to_pybytes()
 
 
-def _letter(element: Any, why: RowFailure) -> DeadLetter:
+def letter_of(element: Any, why: RowFailure) -> DeadLetter:
+    """Return the dead letter of an element."""
     return DeadLetter(element, str(why.code), why.message, why.http_status, why.attempts)
 
 

@@ -347,9 +347,7 @@ class EmbedElementsFn(beam.DoFn):
         self._embedder = embedder_for(self._config)
         if self._config.embedding.media is not None and self._fetcher is None:
             from bulkembed.transforms.media.fetching import MediaFetcher
-            from bulkembed.transforms.media.prepare_media import check_installed
 
-            check_installed()
             self._fetcher = MediaFetcher(FetchSettings())
 
     def start_bundle(self) -> None:

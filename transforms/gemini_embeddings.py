@@ -10,18 +10,32 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInferenceDLQ
-from apache_beam.ml.rag.embeddings.base import create_text_adapter
 from apache_beam.ml.transforms.base import EmbeddingsManager, EmbeddingTypeAdapter
 
+from bulkembed.schemas.content_parts import (
+    ContentPart,
+    check_switches,
+    has_media,
+    parse_column,
+    parse_part,
+)
 from bulkembed.schemas.dead_letters import DeadLetter
+from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import CallRejected, ConfigError
+from bulkembed.schemas.fetch_settings import FetchSettings
+from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import EmbedderConfig
+from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.models import find_model
+from bulkembed.transforms.adapter_form import AdapterForm, content_of, item_adapter
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.calls.embedder import Embedder, embedder_for, release
-from bulkembed.transforms.elements import AdapterForm
+from bulkembed.transforms.elements import Form, RowForm
 from bulkembed.transforms.embed_rows import EmbedElements, Gemini
+from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.units.distinct_contents import RowFailure
-from bulkembed.transforms.units.row_texts import RowText, embed_texts
+from bulkembed.transforms.units.media_rows import FetchAhead
+from bulkembed.transforms.units.row_texts import embed_texts
 
 MIN_TEXTS = 100
 MAX_TEXTS = 1000
@@ -33,16 +47,23 @@ NAME = "GeminiEmbeddings"
 class GeminiEmbeddings(EmbeddingsManager):
     """An embeddings manager like Beam's VertexAITextEmbeddings, on bulkembed's engine.
 
-    With `columns`, the named fields of dicts or beam.Rows become vectors, as lists of floats.
-    Without, the elements are ml.rag's EmbeddableItems (Chunks), whose embedding is filled in.
+    With `columns`, the named fields of dicts or beam.Rows become vectors, as lists of floats.  With
+    `content`, several fields are sent together for one vector.  Without both, the elements are
+    ml.rag's EmbeddableItems (Chunks) with a text, an image or both, whose embedding is filled in.
 
     With MLTransform's `with_exception_handling`, each element that fails is one dead letter.  In
     Beam's other managers the whole batch fails.
 
     Args:
         gemini: the model, service and quota.
-        columns: the fields whose texts become vectors.
-        type_adapter: reads and fills elements of other types.
+        columns: the fields that become vectors: texts, or media as in `image:photo`.
+        type_adapter: reads and fills elements of other types.  What it reads is a string
+            for a text; bytes, `{bytes, path}` or an image of Pillow for an image; or a list of
+            these, which are sent together.
+        content: the parts of a row that are sent together, in order, as for `EmbedRows`:
+            `["{title}", "image:photo"]`.
+        vector_column: the field that gets the vector of `content`; without it, `vector`.
+        media: how media is checked and prepared.
         max_batch_size: the maximum number of texts in one request; at most what the service allows.
         min_batch_size: the minimum number of texts that RunInference passes to
             `get_model_handler()` at once.  MLTransform fills requests with the texts there are.
@@ -64,11 +85,17 @@ class GeminiEmbeddings(EmbeddingsManager):
         max_batch_size: int | None = None,
         large_model: bool = False,
         inference_args: dict[str, Any] | None = None,
+        content: Sequence[str] = (),
+        vector_column: str | None = None,
+        media: MediaSettings | None = None,
     ) -> None:
+        parts = _parts(content, columns, type_adapter)
+        if vector_column is not None and not content:
+            raise ConfigError("vector_column needs content, such as content=['image:photo'].")
         if columns is None and type_adapter is None:
-            type_adapter = create_text_adapter()
+            type_adapter = item_adapter()
         super().__init__(
-            columns=columns,
+            columns=[f for one in parts for f in (one.fields if content else [one.source])] or None,
             type_adapter=type_adapter,
             load_model_args=load_model_args,
             min_batch_size=min_batch_size,
@@ -85,19 +112,65 @@ class GeminiEmbeddings(EmbeddingsManager):
             )
         self._batch_sizes = low, high
         self.gemini = gemini or Gemini()
-        config = self.gemini.config()
+        self._form: Form = AdapterForm(self.type_adapter, parts)
+        if content:
+            self._form = RowForm(InputColumns(None, None, content=parts), vector_column or "vector")
+        config = self.gemini.config(media=_media(self.gemini, parts, media))
         texts = min(high, config.calls.texts)
         self._config = dataclasses.replace(
             config, calls=dataclasses.replace(config.calls, texts=texts)
         )
 
     def get_model_handler(self) -> ModelHandler:
-        """Return a handler for RunInference on plain strings; MLTransform does not use it."""
+        """Return a handler for RunInference; MLTransform does not use it.
+
+        Its elements are what a type adapter may read: a string, an image, or a list of both.
+        """
         return GeminiModelHandler(self._config, *self._batch_sizes)
 
     def get_ptransform_for_processing(self, **_: Any) -> beam.PTransform:
         """Return the stage of EmbedRows, with Beam's adapter instead of columns."""
-        return EmbedAdapted(self._config, AdapterForm(self.type_adapter))
+        return EmbedAdapted(self._config, self._form)
+
+
+def _parts(
+    content: Sequence[str], columns: list[str] | None, adapter: EmbeddingTypeAdapter | None
+) -> tuple[ContentPart, ...]:
+    """Return the parts of a row, or the columns that become vectors.
+
+    Raises:
+        ConfigError: several of the arguments are given, or the content is texts alone.
+    """
+    given = (bool(content), columns is not None, adapter is not None)
+    if sum(given) > 1:
+        raise ConfigError("use content, columns or type_adapter, not several of them.")
+    if not content:
+        return tuple(map(parse_column, columns or ()))
+    parts = tuple(map(parse_part, content))
+    if not has_media(parts):
+        raise ConfigError("content names no media. Use columns for texts.")
+    return parts
+
+
+def _media(
+    gemini: Gemini, parts: Sequence[ContentPart], media: MediaSettings | None
+) -> MediaSettings | None:
+    """Return how media is prepared; None for a stage of texts.
+
+    Raises:
+        ConfigError: the settings have no effect.
+    """
+    if has_media(parts):
+        media = media or MediaSettings()
+        check_switches(parts, media)
+    elif parts and media is not None:
+        raise ConfigError("media needs a column with media, such as columns=['image:photo'].")
+    elif not parts and media is None:
+        # Items and adapters may have images wherever the model takes them.
+        takes_media = find_model(gemini.model).takes_media
+        if takes_media and gemini.long_text == LongText.TRUNCATE:
+            media = MediaSettings()
+    return media
 
 
 class EmbedAdapted(EmbedElements):
@@ -155,19 +228,31 @@ class GeminiModel:
             self._join()
         return self._embedder
 
+    @property
+    def fetch(self) -> FetchAhead | None:
+        """Reads files of media; None for a stage of texts."""
+        return None if self._fetcher is None else self._fetcher.fetch_ahead
+
     def _join(self) -> None:
         self._embedder = embedder_for(self._config)
-        self._end = weakref.finalize(self, _release_aside, self._embedder)
+        is_media = self._config.embedding.media is not None
+        self._fetcher = MediaFetcher(FetchSettings()) if is_media else None
+        self._end = weakref.finalize(self, _release_aside, self._embedder, self._fetcher)
         self._end.atexit = False
 
 
-def _release_aside(embedder: Embedder) -> None:
-    # The embedder's own loop may drop the last reference, and it cannot end itself.
-    threading.Thread(target=release, args=(embedder,), name="bulkembed-close").start()
+def _release_aside(embedder: Embedder, fetcher: MediaFetcher | None) -> None:
+    # Their own threads may drop the last reference, and they cannot end themselves.
+    def close() -> None:
+        release(embedder)
+        if fetcher is not None:
+            fetcher.close()
+
+    threading.Thread(target=close, name="bulkembed-close").start()
 
 
-class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
-    """Embeds strings for Beam's RunInference; a batch fails as a whole.
+class GeminiModelHandler(ModelHandler[Any, list[float], GeminiModel]):
+    """Embeds contents for Beam's RunInference; a batch fails as a whole.
 
     Raises:
         CallRejected: a text of the batch cannot be embedded.
@@ -186,21 +271,20 @@ class GeminiModelHandler(ModelHandler[str, list[float], GeminiModel]):
 
     def run_inference(
         self,
-        batch: Sequence[str],
+        batch: Sequence[Any],
         model: GeminiModel,
         inference_args: dict[str, Any] | None = None,
     ) -> list[list[float]]:
-        """Return one list of floats per text, in order."""
-        rows = [RowText(None, text) for text in batch]
+        """Return one list of floats per content, in order."""
+        rows = [content_of(value) for value in batch]
         embedder = model.embedder()
-        results = embedder.loop.run(embed_texts(embedder, rows)).rows
+        results = embedder.loop.run(embed_texts(embedder, rows, model.fetch)).rows
         metrics.CallCounters(self.get_metrics_namespace()).add(embedder.take_counts())
         vectors = []
-        for text, result in zip(batch, results, strict=True):
+        for value, result in zip(batch, results, strict=True):
             if isinstance(result, RowFailure):
-                raise CallRejected(
-                    f"{text[:60]!r} cannot be embedded: {result.code}: {result.message}"
-                )
+                shown = repr(value[:60] if isinstance(value, str | bytes) else value)[:80]
+                raise CallRejected(f"{shown} cannot be embedded: {result.code}: {result.message}")
             vectors.append(result.tolist())
         return vectors
 

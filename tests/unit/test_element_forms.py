@@ -11,20 +11,26 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from apache_beam.ml.rag.embeddings.base import create_text_adapter
-from apache_beam.ml.rag.types import EmbeddableItem
+from apache_beam.ml.rag.types import Content, EmbeddableItem
+from apache_beam.ml.transforms.base import EmbeddingTypeAdapter
 from apache_beam.typehints import typehints
 from apache_beam.typehints.row_type import RowTypeConstraint
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkembed.schemas.content_parts import ContentPart
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
+from bulkembed.schemas.media import MediaKind
+from bulkembed.transforms.adapter_form import AdapterForm, content_of, item_adapter
 from bulkembed.transforms.core.vectors import Vector
-from bulkembed.transforms.elements import AdapterForm, RowForm, rows_of
+from bulkembed.transforms.elements import RowForm, rows_of
+from bulkembed.transforms.inputs.row_parts import MediaValue
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
+IMAGE = MediaKind.IMAGE
 FORM = RowForm(InputColumns(None, "text"))
 VECTOR: Vector = np.array([0.25, 0.5], np.float32)
 REJECTED = RowFailure(DeadCode.REJECTED, "no", 400, 1)
@@ -169,7 +175,7 @@ def test_a_missing_field_is_an_error_before_the_pipeline_runs() -> None:
 def test_an_adapter_fills_a_copy() -> None:
     form = AdapterForm(create_text_adapter())
     item = EmbeddableItem.from_text("a", id="one")
-    assert form.texts(item) == [RowText(None, "a")]
+    assert form.texts(item) == [RowText(None, "a", None, ("a",))]
     out, letters = form.fill(item, [VECTOR])
     assert (out.id, out.dense_embedding, letters) == ("one", [0.25, 0.5], [])
     assert item.embedding is None
@@ -184,6 +190,43 @@ def test_an_element_that_an_adapter_cannot_read_fails_with_the_adapters_message(
     out, (letter,) = form.fill(image, [RowFailure(*bad)])
     assert out is None
     assert letter.element is image
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        pytest.param("a", ("a",), id="text"),
+        pytest.param("", (), id="empty"),
+        pytest.param([" ", None], (), id="blank"),
+        pytest.param(b"x", (MediaValue(IMAGE, "image", b"x"),), id="bytes"),
+        pytest.param({"path": "a"}, (MediaValue(IMAGE, "image", {"path": "a"}),), id="struct"),
+        pytest.param(("a", b"x", "b"), ("a", MediaValue(IMAGE, "image", b"x"), "b"), id="several"),
+    ],
+)
+def test_the_parts_of_a_content_follow_from_the_types_of_its_values(
+    value: Any, parts: tuple[Any, ...]
+) -> None:
+    row = content_of(value)
+    assert (row.bad, row.parts) == (None, parts)
+
+
+@pytest.mark.parametrize("value", [7, {"a": 1}, ["a", 1.5]], ids=str)
+def test_what_is_neither_a_text_nor_an_image_is_bad(value: object) -> None:
+    row = content_of(value)
+    assert row.bad is not None
+    assert row.bad[0] is DeadCode.BAD_TEXT
+
+
+def test_bytes_in_a_column_of_texts_are_never_taken_for_an_image() -> None:
+    manager = EmbeddingTypeAdapter(lambda rows: [one["a"] for one in rows], lambda rows, _: rows)
+    (row,) = AdapterForm(manager, (ContentPart(None, "a"),)).texts({"a": b"x"})
+    assert row.bad is not None
+    assert row.bad[0] is DeadCode.BAD_TEXT
+
+
+def test_an_item_of_ml_rag_without_text_and_image_is_bad() -> None:
+    (row,) = AdapterForm(item_adapter()).texts(EmbeddableItem(Content(), id="one"))
+    assert row.bad == (DeadCode.BAD_TEXT, "EmbeddableItem one has neither a text nor an image")
 
 
 def test_a_template_writes_fields_of_a_row_as_json_does() -> None:

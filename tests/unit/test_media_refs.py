@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import textwrap
 import urllib.parse
 from typing import Any
@@ -10,11 +11,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media import MediaKind, MediaSettings
 from bulkembed.transforms.inputs.rows import BadValue
 from bulkembed.transforms.media.media_refs import MediaRef, refs_of
+from bulkembed.transforms.media.prepare_media import prepare_media
+from tests.support.media_samples import opened, picture, saved
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(120))
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(range(200, 256)) * 2
@@ -161,3 +165,32 @@ def test_any_value_gives_references_or_a_fault(value: Any, kind: MediaKind) -> N
         found = refs_of(value, kind=kind, where=WHERE)
     assert all((ref.data is None) != (ref.uri is None) for ref in found)
     assert all(ref.where.endswith(WHERE) for ref in found)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "CMYK", "I;16", "F", "YCbCr"])
+def test_an_image_of_pillow_is_sent_as_a_png_file_that_the_model_accepts(mode: str) -> None:
+    plain = picture()
+    image = plain.convert("L").convert(mode) if mode in ("I;16", "F") else plain.convert(mode)
+    (ref,) = refs(image)
+    assert ref.data is not None
+    (sent,) = prepare_media(ref.data, MediaKind.IMAGE, MediaSettings())
+    assert (sent.data, sent.mime) == (ref.data, "image/png")
+    assert image.mode == mode  # The caller's image stays as it is.
+    if mode == "RGB":
+        assert opened(sent.data).tobytes() == image.tobytes()
+
+
+def test_an_image_of_pillow_is_sent_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.open(io.BytesIO(saved(picture(size=(40, 30)), "JPEG", exif=exif)))
+    (ref,) = refs(turned)
+    assert ref.data is not None
+    assert opened(ref.data).size == (30, 40)
+
+
+def test_an_image_of_pillow_that_cannot_be_decoded_is_corrupt() -> None:
+    half = saved(picture(size=(400, 300)), "JPEG")[:-500]
+    error = fault(Image.open(io.BytesIO(half)))
+    assert error.code is DeadCode.CORRUPT_MEDIA
+    assert str(error).startswith("column 'photo': an image that cannot be decoded")

@@ -45,6 +45,8 @@ def _size(value: Any) -> int:
         return sum(map(_size, value.values()))
     if isinstance(value, list | tuple):
         return sum(map(_size, value))
+    if hasattr(value, "getbands"):  # An image of Pillow.
+        return int(value.width * value.height * len(value.getbands()))
     return len(value) if isinstance(value, str | bytes | bytearray | memoryview) else 0
 
 

@@ -9,6 +9,7 @@
 | text with `scheme://` | the URI |
 | base64 of a file that begins as media does | its bytes |
 | other text | a path |
+| an image of Pillow, in pipelines of your own | its pixels as a PNG file |
 | a list | a reference for each item that is not null |
 """
 
@@ -18,13 +19,14 @@ import base64
 import binascii
 import dataclasses
 import re
+import sys
 import urllib.parse
 from typing import Any
 
 import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import GEMINI_EMBEDDING_2, MediaKind
+from bulkembed.schemas.media import GEMINI_EMBEDDING_2, MediaFault, MediaKind
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.inputs.rows import BadValue, describe
 from bulkembed.transforms.media.media_types import kind_of, true_type
@@ -87,11 +89,35 @@ def _refs_of_item(value: Any, where: str, base: Location | None) -> tuple[MediaR
         return (MediaRef(data=bytes(value), where=where),)
     if isinstance(value, str):
         return (_ref_of_text(value.strip(), where, base),)
+    if is_pillow_image(value):
+        return (MediaRef(data=_png_of(value, where), where=where),)
     raise BadValue(
         DeadCode.UNSUPPORTED_TYPE,
         f"{where} is {describe(value)}, but media must be bytes, a path, a URI, base64, a data "
         "URI, or an object with 'bytes' and 'path'",
     )
+
+
+def is_media_value(value: Any) -> bool:
+    """Return whether a value can only be media, and not a text."""
+    if isinstance(value, dict):
+        return bool(value.keys() & {"bytes", "path"})
+    return isinstance(value, bytes | bytearray | memoryview) or is_pillow_image(value)
+
+
+def is_pillow_image(value: Any) -> bool:
+    """Return whether a value is an image of Pillow, without importing it."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def _png_of(image: Any, where: str) -> bytes:
+    from bulkembed.transforms.media.transcoding import png_of
+
+    try:
+        return png_of(image)
+    except MediaFault as fault:
+        raise BadValue(fault.code, f"{where}: {fault.what}") from None
 
 
 def _ref_of_text(text: str, where: str, base: Location | None) -> MediaRef:

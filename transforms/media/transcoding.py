@@ -68,6 +68,22 @@ def transcode(
         return _encoded(_upright(data, mime, settings))
 
 
+def png_of(image: Image.Image) -> bytes:
+    """Return an open image as a PNG file without loss, as it is seen, in 8 bits per channel.
+
+    Raises:
+        MediaFault: the image cannot be decoded.
+    """
+    with decoding("an image"):
+        copied = image.copy()  # The caller's own image stays as it is.
+        _set_upright(copied)
+        plain = _without_idle_alpha(_plain(copied))
+        plain.info = {}
+        target = io.BytesIO()
+        plain.save(target, "PNG", compress_level=PNG_LEVEL)
+        return target.getvalue()
+
+
 def thumbnail(data: bytes, side: int) -> bytes:
     """Return an image of any readable type as a small JPEG, on white where it is transparent.
 

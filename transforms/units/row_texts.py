@@ -18,6 +18,7 @@ from bulkembed.schemas.errors import (
     Unavailable,
 )
 from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.models import MEDIA_MODEL
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.clients.decoding import Answer
@@ -31,7 +32,7 @@ from bulkembed.transforms.units.distinct_contents import (
     RowFailure,
     why_blank,
 )
-from bulkembed.transforms.units.media_rows import FetchAhead, MediaRows
+from bulkembed.transforms.units.media_rows import FetchAhead, MediaRows, is_media
 from bulkembed.transforms.units.text_vectors import AnswerRecorder, TextVectors
 
 
@@ -125,11 +126,19 @@ class _TextResults:
         return RowFailure(DeadCode.NO_MEAN, NO_MEAN) if mean is None else mean
 
 
+_TEXTS_ONLY = (
+    f"the content has media or several parts, but this stage takes texts only. Use model "
+    f"{MEDIA_MODEL!r} with long_text='truncate'"
+)
+
+
 def _passages_or_failure(
     row: RowText, distinct: DistinctContents
 ) -> tuple[Passage, ...] | RowFailure:
     if row.bad is not None:
         return RowFailure(*row.bad)
+    if is_media(row.parts):
+        return RowFailure(DeadCode.UNSUPPORTED_TYPE, _TEXTS_ONLY)
     why = why_blank(row.text)
     if why is not None or row.text is None:
         return RowFailure(DeadCode.BLANK_TEXT, why or "the text is null")
