@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,7 @@ from bulkembed.transforms.inputs.img2dataset import (
     is_img2dataset,
 )
 from bulkembed.transforms.inputs.input_files import ScannedFile
+from bulkembed.transforms.inputs.large_columns import LargeColumn, large_column
 from bulkembed.transforms.inputs.nested_columns import (
     FoundColumn,
     find_column,
@@ -61,6 +62,8 @@ _TAIL_BYTES = 8
 """The end of a file: the length of its footer, and the magic bytes."""
 _ARROW_SCHEMA, _NO_SCHEMA = b"ARROW:schema", b"-----:------"
 _MIN_BATCH_ROWS, _MAX_BATCH_ROWS = 64, 4096
+_Pieces: TypeAlias = Iterator[list[pa.RecordBatch]]
+"""For each range of rows, the record batches that have them."""
 
 
 def open_parquet(stored: pa.NativeFile, *, arrow_types: bool = True) -> pq.ParquetFile:
@@ -205,19 +208,32 @@ def read(
         schema = parquet.schema_arrow
         has_status = bool(wanted.media_columns) and is_img2dataset(schema.names)
         found = _wanted(schema, file, wanted, has_status=has_status)
+        large = _large(parquet, found) if wanted.media_columns else {}
+        found = {name: column for name, column in found.items() if name not in large}
         lists = {name: found[name] for name in found if _as_list(name, found[name], wanted)}
         sources = [
             (parquet, {name: found[name] for name in found if name not in lists}),
             *([(open_parquet(stored, arrow_types=False), lists)] if lists else []),
         ]
-        parts = [part for _, part in sources]
         least = 1 if wanted.media_columns else _MIN_BATCH_ROWS
+
+        def pieces_of(columns: Collection[FoundColumn], of: pq.ParquetFile = parquet) -> _Pieces:
+            return _cut(_batches(of, columns, ranges, least), ranges)
+
+        parts = [*(part for _, part in sources), *({name: large[name].column} for name in large)]
         readers = [
-            _cut(_batches(one, part.values(), ranges, least), ranges) for one, part in sources
+            *(pieces_of(part.values(), one) for one, part in sources),
+            *(column.pieces(stored, ranges, pieces_of) for column in large.values()),
         ]
         for (first_row, _), pieces in zip(ranges, zip(*readers, strict=True), strict=True):
             builder = _BatchBuilder(file.name, wanted, first_row, pieces, parts)
             yield builder.batch(has_status=has_status)
+
+
+def _large(parquet: pq.ParquetFile, found: Mapping[str, FoundColumn]) -> dict[str, LargeColumn]:
+    """Return the columns that are read value by value, by the names that they are wanted by."""
+    columns = {name: large_column(parquet, column) for name, column in found.items()}
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def _wanted(
