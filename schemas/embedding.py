@@ -289,6 +289,15 @@ class EmbeddingConfig:
         return find_model(self.model)
 
     @property
+    def max_billed_tokens(self) -> int:
+        """The most that one content can cost, in tokens of text."""
+        spec = self.spec
+        if self.media is None:
+            return spec.max_tokens
+        factors = spec.media_factors
+        return round(spec.max_tokens * max(1.0, factors.image, factors.audio, factors.video))
+
+    @property
     def out_dim(self) -> int | None:
         """The dimensions of a vector; None if only the first answer shows them."""
         return self.dim or self.spec.default_dim or None

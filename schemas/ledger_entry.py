@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from bulkembed.schemas.media import NO_MEDIA, MediaTokens
 from bulkembed.schemas.serialization import Count
 from bulkembed.schemas.units import CallCounts
 
@@ -42,7 +43,7 @@ class BatchJob:
     tokens: Count
     """Estimated."""
     token_bound: Count
-    """How many tokens it can cost at most."""
+    """What it can cost at most, in tokens of text."""
     file_bytes: Count
     contents: str
     """The digest of the hashes of its texts."""
@@ -73,6 +74,10 @@ class BatchJob:
     """Texts that got no answer, and are sent again."""
     answers: str = ""
     """The file with its vectors, within the dataset; empty if it has none."""
+    media: MediaTokens = NO_MEDIA
+    """Those of `tokens` that are of media."""
+    surcharge: Count = 0
+    """What the media of all its texts costs above its own tokens, in tokens of text."""
 
     @property
     def is_damaged(self) -> bool:
@@ -80,6 +85,18 @@ class BatchJob:
         return not self.planned_at
 
     @property
+    def billed_tokens(self) -> int:
+        """The estimated cost of all its texts, in tokens of text."""
+        return self.tokens + self.surcharge
+
+    @property
     def paid_tokens(self) -> int:
-        """How many tokens it has cost at most; 0 as long as it is open."""
-        return self.counts.tokens + self.unconfirmed
+        """What it has cost at most, in tokens of text; 0 as long as it is open."""
+        answered = self.surcharge * self.counts.texts / max(1, self.rows)
+        return self.counts.tokens + round(answered) + self.unconfirmed
+
+    def media_of(self, texts: int) -> MediaTokens:
+        """Return about how many tokens of media so many of its texts have."""
+        share = texts / max(1, self.rows)
+        media = self.media
+        return MediaTokens(*(round(share * n) for n in (media.image, media.audio, media.video)))

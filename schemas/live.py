@@ -114,6 +114,13 @@ class LiveJobs:
     """Jobs that have ended since the run began, with answers or without."""
     paid_tokens: int
     """What the answers cost that were collected since then."""
+    paid_surcharge: int = 0
+    """What their media costs above that, in tokens of text."""
+
+    @property
+    def billed_tokens(self) -> int:
+        """The tokens of text that cost the same."""
+        return self.paid_tokens + self.paid_surcharge
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from bulkembed.pipeline.batch.batch_workers import BatchWorkers
 from bulkembed.pipeline.batch.collect import Collector
 from bulkembed.pipeline.batch.file_makers import FileMaker, LocalFileMaker
 from bulkembed.pipeline.batch.job_end import why_no_results
+from bulkembed.pipeline.batch.media_reader import JobMediaReader
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.release import release_committed, unused_answers
 from bulkembed.pipeline.batch.submission import Submission
@@ -37,16 +38,19 @@ from bulkembed.schemas.errors import (
     OutputTaken,
 )
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.ledger_entry import LedgerState
+from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.live import LiveJobs
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN, StopReason
 from bulkembed.transforms.batch.run_stop import RunStop
+from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.clients.batch_service import BatchService
 from bulkembed.transforms.clients.remote_jobs import MISSING_FILE
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.row_contents import RowContents
+from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.shared_texts import DamagePolicy
 
 WINDOW_ROWS = 1_000_000
@@ -77,11 +81,15 @@ class BatchRun:
     on_damage: DamagePolicy
     can_afford: Callable[[int], str | None]
     """Returns why another job must not be paid for that costs at most so many tokens; else None."""
+    fetch: FetchAhead | None = None
+    """Reads the media of rows; None if rows are texts alone."""
     workers: BatchWorkers | None = None
     """Those of a cluster, which write job files and collect results; None: this process does."""
     is_limited: bool = False
     """Whether the plan leaves out rows that a later run needs answers for (`--limit-rows`)."""
     counters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    _contents: RowContents = dataclasses.field(init=False)
+    _media: JobMediaReader | None = None
     _jobs: OpenJobs = dataclasses.field(init=False)
     _units: UnitCommits = dataclasses.field(init=False)
     _submission: Submission = dataclasses.field(init=False)
@@ -94,6 +102,8 @@ class BatchRun:
     """When no job is waited for any more, in epoch seconds."""
     _untried: bool = False
     """Whether texts may be left that could be put into a job."""
+    _paid_surcharge: int = 0
+    """What the media of collected answers cost above its own tokens, in tokens of text."""
     _begun_at: float = dataclasses.field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -102,19 +112,31 @@ class BatchRun:
             self.ledger,
             self.settings,
             self.retry,
-            self.job.embedding.spec.max_tokens,
+            self.job.embedding.max_billed_tokens,
         )
+        has_media, attempts = self.job.embedding.media is not None, self.settings.attempts
+        self._contents = self.ledger.row_contents() if has_media else RowContents()
         self._units = UnitCommits(
-            self.dataset, self.job, self.stop, self.reused, self.folder, self.embed, self.counters
-        )
+            self.dataset, self.job, self.stop, self.reused, self.folder, self.embed,
+            self.counters, self._contents, attempts,
+        )  # fmt: skip
+        if self.fetch is not None:
+            self._media = JobMediaReader(
+                self.job, self._contents, self.fetch, self.on_damage, attempts
+            )
         self._submission = Submission(self._jobs, self._file_maker(), self.can_afford)
         self._collector = Collector(self.ledger, self.service, self.job, self.folder, self.workers)
 
     def _file_maker(self) -> FileMaker:
         jobs, folder = self._jobs, self.folder
-        if self.workers is None:
-            return LocalFileMaker(self.job, self.settings, jobs, folder, self.on_damage)
+        if self.workers is None or self._media is not None:
+            return LocalFileMaker(
+                self.job, self.settings, jobs, folder, self.on_damage, self._media, self._save_rows
+            )
         return WorkerFileMaker(self.workers, self.service, self.ledger, jobs, folder)
+
+    def _save_rows(self, entry: BatchJob) -> None:
+        self.ledger.save_rows(entry, self._contents)
 
     def run(self, plan: Plan) -> dict[str, int]:
         """Embed the units of a plan, until none is left or the run is stopped.
@@ -126,6 +148,8 @@ class BatchRun:
         """
         try:
             self._run(plan)
+        except Stopping:
+            pass  # The run stops already.
         except OutputTaken as error:
             self.stop.set(StopReason.TAKEN_OVER, error.message)
         except JobRejected as error:
@@ -151,6 +175,7 @@ class BatchRun:
             look_s=None if looks_at is None else max(0.0, looks_at - now),
             ended=sum(at >= self._begun_at for at in ended_at),
             paid_tokens=self.counters[BATCH_TOKENS],
+            paid_surcharge=self._paid_surcharge,
         )
 
     def _run(self, plan: Plan) -> None:
@@ -170,9 +195,12 @@ class BatchRun:
                 break
             if self._is_late:
                 self._end_jobs()
+            settled = self._settled_rows
             progress = self._pass(left)
             if self.stop.is_set():
                 break
+            if self._settled_rows > settled:
+                continue  # Rows that were read for jobs need none, and can be committed.
             if self.settings.detach and (self._jobs.open or self._untried):
                 self._detach()
             elif self._jobs.open:
@@ -185,6 +213,10 @@ class BatchRun:
                     self.stop.set(StopReason.BROKEN, f"units could not be committed. {RERUN}")
         with contextlib.suppress(CallError):  # The next run deletes what is left.
             self._submission.files.close()
+
+    @property
+    def _settled_rows(self) -> int:
+        return 0 if self._media is None else self._media.settled
 
     def _set_end(self) -> None:
         """Set when batch jobs have had their time: from the first one that is not closed."""
@@ -241,7 +273,7 @@ class BatchRun:
             self._untried = True
             return False
         submission, submitted = self._submission, False
-        submission.begin(window.missing)
+        submission.begin(window)
         while not self.stop.is_set() and not self._is_late and submission.is_due:
             if self._has_to_commit:
                 break
@@ -250,7 +282,7 @@ class BatchRun:
             elif self._jobs.open and not self.settings.detach:
                 self._wait()
             elif self._can_submit_less:
-                submission.begin(window.missing)  # In smaller jobs.
+                submission.begin(window)  # In smaller jobs.
             else:
                 break
         self._untried |= submission.is_due or submission.was_refused
@@ -320,10 +352,11 @@ class BatchRun:
             self.counters[BATCH_JOBS] += 1
             self.counters[BATCH_TEXTS] += done.counts.texts
             self.counters[BATCH_TOKENS] += done.counts.tokens
+            self._paid_surcharge += done.paid_tokens - done.counts.tokens - done.unconfirmed
 
     def _fall_back(self, left: Plan) -> None:
         """Do what `--batch-fallback` says with the texts that no job has answered."""
-        reasons = self._jobs.reasons()
+        reasons = self._jobs.reasons() + (self._media.reasons() if self._media else [])
         rows = number_of(sum(file.rows for file in left.work), "row")
         why = f": {reasons[-1].rstrip('.')}" if reasons else ""
         if self.settings.fallback is BatchFallback.STOP and not self._is_late:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from bulkembed.pipeline.batch.media_reader import IsKnown, JobMediaReader
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.wanted_texts import WantedTexts
 from bulkembed.schemas.batch import BatchConfig
@@ -42,8 +44,13 @@ class PreparedJob(Protocol):
 class FileMaker(Protocol):
     """Writes texts to the files of jobs."""
 
-    def begin(self, texts: WantedTexts) -> None:
-        """Begin with texts; those of an earlier call that are in no file are forgotten."""
+    def begin(self, texts: WantedTexts, is_known: IsKnown) -> None:
+        """Begin with texts; those of an earlier call that are in no file are forgotten.
+
+        Args:
+            texts: the texts, or rows with media.
+            is_known: of contents of rows with media.
+        """
         ...
 
     @property
@@ -85,6 +92,8 @@ class LocalJob:
     file: JobFile
     jobs: OpenJobs
     digest: str
+    save: Callable[[BatchJob], None]
+    """Keeps what was learned by writing the file."""
 
     @property
     def token_bound(self) -> int:
@@ -93,7 +102,9 @@ class LocalJob:
 
     def upload(self) -> BatchJob:
         """See `PreparedJob`."""
-        return self.jobs.creation.upload(self.file, self.digest)
+        entry = self.jobs.creation.upload(self.file, self.digest)
+        self.save(entry)
+        return entry
 
 
 @dataclasses.dataclass(slots=True)
@@ -106,12 +117,19 @@ class LocalFileMaker:
     folder: Path
     """On a local disk, for the file."""
     on_damage: DamagePolicy
+    media: JobMediaReader | None = None
+    """Reads rows with media; None if rows are texts alone."""
+    save: Callable[[BatchJob], None] = lambda entry: None
+    """See `LocalJob`."""
     _contents: Ahead[Content] = dataclasses.field(default_factory=lambda: Ahead(iter(())))
     _waiting: PreparedJob | None = None
 
-    def begin(self, texts: WantedTexts) -> None:
+    def begin(self, texts: WantedTexts, is_known: IsKnown) -> None:
         """See `FileMaker`."""
-        self._contents = job_contents(texts.files, self.job, self.on_damage)
+        if self.media is not None:
+            self._contents = self.media.begin(texts, is_known)
+        else:
+            self._contents = job_contents(texts.files, self.job, self.on_damage)
         self._waiting = None
 
     @property
@@ -129,7 +147,7 @@ class LocalFileMaker:
             self.jobs.make_room(content.tokens)
         path = self.folder / "batch-job.jsonl"
         file = write_job_file(path, self._contents, self.job, self.settings, self.jobs.room)
-        return None if file is None else LocalJob(file, self.jobs, self.job.digest)
+        return None if file is None else LocalJob(file, self.jobs, self.job.digest, self.save)
 
     def put_back(self, job: PreparedJob) -> None:
         """See `FileMaker`."""

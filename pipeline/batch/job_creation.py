@@ -83,6 +83,8 @@ class JobCreation:
             contents=digest_of(file.texts),
             embedding_digest=digest,
             planned_at=time.time(),
+            media=file.media,
+            surcharge=file.surcharge,
         )
         self.ledger.add(entry, file.texts)
         name = self.service.upload(file.path, entry.display_name)

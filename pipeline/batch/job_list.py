@@ -31,7 +31,8 @@ class ListedJob:
     """Since it was planned, until it ended or until now."""
     texts: int
     tokens: int
-    """As the service counted them; estimated for an open job."""
+    """As the service counted them; estimated for an open job.  Tokens of media count as the tokens
+    of text that cost the same."""
     unconfirmed_tokens: int
     """Those of `tokens` that may not have been billed, because the answers are lost."""
     usd: float | None
@@ -44,7 +45,7 @@ class ListedJob:
     def of(cls, entry: BatchJob, price: Price | None, now: float) -> ListedJob:
         """Return the line of an entry of the ledger."""
         has_ended = entry.ended_at is not None
-        tokens = entry.paid_tokens if has_ended else entry.tokens
+        tokens = entry.paid_tokens if has_ended else entry.billed_tokens
         return cls(
             name=entry.display_name,
             state=entry.state,
@@ -93,7 +94,7 @@ def cancel_jobs(output: str, request: RunRequest) -> int:
             request.service, request.embedding, key, request.batch.bucket, retry
         )
         try:
-            max_tokens = request.embedding.spec.max_tokens
+            max_tokens = request.embedding.max_billed_tokens
             jobs = OpenJobs(service, BatchLedger(dataset), request.batch, retry, max_tokens)
             jobs.recover(run_file.read(dataset)["embedding_digest"])
             jobs.cancel()

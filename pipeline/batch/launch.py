@@ -31,6 +31,7 @@ from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.units.damaged_files import skip_damage
 
 FINISH_RETRY_S = 10.0
@@ -83,17 +84,22 @@ def run_batches(
     if cluster_options(request) is not None:
         run_stage = functools.partial(run_on_cluster, request)
         workers = BatchWorkers(BatchWork(job, settings), dataset, stop, run_stage)
+    has_media = job.embedding.media is not None
+    fetcher = MediaFetcher(job.fetch, stop.is_set) if has_media else None
     try:
         run = BatchRun(
             dataset, job, settings, service, retry, stop, ledger, reused, folder, embed,
             functools.partial(skip_damage, dataset, job),
             lambda tokens: can_afford(request, dataset, ledger, tokens),
+            fetch=None if fetcher is None else fetcher.fetch_ahead,
             workers=workers,
             is_limited=request.input.limit_rows is not None,
         )  # fmt: skip
         watch.follow(run.live)
         return run.run(plan)
     finally:
+        if fetcher is not None:
+            fetcher.close()
         service.close()
 
 
@@ -136,7 +142,7 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
     retry = RetryPolicy(min(FINISH_RETRY_S, job.calls.retry_timeout_s))
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
     try:
-        jobs = OpenJobs(service, ledger, request.batch, retry, job.embedding.spec.max_tokens)
+        jobs = OpenJobs(service, ledger, request.batch, retry, job.embedding.max_billed_tokens)
         jobs.recover(job.digest)
         jobs.end.finish()
     except CallError as error:

@@ -9,11 +9,12 @@ import numpy as np
 
 from bulkembed.pipeline.batch.file_makers import FileMaker
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
-from bulkembed.pipeline.batch.wanted_texts import WantedTexts
+from bulkembed.pipeline.batch.wanted_texts import PlanWindow
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.errors import QuotaExceeded
 from bulkembed.schemas.ledger_entry import LedgerState
 from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.core.hashing import among
 
 
 @dataclasses.dataclass(slots=True)
@@ -31,13 +32,15 @@ class Submission:
     can_be_smaller: bool = False
     """Whether the job that it did not take has more than one text."""
 
-    def begin(self, texts: WantedTexts) -> None:
-        """Begin to submit texts; those of open jobs, and those tried too often, are left out.
+    def begin(self, window: PlanWindow) -> None:
+        """Begin to submit missing texts, except those of open jobs, and those tried too often.
 
         Texts of an earlier call that were not submitted are forgotten.
         """
         skip = np.union1d(self.jobs.texts_of_jobs(), self.jobs.exhausted_texts())
-        self.files.begin(texts.without(skip))
+        self.files.begin(
+            window.missing.without(skip), lambda keys: window.knows(keys) | among(keys, skip)
+        )
         self.was_refused = False
 
     @property

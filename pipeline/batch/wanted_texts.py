@@ -18,7 +18,9 @@ from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.units import FilePicks
 from bulkembed.transforms.core.hashing import Keys, among
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.hash_index import HashIndex
 from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.dataset.row_contents import RowContents
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +71,18 @@ class PlanWindow:
     """Which units want a text that no source has; (units,)."""
     missing: WantedTexts
     """The texts that no source has, each once, in order."""
+    sources: Sequence[HashIndex] = ()
+    """The indexes that were searched."""
+    settled: Keys = dataclasses.field(default_factory=lambda: np.empty(0, np.uint64))
+    """As for `find_texts`."""
+
+    def knows(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Return which texts have a known vector, or need none, by their keys; (n,)."""
+        distinct, place = np.unique(keys, return_inverse=True)
+        known = among(distinct, self.settled)
+        for source in self.sources:
+            known[source.find(distinct).wanted] = True
+        return known[place]
 
     def ready(self) -> tuple[Plan, Sharing]:
         """Return the units that want no missing text, and their known vectors."""
@@ -105,6 +119,7 @@ def find_texts(
     scratch: Path,
     reused: Sequence[ReusedDataset],
     settled: Keys,
+    contents: RowContents | None = None,
 ) -> PlanWindow:
     """Search the texts of the units of a plan in all sources of known vectors.
 
@@ -117,15 +132,16 @@ def find_texts(
         reused: other datasets.
         settled: the keys of texts that were rejected, or whose answers units find by themselves;
             ascending and distinct.
+        contents: those of rows with media that were read.
 
     Raises:
         InputError, OutputError: a file cannot be read, or a disk is full.
     """
     sources = known_sources(dataset, job, state, scratch, reused, keep=True)
     folder = search_folder(dataset, scratch, keep=True)
-    found = search_texts(job, plan, sources, folder, every=True, settled=settled)
+    found = search_texts(job, plan, sources, folder, every=True, settled=settled, contents=contents)
     missing = WantedTexts(tuple(picks_of(plan, found.rows, found.passages)), found.keys)
-    return PlanWindow(plan, Sharing(known=found.known), found.waiting, missing)
+    return PlanWindow(plan, Sharing(known=found.known), found.waiting, missing, sources, settled)
 
 
 def _some_units(plan: Plan, chosen: npt.NDArray[np.bool_]) -> Plan:

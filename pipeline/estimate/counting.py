@@ -38,6 +38,8 @@ class SentCounts:
     calls: int = 0
     billed: int = 0
     """The tokens of text that cost the same: media has other prices."""
+    media_bytes: int = 0
+    """What contents with media take in the file of a batch job."""
 
     def __add__(self, other: SentCounts) -> SentCounts:
         return SentCounts(
@@ -45,6 +47,7 @@ class SentCounts:
             self.tokens + other.tokens,
             self.calls + other.calls,
             self.billed + other.billed,
+            self.media_bytes + other.media_bytes,
         )
 
 
@@ -186,7 +189,13 @@ class Counter:
             items = [i for i in items if self._estimator.estimate_call(i.features) <= limit]
         calls = pack(items, self._limits)
         tokens = sum(item.tokens for item in items)
-        return SentCounts(len(items), tokens, len(calls), sum(i.billed_tokens for i in items))
+        return SentCounts(
+            len(items),
+            tokens,
+            len(calls),
+            sum(item.billed_tokens for item in items),
+            sum(item.body_bytes for item in items if item.media_tokens),
+        )
 
     def _note_longest(self, prepared: PreparedUnit, tokens: Sequence[int]) -> None:
         first: dict[tuple[int, ...], int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -190,11 +191,12 @@ class _Estimation:
         slices = sharing.slices(self.request.workers) if whole else ()
         return counter.shared(slices, fetch)
 
-    def _batch(self, texts: Amount, tokens: Amount) -> BatchEstimate | None:
+    def _batch(self, texts: Amount, tokens: Amount, media_bytes: Amount) -> BatchEstimate | None:
         settings = self.request.batch
-        if not settings.is_offered or self.job.embedding.media is not None:
+        if not settings.is_offered:
             return None
-        return BatchEstimate.of(settings, texts.value, tokens.value)
+        files = math.ceil(media_bytes.value / settings.max_job_bytes(self.request.service))
+        return BatchEstimate.of(settings, texts.value, tokens.value, files)
 
     def _sum_up(
         self, tallies: list[UnitTally], shared: SharedTally, counter: Counter, learnt: int
@@ -212,6 +214,7 @@ class _Estimation:
         tokens = total(lambda tally: tally.sent.tokens) + shared.sent.tokens
         calls = total(lambda tally: tally.sent.calls) + shared.sent.calls
         billed = total(lambda tally: tally.sent.billed) + shared.sent.billed
+        media_bytes = total(lambda tally: tally.sent.media_bytes) + shared.sent.media_bytes
         return Estimate(
             model=embedding.spec.name,
             service=embedding.service,
@@ -236,7 +239,7 @@ class _Estimation:
             billed=billed,
             price=self.request.price(),
             time=quota_time(self.request.calls.limits, texts.value, calls.value, tokens.value),
-            batch=self._batch(texts, tokens),
+            batch=self._batch(texts, tokens, media_bytes),
             longest=tuple(counter.longest),
             units=plan.units,
             units_read=len(tallies),

@@ -49,11 +49,14 @@ class BatchEstimate:
     enqueued_tokens: int | None
 
     @classmethod
-    def of(cls, settings: BatchConfig, texts: float, tokens: float) -> BatchEstimate:
-        """Return the jobs for so many texts and tokens."""
+    def of(
+        cls, settings: BatchConfig, texts: float, tokens: float, files: int = 0
+    ) -> BatchEstimate:
+        """Return the jobs for so many texts and tokens; `files` is a minimum, because of bytes."""
         limit = settings.enqueued_tokens
         rounds = 1 if limit is None else max(1, math.ceil(tokens / limit))
-        return cls(max(math.ceil(texts / settings.job_rows), rounds), rounds, limit)
+        jobs = max(math.ceil(texts / settings.job_rows), rounds, files)
+        return cls(jobs, rounds, limit)
 
     def line(self) -> str:
         """Return the jobs, and how long they take."""
@@ -229,7 +232,7 @@ def _batch(found: Estimate, batch: BatchEstimate) -> str:
     """Return the price and the duration with `--mode batch`."""
     if found.price is None:
         return f"{batch.line()} (--mode batch)"
-    return f"{found.price.batch_usd(found.tokens.value):,.4f} USD in {batch.line()} (--mode batch)"
+    return f"{found.price.batch_usd(found.billed.value):,.4f} USD in {batch.line()} (--mode batch)"
 
 
 def _time(found: Estimate) -> str:

@@ -182,7 +182,7 @@ def take_snapshot(
         texts=counts.texts,
         tokens=counts.tokens + (jobs.paid_tokens if jobs else 0),
         tokens_total=tokens_total,
-        usd=_usd(goal, counts, counts.tokens, jobs.paid_tokens if jobs else 0),
+        usd=_usd(goal, counts, counts.tokens, jobs.billed_tokens if jobs else 0),
         usd_total=_usd(goal, counts, tokens_total),
         waiting=waiting,
         wait_s=wait_s,

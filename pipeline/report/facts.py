@@ -45,6 +45,8 @@ class Cost:
     online_tokens: int
     """For the committed rows."""
     batch_tokens: int
+    batch_billed_tokens: int
+    """The tokens of text that cost the same."""
     """Of all batch jobs."""
     texts: int
     """Those of all these tokens."""
@@ -70,7 +72,7 @@ class Cost:
         if self.price is None:
             return None
         paid = self.price.usd(self.online_tokens * self.billed_per_token)
-        paid += self.price.batch_usd(self.batch_tokens)
+        paid += self.price.batch_usd(self.batch_billed_tokens)
         return paid / self.tokens * tokens if self.tokens else 0.0
 
 
@@ -170,6 +172,7 @@ def _cost(status: Status, settings: dict[str, Any], jobs: Sequence[BatchJob]) ->
     return Cost(
         online_tokens=status.counts.tokens,
         batch_tokens=batch.tokens,
+        batch_billed_tokens=sum(job.paid_tokens - job.unconfirmed for job in jobs),
         texts=every.texts,
         # Each row that took an answer of a job counts as repeated, and each answer as one less.
         duplicates=max(0, every.repeated) + every.reused,

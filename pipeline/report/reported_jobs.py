@@ -35,7 +35,8 @@ class ReportedJob:
     unanswered: int
     """Texts that go into another job."""
     tokens: int
-    """As the service counted them, or at most if that is lost; estimated for an open job."""
+    """As the service counted them, or at most if that is lost; estimated for an open job.  Tokens
+    of media count as the tokens of text that cost the same."""
     usd: float | None
     """What its answers cost, or may cost; None if the price is not known."""
     reason: str
@@ -50,7 +51,7 @@ class ReportedJob:
     def of(cls, entry: BatchJob, price: Price | None, now: float) -> ReportedJob:
         """Return the row of an entry of the ledger; `now` is in epoch seconds."""
         begun = entry.created_at or entry.planned_at
-        tokens = entry.tokens if entry.state in _OPEN else entry.paid_tokens
+        tokens = entry.billed_tokens if entry.state in _OPEN else entry.paid_tokens
         return cls(
             name=entry.display_name,
             state=entry.state,

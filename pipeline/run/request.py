@@ -168,8 +168,6 @@ class RunRequest:
                 f"--reuse needs --dedupe run, because --dedupe {self.dedupe} takes no vector of an "
                 "earlier run. Remove one of them."
             )
-        if self.embedding.media is not None:
-            self._check_media()
         if self.sync:
             self._check_sync()
         self._check_batch()
@@ -197,14 +195,6 @@ class RunRequest:
         """Return the price of a token; None if it is not known."""
         service, factor = self.service.identity, self.batch.price_factor
         return price_of(service, self.embedding.model, self.usd_per_mtok, factor)
-
-    def _check_media(self) -> None:
-        """Raise ConfigError for what does not take media yet."""
-        for given, why in (
-            (self.mode.uses_batch and f"--mode {self.mode}", "Use --mode online."),
-        ):  # fmt: skip
-            if given:
-                raise ConfigError(f"{given} is not supported with media in --content. {why}")
 
     def _check_batch(self) -> None:
         """Raise ConfigError if the options of batch jobs contradict others."""

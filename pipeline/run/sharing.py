@@ -28,6 +28,7 @@ from bulkembed.transforms.dataset.kept_answers import shared_writer
 from bulkembed.transforms.dataset.known_places import NO_PLACES, KnownPlaces
 from bulkembed.transforms.dataset.layout import RUN
 from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.dataset.row_contents import RowContents
 
 _BLOCKS_PER_FILE = 4
 MIN_SLICE_TEXTS = 100
@@ -71,6 +72,7 @@ def find_sharing(
     *,
     keep: bool,
     settled: Keys | None = None,
+    contents: RowContents | None = None,
 ) -> Sharing:
     """Find the texts that the planned units share with each other, with committed units and others.
 
@@ -85,6 +87,7 @@ def find_sharing(
         reused: other datasets.
         keep: whether this process has the dataset's lock, and may write to the dataset.
         settled: the keys of texts that need no vector, ascending and distinct.
+        contents: those of rows with media that were read.
 
     Raises:
         InputError, OutputError: a file cannot be read, or a disk is full.
@@ -96,7 +99,7 @@ def find_sharing(
         return Sharing()
     sources = known_sources(dataset, job, state, scratch, reused, keep=keep)
     folder = search_folder(dataset, scratch, keep=keep)
-    found = search_texts(job, plan, sources, folder, settled=settled)
+    found = search_texts(job, plan, sources, folder, settled=settled, contents=contents)
     if len(found.rows) or found.known_texts:
         log.info(
             "deduplication: %s to embed up front, %s reused from earlier runs",

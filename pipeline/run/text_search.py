@@ -38,12 +38,13 @@ from bulkembed.transforms.dataset.known_places import (
     write_places,
 )
 from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows, partitions_for
+from bulkembed.transforms.dataset.row_contents import RowContents
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.distinct_contents import why_blank
 from bulkembed.transforms.units.media_rows import hash_without_fetching
-from bulkembed.transforms.units.media_units import windows
+from bulkembed.transforms.units.media_units import media_root, windows
 from bulkembed.transforms.units.shared_texts import text_only
 
 TEXT = np.dtype([("key", "<u8"), ("place", "<u8")])
@@ -84,6 +85,7 @@ def search_texts(
     *,
     every: bool = False,
     settled: hashing.Keys | None = None,
+    contents: RowContents | None = None,
 ) -> FoundTexts:
     """Read the texts of all planned rows, and find those that are shared or known.
 
@@ -95,6 +97,7 @@ def search_texts(
         every: whether to find every text that no source has, instead of those that several units
             want.
         settled: the keys of texts that need no vector, ascending and distinct.
+        contents: those of rows with media that were read.
 
     Raises:
         InputError: a file cannot be read.
@@ -112,7 +115,7 @@ def search_texts(
         is_known = None
         if sources and job.embedding.long_text is LongText.MEAN:
             is_known = _find_whole_texts(job, plan, search, folder, whole)
-        for keys, places in _planned_texts(job, plan, is_known):
+        for keys, places in _planned_texts(job, plan, is_known, contents):
             texts.add_columns(key=keys, place=places)
         if not sources:
             for _ in search.known_places(texts):
@@ -270,7 +273,7 @@ def _repeats(texts: PartitionedRows) -> Iterator[Repeats]:
 
 
 def _planned_texts(
-    job: JobConfig, plan: Plan, is_known: IsKnown | None
+    job: JobConfig, plan: Plan, is_known: IsKnown | None, contents: RowContents | None
 ) -> Iterator[tuple[hashing.Keys, Places]]:
     """Yield the keys of the texts of each planned unit, and their places.
 
@@ -281,22 +284,68 @@ def _planned_texts(
         job: the run.
         plan: its rows.
         is_known: the rows to leave out.
+        contents: those of rows with media that were read.
     """
-    hashes_of = _hashes_of_passages if job.embedding.long_text.cuts else _hashes_of_texts
     if job.embedding.media is not None:
-        hashes_of = _hashes_of_parts
+        yield from _planned_media(job, plan, contents or RowContents())
+        return
+    hashes_of = _hashes_of_passages if job.embedding.long_text.cuts else _hashes_of_texts
     for first_row, rows in _batches(job, plan):
         if is_known is not None:
             known = is_known[first_row : first_row + rows.rows].tolist()
             others = [None if k else text for k, text in zip(known, rows.texts, strict=True)]
             rows = dataclasses.replace(rows, texts=others)
         hashes, counts = hashes_of(rows, job.embedding)
-        keys = hashing.keys(hashes)
-        passages = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
-        planned = first_row + np.repeat(np.arange(rows.rows), counts)
-        some = first_and_last(keys)
-        if len(some):
-            yield keys[some], _places(planned[some], passages[some])
+        yield from _first_and_last(hashing.keys(hashes), counts, first_row)
+
+
+def _planned_media(
+    job: JobConfig, plan: Plan, contents: RowContents
+) -> Iterator[tuple[hashing.Keys, Places]]:
+    """Yield the same for rows with media."""
+    first_row = 0
+    for file_units in plan.work:
+        for keys, is_sent in media_row_keys(job, file_units):
+            found, counts_of = contents.expand(keys)
+            counts = np.zeros(len(is_sent), np.int64)
+            counts[is_sent] = counts_of
+            yield from _first_and_last(found, counts, first_row)
+            first_row += len(is_sent)
+
+
+def media_row_keys(
+    job: JobConfig, file_units: FileUnits
+) -> Iterator[tuple[hashing.Keys, npt.NDArray[np.bool_]]]:
+    """Yield the keys of some rows with media, and which rows have one; nothing is fetched.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    base = media_root(job.media_root, file_units.file.found)
+    for rows in _read(file_units, job.columns):
+        found = [
+            None if offset in rows.bad else hash_without_fetching(parts, job.embedding, base)
+            for offset, parts in enumerate(rows.parts or ())
+        ]
+        hashes = [one for one in found if one is not None]
+        yield hashing.keys(hashes), np.array([one is not None for one in found], bool)
+
+
+def _first_and_last(
+    keys: hashing.Keys, counts: npt.NDArray[np.int64], first_row: int
+) -> Iterator[tuple[hashing.Keys, Places]]:
+    """Yield the keys and places of the first and the last of equal texts of some rows.
+
+    Args:
+        keys: of the texts, in order.
+        counts: how many each row has.
+        first_row: the number of the first row in the plan.
+    """
+    passages = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+    planned = first_row + np.repeat(np.arange(len(counts)), counts)
+    some = first_and_last(keys)
+    if len(some):
+        yield keys[some], _places(planned[some], passages[some])
 
 
 def _long_texts(job: JobConfig, plan: Plan) -> Iterator[tuple[hashing.Keys, Places]]:
@@ -346,18 +395,6 @@ def _hashes_of_texts(
     ]
     pairs = itertools.compress(zip(rows.titles, rows.texts, strict=True), is_sent)
     return [hash_of(title, text or "") for title, text in pairs], np.array(is_sent, np.int64)
-
-
-def _hashes_of_parts(
-    rows: RowBatch, embedding: EmbeddingConfig
-) -> tuple[list[bytes], npt.NDArray[np.int64]]:
-    """Return the hashes of the contents of some rows, and how many each row has: 0 or 1."""
-    found = [
-        None if offset in rows.bad else hash_without_fetching(parts, embedding)
-        for offset, parts in enumerate(rows.parts or ())
-    ]
-    hashes = [one for one in found if one is not None]
-    return hashes, np.array([one is not None for one in found], np.int64)
 
 
 def _hashes_of_passages(

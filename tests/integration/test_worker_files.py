@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from support.batches import KEY, Batches, batches, impatient
@@ -26,12 +27,18 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.transforms.batch.batch_worker import BatchWork
 from bulkembed.transforms.batch.run_stop import RunStop
+from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 
 TEXTS = [f"text {n}" for n in range(10)]
 TOKENS = 2
 """Of each text, as estimated."""
+
+
+def knows_none(keys: Keys) -> npt.NDArray[np.bool_]:
+    """Of texts alone, the launcher knows which are missing."""
+    return np.zeros(len(keys), bool)
 
 
 def run_here(build: Build) -> None:
@@ -56,7 +63,7 @@ class Given:
 
     def jobs(self) -> list[BatchJob]:
         """Submit all texts, as far as they fit."""
-        self.maker.begin(self.texts)
+        self.maker.begin(self.texts, knows_none)
         found = []
         while self.maker.is_left and (job := self.maker.next_job()) is not None:
             found.append(self.maker.jobs.creation.create(job.upload()))
@@ -165,11 +172,11 @@ def test_files_that_wait_are_not_written_again_and_are_deleted_in_the_end(
 ) -> None:
     given = making(job_rows=4)
     maker = given.maker
-    maker.begin(given.texts)
+    maker.begin(given.texts, knows_none)
     first = maker.next_job()
     assert first is not None
     maker.put_back(first)
-    maker.begin(given.texts)
+    maker.begin(given.texts, knows_none)
     assert maker.next_job() is first
     maker.put_back(first)
     assert (len(given.runs), given.one.counts["files_left"]) == (1, 3)

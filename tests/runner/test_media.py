@@ -303,8 +303,6 @@ def test_a_dataset_with_media_is_verified_searched_shown_and_compacted(
     ("args", "words"),
     [
         pytest.param((), "takes texts only. Use --model gemini-embedding-2", id="model"),
-        pytest.param((*MODEL, "--mode", "batch"), "--mode batch is not supported", id="batch"),
-        pytest.param((*MODEL, "--mode", "auto"), "--mode auto is not supported", id="auto"),
         pytest.param(
             (*MODEL, "--text-column", "x"), "either --text-column or --content", id="text"
         ),
@@ -341,7 +339,7 @@ def test_an_estimate_of_media_agrees_with_the_run(url: str, tmp_path: Path, form
         distinct * 258,
     )
     assert (found["repeated"]["value"], found["unfit"]["value"]) == (12 - distinct, 1)
-    assert found["batch"] is None
+    assert (found["batch"]["jobs"], found["batch_usd"]) == (1, found["usd"] / 2)
     assert embed(url, source, output, *args, "--max-dead-letters", 1).code == 0
     counted = summary(output)
     assert counted["counts"]["texts"] == distinct

@@ -11,16 +11,20 @@ from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.media import NO_MEDIA, MediaTokens
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import FilePicks
 from bulkembed.transforms.clients.batch_requests import BatchLineWriter
 from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.media_content import MediaContent
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.atomic_files import output_error
 from bulkembed.transforms.dataset.batch_ledger import JobTexts, job_texts
 from bulkembed.transforms.units.shared_texts import DamagePolicy, read_shared
 
 BUFFER_BYTES = 1 << 20
+MAX_LINE_BYTES = 20 << 20
+"""The most that one content takes in a job file.  The limit of the services is not published."""
 
 T = TypeVar("T")
 
@@ -71,8 +75,12 @@ class JobFile:
     tokens: int
     """Estimated."""
     token_bound: int
-    """What its texts can cost at most."""
+    """What its texts can cost at most, in tokens of text."""
     size_bytes: int
+    media: MediaTokens = NO_MEDIA
+    """Those of the tokens that are of media."""
+    surcharge: int = 0
+    """What its media costs above its own tokens, in tokens of text."""
 
 
 def write_job_file(
@@ -100,14 +108,15 @@ def write_job_file(
     writer = BatchLineWriter(job.service, job.embedding)
     hashes: list[bytes] = []
     flags: list[bool | None] = []
-    tokens = bound = size = 0
+    media = NO_MEDIA
+    tokens = bound = size = surcharge = 0
     max_bytes = settings.max_job_bytes(job.service)
     try:
         with path.open("wb", BUFFER_BYTES) as file:
             while len(hashes) < settings.job_rows and (content := contents.peek()) is not None:
-                line = writer.line(content)
                 if room is not None and tokens + content.tokens > room:
                     break
+                line = writer.line(content)
                 if hashes and size + len(line) > max_bytes:
                     break
                 next(contents)
@@ -117,12 +126,15 @@ def write_job_file(
                 tokens += content.tokens
                 bound += billed_bound(content, job.embedding)
                 size += len(line)
+                surcharge += content.billed_tokens - content.tokens
+                if isinstance(content, MediaContent):
+                    media += content.tokens_by_modality
     except OSError as error:
         raise output_error(str(path), error) from error
     if not hashes:
         path.unlink()
         return None
-    return JobFile(path, job_texts(hashes, flags), tokens, bound, size)
+    return JobFile(path, job_texts(hashes, flags), tokens, bound, size, media, surcharge)
 
 
 def check_room(tokens: int, room: int) -> None:
@@ -135,9 +147,11 @@ def check_room(tokens: int, room: int) -> None:
 
 
 def billed_bound(content: Content, embedding: EmbeddingConfig) -> int:
-    """Return how many tokens of a content the service can bill at most."""
-    most = embedding.spec.max_tokens
-    return min(content.token_bound, most) if embedding.spec.known else content.token_bound
+    """Return what a content can cost at most, in tokens of text."""
+    if not embedding.spec.known:
+        return content.billed_bound
+    extra = content.billed_bound - content.token_bound
+    return min(content.token_bound, embedding.spec.max_tokens) + extra
 
 
 def _is_cut(content: Content, embedding: EmbeddingConfig) -> bool | None:

@@ -144,7 +144,7 @@ class ResultReader:
         takes one of the vectors counts as repeated.
         """
         tokens = self._tokens + estimated_tokens(self._job, self._uncounted)
-        return CallCounts(texts=self._vectors, tokens=tokens, repeated=-self._vectors)
+        return _counted(self._job, self._vectors, tokens, repeated=-self._vectors)
 
 
 def billed_counts(path: Path, job: BatchJob) -> CallCounts:
@@ -158,7 +158,16 @@ def billed_counts(path: Path, job: BatchJob) -> CallCounts:
                 answered.add(line.key)
                 tokens += line.tokens or 0
                 uncounted += line.tokens is None
-    return CallCounts(texts=len(answered), tokens=tokens + estimated_tokens(job, uncounted))
+    return _counted(job, len(answered), tokens + estimated_tokens(job, uncounted), repeated=0)
+
+
+def _counted(job: BatchJob, texts: int, tokens: int, repeated: int) -> CallCounts:
+    """Return what some texts of a job cost; an answer does not say which tokens are of media."""
+    media = job.media_of(texts)
+    return CallCounts(
+        texts=texts, tokens=tokens, repeated=repeated, image_tokens=media.image,
+        audio_tokens=media.audio, video_tokens=media.video,
+    )  # fmt: skip
 
 
 def estimated_tokens(job: BatchJob, texts: int) -> int:

@@ -95,8 +95,8 @@ def counted_media(contents: Sequence[Content], answer: Answer) -> MediaTokens:
     """Return those of the tokens of an answered call that are of media: counted, or estimated."""
     if answer.media is not None:
         return answer.media
-    media = (part for one in contents if isinstance(one, MediaContent) for part in one.media)
-    return sum((part.billed_as() for part in media), NO_MEDIA)
+    media = (one.tokens_by_modality for one in contents if isinstance(one, MediaContent))
+    return sum(media, NO_MEDIA)
 
 
 def media_tokens(contents: Sequence[Content]) -> int:

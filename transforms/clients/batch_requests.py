@@ -7,8 +7,13 @@ from typing import Any
 import orjson
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
-from bulkembed.transforms.clients.requests import text_of
+from bulkembed.transforms.clients.requests import media_switches, parts_of, title_of
 from bulkembed.transforms.core.content import Content
+
+_SNAKE_CASE = {
+    "documentOcr": "document_ocr",
+    "audioTrackExtraction": "audio_track_extraction",
+}
 
 
 class BatchLineWriter:
@@ -22,6 +27,7 @@ class BatchLineWriter:
 
     def __init__(self, service: ServiceConfig, embedding: EmbeddingConfig) -> None:
         self._vertex = service.vertexai
+        self._embedding = embedding
         facts: dict[str, Any] = {
             "output_dimensionality": embedding.sent_dim,
             "task_type": embedding.sent_task_type,
@@ -32,9 +38,12 @@ class BatchLineWriter:
 
     def line(self, content: Content) -> bytes:
         """Return the line of a content: JSON in UTF-8, with its newline."""
-        text = text_of(content)
-        settings = self._fields if text.title is None else {**self._fields, "title": text.title}
-        request: dict[str, Any] = {"content": {"parts": [{"text": text.text}]}}
+        title = title_of(content)
+        settings = self._fields if title is None else {**self._fields, "title": title}
+        if self._vertex:
+            switches = media_switches(content, self._embedding)
+            settings = settings | {_SNAKE_CASE[name]: is_on for name, is_on in switches.items()}
+        request: dict[str, Any] = {"content": {"parts": parts_of(content)}}
         if not self._vertex:
             request |= settings
         elif settings:

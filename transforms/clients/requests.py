@@ -64,18 +64,18 @@ class RequestWriter:
         return text.text if text.title is None else f"{text.title}\n{text.text}"
 
     def _request(self, content: Content, model: str) -> dict[str, Any]:
-        request = {"content": {"parts": _parts(content)}, **self._fields, "model": model}
-        title = _title(content)
+        request = {"content": {"parts": parts_of(content)}, **self._fields, "model": model}
+        title = title_of(content)
         if title is not None:
             request["title"] = title
         return request
 
     def _vertex_request(self, content: Content) -> dict[str, Any]:
         config = self._fields | media_switches(content, self._embedding)
-        title = _title(content)
+        title = title_of(content)
         if title is not None:
             config["title"] = title
-        request: dict[str, Any] = {"content": {"role": "user", "parts": _parts(content)}}
+        request: dict[str, Any] = {"content": {"role": "user", "parts": parts_of(content)}}
         if config:
             request["embedContentConfig"] = config
         return request
@@ -109,11 +109,12 @@ def media_switches(content: Content, embedding: EmbeddingConfig) -> dict[str, bo
     return {name: is_on for name, is_on in found.items() if is_on}
 
 
-def _title(content: Content) -> str | None:
+def title_of(content: Content) -> str | None:
+    """Return the title of a content that has a field for it in the request."""
     return content.title if isinstance(content, TextContent) else None
 
 
-def _parts(content: Content) -> list[dict[str, Any]]:
+def parts_of(content: Content) -> list[dict[str, Any]]:
     """Return the parts of a content, with its media read and in base64."""
     if isinstance(content, MediaContent):
         return [_part(part) for part in content.parts]

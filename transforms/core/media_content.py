@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias
 
-from bulkembed.schemas.media import MediaFactors, MediaKind, MediaTokens
+from bulkembed.schemas.media import NO_MEDIA, MediaFactors, MediaKind, MediaTokens
 from bulkembed.schemas.models import ModelSpec
 from bulkembed.transforms.core.content import Content, json_bytes
 from bulkembed.transforms.core.hashing import HASH_BYTES
@@ -87,6 +87,11 @@ class MediaContent(Content):
     def media_tokens(self) -> int:
         """The tokens of its media, as the service counts them."""
         return sum(part.tokens for part in self.media)
+
+    @property
+    def tokens_by_modality(self) -> MediaTokens:
+        """The tokens of its media, by what they are billed as."""
+        return sum((part.billed_as() for part in self.media), NO_MEDIA)
 
     @property
     def token_bound(self) -> int:

@@ -2,9 +2,10 @@
 
 A job has an entry, `NAME.json`, and a list of its texts, `NAME.texts`.  Once it has ended,
 `NAME.parquet` has its vectors, `NAME.rejected` what the service said about single texts, and
-`NAME.missing` the texts without an answer.  An entry is written before the service is asked for
-what it says, so whatever is killed, the next run knows which jobs may exist.  Of a closed job
-nothing but its cost is left, in two copies: the entry and `NAME.closed`.
+`NAME.missing` the texts without an answer.  With media, `NAME.rows` has the contents of rows that
+were read for the job; if it is lost, they are read again.  An entry is written before the service
+is asked for what it says, so whatever is killed, the next run knows which jobs may exist.  Of a
+closed job nothing but its cost is left, in two copies: the entry and `NAME.closed`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from bulkembed.transforms.dataset.atomic_files import read_bytes
 from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
 from bulkembed.transforms.dataset.kept_answers import FLAGS
 from bulkembed.transforms.dataset.layout import BATCH, PART_SUFFIX
+from bulkembed.transforms.dataset.row_contents import RowContents
 
-ENTRY_SUFFIX, COPY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX = (
-    ".json", ".closed", ".texts", ".missing", ".rejected"
+ENTRY_SUFFIX, COPY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, ROWS_SUFFIX = (
+    ".json", ".closed", ".texts", ".missing", ".rejected", ".rows"
 )  # fmt: skip
 _HEADER = struct.Struct("<8sQI")
 _MAGIC = b"BEJOBTX1"
@@ -148,6 +150,29 @@ class BatchLedger:
         """
         self._write(job, MISSING_SUFFIX, texts)
 
+    def save_rows(self, job: BatchJob, contents: RowContents) -> None:
+        """Keep what was learned about the contents of rows with a job, until it is closed.
+
+        Raises:
+            OutputError: the ledger cannot be written.
+        """
+        data = contents.unsaved()
+        if data:
+            self.dataset.write(f"{BATCH}/{job.display_name}{ROWS_SUFFIX}", data)
+
+    def row_contents(self) -> RowContents:
+        """Return what is known about the contents of rows; of two jobs the later one counts.
+
+        Raises:
+            OutputError: a file cannot be read.
+        """
+        contents = RowContents()
+        for job in self.jobs:
+            if job.state is not LedgerState.CLOSED:
+                path = _path(self.dataset, job, ROWS_SUFFIX)
+                contents.load(read_bytes(self.dataset.filesystem, path) or b"")
+        return contents
+
     def texts(self, job: BatchJob) -> JobTexts | None:
         """Return the texts of a job; None if their file is lost or damaged."""
         return read_job_texts(self.dataset, job)
@@ -257,7 +282,10 @@ def _in_order(jobs: Iterable[BatchJob]) -> dict[str, BatchJob]:
     return {job.display_name: job for job in ordered}
 
 
-_SUFFIXES = (ENTRY_SUFFIX, COPY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, PART_SUFFIX)
+_SUFFIXES = (
+    ENTRY_SUFFIX, COPY_SUFFIX, TEXTS_SUFFIX, MISSING_SUFFIX, REJECTED_SUFFIX, ROWS_SUFFIX,
+    PART_SUFFIX,
+)  # fmt: skip
 
 
 def _needed(job: BatchJob) -> tuple[str, ...]:

@@ -51,6 +51,14 @@ class MediaRef:
     """The folder of a relative path; None is the current one."""
 
 
+def place_of(ref: MediaRef) -> str:
+    """Return the path or URI of a file, which differs for relative paths in different folders."""
+    uri = ref.uri or ""
+    if ref.base is None or _SCHEME.match(uri) is not None or uri.startswith(("/", "~")):
+        return uri
+    return f"{uri}\n{ref.base.store}\n{ref.base.path}"
+
+
 def refs_of(
     value: Any, *, kind: MediaKind, where: str, base: Location | None = None
 ) -> tuple[MediaRef, ...]:

@@ -14,7 +14,7 @@ from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.inputs.row_parts import MediaValue, RowPart
 from bulkembed.transforms.inputs.rows import BadValue
-from bulkembed.transforms.media.media_refs import MediaRef, refs_of
+from bulkembed.transforms.media.media_refs import MediaRef, place_of, refs_of
 from bulkembed.transforms.media.media_types import true_type
 from bulkembed.transforms.media.prepare_media import prepare_media
 from bulkembed.transforms.units.distinct_contents import DistinctContents, Passage
@@ -81,15 +81,22 @@ def parts_with_refs(parts: Sequence[RowPart], base: Location | None = None) -> l
 def hash_without_fetching(
     parts: Sequence[RowPart],
     embedding: EmbeddingConfig,
-    version_of: Callable[[MediaRef], str] = lambda ref: "",
+    base: Location | None = None,
+    place: Callable[[MediaRef], str] = place_of,
 ) -> bytes | None:
     """Return the hash of a row's content, without reading files; None if its media is bad.
 
-    Media that must be fetched counts by its path or URI, and by its version.  Such a hash is only
-    good for finding rows with the same content: vectors have the hash of the bytes.
+    Media that must be fetched counts by its place.  Such a hash is only good for finding rows with
+    the same content: vectors have the hash of the bytes.
+
+    Args:
+        parts: the parts.
+        embedding: how a row that is one text is sent.
+        base: the folder of relative paths.
+        place: returns what identifies a file.
     """
     try:
-        found = parts_with_refs(parts)
+        found = parts_with_refs(parts, base)
     except BadValue:
         return None
     hashed: list[str | tuple[MediaKind, bytes]] = []
@@ -97,8 +104,7 @@ def hash_without_fetching(
         if isinstance(one, str):
             hashed.append(one)
         elif one[1].data is None:
-            place = f"{one[1].uri}\n{version_of(one[1])}"
-            hashed.append((one[0], _BY_PLACE + place.encode("utf-8", "surrogatepass")))
+            hashed.append((one[0], _BY_PLACE + place(one[1]).encode("utf-8", "surrogatepass")))
         else:
             hashed.append((one[0], one[1].data))
     if is_media(found):

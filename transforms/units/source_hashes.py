@@ -48,13 +48,13 @@ def source_hashes(
     refs = [ref for row in refs_of_rows for ref in row or ()]
     known = dict(zip(refs, versions(refs), strict=True))
 
-    def version_of(ref: MediaRef) -> str:
+    def with_version(ref: MediaRef) -> str:
         version = known[ref]
-        return UNKNOWN if isinstance(version, MediaFault) else version
+        return f"{ref.uri}\n{UNKNOWN if isinstance(version, MediaFault) else version}"
 
     found: list[SourceHash | None] = []
     for row, named in zip(rows, refs_of_rows, strict=True):
-        row_hash = hash_without_fetching(row, embedding, version_of)
+        row_hash = hash_without_fetching(row, embedding, place=with_version)
         if named is None or row_hash is None:
             found.append(None)
             continue
