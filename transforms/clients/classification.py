@@ -140,7 +140,7 @@ RULES: tuple[ErrorRule, ...] = (
     _rule("batch_size", (400,), CallRejected, _COUNTED, about="a limit on the texts of a call"),
     _rule("payload", (400,), CallRejected, r"payload size|too large"),
     _rule("too_long", (400,), CallRejected, _TOO_LONG),
-    _rule("empty_part", (400,), CallRejected, r"empty Part"),
+    _rule("empty_part", (400,), CallRejected, r"empty Part|text content is empty"),
     _rule("refused", (400, 422), CallRejected, codes="INVALID_ARGUMENT OUT_OF_RANGE"),
     _rule("unexpected", range(400, 500), JobRejected, None,
           f"A proxy or another server may have answered. {_PROXY}", status_label="other 4xx"),
