@@ -23,6 +23,7 @@ class ApiError(Exception):
     """Raised to answer a call with an error.
 
     `code` is the HTTP status; `status` is Google's name of it, if that is not the usual one.
+    `kind` is the name by which `EmulatorSettings.error_words` may give it other words.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class ApiError(Exception):
         details: list[dict[str, Any]] | None = None,
         *,
         status: str | None = None,
+        kind: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.details = details or []
         self.status = status or STATUS_OF.get(code, "UNKNOWN")
+        self.kind = kind
 
     def body(self) -> dict[str, Any]:
         """Return the JSON of Google's servers."""
@@ -76,16 +79,17 @@ def bad_field(field: str, description: str) -> ApiError:
     )
 
 
-def invalid(message: str) -> ApiError:
+def invalid(message: str, kind: str = "") -> ApiError:
     """Return a 400 of the model's server."""
-    return ApiError(400, message)
+    return ApiError(400, message, kind=kind)
 
 
 def too_large(limit: int, status: int = 400) -> ApiError:
     """Return the error for a body over a limit; a 413 is the HTML page of a server before it."""
     if status == 413:
         return Page(413)
-    return ApiError(status, f"Request payload size exceeds the limit: {limit} bytes.")
+    message = f"Request payload size exceeds the limit: {limit} bytes."
+    return ApiError(status, message, kind="payload")
 
 
 def unregistered() -> ApiError:
@@ -124,6 +128,7 @@ def no_model(name: str, version: str, method: str) -> ApiError:
         404,
         f"models/{name} is not found for API version {version}, or is not supported for {method}. "
         "Call ListModels to see the list of available models and their supported methods.",
+        kind="model_gone",
     )
 
 
@@ -133,6 +138,7 @@ def no_vertex_model(path: str) -> ApiError:
         404,
         f"Publisher Model `{path}` was not found or your project does not have access to it. "
         "Please ensure you are using a valid model version.",
+        kind="model_gone",
     )
 
 

@@ -7,11 +7,15 @@ from bulkembed.emulator.batch_jobs import Job, JobStore
 from bulkembed.emulator.settings import EmulatorSettings
 
 
+def check_tier(settings: EmulatorSettings) -> None:
+    """Raise a 429 if the project has no batch jobs at all."""
+    if settings.free_tier or settings.no_access:
+        raise _quota_error(settings, 0)
+
+
 def check_quota(settings: EmulatorSettings, jobs: JobStore, job: Job) -> None:
     """Raise the 429 of the limit that a new job would exceed."""
     batch = settings.batch
-    if settings.free_tier or settings.no_access:
-        raise _quota_error(settings, 0)
     if len(jobs.open_jobs(())) >= batch.jobs:
         raise _quota_error(settings, None)
     limit = batch.enqueued_tokens

@@ -16,7 +16,7 @@ from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.batch_calls import BatchCalls
 from bulkembed.emulator.batch_jobs import Job, JobStore, Place, new_job_id
 from bulkembed.emulator.batch_operations import operation
-from bulkembed.emulator.batch_quota import check_quota
+from bulkembed.emulator.batch_quota import check_quota, check_tier
 from bulkembed.emulator.batch_settings import CallKind
 from bulkembed.emulator.calls import State
 from bulkembed.emulator.catalog import Catalog
@@ -75,6 +75,7 @@ class BatchRoutes(JobRoutes):
         path = request.path_params
         spec = self._catalog.get(path["model"], path["version"], METHOD, vertex=False)
         target = Target(spec, METHOD, vertex=False, settings=self._settings)
+        check_tier(self._settings)
         raw = await self._gateway.read(request, self._settings.batch.inline_bytes)
         message = wire.Message(parse(raw), "", frozenset({"batch"}))
         if "batch" not in message:

@@ -185,7 +185,8 @@ def tokenize(target: Target, items: list[Item]) -> Prepared:
 def too_long(target: Target) -> ApiError:
     """Return the error for a text that may not be cut."""
     limit = target.spec.max_tokens
-    return invalid(f"The input token count exceeds the maximum number of tokens allowed ({limit}).")
+    message = f"The input token count exceeds the maximum number of tokens allowed ({limit})."
+    return invalid(message, "too_long")
 
 
 def _embedded_ids(items: list[Item], full: list[list[int]], limit: int) -> list[list[int]]:
@@ -200,6 +201,8 @@ def _embedded_ids(items: list[Item], full: list[list[int]], limit: int) -> list[
 
 def may_cut(target: Target, item: Item) -> bool:
     """Return whether a text over the model's limit is cut."""
+    if target.spec.name in target.settings.refuse_long:
+        return False
     if target.spec.prefixes is not None:
         return item.truncate and target.settings.long_text is OverLimit.TRUNCATE
     return item.truncate

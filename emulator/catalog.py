@@ -19,7 +19,8 @@ class Catalog:
     """The registry's models and the extra ones, without the retired ones."""
 
     def __init__(self, settings: EmulatorSettings, today: dt.date) -> None:
-        self._models = MODELS | {name: _extra(name, dim) for name, dim in settings.extra_models}
+        self._models = MODELS | {spec.name: spec for spec in settings.models}
+        self._models |= {name: _extra(name, dim) for name, dim in settings.extra_models}
         for name in settings.retired:
             if name == _ALL:
                 for spec in MODELS.values():

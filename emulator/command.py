@@ -54,6 +54,11 @@ def _share_options(command: _F) -> _F:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @_number_option("--port", 0, "Port to listen on; 0: any free one.")
+@click.option(
+    "--as", "found", metavar="FILE",
+    help="Behave as the service did of which `bulkembed check --json FILE` was run. Options that "
+    "are given as well take precedence.",
+)  # fmt: skip
 @click.option("--api-key", help="Accept this key only. [default: any key]")
 @click.option(
     "--retired",
@@ -167,9 +172,10 @@ def emulator(**options: Any) -> None:
 def settings_from(options: dict[str, Any]) -> EmulatorSettings:
     """Return the settings of the command's options."""
     options = dict(options)
+    found = options.pop("found")
     shares = [(fault, options.pop(name)) for fault, name in _FAULT_OPTIONS.items()]
     script = [step.strip() for step in options.pop("script").split(",")]
-    return EmulatorSettings(
+    settings = EmulatorSettings(
         faults=tuple((fault, share) for fault, share in shares if share),
         script=tuple(step for step in script if step),
         outages=tuple(map(_outage, options.pop("outage"))),
@@ -183,6 +189,11 @@ def settings_from(options: dict[str, Any]) -> EmulatorSettings:
         batch=batch_settings(options),
         **options,
     )
+    if found is None:
+        return settings
+    from bulkembed.emulator.found_service import as_found, read_facts
+
+    return as_found(settings, read_facts(found))
 
 
 def _outage(text: str) -> tuple[float, float]:

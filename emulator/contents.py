@@ -68,10 +68,10 @@ def _other_part(
     given = [name for name in _DATA if name in part]
     if len(given) > 1:
         raise wire.second_of_oneof(part.where, given[1])
-    if given == ["text"] and text is not None and text.strip():
+    if given == ["text"] and text is not None and (text.strip() or target.settings.blank_texts):
         return text
     if not given or given == ["text"]:
-        raise invalid(EMPTY_PART)
+        raise invalid(EMPTY_PART, "empty_part")
     changing = ("videoMetadata", "mediaResolution")
     if given[0] not in _MEDIA or any(name in part for name in changing):
         raise invalid(f"The emulator embeds text, inline_data and file_data only: {part.where}.")
@@ -80,7 +80,7 @@ def _other_part(
     read = _inline_file if given == ["inlineData"] else _named_file
     data, mime = read(target, part.get(given[0]), part.path(given[0]))
     if not data:
-        raise invalid(EMPTY_PART)
+        raise invalid(EMPTY_PART, "empty_part")
     if (failure := file_failure(target.settings, data)) is not None:
         raise failure
     return read_media(data, mime, _switches(target, options), target.settings.media)

@@ -65,6 +65,7 @@ class Gateway:
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self._settings = settings
+        self._error_words = dict(settings.error_words)
 
     def check_access(self, request: Request, more: frozenset[str] = frozenset()) -> None:
         """Check the version, the key and the query; `more` are further query parameters."""
@@ -123,6 +124,10 @@ class Gateway:
 
     def error(self, request: Request, error: ApiError) -> Response:
         """Return the answer of an error."""
+        words = self._error_words.get(error.kind)
+        if words is not None:
+            message = words.message.replace("{model}", request.path_params.get("model", ""))
+            error = ApiError(words.status, message, error.details)
         if isinstance(error, Page):
             return respond(error.html(), request, self._settings, error.code, "text/html")
         try:

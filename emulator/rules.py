@@ -44,7 +44,8 @@ def read_batch(target: Target, body: object) -> list[Item]:
     limit = settings.vertex_batch_texts if target.vertex else target.max_texts
     if len(requests) > limit:
         raise invalid(
-            f"* BatchEmbedContentsRequest.requests: at most {limit} requests can be in one batch\n"
+            f"* BatchEmbedContentsRequest.requests: at most {limit} requests can be in one batch\n",
+            "batch_size",
         )
     items = [
         _read_request(target, value, where, in_batch=index)
@@ -84,13 +85,16 @@ def read_predict(target: Target, body: object) -> list[Item]:
         raise invalid("Invalid instances: at least one instance is needed.")
     limit = min(target.spec.predict_texts, target.settings.vertex_predict_texts)
     if len(instances) > limit:
-        raise invalid(f"{len(instances)} instance(s) is over the limit of {limit} per prediction.")
+        raise invalid(
+            f"{len(instances)} instance(s) is over the limit of {limit} per prediction.",
+            "batch_size",
+        )
     items = []
     for value, where in instances:
         instance = wire.Message(value, where, _INSTANCE)
         text = instance.text("content")
-        if text is None or not text.strip():
-            raise invalid("The text content is empty.")
+        if text is None or not (text.strip() or target.settings.blank_texts):
+            raise invalid("The text content is empty.", "empty_part")
         task, title = instance.task_type(), instance.text("title")
         items.append(
             _item(target.spec, text, task or TaskType.RETRIEVAL_QUERY, title, dim, truncate)
@@ -150,8 +154,8 @@ def _read_request(
     text = "\n".join(part for part in parts if isinstance(part, str))
     if has_media(parts):
         return Item(text, text, "", dim, truncate, parts)
-    if not text:
-        raise invalid(EMPTY_PART)
+    if not text and not target.settings.blank_texts:
+        raise invalid(EMPTY_PART, "empty_part")
     return _item(target.spec, text, task, options.text("title"), dim, truncate)
 
 
@@ -205,11 +209,12 @@ def _check_dim(spec: ModelSpec, dim: int | None) -> int:
     if dim is None:
         return spec.default_dim
     if spec.min_dim == spec.max_dim:
-        raise invalid(f"Embedding dimension cannot be set for models/{spec.name}.")
+        raise invalid(f"Embedding dimension cannot be set for models/{spec.name}.", "dim")
     if not 1 <= dim <= spec.max_dim:
         raise invalid(
             f"* EmbedContentRequest.output_dimensionality: {dim} is out of the range "
-            f"[1, {spec.max_dim}] of models/{spec.name}\n"
+            f"[1, {spec.max_dim}] of models/{spec.name}\n",
+            "dim",
         )
     if dim < spec.min_dim:
         _warn_of_dim(spec, dim)

@@ -8,7 +8,14 @@ import enum
 from bulkembed.emulator.batch_settings import PAGE, BatchSettings
 from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS
+from bulkembed.schemas.models import (
+    MAX_BODY_BYTES,
+    MAX_TEXTS,
+    PREDICT_TEXTS,
+    PREDICT_TOKENS,
+    ModelSpec,
+)
+from bulkembed.schemas.service_check import ErrorWords
 
 
 class OverLimit(enum.StrEnum):
@@ -101,6 +108,10 @@ class EmulatorSettings:
     past its shut-down date.  `extra_models` has pairs of a name, which the registry does not have,
     and a dim.  `pretty` means that `prettyPrint=false` is ignored; a query parameter in
     `unknown_parameters` is rejected.
+
+    No option has the settings of the last paragraph, which imitate a service (`as_found`): entries
+    that replace those of the registry, names of models that reject long texts, whether blank texts
+    are embedded, and the words of rejections by their `ApiError.kind`.
     """
 
     host: str = "127.0.0.1"
@@ -144,6 +155,11 @@ class EmulatorSettings:
     gzip: bool = True
     unknown_parameters: tuple[str, ...] = ()
     canned: bool = False
+
+    models: tuple[ModelSpec, ...] = ()
+    refuse_long: tuple[str, ...] = ()
+    blank_texts: bool = False
+    error_words: tuple[tuple[str, ErrorWords], ...] = ()
 
     media: MediaRules = dataclasses.field(default_factory=MediaRules)
     batch: BatchSettings = dataclasses.field(default_factory=BatchSettings)

@@ -33,6 +33,7 @@ COMMANDS = {
     "batches": ("bulkembed.pipeline.cli.batches_command", "batches"),
     "compact": ("bulkembed.pipeline.cli.compact_command", "compact"),
     "models": ("bulkembed.pipeline.cli.models_command", "models"),
+    "check": ("bulkembed.pipeline.cli.check_command", "check"),
     "emulator": ("bulkembed.emulator.command", "emulator"),
     "completion": ("bulkembed.pipeline.cli.main", "completion"),
 }

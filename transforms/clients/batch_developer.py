@@ -49,8 +49,7 @@ class DeveloperBatches(JobCalls):
     ) -> None:
         super().__init__(service, embedding, key, retry)
         self._version = service.api_version
-        # It cannot be caught: that would change the filters of other threads for a while.
-        warnings.filterwarnings("ignore", r"batches\.create_embeddings\(\) is experimental")
+        ignore_experimental_warning()
 
     def upload(self, path: Path, name: str) -> str:
         """See `BatchService`."""
@@ -111,6 +110,14 @@ class DeveloperBatches(JobCalls):
         except CallError as error:
             return error.code == MISSING_FILE
         return False
+
+
+def ignore_experimental_warning() -> None:
+    """Keep google-genai from printing a warning about `batches.create_embeddings`.
+
+    It cannot be caught: that would change the filters of other threads for a while.
+    """
+    warnings.filterwarnings("ignore", r"batches\.create_embeddings\(\) is experimental")
 
 
 @contextlib.contextmanager

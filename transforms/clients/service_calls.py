@@ -24,7 +24,7 @@ from bulkembed.transforms.clients.transport import (
     transport_error,
     trusted_certificates,
 )
-from bulkembed.transforms.clients.whole_answers import WholeAnswer, kept_answer
+from bulkembed.transforms.clients.whole_answers import ChangeRequest, WholeAnswer, kept_answer
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 
@@ -77,11 +77,25 @@ class ServiceCalls:
         Raises:
             CallError: one of its kinds, see schemas/errors.py.
         """
-        with self._errors(), kept_answer() as kept:
-            call()
-        answer = kept[0]
+        answer = self.answer_to(call)
         self.check(answer)
         return load_object(answer.body) if answer.body.strip() else {}
+
+    def answer_to(
+        self, call: Callable[[], object], change: ChangeRequest | None = None
+    ) -> WholeAnswer:
+        """Return the answer to one call of the SDK, whatever its status; see `check`.
+
+        Args:
+            call: calls the SDK.
+            change: changes the request before it is sent.
+
+        Raises:
+            CallError: there is no answer.
+        """
+        with self._errors(), kept_answer(change) as kept:
+            call()
+        return kept[0]
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None = None

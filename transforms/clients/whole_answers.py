@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import httpx2
 
 _EMPTY_JSON = {"content-type": "application/json"}
-_KEPT: contextvars.ContextVar[list[WholeAnswer] | None] = contextvars.ContextVar(
-    "kept", default=None
-)
-"""Gets the answer to the call that this thread makes."""
+ChangeRequest: TypeAlias = Callable[[httpx2.Request], httpx2.Request]
+"""Returns the request to send in place of the SDK's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,11 +27,21 @@ class WholeAnswer:
     body: bytes
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kept:
+    answers: list[WholeAnswer]
+    change: ChangeRequest | None
+
+
+_KEPT: contextvars.ContextVar[_Kept | None] = contextvars.ContextVar("kept", default=None)
+"""Gets the answer to the call that this thread makes."""
+
+
 @contextlib.contextmanager
-def kept_answer() -> Iterator[list[WholeAnswer]]:
+def kept_answer(change: ChangeRequest | None = None) -> Iterator[list[WholeAnswer]]:
     """Yield a list, which gets the answer to the call inside the `with`, whatever its status."""
     kept: list[WholeAnswer] = []
-    token = _KEPT.set(kept)
+    token = _KEPT.set(_Kept(kept, change))
     try:
         yield kept
     finally:
@@ -48,8 +56,11 @@ class AnswerKeeper(httpx2.Client):
         kept = _KEPT.get()
         if kept is None:
             return super().send(request, **options)
+        if kept.change is not None:
+            request = kept.change(request)
         with self.opened(request) as response:
-            kept.append(WholeAnswer(response.status_code, response.headers, response.read()))
+            answer = WholeAnswer(response.status_code, response.headers, response.read())
+            kept.answers.append(answer)
         return httpx2.Response(200, headers=_EMPTY_JSON, content=b"{}", request=request)
 
     @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""What bulkembed assumes of the service, tried out with small requests."""

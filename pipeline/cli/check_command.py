@@ -1,0 +1,143 @@
+"""`bulkembed check`: what bulkembed assumes of the service, and what it finds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bulkembed.pipeline import streams
+from bulkembed.pipeline.cli.commands import Command
+from bulkembed.pipeline.cli.options import SERVICE_OPTIONS
+from bulkembed.pipeline.logs import log, printable, set_log
+from bulkembed.schemas.errors import OutputError, QuotaExceeded, Unavailable
+from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.secrets import masked
+from bulkembed.schemas.service_check import Verdict
+from bulkembed.schemas.stop import ExitCode
+
+if TYPE_CHECKING:
+    from bulkembed.schemas.service_check import CheckReport
+
+_STDOUT = "-"
+
+
+@click.command(
+    cls=Command,
+    params=list(SERVICE_OPTIONS),
+    examples=(
+        "bulkembed check",
+        "bulkembed check --json found.json",
+        "bulkembed check --emulator",
+    ),
+)
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME",
+    show_default="gemini-embedding-001 and gemini-embedding-2",
+    help="Model to check. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--json", "target", metavar="FILE",
+    help="Also write what was found to a file, for `bulkembed emulator --as`. With - print JSON "
+    "instead of the table.",
+)  # fmt: skip
+@click.pass_context
+def check(
+    ctx: click.Context, /, models: tuple[str, ...], target: str | None, **options: Any
+) -> None:
+    """Compare the service with what bulkembed assumes of it.
+
+    Sends some twenty small requests, which cost less than a cent; the price is logged first. Prints
+    a line for each assumption. Exit codes: 0 all is as assumed; 1 something differs; 75 something
+    could not be checked: rerun the command later.
+    """
+    from bulkembed.pipeline.check.check import DEFAULT_MODELS, check_service
+    from bulkembed.transforms.clients.transport import service_from
+
+    set_log("info")
+    names = {option.name for option in SERVICE_OPTIONS}
+    service = service_from(**{name: options[name] for name in names})
+    try:
+        with _keeping(None if target in (None, _STDOUT) else Path(str(target))) as keep:
+            report = check_service(service, models or DEFAULT_MODELS)
+            keep(_as_json(report))
+    except (Unavailable, QuotaExceeded) as error:
+        log.error("%s", error.message)
+        ctx.exit(int(ExitCode.INCOMPLETE))
+    with streams.showing(keep_code=True):
+        if target == _STDOUT:
+            click.echo(_as_json(report))
+        else:
+            _show(report)
+    ctx.exit(int(_exit_code(report)))
+
+
+def _exit_code(report: CheckReport) -> ExitCode:
+    if report.count(Verdict.DIFFERS):
+        return ExitCode.FAILED
+    return ExitCode.INCOMPLETE if report.count(Verdict.NOT_CHECKED) else ExitCode.COMPLETE
+
+
+def _as_json(report: CheckReport) -> str:
+    from bulkembed.schemas.serialization import to_plain
+
+    return masked(json.dumps(to_plain(report), indent=2, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def _keeping(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """Yield what writes a text to a file, which keeps its former content until then.
+
+    Raises:
+        OutputError: the file cannot be written, which shows before anything is sent.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    part = path.with_name(f".{path.name}.tmp")
+
+    def keep(text: str) -> None:
+        part.write_text(f"{text}\n", encoding="utf-8")
+        part.replace(path)
+
+    try:
+        part.touch()
+        yield keep
+    except OSError as error:
+        raise OutputError(f"--json {path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _show(report: CheckReport) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from bulkembed.pipeline.cli.show import FILE_WIDTH, console
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "what", "assumed", "found", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for one in report.assumptions:
+        found = printable(" ".join(masked(one.found).split()))
+        table.add_row(*map(Text, (one.model, one.name, one.assumed, found, str(one.verdict))))
+    out = console(sys.stdout)
+    if not out.is_terminal:
+        out.width = FILE_WIDTH
+    out.print(table)
+    for limit in report.limits:
+        value = "" if limit.value is None else f" of {limit.value:,}"
+        name = limit.quota_id or limit.message
+        out.print(Text(printable(f"the quota was exceeded: {masked(name)}{value}")))
+    counts = {verdict: report.count(verdict) for verdict in Verdict}
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    out.print(f"\n{number_of(len(report.assumptions), 'assumption')}: {listed}")
+    if report.count(Verdict.DIFFERS):
+        out.print(
+            "Open an issue with the file of --json, so that bulkembed can follow the service."
+        )
