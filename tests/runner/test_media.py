@@ -366,12 +366,13 @@ def test_other_media_settings_need_another_output(url: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("vertex_batch", VertexBatch)
-@pytest.mark.parametrize("kind", ["image", "text"])
+@pytest.mark.parametrize("kind", ["image", "text", "both"])
 def test_n_rows_have_n_vectors_on_vertex_also_where_a_call_takes_one_content(
     tmp_path: Path, vertex_batch: VertexBatch, kind: str
 ) -> None:
     source = write(tmp_path / "in/a.parquet", pictures(ROWS), text=[f"t {n}" for n in range(ROWS)])
-    content = PHOTO if kind == "image" else ("--text-column", "text")
+    contents = {"image": PHOTO, "text": ("--text-column", "text")}
+    content = contents.get(kind, ("--content", "{text}", *PHOTO))
     settings = EmulatorSettings(vertex_batch=vertex_batch)
     with EmulatorServer(settings) as server:
         args = (*on_vertex(tmp_path), "--concurrency", 2)

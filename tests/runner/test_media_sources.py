@@ -2,69 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from support.cli import bulkembed, dead_codes, matrix, read, run
+from support.cli import bulkembed, dead_codes, read, run
 from support.images import pictures
 from support.media_jobs import MODEL, embed, write
-from support.tar_shards import tar_of
 from support.web_pages import Exchange, Page, serving
 
 pytestmark = pytest.mark.faults
-
-ROWS = 12
 
 
 def messages(output: Path) -> list[str]:
     table = read(output, "dead_letters").sort_by("source_row")
     found: list[str] = table["message"].to_pylist()
     return found
-
-
-def shard_of(images: Sequence[bytes]) -> bytes:
-    members = []
-    for number, image in enumerate(images):
-        members += [(f"{number:04d}.jpg", image), (f"{number:04d}.txt", b"a boot")]
-        members.append((f"{number:04d}.json", json.dumps({"n": number}).encode()))
-    return tar_of(members)
-
-
-def test_images_of_tars_and_urls_have_the_vectors_of_their_bytes(url: str, tmp_path: Path) -> None:
-    images = pictures(ROWS)
-    (tmp_path / "a.tar").write_bytes(shard_of(images))
-    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(shard_of(images)))
-    write(tmp_path / "bytes.parquet", n=range(ROWS), txt=["a boot"] * ROWS, jpg=images)
-    parts = ("--id-column", "n", "--content", "{txt}", "--content", "image:jpg")
-
-    def image(exchange: Exchange) -> None:
-        exchange.answer(200, images[int(exchange.path[1:])])
-
-    with serving({f"/{n}": image for n in range(ROWS)}) as server:
-        urls = [f"{server.url}/{n}" for n in range(ROWS)]
-        write(tmp_path / "urls.parquet", n=range(ROWS), txt=["a boot"] * ROWS, jpg=urls)
-        allow = "--allow-private-addresses"
-        found = {}
-        for name in ("bytes.parquet", "a.tar", "a.tar.gz", "urls.parquet"):
-            ended = embed(url, tmp_path / name, tmp_path / f"out {name}", *parts, allow)
-            assert ended.code == 0, f"{name}: {ended.err}"
-            found[name] = read(tmp_path / f"out {name}")
-    first = found["bytes.parquet"]
-    assert len(np.unique(matrix(first), axis=0)) == ROWS
-    for name, table in found.items():
-        assert np.array_equal(matrix(table), matrix(first)), name
-        assert table["text_hash"] == first["text_hash"], name
-    media = [row[0]["uri"] for row in found["urls.parquet"]["media"].to_pylist()]
-    assert media == urls
 
 
 def test_faults_of_web_servers_are_dead_letters_of_their_rows(url: str, tmp_path: Path) -> None:

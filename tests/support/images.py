@@ -14,7 +14,8 @@ STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 def picture(number: int, side: int = 24, form: str | None = None) -> bytes:
     """An image of two colours, different for each number; JPEG and PNG in turn."""
-    image = Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number % 256))
+    blue = (number + number // 256 * 29) % 256
+    image = Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, blue))
     image.paste((255 - number % 256, number * 53 % 256, 60), (0, 0, side // 2, 1 + number % side))
     data = io.BytesIO()
     image.save(data, form or ("PNG" if number % 2 else "JPEG"))
