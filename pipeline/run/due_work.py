@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from importlib import metadata
 
 import pyarrow as pa
@@ -31,6 +32,12 @@ from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.columns import column_notes
 from bulkembed.transforms.inputs.discover import looks_like_data
 from bulkembed.transforms.inputs.filesystems import locate
+from bulkembed.transforms.inputs.input_files import ScannedFile
+
+_PAGE_COPIES = 3
+"""While a page is decompressed: its dictionary, the stored page, and the page."""
+_BASE_MB = 450
+"""What a run with media needs in any case."""
 
 
 def scan(dataset: Dataset, request: RunRequest) -> Scans:
@@ -62,7 +69,26 @@ def scan(dataset: Dataset, request: RunRequest) -> Scans:
         format_name = file.reading.removesuffix(OBJECTS).rstrip("+")
         if format_name:
             log.info("%s is read as %s, which is its actual format", file.found.name, format_name)
+    note = large_page_note(scans.files)
+    if note is not None:
+        log.warning("%s", note)
     return scans
+
+
+def large_page_note(scanned: Sequence[ScannedFile]) -> str | None:
+    """Return what a user should know about pages that are in memory as a whole; None if few are."""
+    held = [file for file in scanned if file.held_bytes]
+    if not held:
+        return None
+    largest = max(held, key=lambda file: file.held_bytes)
+    others = f" (and {number_of(len(held) - 1, 'more file')})" if len(held) > 1 else ""
+    megabytes = largest.held_bytes // 1_000_000
+    return (
+        f"{largest.found.name}{others} has pages of {megabytes:,} MB in a column of media, which "
+        f"are read as a whole: the run may need {_PAGE_COPIES * megabytes + _BASE_MB:,} MB of "
+        "memory. Write smaller pages, with write_batch_size=10 in pyarrow, or media that is not "
+        "in lists. See docs/media.md."
+    )
 
 
 def skip_damaged_file(request: RunRequest, scans: Scans, error: InputError) -> Scans:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterable
@@ -59,6 +60,17 @@ def test_images_in_every_form_of_a_column_have_the_same_vectors_and_hashes(
         for data, mime in zip(images, ["image/jpeg", "image/png"] * (ROWS // 2), strict=True)
     ]
     assert found["path"]["media"][3].as_py()[0]["uri"] == "img/3.jpg"
+
+
+def test_a_run_warns_of_pages_that_are_read_as_a_whole(url: str, tmp_path: Path) -> None:
+    values = [bytes([row]) * 1_000_000 for row in range(40)]
+    write(tmp_path / "in/lists.parquet", [[value] for value in values])
+    write(tmp_path / "in/plain.parquet", values)
+    ended = embed(url, tmp_path / "in", tmp_path / "out", *PHOTO, "--limit-rows", 1)
+    warnings = [line for line in ended.err.splitlines() if "memory" in line]
+    assert len(warnings) == 1
+    assert re.search(r"lists\.parquet has pages of (39|40) MB .* 5[67]\d MB of memory", warnings[0])
+    assert "write_batch_size=10" in warnings[0]
 
 
 def test_texts_beside_images_change_vectors_and_null_parts_are_left_out(

@@ -65,6 +65,8 @@ class ScannedFile:
     each with the type that holds its first values."""
     folders: tuple[str, ...] = ()
     """See `InputFile.folders`."""
+    held_bytes: Count = 0
+    """Parquet: the size of the pages of media that are in memory as a whole; 0 if none is large."""
 
     @property
     def input_file(self) -> InputFile:

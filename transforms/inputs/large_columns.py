@@ -27,6 +27,8 @@ from bulkembed.transforms.inputs.page_values import (
 
 LARGE_PAGE_BYTES = 8 << 20
 """A column is large if a page can be: by default, writers put up to 1,024 rows in a page."""
+HELD_PAGE_BYTES = 32 << 20
+"""The size of a page from which on a run warns that it is read as a whole."""
 _PAGE_ROWS = 1024
 _ENCODINGS = {"PLAIN", "RLE", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
 
@@ -150,7 +152,7 @@ def held_page_bytes(
     file: pa.NativeFile,
     parquet: pq.ParquetFile,
     column: FoundColumn,
-    page_bytes: int = LARGE_PAGE_BYTES,
+    page_bytes: int = HELD_PAGE_BYTES,
 ) -> int:
     """Return the size of the first page that pyarrow holds as a whole; 0 if it is not large.
 

@@ -37,7 +37,11 @@ from bulkembed.transforms.inputs.img2dataset import (
     is_img2dataset,
 )
 from bulkembed.transforms.inputs.input_files import ScannedFile
-from bulkembed.transforms.inputs.large_columns import LargeColumn, large_column
+from bulkembed.transforms.inputs.large_columns import (
+    LargeColumn,
+    held_page_bytes,
+    large_column,
+)
 from bulkembed.transforms.inputs.nested_columns import (
     FoundColumn,
     find_column,
@@ -106,6 +110,8 @@ def scan(
     with reading(found), filesystem.open_input_file(found.path) as file:
         footer = open_parquet(file)
         schema, metadata = footer.schema_arrow, footer.metadata
+        media = _find(schema, columns.media_columns).values()
+        held = max((held_page_bytes(file, footer, column) for column in media), default=0)
     used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
     ids = used.get(columns.id_column) if columns.id_column is not None else None
     return ScannedFile(
@@ -116,6 +122,7 @@ def scan(
         schema=pa.schema([(name, _type(column, metadata)) for name, column in used.items()]),
         columns=tuple(schema.names),
         id_range=_id_range(metadata, ids) if ids is not None else None,
+        held_bytes=held,
     )
 
 
