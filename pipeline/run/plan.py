@@ -31,6 +31,8 @@ class Plan:
     """Rows of the input."""
     remaining_rows: int
     """Rows that no commit record covers."""
+    unit_rows: int | None = None
+    """Maximum rows of a unit; None for the committed units of a retry."""
 
     @property
     def planned_rows(self) -> int:
@@ -70,7 +72,7 @@ def make_plan(
         )
         if units:
             work.append(FileUnits(file, units))
-    return Plan(tuple(work), sum(file.rows for file in files), total)
+    return Plan(tuple(work), sum(file.rows for file in files), total, unit_rows)
 
 
 def make_retry_plan(
@@ -116,14 +118,15 @@ def local_slices(plan: Plan, workers: int) -> Iterator[PlanSlice]:
     The slices have about equally many rows. Within a slice, requests flow across the borders of
     units. A file that can only be read from its beginning is in one slice.
     """
-    max_units = max(1, math.ceil(plan.units / (workers * PIECES_PER_WORKER)))
+    rows = sum(file.rows for file in plan.work)
+    max_units = math.ceil(rows / _largest_unit(plan) / (workers * PIECES_PER_WORKER))
     pieces = list(_pieces(plan, max_units))
     shares: list[list[int]] = [[] for _ in range(workers)]
-    rows = [0] * workers
+    taken = [0] * workers
     for number in sorted(range(len(pieces)), key=lambda n: pieces[n].rows, reverse=True):
-        fewest = rows.index(min(rows))
+        fewest = taken.index(min(taken))
         shares[fewest].append(number)
-        rows[fewest] += pieces[number].rows
+        taken[fewest] += pieces[number].rows
     for share in filter(None, shares):
         yield PlanSlice(tuple(_joined(pieces[number] for number in sorted(share))))
 
@@ -133,20 +136,27 @@ def cluster_slices(plan: Plan, workers: int | None) -> Iterator[PlanSlice]:
 
     There are several slices per worker, so that others can take over what a dead worker leaves;
     `workers` is None if their number is not known. A file that can only be read from its beginning
-    is in one slice.
+    is in one slice. Small files count by their rows, so that many of them form groups.
     """
     wanted = SLICES_PER_WORKER * (workers or DEFAULT_WORKERS)
-    max_units = max(1, min(MAX_UNITS_PER_SLICE, plan.units // wanted))
+    largest = _largest_unit(plan)
+    share = sum(file.rows for file in plan.work) // wanted
+    max_rows = max(largest, min(MAX_UNITS_PER_SLICE * (plan.unit_rows or largest), share))
     current: list[FileUnits] = []
-    size = 0
-    for piece in _pieces(plan, max_units):
-        if current and size + len(piece.units) > max_units:
+    rows = 0
+    for piece in _pieces(plan, max_rows // largest):
+        if current and rows + piece.rows > max_rows:
             yield PlanSlice(tuple(current))
-            current, size = [], 0
+            current, rows = [], 0
         current.append(piece)
-        size += len(piece.units)
+        rows += piece.rows
     if current:
         yield PlanSlice(tuple(current))
+
+
+def _largest_unit(plan: Plan) -> int:
+    """Return the rows of the largest unit."""
+    return max((unit.rows for file in plan.work for unit in file.units), default=1)
 
 
 def _pieces(plan: Plan, max_units: int) -> Iterator[FileUnits]:

@@ -103,7 +103,7 @@ def _planned(
         for file in staged
     ]
     work = [*whole, *(_units(file, [(0, file.rows)], unit_rows) for file in shards)]
-    plan = Plan(tuple(work), tally.unchanged + tally.to_send, tally.to_send)
+    plan = Plan(tuple(work), tally.unchanged + tally.to_send, tally.to_send, unit_rows)
     return SyncWork(plan, tuple(file.name for file in shards))
 
 

@@ -187,3 +187,14 @@ def test_an_engine_gets_slices_by_its_workers(units: int, workers: int | None, m
     sizes = [one.rows for one in cluster_slices(plan, workers)]
     assert max(sizes) == most
     assert sum(sizes) == units
+
+
+def test_small_files_count_by_their_rows() -> None:
+    small = [a_file(5, f"small-{n}") for n in range(2000)]
+    files = [a_file(100_000, "large"), *small]
+    plan = make_plan(files, DatasetState(), 2500)
+    sizes = [one.rows for one in local_slices(plan, 2)]
+    assert sizes == [55_000, 55_000]
+    sizes = [one.rows for one in cluster_slices(make_plan(small, DatasetState(), 2500), 4)]
+    assert max(sizes) <= 640
+    assert len(sizes) <= 20
