@@ -40,7 +40,7 @@ class Dedupe(enum.StrEnum):
     RUN = "run"
     """All rows of the input and all committed rows."""
     UNIT = "unit"
-    """The rows of one unit."""
+    """The rows of one unit, or of small units that are committed as one group."""
     OFF = "off"
     """No deduplication: each row is sent."""
 
@@ -150,6 +150,8 @@ class JobConfig:
     skip_bad_files: bool = False
     """Whether a damaged file is skipped and noted."""
     dedupe: Dedupe = Dedupe.RUN
+    unit_rows: int = 2500
+    """The maximum rows of a unit, and of small units that are committed as one group."""
     batch: bool = False
     """Whether batch jobs have been asked for vectors, and may have rejected texts."""
     sends_online: bool = True

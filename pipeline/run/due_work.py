@@ -125,6 +125,7 @@ def make_job(
         blank_text=request.input.blank_text,
         skip_bad_files=request.input.skip_bad_files,
         dedupe=request.dedupe,
+        unit_rows=request.unit_rows,
         sync=request.sync,
         launcher=this_process(),
         version=metadata.version("bulkembed"),

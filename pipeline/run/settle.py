@@ -57,7 +57,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import EMPTY_PART, SUCCESS, SUMMARIES, VECTORS
 from bulkembed.transforms.dataset.part_files import part_writer
 from bulkembed.transforms.dataset.records import DatasetState
-from bulkembed.transforms.dataset.replace import withdraw_units
+from bulkembed.transforms.dataset.replace import withdraw_replaced, withdraw_units
 from bulkembed.transforms.inputs.stored_bytes import has_changed, is_as_before
 
 
@@ -156,6 +156,12 @@ def finish(dataset: Dataset, outcome: Outcome, seconds: float) -> RunSummary:
         if job.run_number:
             goal = goal_of(job, outcome.mirror, plan)
             write_goal(dataset, dataclasses.replace(goal, records_digest=digest_of_records(after)))
+    if (
+        complete
+        and job.run_number
+        and withdraw_replaced(dataset, job.stamp, after, lambda: _check_owner(dataset, job))
+    ):
+        after = dataset.state()
     if plan.work:
         dataset.delete(dataset.gathered_files())
     is_clean = dataset.is_on_a_store and not after.stale and job.output.partition_by is None

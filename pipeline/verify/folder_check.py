@@ -84,14 +84,12 @@ def read_state(dataset: Dataset) -> tuple[DatasetState, list[Finding]]:
 
 def _incomplete_groups(state: DatasetState) -> Iterator[Finding]:
     """Yield a finding for each group with units that do not count."""
-    for group in state.groups:
-        units = len(group.members) - len(state.units_of(group))
-        if units:
-            message = (
-                f"newer records cover the rows of {number_of(units, 'unit')} of this group, but "
-                f"readers of the folder read the rows of both. {REPAIR}"
-            )
-            yield Finding(Check.RECORD, f"{UNITS}/{record_name(group)}", message)
+    for group, units in state.replaced_units():
+        message = (
+            f"other records cover the rows of {number_of(len(units), 'unit')} of this group, but "
+            f"readers of the folder read the rows of both. {REPAIR}"
+        )
+        yield Finding(Check.RECORD, f"{UNITS}/{record_name(group)}", message)
 
 
 def rows_left(

@@ -1,18 +1,20 @@
-"""Commit a unit: write its parts, and then the record that makes them count."""
+"""Commit a unit or a group of units: write its parts, then the record that makes them count."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from bulkembed.schemas.errors import OutputTaken
 from bulkembed.schemas.job import OutputConfig
-from bulkembed.schemas.units import PartsRecord, UnitRecord
+from bulkembed.schemas.units import GroupRecord, PartsRecord, UnitRecord
 from bulkembed.transforms.dataset import partitions
 from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.groups import group_key, to_footer, with_members
 from bulkembed.transforms.dataset.layout import (
     DEAD_LETTERS,
     UNITS,
@@ -92,6 +94,79 @@ def commit_unit(
         dead_letters = RecordParts.of(replaces).dead_letters
         dataset.delete([f"{UNITS}/{record_name(replaces)}", *dead_letters])
     return committed
+
+
+def commit_group(
+    dataset: Dataset,
+    output: OutputConfig,
+    records: Sequence[UnitRecord],
+    tables: UnitTables,
+    check_ownership: Callable[[], None] | None = None,
+) -> tuple[UnitRecord, ...]:
+    """Write the rows of several units as one part of each kind, and one record for all of them.
+
+    In a partitioned dataset there is a part for each partition.
+
+    Args:
+        dataset: the dataset.
+        output: how its vectors are written.
+        records: the records of the units without the names of their parts, all of one run; two at
+            least.  None has failed rows, because those are retried unit by unit.
+        tables: the rows of the units, in the order of the records.
+        check_ownership: as in `commit_unit`.
+
+    Returns:
+        The records, each with its place in the parts.
+
+    Raises:
+        OutputError, OutputTaken: see `commit_unit`.
+    """
+    first = records[0]
+    wanted = GroupRecord(
+        group_key((record.unit for record in records), first.run_number),
+        (),
+        run_id=first.run_id,
+        run_number=first.run_number,
+        embedding_digest=first.embedding_digest,
+    )
+    vectors, members = tables.vectors, list(records)
+    parts = [] if vectors is None else [("", vectors)]
+    if output.partition_by is not None:
+        members = [dataclasses.replace(record, is_partitioned=True) for record in records]
+        if vectors is not None:
+            parts, members = _partitioned(vectors, members, output.partition_by)
+    footer = to_footer(with_members(wanted, members))
+    name = part_name(wanted)
+    stamped = [(folder, _with(table, footer)) for folder, table in parts]
+    part_bytes = sum(size for _, _, size in _write_parts(dataset, output, name, stamped))
+    if tables.dead_letters is not None:
+        dead_letters = _with(tables.dead_letters, footer)
+        part_bytes += dataset.write(f"{DEAD_LETTERS}/{name}", part_writer(dead_letters))
+    group = with_members(dataclasses.replace(wanted, part_bytes=part_bytes), members)
+    write_committed(dataset, group, check_ownership)
+    return group.members
+
+
+def _partitioned(
+    table: pa.Table, records: Sequence[UnitRecord], column: str
+) -> tuple[list[tuple[str, pa.Table]], list[UnitRecord]]:
+    """Return the rows of each partition, and the records with how many of them each unit has."""
+    numbers = np.repeat(np.arange(len(records)), [record.vectors for record in records])
+    last = table.num_columns - 1
+    parts: list[tuple[str, pa.Table]] = []
+    rows_of: list[dict[str, int]] = [{} for _ in records]
+    numbered = table.append_column("", pa.array(numbers))
+    for folder, rows in partitions.split(numbered, column):
+        counts = np.bincount(rows.column(last).to_numpy(), minlength=len(records))
+        for unit in np.flatnonzero(counts).tolist():
+            rows_of[unit][in_partition(folder, "")] = int(counts[unit])
+        parts.append((folder, rows.remove_column(last)))
+    pairs = zip(records, rows_of, strict=True)
+    return parts, [record.in_parts(rows) for record, rows in pairs]
+
+
+def _with(table: pa.Table, footer: dict[bytes, bytes]) -> pa.Table:
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **footer})
 
 
 def _write_parts(

@@ -140,6 +140,18 @@ class DatasetState:
         members = set(record.members)
         return [one for one in self.records if one in members]
 
+    def replaced_units(self) -> Iterator[tuple[GroupRecord, list[Unit]]]:
+        """Yield the groups with units whose rows another record covers, each with these units.
+
+        Readers of the folder would read the rows of both.
+        """
+        counted = {(one.place.record, one.unit) for one in self.records if one.place is not None}
+        for group in self.groups:
+            name = record_name(group)
+            units = [one.unit for one in group.members if (name, one.unit) not in counted]
+            if units:
+                yield group, units
+
     def overlapping(self, unit: Unit) -> list[UnitRecord]:
         """Return the records that cover a row of a unit."""
         return [

@@ -168,6 +168,23 @@ def withdraw_units(
             replace_rows(dataset, run, group, none, none, check_ownership, drop_units=units)
 
 
+def withdraw_replaced(
+    dataset: Dataset, run: RunStamp, state: DatasetState, check_ownership: Check | None = None
+) -> bool:
+    """Write groups again without units whose rows another record covers; return if there were any.
+
+    Two workers with the same slice can commit groups of which only some units are the same.
+
+    Raises:
+        OutputError, OutputTaken: see `replace_rows`.
+    """
+    none = np.empty(0, np.int64)
+    found = list(state.replaced_units())
+    for group, units in found:
+        replace_rows(dataset, run, group, none, none, check_ownership, drop_units=units)
+    return bool(found)
+
+
 def _vectors_of(record: PartsRecord, units: frozenset[Unit]) -> Iterator[PartSpan]:
     """Yield where the vectors of some units of a group are."""
     for member in record.members if isinstance(record, GroupRecord) else ():

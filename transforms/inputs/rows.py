@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import decimal
+import itertools
 import json
 import math
 import uuid
@@ -94,6 +95,41 @@ class RowBatch:
         if self.sources is None:
             return file_name, self.first_row + offset
         return self.sources.files[offset].as_py(), self.sources.rows[offset].as_py()
+
+    @classmethod
+    def joined(cls, batches: Sequence[RowBatch], file_names: Sequence[str]) -> RowBatch:
+        """Return the rows of several batches of texts, with their sources; one at least.
+
+        Args:
+            batches: with the same columns and types.
+            file_names: the file of each batch.
+        """
+        sources = [
+            one.sources or RowSources.of(name, one.first_row, one.rows)
+            for one, name in zip(batches, file_names, strict=True)
+        ]
+        firsts = itertools.accumulate((one.rows for one in batches), initial=0)
+        kept = kept_table([], pa.schema([]), sum(one.rows for one in batches))
+        if batches[0].kept.num_columns:
+            kept = pa.concat_tables([one.kept for one in batches])
+            kept = kept.unify_dictionaries().combine_chunks()
+        return cls(
+            0,
+            pa.concat_arrays([one.ids for one in batches]),
+            [title for one in batches for title in one.titles],
+            [text for one in batches for text in one.texts],
+            kept,
+            {
+                first + offset: why
+                for first, one in zip(firsts, batches, strict=False)
+                for offset, why in one.bad.items()
+            },
+            frozenset().union(*(one.unkept for one in batches)),
+            RowSources(
+                pa.concat_arrays([one.files for one in sources]),
+                pa.concat_arrays([one.rows for one in sources]),
+            ),
+        )
 
     def take(self, offsets: Sequence[int], file_name: str) -> RowBatch:
         """Return the rows at some offsets, ascending; `file_name` is the batch's own."""

@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
+
 from bulkembed.schemas.errors import InputError, OutputError, OutputTaken
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.schemas.stop import Stop, StopReason
+from bulkembed.schemas.units import Unit
 from bulkembed.transforms.calls.embedder import TIMEOUT_MARGIN_S, Embedder
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stopping import StopFlag
@@ -36,7 +39,6 @@ from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.units.allocators import return_large_buffers, use_system_pool
 from bulkembed.transforms.units.damaged_files import skip_damage
 from bulkembed.transforms.units.media_rows import FetchAhead
-from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.source_hashes import FileVersions
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
@@ -116,8 +118,13 @@ class Engine:
         """Yield what is read from a file; see `damaged_files.skip_damage`."""
         return skip_damage(self.dataset, self.job, file, rows)
 
-    def check_partitions(self, prepared: PreparedUnit) -> None:
+    def check_partitions(self, unit: Unit, file: str, kept: pa.Table) -> None:
         """Check that a unit has few enough partitions, and all units of the process together.
+
+        Args:
+            unit: the unit.
+            file: the name of its file.
+            kept: the kept columns of its rows.
 
         Raises:
             InputError: there are too many values.
@@ -125,8 +132,7 @@ class Engine:
         column = self.job.output.partition_by
         if column is None:
             return
-        unit, file = prepared.unit, prepared.source_file
-        folders = partitions.folders_of(column, prepared.rows.kept.column(column))
+        folders = partitions.folders_of(column, kept.column(column))
         where = f"{file}: rows {unit.first_row:,} to {unit.end_row - 1:,}"
         problem = partitions.too_many(column, folders, where)
         self._partitions |= folders

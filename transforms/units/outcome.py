@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from bulkembed.schemas.units import CallCounts, UnitRecord, count_codes
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.vectors import NO_MEAN
+from bulkembed.transforms.core.vectors import NO_MEAN, Vector
 from bulkembed.transforms.dataset.batch_answers import RejectedText
 from bulkembed.transforms.dataset.commit import UnitTables
 from bulkembed.transforms.dataset.kept_answers import AnswerSink
@@ -28,6 +28,9 @@ from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.text_vectors import AnswerRecorder, TextVectors
 from bulkembed.transforms.units.unit_tables import TableMaker
+
+FinishedUnits = tuple[tuple[UnitRecord, ...], UnitTables]
+"""Units that are committed together: their records without parts, and their rows in this order."""
 
 
 class UnitOutcome:
@@ -145,25 +148,38 @@ class UnitOutcome:
         rows = self._rows.finished_prefix()
         if rows == 0 or (retry_of is not None and rows < retry_of.unit.rows):
             return None
-        vectors = self._vector_table(rows)
-        failed = self._failed_rows(rows)
+        means = self._means(range(rows))
+        vectors = self._vector_table(self._rows.embedded_rows(range(rows)), means)
+        failed = self._failed_rows(range(rows))
         record = self._record(rows, [failure.code for failure in failed.values()], vectors)
-        dead_letters = self._tables.dead_letters(failed) if failed else None
-        return record, UnitTables(vectors, dead_letters)
+        return record, UnitTables(vectors, self._tables.dead_letters(failed) if failed else None)
 
-    def _vector_table(self, rows: int) -> pa.Table | None:
-        """Return the vectors of the first rows; rows without a mean fail."""
-        embedded = self._rows.embedded_rows(rows)
-        if not embedded:
-            return None
-        means = self._tables.means(embedded, self._vectors)
+    def finish_units(self, *, whole: bool = False) -> list[FinishedUnits]:
+        """Return what `finish` does, as the units that are to be committed together.
+
+        Args:
+            whole: whether a unit of which only the first rows are finished is left out.
+        """
+        if whole and self._rows.finished_prefix() < len(self._prepared.passages):
+            return []
+        finished = self.finish()
+        return [] if finished is None else [((finished[0],), finished[1])]
+
+    def _means(self, rows: Iterable[int]) -> dict[int, Vector | None]:
+        """Return the means of finished rows that have several passages; rows without one fail."""
+        means = self._tables.means(self._rows.embedded_rows(rows), self._vectors)
         without = [row for row, mean in means.items() if mean is None]
         self._fail(without, RowFailure(DeadCode.NO_MEAN, NO_MEAN))
-        embedded = self._rows.embedded_rows(rows)
+        return means
+
+    def _vector_table(
+        self, embedded: Sequence[int], means: Mapping[int, Vector | None]
+    ) -> pa.Table | None:
+        """Return the vectors of rows that have them, by their offsets."""
         return self._tables.vectors(embedded, self._vectors, means) if embedded else None
 
     def _record(self, rows: int, codes: list[DeadCode], vectors: pa.Table | None) -> UnitRecord:
-        embedded = self._rows.embedded_rows(rows)
+        embedded = self._rows.embedded_rows(range(rows))
         retry_of = self._prepared.retry_of
         skipped = sum(code.is_skip for code in codes)
         written = vectors.num_rows if vectors is not None else 0
@@ -197,10 +213,10 @@ class UnitOutcome:
         if not failure.code.is_skip:
             self._limit.add(len(rows), f"{failure.code}: {failure.message}")
 
-    def _failed_rows(self, rows: int) -> dict[int, RowFailure]:
-        """Return the failures of the first rows by offset, ascending."""
+    def _failed_rows(self, rows: Container[int]) -> dict[int, RowFailure]:
+        """Return the failures of some rows by offset, ascending."""
         found = {**self._prepared.failed, **self._failed}
-        return {row: found[row] for row in sorted(found) if row < rows}
+        return {row: found[row] for row in sorted(found) if row in rows}
 
     def _place(self, row: int, item: int) -> str:
         """Return where in a row's text a passage is; nothing if it is the whole text."""
@@ -253,13 +269,14 @@ class RowProgress:
         self.finished += sum(self._missing[row] > 0 for row in rows)
         self._failed.update(rows)
 
-    def finished_prefix(self) -> int:
-        """Return how many of the first rows are finished without a gap."""
-        for row, missing in enumerate(self._missing):
-            if missing and row not in self._failed:
-                return row
-        return len(self._missing)
+    def finished_prefix(self, start: int = 0, end: int | None = None) -> int:
+        """Return how many rows after a first one, and before `end`, are finished without a gap."""
+        last = len(self._missing) if end is None else end
+        for row in range(start, last):
+            if self._missing[row] and row not in self._failed:
+                return row - start
+        return last - start
 
-    def embedded_rows(self, end: int) -> list[int]:
-        """Return the rows with vectors among those before `end`, which are finished."""
-        return [row for row in range(end) if self._passages[row] and row not in self._failed]
+    def embedded_rows(self, rows: Iterable[int]) -> list[int]:
+        """Return those with vectors among some rows, which are finished."""
+        return [row for row in rows if self._passages[row] and row not in self._failed]

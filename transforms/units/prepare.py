@@ -34,12 +34,22 @@ class DeadLetterRetry:
     offsets: frozenset[int]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class PreparedUnit:
-    """A unit that is ready to send."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class SmallUnit:
+    """A unit of a group: small units that are embedded and committed together."""
 
     unit: Unit
     source_file: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class PreparedUnit:
+    """A unit that is ready to send, or a group of small units, whose rows follow each other."""
+
+    unit: Unit
+    """Of a group, the key of the group, 0 and the number of its rows."""
+    source_file: str
+    """Empty if it is a group: then the rows have sources."""
     rows: RowBatch
     items: tuple[Content, ...]
     """The distinct contents."""
@@ -53,6 +63,13 @@ class PreparedUnit:
     """The media of each row, if `--content` names media."""
     source_hashes: Sequence[bytes | None] | None = None
     """What identifies each row in the input, if the output says so; see `source_hashes`."""
+    members: tuple[SmallUnit, ...] = ()
+    """The units of a group, in the order of their rows."""
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The unit, or the units of the group."""
+        return tuple(member.unit for member in self.members) or (self.unit,)
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import collections
 import concurrent.futures
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -67,6 +67,15 @@ class SliceVectors:
         """The position of the last unit that came."""
         self._spool_end = 0
         self._spooled: list[tuple[GatheredFile, RowReader]] = []
+
+    def of_all(self, units: Sequence[Unit]) -> UnitVectors:
+        """Return the known vectors of several units, in the order of the slice; see `of`."""
+        found = [self.of(unit) for unit in units]
+        return UnitVectors(
+            [one for vectors in found for one in vectors.in_memory],
+            [one for vectors in found for one in vectors.groups],
+            [one for vectors in found for one in vectors.gathered],
+        )
 
     def of(self, unit: Unit) -> UnitVectors:
         """Return the known vectors of a unit of the slice, or of a part of one.

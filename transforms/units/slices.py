@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import itertools
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -27,6 +28,12 @@ from bulkembed.transforms.units.prepare import PreparedUnit, prepared_units
 from bulkembed.transforms.units.shared_media import read_shared_media
 from bulkembed.transforms.units.shared_texts import read_shared
 from bulkembed.transforms.units.slice_vectors import SliceVectors
+from bulkembed.transforms.units.small_units import (
+    FileRows,
+    grouped_files,
+    prepared_groups,
+    read_units,
+)
 
 COPIES = 1.1
 """A unit's vectors are in memory once, as a matrix, plus one page of Parquet at a time."""
@@ -52,7 +59,12 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     Raises:
         Exception: an unknown error, once all units have ended.
     """
-    tasks: SliceTasks[UnitRecord] = SliceTasks(engine)
+    return itertools.chain.from_iterable(_embed_units(engine, plan_slice))
+
+
+def _embed_units(engine: Engine, plan_slice: PlanSlice) -> Iterator[tuple[UnitRecord, ...]]:
+    """Yield the records of the units that are committed together."""
+    tasks: SliceTasks[tuple[UnitRecord, ...]] = SliceTasks(engine)
     try:
         if tasks.must_stop():
             return (yield from tasks.finish())
@@ -60,16 +72,17 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
         known = _known_vectors(engine, plan_slice)
         state = engine.dataset.state()
         covered = state.covered()
-        for file_units in plan_slice.files:
-            remaining = remaining_units(file_units, state, covered)
-            for prepared in engine.skip_damage(remaining.file, _prepared(engine, remaining)):
-                in_memory = known.memory_of(prepared.unit) if known is not None else 0
-                yield from tasks.wait_for_memory(_memory_of_unit(engine, prepared) + in_memory)
+        for files in grouped_files(plan_slice.files, engine.job):
+            remaining = [remaining_units(file, state, covered) for file in files]
+            for prepared in _prepared(engine, remaining):
+                in_memory = sum(map(known.memory_of, prepared.units)) if known is not None else 0
+                size = _memory_of_unit(engine, prepared) + in_memory
+                yield from tasks.wait_for_memory(size)
                 if tasks.must_stop():
                     break
                 own = None
                 if known is not None:
-                    own = known.of(prepared.unit)
+                    own = known.of_all(prepared.units)
                     tasks.hold(known.waiting_bytes)
                 tasks.start(engine.worker.embed(prepared, own))
                 del own
@@ -108,16 +121,39 @@ def remaining_units(file_units: FileUnits, state: DatasetState, covered: Covered
     )
 
 
-def _prepared(engine: Engine, file_units: FileUnits) -> Iterator[PreparedUnit]:
-    if engine.stop.is_set():
+def _prepared(engine: Engine, files: Sequence[FileUnits]) -> Iterator[PreparedUnit]:
+    """Yield the units of a file, or the group of several small ones."""
+    if len(files) > 1:
+        yield from _prepared_groups(engine, [file for file in files if file.units])
         return
+    (file,) = files
+    for prepared in engine.skip_damage(file.file, _units_of_file(engine, file)):
+        engine.check_partitions(prepared.unit, prepared.source_file, prepared.rows.kept)
+        yield prepared
+        if engine.stop.is_set():
+            return
+
+
+def _units_of_file(engine: Engine, file: FileUnits) -> Iterator[PreparedUnit]:
+    if engine.stop.is_set():
+        return iter(())
     job, dataset, estimator = engine.job, engine.dataset, engine.estimator
     if engine.fetch is not None:
-        units = media_units(job, dataset, estimator, file_units, engine.fetch, engine.versions)
-    else:
-        units = prepared_units(job, dataset, estimator, file_units, MAX_TEXTS)
-    for prepared in units:
-        engine.check_partitions(prepared)
+        return media_units(job, dataset, estimator, file, engine.fetch, engine.versions)
+    return prepared_units(job, dataset, estimator, file, MAX_TEXTS)
+
+
+def _prepared_groups(engine: Engine, files: Sequence[FileUnits]) -> Iterator[PreparedUnit]:
+    def read(file: FileUnits) -> FileRows:
+        if engine.stop.is_set():
+            return []
+        found = list(engine.skip_damage(file.file, read_units(engine.job, file)))
+        for unit, batch in found:
+            engine.check_partitions(unit, file.file.name, batch.kept)
+        return found
+
+    groups = prepared_groups(engine.job, engine.estimator, files, read, MAX_TEXTS)
+    for prepared in groups:
         yield prepared
         if engine.stop.is_set():
             return

@@ -35,13 +35,12 @@ class Tally:
         with self._lock:
             self._in_progress.append(work)
 
-    def end(self, work: Work, committed: LiveCounts | None = None) -> None:
+    def end(self, work: Work, *committed: LiveCounts) -> None:
         """Count the result of work: its requests are paid for, committed or not."""
         with self._lock:
             self._in_progress.remove(work)
             self._done += dataclasses.replace(work.live(), ready=0)
-            if committed is not None:
-                self._done += committed
+            self._done = sum(committed, self._done)
 
     def counts(self) -> LiveCounts:
         """Return the counts so far."""

@@ -1,4 +1,4 @@
-"""Embed one prepared unit, and commit it."""
+"""Embed one prepared unit, or a group of small ones, and commit it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.batch_answers import RejectedText
-from bulkembed.transforms.dataset.commit import commit_unit
+from bulkembed.transforms.dataset.commit import UnitTables, commit_group, commit_unit
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import AnswerSink, KeptAnswers, unit_writer
 from bulkembed.transforms.dataset.known_vectors import KnownVectors, SearchedVectors
 from bulkembed.transforms.units.distinct_contents import DistinctContents
+from bulkembed.transforms.units.group_outcome import GroupOutcome
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit
 from bulkembed.transforms.units.shared_texts import SharedOutcome
@@ -53,15 +54,16 @@ class UnitWorker:
 
     async def embed(
         self, prepared: PreparedUnit, known: KnownVectors | None = None
-    ) -> UnitRecord | None:
-        """Embed a unit and commit it; if the run must stop, commit its first finished rows.
+    ) -> tuple[UnitRecord, ...]:
+        """Embed a unit or a group and commit it; if the run must stop, its first finished rows.
 
         Args:
-            prepared: the unit.
+            prepared: the unit, or a group of units.
             known: its known vectors; those of kept answers are preferred.
 
         Returns:
-            The record, or None if no row is finished, or a text would have to be sent and must not.
+            The record of each unit with finished rows.  A unit that needs a text that would have to
+            be sent and must not has none.
 
         Raises:
             OutputError: the unit cannot be written, or its known vectors cannot be read.
@@ -77,23 +79,25 @@ class UnitWorker:
         self._warn_of_nulls(prepared)
         generation = retry_of.generation + 1 if retry_of else 0
         kept = unit_writer(self.dataset, self.job, prepared.unit, generation)
-        record = None
-        outcome = UnitOutcome(prepared, self.job, kept, self.limit)
+        records: tuple[UnitRecord, ...] = ()
+        kind = GroupOutcome if prepared.members else UnitOutcome
+        outcome = kind(prepared, self.job, kept, self.limit)
         self.tally.begin(outcome)
         try:
             due = await asyncio.to_thread(outcome.restore, *sources, read=whole)
             del known, sources, whole  # The vectors that were in memory are copied.
             if self.job.batch:
                 due = outcome.reject(due, self.rejected)
-            if due and not self.job.sends_online:
-                return None
-            await self._embed(due, outcome)
-            record = await asyncio.to_thread(self._commit, outcome, retry_of, started)
-            self._count_failures(prepared)
+            if due and self.job.sends_online:
+                await self._embed(due, outcome)
+            records = await asyncio.to_thread(self._commit, outcome, retry_of, started)
+            if records:
+                self._count_failures(prepared)
         finally:
-            self.tally.end(outcome, committed_rows(record, retry_of) if record else None)
-            kept.close(committed=record is not None and record.unit == prepared.unit)
-        return record
+            self.tally.end(outcome, *(committed_rows(record, retry_of) for record in records))
+            rows = sum(record.unit.rows for record in records)
+            kept.close(committed=rows == prepared.unit.rows)
+        return records
 
     async def embed_shared(self, texts: DistinctContents, kept: AnswerSink) -> CallCounts:
         """Embed texts that units share, except those with a known vector.
@@ -139,18 +143,29 @@ class UnitWorker:
 
     def _commit(
         self, outcome: UnitOutcome, retry_of: UnitRecord | None, started: float
-    ) -> UnitRecord | None:
+    ) -> tuple[UnitRecord, ...]:
         stop = self.stop.stop
         if stop is not None and stop.reason is StopReason.TAKEN_OVER:
-            return None
-        finished = outcome.finish()
-        if finished is None:
-            return None
-        record, tables = finished
-        record = dataclasses.replace(record, seconds=time.monotonic() - started)
+            return ()
+        # If nothing may be sent, a unit is committed as a whole or not at all.
+        finished = outcome.finish_units(whole=not self.job.sends_online)
+        records: list[UnitRecord] = []
+        for found, tables in finished:
+            seconds = time.monotonic() - started
+            timed = [dataclasses.replace(record, seconds=seconds) for record in found]
+            records += self._write(timed, tables, retry_of)
+        return tuple(records)
+
+    def _write(
+        self, records: Sequence[UnitRecord], tables: UnitTables, retry_of: UnitRecord | None
+    ) -> Sequence[UnitRecord]:
+        """Write a unit, or several as a group."""
         dataset, job = self.dataset, self.job
         check_ownership = functools.partial(run_file.check_ownership, dataset, job)
-        return commit_unit(dataset, job.output, record, tables, retry_of, check_ownership)
+        if len(records) == 1:
+            (record,) = records
+            return [commit_unit(dataset, job.output, record, tables, retry_of, check_ownership)]
+        return commit_group(dataset, job.output, records, tables, check_ownership)
 
 
 def has_unplanned_media(prepared: PreparedUnit) -> bool:
