@@ -43,6 +43,9 @@ ROW_GROUP_BYTES = 64 << 20
 BUFFER_BYTES = 1 << 20
 ROW_BYTES = 4096
 """The assumed size of a row without a vector."""
+LARGE_ROW_BYTES = 8192
+"""A kept value of this size or more, on average, makes pages smaller: readers hold whole pages."""
+_PAGE_ROWS, _PAGE_BYTES = 1024, 1 << 20
 _PIECE_NUMBERS = 1 << 18
 """Numbers of vectors that Arrow encodes at a time; it makes 8 bytes of levels for each of them."""
 _NO_DICTIONARY = frozenset(
@@ -62,11 +65,12 @@ def part_writer(
         pq.write_table,
         _in_pieces(table),
         row_group_size=max(1, table.num_rows),
-        **_writing_options(table.schema, encoding),
+        **_writing_options(table, encoding),
     )
 
 
-def _writing_options(schema: pa.Schema, encoding: VectorEncoding) -> dict[str, Any]:
+def _writing_options(table: pa.Table, encoding: VectorEncoding) -> dict[str, Any]:
+    schema = table.schema
     paths = _leaf_paths(schema)
     split = encoding is VectorEncoding.BYTE_STREAM_SPLIT
     plain_vector = VECTOR_PATH in paths and not split
@@ -80,7 +84,16 @@ def _writing_options(schema: pa.Schema, encoding: VectorEncoding) -> dict[str, A
         "write_statistics": [p for p in paths if p != VECTOR_PATH],
         "store_schema": True,
         "write_page_checksum": True,
+        "write_batch_size": _page_rows(table),
     }
+
+
+def _page_rows(table: pa.Table) -> int:
+    """Return how many rows Arrow encodes at a time, which is the least that a page has."""
+    columns = (table.column(name) for name in table.column_names if name != "vector")
+    largest = max((column.nbytes for column in columns), default=0)
+    row_bytes = largest // max(1, table.num_rows)
+    return _PAGE_ROWS if row_bytes < LARGE_ROW_BYTES else max(1, _PAGE_BYTES // row_bytes)
 
 
 def write_row_groups(
@@ -92,12 +105,16 @@ def write_row_groups(
 ) -> None:
     """Write one part of many rows, in row groups of about `group_bytes`, else ROW_GROUP_BYTES.
 
-    Columns are encoded as `part_writer` does it.  One row group is in memory at a time.
+    Columns are encoded as `part_writer` does it, with pages for values as large as those of the
+    first row group.  One row group is in memory at a time.
     """
-    with pq.ParquetWriter(stream, schema, **_writing_options(schema, encoding)) as writer:
-        for batches in _row_groups(blocks, group_bytes or ROW_GROUP_BYTES):
-            table = _in_pieces(pa.Table.from_batches(batches).cast(schema))
+    groups = _row_groups(blocks, group_bytes or ROW_GROUP_BYTES)
+    tables = (_in_pieces(pa.Table.from_batches(group).cast(schema)) for group in groups)
+    table = next(tables, schema.empty_table())
+    with pq.ParquetWriter(stream, schema, **_writing_options(table, encoding)) as writer:
+        while table.num_rows:
             writer.write_table(table, row_group_size=table.num_rows)
+            table = next(tables, schema.empty_table())
 
 
 def _row_groups(
