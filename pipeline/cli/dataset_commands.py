@@ -10,7 +10,7 @@ import click
 
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command, Number, WordChoice
-from bulkembed.pipeline.cli.options import SERVICE_OPTIONS
+from bulkembed.pipeline.cli.options import MEDIA_PLACES, SERVICE_OPTIONS
 from bulkembed.pipeline.logs import printable, set_log
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import MEDIA_COLUMN
@@ -80,7 +80,7 @@ def report(output: str, report_texts: bool) -> None:
 
 @click.command(
     cls=Command,
-    params=list(SERVICE_OPTIONS),
+    params=[*MEDIA_PLACES, *SERVICE_OPTIONS],
     examples=(
         "bulkembed verify out/docs",
         "bulkembed verify out/docs --against 'docs/*.parquet' --sample 100",
@@ -125,7 +125,7 @@ def verify(
     input. Calls the service for --sample only. Exit codes: 0 no problem; 1 problems, which the
     table lists.
     """
-    from bulkembed.pipeline.cli.pinned_run import given_service, request_of
+    from bulkembed.pipeline.cli.pinned_run import given_places, given_service, request_of
     from bulkembed.pipeline.verify.verify import VerifyRequest
     from bulkembed.pipeline.verify.verify import verify as verify_dataset
     from bulkembed.transforms.dataset import run_file
@@ -144,7 +144,7 @@ def verify(
     if against or sample:
         pinned = run_file.read(Dataset.open(output))
         patterns = {"patterns": against} if against else {}
-        given = {**given_service(ctx), **patterns}
+        given = {**given_service(ctx), **given_places(ctx), **patterns}
         made_by = request_of(pinned, given, calls=sample > 0)
     found = verify_dataset(VerifyRequest(output, made_by, bool(against), sample, not repeated_ids))
     with streams.showing(keep_code=True):

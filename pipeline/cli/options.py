@@ -341,4 +341,8 @@ OPTIONS: tuple[Option, ...] = (
 
 SERVICE_OPTIONS = tuple(option for option in OPTIONS if option.section == _SERVICE)
 """The options that choose the service, for other commands that call it."""
+MEDIA_PLACES = tuple(
+    option for option in OPTIONS if option.name in ("media_root", "allow_private_addresses")
+)
+"""The options about where media is, for other commands that read it."""
 BATCH_BUCKET = next(option for option in OPTIONS if option.name == "bucket")

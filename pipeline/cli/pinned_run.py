@@ -13,7 +13,12 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from bulkembed.pipeline.cli.options import OF_DATASETS, OPTIONS, SERVICE_OPTIONS
+from bulkembed.pipeline.cli.options import (
+    MEDIA_PLACES,
+    OF_DATASETS,
+    OPTIONS,
+    SERVICE_OPTIONS,
+)
 from bulkembed.pipeline.cli.run_command import request_from, run
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.embedding import Service, ServiceConfig
@@ -41,10 +46,19 @@ _OF_SERVICE = frozenset({"emulator", "vertexai", "base_url", "api_version"})
 
 def given_service(ctx: click.Context) -> dict[str, Any]:
     """Return the options of SERVICE_OPTIONS that were given, by their names."""
+    return _given(ctx, _NAMES)
+
+
+def given_places(ctx: click.Context) -> dict[str, Any]:
+    """Return the options of MEDIA_PLACES that were given, by their names."""
+    return _given(ctx, frozenset(str(option.name) for option in MEDIA_PLACES))
+
+
+def _given(ctx: click.Context, names: frozenset[str]) -> dict[str, Any]:
     return {
         name: value
         for name, value in ctx.params.items()
-        if name in _NAMES and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if name in names and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
 
 
@@ -78,6 +92,12 @@ def request_of(
         kept |= _checked_service(settings, calls=calls)
     if reads and "patterns" not in given:
         _check_patterns(kept.get("patterns"))
+    if reads and settings.get("media_root") and "media_root" not in given:
+        shown = _shown(settings["media_root"])
+        raise ConfigError(
+            f"the dataset names {shown} as the folder of its media, and a dataset may name any "
+            f"folder. If you trust it, add --media-root {shown}"
+        )
     if kept.get("patterns"):
         kept["patterns"] = [native_name(str(pattern)) for pattern in kept["patterns"]]
     ctx = run.make_context("run", [], default_map={**kept, **given})

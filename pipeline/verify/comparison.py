@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import operator
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,13 +17,19 @@ from bulkembed.pipeline.run.request import InputRequest, RunRequest
 from bulkembed.pipeline.run.row_schema import row_schema
 from bulkembed.pipeline.run.scans import scan_inputs
 from bulkembed.pipeline.run.service import embed_as_dataset
+from bulkembed.pipeline.verify.source_units import (
+    InputMedia,
+    Row,
+    SourceUnit,
+    passage_text,
+    source_units,
+)
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import CallError, InputError
 from bulkembed.schemas.findings import Check, Finding
-from bulkembed.schemas.inputs import InputColumns, InputFile
+from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import PartSpan, UnitRecord
-from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.ranges import remaining_ranges
 from bulkembed.transforms.core.vectors import Vector
 from bulkembed.transforms.dataset import part_files
@@ -31,6 +37,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.unit_rows import UnitRows
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.inputs.row_parts import size_of
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
@@ -39,18 +46,22 @@ Block = TypeVar("Block")
 
 MIN_COSINE = 0.999
 """Minimum cosine of two vectors of one text, returned by the service at different times."""
+SAMPLE_BYTES = 64 << 20
+"""Rows to embed again are sent in lists whose media takes about so much memory."""
 
 
-def source_text(batch: RowBatch, row: Mapping[str, Any]) -> RowText:
-    """Return the title and text of a row in the input, or of a passage in it.
+def source_text(batch: RowBatch, row: Row) -> RowText:
+    """Return what is sent for a row of the input, or for a passage or piece of it.
 
     Args:
-        batch: the rows of the unit.
-        row: `source_row`, and for a passage `start` and `end`.
+        batch: rows of the input; with media, as `source_hashes.with_files` returns them.
+        row: `source_row`, and for a passage its number and its place.
     """
     offset = row["source_row"] - batch.first_row
-    text = batch.texts[offset]
-    return RowText(batch.titles[offset], text and text[row.get("start") : row.get("end")])
+    if batch.parts is None:
+        return RowText(batch.titles[offset], passage_text(batch, row))
+    bad, parts = batch.bad.get(offset), batch.parts[offset]
+    return RowText(None, None, bad, parts, row.get("passage"))
 
 
 def check_input(
@@ -59,6 +70,7 @@ def check_input(
     embedding: EmbeddingConfig,
     records: Sequence[UnitRecord],
     sound: Sequence[UnitRecord],
+    media: InputMedia | None,
 ) -> Iterator[Finding]:
     """Compare every row of the input with the dataset.
 
@@ -68,6 +80,7 @@ def check_input(
         embedding: the pinned settings, which decide how a text was sent.
         records: all commit records, as their files have them.
         sound: the records without a finding; their rows are compared one by one.
+        media: reads media; None if rows are texts alone.
 
     Raises:
         ConfigError: nothing matches the pattern, or a column is missing.
@@ -87,8 +100,10 @@ def check_input(
         covering = by_key.pop(file.key, [])
         yield from _missing_rows(file, covering, known)
         to_read = sound_of.get(file.key, [])
+        to_read = sorted(to_read, key=lambda record: record.unit)
         try:
-            yield from _other_rows(parts, file, wanted.columns, schema, embedding, to_read)
+            units = source_units(file, wanted, schema, embedding, to_read, media)
+            yield from _other_rows(parts, file, to_read, units)
         except InputError as error:
             yield Finding(Check.INPUT, file.name, error.message)
     names = {file.name for file in scans.inputs}
@@ -129,41 +144,35 @@ def _missing_rows(
 def _other_rows(
     parts: UnitRows,
     file: InputFile,
-    columns: InputColumns,
-    schema: pa.Schema,
-    embedding: EmbeddingConfig,
     records: Sequence[UnitRecord],
+    units: Iterable[SourceUnit],
 ) -> Iterator[Finding]:
-    """Yield findings about rows whose id or text differs from the input."""
-    records = sorted(records, key=lambda record: record.unit)
-    batches = read_batches(
-        open_found(file.found), file, columns, schema,
-        [(record.unit.first_row, record.unit.rows) for record in records],
-    )  # fmt: skip
-    for record, batch in zip(records, batches, strict=True):
+    """Yield findings about rows whose id or content differs from the input."""
+    for record, unit in zip(records, units, strict=True):
         for span in (*parts.vectors(record), *parts.dead_letters(record)):
-            ids, texts = _differing(parts.read(span), batch, embedding)
-            for what, rows in (("id", ids), ("text", texts)):
+            for what, rows, why in _differing(parts.read(span), unit):
                 if rows:
-                    message = f"{number_of(len(rows), 'row')} with another {what} in {file.name}"
-                    yield Finding(Check.INPUT, span.name, f"{message}, first row {rows[0]}")
+                    message = f"{number_of(len(rows), 'row')} {what} in {file.name}"
+                    yield Finding(Check.INPUT, span.name, f"{message}, first row {rows[0]}{why}")
 
 
-def _differing(
-    rows: pa.Table, batch: RowBatch, embedding: EmbeddingConfig
-) -> tuple[list[int], list[int]]:
-    """Return the rows whose id differs from the input, and those whose text differs."""
-    ids, texts = [], []
+def _differing(rows: pa.Table, unit: SourceUnit) -> Iterator[tuple[str, list[int], str]]:
+    """Yield in what way rows differ from the input, which rows do, and why the first of them."""
+    ids: list[int] = []
+    contents: list[int] = []
+    unreadable: list[int] = []
+    why = ""
     for row in rows.to_pylist():
-        if row["id"] != batch.ids[row["source_row"] - batch.first_row].as_py():
+        if row["id"] != unit.id_of(row):
             ids.append(row["source_row"])
-        if "text_hash" in row and row["text_hash"] != _hash(source_text(batch, row), embedding):
-            texts.append(row["source_row"])
-    return ids, texts
-
-
-def _hash(source: RowText, embedding: EmbeddingConfig) -> bytes | None:
-    return None if source.text is None else sent_hash(embedding, source.title, source.text)
+        if "text_hash" not in row or row["text_hash"] == unit.hash_of(row):
+            continue
+        fault = unit.fault_of(row)
+        why = why or (f": {fault}" if fault else "")
+        (unreadable if fault else contents).append(row["source_row"])
+    yield "with another id", ids, ""
+    yield f"with {unit.OTHER}", contents, ""
+    yield "whose media cannot be read", unreadable, why
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -178,14 +187,20 @@ class ComparedRow:
 
 
 def check_sample(
-    pinned: dict[str, Any], request: RunRequest, sampled: Sequence[ComparedRow]
+    pinned: dict[str, Any],
+    request: RunRequest,
+    embedding: EmbeddingConfig,
+    sampled: Iterable[ComparedRow],
+    media: InputMedia | None,
 ) -> tuple[str, list[Finding]]:
     """Embed rows again and compare the vectors by cosine.
 
     Args:
         pinned: the content of `run.json`.
         request: the run that made the dataset, with its service.
+        embedding: its pinned settings.
         sampled: some of its rows.
+        media: reads media; None if rows are texts alone.
 
     Returns:
         A summary in a few words, and the findings.
@@ -193,29 +208,53 @@ def check_sample(
     Raises:
         ConfigError: the service is another one, or there is no key.
     """
-    embedding = EmbeddingConfig.from_facts(pinned["embedding"])
-    if not sampled:
+    fetch = None if media is None else media.fetch
+    found: list[Finding] = []
+    scores: list[float] = []
+    count = 0
+    for rows in _in_memory(sampled):
+        count += len(rows)
+        try:
+            texts = [row.text for row in rows]
+            results = embed_as_dataset(pinned, request, embedding, texts, fetch).rows
+        except CallError as error:
+            return "none", [Finding(Check.SAMPLE, "the service", error.message)]
+        for row, result in zip(rows, results, strict=True):
+            found += _differs(row, result, scores)
+    if not count:
         message = "no row of the input is in the dataset. Give the input of the run with --against."
         return "none", [Finding(Check.SAMPLE, "the input", message)]
-    try:
-        results = embed_as_dataset(pinned, request, embedding, [row.text for row in sampled]).rows
-    except CallError as error:
-        return "none", [Finding(Check.SAMPLE, "the service", error.message)]
-    found, scores = [], []
-    for row, result in zip(sampled, results, strict=True):
-        where = f"row {row.source_row} of {row.source_file}"
-        if isinstance(result, RowFailure):
-            message = f"{where}: the service no longer returns a vector: {result.message}"
-            found.append(Finding(Check.SAMPLE, row.part, message))
-            continue
-        scores.append(_cosine(row.vector, result))
-        if not scores[-1] >= MIN_COSINE:
-            message = (
-                f"{where}: cosine {scores[-1]:.4f} with the vector that the service returns now"
-            )
-            found.append(Finding(Check.SAMPLE, row.part, message))
     least = f", lowest cosine {min(scores):.6f}" if scores else ""
-    return f"{number_of(len(sampled), 'row')} embedded again{least}", found
+    return f"{number_of(count, 'row')} embedded again{least}", found
+
+
+def _in_memory(rows: Iterable[ComparedRow]) -> Iterator[list[ComparedRow]]:
+    """Yield rows in lists of a limited size: their media may be in them."""
+    some: list[ComparedRow] = []
+    size = 0
+    for row in rows:
+        some.append(row)
+        size += sum(map(size_of, row.text.parts))
+        if size > SAMPLE_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _differs(
+    row: ComparedRow, result: Vector | RowFailure, scores: list[float]
+) -> Iterator[Finding]:
+    """Yield a finding if the vector is another one now; add the cosine of both to `scores`."""
+    where = f"row {row.source_row} of {row.source_file}"
+    if isinstance(result, RowFailure):
+        message = f"{where}: the service no longer returns a vector: {result.message}"
+        yield Finding(Check.SAMPLE, row.part, message)
+        return
+    scores.append(_cosine(row.vector, result))
+    if not scores[-1] >= MIN_COSINE:
+        message = f"{where}: cosine {scores[-1]:.4f} with the vector that the service returns now"
+        yield Finding(Check.SAMPLE, row.part, message)
 
 
 def _cosine(one: Vector, other: Vector) -> float:
@@ -224,14 +263,17 @@ def _cosine(one: Vector, other: Vector) -> float:
 
 
 def draw(
-    dataset: Dataset, request: RunRequest, records: Sequence[UnitRecord], rows: int
+    dataset: Dataset,
+    wanted: InputRequest,
+    records: Sequence[UnitRecord],
+    rows: int,
+    media: InputMedia | None,
 ) -> Iterator[ComparedRow]:
     """Yield random rows of the dataset whose file is in the input; each call draws other ones.
 
     Raises:
         ConfigError: the input is missing.
     """
-    wanted = request.input
     scans = scan_inputs(
         dataset, wanted.patterns, wanted.columns,
         format=wanted.format, skip_bad_files=True, tables_as_files=True,
@@ -244,7 +286,7 @@ def draw(
     parts = UnitRows(dataset, ["vector", "source_row"])
     for record, here in places_within(places, covered, [one.vectors for one in covered]):
         file = files[record.unit.file_key]
-        yield from _rows_of(parts, request, file, schema, record, here)
+        yield from _rows_of(parts, wanted, file, schema, record, here, media)
 
 
 def places_within(
@@ -267,23 +309,27 @@ def places_within(
 
 def _rows_of(
     parts: UnitRows,
-    request: RunRequest,
+    wanted: InputRequest,
     file: InputFile,
     schema: pa.Schema,
     record: UnitRecord,
     places: Sequence[int],
+    media: InputMedia | None,
 ) -> Iterator[ComparedRow]:
-    """Yield rows of one unit, by their places among its vectors."""
-    unit = record.unit
-    filesystem = open_found(file.found)
-    rows_of_unit = [(unit.first_row, unit.rows)]
-    [batch] = read_batches(filesystem, file, request.input.columns, schema, rows_of_unit)
+    """Yield rows of one unit, by their places among its vectors, in the order of the input."""
+    found: list[tuple[Row, str, Vector]] = []
     spans = list(parts.vectors(record))
     for span, here in places_within(places, spans, [one.rows for one in spans]):
         for at in here:
             one = parts.read(PartSpan(span.name, span.first_row + at, 1))
             (row,) = one.drop_columns(["vector"]).to_pylist()
-            vector = part_files.matrix_of(one)[0].copy()
-            yield ComparedRow(
-                span.name, file.name, row["source_row"], vector, source_text(batch, row)
-            )
+            found.append((row, span.name, part_files.matrix_of(one)[0].copy()))
+    found.sort(key=lambda one: one[0]["source_row"])
+    of_rows = itertools.groupby(found, key=lambda one: one[0]["source_row"])
+    numbers = sorted({row["source_row"] for row, _, _ in found})
+    ranges = [(number, 1) for number in numbers]
+    batches = read_batches(open_found(file.found), file, wanted.columns, schema, ranges)
+    for (number, some), batch in zip(of_rows, batches, strict=True):
+        batch = batch if media is None else media.with_files(batch, file)
+        for row, name, vector in some:
+            yield ComparedRow(name, file.name, number, vector, source_text(batch, row))

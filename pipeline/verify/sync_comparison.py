@@ -13,6 +13,7 @@ from bulkembed.pipeline.run.row_schema import row_schema
 from bulkembed.pipeline.run.scans import Scans, scan_inputs
 from bulkembed.pipeline.sync.mirror import Mirror, compare
 from bulkembed.pipeline.verify.comparison import ComparedRow, source_text
+from bulkembed.pipeline.verify.source_units import InputMedia, MediaUnit, TextUnit
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.findings import Check, Finding
@@ -24,7 +25,7 @@ from bulkembed.transforms.dataset import part_files, scratch
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.dataset.row_keys import id_keys
-from bulkembed.transforms.inputs.filesystems import open_found
+from bulkembed.transforms.inputs.filesystems import locate, open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.sync.compared_rows import Comparison
@@ -32,7 +33,7 @@ from bulkembed.transforms.sync.row_reading import by_file
 
 _WRONG = {
     Why.NEW: "missing in the dataset",
-    Why.CONTENT: "with another text",
+    Why.CONTENT: "with {other}",
     Why.COLUMNS: "with other kept columns",
 }
 
@@ -57,22 +58,26 @@ def check_synced_input(
     scans, schema = _scan(dataset, wanted, trust_saved=False)
     for error in scans.unreadable:
         yield Finding(Check.INPUT, error.path, error.message)
-    compared = Comparison(embedding, wanted.columns, schema)
+    root = None if wanted.media_root is None else locate(wanted.media_root)
+    compared = Comparison(
+        embedding, wanted.columns, schema, wanted.fetch, root, by_bytes=embedding.media is not None
+    )
     try:
         with scratch.folder() as folder:
             mirror = compare(dataset, compared, scans.inputs, records, folder)
     except InputError as error:
         yield Finding(Check.INPUT, error.path, error.message)
         return
-    yield from _findings(mirror)
+    yield from _findings(mirror, TextUnit.OTHER if embedding.media is None else MediaUnit.OTHER)
 
 
-def _findings(mirror: Mirror) -> Iterator[Finding]:
+def _findings(mirror: Mirror, other: str) -> Iterator[Finding]:
     found = mirror.found
     for why, problem in _WRONG.items():
         places = found.send[found.send_why == why]
         for number, rows in by_file(places):
-            message = f"{number_of(len(rows), 'row')} {problem}, first row {rows[0]}"
+            what = problem.format(other=other)
+            message = f"{number_of(len(rows), 'row')} {what}, first row {rows[0]}"
             yield Finding(Check.INPUT, mirror.files[number].name, message)
     for number, rows in by_file(found.remove):
         message = f"{number_of(len(rows), 'row')} that the input does not have, first row {rows[0]}"
@@ -89,7 +94,11 @@ def _scan(dataset: Dataset, wanted: InputRequest, *, trust_saved: bool) -> tuple
 
 
 def draw_synced(
-    dataset: Dataset, wanted: InputRequest, records: Sequence[PartsRecord], rows: int
+    dataset: Dataset,
+    wanted: InputRequest,
+    records: Sequence[PartsRecord],
+    rows: int,
+    media: InputMedia | None,
 ) -> Iterator[ComparedRow]:
     """Yield the vectors of random rows of the input; rows without a vector are left out.
 
@@ -104,6 +113,7 @@ def draw_synced(
         ranges = [(at - first, 1) for at in places if first <= at < first + file.rows]
         batches = read_batches(open_found(file.found), file, wanted.columns, schema, ranges)
         for batch in batches:
+            batch = batch if media is None else media.with_files(batch, file)
             if batch.ids[0].is_valid:
                 picked[id_keys(batch.ids)[0].tobytes()] = (file.name, batch)
         first += file.rows

@@ -19,10 +19,11 @@ from bulkembed.pipeline.verify.folder_check import (
     read_state,
     unfinished,
 )
+from bulkembed.pipeline.verify.source_units import input_media
 from bulkembed.pipeline.verify.sync_comparison import check_synced_input, draw_synced
 from bulkembed.pipeline.verify.unit_check import Expected, UnitReport, check_unit
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.errors import ConfigError, OutputError, OutputLocked
+from bulkembed.schemas.errors import OutputError, OutputLocked
 from bulkembed.schemas.findings import Check, Finding
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import ExitCode
@@ -128,11 +129,6 @@ def verify(request: VerifyRequest) -> VerifyReport:
     started = time.monotonic()
     dataset = Dataset.open(request.output)
     pinned = run_file.read(dataset)
-    if request.made_by is not None and pinned["layout"].get("media"):
-        raise ConfigError(
-            "--against and --sample compare texts, and this dataset has media. Remove them to "
-            "check its files."
-        )
     owner = output_lock.current_owner(dataset)
     if owner is not None:
         raise OutputLocked(
@@ -217,22 +213,21 @@ def _further_checks(
         yield "ids", f"not compared: more than {MAX_IDS:,}", []
     else:
         yield "ids", "compared with each other", list(duplicate_ids(dataset, records, ids))
-    if request.made_by is None:
+    made_by, is_synced = request.made_by, run_file.is_synced(pinned)
+    if made_by is None:
         return
-    if request.against_input:
-        wanted = request.made_by.input
-        embedding = EmbeddingConfig.from_facts(pinned["embedding"])
-        if run_file.is_synced(pinned):
-            found = list(check_synced_input(dataset, wanted, embedding, whole))
-        else:
-            found = list(check_input(dataset, wanted, embedding, records, sound))
-        patterns = ", ".join(map(readable_name, wanted.patterns))
-        yield "input", f"compared with {patterns} row by row", found
-    if request.sample:
-        made_by, rows = request.made_by, request.sample
-        if run_file.is_synced(pinned):
-            sampled = list(draw_synced(dataset, made_by.input, whole, rows))
-        else:
-            sampled = list(draw(dataset, made_by, sound, rows))
-        result, found = check_sample(pinned, made_by, sampled)
-        yield "sample", result, found
+    embedding, wanted = EmbeddingConfig.from_facts(pinned["embedding"]), made_by.input
+    with input_media(wanted, embedding) as media:
+        if request.against_input:
+            if is_synced:
+                found = list(check_synced_input(dataset, wanted, embedding, whole))
+            else:
+                found = list(check_input(dataset, wanted, embedding, records, sound, media))
+            patterns = ", ".join(map(readable_name, wanted.patterns))
+            yield "input", f"compared with {patterns} row by row", found
+        if request.sample:
+            if is_synced:
+                sampled = draw_synced(dataset, wanted, whole, request.sample, media)
+            else:
+                sampled = draw(dataset, wanted, sound, request.sample, media)
+            yield "sample", *check_sample(pinned, made_by, embedding, sampled, media)

@@ -361,13 +361,6 @@ def test_an_estimate_of_media_agrees_with_the_run(url: str, tmp_path: Path, form
     assert json.loads(again.out)["texts"]["value"] == 0
 
 
-def test_other_commands_refuse_what_they_cannot_do_with_media(url: str, tmp_path: Path) -> None:
-    source = write(tmp_path / "in/a.parquet", pictures(1))
-    assert embed(url, source, tmp_path / "out", *PHOTO).code == 0
-    ended = bulkembed("verify", tmp_path / "out", "--against", source)
-    assert (ended.code, "this dataset has media" in ended.err) == (2, True), ended.err
-
-
 def test_other_media_settings_need_another_output(url: str, tmp_path: Path) -> None:
     source = write(tmp_path / "in/a.parquet", pictures(1))
     assert embed(url, source, tmp_path / "out", *PHOTO).code == 0

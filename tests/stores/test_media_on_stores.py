@@ -98,6 +98,11 @@ def test_a_night_looks_at_the_files_of_a_store_and_reads_those_that_changed(
     assert server.stats()["texts"] == 12
     table = read(store.fetch(f"{store.root}/out", tmp_path / "out"))
     assert len(set(table["text_hash"].to_pylist())) == 11
+    verified = store.run(
+        "verify", f"{store.root}/out", "--against", f"{store.root}/night-2", "--media-root",
+        f"{store.root}/in", "--sample", 5, "--base-url", server.url,
+    )  # fmt: skip
+    assert verified.code == 0, verified.out + verified.err
 
 
 def test_an_image_in_a_store_is_searched_for_and_shown_in_the_report(

@@ -10,7 +10,7 @@ import numpy as np
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.inputs import InputFile
-from bulkembed.transforms.inputs.rows import RowBatch
+from bulkembed.transforms.inputs.rows import BadValue, RowBatch
 from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.sync.compared_rows import (
     Comparison,
@@ -48,23 +48,24 @@ class MediaReader:
         fault = next((one.fault for one in sources if one and one.fault), None)
         if fault is not None:
             raise InputError(
-                f"{fault.what.rstrip('.')}. --sync compares the size and time of each file of "
-                "media. Nothing was sent. Rerun the command when the store answers."
+                f"{fault.what.rstrip('.')}. The size and time of each file of media are compared. "
+                "Nothing was sent. Rerun the command when the store answers."
             )
-        contents: Sequence[SentHashes] = [()] * len(rows)
+        contents: Sequence[SentHashes | BadValue] = [()] * len(rows)
         if compared.by_bytes:
             contents = [*sent_hashes(rows, compared.embedding, self._fetcher.fetch_ahead)]
         found = enumerate(zip(sources, contents, strict=True))
         return batch, [self._hashes(batch, offset, *one) for offset, one in found]
 
     def _hashes(
-        self, batch: RowBatch, offset: int, source: SourceHash | None, sent: SentHashes
+        self, batch: RowBatch, offset: int, source: SourceHash | None, sent: SentHashes | BadValue
     ) -> RowHashes:
         if source is None or offset in batch.bad:
             code, _ = batch.bad.get(offset, (DeadCode.BLANK_TEXT, ""))
             letter = letter_hash(code, batch.texts[offset])
             return RowHashes(letter, letter)
         content = source.hash
+        sent = () if isinstance(sent, BadValue) else sent
         if sent and self._compared.embedding.rows_are_passages:
             places = np.array([one[1:] for one in sent], np.float64)
             content = passages_hash([one.hash for one in sent], places.view(np.uint64))

@@ -48,6 +48,8 @@ class RowContent:
 
 
 _Source = tuple[MediaRef, MediaKind, bytes]
+RowSources = Sequence[str | _Source]
+"""The texts of a row, and its files with their bytes, in order."""
 _Pieces = list[tuple[SentPart, tuple[float, float] | None]]
 """The pieces of a part with their places in seconds or pages; a part that is not cut has one."""
 
@@ -156,35 +158,18 @@ class MediaRows:
         Raises:
             OutputError: the disk is full.
         """
-        found = [_with_refs_or_fault(row, self._base) for row in rows]
-        refs = [
-            part[1]
-            for row in found
-            if not isinstance(row, BadValue)
-            for part in row
-            if not isinstance(part, str)
-        ]
-        fetched = self._fetch(refs)
-        for row in found:
-            if isinstance(row, BadValue):
-                yield row
-                continue
-            media = [(*part, next(fetched)) for part in row if not isinstance(part, str)]
+        for sources in read_sources(rows, self._fetch, self._base):
             try:
-                yield self._content(row, media)
+                yield sources if isinstance(sources, BadValue) else self._content(sources)
             except BadValue as fault:
                 yield fault
 
-    def _content(
-        self,
-        row: Sequence[PartOrRef],
-        media: Sequence[tuple[MediaKind, MediaRef, bytes | MediaFault]],
-    ) -> RowContent | None:
-        if not is_media(row):
-            return RowContent(_uncut(self._sent.add(None, str(row[0])))) if row else None
-        of_row = iter(media)
-        sources = [one if isinstance(one, str) else _source(*next(of_row)) for one in row]
-        content_hash = parts_hash([s if isinstance(s, str) else s[1:] for s in sources])
+    def _content(self, sources: RowSources) -> RowContent | None:
+        if not is_media(sources):
+            if not sources:
+                return None
+            return RowContent(_uncut(self._sent.add(None, str(sources[0]))))
+        content_hash = hash_of_sources(sources)
         facts = tuple(_facts(*one) for one in sources if not isinstance(one, str))
         place = self._sent.place_of(content_hash) or self._pieces.get(content_hash)
         if place is None:
@@ -251,6 +236,41 @@ class MediaRows:
 def _uncut(places: tuple[Passage, ...]) -> tuple[Passage, ...]:
     """Return the places of a row that is one text: a piece is of media."""
     return tuple(place._replace(start=0, end=0) for place in places)
+
+
+def read_sources(
+    rows: Sequence[Sequence[RowPart]], fetch: FetchAhead, base: Location | None
+) -> Iterator[RowSources | BadValue]:
+    """Yield the texts and the files of each row, or why it cannot be sent.
+
+    Args:
+        rows: their parts.
+        fetch: reads what is not in the rows.
+        base: the folder of relative paths.
+    """
+    found = [_with_refs_or_fault(row, base) for row in rows]
+    refs = [
+        part[1]
+        for row in found
+        if not isinstance(row, BadValue)
+        for part in row
+        if not isinstance(part, str)
+    ]
+    fetched = fetch(refs)
+    for row in found:
+        if isinstance(row, BadValue):
+            yield row
+            continue
+        media = iter([(*part, next(fetched)) for part in row if not isinstance(part, str)])
+        try:
+            yield [one if isinstance(one, str) else _source(*next(media)) for one in row]
+        except BadValue as fault:
+            yield fault
+
+
+def hash_of_sources(sources: RowSources) -> bytes:
+    """Return the hash of the content of a row with media."""
+    return parts_hash([one if isinstance(one, str) else one[1:] for one in sources])
 
 
 def _with_refs_or_fault(

@@ -44,6 +44,8 @@ class RowText(NamedTuple):
     bad: tuple[DeadCode, str] | None = None
     parts: tuple[RowPart, ...] = ()
     """What is sent instead, if `content` names media."""
+    piece: int | None = None
+    """Which piece of its long media is sent; None: all of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -81,29 +83,30 @@ async def embed_texts(
     else:
         media = MediaRows(distinct, embedding.media or MediaSettings(), fetch)
         passages = await asyncio.to_thread(_media_passages, rows, media)
-    receiver = _TextResults(embedding, len(distinct.items))
-    await embedder.embed(distinct.items, receiver)
+    wanted = {one.item for row in passages if not isinstance(row, RowFailure) for one in row}
+    receiver = _TextResults(embedding, len(distinct.items), len(wanted))
+    await embedder.embed([distinct.items[index] for index in sorted(wanted)], receiver)
     if not receiver.is_complete:
         raise _error_of(embedder.stop.stop)
     results = [one if isinstance(one, RowFailure) else receiver.result(one) for one in passages]
     sent = sum(0 if isinstance(one, RowFailure) else len(one) for one in passages)
-    counts = receiver.answers.counts(repeated=sent - len(distinct.items))
+    counts = receiver.answers.counts(repeated=sent - len(wanted))
     return EmbeddedRows(results, counts.texts, counts.tokens, counts.repeated)
 
 
 class _TextResults:
     """The result of each distinct text; the receiver of the caller's results."""
 
-    def __init__(self, embedding: EmbeddingConfig, texts: int) -> None:
+    def __init__(self, embedding: EmbeddingConfig, texts: int, wanted: int) -> None:
+        self._wanted = wanted
         self.answers = AnswerRecorder(embedding)
         self._vectors = TextVectors(texts)
         self._failed: dict[int, RowFailure] = {}
 
     @property
     def is_complete(self) -> bool:
-        """Whether each text has a vector or has failed."""
-        present = self._vectors.present
-        return int(present.sum()) + len(self._failed) == len(present)
+        """Whether each wanted text has a vector or has failed."""
+        return int(self._vectors.present.sum()) + len(self._failed) == self._wanted
 
     def embedded(self, items: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Store the vectors of one answered request."""
@@ -157,8 +160,11 @@ def _media_passages(
             found.append(RowFailure(DeadCode.BLANK_TEXT, "every part is null or empty"))
         elif isinstance(content, BadValue):
             found.append(RowFailure(content.code, str(content)))
-        else:
+        elif row.piece is None:
             found.append(content.passages)
+        else:
+            piece = content.passages[row.piece : row.piece + 1]
+            found.append(piece or RowFailure(DeadCode.NOT_FOUND, "its file has no such piece"))
     return found
 
 

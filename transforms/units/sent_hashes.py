@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.media import MediaFault, MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaSettings
 from bulkembed.transforms.core.content import sent_hash
-from bulkembed.transforms.core.media_content import parts_hash
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.inputs.row_parts import RowPart
@@ -17,10 +16,9 @@ from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.media_rows import (
     FetchAhead,
     MediaRows,
-    PartOrRef,
-    RowContent,
+    hash_of_sources,
     is_media,
-    parts_with_refs,
+    read_sources,
 )
 
 
@@ -40,8 +38,10 @@ def sent_hashes(
     embedding: EmbeddingConfig,
     fetch: FetchAhead,
     base: Location | None = None,
-) -> Iterator[SentHashes]:
-    """Yield the hashes of the contents of each row; none of a row that cannot be sent.
+) -> Iterator[SentHashes | BadValue]:
+    """Yield the hashes of the contents of each row, or why it cannot be sent; none without a part.
+
+    Only files that may be cut into pieces are checked.
 
     Args:
         rows: their parts.
@@ -52,39 +52,30 @@ def sent_hashes(
     Raises:
         OutputError: the disk is full.
     """
-    settings = embedding.media or MediaSettings()
     if embedding.rows_are_passages:
-        # How many pieces a file has is known once it is cut.
-        sent = DistinctContents(embedding, TokenEstimator())
-        for content in MediaRows(sent, settings, fetch, base).add(rows):
-            places = content.passages if isinstance(content, RowContent) else ()
-            yield tuple(SentHash(sent.items[at.item].hash, at.start, at.end) for at in places)
+        yield from _hashes_of_pieces(rows, embedding, fetch, base)
         return
-    found = [_parts(row, base) for row in rows]
-    fetched = fetch(part[1] for row in found for part in row if not isinstance(part, str))
-    for row in found:
-        sources: list[str | tuple[MediaKind, bytes]] = []
-        has_fault = False
-        for part in row:
-            if isinstance(part, str):
-                sources.append(part)
-                continue
-            data = next(fetched)
-            if isinstance(data, MediaFault):
-                has_fault = True
-            else:
-                sources.append((part[0], data))
-        yield () if has_fault or not sources else (SentHash(_hash(sources, embedding)),)
+    for sources in read_sources(rows, fetch, base):
+        if isinstance(sources, BadValue):
+            yield sources
+        elif is_media(sources):
+            yield (SentHash(hash_of_sources(sources)),)
+        else:
+            yield tuple(SentHash(sent_hash(embedding, None, str(text))) for text in sources)
 
 
-def _parts(row: Sequence[RowPart], base: Location | None) -> list[PartOrRef]:
-    try:
-        return parts_with_refs(row, base)
-    except BadValue:
-        return []
-
-
-def _hash(sources: Sequence[str | tuple[MediaKind, bytes]], embedding: EmbeddingConfig) -> bytes:
-    if is_media(sources):
-        return parts_hash(sources)
-    return sent_hash(embedding, None, str(sources[0]))
+def _hashes_of_pieces(
+    rows: Sequence[Sequence[RowPart]],
+    embedding: EmbeddingConfig,
+    fetch: FetchAhead,
+    base: Location | None,
+) -> Iterator[SentHashes | BadValue]:
+    """Yield the hashes of each row's pieces: how many a file has is known once it is cut."""
+    sent = DistinctContents(embedding, TokenEstimator())
+    media = MediaRows(sent, embedding.media or MediaSettings(), fetch, base)
+    for content in media.add(rows):
+        if isinstance(content, BadValue):
+            yield content
+        else:
+            places = content.passages if content is not None else ()
+            yield tuple(SentHash(sent.items[at.item].hash, at.start, at.end) for at in places)
