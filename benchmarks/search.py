@@ -75,7 +75,10 @@ def write(folder: Path, kind: str, rows: int, dim: int) -> None:
             pa.array(["bench.parquet"] * count),
             pa.array(where, pa.int64()),
         ]
-        record = UnitRecord(Unit("0" * 16, first, count), count, 0, 0, source_file="bench.parquet")
+        record = UnitRecord(
+            Unit("0" * 16, first, count), count, 0, 0, source_file="bench.parquet",
+            run_number=job.run_number, embedding_digest=job.digest,
+        )  # fmt: skip
         commit_unit(dataset, job.output, record, UnitTables(pa.table(columns, schema=schema), None))
 
 

@@ -97,6 +97,8 @@ def _tried(probe: Probe, model: CheckedModel) -> CheckedAssumption:
         text = found.text
     except MissingVectors:
         verdict, text = Verdict.NOT_CHECKED, "what it needs is missing, see above"
+    except ValueError as error:  # google-genai's, about what a service does not offer.
+        verdict, text = Verdict.NOT_CHECKED, str(error)
     except CallError as error:
         if not model.calls.was_answered:
             raise
