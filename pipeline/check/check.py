@@ -71,7 +71,7 @@ def _report(calls: ProbeCalls, names: Sequence[str]) -> CheckReport:
     log.info("%s", _announcement(calls.service, plan))
     assumptions = []
     for probe, model in plan:
-        assumptions.append(_tried(probe, model))
+        assumptions.append(tried(probe, model))
     return CheckReport(
         format=FORMAT,
         bulkembed_version=importlib.metadata.version("bulkembed"),
@@ -85,7 +85,7 @@ def _report(calls: ProbeCalls, names: Sequence[str]) -> CheckReport:
     )
 
 
-def _tried(probe: Probe, model: CheckedModel) -> CheckedAssumption:
+def tried(probe: Probe, model: CheckedModel) -> CheckedAssumption:
     """Return the line of a probe.
 
     Raises:

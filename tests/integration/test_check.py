@@ -15,6 +15,11 @@ from bulkembed.emulator.found_service import read_facts
 from bulkembed.emulator.media_settings import TokenDetails, VertexBatch
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings, OverLimit
+from bulkembed.pipeline.check.check import tried
+from bulkembed.pipeline.check.checked_model import CheckedModel, FactNotes, ProbeResult
+from bulkembed.pipeline.check.probe_calls import ProbeCalls
+from bulkembed.pipeline.check.probes import Probe
+from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MODELS, ModelSpec, UnitLength
 from bulkembed.schemas.service_check import ErrorWords
@@ -289,3 +294,17 @@ def test_the_price_is_said_before_anything_is_sent(monkeypatch: pytest.MonkeyPat
         "bulkembed: sending 24 small requests to the Developer API, at a list price of at most "
         "0.005 USD"
     )
+
+
+def test_what_google_genai_does_not_send_is_not_checked(server: EmulatorServer) -> None:
+    def refuse(_: CheckedModel) -> ProbeResult:
+        raise ValueError("this method is only supported in Vertex AI")
+
+    service = ServiceConfig(kind=Service.CUSTOM, base_url=server.url, api_version="v1beta")
+    calls = ProbeCalls(service, EmbeddingConfig("custom", "gemini-embedding-001"), KEY)
+    model = CheckedModel(calls, "gemini-embedding-001", FactNotes())
+    line = tried(Probe("batch mode", lambda _: "open", refuse), model)
+    calls.close()
+    assert (line.verdict, line.found) == (
+        "not checked", "this method is only supported in Vertex AI",
+    )  # fmt: skip
