@@ -30,7 +30,8 @@ def package(folder: Path) -> None:
     folder.mkdir(parents=True)
     build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)]
     subprocess.run(build, cwd=HERE.parent, check=True, timeout=120)
-    pins = [f"# apache-beam=={metadata.version('apache-beam')}", *pinned_requirements()]
+    beam = f"# apache-beam=={metadata.version('apache-beam')}"
+    pins = [beam, *pinned_requirements(("media",))]  # One template serves jobs of every kind.
     (folder / "requirements.txt").write_text("".join(f"{pin}\n" for pin in pins))
     (folder / "metadata.json").write_text(json.dumps(template(), indent=2) + "\n")
     for name in ("Dockerfile", "launch.py"):

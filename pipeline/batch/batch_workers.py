@@ -134,4 +134,4 @@ def run_on_cluster(request: RunRequest, build: Build) -> str | None:
     options = cluster_options(request)
     assert options is not None
     with scratch.folder() as folder:
-        return run_stages(build, options, folder)
+        return run_stages(build, request.embedding, options, folder)

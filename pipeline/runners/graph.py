@@ -21,6 +21,7 @@ from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.runners import dataflow_job, job_server, staging, worker
 from bulkembed.pipeline.runners.beam_options import starts_processes, uses_local_runner
 from bulkembed.pipeline.runners.worker_processes import ProcessGroup
+from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import RERUN, Stop, StopReason
 from bulkembed.schemas.units import GatherSlice, PlanSlice, SharedSlice
@@ -63,7 +64,8 @@ def run_graph(
     if uses_local_runner(options):
         return _run(slices, embed, options, folder)
     try:
-        with staging.staged(options), job_server.running(options):
+        extras = staging.extras_for(job.embedding)
+        with staging.staged(options, extras), job_server.running(options):
             return _run(slices, embed, options, folder)
     except (RuntimeError, grpc.RpcError) as error:
         log.debug("the runner's error", exc_info=error)
@@ -118,11 +120,14 @@ def _finished(
     return result
 
 
-def run_stages(build: Build, options: PipelineOptions, folder: Path) -> str | None:
+def run_stages(
+    build: Build, embedding: EmbeddingConfig, options: PipelineOptions, folder: Path
+) -> str | None:
     """Run a pipeline on a cluster to its end; return why the runner has failed, or None.
 
     Args:
         build: adds the stages to the pipeline.
+        embedding: of the job; it decides which packages the workers need.
         options: new options of Beam, which are changed.
         folder: of this run, for temporary files.
 
@@ -130,7 +135,8 @@ def run_stages(build: Build, options: PipelineOptions, folder: Path) -> str | No
         ConfigError: the job server does not start, or the job is rejected.
     """
     try:
-        with staging.staged(options), job_server.running(options):
+        extras = staging.extras_for(embedding)
+        with staging.staged(options, extras), job_server.running(options):
             _finished(build, options, folder)
     except (RuntimeError, grpc.RpcError) as error:
         log.debug("the runner's error", exc_info=error)

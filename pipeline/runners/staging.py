@@ -8,7 +8,7 @@ import hashlib
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from bulkembed.pipeline.runners.beam_options import installs_packages
+from bulkembed.schemas.embedding import EmbeddingConfig
 
 NAME = "bulkembed"
 PACKAGES = ("pipeline", "schemas", "transforms")
@@ -27,11 +28,15 @@ NO_DOWNLOAD = "skip"
 
 
 @contextlib.contextmanager
-def staged(options: PipelineOptions) -> Iterator[None]:
+def staged(options: PipelineOptions, extras: Collection[str] = ()) -> Iterator[None]:
     """Have Beam stage this package and its pins, if the workers install what is staged.
 
     The user's flags win: `--requirements_file` replaces the pins, and with
     `--requirements_cache=DIR` Beam stages the pinned packages themselves, not only their names.
+
+    Args:
+        options: Beam's, which are changed.
+        extras: those of this package that the workers need.
     """
     if not installs_packages(options):
         yield
@@ -42,25 +47,43 @@ def staged(options: PipelineOptions) -> Iterator[None]:
         setup.extra_packages = [*(setup.extra_packages or []), str(wheel)]
         if setup.requirements_file is None:
             pins = Path(folder) / "requirements.txt"
-            pins.write_text("".join(f"{pin}\n" for pin in pinned_requirements()))
+            pins.write_text("".join(f"{pin}\n" for pin in pinned_requirements(extras)))
             setup.requirements_file = str(pins)
             setup.requirements_cache = setup.requirements_cache or NO_DOWNLOAD
         yield
 
 
-def pinned_requirements() -> list[str]:
-    """Return the package's dependencies except Beam, as sorted `name==version` installed here."""
+def extras_for(embedding: EmbeddingConfig) -> tuple[str, ...]:
+    """Return the extras that workers need."""
+    return ("media",) if embedding.media is not None else ()
+
+
+def pinned_requirements(extras: Collection[str] = ()) -> list[str]:
+    """Return the package's dependencies except Beam, as sorted `name==version` installed here.
+
+    Args:
+        extras: those of this package whose dependencies are returned too.
+    """
     found: dict[str, str] = {}
-    todo = [NAME]
+    todo = [(NAME, frozenset(extras))]
+    seen = set(todo)
     while todo:
-        for line in metadata.requires(todo.pop()) or []:
+        package, its_extras = todo.pop()
+        for line in metadata.requires(package) or []:
             needed = Requirement(line)
             name = canonicalize_name(needed.name)
-            wanted = needed.marker is None or needed.marker.evaluate({"extra": ""})
-            if wanted and name not in found and name != ON_WORKERS:
-                found[name] = metadata.version(name)
-                todo.append(name)
+            if name == ON_WORKERS or not _is_wanted(needed, its_extras):
+                continue
+            found[name] = metadata.version(name)
+            if (one := (name, frozenset(needed.extras))) not in seen:
+                seen.add(one)
+                todo.append(one)
     return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def _is_wanted(needed: Requirement, extras: Collection[str]) -> bool:
+    marker = needed.marker
+    return marker is None or any(marker.evaluate({"extra": one}) for one in ("", *extras))
 
 
 def write_wheel(folder: Path) -> Path:

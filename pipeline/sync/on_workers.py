@@ -151,7 +151,7 @@ def _run(request: RunRequest, what: str, build: Callable[[beam.Pipeline], None])
         return False
     log.info("sync: the workers %s", what)
     with scratch.folder() as folder:
-        problem = run_stages(build, options, folder)
+        problem = run_stages(build, request.embedding, options, folder)
     if problem is not None:
         log.warning("the Beam runner failed: %s. This machine does what is left.", problem)
     return problem is None

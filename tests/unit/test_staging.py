@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,8 @@ from packaging.requirements import Requirement
 
 from bulkembed.pipeline.runners import staging
 from bulkembed.pipeline.runners.beam_options import installs_packages
+from bulkembed.schemas.embedding import EmbeddingConfig
+from bulkembed.schemas.media import MediaSettings
 
 PROCESS = ("--environment_type=PROCESS", '--environment_config={"command":"/boot"}')
 
@@ -75,3 +78,18 @@ def test_pins_name_what_the_package_needs_beside_beam() -> None:
     assert wanted <= pins.keys()
     assert pins["pyarrow"] == metadata.version("pyarrow")
     assert not pins.keys() & {"apache-beam", "duckdb", "wordllama", "bulkembed"}
+
+
+def test_pins_of_a_job_with_media_name_what_looks_at_it_too() -> None:
+    texts = EmbeddingConfig("developer", "gemini-embedding-2")
+    media = dataclasses.replace(texts, media=MediaSettings())
+    assert staging.extras_for(texts) == ()
+    plain = set(staging.pinned_requirements())
+    more = {pin.split("==")[0] for pin in {*staging.pinned_requirements(["media"])} - plain}
+    assert {"pillow", "pypdf"} <= more
+    # What an extra of a dependency needs counts as well: pypdf[crypto].
+    assert "cryptography" in {*more, *(pin.split("==")[0] for pin in plain)}
+    options = PipelineOptions(["--runner=DataflowRunner"])
+    with staging.staged(options, staging.extras_for(media)):
+        staged = Path(options.view_as(SetupOptions).requirements_file).read_text()
+    assert staged.split() == staging.pinned_requirements(["media"])
