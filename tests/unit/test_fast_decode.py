@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkembed.schemas.errors import BadAnswer
-from bulkembed.transforms.clients.bodies import inflate
+from bulkembed.transforms.clients.bodies import Inflater
+from bulkembed.transforms.clients.body_buffers import KEPT, BodyBuffers, put
 from bulkembed.transforms.clients.decoding import (
     Answer,
     decode_answer,
@@ -165,13 +167,77 @@ def test_unusual_answers_are_left_to_the_plain_path(body: bytes) -> None:
     assert take_vectors(body, 2, 2) is None
 
 
+def inflated(body: bytes, encoding: str, piece_bytes: int) -> bytes:
+    inflater = Inflater(encoding)
+    pieces = [body[at : at + piece_bytes] for at in range(0, len(body), piece_bytes)]
+    return b"".join([*map(inflater.take, pieces), inflater.rest()])
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "", "identity"])
-def test_a_body_is_decompressed_by_its_encoding(encoding: str) -> None:
+@pytest.mark.parametrize("piece_bytes", [1, 7, 10_000])
+def test_a_body_is_decompressed_by_its_encoding(encoding: str, piece_bytes: int) -> None:
     packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower(), bytes)
-    assert inflate(packed(b"abc" * 1000), encoding) == b"abc" * 1000
+    assert inflated(packed(b"abc" * 1000), encoding, piece_bytes) == b"abc" * 1000
 
 
 @pytest.mark.parametrize("body", [gzip.compress(b"abc" * 1000, mtime=0)[:-9], b"no gzip", b""])
 def test_a_damaged_body_is_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer, match="cannot be decompressed"):
-        inflate(body, "gzip")
+        inflated(body, "gzip", 10)
+
+
+@given(st.lists(st.lists(st.binary(max_size=40), max_size=5), max_size=4), st.integers(0, 300))
+def test_bodies_in_the_same_memory_are_those_that_arrived(
+    bodies: list[list[bytes]], expected: int
+) -> None:
+    buffers = BodyBuffers()
+    for pieces in bodies:
+        buffer, end = buffers.take(), 0
+        for piece in pieces:
+            end = put(buffer, end, piece, expected)
+        del buffer[end:]
+        assert buffer == b"".join(pieces)
+        buffers.give_back(buffer)
+
+
+def test_no_more_buffers_are_kept_than_bodies_are_received_at_once() -> None:
+    buffers = BodyBuffers()
+    taken = [buffers.take() for _ in range(3 * KEPT)]
+    for number, buffer in enumerate(taken):
+        put(buffer, 0, bytes(number + 1))
+        buffers.give_back(buffer)
+    kept = [buffers.take() for _ in range(3 * KEPT)]
+    assert [bool(buffer) for buffer in kept] == [True] * KEPT + [False] * 2 * KEPT
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.lists(NUMBERS, min_size=3, max_size=3), min_size=2, max_size=2),
+    st.lists(st.sampled_from(["", " ", "\n", "\t\r\n ", " " * 70]), min_size=1, max_size=4),
+    st.integers(0, 10**6),
+)
+def test_any_white_space_gives_the_same_bits(
+    rows: list[list[float]], spaces: list[str], cut: int
+) -> None:
+    """Also where the answer is cut, which is an error in both paths."""
+    tokens = re.split(r"([\[\]{},:])", json.dumps({"embeddings": [{"values": r} for r in rows]}))
+    parts = [one for token in tokens if (one := token.strip())]
+    odd = "".join(part + spaces[at % len(spaces)] for at, part in enumerate(parts)).encode()
+    plain = "".join(parts).encode()
+    assert outcome(decode_answer, odd, 3) == outcome(decode_plainly, plain, 3)
+    truncated = odd[: cut % len(odd)]
+    assert outcome(decode_answer, truncated, 3) == outcome(decode_plainly, truncated, 3)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1e-3", "1E+02", "-1.5e-07", "0.1e1", "2", "-0.0", "1e400", "1e-400", "NaN", "Infinity",
+     "-Infinity", "01", "+1", ".5", "1.", "0x1", "1_0", "null", '"1"'],
+)  # fmt: skip
+@pytest.mark.parametrize("space", ["", "\n        "])
+def test_numbers_of_any_spelling_are_read_or_rejected_by_both_paths(
+    number: str, space: str
+) -> None:
+    rows = [f'{{"values":[{space}0.25,{space}{number}{space}]}}', '{"values":[1,2]}']
+    body = f'{{"embeddings":[{space}{",".join(rows)}{space}]}}'.encode()
+    assert outcome(decode_answer, body, 2) == outcome(decode_plainly, body, 2)

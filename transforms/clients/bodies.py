@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ import httpx2
 from isal import isal_zlib
 
 from bulkembed.schemas.errors import BadAnswer
+from bulkembed.transforms.clients.body_buffers import BodyBuffers, put
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much is read of an answer without vectors; a proxy's page may have any size."""
@@ -45,8 +45,10 @@ class KeptBody:
 
     parameters: Mapping[str, str]
     """Added to the query of the call."""
-    content: bytes = b""
-    """Decompressed."""
+    content: bytearray = dataclasses.field(default_factory=bytearray)
+    """Decompressed.  It is used for other bodies after the `with`."""
+    buffers: BodyBuffers | None = None
+    """Where the content comes from."""
 
 
 @contextlib.contextmanager
@@ -62,31 +64,61 @@ def kept_body(parameters: Mapping[str, str] | None = None) -> Iterator[KeptBody]
         yield body
     finally:
         _BODY.reset(token)
+        if body.buffers is not None:
+            body.buffers.give_back(body.content)
 
 
-def inflate(body: bytes, encoding: str) -> bytes:
-    """Return the content of a body that was sent with a `content-encoding`.
+class Inflater:
+    """Decompresses a body that arrives in pieces.
 
-    Raises:
-        BadAnswer: the body is truncated, or does not have the encoding that the header names.
+    Args:
+        encoding: the `content-encoding` of the answer.
     """
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    try:
-        if encoding == "gzip":
-            return _gunzip(body)
-        return httpx2.Response(200, headers={"content-encoding": encoding}, content=body).content
-    except (zlib.error, ValueError, EOFError, httpx2.DecodingError) as error:
-        raise BadAnswer(f"the answer cannot be decompressed: {error}", code="encoding") from None
+
+    def __init__(self, encoding: str) -> None:
+        encoding = encoding.strip().lower()
+        self.encoding = "" if encoding == "identity" else encoding
+        # isal is three times as fast as zlib, and gzip is half of the cost of a compressed answer.
+        self._gzip = isal_zlib.decompressobj(_GZIP_WINDOW) if encoding == "gzip" else None
+        self._packed: list[bytes] = []
+
+    def take(self, piece: bytes) -> bytes:
+        """Return what can be decompressed after a piece has arrived.
+
+        Raises:
+            BadAnswer: the body does not have the encoding that the header names.
+        """
+        if self._gzip is not None:
+            try:
+                return self._gzip.decompress(piece)
+            except isal_zlib.error as error:  # type: ignore[misc]  # isal: typed as an attribute
+                raise _bad_encoding(error) from None
+        if self.encoding:
+            self._packed.append(piece)
+            return b""
+        return piece
+
+    def rest(self) -> bytes:
+        """Return the rest, after the last piece.
+
+        Raises:
+            BadAnswer: the body is truncated, or does not have the encoding that the header names.
+        """
+        if self._gzip is not None:
+            if not self._gzip.eof:
+                raise _bad_encoding("it is truncated")
+            return b""
+        if not self.encoding:
+            return b""
+        try:
+            headers, packed = {"content-encoding": self.encoding}, b"".join(self._packed)
+            return httpx2.Response(200, headers=headers, content=packed).content
+        except httpx2.DecodingError as error:
+            raise _bad_encoding(error) from None
 
 
-def _gunzip(body: bytes) -> bytes:
-    # isal is three times as fast as zlib, and gzip is half of the cost of a compressed answer.
-    try:
-        return isal_zlib.decompress(body, _GZIP_WINDOW)
-    except isal_zlib.error as error:  # type: ignore[misc]  # isal: typed as an attribute
-        raise ValueError(error) from None
+def _bad_encoding(reason: object) -> BadAnswer:
+    return BadAnswer(f"the answer cannot be decompressed: {reason}", code="encoding")
 
 
 class _WideStream(httpcore2.AsyncNetworkStream):
@@ -146,6 +178,7 @@ class BodyKeeper(httpx2.AsyncClient):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._places = asyncio.Semaphore(BODIES_AT_ONCE)
+        self._buffers = BodyBuffers()
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx2.AsyncHTTPTransport):
                 pool: Any = transport._pool
@@ -168,18 +201,24 @@ class BodyKeeper(httpx2.AsyncClient):
         try:
             if response.status_code != 200:
                 raise NoVectors(response.status_code, response.headers, await _beginning(response))
-            raw = await self._body(response)
+            await self._receive(response, kept)
         finally:
             await response.aclose()
-        kept.content = inflate(raw, response.headers.get("content-encoding", ""))
         return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
 
-    async def _body(self, response: httpx2.Response) -> bytes:
-        """Return the body as it was sent.  It takes a place after its first bytes."""
-        chunks = response.aiter_raw()
-        first = await anext(chunks, b"")
+    async def _receive(self, response: httpx2.Response, kept: KeptBody) -> None:
+        """Receive the body, decompressed.  It takes a place after its first bytes."""
+        pieces = response.aiter_raw()
+        first = await anext(pieces, b"")
+        inflater = Inflater(response.headers.get("content-encoding", ""))
+        length = 0 if inflater.encoding else int(response.headers.get("content-length", 0))
         async with self._places:
-            return b"".join([first, *[chunk async for chunk in chunks]])
+            kept.buffers, kept.content = self._buffers, self._buffers.take()
+            end = put(kept.content, 0, inflater.take(first), length)
+            async for piece in pieces:
+                end = put(kept.content, end, inflater.take(piece), length)
+        end = put(kept.content, end, inflater.rest())
+        del kept.content[end:]
 
 
 async def _beginning(response: httpx2.Response) -> bytes:

@@ -16,7 +16,7 @@ import orjson
 
 from bulkembed.schemas.errors import BadAnswer
 from bulkembed.schemas.media import NO_MEDIA, MediaKind, MediaTokens
-from bulkembed.transforms.clients.raw_vectors import take_vectors
+from bulkembed.transforms.clients.raw_vectors import Body, take_vectors
 from bulkembed.transforms.core.vectors import Matrix
 
 PLAIN_DECODE = os.environ.get("BULKEMBED_PLAIN_DECODE", "") not in ("", "0")
@@ -39,7 +39,7 @@ class Answer:
     """Those of the tokens that are of media."""
 
 
-def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
+def decode_answer(body: Body, texts: int, dim: int | None) -> Answer:
     """Return the vectors of an answer, checked, in the order of the contents.
 
     Accepts the answers of batchEmbedContents, embedContent and Vertex's predict.
@@ -53,7 +53,7 @@ def decode_answer(body: bytes, texts: int, dim: int | None) -> Answer:
     return decode_plainly(body, texts, dim)
 
 
-def decode_count(body: bytes) -> int:
+def decode_count(body: Body) -> int:
     """Return the count of a countTokens answer.
 
     Raises:
@@ -65,7 +65,7 @@ def decode_count(body: bytes) -> int:
     return count
 
 
-def decode_plainly(body: bytes, texts: int, dim: int | None) -> Answer:
+def decode_plainly(body: Body, texts: int, dim: int | None) -> Answer:
     """Decode an answer of an unusual shape with an ordinary JSON parser.
 
     Raises:
@@ -99,7 +99,7 @@ def counted_answer(vectors: Matrix, answer: dict[str, Any]) -> Answer:
     return Answer(check_numbers(vectors), *_counts(answer, _items(answer)), _media_tokens(answer))
 
 
-def load_object(body: bytes) -> dict[str, Any]:
+def load_object(body: Body) -> dict[str, Any]:
     """Return the JSON object that bytes are.
 
     Raises:

@@ -20,6 +20,7 @@ from bulkembed.transforms.clients.classification import (
     quota_facts,
 )
 from bulkembed.transforms.clients.keys import mask
+from bulkembed.transforms.clients.raw_vectors import Body
 
 PAGE_CHARS = 100
 """How many characters a message shows of a page, or of a body of unknown form."""
@@ -38,7 +39,7 @@ class ErrorAnswer:
     """The details of a google.rpc.Status; None if there are none."""
 
 
-def holds_error(body: bytes) -> bool:
+def holds_error(body: Body) -> bool:
     """Return whether the body of an answer with status 200 is a page, or an error in JSON."""
     begin = body[:200].lstrip()
     if begin.startswith(b"<"):
@@ -48,7 +49,7 @@ def holds_error(body: bytes) -> bool:
     return bool(_error_of(_loaded(body)))
 
 
-def read_error(status: int, body: bytes, location: str = "") -> ErrorAnswer:
+def read_error(status: int, body: Body, location: str = "") -> ErrorAnswer:
     """Read an answer; never raise, whatever the body is.
 
     Args:
@@ -133,7 +134,7 @@ def missing_path_cure(base_url: str | None, cure: str) -> str:
     return cure
 
 
-def _loaded(body: bytes) -> Any:
+def _loaded(body: Body) -> Any:
     """Return the JSON of a body, without the list that Google sometimes adds; None if not JSON."""
     try:
         answer = orjson.loads(body)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 import google.auth.exceptions
 import httpx2
@@ -27,6 +28,7 @@ from bulkembed.transforms.clients.error_answers import (
     read_error,
 )
 from bulkembed.transforms.clients.lean_answers import COMPACT, LeanAnswers, refused_parameters
+from bulkembed.transforms.clients.raw_vectors import Body
 from bulkembed.transforms.clients.requests import RequestWriter
 from bulkembed.transforms.clients.sdk import open_sdk
 from bulkembed.transforms.clients.transport import (
@@ -36,6 +38,8 @@ from bulkembed.transforms.clients.transport import (
     trusted_certificates,
 )
 from bulkembed.transforms.core.content import Content
+
+T = TypeVar("T")
 
 
 class GeminiClient:
@@ -72,7 +76,7 @@ class GeminiClient:
         """
         content = self._writer.body(contents)
         try:
-            body = await self._call(
+            return await self._call(
                 lambda: self._client.aio.models.embed_content(
                     model=self._embedding.model,
                     contents=self._writer.dummies(len(contents)),
@@ -81,12 +85,12 @@ class GeminiClient:
                     ),
                 ),
                 len(contents),
+                lambda body: decode_answer(body, len(contents), self._embedding.out_dim),
             )
         except JobRejected as error:
             if self._writer.may_lack_method(len(contents)) and error.http_status in NO_SUCH_METHOD:
                 raise _one_at_a_time(error) from None
             raise
-        return decode_answer(body, len(contents), self._embedding.out_dim)
 
     async def count_tokens(self, content: Content) -> int:
         """Return the service's own count of a content's tokens, those of its title included.
@@ -94,73 +98,74 @@ class GeminiClient:
         Raises:
             CallError: as `embed`.
         """
-        body = await self._call(
+        return await self._call(
             lambda: self._client.aio.models.count_tokens(
                 model=self._embedding.model, contents=self._writer.counted(content)
             ),
             1,
+            decode_count,
         )
-        return decode_count(body)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _call(self, send: Callable[[], Awaitable[object]], texts: int) -> bytes:
-        """Return the body of the answer; the SDK itself sees an empty one.
+    async def _call(
+        self, send: Callable[[], Awaitable[object]], texts: int, read: Callable[[Body], T]
+    ) -> T:
+        """Return what `read` makes of the body of the answer; the SDK itself sees an empty one.
 
         Raises:
-            CallError: there was no answer, or it is an error or a page.
+            CallError: there was no answer, or it is an error or a page, or cannot be read.
         """
+
+        def checked(body: Body) -> T:
+            if holds_error(body):
+                raise self._error(read_error(200, body), texts)
+            return read(body)
+
+        parameters = self._lean.parameters()
         try:
-            content = await self._lean_content(send)
+            try:
+                return await self._answer(send, parameters, checked)
+            except NoVectors as answer:
+                refused = refused_parameters(parameters, answer.status, answer.body)
+                if not refused:
+                    raise
+            rest = {name: value for name, value in parameters.items() if name not in refused}
+            found = await self._answer(send, rest, checked)
         except NoVectors as answer:
             location = answer.headers.get("location", "")
             raise self._error(read_error(answer.status, answer.body, location), texts) from None
-        if holds_error(content):
-            raise self._error(read_error(200, content), texts)
-        return content
-
-    async def _lean_content(self, send: Callable[[], Awaitable[object]]) -> bytes:
-        """Return what a call with lean parameters gets, or without those that are refused.
-
-        Raises:
-            CallError: there is no answer.
-            NoVectors: the answer is an error or a page.
-        """
-        parameters = self._lean.parameters()
-        try:
-            return await self._content(send, parameters)
-        except NoVectors as answer:
-            refused = refused_parameters(parameters, answer.status, answer.body)
-            if not refused:
-                raise
-        rest = {name: value for name, value in parameters.items() if name not in refused}
-        content = await self._content(send, rest)
         self._lean.drop(refused)
-        return content
+        return found
 
-    async def _content(
-        self, send: Callable[[], Awaitable[object]], parameters: Mapping[str, str]
-    ) -> bytes:
-        """Return the body of a good answer.
+    async def _answer(
+        self,
+        send: Callable[[], Awaitable[object]],
+        parameters: Mapping[str, str],
+        read: Callable[[Body], T],
+    ) -> T:
+        """Return what `read` makes of the body of a good answer.
 
         Raises:
-            CallError: there is no answer.
+            CallError: there is no answer, or it cannot be read.
             NoVectors: the answer is an error or a page.
         """
-        try:
-            with kept_body(parameters) as body:
+        with kept_body(parameters) as body:
+            try:
                 async with asyncio.timeout(self._timeout_s):
                     await send()
-        except TimeoutError:
-            raise Unavailable(f"no answer within {self._timeout_s:g} s", code="timeout") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
-            # After the handshake, the HTTP client does not wrap the OSErrors of TLS.
-            raise transport_error(error) from None
-        except google.auth.exceptions.GoogleAuthError as error:
-            raise credentials_error(error) from None
-        return body.content
+            except TimeoutError:
+                raise Unavailable(
+                    f"no answer within {self._timeout_s:g} s", code="timeout"
+                ) from None
+            except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
+                # After the handshake, the HTTP client does not wrap the OSErrors of TLS.
+                raise transport_error(error) from None
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise credentials_error(error) from None
+            return read(body.content)
 
     def _error(self, answer: ErrorAnswer, texts: int) -> CallError:
         return call_error(answer, self._embedding.spec, self._base_url, self._key, texts)

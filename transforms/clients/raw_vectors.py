@@ -17,6 +17,9 @@ from bulkembed.transforms.core.vectors import Matrix
 _thread = threading.local()
 """The parser of each thread: a new one for each answer would allocate 10 MB."""
 
+Body = bytes | bytearray
+"""What is decoded; a bytearray is used for other bodies afterwards."""
+
 Slim = dict[str, Any]
 """An answer as Python values, without its vectors."""
 
@@ -24,24 +27,23 @@ _HOLDERS = ("predictions", "embeddings", "embedding")
 """The keys that may hold the vectors of an answer; the first one that is there does."""
 _UNUSUAL = (ValueError, TypeError, KeyError, StopIteration, RuntimeError)
 """What an answer that is not taken raises here."""
-_COUNT_BYTES = 1 << 16
-"""How much of a body is compared at a time, so that the result stays in the cache."""
 
 
-def take_vectors(body: bytes, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:
+def take_vectors(body: Body, texts: int, dim: int | None) -> tuple[Matrix, Slim] | None:
     """Return the vectors (texts, dim) of an answer, and the answer without them.
 
     Returns None unless the answer is exactly `texts` embeddings, each a flat list of `dim` numbers;
     if `dim` is None, of one length.
     """
     try:
-        vectors, slim = _take(_parsed(body), texts, dim)
+        with np.errstate(over="ignore"):
+            vectors, slim = _take(_parsed(body), texts, dim)
     except _UNUSUAL:
         return None
     return (vectors, slim) if _is_flat(body, slim, texts) else None
 
 
-def take_vector(line: bytes, dim: int | None) -> tuple[Matrix, Slim] | None:
+def take_vector(line: Body, dim: int | None) -> tuple[Matrix, Slim] | None:
     """Return the vector (1, dim) in the `response` of a line, and the line without it.
 
     Returns None unless the response is exactly one embedding, see `take_vectors`.
@@ -49,13 +51,14 @@ def take_vector(line: bytes, dim: int | None) -> tuple[Matrix, Slim] | None:
     try:
         root = _parsed(line)
         slim: Slim = {key: _plain(root[key]) for key in _keys(root) if key != "response"}
-        vectors, slim["response"] = _take(root["response"], 1, dim)
+        with np.errstate(over="ignore"):
+            vectors, slim["response"] = _take(root["response"], 1, dim)
     except _UNUSUAL:
         return None
     return (vectors, slim) if _is_flat(line, slim, 1) else None
 
 
-def _is_flat(body: bytes, slim: Slim, vectors: int) -> bool:
+def _is_flat(body: Body, slim: Slim, vectors: int) -> bool:
     """Return whether no vector that was taken out of a body has a list inside.
 
     simdjson flattens such a list.  Its bracket shows it.  An escaped bracket in a string would
@@ -63,17 +66,22 @@ def _is_flat(body: bytes, slim: Slim, vectors: int) -> bool:
     """
     if b"\\" in body and b"\\u005" in body:
         return False
-    return _count(body, "[") == _brackets(slim) + vectors
+    expected = _brackets(slim) + vectors
+    return _count(body, b"[", expected + 1) == expected
 
 
-def _count(body: bytes, char: str) -> int:
-    """Return how often an ASCII character is in a body; ten times as fast as `bytes.count`."""
-    data = np.frombuffer(body, np.uint8)
-    blocks = range(0, len(data), _COUNT_BYTES)
-    return sum(int(np.count_nonzero(data[at : at + _COUNT_BYTES] == ord(char))) for at in blocks)
+def _count(body: Body, char: bytes, enough: int) -> int:
+    """Return how often a character is in a body, at most `enough`.
+
+    If it is rare, `find` is twenty times as fast as `count`, which compares one byte at a time.
+    """
+    found, at = 0, body.find(char)
+    while at >= 0 and found < enough:
+        found, at = found + 1, body.find(char, at + 1)
+    return found
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: Body) -> Any:
     """Return the root of the body; it is valid until this thread parses the next one."""
     try:
         return _thread.parser.parse(body)
@@ -106,8 +114,7 @@ def _take(root: Any, texts: int, dim: int | None) -> tuple[Matrix, Slim]:
             vectors = np.empty((texts, dim or len(values)), np.float32)
         if len(values) != vectors.shape[1]:
             raise ValueError("another length")
-        with np.errstate(over="ignore"):
-            vectors[at] = values
+        vectors[at] = values
         rests.append(rest)
     if vectors is None:
         raise ValueError("no vectors")
