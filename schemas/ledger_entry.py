@@ -59,6 +59,8 @@ class BatchJob:
     """The name of the job at the service."""
     results: tuple[str, ...] = ()
     """The files with its results at the service."""
+    tried_at: float | None = 0.0
+    """When the service was last asked to create it; None if it was not, 0 if that is not known."""
     created_at: float | None = None
     ended_at: float | None = None
     """When its answers were collected, or it failed."""

@@ -24,10 +24,13 @@ from bulkembed.transforms.clients.remote_jobs import RemoteJob
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger, digest_of, new_name
 
+RECENT_S = 600.0
+"""How long a job is new: the request may have hung, and the clock of another host may be wrong."""
 NO_ANSWER = (Unavailable, Intercepted, BadAnswer)
 """Errors after which a job may have been created all the same."""
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
-"""How long to wait before each look for a job whose creation got no answer."""
+"""How long to wait before each look for a job whose creation got no answer.  After that time, a
+job that exists is in the list of the service."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class JobCreation:
             self.service.delete_file(self.service.file_named(entry.display_name))
             self.ledger.drop(entry)
         for entry in self.ledger.of_state(LedgerState.UPLOADED):
-            found = self._look_up(entry)
+            found = self._look_up(entry, is_new=_may_be_new(entry))
             if found is not None:
                 self._adopt(entry, found)
             elif self.retry.stopped():  # It was not looked for long enough.
@@ -88,7 +91,7 @@ class JobCreation:
         )
         self.ledger.add(entry, file.texts)
         name = self.service.upload(file.path, entry.display_name)
-        entry = dataclasses.replace(entry, state=LedgerState.UPLOADED, file=name)
+        entry = dataclasses.replace(entry, state=LedgerState.UPLOADED, file=name, tried_at=None)
         self.ledger.put(entry)
         file.path.unlink(missing_ok=True)
         return entry
@@ -105,13 +108,15 @@ class JobCreation:
         may_exist = False
 
         def attempt() -> BatchJob:
-            nonlocal may_exist
+            nonlocal entry, may_exist
+            entry = dataclasses.replace(entry, tried_at=time.time())
+            self.ledger.put(entry)
             try:
                 return self._adopt(entry, self.service.create(entry.file, entry.display_name))
             except (*NO_ANSWER, QuotaExceeded, CallRejected) as error:
                 # A job that got no answer may exist, and may be what uses up the quota.
                 may_exist = may_exist or isinstance(error, NO_ANSWER)
-                found = self._look_up(entry) if may_exist else None
+                found = self._look_up(entry, is_new=True) if may_exist else None
                 if found is not None:
                     return self._adopt(entry, found)
                 if isinstance(error, CallRejected):
@@ -120,14 +125,13 @@ class JobCreation:
 
         return self.retry.run(attempt, NO_ANSWER)
 
-    def _look_up(self, entry: BatchJob) -> RemoteJob | None:
+    def _look_up(self, entry: BatchJob, *, is_new: bool) -> RemoteJob | None:
         """Return the job with the display name of an entry; None if the service has none.
 
-        A new job may not be in the service's list yet.  When it was planned says nothing about
-        that: the upload of its file may have taken long.  A damaged entry is of an older job.
+        A new job may not be in the service's list yet.
         """
-        for delay in LOOKUP_DELAYS_S[:1] if entry.is_damaged else LOOKUP_DELAYS_S:
-            self.retry.sleep(min(delay, self.end.settings.poll_max_s))
+        for delay in LOOKUP_DELAYS_S if is_new else LOOKUP_DELAYS_S[:1]:
+            self.retry.sleep(delay)
             found = self.service.find(entry.display_name, entry.planned_at)
             if found is not None:
                 return found
@@ -154,3 +158,10 @@ class JobCreation:
         )
         self.ledger.put(entry)
         return entry
+
+
+def _may_be_new(entry: BatchJob) -> bool:
+    """Return whether the list of the service may lack a job that an earlier run has asked for."""
+    if not entry.tried_at:
+        return entry.tried_at is not None and not entry.is_damaged
+    return time.time() - entry.tried_at < RECENT_S

@@ -192,4 +192,5 @@ def _uploaded(entry: BatchJob, facts: FileFacts, texts: JobTexts) -> BatchJob:
         token_bound=facts.token_bound,
         contents=digest_of(texts),
         file=facts.file,
+        tried_at=None,
     )

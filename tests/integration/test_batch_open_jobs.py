@@ -69,6 +69,69 @@ def test_a_job_that_is_not_in_the_list_yet_is_not_created_again(tmp_path: Path) 
         assert one.counts["jobs_created"] == 1
 
 
+def passing(one: Batches, waits: list[float]) -> RetryPolicy:
+    """Waits no real time: the emulator's clock is moved on."""
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        one.time.now_s += seconds
+
+    return RetryPolicy(600.0, sleep=sleep, clock=lambda: sum(waits))
+
+
+def test_the_look_for_a_new_job_does_not_depend_on_the_interval_of_polls(tmp_path: Path) -> None:
+    with batches(tmp_path, call_script=("create:lost",), list_lag_s=3.0) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        entry = uploaded(one, ledger)
+        settings = BatchConfig(poll_max_s=0.1)
+        jobs = OpenJobs(one.client, ledger, settings, passing(one, []), MAX_TOKENS)
+        assert jobs.creation.create(entry).state is LedgerState.CREATED
+        assert one.counts["jobs_created"] == 1
+
+
+@pytest.mark.parametrize(
+    ("tried_s_ago", "waits"),
+    [
+        pytest.param(None, 0.0, id="not-tried"),
+        pytest.param(3600.0, 0.0, id="long-ago"),
+        pytest.param(1.0, 15.0, id="just-now"),
+        pytest.param(-600.0, 15.0, id="by-another-clock"),
+        pytest.param("unknown", 15.0, id="by-an-earlier-version"),
+    ],
+)
+def test_only_a_job_that_was_just_tried_is_waited_for(
+    tmp_path: Path, tried_s_ago: float | str | None, waits: float
+) -> None:
+    with batches(tmp_path) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        entry = uploaded(one, ledger)
+        if tried_s_ago != "unknown":
+            at = None if tried_s_ago is None else time.time() - float(tried_s_ago)
+            ledger.put(dataclasses.replace(entry, tried_at=at))
+        waited: list[float] = []
+        jobs = OpenJobs(one.client, ledger, BatchConfig(), passing(one, waited), MAX_TOKENS)
+        jobs.recover("")
+        assert sum(waited) == waits
+        assert ledger.jobs == ()
+
+
+def test_a_job_is_noted_as_tried_before_the_service_is_asked(tmp_path: Path) -> None:
+    with batches(tmp_path, call_script=("create:reset",)) as one:
+        ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
+        entry = dataclasses.replace(uploaded(one, ledger), tried_at=None)
+        ledger.put(entry)
+        seen: list[float | None] = []
+
+        def sleep(seconds: float) -> None:
+            seen.extend(job.tried_at for job in BatchLedger(ledger.dataset).jobs)
+
+        retry = RetryPolicy(600.0, sleep=sleep, clock=lambda: float(len(seen)))
+        jobs = OpenJobs(one.client, ledger, BatchConfig(), retry, MAX_TOKENS)
+        jobs.creation.create(entry)
+        assert seen
+        assert all(at is not None and abs(at - time.time()) < 60 for at in seen)
+
+
 def test_a_job_that_used_up_the_quota_itself_is_found(tmp_path: Path) -> None:
     """Its answer was lost, so the second creation gets a 429."""
     script = ("create:lost", "create:429")

@@ -23,10 +23,16 @@ DISTINCT = 300
 TEXTS = [f"text {n % DISTINCT}" for n in range(400)]
 OF_DATASET = ("--dim", "128", "--unit-rows", "30", "--no-report")
 ARGS = (*OF_DATASET, "--mode", "batch", "--batch-poll", "0.1s", "--batch-job-rows", "10")
-FAULTS = tuple(
-    (kind, fault, 0.1 / 3)
-    for kind in ("start", "upload", "create", "get", "list", "download", "delete", "delete-file")
-    for fault in ("503", "lost", "reset")
+FAULTS = (
+    *(
+        (kind, fault, 0.1 / 3)
+        for kind in ("start", "upload", "get", "list", "download", "delete", "delete-file")
+        for fault in ("503", "lost", "reset")
+    ),
+    ("create", "lost", 0.1),
+    # After these, a run looks for 15 s whether the job is there.
+    ("create", "503", 0.01),
+    ("create", "reset", 0.01),
 )
 
 

@@ -17,7 +17,7 @@ from support.google_login import credentials
 from bulkembed.emulator.batch_settings import BatchSettings, JobOutcome
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.pipeline.batch import batch_run, unit_commits
+from bulkembed.pipeline.batch import batch_run, job_creation, unit_commits
 from bulkembed.pipeline.batch.wanted_texts import PlanWindow, find_texts
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.embedding import digest_of
@@ -190,8 +190,9 @@ def test_a_refused_creation_waits_for_open_jobs(source: Path, tmp_path: Path) ->
 
 @pytest.mark.faults
 def test_a_lost_answer_to_a_creation_is_found_by_the_display_name(
-    source: Path, tmp_path: Path
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(job_creation, "LOOKUP_DELAYS_S", (0.0, 0.1))
     with serving(call_script=("create:lost", "create:reset", "create:lost")) as server:
         ended = batch(server, source, tmp_path / "out", "--batch-job-rows", 20)
         assert ended.code == 0, ended.err
