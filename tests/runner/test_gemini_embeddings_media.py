@@ -142,6 +142,22 @@ def test_items_of_ml_rag_may_have_an_image_a_text_or_both(
     transformed(tmp_path, items, GeminiEmbeddings(gemini), check)
 
 
+@pytest.mark.parametrize("with_image", [True, False])
+def test_items_of_texts_alone_have_the_prefix_of_their_task(
+    url: str, gemini: Gemini, tmp_path: Path, images: list[bytes], with_image: bool
+) -> None:
+    expected = of_the_command(url, tmp_path, images, "{title}")
+    items = [EmbeddableItem.from_text(f"thing {n}", id=str(n)) for n in range(ROWS)]
+    more = [EmbeddableItem.from_image(images[0], id="image")] if with_image else []
+
+    def check(found: Iterable[EmbeddableItem]) -> None:
+        vectors = {item.id: item.dense_embedding for item in found}
+        assert np.allclose([vectors[str(n)] for n in range(ROWS)], expected)
+        assert len(vectors) == ROWS + with_image
+
+    transformed(tmp_path, items + more, GeminiEmbeddings(gemini), check)
+
+
 def test_a_bad_image_fails_alone(gemini: Gemini, tmp_path: Path, images: list[bytes]) -> None:
     photos = [images[0], b"<html>", str(tmp_path / "no.png"), 7, None]
     rows = [{"id": n, "photo": one} for n, one in enumerate(photos)]

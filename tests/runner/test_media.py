@@ -392,6 +392,34 @@ def test_n_rows_have_n_vectors_on_vertex_also_where_a_call_takes_one_content(
     assert calls == (1 if vertex_batch is VertexBatch.SERVE else ROWS)
 
 
+@pytest.mark.parametrize("vertex_batch", [VertexBatch.SERVE, VertexBatch.MISSING])
+def test_n_rows_of_a_pipeline_have_n_vectors_on_vertex(
+    tmp_path: Path, vertex_batch: VertexBatch
+) -> None:
+    images = pictures(ROWS)
+    rows = [{"id": n, "title": f"t {n % 3}", "photo": image} for n, image in enumerate(images)]
+
+    def check(found: Iterable[Any]) -> None:
+        vectors = np.array([row["vector"] for row in found])
+        assert len(np.unique(vectors, axis=0)) == len(vectors) == ROWS
+
+    with EmulatorServer(EmulatorSettings(vertex_batch=vertex_batch)) as server:
+        service = service_from(base_url=server.url, vertexai=True, api_key_file=key(tmp_path))
+        gemini = Gemini("gemini-embedding-2", dim=128, service=service)
+        with beam.Pipeline("FnApiRunner") as pipeline:
+            out = (
+                pipeline
+                | beam.Create(rows, reshuffle=False)
+                | EmbedRows(gemini, content=["{title}", "image:photo"])
+            )
+            assert_that(out, check)
+        assert server.stats()["texts"] == ROWS
+
+
+def key(folder: Path) -> str:
+    return str(on_vertex(folder)[-1])
+
+
 def test_media_is_counted_by_its_own_price(url: str, tmp_path: Path) -> None:
     source = write(tmp_path / "in/a.parquet", pictures(ROWS))
     price = ("--price-usd-per-mtok", 0.2)

@@ -75,6 +75,20 @@ def test_both_switches_change_the_vectors_of_their_media_and_count_its_tokens(
     assert summary(tmp_path / "on")["cost"]["usd"] == pytest.approx(expected_usd, rel=1e-3)
 
 
+def test_a_dataset_with_the_switches_is_verified_and_searched(
+    url: str, tmp_path: Path, source: Path
+) -> None:
+    vertex, output = on_vertex(tmp_path), tmp_path / "out"
+    assert embed(url, source, output, *vertex, *PARTS, *ON).code == 0
+    where = (output, "--base-url", url, *vertex)
+    ended = bulkembed("verify", *where, "--against", source, "--sample", 4)
+    assert ended.code == 0, ended.out + ended.err
+    assert "4 rows embedded again, lowest cosine 1.0" in ended.out
+    ended = bulkembed("search", *where, "one two three", "-k", 1, "--json")
+    assert ended.code == 0, ended.err
+    assert [row["id"] for row in json.loads(ended.out)["rows"]] == [PDF_ROW]
+
+
 def test_the_switches_are_fixed_for_a_dataset(url: str, tmp_path: Path, source: Path) -> None:
     vertex = (*on_vertex(tmp_path), *PARTS)
     assert embed(url, source, tmp_path / "out", *vertex).code == 0

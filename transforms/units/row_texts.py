@@ -71,14 +71,14 @@ async def embed_texts(
     Args:
         embedder: sends the texts.
         rows: their texts, or their parts.
-        fetch: reads media that is not in the rows; None if rows are texts alone.
+        fetch: reads media that is not in the rows; None for a stage of texts.
 
     Raises:
         CallError: the service rejects every request, is down, or the day's quota is used up.
     """
     embedding = embedder.config.embedding
     distinct = DistinctContents(embedding, embedder.estimator)
-    if fetch is None:
+    if fetch is None or not any(is_media(row.parts) for row in rows):
         passages = [_passages_or_failure(row, distinct) for row in rows]
     else:
         media = MediaRows(distinct, embedding.media or MediaSettings(), fetch)
@@ -142,10 +142,11 @@ def _passages_or_failure(
         return RowFailure(*row.bad)
     if is_media(row.parts):
         return RowFailure(DeadCode.UNSUPPORTED_TYPE, _TEXTS_ONLY)
-    why = why_blank(row.text)
-    if why is not None or row.text is None:
+    text = str(row.parts[0]) if row.parts else row.text
+    why = why_blank(text)
+    if why is not None or text is None:
         return RowFailure(DeadCode.BLANK_TEXT, why or "the text is null")
-    return distinct.add(row.title, row.text)
+    return distinct.add(row.title, text)
 
 
 def _media_passages(
