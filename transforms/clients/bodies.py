@@ -12,12 +12,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import httpcore2
 import httpx2
 from isal import isal_zlib
 
 from bulkembed.schemas.errors import BadAnswer
 from bulkembed.transforms.clients.body_buffers import BodyBuffers, put
+from bulkembed.transforms.clients.network import WideBackend
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much is read of an answer without vectors; a proxy's page may have any size."""
@@ -33,10 +33,6 @@ _GZIP_WINDOW = 31
 _PLAIN_JSON = {"content-type": "application/json"}
 _BODY: contextvars.ContextVar[KeptBody | None] = contextvars.ContextVar("body", default=None)
 """Gets the body of the good answer to the call that this task makes."""
-
-READ_BYTES = 256 * 1024
-"""How much is read at a time, as asyncio does.  httpcore would read pieces of 64 kB and copy the
-rest each time, which is a fifth of the cost of a download."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -121,44 +117,6 @@ def _bad_encoding(reason: object) -> BadAnswer:
     return BadAnswer(f"the answer cannot be decompressed: {reason}", code="encoding")
 
 
-class _WideStream(httpcore2.AsyncNetworkStream):
-    """A connection that is read READ_BYTES at a time."""
-
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
-        self._stream = stream
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._stream.read(max(max_bytes, READ_BYTES), timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._stream.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
-        return _WideStream(await self._stream.start_tls(*args, **options))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-class _WideBackend(httpcore2.AsyncNetworkBackend):
-    """Opens connections that are read READ_BYTES at a time."""
-
-    def __init__(self, backend: httpcore2.AsyncNetworkBackend) -> None:
-        self._backend = backend
-
-    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
-        return _WideStream(await self._backend.connect_tcp(*args, **options))
-
-    async def connect_unix_socket(self, *args: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
-        return _WideStream(await self._backend.connect_unix_socket(*args, **options))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._backend.sleep(seconds)
-
-
 class NoVectors(Exception):
     """An answer with another status than 200; `body` is its beginning, decompressed."""
 
@@ -182,7 +140,7 @@ class BodyKeeper(httpx2.AsyncClient):
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx2.AsyncHTTPTransport):
                 pool: Any = transport._pool
-                pool._network_backend = _WideBackend(pool._network_backend)
+                pool._network_backend = WideBackend()
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx.
