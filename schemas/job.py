@@ -146,6 +146,8 @@ class JobConfig:
     media_root: tuple[str, str] | None = None
     """The store and the path of the folder that relative paths of media are in; None: the folder of
     the input file."""
+    reuse: tuple[str, ...] = ()
+    """Other datasets in which contents with media are looked up, once their files are read."""
     blank_text: BlankText = BlankText.SKIP
     skip_bad_files: bool = False
     """Whether a damaged file is skipped and noted."""

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from bulkembed.schemas.embedding import LongText
-from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.units import SharedSlice
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.hashing import Keys, among, keys
+from bulkembed.transforms.core.key_set import KeySet
 from bulkembed.transforms.core.packing import CallLimits, pack
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
@@ -111,6 +112,9 @@ class Counter:
         self._kept = kept
         self._known: set[bytes] = set()
         self._known_keys: Keys = np.empty(0, np.uint64)
+        sees_units = job.embedding.media is not None and job.dedupe is Dedupe.RUN
+        self._sent_by_units = KeySet() if sees_units else None
+        """Contents whose files are read: units find that another one has sent them."""
         self.longest: list[LongestText] = []
         """The longest text first."""
         self.codes: collections.Counter[str] = collections.Counter()
@@ -156,6 +160,11 @@ class Counter:
         known = among(keys([item.hash for item in prepared.items]), self._known_keys)
         pairs = zip(prepared.items, known.tolist(), strict=True)
         new = [item for item, is_known in pairs if not (is_known or item.hash in self._known)]
+        if self._sent_by_units is not None:
+            wanted = keys([item.hash for item in new])
+            is_sent = self._sent_by_units.has(wanted).tolist()
+            self._sent_by_units.add(wanted)
+            new = [item for item, sent in zip(new, is_sent, strict=True) if not sent]
         due = self._unpaid(new)
         reused = sum(known[passage.item] for row in prepared.passages for passage in row)
         return UnitTally(

@@ -122,6 +122,7 @@ def make_job(
         output=request.output,
         fetch=request.input.fetch,
         media_root=None if root is None else locate(root),
+        reuse=request.reuse if request.embedding.media is not None else (),
         blank_text=request.input.blank_text,
         skip_bad_files=request.input.skip_bad_files,
         dedupe=request.dedupe,

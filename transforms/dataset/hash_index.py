@@ -30,6 +30,8 @@ log = logging.getLogger("bulkembed")
 
 MAX_SEGMENTS = 8
 """With more, the smallest ones are merged, so that half of these remain."""
+LOGGED_ROWS = 10_000
+"""Indexing fewer rows takes no time that a user would notice."""
 MAX_DEAD_SHARE = 0.5
 """A segment with more entries of parts that do not count is written again."""
 
@@ -143,7 +145,8 @@ class HashIndex:
         if segment is not None:
             self._add(segment)
             rows = sum(part.rows for part in segment.parts)
-            log.info("indexed the text hashes of %s", number_of(rows, "row"))
+            level = logging.INFO if rows >= LOGGED_ROWS else logging.DEBUG
+            log.log(level, "indexed the text hashes of %s", number_of(rows, "row"))
 
     def _add(self, segment: IndexSegment, live: npt.NDArray[np.bool_] | None = None) -> None:
         """Add a segment; a part that had a number before keeps it."""

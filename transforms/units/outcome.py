@@ -74,6 +74,21 @@ class UnitOutcome:
         self._rows.add_vectors(np.flatnonzero(self._vectors.present).tolist())
         return [item for item in self._prepared.items if not self._vectors.present[item.index]]
 
+    def take(self, source: KnownVectors, items: Sequence[Content]) -> list[Content]:
+        """Take the vectors that a source has meanwhile for some texts; return the other texts.
+
+        Raises:
+            OutputError: the source cannot be read.
+        """
+        missing: dict[bytes, list[Content]] = collections.defaultdict(list)
+        for item in items:
+            missing[item.hash].append(item)
+        for block in source.read(distinct_keys(list(missing))):
+            self._take(block, missing)
+        present = self._vectors.present
+        self._rows.add_vectors([item.index for item in items if present[item.index]])
+        return [item for item in items if not present[item.index]]
+
     def reject(
         self, items: Sequence[Content], rejected: Mapping[bytes, RejectedText]
     ) -> list[Content]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from bulkembed.schemas.errors import BulkEmbedError
 from bulkembed.schemas.job import JobConfig
@@ -20,9 +22,11 @@ from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.batch_answers import RejectedText
 from bulkembed.transforms.dataset.commit import UnitTables, commit_group, commit_unit
+from bulkembed.transforms.dataset.committed_source import CommittedSource
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import AnswerSink, KeptAnswers, unit_writer
-from bulkembed.transforms.dataset.known_vectors import KnownVectors, SearchedVectors
+from bulkembed.transforms.dataset.known_vectors import KnownVectors
+from bulkembed.transforms.units.claims import Claim, Claims
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.group_outcome import GroupOutcome
 from bulkembed.transforms.units.outcome import UnitOutcome
@@ -47,8 +51,10 @@ class UnitWorker:
     tally: Tally = dataclasses.field(default_factory=Tally)
     rejected: Mapping[bytes, RejectedText] = dataclasses.field(default_factory=dict)
     """The texts that the service rejected in batch jobs, by their hashes."""
-    committed: SearchedVectors | None = None
+    committed: CommittedSource | None = None
     """Looks up media that was fetched; None if it is sent whatever is committed."""
+    claims: Claims = dataclasses.field(default_factory=Claims)
+    """The contents with media that units of this process send."""
     warned_columns: set[str] = dataclasses.field(default_factory=set)
     """Kept columns for which a warning was logged."""
 
@@ -88,9 +94,14 @@ class UnitWorker:
             del known, sources, whole  # The vectors that were in memory are copied.
             if self.job.batch:
                 due = outcome.reject(due, self.rejected)
-            if due and self.job.sends_online:
-                await self._embed(due, outcome)
-            records = await asyncio.to_thread(self._commit, outcome, retry_of, started)
+            due = due if self.job.sends_online else []
+            with self._claimed(due) as claim:
+                await self._embed(claim.own, outcome)
+                if claim.elsewhere:
+                    await self._take_or_embed(claim, outcome)
+                records = await asyncio.to_thread(self._commit, outcome, retry_of, started)
+                if self.committed is not None:
+                    self.committed.add(records)
             if records:
                 self._count_failures(prepared)
         finally:
@@ -113,10 +124,25 @@ class UnitWorker:
         try:
             sources = (self.known, self.committed) if self.committed is not None else (self.known,)
             due = await asyncio.to_thread(outcome.restore, *sources)
-            await self._embed(due, outcome)
+            with self._claimed(due) as claim:
+                await self._embed(claim.own, outcome)
         finally:
             self.tally.end(outcome)
         return outcome.counts()
+
+    def _claimed(self, due: Sequence[Content]) -> AbstractContextManager[Claim]:
+        """Return the contents to send here; all of them if the plan knows which ones are shared."""
+        if self.committed is None:
+            return contextlib.nullcontext(Claim([*due], [], []))
+        return self.claims.claim(due)
+
+    async def _take_or_embed(self, claim: Claim, outcome: UnitOutcome) -> None:
+        """Take the vectors of contents that other units have sent; send those that have failed."""
+        assert self.committed is not None
+        await claim.others_ended()
+        await asyncio.to_thread(self.committed.refresh)
+        due = await asyncio.to_thread(outcome.take, self.committed, claim.elsewhere)
+        await self._embed(due, outcome)
 
     def _warn_of_nulls(self, prepared: PreparedUnit) -> None:
         """Warn once for each kept column with values that cannot be written."""
@@ -132,6 +158,8 @@ class UnitWorker:
             self.limit.add(len(failures), f"{failures[-1].code}: {failures[-1].message}")
 
     async def _embed(self, items: Sequence[Content], outcome: ResultReceiver) -> None:
+        if not items:
+            return
         try:
             await self.embedder.embed(items, outcome)
         except BaseExceptionGroup as group:
