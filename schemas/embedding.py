@@ -12,6 +12,7 @@ from typing import Any
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.media import LongMedia, MediaSettings
+from bulkembed.schemas.messages import content_noun
 from bulkembed.schemas.models import MEDIA_MODEL, ModelSpec, TaskType, VertexMethod, find_model
 from bulkembed.schemas.secrets import without_credentials
 from bulkembed.schemas.serialization import from_plain
@@ -317,6 +318,11 @@ class EmbeddingConfig:
         """The prefix of each text; None for models with a field for the task type."""
         prefixes = self.spec.prefixes
         return None if prefixes is None else prefixes[self.task_type]
+
+    @property
+    def content_noun(self) -> str:
+        """What is sent for a row, in messages."""
+        return content_noun(has_media=self.media is not None)
 
     @property
     def rows_are_passages(self) -> bool:

@@ -11,6 +11,11 @@ def number_of(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def content_noun(*, has_media: bool) -> str:
+    """Return the noun for what is sent for a row: a content, if rows have media, or a text."""
+    return "content" if has_media else "text"
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """Return the sentence that suggests the known word nearest to a word, or "" if none is near."""
     by_lower = {one.lower(): one for one in known}

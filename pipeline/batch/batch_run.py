@@ -113,6 +113,7 @@ class BatchRun:
             self.settings,
             self.retry,
             self.job.embedding.max_billed_tokens,
+            self.job.embedding.content_noun,
         )
         has_media, attempts = self.job.embedding.media is not None, self.settings.attempts
         self._contents = self.ledger.row_contents() if has_media else RowContents()
@@ -358,16 +359,17 @@ class BatchRun:
         """Do what `--batch-fallback` says with the texts that no job has answered."""
         reasons = self._jobs.reasons() + (self._media.reasons() if self._media else [])
         rows = number_of(sum(file.rows for file in left.work), "row")
+        what = f"the {self._jobs.content_noun}s of {rows}"
         why = f": {reasons[-1].rstrip('.')}" if reasons else ""
         if self.settings.fallback is BatchFallback.STOP and not self._is_late:
             self.stop.set(
                 StopReason.UNAVAILABLE,
-                f"batch jobs did not answer the texts of {rows} in "
+                f"batch jobs did not answer {what} in "
                 f"{number_of(self.settings.attempts, 'attempt')}{why}. Rerun with "
                 "--batch-fallback online to send them online, or with more --batch-attempts.",
             )
             return
-        log.warning("batch jobs did not answer the texts of %s%s. They are sent online.", rows, why)
+        log.warning("batch jobs did not answer %s%s. They are sent online.", what, why)
         for plan in windows(left, WINDOW_ROWS):
             if not self.stop.is_set():
                 self._units.commit_online(plan)
@@ -383,7 +385,7 @@ class BatchRun:
             )
             return
         jobs = number_of(len(self._jobs.open), "batch job")
-        texts = number_of(sum(entry.rows for entry in self._jobs.open), "text")
+        texts = number_of(sum(entry.rows for entry in self._jobs.open), self._jobs.content_noun)
         self.stop.set(
             StopReason.DETACHED,
             f"{jobs} with {texts} submitted. Run the same command again to collect the answers.",

@@ -101,7 +101,7 @@ class Collector:
             answers=facts.answers,
         )
         ledger.put(done)
-        _log(done, facts)
+        _log(done, facts, self._job.embedding.content_noun)
         return done
 
 
@@ -155,10 +155,10 @@ def read_cost(service: BatchService, entry: BatchJob, remote: RemoteJob) -> Call
         return billed_counts(path, entry)
 
 
-def _log(done: BatchJob, facts: ResultFacts) -> None:
+def _log(done: BatchJob, facts: ResultFacts, noun: str) -> None:
     log.info(
         "batch job %s: %s answered, %s",
-        done.display_name, number_of(done.counts.texts, "text"),
+        done.display_name, number_of(done.counts.texts, noun),
         number_of(done.counts.tokens, "token"),
     )  # fmt: skip
     for count, words in (
@@ -166,9 +166,9 @@ def _log(done: BatchJob, facts: ResultFacts) -> None:
         (done.missing, f"without an answer{f': {done.reason}' if done.reason else ''}"),
     ):
         if count:
-            log.warning("batch job %s: %s %s", done.display_name, number_of(count, "text"), words)
+            log.warning("batch job %s: %s %s", done.display_name, number_of(count, noun), words)
     for count, words in (
-        (facts.foreign, "with the key of no text of the job"),
+        (facts.foreign, f"with the key of no {noun} of the job"),
         (facts.repeated, "with the key of an earlier line"),
     ):
         if count:

@@ -34,6 +34,8 @@ class JobEnd:
     """How calls are repeated, and whether the run must end."""
     max_tokens: int
     """The most tokens of one text, by the model."""
+    content_noun: str = "text"
+    """What is sent for a row, in messages."""
 
     def token_bound(self, entry: BatchJob) -> int:
         """Return how many tokens a job can cost at most; 0 if nothing is known about its texts."""
@@ -162,7 +164,7 @@ class JobEnd:
         log.warning(
             "batch job %s: the service has no answers any more (%s). Those that were collected "
             "before are kept, for %s.",
-            entry.display_name, reason.rstrip("."), number_of(kept.counts.texts, "text"),
+            entry.display_name, reason.rstrip("."), number_of(kept.counts.texts, self.content_noun),
         )  # fmt: skip
         at_most = min(self.token_bound(entry), kept.counts.texts * self.max_tokens)
         kept = dataclasses.replace(

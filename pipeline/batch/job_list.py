@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
-from bulkembed.pipeline.run.life_cost import pinned_price
+from bulkembed.pipeline.run.life_cost import pinned_noun, pinned_price
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.prices import Price
@@ -57,6 +57,15 @@ class ListedJob:
             job=entry.job,
             reason=entry.reason,
         )
+
+
+def noun_of(output: str) -> str:
+    """Return what the jobs of a dataset embed for a row, in messages.
+
+    Raises:
+        ConfigError: there is no dataset.
+    """
+    return pinned_noun(run_file.read(Dataset.open(output)))
 
 
 def list_jobs(output: str) -> list[ListedJob]:

@@ -103,8 +103,8 @@ def run_batches(
         service.close()
 
 
-def warn_of_open_jobs(dataset: Dataset) -> None:
-    """Warn of batch jobs whose texts an online run pays for again.
+def warn_of_open_jobs(dataset: Dataset, noun: str) -> None:
+    """Warn of batch jobs whose texts an online run pays for again; `noun` is what these are.
 
     Raises:
         OutputError: the ledger cannot be read.
@@ -113,10 +113,11 @@ def warn_of_open_jobs(dataset: Dataset) -> None:
     if entries:
         log.warning(
             "%s with %s may be open. This online run does not wait for the answers, and pays for "
-            "these texts again. To end the jobs and keep their answers, use --mode auto "
+            "these %ss again. To end the jobs and keep their answers, use --mode auto "
             "--batch-max-wait 0s.",
             number_of(len(entries), "batch job"),
-            number_of(sum(entry.rows for entry in entries), "text"),
+            number_of(sum(entry.rows for entry in entries), noun),
+            noun,
         )
 
 
@@ -142,7 +143,14 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
     retry = RetryPolicy(min(FINISH_RETRY_S, job.calls.retry_timeout_s))
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
     try:
-        jobs = OpenJobs(service, ledger, request.batch, retry, job.embedding.max_billed_tokens)
+        jobs = OpenJobs(
+            service,
+            ledger,
+            request.batch,
+            retry,
+            job.embedding.max_billed_tokens,
+            job.embedding.content_noun,
+        )
         jobs.recover(job.digest)
         jobs.end.finish()
     except CallError as error:

@@ -41,6 +41,7 @@ class OpenJobs:
         settings: limits and intervals.
         retry: how calls are repeated, and whether the run must end.
         max_tokens: the most tokens of one text, by the model.
+        content_noun: what is sent for a row, in messages.
 
     Attributes:
         creation: creates jobs.
@@ -55,12 +56,14 @@ class OpenJobs:
         settings: BatchConfig,
         retry: RetryPolicy,
         max_tokens: int,
+        content_noun: str = "text",
     ) -> None:
         self._service = service
         self._ledger = ledger
         self._settings = settings
         self._retry = retry
-        self.end = JobEnd(service, ledger, settings, retry, max_tokens)
+        self.content_noun = content_noun
+        self.end = JobEnd(service, ledger, settings, retry, max_tokens, content_noun)
         self.creation = JobCreation(service, ledger, retry, self.end)
         self._poll_s = FIRST_POLL_S
         self._polled: tuple[str, ...] = ()
@@ -276,7 +279,7 @@ class OpenJobs:
         log.info(
             "waiting for %s with %s, the oldest for %s; next look in %s",
             number_of(len(self.open), "batch job"),
-            number_of(sum(entry.rows for entry in self.open), "text"),
+            number_of(sum(entry.rows for entry in self.open), self.content_noun),
             duration(max(0.0, age_s)), duration(delay_s),
         )  # fmt: skip
 

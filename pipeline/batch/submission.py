@@ -79,9 +79,9 @@ class Submission:
             return False
         self.jobs.note_creation(created)
         if created.state is LedgerState.CREATED:
+            contents = number_of(created.rows, self.jobs.content_noun)
             log.info(
                 "batch job %s: %s, about %s tokens, %s",
-                created.display_name, number_of(created.rows, "text"), f"{created.tokens:,}",
-                created.job,
+                created.display_name, contents, f"{created.tokens:,}", created.job,
             )  # fmt: skip
         return True

@@ -61,10 +61,10 @@ def batches(
         if as_json:
             click.echo(json.dumps(job_list.as_json(jobs), indent=2))
         else:
-            _show(jobs)
+            _show(jobs, job_list.noun_of(output))
 
 
-def _show(jobs: list[ListedJob]) -> None:
+def _show(jobs: list[ListedJob], noun: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -73,7 +73,7 @@ def _show(jobs: list[ListedJob]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("job", "state"):
         table.add_column(heading, overflow="fold")
-    for heading in ("age", "texts", "tokens", "USD"):
+    for heading in ("age", f"{noun}s", "tokens", "USD"):
         table.add_column(heading, justify="right")
     table.add_column("reason", overflow="fold")
     for job in jobs:

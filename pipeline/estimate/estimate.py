@@ -245,4 +245,5 @@ class _Estimation:
             units_read=len(tallies),
             rows_read=sum(rows),
             learnt_units=learnt,
+            content_noun=embedding.content_noun,
         )

@@ -113,6 +113,8 @@ class Estimate:
     """Committed units whose token counts have corrected the estimate."""
     refused: Refusal | None = None
     """Why the run would end before it sends anything."""
+    content_noun: str = "text"
+    """What is sent for a row, in messages."""
 
     @property
     def is_sample(self) -> bool:
@@ -160,7 +162,7 @@ def estimate_lines(found: Estimate) -> Iterator[tuple[str, str]]:
     if found.is_sample:
         yield "sample", _sample(found)
     yield "rows", _rows(found)
-    yield "texts", _texts(found)
+    yield f"{found.content_noun}s", _texts(found)
     learnt = (
         f", corrected by {number_of(found.learnt_units, 'committed unit')}"
         if found.learnt_units
@@ -182,7 +184,8 @@ def _sample(found: Estimate) -> str:
     return (
         f"{number_of(found.rows_read, 'row')} in {found.units_read:,} of "
         f"{number_of(found.units, 'unit')}. ± is the 95 % interval. Duplicates in different units "
-        "of this run are not found, so it may send fewer texts."
+        "of this run are not found, so "
+        f"it may send fewer {found.content_noun}s."
     )
 
 

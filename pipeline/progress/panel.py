@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bulkembed.pipeline.progress.snapshot import Snapshot
-from bulkembed.schemas.live import LiveJobs, QuotaUse, Waiting
+from bulkembed.schemas.live import LiveJobs, Waiting
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.quota import QuotaKind
 
@@ -32,18 +32,18 @@ _READ_BYTES = 1 << 16
 _REASONS = {
     Waiting.OUTAGE: "the service, which is failing; bulkembed probes it from time to time",
     Waiting.RATE_LIMITED: "the service, which answered 429 (rate limit)",
-    Waiting.RPD: "the daily text quota to reset",
+    Waiting.RPD: "the daily {noun} quota to reset",
     Waiting.TPM: "the per-minute token quota",
-    Waiting.RPM: "the per-minute text quota",
+    Waiting.RPM: "the per-minute {noun} quota",
     Waiting.PACE: "its turn: requests are spread evenly",
     Waiting.PROBE: "a first response, before more requests are sent",
     Waiting.SLOTS: "responses: all request slots are in use",
     Waiting.BATCH: "the next look at the batch jobs",
 }
 _METERS = {
-    QuotaKind.RPM: "texts/min",
+    QuotaKind.RPM: "{noun}s/min",
     QuotaKind.TPM: "tokens/min",
-    QuotaKind.RPD: "texts/day",
+    QuotaKind.RPD: "{noun}s/day",
 }
 _Bar = tuple[str, int, int, str]
 """Label, part, whole and caption."""
@@ -162,7 +162,7 @@ def render_panel(snapshot: Snapshot) -> RenderableType:
     rows.add_row("", StackedBar(states))
     rows.add_row("", _Legend(states))
     bars.add_column(justify="right", no_wrap=True, overflow="ellipsis")
-    meters = (*_repeated(snapshot), *_quotas(snapshot.quota), *_enqueued(snapshot.jobs))
+    meters = (*_repeated(snapshot), *_quotas(snapshot), *_enqueued(snapshot.jobs))
     for label, part, whole, caption in meters:
         bars.add_row(label, _bar(part, whole), caption)
     for label, text in _lines(snapshot):
@@ -226,16 +226,23 @@ class _Legend:
 
 def _repeated(snapshot: Snapshot) -> Iterator[_Bar]:
     if snapshot.shared_total > snapshot.shared:
-        caption = f"{snapshot.shared:,} of {snapshot.shared_total:,} texts, up front"
+        noun = f"{snapshot.content_noun}s"
+        caption = f"{snapshot.shared:,} of {snapshot.shared_total:,} {noun}, up front"
         yield "repeated", snapshot.shared, snapshot.shared_total, caption
 
 
-def _quotas(quota: QuotaUse | None) -> Iterator[_Bar]:
+def _quotas(snapshot: Snapshot) -> Iterator[_Bar]:
+    quota = snapshot.quota
     for kind, label in _METERS.items():
         limit = None if quota is None else quota.limits[kind]
         if quota is not None and limit is not None:
             used = quota.used[kind]
-            yield label, min(used, limit), limit, f"{used:,} of {limit:,}"
+            yield (
+                label.format(noun=snapshot.content_noun),
+                min(used, limit),
+                limit,
+                f"{used:,} of {limit:,}",
+            )
 
 
 def _enqueued(jobs: LiveJobs | None) -> Iterator[_Bar]:
@@ -249,10 +256,10 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     if snapshot.in_flight is not None:
         in_flight = f"; {number_of(snapshot.in_flight, 'request')} in flight"
     rows, texts = snapshot.rows_per_s, snapshot.texts_per_s
-    yield "speed", f"{rows:,.0f} rows/s, {texts:,.0f} texts/s{in_flight}"
+    yield "speed", f"{rows:,.0f} rows/s, {texts:,.0f} {snapshot.content_noun}s/s{in_flight}"
     yield "cost", _cost_line(snapshot)
     if snapshot.jobs is not None:
-        yield "batch jobs", _jobs_line(snapshot.jobs)
+        yield "batch jobs", _jobs_line(snapshot.jobs, snapshot.content_noun)
     if snapshot.jobs is None or snapshot.sent:
         yield (
             "requests",
@@ -270,18 +277,19 @@ def _lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         yield "stopping", f"{snapshot.ending}: {what}"
 
 
-def _jobs_line(jobs: LiveJobs) -> str:
+def _jobs_line(jobs: LiveJobs, noun: str) -> str:
     ended = f"{jobs.ended:,} ended"
     if not jobs.open:
         return f"0 open, {ended}"
-    texts, age = number_of(jobs.texts, "text"), _time(jobs.oldest_s or 0.0)
+    texts, age = number_of(jobs.texts, noun), _time(jobs.oldest_s or 0.0)
     return f"{jobs.open:,} open with {texts}, up to {age} old; {ended}"
 
 
 def _waiting(snapshot: Snapshot) -> str:
     if snapshot.waiting is None:
         return "-"
-    reason, seconds = _REASONS[snapshot.waiting], snapshot.wait_s or 0.0
+    reason = _REASONS[snapshot.waiting].format(noun=snapshot.content_noun)
+    seconds = snapshot.wait_s or 0.0
     if seconds < SHORTEST_WAIT_S:
         return reason
     return f"{reason}, for another {_time(math.ceil(seconds))}"

@@ -302,6 +302,7 @@ def make_goal(
         price=request.price(),
         factors=job.embedding.spec.media_factors,
         texts_per_request=1 if counts_texts else job.embedder.call_texts,
+        content_noun=job.embedding.content_noun,
     )
 
 

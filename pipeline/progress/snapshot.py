@@ -38,6 +38,8 @@ class Goal:
     """How many texts the service counts as one request."""
     processes: int = 1
     """Processes that wait for quota at the same time."""
+    content_noun: str = "text"
+    """What is sent for a row, in messages."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Snapshot:
     """Those of this run; None if it has no batch mode."""
     ending: str | None = None
     """Why the run is about to end."""
+    content_noun: str = "text"
+    """What is sent for a row, in messages."""
 
     @property
     def done(self) -> int:
@@ -193,6 +197,7 @@ def take_snapshot(
         codes=dict(counts.codes),
         jobs=jobs,
         ending=ending,
+        content_noun=goal.content_noun,
     )
 
 

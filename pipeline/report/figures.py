@@ -118,10 +118,16 @@ def _time_point(at: int, moment: Moment, minute: Sequence[Moment], width: int) -
     )
 
 
-def rate_chart(points: Sequence[TimePoint], what: str, quota: int | None) -> Spec:
-    """Chart the `texts`, `calls` or `tokens` embedded per minute, with a line for the quota."""
+def rate_chart(
+    points: Sequence[TimePoint], what: str, quota: int | None, noun: str = "text"
+) -> Spec:
+    """Chart the `texts`, `calls` or `tokens` embedded per minute, with a line for the quota.
+
+    `noun` is what was sent for a row.
+    """
     rows = [{"at": point.at_ms, what: getattr(point, f"{what}_per_min")} for point in points]
-    title = f"{'requests' if what == 'calls' else what} per minute"
+    counted = {"calls": "requests", "texts": f"{noun}s"}.get(what, what)
+    title = f"{counted} per minute"
     y = alt.Y(f"{what}:Q", title=title, axis=alt.Axis(format="~s"))
     area = _inline(rows).mark_area(color=BLUE, opacity=0.25, line={"color": BLUE})
     tip = [_when(), alt.Tooltip(f"{what}:Q", format=",.0f", title=title)]
@@ -217,12 +223,16 @@ def dead_letters_chart(codes: dict[str, int]) -> Spec:
     )
 
 
-def cost_chart(cost: Cost) -> Spec:
-    """Chart the tokens with and without deduplication; tooltips have USD if the price is known."""
+def cost_chart(cost: Cost, noun: str = "text") -> Spec:
+    """Chart the tokens with and without deduplication; tooltips have USD if the price is known.
+
+    `noun` is what was sent for a row.
+    """
+    once = f"each {noun} once"
     rows = [
         {"way": way, "tokens": tokens, "USD": cost.usd(tokens)}
         for way, tokens in (
-            ("each text once", cost.tokens),
+            (once, cost.tokens),
             ("each row", cost.tokens + cost.saved),
         )
     ]
@@ -233,7 +243,7 @@ def cost_chart(cost: Cost) -> Spec:
     if cost.price is not None:
         tips.append(alt.Tooltip("USD:Q", format=",.4f"))
     x = alt.X("tokens:Q", axis=alt.Axis(format="~s"))
-    scale = alt.Scale(domain=["each text once", "each row"], range=[GREEN, GREY])
+    scale = alt.Scale(domain=[once, "each row"], range=[GREEN, GREY])
     shade = alt.Color("way:N", scale=scale, legend=None)
     mark = _inline(rows).mark_bar()
     return _sized(mark.encode(x, alt.Y("way:N", title=None, sort=None), shade, tooltip=tips), 80)

@@ -79,13 +79,14 @@ def _library() -> str:
 
 def _figures(facts: ReportFacts) -> Iterator[tuple[str, Spec]]:
     yield "rows", figures.rows_chart(facts.status)
-    yield "cost", figures.cost_chart(facts.cost)
+    yield "cost", figures.cost_chart(facts.cost, facts.status.cost.content_noun)
     if facts.status.codes:
         yield "dead_letters", figures.dead_letters_chart(facts.status.codes)
     if facts.timeline is None:
         return
     points = points_of(facts.timeline.timeline)
-    yield "rate", figures.rate_chart(points, facts.timeline.rpm_counts, facts.timeline.rpm)
+    noun, timeline = facts.status.cost.content_noun, facts.timeline
+    yield "rate", figures.rate_chart(points, timeline.rpm_counts, timeline.rpm, noun)
     yield "tokens", figures.rate_chart(points, "tokens", facts.timeline.tpm)
     yield "latency", figures.latency_chart(points)
     if any(point.retried or point.rate_limited or point.failed for point in points):
@@ -111,7 +112,7 @@ def _tiles(facts: ReportFacts) -> Iterator[tuple[str, str]]:
         yield "passages", f"{facts.status.vectors:,}"
     yield "failed", f"{rows.dead:,}"
     yield "remaining", f"{rows.left:,}"
-    yield "texts sent", f"{facts.cost.texts:,}"
+    yield f"{facts.status.cost.content_noun}s sent", f"{facts.cost.texts:,}"
     cost = facts.status.cost
     yield "tokens in all runs", f"{cost.tokens:,}"
     if cost.usd is not None:

@@ -112,10 +112,10 @@ class ReportedJobs:
             reasons=_reasons(entries),
         )
 
-    def line(self) -> str:
-        """Return a summary in one paragraph."""
+    def line(self, noun: str = "text") -> str:
+        """Return a summary in one paragraph; `noun` is what was sent for a row."""
         jobs = f"{number_of(self.jobs, 'job')}, {self.open:,} of them open"
-        cost = f"{number_of(self.answered, 'text')} answered for {number_of(self.tokens, 'token')}"
+        cost = f"{number_of(self.answered, noun)} answered for {number_of(self.tokens, 'token')}"
         if self.usd is not None and self.online_usd is not None:
             cost += (
                 f", {self.usd:,.4f} USD. Online requests would have cost {self.online_usd:,.4f} USD"

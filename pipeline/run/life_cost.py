@@ -12,7 +12,7 @@ from typing import Any
 
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.ledger_entry import BatchJob
-from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.messages import content_noun, number_of
 from bulkembed.schemas.models import ModelSpec
 from bulkembed.schemas.prices import Price, price_of
 from bulkembed.schemas.serialization import from_plain
@@ -89,6 +89,11 @@ class LifeCost:
             has_media=has_media,
         )
 
+    @property
+    def content_noun(self) -> str:
+        """What was sent for a row, in messages."""
+        return content_noun(has_media=self.has_media)
+
     def line(self, run: str) -> str:
         """Return the cost of one run and of all runs in one line.
 
@@ -111,8 +116,13 @@ class LifeCost:
             return ""
         return (
             f"up to {self.unconfirmed_tokens:,} of all tokens may not have been billed: the "
-            "answers to their texts are lost"
+            f"answers to their {self.content_noun}s are lost"
         )
+
+
+def pinned_noun(pinned: dict[str, Any]) -> str:
+    """Return what is sent for a row, in messages, by the content of `run.json`."""
+    return content_noun(has_media="media" in pinned["embedding"])
 
 
 def pinned_price(pinned: dict[str, Any]) -> Price | None:

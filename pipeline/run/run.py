@@ -185,7 +185,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
                 goal = make_goal(request, job, rows, plan, before, sharing)
                 pipeline, jobs = functools.partial(work.run, job, folder), None
                 if not request.mode.uses_batch:
-                    warn_of_open_jobs(dataset)
+                    warn_of_open_jobs(dataset, job.embedding.content_noun)
                 else:
                     jobs = JobWatch()
                     pipeline = functools.partial(

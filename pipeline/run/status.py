@@ -183,17 +183,17 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
         yield "passages", f"{status.vectors:,}"
     for code, rows in status.codes.items():
         yield f"  {code}", f"{rows:,}"
-    calls = status.counts
+    calls, noun = status.counts, status.cost.content_noun
     yield (
         "requests",
-        f"{calls.calls:,} with {number_of(calls.texts, 'text')}, "
+        f"{calls.calls:,} with {number_of(calls.texts, noun)}, "
         f"{tokens_line(calls)} for the committed rows",
     )
     if status.open_batch_jobs:
         yield (
             "batch",
             f"{number_of(status.open_batch_jobs, 'open job')} with "
-            f"{number_of(status.open_batch_texts, 'text')}. `bulkembed batches` lists them",
+            f"{number_of(status.open_batch_texts, noun)}. `bulkembed batches` lists them",
         )
     yield from cost_lines(status.cost, "the last run that sent requests", status.kept_texts)
 

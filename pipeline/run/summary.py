@@ -11,7 +11,7 @@ from bulkembed.pipeline.run.life_cost import LifeCost
 from bulkembed.pipeline.run.request import DeadLetterBudget
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OutputError
-from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.messages import content_noun, number_of
 from bulkembed.schemas.stop import RERUN, ExitCode, Stop, StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
 from bulkembed.transforms.calls.metrics import DEAD_PREFIX
@@ -79,10 +79,10 @@ class BatchCounts:
     unused: int
     """Answers, of this and earlier runs, to texts that the input no longer has."""
 
-    def line(self) -> str:
-        """Return the counts in one line."""
-        answered = f"{number_of(self.texts, 'text')}, {number_of(self.tokens, 'token')}"
-        unused = f"; {self.unused:,} not used: the input no longer has their texts"
+    def line(self, noun: str = "text") -> str:
+        """Return the counts in one line; `noun` is what was sent for a row."""
+        answered = f"{number_of(self.texts, noun)}, {number_of(self.tokens, 'token')}"
+        unused = f"; {self.unused:,} not used: the input no longer has their {noun}s"
         return f"{number_of(self.jobs, 'job')} answered {answered}{unused if self.unused else ''}"
 
 
@@ -178,6 +178,16 @@ class RunSummary:
             + f". {cure}, or allow these failures with --max-dead-letters."
         )
 
+    @property
+    def has_media(self) -> bool:
+        """Whether the rows have media; False if the account of the cost is damaged."""
+        return self.cost is not None and self.cost.has_media
+
+    @property
+    def content_noun(self) -> str:
+        """What is sent for a row, in messages."""
+        return content_noun(has_media=self.has_media)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values, with the exit code."""
         return {
@@ -237,7 +247,7 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
         yield "dead letters", ", ".join(f"{n:,} {code}" for code, n in failed.items())
     yield "requests", _requests_line(summary)
     if summary.batch is not None:
-        yield "batch", summary.batch.line()
+        yield "batch", summary.batch.line(summary.content_noun)
     if summary.cost is not None:
         yield from cost_lines(summary.cost, "this run", summary.kept_texts)
     yield "time", _time_line(summary)
@@ -261,7 +271,7 @@ def summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     for file in summary.failed_files:
         yield "file failed", f"{file.name}: {number_of(file.rows, 'row')} failed, none embedded"
     if not summary.dataset.embedded and not summary.dataset.left:
-        yield "no vectors", _why_no_vectors(summary.dataset)
+        yield "no vectors", _why_no_vectors(summary)
     for name in summary.vanished_files:
         what = "removed when all rows of the input are committed" if summary.prunes else "kept"
         yield "file missing", f"{name}: its rows are {what}"
@@ -317,15 +327,18 @@ def empty_result_warning(summary: RunSummary) -> str | None:
     rows = summary.dataset
     if rows.embedded or rows.left or rows.dead:
         return None
-    return f"nothing was embedded: {_why_no_vectors(rows)}"
+    return f"nothing was embedded: {_why_no_vectors(summary)}"
 
 
-def _why_no_vectors(rows: RowCounts) -> str:
+def _why_no_vectors(summary: RunSummary) -> str:
+    rows = summary.dataset
     if not rows.rows_in:
         return "the input has no rows"
     if rows.dead:
         others = ", and the others are blank" if rows.dead < rows.rows_in else ""
         return f"{rows.dead:,} of {number_of(rows.rows_in, 'row')} failed{others}"
+    if summary.has_media:
+        return f"every part of --content is null or empty in all {number_of(rows.rows_in, 'row')}"
     return (
         f"all {number_of(rows.rows_in, 'text')} are null, empty or white space. If the text is in "
         "another column, name it with --text-column."
@@ -333,15 +346,15 @@ def _why_no_vectors(rows: RowCounts) -> str:
 
 
 def _requests_line(summary: RunSummary) -> str:
-    counts = summary.counts
+    counts, noun = summary.counts, summary.content_noun
     limited = f" ({summary.calls_refused:,} rate-limited)" if summary.calls_refused else ""
     # A text that is sent up front lowers the count until the rows that repeat it are embedded.
     repeated = max(0, counts.repeated)
     return (
-        f"{summary.calls_sent or counts.calls:,}{limited} with {number_of(counts.texts, 'text')}, "
+        f"{summary.calls_sent or counts.calls:,}{limited} with {number_of(counts.texts, noun)}, "
         f"{tokens_line(counts)}"
-        + (f"; {number_of(repeated, 'duplicate text')} not sent" if repeated else "")
-        + (f"; {number_of(counts.reused, 'text')} with a known vector" if counts.reused else "")
+        + (f"; {number_of(repeated, f'duplicate {noun}')} not sent" if repeated else "")
+        + (f"; {number_of(counts.reused, noun)} with a known vector" if counts.reused else "")
     )
 
 

@@ -355,7 +355,9 @@ def test_an_estimate_of_media_agrees_with_the_run(url: str, tmp_path: Path, form
     counted = summary(output)
     assert counted["counts"]["texts"] == distinct
     assert counted["cost"]["usd"] == pytest.approx(found["usd"], rel=1e-3)
-    assert "USD at 0.2 USD per million tokens of text" in bulkembed(*planned).out
+    shown = bulkembed(*planned).out
+    assert "USD at 0.2 USD per million tokens of text" in shown
+    assert f"contents  {distinct} to send" in shown
     again = bulkembed(*planned, "--output", output, "--json")
     assert json.loads(again.out)["texts"]["value"] == 0
 
@@ -422,12 +424,14 @@ def key(folder: Path) -> str:
 def test_media_is_counted_by_its_own_price(url: str, tmp_path: Path) -> None:
     source = write(tmp_path / "in/a.parquet", pictures(ROWS))
     price = ("--price-usd-per-mtok", 0.2)
-    assert embed(url, source, tmp_path / "out", *PHOTO, *price).code == 0
+    ended = embed(url, source, tmp_path / "out", *PHOTO, *price)
+    assert ended.code == 0, ended.err
+    assert "1 with 12 contents" in ended.out
     found = summary(tmp_path / "out")
     assert found["counts"]["image_tokens"] == found["counts"]["tokens"] == 258 * ROWS
     assert found["cost"]["usd"] == pytest.approx(258 * ROWS * 0.45 / 1e6, abs=1e-6)
     shown = bulkembed("status", tmp_path / "out").out
-    assert "3,096 tokens (3,096 of images)" in shown
+    assert "1 with 12 contents, 3,096 tokens (3,096 of images)" in shown
     assert "6,966 tokens at the price of text, 0.0014 USD" in shown
 
 

@@ -90,6 +90,13 @@ def drawn(width: int = 80, **changes: Any) -> list[str]:
         ({"jobs": JOBS}, r"batch jobs +3 open with 250,000 texts, up to 2:10:33 old; 2 ended"),
         ({"jobs": IDLE}, r"batch jobs +0 open, 2 ended"),
         ({"jobs": JOBS}, r"enqueued +[━╸╺ ]+ 1,234,567 of 4,500,000 tokens"),
+        ({"content_noun": "content"}, r"contents/min .* 2,950 of 3,000"),
+        ({"content_noun": "content"}, r"speed +103 rows/s, 99 contents/s; .*"),
+        ({"content_noun": "content"}, r"waiting for +the per-minute content quota"),
+        (
+            {"content_noun": "content", "jobs": JOBS},
+            r"batch jobs +3 open with 250,000 contents, .*",
+        ),
         (
             {"jobs": JOBS, "waiting": Waiting.BATCH, "wait_s": 200.0},
             r"waiting for +the next look at the batch jobs, for another 0:03:20",

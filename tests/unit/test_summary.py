@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from bulkembed.pipeline.cli.show import show_lines
+from bulkembed.pipeline.run.life_cost import LifeCost
 from bulkembed.pipeline.run.request import parse_budget
 from bulkembed.pipeline.run.summary import (
+    BatchCounts,
     FailedFile,
     RowCounts,
     RunSummary,
@@ -48,6 +50,18 @@ def test_the_summary_accounts_for_every_row() -> None:
     assert "with a known vector" in text
     assert "600 rows/s" in text
     assert "out" in text
+
+
+def test_a_summary_of_media_counts_contents() -> None:
+    cost = LifeCost(tokens=54321, usd=None, unconfirmed_tokens=9, has_media=True)
+    found = shown(summary(cost=cost, batch=BatchCounts(1, 5, 6, 2)))
+    assert "12 with 1,100 contents, 54,321 tokens; 7 duplicate contents not sent" in found
+    assert "1 job answered 5 contents" in found
+    assert "the answers to their contents are lost" in found
+    assert "text" not in found.replace("at the price of text", "")
+    nothing = RowCounts(3, 0, 0, 3, 0)
+    blank = shown(summary(cost=cost, dataset=nothing, run=nothing, codes={"blank_text": 3}))
+    assert "every part of --content is null or empty in all 3 rows" in blank
 
 
 def test_the_summary_names_duplicates_limits_and_files_left_out() -> None:
