@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TooManyDeletes,
         Unavailable,
     )
+    from bulkembed.schemas.fetch_settings import FetchSettings
     from bulkembed.schemas.job import JobConfig
     from bulkembed.schemas.media import MediaSettings
     from bulkembed.schemas.models import TaskType
@@ -51,6 +52,7 @@ __all__ = [
     "EmbedRows",
     "EmbedUnits",
     "ExitCode",
+    "FetchSettings",
     "Gemini",
     "GeminiEmbeddings",
     "InputError",
@@ -94,6 +96,7 @@ _HOMES = {
         "TooManyDeletes",
         "Unavailable",
     ),
+    "bulkembed.schemas.fetch_settings": ("FetchSettings",),
     "bulkembed.schemas.job": ("JobConfig",),
     "bulkembed.schemas.media": ("MediaSettings",),
     "bulkembed.schemas.models": ("TaskType",),

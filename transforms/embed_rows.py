@@ -189,13 +189,21 @@ class EmbedElements(beam.PTransform):
         config: the model, service and quota.
         form: how an element gives its texts and takes its vectors.
         gather_s: how many seconds rows wait at most for rows of other bundles; None for not at all.
+        fetch: how files of media are read.
     """
 
-    def __init__(self, config: EmbedderConfig, form: Form, gather_s: float | None = None) -> None:
+    def __init__(
+        self,
+        config: EmbedderConfig,
+        form: Form,
+        gather_s: float | None = None,
+        fetch: FetchSettings | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.form = form
         self.gather_s = gather_s
+        self.fetch = fetch
         self._tags: tuple[str, str] | None = None
 
     def with_exception_handling(
@@ -218,7 +226,9 @@ class EmbedElements(beam.PTransform):
         if self.gather_s is not None:
             rows = rows | "Gather" >> Gather(BATCH_ROWS, self.gather_s)
         main, dead = self._tags or (None, None)
-        embed = beam.ParDo(EmbedElementsFn(self.config, self.form, dead_letters=dead is not None))
+        embed = beam.ParDo(
+            EmbedElementsFn(self.config, self.form, dead_letters=dead is not None, fetch=self.fetch)
+        )
         emit = beam.ParDo(EmitFn(dead)).with_output_types(out)
         return (
             rows
@@ -260,6 +270,8 @@ class EmbedRows(EmbedElements):
         content: or the parts of a row, in order, as for `--content`: `["{title}", "image:photo"]`.
             A part with media is bytes, a path, a URI, a data URI or base64.
         media: how media is checked and prepared, as by the flags of the same names.
+        fetch: how files of media are read, such as
+            `FetchSettings(allow_private_addresses=True)`.
         vector_column: the field that gets the vector; an existing field is replaced.
         gather_s: how many seconds rows wait at most for rows of other bundles.  On unbounded input
             a bundle may have one row, and without this each row would be a request.
@@ -277,6 +289,7 @@ class EmbedRows(EmbedElements):
         title_column: str | None = None,
         content: Sequence[str] = (),
         media: MediaSettings | None = None,
+        fetch: FetchSettings | None = None,
         vector_column: str = "vector",
         gather_s: float | None = None,
     ) -> None:
@@ -285,14 +298,17 @@ class EmbedRows(EmbedElements):
         parts = tuple(map(parse_part, content))
         if parts and not has_media(parts):
             raise ConfigError("content names no media. Use text_column or text_template for texts.")
-        if media is not None and not parts:
-            raise ConfigError("media needs content with media, such as content=['image:photo'].")
+        for name, given in (("media", media), ("fetch", fetch)):
+            if given is not None and not parts:
+                raise ConfigError(
+                    f"{name} needs content with media, such as content=['image:photo']."
+                )
         columns = InputColumns(None, text_column, text_template, title_column, content=parts)
         if parts:
             media = media or MediaSettings()
             check_switches(parts, media)
         config = (gemini or Gemini()).config(has_titles=title_column is not None, media=media)
-        super().__init__(config, RowForm(columns, vector_column), gather_s)
+        super().__init__(config, RowForm(columns, vector_column), gather_s, fetch)
 
 
 @dataclasses.dataclass(slots=True)
@@ -317,6 +333,11 @@ class _Batch:
 _InFlight = collections.deque[tuple[_Batch, "concurrent.futures.Future[EmbeddedRows]"]]
 
 
+def fetch_settings(media: MediaSettings, fetch: FetchSettings | None) -> FetchSettings:
+    """Return how files are read; how large they may be is a setting of media."""
+    return dataclasses.replace(fetch or FetchSettings(), max_bytes=media.max_source_bytes)
+
+
 class EmbedElementsFn(beam.DoFn):
     """Embeds the elements of a bundle in batches, of which several are in flight.
 
@@ -328,10 +349,19 @@ class EmbedElementsFn(beam.DoFn):
         form: how an element gives its texts and takes its vectors.
         dead_letters: whether to yield dead letters among the elements; else the first one is an
             error.
+        fetch: how files of media are read.
     """
 
-    def __init__(self, config: EmbedderConfig, form: Form, *, dead_letters: bool) -> None:
+    def __init__(
+        self,
+        config: EmbedderConfig,
+        form: Form,
+        *,
+        dead_letters: bool,
+        fetch: FetchSettings | None = None,
+    ) -> None:
         self._config = config
+        self._fetch = fetch
         self._form = form
         self._dead_letters = dead_letters
         self._embedder: Embedder | None = None
@@ -345,10 +375,11 @@ class EmbedElementsFn(beam.DoFn):
         from bulkembed.transforms.calls.embedder import embedder_for
 
         self._embedder = embedder_for(self._config)
-        if self._config.embedding.media is not None and self._fetcher is None:
+        media = self._config.embedding.media
+        if media is not None and self._fetcher is None:
             from bulkembed.transforms.media.fetching import MediaFetcher
 
-            self._fetcher = MediaFetcher(FetchSettings())
+            self._fetcher = MediaFetcher(fetch_settings(media, self._fetch))
 
     def start_bundle(self) -> None:
         """Discard the state of a failed bundle, and an embedder that has stopped."""

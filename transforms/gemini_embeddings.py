@@ -31,7 +31,7 @@ from bulkembed.transforms.adapter_form import AdapterForm, content_of, item_adap
 from bulkembed.transforms.calls import metrics
 from bulkembed.transforms.calls.embedder import Embedder, embedder_for, release
 from bulkembed.transforms.elements import Form, RowForm
-from bulkembed.transforms.embed_rows import EmbedElements, Gemini
+from bulkembed.transforms.embed_rows import EmbedElements, Gemini, fetch_settings
 from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.media_rows import FetchAhead
@@ -64,6 +64,7 @@ class GeminiEmbeddings(EmbeddingsManager):
             `["{title}", "image:photo"]`.
         vector_column: the field that gets the vector of `content`; without it, `vector`.
         media: how media is checked and prepared.
+        fetch: how files of media are read.
         max_batch_size: the maximum number of texts in one request; at most what the service allows.
         min_batch_size: the minimum number of texts that RunInference passes to
             `get_model_handler()` at once.  MLTransform fills requests with the texts there are.
@@ -88,6 +89,7 @@ class GeminiEmbeddings(EmbeddingsManager):
         content: Sequence[str] = (),
         vector_column: str | None = None,
         media: MediaSettings | None = None,
+        fetch: FetchSettings | None = None,
     ) -> None:
         parts = _parts(content, columns, type_adapter)
         if vector_column is not None and not content:
@@ -116,6 +118,9 @@ class GeminiEmbeddings(EmbeddingsManager):
         if content:
             self._form = RowForm(InputColumns(None, None, content=parts), vector_column or "vector")
         config = self.gemini.config(media=_media(self.gemini, parts, media))
+        if fetch is not None and config.embedding.media is None:
+            raise ConfigError("fetch needs media, such as columns=['image:photo'].")
+        self._fetch = fetch
         texts = min(high, config.calls.texts)
         self._config = dataclasses.replace(
             config, calls=dataclasses.replace(config.calls, texts=texts)
@@ -126,11 +131,11 @@ class GeminiEmbeddings(EmbeddingsManager):
 
         Its elements are what a type adapter may read: a string, an image, or a list of both.
         """
-        return GeminiModelHandler(self._config, *self._batch_sizes)
+        return GeminiModelHandler(self._config, *self._batch_sizes, self._fetch)
 
     def get_ptransform_for_processing(self, **_: Any) -> beam.PTransform:
         """Return the stage of EmbedRows, with Beam's adapter instead of columns."""
-        return EmbedAdapted(self._config, self._form)
+        return EmbedAdapted(self._config, self._form, fetch=self._fetch)
 
 
 def _parts(
@@ -217,8 +222,9 @@ def _as_beam(letter: DeadLetter) -> tuple[Any, tuple[type, str, list[str]]]:
 class GeminiModel:
     """A user of the process's embedder until this object is deleted: Beam does not close models."""
 
-    def __init__(self, config: EmbedderConfig) -> None:
+    def __init__(self, config: EmbedderConfig, fetch: FetchSettings | None = None) -> None:
         self._config = config
+        self._fetch = fetch
         self._join()
 
     def embedder(self) -> Embedder:
@@ -235,8 +241,10 @@ class GeminiModel:
 
     def _join(self) -> None:
         self._embedder = embedder_for(self._config)
-        is_media = self._config.embedding.media is not None
-        self._fetcher = MediaFetcher(FetchSettings()) if is_media else None
+        media = self._config.embedding.media
+        self._fetcher = None
+        if media is not None:
+            self._fetcher = MediaFetcher(fetch_settings(media, self._fetch))
         self._end = weakref.finalize(self, _release_aside, self._embedder, self._fetcher)
         self._end.atexit = False
 
@@ -260,14 +268,19 @@ class GeminiModelHandler(ModelHandler[Any, list[float], GeminiModel]):
     """
 
     def __init__(
-        self, config: EmbedderConfig, min_texts: int = MIN_TEXTS, max_texts: int = MAX_TEXTS
+        self,
+        config: EmbedderConfig,
+        min_texts: int = MIN_TEXTS,
+        max_texts: int = MAX_TEXTS,
+        fetch: FetchSettings | None = None,
     ) -> None:
         super().__init__(min_batch_size=min_texts, max_batch_size=max_texts)
         self._config = config
+        self._fetch = fetch
 
     def load_model(self) -> GeminiModel:
         """Join the embedder of this process, or start it."""
-        return GeminiModel(self._config)
+        return GeminiModel(self._config, self._fetch)
 
     def run_inference(
         self,

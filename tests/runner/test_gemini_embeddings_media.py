@@ -19,12 +19,14 @@ from PIL import Image
 from support.cli import matrix, read
 from support.images import pictures
 from support.media_jobs import embed, write_photos
+from support.web_pages import serving
 
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.media import MediaSettings
 from bulkembed.transforms.clients.transport import service_from
-from bulkembed.transforms.embed_rows import Gemini
+from bulkembed.transforms.embed_rows import EmbedRows, Gemini
 from bulkembed.transforms.gemini_embeddings import GeminiEmbeddings
 
 MODEL = "gemini-embedding-2"
@@ -184,6 +186,28 @@ def test_a_bad_image_fails_alone(gemini: Gemini, tmp_path: Path, images: list[by
         assert_that(bad, check_bad, "Bad")
 
 
+@pytest.mark.parametrize("through", ["EmbedRows", "GeminiEmbeddings"])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_urls_of_private_networks_are_read_only_if_that_is_allowed(
+    gemini: Gemini, tmp_path: Path, images: list[bytes], through: str, allowed: bool
+) -> None:
+    fetch = FetchSettings(allow_private_addresses=True) if allowed else None
+    content = ["image:photo"]
+    page = {"/a.png": lambda exchange: exchange.answer(200, images[0])}
+    with serving(page) as server, beam.Pipeline(runner="FnApiRunner") as pipeline:
+        rows = pipeline | beam.Create([{"photo": f"{server.url}/a.png"}])
+        if through == "EmbedRows":
+            stage = EmbedRows(gemini, content=content, fetch=fetch).with_exception_handling()
+        else:
+            transform = MLTransform(write_artifact_location=str(tmp_path / "artifacts"))
+            stage = transform.with_transform(
+                GeminiEmbeddings(gemini, content=content, fetch=fetch)
+            ).with_exception_handling()
+        good, bad = rows | stage
+        assert_that(good, lambda found: same(len(found), int(allowed)), "Good")
+        assert_that(bad, lambda found: same(len(found), int(not allowed)), "Bad")
+
+
 def same(found: object, expected: object) -> None:
     assert found == expected
 
@@ -274,6 +298,7 @@ def test_the_model_handler_takes_the_same_contents(
             "needs pdf:COLUMN", id="6",
         ),
         pytest.param({"columns": ["a"], "vector_column": "v"}, "vector_column needs", id="7"),
+        pytest.param({"columns": ["a"], "fetch": FetchSettings()}, "fetch needs media", id="8"),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], words: str) -> None:

@@ -11,10 +11,12 @@ from apache_beam.transforms.display import DisplayData
 
 from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.fetch_settings import FetchSettings
+from bulkembed.schemas.media import MediaSettings
 from bulkembed.schemas.models import TaskType
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.clients.transport import service_from
-from bulkembed.transforms.embed_rows import EmbedElementsFn, EmbedRows, Gemini
+from bulkembed.transforms.embed_rows import EmbedElementsFn, EmbedRows, Gemini, fetch_settings
 
 KEY = "AIza-this-is-the-key"
 HERE = service_from(base_url="http://127.0.0.1:9")
@@ -113,3 +115,12 @@ def test_gathering_is_rejected_on_a_runner_that_loses_rows() -> None:
     rows = pipeline | beam.Create([{"text": "a"}])
     with pytest.raises(ConfigError, match="gather_s cannot be used with PrismRunner"):
         rows | EmbedRows(Gemini(dim=128), gather_s=2)
+
+
+def test_how_large_a_file_may_be_is_a_setting_of_media() -> None:
+    media = MediaSettings(max_source_bytes=500_000_000)
+    assert fetch_settings(media, None) == FetchSettings(max_bytes=500_000_000)
+    given = fetch_settings(media, FetchSettings(per_host=2))
+    assert given == FetchSettings(per_host=2, max_bytes=500_000_000)
+    with pytest.raises(ConfigError, match="fetch needs content with media"):
+        EmbedRows(fetch=FetchSettings())
