@@ -232,6 +232,8 @@ EVENTS = (
     ("os.remove", ".spill"),
     ("os.remove", "_SUCCESS"),
     ("os.remove", "/vectors/part-"),
+    ("os.rename", "/vectors/group-"),
+    ("os.rename", "/_run/units/group-"),
     ("os.rename", "/_run/summaries/"),
     ("os.rename", "_SUCCESS"),
     ("os.remove", "lock.json"),
@@ -244,6 +246,7 @@ REQUESTS = (
     ("PUT", "/vectors/part-"),
     ("PUT", "/dead_letters/part-"),
     ("PUT", "/_run/units/"),
+    ("PUT", "/vectors/group-"),
     ("DELETE", "_SUCCESS"),
     ("DELETE", "/_run/claims/"),
     ("PUT", "/_run/summaries/"),
@@ -368,7 +371,7 @@ def generate(seed: int, place: str) -> History:
         place=place,
         settings=settings,
         other_settings=_other(settings, chance),
-        files=_files(chance, repeats=place == "disk"),
+        files=_files(chance, repeats=place == "disk") | _small_files(seed),
         latency_ms=chance.choice([60, 150, 300]),
         faults=(("503", 0.03), ("reset", 0.03)) if chance.random() < 0.25 else (),
     )
@@ -422,6 +425,17 @@ def _files(chance: random.Random, *, repeats: bool) -> dict[str, Rows]:
             rows = (*rows[:at], dataclasses.replace(rows[at], id=None), *rows[at + 1 :])
         files[name] = rows
     return files
+
+
+def _small_files(seed: int) -> dict[str, Rows]:
+    """In one history of three, enough files of a few rows for groups; else none."""
+    chance = random.Random(f"{seed} small files")
+    if chance.random() > 0.3:
+        return {}
+    texts = Texts(chance, repeats=False, first_id=5000)
+    ends = ("jsonl", "parquet")
+    names = (f"small/{number:02}.{ends[number % 2]}" for number in range(chance.randint(20, 40)))
+    return {name: texts.rows(chance.randint(1, 4)) for name in names}
 
 
 def _step(chance: random.Random, world: World) -> Step:
