@@ -19,13 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.quota_scenarios import SCENARIOS, Row, Setting
+from benchmarks.quota_windows import odd_units, small_files
 from benchmarks.texts import Texts
+
+OF_ODD_SIZES = ((odd_units, 170), (small_files, 300))
+"""Each with its start in seconds."""
 
 
 def run(folder: Path, *, small: bool, only: frozenset[str]) -> list[Row]:
     """Run all scenarios, or some by name, and return their rows in order."""
     setting = Setting(Texts(folder), folder, small)
-    chosen = [one for one in SCENARIOS if not only or one[0].__name__ in only]
+    chosen = [one for one in (*SCENARIOS, *OF_ODD_SIZES) if not only or one[0].__name__ in only]
     started, first = time.monotonic(), min(start_s for _, start_s in chosen)
 
     def play(number: int) -> list[Row]:

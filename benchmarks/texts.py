@@ -24,6 +24,10 @@ class Texts:
         """Number of distinct texts in the corpus."""
         return len(self._distinct)
 
+    def some(self, count: int) -> list[str]:
+        """Return distinct texts."""
+        return list(itertools.islice(self._endless(), count))
+
     def write(self, name: str, rows: int | None = None, first: int = 0) -> Path:
         """Write a Parquet file of `rows` texts from number `first` on, or of the whole corpus.
 
