@@ -117,9 +117,9 @@ def test_a_share_is_a_part_of_the_day_and_calls_can_count_instead_of_texts(tmp_p
 @pytest.mark.parametrize("details", [QuotaDetails.ZERO_DELAY, QuotaDetails.NONE])
 def test_a_429_with_few_details_pauses_all_calls(details: QuotaDetails, tmp_path: Path) -> None:
     with served(script=("ok", "429", "ok"), quota_details=details) as server:
-        ended = embed(server, tmp_path, 40, "a", "--unit-rows", 10)
+        ended = embed(server, tmp_path, 240, "a")
         stats = server.stats()
-    assert (ended.code, stats["texts"], stats["answers_429"]) == (0, 40, 1)
+    assert (ended.code, stats["texts"], stats["answers_429"]) == (0, 240, 1)
 
 
 def test_a_token_limit_is_kept_without_counts_of_the_service(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def caller_of(
     clock: Callable[[], float] = time.monotonic,
 ) -> Caller:
     gate = Gate(
-        LocalQuota(QuotaMirror(QuotaLimits())), ConcurrencyLevel(4), CallLimits(texts=texts), stop
+        LocalQuota(QuotaMirror(QuotaLimits())), ConcurrencyLevel(4), CallLimits(texts=texts)
     )
     return Caller(
         client, gate, TokenEstimator(), stop,
@@ -156,7 +156,7 @@ def test_a_limit_on_texts_is_learned_even_if_the_error_does_not_name_it() -> Non
     before = asyncio.run(twice())
     assert len(receiver.good) == 12
     assert not receiver.bad
-    assert [len(call) for call in client.calls[:before]] == [4, 2, 2, 1, 1, 1, 1]
+    assert [len(call) for call in client.calls[:before]] == [4, 2, 1, 1, 1, 1]
     assert [len(call) for call in client.calls[before:]] == [1] * 8
 
 
@@ -182,7 +182,7 @@ def test_a_limit_on_the_size_of_a_body_is_learned(status: int) -> None:
     before = asyncio.run(twice())
     assert sorted(receiver.good) == sorted(f"t{n}" for n in range(10))
     assert list(receiver.bad.values()) == [DeadCode.REJECTED]
-    assert [len(call) for call in client.calls[:before]] == [4, 4, 2, 2, 2, 2]
+    assert [len(call) for call in client.calls[:before]] == [4, 2, 2, 2, 2]
     assert [len(call) for call in client.calls[before:]] == [2, 1]
 
 

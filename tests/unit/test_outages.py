@@ -31,7 +31,8 @@ from bulkembed.schemas.errors import (
 from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
 from bulkembed.schemas.stop import ExitCode, StopReason
-from bulkembed.transforms.calls.caller import MAX_BAD_TRIES, Caller
+from bulkembed.transforms.calls.caller import Caller
+from bulkembed.transforms.calls.failed_calls import MAX_BAD_TRIES
 from bulkembed.transforms.calls.gate import Gate
 from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.calls.spending import Spending
@@ -143,7 +144,7 @@ def embed(
     """Embed texts `t0`, `t1`, ... to the end, or to that of the run."""
     loop = jumping_loop.JumpingLoop()
     stop, receiver, service = (
-        StopFlag(lambda _: gate.close()),
+        StopFlag(lambda _: loop.call_soon(caller.close)),
         ResultReceiver(),
         Service(fails, loop),
     )
@@ -157,7 +158,6 @@ def embed(
         LocalQuota(mirror or QuotaMirror(QuotaLimits())),
         ConcurrencyLevel(concurrency),
         CallLimits(texts=per_call),
-        stop,
         clock=loop.time,
         random=lambda: 0.0,
     )

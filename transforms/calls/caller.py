@@ -1,57 +1,49 @@
-"""Get vectors for contents: pack them into calls, and send, retry and split the calls."""
+"""Get vectors for contents: send calls, and hand out their results."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import datetime as dt
 import logging
 import math
 import random as random_module
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import (
-    BadAnswer,
     CallError,
     CallRejected,
-    Intercepted,
     JobRejected,
     OutputError,
     QuotaExceeded,
-    Unavailable,
 )
-from bulkembed.schemas.media import NO_MEDIA, SAME_PRICE, MediaFactors, MediaTokens
-from bulkembed.schemas.stop import RERUN, StopReason
-from bulkembed.transforms.calls.gate import DaySpent, Gate, Slot, TooLarge
+from bulkembed.schemas.media import SAME_PRICE, MediaFactors
+from bulkembed.schemas.stop import StopReason
+from bulkembed.transforms.calls.answer_parts import answers_of, counted_media, counted_tokens
+from bulkembed.transforms.calls.call_queue import Call, CallQueue, Draft, media_tokens
+from bulkembed.transforms.calls.deliveries import Delivery, ResultReceiver
+from bulkembed.transforms.calls.dispatcher import Dispatcher
+from bulkembed.transforms.calls.failed_calls import CallStats, FailedCalls
+from bulkembed.transforms.calls.gate import Gate, Slot
 from bulkembed.transforms.calls.rate_service import RateService
-from bulkembed.transforms.calls.retry import (
-    MAX_INTERCEPTED_TRIES,
-    Attempts,
-    Retrier,
-    stop_reason,
-)
+from bulkembed.transforms.calls.retry import Retrier, stop_reason
 from bulkembed.transforms.calls.spending import Spending
+from bulkembed.transforms.calls.stop_messages import (
+    day_spent_message,
+    failed_throughout_message,
+    hopeless_message,
+)
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
-from bulkembed.transforms.clients import classification
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.backoff import RetryWait
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import RETRYABLE
-from bulkembed.transforms.core.media_content import MediaContent
-from bulkembed.transforms.core.packing import body_size, halves, pack
 from bulkembed.transforms.core.quota_mirror import RateLimitEffect
 from bulkembed.transforms.core.timeline import Timeline
-from bulkembed.transforms.core.tokens import Features, TokenEstimator, sum_features
+from bulkembed.transforms.core.tokens import TokenEstimator
 
 log = logging.getLogger("bulkembed")
 
-ROW_DEADLINE_FRACTION = 0.2
-"""How much of a call's deadline a single resent row gets."""
-MAX_BAD_TRIES = 4
-"""Bad answers to one call after which its contents are sent alone: each may have cost money."""
 UNCUT_FRACTION = 0.8
 """A text below this fraction of the model's maximum, as estimated, was certainly not cut."""
 
@@ -64,44 +56,6 @@ class Client(Protocol):
 
     async def count_tokens(self, content: Content) -> int:
         """Return the service's own count of a content's tokens."""
-
-
-class ResultReceiver(Protocol):
-    """Takes the result of each content.  A content without a result is sent by the next run."""
-
-    def embedded(self, contents: Sequence[Content], answer: Answer, attempts: int) -> None:
-        """Take the vectors of one answered call."""
-
-    def dead(self, content: Content, code: DeadCode, error: CallError, attempts: int) -> None:
-        """Take the failure of one content."""
-
-
-@dataclasses.dataclass(slots=True)
-class CallStats:
-    """Calls that a process has sent so far.  The names of the fields are those of the counters."""
-
-    calls_sent: int = 0
-    calls_retried: int = 0
-    calls_refused: int = 0
-    """429s.  The counter is older than the word "rate-limited"."""
-
-
-def counted_tokens(contents: Sequence[Content], answer: Answer) -> int:
-    """Return the tokens of an answered call: the service's count, or else the estimate."""
-    return sum(content.tokens for content in contents) if answer.tokens is None else answer.tokens
-
-
-def counted_media(contents: Sequence[Content], answer: Answer) -> MediaTokens:
-    """Return those of the tokens of an answered call that are of media: counted, or estimated."""
-    if answer.media is not None:
-        return answer.media
-    media = (one.tokens_by_modality for one in contents if isinstance(one, MediaContent))
-    return sum(media, NO_MEDIA)
-
-
-def media_tokens(contents: Sequence[Content]) -> int:
-    """Return the tokens of the media of a call."""
-    return sum(content.media_tokens for content in contents)
 
 
 class Caller:
@@ -140,29 +94,61 @@ class Caller:
         self._estimator = estimator
         self._stop = stop
         self._deadline_s = deadline_s
-        self._rate_service = rate_service
-        self._rate_service_queue = asyncio.Lock()
         self._factors = factors
         self._spending = spending or Spending(None, None, stop)
         self._clock = clock
+        self._queue = CallQueue(estimator)
+        self._calls: dict[asyncio.Task[None], Call] = {}
         self._in_flight: set[asyncio.Future[Answer]] = set()
         self._aborted = False
-        self._max_answered_bytes = 0
-        self._last_answer = -math.inf
         self._failing_since = math.inf
         self.retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
         self.stats = CallStats()
         self.timeline = Timeline()
+        self._dispatcher = Dispatcher(
+            self._queue, gate, self._start, stop,
+            spending=self._spending, retrier=self.retrier, deadline_s=deadline_s,
+            rate_service=rate_service,
+        )  # fmt: skip
+        self._failed = FailedCalls(self._queue, gate, stop, self.stats, deadline_s, clock)
+
+    @property
+    def throttled_s(self) -> float:
+        """How long the next call has waited for quota so far."""
+        return self._dispatcher.throttled_s
 
     async def embed(self, contents: Sequence[Content], receiver: ResultReceiver) -> None:
-        """Embed the contents in as many calls as the limits require, several at a time.
+        """Embed the contents, in calls that they share with those of other receivers.
 
         Returns when each content has a result, or when the run must end.
+
+        Raises:
+            Exception: what the receiver, the client or the account raises.
         """
-        calls = pack(contents, self._gate.call_limits())
-        async with asyncio.TaskGroup() as group:
-            for call in calls:
-                group.create_task(self._embed_call(call, receiver, Attempts(self._deadline_s)))
+        if not contents or self._stop.is_set():
+            return
+        delivery = Delivery(receiver, len(contents))
+        self._queue.add(contents, delivery)
+        self._dispatcher.dispatch()
+        try:
+            await delivery.wait()
+        except (asyncio.CancelledError, Exception):
+            self._forget(delivery)
+            raise
+
+    def expect(self, sources: int) -> None:
+        """Say that so many more, or fewer, are about to hand in contents.  On the loop only.
+
+        While there are any, a call that is not full waits a little for what they bring.
+        """
+        self._queue.sources += sources
+        if sources < 0:
+            # Soon, but after what the same step of the loop hands in or announces.
+            asyncio.get_running_loop().call_soon(self._dispatcher.dispatch)
+
+    def close(self) -> None:
+        """End all waiting: nothing more is sent.  On the event loop only."""
+        self._dispatcher.close()
 
     def abort(self) -> None:
         """Cancel the calls in flight; their contents get no result.  On the event loop only."""
@@ -170,136 +156,83 @@ class Caller:
         for task in self._in_flight:
             task.cancel()
 
-    async def _embed_call(
-        self, contents: Sequence[Content], receiver: ResultReceiver, attempts: Attempts
-    ) -> None:
+    def _forget(self, delivery: Delivery) -> None:
+        """Forget a receiver; calls that nobody waits for any more are cancelled."""
+        delivery.close()
+        self._queue.withdraw(delivery)
+        for task, call in self._calls.items():
+            if not call.is_wanted:
+                task.cancel()
+
+    def _start(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> None:
+        """Start to send a call; the dispatcher's `Send`."""
+        work = self._run(call, draft, slot, reserved)
+        task = asyncio.get_running_loop().create_task(work)
+        self._calls[task] = call
+        task.add_done_callback(self._calls.pop)
+
+    async def _run(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> None:
         try:
-            answer = await self.retrier.run(
-                lambda: self._attempt(contents, attempts),
-                attempts,
-                give_up=lambda error: self._is_at_fault(contents, attempts, error),
+            await self._handle(call, draft, slot, reserved)
+        except asyncio.CancelledError:
+            self._dispatcher.dispatch()
+            raise
+        except Exception as error:
+            call.fail(error)
+        self._dispatcher.dispatch()
+
+    async def _handle(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> None:
+        """Send a call once, and do with its contents what the result requires."""
+        try:
+            answer = await self._attempt(call, draft, slot, reserved)
+        except Stopping:
+            call.release()
+        except (JobRejected, CallRejected) as error:
+            if self._failed.is_about_job(error):
+                call.release()
+            else:
+                self._failed.split(call, error)
+        except QuotaExceeded:
+            self._queue.resend(call)  # The gate holds all calls back, which is no failure of this.
+        except RETRYABLE as error:
+            self._dispatcher.dispatch()  # Other calls do not wait for this one.
+            await self._retry(call, error)
+        else:
+            self._deliver(call, answer)
+
+    async def _retry(self, call: Call, error: CallError) -> None:
+        """Queue a call again, after a wait, or end it."""
+        try:
+            await self.retrier.wait_after(
+                error, call.attempts, give_up=lambda last: self._failed.is_at_fault(call, last)
             )
         except Stopping:
-            return
-        except TooLarge:
-            await self.embed(contents, receiver)
-        except DaySpent as spent:
-            self._stop.set(StopReason.DAY_SPENT, _day_spent_message(spent.resets_at))
-        except (JobRejected, CallRejected) as error:
-            if not self._is_about_job(error):
-                await self._split(contents, receiver, error, attempts.count)
-        except (Unavailable, Intercepted, BadAnswer) as error:
-            await self._handle_failing_call(contents, receiver, error, attempts)
+            call.release()
+        except RETRYABLE as last:
+            self._failed.end(call, last)
         else:
+            self._queue.resend(call)
+
+    def _deliver(self, call: Call, answer: Answer) -> None:
+        """Hand out the vectors of a call.  The first receiver counts the call."""
+        attempts = call.attempts.count
+        parts = answers_of(answer, call.portions)
+        for portion, part in zip(call.portions, parts, strict=True):
             try:
-                receiver.embedded(contents, answer, attempts.count)
-            except OutputError as error:
-                self._stop.set(StopReason.BROKEN, error.message)  # Before another call is sent.
-                raise
+                portion.delivery.embedded(portion.contents, part, attempts)
+            except Exception as error:
+                if isinstance(error, OutputError):
+                    self._stop.set(StopReason.BROKEN, error.message)  # Nothing more is sent.
+                portion.delivery.fail(error)
+            attempts = 0
 
-    def _is_at_fault(
-        self, contents: Sequence[Content], attempts: Attempts, error: CallError
-    ) -> bool:
-        """Return whether to stop sending a call as it is.
-
-        Answers that cost money or come from a proxy are not retried until the deadline.
-        """
-        if isinstance(error, BadAnswer) and attempts.useless >= MAX_BAD_TRIES:
-            return len(contents) > 1 or self._others_passed(attempts)
-        if isinstance(error, Intercepted) and attempts.useless >= MAX_INTERCEPTED_TRIES:
-            return self._others_passed(attempts)
-        return attempts.is_expired(self._clock())
-
-    def _others_passed(self, attempts: Attempts) -> bool:
-        """Return whether the service has answered other calls since this one first failed."""
-        return self._last_answer > attempts.suspect_since
-
-    async def _handle_failing_call(
-        self,
-        contents: Sequence[Content],
-        receiver: ResultReceiver,
-        error: CallError,
-        attempts: Attempts,
-    ) -> None:
-        """Handle a call that keeps failing.
-
-        If no other call has passed in the meantime, the service is down, and the run ends. If
-        others pass, the call itself is at fault: it is split once, into single contents, so that
-        rerunning the command cannot fail at it again and again. A bad answer may be caused by one
-        content even if no other call is left that could pass.
-        """
-        passed = self._others_passed(attempts)
-        split = len(contents) > 1 and (passed or isinstance(error, BadAnswer))
-        if not passed and not split:
-            message = _failed_throughout_message(attempts.deadline_s, error)
-            return self._stop.set(stop_reason(error), message)
-        if not split:
-            return receiver.dead(contents[0], DeadCode.SERVICE_ERROR, error, attempts.count)
-        log.warning(
-            "a request with %d texts keeps failing. bulkembed sends its texts one by one.",
-            len(contents),
-        )
-        return await self._resend(
-            [[content] for content in contents],
-            receiver,
-            deadline_s=attempts.deadline_s * ROW_DEADLINE_FRACTION,
-            suspect_since=attempts.suspect_since,
-        )
-
-    async def _split(
-        self, contents: Sequence[Content], receiver: ResultReceiver, error: CallError, attempts: int
-    ) -> None:
-        """Split a rejected call until the contents at fault are alone; only these fail."""
-        if len(contents) == 1:
-            return receiver.dead(contents[0], classification.dead_code(error.code), error, attempts)
-        # Once a call of that size was answered, such words come from a text.
-        sized = error if isinstance(error, CallRejected) and error.code == "batch_size" else None
-        if sized is not None and len(contents) > self._gate.max_answered_texts:
-            cap = sized.max_texts or len(contents) // 2
-            log.warning(
-                "the service does not accept %d texts per request. "
-                "bulkembed sends at most %d from now on.",
-                len(contents),
-                cap,
-            )
-            self._gate.limit_texts(cap)
-            return await self.embed(contents, receiver)
-        size = body_size(contents)
-        if error.code == "payload" and size > self._max_answered_bytes:
-            log.warning(
-                "the service does not accept requests of %.1f MB. bulkembed sends at most %.1f MB "
-                "from now on, except for larger rows.",
-                size / 1e6,
-                size / 2e6,
-            )
-            self._gate.limit_bytes(size // 2)
-            return await self.embed(contents, receiver)
-        index = error.index
-        if index is not None and index < len(contents):
-            rest = [*contents[:index], *contents[index + 1 :]]
-            return await self._resend([[contents[index]], rest], receiver)
-        return await self._resend(halves(contents), receiver)
-
-    async def _resend(
-        self,
-        parts: Iterable[Sequence[Content]],
-        receiver: ResultReceiver,
-        *,
-        deadline_s: float | None = None,
-        suspect_since: float = math.inf,
-    ) -> None:
-        """Send the parts of a call as calls of their own, before new calls."""
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                self.stats.calls_retried += 1
-                attempts = Attempts(deadline_s or self._deadline_s, True, suspect_since)
-                group.create_task(self._embed_call(part, receiver, attempts))
-
-    async def _attempt(self, contents: Sequence[Content], attempts: Attempts) -> Answer:
-        """Send a call once; raise what the gate and the client raise."""
-        features = sum_features(content.features for content in contents)
-        tokens = self._estimator.reserve(features) + media_tokens(contents)
-        slot, reserved = await self._enter(contents, tokens, is_retry=attempts.is_retry)
+    async def _attempt(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> Answer:
+        """Send a call once; raise what the client raises."""
+        contents, attempts = call.contents, call.attempts
+        if self._stop.is_set():
+            self._gate.cancel(slot)
+            self._spending.settle(reserved, 0)
+            raise Stopping
         started = self._clock()
         self.timeline.at(slot.sent_at).retried += attempts.is_retry
         attempts.count += 1
@@ -308,7 +241,7 @@ class Caller:
         try:
             answer = await self._send(contents)
         except CallError as error:
-            if self._is_about_job(error):
+            if self._failed.is_about_job(error):
                 # Before the gate knows of the failure and sends the next call.
                 self._stop.set(StopReason.REJECTED, error.message)
             if isinstance(error, RETRYABLE):
@@ -321,54 +254,16 @@ class Caller:
             self._gate.abandon(slot)
             self._spending.lost(reserved)
             raise
-        self._last_answer = self._clock()
+        self._failed.note_answer(contents)
         self._failing_since = math.inf
         self.retrier.answered()
         self._gate.succeed(slot, answer.tokens, len(contents))
-        self._max_answered_bytes = max(self._max_answered_bytes, body_size(contents))
         counted = counted_tokens(contents, answer)
         surcharge = self._factors.surcharge(counted_media(contents, answer))
         self._spending.settle(reserved, counted + surcharge)
-        self.timeline.at(slot.sent_at).add_answer(
-            len(contents), counted, self._last_answer - started
-        )
-        self._learn(contents, features, answer)
+        self.timeline.at(slot.sent_at).add_answer(len(contents), counted, self._clock() - started)
+        self._learn(draft, answer)
         return answer
-
-    async def _enter(
-        self, contents: Sequence[Content], tokens: int, *, is_retry: bool
-    ) -> tuple[Slot, int]:
-        """Return a slot of the gate, and the reserved tokens.
-
-        While the account has no room, the call waits without a slot. A slot would count against the
-        quota, and no other call could use it.
-        """
-        while True:
-            await self._spending.wait_for_room(contents)
-            slot = await self._wait_for_slot(contents, tokens, is_retry=is_retry)
-            try:
-                reserved = self._spending.reserve(contents)
-            except BaseException:
-                self._gate.cancel(slot)
-                raise
-            if reserved is not None:
-                return slot, reserved
-            self._gate.cancel(slot)
-
-    async def _wait_for_slot(
-        self, contents: Sequence[Content], tokens: int, *, is_retry: bool
-    ) -> Slot:
-        """Return a slot of the gate; with a rate service, calls ask that first, one by one."""
-        if self._rate_service is None:
-            return await self._gate.enter(contents, tokens, is_retry=is_retry)
-        async with self._rate_service_queue:
-            await self._rate_service.allow(len(contents))
-            return await self._gate.enter(contents, tokens, is_retry=is_retry)
-
-    def _is_about_job(self, error: CallError) -> bool:
-        """Return whether every call would be rejected; see `classification.SETTINGS`."""
-        settings_work = self._gate.proven and error.code in classification.SETTINGS
-        return isinstance(error, JobRejected) and not settings_work
 
     async def _send(self, contents: Sequence[Content]) -> Answer:
         task = asyncio.ensure_future(self._client.embed(contents))
@@ -383,13 +278,13 @@ class Caller:
         finally:
             self._in_flight.discard(task)
 
-    def _learn(self, contents: Sequence[Content], features: Features, answer: Answer) -> None:
+    def _learn(self, draft: Draft, answer: Answer) -> None:
         maximum = self._estimator.max_tokens
         uncut = maximum is None or all(
-            content.tokens < UNCUT_FRACTION * maximum for content in contents
+            content.tokens < UNCUT_FRACTION * maximum for content in draft.contents
         )
-        if answer.tokens is not None and uncut and not media_tokens(contents):
-            self._estimator.learn(features, answer.tokens)
+        if answer.tokens is not None and uncut and not media_tokens(draft.contents):
+            self._estimator.learn(draft.features, answer.tokens)
 
     def _note_failure(self, slot: Slot, effect: RateLimitEffect | None, error: CallError) -> None:
         """Record a failure; `effect` is what a 429 changed."""
@@ -399,7 +294,7 @@ class Caller:
         self.stats.calls_refused += 1
         remaining_s = self._remaining_s()
         if effect.day_resets_at is not None:
-            self._stop.set(StopReason.DAY_SPENT, _day_spent_message(effect.day_resets_at))
+            self._stop.set(StopReason.DAY_SPENT, day_spent_message(effect.day_resets_at))
         elif effect.wait_s > remaining_s:  # Nothing is sent before the deadline.
             loop, since = asyncio.get_running_loop(), self._failing_since
             loop.call_later(remaining_s, self._end_run_if_failing_since, since, error)
@@ -429,39 +324,11 @@ class Caller:
         if not isinstance(error, RETRYABLE):
             return
         if self._gate.hopeless:
-            self._stop.set(stop_reason(error), _hopeless_message(error))
+            self._stop.set(stop_reason(error), hopeless_message(error))
         elif started >= self._failing_since and self._remaining_s() <= 0:
-            self._stop.set(stop_reason(error), _failed_throughout_message(self._deadline_s, error))
+            self._stop.set(stop_reason(error), failed_throughout_message(self._deadline_s, error))
 
     def _end_run_if_failing_since(self, since: float, error: CallError) -> None:
         """End the run if no call has passed since then; on the event loop."""
         if self._failing_since == since:
-            self._stop.set(stop_reason(error), _failed_throughout_message(self._deadline_s, error))
-
-
-def _day_spent_message(resets_at: float) -> str:
-    when = dt.datetime.fromtimestamp(resets_at).astimezone()
-    return (
-        f"the day's quota is spent and resets at {when:%Y-%m-%d %H:%M %Z}. "
-        "Then rerun the same command to resume."
-    )
-
-
-def _failed_throughout_message(deadline_s: float, error: CallError) -> str:
-    words = error.message.rstrip(".")
-    if isinstance(error, QuotaExceeded):
-        return (
-            f"every request was rate-limited (429) for {deadline_s:g} s: {words}. Check whether "
-            "the project's credits are used up. Then rerun the same command to resume."
-        )
-    return f"the service failed for {deadline_s:g} s: {words}. {RERUN}"
-
-
-def _hopeless_message(error: CallError) -> str:
-    if isinstance(error, BadAnswer):
-        return (
-            "the service's answers are unusable, and each may cost money: "
-            f"{error.message.rstrip('.')}. Check the service, --model and --dim. "
-            "Then rerun the same command to resume."
-        )
-    return error.message
+            self._stop.set(stop_reason(error), failed_throughout_message(self._deadline_s, error))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.job import EmbedderConfig
 from bulkembed.schemas.live import Live, LiveCounts
 from bulkembed.transforms.calls import metrics
-from bulkembed.transforms.calls.caller import Caller, ResultReceiver
+from bulkembed.transforms.calls.caller import Caller
+from bulkembed.transforms.calls.deliveries import ResultReceiver
 from bulkembed.transforms.calls.gate import Gate
 from bulkembed.transforms.calls.long_texts import TokenCounter, reject_long_texts
 from bulkembed.transforms.calls.rate_service import EnvoyService
@@ -70,7 +72,6 @@ class Embedder:
             self._quota,
             ConcurrencyLevel(calls.concurrency),
             max_call_size(config),
-            stop,
             clock=quota_clock(),
         )
         self._caller = Caller(
@@ -99,11 +100,23 @@ class Embedder:
         contents = await reject_long_texts(contents, self.config.embedding, self._counter, receiver)
         await self._caller.embed(contents, receiver)
 
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Say that contents are on their way: calls that are not full wait for them a little.
+
+        From any thread.  On the loop, what is handed in right after it is in time.
+        """
+        self.loop.call_soon(lambda: self._caller.expect(1))
+        try:
+            yield
+        finally:
+            self.loop.call_soon(lambda: self._caller.expect(-1))
+
     def take_counts(self) -> dict[str, int]:
         """Return what the process did since the last call, by the names of the counters."""
         now = {
             **dataclasses.asdict(self._caller.stats),
-            metrics.THROTTLED_MS: int(self._gate.throttled_s * 1000),
+            metrics.THROTTLED_MS: int(self._caller.throttled_s * 1000),
         }
         with self._lock:
             before, self._reported = self._reported, now
@@ -116,7 +129,7 @@ class Embedder:
             sent=stats.calls_sent,
             retried=stats.calls_retried,
             rate_limited=stats.calls_refused,
-            throttled_ms=int(self._gate.throttled_s * 1000),
+            throttled_ms=int(self._caller.throttled_s * 1000),
         )
 
     def live(self) -> Live:
@@ -130,7 +143,7 @@ class Embedder:
 
     def end_calls(self, timeout_s: float) -> None:
         """End all waiting now, and cancel the calls in flight after `timeout_s`."""
-        self.loop.call_later(0.0, self._gate.close)
+        self.loop.call_later(0.0, self._caller.close)
         self.loop.call_later(max(0.0, timeout_s), self._caller.abort)
 
     def close(self) -> None:

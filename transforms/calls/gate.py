@@ -1,37 +1,26 @@
-"""The queue of calls: first come, first served, under the quota and the calls in flight."""
+"""Whether the next call may be sent: the quota, the service's health, and the calls in flight."""
 
 from __future__ import annotations
 
-import asyncio
-import bisect
 import dataclasses
-import itertools
 import math
 import random as random_module
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from bulkembed.schemas.errors import BadAnswer, CallError, Intercepted, QuotaExceeded, Unavailable
 from bulkembed.schemas.live import Live, Waiting
 from bulkembed.schemas.quota import QuotaKind, RpmCounts
+from bulkembed.transforms.calls.call_queue import CallQueue, Draft
 from bulkembed.transforms.calls.shared_quota import Quota
-from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
-from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.health import ServiceHealth
-from bulkembed.transforms.core.packing import CallLimits, within
+from bulkembed.transforms.core.packing import CallLimits
+from bulkembed.transforms.core.part_calls import PartWait
 from bulkembed.transforms.core.quota_mirror import POLL_S, QuotaMirror, RateLimitEffect
 
-MAX_SLEEP_S = 5.0
-"""How long the queue sleeps at most: other processes may free quota in the meantime."""
-REPACK_S = 0.01
-"""How long the queue waits for a call that is packed again: its parts keep its place."""
 _MAYBE_COUNTED = (Unavailable, Intercepted, BadAnswer)
 """Errors after which the service may have counted the call."""
-
-
-class TooLarge(Exception):
-    """The call exceeds what a call may hold now: pack it again."""
 
 
 class DaySpent(Exception):
@@ -50,22 +39,18 @@ class Slot:
     sent_at: float
 
 
-Place = tuple[int, int]
-"""A place in the queue: 0 for a retry and 1 for a new call, then the order of arrival."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hold:
+    """Why no call may be sent now."""
 
-
-@dataclasses.dataclass(slots=True, eq=False)
-class QueuedCall:
-    """A call that waits for its slot."""
-
-    contents: Sequence[Content]
-    tokens: int
-    slot: asyncio.Future[Slot]
-    place: Place
+    seconds: float
+    """Until the next look; inf if an answer decides."""
+    for_quota: bool = False
+    """Whether quota is all that the call waits for."""
 
 
 class Gate:
-    """The queue in front of the service.  Lives on one event loop.
+    """Forms the next call from the queue, if one may be sent.  Lives on one event loop.
 
     A call has a slot only while it is in flight, not while it waits for quota or after a failure.
     The first call of a process is a probe: it is sent alone, and the others wait for its answer.
@@ -74,7 +59,6 @@ class Gate:
         quota: the mirror of the service's quotas.
         level: how many calls may be in flight.
         limits: what one call may hold, whatever the quota.
-        stop: ends all waiting.
         clock: epoch seconds, because processes share the quota's state.
         random: returns numbers from 0 to 1.
     """
@@ -84,7 +68,6 @@ class Gate:
         quota: Quota,
         level: ConcurrencyLevel,
         limits: CallLimits,
-        stop: StopFlag,
         *,
         clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random_module.random,
@@ -92,25 +75,19 @@ class Gate:
         self._quota = quota
         self._level = level
         self._limits = limits
-        self._stop = stop
         self._clock = clock
         self._random = random
-        self._queue: list[QueuedCall] = []
-        self._arrivals = itertools.count()
-        self._kept_places: dict[int, Place] = {}
         self._in_flight = 0
         self._proven = False
         self._health = ServiceHealth()
+        self._part_wait = PartWait()
         self._max_answered_texts = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._throttled_since: float | None = None
-        self._throttled_s = 0.0
+        self._head: tuple[int, int] | None = None
 
     @property
-    def throttled_s(self) -> float:
-        """How long the head of the queue has waited for quota so far."""
-        since, now = self._throttled_since, self._clock()
-        return self._throttled_s + (max(0.0, now - since) if since is not None else 0.0)
+    def clock(self) -> Callable[[], float]:
+        """The clock of the quota, in epoch seconds."""
+        return self._clock
 
     @property
     def proven(self) -> bool:
@@ -129,14 +106,12 @@ class Gate:
 
     def live(self) -> Live:
         """Return the calls in flight, the use of the quota, and why calls wait; thread-safe."""
-        now = self._clock()
-        head = next(iter(self._queue), None)
+        now, head = self._clock(), self._head
         reason, wait_s = None, 0.0
         with self._quota.transaction() as mirror:
             use = mirror.use(now)
             if head is not None:
-                reason = mirror.wait_reason(now, len(head.contents), head.tokens)
-                wait_s = mirror.wait_s(now, len(head.contents), head.tokens)
+                reason, wait_s = mirror.wait_reason(now, *head), mirror.wait_s(now, *head)
         if head is not None and not self._proven:
             reason = Waiting.PROBE
         elif head is not None and (self._health.one_at_a_time or self._health.wait_s(now) > 0):
@@ -147,12 +122,6 @@ class Gate:
             wait_s=wait_s if POLL_S < wait_s < math.inf else None,
             quota=use,
         )
-
-    def call_limits(self) -> CallLimits:
-        """Return what one call may hold now."""
-        now = self._clock()
-        with self._quota.transaction() as mirror:
-            return mirror.call_limits(now, self._limits)
 
     def limit_texts(self, texts: int) -> None:
         """Allow at most `texts` in one call from now on: the service accepts no more."""
@@ -166,35 +135,57 @@ class Gate:
         most = body_bytes if most is None else min(body_bytes, most)
         self._limits = dataclasses.replace(self._limits, body_bytes=most)
 
-    async def enter(
-        self, contents: Sequence[Content], tokens: int, *, is_retry: bool = False
-    ) -> Slot:
-        """Wait until the call may be sent, and count it as sent.
+    def offer(self, queue: CallQueue, monotonic: float) -> Draft | Hold | None:
+        """Return the call that may be sent now, or how long to wait; None if nothing waits.
+
+        The call is as full as the limits allow.  If the rest of the window has no room for it, it
+        is the part that has; see `core.part_calls`.
 
         Args:
-            contents: what the call sends.
-            tokens: their estimated tokens.
-            is_retry: whether they were sent before; such calls go before new ones.
+            queue: what waits.
+            monotonic: the event loop's time.
 
         Raises:
-            TooLarge: the limits were lowered, and the call must be packed again.
             DaySpent: nothing remains of the day's quota.
-            Stopping: the run must end.
         """
-        if self._stop.is_set():
-            raise Stopping
-        place = self._place_of(contents, is_retry)
-        call = QueuedCall(contents, tokens, asyncio.get_running_loop().create_future(), place)
-        bisect.insort(self._queue, call, key=lambda one: one.place)
-        self._dispatch()
-        try:
-            slot = await call.slot
-        except asyncio.CancelledError:
-            self._forget(call)
-            raise
-        if self._stop.is_set():
-            self.cancel(slot)  # The answer that made room for this call could not be stored.
-            raise Stopping
+        now = self._clock()
+        with self._quota.transaction() as mirror:
+            draft = queue.draft(mirror.call_limits(now, self._limits))
+            self._head = None if draft is None else (draft.texts, draft.tokens)
+            if draft is None:
+                return None
+            if self._in_flight >= self._max_in_flight(mirror, now):
+                return Hold(math.inf)
+            if (pause_s := self._health.wait_s(now)) > 0:
+                return Hold(pause_s)
+            if mirror.day_spent(now):
+                if mirror.in_flight:  # They return their part of the day if they fail.
+                    return Hold(POLL_S, for_quota=True)
+                raise DaySpent(mirror.day_resets_at(now))
+            wait_s = mirror.wait_s(now, draft.texts, draft.tokens)
+            if wait_s > 0:
+                part = queue.part(draft, *mirror.room(now))
+                if part is None or part.texts == draft.texts:
+                    return Hold(wait_s, for_quota=True)
+                part_wait_s = mirror.wait_s(now, part.texts, part.tokens)
+                part_wait_s = part_wait_s or self._part_wait.wait_s(
+                    monotonic, mirror.more_room_s(now)
+                )
+                if part_wait_s > 0:
+                    return Hold(min(wait_s, part_wait_s), for_quota=True)
+                return part
+        linger_s = queue.linger_s(draft)
+        return Hold(linger_s) if linger_s > 0 else draft
+
+    def take(self, draft: Draft) -> Slot | None:
+        """Count a call as sent; None if another process has used the quota since the offer."""
+        now = self._clock()
+        with self._quota.transaction() as mirror:
+            if mirror.wait_s(now, draft.texts, draft.tokens) > 0:
+                return None
+            slot = Slot(mirror.take(now, draft.texts, draft.tokens), now)
+        self._in_flight += 1
+        self._part_wait.sent()
         return slot
 
     def succeed(self, slot: Slot, tokens: int | None, texts: int) -> None:
@@ -209,7 +200,7 @@ class Gate:
         self._proven = True
         self._max_answered_texts = max(self._max_answered_texts, texts)
         self._health.succeeded(slot.sent_at)
-        self._end_call()
+        self._in_flight -= 1
 
     def fail(self, slot: Slot, error: CallError) -> RateLimitEffect | None:
         """Record that the call failed; return what a 429 changed, or None."""
@@ -223,35 +214,21 @@ class Gate:
         if isinstance(error, Unavailable):
             self._level.failed(slot.sent_at, now)
         self._health.failed(now, slot.sent_at, error, self._random())
-        self._end_call()
+        self._in_flight -= 1
         return effect
 
     def abandon(self, slot: Slot) -> None:
         """Record that the call was cancelled in flight: the service may have counted it."""
-        with self._quota.transaction() as mirror:
-            mirror.fail(slot.ticket, self._clock(), charged=True)
-        self._end_call()
+        self._forget(slot, charged=True)
 
     def cancel(self, slot: Slot) -> None:
         """Record that the call was not sent: it counts nowhere."""
+        self._forget(slot, charged=False)
+
+    def _forget(self, slot: Slot, *, charged: bool) -> None:
         with self._quota.transaction() as mirror:
-            mirror.fail(slot.ticket, self._clock(), charged=False)
-        self._end_call()
-
-    def close(self) -> None:
-        """End all waiting: nothing more is sent."""
-        while self._queue:
-            call = self._queue.pop(0)
-            if not call.slot.done():
-                call.slot.set_exception(Stopping())
-
-    def _place_of(self, contents: Sequence[Content], is_retry: bool) -> Place:
-        """Return a call's place; contents of a call that was too large keep its place."""
-        if self._kept_places:
-            kept = [self._kept_places.pop(id(content), None) for content in contents]
-            if kept[0] is not None:
-                return kept[0]
-        return (0 if is_retry else 1, next(self._arrivals))
+            mirror.fail(slot.ticket, self._clock(), charged=charged)
+        self._in_flight -= 1
 
     def _note_rate_limit(
         self, mirror: QuotaMirror, slot: Slot, now: float, error: QuotaExceeded
@@ -265,78 +242,10 @@ class Gate:
             quota_value=error.quota_value,
         )
 
-    def _end_call(self) -> None:
-        self._in_flight -= 1
-        self._dispatch()
-
-    def _dispatch(self) -> None:
-        """Give slots to the calls that may be sent now, and set the timer for the next check."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        while self._queue:
-            if self._stop.is_set():
-                return self.close()
-            now = self._clock()
-            if self._in_flight >= self._max_in_flight(now):
-                return self._note_throttle(now, waiting=False)
-            pause = self._health.wait_s(now)
-            wait = pause or self._admit(self._queue[0], now)
-            if wait > 0:
-                self._note_throttle(now, waiting=pause == 0)
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(min(wait, MAX_SLEEP_S), self._dispatch)
-                return None
-        return self._note_throttle(self._clock(), waiting=False)
-
-    def _max_in_flight(self, now: float) -> int:
+    def _max_in_flight(self, mirror: QuotaMirror, now: float) -> int:
         """Return how many calls may be in flight now."""
         if not self._proven or self._health.one_at_a_time:
             return 1
-        with self._quota.transaction() as mirror:
-            rpm = mirror.limit(now, QuotaKind.RPM)
-            texts = 1 if mirror.limits.rpm_counts is RpmCounts.CALLS else mirror.max_texts(now)
+        rpm = mirror.limit(now, QuotaKind.RPM)
+        texts = 1 if mirror.limits.rpm_counts is RpmCounts.CALLS else mirror.max_texts(now)
         return self._level.level(None if rpm is None else rpm / 60 / max(1, texts))
-
-    def _admit(self, call: QueuedCall, now: float) -> float:
-        """Take the head off the queue; or return the seconds that it has to wait."""
-        result: Slot | Exception
-        if call.slot.done():
-            self._queue.pop(0)
-            return 0.0
-        with self._quota.transaction() as mirror:
-            if mirror.day_spent(now):
-                if mirror.in_flight:
-                    return POLL_S  # Calls in flight return their part of the day if they fail.
-                result = DaySpent(mirror.day_resets_at(now))
-            elif not within(call.contents, mirror.call_limits(now, self._limits)):
-                result = TooLarge()
-            else:
-                texts = len(call.contents)
-                wait = mirror.wait_s(now, texts, call.tokens)
-                if wait > 0:
-                    return wait
-                result = Slot(mirror.take(now, texts, call.tokens), now)
-        self._queue.pop(0)
-        if isinstance(result, Slot):
-            call.slot.set_result(result)
-            self._in_flight += 1
-            return 0.0
-        call.slot.set_exception(result)
-        if isinstance(result, TooLarge):
-            self._kept_places.update((id(content), call.place) for content in call.contents)
-            return REPACK_S
-        return 0.0
-
-    def _forget(self, call: QueuedCall) -> None:
-        if call.slot.done() and not call.slot.cancelled():
-            if call.slot.exception() is None:
-                self.cancel(call.slot.result())
-        elif call in self._queue:
-            self._queue.remove(call)
-
-    def _note_throttle(self, now: float, *, waiting: bool) -> None:
-        """Count the time in which the head of the queue waits for quota and nothing else."""
-        if self._throttled_since is not None:
-            self._throttled_s += max(0.0, now - self._throttled_since)
-        self._throttled_since = now if waiting else None

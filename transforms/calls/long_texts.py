@@ -11,7 +11,8 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import CallError, CallRejected, Intercepted, JobRejected
 from bulkembed.schemas.stop import StopReason
-from bulkembed.transforms.calls.caller import Client, ResultReceiver
+from bulkembed.transforms.calls.caller import Client
+from bulkembed.transforms.calls.deliveries import ResultReceiver
 from bulkembed.transforms.calls.retry import (
     MAX_INTERCEPTED_TRIES,
     Attempts,
@@ -69,7 +70,6 @@ class TokenCounter:
                         lambda: self._client.count_tokens(content),
                         attempts,
                         give_up=lambda error: self._is_over(attempts, error),
-                        gated=False,
                     )
         except Stopping:
             return None

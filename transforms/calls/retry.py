@@ -9,8 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import tenacity
-
 from bulkembed.schemas.errors import BadAnswer, CallError, Intercepted, QuotaExceeded
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.stopping import StopFlag
@@ -99,13 +97,16 @@ class Retrier:
         self._reported = False
         self._consecutive = 0
 
+    def is_expired(self, attempts: Attempts) -> bool:
+        """Return whether a call has failed for as long as it may."""
+        return attempts.is_expired(self._clock())
+
     async def run(
         self,
         work: Callable[[], Awaitable[T]],
         attempts: Attempts,
         *,
         give_up: Callable[[CallError], bool],
-        gated: bool = True,
     ) -> T:
         """Return the result of the work; retry it while the state of the service is at fault.
 
@@ -113,43 +114,33 @@ class Retrier:
             work: one attempt.
             attempts: counts the failures.
             give_up: whether to raise the last error instead of retrying.
-            gated: whether the work passes a gate, which holds all calls back after a 429. Then
-                there is no wait here after a 429, and it does not count as a failure.
 
         Raises:
             JobRejected, CallRejected: at once.
             Unavailable, Intercepted, BadAnswer, QuotaExceeded: the last error.
             Stopping: the run must end.
         """
-
-        def counts(state: tenacity.RetryCallState) -> bool:
-            return not (gated and isinstance(_error(state), QuotaExceeded))
-
-        def note(state: tenacity.RetryCallState) -> None:
-            if counts(state):
-                attempts.note_failure(self._clock(), _error(state))
-                self._report(_error(state))
-
-        def is_over(state: tenacity.RetryCallState) -> bool:
-            return counts(state) and give_up(_error(state))
-
-        def wait_s(state: tenacity.RetryCallState) -> float:
-            if not counts(state):
-                return 0.0
-            wait = self._wait.seconds(attempts.failures, _error(state))
-            return min(wait, attempts.remaining_s(self._clock()))
-
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(RETRYABLE),
-            after=note,  # Before the wait and the stop, which depend on what it counts.
-            wait=wait_s,
-            stop=is_over,
-            sleep=self._stop.sleep,
-            reraise=True,
-        ):
-            with attempt:
+        while True:
+            try:
                 return await work()
-        raise AssertionError("tenacity ends with an answer or an error")
+            except RETRYABLE as error:
+                await self.wait_after(error, attempts, give_up=give_up)
+
+    async def wait_after(
+        self, error: CallError, attempts: Attempts, *, give_up: Callable[[CallError], bool]
+    ) -> None:
+        """Count a failure, and return when the work may be tried again.
+
+        Raises:
+            Unavailable, Intercepted, BadAnswer, QuotaExceeded: `error`, if `give_up` says so.
+            Stopping: the run must end.
+        """
+        attempts.note_failure(self._clock(), error)
+        self._report(error)
+        if give_up(error):
+            raise error
+        wait_s = self._wait.seconds(attempts.failures, error)
+        await self._stop.sleep(min(wait_s, attempts.remaining_s(self._clock())))
 
     def _report(self, error: CallError) -> None:
         """Report each outage once, and single failures between answers only the first time."""
@@ -173,10 +164,3 @@ def stop_reason(error: CallError) -> StopReason:
     if isinstance(error, BadAnswer):
         return StopReason.USELESS
     return StopReason.REJECTED if isinstance(error, Intercepted) else StopReason.UNAVAILABLE
-
-
-def _error(state: tenacity.RetryCallState) -> CallError:
-    """Return the error of the last attempt."""
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, CallError)
-    return error

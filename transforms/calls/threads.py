@@ -30,6 +30,11 @@ class LoopThread:
         """Return the result of a coroutine."""
         return self.submit(work).result()
 
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a plain function on the loop; do nothing on a closed loop."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function)
+
     def call_later(self, delay_s: float, function: Callable[[], None]) -> None:
         """Call a plain function on the loop after a delay; do nothing on a closed loop."""
         with contextlib.suppress(RuntimeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS
 from bulkembed.transforms.core.content import BODY_MARGIN_BYTES, REQUEST_BYTES, Content
@@ -31,25 +31,29 @@ class CallLimits:
         )
 
 
-def pack(contents: Sequence[Content], limits: CallLimits) -> list[list[Content]]:
+def fitting(contents: Iterable[Content], limits: CallLimits) -> int:
+    """Return how many of the first contents fit into one call: at least 1 if there are any."""
+    count = tokens = body_bytes = 0
+    for content in contents:
+        tokens += content.tokens
+        body_bytes += content.body_bytes + REQUEST_BYTES
+        if not limits.fits(count + 1, tokens, body_bytes):
+            break
+        count += 1
+    return count
+
+
+def pack(contents: Sequence[Content], limits: CallLimits) -> list[Sequence[Content]]:
     """Return the contents, in their order, as calls that are each as full as the limits allow.
 
     Every content is in exactly one call.  One that exceeds a limit by itself has its own call.
     """
-    calls: list[list[Content]] = []
-    current: list[Content] = []
-    tokens = body_bytes = 0
-    for content in contents:
-        size = content.body_bytes + REQUEST_BYTES
-        fits = limits.fits(len(current) + 1, tokens + content.tokens, body_bytes + size)
-        if current and not fits:
-            calls.append(current)
-            current, tokens, body_bytes = [], 0, 0
-        current.append(content)
-        tokens += content.tokens
-        body_bytes += size
-    if current:
-        calls.append(current)
+    calls: list[Sequence[Content]] = []
+    start = 0
+    while start < len(contents):
+        end = start + fitting(contents[start : start + limits.texts], limits)
+        calls.append(contents[start:end])
+        start = end
     return calls
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 
 from bulkembed.schemas.live import QuotaUse, Waiting
 from bulkembed.schemas.models import MAX_TEXTS
@@ -103,6 +104,35 @@ class QuotaMirror:
             wait = max(wait, state.smooth_at - now)
         wait = max(wait, _window_wait_s(state, now, size, rpm, tpm))
         return wait + _ROUNDING_S if wait > 0 else _answer_wait_s(state, now, size, rpm, tpm)
+
+    def room(self, now: float) -> Size:
+        """Return how many texts and tokens are free now, for a call that is not full.
+
+        (0, 0) where such a call is no use: at the smooth pace the window is not what limits, and if
+        the service counts requests, a smaller call takes as much as a full one.
+        """
+        state = self._state
+        state.refresh(now)
+        if self.pace is Pace.SMOOTH or self.limits.rpm_counts is RpmCounts.CALLS:
+            return 0, 0
+        rpm, tpm = state.limit(now, QuotaKind.RPM), state.limit(now, QuotaKind.TPM)
+        window = state.window
+        texts = self.call_texts
+        if rpm is not None:
+            texts = max(0, min(texts, rpm - window.requests - state.requests_in_flight))
+        if tpm is None:
+            return texts, sys.maxsize
+        return texts, max(0, tpm - window.tokens - state.tokens_in_flight)
+
+    def more_room_s(self, now: float) -> float:
+        """Return the seconds until more may be free; inf if nothing is counted.
+
+        0.0 if an answer may do that: it frees the tokens that were reserved and not used.
+        """
+        state = self._state
+        if state.in_flight and state.limit(now, QuotaKind.TPM) is not None:
+            return 0.0
+        return state.window.frees_at(1, 0) - now
 
     def take(self, now: float, texts: int, tokens: int) -> int:
         """Count a call that is about to be sent; return its ticket.

@@ -114,6 +114,10 @@ class Engine:
         """The background event loop."""
         return self._embedder.loop
 
+    def expecting_texts(self) -> contextlib.AbstractContextManager[None]:
+        """Say that units are being read whose texts may share requests with those that wait."""
+        return self._embedder.expecting()
+
     def skip_damage(self, file: InputFile, rows: Iterator[Read]) -> Iterator[Read]:
         """Yield what is read from a file; see `damaged_files.skip_damage`."""
         return skip_damage(self.dataset, self.job, file, rows)

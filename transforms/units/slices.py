@@ -70,25 +70,35 @@ def _embed_units(engine: Engine, plan_slice: PlanSlice) -> Iterator[tuple[UnitRe
             return (yield from tasks.finish())
         engine.worker.known.refresh()
         known = _known_vectors(engine, plan_slice)
-        state = engine.dataset.state()
-        covered = state.covered()
-        for files in grouped_files(plan_slice.files, engine.job):
-            remaining = [remaining_units(file, state, covered) for file in files]
-            for prepared in _prepared(engine, remaining):
-                in_memory = sum(map(known.memory_of, prepared.units)) if known is not None else 0
-                size = _memory_of_unit(engine, prepared) + in_memory
-                yield from tasks.wait_for_memory(size)
-                if tasks.must_stop():
-                    break
-                own = None
-                if known is not None:
-                    own = known.of_all(prepared.units)
-                    tasks.hold(known.waiting_bytes)
-                tasks.start(engine.worker.embed(prepared, own))
-                del own
+        with engine.expecting_texts():
+            yield from _start_units(engine, plan_slice, tasks, known)
     except Exception as error:
         tasks.stop_run(error)
     yield from tasks.finish()
+
+
+def _start_units(
+    engine: Engine,
+    plan_slice: PlanSlice,
+    tasks: SliceTasks[tuple[UnitRecord, ...]],
+    known: SliceVectors | None,
+) -> Iterator[tuple[UnitRecord, ...]]:
+    """Start the units of a slice, as memory allows; yield the records of those that have ended."""
+    state = engine.dataset.state()
+    covered = state.covered()
+    for files in grouped_files(plan_slice.files, engine.job):
+        remaining = [remaining_units(file, state, covered) for file in files]
+        for prepared in _prepared(engine, remaining):
+            in_memory = sum(map(known.memory_of, prepared.units)) if known is not None else 0
+            yield from tasks.wait_for_memory(_memory_of_unit(engine, prepared) + in_memory)
+            if tasks.must_stop():
+                break
+            own = None
+            if known is not None:
+                own = known.of_all(prepared.units)
+                tasks.hold(known.waiting_bytes)
+            tasks.start(engine.worker.embed(prepared, own))
+            del own
 
 
 def _known_vectors(engine: Engine, plan_slice: PlanSlice) -> SliceVectors | None:
@@ -191,13 +201,14 @@ def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
             read = read_shared(
                 picks, job.columns, job.embedding, engine.estimator, engine.skip_damage
             )
-        for number, texts in enumerate(read):
-            memory = memory_of(job.embedding.out_dim, texts.items, len(texts.items))
-            yield from tasks.wait_for_memory(memory)
-            if tasks.must_stop():
-                break
-            name = f"{shared.name}-{number:06d}"
-            tasks.start(_embed_texts(engine, texts, name))
+        with engine.expecting_texts():
+            for number, texts in enumerate(read):
+                memory = memory_of(job.embedding.out_dim, texts.items, len(texts.items))
+                yield from tasks.wait_for_memory(memory)
+                if tasks.must_stop():
+                    break
+                name = f"{shared.name}-{number:06d}"
+                tasks.start(_embed_texts(engine, texts, name))
     except Exception as error:
         tasks.stop_run(error)
     yield from tasks.finish()
@@ -210,7 +221,7 @@ async def _embed_texts(engine: Engine, texts: DistinctContents, name: str) -> Ca
         counts = await engine.worker.embed_shared(texts, kept)
     finally:
         await asyncio.to_thread(kept.close)
-    if not counts.calls:
+    if not counts.texts:
         return None
     note = f"{job.run_id}-{name}"
     await asyncio.to_thread(worker_notes.write_shared_counts, dataset, note, counts)

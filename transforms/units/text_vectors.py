@@ -11,7 +11,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.live import LiveCounts
 from bulkembed.schemas.media import NO_MEDIA
 from bulkembed.schemas.units import CallCounts
-from bulkembed.transforms.calls.caller import counted_media, counted_tokens
+from bulkembed.transforms.calls.answer_parts import counted_media, counted_tokens
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.vectors import Matrix, Vector, mean_vector, to_unit_length
@@ -91,7 +91,7 @@ class AnswerRecorder:
     def record(
         self, items: Sequence[Content], answer: Answer, attempts: int
     ) -> tuple[Matrix, list[bool | None]]:
-        """Keep one answer.
+        """Keep one answer; see `ResultReceiver`.
 
         Returns:
             The vectors to write, (n, dim) in the order of the items, and for each item whether the
@@ -110,8 +110,8 @@ class AnswerRecorder:
             for item, flag in zip(items, flags, strict=True)
         ]
         self._kept.append([item.hash for item in items], vectors, truncated)
-        self._calls += 1
-        self._retried += attempts - 1
+        self._calls += attempts > 0
+        self._retried += max(0, attempts - 1)
         self._texts += len(items)
         self._tokens += counted_tokens(items, answer)
         self._media += counted_media(items, answer)

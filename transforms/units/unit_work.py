@@ -11,11 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from bulkembed.schemas.errors import BulkEmbedError
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.stop import StopReason
 from bulkembed.schemas.units import CallCounts, UnitRecord
-from bulkembed.transforms.calls.caller import ResultReceiver
 from bulkembed.transforms.calls.embedder import Embedder
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.core.content import Content
@@ -79,9 +77,10 @@ class UnitWorker:
         if self.committed is not None and has_unplanned_media(prepared):
             sources.append(self.committed)
         # Known vectors are read from files, which must not delay requests in flight.
-        prepared, whole = await asyncio.to_thread(
-            take_whole_texts, prepared, self.job.embedding, sources
-        )
+        with self.embedder.expecting():
+            prepared, whole = await asyncio.to_thread(
+                take_whole_texts, prepared, self.job.embedding, sources
+            )
         self._warn_of_nulls(prepared)
         generation = retry_of.generation + 1 if retry_of else 0
         kept = unit_writer(self.dataset, self.job, prepared.unit, generation)
@@ -90,13 +89,14 @@ class UnitWorker:
         outcome = kind(prepared, self.job, kept, self.limit)
         self.tally.begin(outcome)
         try:
-            due = await asyncio.to_thread(outcome.restore, *sources, read=whole)
+            with self.embedder.expecting():
+                due = await asyncio.to_thread(outcome.restore, *sources, read=whole)
             del known, sources, whole  # The vectors that were in memory are copied.
             if self.job.batch:
                 due = outcome.reject(due, self.rejected)
             due = due if self.job.sends_online else []
             with self._claimed(due) as claim:
-                await self._embed(claim.own, outcome)
+                await self.embedder.embed(claim.own, outcome)
                 if claim.elsewhere:
                     await self._take_or_embed(claim, outcome)
                 records = await asyncio.to_thread(self._commit, outcome, retry_of, started)
@@ -123,9 +123,10 @@ class UnitWorker:
         self.tally.begin(outcome)
         try:
             sources = (self.known, self.committed) if self.committed is not None else (self.known,)
-            due = await asyncio.to_thread(outcome.restore, *sources)
+            with self.embedder.expecting():
+                due = await asyncio.to_thread(outcome.restore, *sources)
             with self._claimed(due) as claim:
-                await self._embed(claim.own, outcome)
+                await self.embedder.embed(claim.own, outcome)
         finally:
             self.tally.end(outcome)
         return outcome.counts()
@@ -142,7 +143,7 @@ class UnitWorker:
         await claim.others_ended()
         await asyncio.to_thread(self.committed.refresh)
         due = await asyncio.to_thread(outcome.take, self.committed, claim.elsewhere)
-        await self._embed(due, outcome)
+        await self.embedder.embed(due, outcome)
 
     def _warn_of_nulls(self, prepared: PreparedUnit) -> None:
         """Warn once for each kept column with values that cannot be written."""
@@ -156,18 +157,6 @@ class UnitWorker:
         failures = [failure for failure in prepared.failed.values() if not failure.code.is_skip]
         if failures:
             self.limit.add(len(failures), f"{failures[-1].code}: {failures[-1].message}")
-
-    async def _embed(self, items: Sequence[Content], outcome: ResultReceiver) -> None:
-        if not items:
-            return
-        try:
-            await self.embedder.embed(items, outcome)
-        except BaseExceptionGroup as group:
-            # The requests of a unit fail as a group, even if only one of them fails.
-            ours = group.subgroup(BulkEmbedError)
-            if ours is None:
-                raise
-            raise _first_of(ours) from None
 
     def _commit(
         self, outcome: UnitOutcome, retry_of: UnitRecord | None, started: float
@@ -203,8 +192,3 @@ def has_unplanned_media(prepared: PreparedUnit) -> bool:
     if any(len(row) > 1 for row in prepared.passages):
         return True
     return any(one.uri is not None for row in prepared.media for one in row)
-
-
-def _first_of(group: BaseExceptionGroup[BulkEmbedError]) -> BulkEmbedError:
-    first = group.exceptions[0]
-    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
