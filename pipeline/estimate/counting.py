@@ -15,7 +15,7 @@ from bulkembed.schemas.units import SharedSlice
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.hashing import Keys, among, keys
 from bulkembed.transforms.core.key_set import KeySet
-from bulkembed.transforms.core.packing import CallLimits, pack
+from bulkembed.transforms.core.packing import CallCount, CallLimits
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.known_vectors import known_hashes
@@ -37,6 +37,7 @@ class SentCounts:
     texts: int = 0
     tokens: int = 0
     calls: int = 0
+    """A request is counted where its first text is."""
     billed: int = 0
     """The tokens of text that cost the same: media has other prices."""
     media_bytes: int = 0
@@ -108,7 +109,7 @@ class Counter:
     ) -> None:
         self._job = job
         self._estimator = estimator
-        self._limits = limits
+        self._calls = CallCount(limits)
         self._kept = kept
         self._known: set[bytes] = set()
         self._known_keys: Keys = np.empty(0, np.uint64)
@@ -143,6 +144,7 @@ class Counter:
                 paid += len(texts.items) - len(due)
                 total += self._send(due)
                 self.know(item.hash for item in texts.items)
+        self._calls.end()
         return SharedTally(total, distinct, paid)
 
     def unit(self, prepared: PreparedUnit) -> UnitTally:
@@ -196,12 +198,11 @@ class Counter:
         if self._job.embedding.long_text in (LongText.DEAD_LETTER, LongText.STOP):
             limit = self._job.embedding.spec.max_tokens
             items = [i for i in items if self._estimator.estimate_call(i.features) <= limit]
-        calls = pack(items, self._limits)
         tokens = sum(item.tokens for item in items)
         return SentCounts(
             len(items),
             tokens,
-            len(calls),
+            self._calls.add(items),
             sum(item.billed_tokens for item in items),
             sum(item.body_bytes for item in items if item.media_tokens),
         )

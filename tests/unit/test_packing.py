@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkembed.transforms.core.content import REQUEST_BYTES, TextContent, json_bytes, within_body
-from bulkembed.transforms.core.packing import CallLimits, halves, pack, within
+from bulkembed.transforms.core.packing import CallCount, CallLimits, halves, pack, within
 from bulkembed.transforms.core.tokens import NO_FEATURES
 
 SIZES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3000)), max_size=60)
@@ -48,6 +48,14 @@ def test_a_call_keeps_every_bound_or_has_one_text(
             assert limits.tokens is None or sum(i.tokens for i in call) <= limits.tokens
             size = sum(i.body_bytes + REQUEST_BYTES for i in call)
             assert limits.body_bytes is None or size <= limits.body_bytes
+
+
+@given(SIZES, LIMITS, st.integers(0, 60))
+def test_calls_are_counted_as_they_are_packed(
+    sizes: list[tuple[int, int]], limits: CallLimits, at: int
+) -> None:
+    whole, count = items(sizes), CallCount(limits)
+    assert count.add(whole[:at]) + count.add(whole[at:]) == len(pack(whole, limits))
 
 
 @given(SIZES, LIMITS)

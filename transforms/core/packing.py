@@ -57,6 +57,30 @@ def pack(contents: Sequence[Content], limits: CallLimits) -> list[Sequence[Conte
     return calls
 
 
+class CallCount:
+    """Counts the calls of contents that come bit by bit; the calls are as full as with `pack`."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits = limits
+        self._texts = self._tokens = self._bytes = 0
+
+    def add(self, contents: Iterable[Content]) -> int:
+        """Return how many calls some more contents begin."""
+        calls = 0
+        for content in contents:
+            tokens, size = content.tokens, content.body_bytes + REQUEST_BYTES
+            sums = self._texts + 1, self._tokens + tokens, self._bytes + size
+            if not self._texts or not self._limits.fits(*sums):
+                calls += 1
+                sums = 1, tokens, size
+            self._texts, self._tokens, self._bytes = sums
+        return calls
+
+    def end(self) -> None:
+        """Begin a new call with the next content."""
+        self._texts = 0
+
+
 def body_size(contents: Sequence[Content]) -> int:
     """Return the bytes of a call with some contents."""
     return sum(content.body_bytes + REQUEST_BYTES for content in contents)
