@@ -254,8 +254,10 @@ class EmbeddingConfig:
             )
         if self.long_text is not LongText.TRUNCATE:
             raise ConfigError(
-                f"--long-text {self.long_text} cannot be combined with media in --content. Remove "
-                "it: the service reads the first tokens."
+                f"--long-text {self.long_text} cannot be combined with media in --content. Texts "
+                f"beside media are sent whole, and the service reads the first "
+                f"{self.spec.max_tokens:,} tokens of a row. Remove --long-text, or embed long "
+                "texts in a dataset of their own."
             )
 
     def _check_passages(self) -> None:
