@@ -6,18 +6,25 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.cli import read
 from support.images import pictures
+from support.inputs import find_files
 from support.report_page import Page
 from support.stores import BUCKET, Store
 from support.tar_shards import tar_of
 
 from bulkembed.emulator.server import EmulatorServer
+from bulkembed.schemas.content_parts import parse_part
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.fetch_settings import FetchSettings
+from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.media import MediaFault
-from bulkembed.transforms.inputs.filesystems import Location, open_store
+from bulkembed.transforms.inputs.filesystems import Location, open_found, open_store
+from bulkembed.transforms.inputs.input_files import read_batches, scan_file
 from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.media.media_refs import MediaRef
 
@@ -46,6 +53,32 @@ def test_media_is_fetched_from_a_store(store: Store, monkeypatch: pytest.MonkeyP
     faults = [fault for fault in found[4:] if isinstance(fault, MediaFault)]
     assert [fault.code for fault in faults] == [DeadCode.NOT_FOUND] * 3 + [DeadCode.TOO_LARGE]
     assert "bucket/in/missing" in faults[0].what
+
+
+def test_large_pages_of_parquet_are_read_by_few_requests(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in store.environ.items():
+        monkeypatch.setenv(name, value)
+    open_store.cache_clear()
+    noise = np.random.default_rng(1).bytes(300_000)
+    images = [noise[row * 100 : row * 100 + 200_000] for row in range(100)]
+    pq.write_table(pa.table({"id": range(100), "photo": images}), tmp_path / "a.parquet")
+    store.write(f"{store.root}/in/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    columns = InputColumns(text_column=None, content=(parse_part("image:photo"),))
+    schema, ranges = pa.schema([("id", pa.int64())]), [(row, 10) for row in range(0, 100, 10)]
+    try:
+        (found,) = find_files([f"{store.root}/in/a.parquet"])
+        filesystem = open_found(found)
+        scanned = scan_file(filesystem, found, columns)
+        store.proxy.forget()
+        batches = read_batches(filesystem, scanned.input_file, columns, schema, ranges)
+        parts = [row for batch in batches for row in batch.parts or ()]
+    finally:
+        open_store.cache_clear()
+    assert [row[0].value for row in parts if not isinstance(row[0], str)] == images
+    # 20 MB: the dictionary by 4 MB, and then the page with its indices.
+    assert store.proxy.kinds()["GET"] <= 14
 
 
 def test_a_tar_with_images_is_embedded_from_a_store(
