@@ -63,7 +63,7 @@ def draw_map(sample: Sample, texts: Sequence[SampledText | None]) -> CorpusMap |
     Equal vectors make one point.
     """
     finite = np.flatnonzero(np.isfinite(sample.vectors).all(axis=1))
-    first = {sample.vectors[at].tobytes(): at for at in reversed(finite)}
+    first = {hash(sample.vectors[at].tobytes()): at for at in reversed(finite)}
     places = sorted(first.values())
     if len(places) < MIN_POINTS:
         return None

@@ -33,13 +33,18 @@ from bulkembed.transforms.inputs.input_files import read_batches
 
 MAX_ROWS = 1500
 MAX_PARTS = 64
-MAX_BLOCKS = 128
-"""Maximum blocks to read from all parts together: some 512 MB of vectors."""
-READ_THREADS = 2
+MAX_BYTES = 128 << 20
+"""About how much of all parts together is read, but at least a block of each."""
+BLOCK_BYTES = 1 << 20
+"""About how much memory the vectors of one block take."""
+MAP_DIMS = 768
+"""Of a longer vector only the beginning counts: the models are trained so that it has most of the
+meaning."""
+READ_THREADS = 4
 """Parts to read at once; each holds a block in memory."""
-MAX_PARTS_S = 10.0
+MAX_PARTS_S = 3.0
 """After this time no further part is opened: a distant store may be slow."""
-MAX_TEXTS_S = 5.0
+MAX_TEXTS_S = 2.0
 """After this time no further text is read: the input may be distant or large."""
 MAX_TEXT_CHARS = 2000
 """Characters of a text to keep in memory."""
@@ -87,7 +92,7 @@ class SampledRow:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Rows of a dataset and their vectors, in the same order."""
+    """Rows of a dataset and the first MAP_DIMS numbers of their vectors, in the same order."""
 
     rows: tuple[SampledRow, ...]
     vectors: Matrix
@@ -127,7 +132,7 @@ def draw_sample(
     parts = [Part(*item) for item in file_keys.items()]
     # In random order, so that the parts that are read in time are spread over the dataset.
     places = chance.permutation(len(parts))[:MAX_PARTS]
-    blocks = max(1, MAX_BLOCKS // max(1, len(places)))
+    blocks = max(1, MAX_BYTES // BLOCK_BYTES // max(1, len(places)))
     until = time.monotonic() + MAX_PARTS_S
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
         chosen = [parts[at] for at in places]
@@ -153,7 +158,7 @@ def _reachable(dataset: Dataset, part: Part, blocks: int) -> int:
     """Return how many rows the first blocks of a part have. The part is closed to save memory."""
     opened = part_files.open_part(dataset, part.name)
     rows: int = opened.metadata.num_rows
-    return min(rows, blocks * part_files.block_rows(opened.schema_arrow))
+    return min(rows, blocks * part_files.block_rows(opened.schema_arrow, BLOCK_BYTES))
 
 
 def _wanted(reachable: Sequence[int], chance: np.random.Generator) -> list[Places]:
@@ -186,8 +191,9 @@ def _read(
     kept = text_column if not ours and text_column in opened.schema_arrow.names else None
     more = [*([kept] if kept else []), *([MEDIA_COLUMN] if media else [])]
     columns = part_files.with_passage_columns(opened, [*COLUMNS, *more])
-    for first, here, block in blocks_with(part.name, opened, places, ["vector", *columns]):
-        vectors.append(part_files.matrix_of(block)[here])
+    wanted, size = ["vector", *columns], part_files.block_rows(opened.schema_arrow, BLOCK_BYTES)
+    for first, here, block in blocks_with(part.name, opened, places, wanted, size):
+        vectors.append(part_files.matrix_of(block)[here, :MAP_DIMS])
         chosen = block.select(columns).take(pa.array(here)).to_pylist()
         rows += [
             dataclasses.replace(

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.cli import bulkembed, parts, read, run, write_rows
 from support.report_page import Page
 from support.topics import TEXTS
 
 from bulkembed.emulator.server import EmulatorServer
-from bulkembed.pipeline.report.sample import MAX_PARTS, MAX_ROWS, draw_sample
+from bulkembed.pipeline.report.sample import MAP_DIMS, MAX_PARTS, MAX_ROWS, draw_sample
 from bulkembed.schemas.job import OutputConfig, VectorEncoding, VectorType
 from bulkembed.schemas.output_schema import vectors_schema
 from bulkembed.schemas.units import Unit, UnitRecord
@@ -142,11 +143,13 @@ def test_only_the_map_is_missing_if_a_part_cannot_be_read(source: Path) -> None:
     assert set(Page(out / "_run/report.html").charts) >= {"rows", "cost", "rate"}
 
 
-def commit(dataset: Dataset, output: OutputConfig, number: int, rows: int) -> UnitRecord:
+def commit(
+    dataset: Dataset, output: OutputConfig, number: int, rows: int, dim: int = DIM
+) -> UnitRecord:
     """A unit whose vectors begin with the number of its row."""
-    schema = vectors_schema(pa.schema([("id", pa.int64())]), DIM, str(output.vector_type), {})
+    schema = vectors_schema(pa.schema([("id", pa.int64())]), dim, str(output.vector_type), {})
     first = number * rows
-    flat = np.random.default_rng(number).random((rows, DIM)).astype(np.float16)
+    flat = np.random.default_rng(number).random((rows, dim)).astype(np.float16)
     flat[:, 0] = range(rows)
     vector = pa.FixedSizeListArray.from_arrays(
         pa.array(flat.ravel()).cast(schema.field("vector").type.value_type),
@@ -165,6 +168,26 @@ def write(folder: Path, units: int, rows: int, **changes: Any) -> tuple[Dataset,
     output = OutputConfig(uri=str(folder), **changes)
     dataset = Dataset.open(output.uri)
     return dataset, [commit(dataset, output, number, rows) for number in range(units)]
+
+
+def test_of_a_large_vector_only_the_beginning_is_kept(tmp_path: Path) -> None:
+    output = OutputConfig(uri=str(tmp_path))
+    dataset = Dataset.open(output.uri)
+    record = commit(dataset, output, 0, 100, dim=MAP_DIMS + 256)
+    sample = draw_sample(dataset, [record], "text")
+    [part] = parts(tmp_path, "vectors")
+    stored = np.array(pq.read_table(part)["vector"].to_pylist(), np.float32)
+    assert np.array_equal(sample.vectors, stored[:, :MAP_DIMS])
+
+
+def test_a_sample_reads_a_bounded_part_of_a_large_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkembed.pipeline.report.sample.MAX_BYTES", 2 << 20)
+    dataset, records = write(tmp_path, 2, 1000)
+    sample = draw_sample(dataset, records, "text")
+    assert len(sample.rows) == 2 * 256
+    assert {row.part_row for row in sample.rows} == set(range(256))
 
 
 def test_a_sample_is_spread_over_the_parts_and_the_same_each_time(tmp_path: Path) -> None:

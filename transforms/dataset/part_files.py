@@ -312,12 +312,12 @@ def check_row_groups(part: OpenPart, name: str, group_rows: tuple[int, ...]) -> 
         raise OutputError(f"{name} is not the part that it was. {REPAIR}")
 
 
-def block_rows(schema: pa.Schema) -> int:
-    """Return the number of rows in a block."""
+def block_rows(schema: pa.Schema, block_bytes: int = BLOCK_BYTES) -> int:
+    """Return the number of rows in a block whose vectors take about so much memory."""
     at = schema.get_field_index("vector")
     has_vectors = at >= 0 and pa.types.is_fixed_size_list(schema.field(at).type)
     numbers = schema.field(at).type.list_size if has_vectors else 0
-    return max(64, BLOCK_BYTES // max(4 * numbers, ROW_BYTES))
+    return max(64, block_bytes // max(4 * numbers, ROW_BYTES))
 
 
 def id_name(schema: pa.Schema) -> str:
