@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.job import Dedupe, JobConfig
@@ -17,11 +18,12 @@ from bulkembed.transforms.core.hashing import Keys, among, keys
 from bulkembed.transforms.core.key_set import KeySet
 from bulkembed.transforms.core.packing import CallCount, CallLimits
 from bulkembed.transforms.core.tokens import TokenEstimator
+from bulkembed.transforms.dataset.committed_source import CommittedSource
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.known_vectors import known_hashes
 from bulkembed.transforms.units.distinct_contents import Passage
 from bulkembed.transforms.units.media_rows import FetchAhead
-from bulkembed.transforms.units.prepare import PreparedUnit
+from bulkembed.transforms.units.prepare import PreparedUnit, has_unplanned_media
 from bulkembed.transforms.units.shared_media import read_shared_media
 from bulkembed.transforms.units.shared_texts import read_shared
 from bulkembed.transforms.units.whole_texts import whole_hashes, with_whole_texts
@@ -102,11 +104,18 @@ class Counter:
         estimator: estimates tokens.
         limits: the limits of one request.
         kept: the answers that a killed run has paid for.
+        committed: looks up media that is read; None if rows are texts alone.
     """
 
     def __init__(
-        self, job: JobConfig, estimator: TokenEstimator, limits: CallLimits, kept: KeptAnswers
+        self,
+        job: JobConfig,
+        estimator: TokenEstimator,
+        limits: CallLimits,
+        kept: KeptAnswers,
+        committed: CommittedSource | None = None,
     ) -> None:
+        self._committed = committed
         self._job = job
         self._estimator = estimator
         self._calls = CallCount(limits)
@@ -159,7 +168,7 @@ class Counter:
         self._note_longest(prepared, tokens)
         too_long = sum(self._is_long(row, tokens) for row in prepared.passages)
         prepared = self._with_known_texts(prepared)
-        known = among(keys([item.hash for item in prepared.items]), self._known_keys)
+        known = self._known_to_runs(prepared)
         pairs = zip(prepared.items, known.tolist(), strict=True)
         new = [item for item, is_known in pairs if not (is_known or item.hash in self._known)]
         if self._sent_by_units is not None:
@@ -179,6 +188,14 @@ class Counter:
             sent=self._send(due),
             paid=len(new) - len(due),
         )
+
+    def _known_to_runs(self, prepared: PreparedUnit) -> npt.NDArray[np.bool_]:
+        """Return which contents of a unit earlier runs or other datasets have."""
+        wanted = keys([item.hash for item in prepared.items])
+        known = among(wanted, self._known_keys)
+        if self._committed is not None and has_unplanned_media(prepared):
+            known |= among(wanted, self._committed.find(np.unique(wanted)).keys)
+        return known
 
     def _with_known_texts(self, prepared: PreparedUnit) -> PreparedUnit:
         """Return a unit without the passages of long texts that are known as a whole."""

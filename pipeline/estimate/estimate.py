@@ -32,13 +32,14 @@ from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.pipeline.sync.preparation import prepare
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
-from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.media import MediaCheck
 from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.dataset import run_file, scratch
+from bulkembed.transforms.dataset.committed_source import CommittedSource
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.kept_answers import KeptAnswers
 from bulkembed.transforms.dataset.records import DatasetState
@@ -114,6 +115,16 @@ def _media_reader(job: JobConfig) -> Iterator[FetchAhead | None]:
         yield fetcher.fetch_ahead
 
 
+@contextlib.contextmanager
+def _committed(dataset: Dataset, job: JobConfig) -> Iterator[CommittedSource | None]:
+    """Yield what looks up media that was read; None if it is sent whatever is committed."""
+    if job.embedding.media is None or job.dedupe is not Dedupe.RUN:
+        yield None
+        return
+    with contextlib.closing(CommittedSource(dataset, job)) as committed:
+        yield committed
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Estimation:
     """The units to estimate, and how."""
@@ -133,10 +144,10 @@ class _Estimation:
             units and self.job.embedding.media is None
         ):  # It reads texts of committed rows, which would be in vain.
             learnt = learn_from(self.job, self.dataset, self.scans.inputs, self.before, estimator)
-        counter = self._counter(estimator)
         whole = units == self.plan.units
         work = self.plan.work if whole else draw(self.plan, units)
-        with _media_reader(self.job) as fetch:
+        with _media_reader(self.job) as fetch, _committed(self.dataset, self.job) as committed:
+            counter = self._counter(estimator, committed)
             shared = self._count_shared(counter, work, fetch, whole=whole)
             tallies = [
                 counter.unit(prepared)
@@ -159,13 +170,13 @@ class _Estimation:
             job = dataclasses.replace(job, embedding=embedding)
         return media_units(job, self.dataset, estimator, file, fetch, splits=False)
 
-    def _counter(self, estimator: TokenEstimator) -> Counter:
+    def _counter(self, estimator: TokenEstimator, committed: CommittedSource | None) -> Counter:
         calls = self.job.calls
         mirror = QuotaMirror(calls.limits, call_texts=self.job.embedder.call_texts)
         limits = mirror.call_limits(0.0, max_call_size(self.job.embedder))
         kept = KeptAnswers(self.dataset, self.job)
         kept.refresh()
-        return Counter(self.job, estimator, limits, kept)
+        return Counter(self.job, estimator, limits, kept, committed)
 
     def _count_shared(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.cli import bulkembed, dead_codes, read, summary
 from support.images import picture
-from support.media_jobs import PHOTO, embed, write, write_photos
+from support.media_jobs import MODEL, PHOTO, embed, write, write_photos
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
@@ -75,7 +75,10 @@ def test_files_are_found_in_a_dataset_that_is_reused(
     moved = write_photos(
         tmp_path / "in/b.parquet", [*write_files(tmp_path / "in", 30, 100), "img/new.jpg"]
     )
-    ended = embed(server.url, moved, tmp_path / "new", *PHOTO, *UNITS, "--reuse", tmp_path / "old")
+    args = (*PHOTO, *UNITS, "--reuse", tmp_path / "old")
+    planned = bulkembed("estimate", "--input", moved, "--base-url", server.url, *MODEL, *args)
+    assert "1 to send, 30 reused from earlier runs" in planned.out, planned.out
+    ended = embed(server.url, moved, tmp_path / "new", *args)
     assert ended.code == 0, ended.err
     assert server.stats()["texts"] == DISTINCT + 1
     counts = summary(tmp_path / "new")["counts"]

@@ -72,6 +72,15 @@ class PreparedUnit:
         return tuple(member.unit for member in self.members) or (self.unit,)
 
 
+def has_unplanned_media(prepared: PreparedUnit) -> bool:
+    """Return whether a unit has media that no plan looked up: not in the input, or in pieces."""
+    if prepared.media is None:
+        return False
+    if any(len(row) > 1 for row in prepared.passages):
+        return True
+    return any(one.uri is not None for row in prepared.media for one in row)
+
+
 def prepare(
     batch: RowBatch,
     unit: Unit,

@@ -28,7 +28,7 @@ from bulkembed.transforms.units.claims import Claim, Claims
 from bulkembed.transforms.units.distinct_contents import DistinctContents
 from bulkembed.transforms.units.group_outcome import GroupOutcome
 from bulkembed.transforms.units.outcome import UnitOutcome
-from bulkembed.transforms.units.prepare import PreparedUnit
+from bulkembed.transforms.units.prepare import PreparedUnit, has_unplanned_media
 from bulkembed.transforms.units.shared_texts import SharedOutcome
 from bulkembed.transforms.units.tally import FailureLimit, Tally, committed_rows
 from bulkembed.transforms.units.whole_texts import take_whole_texts
@@ -183,12 +183,3 @@ class UnitWorker:
             (record,) = records
             return [commit_unit(dataset, job.output, record, tables, retry_of, check_ownership)]
         return commit_group(dataset, job.output, records, tables, check_ownership)
-
-
-def has_unplanned_media(prepared: PreparedUnit) -> bool:
-    """Return whether a unit has media that no plan looked up: not in the input, or in pieces."""
-    if prepared.media is None:
-        return False
-    if any(len(row) > 1 for row in prepared.passages):
-        return True
-    return any(one.uri is not None for row in prepared.media for one in row)
