@@ -12,7 +12,7 @@ import pytest
 from support.inputs import find_files
 
 from bulkembed.schemas.content_parts import parse_part
-from bulkembed.schemas.errors import InputError, OutputError
+from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs import page_bytes
@@ -165,3 +165,11 @@ def test_a_page_of_100_mb_is_never_in_memory(tmp_path: Path) -> None:
     size, peak_kb = map(int, done.stdout.split())
     assert size == sum(map(len, images))
     assert peak_kb < 60_000
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    arrays = [pa.array(range(ROWS)), pa.array(MEDIA), pa.array(MEDIA)]
+    table = pa.Table.from_arrays(arrays, ["id", "photo", "photo"])
+    pq.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(ConfigError, match="photo"):
+        scan(tmp_path / "in.parquet", columns_of("image:photo"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.hybrid_integers import unpacked
-from bulkembed.transforms.inputs.large_columns import held_page_bytes, large_column
+from bulkembed.transforms.inputs.large_columns import ColumnPages
 from bulkembed.transforms.inputs.nested_columns import FoundColumn, find_column, take_column
 from bulkembed.transforms.inputs.page_bytes import READ_BYTES, ReadAhead, plain_bytes
 from bulkembed.transforms.inputs.page_headers import page_header
@@ -53,8 +53,9 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, str]:
     column = column_of(kind, found)
     if shape == "flat":
         return pa.table({"n": numbers, "v": column}), "v"
-    fields = [pa.field("bytes", kind)]
-    arrays = [column]
+    is_required = draw(st.booleans())
+    fields = [pa.field("bytes", kind, nullable=not is_required)]
+    arrays = [column_of(kind, [one or b"" for one in found]) if is_required else column]
     if shape != "struct":
         names = pa.array([f"{row}.jpg" if row % 3 else None for row in range(len(found))], "string")
         sizes = pa.array([[row] * (row % 3) for row in range(len(found))], pa.list_(pa.int64()))
@@ -87,7 +88,7 @@ def written(table: pa.Table, **options: Any) -> pa.Buffer:
 def read_large(data: pa.Buffer, name: str, ranges: list[RowRange]) -> list[pa.ChunkedArray]:
     parquet = pq.ParquetFile(data)
     found = found_in(parquet, name)
-    large = large_column(parquet, found, page_bytes=-1)
+    large = ColumnPages(parquet, page_bytes=-1).find(found)
     assert large is not None
 
     def others(columns: list[FoundColumn]) -> Any:
@@ -273,11 +274,12 @@ def test_columns_that_pyarrow_has_to_read_have_pages_of_a_known_size(
     data = written(table, **options)
     parquet = pq.ParquetFile(data)
     found = found_in(parquet, "v")
-    assert large_column(parquet, found, page_bytes=200) is None
-    assert held_page_bytes(pa.BufferReader(data), parquet, found, page_bytes=200) > 200
-    assert held_page_bytes(pa.BufferReader(data), parquet, found) == 0
+    pages = ColumnPages(parquet, page_bytes=200)
+    assert pages.find(found) is None
+    assert pages.held_bytes(pa.BufferReader(data), found) > 200
+    assert ColumnPages(parquet).held_bytes(pa.BufferReader(data), found) == 0
 
 
 def test_small_values_are_left_to_pyarrow() -> None:
     parquet = pq.ParquetFile(written(pa.table({"v": [b"x" * 900] * 2000})))
-    assert large_column(parquet, found_in(parquet, "v")) is None
+    assert ColumnPages(parquet).find(found_in(parquet, "v")) is None

@@ -120,75 +120,73 @@ class LargeColumn:
             yield pa.StructArray.from_arrays(arrays, fields=fields, mask=mask)
 
 
-def large_column(
-    parquet: pq.ParquetFile, column: FoundColumn, page_bytes: int = LARGE_PAGE_BYTES
-) -> LargeColumn | None:
-    """Return how a column is read value by value.
-
-    Returns None if its pages cannot be that large, or cannot be read: columns in lists, and rare
-    codecs and encodings.
+class ColumnPages:
+    """Finds the columns of one file that have large pages.
 
     Args:
         parquet: the file.
-        column: the column, or a field of a struct.
         page_bytes: the size from which on a page is large.
     """
-    top = parquet.schema_arrow.field(column.path[0])
-    if not pat.is_struct(top.type):
-        leaf = _leaf(parquet, column.parquet_path, top.type, page_bytes)
-        return None if leaf is None else LargeColumn(column, {"": leaf}, top.nullable)
-    if len(column.path) > 2:
-        return None
-    kind = column.type if len(column.path) == 1 else pa.struct([(column.path[1], column.type)])
-    found = {
-        field.name: _leaf(parquet, f"{column.path[0]}.{field.name}", field.type, page_bytes)
-        for field in kind
-    }
-    leaves = {name: leaf for name, leaf in found.items() if leaf is not None}
-    return LargeColumn(column, leaves, top.nullable) if leaves else None
 
+    def __init__(self, parquet: pq.ParquetFile, page_bytes: int = LARGE_PAGE_BYTES) -> None:
+        self._parquet, self._page_bytes = parquet, page_bytes
+        self._places: dict[str, list[int]] = {}
+        """Of the columns of Parquet, by their paths."""
+        for place in range(parquet.metadata.num_columns):
+            self._places.setdefault(parquet.schema.column(place).path, []).append(place)
 
-def held_page_bytes(
-    file: pa.NativeFile,
-    parquet: pq.ParquetFile,
-    column: FoundColumn,
-    page_bytes: int = HELD_PAGE_BYTES,
-) -> int:
-    """Return the size of the first page that pyarrow holds as a whole; 0 if it is not large.
+    def find(self, column: FoundColumn) -> LargeColumn | None:
+        """Return how a column, or a field of a struct, is read value by value.
 
-    For the arguments see `large_column`.
-    """
-    if not parquet.metadata.num_rows or large_column(parquet, column, page_bytes) is not None:
-        return 0
-    largest = 0
-    for place in range(parquet.metadata.num_columns):
-        chunk = parquet.metadata.row_group(0).column(place)
-        if f"{chunk.path_in_schema}.".startswith(f"{column.parquet_path}."):
-            with contextlib.suppress(OSError):
-                if _is_large(chunk, page_bytes):
-                    largest = max(largest, first_page_bytes(file, _chunk(chunk, 0, 0)))
-    return largest if largest > page_bytes else 0
-
-
-def _leaf(parquet: pq.ParquetFile, path: str, kind: pa.DataType, page_bytes: int) -> _Leaf | None:
-    metadata, columns = parquet.metadata, range(parquet.metadata.num_columns)
-    places = [place for place in columns if parquet.schema.column(place).path == path]
-    # A column within a struct can have the same path as a flat one with a dot in its name.
-    if len(places) != 1 or kind not in _STORED_TYPES:
-        return None
-    schema = parquet.schema.column(places[0])
-    if schema.physical_type != "BYTE_ARRAY" or schema.max_repetition_level:
-        return None
-    level, row = schema.max_definition_level, 0
-    chunks, is_large = [], False
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        chunk = group.column(places[0])
-        if not _is_read_here(chunk, level):
+        Returns None if its pages are smaller, or cannot be read here: those of columns in lists,
+        and those with rare codecs and encodings.
+        """
+        top = self._parquet.schema_arrow.field(column.path[0])
+        if not pat.is_struct(top.type):
+            leaf = self._leaf(column.parquet_path, top.type)
+            return None if leaf is None else LargeColumn(column, {"": leaf}, top.nullable)
+        if len(column.path) > 2:
             return None
-        is_large = is_large or _is_large(chunk, page_bytes)
-        chunks.append(_chunk(chunk, row, group.num_rows))
-        row += group.num_rows
-    return _Leaf(kind, tuple(chunks), level) if is_large else None
+        kind = column.type if len(column.path) == 1 else pa.struct([(column.path[1], column.type)])
+        found = {field.name: self._leaf(f"{top.name}.{field.name}", field.type) for field in kind}
+        leaves = {name: leaf for name, leaf in found.items() if leaf is not None}
+        is_clear = len(found) == kind.num_fields
+        return LargeColumn(column, leaves, top.nullable) if leaves and is_clear else None
+
+    def held_bytes(self, file: pa.NativeFile, column: FoundColumn) -> int:
+        """Return the size of the first page that pyarrow holds as a whole; 0 if it is not large.
+
+        The file has a row group.
+        """
+        if self.find(column) is not None:
+            return 0
+        largest = 0
+        for path, places in self._places.items():
+            chunk = self._parquet.metadata.row_group(0).column(places[0])
+            is_part = f"{path}.".startswith(f"{column.parquet_path}.")
+            if is_part and _is_large(chunk, self._page_bytes):
+                with contextlib.suppress(OSError):
+                    largest = max(largest, first_page_bytes(file, _chunk(chunk, 0, 0)))
+        return largest if largest > self._page_bytes else 0
+
+    def _leaf(self, path: str, kind: pa.DataType) -> _Leaf | None:
+        places = self._places.get(path, [])
+        # A column within a struct can have the same path as a flat one with a dot in its name.
+        if len(places) != 1 or kind not in _STORED_TYPES:
+            return None
+        schema = self._parquet.schema.column(places[0])
+        if schema.physical_type != "BYTE_ARRAY" or schema.max_repetition_level:
+            return None
+        metadata, level, row = self._parquet.metadata, schema.max_definition_level, 0
+        chunks, is_large = [], False
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            chunk = group.column(places[0])
+            if not _is_read_here(chunk, level):
+                return None
+            is_large = is_large or _is_large(chunk, self._page_bytes)
+            chunks.append(_chunk(chunk, row, group.num_rows))
+            row += group.num_rows
+        return _Leaf(kind, tuple(chunks), level) if is_large else None
 
 
 def _chunk(chunk: pq.ColumnChunkMetaData, first_row: int, rows: int) -> Chunk:

@@ -37,11 +37,7 @@ from bulkembed.transforms.inputs.img2dataset import (
     is_img2dataset,
 )
 from bulkembed.transforms.inputs.input_files import ScannedFile
-from bulkembed.transforms.inputs.large_columns import (
-    LargeColumn,
-    held_page_bytes,
-    large_column,
-)
+from bulkembed.transforms.inputs.large_columns import HELD_PAGE_BYTES, ColumnPages, LargeColumn
 from bulkembed.transforms.inputs.nested_columns import (
     FoundColumn,
     find_column,
@@ -110,9 +106,8 @@ def scan(
     with reading(found), filesystem.open_input_file(found.path) as file:
         footer = open_parquet(file)
         schema, metadata = footer.schema_arrow, footer.metadata
-        media = _find(schema, columns.media_columns).values()
-        held = max((held_page_bytes(file, footer, column) for column in media), default=0)
-    used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
+        used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
+        held = _held_bytes(file, footer, columns) if columns.media_columns else 0
     ids = used.get(columns.id_column) if columns.id_column is not None else None
     return ScannedFile(
         found=found,
@@ -173,6 +168,15 @@ def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
             if statistics is None or not statistics.has_null_count or statistics.null_count:
                 return True
     return False
+
+
+def _held_bytes(file: pa.NativeFile, footer: pq.ParquetFile, columns: InputColumns) -> int:
+    """Return the size of the pages of media that are in memory as a whole; 0 if none is large."""
+    if not footer.metadata.num_rows:
+        return 0
+    pages = ColumnPages(footer, HELD_PAGE_BYTES)
+    found = _find(footer.schema_arrow, columns.media_columns).values()
+    return max((pages.held_bytes(file, column) for column in found), default=0)
 
 
 def _id_range(metadata: pq.FileMetaData, ids: FoundColumn) -> tuple[int, int] | None:
@@ -239,7 +243,8 @@ def read(
 
 def _large(parquet: pq.ParquetFile, found: Mapping[str, FoundColumn]) -> dict[str, LargeColumn]:
     """Return the columns that are read value by value, by the names that they are wanted by."""
-    columns = {name: large_column(parquet, column) for name, column in found.items()}
+    pages = ColumnPages(parquet)
+    columns = {name: pages.find(column) for name, column in found.items()}
     return {name: column for name, column in columns.items() if column is not None}
 
 
