@@ -292,6 +292,11 @@ class EmbeddingConfig:
         return find_model(self.model)
 
     @property
+    def sends_uris(self) -> bool:
+        """Whether Vertex AI reads files in buckets of Google Cloud Storage itself."""
+        return self.media is not None and self.media.by_uri
+
+    @property
     def max_billed_tokens(self) -> int:
         """The most that one content can cost, in tokens of text."""
         spec = self.spec
@@ -385,7 +390,11 @@ def _media_facts(media: MediaSettings) -> dict[str, object]:
             "piece_overlap_seconds": media.piece_overlap_seconds,
             "piece_overlap_pages": media.piece_overlap_pages,
         }
-    switches = {"document_ocr": media.document_ocr, "audio_track": media.audio_track}
+    switches = {
+        "document_ocr": media.document_ocr,
+        "audio_track": media.audio_track,
+        "by_uri": media.by_uri,
+    }
     return {
         "transcode": str(media.transcode),
         "max_image_side": media.max_image_side,

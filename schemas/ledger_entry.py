@@ -94,11 +94,11 @@ class BatchJob:
     @property
     def paid_tokens(self) -> int:
         """What it has cost at most, in tokens of text; 0 as long as it is open."""
-        answered = self.surcharge * self.counts.texts / max(1, self.rows)
+        answered = self.surcharge * self.counts.tokens / max(1, self.tokens)
         return self.counts.tokens + round(answered) + self.unconfirmed
 
-    def media_of(self, texts: int) -> MediaTokens:
-        """Return about how many tokens of media so many of its texts have."""
-        share = texts / max(1, self.rows)
+    def media_of(self, tokens: int) -> MediaTokens:
+        """Return about how many of some of its tokens are of media."""
+        share = tokens / max(1, self.tokens)
         media = self.media
         return MediaTokens(*(round(share * n) for n in (media.image, media.audio, media.video)))

@@ -210,6 +210,9 @@ class MediaSettings:
     """Whether the text that the service sees in PDF files is embedded too; on Vertex AI only."""
     audio_track: bool = False
     """Whether the audio track of videos is embedded too; on Vertex AI only."""
+    by_uri: bool = False
+    """Whether Vertex AI reads files in buckets of Google Cloud Storage itself: their bytes are
+    neither read nor checked."""
     limits: MediaLimits = GEMINI_EMBEDDING_2
 
     def __post_init__(self) -> None:
@@ -250,6 +253,17 @@ class MediaSettings:
                 f"of {number_of(self.pages_of_piece, 'page')}. "
                 f"Use at most {self.pages_of_piece // 2}."
             )
+
+        if self.by_uri:
+            for flag, given in (
+                ("--max-image-side", self.max_image_side is not None),
+                (f"--long-media {self.long_media}", self.long_media is not LongMedia.DEAD_LETTER),
+            ):
+                if given:
+                    raise ConfigError(
+                        f"{flag} needs the bytes of a file, which --media-by-uri does not read. "
+                        "Remove one of them."
+                    )
 
     def seconds_of_piece(self, kind: MediaKind, *, heard: bool = False) -> float:
         """Return the seconds of a piece or head of audio, or of video with or without its track."""
@@ -292,6 +306,7 @@ def for_service(settings: MediaSettings, *, vertexai: bool) -> MediaSettings:
     for flag, given in (
         ("--document-ocr", settings.document_ocr),
         ("--audio-track", settings.audio_track),
+        ("--media-by-uri", settings.by_uri),
     ):
         if given:
             raise ConfigError(

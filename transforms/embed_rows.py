@@ -379,7 +379,7 @@ class EmbedElementsFn(beam.DoFn):
         if media is not None and self._fetcher is None:
             from bulkembed.transforms.media.fetching import MediaFetcher
 
-            self._fetcher = MediaFetcher(fetch_settings(media, self._fetch))
+            self._fetcher = MediaFetcher(fetch_settings(media, self._fetch), by_uri=media.by_uri)
 
     def start_bundle(self) -> None:
         """Discard the state of a failed bundle, and an embedder that has stopped."""

@@ -53,7 +53,7 @@ class GeminiModel:
         media = self._config.embedding.media
         self._fetcher = None
         if media is not None:
-            self._fetcher = MediaFetcher(fetch_settings(media, self._fetch))
+            self._fetcher = MediaFetcher(fetch_settings(media, self._fetch), by_uri=media.by_uri)
         self._end = weakref.finalize(self, _release_aside, self._embedder, self._fetcher)
         self._end.atexit = False
 

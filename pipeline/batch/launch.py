@@ -85,7 +85,9 @@ def run_batches(
         run_stage = functools.partial(run_on_cluster, request)
         workers = BatchWorkers(BatchWork(job, settings), dataset, stop, run_stage)
     has_media = job.embedding.media is not None
-    fetcher = MediaFetcher(job.fetch, stop.is_set) if has_media else None
+    fetcher = None
+    if has_media:
+        fetcher = MediaFetcher(job.fetch, stop.is_set, by_uri=job.embedding.sends_uris)
     try:
         run = BatchRun(
             dataset, job, settings, service, retry, stop, ledger, reused, folder, embed,

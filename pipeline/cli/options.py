@@ -169,6 +169,9 @@ OPTIONS: tuple[Option, ...] = (
             help="Also embed the text that the service reads in PDF files. Vertex AI only."),
     _option(_MEDIA, "--audio-track", is_flag=True,
             help="Also embed the audio track of videos, which may then last 80 s. Vertex AI only."),
+    _option(_MEDIA, "--media-by-uri", is_flag=True,
+            help="Let the service read files in buckets of Google Cloud Storage itself, by their "
+            "gs:// URIs, without most checks. Vertex AI only."),
     _option(_MEDIA, "--media-root", metavar="PATH", show_default="the folder of the input file",
             help="Folder of relative paths in media columns: a path, or a URI as for --input."),
     _option(_MEDIA, "--fetch-concurrency", type=Number(), default=32, metavar="NUMBER",

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 _OF_MEDIA = (
-    "max_image_side", "piece_seconds", "piece_pages", "document_ocr", "audio_track", "media_root",
+    "max_image_side", "piece_seconds", "piece_pages", "document_ocr", "audio_track", "media_by_uri",
+    "media_root",
     "allow_private_addresses",
 )  # fmt: skip
 """Options that do nothing without media in `--content`."""
@@ -303,6 +304,7 @@ def _media(
         check=options["check_media"],
         max_pixels=options["max_image_pixels"],
         max_bytes=options["max_media_bytes"],
+        by_uri=options["media_by_uri"],
     )  # fmt: skip
     check_switches(columns.content, settings)
     return for_service(settings, vertexai=vertexai)

@@ -111,7 +111,7 @@ def _media_reader(job: JobConfig) -> Iterator[FetchAhead | None]:
     if job.embedding.media is None:
         yield None
         return
-    with contextlib.closing(MediaFetcher(job.fetch)) as fetcher:
+    with contextlib.closing(MediaFetcher(job.fetch, by_uri=job.embedding.sends_uris)) as fetcher:
         yield fetcher.fetch_ahead
 
 

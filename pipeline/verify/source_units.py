@@ -102,11 +102,12 @@ class InputMedia:
 
     Args:
         wanted: the input.
+        by_uri: whether files in buckets were sent by their URIs.
     """
 
-    def __init__(self, wanted: InputRequest) -> None:
+    def __init__(self, wanted: InputRequest, *, by_uri: bool) -> None:
         self._root = None if wanted.media_root is None else locate(wanted.media_root)
-        self._fetcher = MediaFetcher(wanted.fetch)
+        self._fetcher = MediaFetcher(wanted.fetch, by_uri=by_uri)
 
     @property
     def fetch(self) -> FetchAhead:
@@ -132,7 +133,7 @@ def input_media(wanted: InputRequest, embedding: EmbeddingConfig) -> Iterator[In
     if embedding.media is None:
         yield None
         return
-    media = InputMedia(wanted)
+    media = InputMedia(wanted, by_uri=embedding.sends_uris)
     try:
         yield media
     finally:

@@ -87,6 +87,7 @@ MEDIA = {"model": "gemini-embedding-2", "media": MediaSettings()}
         {"long_media": LongMedia.PIECES, "piece_overlap_pages": 1},
         {"document_ocr": True},
         {"audio_track": True},
+        {"by_uri": True},
     ],
     ids=str,
 )

@@ -97,11 +97,17 @@ def test_the_audio_track_lowers_the_limit_of_a_video_that_has_one() -> None:
     assert settings.seconds_of_piece(MediaKind.VIDEO, heard=True) == 80
 
 
-@pytest.mark.parametrize("name", ["document_ocr", "audio_track"])
-def test_switches_of_vertex_are_refused_elsewhere(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("document_ocr", "--document-ocr"),
+        ("audio_track", "--audio-track"),
+        ("by_uri", "--media-by-uri"),
+    ],
+)
+def test_switches_of_vertex_are_refused_elsewhere(name: str, flag: str) -> None:
     settings = MediaSettings(**{name: True})
     assert getattr(for_service(settings, vertexai=True), name)
-    flag = f"--{name.replace('_', '-')}"
     with pytest.raises(ConfigError, match=f"{flag} works on Vertex AI only. Add --vertexai"):
         for_service(settings, vertexai=False)
 

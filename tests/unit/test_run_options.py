@@ -277,6 +277,7 @@ def test_every_option_reaches_the_request_or_is_only_for_the_command() -> None:
              **dict.fromkeys(OF_MEDIA, MEDIA),
              "--document-ocr": (*vertex, *MEDIA, "--content", "pdf:a"),
              "--audio-track": (*vertex, *MEDIA, "--content", "video:a"),
+             "--media-by-uri": (*vertex, *MEDIA),
              **dict.fromkeys(
                  ("--piece-seconds", "--piece-pages", "--piece-overlap-seconds",
                  "--piece-overlap-pages"), (*MEDIA, "--long-media", "pieces"),

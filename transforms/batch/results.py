@@ -163,7 +163,7 @@ def billed_counts(path: Path, job: BatchJob) -> CallCounts:
 
 def _counted(job: BatchJob, texts: int, tokens: int, repeated: int) -> CallCounts:
     """Return what some texts of a job cost; an answer does not say which tokens are of media."""
-    media = job.media_of(texts)
+    media = job.media_of(tokens)
     return CallCounts(
         texts=texts, tokens=tokens, repeated=repeated, image_tokens=media.image,
         audio_tokens=media.audio, video_tokens=media.video,

@@ -10,7 +10,7 @@ from bulkembed.schemas.embedding import EmbeddingConfig, LongText, ServiceConfig
 from bulkembed.schemas.media import MediaKind
 from bulkembed.schemas.models import bare_name
 from bulkembed.transforms.core.content import Content, TextContent
-from bulkembed.transforms.core.media_content import MediaContent, SentPart
+from bulkembed.transforms.core.media_content import MediaContent, SentPart, UriMedia
 
 
 class RequestWriter:
@@ -124,6 +124,8 @@ def parts_of(content: Content) -> list[dict[str, Any]]:
 def _part(part: SentPart) -> dict[str, Any]:
     if isinstance(part, str):
         return {"text": part}
+    if isinstance(part, UriMedia):
+        return {"fileData": {"mimeType": part.mime, "fileUri": part.uri}}
     data = base64.b64encode(part.read()).decode("ascii")
     return {"inlineData": {"mimeType": part.mime, "data": data}}
 

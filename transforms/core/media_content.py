@@ -61,7 +61,30 @@ class StoredMedia:
         return (self.size + 2) // 3 * 4 + len(self.mime) + PART_BYTES
 
 
-SentPart: TypeAlias = str | StoredMedia
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class UriMedia:
+    """One media part that the service reads itself."""
+
+    kind: MediaKind
+    mime: str
+    uri: str
+    tokens: int
+    """The most that it can have: its length is not known."""
+    has_text: bool = False
+    """Whether the service adds the text that it finds, whose tokens are not known before."""
+
+    def billed_as(self, if_unknown: int = 0) -> MediaTokens:
+        """Return its tokens by what they are billed as."""
+        return MediaTokens.of(self.kind, self.tokens)
+
+    @property
+    def body_bytes(self) -> int:
+        """Its size in a JSON body."""
+        return json_bytes(self.uri) + len(self.mime) + PART_BYTES
+
+
+SentMedia: TypeAlias = StoredMedia | UriMedia
+SentPart: TypeAlias = str | SentMedia
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,9 +97,9 @@ class MediaContent(Content):
     factors: MediaFactors
 
     @property
-    def media(self) -> tuple[StoredMedia, ...]:
+    def media(self) -> tuple[SentMedia, ...]:
         """The parts with media."""
-        return tuple(part for part in self.parts if isinstance(part, StoredMedia))
+        return tuple(part for part in self.parts if not isinstance(part, str))
 
     @property
     def held_bytes(self) -> int:

@@ -19,6 +19,7 @@ from bulkembed.transforms.calls.threads import LoopThread
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.media.downloads import Downloads, Places
 from bulkembed.transforms.media.media_refs import MediaRef
+from bulkembed.transforms.media.remote_files import RemoteFile, read_head, uri_of
 from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of, version_of
 
 _IN_MEMORY_BYTES = 1 << 20
@@ -26,7 +27,7 @@ _IN_MEMORY_BYTES = 1 << 20
 _SHOWN_CHARS = 200
 _CHECK_EVERY_S = 1.0
 
-_File = concurrent.futures.Future[IO[bytes]]
+_File = concurrent.futures.Future[IO[bytes] | RemoteFile]
 
 
 class MediaFetcher:
@@ -43,9 +44,14 @@ class MediaFetcher:
     """
 
     def __init__(
-        self, settings: FetchSettings, must_stop: Callable[[], bool] = lambda: False
+        self,
+        settings: FetchSettings,
+        must_stop: Callable[[], bool] = lambda: False,
+        *,
+        by_uri: bool = False,
     ) -> None:
         self._settings = settings
+        self._by_uri = by_uri
         self._must_stop = must_stop
         self._checked_at = time.monotonic()
         self._threads = concurrent.futures.ThreadPoolExecutor(
@@ -64,10 +70,15 @@ class MediaFetcher:
             MediaFault: there are none; the message names the URI, without credentials.
             Stopping: the run must end.
         """
-        return self._bytes_of(ref, self._start(ref))
+        found = self._found(ref, self._start(ref))
+        if isinstance(found, RemoteFile):
+            raise TypeError("a file that is sent by its URI has no bytes here")
+        return found
 
-    def fetch_ahead(self, refs: Iterable[MediaRef]) -> Iterator[bytes | MediaFault]:
+    def fetch_ahead(self, refs: Iterable[MediaRef]) -> Iterator[bytes | RemoteFile | MediaFault]:
         """Yield the bytes of each reference, in order, or why there are none.
+
+        With `by_uri`, of files in buckets of Google Cloud Storage only the first bytes are read.
 
         The next downloads are in flight while the caller uses what it got.  A file that waits for
         the caller takes at most 1 MiB of memory; a larger one is on disk.
@@ -120,14 +131,18 @@ class MediaFetcher:
             return None
         return self._loop.submit(self._fetched(ref.uri, ref.base))
 
-    async def _fetched(self, uri: str, base: Location | None) -> IO[bytes]:
-        """Return a file with the bytes of a URI."""
+    async def _fetched(self, uri: str, base: Location | None) -> IO[bytes] | RemoteFile:
+        """Return a file with the bytes of a URI, or one that the service can read itself."""
         with self._running(), contextlib.ExitStack() as on_error:
             file = on_error.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))
             if scheme_of(uri) in ("http", "https"):
                 await self._downloads.download(uri, file)
             else:
-                await self._read(located(uri, base), file)
+                location = located(uri, base)
+                remote = await self._head(location) if self._by_uri else None
+                if remote is not None:
+                    return remote
+                await self._read(location, file)
             on_error.pop_all()
             return file
 
@@ -141,18 +156,26 @@ class MediaFetcher:
         finally:
             self._tasks.discard(task)
 
+    async def _head(self, location: Location) -> RemoteFile | None:
+        uri = uri_of(location)
+        if uri is None:
+            return None
+        loop = asyncio.get_running_loop()
+        async with self._places.host(location.store) as host, host.place():
+            return await loop.run_in_executor(self._threads, read_head, uri, location)
+
     async def _read(self, location: Location, into: IO[bytes]) -> None:
         loop, most = asyncio.get_running_loop(), self._settings.max_bytes
         async with self._places.host(location.store) as host, host.place():
             await loop.run_in_executor(self._threads, read_stored, location, into, most)
 
-    def _result(self, ref: MediaRef, future: _File | None) -> bytes | MediaFault:
+    def _result(self, ref: MediaRef, future: _File | None) -> bytes | RemoteFile | MediaFault:
         try:
-            return self._bytes_of(ref, future)
+            return self._found(ref, future)
         except MediaFault as fault:
             return fault
 
-    def _bytes_of(self, ref: MediaRef, future: _File | None) -> bytes:
+    def _found(self, ref: MediaRef, future: _File | None) -> bytes | RemoteFile:
         if future is None:
             return ref.data or b""
         try:
@@ -163,6 +186,8 @@ class MediaFetcher:
         except Stopping:
             future.add_done_callback(_drop)
             raise
+        if isinstance(file, RemoteFile):
+            return file
         with file:
             file.seek(0)
             return file.read()
@@ -204,4 +229,6 @@ def _shown(uri: str) -> str:
 def _drop(future: _File) -> None:
     """Close the file of a download that nobody waits for any more."""
     if not future.cancelled() and future.exception() is None:
-        future.result().close()
+        file = future.result()
+        if not isinstance(file, RemoteFile):
+            file.close()

@@ -81,10 +81,11 @@ def read_stored(location: Location, into: IO[bytes], max_bytes: int) -> None:
     except (OSError, pa.ArrowException, BulkEmbedError, ValueError) as error:
         if isinstance(error, MediaFault):
             raise
-        raise _unreadable(error) from None
+        raise unreadable(error) from None
 
 
-def _unreadable(error: Exception) -> MediaFault:
+def unreadable(error: Exception) -> MediaFault:
+    """Return the fault of a file that a store does not give."""
     if isinstance(error, FileNotFoundError):
         return MediaFault(DeadCode.NOT_FOUND, "there is no such file")
     line = error_line(error).rstrip(".")
@@ -108,9 +109,9 @@ def version_of(location: Location) -> str:
     except MediaFault as none:
         return str(none.code)
     except (BulkEmbedError, ValueError) as error:
-        return str(_unreadable(error).code)
+        return str(unreadable(error).code)
     except (OSError, pa.ArrowException) as error:
-        fault = _unreadable(error)
+        fault = unreadable(error)
         is_down = fault.code is DeadCode.FETCH_FAILED and not location.is_local
         if is_down and _NO_BUCKET.search(fault.what) is None:
             raise fault from None

@@ -32,7 +32,7 @@ class MediaReader:
 
     def __init__(self, compared: Comparison) -> None:
         self._compared = compared
-        self._fetcher = MediaFetcher(compared.fetch)
+        self._fetcher = MediaFetcher(compared.fetch, by_uri=compared.embedding.sends_uris)
 
     def read(self, batch: RowBatch, file: InputFile) -> tuple[RowBatch, list[RowHashes]]:
         """Return rows of a file with one value for each file of media, and what identifies them.

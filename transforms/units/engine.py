@@ -90,7 +90,10 @@ class Engine:
             committed=self._committed,
         )
         has_media = job.embedding.media is not None
-        self._fetcher = MediaFetcher(job.fetch, self.must_stop) if has_media else None
+        self._fetcher = None
+        if has_media:
+            by_uri = job.embedding.sends_uris
+            self._fetcher = MediaFetcher(job.fetch, self.must_stop, by_uri=by_uri)
         self._timeline_saved = time.monotonic()
         self._partitions: set[str] = set()
 

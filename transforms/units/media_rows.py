@@ -7,20 +7,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.media import GEMINI_EMBEDDING_2, MediaFault, MediaKind, MediaSettings
+from bulkembed.schemas.media import (
+    GEMINI_EMBEDDING_2,
+    MediaFault,
+    MediaKind,
+    MediaSettings,
+    media_tokens,
+)
 from bulkembed.transforms.core.content import sent_hash
-from bulkembed.transforms.core.media_content import SentPart, StoredMedia, parts_hash
+from bulkembed.transforms.core.media_content import SentPart, StoredMedia, UriMedia, parts_hash
 from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 from bulkembed.transforms.inputs.filesystems import Location
 from bulkembed.transforms.inputs.row_parts import MediaValue, RowPart
 from bulkembed.transforms.inputs.rows import BadValue
 from bulkembed.transforms.media.media_refs import MediaRef, place_of, refs_of
 from bulkembed.transforms.media.media_types import true_type
-from bulkembed.transforms.media.prepare_media import prepare_media
+from bulkembed.transforms.media.prepare_media import checked_type, prepare_media
+from bulkembed.transforms.media.remote_files import RemoteFile
 from bulkembed.transforms.units.distinct_contents import DistinctContents, Passage
 
-FetchAhead = Callable[[Iterable[MediaRef]], Iterator[bytes | MediaFault]]
-"""Yields the bytes of each reference, in order, or why there are none."""
+FetchAhead = Callable[[Iterable[MediaRef]], Iterator[bytes | RemoteFile | MediaFault]]
+"""Yields the bytes of each reference, in order, or why there are none; see `fetching`."""
 _BY_PLACE = b"bulkembed: media at "
 """No file of media begins with these bytes."""
 PartOrRef = str | tuple[MediaKind, MediaRef]
@@ -47,7 +54,7 @@ class RowContent:
     media: tuple[SourceMedia, ...] = ()
 
 
-_Source = tuple[MediaRef, MediaKind, bytes]
+_Source = tuple[MediaRef, MediaKind, bytes | RemoteFile]
 RowSources = Sequence[str | _Source]
 """The texts of a row, and its files with their bytes, in order."""
 _Pieces = list[tuple[SentPart, tuple[float, float] | None]]
@@ -182,7 +189,7 @@ class MediaRows:
         longest = max(len(pieces) for pieces in parts)
         if longest == 1:
             return self._sent.add_parts(content_hash, [pieces[0][0] for pieces in parts])
-        hashed = [one if isinstance(one, str) else one[1:] for one in sources]
+        hashed = [_hashed(one) for one in sources]
         places = []
         for number in range(longest):
             # Beside the pieces of one part, the other parts are the same each time.
@@ -215,8 +222,10 @@ class MediaRows:
             self._faults[content_hash, columns] = fault
             raise
 
-    def _stored(self, ref: MediaRef, kind: MediaKind, data: bytes) -> _Pieces:
+    def _stored(self, ref: MediaRef, kind: MediaKind, data: bytes | RemoteFile) -> _Pieces:
         try:
+            if isinstance(data, RemoteFile):
+                return [(_by_uri(data, kind, self._settings), None)]
             prepared = prepare_media(data, kind, self._settings)
         except MediaFault as fault:
             raise _bad(ref, fault) from None
@@ -270,7 +279,27 @@ def read_sources(
 
 def hash_of_sources(sources: RowSources) -> bytes:
     """Return the hash of the content of a row with media."""
-    return parts_hash([one if isinstance(one, str) else one[1:] for one in sources])
+    return parts_hash([_hashed(one) for one in sources])
+
+
+def _hashed(source: str | _Source) -> str | tuple[MediaKind, bytes]:
+    if isinstance(source, str):
+        return source
+    _, kind, data = source
+    return kind, data.identity if isinstance(data, RemoteFile) else data
+
+
+def _by_uri(file: RemoteFile, kind: MediaKind, settings: MediaSettings) -> UriMedia:
+    """Return a part of a file that the service reads itself."""
+    mime, limits = checked_type(file.head, kind, settings), settings.limits
+    most = media_tokens(
+        kind,
+        seconds=None if kind in (MediaKind.IMAGE, MediaKind.PDF) else limits.seconds(kind),
+        pages=limits.pages,
+        limits=limits,
+    )
+    has_text = kind is MediaKind.PDF and settings.document_ocr
+    return UriMedia(kind, mime, file.uri, most, has_text)
 
 
 def _with_refs_or_fault(
@@ -282,13 +311,15 @@ def _with_refs_or_fault(
         return fault
 
 
-def _source(kind: MediaKind, ref: MediaRef, data: bytes | MediaFault) -> _Source:
+def _source(kind: MediaKind, ref: MediaRef, data: bytes | RemoteFile | MediaFault) -> _Source:
     if isinstance(data, MediaFault):
         raise _bad(ref, data)
     return ref, kind, data
 
 
-def _facts(ref: MediaRef, kind: MediaKind, data: bytes) -> SourceMedia:
+def _facts(ref: MediaRef, kind: MediaKind, data: bytes | RemoteFile) -> SourceMedia:
+    if isinstance(data, RemoteFile):
+        return SourceMedia(kind, true_type(data.head), data.size, ref.uri)
     return SourceMedia(kind, true_type(data), len(data), ref.uri)
 
 
