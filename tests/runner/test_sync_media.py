@@ -254,3 +254,32 @@ def test_a_store_that_does_not_answer_ends_the_night_before_anything_is_sent(
     assert "Nothing was sent" in ended.last
     assert server.stats()["texts"] == 4
     assert loaded(output) == before
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--partition-by", "price", "--provenance", "--id-name", "sku")],
+    ids=" ".join,
+)
+def test_a_repaired_and_compacted_dataset_needs_nothing_new(
+    server: EmulatorServer, tmp_path: Path, more: tuple[object, ...]
+) -> None:
+    output, source = tmp_path / "out", tmp_path / "in"
+    rows = catalogue("path", source)
+    rows["none"] = ("t", "img/none.jpg", 1)
+    args = (*more, "--max-dead-letters", 1)
+    ended = sync(server, write_export(source, rows, 0, pa.string()), output, *args)
+    assert ended.code == 0, ended.err
+    texts = server.stats()["texts"]
+    next((output / "_run/units").iterdir()).unlink()
+    repaired = bulkembed("verify", output, "--repair")
+    assert repaired.code == 0, repaired.err
+    for night in range(2):
+        ended = sync(server, write_export(source, rows, night, pa.string()), output, *args)
+        assert ended.code == 0, ended.err
+        assert server.stats()["texts"] == texts
+        for words in (("compact", output), ("verify", output, "--against", source)):
+            ended = bulkembed(*words)
+            assert ended.code == 0, ended.out + ended.err
+    assert "31 unchanged" in sync(server, source, output, *args).out
