@@ -109,6 +109,27 @@ def test_changed_and_removed_files_leave_their_group(
     assert summary(output)["changes"] == {"added": 0, "changed": 1, "deleted": 4}
 
 
+@pytest.mark.faults
+def test_known_vectors_of_small_files_are_not_paid_for_again(
+    server: EmulatorServer, source: Path, output: Path, tmp_path: Path
+) -> None:
+    go(server, source, output, "--limit-rows", 50)
+    go(server, source, output)
+    paid = server.stats()["texts"]
+    assert paid == FILES * ROWS - 4
+    for file in sorted(source.iterdir()):
+        file.rename(source / f"new-{file.name}")
+    go(server, source, output, "--prune", "--max-delete", "100%")
+    assert server.stats()["texts"] == paid
+    check(source, output, FILES * ROWS - 2)
+    assert len(parts(output, "vectors")) == 1
+    other = tmp_path / "other/out"
+    go(server, source, other, "--reuse", output, "--vector-type", "float16")
+    assert server.stats()["texts"] == paid
+    check(source, other, FILES * ROWS - 2)
+    assert len(records(other)) == 1
+
+
 def test_units_with_failed_rows_keep_their_own_parts_and_are_retried(
     source: Path, output: Path
 ) -> None:
