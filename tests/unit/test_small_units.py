@@ -17,11 +17,12 @@ from support.jobs import a_file, a_job, a_run
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.errors import CallRejected
-from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.job import JobConfig, OutputConfig
 from bulkembed.schemas.units import CallCounts, FileUnits, Unit, UnitRecord
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.inputs.rows import RowBatch, RowSources
+from bulkembed.transforms.units import small_units
 from bulkembed.transforms.units.group_outcome import GroupOutcome
 from bulkembed.transforms.units.outcome import UnitOutcome
 from bulkembed.transforms.units.prepare import PreparedUnit, prepare
@@ -187,6 +188,35 @@ def test_a_group_with_many_passages_is_split_between_rows() -> None:
     assert len({group.unit.file_key for group in groups}) == len(groups)
     for group in groups:
         assert group.unit.rows == group.rows.rows == sum(one.unit.rows for one in group.members)
+
+
+def test_a_group_ends_with_the_file_that_reaches_the_limit_of_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(small_units, "MAX_GROUP_BYTES", 100)
+    files: Texts = [["x" * 60], ["y" * 60], ["z" * 500], ["a"], ["b"]]
+    groups = prepared_group(files, job())
+    assert [[*map(len, map(str, group.rows.texts))] for group in groups] == [
+        [60, 60],
+        [500],
+        [1, 1],
+    ]
+
+
+def test_a_group_has_no_more_partitions_than_a_unit_may_have() -> None:
+    names = [f"lang-{number}" for number in range(300)]
+    made = job(output=OutputConfig("out", partition_by="lang"))
+    planned = [work(1, number) for number in range(300)]
+    rows = {
+        file.file.name: dataclasses.replace(a_run(["text"]), kept=pa.table({"lang": [name]}))
+        for file, name in zip(planned, names, strict=True)
+    }
+
+    def read(file: FileUnits) -> list[tuple[Unit, RowBatch]]:
+        return [(file.units[0], rows[file.file.name])]
+
+    groups = prepared_groups(made, TokenEstimator(2048), planned, read, 4000)
+    assert [group.unit.rows for group in groups] == [250, 50]
 
 
 def test_joined_rows_keep_their_values_and_say_where_they_come_from() -> None:

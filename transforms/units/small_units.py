@@ -5,6 +5,7 @@ A dataset of thousands of small files would otherwise have as many parts and rec
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -24,6 +25,8 @@ from bulkembed.transforms.units.prepare import PreparedUnit, SmallUnit, prepare
 
 MIN_FILES = 16
 """A slice with fewer small files has so few parts that each of its units keeps its own."""
+MAX_GROUP_BYTES = 16 << 20
+"""A group ends with the unit that reaches so many bytes: its rows are in memory together."""
 READ_THREADS = 8
 """Files of a store that are read at once; each takes several requests."""
 
@@ -72,6 +75,8 @@ def prepared_groups(
 ) -> Iterator[PreparedUnit]:
     """Yield the groups of small files: usually one, with the rows of all of them.
 
+    A group with many bytes or partitions is divided between units.
+
     Args:
         job: the run.
         estimator: estimates tokens.
@@ -82,7 +87,7 @@ def prepared_groups(
     Raises:
         InputError: a file cannot be read or has changed, or a blank text stops the run.
     """
-    for group in _within_partitions(_read_all(files, read), job.output.partition_by):
+    for group in _limited(_read_all(files, read), job.output.partition_by):
         members = [SmallUnit(one.unit, one.file.name) for one in group]
         batch = RowBatch.joined([one.batch for one in group], [one.file.name for one in group])
         while batch.rows:
@@ -120,22 +125,40 @@ def _read_all(
         if not all(file.file.found.is_local for file in files):
             pool = concurrent.futures.ThreadPoolExecutor(READ_THREADS, "bulkembed-small")
             stack.callback(pool.shutdown, cancel_futures=True)
-            found = pool.map(read, files)
+            found = _read_ahead(pool, files, read)
         for file, rows in zip(files, found, strict=True):
             yield from (_UnitRows(file.file, *one) for one in rows)
 
 
-def _within_partitions(rows: Iterable[_UnitRows], column: str | None) -> Iterator[list[_UnitRows]]:
-    """Yield the units in groups that have few enough partitions each; usually there is one."""
+def _read_ahead(
+    pool: concurrent.futures.ThreadPoolExecutor,
+    files: Sequence[FileUnits],
+    read: Callable[[FileUnits], FileRows],
+) -> Iterator[FileRows]:
+    """Yield the rows of each file, in order, while some of the next ones are read."""
+    ahead: collections.deque[concurrent.futures.Future[FileRows]] = collections.deque()
+    for file in files:
+        ahead.append(pool.submit(read, file))
+        if len(ahead) > READ_THREADS:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _limited(rows: Iterable[_UnitRows], column: str | None) -> Iterator[list[_UnitRows]]:
+    """Yield the units in groups that have few enough bytes and partitions; usually there is one."""
     group: list[_UnitRows] = []
     folders: set[str] = set()
+    size = 0
     for one in rows:
         own = set() if column is None else partitions.folders_of(column, one.batch.kept[column])
-        if group and len(folders | own) > partitions.MAX_OF_UNIT:
+        is_full = size >= MAX_GROUP_BYTES or len(folders | own) > partitions.MAX_OF_UNIT
+        if group and is_full:
             yield group
-            group, folders = [], set()
+            group, folders, size = [], set(), 0
         group.append(one)
         folders |= own
+        size += one.batch.kept.nbytes + sum(len(text or "") for text in one.batch.texts)
     if group:
         yield group
 
