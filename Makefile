@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev run test test-kill bench-quota bench-quota-small bench-dedupe bench-speed \
-  bench-speed-small bench-start bench-memory bench-memory-small bench-search bench-search-small \
+  bench-speed-small bench-start bench-memory bench-memory-small bench-search bench-search-small bench-report bench-report-small \
   lock-peers lock-readers lint types check lock clean
 
 help:  ## Show this list
@@ -166,6 +166,12 @@ bench-search: $(DEV_READY)  ## Measure a search over 1,000,000 rows of 768 numbe
 
 bench-search-small: $(DEV_READY)  ## The same over 100,000 rows: 1 minute
 	timeout 300 $(BIN)/python -m benchmarks.search --small
+
+bench-report: $(DEV_READY)  ## Measure what a report takes beside a run, over 10,000,000 rows: 10 minutes
+	timeout 2400 $(BIN)/python -m benchmarks.report
+
+bench-report-small: $(DEV_READY)  ## The same over 100,000 rows: 1 minute
+	timeout 400 $(BIN)/python -m benchmarks.report --small
 
 .PHONY: bench-nightly bench-nightly-small bench-nightly-store
 bench-nightly: $(DEV_READY)  ## Measure nights over 10,000,000 rows of which 1 % change, two kinds: 1 to 2 hours

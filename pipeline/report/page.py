@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from importlib import metadata
@@ -24,6 +26,13 @@ from bulkembed.schemas.models import find_model
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import REPORT
 
+LIBRARY_S = 60
+"""How long the process that makes the library of the charts may take."""
+_SNIPPET = "window.vegaEmbed = vegaEmbed;"
+MAKE_LIBRARY = (
+    "import sys, vl_convert\n"
+    f"sys.stdout.buffer.write(vl_convert.javascript_bundle({_SNIPPET!r}).encode())"
+)
 SHOWN_CHARS = 160
 """Characters of a message or a text in a table."""
 
@@ -71,10 +80,20 @@ def _place(name: str) -> Markup:
 
 @functools.cache
 def _library() -> str:
-    """Return Vega, Vega-Lite and vega-embed as one script."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
-        "</script", "<\\/script"
-    )
+    """Return Vega, Vega-Lite and vega-embed as one script.
+
+    A process of its own makes it: the JavaScript engine would keep 80 MB until the run ends.
+    """
+    try:
+        made = subprocess.run(
+            [sys.executable, "-I", "-c", MAKE_LIBRARY],
+            check=True, capture_output=True, encoding="utf-8", timeout=LIBRARY_S,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        made = ""
+    if "vegaEmbed" not in made:  # This process may not be Python's own program.
+        made = str(vl_convert.javascript_bundle(_SNIPPET))
+    return made.replace("</script", "<\\/script")
 
 
 def _figures(facts: ReportFacts) -> Iterator[tuple[str, Spec]]:
@@ -191,6 +210,7 @@ def write_report(output: str, *, texts: bool) -> WrittenReport:
     pool = pa.default_memory_pool()
     pool.release_unused()
     usage = Usage()
+    _library()  # Before the sample is in memory.
     facts = read_facts(output, texts=texts)
     pool.release_unused()
     page = render(facts)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import orjson
 import pytest
+import vl_convert
 from support.cli import bulkembed, run, write_rows
 from support.report_page import Page
 from support.terminal import Terminal
@@ -15,6 +17,7 @@ from support.terminal import Terminal
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.report.page import _library
 
 EVIL = "poison <img src=x onerror=alert(1)></script><script>alert(2)</script>"
 
@@ -312,3 +315,14 @@ def test_the_cost_of_a_batch_dataset_is_at_its_own_price(tmp_path: Path) -> None
 def test_a_dataset_without_batch_jobs_has_no_section_for_them(dataset: Path) -> None:
     assert bulkembed("report", dataset).code == 0
     assert "batch" not in Page(dataset / "_run/report.html").cells
+
+
+@pytest.mark.parametrize("program", [None, "/bin/false", "/nonexistent"])
+def test_the_scripts_of_the_page_are_those_of_the_library(
+    program: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if program is not None:
+        monkeypatch.setattr(sys, "executable", program)
+    expected = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    made = _library.__wrapped__()
+    assert made == expected.replace("</script", "<\\/script")
