@@ -54,6 +54,14 @@ class Service(enum.StrEnum):
     CUSTOM = "custom"
 
 
+class Compression(enum.StrEnum):
+    """Whether the service may compress its answers."""
+
+    AUTO = "auto"
+    """It decides."""
+    OFF = "off"
+
+
 GOOGLE_HOSTS = ".googleapis.com"
 """The end of the names of Google's API hosts."""
 
@@ -71,6 +79,7 @@ class ServiceConfig:
     api_key_secret: str | None = None
     timeout_s: float = 60.0
     vertexai: bool = False
+    compression: Compression = Compression.AUTO
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:

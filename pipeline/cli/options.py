@@ -28,7 +28,7 @@ from bulkembed.pipeline.run.request import (
     UniqueIds,
 )
 from bulkembed.schemas.batch import MAX_JOB_ROWS, BatchFallback, Mode
-from bulkembed.schemas.embedding import BlankText, LongText
+from bulkembed.schemas.embedding import BlankText, Compression, LongText
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
 from bulkembed.schemas.media import LongMedia, MediaCheck, Transcode
@@ -203,6 +203,9 @@ OPTIONS: tuple[Option, ...] = (
             help="Google Cloud region, together with --vertex-project."),
     _option(_SERVICE, "--timeout", "timeout_s", type=Duration(), default="60s", metavar="TIME",
             help="How long to wait for the response to one request."),
+    _option(_SERVICE, "--compression", type=WordChoice(Compression), default="auto",
+            help="Whether the service may compress its answers (auto). off takes less CPU time, "
+            "and twice the bytes."),
     _option(_PACE, "--tier", type=WordChoice(Tier), show_default="1 on the Developer API",
             help="Google's usage tier, which sets --rpm, --tpm and --rpd."),
     _option(_PACE, "--rpm", type=Number(minimum=0), metavar="NUMBER", show_default="by tier",

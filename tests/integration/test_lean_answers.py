@@ -17,6 +17,7 @@ from support.gemini import TEXTS, embed, failing, items, with_client
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.schemas.embedding import Compression
 from bulkembed.schemas.errors import CallRejected, JobRejected
 from bulkembed.transforms.clients.gemini import GeminiClient
 
@@ -30,15 +31,19 @@ class Service:
     def __init__(self, status: int, refusal: bytes, *, all_calls: bool = False) -> None:
         self.status, self.refusal, self.all_calls = status, refusal, all_calls
         self.queries: list[dict[str, str]] = []
+        self.refuses = True
         self.lock = threading.Lock()
 
     def answer(self, query: Mapping[str, str], body: Any) -> tuple[int, bytes]:
         with self.lock:
             self.queries.append(dict(query))
-        if query or self.all_calls:
+        if self.refuses and (query or self.all_calls):
             return self.status, self.refusal
         vectors = [{"values": [1.0, n, *[0.5] * (DIM - 2)]} for n, _ in enumerate(body["requests"])]
         return 200, json.dumps({"embeddings": vectors}).encode()
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Look at the headers of a call."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -48,6 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         server: Any = self.server
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
+        server.service.note({name.lower(): value for name, value in self.headers.items()})
         status, content = server.service.answer(query, body)
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
@@ -70,6 +76,29 @@ def serving(service: Service) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("compression", "encoding"),
+    [(Compression.AUTO, "gzip, deflate"), (Compression.OFF, "identity")],
+)
+def test_answers_may_be_compressed_unless_the_user_says_no(
+    compression: Compression, encoding: str
+) -> None:
+    class Noting(Service):
+        def note(self, headers: Mapping[str, str]) -> None:
+            assert headers["accept-encoding"] == encoding
+            assert headers["user-agent"].endswith("(gzip)") is ("gzip" in encoding)
+            self.notes = 1 + getattr(self, "notes", 0)
+
+    service = Noting(400, b"")
+    service.refuses = False
+    with serving(service) as url:
+        with_client(url, call_many, dim=DIM, compression=compression)
+        assert service.notes == 3
+    with EmulatorServer() as server:
+        found = embed(server.url, TEXTS, compression=compression)
+        assert found.vectors.shape == (4, 3072)
 
 
 async def call_many(client: GeminiClient, calls: int = 3) -> list[Any]:

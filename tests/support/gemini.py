@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bulkembed.schemas.embedding import EmbeddingConfig, Service, ServiceConfig
+from bulkembed.schemas.embedding import Compression, EmbeddingConfig, Service, ServiceConfig
 from bulkembed.schemas.errors import CallError
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.clients.gemini import GeminiClient
@@ -23,10 +23,12 @@ TEXTS = ["I took my dog to the vet", "Shares fell", "Ein Satz über Äpfel", "\U
 
 def with_client(
     url: str, work: Callable[[GeminiClient], Awaitable[T]], *,
-    vertexai: bool = False, key: str = "the-key", timeout_s: float = 60.0, **embedding: Any,
+    vertexai: bool = False, key: str = "the-key", timeout_s: float = 60.0,
+    compression: Compression = Compression.AUTO, **embedding: Any,
 ) -> T:  # fmt: skip
     service = ServiceConfig(
         kind=Service.CUSTOM, base_url=url, vertexai=vertexai, timeout_s=timeout_s,
+        compression=compression,
         api_version="v1beta1" if vertexai else "v1beta",
     )  # fmt: skip
     config = config_of(**embedding)

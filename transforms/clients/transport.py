@@ -13,7 +13,7 @@ from typing import TypeVar
 import google.auth.exceptions
 import httpx2
 
-from bulkembed.schemas.embedding import Service, ServiceConfig
+from bulkembed.schemas.embedding import Compression, Service, ServiceConfig
 from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.transforms.clients.bodies import BodyKeeper
 from bulkembed.transforms.clients.whole_answers import AnswerKeeper
@@ -37,6 +37,7 @@ def service_from(
     vertex_location: str | None = None,
     api_key_file: str | None = None,
     api_key_secret: str | None = None,
+    compression: Compression = Compression.AUTO,
     environ: Mapping[str, str] | None = None,
 ) -> ServiceConfig:
     """Return the service that calls go to, by flags, or else by google-genai's variables.
@@ -66,6 +67,7 @@ def service_from(
         api_key_secret=api_key_secret,
         timeout_s=timeout_s,
         vertexai=vertexai,
+        compression=compression,
     )
 
 
@@ -79,6 +81,9 @@ CERTIFICATE_CURE = (
 )
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 """Errors of broken connections: the next attempt may succeed."""
+
+
+_ENCODINGS = {Compression.AUTO: "gzip, deflate", Compression.OFF: "identity"}
 
 
 def open_http(service: ServiceConfig, connections: int, certificates: ssl.SSLContext) -> BodyKeeper:
@@ -114,6 +119,7 @@ def _opened(
             # A proxy of the environment cannot reach the emulator of this process.
             trust_env=service.kind is not Service.EMULATOR,
             timeout=httpx2.Timeout(service.timeout_s),
+            headers={"accept-encoding": _ENCODINGS[service.compression]},
             limits=httpx2.Limits(
                 max_connections=connections,
                 max_keepalive_connections=connections,
