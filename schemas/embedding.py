@@ -62,6 +62,14 @@ class Compression(enum.StrEnum):
     OFF = "off"
 
 
+class Wire(enum.StrEnum):
+    """The format of answers with vectors."""
+
+    JSON = "json"
+    PROTO = "proto"
+    """Protobuf, an experiment."""
+
+
 GOOGLE_HOSTS = ".googleapis.com"
 """The end of the names of Google's API hosts."""
 
@@ -80,6 +88,7 @@ class ServiceConfig:
     timeout_s: float = 60.0
     vertexai: bool = False
     compression: Compression = Compression.AUTO
+    wire: Wire = Wire.JSON
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:
@@ -91,6 +100,11 @@ class ServiceConfig:
             )
         if self.vertex_project and not self.vertexai:
             raise ConfigError("--vertex-project needs --vertexai")
+        if self.wire is Wire.PROTO and self.vertexai:
+            raise ConfigError(
+                "--wire proto works with the Developer API only: answers of Vertex AI would not be "
+                "smaller. Remove --wire or --vertexai."
+            )
         # Both are parts of the URL that gets the credentials, the location even of its host name.
         if not re.fullmatch(r"[\w.:-]*", self.vertex_project or "", re.ASCII):
             raise ConfigError("--vertex-project must be the id of a project, such as my-project-1")

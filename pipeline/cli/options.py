@@ -28,7 +28,7 @@ from bulkembed.pipeline.run.request import (
     UniqueIds,
 )
 from bulkembed.schemas.batch import MAX_JOB_ROWS, BatchFallback, Mode
-from bulkembed.schemas.embedding import BlankText, Compression, LongText
+from bulkembed.schemas.embedding import BlankText, Compression, LongText, Wire
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
 from bulkembed.schemas.media import LongMedia, MediaCheck, Transcode
@@ -206,6 +206,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(_SERVICE, "--compression", type=WordChoice(Compression), default="auto",
             help="Whether the service may compress its answers (auto). off takes less CPU time, "
             "and twice the bytes."),
+    _option(_SERVICE, "--wire", type=WordChoice(Wire), default="json",
+            help="Format of answers. proto is an experiment that was never tried with Google: the "
+            "Developer API may answer in protobuf, with less than a third of the bytes."),
     _option(_PACE, "--tier", type=WordChoice(Tier), show_default="1 on the Developer API",
             help="Google's usage tier, which sets --rpm, --tpm and --rpd."),
     _option(_PACE, "--rpm", type=Number(minimum=0), metavar="NUMBER", show_default="by tier",

@@ -17,9 +17,10 @@ from support.gemini import TEXTS, embed, failing, items, with_client
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
-from bulkembed.schemas.embedding import Compression
-from bulkembed.schemas.errors import CallRejected, JobRejected
+from bulkembed.schemas.embedding import Compression, Wire
+from bulkembed.schemas.errors import BadAnswer, CallRejected, JobRejected, QuotaExceeded
 from bulkembed.transforms.clients.gemini import GeminiClient
+from bulkembed.transforms.clients.lean_answers import JSON_EVERY
 
 DIM = 128
 UNKNOWN = b'{"detail":[{"type":"extra_forbidden","loc":["query","prettyPrint"],"msg":"Extra"}]}'
@@ -27,6 +28,8 @@ UNKNOWN = b'{"detail":[{"type":"extra_forbidden","loc":["query","prettyPrint"],"
 
 class Service:
     """Answers calls; a call with a refused parameter gets `refusal`."""
+
+    content_type = "application/json"
 
     def __init__(self, status: int, refusal: bytes, *, all_calls: bool = False) -> None:
         self.status, self.refusal, self.all_calls = status, refusal, all_calls
@@ -57,6 +60,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         status, content = server.service.answer(query, body)
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
+        self.send_header("content-type", server.service.content_type)
         self.end_headers()
         self.wfile.write(content)
 
@@ -182,3 +186,77 @@ def test_errors_that_do_not_name_a_parameter_are_not_repeated(
     with serving(service) as url:
         failing(kind, url)
     assert len(service.queries) == 1
+
+
+def test_protobuf_gives_the_same_bits_and_json_the_counts_now_and_then() -> None:
+    async def calls(client: GeminiClient) -> list[Any]:
+        return await call_many(client, JSON_EVERY + 1)
+
+    with EmulatorServer() as server:
+        answers = with_client(server.url, calls, dim=DIM, wire=Wire.PROTO)
+        (expected,) = with_client(server.url, lambda client: call_many(client, 1), dim=DIM)
+    assert all(np.array_equal(one.vectors, expected.vectors) for one in answers)
+    counts = [one.tokens for one in answers]
+    assert counts == [expected.tokens, *[None] * (JSON_EVERY - 1), expected.tokens]
+
+
+def test_a_service_that_refuses_protobuf_is_asked_for_json(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with EmulatorServer(EmulatorSettings(unknown_parameters=("alt",))) as server:
+        answers = with_client(
+            server.url, lambda client: call_many(client, 4), dim=DIM, wire=Wire.PROTO
+        )
+        assert server.stats()["answers"] == {"200": 4, "400": 1}
+    assert None not in [one.tokens for one in answers]
+    assert [one.levelname for one in caplog.records if "protobuf" in one.message] == ["WARNING"]
+
+
+def test_a_service_that_answers_in_json_all_the_same_is_believed() -> None:
+    service = Service(400, b"")
+    service.refuses = False
+    with serving(service) as url:
+        with_client(url, lambda client: call_many(client, 4), dim=DIM, wire=Wire.PROTO)
+    compact = {"prettyPrint": "false"}
+    assert service.queries == [compact, compact | {"alt": "proto"}, compact, compact]
+
+
+def test_protobuf_of_another_form_is_a_bad_answer_and_json_follows() -> None:
+    class Strange(Service):
+        content_type = "application/x-protobuf"
+
+        def answer(self, query: Mapping[str, str], body: Any) -> tuple[int, bytes]:
+            found = super().answer(query, body)
+            self.content_type = f"application/{'x-protobuf' if 'alt' in query else 'json'}"
+            return (200, b"\x0a\x01") if "alt" in query else found
+
+    async def calls(client: GeminiClient) -> None:
+        await call_many(client, 1)
+        with pytest.raises(BadAnswer) as caught:
+            await call_many(client, 1)
+        assert caught.value.code == "proto"
+        await call_many(client, 2)
+
+    service = Strange(400, b"")
+    service.refuses = False
+    with serving(service) as url:
+        with_client(url, calls, dim=DIM, wire=Wire.PROTO)
+    assert ["alt" in query for query in service.queries] == [False, True, False, False]
+
+
+def test_a_429_in_protobuf_has_its_delay_and_limit() -> None:
+    async def calls(client: GeminiClient) -> QuotaExceeded:
+        await call_many(client, 1)
+        with pytest.raises(QuotaExceeded) as caught:
+            await call_many(client, 1)
+        return caught.value
+
+    found = []
+    for wire in Wire:
+        with EmulatorServer(EmulatorSettings(rpm=len(TEXTS))) as server:
+            found.append(with_client(server.url, calls, dim=DIM, wire=wire))
+    plain, proto = found
+    assert proto.quota_value == plain.quota_value == len(TEXTS)
+    assert proto.quota_id == plain.quota_id
+    assert proto.service_message.split("limit")[0] == plain.service_message.split("limit")[0]
+    assert proto.retry_delay_s == pytest.approx(plain.retry_delay_s, abs=5)

@@ -170,6 +170,20 @@ def test_a_service_of_another_temper_gives_the_same_vectors(
     assert np.array_equal(matrix(read(tmp_path / "one")), matrix(read(tmp_path / "two")))
 
 
+def test_protobuf_gives_the_same_vectors_and_nearly_the_same_counts(tmp_path: Path) -> None:
+    source = write_rows(
+        tmp_path / "a.parquet", [f"{text} {n}" for n, text in enumerate(TEXTS * 20)]
+    )
+    with served() as server:
+        for wire in ("json", "proto"):
+            args = ("--dim", 128, "--wire", wire)
+            ended = run(server.url, source, tmp_path / wire, *args)
+            assert ended.code == 0, ended.err
+    assert np.array_equal(matrix(read(tmp_path / "json")), matrix(read(tmp_path / "proto")))
+    exact, estimated = (summary(tmp_path / wire)["counts"]["tokens"] for wire in ("json", "proto"))
+    assert estimated == pytest.approx(exact, rel=0.2)
+
+
 @pytest.mark.parametrize(("model", "cap"), [("text-embedding-005", 5), ("gemini-embedding-001", 1)])
 def test_an_unknown_limit_on_texts_is_learned_from_the_error(
     tmp_path: Path, model: str, cap: int

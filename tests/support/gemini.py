@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bulkembed.schemas.embedding import Compression, EmbeddingConfig, Service, ServiceConfig
+from bulkembed.schemas.embedding import Compression, EmbeddingConfig, Service, ServiceConfig, Wire
 from bulkembed.schemas.errors import CallError
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.clients.gemini import GeminiClient
@@ -24,11 +24,11 @@ TEXTS = ["I took my dog to the vet", "Shares fell", "Ein Satz über Äpfel", "\U
 def with_client(
     url: str, work: Callable[[GeminiClient], Awaitable[T]], *,
     vertexai: bool = False, key: str = "the-key", timeout_s: float = 60.0,
-    compression: Compression = Compression.AUTO, **embedding: Any,
+    compression: Compression = Compression.AUTO, wire: Wire = Wire.JSON, **embedding: Any,
 ) -> T:  # fmt: skip
     service = ServiceConfig(
         kind=Service.CUSTOM, base_url=url, vertexai=vertexai, timeout_s=timeout_s,
-        compression=compression,
+        compression=compression, wire=wire,
         api_version="v1beta1" if vertexai else "v1beta",
     )  # fmt: skip
     config = config_of(**embedding)

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from bulkembed.schemas.embedding import EmbeddingConfig, LongText, Service, ServiceConfig, digest_of
+from bulkembed.schemas.embedding import (
+    EmbeddingConfig,
+    LongText,
+    Service,
+    ServiceConfig,
+    Wire,
+    digest_of,
+)
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.media import (
     GEMINI_EMBEDDING_2_VERTEX,
@@ -151,6 +158,7 @@ def test_the_identity_of_a_service_has_its_host_but_not_its_port() -> None:
         ({"base_url": "localhost:80"}, "is not a URL"),
         ({"base_url": "ftp://host"}, "is not a URL"),
         ({"base_url": "https://"}, "is not a URL"),
+        ({"wire": Wire.PROTO, "vertexai": True}, "Developer API only"),
     ],
 )
 def test_a_service_that_cannot_be_called_is_an_error(changes: dict[str, Any], words: str) -> None:

@@ -200,6 +200,16 @@ def test_bodies_in_the_same_memory_are_those_that_arrived(
         buffers.give_back(buffer)
 
 
+def test_a_buffer_that_somebody_looks_into_is_not_used_again() -> None:
+    buffers = BodyBuffers()
+    buffer = buffers.take()
+    put(buffer, 0, b"abc")
+    view = memoryview(buffer)
+    buffers.give_back(buffer)
+    put(buffers.take(), 0, b"xyz")
+    assert view.tobytes() == b"abc"
+
+
 def test_no_more_buffers_are_kept_than_bodies_are_received_at_once() -> None:
     buffers = BodyBuffers()
     taken = [buffers.take() for _ in range(3 * KEPT)]

@@ -50,6 +50,7 @@ class KeptBody:
     """Decompressed.  It is used for other bodies after the `with`."""
     buffers: BodyBuffers | None = None
     """Where the content comes from."""
+    content_type: str = ""
 
 
 @contextlib.contextmanager
@@ -166,6 +167,7 @@ class BodyKeeper(httpx2.AsyncClient):
         try:
             if response.status_code != 200:
                 raise NoVectors(response.status_code, response.headers, await _beginning(response))
+            kept.content_type = response.headers.get("content-type", "")
             await self._receive(response, kept)
         finally:
             await response.aclose()

@@ -21,10 +21,15 @@ class BodyBuffers:
         return self._free.pop() if self._free else bytearray()
 
     def give_back(self, buffer: bytearray) -> None:
-        """Take a buffer back; whoever had it must not use it any more."""
-        if buffer and len(self._free) < KEPT:
-            self._free.append(buffer)
-            self._free.sort(key=len)
+        """Take a buffer back, unless somebody still looks into it, such as an error's traceback."""
+        if not buffer or len(self._free) >= KEPT:
+            return
+        try:
+            buffer.append(0)
+        except BufferError:
+            return
+        self._free.append(buffer)
+        self._free.sort(key=len)
 
 
 def put(buffer: bytearray, at: int, piece: bytes, expected: int = 0) -> int:

@@ -16,9 +16,9 @@ import google.auth.exceptions
 import httpx2
 from google.genai import types
 
-from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
-from bulkembed.schemas.errors import CallError, CallRejected, JobRejected, Unavailable
-from bulkembed.transforms.clients.bodies import NoVectors, kept_body
+from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig, Wire
+from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected, JobRejected, Unavailable
+from bulkembed.transforms.clients.bodies import KeptBody, NoVectors, kept_body
 from bulkembed.transforms.clients.classification import NO_SUCH_METHOD
 from bulkembed.transforms.clients.decoding import Answer, decode_answer, decode_count
 from bulkembed.transforms.clients.error_answers import (
@@ -27,8 +27,8 @@ from bulkembed.transforms.clients.error_answers import (
     holds_error,
     read_error,
 )
-from bulkembed.transforms.clients.lean_answers import COMPACT, LeanAnswers, refused_parameters
-from bulkembed.transforms.clients.raw_vectors import Body
+from bulkembed.transforms.clients.lean_answers import ALT, LeanAnswers
+from bulkembed.transforms.clients.proto_answers import decode_proto, is_proto, read_status
 from bulkembed.transforms.clients.requests import RequestWriter
 from bulkembed.transforms.clients.sdk import open_sdk
 from bulkembed.transforms.clients.transport import (
@@ -63,7 +63,7 @@ class GeminiClient:
         self._key = key
         self._timeout_s = service.timeout_s
         self._base_url = service.base_url
-        self._lean = LeanAnswers(COMPACT)
+        self._lean = LeanAnswers(proto=service.wire is Wire.PROTO)
         certificates = trusted_certificates(service)
         self._http = open_http(service, connections, certificates)
         self._client = open_sdk(service, key, certificates, async_http=self._http)
@@ -85,7 +85,8 @@ class GeminiClient:
                     ),
                 ),
                 len(contents),
-                lambda body: decode_answer(body, len(contents), self._embedding.out_dim),
+                lambda body: self._read_vectors(body, len(contents)),
+                vectors=True,
             )
         except JobRejected as error:
             if self._writer.may_lack_method(len(contents)) and error.http_status in NO_SUCH_METHOD:
@@ -103,7 +104,8 @@ class GeminiClient:
                 model=self._embedding.model, contents=self._writer.counted(content)
             ),
             1,
-            decode_count,
+            lambda body: decode_count(body.content),
+            vectors=False,
         )
 
     async def close(self) -> None:
@@ -111,7 +113,12 @@ class GeminiClient:
         await self._http.aclose()
 
     async def _call(
-        self, send: Callable[[], Awaitable[object]], texts: int, read: Callable[[Body], T]
+        self,
+        send: Callable[[], Awaitable[object]],
+        texts: int,
+        read: Callable[[KeptBody], T],
+        *,
+        vectors: bool,
     ) -> T:
         """Return what `read` makes of the body of the answer; the SDK itself sees an empty one.
 
@@ -119,32 +126,41 @@ class GeminiClient:
             CallError: there was no answer, or it is an error or a page, or cannot be read.
         """
 
-        def checked(body: Body) -> T:
-            if holds_error(body):
-                raise self._error(read_error(200, body), texts)
+        def checked(body: KeptBody) -> T:
+            if not is_proto(body.content_type) and holds_error(body.content):
+                raise self._error(read_error(200, body.content), texts)
             return read(body)
 
-        parameters = self._lean.parameters()
         try:
-            try:
-                return await self._answer(send, parameters, checked)
-            except NoVectors as answer:
-                refused = refused_parameters(parameters, answer.status, answer.body)
-                if not refused:
-                    raise
-            rest = {name: value for name, value in parameters.items() if name not in refused}
-            found = await self._answer(send, rest, checked)
+            return await self._lean.call(
+                lambda parameters: self._answer(send, parameters, checked), vectors=vectors
+            )
         except NoVectors as answer:
-            location = answer.headers.get("location", "")
-            raise self._error(read_error(answer.status, answer.body, location), texts) from None
-        self._lean.drop(refused)
-        return found
+            raise self._error(_read_error(answer), texts) from None
+
+    def _read_vectors(self, body: KeptBody, texts: int) -> Answer:
+        """Return the vectors of a good answer, whose format its Content-Type decides.
+
+        Raises:
+            BadAnswer: see `decode_answer`.
+        """
+        dim = self._embedding.out_dim
+        if is_proto(body.content_type):
+            try:
+                return decode_proto(body.content, texts, dim)
+            except BadAnswer:
+                self._lean.drop([ALT])
+                raise
+        answer = decode_answer(body.content, texts, dim)
+        if ALT in body.parameters:
+            self._lean.drop([ALT])
+        return answer
 
     async def _answer(
         self,
         send: Callable[[], Awaitable[object]],
         parameters: Mapping[str, str],
-        read: Callable[[Body], T],
+        read: Callable[[KeptBody], T],
     ) -> T:
         """Return what `read` makes of the body of a good answer.
 
@@ -165,10 +181,16 @@ class GeminiClient:
                 raise transport_error(error) from None
             except google.auth.exceptions.GoogleAuthError as error:
                 raise credentials_error(error) from None
-            return read(body.content)
+            return read(body)
 
     def _error(self, answer: ErrorAnswer, texts: int) -> CallError:
         return call_error(answer, self._embedding.spec, self._base_url, self._key, texts)
+
+
+def _read_error(answer: NoVectors) -> ErrorAnswer:
+    if is_proto(answer.headers.get("content-type", "")):
+        return read_status(answer.status, answer.body)
+    return read_error(answer.status, answer.body, answer.headers.get("location", ""))
 
 
 def _one_at_a_time(error: JobRejected) -> CallRejected:

@@ -6,12 +6,30 @@ docs.cloud.google.com/apis/docs/system-parameters.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
+
+from bulkembed.transforms.clients.bodies import NoVectors
+
+T = TypeVar("T")
+log = logging.getLogger("bulkembed")
 
 COMPACT = ("prettyPrint", "false")
 """JSON without indentation: 42 kB for 3,072 dimensions, instead of 70."""
+ALT = "alt"
+PROTO = (ALT, "proto")
+"""Protobuf: 12.3 kB."""
+JSON_EVERY = 20
+"""With protobuf, one in so many answers is JSON, the first one included: only JSON has counts."""
+_DROPPED = {
+    COMPACT[0]: (logging.INFO, "the service rejects prettyPrint=false, so its answers are larger"),
+    ALT: (logging.WARNING, "the service has no usable answers in protobuf; from now on, bulkembed "
+          "asks for JSON as without --wire proto"),
+}  # fmt: skip
 _NOT_ABOUT_THE_REQUEST = frozenset({401, 403, 407, 408, 429})
+_NO_SUCH_FORMAT = frozenset({406, 415, 501})
 _SOME_PARAMETER = re.compile(
     r"(unknown|unexpected|unsupported|unrecogni[sz]ed|invalid|extra) (url |query )+(string )?param",
     re.IGNORECASE,
@@ -21,21 +39,51 @@ _SOME_PARAMETER = re.compile(
 class LeanAnswers:
     """The parameters of one client's calls.
 
-    A service that does not know one rejects the call.  The caller repeats it without, and drops the
-    parameter if that works.
+    Args:
+        proto: whether answers with vectors should be in protobuf.
     """
 
-    def __init__(self, *parameters: tuple[str, str]) -> None:
-        self._parameters = dict(parameters)
+    def __init__(self, *, proto: bool) -> None:
+        self._parameters = dict([COMPACT, PROTO] if proto else [COMPACT])
+        self._calls = 0
 
-    def parameters(self) -> dict[str, str]:
-        """Return the parameters of the next call."""
-        return dict(self._parameters)
+    async def call(
+        self, send: Callable[[Mapping[str, str]], Awaitable[T]], *, vectors: bool = True
+    ) -> T:
+        """Return the result of `send`, a call with given parameters.
+
+        A call whose answer seems to reject a parameter is repeated without it.  If that works, the
+        parameter is left out from then on.
+
+        Args:
+            send: makes the call.
+            vectors: whether its answer has vectors.
+
+        Raises:
+            NoVectors: the answer is an error or a page.
+        """
+        parameters = self._next(vectors=vectors)
+        try:
+            return await send(parameters)
+        except NoVectors as answer:
+            refused = refused_parameters(parameters, answer.status, answer.body)
+            if not refused:
+                raise
+        rest = {name: value for name, value in parameters.items() if name not in refused}
+        found = await send(rest)
+        self.drop(refused)
+        return found
 
     def drop(self, names: Iterable[str]) -> None:
         """Leave parameters out from now on."""
         for name in names:
-            self._parameters.pop(name, None)
+            if self._parameters.pop(name, None) is not None:
+                log.log(*_DROPPED[name])
+
+    def _next(self, *, vectors: bool) -> dict[str, str]:
+        counts = not vectors or self._calls % JSON_EVERY == 0
+        self._calls += vectors
+        return {name: one for name, one in self._parameters.items() if name != ALT or not counts}
 
 
 def refused_parameters(sent: Iterable[str], status: int, body: bytes) -> frozenset[str]:
@@ -48,10 +96,12 @@ def refused_parameters(sent: Iterable[str], status: int, body: bytes) -> frozens
         status: the HTTP status of the answer.
         body: its body, or its beginning.
     """
+    names = frozenset(sent)
+    if status in _NO_SUCH_FORMAT:
+        return names & {ALT}
     if not 400 <= status < 500 or status in _NOT_ABOUT_THE_REQUEST:
         return frozenset()
     words = body.decode(errors="replace")
-    names = frozenset(sent)
     named = frozenset(name for name in names if _pattern(name).search(words))
     return named or (names if _SOME_PARAMETER.search(words) else frozenset())
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import google.auth.exceptions
 import httpx2
 
-from bulkembed.schemas.embedding import Compression, Service, ServiceConfig
+from bulkembed.schemas.embedding import Compression, Service, ServiceConfig, Wire
 from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.transforms.clients.bodies import BodyKeeper
 from bulkembed.transforms.clients.whole_answers import AnswerKeeper
@@ -38,6 +38,7 @@ def service_from(
     api_key_file: str | None = None,
     api_key_secret: str | None = None,
     compression: Compression = Compression.AUTO,
+    wire: Wire = Wire.JSON,
     environ: Mapping[str, str] | None = None,
 ) -> ServiceConfig:
     """Return the service that calls go to, by flags, or else by google-genai's variables.
@@ -68,6 +69,7 @@ def service_from(
         timeout_s=timeout_s,
         vertexai=vertexai,
         compression=compression,
+        wire=wire,
     )
 
 
