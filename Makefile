@@ -152,6 +152,13 @@ bench-speed-small: $(DEV_READY)  ## The same at 3,072 dims, without LlamaIndex: 
 	timeout 600 $(BIN)/python -m benchmarks.speed --small
 	timeout 200 $(BIN)/python -m benchmarks.slots --small
 
+.PHONY: bench-wire bench-wire-small
+bench-wire: $(DEV_READY)  ## Compare compressed answers, JSON and protobuf, on loopback and 100 Mbit/s: 15 minutes
+	timeout 3600 $(BIN)/python -m benchmarks.wire --repeat 3
+
+bench-wire-small: $(DEV_READY)  ## The same over fewer rows, once: 3 minutes
+	timeout 900 $(BIN)/python -m benchmarks.wire --small
+
 bench-start: $(DEV_READY)  ## Measure what the command takes beside the rows: 2 minutes
 	timeout 400 $(BIN)/python -m benchmarks.start
 

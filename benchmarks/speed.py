@@ -9,6 +9,7 @@ without start-up.  With --repeat the clients take turns, and the table has media
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import statistics
@@ -29,7 +30,14 @@ UNIT_ROWS = 2_500
 MAX_WORKERS = 2
 """The few rows make a unit for each of that many workers, so that all of them start up."""
 LATENCY_MS = 50
-BODIES = {"plain": (), "pretty gzip": ("--pretty", "--gzip")}
+SERVERS = {"google": (), "indented": ("--pretty",)}
+"""The emulator as it is, and one that ignores `prettyPrint=false`."""
+REACHES = (
+    ("indented JSON, to compact JSON", "job, indented answers", "job, no compression", None),
+    ("the job, to the SDK script", "job, 1 worker", "sdk script, nested lists", 0.20),
+    ("protobuf, to JSON", "job, protobuf", "job, no compression", 0.50),
+)
+"""Ratios of CPU seconds: their name, two clients, and the target."""
 PYTHON = sys.executable
 TEXT_CHARS = 400
 """Maximum length of a text; the docstrings then have 143 characters on average."""
@@ -44,6 +52,8 @@ class Client:
     part: float = 2.0
     arguments: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
+    server: str = "google"
+    """One of SERVERS."""
 
     @property
     def is_job(self) -> bool:
@@ -64,8 +74,12 @@ class Client:
 def clients(peers: str | None) -> list[Client]:
     """Return all clients."""
     job = (PYTHON, "-m", "bulkembed", "run")
+    plain = ("--compression", "off")
     found = [
         Client("job, 1 worker", job),
+        Client("job, no compression", job, arguments=plain),
+        Client("job, indented answers", job, arguments=plain, server="indented"),
+        Client("job, protobuf", job, arguments=(*plain, "--wire", "proto")),
         Client("job, 2 workers", job, arguments=("--workers", "2")),
         Client("job, plain decode", job, environ=(("BULKEMBED_PLAIN_DECODE", "1"),)),
         Client("sdk script, nested lists", _script("sdk"), 0.3, ("nested",)),
@@ -133,18 +147,21 @@ def remove(output: Path) -> None:
             one.rmdir() if one.is_dir() else one.unlink()
 
 
-def measure(
-    bench: Bench, chosen: Sequence[Client], dim: int, body: str, repeat: int
-) -> dict[str, Figures]:
+def measure(bench: Bench, chosen: Sequence[Client], dim: int, repeat: int) -> dict[str, Figures]:
     """Return the median figures of each client; the clients take turns."""
     measured: dict[str, list[Figures]] = {client.name: [] for client in chosen}
-    options = ("--canned", "--latency-ms", LATENCY_MS, *BODIES[body])
-    with emulator(*options) as server:
+    with contextlib.ExitStack() as stack:
+        urls = {
+            name: stack.enter_context(
+                emulator("--canned", "--latency-ms", LATENCY_MS, *SERVERS[name])
+            ).url
+            for name in sorted({client.server for client in chosen})
+        }
         for _ in range(repeat):
             for client in chosen:
-                found = bench.figures(client, server.url, dim)
+                found = bench.figures(client, urls[client.server], dim)
                 measured[client.name].append(found)
-                print(f"{dim} {body:12} {client.name:30} {found}", file=sys.stderr, flush=True)
+                print(f"{dim} {client.name:30} {found}", file=sys.stderr, flush=True)
     return {
         name: Figures(*map(statistics.median, zip(*map(dataclasses.astuple, many), strict=True)))
         for name, many in measured.items()
@@ -167,6 +184,16 @@ def show(title: str, found: dict[str, Figures]) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
+def show_reaches(found: dict[str, Figures]) -> None:
+    """Print the ratios that have targets."""
+    table = Table("CPU seconds of", "ratio", "target", title="3,072 dimensions")
+    for name, one, other, target in REACHES:
+        if one in found and other in found:
+            ratio = found[one].cpu_s / found[other].cpu_s
+            table.add_row(name, f"{ratio:.2f}", "" if target is None else f"at most {target:.2f}")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
 def main() -> None:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser()
@@ -183,9 +210,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
         for dim in (3072,) if args.small else (3072, 768):
             bench = Bench(Path(folder), args.rows or (8_000 if args.small else 20_000))
-            for body in BODIES:
-                found = measure(bench, chosen, dim, body, args.repeat)
-                show(f"{dim} dimensions, {body} bodies, {LATENCY_MS} ms per request", found)
+            found = measure(bench, chosen, dim, args.repeat)
+            show(f"{dim} dimensions, {LATENCY_MS} ms per request", found)
+            if dim == 3072:
+                show_reaches(found)
 
 
 if __name__ == "__main__":
