@@ -18,11 +18,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.quota_odd_sizes import odd_units, small_files
 from benchmarks.quota_scenarios import SCENARIOS, Row, Setting
-from benchmarks.quota_windows import odd_units, small_files
 from benchmarks.texts import Texts
 
-OF_ODD_SIZES = ((odd_units, 170), (small_files, 300))
+OF_ODD_SIZES = ((odd_units, 170), (small_files, 320))
 """Each with its start in seconds."""
 
 

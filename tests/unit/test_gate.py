@@ -306,3 +306,33 @@ def test_a_caller_needs_no_work_to_end() -> None:
         assert sent.client.calls == []
 
     play(scenario)
+
+
+def test_after_an_error_nothing_more_of_the_unit_is_sent() -> None:
+    async def scenario(sent: Sent) -> None:
+        await sent.proven()
+        await sent.embed("a", 8)
+        await sent.embed("b", 4)
+        await sent.client.end(1, KeyError("a defect"))  # type: ignore[arg-type]
+        await sent.client.end_all()
+        assert sent.client.calls[1:] == [["a0", "a1", "a2", "a3"], ["b0", "b1", "b2", "b3"]]
+        with pytest.raises(KeyError):
+            await sent.tasks["a"]
+
+    play(scenario, concurrency=1)
+
+
+def test_a_unit_that_is_cancelled_before_its_call_begins_returns_the_slot() -> None:
+    async def scenario(sent: Sent) -> None:
+        await sent.proven()
+        items = prepared(["x"], a_job()).items
+        tasks = [asyncio.create_task(sent.caller.embed(items, Receiver())) for _ in range(9)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(STEP_S)
+        assert len(sent.client.calls) == 1
+        await sent.embed("a", 4)
+        assert sent.client.calls[1:] == [["a0", "a1", "a2", "a3"]]
+
+    play(scenario, concurrency=4)

@@ -39,11 +39,6 @@ class Call:
         for portion in self.portions:
             portion.delivery.release(len(portion.contents))
 
-    def fail(self, error: Exception) -> None:
-        """End with an error, for all whose contents are in the call."""
-        for portion in self.portions:
-            portion.delivery.fail(error)
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Draft:

@@ -98,8 +98,8 @@ class Caller:
         self._spending = spending or Spending(None, None, stop)
         self._clock = clock
         self._queue = CallQueue(estimator)
-        self._calls: dict[asyncio.Task[None], Call] = {}
-        self._in_flight: set[asyncio.Future[Answer]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Future[Answer], Call] = {}
         self._aborted = False
         self._failing_since = math.inf
         self.retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
@@ -153,33 +153,35 @@ class Caller:
     def abort(self) -> None:
         """Cancel the calls in flight; their contents get no result.  On the event loop only."""
         self._aborted = True
-        for task in self._in_flight:
-            task.cancel()
+        for answer in self._in_flight:
+            answer.cancel()
 
     def _forget(self, delivery: Delivery) -> None:
         """Forget a receiver; calls that nobody waits for any more are cancelled."""
         delivery.close()
         self._queue.withdraw(delivery)
-        for task, call in self._calls.items():
+        for answer, call in self._in_flight.items():
             if not call.is_wanted:
-                task.cancel()
+                answer.cancel()
 
     def _start(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> None:
         """Start to send a call; the dispatcher's `Send`."""
         work = self._run(call, draft, slot, reserved)
         task = asyncio.get_running_loop().create_task(work)
-        self._calls[task] = call
-        task.add_done_callback(self._calls.pop)
+        self._tasks.add(task)  # The event loop keeps weak references only.
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> None:
         try:
             await self._handle(call, draft, slot, reserved)
-        except asyncio.CancelledError:
-            self._dispatcher.dispatch()
-            raise
         except Exception as error:
-            call.fail(error)
+            for portion in call.portions:
+                self._fail(portion.delivery, error)
         self._dispatcher.dispatch()
+
+    def _fail(self, delivery: Delivery, error: Exception) -> None:
+        delivery.fail(error)
+        self._queue.withdraw(delivery)
 
     async def _handle(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> None:
         """Send a call once, and do with its contents what the result requires."""
@@ -223,13 +225,13 @@ class Caller:
             except Exception as error:
                 if isinstance(error, OutputError):
                     self._stop.set(StopReason.BROKEN, error.message)  # Nothing more is sent.
-                portion.delivery.fail(error)
+                self._fail(portion.delivery, error)
             attempts = 0
 
     async def _attempt(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> Answer:
         """Send a call once; raise what the client raises."""
         contents, attempts = call.contents, call.attempts
-        if self._stop.is_set():
+        if self._stop.is_set() or not call.is_wanted:
             self._gate.cancel(slot)
             self._spending.settle(reserved, 0)
             raise Stopping
@@ -239,7 +241,7 @@ class Caller:
         self.stats.calls_sent += 1
         self.stats.calls_retried += attempts.count > 1
         try:
-            answer = await self._send(contents)
+            answer = await self._send(call)
         except CallError as error:
             if self._failed.is_about_job(error):
                 # Before the gate knows of the failure and sends the next call.
@@ -265,18 +267,18 @@ class Caller:
         self._learn(draft, answer)
         return answer
 
-    async def _send(self, contents: Sequence[Content]) -> Answer:
-        task = asyncio.ensure_future(self._client.embed(contents))
-        self._in_flight.add(task)
+    async def _send(self, call: Call) -> Answer:
+        answer = asyncio.ensure_future(self._client.embed(call.contents))
+        self._in_flight[answer] = call
         try:
-            return await task
+            return await answer
         except asyncio.CancelledError:
-            if self._aborted:
+            if self._aborted or not call.is_wanted:
                 raise Stopping from None
-            task.cancel()
+            answer.cancel()
             raise
         finally:
-            self._in_flight.discard(task)
+            del self._in_flight[answer]
 
     def _learn(self, draft: Draft, answer: Answer) -> None:
         maximum = self._estimator.max_tokens
