@@ -38,7 +38,7 @@ def small_files(setting: Setting) -> list[Row]:
     for number in range(SMALL_FILES):
         first = SMALL_FILE_ROWS * number
         _write(folder / f"{number:04}.parquet", texts[first : first + SMALL_FILE_ROWS], first)
-    return [_run(setting, "small-files-out", "2,000 files of 5 rows", folder, 5000, 150)]
+    return [_run(setting, "small-files-out", "2,000 files of 5 rows", folder, 3000, 150)]
 
 
 def _run(setting: Setting, name: str, what: str, source: Path, rpm: int, requests: int) -> Row:
