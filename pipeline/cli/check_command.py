@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -60,8 +61,8 @@ def check(
     from bulkembed.transforms.clients.transport import service_from
 
     set_log("info")
-    names = {option.name for option in SERVICE_OPTIONS}
-    service = service_from(**{name: options[name] for name in names})
+    known = inspect.signature(service_from).parameters
+    service = service_from(**{name: options[name] for name in options if name in known})
     try:
         with _keeping(None if target in (None, _STDOUT) else Path(str(target))) as keep:
             report = check_service(service, models or DEFAULT_MODELS)
