@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,14 +72,14 @@ class Comparison:
 
 
 class RowHashes(NamedTuple):
-    """What identifies a row of the input."""
+    """What identifies rows of the input; each list has one entry per row."""
 
-    letter: bytes
-    """Of the dead letter that it would become."""
-    content: bytes
+    letters: list[bytes]
+    """Of the dead letter that the row would become."""
+    contents: list[bytes]
     """Of its vectors' contents."""
-    names_files: bool = False
-    """Whether they change with a file that the row names."""
+    names_files: Sequence[bool] | None = None
+    """Whether they change with a file that the row names; None if no row names one."""
 
 
 LETTER_COLUMNS = ("id", "code", "text", "text_hash")
@@ -90,7 +90,7 @@ def input_rows(
     batch: RowBatch,
     first_place: int,
     compared: Comparison,
-    hashes: Iterable[RowHashes] | None = None,
+    hashes: RowHashes | None = None,
 ) -> Rows:
     """Return the keys of rows of the input, of dtype INPUT_ROW, in their order.
 
@@ -98,29 +98,33 @@ def input_rows(
         batch: the rows.
         first_place: the place of the first one.
         compared: what is compared.
-        hashes: what identifies each row; by default, the rows are texts.
+        hashes: what identifies the rows; by default, they are texts.
     """
     rows = np.zeros(batch.rows, INPUT_ROW)
-    found = list(hashes or _text_hashes(batch, compared.embedding))
-    rows["letter"] = keys([one.letter for one in found])
-    rows["content"] = keys([one.content for one in found])
-    rows["names_files"] = [one.names_files for one in found]
+    letters, contents, names_files = hashes or _text_hashes(batch, compared.embedding)
+    rows["letter"], rows["content"] = keys(letters), keys(contents)
+    if names_files is not None:
+        rows["names_files"] = names_files
     rows["columns"] = column_keys(batch.kept, compared.columns)
     rows["place"] = np.arange(first_place, first_place + batch.rows)
     _set_ids(rows, batch.ids, rows["letter"])
     return rows
 
 
-def _text_hashes(batch: RowBatch, embedding: EmbeddingConfig) -> Iterator[RowHashes]:
+def _text_hashes(batch: RowBatch, embedding: EmbeddingConfig) -> RowHashes:
+    letters: list[bytes] = []
+    contents: list[bytes] = []
     for offset, (title, text) in enumerate(zip(batch.titles, batch.texts, strict=True)):
         bad = batch.bad.get(offset)
         if bad is not None or text is None or why_blank(text) is not None:
-            letter = content = letter_hash(bad[0] if bad else DeadCode.BLANK_TEXT, text)
+            letters.append(letter_hash(bad[0] if bad else DeadCode.BLANK_TEXT, text))
         else:
-            letter = content = sent_hash(embedding, title, text)
+            letters.append(sent_hash(embedding, title, text))
             if embedding.long_text.cuts:
-                content = _content_hash(embedding, title, text, letter)
-        yield RowHashes(letter, content)
+                contents.append(_content_hash(embedding, title, text, letters[-1]))
+                continue
+        contents.append(letters[-1])
+    return RowHashes(letters, contents)
 
 
 def letter_hash(code: DeadCode, text: str | None) -> bytes:

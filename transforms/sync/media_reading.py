@@ -34,7 +34,7 @@ class MediaReader:
         self._compared = compared
         self._fetcher = MediaFetcher(compared.fetch, by_uri=compared.embedding.sends_uris)
 
-    def read(self, batch: RowBatch, file: InputFile) -> tuple[RowBatch, list[RowHashes]]:
+    def read(self, batch: RowBatch, file: InputFile) -> tuple[RowBatch, RowHashes]:
         """Return rows of a file with one value for each file of media, and what identifies them.
 
         Raises:
@@ -54,24 +54,33 @@ class MediaReader:
         contents: Sequence[SentHashes | BadValue] = [()] * len(rows)
         if compared.by_bytes:
             contents = [*sent_hashes(rows, compared.embedding, self._fetcher.fetch_ahead)]
-        found = enumerate(zip(sources, contents, strict=True))
-        return batch, [self._hashes(batch, offset, *one) for offset, one in found]
+        return batch, self._hashes(batch, sources, contents)
 
     def _hashes(
-        self, batch: RowBatch, offset: int, source: SourceHash | None, sent: SentHashes | BadValue
+        self,
+        batch: RowBatch,
+        sources: Sequence[SourceHash | None],
+        contents: Sequence[SentHashes | BadValue],
     ) -> RowHashes:
-        if source is None or offset in batch.bad:
-            code, _ = batch.bad.get(offset, (DeadCode.BLANK_TEXT, ""))
-            letter = letter_hash(code, batch.texts[offset])
-            return RowHashes(letter, letter)
-        content = source.hash
-        sent = () if isinstance(sent, BadValue) else sent
-        if sent and self._compared.embedding.rows_are_passages:
-            places = np.array([one[1:] for one in sent], np.float64)
-            content = passages_hash([one.hash for one in sent], places.view(np.uint64))
-        elif sent:
-            content = sent[0].hash
-        return RowHashes(source.hash, content, source.names_files)
+        letters: list[bytes] = []
+        found: list[bytes] = []
+        for offset, (source, sent) in enumerate(zip(sources, contents, strict=True)):
+            if source is None or offset in batch.bad:
+                code, _ = batch.bad.get(offset, (DeadCode.BLANK_TEXT, ""))
+                letter = content = letter_hash(code, batch.texts[offset])
+            else:
+                letter = content = source.hash
+                if sent and not isinstance(sent, BadValue):
+                    content = self._content_hash(sent)
+            letters.append(letter)
+            found.append(content)
+        return RowHashes(letters, found, [bool(one and one.names_files) for one in sources])
+
+    def _content_hash(self, sent: SentHashes) -> bytes:
+        if not self._compared.embedding.rows_are_passages:
+            return sent[0].hash
+        places = np.array([one[1:] for one in sent], np.float64)
+        return passages_hash([one.hash for one in sent], places.view(np.uint64))
 
     def close(self) -> None:
         """Cancel what is in flight."""
