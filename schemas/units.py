@@ -197,7 +197,8 @@ class UnitRecord:
     part_rows: tuple[Count, ...] = ()
     """Rows of each vector part, if it is partitioned."""
     seconds: float = 0.0
-    """From the moment its rows are in memory to its commit, waiting included; 0 if not measured."""
+    """From the moment its rows are in memory to its commit, waiting included; 0 if not measured.
+    Of the time of small files that were committed together, each unit has a share by its rows."""
     part_bytes: Count | None = None
     """The size of all its parts, including those that a retry took over; see `Dataset.sized_parts`.
     None in records of older versions."""

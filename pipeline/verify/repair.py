@@ -10,7 +10,7 @@ import collections
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,13 @@ class _Repair:
             if report.findings:
                 self._damaged(expected, record, report)
         self._orphans(expected, pinned.get("first_run_number", 0))
+        for group, units in dataset.state().replaced_units():
+            # The next run publishes its new parts, and deletes the old ones.
+            dataset.delete([SUCCESS])
+            self._without(group, units)
+            covered = number_of(len(units), "unit")
+            where = f"{UNITS}/{record_name(group)}"
+            self.done.append(f"{where}: written again without {covered} that other records cover")
         for name in dataset.state().stale:
             if not is_unfinished(name):
                 self._set_aside(f"{UNITS}/{name}", "a commit record that does not count")
@@ -231,14 +238,22 @@ class _Repair:
         units = unreadable_units(dataset, group)
         if units is None or len(units) == len(group.members):
             return
-        encoding = VectorEncoding(run_file.read(dataset)["layout"]["vector_encoding"])
-        run = RunStamp(group.run_id, group.run_number, group.embedding_digest, encoding)
-        none = np.empty(0, np.int64)
-        made = replace_rows(dataset, run, group, none, none, drop_units=units, keeps_old=True)
+        made = self._without(group, units, keeps_old=True)
         if made is None or check_unit(dataset, expected, made, DuplicateIds()).findings:
             return  # It is moved aside as well.
         kept = number_of(len(group.members) - len(units), "unit")
         self.done.append(f"{UNITS}/{record_name(made)}: written with {kept} that can be read")
+
+    def _without(
+        self, group: GroupRecord, units: Collection[Unit], *, keeps_old: bool = False
+    ) -> PartsRecord | None:
+        """Write a group again without some of its units."""
+        encoding = VectorEncoding(run_file.read(self._dataset)["layout"]["vector_encoding"])
+        run = RunStamp(group.run_id, group.run_number, group.embedding_digest, encoding)
+        none = np.empty(0, np.int64)
+        return replace_rows(
+            self._dataset, run, group, none, none, drop_units=units, keeps_old=keeps_old
+        )
 
     def _orphans(self, expected: Expected, first_run_number: int) -> None:
         """Rebuild the records of parts that have none, or move these parts aside.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,8 @@ from support.killing import leftovers
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.transforms.dataset.dataset import Dataset
+from bulkembed.transforms.dataset.groups import group_key
 
 FILES = 40
 ROWS = 3
@@ -171,6 +174,32 @@ def test_the_record_of_a_group_is_rebuilt_from_its_parts(
     record.unlink()
     assert bulkembed("verify", output, "--repair").code == 0
     assert record.read_bytes() == data
+
+
+@pytest.mark.faults
+def test_units_that_a_late_worker_has_committed_again_are_removed_by_a_repair(
+    server: EmulatorServer, source: Path, output: Path, tmp_path: Path
+) -> None:
+    """Its group has only some of the units that the dataset's group has, and its name counts."""
+    go(server, source, output)
+    whole = read(output)
+    (group,) = Dataset.open(str(output)).state().groups
+    units = [member.unit for member in group.members]
+    end = next(n for n in range(27, FILES) if group_key(units[10:n], 1) < group.key)
+    (tmp_path / "late/in").mkdir(parents=True)
+    for file in range(10, end):
+        shutil.copy(source / f"f{file}.parquet", tmp_path / "late/in")
+    go(server, tmp_path / "late/in", tmp_path / "late/out")
+    for folder in ("vectors", "dead_letters", "_run/units"):
+        (tmp_path / "late/out" / folder).mkdir(exist_ok=True)
+        shutil.copytree(tmp_path / "late/out" / folder, output / folder, dirs_exist_ok=True)
+    assert findings(output.parent) != []
+    repaired = bulkembed("verify", output, "--repair")
+    assert repaired.code == 0
+    assert f"written again without {end - 10} units that other records cover" in repaired.out
+    go(server, source, output)
+    assert read(output).equals(whole)
+    check(source, output, FILES * ROWS - 2)
 
 
 @pytest.mark.faults

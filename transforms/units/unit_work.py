@@ -168,8 +168,11 @@ class UnitWorker:
         finished = outcome.finish_units(whole=not self.job.sends_online)
         records: list[UnitRecord] = []
         for found, tables in finished:
-            seconds = time.monotonic() - started
-            timed = [dataclasses.replace(record, seconds=seconds) for record in found]
+            # Of the time of a group, each unit has a share by its rows.
+            row_s = (time.monotonic() - started) / sum(record.unit.rows for record in found)
+            timed = [
+                dataclasses.replace(record, seconds=row_s * record.unit.rows) for record in found
+            ]
             records += self._write(timed, tables, retry_of)
         return tuple(records)
 
