@@ -11,13 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import read
+from support.google_login import credentials
 from support.images import pictures
 from support.inputs import find_files
 from support.report_page import Page
 from support.stores import BUCKET, Store
 from support.tar_shards import tar_of
 
+from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.content_parts import parse_part
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.fetch_settings import FetchSettings
@@ -162,3 +165,41 @@ def test_an_image_in_a_store_is_searched_for_and_shown_in_the_report(
     assert store.run("report", out).code == 0
     page = Page(store.fetch(out, tmp_path / "out") / "_run/report.html")
     assert sum(bool(row.get("image")) for row in page.rows("map")) == len(images)
+
+
+@pytest.mark.parametrize("store", ["gs"], indirect=True)
+def test_vertex_ai_reads_the_files_of_a_bucket_itself(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generation of a file is embedded once."""
+    images = [image + bytes(100_000) for image in pictures(8)]
+    rows = []
+    for number, image in enumerate(images):
+        store.write(f"{store.root}/in/img/{number}.png", image)
+        path = f"img/{number}.png"
+        rows.append({"id": number, "photo": f"{store.root}/in/{path}" if number % 2 else path})
+    place = store.environ["STORAGE_EMULATOR_HOST"]
+    settings = EmulatorSettings(batch=BatchSettings(buckets=(("bucket", place),)))
+    with credentials(tmp_path) as environ, EmulatorServer(settings) as server:
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        run = (
+            "run", "--input", f"{store.root}/in/*.jsonl", "--base-url", server.url, "--dim", 128,
+            "--model", "gemini-embedding-2", "--content", "image:photo", "--vertexai",
+            "--vertex-project", "p", "--vertex-location", "global", "--output",
+        )  # fmt: skip
+        batch = ("--mode", "batch", "--batch-poll", "0.1s", "--batch-bucket", f"{store.root}/jobs")
+        for title in ("one", "two"):
+            rows[0]["title"] = title
+            store.write(f"{store.root}/in/a.jsonl", "\n".join(map(json.dumps, rows)).encode())
+            store.write(f"{store.root}/in/img/3.png", images[3])
+            ended = store.run(*run, f"{store.root}/out", "--media-by-uri", *batch)
+            assert ended.code == 0, ended.err
+        assert (server.stats()["texts"], server.stats()["calls"]) == (9, 0)
+        ended = store.run(*run, f"{store.root}/inline")
+        assert ended.code == 0, ended.err
+    vectors = [
+        read(store.fetch(f"{store.root}/{name}", tmp_path / name)).sort_by("id")["vector"]
+        for name in ("out", "inline")
+    ]
+    assert vectors[0].to_pylist() == vectors[1].to_pylist()
