@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -43,7 +44,8 @@ meaning."""
 READ_THREADS = 4
 """Parts to read at once; each holds a block in memory."""
 MAX_PARTS_S = 3.0
-"""After this time no further part is opened: a distant store may be slow."""
+"""After this time no further part is read, because a distant store may be slow, but at least
+READ_THREADS.  Half of it is for the footers of the parts."""
 MAX_TEXTS_S = 2.0
 """After this time no further text is read: the input may be distant or large."""
 MAX_TEXT_CHARS = 2000
@@ -133,16 +135,18 @@ def draw_sample(
     # In random order, so that the parts that are read in time are spread over the dataset.
     places = chance.permutation(len(parts))[:MAX_PARTS]
     blocks = max(1, MAX_BYTES // BLOCK_BYTES // max(1, len(places)))
-    until = time.monotonic() + MAX_PARTS_S
+    started = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
         chosen = [parts[at] for at in places]
-        reachable = pool.map(lambda part: _reachable(dataset, part, blocks), chosen)
+        reachable = pool.map(
+            lambda part, until: _reachable(dataset, part, blocks, until),
+            chosen, _deadlines(started + MAX_PARTS_S / 2),
+        )  # fmt: skip
         wanted = _wanted(list(reachable), chance)
         found = pool.map(
-            lambda part, rows: _read(dataset, part, rows, text_column, until, media=media),
-            chosen,
-            wanted,
-        )
+            lambda part, rows, until: _read(dataset, part, rows, text_column, until, media=media),
+            chosen, wanted, _deadlines(started + MAX_PARTS_S),
+        )  # fmt: skip
         pieces = [piece for piece in found if piece is not None]
     vectors = [vectors for _, vectors in pieces]
     return Sample(
@@ -154,8 +158,19 @@ def draw_sample(
     )
 
 
-def _reachable(dataset: Dataset, part: Part, blocks: int) -> int:
-    """Return how many rows the first blocks of a part have. The part is closed to save memory."""
+def _deadlines(until: float) -> Iterator[float]:
+    """Yield until when each part may be opened: the first ones at any time."""
+    yield from itertools.repeat(math.inf, READ_THREADS)
+    yield from itertools.repeat(until)
+
+
+def _reachable(dataset: Dataset, part: Part, blocks: int, until: float) -> int:
+    """Return how many rows the first blocks of a part have; 0 if the time is over.
+
+    The part is closed to save memory.
+    """
+    if time.monotonic() > until:
+        return 0
     opened = part_files.open_part(dataset, part.name)
     rows: int = opened.metadata.num_rows
     return min(rows, blocks * part_files.block_rows(opened.schema_arrow, BLOCK_BYTES))

@@ -15,7 +15,13 @@ from support.report_page import Page
 from support.topics import TEXTS
 
 from bulkembed.emulator.server import EmulatorServer
-from bulkembed.pipeline.report.sample import MAP_DIMS, MAX_PARTS, MAX_ROWS, draw_sample
+from bulkembed.pipeline.report.sample import (
+    MAP_DIMS,
+    MAX_PARTS,
+    MAX_ROWS,
+    READ_THREADS,
+    draw_sample,
+)
 from bulkembed.schemas.job import OutputConfig, VectorEncoding, VectorType
 from bulkembed.schemas.output_schema import vectors_schema
 from bulkembed.schemas.units import Unit, UnitRecord
@@ -188,6 +194,15 @@ def test_a_sample_reads_a_bounded_part_of_a_large_dataset(
     sample = draw_sample(dataset, records, "text")
     assert len(sample.rows) == 2 * 256
     assert {row.part_row for row in sample.rows} == set(range(256))
+
+
+def test_a_sample_of_a_slow_store_has_the_parts_that_the_time_allows_and_at_least_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkembed.pipeline.report.sample.MAX_PARTS_S", 0.0)
+    sample = draw_sample(*write(tmp_path, READ_THREADS + 3, 50), "text")
+    assert (sample.parts, sample.parts_of) == (READ_THREADS, READ_THREADS + 3)
+    assert len(sample.rows) == 50 * READ_THREADS
 
 
 def test_a_sample_is_spread_over_the_parts_and_the_same_each_time(tmp_path: Path) -> None:
