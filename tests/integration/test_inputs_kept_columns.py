@@ -17,6 +17,7 @@ from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.inputs.columns import column_notes, in_microseconds, merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
+from bulkembed.transforms.inputs.rows import RowBatch
 from bulkembed.transforms.inputs.similar_files import similar_files
 
 WHEN = dt.datetime(2024, 2, 29, 12, 30, 1)
@@ -257,6 +258,27 @@ def test_a_kept_column_of_every_arrow_type_keeps_its_values(
     again = pq.read_table(tmp_path / "out.parquet").column("x")
     assert plain(again) == plain(values)
     assert schema.field("x").type.equals(again.type), (schema.field("x").type, again.type)
+
+
+@pytest.mark.parametrize("name", ARROW_TYPES)
+def test_rows_of_two_files_are_joined_with_kept_columns_of_every_arrow_type(
+    tmp_path: Path, name: str
+) -> None:
+    values, _ = ARROW_TYPES[name]
+    place = tmp_path / "in"
+    place.mkdir()
+    half = len(values) // 2
+    for file, some in (("a", values[:half]), ("b", values[half:])):
+        table = pa.table({"id": range(len(some)), "text": ["t"] * len(some), "x": some})
+        pq.write_table(table, place / f"{file}.parquet")
+    schema, batches = read_all(place, InputColumns(keep_columns=("x",)))
+    joined = RowBatch.joined(list(batches), ["a.parquet", "b.parquet"])
+    assert joined.rows == joined.kept.num_rows == len(values)
+    where = pa.array(range(len(values))[::-1], pa.int64())
+    taken = pa.table([joined.kept.column("x").take(where)], schema=schema.remove(0))
+    pq.write_table(taken, tmp_path / "out.parquet")
+    again = pq.read_table(tmp_path / "out.parquet").column("x")
+    assert plain(again) == plain(values)[::-1]
 
 
 def plain(values: Any) -> list[Any]:
