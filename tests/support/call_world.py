@@ -102,11 +102,12 @@ def caller_on(
     *,
     concurrency: int = 16,
     call_limits: CallLimits | None = None,
+    quota: LocalQuota | None = None,
 ) -> tuple[Caller, Gate]:
-    """Return a caller and its gate."""
+    """Return a caller and its gate; callers with one `quota` are like processes that share it."""
     stop = StopFlag(lambda _: loop.call_soon(caller.close))
     gate = Gate(
-        LocalQuota(QuotaMirror(limits)),
+        quota or LocalQuota(QuotaMirror(limits)),
         ConcurrencyLevel(concurrency),
         call_limits or CallLimits(),
         clock=loop.time,

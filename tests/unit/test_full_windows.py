@@ -17,8 +17,10 @@ from support.quota_world import Service
 
 from bulkembed.schemas.live import Waiting
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
+from bulkembed.transforms.calls.shared_quota import LocalQuota
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.part_calls import PART_WAIT_S
+from bulkembed.transforms.core.quota_mirror import QuotaMirror
 
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 """An example takes a second, and shrinking one would take minutes."""
@@ -130,6 +132,21 @@ def test_a_day_of_windows_takes_the_ideal_time_and_less_than_1_percent_more() ->
     assert set(used) == {1.0}
     assert client.took_s <= 1.01 * ideal_s(sum(sizes), rpm)
     assert len(client.calls) <= 2 * 1440
+
+
+def test_two_processes_that_share_a_quota_fill_its_windows_together() -> None:
+    loop, limits = jumping_loop.JumpingLoop(), QuotaLimits(rpm=1000)
+    client, quota = Client(Service(1000), loop), LocalQuota(QuotaMirror(limits))
+    callers = [caller_on(loop, client, limits, quota=quota)[0] for _ in range(2)]
+
+    async def both() -> list[list[Receiver]]:
+        units = [[SHORT] * size for size in (258, 220, 291, 198, 531)]
+        return await asyncio.gather(*(embed_units(caller, units) for caller in callers))
+
+    receivers = jumping_loop.run(both(), loop)
+    assert sum(one.texts for own in receivers for one in own) == 2996
+    assert client.rate_limited == 0
+    assert client.took_s <= 1.02 * 120
 
 
 def test_the_end_of_a_days_quota_is_used() -> None:

@@ -23,7 +23,7 @@ from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts
 from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota_state import MARGIN_S, WINDOW_S, QuotaState, SentCall
 
-FEW_IN_FLIGHT = 3
+FEW_IN_FLIGHT = 4
 ROOM_FRACTION = 1 / 3
 """While others may use the quota, this many calls, or this part of the room, may be in flight."""
 CAUTION_S = 180.0
