@@ -55,8 +55,12 @@ class Work:
 def work(server: EmulatorServer, tmp_path: Path) -> Work:
     texts = [f"text {n}" for n in range(UNITS * UNIT_ROWS)]
     source = write_rows(tmp_path / "a.parquet", texts)
-    where = ["--input", str(source), "--output", str(tmp_path / "out"), "--base-url", server.url]
-    with run_command.make_context("run", [*where, "--unit-rows", str(UNIT_ROWS)]) as context:
+    return work_of(server, source, tmp_path / "out", UNIT_ROWS)
+
+
+def work_of(server: EmulatorServer, source: Path, output: Path, unit_rows: int) -> Work:
+    where = ["--input", str(source), "--output", str(output), "--base-url", server.url]
+    with run_command.make_context("run", [*where, "--unit-rows", str(unit_rows)]) as context:
         request = request_from(context.params)
     dataset = Dataset.open(request.output.uri)
     scans = scan(dataset, request)
@@ -75,6 +79,29 @@ def test_committed_rows_are_not_sent_again(before: int, tmp_path: Path) -> None:
         assert server.stats()["texts"] == UNITS * UNIT_ROWS
         assert server.stats()["texts_paid_twice"] == 0
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(UNITS * UNIT_ROWS))
+
+
+def test_committed_small_files_are_not_sent_again(tmp_path: Path) -> None:
+    files, rows = 30, 2
+    for file in range(files):
+        ids = [file * rows + row for row in range(rows)]
+        write_rows(tmp_path / f"in/f{file:02}.parquet", [f"text {n}" for n in ids], id=ids)
+    with EmulatorServer() as server:
+        given = work_of(server, tmp_path / "in", tmp_path / "out", unit_rows=20)
+        some = dataclasses.replace(given.plan_slice, files=given.plan_slice.files[:17])
+        assert [one.unit for one in given.hand_out(some)] == [
+            unit for file in some.files for unit in file.units
+        ]
+        assert len(Dataset.open(str(tmp_path / "out")).state().groups) == 2
+        for left in (files - 17, *[0] * (TRIES - 1)):
+            assert len(given.hand_out(given.plan_slice)) == left
+        assert server.stats()["texts"] == files * rows
+        assert server.stats()["texts_paid_twice"] == 0
+    state = Dataset.open(str(tmp_path / "out")).state()
+    assert len(state.records) == files
+    assert [len(group.members) for group in state.groups if len(group.members) == 10] == [10, 10]
+    assert len(state.groups) == 4
+    assert read(tmp_path / "out")["id"].to_pylist() == list(range(files * rows))
 
 
 def test_a_rejected_job_is_rejected_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
