@@ -22,6 +22,8 @@ from support.media_catalogues import (
 
 from bulkembed.emulator.server import EmulatorServer
 
+IN_FLIGHT, UNIT_ROWS = 2, 10
+ARGS = (*map(str, SYNC), "--concurrency", str(IN_FLIGHT))
 STEPS = (
     Step("os.rename", "/_run/staged/"),
     Step("os.rename", "/_run/units/"),
@@ -43,11 +45,12 @@ def test_each_moment_of_a_night_with_photos_can_be_the_last(tmp_path: Path) -> N
         for number in range(15):
             rows[f"n{number}"] = ("n", photo("path", source, 300 + number), 1)
         del rows["p3"]
-        job = Job(server, write_export(source, rows, 1, pa.string()), output, tuple(map(str, SYNC)))
+        job = Job(server, write_export(source, rows, 1, pa.string()), output, ARGS)
         for step in STEPS:
             assert job.finish(step).code == -signal.SIGKILL, step
         ended = sync(server, source, output)
         assert ended.code == 0, ended.err
         assert leftovers(output) == []
-        assert server.stats()["texts_paid_twice"] == 0
+        # What was in flight at the two kills in the middle of commits is paid again.
+        assert server.stats()["texts_paid_twice"] <= 2 * IN_FLIGHT * UNIT_ROWS
     assert loaded(output) == from_nothing(source, tmp_path / "other")
