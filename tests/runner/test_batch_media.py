@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 from support import media_jobs
 from support.batch_api import FakeTime
-from support.cli import Ended, dead_codes, matrix, read, summary
+from support.cli import Ended, bulkembed, dead_codes, matrix, read, summary
 from support.google_login import credentials
 from support.images import picture
 from support.media_jobs import PHOTO, write, write_photos
@@ -125,6 +126,8 @@ def test_media_in_batch_jobs_costs_half_of_its_own_price(tmp_path: Path) -> None
     found = summary(tmp_path / "out")
     assert found["batch"]["tokens"] == 258 * 12
     assert found["cost"]["usd"] == pytest.approx(258 * 12 * 0.45 / 2 / 1e6, abs=1e-6)
+    (job,) = json.loads(bulkembed("batches", tmp_path / "out", "--json").out)
+    assert job["usd"] == pytest.approx(found["cost"]["usd"], abs=1e-6)
 
 
 @pytest.mark.faults
@@ -229,6 +232,23 @@ def test_a_row_too_large_for_a_job_file_is_sent_online_or_stops_the_run(
     else:
         assert ended.code == 75, ended.err
         assert (stats["texts"], stats["calls"]) == (2, 0)
+
+
+@pytest.mark.faults
+def test_media_that_is_not_answered_in_time_is_sent_online(tmp_path: Path) -> None:
+    source = mixed(tmp_path / "in")
+    out, time = tmp_path / "out", FakeTime()
+    with emulator(time) as server:
+        args = (*MIXED, *BUDGET)
+        assert embed(server, source, out, *args, *FAST, "--detach").code == 75
+        auto = ("--mode", "auto", "--batch-max-wait", "0s", "--batch-poll", "0.1s")
+        ended = embed(server, source, out, *args, *auto)
+        assert ended.code == 0, ended.err
+        stats = server.stats()
+        assert (stats["batch"]["jobs_left"], stats["texts_paid_twice"]) == (0, 0)
+        assert embed(server, source, tmp_path / "online", *args).code == 0
+    check_same(out, tmp_path / "online")
+    assert dead_codes(out) == dead_codes(tmp_path / "online")
 
 
 @pytest.mark.faults

@@ -35,6 +35,9 @@ def test_what_is_read_again_replaces_what_was_known_and_changes_are_counted() ->
     assert expanded(contents, 5, 6) == ([5, 6], [1, 1])
     assert (contents.add(5, [51]), contents.add(6, [62])) == (0, 1)
     assert expanded(contents, 5, 6) == ([51, 62], [1, 1])
+    assert contents.read_again(keys(5, 5)) == 1
+    assert contents.read_again(keys(5)) == 0
+    assert contents.add(5, [51]) == 0
     assert contents.read_again(keys(6)) == 1
     assert contents.add(6, [61]) == 2
     assert contents.add(8, [81]) == 0
@@ -56,3 +59,13 @@ def test_what_was_saved_is_loaded_and_later_files_win() -> None:
     for damaged in (b"", first[:-1], second[:-1] + b"x"):
         assert not loaded.load(damaged)
     assert expanded(loaded, 5) == ([53], [1])
+
+
+def test_rows_whose_own_key_is_that_of_their_content_are_not_kept() -> None:
+    contents = RowContents()
+    contents.add(5, [5])
+    assert contents.unsaved() == b""
+    contents.add(6, [])
+    contents.read_again(keys(6))
+    contents.add(6, [6])
+    assert expanded(contents, 5, 6) == ([5, 6], [1, 1])
