@@ -1,6 +1,6 @@
 """Compare the cost of a thousand rows with bulkembed and with others, on one emulator.
 
-    python -m benchmarks.speed [--small] [--repeat 3] [--only job,sdk] [--peers PYTHON]
+    python -m benchmarks.speed [--small] [--repeat 3] [--only "job;sdk"] [--peers PYTHON]
 
 Each client runs twice, over a few rows and over many.  The difference is the cost of the rows,
 without start-up.  With --repeat the clients take turns, and the table has medians.
@@ -202,10 +202,10 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, help="rows of the job; others get a share of them")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, for the median")
-    parser.add_argument("--only", default="", help="prefixes of client names, separated by commas")
+    parser.add_argument("--only", default="", help="prefixes of client names, separated by ;")
     parser.add_argument("--peers", help="Python of an environment with LlamaIndex")
     args = parser.parse_args()
-    names = tuple(filter(None, args.only.split(",")))
+    names = tuple(filter(None, args.only.split(";")))
     chosen = [one for one in clients(args.peers) if not names or one.name.startswith(names)]
     with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
         for dim in (3072,) if args.small else (3072, 768):

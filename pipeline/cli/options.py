@@ -205,7 +205,7 @@ OPTIONS: tuple[Option, ...] = (
             help="How long to wait for the response to one request."),
     _option(_SERVICE, "--compression", type=WordChoice(Compression), default="auto",
             help="Whether the service may compress its answers (auto). off takes less CPU time, "
-            "and twice the bytes."),
+            "and more than twice the bytes."),
     _option(_SERVICE, "--wire", type=WordChoice(Wire), default="json",
             help="Format of answers. proto is an experiment that was never tried with Google: the "
             "Developer API may answer in protobuf, with less than a third of the bytes."),
