@@ -9,8 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.encrypted import write_encrypted
 from support.inputs import find_files
 
+from bulkembed.schemas.content_parts import parse_part
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError, InputError
 from bulkembed.schemas.inputs import InputColumns
@@ -290,3 +292,22 @@ def test_a_kept_parquet_string_that_is_not_utf8_is_null(tmp_path: Path) -> None:
     assert (batch.bad, batch.unkept) == ({}, {"x"})
     batch.kept.validate(full=True)
     assert batch.kept.column("x").to_pylist() == ["a", None, "c", None]
+
+
+def test_encrypted_media_is_damage_of_the_file(tmp_path: Path) -> None:
+    table = pa.table({"id": range(3), "photo": [b"1", b"2", b"3"]})
+    path = write_encrypted(tmp_path / "in.parquet", table, "photo")
+    columns = InputColumns(text_column=None, content=(parse_part("image:photo"),))
+    with pytest.raises(InputError, match=r"in\.parquet cannot be read: .*decrypt") as error:
+        read(scan(path, columns), columns)
+    assert error.value.damaged
+
+
+def test_columns_beside_an_encrypted_one_are_read(tmp_path: Path) -> None:
+    pairs = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
+    table = pa.table({"name": ["x", "y", "z"], "id": range(3), "text": list("abc"), "pair": pairs})
+    path = write_encrypted(tmp_path / "in.parquet", table, "name")
+    columns = InputColumns(keep_columns=("pair",))
+    batch = read(scan(path, columns), columns)
+    assert (batch.ids.to_pylist(), list(batch.texts)) == ([0, 1, 2], ["a", "b", "c"])
+    assert batch.kept["pair"].to_pylist() == pairs.to_pylist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended, bulkembed, read, run, summary, write_rows
+from support.encrypted import write_encrypted
 
 from bulkembed.emulator.server import EmulatorServer
 
@@ -35,25 +35,9 @@ def damaged(path: Path) -> Path:
 
 def encrypted(path: Path) -> Path:
     """A file with a footer that everybody can read, and a text column that nobody can."""
-    import pyarrow.parquet.encryption as pe
-
-    class Keys(pe.KmsClient):  # type: ignore[misc]
-        def wrap_key(self, key: bytes, name: str) -> bytes:
-            return base64.b64encode(key)
-
-        def unwrap_key(self, wrapped: bytes, name: str) -> bytes:
-            return base64.b64decode(wrapped)
-
-    factory = pe.CryptoFactory(lambda config: Keys())
-    config = pe.EncryptionConfiguration(
-        footer_key="footer", column_keys={"column": ["text"]}, plaintext_footer=True
-    )
-    properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), config)
     table = pa.table({"id": range(ROWS), "text": [f"secret {n}" for n in range(ROWS)]})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
-        writer.write_table(table)
-    return path
+    return write_encrypted(path, table, "text")
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ from bulkembed.transforms.inputs.nested_columns import (
     struct_fields,
     take_column,
 )
+from bulkembed.transforms.inputs.parquet_footers import open_parquet, read_footer
 from bulkembed.transforms.inputs.row_parts import PartReader, RowPart
 from bulkembed.transforms.inputs.rows import (
     BadRows,
@@ -56,42 +57,9 @@ from bulkembed.transforms.inputs.rows import (
 from bulkembed.transforms.inputs.stored_bytes import PeekableStream, changed, reading
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
-_BUFFER_BYTES = 1 << 20
-_MAGIC = b"PAR1"
-_TAIL_BYTES = 8
-"""The end of a file: the length of its footer, and the magic bytes."""
-_ARROW_SCHEMA, _NO_SCHEMA = b"ARROW:schema", b"-----:------"
 _MIN_BATCH_ROWS, _MAX_BATCH_ROWS = 64, 4096
 _Pieces: TypeAlias = Iterator[list[pa.RecordBatch]]
 """For each range of rows, the record batches that have them."""
-
-
-def open_parquet(stored: pa.NativeFile, *, arrow_types: bool = True) -> pq.ParquetFile:
-    """Open a Parquet file; read INT96 timestamps as microseconds, so that every year fits.
-
-    Args:
-        stored: the file.
-        arrow_types: give columns the types that the writer noted for Arrow.  Without these, a list
-            of fixed size is read as a plain list, which can be null: pyarrow 25 cannot read a null
-            list of fixed size ("Expected all lists to be of size=2 but index 2 had size=0").
-    """
-    metadata = None if arrow_types else _without_arrow_schema(stored)
-    return pq.ParquetFile(
-        stored,
-        metadata=metadata,
-        buffer_size=_BUFFER_BYTES,
-        pre_buffer=False,
-        coerce_int96_timestamp_unit="us",
-    )
-
-
-def _without_arrow_schema(stored: pa.NativeFile) -> pq.FileMetaData:
-    """Return the footer with the key of Arrow's types renamed."""
-    size = stored.size()
-    tail = stored.read_at(_TAIL_BYTES, size - _TAIL_BYTES)
-    length = int.from_bytes(tail[:4], "little") + _TAIL_BYTES
-    footer = stored.read_at(length, size - length)
-    return pq.read_metadata(pa.BufferReader(_MAGIC + footer.replace(_ARROW_SCHEMA, _NO_SCHEMA)))
 
 
 def scan(
@@ -104,19 +72,21 @@ def scan(
             path=found.path,
         )
     with reading(found), filesystem.open_input_file(found.path) as file:
-        footer = open_parquet(file)
-        schema, metadata = footer.schema_arrow, footer.metadata
-        used = _used(schema, found, columns, has_rows=metadata.num_rows > 0)
-        held = _held_bytes(file, footer, columns) if columns.media_columns else 0
+        footer = read_footer(file)
+        parquet = open_parquet(file, footer)
+        schema, rows, chunks = parquet.schema_arrow, footer.rows, footer.chunks
+        used = _used(schema, found, columns, has_rows=rows > 0)
+        is_held = rows > 0 and chunks is not None and columns.media_columns
+        held = _held_bytes(file, parquet, columns) if is_held else 0
     ids = used.get(columns.id_column) if columns.id_column is not None else None
     return ScannedFile(
         found=found,
         digest="",
-        rows=metadata.num_rows,
+        rows=rows,
         offsets=(),
-        schema=pa.schema([(name, _type(column, metadata)) for name, column in used.items()]),
+        schema=pa.schema([(name, _type(column, chunks)) for name, column in used.items()]),
         columns=tuple(schema.names),
-        id_range=_id_range(metadata, ids) if ids is not None else None,
+        id_range=None if ids is None or chunks is None else _id_range(chunks, ids),
         held_bytes=held,
     )
 
@@ -151,11 +121,12 @@ def _find(schema: pa.Schema, names: Sequence[str]) -> dict[str, FoundColumn]:
     return {name: column for name, column in found.items() if column is not None}
 
 
-def _type(column: FoundColumn, metadata: pq.FileMetaData) -> pa.DataType:
+def _type(column: FoundColumn, chunks: pq.FileMetaData | None) -> pa.DataType:
     """Return a column's type; a list of fixed size that may be null becomes a plain list."""
-    if not has_fixed_lists(column.type) or not _may_have_nulls(column.parquet_path, metadata):
+    if not has_fixed_lists(column.type):
         return column.type
-    return in_lists(column.type)
+    may_have_nulls = chunks is None or _may_have_nulls(column.parquet_path, chunks)
+    return in_lists(column.type) if may_have_nulls else column.type
 
 
 def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
@@ -170,12 +141,10 @@ def _may_have_nulls(column: str, metadata: pq.FileMetaData) -> bool:
     return False
 
 
-def _held_bytes(file: pa.NativeFile, footer: pq.ParquetFile, columns: InputColumns) -> int:
+def _held_bytes(file: pa.NativeFile, parquet: pq.ParquetFile, columns: InputColumns) -> int:
     """Return the size of the pages of media that are in memory as a whole; 0 if none is large."""
-    if not footer.metadata.num_rows:
-        return 0
-    pages = ColumnPages(footer, HELD_PAGE_BYTES)
-    found = _find(footer.schema_arrow, columns.media_columns).values()
+    pages = ColumnPages(parquet, HELD_PAGE_BYTES)
+    found = _find(parquet.schema_arrow, columns.media_columns).values()
     return max((pages.held_bytes(file, column) for column in found), default=0)
 
 
@@ -212,19 +181,21 @@ def read(
     Row groups without a wanted row are not read.
     """
     with reading(file.found), filesystem.open_input_file(file.found.path) as stored:
-        parquet = open_parquet(stored)
+        footer = read_footer(stored)
+        parquet = open_parquet(stored, footer)
         if parquet.metadata.num_rows != file.rows:
             now = f"it has {parquet.metadata.num_rows:,} rows instead of {file.rows:,}"
             raise changed(file.found, now)
         schema = parquet.schema_arrow
         has_status = bool(wanted.media_columns) and is_img2dataset(schema.names)
         found = _wanted(schema, file, wanted, has_status=has_status)
-        large = _large(parquet, found) if wanted.media_columns else {}
+        is_large = wanted.media_columns and footer.chunks is not None
+        large = _large(parquet, found) if is_large else {}
         found = {name: column for name, column in found.items() if name not in large}
         lists = {name: found[name] for name in found if _as_list(name, found[name], wanted)}
         sources = [
             (parquet, {name: found[name] for name in found if name not in lists}),
-            *([(open_parquet(stored, arrow_types=False), lists)] if lists else []),
+            *([(open_parquet(stored, footer.without_arrow_types()), lists)] if lists else []),
         ]
         least = 1 if wanted.media_columns else _MIN_BATCH_ROWS
 
