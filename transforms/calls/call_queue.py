@@ -85,7 +85,6 @@ class CallQueue:
         self._failed: collections.deque[Call] = collections.deque()
         self._new: collections.deque[_Arrived] = collections.deque()
         self._draft: tuple[CallLimits, Draft] | None = None
-
         self.sources = 0
         """How many are about to hand in contents; see `linger_s`."""
 
