@@ -192,7 +192,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGTERM)
 
 threading.Thread(target=interrupt, daemon=True).start()
-options = dict(input=source, output=output, base_url=url, dim=128, unit_rows=1, concurrency=1)
+options = dict(input=source, output=output, base_url=url, dim=128, unit_rows=20, concurrency=1)
 try:
     bulkembed.run(**options)
 except bulkembed.RunStopped as error:
@@ -202,7 +202,7 @@ print(bulkembed.run(**options).dataset.left)
 
 
 def test_a_signal_stops_a_run_cleanly_and_the_next_call_resumes(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "in.parquet", [f"text {n}" for n in range(12)])
+    source = write_rows(tmp_path / "in.parquet", [f"text {n}" for n in range(800)])
     with EmulatorServer(EmulatorSettings(latency_ms=200)) as server:
         args = ("-c", STOPPED_BY_A_SIGNAL, str(source), str(tmp_path / "out"), server.url)
         ended = python(*args)
