@@ -98,6 +98,7 @@ def test_the_switches_are_fixed_for_a_dataset(url: str, tmp_path: Path, source: 
         assert flag.removeprefix("--").replace("-", "_") in ended.err
 
 
+@pytest.mark.faults
 def test_the_cost_cap_holds_if_the_service_reads_pdf_files(url: str, tmp_path: Path) -> None:
     # More than one request may take: what is reserved for a request is far above its price.
     rows = 300
