@@ -143,10 +143,15 @@ def _parts(
     file: InputFile, pinned: dict[str, Any], rows: Sequence[SampledRow], places: Sequence[int]
 ) -> Iterator[tuple[int, Sequence[RowPart]]]:
     schema = pa.schema([("id", pa.string())])
-    spans = [(rows[at].source_row, 1) for at in places]
+    # Pieces of long media are rows of one row of the input.
+    by_row = [
+        (row, list(some)) for row, some in itertools.groupby(places, lambda at: rows[at].source_row)
+    ]
+    spans = [(row, 1) for row, _ in by_row]
     batches = read_batches(open_found(file.found), file, input_columns(pinned), schema, spans)
-    for at, batch in zip(places, batches, strict=True):
-        yield at, (batch.parts or [()])[0]
+    for (_, some), batch in zip(by_row, batches, strict=True):
+        for at in some:
+            yield at, (batch.parts or [()])[0]
 
 
 def _view(

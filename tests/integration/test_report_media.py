@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from support.cli import bulkembed, run
 from support.images import STRUCT, picture
+from support.media_samples import wav
 from support.report_page import Page
 from support.web_pages import Exchange, serving
 
@@ -221,3 +222,16 @@ def test_dead_letters_of_media_are_shown_with_their_reasons(url: str, tmp_path: 
     assert {rows["4"][0], rows["5"][0]} == {"corrupt_media"}
     codes = {row["code"]: row["rows"] for row in page.rows("dead_letters")}
     assert codes == {"unsupported_type": 1, "corrupt_media": 2}
+
+
+def test_pieces_of_long_media_are_points_of_their_own(url: str, tmp_path: Path) -> None:
+    calls = pa.array([wav(25), *[wav(1)] * (ROWS - 1)], pa.binary())
+    table = pa.table({"id": range(ROWS), "title": TITLES, "call": calls})
+    pq.write_table(table, tmp_path / "in.parquet")
+    args = ("--content", "{title}", "--content", "audio:call", "--long-media", "pieces")
+    args = (*args, "--piece-seconds", 10)
+    ended = run(url, tmp_path / "in.parquet", tmp_path / "out", *MODEL, *args)
+    assert ended.code == 0, ended.err
+    page = report(tmp_path / "out")
+    ids = [int(row["id"]) for row in page.rows("map") if "id" in row]
+    assert ids.count(0) == 3
