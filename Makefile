@@ -193,11 +193,11 @@ bench-nightly-store: $(DEV_READY)  ## Count the requests to a store in nights ov
 	timeout 1800 $(BIN)/python -m benchmarks.nightly --rows 200000 --unit-rows 500 --ready --store
 
 .PHONY: bench-scale bench-scale-small
-bench-scale: $(DEV_READY)  ## Measure jobs over 2,000 small files: 5 minutes
-	timeout 1200 $(BIN)/python -m benchmarks.scale
+bench-scale: $(DEV_READY)  ## Measure jobs over 2,000 small files, and over 50,000,000 rows: 3 hours
+	timeout 21600 $(BIN)/python -m benchmarks.scale
 
-bench-scale-small: $(DEV_READY)  ## The same over 400 files: 1 minute
-	timeout 300 $(BIN)/python -m benchmarks.scale --small
+bench-scale-small: $(DEV_READY)  ## The same over 400 files, and 300,000 rows: 3 minutes
+	timeout 600 $(BIN)/python -m benchmarks.scale --small
 
 .PHONY: bench-media bench-media-small
 bench-media: $(DEV_READY)  ## Measure a job over 20,000 images of 200 kB, in each form of input: 30 minutes
