@@ -214,6 +214,14 @@ def test_files_that_come_later_are_embedded_by_a_retry(url: str, tmp_path: Path)
     assert bulkembed("verify", output).code == 0
 
 
+def test_only_the_settings_of_media_that_differ_are_named(url: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in/a.parquet", pa.array([picture(1)], pa.binary()))
+    assert embed(url, source, tmp_path / "out", *PHOTO).code == 0
+    ended = embed(url, source, tmp_path / "out", *PHOTO, "--max-image-side", 100)
+    assert ended.code == 2
+    assert "run: max_image_side is None in the dataset and 100 in this run. Choose" in ended.last
+
+
 def test_rows_with_media_are_written_into_partitions(url: str, tmp_path: Path) -> None:
     langs = ["de", "en", "de", "fr"]
     source = write(tmp_path / "in/a.parquet", pictures(4), lang=langs)

@@ -437,11 +437,15 @@ def _all_differences(pinned: dict[str, Any], job: JobConfig) -> tuple[list[str],
 
 
 def _differences(pinned: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    return [
-        f"{name} is {pinned.get(name)!r} in the dataset and {wanted.get(name)!r} in this run"
-        for name in sorted(pinned.keys() | wanted.keys())
-        if pinned.get(name) != wanted.get(name)
-    ]
+    found = []
+    for name in sorted(pinned.keys() | wanted.keys()):
+        old, new = pinned.get(name), wanted.get(name)
+        is_group = isinstance(old, dict) and isinstance(new, dict)
+        if is_group and (inner := _differences(old or {}, new or {})):
+            found += inner
+        elif old != new:
+            found.append(f"{name} is {old!r} in the dataset and {new!r} in this run")
+    return found
 
 
 def _write(dataset: Dataset, pinned: dict[str, Any]) -> None:
