@@ -44,8 +44,8 @@ def serving(calls: int, answer: Callable[[str, socket.socket], None]) -> Iterato
 async def size_of_body(client: BodyKeeper, url: str) -> int:
     with kept_body() as body:
         response = await client.get(url)
-    assert response.content == b"{}"
-    return len(body.content)
+        assert response.content == b"{}"
+        return len(body.content)
 
 
 def test_simultaneous_answers_are_not_all_in_memory_at_once() -> None:

@@ -184,7 +184,8 @@ def test_an_adapter_fills_a_copy() -> None:
 def test_an_element_that_an_adapter_cannot_read_fails_with_the_adapters_message() -> None:
     form = AdapterForm(create_text_adapter())
     image = EmbeddableItem.from_image("a.png", id="one")
-    ((_, _, bad, _),) = form.texts(image)
+    (text,) = form.texts(image)
+    bad = text.bad
     assert bad is not None
     assert "Expected text content" in bad[1]
     out, (letter,) = form.fill(image, [RowFailure(*bad)])
