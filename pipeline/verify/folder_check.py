@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.fs as pafs
 
 from bulkembed.pipeline.run.scans import planned_files
@@ -20,7 +19,7 @@ from bulkembed.transforms.core.ranges import remaining_ranges
 from bulkembed.transforms.dataset import part_files
 from bulkembed.transforms.dataset.atomic_files import REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
-from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds, id_keys
+from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds, Keys, id_keys
 from bulkembed.transforms.dataset.layout import (
     CLAIMS,
     DEAD_LETTERS,
@@ -43,9 +42,6 @@ from bulkembed.transforms.dataset.layout import (
 from bulkembed.transforms.dataset.manifest import read_manifest
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts, named_record
 from bulkembed.transforms.inputs.filesystems import error_line
-
-IdKeys = npt.NDArray[np.int64]
-"""A number for each id, equal for equal ids."""
 
 ID_COLUMNS = ("id", "source_file", "source_row")
 SHOWN_IDS = 10
@@ -253,7 +249,7 @@ def duplicate_ids(
     repeated = ids.duplicates()
     if not len(repeated):
         return
-    shown = np.unique(repeated)[:SHOWN_IDS]
+    shown = repeated[:SHOWN_IDS]
     places: dict[object, list[str]] = {}
     for name in dict.fromkeys(name for one in records for name in RecordParts.of(one).all):
         for row in _rows_having(dataset, name, shown):
@@ -263,12 +259,12 @@ def duplicate_ids(
         yield Finding(
             Check.ID, f"id {one!r}", f"used by {number_of(len(rows), 'row')}: {_listed(rows)}"
         )
-    others = len(np.unique(repeated)) - len(shown)
+    others = len(repeated) - len(shown)
     if others:
         yield Finding(Check.ID, "other ids", f"{number_of(others, 'more id')} used by several rows")
 
 
-def _rows_having(dataset: Dataset, name: str, keys: IdKeys) -> Iterator[dict[str, Any]]:
+def _rows_having(dataset: Dataset, name: str, keys: Keys) -> Iterator[dict[str, Any]]:
     """Yield the rows of a part whose id has one of the keys; none if it cannot be read."""
     with contextlib.suppress(OutputError):
         part = part_files.open_part(dataset, name)
