@@ -8,15 +8,21 @@ import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from support import jumping_loop
+from support.call_world import Client, caller_on, embed_units, text_of
 from support.jobs import a_job, prepared
+from support.quota_world import Service
 
 from bulkembed.pipeline.run.cost_cap import delete_account, start_account
 from bulkembed.schemas.errors import CallError, JobRejected, OutputError, Unavailable
 from bulkembed.schemas.prices import Budget
+from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.schemas.stop import ExitCode, StopReason
-from bulkembed.transforms.calls.spending import Spending
+from bulkembed.transforms.calls.spending import Reservation, Spending
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
+from bulkembed.transforms.core.spending_lease import SpendingNote
 from bulkembed.transforms.core.token_account import SpendDecision, max_billed_tokens
 from bulkembed.transforms.dataset.account_file import AccountFile
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -38,7 +44,8 @@ async def reserve(spending: Spending) -> int:
     await spending.wait_for_room(ITEMS)
     reserved = spending.reserve(ITEMS)
     assert reserved is not None
-    return reserved
+    assert reserved.texts == len(ITEMS)
+    return reserved.tokens
 
 
 def test_a_call_waits_until_another_process_returns_tokens(path: Path) -> None:
@@ -124,7 +131,7 @@ def test_a_call_whose_room_was_taken_in_the_meantime_waits_again(path: Path) -> 
     reserved = asyncio.run(reserve(one))
     assert two.reserve(ITEMS) is None
     one.settle(reserved, 0)
-    assert two.reserve(ITEMS) == COST
+    assert two.reserve(ITEMS) == Reservation(len(ITEMS), COST)
 
 
 def test_a_call_waits_for_as_long_as_the_account_changes(path: Path) -> None:
@@ -171,3 +178,52 @@ def test_only_the_first_call_in_the_queue_reads_the_account(path: Path) -> None:
         return seen
 
     assert jumping_loop.run(crowd()) < 30
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    budget=st.integers(1, 40_000),
+    sizes=st.lists(st.integers(1, 150), min_size=1, max_size=6),
+    processes=st.integers(1, 3),
+)
+@example(budget=2_000, sizes=[150], processes=1)
+def test_calls_are_as_large_as_the_budget_has_room_for(
+    path: Path, budget: int, sizes: list[int], processes: int
+) -> None:
+    path.unlink(missing_ok=True)
+    loop, text = jumping_loop.JumpingLoop(), text_of(8)
+    client = Client(Service(1e18), loop)
+    callers = [
+        caller_on(
+            loop, client, QuotaLimits(), account=AccountFile(path), budget=Budget(budget, 1_000_000)
+        )[0]
+        for _ in range(processes)
+    ]
+
+    async def all_of_them() -> None:
+        units = [[text] * size for size in sizes]
+        await asyncio.gather(*(embed_units(caller, units) for caller in callers))
+
+    jumping_loop.run(all_of_them(), loop)
+    sent = sum(map(len, client.calls))
+    with AccountFile(path).account() as account:
+        assert account.paid == sent * text.tokens
+        assert account.paid <= budget
+        assert account.reserved == 0
+    one = max_billed_tokens([text])
+    assert sent == processes * sum(sizes) or budget - sent * text.tokens < one
+    assert len(client.calls) <= sent / 20 + 30
+
+
+def test_a_note_covers_no_more_than_the_budget_has_room_for(path: Path) -> None:
+    notes = list[SpendingNote]()
+    budget, many = Budget(COST * 3.5, 1_000_000), [*ITEMS] * 100
+    spending = Spending(AccountFile(path), budget, StopFlag(), write_note=notes.append)
+    assert spending.reserve(many) is None, "no note covers it"
+    asyncio.run(spending.wait_for_room(many))
+    reserved = spending.reserve(many)
+    assert reserved is not None
+    assert reserved.texts in (6, 7)
+    assert reserved.tokens <= notes[-1].spent.tokens <= budget.tokens

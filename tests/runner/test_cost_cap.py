@@ -24,8 +24,9 @@ SHAPE = ("--dim", "128", "--unit-rows", "200", *USD_A_TOKEN)
 CLUSTER = ("--", "--runner=FlinkRunner", "--flink_master=far:8081")
 CAP = 12_000
 """USD, and so many tokens; all texts have more than twice as many."""
-A_CALL = 100 * 70
-"""The most that a call can cost, by the bytes of its texts: so much may be left of the budget."""
+A_TEXT = 70
+"""The most that a text can cost, by its bytes: so much may be left of the budget."""
+A_CALL = 100 * A_TEXT
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_the_run_stops_cleanly_and_the_same_command_sends_nothing(
     output = tmp_path / "out"
     with_code_4(capped(server, source, output, "--workers", workers))
     stats = server.stats()
-    assert CAP - A_CALL < stats["tokens"] <= CAP
+    assert CAP - A_TEXT < stats["tokens"] <= CAP
     assert account(output)["paid"] == stats["tokens"]
     assert account(output)["held"] == 0
     done = len(read(output))
@@ -104,16 +105,16 @@ def test_what_runs_without_a_cap_have_paid_counts(
     assert account(output)["paid"] == server.stats()["tokens"]
     (output / "_run/account.json").unlink()  # Then the commit records tell.
     with_code_4(capped(server, source, output))
-    assert CAP - A_CALL < server.stats()["tokens"] <= CAP
+    assert CAP - A_TEXT < server.stats()["tokens"] <= CAP
 
 
 def test_texts_that_units_share_count(server: EmulatorServer, tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "in/a.parquet", TEXTS[:600] * 2)
+    source = write_rows(tmp_path / "in/a.parquet", TEXTS[:1000] * 2)
     output = tmp_path / "out"
     with_code_4(capped(server, source, output))
     (output / "_run/account.json").unlink()
     with_code_4(capped(server, source, output))
-    assert CAP - A_CALL < server.stats()["tokens"] <= CAP
+    assert CAP - A_TEXT < server.stats()["tokens"] <= CAP
 
 
 @pytest.mark.parametrize("cap", [(), ("--max-cost-usd", str(CAP))], ids=["without", "with"])
@@ -129,6 +130,7 @@ def test_a_kill_is_not_forgotten(source: Path, tmp_path: Path, cap: tuple[str, .
         assert stats["tokens"] > CAP - 3 * A_CALL
         with_code_4(capped(server, source, output))
         assert server.stats()["calls"] == stats["calls"]
+        assert run(server.url, source, output, *SHAPE, "--max-cost-usd", 10 * CAP).code == 0
     assert leftovers(output) == []
 
 

@@ -444,13 +444,13 @@ def test_media_is_counted_by_its_own_price(url: str, tmp_path: Path) -> None:
 
 
 def test_the_cost_cap_holds_with_media(url: str, tmp_path: Path) -> None:
-    source = write(tmp_path / "in/a.parquet", pictures(240))
+    source = write(tmp_path / "in/a.parquet", pictures(40))
     args = (*PHOTO, "--price-usd-per-mtok", 0.2)
-    ended = embed(url, source, tmp_path / "out", *args, "--max-cost-usd", 0.02)
+    ended = embed(url, source, tmp_path / "out", *args, "--max-cost-usd", 0.002)
     assert ended.code == 4, ended.err
     found = summary(tmp_path / "out")
-    assert 0 < found["run"]["embedded"] <= 0.02 / (258 * 0.45 / 1e6)
-    assert found["cost"]["usd"] <= 0.02
+    assert 0 < found["run"]["embedded"] <= 0.002 / (258 * 0.45 / 1e6)
+    assert found["cost"]["usd"] <= 0.002
 
 
 def test_embed_rows_gives_images_the_vectors_of_the_command(url: str, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import CallError, QuotaExceeded
+from bulkembed.schemas.prices import Budget
 from bulkembed.schemas.quota import QuotaKind, QuotaLimits
 from bulkembed.transforms.calls.caller import Caller
 from bulkembed.transforms.calls.gate import Gate
 from bulkembed.transforms.calls.shared_quota import LocalQuota
+from bulkembed.transforms.calls.spending import AccountStore, Spending
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
@@ -103,8 +105,13 @@ def caller_on(
     concurrency: int = 16,
     call_limits: CallLimits | None = None,
     quota: LocalQuota | None = None,
+    account: AccountStore | None = None,
+    budget: Budget | None = None,
 ) -> tuple[Caller, Gate]:
-    """Return a caller and its gate; callers with one `quota` are like processes that share it."""
+    """Return a caller and its gate.
+
+    Callers with one `quota` or `account` are like processes that share it.
+    """
     stop = StopFlag(lambda _: loop.call_soon(caller.close))
     gate = Gate(
         quota or LocalQuota(QuotaMirror(limits)),
@@ -114,7 +121,9 @@ def caller_on(
         random=lambda: 0.0,
     )
     caller = Caller(
-        client, gate, TokenEstimator(), stop, clock=loop.time, random=lambda: 0.0
+        client, gate, TokenEstimator(), stop,
+        spending=Spending(account, budget, stop, clock=loop.time),
+        clock=loop.time, random=lambda: 0.0,
     )  # fmt: skip
     return caller, gate
 

@@ -132,12 +132,16 @@ class CallQueue:
         low, high, found = 1, min(texts, draft.texts), None
         while low <= high:
             middle = (low + high) // 2
-            part = self._draft_of(draft.contents[:middle], draft.arrived_at, is_full=True)
+            part = self.first(draft, middle)
             if part.tokens <= tokens:
                 low, found = middle + 1, part
             else:
                 high = middle - 1
         return found
+
+    def first(self, draft: Draft, texts: int) -> Draft:
+        """Return a draft of the first contents of another."""
+        return self._draft_of(draft.contents[:texts], draft.arrived_at, is_full=True)
 
     def take(self, draft: Draft, deadline_s: float) -> Call:
         """Take a draft out of the queue; new contents get `deadline_s` to be answered."""

@@ -27,7 +27,8 @@ Send = Callable[[Call, Draft, Slot, int], None]
 class Dispatcher:
     """Takes calls from the queue, one after the other, and starts them.  Lives on one event loop.
 
-    A call is formed when the gate lets it pass.  If the account or the rate service makes it wait,
+    A call is formed when the gate lets it pass, and has no more contents than the budget has room
+    for.  If the account or the rate service makes it wait,
     the queue waits for that, and the call is formed again: meanwhile it uses no quota.
 
     Args:
@@ -118,12 +119,14 @@ class Dispatcher:
             return self._fail(error)
         if reserved is None:
             return self._block(self._spending.wait_for_room(draft.contents))
+        if reserved.texts < draft.texts:
+            draft = self._queue.first(draft, reserved.texts)
         slot = self._gate.take(draft)
         if slot is None:
-            return self._spending.settle(reserved, 0)
+            return self._spending.settle(reserved.tokens, 0)
         if self._rate_service is not None:
             self._allowed_texts -= draft.texts
-        self._send(self._queue.take(draft, self._deadline_s), draft, slot, reserved)
+        self._send(self._queue.take(draft, self._deadline_s), draft, slot, reserved.tokens)
         return None
 
     async def _ask_rate_service(self, service: RateService, texts: int) -> None:

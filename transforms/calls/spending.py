@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar
 
 from bulkembed.schemas.errors import BadAnswer, CallError, Intercepted, OutputError, Unavailable
 from bulkembed.schemas.prices import Budget
@@ -18,9 +19,11 @@ from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.core.content import Content
 from bulkembed.transforms.core.spending_lease import SpendingLease, SpendingNote
-from bulkembed.transforms.core.token_account import SpendDecision, TokenAccount, max_billed_tokens
+from bulkembed.transforms.core.token_account import SpendDecision, TokenAccount, max_billed_each
 
 log = logging.getLogger("bulkembed")
+
+T = TypeVar("T")
 
 CHECK_EVERY_S = 0.05
 
@@ -32,8 +35,19 @@ class AccountStore(Protocol):
         """Lock the account; store its changes at the end."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reservation:
+    """What is reserved for a call of the first of its contents."""
+
+    texts: int
+    """How many contents the call may have."""
+    tokens: int
+
+
 class Spending:
     """Reserves the maximum that a call can cost before it is sent; lives on one event loop.
+
+    A call for which the budget has no room, whatever those in flight cost, is made smaller.
 
     Args:
         store: where the account is kept; None for no account.
@@ -69,22 +83,22 @@ class Spending:
         self._renewal: asyncio.Task[None] | None = None
 
     async def wait_for_room(self, contents: Sequence[Content]) -> None:
-        """Wait until the budget has room for a call; reserve nothing.
+        """Wait until the budget has room for a call of the first contents; reserve nothing.
 
         The call waits while the reservations of calls in flight leave no room. If the account does
         not change for as long as a call can take, those calls were lost, and the wait ends. Calls
         wait in a queue, and only the first one reads the account.
 
         Raises:
-            Stopping: the budget has no room for the call, or the run must end.
+            Stopping: the budget has no room for the first content, or the run must end.
             OutputError: there is a budget, and the account cannot be kept.
         """
-        tokens = max_billed_tokens(contents)
-        await self._cover(tokens)
+        tokens = max_billed_each(contents)
         if self._budget is None:
-            return
+            return await self._cover(sum(tokens))
         async with self._queue:
-            await self._wait_for_tokens(tokens)
+            part = await self._wait_for_tokens(tokens)
+        return await self._cover(part.tokens)
 
     async def _cover(self, tokens: int) -> None:
         """Return once the last note covers a call; write the next note early, if possible."""
@@ -124,39 +138,53 @@ class Spending:
         async with self._lease_queue:
             await self._write(self._lease.ended())
 
-    async def _wait_for_tokens(self, tokens: int) -> None:
+    async def _wait_for_tokens(self, tokens: Sequence[int]) -> Reservation:
         changed_at, changes = self._clock(), -1
 
-        def check(account: TokenAccount) -> SpendDecision:
+        def check(account: TokenAccount) -> tuple[SpendDecision, Reservation]:
             nonlocal changes, changed_at
             if changes != account.changes:
                 changes, changed_at = account.changes, self._clock()
-            return account.check(tokens, self._limit)
+            part = self._part(account, tokens)
+            return account.check(part.tokens, self._limit), part
 
-        while (decision := self._access(check)) is SpendDecision.WAIT:
-            if self._clock() >= changed_at + self._call_s:
-                decision = self._access(self._close)
-                break
+        while True:
+            decision, part = self._access(check)
+            if decision is SpendDecision.YES:
+                return part
+            if decision is SpendDecision.WAIT and self._clock() >= changed_at + self._call_s:
+                self._access(self._close)
+                decision = SpendDecision.NO
+            if decision is SpendDecision.NO:
+                self._end_run()
             await self._stop.sleep(CHECK_EVERY_S)
-        if decision is SpendDecision.NO:
-            self._end_run()
 
-    def reserve(self, contents: Sequence[Content]) -> int | None:
-        """Return the tokens that are now reserved for a call; None if it has to wait for room.
+    def reserve(self, contents: Sequence[Content]) -> Reservation | None:
+        """Return what is now reserved for a call of the first contents; None if it has to wait.
 
         Raises:
             Stopping, OutputError: as `wait_for_room`.
         """
-        tokens = max_billed_tokens(contents)
-        if self._write_note is not None and not self._lease.covers(tokens):
-            return None
-        decision = self._access(lambda account: account.reserve(tokens, self._limit))
+        tokens = max_billed_each(contents)
+
+        def reserve(account: TokenAccount) -> tuple[SpendDecision, Reservation]:
+            part = self._part(account, tokens)
+            if self._write_note is not None and not self._lease.covers(part.tokens):
+                return SpendDecision.WAIT, part
+            return account.reserve(part.tokens, self._limit), part
+
+        decision, part = self._access(reserve)
         if decision is SpendDecision.NO:
             self._end_run()
         if decision is SpendDecision.WAIT:
             return None
-        self._lease.reserve(tokens)
-        return tokens
+        self._lease.reserve(part.tokens)
+        return part
+
+    def _part(self, account: TokenAccount, tokens: Sequence[int]) -> Reservation:
+        """Return the most that a call of the first contents may reserve."""
+        texts = account.fitting(tokens, self._limit)
+        return Reservation(texts, sum(tokens[:texts]))
 
     def settle(self, reserved: int, tokens: int, *, confirmed: bool = True) -> None:
         """Record that a call is over and has cost so many tokens."""
@@ -190,22 +218,20 @@ class Spending:
             self._stop.set(StopReason.COST_CAP, self._budget.spent_message())
         raise Stopping("the budget is spent")
 
-    def _close(self, account: TokenAccount) -> SpendDecision:
+    def _close(self, account: TokenAccount) -> None:
         if self._limit is not None:
             account.close(self._limit)
-        return SpendDecision.NO
 
-    def _access(self, action: Callable[[TokenAccount], SpendDecision]) -> SpendDecision:
-        """Return the result of an action on the account; YES without an account."""
-        if self._store is None:
-            return SpendDecision.YES
-        try:
-            with self._store.account() as account:
-                self._run_number = account.run_number
-                return action(account)
-        except OutputError as error:
-            self._handle_store_error(error)
-            return SpendDecision.YES
+    def _access(self, action: Callable[[TokenAccount], T]) -> T:
+        """Return the result of an action on the account; on an empty one if none is kept."""
+        if self._store is not None:
+            try:
+                with self._store.account() as account:
+                    self._run_number = account.run_number
+                    return action(account)
+            except OutputError as error:
+                self._handle_store_error(error)
+        return action(TokenAccount())
 
     def _handle_store_error(self, error: OutputError) -> None:
         """Raise the error if there is a budget; otherwise continue without an account."""

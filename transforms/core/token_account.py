@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import enum
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bulkembed.schemas.serialization import from_plain
 from bulkembed.transforms.core.content import Content
@@ -26,7 +28,12 @@ class SpendDecision(enum.Enum):
 
 def max_billed_tokens(contents: Iterable[Content]) -> int:
     """Return the maximum number of tokens of text that cost as much as a call can cost."""
-    return sum(content.billed_bound + EXTRA_TOKENS for content in contents)
+    return sum(max_billed_each(contents))
+
+
+def max_billed_each(contents: Iterable[Content]) -> list[int]:
+    """Return the part of each content in `max_billed_tokens`."""
+    return [content.billed_bound + EXTRA_TOKENS for content in contents]
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,6 +90,20 @@ class TokenAccount:
             if self.paid + self.reserved + tokens > limit:
                 return SpendDecision.WAIT
         return SpendDecision.YES
+
+    def fitting(self, tokens: Sequence[int], limit: int | None) -> int:
+        """Return how many of the first contents a call may have: at least 1 if there are any.
+
+        A call of more would exceed the limit even if those in flight cost nothing.
+
+        Args:
+            tokens: the maximum cost of each content.
+            limit: None for no limit.
+        """
+        if limit is None:
+            return len(tokens)
+        totals = list(itertools.accumulate(tokens))
+        return max(1, bisect.bisect_right(totals, limit - self.paid))
 
     def close(self, limit: int) -> None:
         """Admit no more calls under this limit, or under a lower one."""
