@@ -436,13 +436,12 @@ def _all_differences(pinned: dict[str, Any], job: JobConfig) -> tuple[list[str],
     return embedding, _differences(pinned["layout"], job.layout_facts())
 
 
-def _differences(pinned: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def _differences(pinned: dict[str, Any], wanted: dict[str, Any], within: str = "") -> list[str]:
     found = []
-    for name in sorted(pinned.keys() | wanted.keys()):
-        old, new = pinned.get(name), wanted.get(name)
-        is_group = isinstance(old, dict) and isinstance(new, dict)
-        if is_group and (inner := _differences(old or {}, new or {})):
-            found += inner
+    for key in sorted(pinned.keys() | wanted.keys()):
+        old, new, name = pinned.get(key), wanted.get(key), within + key
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{name}.")
         elif old != new:
             found.append(f"{name} is {old!r} in the dataset and {new!r} in this run")
     return found
