@@ -394,37 +394,38 @@ class EmbeddingConfig:
             "long_text": str(self.long_text),
             "titles": self.has_titles,
             **cut,
-            **({} if self.media is None else {"media": _media_facts(self.media)}),
+            **({} if self.media is None else {"media": self._media_facts(self.media)}),
+        }
+
+    def _media_facts(self, media: MediaSettings) -> dict[str, object]:
+        """Return the settings of media that change vectors, and not only which rows fail."""
+        cut: dict[str, object] = {}
+        if media.long_media is not LongMedia.DEAD_LETTER:
+            cut = {"piece_seconds": media.piece_seconds, "piece_pages": media.piece_pages}
+        if media.long_media is LongMedia.PIECES:
+            cut |= {
+                "piece_overlap_seconds": media.piece_overlap_seconds,
+                "piece_overlap_pages": media.piece_overlap_pages,
+            }
+        switches = {
+            "document_ocr": media.document_ocr,
+            "audio_track": media.audio_track,
+            "by_uri": media.by_uri,
+            # The name of Google's own Vertex AI says so already.
+            "vertexai": media.vertexai and self.service != Service.VERTEX,
+        }
+        return {
+            "transcode": str(media.transcode),
+            "max_image_side": media.max_image_side,
+            "long_media": str(media.long_media),
+            **cut,
+            **{name: True for name, is_on in switches.items() if is_on},
         }
 
     @property
     def digest(self) -> str:
         """16 hex digits, equal for settings whose vectors are comparable."""
         return digest_of(self.facts())
-
-
-def _media_facts(media: MediaSettings) -> dict[str, object]:
-    """Return the settings of media that change vectors, and not only which rows fail."""
-    cut: dict[str, object] = {}
-    if media.long_media is not LongMedia.DEAD_LETTER:
-        cut = {"piece_seconds": media.piece_seconds, "piece_pages": media.piece_pages}
-    if media.long_media is LongMedia.PIECES:
-        cut |= {
-            "piece_overlap_seconds": media.piece_overlap_seconds,
-            "piece_overlap_pages": media.piece_overlap_pages,
-        }
-    switches = {
-        "document_ocr": media.document_ocr,
-        "audio_track": media.audio_track,
-        "by_uri": media.by_uri,
-    }
-    return {
-        "transcode": str(media.transcode),
-        "max_image_side": media.max_image_side,
-        "long_media": str(media.long_media),
-        **cut,
-        **{name: True for name, is_on in switches.items() if is_on},
-    }
 
 
 def digest_of(facts: dict[str, object]) -> str:

@@ -213,6 +213,9 @@ class MediaSettings:
     by_uri: bool = False
     """Whether Vertex AI reads files in buckets of Google Cloud Storage itself: their bytes are
     neither read nor checked."""
+    vertexai: bool = False
+    """Whether Vertex AI makes the vectors, which differ from those of the Developer API.
+    `for_service` sets it."""
     limits: MediaLimits = GEMINI_EMBEDDING_2
 
     def __post_init__(self) -> None:
@@ -296,13 +299,13 @@ def _check_least(flag: str, value: float | None, least: int) -> None:
 
 
 def for_service(settings: MediaSettings, *, vertexai: bool) -> MediaSettings:
-    """Return the settings with the limits of a service.
+    """Return the settings for a service, with its limits.
 
     Raises:
         ConfigError: the service does not have a switch.
     """
     if vertexai:
-        return dataclasses.replace(settings, limits=GEMINI_EMBEDDING_2_VERTEX)
+        return dataclasses.replace(settings, vertexai=True, limits=GEMINI_EMBEDDING_2_VERTEX)
     for flag, given in (
         ("--document-ocr", settings.document_ocr),
         ("--audio-track", settings.audio_track),
@@ -313,7 +316,7 @@ def for_service(settings: MediaSettings, *, vertexai: bool) -> MediaSettings:
                 f"{flag} works on Vertex AI only. Add --vertexai, or remove {flag}: the Gemini API "
                 "of Google AI Studio has no such switch."
             )
-    return dataclasses.replace(settings, limits=GEMINI_EMBEDDING_2)
+    return dataclasses.replace(settings, vertexai=False, limits=GEMINI_EMBEDDING_2)
 
 
 class MediaFault(ValueError):

@@ -61,6 +61,9 @@ def embed_as_dataset(
         CallError: the service rejects every request, is down, or the daily quota is used up.
     """
     written_by, current = pinned["embedding"]["service"], request.service.identity
+    if embedding.media is not None and written_by not in (Service.DEVELOPER, Service.VERTEX):
+        written_by += " with --vertexai" * embedding.media.vertexai
+        current += " with --vertexai" * request.service.vertexai
     if written_by != current:
         raise ConfigError(
             f"the dataset's vectors come from {written_by}, but the request would go to {current}, "

@@ -98,6 +98,18 @@ def test_the_switches_are_fixed_for_a_dataset(url: str, tmp_path: Path, source: 
         assert flag.removeprefix("--").replace("-", "_") in ended.err
 
 
+def test_a_dataset_has_media_of_one_service_behind_a_base_url(url: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in/a.parquet", id=[1], manual=[printed("one two three")])
+    part, vertex, output = ("--content", "pdf:manual"), on_vertex(tmp_path), tmp_path / "out"
+    assert embed(url, source, output, *vertex, *part).code == 0
+    ended = embed(url, source, output, *part)
+    assert ended.code == 2, ended.err
+    assert "run: vertexai is True in the dataset and False in this run. Choose" in ended.last
+    ended = bulkembed("search", output, "--base-url", url, "one")
+    assert ended.code == 2, ended.err
+    assert "come from custom:127.0.0.1 with --vertexai, but" in ended.last
+
+
 def test_the_cost_cap_holds_if_the_service_reads_pdf_files(url: str, tmp_path: Path) -> None:
     manuals = [printed(" ".join([f"word{n}"] * 2000)) for n in range(20)]
     source = write(tmp_path / "in/a.parquet", id=range(20), manual=manuals)

@@ -20,6 +20,7 @@ from bulkembed.schemas.media import (
     MediaCheck,
     MediaSettings,
     Transcode,
+    for_service,
 )
 from bulkembed.schemas.models import TaskType
 
@@ -110,6 +111,26 @@ def test_what_only_decides_which_media_fails_is_not_pinned() -> None:
     vertex = MediaSettings(limits=GEMINI_EMBEDDING_2_VERTEX)
     for media in (checks, vertex):
         assert config(model="gemini-embedding-2", media=media).digest == config(**MEDIA).digest
+
+
+@pytest.mark.parametrize("identity", ["custom:localhost", "emulator"])
+def test_media_pins_the_service_behind_an_address_that_does_not_name_it(identity: str) -> None:
+    developer, vertex = (
+        config(
+            service=identity,
+            model="gemini-embedding-2",
+            media=for_service(MediaSettings(), vertexai=vertexai),
+        )
+        for vertexai in (False, True)
+    )
+    assert developer.digest != vertex.digest
+    assert EmbeddingConfig.from_facts(vertex.facts()).facts() == vertex.facts()
+
+
+def test_googles_own_vertex_ai_is_pinned_once() -> None:
+    changes = {**MEDIA, "service": "vertex"}
+    media = for_service(MediaSettings(), vertexai=True)
+    assert config(**{**changes, "media": media}).digest == config(**changes).digest
 
 
 def test_media_needs_a_model_that_takes_it() -> None:

@@ -443,8 +443,14 @@ def _differences(pinned: dict[str, Any], wanted: dict[str, Any], within: str = "
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{name}.")
         elif old != new:
-            found.append(f"{name} is {old!r} in the dataset and {new!r} in this run")
+            shown = f"{_shown(old, new)} in the dataset and {_shown(new, old)} in this run"
+            found.append(f"{name} is {shown}")
     return found
+
+
+def _shown(value: object, other: object) -> str:
+    """Return a fact for a message; a switch may be pinned only if it is on."""
+    return repr(False if value is None and other is True else value)
 
 
 def _write(dataset: Dataset, pinned: dict[str, Any]) -> None:
