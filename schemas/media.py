@@ -345,6 +345,8 @@ class MediaFacts:
     height: int | None = None
     mode: str | None = None
     """The pixels of an image, as Pillow names them: `RGB`, `CMYK`, `P`."""
+    is_animated: bool = False
+    """Whether a PNG image has several frames."""
     seconds: float | None = None
     pages: int | None = None
     has_sound: bool = False

@@ -22,7 +22,18 @@ from bulkembed.schemas.media import (
 )
 from bulkembed.transforms.media.media_types import true_type
 from bulkembed.transforms.media.prepare_media import prepare_media
-from tests.support.media_samples import id3, mp3, mp4, opened, pdf, picture, saved, wav, xing
+from tests.support.media_samples import (
+    id3,
+    mp3,
+    mp4,
+    opened,
+    pdf,
+    picture,
+    png_chunk,
+    saved,
+    wav,
+    xing,
+)
 from tests.support.odd_media import AUDIO, GOOD, IMAGE, JPEG, ODD, PDF, PNG, SETTINGS, VIDEO
 from tests.support.recordings import movie
 
@@ -65,6 +76,24 @@ def test_without_transcoding_refused_images_are_dead_letters(data: bytes, words:
     with pytest.raises(MediaFault, match=words) as caught:
         prepare_media(data, IMAGE, MediaSettings(transcode=Transcode.OFF))
     assert caught.value.code is DeadCode.UNSUPPORTED_TYPE
+
+
+@pytest.mark.parametrize("check", [MediaCheck.DECODE, MediaCheck.HEADER])
+def test_an_animated_png_image_is_sent_as_its_first_frame(check: MediaCheck) -> None:
+    frames = [picture().rotate(turn) for turn in (0, 180)]
+    data = saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    (part,) = prepare_media(data, IMAGE, MediaSettings(check=check))
+    sent = opened(part.data)
+    assert getattr(sent, "n_frames", 1) == 1
+    assert sent.getpixel((2, 15)) < sent.getpixel((37, 15))
+    with pytest.raises(MediaFault, match="an animated PNG image is not accepted"):
+        prepare_media(data, IMAGE, MediaSettings(check=check, transcode=Transcode.OFF))
+
+
+def test_a_png_image_of_one_frame_may_mention_animation_in_its_pixels() -> None:
+    data = PNG[:33] + png_chunk(b"tEXt", b"a\0acTL") + PNG[33:]
+    (part,) = prepare_media(data, IMAGE, MediaSettings())
+    assert part.data is data
 
 
 def test_a_header_check_does_not_decode() -> None:

@@ -92,7 +92,10 @@ def open_image(data: bytes, mime: str, settings: MediaSettings) -> ImageFile.Ima
 
 def _facts(image: Image.Image, mime: str) -> MediaFacts:
     width, height = image.size
-    return MediaFacts(MediaKind.IMAGE, mime, width=width, height=height, mode=image.mode)
+    moves = mime == "image/png" and getattr(image, "is_animated", False)
+    return MediaFacts(
+        MediaKind.IMAGE, mime, width=width, height=height, mode=image.mode, is_animated=moves
+    )
 
 
 def _reader(mime: str) -> type[ImageFile.ImageFile]:

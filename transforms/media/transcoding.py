@@ -44,6 +44,8 @@ def refused_form(data: bytes, facts: MediaFacts, settings: MediaSettings) -> str
         return "a PNG image of 16 bits per channel"
     if facts.mime == "image/png" and data[_PNG_COLOR] == _PALETTE:
         return "a PNG image with a palette"
+    if facts.is_animated:
+        return "an animated PNG image"
     return None
 
 
