@@ -219,7 +219,7 @@ def test_only_the_settings_of_media_that_differ_are_named(url: str, tmp_path: Pa
     assert embed(url, source, tmp_path / "out", *PHOTO).code == 0
     ended = embed(url, source, tmp_path / "out", *PHOTO, "--max-image-side", 100)
     assert ended.code == 2
-    assert "run: max_image_side is None in the dataset and 100 in this run. Choose" in ended.last
+    assert "run: media.max_image_side is None in the dataset and 100 in this run. Choose" in ended.last
 
 
 def test_rows_with_media_are_written_into_partitions(url: str, tmp_path: Path) -> None:

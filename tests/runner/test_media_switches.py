@@ -104,7 +104,7 @@ def test_a_dataset_has_media_of_one_service_behind_a_base_url(url: str, tmp_path
     assert embed(url, source, output, *vertex, *part).code == 0
     ended = embed(url, source, output, *part)
     assert ended.code == 2, ended.err
-    assert "run: vertexai is True in the dataset and False in this run. Choose" in ended.last
+    assert "run: media.vertexai is True in the dataset and False in this run. Choose" in ended.last
     ended = bulkembed("search", output, "--base-url", url, "one")
     assert ended.code == 2, ended.err
     assert "come from custom:127.0.0.1 with --vertexai, but" in ended.last
