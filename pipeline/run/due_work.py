@@ -6,12 +6,13 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 import pyarrow as pa
 
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan, make_plan, make_retry_plan, remaining_rows
-from bulkembed.pipeline.run.request import RunRequest
+from bulkembed.pipeline.run.request import LOCAL_RUNNER, RunRequest
 from bulkembed.pipeline.run.row_schema import row_schema
 from bulkembed.pipeline.run.scans import Scans, planned_files, scan_inputs, unreadable_input_error
 from bulkembed.pipeline.run.settle import has_success_marker
@@ -23,6 +24,7 @@ from bulkembed.schemas.inputs import OBJECTS, PASSAGE_COLUMNS, PROVENANCE_COLUMN
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import UnitRecord
+from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS
@@ -31,7 +33,7 @@ from bulkembed.transforms.dataset.processes import this_process
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.inputs.columns import column_notes
 from bulkembed.transforms.inputs.discover import looks_like_data
-from bulkembed.transforms.inputs.filesystems import locate
+from bulkembed.transforms.inputs.filesystems import Location, locate
 from bulkembed.transforms.inputs.input_files import ScannedFile
 
 _PAGE_COPIES = 3
@@ -110,8 +112,11 @@ def skip_damaged_file(request: RunRequest, scans: Scans, error: InputError) -> S
 def make_job(
     request: RunRequest, service: ServiceConfig, scans: Scans, dataset: Dataset
 ) -> JobConfig:
-    """Return the configuration of the workers, with a new run id."""
-    root = request.input.media_root
+    """Return the configuration of the workers, with a new run id.
+
+    Raises:
+        ConfigError: an option does not fit the input, or names a folder that does not exist.
+    """
     return JobConfig(
         run_id=run_file.new_run_id(),
         service=service,
@@ -121,7 +126,7 @@ def make_job(
         row_schema=_row_schema(request, scans, dataset),
         output=request.output,
         fetch=request.input.fetch,
-        media_root=None if root is None else locate(root),
+        media_root=_media_root(request),
         reuse=request.reuse if request.embedding.media is not None else (),
         blank_text=request.input.blank_text,
         skip_bad_files=request.input.skip_bad_files,
@@ -131,6 +136,18 @@ def make_job(
         launcher=this_process(),
         version=metadata.version("bulkembed"),
     )
+
+
+def _media_root(request: RunRequest) -> Location | None:
+    given = request.input.media_root
+    root = None if given is None else locate(given)
+    here = request.runner in (None, LOCAL_RUNNER)  # Other workers may have folders of their own.
+    if root is not None and root.is_local and here and not Path(root.path).is_dir():
+        raise ConfigError(
+            f"--media-root {readable_name(str(given))}: there is no such folder. Name the folder "
+            "below which the relative paths of media are."
+        )
+    return root
 
 
 def _row_schema(request: RunRequest, scans: Scans, dataset: Dataset) -> pa.Schema:

@@ -219,7 +219,24 @@ def test_only_the_settings_of_media_that_differ_are_named(url: str, tmp_path: Pa
     assert embed(url, source, tmp_path / "out", *PHOTO).code == 0
     ended = embed(url, source, tmp_path / "out", *PHOTO, "--max-image-side", 100)
     assert ended.code == 2
-    assert "run: media.max_image_side is None in the dataset and 100 in this run. Choose" in ended.last
+    assert (
+        "run: media.max_image_side is None in the dataset and 100 in this run. Choose" in ended.last
+    )
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_media_root_that_does_not_exist_is_one_error(url: str, tmp_path: Path, form: str) -> None:
+    source = write(tmp_path / "in/a.parquet", ["1.png", "2.png"])
+    root = form.format(tmp_path / "there")
+    for command in ("run", "estimate"):
+        out = ("--output", tmp_path / "out") * (command == "run")
+        ended = bulkembed(
+            command, "--input", source, "--base-url", url, *out, *MODEL, *PHOTO,
+            "--media-root", root,
+        )  # fmt: skip
+        assert ended.code == 2, ended.err
+        assert f"--media-root {root}: there is no such folder" in ended.last
+    assert not (tmp_path / "out/vectors").exists()
 
 
 def test_rows_with_media_are_written_into_partitions(url: str, tmp_path: Path) -> None:
