@@ -23,6 +23,8 @@ from bulkembed.emulator.server import EmulatorServer
 from bulkembed.pipeline.report import row_media
 from bulkembed.transforms.media.media_refs import MediaRef
 
+pytestmark = pytest.mark.faults
+
 MODEL = ("--model", "gemini-embedding-2", "--dim", 128)
 ROWS = 40
 IMAGES = [picture(number, side=200) for number in range(ROWS)]

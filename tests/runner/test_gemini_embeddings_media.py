@@ -29,6 +29,8 @@ from bulkembed.transforms.clients.transport import service_from
 from bulkembed.transforms.embed_rows import EmbedRows, Gemini
 from bulkembed.transforms.gemini_embeddings import GeminiEmbeddings
 
+pytestmark = pytest.mark.faults
+
 MODEL = "gemini-embedding-2"
 DIM = 128
 ROWS = 6

@@ -14,6 +14,8 @@ from bulkembed.emulator.server import EmulatorServer
 from bulkembed.pipeline.run import missing_files
 from bulkembed.transforms.dataset.layout import REFUSAL
 
+pytestmark = pytest.mark.faults
+
 
 def write(path: Path, ids: range) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)

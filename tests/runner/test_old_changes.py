@@ -15,6 +15,8 @@ from bulkembed.emulator.server import EmulatorServer
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.manifest import read_manifest, write_manifest
 
+pytestmark = pytest.mark.faults
+
 
 def night(server: EmulatorServer, tmp_path: Path, number: int, *args: object) -> str:
     """Add a row to the catalogue; return the id of the run."""

@@ -40,6 +40,8 @@ from bulkembed.transforms.sync.compared_rows import Comparison
 from bulkembed.transforms.sync.removed_rows import write_removals
 from bulkembed.transforms.sync.row_reading import by_file
 
+pytestmark = pytest.mark.faults
+
 LONG = "\n\n".join(f"Paragraph {n} of a long text, with some words in it." for n in range(40))
 
 
