@@ -539,6 +539,36 @@ def test_local_files_that_cannot_be_read_are_faults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("word " * 1000, "its name is too long"),
+        ("denied/" * 1000, "its name is too long"),
+        ("/a\0b.jpg", "its name has a NUL character"),
+        ("file:///a%00b.jpg", "its name has a NUL character"),
+        (f"s3://bucket/{'word ' * 1000}", "its name is too long"),
+        ("gs://bucket/a\0b", "its name has a NUL character"),
+    ],
+    ids=["text", "path", "nul", "quoted nul", "key", "nul in a key"],
+)
+def test_a_text_in_place_of_a_path_is_not_found_and_shortened(uri: str, words: str) -> None:
+    found = fault(uri)
+    assert (found.code, words in found.what) == (DeadCode.NOT_FOUND, True), found.what
+    assert found.what.isprintable()
+    assert len(found.what) < 200
+    assert found.what.startswith(uri.partition("\0")[0][:40])
+
+
+def test_a_long_path_is_shown_with_its_end() -> None:
+    assert "/4711.jpg: there is no such file" in fault(f"/nowhere{'/folder' * 40}/4711.jpg").what
+
+
+@pytest.mark.parametrize("uri", ["file://other/x.jpg", "gs:///x.jpg", "{}/loop"])
+def test_a_fault_names_its_place_once(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert fault(uri.format(tmp_path)).what.count(uri.format(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
     ("uri", "code"),
     [
         ("ftp://example.com/a.jpg", DeadCode.FETCH_FAILED),

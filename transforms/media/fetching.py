@@ -25,6 +25,8 @@ from bulkembed.transforms.media.stored_media import located, read_stored, scheme
 _IN_MEMORY_BYTES = 1 << 20
 """A fetched file that waits for its row is on disk if it is larger."""
 _SHOWN_CHARS = 200
+_SHOWN_ENDS = 50
+"""Of a longer URI, this many characters of its start and of its end are shown."""
 _CHECK_EVERY_S = 1.0
 
 _File = concurrent.futures.Future[IO[bytes] | RemoteFile]
@@ -223,7 +225,13 @@ def _with_place(ref: MediaRef, fault: MediaFault) -> MediaFault:
 def _shown(uri: str) -> str:
     """Return a path or URI for a message; a path may have @ and ? in it."""
     shown = uri if scheme_of(uri) is None else without_credentials(uri)
-    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
+    if len(shown) > _SHOWN_CHARS:
+        shown = f"{shown[:_SHOWN_ENDS]}...{shown[-_SHOWN_ENDS:]}"
+    return "".join(map(_printable, shown))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def _drop(future: _File) -> None:

@@ -56,7 +56,7 @@ def read_head(uri: str, location: Location) -> RemoteFile | None:
     except (OSError, pa.ArrowException, BulkEmbedError, ValueError) as error:
         if isinstance(error, MediaFault):
             raise
-        raise unreadable(error) from None
+        raise unreadable(error, location) from None
     if true_type(head) not in GEMINI_EMBEDDING_2_VERTEX.types:
         return None
     size = int(facts.get("size", b"0"))

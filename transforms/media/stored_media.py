@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
 import re
 from typing import IO
@@ -12,6 +14,7 @@ import pyarrow.fs as pafs
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import BulkEmbedError, ConfigError
 from bulkembed.schemas.media import MediaFault
+from bulkembed.schemas.secrets import without_credentials
 from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.inputs.filesystems import (
     SCHEMES,
@@ -23,6 +26,10 @@ from bulkembed.transforms.inputs.filesystems import (
 )
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_NONE = "there is no such file"
+_MAX_KEY_CHARS = 1024
+"""No store accepts a longer key: S3 and Google's count bytes, Azure's counts characters."""
+_MAX_ERROR_CHARS = 300
 _CHUNK_BYTES = 4 << 20
 _DENIED = re.compile(r"denied|forbidden|unauthori[sz]ed|authoriz?ation|\b40[13]\b", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"no_?such_?bucket|not exist|not found|\b404\b", re.IGNORECASE)
@@ -42,8 +49,18 @@ def located(uri: str, base: Location | None) -> Location:
         base: the folder of relative paths; None is the current one.
 
     Raises:
-        MediaFault: the URI cannot be used, or sends a store's credentials to another host.
+        MediaFault: the URI cannot be used, names no file that can exist, or sends a store's
+            credentials to another host.
     """
+    location = _located(uri, base)
+    if "\0" in location.path:
+        raise MediaFault(DeadCode.NOT_FOUND, f"{_NONE}: its name has a NUL character")
+    if not location.is_local and len(location.path.partition("/")[2]) > _MAX_KEY_CHARS:
+        raise MediaFault(DeadCode.NOT_FOUND, f"{_NONE}: its name is too long")
+    return location
+
+
+def _located(uri: str, base: Location | None) -> Location:
     scheme = scheme_of(uri)
     if scheme is None and base is not None and not uri.startswith(("/", "~")):
         return Location(base.store, posixpath.normpath(f"{base.path}/{uri}"))
@@ -56,7 +73,8 @@ def located(uri: str, base: Location | None) -> Location:
     try:
         location = locate(uri)
     except ConfigError as error:
-        raise MediaFault(DeadCode.FETCH_FAILED, error.message) from None
+        what = error.message.removeprefix(f"{without_credentials(uri)}: ")
+        raise MediaFault(DeadCode.FETCH_FAILED, what) from None
     if location.is_local:
         return Location("", readable_name(location.path))
     return location
@@ -81,17 +99,21 @@ def read_stored(location: Location, into: IO[bytes], max_bytes: int) -> None:
     except (OSError, pa.ArrowException, BulkEmbedError, ValueError) as error:
         if isinstance(error, MediaFault):
             raise
-        raise unreadable(error) from None
+        raise unreadable(error, location) from None
 
 
-def unreadable(error: Exception) -> MediaFault:
-    """Return the fault of a file that a store does not give."""
+def unreadable(error: Exception, location: Location) -> MediaFault:
+    """Return the fault of a file that a disk or a store does not give."""
     if isinstance(error, FileNotFoundError):
-        return MediaFault(DeadCode.NOT_FOUND, "there is no such file")
+        return MediaFault(DeadCode.NOT_FOUND, _NONE)
     line = error_line(error).rstrip(".")
+    if location.is_local and isinstance(error, OSError) and error.errno:
+        if error.errno == errno.ENAMETOOLONG:
+            return MediaFault(DeadCode.NOT_FOUND, f"{_NONE}: its name is too long")
+        line = os.strerror(error.errno)  # Without the path, which may say "denied" itself.
     denied = isinstance(error, PermissionError) or _DENIED.search(line) is not None
     code = DeadCode.FORBIDDEN if denied else DeadCode.FETCH_FAILED
-    return MediaFault(code, f"it cannot be read: {line}")
+    return MediaFault(code, f"it cannot be read: {line[:_MAX_ERROR_CHARS]}")
 
 
 def version_of(location: Location) -> str:
@@ -109,9 +131,9 @@ def version_of(location: Location) -> str:
     except MediaFault as none:
         return str(none.code)
     except (BulkEmbedError, ValueError) as error:
-        return str(unreadable(error).code)
+        return str(unreadable(error, location).code)
     except (OSError, pa.ArrowException) as error:
-        fault = unreadable(error)
+        fault = unreadable(error, location)
         is_down = fault.code is DeadCode.FETCH_FAILED and not location.is_local
         if is_down and _NO_BUCKET.search(fault.what) is None:
             raise fault from None
@@ -121,7 +143,7 @@ def version_of(location: Location) -> str:
 
 def _check_is_file(info: pafs.FileInfo) -> None:
     if info.type == pafs.FileType.NotFound:
-        raise MediaFault(DeadCode.NOT_FOUND, "there is no such file")
+        raise MediaFault(DeadCode.NOT_FOUND, _NONE)
     if info.type != pafs.FileType.File:
         what = "a folder" if info.type == pafs.FileType.Directory else "a pipe or a device"
         raise MediaFault(DeadCode.NOT_FOUND, f"it is {what}, not a file")
