@@ -355,10 +355,14 @@ class EmbeddingConfig:
         return content_noun(has_media=self.media is not None)
 
     @property
+    def cuts_media(self) -> bool:
+        """Whether the rows of the output are pieces of media."""
+        return self.media is not None and self.media.long_media is LongMedia.PIECES
+
+    @property
     def rows_are_passages(self) -> bool:
         """Whether the rows of the output are passages of texts, or pieces of media."""
-        pieces = self.media is not None and self.media.long_media is LongMedia.PIECES
-        return pieces or self.long_text is LongText.PASSAGES
+        return self.cuts_media or self.long_text is LongText.PASSAGES
 
     @property
     def passages(self) -> PassageSize | None:

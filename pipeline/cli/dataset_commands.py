@@ -292,4 +292,4 @@ def _show_rows(found: SearchResult) -> None:
 def _cell(name: str, value: Any) -> str:
     if name == MEDIA_COLUMN and isinstance(value, list):
         return media_line(value)
-    return str(value)
+    return "" if value is None else str(value)

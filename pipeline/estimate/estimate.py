@@ -30,10 +30,9 @@ from bulkembed.pipeline.run.row_amount import RowAmount
 from bulkembed.pipeline.run.scans import Scans
 from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.pipeline.sync.preparation import prepare
-from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import Dedupe, JobConfig
-from bulkembed.schemas.media import MediaCheck
+from bulkembed.schemas.media import LongMedia, MediaCheck
 from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
 from bulkembed.transforms.core.quota_mirror import QuotaMirror
@@ -230,9 +229,7 @@ class _Estimation:
             model=embedding.spec.name,
             service=embedding.service,
             dim=embedding.out_dim,
-            long_text=str(
-                LongText.PASSAGES if embedding.rows_are_passages else embedding.long_text
-            ),
+            long_text=str(LongMedia.PIECES if embedding.cuts_media else embedding.long_text),
             limits=self.request.calls.limits,
             rows_in=plan.rows,
             rows_left=plan.remaining_rows,

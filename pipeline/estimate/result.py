@@ -202,9 +202,10 @@ _LONG_TEXTS = {
     "dead-letter": "too long for the model (they fail)",
     "stop": "too long for the model (they stop the run)",
     "passages": "cut into passages",
+    "pieces": "cut into pieces",
     "mean": "cut into passages",
 }
-"""How long texts are handled, by the value of --long-text."""
+"""How long texts or media are handled, by the value of --long-text or --long-media."""
 
 
 def _texts(found: Estimate) -> str:

@@ -562,10 +562,9 @@ def test_a_long_path_is_shown_with_its_end() -> None:
     assert "/4711.jpg: there is no such file" in fault(f"/nowhere{'/folder' * 40}/4711.jpg").what
 
 
-@pytest.mark.parametrize("uri", ["file://other/x.jpg", "gs:///x.jpg", "{}/loop"])
-def test_a_fault_names_its_place_once(uri: str, tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert fault(uri.format(tmp_path)).what.count(uri.format(tmp_path)) == 1
+@pytest.mark.parametrize("uri", ["file://other/x.jpg", "gs:///x.jpg"])
+def test_a_fault_names_its_place_once(uri: str) -> None:
+    assert fault(uri).what.count(uri) == 1
 
 
 @pytest.mark.parametrize(

@@ -268,8 +268,13 @@ def test_long_media_is_cut_into_rows_with_their_places(url: str, tmp_path: Path)
         "--long-media", "pieces", "--piece-seconds", 60, "--piece-overlap-seconds", 10,
         "--piece-pages", 4, "--price-usd-per-mtok", 0.2,
     )  # fmt: skip
+    planned = bulkembed("estimate", "--input", folder, "--base-url", url, *MODEL, *args)
+    assert "3 cut into pieces" in planned.out
     ended = embed(url, folder, output, *args)
     assert ended.code == 0, ended.err
+    shown = bulkembed("search", output, "text alone", "--base-url", url)
+    assert "50.0" in shown.out
+    assert "None" not in shown.out
     found = read(output)
     names = ("id", "passage", "start", "end")
     rows = list(zip(*(found[name].to_pylist() for name in names), strict=True))
@@ -416,6 +421,9 @@ def test_n_rows_have_n_vectors_on_vertex_also_where_a_call_takes_one_content(
     assert np.array_equal(matrix(table), matrix(read(tmp_path / "developer")))
     calls = summary(tmp_path / "out")["counts"]["calls"]
     assert calls == (1 if vertex_batch is VertexBatch.SERVE else ROWS)
+    if vertex_batch is VertexBatch.MISSING:
+        noun = "text" if kind == "text" else "content"
+        assert f"does not accept {ROWS} {noun}s per request. bulkembed sends at most 1" in ended.err
 
 
 @pytest.mark.parametrize("vertex_batch", [VertexBatch.SERVE, VertexBatch.MISSING])

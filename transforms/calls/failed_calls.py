@@ -15,6 +15,7 @@ from bulkembed.schemas.errors import (
     Intercepted,
     JobRejected,
 )
+from bulkembed.schemas.messages import content_noun
 from bulkembed.transforms.calls.call_queue import Call, CallQueue
 from bulkembed.transforms.calls.deliveries import Portion, split_at
 from bulkembed.transforms.calls.gate import Gate
@@ -27,6 +28,7 @@ from bulkembed.transforms.calls.stop_messages import failed_throughout_message
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.clients import classification
 from bulkembed.transforms.core.content import Content
+from bulkembed.transforms.core.media_content import MediaContent
 from bulkembed.transforms.core.packing import body_size
 
 log = logging.getLogger("bulkembed")
@@ -120,8 +122,12 @@ class FailedCalls:
             return call.release()
         if not split:
             return self._dead(call, DeadCode.SERVICE_ERROR, error)
+        noun = _plural_noun(call)
         log.warning(
-            "a request with %d texts keeps failing. bulkembed sends its texts one by one.", texts
+            "a request with %d %s keeps failing. bulkembed sends its %s one by one.",
+            texts,
+            noun,
+            noun,
         )
         single = [
             [one.part(at, at + 1)] for one in call.portions for at in range(len(one.contents))
@@ -139,9 +145,10 @@ class FailedCalls:
         if sized is not None and texts > self._gate.max_answered_texts:
             cap = min(sized.max_texts or texts // 2, texts - 1)
             log.warning(
-                "the service does not accept %d texts per request. "
+                "the service does not accept %d %s per request. "
                 "bulkembed sends at most %d from now on.",
                 texts,
+                _plural_noun(call),
                 cap,
             )
             self._gate.limit_texts(cap)
@@ -179,3 +186,8 @@ class FailedCalls:
             self._stats.calls_retried += 1
             attempts = Attempts(deadline_s or self._deadline_s, True, suspect_since)
             self._queue.resend(Call(part, attempts))
+
+
+def _plural_noun(call: Call) -> str:
+    has_media = any(isinstance(content, MediaContent) for content in call.contents)
+    return f"{content_noun(has_media=has_media)}s"
