@@ -241,7 +241,7 @@ def test_a_run_without_rows_deletes_what_a_killed_one_left_of_its_jobs(
     job = Job(server := serving(seconds=0.2), source, out, ARGS)
     with server:
         # After the last commit: the job's entry is written once it has been deleted there.
-        job.finish(Step("os.rename", "/_run/batch/", 7))
+        job.finish(Step("os.rename", "/_run/batch/", 10))
         assert read(out).num_rows == len(TEXTS)
         assert "closed" not in states(out)
         assert batch(server, source, out).code == 0

@@ -25,27 +25,28 @@ def served(**settings: Any) -> EmulatorServer:
     "fault", ["503", "500", "504", "reset", "short", "broken-json", "wrong-dim", "null", "hang"]
 )
 def test_a_fault_is_tried_again_and_every_row_comes_out_right(fault: str, tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "a.parquet", TEXTS)
+    texts = [f"text {n}" for n in range(250)]  # Three requests.
+    source = write_rows(tmp_path / "a.parquet", texts)
     with served(script=("ok", fault, "ok")) as server:
-        args = ("--unit-rows", 10, "--dim", 128, "--no-normalize", "--timeout", 1)
+        args = ("--dim", 128, "--no-normalize", "--timeout", 1)
         ended = run(server.url, source, tmp_path / "out", *args)
         assert ended.code == 0, ended.err
         vectors = matrix(read(tmp_path / "out"))
-        for row in (0, 9, 10, 19, 29):
-            alone = asked_alone(server.url, TEXTS[row], outputDimensionality=128)
+        for row in (0, 99, 100, 199, 249):
+            alone = asked_alone(server.url, texts[row], outputDimensionality=128)
             assert np.array_equal(vectors[row], alone)
-    assert read(tmp_path / "out")["id"].to_pylist() == list(range(30))
+    assert read(tmp_path / "out")["id"].to_pylist() == list(range(250))
     assert summary(tmp_path / "out")["calls_sent"] == 4
     assert summary(tmp_path / "out")["counts"]["retried"] == 1
 
 
 def test_a_429_makes_everybody_wait_and_loses_nothing(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "a.parquet", TEXTS)
+    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(250)])
     with served(script=("ok", "429", "ok")) as server:
-        ended = run(server.url, source, tmp_path / "out", "--unit-rows", 10, "--dim", 128)
+        ended = run(server.url, source, tmp_path / "out", "--dim", 128)
         assert ended.code == 0, ended.err
-        assert server.stats()["texts"] == 30
-    assert read(tmp_path / "out")["id"].to_pylist() == list(range(30))
+        assert (server.stats()["texts"], server.stats()["answers_429"]) == (250, 1)
+    assert read(tmp_path / "out")["id"].to_pylist() == list(range(250))
 
 
 def test_a_row_that_the_service_rejects_is_a_dead_letter_and_the_others_are_not(
@@ -200,8 +201,8 @@ def test_an_unknown_limit_on_texts_is_learned_from_the_error(
 
 
 def test_calls_are_in_the_air_together_over_the_borders_of_units(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(60)])
+    source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(900)])
     with served(latency_ms=100) as server:
-        args = ("--unit-rows", 3, "--dim", 128, "--concurrency", 8)
+        args = ("--unit-rows", 60, "--dim", 128, "--concurrency", 8)
         assert run(server.url, source, tmp_path / "out", *args).code == 0
         assert 4 <= server.stats()["most_in_flight"] <= 8
