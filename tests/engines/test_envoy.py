@@ -17,9 +17,9 @@ from bulkembed.emulator.settings import EmulatorSettings
 from . import installed
 
 pytestmark = [pytest.mark.runners, pytest.mark.timeout(900)]
-ROWS = 240
-A_SECOND = 20
-UNIT_ROWS = 10
+ROWS = 1200
+A_SECOND = 50
+CALL_TEXTS = 100
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_two_workers_keep_the_limit_of_envoys_service(
     source = write_rows(tmp_path / "a.parquet", [f"text {n}" for n in range(ROWS)])
     # Of bulkembed's own limits there is none: only the service holds the two workers back.
     ours = ("--rpm", "0", "--tpm", "0", "--rpd", "0", "--workers", "2")
-    more = ("--dim", "128", "--unit-rows", str(UNIT_ROWS), "--rate-limit-service", service)
+    more = ("--dim", "128", "--rate-limit-service", service)
     with EmulatorServer(EmulatorSettings()) as server:
         process = Job(server, source, tmp_path / "out", (*ours, *more)).start()
         seen = []
@@ -55,7 +55,7 @@ def test_two_workers_keep_the_limit_of_envoys_service(
     assert read(tmp_path / "out")["id"].to_pylist() == list(range(ROWS))
     began = next(at for at, texts in seen if texts)
     # What a call sends was let through before; a window of the service's may end as we begin.
-    allowed = [A_SECOND * (at - began + 2) + UNIT_ROWS * 2 for at, _ in seen]
+    allowed = [A_SECOND * (at - began + 2) + CALL_TEXTS * 2 for at, _ in seen]
     assert not [one for one, most in zip(seen, allowed, strict=True) if 0 < one[1] > most]
-    lasted = next(at for at, texts in seen if texts > ROWS - 2 * UNIT_ROWS) - began
+    lasted = next(at for at, texts in seen if texts > ROWS - 2 * CALL_TEXTS) - began
     print(f"envoy: {ROWS} texts at {A_SECOND} a second in {lasted:.0f} s", flush=True)
