@@ -61,6 +61,8 @@ def test_media_is_fetched_from_a_store(store: Store, monkeypatch: pytest.MonkeyP
 def test_large_pages_of_parquet_are_read_by_few_requests(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if store.name == "gs":
+        pytest.skip("pyarrow holds the GIL while this store answers, which needs it here")
     for name, value in store.environ.items():
         monkeypatch.setenv(name, value)
     open_store.cache_clear()
