@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from support.certificates import own_certificate
 from support.gemini import TEXTS, config_of, embed, failing, items, with_client
+from support.server_threads import in_thread
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.embedding import Service, ServiceConfig
@@ -66,14 +67,8 @@ def between(target: str, context: ssl.SSLContext | None = None) -> Iterator[Any]
     server.seen, server.target, server.daemon_threads = [], target, True
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with in_thread(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_http_proxy_is_honoured(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

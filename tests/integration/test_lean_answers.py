@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.gemini import TEXTS, embed, failing, items, with_client
+from support.server_threads import in_thread
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
@@ -72,14 +73,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def serving(service: Service) -> Iterator[str]:
     server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.service, server.daemon_threads = service, True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with in_thread(server):
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.mark.parametrize(

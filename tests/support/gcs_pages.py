@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from support.server_threads import in_thread
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -81,11 +83,5 @@ class GcsPages(http.server.ThreadingHTTPServer):
 def gcs_pages(folder: Path) -> Iterator[GcsPages]:
     """Serve the folders in a folder as buckets."""
     server = GcsPages(folder)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with in_thread(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
