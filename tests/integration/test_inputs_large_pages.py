@@ -15,10 +15,10 @@ from bulkembed.schemas.content_parts import parse_part
 from bulkembed.schemas.errors import ConfigError, InputError, OutputError
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs import page_bytes
 from bulkembed.transforms.inputs.columns import merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import ScannedFile, read_batches, scan_file
+from bulkembed.transforms.inputs.parquet_pages import page_bytes
 from bulkembed.transforms.inputs.rows import RowBatch
 
 NOISE = np.random.default_rng(3).bytes(500_000)

@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs.hybrid_integers import unpacked
-from bulkembed.transforms.inputs.large_columns import ColumnPages
 from bulkembed.transforms.inputs.nested_columns import FoundColumn, find_column, take_column
-from bulkembed.transforms.inputs.page_bytes import READ_BYTES, ReadAhead, plain_bytes
-from bulkembed.transforms.inputs.page_headers import page_header
+from bulkembed.transforms.inputs.parquet_pages.hybrid_integers import unpacked
+from bulkembed.transforms.inputs.parquet_pages.large_columns import ColumnPages
+from bulkembed.transforms.inputs.parquet_pages.page_bytes import READ_BYTES, ReadAhead, plain_bytes
+from bulkembed.transforms.inputs.parquet_pages.page_headers import page_header
 
 TYPES = [
     pa.binary(), pa.large_binary(), pa.binary_view(), pa.string(), pa.large_string(),

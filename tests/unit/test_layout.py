@@ -167,6 +167,16 @@ def test_each_public_class_name_occurs_once() -> None:
     assert found.keys() == SAME_CLASS_NAME.keys(), found
 
 
+def test_only_the_reader_of_parquet_files_uses_the_pages_of_large_columns() -> None:
+    pages = "transforms.inputs.parquet_pages"
+    users = {
+        name
+        for name, tree in modules().items()
+        if any(imported.startswith(pages) for imported in imported_modules(tree))
+    }
+    assert {name for name in users if not name.startswith(pages)} == {"transforms.inputs.parquet"}
+
+
 @pytest.mark.parametrize("folder", [*TOPS, "benchmarks", "bulkembed", "examples", "tests"])
 def test_imports_are_absolute_and_start_with_bulkembed(folder: str) -> None:
     wrong = [

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bulkembed.transforms.dataset.part_files import part_writer, write_row_groups
-from bulkembed.transforms.inputs.page_values import Chunk, first_page_bytes
+from bulkembed.transforms.inputs.parquet_pages.page_values import Chunk, first_page_bytes
 
 ROWS = 100
 NOISE = np.random.default_rng(5).bytes(400_000)

@@ -37,7 +37,6 @@ from bulkembed.transforms.inputs.img2dataset import (
     is_img2dataset,
 )
 from bulkembed.transforms.inputs.input_files import ScannedFile
-from bulkembed.transforms.inputs.large_columns import HELD_PAGE_BYTES, ColumnPages, LargeColumn
 from bulkembed.transforms.inputs.nested_columns import (
     FoundColumn,
     find_column,
@@ -45,6 +44,11 @@ from bulkembed.transforms.inputs.nested_columns import (
     take_column,
 )
 from bulkembed.transforms.inputs.parquet_footers import open_parquet, read_footer
+from bulkembed.transforms.inputs.parquet_pages.large_columns import (
+    HELD_PAGE_BYTES,
+    ColumnPages,
+    LargeColumn,
+)
 from bulkembed.transforms.inputs.row_parts import PartReader, RowPart
 from bulkembed.transforms.inputs.rows import (
     BadRows,

@@ -17,8 +17,8 @@ import pyarrow.types as pat
 
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.nested_columns import FoundColumn, take_column
-from bulkembed.transforms.inputs.page_bytes import CODECS
-from bulkembed.transforms.inputs.page_values import (
+from bulkembed.transforms.inputs.parquet_pages.page_bytes import CODECS
+from bulkembed.transforms.inputs.parquet_pages.page_values import (
     Chunk,
     LeveledValue,
     first_page_bytes,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from bulkembed.schemas.errors import OutputError
-from bulkembed.transforms.inputs.snappy_blocks import NotInBlocks, decompressed_blocks
+from bulkembed.transforms.inputs.parquet_pages.snappy_blocks import NotInBlocks, decompressed_blocks
 from bulkembed.transforms.inputs.stored_bytes import Stream
 
 READ_BYTES = 4 << 20

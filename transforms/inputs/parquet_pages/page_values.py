@@ -9,9 +9,19 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs.hybrid_integers import unpacked
-from bulkembed.transforms.inputs.page_bytes import PlainBytes, ReadAhead, ValueFile, plain_bytes
-from bulkembed.transforms.inputs.page_headers import Encoding, PageHeader, PageKind, page_header
+from bulkembed.transforms.inputs.parquet_pages.hybrid_integers import unpacked
+from bulkembed.transforms.inputs.parquet_pages.page_bytes import (
+    PlainBytes,
+    ReadAhead,
+    ValueFile,
+    plain_bytes,
+)
+from bulkembed.transforms.inputs.parquet_pages.page_headers import (
+    Encoding,
+    PageHeader,
+    PageKind,
+    page_header,
+)
 
 _HEADER_BYTES, _MAX_HEADER_BYTES = 1 << 10, 1 << 24
 """Statistics in a header can have a whole value."""

@@ -1,0 +1,1 @@
+"""Parquet columns with large pages: read value by value, so that no page is held as a whole."""
