@@ -11,7 +11,7 @@ import click
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command
 from bulkembed.pipeline.cli.options import BATCH_BUCKET, SERVICE_OPTIONS
-from bulkembed.pipeline.logs import log, printable, set_log
+from bulkembed.pipeline.logs import log, set_log
 from bulkembed.schemas.batch import Mode
 from bulkembed.schemas.messages import number_of
 
@@ -65,27 +65,20 @@ def batches(
 
 
 def _show(jobs: list[ListedJob], noun: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from bulkembed.pipeline.cli.show import show_table
 
-    from bulkembed.pipeline.cli.show import FILE_WIDTH, console
+    if not jobs:
+        click.echo("the dataset has no batch jobs")
+        return
+    numbers = ("age", f"{noun}s", "tokens", "USD")
+    show_table(("job", "state", *numbers, "reason"), map(_cells, jobs), sys.stdout, right=numbers)
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("job", "state"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("age", f"{noun}s", "tokens", "USD"):
-        table.add_column(heading, justify="right")
-    table.add_column("reason", overflow="fold")
-    for job in jobs:
-        at_most = "up to " if job.unconfirmed_tokens else ""
-        usd = "" if job.usd is None else f"{at_most}{job.usd:,.4f}"
-        numbers = (_age(job.age_s), f"{job.texts:,}", f"{at_most}{job.tokens:,}", usd)
-        cells = (job.name, str(job.state), *numbers, printable(job.reason))
-        table.add_row(*map(Text, cells))
-    out = console(sys.stdout)
-    if not out.is_terminal:
-        out.width = FILE_WIDTH
-    out.print(table if jobs else "the dataset has no batch jobs")
+
+def _cells(job: ListedJob) -> tuple[str, ...]:
+    at_most = "up to " if job.unconfirmed_tokens else ""
+    usd = "" if job.usd is None else f"{at_most}{job.usd:,.4f}"
+    numbers = (_age(job.age_s), f"{job.texts:,}", f"{at_most}{job.tokens:,}", usd)
+    return (job.name, str(job.state), *numbers, job.reason)
 
 
 def _age(seconds: float) -> str:

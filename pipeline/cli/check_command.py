@@ -116,29 +116,24 @@ def _keeping(path: Path | None) -> Iterator[Callable[[str], None]]:
 
 
 def _show(report: CheckReport) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from bulkembed.pipeline.cli.show import show_table
 
-    from bulkembed.pipeline.cli.show import FILE_WIDTH, console
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("model", "what", "assumed", "found", "verdict"):
-        table.add_column(heading, overflow="fold")
-    for one in report.assumptions:
-        found = printable(" ".join(masked(one.found).split()))
-        table.add_row(*map(Text, (one.model, one.name, one.assumed, found, str(one.verdict))))
-    out = console(sys.stdout)
-    if not out.is_terminal:
-        out.width = FILE_WIDTH
-    out.print(table)
+    show_table(
+        ("model", "what", "assumed", "found", "verdict"),
+        (
+            (one.model, one.name, one.assumed, " ".join(masked(one.found).split()), one.verdict)
+            for one in report.assumptions
+        ),
+        sys.stdout,
+    )
     for limit in report.limits:
         value = "" if limit.value is None else f" of {limit.value:,}"
         name = limit.quota_id or limit.message
-        out.print(Text(printable(f"the quota was exceeded: {masked(name)}{value}")))
+        click.echo(printable(f"the quota was exceeded: {masked(name)}{value}"))
     counts = {verdict: report.count(verdict) for verdict in Verdict}
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    out.print(f"\n{number_of(len(report.assumptions), 'assumption')}: {listed}")
+    click.echo(f"\n{number_of(len(report.assumptions), 'assumption')}: {listed}")
     if report.count(Verdict.DIFFERS):
-        out.print(
+        click.echo(
             "Open an issue with the file of --json, so that bulkembed can follow the service."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command, Number, WordChoice
 from bulkembed.pipeline.cli.options import MEDIA_PLACES, SERVICE_OPTIONS
-from bulkembed.pipeline.logs import printable, set_log
+from bulkembed.pipeline.logs import set_log
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import MEDIA_COLUMN
 from bulkembed.schemas.media import media_line
@@ -170,26 +171,15 @@ def _repair(output: str, *, as_json: bool) -> None:
 
 
 def _show_findings(found: VerifyReport) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from bulkembed.pipeline.cli.show import FILE_WIDTH, console, show_lines
+    from bulkembed.pipeline.cli.show import show_lines, show_table
     from bulkembed.pipeline.verify.verify import report_lines
 
     shown = found.shown()
     if shown:
-        table = Table(box=None, pad_edge=False)
-        for heading in ("check", "where", "problem"):
-            table.add_column(heading, overflow="fold")
-        for finding in shown:
-            cells = (finding.check, finding.where, finding.message)
-            table.add_row(*(Text(printable(cell)) for cell in cells))
-        out = console(sys.stdout)
-        if not out.is_terminal:
-            out.width = FILE_WIDTH
-        out.print(table)
+        rows = ((one.check, one.where, one.message) for one in shown)
+        show_table(("check", "where", "problem"), rows, sys.stdout)
         hidden = len(found.findings) - len(shown)
-        out.print(f"and {hidden:,} more. Use --json to print all.\n" if hidden else "")
+        click.echo(f"and {hidden:,} more. Use --json to print all.\n" if hidden else "")
     show_lines(report_lines(found), sys.stdout)
 
 
@@ -265,28 +255,25 @@ def _plain(value: object) -> str:
 
 
 def _show_rows(found: SearchResult) -> None:
-    import textwrap
+    from bulkembed.pipeline.cli.show import show_table
 
-    from rich.table import Table
-    from rich.text import Text
-
-    from bulkembed.pipeline.cli.show import FILE_WIDTH, console
-
-    table = Table(box=None, pad_edge=False)
-    names = [name for name in (found.rows[0] if found.rows else ()) if name not in HIDDEN]
-    for name in names:
-        table.add_column(Text(printable(name)), overflow="fold")
-    for row in found.rows:
-        cells = [printable(" ".join(_cell(name, row[name]).split())) for name in names[1:]]
-        short = [textwrap.shorten(cell, SHOWN_CHARS, placeholder="...") for cell in cells]
-        table.add_row(*map(Text, (f"{row['score']:.4f}", *short)))
-    out = console(sys.stdout)
-    if not out.is_terminal:
-        out.width = FILE_WIDTH
-    out.print(table if found.rows else "no row has a vector yet")
+    if found.rows:
+        names = [name for name in found.rows[0] if name not in HIDDEN]
+        show_table(names, (_cells(row, names) for row in found.rows), sys.stdout)
+    else:
+        click.echo("no row has a vector yet")
     if found.image is not None:
         usd = "" if found.usd is None else f", {found.usd:.6f} USD"
-        out.print(f"\nthe image: {number_of(found.tokens, 'token')}{usd}", highlight=False)
+        click.echo(f"\nthe image: {number_of(found.tokens, 'token')}{usd}")
+
+
+def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return the score of a row and its other values, shortened."""
+    import textwrap
+
+    cells = (" ".join(_cell(name, row[name]).split()) for name in names[1:])
+    short = (textwrap.shorten(cell, SHOWN_CHARS, placeholder="...") for cell in cells)
+    return [f"{row['score']:.4f}", *short]
 
 
 def _cell(name: str, value: Any) -> str:

@@ -10,32 +10,23 @@ import click
 from bulkembed.pipeline.cli.commands import Command
 from bulkembed.schemas.models import MODELS, ModelSpec, TaskType, UnitLength
 
-TABLE_WIDTH = 190
-"""The table is not cut to a narrow terminal: a pager or a wider window shows all of it."""
+HEADINGS = (
+    "model", "default dim", "dims", "max tokens", "task", "unit length", "USD / 1M tokens",
+    "batch", "state", "successor",
+)  # fmt: skip
 
 
 @click.command(cls=Command)
 def models() -> None:
     """List the models: dimensions, tokens, tasks, price and state."""
-    from rich.table import Table
-
-    from bulkembed.pipeline.cli.show import console
+    from bulkembed.pipeline.cli.show import show_table
 
     today = dt.datetime.now(dt.UTC).date()
-    headings = (
-        "model", "default dim", "dims", "max tokens", "task", "unit length", "USD / 1M tokens",
-        "batch", "state", "successor",
-    )  # fmt: skip
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    for spec in MODELS.values():
-        table.add_row(*_cells(spec, today))
-    out = console(sys.stdout)
-    out.width = max(out.width, TABLE_WIDTH)
-    out.print(table)
-    out.print(f"\ntask types: {', '.join(TaskType)}")
-    out.print("task: field = sent as the request's taskType; prefix = words before the text")
+    rows = (_cells(spec, today) for spec in MODELS.values())
+    # A pager or a wider window shows all of a line; a folded table cannot be read.
+    show_table(HEADINGS, rows, sys.stdout, folds=False)
+    click.echo(f"\ntask types: {', '.join(TaskType)}")
+    click.echo("task: field = sent as the request's taskType; prefix = words before the text")
 
 
 def _cells(spec: ModelSpec, today: dt.date) -> tuple[str, ...]:
