@@ -76,7 +76,7 @@ PREDICT_TEXTS = 250
 PREDICT_TOKENS = 20_000
 """The maximum texts and tokens of a `predict`.  Source: cloud.google.com/vertex-ai, 2026-11."""
 
-Quota = tuple[int | None, int | None, int | None]
+DefaultQuota = tuple[int | None, int | None, int | None]
 """Requests per minute, tokens per minute, requests per day; None: no limit."""
 
 
@@ -102,7 +102,7 @@ class ModelSpec:
     """The SDK calls the first one, see `vertex_method`."""
     predict_texts: int = PREDICT_TEXTS
     predict_tokens: int = PREDICT_TOKENS
-    vertex_quota: Quota = (None, None, None)
+    vertex_quota: DefaultQuota = (None, None, None)
     """The default quota of a project on Vertex AI; new projects get less.
 
     Source: cloud.google.com/vertex-ai/generative-ai/docs/quotas, 2026-11.

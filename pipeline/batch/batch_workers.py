@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.placement import cluster_options
@@ -30,11 +30,9 @@ from bulkembed.transforms.dataset.work_lists import delete_lists
 if TYPE_CHECKING:
     import apache_beam as beam
 
+    from bulkembed.pipeline.runners.graph import Build
+
 Facts = TypeVar("Facts", FileFacts, ResultFacts)
-Build: TypeAlias = "Callable[[beam.Pipeline], None]"
-"""Adds the stages of a job to a pipeline."""
-
-
 _DONE = {FileFacts: "its file was written", ResultFacts: "its answers were collected"}
 
 

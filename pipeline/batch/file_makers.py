@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from bulkembed.pipeline.batch.media_reader import IsKnown, JobMediaReader
+from bulkembed.pipeline.batch.media_reader import FindKnown, JobMediaReader
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.wanted_texts import WantedTexts
 from bulkembed.schemas.batch import BatchConfig
@@ -44,7 +44,7 @@ class PreparedJob(Protocol):
 class FileMaker(Protocol):
     """Writes texts to the files of jobs."""
 
-    def begin(self, texts: WantedTexts, is_known: IsKnown) -> None:
+    def begin(self, texts: WantedTexts, is_known: FindKnown) -> None:
         """Begin with texts; those of an earlier call that are in no file are forgotten.
 
         Args:
@@ -124,7 +124,7 @@ class LocalFileMaker:
     _contents: Ahead[Content] = dataclasses.field(default_factory=lambda: Ahead(iter(())))
     _waiting: PreparedJob | None = None
 
-    def begin(self, texts: WantedTexts, is_known: IsKnown) -> None:
+    def begin(self, texts: WantedTexts, is_known: FindKnown) -> None:
         """See `FileMaker`."""
         if self.media is not None:
             self._contents = self.media.begin(texts, is_known)

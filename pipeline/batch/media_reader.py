@@ -23,7 +23,7 @@ from bulkembed.transforms.units.media_rows import FetchAhead
 from bulkembed.transforms.units.shared_media import MediaWindow, read_media
 from bulkembed.transforms.units.shared_texts import DamagePolicy
 
-IsKnown: TypeAlias = Callable[[Keys], npt.NDArray[np.bool_]]
+FindKnown: TypeAlias = Callable[[Keys], npt.NDArray[np.bool_]]
 """Returns which contents need not be sent: they have a vector, or are in a job."""
 
 
@@ -46,7 +46,7 @@ class JobMediaReader:
     _left: dict[int, str] = dataclasses.field(default_factory=dict)
     """The keys of contents that go into no job, and why."""
 
-    def begin(self, texts: WantedTexts, is_known: IsKnown) -> Ahead[Content]:
+    def begin(self, texts: WantedTexts, is_known: FindKnown) -> Ahead[Content]:
         """Return the contents of rows that are to be sent, in order.
 
         To iterate raises InputError if a file of rows cannot be read, or has changed.
@@ -71,18 +71,18 @@ class JobMediaReader:
         """How many contents go into no job."""
         return len(self._left)
 
-    def _are_due(self, found: Keys, is_known: IsKnown) -> npt.NDArray[np.bool_]:
+    def _are_due(self, found: Keys, is_known: FindKnown) -> npt.NDArray[np.bool_]:
         others = [key in self._left or key in self._written for key in found.tolist()]
         is_due: npt.NDArray[np.bool_] = ~is_known(found) & ~np.array(others, bool)
         return is_due
 
-    def _contents(self, texts: WantedTexts, is_known: IsKnown) -> Iterator[Content]:
+    def _contents(self, texts: WantedTexts, is_known: FindKnown) -> Iterator[Content]:
         spec = self.job.embedding.spec
         estimator = TokenEstimator(spec.max_tokens if spec.known else None)
         for window in read_media(texts.files, self.job, estimator, self.fetch, self.on_damage):
             yield from self._to_send(window, is_known)
 
-    def _to_send(self, window: MediaWindow, is_known: IsKnown) -> list[Content]:
+    def _to_send(self, window: MediaWindow, is_known: FindKnown) -> list[Content]:
         """Return the contents of a window that are to be sent; note those of its rows."""
         items = window.contents.items
         found = keys([item.hash for item in items])

@@ -11,7 +11,7 @@ import numpy as np
 
 from bulkembed.pipeline.batch.batch_workers import BatchWorkers
 from bulkembed.pipeline.batch.file_makers import PreparedJob
-from bulkembed.pipeline.batch.media_reader import IsKnown
+from bulkembed.pipeline.batch.media_reader import FindKnown
 from bulkembed.pipeline.batch.open_jobs import MAX_OPEN_JOBS, OpenJobs
 from bulkembed.pipeline.batch.wanted_texts import WantedTexts, joined
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
@@ -58,7 +58,7 @@ class WorkerFileMaker:
     _left: WantedTexts = dataclasses.field(default_factory=WantedTexts)
     _waiting: list[UploadedJob] = dataclasses.field(default_factory=list)
 
-    def begin(self, texts: WantedTexts, is_known: IsKnown) -> None:
+    def begin(self, texts: WantedTexts, is_known: FindKnown) -> None:
         """See `FileMaker`; files that are too large now are deleted."""
         room = self.jobs.room
         for job in list(self._waiting):

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from bulkembed.transforms.core.hashing import among
-from bulkembed.transforms.core.key_filter import KeyFilter, Keys
+from bulkembed.transforms.core.hashing import Keys, among
+from bulkembed.transforms.core.key_filter import KeyFilter
 from bulkembed.transforms.core.row_difference import Kind, Places
 from bulkembed.transforms.dataset.atomic_files import output_error
 from bulkembed.transforms.dataset.row_keys import joined_keys

@@ -19,7 +19,7 @@ from bulkembed.pipeline.run.scans import scan_inputs
 from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.pipeline.verify.source_units import (
     InputMedia,
-    Row,
+    PartRow,
     SourceUnit,
     passage_text,
     source_units,
@@ -50,7 +50,7 @@ SAMPLE_BYTES = 64 << 20
 """Rows to embed again are sent in lists whose media takes about so much memory."""
 
 
-def source_text(batch: RowBatch, row: Row) -> RowText:
+def source_text(batch: RowBatch, row: PartRow) -> RowText:
     """Return what is sent for a row of the input, or for a passage or piece of it.
 
     Args:
@@ -317,7 +317,7 @@ def _rows_of(
     media: InputMedia | None,
 ) -> Iterator[ComparedRow]:
     """Yield rows of one unit, by their places among its vectors, in the order of the input."""
-    found: list[tuple[Row, str, Vector]] = []
+    found: list[tuple[PartRow, str, Vector]] = []
     spans = list(parts.vectors(record))
     for span, here in places_within(places, spans, [one.rows for one in spans]):
         for at in here:

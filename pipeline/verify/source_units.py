@@ -23,7 +23,7 @@ from bulkembed.transforms.units.media_units import media_root, windows
 from bulkembed.transforms.units.sent_hashes import SentHashes, sent_hashes
 from bulkembed.transforms.units.source_hashes import with_files
 
-Row = Mapping[str, Any]
+PartRow = Mapping[str, Any]
 """A row of the dataset: `source_row`, and of a passage also its number and its place."""
 
 
@@ -33,13 +33,13 @@ class SourceUnit(Protocol):
     OTHER: ClassVar[str]
     """What a row has whose content is another one."""
 
-    def id_of(self, row: Row) -> Any:
+    def id_of(self, row: PartRow) -> Any:
         """Return the id of a row."""
 
-    def hash_of(self, row: Row) -> bytes | None:
+    def hash_of(self, row: PartRow) -> bytes | None:
         """Return the hash of what is sent for a row or passage; None if it is not sent."""
 
-    def fault_of(self, row: Row) -> str | None:
+    def fault_of(self, row: PartRow) -> str | None:
         """Return why the media of a row cannot be read."""
 
 
@@ -51,17 +51,17 @@ class TextUnit:
     batch: RowBatch
     embedding: EmbeddingConfig
 
-    def id_of(self, row: Row) -> Any:
+    def id_of(self, row: PartRow) -> Any:
         """Return the id of a row."""
         return self.batch.ids[row["source_row"] - self.batch.first_row].as_py()
 
-    def hash_of(self, row: Row) -> bytes | None:
+    def hash_of(self, row: PartRow) -> bytes | None:
         """Return the hash of the text that is sent for a row or passage; None if it has none."""
         offset = row["source_row"] - self.batch.first_row
         text = passage_text(self.batch, row)
         return None if text is None else sent_hash(self.embedding, self.batch.titles[offset], text)
 
-    def fault_of(self, row: Row) -> str | None:
+    def fault_of(self, row: PartRow) -> str | None:
         """Return None: a text is in the input."""
         return None
 
@@ -75,23 +75,23 @@ class MediaUnit:
     ids: pa.Array
     sent: Sequence[SentHashes | BadValue]
 
-    def id_of(self, row: Row) -> Any:
+    def id_of(self, row: PartRow) -> Any:
         """Return the id of a row."""
         return self.ids[row["source_row"] - self.first_row].as_py()
 
-    def hash_of(self, row: Row) -> bytes | None:
+    def hash_of(self, row: PartRow) -> bytes | None:
         """Return the hash of what is sent for a row or piece; None if it is not sent."""
         sent, piece = self.sent[row["source_row"] - self.first_row], row.get("passage", 0)
         is_sent = not isinstance(sent, BadValue) and piece < len(sent)
         return sent[piece].hash if is_sent else None
 
-    def fault_of(self, row: Row) -> str | None:
+    def fault_of(self, row: PartRow) -> str | None:
         """Return why the media of a row cannot be read."""
         sent = self.sent[row["source_row"] - self.first_row]
         return str(sent) if isinstance(sent, BadValue) else None
 
 
-def passage_text(batch: RowBatch, row: Row) -> str | None:
+def passage_text(batch: RowBatch, row: PartRow) -> str | None:
     """Return the text of a row in the input, or of a passage in it."""
     text: str | None = batch.texts[row["source_row"] - batch.first_row]
     return None if text is None else text[row.get("start") : row.get("end")]

@@ -50,8 +50,11 @@ WRONG_WAY: dict[tuple[str, str], str] = {}
 SAME_MODULE_NAME: dict[str, str] = {}
 """Names of several modules, each with the reason why that is clear."""
 
-SAME_CLASS_NAME: dict[str, str] = {}
-"""Names of several public classes, each with the reason why that is clear."""
+SAME_TYPE_NAME: dict[str, str] = {}
+"""Names of several public types, each with the reason why that is clear."""
+
+LOCAL_TYPES = ("TypeVar", "NDArray")
+"""Aliases of these are local abbreviations."""
 
 NOT_IN_CORE = {
     "apache_beam", "asyncio", "fcntl", "google", "grpc", "httpx", "io", "os", "pathlib", "pyarrow",
@@ -112,6 +115,21 @@ def is_allowed(importer: str, imported: str) -> bool:
     return other == own or other in allowed or other.split(".")[0] in allowed
 
 
+def types_of(node: ast.stmt) -> Iterator[str]:
+    """Yield the name of a class or of an alias that a statement defines."""
+    if isinstance(node, ast.ClassDef):
+        yield node.name
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    value = getattr(node, "value", None)
+    if value is None or any(name in ast.unparse(value) for name in LOCAL_TYPES):
+        return
+    for target in targets:
+        if isinstance(target, ast.Name) and re.fullmatch(
+            "[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", target.id
+        ):
+            yield target.id
+
+
 def repeated(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Group (name, place) pairs; return the names with several places."""
     places = collections.defaultdict(list)
@@ -157,14 +175,15 @@ def test_each_module_name_occurs_once() -> None:
     assert found.keys() == SAME_MODULE_NAME.keys(), found
 
 
-def test_each_public_class_name_occurs_once() -> None:
+def test_each_public_type_name_occurs_once() -> None:
     found = repeated(
-        (node.name, name)
+        (kind, name)
         for name, tree in modules().items()
         for node in tree.body
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        for kind in types_of(node)
+        if not kind.startswith("_")
     )
-    assert found.keys() == SAME_CLASS_NAME.keys(), found
+    assert found.keys() == SAME_TYPE_NAME.keys(), found
 
 
 def test_only_the_reader_of_parquet_files_uses_the_pages_of_large_columns() -> None:

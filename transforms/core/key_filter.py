@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Keys = npt.NDArray[np.uint64]
+from bulkembed.transforms.core.hashing import Keys
+
 BITS_PER_KEY = 64
 _LEAST_BITS, _MOST_BITS = 1 << 16, 1 << 30
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.job import EmbedderConfig, JobConfig
-from bulkembed.schemas.models import Quota, find_model
+from bulkembed.schemas.models import DefaultQuota, find_model
 from bulkembed.schemas.quota import Pace, QuotaKind, QuotaLimits, RpmCounts, Tier
 from bulkembed.transforms.core.quota_state import MARGIN_S, WINDOW_S
 
 if TYPE_CHECKING:
     from bulkembed.transforms.core.packing import CallLimits
 
-NO_QUOTA: Quota = (None, None, None)
+NO_QUOTA: DefaultQuota = (None, None, None)
 
-TIERS: dict[Tier, Quota] = {
+TIERS: dict[Tier, DefaultQuota] = {
     Tier.FREE: (100, 30_000, 1_000),
     Tier.ONE: (3_000, 1_000_000, None),
     Tier.TWO: (5_000, 5_000_000, None),
@@ -72,7 +72,7 @@ def resolve_limits(
     return QuotaLimits(chosen[0], chosen[1], chosen[2], rpm_counts, pace, share)
 
 
-def _default_limits(service: Service, model: str, tier: Tier | None) -> Quota:
+def _default_limits(service: Service, model: str, tier: Tier | None) -> DefaultQuota:
     if tier is not None:
         return TIERS[tier]
     if service is Service.DEVELOPER:

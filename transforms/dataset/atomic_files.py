@@ -33,7 +33,7 @@ UPLOADS = 3
 
 FileContent: TypeAlias = bytes | pa.Buffer | Callable[[pa.NativeFile], None]
 """The content of a file, or a function that writes it to a stream."""
-Check: TypeAlias = Callable[[], None]
+OwnershipCheck: TypeAlias = Callable[[], None]
 """Raises an error to stop a complete file from getting its name."""
 _Put: TypeAlias = Callable[[pafs.FileSystem, str, bytes | pa.Buffer], None]
 
@@ -44,7 +44,7 @@ def write_atomically(
     content: FileContent,
     *,
     ignored_if_empty: bool = False,
-    check: Check | None = None,
+    check: OwnershipCheck | None = None,
 ) -> int:
     """Write a file atomically: by a temporary name, fsync and rename, or by one upload.
 
@@ -85,7 +85,11 @@ def _pass() -> None:
 
 
 def _store(
-    put: _Put, filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer, check: Check
+    put: _Put,
+    filesystem: pafs.FileSystem,
+    path: str,
+    data: bytes | pa.Buffer,
+    check: OwnershipCheck,
 ) -> None:
     """Upload until the store holds as many bytes as the file has.
 
@@ -132,7 +136,7 @@ def _in_memory(content: FileContent) -> bytes | pa.Buffer:
     return sink.getvalue()
 
 
-def _rename_into_place(path: Path, content: FileContent, check: Check) -> int:
+def _rename_into_place(path: Path, content: FileContent, check: OwnershipCheck) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(_temp_name(path.name))
     try:

@@ -132,7 +132,9 @@ class Dataset:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 return self.write(name, pa.py_buffer(mapped))
 
-    def write_record(self, record: PartsRecord, check: atomic_files.Check | None = None) -> None:
+    def write_record(
+        self, record: PartsRecord, check: atomic_files.OwnershipCheck | None = None
+    ) -> None:
         """Write a commit record; `state` ignores a record without content.
 
         Args:

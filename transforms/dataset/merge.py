@@ -16,7 +16,7 @@ from bulkembed.schemas.job import RunStamp, VectorEncoding
 from bulkembed.schemas.output_schema import REMOVED_KEY
 from bulkembed.schemas.units import GroupRecord, PartsRecord, UnitRecord
 from bulkembed.transforms.dataset import part_files
-from bulkembed.transforms.dataset.atomic_files import REPAIR, Check
+from bulkembed.transforms.dataset.atomic_files import REPAIR, OwnershipCheck
 from bulkembed.transforms.dataset.commit import write_committed
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.groups import group_key, to_footer, with_members
@@ -46,7 +46,7 @@ def merge_units(
     dataset: Dataset,
     run: RunStamp,
     records: Sequence[PartsRecord],
-    check_ownership: Check | None = None,
+    check_ownership: OwnershipCheck | None = None,
 ) -> MergedUnits:
     """Write the rows of units and groups as one part by partition, and commit them as a new group.
 

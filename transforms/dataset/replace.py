@@ -15,7 +15,7 @@ from bulkembed.schemas.job import RunStamp, VectorEncoding
 from bulkembed.schemas.output_schema import REMOVED_KEY
 from bulkembed.schemas.units import GroupRecord, PartSpan, PartsRecord, Unit, UnitRecord
 from bulkembed.transforms.dataset import part_files
-from bulkembed.transforms.dataset.atomic_files import Check
+from bulkembed.transforms.dataset.atomic_files import OwnershipCheck
 from bulkembed.transforms.dataset.commit import write_committed
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.groups import to_footer, with_members
@@ -91,7 +91,7 @@ def replace_rows(
     record: PartsRecord,
     drop_vectors: RowNumbers,
     drop_dead: RowNumbers,
-    check_ownership: Check | None = None,
+    check_ownership: OwnershipCheck | None = None,
     *,
     drop_units: Collection[Unit] = (),
     keeps_old: bool = False,
@@ -148,7 +148,7 @@ def withdraw_units(
     run: RunStamp,
     state: DatasetState,
     records: Iterable[UnitRecord],
-    check_ownership: Check | None = None,
+    check_ownership: OwnershipCheck | None = None,
 ) -> None:
     """Delete committed units; groups are written again without those that they have.
 
@@ -169,7 +169,10 @@ def withdraw_units(
 
 
 def withdraw_replaced(
-    dataset: Dataset, run: RunStamp, state: DatasetState, check_ownership: Check | None = None
+    dataset: Dataset,
+    run: RunStamp,
+    state: DatasetState,
+    check_ownership: OwnershipCheck | None = None,
 ) -> bool:
     """Write groups again without units whose rows another record covers; return if there were any.
 

@@ -38,8 +38,8 @@ _FORBIDDEN = (401, 403, 407, 451)
 _BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, TimeoutError)
 
 
-class Places:
-    """Places for downloads in flight: so many per host, and so many over all hosts.
+class HostLimits:
+    """Limits of the downloads in flight: so many per host, and so many over all hosts.
 
     They belong to one event loop.
     """
@@ -71,8 +71,8 @@ class _Host:
     """When the host takes requests again, by the clock of the loop."""
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a place, and for the end of a pause that the host has asked for."""
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot, and for the end of a pause that the host has asked for."""
         async with self.own:
             while (wait_s := self.open_at - asyncio.get_running_loop().time()) > 0:
                 await asyncio.sleep(wait_s)
@@ -98,7 +98,7 @@ class Downloads:
 
     Args:
         settings: time-outs and limits.
-        places: limits the requests in flight.
+        limits: those of the requests in flight, which other downloads share.
         threads: where names are resolved.
 
     Raises:
@@ -106,10 +106,10 @@ class Downloads:
     """
 
     def __init__(
-        self, settings: FetchSettings, places: Places, threads: concurrent.futures.Executor
+        self, settings: FetchSettings, limits: HostLimits, threads: concurrent.futures.Executor
     ) -> None:
         self._settings = settings
-        self._places = places
+        self._limits = limits
         self._client = httpx2.AsyncClient(
             verify=environment_certificates(),
             trust_env=True,  # Proxies; the certificates are given.
@@ -151,11 +151,11 @@ class Downloads:
 
     async def _request(self, url: httpx2.URL, into: IO[bytes]) -> httpx2.URL | None:
         """Write the body of a URL; return where the answer redirects to, or None."""
-        async with self._places.host(url.netloc.decode()) as host:
+        async with self._limits.host(url.netloc.decode()) as host:
             attempt = 1
             while True:
                 try:
-                    async with host.place():
+                    async with host.slot():
                         return await self._attempt(url, into)
                 except _Passing as failure:
                     await self._wait_after(failure, attempt, host)

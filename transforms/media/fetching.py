@@ -17,7 +17,7 @@ from bulkembed.schemas.secrets import without_credentials
 from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.calls.threads import LoopThread
 from bulkembed.transforms.inputs.filesystems import Location
-from bulkembed.transforms.media.downloads import Downloads, Places
+from bulkembed.transforms.media.downloads import Downloads, HostLimits
 from bulkembed.transforms.media.media_refs import MediaRef
 from bulkembed.transforms.media.remote_files import RemoteFile, read_head, uri_of
 from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of, version_of
@@ -59,8 +59,8 @@ class MediaFetcher:
         self._threads = concurrent.futures.ThreadPoolExecutor(
             settings.concurrency, "bulkembed-fetch"
         )
-        self._places = Places(settings)
-        self._downloads = Downloads(settings, self._places, self._threads)
+        self._limits = HostLimits(settings)
+        self._downloads = Downloads(settings, self._limits, self._threads)
         self._tasks: set[asyncio.Task[Any]] = set()
         """The downloads in flight; used by the loop only."""
         self._loop = LoopThread("bulkembed-fetch-loop")
@@ -163,12 +163,12 @@ class MediaFetcher:
         if uri is None:
             return None
         loop = asyncio.get_running_loop()
-        async with self._places.host(location.store) as host, host.place():
+        async with self._limits.host(location.store) as host, host.slot():
             return await loop.run_in_executor(self._threads, read_head, uri, location)
 
     async def _read(self, location: Location, into: IO[bytes]) -> None:
         loop, most = asyncio.get_running_loop(), self._settings.max_bytes
-        async with self._places.host(location.store) as host, host.place():
+        async with self._limits.host(location.store) as host, host.slot():
             await loop.run_in_executor(self._threads, read_stored, location, into, most)
 
     def _result(self, ref: MediaRef, future: _File | None) -> bytes | RemoteFile | MediaFault:

@@ -55,7 +55,7 @@ class RowContent:
 
 
 _Source = tuple[MediaRef, MediaKind, bytes | RemoteFile]
-RowSources = Sequence[str | _Source]
+PartSources = Sequence[str | _Source]
 """The texts of a row, and its files with their bytes, in order."""
 _Pieces = list[tuple[SentPart, tuple[float, float] | None]]
 """The pieces of a part with their places in seconds or pages; a part that is not cut has one."""
@@ -171,7 +171,7 @@ class MediaRows:
             except BadValue as fault:
                 yield fault
 
-    def _content(self, sources: RowSources) -> RowContent | None:
+    def _content(self, sources: PartSources) -> RowContent | None:
         if not is_media(sources):
             if not sources:
                 return None
@@ -249,7 +249,7 @@ def _uncut(places: tuple[Passage, ...]) -> tuple[Passage, ...]:
 
 def read_sources(
     rows: Sequence[Sequence[RowPart]], fetch: FetchAhead, base: Location | None
-) -> Iterator[RowSources | BadValue]:
+) -> Iterator[PartSources | BadValue]:
     """Yield the texts and the files of each row, or why it cannot be sent.
 
     Args:
@@ -277,7 +277,7 @@ def read_sources(
             yield fault
 
 
-def hash_of_sources(sources: RowSources) -> bytes:
+def hash_of_sources(sources: PartSources) -> bytes:
     """Return the hash of the content of a row with media."""
     return parts_hash([_hashed(one) for one in sources])
 

@@ -23,7 +23,7 @@ from bulkembed.transforms.dataset.gathered_rows import (
 )
 from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 from bulkembed.transforms.dataset.wanted_rows import WantedGroup, WantedRows, read_blocks
-from bulkembed.transforms.units.unit_vectors import RowRange, UnitVectors
+from bulkembed.transforms.units.unit_vectors import GatheredRange, UnitVectors
 
 SPOOL_BYTES = 64 << 20
 """About how much of the gathered files of a store is downloaded at a time, for the next units."""
@@ -152,7 +152,7 @@ class SliceVectors:
                         own = block.units == number  # A copy, which keeps no other rows in memory.
                         self._waiting[number].append((block.labels[own], block.vectors[own]))
 
-    def _gathered(self, at: int) -> Iterator[RowRange]:
+    def _gathered(self, at: int) -> Iterator[GatheredRange]:
         number = self._numbers[at]
         if self._on_a_store and at >= self._spool_end:
             self._spool(at)
@@ -160,7 +160,7 @@ class SliceVectors:
         for file, reader in readers:
             rows = file.rows_of(number, number)
             if rows:
-                yield RowRange(reader, rows)
+                yield GatheredRange(reader, rows)
 
     def _spool(self, at: int) -> None:
         """Download the rows of the next units, so that few requests have the rows of many."""

@@ -33,7 +33,7 @@ log = logging.getLogger("bulkembed")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class RowRange:
+class GatheredRange:
     """Consecutive rows of a gathered file."""
 
     reader: RowReader
@@ -47,7 +47,7 @@ class UnitVectors:
     in_memory: Sequence[tuple[Labels, Matrix]]
     groups: Sequence[WantedGroup]
     """The row groups that only this unit wants."""
-    gathered: Sequence[RowRange]
+    gathered: Sequence[GatheredRange]
 
     def read(self, wanted: Keys) -> Iterator[VectorBlock]:
         """Yield the vectors of wanted texts, those in memory first; see `KnownVectors`."""
@@ -67,7 +67,7 @@ class UnitVectors:
 
 
 def _gathered_blocks(
-    part: RowRange, labels: Labels, hits: npt.NDArray[np.int64]
+    part: GatheredRange, labels: Labels, hits: npt.NDArray[np.int64]
 ) -> Iterator[VectorBlock]:
     """Yield some rows of a range, which are ascending, without those that are damaged."""
     for span in _spans(hits):
