@@ -223,6 +223,27 @@ def test_the_answer_of_a_proxy_to_a_connection_is_classified(
     assert "secret" not in error.message + repr(vars(error))
 
 
+@pytest.mark.parametrize("length", [10**13, 10**19])
+def test_no_memory_is_taken_for_a_body_that_only_its_header_promises(length: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def promise() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                request = b""
+                while not _is_whole(request):
+                    request += connection.recv(65536)
+                connection.sendall(
+                    f"HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{{".encode()
+                )
+
+        thread = threading.Thread(target=promise)
+        thread.start()
+        error = failing(Unavailable, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert error.code == "connection"
+
+
 def test_a_header_that_cannot_be_sent_is_an_error_and_is_not_shown(url: str) -> None:
     for key in ("AIza\nbroken", "AIza-kl\u00fcssel"):
         error = failing(JobRejected, url, key=key)

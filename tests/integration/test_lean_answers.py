@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import json
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 from support.gemini import TEXTS, embed, failing, items, with_client
@@ -19,9 +21,10 @@ from support.server_threads import in_thread
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.embedding import Compression, Wire
-from bulkembed.schemas.errors import BadAnswer, CallRejected, JobRejected, QuotaExceeded
+from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected, JobRejected, QuotaExceeded
+from bulkembed.transforms.clients.bodies import NoVectors
 from bulkembed.transforms.clients.gemini import GeminiClient
-from bulkembed.transforms.clients.lean_answers import JSON_EVERY
+from bulkembed.transforms.clients.lean_answers import JSON_EVERY, LeanAnswers
 
 DIM = 128
 UNKNOWN = b'{"detail":[{"type":"extra_forbidden","loc":["query","prettyPrint"],"msg":"Extra"}]}'
@@ -126,6 +129,11 @@ def test_both_services_are_asked_for_compact_answers(vertexai: bool) -> None:
         pytest.param(422, UNKNOWN, id="fastapi"),
         pytest.param(400, b"unexpected query parameter", id="words-without-the-name"),
         pytest.param(404, b"<html>no route for ?pretty_print=false</html>", id="page"),
+        pytest.param(404, b'{"error":{"message":"no route"}}', id="route"),
+        pytest.param(403, b"<html>Blocked</html>", id="firewall"),
+        pytest.param(501, b'{"error":{"message":"not implemented"}}', id="not-implemented"),
+        pytest.param(400, b'{"error":{"message":"Request contains an invalid argument.",'
+                     b'"status":"INVALID_ARGUMENT"}}', id="vague"),
     ],
 )  # fmt: skip
 def test_a_parameter_that_a_service_refuses_is_left_out_from_then_on(
@@ -173,14 +181,57 @@ def test_a_refusal_for_another_reason_does_not_drop_the_parameter() -> None:
     assert service.queries == [{"prettyPrint": "false"}, {}] * 2
 
 
-@pytest.mark.parametrize(("status", "kind"), [(403, JobRejected), (404, JobRejected)])
-def test_errors_that_do_not_name_a_parameter_are_not_repeated(
-    status: int, kind: type[JobRejected]
+@pytest.mark.parametrize(
+    ("status", "words", "kind"),
+    [
+        (403, "no such thing", JobRejected),
+        (400, "API key not valid", JobRejected),
+        (400, "the input is too long", CallRejected),
+    ],
+)
+def test_errors_with_a_clear_reason_are_not_repeated(
+    status: int, words: str, kind: type[CallError]
 ) -> None:
-    service = Service(status, b'{"error":{"message":"no such thing"}}', all_calls=True)
+    service = Service(status, json.dumps({"error": {"message": words}}).encode(), all_calls=True)
     with serving(service) as url:
         failing(kind, url)
     assert len(service.queries) == 1
+
+
+def test_a_vague_error_is_repeated_without_a_parameter_until_the_service_has_accepted_it() -> None:
+    service = Service(404, b'{"error":{"message":"no such thing"}}', all_calls=True)
+
+    async def calls(client: GeminiClient) -> None:
+        for service.refuses in (True, False, True):
+            with contextlib.nullcontext() if not service.refuses else pytest.raises(JobRejected):
+                await client.embed(items(TEXTS, dim=DIM))
+
+    with serving(service) as url:
+        with_client(url, calls, dim=DIM)
+    compact = {"prettyPrint": "false"}
+    assert service.queries == [compact, {}, compact, compact]
+
+
+def test_a_service_that_names_one_parameter_at_a_time_is_asked_without_both() -> None:
+    queries: list[tuple[str, ...]] = []
+    refused = set[str]()
+
+    async def send(parameters: Mapping[str, str]) -> int:
+        queries.append(tuple(parameters))
+        for name in refused & set(parameters):
+            raise NoVectors(400, httpx2.Headers(), f"unknown parameter {name}".encode())
+        return len(queries)
+
+    async def calls() -> None:
+        lean = LeanAnswers(proto=True)
+        await lean.call(send)
+        await lean.call(send)
+        refused.update(("prettyPrint", "alt"))
+        await lean.call(send)
+        await lean.call(send)
+
+    asyncio.run(calls())
+    assert [len(query) for query in queries] == [1, 2, 2, 1, 0, 0]
 
 
 def test_protobuf_gives_the_same_bits_and_json_the_counts_now_and_then() -> None:

@@ -173,17 +173,47 @@ def inflated(body: bytes, encoding: str, piece_bytes: int) -> bytes:
     return b"".join([*map(inflater.take, pieces), inflater.rest()])
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "", "identity"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "", "identity"])
 @pytest.mark.parametrize("piece_bytes", [1, 7, 10_000])
 def test_a_body_is_decompressed_by_its_encoding(encoding: str, piece_bytes: int) -> None:
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower(), bytes)
+    packed = {"deflate": zlib.compress, "": bytes, "identity": bytes}.get(encoding, gzip.compress)
     assert inflated(packed(b"abc" * 1000), encoding, piece_bytes) == b"abc" * 1000
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"abc" * 1000, mtime=0)[:-9], b"no gzip", b""])
-def test_a_damaged_body_is_a_bad_answer(body: bytes) -> None:
+@pytest.mark.parametrize("piece_bytes", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        pytest.param(b"abc" * 1000, "gzip", id="proxy-has-decompressed"),
+        pytest.param(gzip.compress(b"abc" * 1000), "", id="proxy-has-removed-the-header"),
+        pytest.param(gzip.compress(b"abc" * 400) + gzip.compress(b"abc" * 600), "gzip", id="two"),
+        pytest.param(gzip.compress(b"abc" * 1000) + bytes(9), "gzip", id="zeros-at-the-end"),
+    ],
+)
+def test_a_body_is_read_whatever_the_header_says(
+    body: bytes, encoding: str, piece_bytes: int
+) -> None:
+    assert inflated(body, encoding, piece_bytes) == b"abc" * 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b"abc" * 1000, mtime=0)[:-9], "gzip"),
+        (gzip.compress(b"abc") + gzip.compress(b"abc")[:-1], "gzip"),
+        (gzip.compress(b"abc")[:-6] + bytes(6), "gzip"),
+        (b"no deflate", "deflate"),
+    ],
+)
+@pytest.mark.parametrize("piece_bytes", [1, 10])
+def test_a_damaged_body_is_a_bad_answer(body: bytes, encoding: str, piece_bytes: int) -> None:
     with pytest.raises(BadAnswer, match="cannot be decompressed"):
-        inflated(body, "gzip", 10)
+        inflated(body, encoding, piece_bytes)
+
+
+@pytest.mark.parametrize("body", [b"", b"{"])
+def test_a_body_without_a_beginning_is_as_it_came(body: bytes) -> None:
+    assert inflated(body, "gzip", 1) == body
 
 
 @given(st.lists(st.lists(st.binary(max_size=40), max_size=5), max_size=4), st.integers(0, 300))

@@ -28,8 +28,12 @@ BODIES_AT_ONCE = 4
 With 16, all would be in memory half received, and each would be complete later.  A stalled body
 blocks only its own place.
 """
+MAX_EXPECTED_BYTES = 64 << 20
+"""How much memory is taken because a header says that so many bytes will come."""
 _GZIP_WINDOW = 31
 """Window bits that require a gzip header: 15, and 16 for the header."""
+_GZIP_MAGIC = b"\x1f\x8b"
+"""The first bytes of a gzip file; neither JSON nor protobuf begins like this."""
 _GZIP_AGENT = " (gzip)"
 """Some of Google's APIs compress only for clients whose name has this word.
 
@@ -73,15 +77,18 @@ def kept_body(parameters: Mapping[str, str] | None = None) -> Iterator[KeptBody]
 class Inflater:
     """Decompresses a body that arrives in pieces.
 
+    The first bytes decide whether it is gzip: some proxies decompress a body and leave the header
+    as it was, or remove only the header.  The body was paid for all the same.
+
     Args:
         encoding: the `content-encoding` of the answer.
     """
 
     def __init__(self, encoding: str) -> None:
         encoding = encoding.strip().lower()
-        self.encoding = "" if encoding == "identity" else encoding
-        # isal is three times as fast as zlib, and gzip is half of the cost of a compressed answer.
-        self._gzip = isal_zlib.decompressobj(_GZIP_WINDOW) if encoding == "gzip" else None
+        self.encoding = {"identity": "", "x-gzip": "gzip"}.get(encoding, encoding)
+        self._begin: bytes | None = b""
+        self._gzip: Any = None
         self._packed: list[bytes] = []
 
     def take(self, piece: bytes) -> bytes:
@@ -90,11 +97,14 @@ class Inflater:
         Raises:
             BadAnswer: the body does not have the encoding that the header names.
         """
+        if self._begin is not None:
+            self._begin += piece
+            if len(self._begin) < len(_GZIP_MAGIC):
+                return b""
+            piece, self._begin = self._begin, None
+            self._note_begin(piece)
         if self._gzip is not None:
-            try:
-                return self._gzip.decompress(piece)
-            except isal_zlib.error as error:  # type: ignore[misc]  # isal: typed as an attribute
-                raise _bad_encoding(error) from None
+            return self._unzipped(piece)
         if self.encoding:
             self._packed.append(piece)
             return b""
@@ -106,17 +116,39 @@ class Inflater:
         Raises:
             BadAnswer: the body is truncated, or does not have the encoding that the header names.
         """
-        if self._gzip is not None:
-            if not self._gzip.eof:
-                raise _bad_encoding("it is truncated")
-            return b""
-        if not self.encoding:
+        if self._begin:
+            return self._begin
+        if self._gzip is not None and not self._gzip.eof:
+            raise _bad_encoding("it is truncated")
+        if not self._packed:
             return b""
         try:
             headers, packed = {"content-encoding": self.encoding}, b"".join(self._packed)
             return httpx2.Response(200, headers=headers, content=packed).content
         except httpx2.DecodingError as error:
             raise _bad_encoding(error) from None
+
+    def _note_begin(self, begin: bytes) -> None:
+        is_gzip = begin.startswith(_GZIP_MAGIC)
+        if self.encoding in ("", "gzip"):
+            self.encoding = "gzip" if is_gzip else ""
+            # isal is three times as fast as zlib, and gzip is half of the cost of an answer.
+            self._gzip = isal_zlib.decompressobj(_GZIP_WINDOW) if is_gzip else None
+
+    def _unzipped(self, piece: bytes) -> bytes:
+        """Return a piece, decompressed; several gzip files may follow one another (RFC 1952)."""
+        found = b""
+        try:
+            while piece:
+                if self._gzip.eof:
+                    if not _GZIP_MAGIC.startswith(piece[:2]):
+                        break
+                    self._gzip = isal_zlib.decompressobj(_GZIP_WINDOW)
+                found += self._gzip.decompress(piece)
+                piece = self._gzip.unused_data
+        except isal_zlib.error as error:  # type: ignore[misc]  # isal: typed as an attribute
+            raise _bad_encoding(error) from None
+        return found
 
 
 def _bad_encoding(reason: object) -> BadAnswer:
@@ -178,12 +210,13 @@ class BodyKeeper(httpx2.AsyncClient):
         pieces = response.aiter_raw()
         first = await anext(pieces, b"")
         inflater = Inflater(response.headers.get("content-encoding", ""))
-        length = 0 if inflater.encoding else int(response.headers.get("content-length", 0))
+        length = min(int(response.headers.get("content-length", 0)), MAX_EXPECTED_BYTES)
         async with self._places:
             kept.buffers, kept.content = self._buffers, self._buffers.take()
-            end = put(kept.content, 0, inflater.take(first), length)
+            end = put(kept.content, 0, inflater.take(first))
+            expected = 0 if inflater.encoding else length
             async for piece in pieces:
-                end = put(kept.content, end, inflater.take(piece), length)
+                end = put(kept.content, end, inflater.take(piece), expected)
         end = put(kept.content, end, inflater.rest())
         del kept.content[end:]
 

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 from bulkembed.transforms.clients.bodies import NoVectors
+from bulkembed.transforms.clients.classification import classify
+from bulkembed.transforms.clients.error_answers import read_error
 
 T = TypeVar("T")
 log = logging.getLogger("bulkembed")
@@ -30,6 +32,8 @@ _DROPPED = {
 }  # fmt: skip
 _NOT_ABOUT_THE_REQUEST = frozenset({401, 403, 407, 408, 429})
 _NO_SUCH_FORMAT = frozenset({406, 415, 501})
+_VAGUE = frozenset({"method", "model_gone", "page", "path", "refused", "unexpected"})
+"""The rules of `classification` that a rejected parameter may match, if nothing names it."""
 _SOME_PARAMETER = re.compile(
     r"(unknown|unexpected|unsupported|unrecogni[sz]ed|invalid|extra) (url |query )+(string )?param",
     re.IGNORECASE,
@@ -45,6 +49,7 @@ class LeanAnswers:
 
     def __init__(self, *, proto: bool) -> None:
         self._parameters = dict([COMPACT, PROTO] if proto else [COMPACT])
+        self._accepted: set[str] = set()
         self._calls = 0
 
     async def call(
@@ -53,7 +58,8 @@ class LeanAnswers:
         """Return the result of `send`, a call with given parameters.
 
         A call whose answer seems to reject a parameter is repeated without it.  If that works, the
-        parameter is left out from then on.
+        parameter is left out from then on.  Until the service has accepted a parameter, a
+        rejection without a clear reason may be about it.
 
         Args:
             send: makes the call.
@@ -62,15 +68,18 @@ class LeanAnswers:
         Raises:
             NoVectors: the answer is an error or a page.
         """
-        parameters = self._next(vectors=vectors)
-        try:
-            return await send(parameters)
-        except NoVectors as answer:
-            refused = refused_parameters(parameters, answer.status, answer.body)
-            if not refused:
-                raise
-        rest = {name: value for name, value in parameters.items() if name not in refused}
-        found = await send(rest)
+        parameters, refused = self._next(vectors=vectors), set[str]()
+        while True:
+            try:
+                found = await send(parameters)
+                break
+            except NoVectors as answer:
+                suspects = self._suspects(parameters, answer)
+                if not suspects:
+                    raise
+            refused |= suspects
+            parameters = {name: value for name, value in parameters.items() if name not in suspects}
+        self._accepted.update(parameters)
         self.drop(refused)
         return found
 
@@ -79,6 +88,13 @@ class LeanAnswers:
         for name in names:
             if self._parameters.pop(name, None) is not None:
                 log.log(*_DROPPED[name])
+
+    def _suspects(self, sent: Iterable[str], answer: NoVectors) -> frozenset[str]:
+        named = refused_parameters(sent, answer.status, answer.body)
+        rule = classify(read_error(answer.status, answer.body).reply)
+        if named or rule.name not in _VAGUE:
+            return named
+        return frozenset(sent) - self._accepted
 
     def _next(self, *, vectors: bool) -> dict[str, str]:
         counts = not vectors or self._calls % JSON_EVERY == 0
