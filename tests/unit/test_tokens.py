@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from bulkembed.transforms.core.tokens import (
     MAX_TOKEN_BYTES,
     NO_FEATURES,
+    Features,
     TokenEstimator,
     features,
     readable_part,
@@ -146,6 +147,26 @@ def test_features_add_up(texts: list[str]) -> None:
     total = sum_features(map(features, texts))
     assert total == tuple(map(sum, zip(NO_FEATURES, *map(features, texts), strict=True)))
     assert total[0] == len(texts)
+
+
+@pytest.mark.parametrize("texts", [1, 3, 10, 40])
+def test_what_is_reserved_is_enough_for_calls_of_few_texts_as_well(texts: int) -> None:
+    """The tokens of each text are off by 20 %, which cancels out in calls of 40."""
+    source, estimator = random.Random(1), TokenEstimator()
+
+    def a_call(count: int) -> tuple[Features, int]:
+        made_of = [features("word " * source.randint(10, 100)) for _ in range(count)]
+        actual = sum(one[1] / 3 * max(0.3, source.gauss(1.0, 0.2)) for one in made_of)
+        return sum_features(made_of), round(actual)
+
+    for _ in range(100):
+        estimator.learn(*a_call(40))
+    calls = [a_call(texts) for _ in range(300)]
+    too_few = sum(actual > estimator.reserve(call) for call, actual in calls)
+    assert too_few <= 0.1 * len(calls)
+    assert sum(map(estimator.reserve, (call for call, _ in calls))) <= 2 * sum(
+        actual for _, actual in calls
+    )
 
 
 def test_estimates_stay_between_one_and_the_cap() -> None:

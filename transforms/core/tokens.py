@@ -6,6 +6,7 @@ Chinese and Korean; UTF-8 bytes are an upper bound (public threads, 2026-11).
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterable
@@ -44,6 +45,8 @@ _NOISE = 0.03
 _HUBER = 0.15
 _KEEP = 0.995
 _SWEEPS = 4
+_RISE, _FALL = 0.1, 0.03
+"""How fast the usual error follows larger and smaller ones: too small a margin causes 429s."""
 
 
 def features(text: str) -> Features:
@@ -127,6 +130,8 @@ class TokenEstimator:
         self.calls = 0
         self.error = 0.25
         """The relative error of a call, smoothed."""
+        self._texts = 1.0
+        """How many texts the calls of that error have, smoothed."""
         self._weights = _PRIOR.copy()
         self._list: list[float] = self._weights.tolist()
         self._prior = np.diag((_PRIOR_SPREAD * _PRIOR) ** -2.0)
@@ -146,9 +151,11 @@ class TokenEstimator:
     def reserve(self, call: Features) -> int:
         """Return the tokens to reserve in the quota: the estimate and twice the usual error.
 
-        The result is at most the call's bytes, and at most `max_tokens` for each of its texts.
+        The errors of few texts cancel each other out less than those of many.  The result is at
+        most the call's bytes, and at most `max_tokens` for each of its texts.
         """
-        tokens = self.estimate_call(call) * (1 + 2 * self.error)
+        error = self.error * math.sqrt(max(1.0, self._texts / max(1, call[0])))
+        tokens = self.estimate_call(call) * (1 + 2 * error)
         if self.max_tokens is not None:
             tokens = min(tokens, call[0] * self.max_tokens)
         return max(1, round(min(tokens, float(_BYTES @ call) + call[0])))
@@ -169,8 +176,9 @@ class TokenEstimator:
         self._seen = _KEEP * self._seen + weight * np.outer(scaled, scaled)
         self._seen_right = _KEEP * self._seen_right + weight * scaled * (actual_tokens / size)
         self._solve()
-        rate = max(0.1, 1 / (self.calls + 2))
+        rate = max(_RISE if miss > self.error else _FALL, 1 / (self.calls + 2))
         self.error += rate * (min(miss, 1.0) - self.error)
+        self._texts += rate * (call[0] - self._texts)
         self.calls += 1
 
     def _solve(self) -> None:
