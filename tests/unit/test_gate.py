@@ -18,6 +18,7 @@ from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.call_queue import LINGER_S
 from bulkembed.transforms.calls.caller import Caller
 from bulkembed.transforms.clients.decoding import Answer
+from bulkembed.transforms.core.concurrency import START
 from bulkembed.transforms.core.content import TextContent
 from bulkembed.transforms.core.packing import CallLimits
 
@@ -294,7 +295,7 @@ def test_many_small_units_make_full_calls() -> None:
         while not work.done():
             await sent.client.end_all()
             await asyncio.sleep(STEP_S)
-        assert len(sent.client.calls) <= 1 + 400 / TEXTS + 5
+        assert len(sent.client.calls) <= 1 + 400 / TEXTS + START + 1
 
     play(scenario)
 

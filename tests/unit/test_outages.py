@@ -235,7 +235,7 @@ def test_429s_are_not_an_outage_if_a_call_passes_now_and_then() -> None:
 
     ended = embed(3_000, fails, deadline_s=20)
     assert (ended.code, len(ended.receiver.good)) == (0, 3_000)
-    assert ended.service.now > 40
+    assert ended.service.now > 30
 
 
 def test_after_a_429_a_call_waits_for_the_pause_only() -> None:

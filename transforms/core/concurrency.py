@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-START = 4
+START = 8
 BURST = 16
 """The quota never lowers the ceiling below this: a window may be filled at once."""
 HEADROOM = 2.0
@@ -16,7 +16,7 @@ _SMOOTHING = 0.1
 class ConcurrencyLevel:
     """A number of calls from 1 to `maximum`: additive increase, multiplicative decrease.
 
-    Until the first fault, the level doubles in each round trip (4, 8, 16). After it, the level
+    Until the first fault, the level doubles in each round trip (8, 16, 32). After it, the level
     grows by one in each. A fault (503, 504, time-out, reset; not a 429) halves it once per round
     trip: only calls sent after the last cut count. If the quota allows `calls_per_s`, the ceiling
     follows Little's law: twice limit x latency, but at least `burst` calls. Latency is a smoothed

@@ -24,7 +24,7 @@ from bulkembed.transforms.core.packing import CallLimits
 from bulkembed.transforms.core.quota_state import MARGIN_S, WINDOW_S, QuotaState, SentCall
 
 FEW_IN_FLIGHT = 4
-ROOM_FRACTION = 1 / 3
+ROOM_FRACTION = 0.4
 """While others may use the quota, this many calls, or this part of the room, may be in flight."""
 CAUTION_S = 180.0
 """After an unexplained 429, others may use the quota for this long."""
