@@ -242,6 +242,7 @@ lint: $(DEV_READY)  ## Check style and format
 
 types: $(DEV_READY)  ## Check types
 	timeout 300 $(BIN)/mypy
+	timeout 300 $(BIN)/mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/tests
 
 check: lint types test  ## All of the above
 

@@ -8,13 +8,7 @@ import zlib
 
 import pytest
 from PIL import Image
-
-from bulkembed.emulator.api_errors import ApiError
-from bulkembed.emulator.media_parts import MediaSwitches, read_media
-from bulkembed.emulator.media_settings import MediaRules
-from bulkembed.schemas.media import LongMedia, MediaKind, MediaSettings
-from bulkembed.transforms.media.prepare_media import prepare_media
-from tests.support.media_samples import (
+from support.media_samples import (
     id3,
     mp3,
     mp4,
@@ -26,7 +20,13 @@ from tests.support.media_samples import (
     wav,
     xing,
 )
-from tests.support.recordings import movie
+from support.recordings import movie
+
+from bulkembed.emulator.api_errors import ApiError
+from bulkembed.emulator.media_parts import MediaSwitches, read_media
+from bulkembed.emulator.media_settings import MediaRules
+from bulkembed.schemas.media import LongMedia, MediaKind, MediaSettings
+from bulkembed.transforms.media.prepare_media import prepare_media
 
 IMAGE, AUDIO, VIDEO, PDF = MediaKind
 STRICT = MediaRules(refuse_wrong_types=True, refuse_odd_images=True)

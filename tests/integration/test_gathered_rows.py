@@ -108,12 +108,12 @@ def make_case(folder: str, data: st.DataObject) -> Case:
     pair = st.tuples(st.integers(0, 3), st.sampled_from(every))
     wanted = data.draw(st.lists(pair, unique=True, min_size=1), "wanted")
     ordered = sorted((part, row, unit) for unit, (part, row) in wanted)
-    rows: Any = np.array([(unit, part, row) for part, row, unit in ordered], WANTED)
+    sorted_rows = np.array([(unit, part, row) for part, row, unit in ordered], WANTED)
     units = tuple(UnitNumber(KEY, UNIT_ROWS * n, n) for n in range(4))
     of_unit: dict[int, set[int]] = {n: set() for n in range(4)}
     for unit, (part, row) in wanted:
         of_unit[unit].add(rows_of[part][row])
-    return Case(output, WantedRows(tuple(parts), rows, units), of_unit)
+    return Case(output, WantedRows(tuple(parts), sorted_rows, units), of_unit)
 
 
 @settings(max_examples=25, deadline=None)

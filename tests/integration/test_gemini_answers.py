@@ -195,6 +195,7 @@ def test_the_limit_of_a_predict_is_read_from_its_error(texts: int) -> None:
             return caught.value
 
         error = with_client(server.url, rejected, model="text-embedding-005", vertexai=True)
+    assert isinstance(error, CallRejected)
     assert (error.code, error.max_texts) == ("batch_size", 3)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
+from support.media_samples import mp4
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import (
@@ -20,7 +21,6 @@ from bulkembed.schemas.media import (
 )
 from bulkembed.transforms.media.mp4_files import mp4_seconds
 from bulkembed.transforms.media.prepare_media import prepare_media
-from tests.support.media_samples import mp4
 
 PIECES = MediaSettings(
     long_media=LongMedia.PIECES,

@@ -68,3 +68,10 @@ def prepared(
     run = a_run(texts, first_row=first_row, **more)
     unit = Unit(KEY, first_row, len(texts))
     return prepare(run, unit, "a.parquet", job, TokenEstimator(2048))
+
+
+def sent_texts(unit: PreparedUnit) -> list[TextContent]:
+    """Return the contents of a unit of texts."""
+    found = [item for item in unit.items if isinstance(item, TextContent)]
+    assert len(found) == len(unit.items)
+    return found

@@ -6,7 +6,7 @@ import struct
 import zlib
 
 from bulkembed.schemas.media import MediaKind, MediaSettings
-from tests.support.media_samples import (
+from support.media_samples import (
     FTYP,
     FTYP_MOV,
     MDAT,

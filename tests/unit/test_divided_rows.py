@@ -3,11 +3,11 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from support.jobs import a_file
 
 from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.pipeline.verify.comparison import places_within
 from bulkembed.schemas.units import FilePicks
-from tests.support.jobs import a_file
 
 
 @given(st.lists(st.integers(0, 5), max_size=8), st.data())

@@ -5,13 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-
-from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaFault
-from bulkembed.transforms.media.mp3_files import read_mp3
-from bulkembed.transforms.media.mp4_files import mp4_seconds
-from bulkembed.transforms.media.wav_files import read_wav
-from tests.support.media_samples import (
+from support.media_samples import (
     FTYP,
     FTYP_MOV,
     MDAT,
@@ -27,7 +21,13 @@ from tests.support.media_samples import (
     wav_format,
     xing,
 )
-from tests.support.recordings import movie
+from support.recordings import movie
+
+from bulkembed.schemas.dead_letters import DeadCode
+from bulkembed.schemas.media import MediaFault
+from bulkembed.transforms.media.mp3_files import read_mp3
+from bulkembed.transforms.media.mp4_files import mp4_seconds
+from bulkembed.transforms.media.wav_files import read_wav
 
 LIST = chunk(b"LIST", b"odd")  # An odd size, so that a byte of padding follows.
 SAMPLES = chunk(b"data", bytes(16_000))

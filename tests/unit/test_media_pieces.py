@@ -13,6 +13,7 @@ from hypothesis import given
 from pypdf import PdfReader, PdfWriter
 from pypdf.annotations import Link
 from pypdf.generic import DecodedStreamObject, NameObject
+from support.media_samples import chunk, id3, mp3, mp3_frame, mp4, pdf, wav, wav_format, xing
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import (
@@ -26,7 +27,6 @@ from bulkembed.transforms.media.mp3_files import read_mp3
 from bulkembed.transforms.media.pieces import piece_spans
 from bulkembed.transforms.media.prepare_media import prepare_media
 from bulkembed.transforms.media.wav_files import read_wav
-from tests.support.media_samples import chunk, id3, mp3, mp3_frame, mp4, pdf, wav, wav_format, xing
 
 LIMITS = MediaLimits(audio_seconds=3, video_seconds=3, pages=3)
 ROW = MediaSettings(limits=LIMITS)

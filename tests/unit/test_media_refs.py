@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from support.media_samples import opened, picture, saved
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import MediaKind, MediaSettings
 from bulkembed.transforms.inputs.rows import BadValue
 from bulkembed.transforms.media.media_refs import MediaRef, refs_of
 from bulkembed.transforms.media.prepare_media import prepare_media
-from tests.support.media_samples import opened, picture, saved
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(120))
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(range(200, 256)) * 2

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from support.media_samples import FTYP, FTYP_MOV, box, id3, mp3, pdf, picture, saved, wav
 
 from bulkembed.schemas.media import MediaKind
 from bulkembed.transforms.media.media_types import kind_of, name_of, true_type
-from tests.support.media_samples import FTYP, FTYP_MOV, box, id3, mp3, pdf, picture, saved, wav
 
 MADE = {
     "image/jpeg": saved(picture(), "JPEG"),

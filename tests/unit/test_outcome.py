@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.jobs import a_job, prepared
+from support.jobs import a_job, prepared, sent_texts
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
@@ -56,7 +56,7 @@ def test_the_first_rows_that_are_all_finished_are_committed(
 ) -> None:
     found, unit = outcome(texts)
     results: dict[str, str] = {}
-    for item in data.draw(st.permutations(unit.items)):
+    for item in data.draw(st.permutations(sent_texts(unit))):
         result = data.draw(st.sampled_from(["vector", "dead", "missing"]))
         results[item.text] = result
         if result == "vector":
@@ -103,9 +103,11 @@ def test_a_row_is_written_with_all_of_its_passages_or_not_at_all(
 ) -> None:
     texts: list[str | None] = [paragraphs(row) for row in rows]
     found, unit = outcome(texts, embedding={"long_text": long_text, **CUTTING})
-    assert {item.text for item in unit.items} == {SENTENCE.format(c) for row in rows for c in row}
+    assert {item.text for item in sent_texts(unit)} == {
+        SENTENCE.format(c) for row in rows for c in row
+    }
     results: dict[str, str] = {}
-    for item in data.draw(st.permutations(unit.items)):
+    for item in data.draw(st.permutations(sent_texts(unit))):
         result = data.draw(st.sampled_from(["vector", "vector", "dead", "missing"]))
         results[item.text[9]] = result
         if result == "vector":
@@ -131,7 +133,7 @@ def test_a_row_is_written_with_all_of_its_passages_or_not_at_all(
         ]
     written = tables.vectors.to_pylist() if tables.vectors is not None else []
     assert record.vectors == len(written)
-    by_text = {item.text: np.array(vector(item)) for item in unit.items}
+    by_text = {item.text: np.array(vector(item)) for item in sent_texts(unit)}
     by_text = {text: one / np.linalg.norm(one) for text, one in by_text.items()}
     if long_text is LongText.PASSAGES:
         assert [(one["id"] - 100, one["passage"]) for one in written] == [

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.jobs import KEY, a_job, a_run, prepared
+from support.jobs import KEY, a_job, a_run, prepared, sent_texts
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import BlankText, EmbeddingConfig, LongText
@@ -26,14 +26,14 @@ def test_every_row_fails_or_has_its_text_and_each_text_is_sent_once(
 ) -> None:
     unit = prepared(texts)
     dead = set(unit.failed)
-    sent = [item.text for item in unit.items]
+    sent = [item.text for item in sent_texts(unit)]
     assert len(set(sent)) == len(sent)
     for offset, text in enumerate(texts):
         passages = unit.passages[offset]
         assert (not passages) is (offset in dead) is (text is None or not text.strip())
         assert [sent[one.item][one.start : one.end] for one in passages] == [text][: len(passages)]
-    assert [item.hash for item in unit.items] == [
-        text_hash(item.title, item.text) for item in unit.items
+    assert [item.hash for item in sent_texts(unit)] == [
+        text_hash(item.title, item.text) for item in sent_texts(unit)
     ]
 
 
@@ -63,14 +63,14 @@ def test_a_row_that_could_not_be_read_keeps_its_own_reason() -> None:
 
 def test_equal_texts_under_different_titles_are_different_texts() -> None:
     unit = prepared(["x", "x", "x"], titles=["A", "B", "A"])
-    assert [(item.title, item.text) for item in unit.items] == [("A", "x"), ("B", "x")]
+    assert [(item.title, item.text) for item in sent_texts(unit)] == [("A", "x"), ("B", "x")]
     assert [passage.item for (passage,) in unit.passages] == [0, 1, 0]
 
 
 def test_texts_are_hashed_and_measured_as_they_are_sent() -> None:
     embedding = EmbeddingConfig(service="developer", model="gemini-embedding-2", has_titles=True)
     unit = prepared(["x"], a_job(embedding=embedding), titles=["T"])
-    (item,) = unit.items
+    (item,) = sent_texts(unit)
     assert (item.title, item.text) == (None, "title: T | text: x")
     assert item.hash == text_hash(None, "title: T | text: x")
     assert item.body_bytes == json_bytes(item.text)
@@ -95,7 +95,7 @@ def cutting(**changes: Any) -> JobConfig:
 def test_each_passage_is_sent_with_its_title_and_equal_ones_once() -> None:
     text = "\n\n".join(SENTENCE.format(letter) for letter in "aba")
     unit = prepared([text, SENTENCE.format("b")], cutting(has_titles=True), titles=["T", "T"])
-    assert [(item.title, item.text) for item in unit.items] == [
+    assert [(item.title, item.text) for item in sent_texts(unit)] == [
         ("T", SENTENCE.format("a")), ("T", SENTENCE.format("b")),
     ]  # fmt: skip
     assert [[one.item for one in row] for row in unit.passages] == [[0, 1, 0], [1]]

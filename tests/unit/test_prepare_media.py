@@ -8,6 +8,20 @@ import dataclasses
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from support.media_samples import (
+    id3,
+    mp3,
+    mp4,
+    opened,
+    pdf,
+    picture,
+    png_chunk,
+    saved,
+    wav,
+    xing,
+)
+from support.odd_media import AUDIO, GOOD, IMAGE, JPEG, ODD, PDF, PNG, SETTINGS, VIDEO
+from support.recordings import movie
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import (
@@ -22,20 +36,6 @@ from bulkembed.schemas.media import (
 )
 from bulkembed.transforms.media.media_types import true_type
 from bulkembed.transforms.media.prepare_media import prepare_media
-from tests.support.media_samples import (
-    id3,
-    mp3,
-    mp4,
-    opened,
-    pdf,
-    picture,
-    png_chunk,
-    saved,
-    wav,
-    xing,
-)
-from tests.support.odd_media import AUDIO, GOOD, IMAGE, JPEG, ODD, PDF, PNG, SETTINGS, VIDEO
-from tests.support.recordings import movie
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.jobs import a_file, a_job, a_run
+from support.jobs import a_file, a_job, a_run, sent_texts
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
@@ -126,7 +126,7 @@ def test_each_unit_of_a_group_has_the_result_that_it_has_alone(
 
 
 def sent(unit: PreparedUnit, result: dict[str, str]) -> list[Any]:
-    return [item for item in unit.items if result[item.text] == "vector"]
+    return [item for item in sent_texts(unit) if result[item.text] == "vector"]
 
 
 def hashes(finished: Any) -> set[bytes]:
@@ -143,7 +143,7 @@ def give(outcome: UnitOutcome, unit: PreparedUnit, result: dict[str, str]) -> No
     if answered:
         vectors = np.array([vector_of(item.text) for item in answered], np.float32)
         outcome.embedded(answered, Answer(vectors), 1)
-    for item in unit.items:
+    for item in sent_texts(unit):
         if result[item.text] == "dead":
             outcome.dead(item, DeadCode.REJECTED, CallRejected("no", http_status=400), 2)
 

@@ -78,7 +78,11 @@ def rule_counter() -> Callable[[str], int]:
     return lambda text: max(1, len(piece.findall(text)))
 
 
-CORPORA = {"english": [docstrings], "code": [code], "chinese": [chinese]}
+CORPORA: dict[str, list[Callable[[], list[str]]]] = {
+    "english": [docstrings],
+    "code": [code],
+    "chinese": [chinese],
+}
 CORPORA["mixed"] = [docstrings, code, chinese]
 
 

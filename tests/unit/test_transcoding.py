@@ -8,10 +8,10 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from support.media_samples import opened, picture, png_chunk, png_of, saved
 
 from bulkembed.schemas.media import MediaCheck, MediaKind, MediaSettings, PreparedMedia
 from bulkembed.transforms.media.prepare_media import prepare_media
-from tests.support.media_samples import opened, picture, png_chunk, png_of, saved
 
 SETTINGS = MediaSettings()
 RED, BLUE = (220, 30, 30), (30, 30, 220)
