@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support.cli import Ended, bulkembed, python, write_rows
+from support.server_threads import in_thread
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.embedding import ServiceConfig
@@ -116,20 +116,13 @@ class Echo:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture(params=[400, 403, 500])
 def echo(request: pytest.FixtureRequest) -> Iterator[Echo]:
-    server = Echo(request.param)
-    yield server
-    server.close()
+    echo = Echo(request.param)
+    with in_thread(echo.server):
+        yield echo
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["here", "processes"])

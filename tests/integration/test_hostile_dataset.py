@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from support.cli import bulkembed, run, write_rows
+from support.server_threads import in_thread
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.embedding import Service, ServiceConfig, digest_of
@@ -38,26 +38,19 @@ class Stranger:
                 pass
 
         self.server = HTTPServer(("127.0.0.2", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
 
     @property
     def url(self) -> str:
         """By a name that is this machine, but not one of those that are taken for it."""
         return f"http://127.0.0.2:{self.server.server_port}"
 
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
 
 @pytest.fixture
 def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stranger]:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     server = Stranger()
-    yield server
-    server.close()
+    with in_thread(server.server):
+        yield server
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 
 import pytest
 import requests
+from support.server_threads import in_thread
 
 from bulkembed.schemas.embedding import ServiceConfig
 from bulkembed.schemas.errors import ConfigError
@@ -48,12 +48,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def secrets() -> Iterator[SecretServer]:
-    with SecretServer() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = SecretServer()
+    with in_thread(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def payload(data: bytes) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import httpx2
 import pytest
 from support.batches import TIMEOUT_S, impatient
 from support.gemini import config_of
+from support.server_threads import in_thread
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.embedding import Service, ServiceConfig
@@ -139,15 +139,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(target: str = "") -> Iterator[Any]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as plain:
-        server: Any = plain
-        server.target, server.keys = target, []
-        server.url = f"http://127.0.0.1:{plain.server_port}"
-        thread = threading.Thread(target=plain.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.target, server.keys = target, []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    with in_thread(server):
         yield server
-        plain.shutdown()
-        thread.join()
 
 
 def test_a_download_follows_a_redirect_without_the_key(tmp_path: Path) -> None:

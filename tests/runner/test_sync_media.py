@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import os
-import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from support.media_catalogues import (
     write_export,
 )
 from support.media_samples import wav
+from support.server_threads import in_thread
 from support.web_pages import Exchange, serving
 
 from bulkembed.emulator.server import EmulatorServer
@@ -238,8 +238,8 @@ def test_a_store_that_does_not_answer_ends_the_night_before_anything_is_sent(
     before = loaded(output)
     rows["p1"] = ("t1", "s3://bucket/1.jpg", 1)
     rows["new"] = ("new", "img/2.jpg", 1)
-    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as store:
-        threading.Thread(target=store.serve_forever, daemon=True).start()
+    store = http.server.HTTPServer(("127.0.0.1", 0), Refusing)
+    with in_thread(store):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.server_port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
@@ -247,7 +247,6 @@ def test_a_store_that_does_not_answer_ends_the_night_before_anything_is_sent(
         open_store.cache_clear()
         ended = sync(server, write_export(source, rows, 1, pa.string()), output, *more)
         open_store.cache_clear()
-        store.shutdown()
     assert ended.code == 1, ended.err
     assert "s3://bucket/1.jpg" in ended.last
     assert "Nothing was sent" in ended.last

@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
+
+from support.server_threads import in_thread
 
 MESSAGE = {
     "id": "m1",
@@ -58,10 +59,7 @@ def dataflow_service() -> Iterator[Service]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        service = Service(f"http://localhost:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    service = Service(f"http://localhost:{server.server_port}")
+    with in_thread(server):
         yield service
-        server.shutdown()
-        thread.join()

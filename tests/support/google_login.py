@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from support.server_threads import in_thread
 
 TOKEN = "an-access-token"
 
@@ -34,9 +35,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def credentials(folder: Path) -> Iterator[dict[str, str]]:
     """The environment of a process that is signed in to Google."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    with in_thread(server):
         secret = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = secret.private_bytes(
             serialization.Encoding.PEM,
@@ -58,5 +58,3 @@ def credentials(folder: Path) -> Iterator[dict[str, str]]:
             )
         )
         yield {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
-        server.shutdown()
-        thread.join()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from typing import Any, Self
 
 import httpx2
 import orjson
+
+from support.server_threads import in_thread
 
 
 class RecordingServer:
@@ -39,6 +40,7 @@ class RecordingServer:
                 """Nothing."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = in_thread(self._server)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @property
@@ -53,9 +55,8 @@ class RecordingServer:
         return [r.get("title") for body in self.bodies for r in body.get("requests", ())]
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._thread.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def __exit__(self, *error: Any) -> None:
+        self._thread.__exit__(*error)

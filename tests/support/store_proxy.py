@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+from support.server_threads import in_thread
+
 SLOW_S = 1.0
 _OF_THE_CONNECTION = frozenset({"transfer-encoding", "connection", "content-length", "keep-alive"})
 
@@ -67,7 +69,7 @@ class StoreProxy:
         self._seen = 0
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.proxy = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread = in_thread(self._server)
 
     @property
     def address(self) -> str:
@@ -75,13 +77,11 @@ class StoreProxy:
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> StoreProxy:
-        self._thread.start()
+        self._thread.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def __exit__(self, *error: Any) -> None:
+        self._thread.__exit__(*error)
 
     def forget(self) -> None:
         """Counts from nothing again."""
