@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from bulkembed.pipeline.compact.compact import compact, result_lines
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.progress.job_watch import JobWatch
 from bulkembed.pipeline.progress.progress import make_goal, make_progress
-from bulkembed.pipeline.progress.snapshot import Goal
 from bulkembed.pipeline.run import cost_cap, publish, settle
 from bulkembed.pipeline.run.disk import check_free_space
 from bulkembed.pipeline.run.distribution import Distribution, distribute
@@ -179,19 +178,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             mirror = None if sync is None else sync.mirror
             outcome = Outcome(request, job, scans, plan, before, {}, mirror)
             if work is not None:
-                work = work.write(dataset, job, folder)
-                cost_cap.start_account(job, dataset, before)
-                rows = outcome.rows(before)
-                goal = make_goal(request, job, rows, plan, before, sharing)
-                pipeline, jobs = functools.partial(work.run, job, folder), None
-                if not request.mode.uses_batch:
-                    warn_of_open_jobs(dataset, job.embedding.content_noun)
-                else:
-                    jobs = JobWatch()
-                    pipeline = functools.partial(
-                        run_batches, request, job, dataset, plan, reused, folder, key, jobs
-                    )
-                counters = _execute(request, job, work, pipeline, goal, started, folder, jobs)
+                counters = _embed(dataset, outcome, work, sharing, reused, folder, key, started)
             elif request.mode.uses_batch:
                 finish_jobs(request, job, dataset, key)
             outcome = dataclasses.replace(outcome, counters=counters)
@@ -362,17 +349,33 @@ def _share_texts(
             plan = plan_run(request, scans, before)
 
 
-def _execute(
-    request: RunRequest,
-    job: JobConfig,
+def _embed(
+    dataset: Dataset,
+    outcome: Outcome,
     work: Distribution,
-    pipeline: Callable[[], dict[str, int]],
-    goal: Goal,
-    started: float,
+    sharing: Sharing,
+    reused: Sequence[ReusedDataset],
     folder: Path,
-    jobs: JobWatch | None,
+    key: str | None,
+    started: float,
 ) -> dict[str, int]:
-    """Run the pipeline while signals, time limits and progress are handled."""
+    """Embed the planned units, while signals, time limits and progress are handled.
+
+    Returns:
+        The counters of the run.
+    """
+    request, job, plan, before = outcome.request, outcome.job, outcome.plan, outcome.before
+    work = work.write(dataset, job, folder)
+    cost_cap.start_account(job, dataset, before)
+    goal = make_goal(request, job, outcome.rows(before), plan, before, sharing)
+    pipeline, jobs = functools.partial(work.run, job, folder), None
+    if not request.mode.uses_batch:
+        warn_of_open_jobs(dataset, job.embedding.content_noun)
+    else:
+        jobs = JobWatch()
+        pipeline = functools.partial(
+            run_batches, request, job, dataset, plan, reused, folder, key, jobs
+        )
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     limits = TimeLimits(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
     progress = make_progress(
