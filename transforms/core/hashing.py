@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.ma  # np.unique imports it, which fails if two threads do it at once.
 import numpy.typing as npt
 
 HASH_BYTES = 16
