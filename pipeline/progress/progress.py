@@ -269,7 +269,7 @@ def make_progress(
         source = LocalEngines(job.run_id)
     if jobs is not None:
         source = WatchedSource(source, jobs)
-    goal = dataclasses.replace(goal, processes=processes)
+    goal.processes = processes
     return Progress(goal, source, make_display(sys.stderr, alone=local and processes == 1))
 
 

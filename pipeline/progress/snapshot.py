@@ -20,9 +20,9 @@ ACTIVE_WINDOW_S = 600.0
 """The time left follows from the speed of so many seconds: waiting for quota is not counted."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Goal:
-    """What a run set out to do."""
+    """What a run set out to do; `shared` may grow later."""
 
     rows: RowCounts
     """Where the rows are at the start; `left` are those that this run is to process."""

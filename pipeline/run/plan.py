@@ -45,6 +45,28 @@ class Plan:
         """Units of this run."""
         return sum(len(file.units) for file in self.work)
 
+    def divided(self, rows: int) -> tuple[Plan, Plan]:
+        """Return plans of the first units, of so many rows or a little more, and of the others."""
+        first: list[FileUnits] = []
+        rest: list[FileUnits] = []
+        for file in self.work:
+            count = 0
+            while rows > 0 and count < len(file.units):
+                rows -= file.units[count].rows
+                count += 1
+            if count:
+                first.append(file.part(0, count))
+            if count < len(file.units):
+                rest.append(file.part(count, len(file.units)))
+        return self._with(first), self._with(rest)
+
+    def without_file(self, path: str) -> Plan:
+        """Return the plan without a file."""
+        return self._with(file for file in self.work if file.file.found.path != path)
+
+    def _with(self, work: Iterable[FileUnits]) -> Plan:
+        return dataclasses.replace(self, work=tuple(work))
+
 
 def make_plan(
     files: Sequence[InputFile], state: DatasetState, unit_rows: int, limit_rows: int | None = None

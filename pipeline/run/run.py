@@ -25,6 +25,7 @@ from bulkembed.pipeline.run.due_work import (
     scan,
     skip_damaged_file,
 )
+from bulkembed.pipeline.run.early_units import RestOfRun, SearchedUnits, search_first
 from bulkembed.pipeline.run.missing_files import check_missing_files
 from bulkembed.pipeline.run.placement import quota_shares, runs_on_this_machine
 from bulkembed.pipeline.run.plan import Plan
@@ -34,7 +35,7 @@ from bulkembed.pipeline.run.reuse import ReusedDataset, open_reused
 from bulkembed.pipeline.run.scans import Scans, save_scans
 from bulkembed.pipeline.run.service import serving
 from bulkembed.pipeline.run.settle import Outcome
-from bulkembed.pipeline.run.sharing import Sharing, find_sharing, rescue_vectors
+from bulkembed.pipeline.run.sharing import Sharing, keep_vectors
 from bulkembed.pipeline.run.summary import RunSummary, join_names
 from bulkembed.pipeline.runners.execute import TimeLimits, execute
 from bulkembed.pipeline.sync.preparation import Sync, begin, prepare
@@ -159,14 +160,15 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             if sync is None:
                 _stop_dead_run(dataset, dead_owner)
             counters: dict[str, int] = {}
-            sharing = Sharing()
+            first = SearchedUnits(plan)
             if not request.mode.uses_batch or before.damaged:
-                scans, plan, sharing = _share_texts(
+                scans, plan, first = _share_texts(
                     request, job, dataset, scans, before, plan, reused, folder
                 )
+            sharing = first.sharing
             if request.mode.uses_batch:  # It searches by itself, in parts that fit its jobs.
                 sharing = Sharing(rescued=sharing.rescued)
-            work = distribute(request, job, plan, sharing) if plan.work else None
+            work = distribute(request, job, first.plan, sharing) if plan.work else None
             if _changes_anything(request, dataset, scans, before, plan, sync):
                 gathered = work.gather.gathered_rows if work else 0
                 check_free_space(dataset, plan, job, sharing.texts + gathered)
@@ -178,7 +180,7 @@ def _attempt(request: RunRequest, started: float) -> RunSummary:
             mirror = None if sync is None else sync.mirror
             outcome = Outcome(request, job, scans, plan, before, {}, mirror)
             if work is not None:
-                counters = _embed(dataset, outcome, work, sharing, reused, folder, key, started)
+                counters = _embed(dataset, outcome, work, first, reused, folder, key, started)
             elif request.mode.uses_batch:
                 finish_jobs(request, job, dataset, key)
             outcome = dataclasses.replace(outcome, counters=counters)
@@ -311,7 +313,7 @@ def _open_dataset(
         run_file.mark_deleted(dataset)
     dataset.delete(kept_answers.files_of_other_settings(dataset, job))
     dataset.delete(dataset.gathered_files())
-    rescue_vectors(dataset, job, sharing)
+    keep_vectors(dataset, job, sharing.rescued, "rescued")
     # Units committed since the state was read are kept; those found damaged then are deleted.
     state = dataset.state()
     damaged = {one for one in state.records if record_name(one) in before.stale}
@@ -329,21 +331,22 @@ def _share_texts(
     plan: Plan,
     reused: Sequence[ReusedDataset],
     folder: Path,
-) -> tuple[Scans, Plan, Sharing]:
-    """Find the texts that units share, which reads all planned rows.
+) -> tuple[Scans, Plan, SearchedUnits]:
+    """Find the texts that units share, which reads the rows of the units to begin with.
 
     Returns:
-        The scans and the plan without files that turn out to be damaged, and the shared texts.
+        The scans and the plan without files that turn out to be damaged, and the units to begin
+        with.
 
     Raises:
         InputError: a file cannot be read, and `--skip-bad-files` is not set.
     """
     while True:
         if not plan.work or (request.retry_failed and not request.sync):
-            return scans, plan, Sharing()
+            return scans, plan, SearchedUnits(plan)
         try:
-            sharing = find_sharing(dataset, job, plan, before, folder, reused, keep=True)
-            return scans, plan, sharing
+            first = search_first(dataset, request, job, plan, before, folder, reused)
+            return scans, plan, first
         except InputError as error:
             scans = skip_damaged_file(request, scans, error)
             plan = plan_run(request, scans, before)
@@ -353,7 +356,7 @@ def _embed(
     dataset: Dataset,
     outcome: Outcome,
     work: Distribution,
-    sharing: Sharing,
+    first: SearchedUnits,
     reused: Sequence[ReusedDataset],
     folder: Path,
     key: str | None,
@@ -361,13 +364,23 @@ def _embed(
 ) -> dict[str, int]:
     """Embed the planned units, while signals, time limits and progress are handled.
 
+    Args:
+        dataset: the output.
+        outcome: what is known about the run.
+        work: the units to begin with, distributed.
+        first: the same units.
+        reused: other datasets.
+        folder: on a local disk, for temporary files.
+        key: the API key; None for application-default credentials.
+        started: when the run started, by `time.monotonic`.
+
     Returns:
         The counters of the run.
     """
     request, job, plan, before = outcome.request, outcome.job, outcome.plan, outcome.before
     work = work.write(dataset, job, folder)
     cost_cap.start_account(job, dataset, before)
-    goal = make_goal(request, job, outcome.rows(before), plan, before, sharing)
+    goal = make_goal(request, job, outcome.rows(before), plan, before, first.sharing)
     pipeline, jobs = functools.partial(work.run, job, folder), None
     if not request.mode.uses_batch:
         warn_of_open_jobs(dataset, job.embedding.content_noun)
@@ -376,6 +389,11 @@ def _embed(
         pipeline = functools.partial(
             run_batches, request, job, dataset, plan, reused, folder, key, jobs
         )
+    if first.rest is not None:
+        later = RestOfRun(
+            dataset, request, job, first.plan, first.rest, before, folder, reused, goal
+        )
+        pipeline = functools.partial(later.run_after, work)
     ends_at = None if request.max_runtime_s is None else started + request.max_runtime_s
     limits = TimeLimits(shutdown_timeout_s=request.calls.shutdown_timeout_s, ends_at=ends_at)
     progress = make_progress(

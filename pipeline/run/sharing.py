@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from bulkembed.pipeline.logs import log
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.reuse import ReusedDataset
-from bulkembed.pipeline.run.text_search import search_texts
+from bulkembed.pipeline.run.text_search import StopCheck, search_texts
 from bulkembed.schemas.job import Dedupe, JobConfig
 from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.units import FilePicks, SharedSlice
@@ -44,6 +45,8 @@ class Sharing:
     """Vectors that earlier runs paid for."""
     rescued: KnownPlaces = NO_PLACES
     """Vectors in parts of damaged units, which the run deletes before it begins."""
+    settled: Keys = dataclasses.field(default_factory=lambda: np.empty(0, np.uint64))
+    """The keys of the settled texts that the units want; see `find_sharing`."""
 
     @property
     def texts(self) -> int:
@@ -56,10 +59,14 @@ class Sharing:
         return np.unique(np.concatenate([one.places["key"] for one in (self.known, self.rescued)]))
 
     def slices(self, most: int) -> Iterator[SharedSlice]:
-        """Yield the texts to send, in so many slices of about equal size; in fewer if few."""
+        """Yield the texts to send, in so many slices of about equal size; in fewer if few.
+
+        Slices of several searches of a run have different names.
+        """
         texts = sum(file.texts for file in self.picks)
         pieces = _cut(self.picks, max(1, min(most, texts // MIN_SLICE_TEXTS)))
-        return (SharedSlice(f"shared-{n}", files) for n, files in enumerate(pieces))
+        search = secrets.token_hex(4)
+        return (SharedSlice(f"shared-{n}-{search}", files) for n, files in enumerate(pieces))
 
 
 def find_sharing(
@@ -73,6 +80,7 @@ def find_sharing(
     keep: bool,
     settled: Keys | None = None,
     contents: RowContents | None = None,
+    check: StopCheck = lambda: None,
 ) -> Sharing:
     """Find the texts that the planned units share with each other, with committed units and others.
 
@@ -88,18 +96,21 @@ def find_sharing(
         keep: whether this process has the dataset's lock, and may write to the dataset.
         settled: the keys of texts that need no vector, ascending and distinct.
         contents: those of rows with media that were read.
+        check: as for `search_texts`.
 
     Raises:
         InputError, OutputError: a file cannot be read, or a disk is full.
     """
     several = plan.units > 1 or job.embedding.long_text.cuts
     several = several or any(one.embedded for one in (*state.records, *state.damaged))
-    several = several or bool(reused)
+    several = several or bool(reused) or settled is not None
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
     sources = known_sources(dataset, job, state, scratch, reused, keep=keep)
     folder = search_folder(dataset, scratch, keep=keep)
-    found = search_texts(job, plan, sources, folder, settled=settled, contents=contents)
+    found = search_texts(
+        job, plan, sources, folder, settled=settled, contents=contents, check=check
+    )
     if len(found.rows) or found.known_texts:
         log.info(
             "deduplication: %s to embed up front, %s reused from earlier runs",
@@ -110,18 +121,19 @@ def find_sharing(
     places = found.known.places
     damaged = int(np.searchsorted(places["source"], 1)) if state.damaged else 0
     rescued = dataclasses.replace(found.known, places=places[:damaged])
-    return Sharing(picks, dataclasses.replace(found.known, places=places[damaged:]), rescued)
+    own = dataclasses.replace(found.known, places=places[damaged:])
+    return Sharing(picks, own, rescued, found.settled)
 
 
-def rescue_vectors(dataset: Dataset, job: JobConfig, sharing: Sharing) -> None:
-    """Keep the vectors of damaged units, whose parts are deleted next, as shared answers.
+def keep_vectors(dataset: Dataset, job: JobConfig, known: KnownPlaces, name: str) -> None:
+    """Keep known vectors as shared answers, in files with a name in theirs; each vector once.
 
     Raises:
         OutputError: the disk is full.
     """
-    blocks = read_known(sharing.rescued)
+    blocks = read_known(known)
     while group := list(itertools.islice(blocks, _BLOCKS_PER_FILE)):
-        with contextlib.closing(shared_writer(dataset, job, "rescued")) as writer:
+        with contextlib.closing(shared_writer(dataset, job, name)) as writer:
             for block in group:
                 writer.append(block.hashes, block.vectors, block.truncated)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ _PASSAGES_PER_ROW = 8
 """Assumed if texts are cut into passages; decides only how many partitions there are."""
 
 Places = npt.NDArray[np.uint64]
+StopCheck = Callable[[], object]
+"""Raises an error if the search is to end."""
 IsKnown = npt.NDArray[np.bool_]
 """Whether the whole text of each planned row has a known vector."""
 
@@ -75,6 +77,8 @@ class FoundTexts:
     """How many distinct texts have a known vector."""
     waiting: npt.NDArray[np.bool_]
     """Which units want a text that no source has, by their numbers in the plan."""
+    settled: hashing.Keys
+    """The keys of the settled texts that units want and no source has; distinct."""
 
 
 def search_texts(
@@ -86,6 +90,7 @@ def search_texts(
     every: bool = False,
     settled: hashing.Keys | None = None,
     contents: RowContents | None = None,
+    check: StopCheck = lambda: None,
 ) -> FoundTexts:
     """Read the texts of all planned rows, and find those that are shared or known.
 
@@ -98,6 +103,7 @@ def search_texts(
             want.
         settled: the keys of texts that need no vector, ascending and distinct.
         contents: those of rows with media that were read.
+        check: called again and again; the search ends with what it raises.
 
     Raises:
         InputError: a file cannot be read.
@@ -107,7 +113,7 @@ def search_texts(
     likely = plan.planned_rows * (_PASSAGES_PER_ROW if cuts else 1)
     # Units of long texts and of media are split between rows.
     by_row = cuts or job.embedding.media is not None
-    search = _Search(plan, sources, settled, by_row=by_row, every=every)
+    search = _Search(plan, sources, settled, by_row=by_row, every=every, check=check)
     with (
         PartitionedRows(folder, TEXT, partitions_for(likely, TEXT.itemsize)) as texts,
         PartitionedRows(folder, PLACE, 1) as whole,
@@ -116,6 +122,7 @@ def search_texts(
         if sources and job.embedding.long_text is LongText.MEAN:
             is_known = _find_whole_texts(job, plan, search, folder, whole)
         for keys, places in _planned_texts(job, plan, is_known, contents):
+            check()
             texts.add_columns(key=keys, place=places)
         if not sources:
             for _ in search.known_places(texts):
@@ -125,6 +132,19 @@ def search_texts(
         known = itertools.chain(whole.pieces(0), search.known_places(texts))
         found = write_places(folder, origins, known, len(texts) + len(whole))
         return search.result(found)
+
+
+def distinct_keys(job: JobConfig, plan: Plan, check: StopCheck) -> hashing.Keys:
+    """Return the keys of the texts of all planned rows, ascending and distinct; in memory.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found = [np.empty(0, np.uint64)]
+    for keys, _ in _planned_texts(job, plan, None, None):
+        check()
+        found.append(keys)
+    return np.unique(np.concatenate(found))
 
 
 def _find_whole_texts(
@@ -150,6 +170,7 @@ class _Search:
         settled: as for `search_texts`.
         by_row: whether each row counts as a unit, because a unit may be committed row by row.
         every: as for `search_texts`.
+        check: as for `search_texts`.
     """
 
     def __init__(
@@ -160,6 +181,7 @@ class _Search:
         *,
         by_row: bool,
         every: bool,
+        check: StopCheck,
     ) -> None:
         sizes = [unit.rows for file in plan.work for unit in file.units]
         self._ends = np.cumsum(sizes)
@@ -167,9 +189,11 @@ class _Search:
         self._settled = np.empty(0, np.uint64) if settled is None else settled
         self._by_row = by_row
         self._every = every
+        self._check = check
         self._waiting = np.zeros(len(sizes), bool)
         self._shared: list[Places] = []
         self._keys: list[hashing.Keys] = []
+        self._wanted_settled: list[hashing.Keys] = []
         self._known_texts = 0
 
     @property
@@ -180,10 +204,13 @@ class _Search:
     def known_places(self, texts: PartitionedRows) -> Iterator[npt.NDArray[Any]]:
         """Yield the places of known vectors that units want, as PLACE; note the shared texts."""
         for repeats in _repeats(texts):
+            self._check()
             rows = self._rows(repeats.places)
             source_of, parts, part_rows = self._look_up(repeats.keys)
             is_known = source_of >= 0
-            is_missing = ~is_known & ~hashing.among(repeats.keys, self._settled)
+            is_settled = ~is_known & hashing.among(repeats.keys, self._settled)
+            self._wanted_settled.append(repeats.keys[is_settled])
+            is_missing = ~is_known & ~is_settled
             self._waiting[self._units(rows)[is_missing[repeats.text]]] = True
             if not self._every:
                 groups = rows if self._by_row else self._units(rows)
@@ -258,6 +285,7 @@ class _Search:
             known,
             self._known_texts,
             self._waiting,
+            _joined(self._wanted_settled),
         )
 
 

@@ -6,18 +6,21 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.cli import python
 from support.jobs import a_job
 
 from bulkembed.pipeline.run import text_search
 from bulkembed.pipeline.run.plan import Plan, make_plan
 from bulkembed.pipeline.run.scans import scan_inputs
-from bulkembed.pipeline.run.text_search import TEXT, FoundTexts, search_texts
+from bulkembed.pipeline.run.text_search import TEXT, FoundTexts, distinct_keys, search_texts
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.job import JobConfig
 from bulkembed.schemas.output_schema import TEXT_HASH_TYPE
+from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.core.passages import passage_spans
@@ -172,3 +175,43 @@ def test_every_missing_text_is_found_with_its_key(tmp_path: Path) -> None:
     assert found.rows.tolist() == [0, 1, 5]
     expected = [sent_hash(job.embedding, None, text) for text in ("b", "a", "c")]
     assert found.keys.tolist() == keys(expected).tolist()
+
+
+def test_settled_texts_are_not_shared_and_those_that_units_want_are_named(tmp_path: Path) -> None:
+    files: list[list[str | None]] = [["a", "old", "known", "b"], ["a", "b", None, "old", "known"]]
+    write_files(tmp_path / "in", files)
+    job = a_job()
+    plan = planned(tmp_path, job)
+    known = source(tmp_path / "one", job, [["known"]])
+    hashes = [sent_hash(job.embedding, None, text) for text in ("a", "known", "of others")]
+    found = search_texts(job, plan, [known], tmp_path, settled=np.unique(keys(hashes)))
+    assert found.rows.tolist() == [1, 3]
+    assert found.settled.tolist() == keys(hashes[:1]).tolist()
+
+
+def test_distinct_keys_are_those_of_all_texts(tmp_path: Path) -> None:
+    write_files(tmp_path / "in", [["a", None, "b", "a"], ["b", "c"]])
+    job = a_job()
+    found = distinct_keys(job, planned(tmp_path, job), lambda: None)
+    expected = keys([sent_hash(job.embedding, None, text) for text in ("a", "b", "c")])
+    assert found.tolist() == sorted(expected.tolist())
+
+
+@pytest.mark.parametrize("calls", [1, 4])
+def test_a_search_ends_with_what_its_check_raises(tmp_path: Path, calls: int) -> None:
+    write_files(tmp_path / "in", [["a", "b", "c", "d", "e", "f", "g", "h", "i"]])
+    job = a_job()
+    counted = iter(range(1, calls))
+
+    def check() -> None:
+        if next(counted, None) is None:
+            raise Stopping
+
+    with pytest.raises(Stopping):
+        search_texts(job, planned(tmp_path, job), [], tmp_path, check=check)
+
+
+def test_threads_that_compare_keys_import_nothing_at_the_same_moment() -> None:
+    """np.unique imports numpy.ma, in which two threads at once end with a RecursionError."""
+    code = "import sys, bulkembed.transforms.core.hashing; sys.exit('numpy.ma' not in sys.modules)"
+    assert python("-c", code).code == 0

@@ -1,0 +1,173 @@
+"""A run with early units that ends early: by a signal, a limit, or a damaged file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli import read, run, summary, write_rows
+from support.early import ALL_TEXTS, EARLY_ROWS, EARLY_TEXTS, TEXTS, go, small_sizes, write_input
+from support.killing import leftovers, wait_for
+from support.moments import just_before
+from test_damaged_files import damaged
+
+from bulkembed.emulator.server import EmulatorServer
+from bulkembed.emulator.settings import EmulatorSettings
+from bulkembed.pipeline.run import early_units
+from bulkembed.transforms.dataset.dataset import Dataset
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_sizes(monkeypatch)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_input(tmp_path / "in")
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def endless_search(
+    monkeypatch: pytest.MonkeyPatch, output: Path, then: Callable[[], None] = lambda: None
+) -> None:
+    """The search lasts until the run ends; do something once the early units are committed."""
+    find_sharing = early_units.find_sharing
+
+    def search(*args: Any, **more: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            return find_sharing(*args, **more)
+        wait_for(lambda: committed_rows(output) == EARLY_ROWS)
+        then()
+        while True:
+            more["check"]()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(early_units, "find_sharing", search)
+
+
+def committed_rows(output: Path) -> int:
+    return sum(record.unit.rows for record in Dataset.open(str(output)).state().records)
+
+
+def check_resumed(server: EmulatorServer, source: Path, output: Path) -> None:
+    ended = go(server, source, output)
+    assert ended.code == 0, ended.err
+    stats = server.stats()
+    assert (stats["texts"], stats["texts_paid_twice"]) == (ALL_TEXTS, 0)
+    assert len(read(output)) == len(TEXTS)
+    assert leftovers(output) == []
+
+
+@pytest.mark.parametrize("number", [1, 5, 6, 12])
+def test_a_signal_ends_either_part_cleanly(
+    server: EmulatorServer, source: Path, output: Path, number: int
+) -> None:
+    with just_before("os.rename", "/_run/units/", stop, number):
+        ended = go(server, source, output, "--concurrency", 1)
+    assert ended.code == 75, ended.err
+    if number < 5:
+        assert server.stats()["texts"] <= EARLY_TEXTS
+    check_resumed(server, source, output)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_between_the_parts_ends_the_search(
+    server: EmulatorServer,
+    source: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    with monkeypatch.context() as patch:
+        endless_search(patch, output, then=stop)
+        ended = go(server, source, output, "--workers", workers)
+    assert ended.code == 75, ended.err
+    assert "interrupted by SIGTERM" in ended.err
+    assert server.stats()["texts"] == EARLY_TEXTS
+    check_resumed(server, source, output)
+
+
+def test_a_limit_of_time_between_the_parts_ends_the_search(
+    server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        endless_search(patch, output)
+        ended = go(server, source, output, "--max-runtime", "6s")
+    assert ended.code == 75, ended.err
+    assert "--max-runtime" in ended.err
+    check_resumed(server, source, output)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("most", "code"), [(1, 3), (4, 3), (5, 0)])
+def test_failed_rows_of_both_parts_count_together(
+    tmp_path: Path, most: int, code: int, workers: int
+) -> None:
+    texts = [f"poison {n}" if n in (3, 21, 102, 121, 122) else one for n, one in enumerate(TEXTS)]
+    source, output = write_input(tmp_path / "in", texts), tmp_path / "out"
+    limit = ("--max-dead-letters", most, "--workers", workers)
+    with EmulatorServer(EmulatorSettings(poison="poison")) as server:
+        ended = go(server, source, output, *limit)
+        assert ended.code == code, ended.err
+        if most == 1 and workers == 1:
+            assert server.stats()["texts"] <= EARLY_TEXTS
+
+
+@pytest.mark.parametrize("usd", [60, 150])
+def test_a_limit_of_cost_holds_for_both_parts(
+    server: EmulatorServer, source: Path, output: Path, usd: int
+) -> None:
+    price = ("--price-usd-per-mtok", "1000000", "--concurrency", 1)
+    ended = go(server, source, output, *price, "--max-cost-usd", usd)
+    assert ended.code == 4, ended.err
+    assert 0 < server.stats()["tokens"] <= usd
+    assert go(server, source, output, *price, "--max-cost-usd", 100_000).code == 0
+    assert server.stats()["texts_paid_twice"] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_window_is_full_but_not_exceeded(source: Path, output: Path, workers: int) -> None:
+    limit = EARLY_TEXTS + 30
+    with EmulatorServer(EmulatorSettings(rpm=limit)) as server:
+        ended = go(
+            server, source, output, "--rpm", limit, "--workers", workers, "--max-runtime", "25s"
+        )
+        stats = server.stats()
+    assert ended.code == 75, ended.err
+    assert (stats["texts"], stats["answers_429"]) == (limit, 0)
+
+
+@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_file_that_the_search_finds_damaged(
+    server: EmulatorServer, tmp_path: Path, output: Path, *, skips: bool, begins: bool
+) -> None:
+    """It has early units, or all of its units are later ones."""
+    folder = tmp_path / "in"
+    write_rows(folder / "c.parquet", [f"good {n}" for n in range(EARLY_ROWS)])
+    bad = damaged(folder / ("b.parquet" if begins else "d.parquet"))
+    args = ["--skip-bad-files"] if skips else []
+    ended = run(server.url, folder, output, "--dim", 128, "--unit-rows", 10, *args)
+    assert ended.err.count(f"{bad.name} cannot be read") == 1
+    assert ended.code == (0 if skips else 1), ended.err
+    files = read(output)["source_file"].to_pylist()
+    assert files.count(bad.name) == (EARLY_ROWS if begins else 0)
+    if skips or not begins:
+        assert files.count("c.parquet") == EARLY_ROWS
+    assert (output / "_SUCCESS").exists() == skips
+    if skips:
+        (line,) = summary(output)["skipped_files"]
+        assert bad.name in line
+        assert summary(output)["dataset"]["left"] == 0
