@@ -8,6 +8,7 @@ import fractions
 import re
 
 from bulkembed.schemas.errors import ConfigError
+from bulkembed.schemas.messages import number_of
 
 
 class RpmCounts(enum.StrEnum):
@@ -86,12 +87,13 @@ class QuotaLimits:
         return max(1, int(limit * self.share))
 
     def __str__(self) -> str:
+        counted = self.rpm_counts.removesuffix("s")
         parts = [
-            f"{value:,} {unit}"
-            for value, unit in (
-                (self.rpm, f"{self.rpm_counts} per minute"),
-                (self.tpm, "tokens per minute"),
-                (self.rpd, f"{self.rpm_counts} per day"),
+            f"{number_of(value, noun)} per {period}"
+            for value, noun, period in (
+                (self.rpm, counted, "minute"),
+                (self.tpm, "token", "minute"),
+                (self.rpd, counted, "day"),
             )
             if value is not None
         ]
