@@ -152,6 +152,18 @@ def test_units_with_failed_rows_keep_their_own_parts_and_are_retried(
 
 
 @pytest.mark.faults
+def test_answers_of_committed_rows_are_not_reported_as_uncommitted(
+    server: EmulatorServer, source: Path, output: Path
+) -> None:
+    args = (*ARGS, "--dedupe", "off", "--rpd", 50)
+    ended = run(server.url, source, output, *args)
+    assert ended.code == 75, ended.err
+    assert read(output).num_rows == server.stats()["texts"] == 50
+    assert "not committed" not in ended.out
+    assert json.loads(bulkembed("status", output, "--json").out)["kept_texts"] == 0
+
+
+@pytest.mark.faults
 def test_a_damaged_part_of_a_group_is_written_again(
     server: EmulatorServer, source: Path, output: Path
 ) -> None:

@@ -70,6 +70,8 @@ def test_the_first_rows_that_are_all_finished_are_committed(
         rows += 1
     finished = found.finish()
     assert (finished is None) is (rows == 0)
+    later = [text for text in texts[rows:] if text is not None and results[text] == "vector"]
+    assert found.has_other_answers() is bool(later)
     if finished is None:
         return
     record, tables = finished

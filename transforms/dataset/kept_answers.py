@@ -101,7 +101,7 @@ class AnswerWriter:
             raise output_error(str(self._path), error) from error
 
     def close(self, *, committed: bool = False) -> None:
-        """Close the file; delete it if the whole unit is committed."""
+        """Close the file; delete it if all of its answers are committed."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

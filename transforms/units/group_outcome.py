@@ -26,8 +26,10 @@ class GroupOutcome(UnitOutcome):
             whole: whether units of which only the first rows are finished are left out.
         """
         spans = list(self._spans(whole=whole))
-        means = self._means([row for span in spans for row in span.rows])
-        failed = self._failed_rows({row for span in spans for row in span.rows})
+        rows = [row for span in spans for row in span.rows]
+        self._given_out.update(rows)
+        means = self._means(rows)
+        failed = self._failed_rows(set(rows))
         records = list(self._records(spans, failed))
         together = [at for at, record in enumerate(records) if not record.dead]
         alone = [[at] for at, record in enumerate(records) if record.dead]

@@ -53,6 +53,7 @@ class UnitOutcome:
         self._rows = RowProgress(prepared.passages, len(prepared.items))
         self._of_other_rows: set[int] = set()
         self._reused: set[int] = set()
+        self._given_out: set[int] = set()
 
     def restore(self, *sources: KnownVectors, read: Sequence[VectorBlock] = ()) -> list[Content]:
         """Take the vectors that are already paid for; return the texts to send.
@@ -163,6 +164,7 @@ class UnitOutcome:
         rows = self._rows.finished_prefix()
         if rows == 0 or (retry_of is not None and rows < retry_of.unit.rows):
             return None
+        self._given_out.update(range(rows))
         means = self._means(range(rows))
         vectors = self._vector_table(self._rows.embedded_rows(range(rows)), means)
         failed = self._failed_rows(range(rows))
@@ -179,6 +181,16 @@ class UnitOutcome:
             return []
         finished = self.finish()
         return [] if finished is None else [((finished[0],), finished[1])]
+
+    def has_other_answers(self) -> bool:
+        """Return whether a row that was not among those of `finish_units` has vectors."""
+        present = self._vectors.present
+        return any(
+            present[passage.item]
+            for row, passages in enumerate(self._prepared.passages)
+            if row not in self._given_out
+            for passage in passages
+        )
 
     def _means(self, rows: Iterable[int]) -> dict[int, Vector | None]:
         """Return the means of finished rows that have several passages; rows without one fail."""

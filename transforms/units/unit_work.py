@@ -106,8 +106,7 @@ class UnitWorker:
                 self._count_failures(prepared)
         finally:
             self.tally.end(outcome, *(committed_rows(record, retry_of) for record in records))
-            rows = sum(record.unit.rows for record in records)
-            kept.close(committed=rows == prepared.unit.rows)
+            kept.close(committed=bool(records) and not outcome.has_other_answers())
         return records
 
     async def embed_shared(self, texts: DistinctContents, kept: AnswerSink) -> CallCounts:
