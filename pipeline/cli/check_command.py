@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import click
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command
 from bulkembed.pipeline.cli.options import SERVICE_OPTIONS
+from bulkembed.pipeline.cli.result_files import result_file
 from bulkembed.pipeline.logs import log, printable, set_log
 from bulkembed.schemas.errors import OutputError, QuotaExceeded, Unavailable
 from bulkembed.schemas.messages import number_of
@@ -23,7 +23,7 @@ from bulkembed.schemas.service_check import Verdict
 from bulkembed.schemas.stop import ExitCode
 
 if TYPE_CHECKING:
-    from bulkembed.schemas.service_check import CheckReport
+    from bulkembed.schemas.service_check import CheckReport, NamedLimit
 
 _STDOUT = "-"
 
@@ -63,19 +63,28 @@ def check(
     set_log("info")
     known = inspect.signature(service_from).parameters
     service = service_from(**{name: options[name] for name in options if name in known})
+    report, code = None, ExitCode.COMPLETE
+    to_file = target not in (None, _STDOUT)
     try:
-        with _keeping(None if target in (None, _STDOUT) else Path(str(target))) as keep:
+        with result_file(Path(str(target))) if to_file else contextlib.nullcontext() as file:
             report = check_service(service, models or DEFAULT_MODELS)
-            keep(_as_json(report))
+            code = _exit_code(report)
+            if file is not None:
+                file.write(f"{_as_json(report)}\n".encode())
     except (Unavailable, QuotaExceeded) as error:
         log.error("%s", error.message)
         ctx.exit(int(ExitCode.INCOMPLETE))
+    except OutputError as error:
+        if report is None:
+            raise
+        log.error("--json %s", error.message)
+        code = ExitCode.FAILED
     with streams.showing(keep_code=True):
         if target == _STDOUT:
             click.echo(_as_json(report))
         else:
             _show(report)
-    ctx.exit(int(_exit_code(report)))
+    ctx.exit(int(code))
 
 
 def _exit_code(report: CheckReport) -> ExitCode:
@@ -90,31 +99,6 @@ def _as_json(report: CheckReport) -> str:
     return masked(json.dumps(to_plain(report), indent=2, ensure_ascii=False))
 
 
-@contextlib.contextmanager
-def _keeping(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """Yield what writes a text to a file, which keeps its former content until then.
-
-    Raises:
-        OutputError: the file cannot be written, which shows before anything is sent.
-    """
-    if path is None:
-        yield lambda _: None
-        return
-    part = path.with_name(f".{path.name}.tmp")
-
-    def keep(text: str) -> None:
-        part.write_text(f"{text}\n", encoding="utf-8")
-        part.replace(path)
-
-    try:
-        part.touch()
-        yield keep
-    except OSError as error:
-        raise OutputError(f"--json {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _show(report: CheckReport) -> None:
     from bulkembed.pipeline.cli.show import show_table
 
@@ -126,10 +110,8 @@ def _show(report: CheckReport) -> None:
         ),
         sys.stdout,
     )
-    for limit in report.limits:
-        value = "" if limit.value is None else f" of {limit.value:,}"
-        name = limit.quota_id or limit.message
-        click.echo(printable(f"the quota was exceeded: {masked(name)}{value}"))
+    for limit in dict.fromkeys(map(_shown_limit, report.limits)):
+        click.echo(printable(f"the quota was exceeded: {limit}"))
     counts = {verdict: report.count(verdict) for verdict in Verdict}
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     click.echo(f"\n{number_of(len(report.assumptions), 'assumption')}: {listed}")
@@ -137,3 +119,8 @@ def _show(report: CheckReport) -> None:
         click.echo(
             "Open an issue with the file of --json, so that bulkembed can follow the service."
         )
+
+
+def _shown_limit(limit: NamedLimit) -> str:
+    value = "" if limit.value is None else f" of {limit.value:,}"
+    return f"{masked(limit.quota_id or limit.message)}{value}"

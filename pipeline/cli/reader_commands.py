@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,9 +14,10 @@ import click
 
 from bulkembed.pipeline import streams
 from bulkembed.pipeline.cli.commands import Command, WordChoice
+from bulkembed.pipeline.cli.result_files import result_file
 from bulkembed.pipeline.logs import printable, set_log
 from bulkembed.schemas.change_format import ChangeFormat
-from bulkembed.schemas.errors import ConfigError, OutputError
+from bulkembed.schemas.errors import ConfigError
 from bulkembed.transforms.core.field_paths import split_names
 
 if TYPE_CHECKING:
@@ -142,22 +144,15 @@ def _kind_of(target: Path | None) -> ChangeFormat:
     return ChangeFormat(suffix)
 
 
-@contextlib.contextmanager
-def _binary(target: Path | None) -> Iterator[BinaryIO]:
+def _binary(target: Path | None) -> AbstractContextManager[BinaryIO]:
     """Open standard output, or a file that gets its name when it is complete."""
-    if target is None:
-        with streams.showing():
-            yield sys.stdout.buffer
-        return
-    part = target.with_name(f".{target.name}.tmp")
-    try:
-        with part.open("wb") as stream:
-            yield stream
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    return _standard_output() if target is None else result_file(target)
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    with streams.showing():
+        yield sys.stdout.buffer
 
 
 def _show_changes(output: str, found: Changes) -> None:

@@ -189,6 +189,25 @@ def test_a_file_of_a_later_format_is_an_error(server: EmulatorServer, tmp_path: 
         read_facts(str(file))
 
 
+def test_the_table_is_shown_although_the_file_cannot_be_written(
+    server: EmulatorServer, tmp_path: Path
+) -> None:
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    ended = checked(server, "--json", full, *ONE)
+    assert ended.code == 1
+    assert "19 assumptions: 19 as assumed" in ended.out
+    assert f"--json {full} cannot be written: No space left on device" in ended.err
+    assert full.is_symlink()
+
+
+def test_a_limit_that_several_429s_name_is_shown_once() -> None:
+    with EmulatorServer(EmulatorSettings(rpm=7)) as server:
+        ended = checked(server, *ONE)
+    limits = [line for line in ended.out.splitlines() if "the quota was exceeded" in line]
+    assert 1 <= len(limits) == len(set(limits))
+
+
 def test_a_probe_that_fails_does_not_end_the_others() -> None:
     script = ("ok", "400", "short", "503", "ok", "503", "503")
     with EmulatorServer(EmulatorSettings(script=script)) as server:
@@ -275,7 +294,7 @@ def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_sent(
 ) -> None:
     ended = checked(server, "--json", tmp_path / "none/found.json", *ONE)
     assert (ended.code, ended.out) == (1, "")
-    assert "found.json: No such file or directory" in ended.last
+    assert "found.json cannot be written: No such file or directory" in ended.last
     assert server.stats()["calls"] == 0
 
 
