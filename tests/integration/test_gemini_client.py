@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +20,7 @@ from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import (
     BadAnswer,
+    CallError,
     CallRejected,
     JobRejected,
     QuotaExceeded,
@@ -26,6 +29,7 @@ from bulkembed.schemas.errors import (
 from bulkembed.schemas.models import MODELS, TaskStyle, TaskType
 from bulkembed.transforms.clients.decoding import Answer
 from bulkembed.transforms.clients.gemini import GeminiClient
+from bulkembed.transforms.core.content import TextContent
 
 DEVELOPER = [name for name, spec in MODELS.items() if not spec.vertex_only]
 WAYS = [(name, False) for name in DEVELOPER] + [(name, True) for name in MODELS]
@@ -172,3 +176,25 @@ def test_simultaneous_calls_each_get_their_own_answer(url: str) -> None:
     found = with_client(url, all_at_once, dim=128)
     for text, answer in zip(texts, found, strict=True):
         assert np.array_equal(answer.vectors[0], asked_alone(url, text, outputDimensionality=128))
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "short"])
+def test_a_failed_request_does_not_keep_its_texts_in_memory(fault: str) -> None:
+    """Errors that refer to frames that refer to them would wait for a garbage collection."""
+
+    class Texts(list[TextContent]):
+        """A list that shows when it is freed."""
+
+    async def fail(client: GeminiClient) -> weakref.ref[Texts]:
+        texts = Texts(items(TEXTS))
+        with pytest.raises(CallError):
+            await client.embed(texts)
+        return weakref.ref(texts)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with served(script=(fault,)) as server:
+            assert with_client(server.url, fail)() is None
+    finally:
+        gc.enable()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -50,8 +52,11 @@ class Client:
     async def embed(self, items: Sequence[TextContent]) -> Answer:
         self.calls.append([item.text for item in items])
         error = self._reject(items)
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # It would keep this frame, and the frame it.
         return Answer(np.ones((len(items), 2), np.float32), len(items))
 
     async def count_tokens(self, content: TextContent) -> int:
@@ -99,6 +104,30 @@ def counter_of(
 ) -> TokenCounter:
     retrier = Retrier(stop, deadline_s, RetryWait(lambda: 0.0), clock)
     return TokenCounter(client, retrier, stop, deadline_s, clock)
+
+
+@pytest.mark.parametrize("kind", [Unavailable, CallRejected, None])
+def test_a_failed_call_keeps_its_receiver_no_longer_than_needed(
+    kind: type[CallError] | None,
+) -> None:
+    """The receiver holds the vectors of a unit, which must not wait for garbage collection."""
+    errors = [kind] if kind is not None else []
+    client = Client(lambda _: errors.pop()("it failed") if errors else None)
+
+    async def run() -> weakref.ref[ResultReceiver]:
+        receiver, items = ResultReceiver(), prepared(["a", "b", "c"], a_job()).items
+        await caller_of(client, StopFlag()).embed(items, receiver)
+        assert len(receiver.good) == 3
+        await asyncio.sleep(0)  # The task of the call ends after its result is handed out.
+        return weakref.ref(receiver)
+
+    gc.collect()
+    gc.disable()
+    try:
+        receiver = asyncio.run(run())
+        assert receiver() is None
+    finally:
+        gc.enable()
 
 
 def embed(texts: list[str], reject: Reject) -> tuple[Client, ResultReceiver, StopFlag]:

@@ -279,6 +279,8 @@ class Caller:
             raise
         finally:
             del self._in_flight[answer]
+            # A failed task has the error, and the error this frame: a cycle with all of the call.
+            del answer
 
     def _learn(self, draft: Draft, answer: Answer) -> None:
         maximum = self._estimator.max_tokens

@@ -33,6 +33,7 @@ from bulkembed.transforms.clients.requests import RequestWriter
 from bulkembed.transforms.clients.sdk import open_sdk
 from bulkembed.transforms.clients.transport import (
     credentials_error,
+    forget_frames,
     open_http,
     transport_error,
     trusted_certificates,
@@ -136,6 +137,7 @@ class GeminiClient:
                 lambda parameters: self._answer(send, parameters, checked), vectors=vectors
             )
         except NoVectors as answer:
+            forget_frames(answer)
             raise self._error(_read_error(answer), texts) from None
 
     def _read_vectors(self, body: KeptBody, texts: int) -> Answer:
@@ -178,6 +180,7 @@ class GeminiClient:
                 ) from None
             except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
                 # After the handshake, the HTTP client does not wrap the OSErrors of TLS.
+                forget_frames(error)
                 raise transport_error(error) from None
             except google.auth.exceptions.GoogleAuthError as error:
                 raise credentials_error(error) from None

@@ -267,6 +267,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         one = one.__cause__ or one.__context__
 
 
+def forget_frames(error: BaseException) -> None:
+    """Forget where an error and its causes were raised.
+
+    The SDK's way of raising errors makes the frames refer to themselves, so that each failed
+    request, with its texts and its body, would stay in memory until a garbage collection.
+    """
+    for one in _causes(error):
+        one.__traceback__ = None
+
+
 def credentials_error(error: google.auth.exceptions.GoogleAuthError) -> CallError:
     """Return the CallError for an error of the application-default credentials."""
     if bad_certificate(error):
