@@ -128,3 +128,16 @@ def test_what_waits_for_later_tasks_leaves_less_room_but_never_stops_all(process
     process.loop.run(set_event(done))
     assert [*first.finish(), *second.finish()] == [1]
     assert process.memory.held == 0
+
+
+def test_results_are_handed_out_as_tasks_end_even_if_memory_is_never_short(process: Any) -> None:
+    tasks = SliceTasks[int](process)
+    event, results = asyncio.Event(), 0
+    event.set()
+    for _ in range(20):
+        results += sum(tasks.wait_for_memory(1))
+        tasks.start(until(event))
+        concurrent.futures.wait(tasks.running, SOON_S)
+        assert len(tasks.running) == 1  # Those that have ended are not kept until the slice ends.
+    assert results == 19
+    assert sum(tasks.finish()) == 1

@@ -246,7 +246,11 @@ class SliceTasks(Generic[Result]):
     """The bytes that are in memory for later tasks."""
 
     def wait_for_memory(self, size: int) -> Iterator[Result]:
-        """Wait until some bytes fit the budget, or the run must stop; yield results meanwhile."""
+        """Wait until some bytes fit the budget, or the run must stop; yield results meanwhile.
+
+        It first yields what has ended, so that no ended task is kept.
+        """
+        yield from self._results(0.0)
         memory = self.engine.memory
         place = memory.enter_queue()
         try:
