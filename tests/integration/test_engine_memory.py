@@ -21,7 +21,7 @@ def thresholds() -> Iterator[None]:
 
 
 def full_collections() -> int:
-    """Return how many full collections there are while as many objects are made as 20 units need."""
+    """Return how many full collections there are while as many objects are made as by 20 units."""
     before = gc.get_stats()[2]["collections"]
     kept = [[number] for number in range(400_000)]
     assert len(kept) == 400_000

@@ -49,6 +49,11 @@ COMMIT_MEMORY_BYTES = 96 << 20
 TIMELINE_EVERY_S = 30.0
 """How much of the timeline a kill can lose."""
 
+YOUNG_COLLECTIONS = 100
+"""Collections of younger objects before one of all objects; Python's default is 10.  A collection
+of all objects looks at each text in memory, of which there are some 100,000 if vectors are short;
+units and their calls are freed without it."""
+
 Read = TypeVar("Read")
 
 log = logging.getLogger("bulkembed")
@@ -284,6 +289,7 @@ def _new_engine(job: JobConfig) -> Engine:
     _counts.begin(engine)
     # What Beam and the SDK have imported stays until the end, so garbage collection can skip it.
     gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], YOUNG_COLLECTIONS)
     use_system_pool()
     if job.embedding.media is not None or job.batch:
         return_large_buffers()
