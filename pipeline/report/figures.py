@@ -383,5 +383,5 @@ def _sized(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> Spec:
         .configure_view(stroke=None)
         .configure_axis(grid=True, gridColor="#eceff2", domainColor="#c6ccd2", labelColor="#57606a")
     )
-    spec: Spec = styled.to_dict()
+    spec: Spec = styled.to_dict(validate=False)
     return spec

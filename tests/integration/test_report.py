@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import altair as alt
+import jsonschema
 import orjson
 import pytest
 import vl_convert
@@ -58,6 +60,17 @@ def test_the_page_shows_the_throughput_and_the_quota(dataset: Path) -> None:
     assert max(point["texts"] for point in points) >= 38
     assert {row["calls"] for row in page.rows("latency")} == {"half", "95 %"}
     assert sum(row["calls"] for row in page.rows("problems") if row["what"] == "failed") >= 1
+
+
+def test_the_charts_are_valid(dataset: Path) -> None:
+    assert bulkembed("report", dataset).code == 0
+    charts = Page(dataset / "_run/report.html").charts
+    assert charts.keys() >= {"rows", "cost", "rate", "tokens", "latency", "map", "lengths"}
+    for chart in charts.values():
+        alt.Chart.from_dict(chart, validate=True)
+    charts["rows"]["mark"] = "no mark"
+    with pytest.raises(jsonschema.ValidationError):
+        alt.Chart.from_dict(charts["rows"], validate=True)
 
 
 def test_no_text_of_the_dataset_becomes_markup(dataset: Path) -> None:
