@@ -108,12 +108,7 @@ class BatchRun:
 
     def __post_init__(self) -> None:
         self._jobs = OpenJobs(
-            self.service,
-            self.ledger,
-            self.settings,
-            self.retry,
-            self.job.embedding.max_billed_tokens,
-            self.job.embedding.content_noun,
+            self.service, self.ledger, self.settings, self.retry, self.job.embedding
         )
         has_media, attempts = self.job.embedding.media is not None, self.settings.attempts
         self._contents = self.ledger.row_contents() if has_media else RowContents()

@@ -34,7 +34,7 @@ class JobEnd:
     """How calls are repeated, and whether the run must end."""
     max_tokens: int
     """The most tokens of one text, by the model."""
-    content_noun: str = "text"
+    content_noun: str
     """What is sent for a row, in messages."""
 
     def token_bound(self, entry: BatchJob) -> int:

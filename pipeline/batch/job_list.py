@@ -103,8 +103,8 @@ def cancel_jobs(output: str, request: RunRequest) -> int:
             request.service, request.embedding, key, request.batch.bucket, retry
         )
         try:
-            max_tokens = request.embedding.max_billed_tokens
-            jobs = OpenJobs(service, BatchLedger(dataset), request.batch, retry, max_tokens)
+            ledger = BatchLedger(dataset)
+            jobs = OpenJobs(service, ledger, request.batch, retry, request.embedding)
             jobs.recover(run_file.read(dataset)["embedding_digest"])
             jobs.cancel()
             return len(jobs.open)

@@ -145,14 +145,7 @@ def finish_jobs(request: RunRequest, job: JobConfig, dataset: Dataset, key: str 
     retry = RetryPolicy(min(FINISH_RETRY_S, job.calls.retry_timeout_s))
     service = open_batch_service(job.service, job.embedding, key, request.batch.bucket, retry)
     try:
-        jobs = OpenJobs(
-            service,
-            ledger,
-            request.batch,
-            retry,
-            job.embedding.max_billed_tokens,
-            job.embedding.content_noun,
-        )
+        jobs = OpenJobs(service, ledger, request.batch, retry, job.embedding)
         jobs.recover(job.digest)
         jobs.end.finish()
     except CallError as error:

@@ -14,6 +14,7 @@ from bulkembed.pipeline.batch.job_end import JobEnd, why_no_results
 from bulkembed.pipeline.estimate.result import duration
 from bulkembed.pipeline.logs import log
 from bulkembed.schemas.batch import BatchConfig
+from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import QuotaExceeded
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.schemas.messages import number_of
@@ -40,8 +41,7 @@ class OpenJobs:
         ledger: the ledger of the dataset.
         settings: limits and intervals.
         retry: how calls are repeated, and whether the run must end.
-        max_tokens: the most tokens of one text, by the model.
-        content_noun: what is sent for a row, in messages.
+        embedding: what the texts of jobs are, and how many tokens each can cost.
 
     Attributes:
         creation: creates jobs.
@@ -55,15 +55,16 @@ class OpenJobs:
         ledger: BatchLedger,
         settings: BatchConfig,
         retry: RetryPolicy,
-        max_tokens: int,
-        content_noun: str = "text",
+        embedding: EmbeddingConfig,
     ) -> None:
         self._service = service
         self._ledger = ledger
         self._settings = settings
         self._retry = retry
-        self.content_noun = content_noun
-        self.end = JobEnd(service, ledger, settings, retry, max_tokens, content_noun)
+        self.content_noun = embedding.content_noun
+        self.end = JobEnd(
+            service, ledger, settings, retry, embedding.max_billed_tokens, embedding.content_noun
+        )
         self.creation = JobCreation(service, ledger, retry, self.end)
         self._poll_s = FIRST_POLL_S
         self._polled: tuple[str, ...] = ()

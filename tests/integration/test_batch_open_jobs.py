@@ -13,6 +13,7 @@ from support.batches import Batches, batches
 
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.schemas.batch import BatchConfig
+from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
 from bulkembed.transforms.core.hashing import keys, text_hash
@@ -20,6 +21,8 @@ from bulkembed.transforms.dataset.batch_answers import write_answers
 from bulkembed.transforms.dataset.batch_ledger import NO_TEXTS, BatchLedger, job_texts, new_name
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_vectors import VectorBlock
+
+EMBEDDING = EmbeddingConfig("developer", "gemini-embedding-001")
 
 
 def uploaded(one: Batches, ledger: BatchLedger) -> BatchJob:
@@ -46,7 +49,7 @@ def jobs_of(
             time.sleep(0.01)
 
     retry = RetryPolicy(10.0, stopped, sleep)
-    return OpenJobs(one.client, ledger, BatchConfig(poll_max_s=poll_max_s), retry, MAX_TOKENS)
+    return OpenJobs(one.client, ledger, BatchConfig(poll_max_s=poll_max_s), retry, EMBEDDING)
 
 
 def appearing(one: Batches, after_s: float) -> Callable[[], bool]:
@@ -84,7 +87,7 @@ def test_the_look_for_a_new_job_does_not_depend_on_the_interval_of_polls(tmp_pat
         ledger = BatchLedger(Dataset.open(str(tmp_path / "out")))
         entry = uploaded(one, ledger)
         settings = BatchConfig(poll_max_s=0.1)
-        jobs = OpenJobs(one.client, ledger, settings, passing(one, []), MAX_TOKENS)
+        jobs = OpenJobs(one.client, ledger, settings, passing(one, []), EMBEDDING)
         assert jobs.creation.create(entry).state is LedgerState.CREATED
         assert one.counts["jobs_created"] == 1
 
@@ -109,7 +112,7 @@ def test_only_a_job_that_was_just_tried_is_waited_for(
             at = None if tried_s_ago is None else time.time() - float(tried_s_ago)
             ledger.put(dataclasses.replace(entry, tried_at=at))
         waited: list[float] = []
-        jobs = OpenJobs(one.client, ledger, BatchConfig(), passing(one, waited), MAX_TOKENS)
+        jobs = OpenJobs(one.client, ledger, BatchConfig(), passing(one, waited), EMBEDDING)
         jobs.recover("")
         assert sum(waited) == waits
         assert ledger.jobs == ()
@@ -126,7 +129,7 @@ def test_a_job_is_noted_as_tried_before_the_service_is_asked(tmp_path: Path) -> 
             seen.extend(job.tried_at for job in BatchLedger(ledger.dataset).jobs)
 
         retry = RetryPolicy(600.0, sleep=sleep, clock=lambda: float(len(seen)))
-        jobs = OpenJobs(one.client, ledger, BatchConfig(), retry, MAX_TOKENS)
+        jobs = OpenJobs(one.client, ledger, BatchConfig(), retry, EMBEDDING)
         jobs.creation.create(entry)
         assert seen
         assert all(at is not None and abs(at - time.time()) < 60 for at in seen)
@@ -165,7 +168,7 @@ def test_a_job_whose_end_is_not_waited_for_keeps_its_cost_for_the_next_run(tmp_p
         assert [job.state for job in ledger.jobs] == [LedgerState.CLOSED]
 
 
-MAX_TOKENS = 50
+MAX_TOKENS = EMBEDDING.max_billed_tokens
 HASHES = [text_hash(None, f"text {n}") for n in range(5)]
 
 

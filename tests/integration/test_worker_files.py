@@ -16,12 +16,13 @@ from support.batches import KEY, Batches, batches, impatient
 from support.cli import write_rows
 from support.jobs import a_job
 
-from bulkembed.pipeline.batch.batch_workers import BatchWorkers, Build
+from bulkembed.pipeline.batch.batch_workers import BatchWorkers
 from bulkembed.pipeline.batch.open_jobs import OpenJobs
 from bulkembed.pipeline.batch.wanted_texts import WantedTexts, find_texts
 from bulkembed.pipeline.batch.worker_files import WorkerFileMaker
 from bulkembed.pipeline.run.plan import make_plan
 from bulkembed.pipeline.run.scans import scan_inputs
+from bulkembed.pipeline.runners.graph import Build
 from bulkembed.schemas.batch import BatchConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.ledger_entry import BatchJob, LedgerState
@@ -92,7 +93,7 @@ def making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
             stop = RunStop(dataset, job.run_id)
             workers = BatchWorkers(BatchWork(job, config), dataset, stop, run_stage)
-            jobs = OpenJobs(one.client, ledger, config, impatient([]), 2048)
+            jobs = OpenJobs(one.client, ledger, config, impatient([]), job.embedding)
             maker = WorkerFileMaker(workers, one.client, ledger, jobs, tmp_path)
             return Given(one, maker, window.missing, runs)
 
@@ -162,7 +163,7 @@ def test_the_ledger_names_each_file_before_workers_begin(making: Callable[..., G
     assert seen == [[LedgerState.PLANNED] * 3]
     assert given.one.counts["files_left"] == 3
     ledger = BatchLedger(given.maker.ledger.dataset)
-    OpenJobs(given.one.client, ledger, BatchConfig(), impatient([]), 2048).recover("")
+    OpenJobs(given.one.client, ledger, BatchConfig(), impatient([]), a_job().embedding).recover("")
     assert given.one.counts["files_left"] == 0
     assert ledger.jobs == ()
 
