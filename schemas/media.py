@@ -141,11 +141,11 @@ class MediaLimits:
         "application/pdf",
     )
 
-    def seconds(self, kind: MediaKind, *, heard: bool = False) -> float:
+    def seconds(self, kind: MediaKind, *, has_sound: bool = False) -> float:
         """Return the maximum seconds of audio, or of video with or without its audio track."""
         if kind is MediaKind.AUDIO:
             return self.audio_seconds
-        return self.track_seconds if heard else self.video_seconds
+        return self.track_seconds if has_sound else self.video_seconds
 
 
 GEMINI_EMBEDDING_2 = MediaLimits()
@@ -243,7 +243,7 @@ class MediaSettings:
             )
         shortest = min(
             self.seconds_of_piece(MediaKind.AUDIO),
-            self.seconds_of_piece(MediaKind.VIDEO, heard=self.audio_track),
+            self.seconds_of_piece(MediaKind.VIDEO, has_sound=self.audio_track),
         )
         if not self.piece_overlap_seconds <= shortest / 2:
             raise ConfigError(
@@ -268,9 +268,9 @@ class MediaSettings:
                         "Remove one of them."
                     )
 
-    def seconds_of_piece(self, kind: MediaKind, *, heard: bool = False) -> float:
+    def seconds_of_piece(self, kind: MediaKind, *, has_sound: bool = False) -> float:
         """Return the seconds of a piece or head of audio, or of video with or without its track."""
-        return min(self.piece_seconds or math.inf, self.limits.seconds(kind, heard=heard))
+        return min(self.piece_seconds or math.inf, self.limits.seconds(kind, has_sound=has_sound))
 
     @property
     def pages_of_piece(self) -> int:

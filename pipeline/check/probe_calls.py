@@ -99,7 +99,6 @@ class ProbeCalls:
         body: dict[str, Any],
         contents: int,
         *,
-        model: str | None = None,
         change: ChangeRequest | None = None,
     ) -> ProbeAnswer:
         """Return the answer to one request.
@@ -108,7 +107,6 @@ class ProbeCalls:
             embedding: the model, and the settings of its vectors.
             body: what the request holds.
             contents: how many contents the body has.
-            model: another model to name in the URL.
             change: changes the request before it is sent.
 
         Raises:
@@ -118,7 +116,7 @@ class ProbeCalls:
         config = types.EmbedContentConfig(http_options=types.HttpOptions(extra_body=body))
         return self.sdk_answer(
             lambda: self._calls.sdk.models.embed_content(
-                model=model or embedding.model, contents=dummies, config=config
+                model=embedding.model, contents=dummies, config=config
             ),
             contents, change,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import re
 import httpx2
 
 from bulkembed.pipeline.check.checked_model import TEXTS, CheckedModel, ProbeResult, expected
-from bulkembed.pipeline.check.probe_calls import plain_text, text_of_probe
+from bulkembed.pipeline.check.probe_calls import ProbeAnswer, plain_text, text_of_probe
 from bulkembed.pipeline.check.task_probes import with_field
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.messages import number_of
@@ -51,32 +51,37 @@ def texts_over_cap(model: CheckedModel) -> int:
 
 def find_body_within(model: CheckedModel) -> ProbeResult:
     """Find whether a body as large as a job sends is accepted."""
-    return _find_body(model, model.spec.max_body_bytes - BODY_MARGIN_BYTES)
+    size = model.spec.max_body_bytes - BODY_MARGIN_BYTES
+    answer = _answer_to_body(model, size)
+    if answer.error is None:
+        return ProbeResult(f"200 for {size:,} bytes", True)
+    return ProbeResult(answer.words, False)
 
 
 def find_body_over(model: CheckedModel) -> ProbeResult:
     """Find how a larger body is rejected."""
-    return _find_body(model, model.spec.max_body_bytes + 1)
+    size = model.spec.max_body_bytes + 1
+    answer = _answer_to_body(model, size)
+    if answer.error is None:
+        model.note(takes_large_bodies=True)
+        return ProbeResult(f"200 for {size:,} bytes", False)
+    return expected(answer.error, "payload", answer.words)
 
 
-def _find_body(model: CheckedModel, size: int) -> ProbeResult:
+def _answer_to_body(model: CheckedModel, size: int) -> ProbeAnswer:
     """Send one short text in a body that blanks make so large: it costs no more."""
-    is_over = size > model.spec.max_body_bytes
 
     def padded(request: httpx2.Request) -> httpx2.Request:
         return _with_body(request, request.read().ljust(size))
 
     body = model.writer().body([text_of_probe(model.embedding, TEXTS[0])])
     answer = model.calls.send(model.embedding, body, 1, change=padded)
-    if answer.error is None:
-        if is_over:
-            model.note(takes_large_bodies=True)
-        return ProbeResult(f"200 for {size:,} bytes", not is_over)
-    model.note_error("payload", answer.error)
-    named = _NAMED_BYTES.search(answer.error.service_message)
-    if named is not None:
-        model.note(max_body_bytes=int(named[1].replace(",", "")))
-    return ProbeResult(answer.words, is_over and answer.error.code == "payload")
+    if answer.error is not None:
+        model.note_error("payload", answer.error)
+        named = _NAMED_BYTES.search(answer.error.service_message)
+        if named is not None:
+            model.note(max_body_bytes=int(named[1].replace(",", "")))
+    return answer
 
 
 def _with_body(request: httpx2.Request, content: bytes) -> httpx2.Request:

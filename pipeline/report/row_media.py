@@ -31,9 +31,9 @@ from bulkembed.transforms.inputs.filesystems import Location, locate, names_a_ho
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.row_parts import RowPart
 from bulkembed.transforms.inputs.rows import BadValue
-from bulkembed.transforms.media.media_refs import MediaRef, refs_of
+from bulkembed.transforms.media.media_refs import MediaRef, is_web_address, refs_of
 from bulkembed.transforms.media.prepare_media import check_installed
-from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of
+from bulkembed.transforms.media.stored_media import located, read_stored
 from bulkembed.transforms.units.media_rows import is_media, parts_with_refs
 
 MAX_ROWS = 500
@@ -112,7 +112,7 @@ def _root(pinned: dict[str, Any]) -> Location | None:
 
 def _is_small(row: SampledRow) -> bool:
     media = row.media or ()
-    is_remote = any(scheme_of(one["uri"] or "") in ("http", "https") for one in media)
+    is_remote = any(is_web_address(one["uri"] or "") for one in media)
     return not is_remote and sum(one["bytes"] for one in media) <= MAX_ROW_BYTES
 
 

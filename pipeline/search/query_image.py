@@ -9,8 +9,9 @@ from bulkembed.pipeline.search.search import QueryImage
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.media import MediaFault, MediaKind
+from bulkembed.transforms.media.media_refs import is_web_address
 from bulkembed.transforms.media.prepare_media import check_installed, prepare_media
-from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of
+from bulkembed.transforms.media.stored_media import located, read_stored
 
 
 def read_query_image(pinned: dict[str, Any], output: str, image: str) -> QueryImage:
@@ -35,7 +36,7 @@ def read_query_image(pinned: dict[str, Any], output: str, image: str) -> QueryIm
             f"--image: {output} has texts only, and no settings for images. Use a dataset with "
             "media in --content, or give a text to search for."
         )
-    if scheme_of(image) in ("http", "https"):
+    if is_web_address(image):
         raise ConfigError(f"--image {image}: download the file, and give its path.")
     check_installed()
     file = io.BytesIO()

@@ -94,7 +94,7 @@ def test_a_shorter_limit_of_the_model_holds_for_pieces() -> None:
 def test_the_audio_track_lowers_the_limit_of_a_video_that_has_one() -> None:
     settings = MediaSettings(piece_seconds=90, audio_track=True)
     assert settings.seconds_of_piece(MediaKind.VIDEO) == 90
-    assert settings.seconds_of_piece(MediaKind.VIDEO, heard=True) == 80
+    assert settings.seconds_of_piece(MediaKind.VIDEO, has_sound=True) == 80
 
 
 @pytest.mark.parametrize(

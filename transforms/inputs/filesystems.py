@@ -107,6 +107,12 @@ def open_input(store: str) -> pafs.FileSystem:
     return open_store(store) if store else _LOCAL_INPUT
 
 
+def scheme_of(path_or_uri: str) -> str | None:
+    """Return the scheme of a URI, in lower case; None for a path."""
+    match = _SCHEME.match(path_or_uri)
+    return match[1].lower() if match is not None else None
+
+
 def locate(path_or_uri: str) -> Location:
     """Return the store of a path or URI, and the path on it, without opening anything.
 
@@ -115,13 +121,12 @@ def locate(path_or_uri: str) -> Location:
     """
     if not path_or_uri:
         raise ConfigError(f"the path is empty. Use {_ALLOWED}.")
-    match = _SCHEME.match(path_or_uri)
-    if match is None:
+    scheme = scheme_of(path_or_uri)
+    if scheme is None:
         return Location("", os.path.abspath(os.path.expanduser(path_or_uri)))  # noqa: PTH100, PTH111 - pathlib cannot tidy `..`
-    scheme = match[1].lower()
     if scheme not in SCHEMES:
         raise ConfigError(f"{scheme}:// paths are not supported. Use {_ALLOWED}.")
-    rest = path_or_uri[match.end() :]
+    rest = path_or_uri.partition("://")[2]
     if scheme == "file":
         return Location("", _file_path(path_or_uri, rest))
     return _store_location(scheme, rest)
@@ -132,9 +137,8 @@ def names_a_host(path_or_uri: str) -> bool:
 
     An endpoint could, or a scheme without TLS.  Only options that are known not to are allowed.
     """
-    match = _SCHEME.match(path_or_uri)
     options = path_or_uri.partition("?")[2]
-    if match is None or match[1].lower() == "file" or not options:
+    if scheme_of(path_or_uri) in (None, "file") or not options:
         return False
     return not all(_HARMLESS.fullmatch(option) for option in options.split("&"))
 

@@ -16,11 +16,11 @@ from bulkembed.schemas.media import MediaFault
 from bulkembed.schemas.secrets import without_credentials
 from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.calls.threads import LoopThread
-from bulkembed.transforms.inputs.filesystems import Location
+from bulkembed.transforms.inputs.filesystems import Location, scheme_of
 from bulkembed.transforms.media.downloads import Downloads, HostLimits
-from bulkembed.transforms.media.media_refs import MediaRef
+from bulkembed.transforms.media.media_refs import MediaRef, is_web_address
 from bulkembed.transforms.media.remote_files import RemoteFile, read_head, uri_of
-from bulkembed.transforms.media.stored_media import located, read_stored, scheme_of, version_of
+from bulkembed.transforms.media.stored_media import located, read_stored, version_of
 
 _IN_MEMORY_BYTES = 1 << 20
 """A fetched file that waits for its row is on disk if it is larger."""
@@ -137,7 +137,7 @@ class MediaFetcher:
         """Return a file with the bytes of a URI, or one that the service can read itself."""
         with self._running(), contextlib.ExitStack() as on_error:
             file = on_error.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))
-            if scheme_of(uri) in ("http", "https"):
+            if is_web_address(uri):
                 await self._downloads.download(uri, file)
             else:
                 location = located(uri, base)
@@ -206,7 +206,7 @@ class MediaFetcher:
 
 
 def _version_of(ref: MediaRef) -> str | MediaFault:
-    if ref.uri is None or scheme_of(ref.uri) in ("http", "https"):
+    if ref.uri is None or is_web_address(ref.uri):
         return ""
     try:
         location = located(ref.uri, ref.base)

@@ -27,11 +27,10 @@ import pyarrow as pa
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.media import GEMINI_EMBEDDING_2, MediaFault, MediaKind
-from bulkembed.transforms.inputs.filesystems import Location
+from bulkembed.transforms.inputs.filesystems import Location, scheme_of
 from bulkembed.transforms.inputs.rows import BadValue, describe
 from bulkembed.transforms.media.media_types import kind_of, true_type
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+=?\s*=?\s*")
 _HEAD_CHARS = 64
 _SHORTEST_CHARS = 40
@@ -54,9 +53,14 @@ class MediaRef:
 def place_of(ref: MediaRef) -> str:
     """Return the path or URI of a file, which differs for relative paths in different folders."""
     uri = ref.uri or ""
-    if ref.base is None or _SCHEME.match(uri) is not None or uri.startswith(("/", "~")):
+    if ref.base is None or scheme_of(uri) is not None or uri.startswith(("/", "~")):
         return uri
     return f"{uri}\n{ref.base.store}\n{ref.base.path}"
+
+
+def is_web_address(uri: str) -> bool:
+    """Return whether a URI is of a web server, and not of a disk or a store."""
+    return scheme_of(uri) in ("http", "https")
 
 
 def refs_of(
@@ -131,7 +135,7 @@ def _png_of(image: Any, where: str) -> bytes:
 def _ref_of_text(text: str, where: str, base: Location | None) -> MediaRef:
     if text[:5].lower() == "data:":
         return MediaRef(data=_of_data_uri(text, where), where=where)
-    if _SCHEME.match(text) is None and _is_media_in_base64(text):
+    if scheme_of(text) is None and _is_media_in_base64(text):
         return MediaRef(data=_decoded(text, where), where=where)
     return MediaRef(uri=text, where=where, base=base)
 

@@ -85,13 +85,13 @@ def _length(facts: MediaFacts) -> float:
 def _limit(facts: MediaFacts, settings: MediaSettings) -> float:
     if facts.kind is MediaKind.PDF:
         return settings.limits.pages
-    return settings.limits.seconds(facts.kind, heard=facts.has_sound)
+    return settings.limits.seconds(facts.kind, has_sound=facts.has_sound)
 
 
 def _sizes(facts: MediaFacts, settings: MediaSettings) -> tuple[float, float]:
     if facts.kind is MediaKind.PDF:
         return settings.pages_of_piece, settings.piece_overlap_pages
-    piece = settings.seconds_of_piece(facts.kind, heard=facts.has_sound)
+    piece = settings.seconds_of_piece(facts.kind, has_sound=facts.has_sound)
     return piece, settings.piece_overlap_seconds
 
 

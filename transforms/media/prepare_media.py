@@ -120,7 +120,7 @@ def _prepared_length(
         return [
             _sent(
                 kind, mime, data, settings,
-                seconds=facts.seconds, pages=facts.pages, heard=facts.has_sound,
+                seconds=facts.seconds, pages=facts.pages, has_sound=facts.has_sound,
             )
         ]  # fmt: skip
     if is_whole:
@@ -133,7 +133,7 @@ def _prepared_length(
             settings,
             seconds=None if kind is MediaKind.PDF else piece.end - piece.start,
             pages=int(piece.end - piece.start) if kind is MediaKind.PDF else None,
-            heard=facts.has_sound,
+            has_sound=facts.has_sound,
             start=piece.start,
             end=piece.end,
         )
@@ -150,7 +150,7 @@ def _sent(
     size: tuple[int | None, int | None] = (None, None),
     seconds: float | None = None,
     pages: int | None = None,
-    heard: bool = False,
+    has_sound: bool = False,
     start: float | None = None,
     end: float | None = None,
 ) -> PreparedMedia:
@@ -160,7 +160,7 @@ def _sent(
             f"{name_of(mime)} of {len(data):,} bytes, but at most {settings.max_bytes:,} are sent. "
             "Raise --max-media-bytes" + _SMALLER.get(kind, ""),
         )
-    of_track = audio_tokens(seconds) if heard else 0
+    of_track = audio_tokens(seconds) if has_sound else 0
     return PreparedMedia(
         kind=kind,
         mime=mime,

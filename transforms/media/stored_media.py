@@ -23,9 +23,9 @@ from bulkembed.transforms.inputs.filesystems import (
     locate,
     names_a_host,
     open_input,
+    scheme_of,
 )
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NONE = "there is no such file"
 _MAX_KEY_CHARS = 1024
 """No store accepts a longer key: S3 and Google's count bytes, Azure's counts characters."""
@@ -33,12 +33,6 @@ _MAX_ERROR_CHARS = 300
 _CHUNK_BYTES = 4 << 20
 _DENIED = re.compile(r"denied|forbidden|unauthori[sz]ed|authoriz?ation|\b40[13]\b", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"no_?such_?bucket|not exist|not found|\b404\b", re.IGNORECASE)
-
-
-def scheme_of(uri: str) -> str | None:
-    """Return the scheme of a URI, in lower case; None for a path."""
-    match = _SCHEME.match(uri)
-    return match[1].lower() if match is not None else None
 
 
 def located(uri: str, base: Location | None) -> Location:
