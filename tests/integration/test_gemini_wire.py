@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.server
 import json
 import re
@@ -25,6 +26,7 @@ from bulkembed.schemas.embedding import Service, ServiceConfig
 from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.schemas.models import TaskType
 from bulkembed.transforms.clients.gemini import check_client
+from bulkembed.transforms.clients.whole_answers import AnswerKeeper, kept_answer
 from bulkembed.transforms.core.content import REQUEST_BYTES
 
 
@@ -242,6 +244,28 @@ def test_no_memory_is_taken_for_a_body_that_only_its_header_promises(length: int
         error = failing(Unavailable, f"http://127.0.0.1:{listener.getsockname()[1]}")
         thread.join()
     assert error.code == "connection"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+def test_an_answer_to_a_thread_is_read_whatever_its_header_says(encoding: str) -> None:
+    plain = b'{"done": true}'
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = plain if encoding == "gzip" else gzip.compress(plain)
+            self.send_response(200)
+            self.send_header("content-encoding", encoding)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    with in_thread(server), AnswerKeeper(trust_env=False) as client, kept_answer() as kept:
+        client.get(f"http://127.0.0.1:{server.server_port}/")
+    assert kept[0].body == plain
 
 
 def test_a_header_that_cannot_be_sent_is_an_error_and_is_not_shown(url: str) -> None:

@@ -13,6 +13,9 @@ from typing import Any, TypeAlias
 
 import httpx2
 
+from bulkembed.schemas.errors import BadAnswer
+from bulkembed.transforms.clients.bodies import Inflater
+
 _EMPTY_JSON = {"content-type": "application/json"}
 ChangeRequest: TypeAlias = Callable[[httpx2.Request], httpx2.Request]
 """Returns the request to send in place of the SDK's."""
@@ -59,7 +62,7 @@ class AnswerKeeper(httpx2.Client):
         if kept.change is not None:
             request = kept.change(request)
         with self.opened(request) as response:
-            answer = WholeAnswer(response.status_code, response.headers, response.read())
+            answer = WholeAnswer(response.status_code, response.headers, _body(response))
             kept.answers.append(answer)
         return httpx2.Response(200, headers=_EMPTY_JSON, content=b"{}", request=request)
 
@@ -73,3 +76,12 @@ class AnswerKeeper(httpx2.Client):
             yield response
         finally:
             response.close()
+
+
+def _body(response: httpx2.Response) -> bytes:
+    """Return the body, decompressed as its first bytes require; see `Inflater`."""
+    inflater = Inflater(response.headers.get("content-encoding", ""))
+    try:
+        return b"".join([*map(inflater.take, response.iter_raw()), inflater.rest()])
+    except BadAnswer as error:
+        raise httpx2.DecodingError(error.message) from None
