@@ -11,8 +11,8 @@ BulkEmbedError
 │       └── OutputTaken  another run has taken over the output from this one; exit code 5
 └── CallError            a call to the service gave no vectors
     │                      (http_status, code, service_message, retry_delay_s, index)
-    ├── JobRejected       the service rejects every call of this job: key, permission, model, dim
-    ├── CallRejected      the service rejects this call; fewer rows may pass (max_texts)
+    ├── JobRejected      the service rejects every call of this job: key, permission, model, dim
+    ├── CallRejected     the service rejects this call; fewer rows may pass (max_texts)
     ├── QuotaExceeded    a limit per minute or per day was hit (quota_id, quota_value)
     ├── Unavailable      the service could not answer: 408, 5xx, broken connection, time-out
     ├── Intercepted      something other than the service answered: a proxy's page, a redirect
@@ -25,6 +25,7 @@ every error of a worker.  Every error has an `exit_code`: that of the command; 1
 from __future__ import annotations
 
 import shlex
+from typing import TypedDict, Unpack
 
 from bulkembed.schemas.secrets import masked
 from bulkembed.schemas.stop import ExitCode
@@ -143,6 +144,16 @@ class OutputTaken(OutputLocked):
     """Another run has taken over the output from this one, which cannot commit any more."""
 
 
+class CallFacts(TypedDict, total=False):
+    """What is known about a failed call; see the attributes of `CallError`."""
+
+    http_status: int | None
+    code: str
+    service_message: str
+    retry_delay_s: float | None
+    index: int | None
+
+
 class CallError(BulkEmbedError):
     """A call to the service gave no vectors."""
 
@@ -180,21 +191,10 @@ class CallRejected(CallError):
         self,
         message: str,
         *,
-        http_status: int | None = None,
-        code: str = "",
-        service_message: str = "",
-        retry_delay_s: float | None = None,
-        index: int | None = None,
         max_texts: int | None = None,
+        **facts: Unpack[CallFacts],
     ) -> None:
-        super().__init__(
-            message,
-            http_status=http_status,
-            code=code,
-            service_message=service_message,
-            retry_delay_s=retry_delay_s,
-            index=index,
-        )
+        super().__init__(message, **facts)
         self.max_texts = max_texts
         """The maximum texts of a call, if the service says it."""
 
@@ -206,22 +206,11 @@ class QuotaExceeded(CallError):
         self,
         message: str,
         *,
-        http_status: int | None = None,
-        code: str = "",
-        service_message: str = "",
-        retry_delay_s: float | None = None,
-        index: int | None = None,
         quota_id: str | None = None,
         quota_value: int | None = None,
+        **facts: Unpack[CallFacts],
     ) -> None:
-        super().__init__(
-            message,
-            http_status=http_status,
-            code=code,
-            service_message=service_message,
-            retry_delay_s=retry_delay_s,
-            index=index,
-        )
+        super().__init__(message, **facts)
         self.quota_id = quota_id
         """The limit that the service names, see `schemas.quota.QuotaKind.of_id`."""
         self.quota_value = quota_value

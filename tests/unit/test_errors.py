@@ -30,8 +30,13 @@ VALUES: dict[str, Any] = {
 
 def facts_of(kind: type[BulkEmbedError]) -> dict[str, Any]:
     """Return a value for each attribute of an error class, none of them the default."""
-    parameters = inspect.signature(kind).parameters.values()
-    return {one.name: VALUES[one.annotation] for one in parameters if one.name != "message"}
+    facts: dict[str, Any] = {}
+    for one in inspect.signature(kind).parameters.values():
+        if one.kind is inspect.Parameter.VAR_KEYWORD:
+            facts |= facts_of(CallError)
+        elif one.name != "message":
+            facts[one.name] = VALUES[one.annotation]
+    return facts
 
 
 @pytest.mark.parametrize("kind", KINDS)
