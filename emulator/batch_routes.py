@@ -13,16 +13,12 @@ from starlette.routing import Route
 
 from bulkembed.emulator import wire
 from bulkembed.emulator.api_errors import ApiError, invalid
-from bulkembed.emulator.batch_calls import BatchCalls
-from bulkembed.emulator.batch_jobs import Job, JobStore, Place, new_job_id
+from bulkembed.emulator.batch_jobs import Job, Place, new_job_id
 from bulkembed.emulator.batch_operations import operation
 from bulkembed.emulator.batch_quota import check_quota, check_tier
 from bulkembed.emulator.batch_settings import CallKind
-from bulkembed.emulator.calls import State
-from bulkembed.emulator.catalog import Catalog
-from bulkembed.emulator.files import DiskBytes, FileStore, StoredFile
-from bulkembed.emulator.gateway import Gateway, parse
-from bulkembed.emulator.job_making import JobMaker
+from bulkembed.emulator.files import DiskBytes, StoredFile
+from bulkembed.emulator.gateway import parse
 from bulkembed.emulator.job_routes import JobRoutes
 from bulkembed.emulator.targets import Target
 from bulkembed.schemas.models import bare_name
@@ -40,20 +36,6 @@ class BatchRoutes(JobRoutes):
     """The handlers of batch jobs."""
 
     list_field, largest_page = "operations", 1000
-
-    def __init__(
-        self,
-        state: State,
-        gateway: Gateway,
-        calls: BatchCalls,
-        catalog: Catalog,
-        files: FileStore,
-        jobs: JobStore,
-        maker: JobMaker,
-    ) -> None:
-        super().__init__(state, gateway, jobs)
-        self._calls, self._catalog = calls, catalog
-        self._files, self._maker = files, maker
 
     def routes(self) -> list[Route]:
         """Return the routes."""

@@ -11,10 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bulkembed.emulator.api_errors import ApiError
+from bulkembed.emulator.batch_calls import BatchCalls
 from bulkembed.emulator.batch_jobs import Job, JobStore, Place
 from bulkembed.emulator.calls import State
-from bulkembed.emulator.files import page
+from bulkembed.emulator.catalog import Catalog
+from bulkembed.emulator.files import FileStore, page
 from bulkembed.emulator.gateway import Gateway
+from bulkembed.emulator.job_making import JobMaker
 
 DEFAULT_PAGE = 50
 _RESULTS_S = 5.0
@@ -27,16 +30,30 @@ class JobRoutes(abc.ABC):
     Args:
         state: the state of the emulator.
         gateway: checks and answers calls.
+        calls: applies faults to handlers, and counts their answers.
+        catalog: the models.
+        files: the files that jobs read and write.
         jobs: the jobs.
+        maker: makes jobs of files.
     """
 
     list_field: str
     """The field with the jobs of a page."""
     largest_page: int
 
-    def __init__(self, state: State, gateway: Gateway, jobs: JobStore) -> None:
+    def __init__(
+        self,
+        state: State,
+        gateway: Gateway,
+        calls: BatchCalls,
+        catalog: Catalog,
+        files: FileStore,
+        jobs: JobStore,
+        maker: JobMaker,
+    ) -> None:
         self._state, self._settings = state, state.settings
-        self._gateway, self._jobs = gateway, jobs
+        self._gateway, self._calls, self._catalog = gateway, calls, catalog
+        self._files, self._jobs, self._maker = files, jobs, maker
 
     @abc.abstractmethod
     def describe(self, job: Job, now: float) -> dict[str, Any]:

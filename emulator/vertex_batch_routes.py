@@ -52,9 +52,7 @@ class VertexBatchRoutes(JobRoutes):
         maker: JobMaker,
         buckets: Buckets,
     ) -> None:
-        super().__init__(state, gateway, jobs)
-        self._calls, self._catalog = calls, catalog
-        self._files, self._maker = files, maker
+        super().__init__(state, gateway, calls, catalog, files, jobs, maker)
         self._buckets = buckets
 
     def routes(self) -> list[Route]:

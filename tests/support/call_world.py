@@ -81,6 +81,20 @@ class Client:
         return counted[-1][0] - counted[0][0]
 
 
+class KeepingReceiver:
+    """Keeps the texts that have vectors, and the codes of those that failed."""
+
+    def __init__(self) -> None:
+        self.good: list[str] = []
+        self.bad: dict[str, DeadCode] = {}
+
+    def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
+        self.good.extend(item.text for item in items)
+
+    def dead(self, item: TextContent, code: DeadCode, error: CallError, attempts: int) -> None:
+        self.bad[item.text] = code
+
+
 class Receiver:
     """Counts what it gets."""
 

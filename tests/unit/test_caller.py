@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from support import jumping_loop
+from support.call_world import KeepingReceiver
 from support.jobs import a_job, prepared
 
 from bulkembed.schemas.dead_letters import DeadCode
@@ -66,20 +67,6 @@ class Client:
         return count
 
 
-class ResultReceiver:
-    """Keeps the result of each text."""
-
-    def __init__(self) -> None:
-        self.good: list[str] = []
-        self.bad: dict[str, DeadCode] = {}
-
-    def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
-        self.good.extend(item.text for item in items)
-
-    def dead(self, item: TextContent, code: DeadCode, error: CallError, attempts: int) -> None:
-        self.bad[item.text] = code
-
-
 def caller_of(
     client: Client,
     stop: StopFlag,
@@ -114,8 +101,8 @@ def test_a_failed_call_keeps_its_receiver_no_longer_than_needed(
     errors = [kind] if kind is not None else []
     client = Client(lambda _: errors.pop()("it failed") if errors else None)
 
-    async def run() -> weakref.ref[ResultReceiver]:
-        receiver, items = ResultReceiver(), prepared(["a", "b", "c"], a_job()).items
+    async def run() -> weakref.ref[KeepingReceiver]:
+        receiver, items = KeepingReceiver(), prepared(["a", "b", "c"], a_job()).items
         await caller_of(client, StopFlag()).embed(items, receiver)
         assert len(receiver.good) == 3
         await asyncio.sleep(0)  # The task of the call ends after its result is handed out.
@@ -130,8 +117,8 @@ def test_a_failed_call_keeps_its_receiver_no_longer_than_needed(
         gc.enable()
 
 
-def embed(texts: list[str], reject: Reject) -> tuple[Client, ResultReceiver, StopFlag]:
-    client, receiver, stop = Client(reject), ResultReceiver(), StopFlag()
+def embed(texts: list[str], reject: Reject) -> tuple[Client, KeepingReceiver, StopFlag]:
+    client, receiver, stop = Client(reject), KeepingReceiver(), StopFlag()
     items = prepared(list(texts), a_job()).items
     asyncio.run(caller_of(client, stop).embed(items, receiver))
     return client, receiver, stop
@@ -172,7 +159,7 @@ def test_a_limit_on_texts_is_learned_even_if_the_error_does_not_name_it() -> Non
     def reject(items: Sequence[TextContent]) -> CallError | None:
         return CallRejected("too many instances", code="batch_size") if len(items) > 1 else None
 
-    client, receiver = Client(reject), ResultReceiver()
+    client, receiver = Client(reject), KeepingReceiver()
     caller = caller_of(client, StopFlag())
     items = prepared([f"t{n}" for n in range(12)], a_job()).items
 
@@ -198,7 +185,7 @@ def test_a_limit_on_the_size_of_a_body_is_learned(status: int) -> None:
             return None
         return CallRejected("too large", http_status=status, code="payload")
 
-    client, receiver = Client(reject), ResultReceiver()
+    client, receiver = Client(reject), KeepingReceiver()
     caller = caller_of(client, StopFlag())
     items = prepared([f"t{n}" for n in range(10)] + ["long " * 1000], a_job()).items
 
@@ -245,7 +232,7 @@ def test_a_service_that_does_not_count_is_asked_once() -> None:
 
 
 def test_after_an_answer_that_cannot_be_stored_no_call_is_sent() -> None:
-    class Full(ResultReceiver):
+    class Full(KeepingReceiver):
         def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
             raise OutputError("the disk is full")
 

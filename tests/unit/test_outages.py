@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import jumping_loop
+from support.call_world import KeepingReceiver
 from support.jobs import a_job, prepared
 
 from bulkembed.schemas.dead_letters import DeadCode
@@ -98,22 +99,10 @@ class Service:
         raise AssertionError
 
 
-class ResultReceiver:
-    def __init__(self) -> None:
-        self.good: list[str] = []
-        self.bad: dict[str, DeadCode] = {}
-
-    def embedded(self, items: Sequence[TextContent], answer: Answer, attempts: int) -> None:
-        self.good.extend(item.text for item in items)
-
-    def dead(self, item: TextContent, code: DeadCode, error: CallError, attempts: int) -> None:
-        self.bad[item.text] = code
-
-
 @dataclasses.dataclass
 class Ended:
     service: Service
-    receiver: ResultReceiver
+    receiver: KeepingReceiver
     stop: StopFlag
 
     @property
@@ -145,7 +134,7 @@ def embed(
     loop = jumping_loop.JumpingLoop()
     stop, receiver, service = (
         StopFlag(lambda _: loop.call_soon(caller.close)),
-        ResultReceiver(),
+        KeepingReceiver(),
         Service(fails, loop),
     )
     service.mirror = mirror
