@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import http.server
+import itertools
 import json
 import re
 import socket
@@ -25,7 +26,8 @@ from bulkembed.emulator.server import EmulatorServer
 from bulkembed.schemas.embedding import Service, ServiceConfig
 from bulkembed.schemas.errors import CallError, ConfigError, Intercepted, JobRejected, Unavailable
 from bulkembed.schemas.models import TaskType
-from bulkembed.transforms.clients.gemini import check_client
+from bulkembed.transforms.clients.bodies import BODIES_AT_ONCE
+from bulkembed.transforms.clients.gemini import GeminiClient, check_client
 from bulkembed.transforms.clients.whole_answers import AnswerKeeper, kept_answer
 from bulkembed.transforms.core.content import REQUEST_BYTES
 
@@ -244,6 +246,43 @@ def test_no_memory_is_taken_for_a_body_that_only_its_header_promises(length: int
         error = failing(Unavailable, f"http://127.0.0.1:{listener.getsockname()[1]}")
         thread.join()
     assert error.code == "connection"
+
+
+def test_stalled_bodies_do_not_hold_up_others() -> None:
+    lock, numbers, resume = threading.Lock(), itertools.count(), threading.Event()
+    vectors = [{"values": [1.0] * 128} for _ in TEXTS]
+
+    class Stalling(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            data = json.dumps({"embeddings": vectors}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[:100])
+            with lock:
+                stalls = next(numbers) < BODIES_AT_ONCE
+            if stalls:
+                assert resume.wait(20)
+            self.wfile.write(data[100:])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    async def calls(client: GeminiClient) -> None:
+        texts = items(TEXTS, dim=128)
+        stalled = [asyncio.create_task(client.embed(texts)) for _ in range(BODIES_AT_ONCE)]
+        await asyncio.sleep(0.3)  # They are in their places.
+        await client.embed(texts)
+        assert not any(one.done() for one in stalled)
+        resume.set()
+        await asyncio.gather(*stalled)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalling)
+    server.daemon_threads = True
+    with in_thread(server):
+        url = f"http://127.0.0.1:{server.server_port}"
+        with_client(url, calls, timeout_s=15, connections=BODIES_AT_ONCE + 1, dim=128)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])

@@ -24,7 +24,8 @@ TEXTS = ["I took my dog to the vet", "Shares fell", "Ein Satz über Äpfel", "\U
 def with_client(
     url: str, work: Callable[[GeminiClient], Awaitable[T]], *,
     vertexai: bool = False, key: str = "the-key", timeout_s: float = 60.0,
-    compression: Compression = Compression.AUTO, wire: Wire = Wire.JSON, **embedding: Any,
+    compression: Compression = Compression.AUTO, wire: Wire = Wire.JSON,
+    connections: int = 4, **embedding: Any,
 ) -> T:  # fmt: skip
     service = ServiceConfig(
         kind=Service.CUSTOM, base_url=url, vertexai=vertexai, timeout_s=timeout_s,
@@ -34,7 +35,7 @@ def with_client(
     config = config_of(**embedding)
 
     async def go() -> T:
-        client = GeminiClient(service, config, key, connections=4)
+        client = GeminiClient(service, config, key, connections)
         try:
             return await work(client)
         finally:

@@ -17,6 +17,7 @@ from isal import isal_zlib
 
 from bulkembed.schemas.errors import BadAnswer
 from bulkembed.transforms.clients.body_buffers import BodyBuffers, put
+from bulkembed.transforms.clients.body_places import BodyPlace
 from bulkembed.transforms.clients.network import WideBackend
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -25,8 +26,7 @@ MAX_ERROR_BYTES = 64 * 1024
 BODIES_AT_ONCE = 4
 """How many bodies are received at a time; the others wait in the kernel.
 
-With 16, all would be in memory half received, and each would be complete later.  A stalled body
-blocks only its own place.
+With 16, all would be in memory half received, and each would be complete later.
 """
 MAX_EXPECTED_BYTES = 64 << 20
 """How much memory is taken because a header says that so many bytes will come."""
@@ -211,11 +211,12 @@ class BodyKeeper(httpx2.AsyncClient):
         first = await anext(pieces, b"")
         inflater = Inflater(response.headers.get("content-encoding", ""))
         length = min(int(response.headers.get("content-length", 0)), MAX_EXPECTED_BYTES)
-        async with self._places:
+        async with BodyPlace(self._places) as place:
             kept.buffers, kept.content = self._buffers, self._buffers.take()
             end = put(kept.content, 0, inflater.take(first))
             expected = 0 if inflater.encoding else length
             async for piece in pieces:
+                await place.arrived()
                 end = put(kept.content, end, inflater.take(piece), expected)
         end = put(kept.content, end, inflater.rest())
         del kept.content[end:]
