@@ -25,14 +25,12 @@ from bulkembed.transforms.core.quota_mirror import QuotaMirror
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 """An example takes a second, and shrinking one would take minutes."""
 SHORT = text_of(8)
-TEXTS = {words: text_of(words) for words in (1, 5, 12, 40, 150, 600)}
 
 
 def play(
     units: Sequence[Sequence[TextContent]],
     limits: QuotaLimits,
     at_once: int = 6,
-    tokens_share: float = 1.0,
     look_s: float = 0.0,
 ) -> tuple[Client, list[Receiver], list[float]]:
     """Embed units.
@@ -43,7 +41,7 @@ def play(
     loop = jumping_loop.JumpingLoop()
     service = Service(limits.rpm or 1e18, limits.tpm or 1e18, limits.rpd or 1e18)
     used: list[float] = []
-    client = Client(service, loop, lambda one: max(1, round(tokens_share * one.tokens)))
+    client = Client(service, loop)
     caller, gate = caller_on(loop, client, limits)
 
     async def watch() -> None:
@@ -101,26 +99,6 @@ def test_a_run_takes_the_ideal_time_for_its_texts_and_at_most_2_percent_more(
     assert [one.texts for one in receivers] == sizes
     assert client.rate_limited == 0
     assert client.took_s <= 1.02 * ideal_s(sum(sizes), rpm) + 3.0
-
-
-@settings(max_examples=30, deadline=None, phases=WITHOUT_SHRINKING)
-@given(
-    st.integers(100, 1500),
-    st.integers(60_000, 400_000),
-    st.lists(
-        st.lists(st.sampled_from(list(TEXTS)), min_size=1, max_size=40), min_size=3, max_size=12
-    ),
-    st.integers(1, 20),
-    st.floats(0.7, 1.1),
-)
-def test_99_percent_of_a_window_is_used_before_calls_wait_for_the_next(
-    rpm: int, tpm: int, lengths: list[list[int]], times: int, tokens_share: float
-) -> None:
-    limits = QuotaLimits(rpm=rpm, tpm=tpm)
-    units = [[TEXTS[words] for words in unit] * times for unit in lengths]
-    _, receivers, used = play(units, limits, 6, tokens_share)
-    assert [one.texts for one in receivers] == [len(unit) for unit in units]
-    assert min(used, default=1) >= 0.99
 
 
 def test_a_day_of_windows_takes_the_ideal_time_and_less_than_1_percent_more() -> None:

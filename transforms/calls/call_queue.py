@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from bulkembed.transforms.calls.deliveries import Delivery, Portion, contents_of, split_at
 from bulkembed.transforms.calls.retry import Attempts
 from bulkembed.transforms.core.content import Content
-from bulkembed.transforms.core.packing import CallLimits, fitting
-from bulkembed.transforms.core.tokens import Features, TokenEstimator, sum_features
+from bulkembed.transforms.core.packing import CallLimits, fitting, within
+from bulkembed.transforms.core.part_calls import LOOK_AHEAD
+from bulkembed.transforms.core.tokens import NO_FEATURES, Features, TokenEstimator, sum_features
 
 LINGER_S = 0.1
 """How long contents that do not fill a call wait for others that are on their way."""
@@ -52,6 +53,8 @@ class Draft:
     """Whether it holds as much as the limits allow."""
     arrived_at: float
     """When the oldest of its contents came, by the event loop's clock; -inf for retries."""
+    places: Sequence[int] = ()
+    """The places of its contents among the new ones; empty for the first ones."""
 
     @property
     def texts(self) -> int:
@@ -141,7 +144,34 @@ class CallQueue:
 
     def first(self, draft: Draft, texts: int) -> Draft:
         """Return a draft of the first contents of another."""
-        return self._draft_of(draft.contents[:texts], draft.arrived_at, is_full=True)
+        part = self._draft_of(draft.contents[:texts], draft.arrived_at, is_full=True)
+        return dataclasses.replace(part, places=draft.places[:texts])
+
+    def behind(self, limits: CallLimits, texts: int, tokens: int) -> Draft | None:
+        """Return contents behind the next one that are within so many texts and tokens.
+
+        They are taken in order, each that still fits, from the next LOOK_AHEAD; None if none is,
+        or if a call that failed goes first.
+        """
+        if self._failed:
+            return None
+        chosen: list[Content] = []
+        places: list[int] = []
+        made_of, used, is_full = NO_FEATURES, 0, False
+        for place, content in enumerate(self._first_new(LOOK_AHEAD)[1:], 1):
+            if len(chosen) == texts or is_full:
+                break
+            if used + content.tokens > tokens:
+                continue
+            more, contents = sum_features((made_of, content.features)), [*chosen, content]
+            reserved = self._tokens(more, contents)
+            if reserved <= tokens:
+                is_full = not within(contents, limits)
+                if not is_full:
+                    made_of, used, chosen = more, reserved, contents
+                    places.append(place)
+        arrived_at = self._new[0].at if chosen else 0.0
+        return Draft(chosen, made_of, used, is_full, arrived_at, places) if chosen else None
 
     def take(self, draft: Draft, deadline_s: float) -> Call:
         """Take a draft out of the queue; new contents get `deadline_s` to be answered."""
@@ -154,7 +184,8 @@ class CallQueue:
             if rest:
                 self._failed.appendleft(Call(rest, dataclasses.replace(call.attempts)))
             return Call(first, call.attempts)
-        return Call(self._take_new(count), Attempts(deadline_s))
+        taken = self._take_places(draft.places) if draft.places else self._take_new(count)
+        return Call(taken, Attempts(deadline_s))
 
     def withdraw(self, delivery: Delivery) -> None:
         """Forget the new contents of a receiver."""
@@ -208,6 +239,28 @@ class CallQueue:
             count -= size
             if not first.remaining:
                 self._new.popleft()
+        return found
+
+    def _take_places(self, places: Sequence[int]) -> list[Portion]:
+        """Take contents from anywhere; what is between them stays, in its order."""
+        found: list[Portion] = []
+        rest: collections.deque[_Arrived] = collections.deque()
+        start, wanted = 0, collections.deque(places)
+        for one in self._new:
+            at, offset, size = one.taken, one.taken - start, one.remaining
+            own = []
+            while wanted and wanted[0] < start + size:
+                place = wanted.popleft() + offset
+                own.append(one.portion.contents[place])
+                if at < place:
+                    rest.append(_Arrived(one.portion.part(at, place), one.at))
+                at = place + 1
+            if own:
+                found.append(Portion(own, one.portion.delivery))
+            if at < len(one.portion.contents):
+                rest.append(_Arrived(one.portion.part(at, len(one.portion.contents)), one.at))
+            start += size
+        self._new = rest
         return found
 
     def _drop_unwanted(self) -> None:

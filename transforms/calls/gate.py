@@ -16,7 +16,7 @@ from bulkembed.transforms.calls.shared_quota import Quota
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.health import ServiceHealth
 from bulkembed.transforms.core.packing import CallLimits
-from bulkembed.transforms.core.part_calls import PartWait
+from bulkembed.transforms.core.part_calls import HeadWait, PartWait
 from bulkembed.transforms.core.quota_mirror import POLL_S, QuotaMirror, RateLimitEffect
 
 _MAYBE_COUNTED = (Unavailable, Intercepted, BadAnswer)
@@ -81,6 +81,7 @@ class Gate:
         self._proven = False
         self._health = ServiceHealth()
         self._part_wait = PartWait()
+        self._head_wait = HeadWait()
         self._max_answered_texts = 0
         self._head: tuple[int, int] | None = None
 
@@ -139,7 +140,7 @@ class Gate:
         """Return the call that may be sent now, or how long to wait; None if nothing waits.
 
         The call is as full as the limits allow.  If the rest of the window has no room for it, it
-        is the part that has; see `core.part_calls`.
+        is the part that has, or shorter contents behind it; see `core.part_calls`.
 
         Args:
             queue: what waits.
@@ -164,18 +165,38 @@ class Gate:
                 raise DaySpent(mirror.day_resets_at(now))
             wait_s = mirror.wait_s(now, draft.texts, draft.tokens)
             if wait_s > 0:
-                part = queue.part(draft, *mirror.room(now))
-                if part is None or part.texts == draft.texts:
-                    return Hold(wait_s, for_quota=True)
-                part_wait_s = mirror.wait_s(now, part.texts, part.tokens)
-                part_wait_s = part_wait_s or self._part_wait.wait_s(
-                    monotonic, mirror.more_room_s(now)
-                )
-                if part_wait_s > 0:
-                    return Hold(min(wait_s, part_wait_s), for_quota=True)
-                return part
+                return self._part(queue, mirror, draft, wait_s, now, monotonic)
         linger_s = queue.linger_s(draft)
         return Hold(linger_s) if linger_s > 0 else draft
+
+    def _part(
+        self,
+        queue: CallQueue,
+        mirror: QuotaMirror,
+        draft: Draft,
+        wait_s: float,
+        now: float,
+        monotonic: float,
+    ) -> Draft | Hold:
+        """Return what may be sent in place of a call that has to wait so long."""
+        if not mirror.parts_help:
+            return Hold(wait_s, for_quota=True)
+        part = queue.part(draft, *mirror.room(now))
+        if part is None:
+            head = queue.first(draft, 1)
+            head_wait_s = mirror.wait_s(now, head.texts, head.tokens)
+            due = self._head_wait.due(now, head_wait_s)
+            room = mirror.room_beside(now, head.texts, head.tokens, due)
+            part = queue.behind(mirror.call_limits(now, self._limits), *room)
+            wait_s = min(wait_s, head_wait_s or wait_s, max(due - now, POLL_S))
+        elif part.texts == draft.texts:
+            part = None
+        if part is None:
+            return Hold(wait_s, for_quota=True)
+        part_wait_s = mirror.wait_s(now, part.texts, part.tokens)
+        if part_wait_s == 0 and not (part.places and part.is_full):
+            part_wait_s = self._part_wait.wait_s(monotonic, mirror.more_room_s(now))
+        return Hold(min(wait_s, part_wait_s), for_quota=True) if part_wait_s > 0 else part
 
     def take(self, draft: Draft) -> Slot | None:
         """Count a call as sent; None if another process has used the quota since the offer."""
@@ -186,6 +207,8 @@ class Gate:
             slot = Slot(mirror.take(now, draft.texts, draft.tokens), now)
         self._in_flight += 1
         self._part_wait.sent()
+        if not draft.places:
+            self._head_wait.sent()
         return slot
 
     def succeed(self, slot: Slot, tokens: int | None, texts: int) -> None:

@@ -6,6 +6,9 @@ bit by bit, as calls leave the window and answers return reserved tokens, and a 
 would be a shower of tiny ones.  So a part waits as long as more room is about to appear, but at
 most PART_WAIT_S.  That bounds both: at most one such call in PART_WAIT_S, and at most that much of
 a minute unused.
+
+Where not even the next content fits, because it is long, shorter ones behind it use the rest.  What
+they use must not keep the next one waiting: it is sent at most PART_WAIT_S later than without them.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from __future__ import annotations
 import math
 
 PART_WAIT_S = 1.0
+LOOK_AHEAD = 1000
+"""How many contents behind the next one are looked at."""
 _MIN_WAIT_S = 0.01
 
 
@@ -38,3 +43,26 @@ class PartWait:
     def sent(self) -> None:
         """Note that a call was sent."""
         self._since = math.inf
+
+
+class HeadWait:
+    """When the content at the head of the queue has to have room, whatever shorter ones use."""
+
+    def __init__(self) -> None:
+        self._due = math.inf
+
+    def due(self, now: float, wait_s: float) -> float:
+        """Return when the head has to have room, in epoch seconds.
+
+        Args:
+            now: epoch seconds.
+            wait_s: until it has room.  Only the first one for a head counts, unless that time is
+                over, because other processes have used the room.
+        """
+        if not now <= self._due < math.inf:
+            self._due = now + wait_s + PART_WAIT_S
+        return self._due
+
+    def sent(self) -> None:
+        """Note that the head was sent."""
+        self._due = math.inf

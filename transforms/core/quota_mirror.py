@@ -105,16 +105,19 @@ class QuotaMirror:
         wait = max(wait, _window_wait_s(state, now, size, rpm, tpm))
         return wait + _ROUNDING_S if wait > 0 else _answer_wait_s(state, now, size, rpm, tpm)
 
-    def room(self, now: float) -> Size:
-        """Return how many texts and tokens are free now, for a call that is not full.
+    @property
+    def parts_help(self) -> bool:
+        """Whether calls that are not full use what is left of a window.
 
-        (0, 0) where such a call is no use: at the smooth pace the window is not what limits, and if
-        the service counts requests, a smaller call takes as much as a full one.
+        They do not at the smooth pace, where the window is not what limits, or if the service
+        counts requests: then a smaller call takes as much as a full one.
         """
+        return self.pace is Pace.WINDOW and self.limits.rpm_counts is RpmCounts.TEXTS
+
+    def room(self, now: float) -> Size:
+        """Return how many texts and tokens are free now."""
         state = self._state
         state.refresh(now)
-        if self.pace is Pace.SMOOTH or self.limits.rpm_counts is RpmCounts.CALLS:
-            return 0, 0
         rpm, tpm = state.limit(now, QuotaKind.RPM), state.limit(now, QuotaKind.TPM)
         window = state.window
         texts = self.call_texts
@@ -123,6 +126,25 @@ class QuotaMirror:
         if tpm is None:
             return texts, sys.maxsize
         return texts, max(0, tpm - window.tokens - state.tokens_in_flight)
+
+    def room_beside(self, now: float, texts: int, tokens: int, due: float) -> Size:
+        """Return how many texts and tokens are free now, and not needed for a call that waits.
+
+        Args:
+            now: epoch seconds.
+            texts: of the call that waits.
+            tokens: of that call.
+            due: when it has to have room.
+        """
+        room, state = self.room(now), self._state
+        rpm, tpm = state.limit(now, QuotaKind.RPM), state.limit(now, QuotaKind.TPM)
+        left = state.window.left_by(due)
+        used = state.window.requests + state.requests_in_flight - left[0] + texts
+        used_tokens = state.window.tokens + state.tokens_in_flight - left[1] + tokens
+        return (
+            room[0] if rpm is None else max(0, min(room[0], rpm - used)),
+            room[1] if tpm is None else max(0, min(room[1], tpm - used_tokens)),
+        )
 
     def more_room_s(self, now: float) -> float:
         """Return the seconds until more may be free; inf if nothing is counted.

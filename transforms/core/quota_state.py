@@ -97,6 +97,17 @@ class SlidingWindow:
                 return rows[at] + self.span_s
         return math.inf
 
+    def left_by(self, when: float) -> tuple[int, int]:
+        """Return how many requests and tokens will have left at that time."""
+        rows = self._rows
+        requests = tokens = 0
+        for at in range(0, len(rows), _ROW):
+            if rows[at] + self.span_s > when:
+                break
+            requests += int(rows[at + 1])
+            tokens += int(rows[at + 2])
+        return requests, tokens
+
     def leaving(self, now: float) -> list[tuple[float, int, int]]:
         """Return in how many whole seconds how many requests and tokens leave, earliest first."""
         found: dict[int, list[int]] = {}
