@@ -71,6 +71,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         rows = run(folder, small=args.small, only=only)
     show(rows)
+    sys.exit(any(row.passed is False for row in rows))
 
 
 if __name__ == "__main__":
