@@ -112,7 +112,10 @@ class CallCounts:
     """Counts of the requests of a unit or a run; they can be added."""
 
     calls: int = 0
-    """Requests that were answered with vectors."""
+    """Requests that were answered with vectors.
+
+    One with texts of several units is counted by the first of them, so a unit may have 0.
+    """
     retried: int = 0
     """Retried requests, and parts of requests that were split."""
     texts: int = 0

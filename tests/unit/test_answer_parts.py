@@ -9,9 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from support.call_world import Receiver, text_of
+from support import jumping_loop
+from support.call_world import Client, Receiver, caller_on, text_of
+from support.quota_world import Service
 
 from bulkembed.schemas.media import MediaTokens
+from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.calls.answer_parts import answers_of, shares
 from bulkembed.transforms.calls.deliveries import Delivery, Portion, contents_of, split_at
 from bulkembed.transforms.clients.decoding import Answer
@@ -67,3 +70,24 @@ def test_splitting_keeps_order_and_receivers(sizes: list[int], count: int) -> No
     assert contents_of([*first, *rest]) == contents_of(portions)
     owners = [one.delivery for one in (*first, *rest) for _ in one.contents]
     assert owners == [one.delivery for one in portions for _ in one.contents]
+
+
+def test_a_request_whose_first_unit_has_ended_is_counted_by_the_next_one() -> None:
+    loop = jumping_loop.JumpingLoop()
+    client = Client(Service(), loop)
+    caller, _ = caller_on(loop, client, QuotaLimits())
+    receivers = [Receiver() for _ in range(3)]
+
+    async def run() -> None:
+        tasks = [
+            asyncio.create_task(caller.embed([text_of(8)] * (number + 1), receiver))
+            for number, receiver in enumerate(receivers)
+        ]
+        while len(client.calls) < 2:  # The first one goes alone, as a probe.
+            await asyncio.sleep(0.01)
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    jumping_loop.run(run(), loop)
+    assert [len(call) for call in client.calls] == [1, 5]
+    assert [one.calls for one in receivers] == [1, 0, 1]

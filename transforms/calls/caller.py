@@ -216,17 +216,20 @@ class Caller:
             self._queue.resend(call)
 
     def _deliver(self, call: Call, answer: Answer) -> None:
-        """Hand out the vectors of a call.  The first receiver counts the call."""
+        """Hand out the vectors of a call.  The first receiver that takes some counts the call."""
         attempts = call.attempts.count
         parts = answers_of(answer, call.portions)
         for portion, part in zip(call.portions, parts, strict=True):
+            if not portion.delivery.is_open:
+                continue
             try:
                 portion.delivery.embedded(portion.contents, part, attempts)
             except Exception as error:
                 if isinstance(error, OutputError):
                     self._stop.set(StopReason.BROKEN, error.message)  # Nothing more is sent.
                 self._fail(portion.delivery, error)
-            attempts = 0
+            else:
+                attempts = 0
 
     async def _attempt(self, call: Call, draft: Draft, slot: Slot, reserved: int) -> Answer:
         """Send a call once; raise what the client raises."""
