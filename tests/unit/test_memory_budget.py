@@ -13,7 +13,7 @@ import pytest
 from bulkembed.schemas.stop import StopReason
 from bulkembed.transforms.calls.stopping import StopFlag
 from bulkembed.transforms.calls.threads import LoopThread
-from bulkembed.transforms.units.engine import MemoryBudget
+from bulkembed.transforms.units.memory_budget import MemoryBudget
 from bulkembed.transforms.units.slices import SliceTasks
 
 MAX = 100

@@ -5,7 +5,7 @@ import threading
 
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.calls.stopping import StopFlag
-from bulkembed.transforms.units.engine import NoteWriter
+from bulkembed.transforms.units.note_writer import NoteWriter
 
 
 def test_a_slow_store_does_not_block_the_event_loop_that_stops_the_run() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import contextlib
 import functools
 import gc
@@ -11,7 +9,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +37,8 @@ from bulkembed.transforms.media.fetching import MediaFetcher
 from bulkembed.transforms.units.allocators import return_large_buffers, use_system_pool
 from bulkembed.transforms.units.damaged_files import skip_damage
 from bulkembed.transforms.units.media_rows import FetchAhead
+from bulkembed.transforms.units.memory_budget import MemoryBudget
+from bulkembed.transforms.units.note_writer import NoteWriter
 from bulkembed.transforms.units.source_hashes import FileVersions
 from bulkembed.transforms.units.tally import FailureLimit
 from bulkembed.transforms.units.unit_work import UnitWorker
@@ -314,95 +314,3 @@ def run_counts(run_id: str | None) -> LiveCounts:
 def forget_counts(run_id: str) -> None:
     """Forget what closed engines of a run have done."""
     _counts.forget(run_id)
-
-
-class MemoryBudget:
-    """The memory that the tasks of a process may use together.  Safe for threads.
-
-    A single task always fits if no other is running.  First come, first served: small tasks do not
-    overtake a large one.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._reserved = 0
-        self._held = 0
-        self._queue: collections.deque[object] = collections.deque()
-        self._changed = threading.Condition()
-
-    @property
-    def reserved(self) -> int:
-        """The bytes that are reserved now."""
-        return self._reserved
-
-    @property
-    def held(self) -> int:
-        """The bytes that are in memory for later tasks."""
-        return self._held
-
-    def enter_queue(self) -> object:
-        """Return a place in the queue; `leave_queue` must be called once for each."""
-        place = object()
-        with self._changed:
-            self._queue.append(place)
-        return place
-
-    def reserve(self, place: object, size: int, timeout_s: float) -> bool:
-        """Reserve bytes once they fit and it is the turn of `place`; False after a time-out."""
-        with self._changed:
-            fits = self._changed.wait_for(lambda: self._is_next(place, size), timeout_s)
-            if fits:
-                self._reserved += size
-            return fits
-
-    def _is_next(self, place: object, size: int) -> bool:
-        used = self._reserved + self._held
-        fits = self._reserved == 0 or used + size <= self._max_bytes
-        return self._queue[0] is place and fits
-
-    def leave_queue(self, place: object) -> None:
-        """Leave the queue."""
-        with self._changed:
-            self._queue.remove(place)
-            self._changed.notify_all()
-
-    def hold(self, change: int) -> None:
-        """Change the bytes that are in memory for later tasks; they leave less room for others."""
-        with self._changed:
-            self._held += change
-            self._changed.notify_all()
-
-    def release(self, size: int) -> None:
-        """Release bytes."""
-        with self._changed:
-            self._reserved -= size
-            self._changed.notify_all()
-
-
-class NoteWriter:
-    """Writes notes without blocking the caller.
-
-    A run is often stopped on the event loop, and a store may take seconds to write; meanwhile all
-    requests in flight would stall.
-
-    Args:
-        write: writes one note; must not raise.
-    """
-
-    def __init__(self, write: Callable[[Stop], None]) -> None:
-        self._write = write
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "bulkembed-notes")
-
-    def write(self, stop: Stop) -> None:
-        """Write a note soon; after `close` notes are ignored, since nobody reads them."""
-        with contextlib.suppress(RuntimeError):
-            self._thread.submit(self._write, stop)
-
-    def flush(self) -> None:
-        """Return once all notes are written; must not be called on an event loop."""
-        with contextlib.suppress(RuntimeError):
-            self._thread.submit(bool).result()
-
-    def close(self) -> None:
-        """Write the remaining notes, and end the thread."""
-        self._thread.shutdown(wait=True)
