@@ -50,6 +50,9 @@ from bulkembed.transforms.units.shared_texts import text_only
 TEXT = np.dtype([("key", "<u8"), ("place", "<u8")])
 """The key of a text, and its place: the planned row, times 2^24, plus the passage."""
 _PASSAGE_BITS = np.uint64(24)
+PARTITION_BYTES = BUFFER_BYTES = 4 << 20
+"""Small: units may be embedded in this process meanwhile.  Comparing a partition takes about ten
+times its size."""
 _PASSAGES_PER_ROW = 8
 """Assumed if texts are cut into passages; decides only how many partitions there are."""
 
@@ -115,7 +118,7 @@ def search_texts(
     by_row = cuts or job.embedding.media is not None
     search = _Search(plan, sources, settled, by_row=by_row, every=every, check=check)
     with (
-        PartitionedRows(folder, TEXT, partitions_for(likely, TEXT.itemsize)) as texts,
+        _partitioned(folder, likely) as texts,
         PartitionedRows(folder, PLACE, 1) as whole,
     ):
         is_known = None
@@ -151,14 +154,19 @@ def _find_whole_texts(
     job: JobConfig, plan: Plan, search: _Search, folder: Path, found: PartitionedRows
 ) -> IsKnown:
     """Look up the long texts of all planned rows as a whole; add the places to `found`."""
-    partitions = partitions_for(plan.planned_rows, TEXT.itemsize)
-    with PartitionedRows(folder, TEXT, partitions) as texts:
+    with _partitioned(folder, plan.planned_rows) as texts:
         for keys, places in _long_texts(job, plan):
             texts.add_columns(key=keys, place=places)
         is_known = np.zeros(search.rows, bool)
         for known in search.whole_places(texts, is_known):
             found.add(known)
     return is_known
+
+
+def _partitioned(folder: Path, likely: int) -> PartitionedRows:
+    """Return partitions for about so many texts, as TEXT."""
+    partitions = partitions_for(likely, TEXT.itemsize, PARTITION_BYTES)
+    return PartitionedRows(folder, TEXT, partitions, buffer_bytes=BUFFER_BYTES)
 
 
 class _Search:

@@ -26,7 +26,6 @@ from bulkembed.transforms.core.hashing import keys
 from bulkembed.transforms.core.passages import passage_spans
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.hash_index import HashIndex
-from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows
 from bulkembed.transforms.dataset.records import DatasetState
 
 UNIT_ROWS = 4
@@ -87,9 +86,8 @@ def test_shared_and_known_texts_are_found(
     tmp_path: Path, seed: int, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if memory == "little":
-        defaults = PartitionedRows.__init__.__kwdefaults__
-        monkeypatch.setitem(defaults, "buffer_bytes", 3 * TEXT.itemsize)
-        monkeypatch.setattr(text_search, "partitions_for", lambda rows, row_bytes: 8)
+        monkeypatch.setattr(text_search, "BUFFER_BYTES", 3 * TEXT.itemsize)
+        monkeypatch.setattr(text_search, "PARTITION_BYTES", 70)
     draw = random.Random(seed)
     pool: list[str | None] = [None, "", *(f"text {n}" for n in range(25))]
     files = [draw.choices(pool, k=draw.randint(1, 15)) for _ in range(3)]

@@ -25,7 +25,6 @@ from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.pipeline.run import text_search
 from bulkembed.transforms.dataset.index_segment import IndexSegment
-from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows
 
 TEXTS = [f"text {n % 40 if n % 3 else n}" for n in range(200)]
 MORE = [None, " ", *[f"text {n}" for n in range(60, 120)], "text 119"]
@@ -212,8 +211,8 @@ def test_processes_share_the_vectors_that_one_of_them_has_paid_for(
 def test_texts_are_paid_once_if_the_search_does_not_fit_into_memory(
     server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PartitionedRows.__init__.__kwdefaults__, "buffer_bytes", 100)
-    monkeypatch.setattr(text_search, "partitions_for", lambda rows, row_bytes: 16)
+    monkeypatch.setattr(text_search, "BUFFER_BYTES", 100)
+    monkeypatch.setattr(text_search, "PARTITION_BYTES", 300)
     assert go(server, source, output).code == 0
     assert server.stats()["texts"] == len(set(ALL))
     write_rows(source / "c.parquet", [*ALL, "new"])

@@ -12,7 +12,6 @@ from support.damage import a_flipped_bit_in_a_vector
 
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.pipeline.run import text_search
-from bulkembed.transforms.dataset.partitioned_rows import PartitionedRows
 
 pytestmark = pytest.mark.faults
 
@@ -76,8 +75,8 @@ def test_a_file_that_is_written_again_pays_for_its_new_passages_only(
     server: EmulatorServer, tmp_path: Path, mode: str, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if memory == "little":
-        monkeypatch.setitem(PartitionedRows.__init__.__kwdefaults__, "buffer_bytes", 50)
-        monkeypatch.setattr(text_search, "partitions_for", lambda rows, row_bytes: 16)
+        monkeypatch.setattr(text_search, "BUFFER_BYTES", 50)
+        monkeypatch.setattr(text_search, "PARTITION_BYTES", 300)
     output, source = tmp_path / "out", tmp_path / "in"
     write_rows(source / "a.parquet", TEXTS)
     go(server, source, output, mode)
