@@ -29,7 +29,7 @@ from bulkembed.transforms.core.ranges import (
 from bulkembed.transforms.core.row_difference import COMMITTED_ROW, INPUT_ROW, RowDifference
 from bulkembed.transforms.dataset.dataset import READ_THREADS, Dataset
 from bulkembed.transforms.dataset.layout import COMPARED
-from bulkembed.transforms.dataset.partitioned_rows import PARTITION_BYTES, partitions_for
+from bulkembed.transforms.dataset.partitioned_rows import partitions_for
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.sync.compare_settings import CompareSettings
 from bulkembed.transforms.sync.compared_rows import Comparison
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 SLICE_ROWS = 250_000
 """Rows that a worker reads and stages together."""
+PARTITION_BYTES = 16 << 20
+"""Rows that a worker compares together: larger than in one process, because each partition is a key
+of the runner's shuffle."""
 
 S = TypeVar("S")
 T = TypeVar("T")

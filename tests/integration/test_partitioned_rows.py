@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import resource
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bulkembed.schemas.errors import OutputError
+from bulkembed.transforms.core.repeats import find_repeats
 from bulkembed.transforms.dataset.partitioned_rows import (
     MAX_PARTITIONS,
     PartitionedRows,
@@ -109,6 +112,27 @@ def test_a_folder_that_is_missing_is_an_output_error(tmp_path: Path) -> None:
 )
 def test_the_number_of_partitions_follows_from_the_rows(rows: int, partitions: int) -> None:
     assert partitions_for(rows, 32, 32 << 20) == partitions
+
+
+def test_many_rows_are_written_and_searched_in_little_memory(tmp_path: Path) -> None:
+    """A run holds its first units beside the search, and should need less than 600 MB."""
+    count, kind = 3_000_000, np.dtype([("key", np.uint64), ("place", np.uint64)])
+    chance = np.random.default_rng(1)
+    found = 0
+    tracemalloc.start()
+    try:
+        with PartitionedRows(tmp_path, kind, partitions_for(count, kind.itemsize)) as rows:
+            for first in range(0, count, 2500):
+                keys = chance.integers(0, 1 << 64, 2500, np.uint64)
+                rows.add_columns(key=keys, place=np.arange(first, first + 2500))
+            for number in range(rows.partitions):
+                some: Any = rows.read(number)
+                found += len(find_repeats(some["key"], some["place"]).places)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == count
+    assert peak_bytes < 40e6
 
 
 @pytest.mark.parametrize("partitions", [0, 3, 2 * MAX_PARTITIONS])

@@ -17,8 +17,8 @@ from bulkembed.transforms.dataset.unnamed_file import UnnamedFile
 
 Rows = npt.NDArray[np.void]
 """A structured array, shape (rows,)."""
-BUFFER_BYTES = 16 << 20
-PARTITION_BYTES = 16 << 20
+BUFFER_BYTES = 8 << 20
+PARTITION_BYTES = 4 << 20
 MAX_PARTITIONS = 1 << 12
 _KEY_BITS = 64
 
