@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from bulkembed.schemas.fetch_settings import FetchSettings
     from bulkembed.schemas.job import JobConfig
-    from bulkembed.schemas.media import MediaSettings
+    from bulkembed.schemas.media_settings import MediaSettings
     from bulkembed.schemas.models import TaskType
     from bulkembed.schemas.quota import Pace, QuotaLimits, RpmCounts
     from bulkembed.schemas.stop import ExitCode
@@ -98,7 +98,7 @@ _HOMES = {
     ),
     "bulkembed.schemas.fetch_settings": ("FetchSettings",),
     "bulkembed.schemas.job": ("JobConfig",),
-    "bulkembed.schemas.media": ("MediaSettings",),
+    "bulkembed.schemas.media_settings": ("MediaSettings",),
     "bulkembed.schemas.models": ("TaskType",),
     "bulkembed.schemas.quota": ("Pace", "QuotaLimits", "RpmCounts"),
     "bulkembed.schemas.stop": ("ExitCode",),

@@ -21,7 +21,7 @@ from bulkembed.emulator.catalog import Catalog
 from bulkembed.emulator.contents import names_media
 from bulkembed.emulator.gateway import Gateway, Handler, NoAnswer, is_vertex, parse
 from bulkembed.emulator.media_contents import count_tokens
-from bulkembed.emulator.media_settings import VertexBatch
+from bulkembed.emulator.media_rules import VertexBatch
 from bulkembed.emulator.rules import read_count
 from bulkembed.emulator.targets import Target
 

@@ -16,7 +16,7 @@ from bulkembed.emulator.api_errors import ApiError, bad_field, invalid
 from bulkembed.emulator.calls import may_cut, paid_keys, tokenize, too_long
 from bulkembed.emulator.canned import TOKENS_PER_TEXT
 from bulkembed.emulator.faults import text_failure
-from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.media_rules import Modality
 from bulkembed.emulator.rules import read_row
 from bulkembed.emulator.targets import Item, Target
 

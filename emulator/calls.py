@@ -18,7 +18,7 @@ from bulkembed.emulator.answer_forms import JSON, AnswerForm, encode_vectors
 from bulkembed.emulator.api_errors import ApiError, invalid
 from bulkembed.emulator.faults import Faults, error_of
 from bulkembed.emulator.media_contents import MeasuredContent, measure
-from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.media_rules import Modality
 from bulkembed.emulator.quotas import Admission, Clock, Quotas, quota_error
 from bulkembed.emulator.rules import read_batch, read_predict, read_single
 from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, ScriptedError

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from bulkembed.emulator.answer_forms import AnswerForm, encode_vectors
 from bulkembed.emulator.api_errors import invalid
 from bulkembed.emulator.calls import State, compresses, embed_answer, failure_of
-from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.media_rules import Modality
 from bulkembed.emulator.targets import Target
 
 TOKENS_PER_TEXT = 16

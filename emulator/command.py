@@ -11,7 +11,7 @@ import click
 
 from bulkembed.emulator.batch_options import batch_options, batch_settings
 from bulkembed.emulator.media_options import media_options, media_rules
-from bulkembed.emulator.media_settings import TokenDetails, VertexBatch
+from bulkembed.emulator.media_rules import TokenDetails, VertexBatch
 from bulkembed.emulator.settings import EmulatorSettings, Fault, OverLimit, QuotaDetails
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MAX_BODY_BYTES, MAX_TEXTS, PREDICT_TEXTS, PREDICT_TOKENS

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
+from bulkembed.emulator.media_rules import MediaRules, TokenDetails, VertexBatch
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import MEDIA_MODEL, MODELS, ModelSpec

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Mapping
 
-from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.media_rules import Modality
 from bulkembed.emulator.media_vectors import fuse, text_vector
 from bulkembed.emulator.targets import Parts
 from bulkembed.emulator.word_vectors import Doubles, words

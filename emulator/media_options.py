@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bulkembed.emulator.media_settings import MediaRules
+from bulkembed.emulator.media_rules import MediaRules
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _HELP = {

@@ -17,7 +17,7 @@ from bulkembed.emulator.media_lengths import (
     sound_seconds,
     true_type,
 )
-from bulkembed.emulator.media_settings import MediaRules, Modality
+from bulkembed.emulator.media_rules import MediaRules, Modality
 from bulkembed.emulator.word_vectors import Doubles, words
 
 IMAGE_TOKENS = 258

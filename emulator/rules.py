@@ -10,7 +10,7 @@ from bulkembed.emulator import wire
 from bulkembed.emulator.api_errors import invalid
 from bulkembed.emulator.contents import EMPTY_PART, has_media, read_content
 from bulkembed.emulator.media_parts import MediaPart
-from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.media_rules import Modality
 from bulkembed.emulator.targets import Item, Parts, Target
 from bulkembed.schemas.models import TITLE, ModelSpec, TaskType, bare_name
 

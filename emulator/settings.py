@@ -6,7 +6,7 @@ import dataclasses
 import enum
 
 from bulkembed.emulator.batch_settings import PAGE, BatchSettings
-from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
+from bulkembed.emulator.media_rules import MediaRules, TokenDetails, VertexBatch
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.models import (
     MAX_BODY_BYTES,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.media_rules import Modality
 
 
 @dataclasses.dataclass

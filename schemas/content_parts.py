@@ -8,7 +8,8 @@ import string
 from collections.abc import Sequence
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.media import MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media_settings import MediaSettings
 
 FLAG = "--content"
 _TEXT = "text"

@@ -11,7 +11,7 @@ import urllib.parse
 from typing import Any
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.media import LongMedia, MediaSettings
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings
 from bulkembed.schemas.messages import content_noun
 from bulkembed.schemas.models import MEDIA_MODEL, ModelSpec, TaskType, VertexMethod, find_model
 from bulkembed.schemas.secrets import without_credentials

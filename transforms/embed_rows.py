@@ -23,7 +23,7 @@ from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, EmbedderConfig
-from bulkembed.schemas.media import LongMedia, MediaSettings, for_service
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings, for_service
 from bulkembed.schemas.models import DEFAULT_MODEL, TaskType, bare_name
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.calls import metrics

@@ -22,7 +22,7 @@ from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import CallRejected, ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.schemas.models import find_model
 from bulkembed.transforms.adapter_form import AdapterForm, item_adapter
 from bulkembed.transforms.elements import Form, RowForm

@@ -31,7 +31,7 @@ from bulkembed.schemas.batch import MAX_JOB_ROWS, BatchFallback, Mode
 from bulkembed.schemas.embedding import BlankText, Compression, LongText, Wire
 from bulkembed.schemas.inputs import IdType
 from bulkembed.schemas.job import Dedupe, VectorEncoding, VectorType
-from bulkembed.schemas.media import LongMedia, MediaCheck, Transcode
+from bulkembed.schemas.media_settings import LongMedia, MediaCheck, Transcode
 from bulkembed.schemas.models import DEFAULT_MODEL, TaskType
 from bulkembed.schemas.quota import Pace, RpmCounts, Tier
 from bulkembed.transforms.inputs.formats import FORMATS

@@ -32,7 +32,7 @@ from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
 from bulkembed.schemas.inputs import InputColumns
 from bulkembed.schemas.job import CallSettings, OutputConfig
-from bulkembed.schemas.media import LongMedia, MediaSettings, for_service
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings, for_service
 from bulkembed.schemas.models import bare_name
 from bulkembed.schemas.quota import Tier, parse_share
 from bulkembed.schemas.secrets import masked

@@ -32,7 +32,7 @@ from bulkembed.pipeline.run.sharing import find_sharing
 from bulkembed.pipeline.sync.preparation import prepare
 from bulkembed.schemas.errors import ConfigError, InputError, TooManyDeletes
 from bulkembed.schemas.job import Dedupe, JobConfig
-from bulkembed.schemas.media import LongMedia, MediaCheck
+from bulkembed.schemas.media_settings import LongMedia, MediaCheck
 from bulkembed.schemas.units import FileUnits
 from bulkembed.transforms.core.quota_limits import max_call_size, quota_time, split_quota
 from bulkembed.transforms.core.quota_mirror import QuotaMirror

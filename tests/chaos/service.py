@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bulkembed.emulator.calls import paid_keys
-from bulkembed.emulator.media_settings import Modality
+from bulkembed.emulator.media_rules import Modality
 from bulkembed.emulator.rules import read_single
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.emulator.stats import Stats

@@ -24,8 +24,9 @@ from support.recordings import movie
 
 from bulkembed.emulator.api_errors import ApiError
 from bulkembed.emulator.media_parts import MediaSwitches, read_media
-from bulkembed.emulator.media_settings import MediaRules
-from bulkembed.schemas.media import LongMedia, MediaKind, MediaSettings
+from bulkembed.emulator.media_rules import MediaRules
+from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings
 from bulkembed.transforms.media.prepare_media import prepare_media
 
 IMAGE, AUDIO, VIDEO, PDF = MediaKind

@@ -12,7 +12,7 @@ from support.cli import Ended, bulkembed
 
 from bulkembed.emulator.command import emulator, settings_from
 from bulkembed.emulator.found_service import read_facts
-from bulkembed.emulator.media_settings import TokenDetails, VertexBatch
+from bulkembed.emulator.media_rules import TokenDetails, VertexBatch
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings, OverLimit
 from bulkembed.pipeline.check.check import tried

@@ -19,7 +19,7 @@ from support.media_samples import mp3, picture, saved, wav
 from support.recordings import movie, printed
 
 from bulkembed.emulator.batch_settings import BatchSettings
-from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
+from bulkembed.emulator.media_rules import MediaRules, TokenDetails, VertexBatch
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings, OverLimit
 

@@ -17,7 +17,7 @@ from support.media_samples import wav
 from support.recordings import movie, printed
 
 from bulkembed.emulator.batch_settings import BatchSettings
-from bulkembed.emulator.media_settings import VertexBatch
+from bulkembed.emulator.media_rules import VertexBatch
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 

@@ -12,13 +12,8 @@ import pytest
 from support.media_samples import mp4
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import (
-    LongMedia,
-    MediaFault,
-    MediaKind,
-    MediaLimits,
-    MediaSettings,
-)
+from bulkembed.schemas.media import MediaFault, MediaKind, MediaLimits
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings
 from bulkembed.transforms.media.mp4_files import mp4_seconds
 from bulkembed.transforms.media.prepare_media import prepare_media
 

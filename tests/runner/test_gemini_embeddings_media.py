@@ -24,7 +24,7 @@ from support.web_pages import serving
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.clients.transport import service_from
 from bulkembed.transforms.embed_rows import EmbedRows, Gemini
 from bulkembed.transforms.gemini_embeddings import GeminiEmbeddings

@@ -23,7 +23,7 @@ from support.media_jobs import write_photos as write
 from support.media_samples import pdf, wav
 from support.web_pages import Exchange, serving
 
-from bulkembed.emulator.media_settings import MediaRules, VertexBatch
+from bulkembed.emulator.media_rules import MediaRules, VertexBatch
 from bulkembed.emulator.server import EmulatorServer
 from bulkembed.emulator.settings import EmulatorSettings
 from bulkembed.schemas.errors import ConfigError

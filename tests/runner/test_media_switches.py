@@ -18,7 +18,7 @@ from support.media_jobs import MODEL, embed, on_vertex, write
 from support.recordings import movie, printed
 
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.media import LongMedia, MediaSettings
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings
 from bulkembed.transforms.clients.transport import service_from
 from bulkembed.transforms.embed_rows import EmbedRows, Gemini
 

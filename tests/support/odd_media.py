@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 import zlib
 
-from bulkembed.schemas.media import MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media_settings import MediaSettings
 from support.media_samples import (
     FTYP,
     FTYP_MOV,

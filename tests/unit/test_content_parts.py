@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bulkembed.schemas.content_parts import ContentPart, check_switches, has_media, parse_part
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.schemas.media import MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.inputs.row_parts import MediaValue, PartReader
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 

@@ -12,7 +12,7 @@ from apache_beam.transforms.display import DisplayData
 from bulkembed.schemas.embedding import Service
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.fetch_settings import FetchSettings
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.schemas.models import TaskType
 from bulkembed.schemas.quota import QuotaLimits
 from bulkembed.transforms.clients.transport import service_from

@@ -14,8 +14,8 @@ from bulkembed.schemas.embedding import (
     digest_of,
 )
 from bulkembed.schemas.errors import ConfigError
-from bulkembed.schemas.media import (
-    GEMINI_EMBEDDING_2_VERTEX,
+from bulkembed.schemas.media import GEMINI_EMBEDDING_2_VERTEX
+from bulkembed.schemas.media_settings import (
     LongMedia,
     MediaCheck,
     MediaSettings,

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from bulkembed.emulator.command import emulator, settings_from
 from bulkembed.emulator.faults import Faults
-from bulkembed.emulator.media_settings import MediaRules, TokenDetails, VertexBatch
+from bulkembed.emulator.media_rules import MediaRules, TokenDetails, VertexBatch
 from bulkembed.emulator.settings import EmulatorSettings, Fault
 from bulkembed.schemas.errors import ConfigError
 

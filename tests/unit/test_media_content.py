@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig
 from bulkembed.schemas.job import CallSettings, EmbedderConfig
-from bulkembed.schemas.media import MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.clients.requests import RequestWriter
 from bulkembed.transforms.core.content import REQUEST_BYTES
 from bulkembed.transforms.core.hashing import text_hash

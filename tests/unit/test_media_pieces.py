@@ -16,13 +16,8 @@ from pypdf.generic import DecodedStreamObject, NameObject
 from support.media_samples import chunk, id3, mp3, mp3_frame, mp4, pdf, wav, wav_format, xing
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import (
-    LongMedia,
-    MediaFault,
-    MediaKind,
-    MediaLimits,
-    MediaSettings,
-)
+from bulkembed.schemas.media import MediaFault, MediaKind, MediaLimits
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings
 from bulkembed.transforms.media.mp3_files import read_mp3
 from bulkembed.transforms.media.pieces import piece_spans
 from bulkembed.transforms.media.prepare_media import prepare_media

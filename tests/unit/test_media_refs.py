@@ -15,7 +15,8 @@ from PIL import Image
 from support.media_samples import opened, picture, saved
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaKind
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.inputs.rows import BadValue
 from bulkembed.transforms.media.media_refs import MediaRef, refs_of
 from bulkembed.transforms.media.prepare_media import prepare_media

@@ -11,15 +11,12 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.media import (
     GEMINI_EMBEDDING_2_VERTEX,
-    LongMedia,
-    MediaCheck,
     MediaFault,
     MediaKind,
     MediaLimits,
-    MediaSettings,
-    for_service,
     media_tokens,
 )
+from bulkembed.schemas.media_settings import LongMedia, MediaCheck, MediaSettings, for_service
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,8 @@ from support.odd_media import AUDIO, GOOD, IMAGE, JPEG, ODD, PDF, PNG, SETTINGS,
 from support.recordings import movie
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import (
-    GEMINI_EMBEDDING_2_VERTEX,
-    LongMedia,
-    MediaCheck,
-    MediaFault,
-    MediaKind,
-    MediaLimits,
-    MediaSettings,
-    Transcode,
-)
+from bulkembed.schemas.media import GEMINI_EMBEDDING_2_VERTEX, MediaFault, MediaKind, MediaLimits
+from bulkembed.schemas.media_settings import LongMedia, MediaCheck, MediaSettings, Transcode
 from bulkembed.transforms.media.media_types import true_type
 from bulkembed.transforms.media.prepare_media import prepare_media
 

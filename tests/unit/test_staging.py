@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from bulkembed.pipeline.runners import staging
 from bulkembed.pipeline.runners.beam_options import installs_packages
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 
 PROCESS = ("--environment_type=PROCESS", '--environment_config={"command":"/boot"}')
 

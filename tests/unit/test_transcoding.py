@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 from support.media_samples import opened, picture, png_chunk, png_of, saved
 
-from bulkembed.schemas.media import MediaCheck, MediaKind, MediaSettings, PreparedMedia
+from bulkembed.schemas.media import MediaKind, PreparedMedia
+from bulkembed.schemas.media_settings import MediaCheck, MediaSettings
 from bulkembed.transforms.media.prepare_media import prepare_media
 
 SETTINGS = MediaSettings()

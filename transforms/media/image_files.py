@@ -14,7 +14,8 @@ import warnings
 from PIL import Image, ImageFile
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaFacts, MediaFault, MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaFacts, MediaFault, MediaKind
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.media.decoder_errors import decoding
 from bulkembed.transforms.media.media_types import name_of
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaFacts, MediaFault, MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaFacts, MediaFault, MediaKind
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.media.image_files import inspect_image
 from bulkembed.transforms.media.media_types import name_of
 from bulkembed.transforms.media.mp3_files import read_mp3

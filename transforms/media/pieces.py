@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import LongMedia, MediaFacts, MediaFault, MediaKind, MediaSettings
+from bulkembed.schemas.media import MediaFacts, MediaFault, MediaKind
+from bulkembed.schemas.media_settings import LongMedia, MediaSettings
 from bulkembed.transforms.media.mp3_files import read_mp3
 from bulkembed.transforms.media.pdf_files import open_pdf, pdf_piece
 from bulkembed.transforms.media.video_cutting import video_piece

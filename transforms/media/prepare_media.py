@@ -8,17 +8,14 @@ import importlib.util
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.media import (
-    LongMedia,
-    MediaCheck,
     MediaFacts,
     MediaFault,
     MediaKind,
-    MediaSettings,
     PreparedMedia,
-    Transcode,
     audio_tokens,
     media_tokens,
 )
+from bulkembed.schemas.media_settings import LongMedia, MediaCheck, MediaSettings, Transcode
 from bulkembed.transforms.media.media_types import kind_of, name_of, true_type
 
 _PACKAGES = ("PIL", "pypdf")

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps
 
 from bulkembed.schemas.dead_letters import DeadCode
-from bulkembed.schemas.media import MediaFacts, MediaFault, MediaSettings
+from bulkembed.schemas.media import MediaFacts, MediaFault
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.media.decoder_errors import decoding
 from bulkembed.transforms.media.image_files import open_image
 from bulkembed.transforms.media.media_types import name_of, true_type

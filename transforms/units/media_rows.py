@@ -7,13 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.media import (
-    GEMINI_EMBEDDING_2,
-    MediaFault,
-    MediaKind,
-    MediaSettings,
-    media_tokens,
-)
+from bulkembed.schemas.media import GEMINI_EMBEDDING_2, MediaFault, MediaKind, media_tokens
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.media_content import SentPart, StoredMedia, UriMedia, parts_hash
 from bulkembed.transforms.dataset.unnamed_file import UnnamedFile

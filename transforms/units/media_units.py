@@ -13,7 +13,7 @@ from bulkembed.schemas.embedding import BlankText
 from bulkembed.schemas.errors import InputError
 from bulkembed.schemas.inputs import FoundFile, InputFile
 from bulkembed.schemas.job import Dedupe, JobConfig
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.schemas.units import FileUnits, Unit, UnitRecord
 from bulkembed.transforms.core.ranges import RowRange, split_ranges
 from bulkembed.transforms.core.tokens import TokenEstimator

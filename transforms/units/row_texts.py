@@ -17,7 +17,7 @@ from bulkembed.schemas.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.schemas.models import MEDIA_MODEL
 from bulkembed.schemas.stop import Stop, StopReason
 from bulkembed.transforms.calls.embedder import Embedder

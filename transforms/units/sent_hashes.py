@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bulkembed.schemas.embedding import EmbeddingConfig
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.inputs.filesystems import Location

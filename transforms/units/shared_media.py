@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bulkembed.schemas.job import JobConfig
-from bulkembed.schemas.media import MediaSettings
+from bulkembed.schemas.media_settings import MediaSettings
 from bulkembed.schemas.units import FilePicks
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.core.tokens import TokenEstimator
