@@ -3,7 +3,7 @@
     python -m benchmarks.batch [--small] [--rows 200000] [--dim 3072]
 
 The emulator has prepared vectors, and its batch jobs are done at once: what is measured is the
-work of bulkembed.  All texts go into one job.
+work of bulkembed. All texts go into one job.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Cost:
     """Wall and CPU seconds (user and system), the peak memory of the tree, and what it reads.
 
-    Pages that processes share are counted once per process.  Bytes are those of system calls on
+    Pages that processes share are counted once per process. Bytes are those of system calls on
     files and pipes, whether a page was cached or not; sockets are left out.
     """
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.counted_store
 
-It prints its URL.  A GET of `/_counts` returns the counts since the last one.
+It prints its URL. A GET of `/_counts` returns the counts since the last one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Requests:
 
 
 class CountedStore:
-    """The store, with one bucket.  Use `counted_store`."""
+    """The store, with one bucket. Use `counted_store`."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -3,8 +3,8 @@
     python -m benchmarks.dedupe [--small]
 
 Measures the search that `--dedupe run` makes before it sends anything, over short texts of which
-11 % are duplicates, in Parquet and JSONL with a column of 200 bytes that is not read.  Nothing is
-sent.  Then measures the index of kept answers, in which units look up their texts.
+11 % are duplicates, in Parquet and JSONL with a column of 200 bytes that is not read. Nothing is
+sent. Then measures the index of kept answers, in which units look up their texts.
 """
 
 from __future__ import annotations

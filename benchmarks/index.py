@@ -3,9 +3,9 @@
     python -m benchmarks.index [--small]
 
 Writes parts with the hashes of 10 million texts, and builds their index, opens it again after one
-part was replaced, looks texts up, and searches one unit with one changed row.  Then searches 50
+part was replaced, looks texts up, and searches one unit with one changed row. Then searches 50
 million texts, of which a fifth is in the index and a tenth occurs twice, as `--dedupe run` does
-before it sends anything.  Nothing is sent.  Each measurement is a process of its own.
+before it sends anything. Nothing is sent. Each measurement is a process of its own.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m benchmarks.media [--small] [--images 20000] [--only groups-10000,tar]
 
-Exits with 1 if a run needs 600 MB or more.  The emulator's prepared answers do not look at the
+Exits with 1 if a run needs 600 MB or more. The emulator's prepared answers do not look at the
 images, and its process is not counted.
 """
 

@@ -3,11 +3,11 @@
     python -m benchmarks.nightly [--small] [--rows N] [--dim N] [--changed PERCENT] [--ready]
         [--sync] [--store] [--unit-rows N]
 
-The rows are synthetic, and the emulator answers with ready-made bodies.  In the changed night all
+The rows are synthetic, and the emulator answers with ready-made bodies. In the changed night all
 files have other names and other sizes, all rows another order, and some of them another text.
 With --sync the dataset mirrors its input by id; else the changed night has --prune.
-Reads count what processes read from files, cached or not.  With --ready
-the first night makes its vectors in the job, see `ready_vectors`.  With --store the dataset is on
+Reads count what processes read from files, cached or not. With --ready
+the first night makes its vectors in the job, see `ready_vectors`. With --store the dataset is on
 an object store, whose requests are counted; the input stays on the disk.
 """
 

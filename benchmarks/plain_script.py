@@ -4,7 +4,7 @@
     python -m benchmarks.plain_script URL FILE --tpm 100000
 
 It sends 100 texts per request and 16 requests at once, counts a token as four characters, and uses
-the SDK's own retries.  It saves nothing, so if it fails, all paid vectors are lost.
+the SDK's own retries. It saves nothing, so if it fails, all paid vectors are lost.
 """
 
 from __future__ import annotations

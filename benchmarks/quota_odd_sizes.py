@@ -13,7 +13,7 @@ from benchmarks.quota_scenarios import LATENCY, Row, Setting
 from benchmarks.quota_windows import windows_of
 
 ODD_UNITS = (2258, 2220, 2291, 2198)
-"""Texts of units of 2,500 rows; the other rows are blank.  After full requests of 100 texts, 58,
+"""Texts of units of 2,500 rows; the other rows are blank. After full requests of 100 texts, 58,
 20, 91 and 98 are left."""
 SMALL_FILES, SMALL_FILE_ROWS = 2000, 5
 

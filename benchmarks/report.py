@@ -3,7 +3,7 @@
     python -m benchmarks.report [--small]
 
 The datasets are synthetic, in parts of 2,500 rows, and have no input: reading texts takes at most
-2 s more.  A process of its own makes the library of the charts before the sample is read.  CPU
+2 s more. A process of its own makes the library of the charts before the sample is read. CPU
 seconds and memory are those beyond a process that has imported what a run has.
 
 Exits with 1 if a report takes more than 200 MB or 5 CPU seconds; with --small never.

@@ -2,9 +2,9 @@
 
     python -m benchmarks.scale [--small] [--only files|rows] [--millions 1,5,25,50] [--whole 50]
 
-Prints two tables with a line for each command, and how its CPU time grows with the rows.  The
+Prints two tables with a line for each command, and how its CPU time grows with the rows. The
 emulator of the small files runs in a process of its own, on the same cores; see `scale_rows` for
-the rows.  Exits with 1 if a job makes more requests or parts than its limit, or if a command over
+the rows. Exits with 1 if a job makes more requests or parts than its limit, or if a command over
 many rows needs 600 MB or CPU time that grows faster than the rows.
 """
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.search [--small] [--rows N] [--dim N] [--only plain,float16]
 
-The first scan starts with an empty page cache; of the later ones the median is printed.  Time and
+The first scan starts with an empty page cache; of the later ones the median is printed. Time and
 memory of the whole command include imports, the emulator and the embedding of the query.
 Exits with 1 if later scans of plain parts of a million rows take 3 s or more.
 """

@@ -2,8 +2,8 @@
 
     python -m benchmarks.slots [--small]
 
-The emulator's requests take 300 ms ± 100 ms, and one in a hundred 2 s more.  A slot is in use from
-the arrival of the request at the emulator until it sends the response.  Exits with 1 below 0.9.
+The emulator's requests take 300 ms ± 100 ms, and one in a hundred 2 s more. A slot is in use from
+the arrival of the request at the emulator until it sends the response. Exits with 1 below 0.9.
 """
 
 from __future__ import annotations

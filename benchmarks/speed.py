@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed [--small] [--repeat 3] [--only "job;sdk"] [--peers PYTHON]
 
-Each client runs twice, over a few rows and over many.  The difference is the cost of the rows,
-without start-up.  With --repeat the clients take turns, and the table has medians.
+Each client runs twice, over a few rows and over many. The difference is the cost of the rows,
+without start-up. With --repeat the clients take turns, and the table has medians.
 """
 
 from __future__ import annotations

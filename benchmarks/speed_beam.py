@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed_beam URL INPUT OUTPUT DIM ROWS
 
-Beam's handler pairs a whole batch with one embedding and drops the rest.  Here `request` is
-replaced, and the client gets a base URL.  It sends one request at a time.
+Beam's handler pairs a whole batch with one embedding and drops the rest. Here `request` is
+replaced, and the client gets a base URL. It sends one request at a time.
 """
 
 from __future__ import annotations

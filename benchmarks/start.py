@@ -2,8 +2,8 @@
 
     python -m benchmarks.start [--repeat 5]
 
-Prints the medians of wall and CPU seconds (user and system).  On a busy machine only the latter are
-meaningful.  Exits with 1 if a command took longer than its limit.
+Prints the medians of wall and CPU seconds (user and system). On a busy machine only the latter are
+meaningful. Exits with 1 if a command took longer than its limit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The entry point of the flex template: turns its parameters into `bulkembed run` on Dataflow.
 
-The launcher passes the template's parameters and Dataflow's own flags in one list.  Flags that
+The launcher passes the template's parameters and Dataflow's own flags in one list. Flags that
 `bulkembed run` knows go before the bare `--`, all others after it.
 """
 

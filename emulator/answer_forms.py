@@ -38,7 +38,7 @@ class AnswerForm(enum.StrEnum):
 def requested_form(query: Mapping[str, str], *, vertex: bool, always_pretty: bool) -> AnswerForm:
     """Return the form that the system parameters of a request ask for.
 
-    Source: docs.cloud.google.com/apis/docs/system-parameters.  Vertex AI answers in JSON here.
+    Source: docs.cloud.google.com/apis/docs/system-parameters. Vertex AI answers in JSON here.
 
     Raises:
         ApiError: a value is unknown.

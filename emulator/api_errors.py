@@ -61,7 +61,7 @@ class Page(ApiError):
         super().__init__(code, "an HTML page")
 
     def html(self) -> bytes:
-        """Return the page.  Most of it is filler, which no log may repeat."""
+        """Return the page. Most of it is filler, which no log may repeat."""
         head = "<!DOCTYPE html><html><head><title>Sign in to the network</title></head>"
         filler = "<p>filler of the page</p>" * 4000
         return f"{head}<body><h1>{self.code}</h1>{filler}</body></html>".encode()

@@ -36,7 +36,7 @@ class BatchFaults:
     def draw(self, kind: CallKind, now: float) -> str:
         """Return the fault of the next call of a kind; "" for a call that passes.
 
-        A fault is a `CallFault`, `lost-STATUS` or an HTTP status.  Only transfers can be cut or
+        A fault is a `CallFault`, `lost-STATUS` or an HTTP status. Only transfers can be cut or
         stall: other calls are not carried out.
         """
         fault = self._draw(kind, now)

@@ -41,7 +41,7 @@ Place = tuple[str, ...]
 
 @dataclasses.dataclass
 class Job:
-    """A batch job.  `state` is its final state, or None as long as it is not over."""
+    """A batch job. `state` is its final state, or None as long as it is not over."""
 
     number: int
     """Jobs have growing numbers."""
@@ -96,10 +96,10 @@ class Job:
 
 
 class JobStore:
-    """The jobs of one server.  States follow the clock; they are computed when somebody looks.
+    """The jobs of one server. States follow the clock; they are computed when somebody looks.
 
     `write` makes the results of a job's first `count` rows, in a thread of its own; `publish` makes
-    them the output of a job that is over.  `bill` gets a job that is over and the rows to bill.
+    them the output of a job that is over. `bill` gets a job that is over and the rows to bill.
     """
 
     def __init__(

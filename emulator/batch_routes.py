@@ -52,7 +52,7 @@ class BatchRoutes(JobRoutes):
         ]
 
     async def create(self, request: Request) -> Response:
-        """Handle `asyncBatchEmbedContent`.  Two equal calls create two jobs."""
+        """Handle `asyncBatchEmbedContent`. Two equal calls create two jobs."""
         self._gateway.check_access(request)
         path = request.path_params
         spec = self._catalog.get(path["model"], path["version"], METHOD, vertex=False)
@@ -105,7 +105,7 @@ class BatchRoutes(JobRoutes):
         return self.page(request, self._jobs.listed(self.place(request)))
 
     async def delete(self, request: Request) -> Response:
-        """Handle `batches.delete`.  It does not cancel the job."""
+        """Handle `batches.delete`. It does not cancel the job."""
         job = await self.find(request)
         job.deleted = True
         return self._gateway.json(request, {})

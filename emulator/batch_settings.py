@@ -110,7 +110,7 @@ class TokenForm(enum.StrEnum):
 
 
 class BadLine(enum.StrEnum):
-    """What a line that is no valid request does.  The service's documentation does not say."""
+    """What a line that is no valid request does. The service's documentation does not say."""
 
     ROW = "row"
     """It gets an error of its own."""
@@ -127,7 +127,7 @@ class OutputIn(enum.StrEnum):
 
 
 class InputErrors(enum.StrEnum):
-    """What an invalid input of a job on Vertex AI fails.  The documentation does not say."""
+    """What an invalid input of a job on Vertex AI fails. The documentation does not say."""
 
     CREATE = "create"
     JOB = "job"
@@ -144,9 +144,9 @@ ANY_CALL = "*"
 class BatchSettings:
     """Times, limits, forms and faults of files and batch jobs; limits of 0 mean no limit.
 
-    A step of `outcomes` is an outcome, with its own time after an `@`: `failed@5`.  A step of
-    `call_script` is KIND:FAULT, and `ok` as a fault passes.  The first calls of a kind take the
-    steps of their kind, in order.  `call_faults` has (kind, fault, share).
+    A step of `outcomes` is an outcome, with its own time after an `@`: `failed@5`. A step of
+    `call_script` is KIND:FAULT, and `ok` as a fault passes. The first calls of a kind take the
+    steps of their kind, in order. `call_faults` has (kind, fault, share).
     """
 
     folder: str | None = None

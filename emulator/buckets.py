@@ -20,7 +20,7 @@ ANY_BUCKET = "*"
 class Buckets:
     """Reads and writes objects.
 
-    `places` has pairs of a bucket (`*`: any) and its place: a folder, or the URL of a server.  A
+    `places` has pairs of a bucket (`*`: any) and its place: a folder, or the URL of a server. A
     folder of any bucket has a folder for each.
     """
 

@@ -143,7 +143,7 @@ async def answer(state: State, target: Target, project: str, body: object) -> by
 def _fail(
     state: State, target: Target, fault: Fault | ScriptedError, admission: Admission
 ) -> NoReturn:
-    """Raise the error of a fault.  A corrupted answer has no error, and uses quota."""
+    """Raise the error of a fault. A corrupted answer has no error, and uses quota."""
     if not state.settings.charge_failed:
         admission.cancel()
     if fault is Fault.TOO_MANY:
@@ -232,7 +232,7 @@ def _encode(target: Target, prepared: Prepared, fault: Fault | None) -> bytes:
 
 
 def embed_items(target: Target, prepared: Prepared) -> list[Floats]:
-    """Return a vector for each item.  Items of the same dim are embedded together."""
+    """Return a vector for each item. Items of the same dim are embedded together."""
     vectors: dict[int, Floats] = {}
     for dim in {item.dim for item in prepared.items}:
         rows = [row for row, item in enumerate(prepared.items) if item.dim == dim]

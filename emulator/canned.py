@@ -26,8 +26,8 @@ _GZIP_LEVEL = 6
 class CannedBodies:
     """One body for each method, form, count and dim, made at its first use.
 
-    Only the count and the dim of a request are read.  Only the limit of texts is checked, and no
-    quota.  Latency works, and so do faults with an error answer.
+    Only the count and the dim of a request are read. Only the limit of texts is checked, and no
+    quota. Latency works, and so do faults with an error answer.
     """
 
     def __init__(self, state: State) -> None:

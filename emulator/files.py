@@ -37,7 +37,7 @@ class FileBytes(Protocol):
         ...
 
     def delete(self) -> None:
-        """Free the bytes.  Readers that have begun go on."""
+        """Free the bytes. Readers that have begun go on."""
         ...
 
 
@@ -129,7 +129,7 @@ class Upload:
 
 
 class FileStore:
-    """The files and uploads of one server.  Files are gone when their time is over."""
+    """The files and uploads of one server. Files are gone when their time is over."""
 
     def __init__(self, settings: BatchSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock

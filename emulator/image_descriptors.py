@@ -43,7 +43,7 @@ class UnreadableImage(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageDescriptor:
-    """What an image looks like.  Shares and weights are from 0 to 1."""
+    """What an image looks like. Shares and weights are from 0 to 1."""
 
     colours: dict[str, float]
     """The share of each colour in the figure, or in the whole image if it has none."""

@@ -29,7 +29,7 @@ class JobMaker:
     ) -> Job:
         """Add a job of the lines of a file, unless `admit` raises.
 
-        The file is the job's own.  `facts` are further fields of the job.
+        The file is the job's own. `facts` are further fields of the job.
         """
         target = dataclasses.replace(target, uris=self._uris)
         table = await asyncio.to_thread(self._scan, target, lines)

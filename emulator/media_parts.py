@@ -24,7 +24,7 @@ IMAGE_TOKENS = 258
 PAGE_TOKENS = 258
 SECOND_TOKENS = 25
 FRAME_TOKENS = 66
-"""Tokens of media.  Source: measured on the service, 2026."""
+"""Tokens of media. Source: measured on the service, 2026."""
 DEVELOPER_FRAMES = 32
 VERTEX_FRAMES = 120
 """The frames of a video that count, 1 per second at most."""

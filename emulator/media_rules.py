@@ -25,7 +25,7 @@ class Modality(enum.StrEnum):
 class TokenDetails(enum.StrEnum):
     """Under which name an answer counts its tokens by modality.
 
-    The service was seen to send `promptTokenDetails`.  Google's SDK reads `promptTokensDetails` on
+    The service was seen to send `promptTokenDetails`. Google's SDK reads `promptTokensDetails` on
     Vertex AI, and its tests expect it there.
     """
 
@@ -61,7 +61,7 @@ class VertexBatch(enum.StrEnum):
 class MediaRules:
     """The limits of media, and the choices where the documentation is silent.
 
-    Limits are for each content, those of `body_bytes` and `call_images` for each request.  Source
+    Limits are for each content, those of `body_bytes` and `call_images` for each request. Source
     of the limits: ai.google.dev/gemini-api/docs/embeddings and the pages of gemini-embedding-2 on
     docs.cloud.google.com, 2026-11.
     """

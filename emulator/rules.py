@@ -184,7 +184,7 @@ def read_prefix(spec: ModelSpec, text: str) -> tuple[str, str]:
     """Return the task that the prefix of a text names, and the words to embed.
 
     A title in the prefix is embedded before the text, except for the word that replaces a missing
-    title.  A text without a prefix has no task, and is embedded as it is.
+    title. A text without a prefix has no task, and is embedded as it is.
     """
     for task, pattern in _prefix_patterns(spec):
         found = pattern.match(text)

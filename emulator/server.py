@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
 class EmulatorServer:
     """An emulator in a thread of this process: `with EmulatorServer(settings) as server: ...`.
 
-    `url` is known at once, and answers inside the block.  Leaving the block ends calls in flight.
+    `url` is known at once, and answers inside the block. Leaving the block ends calls in flight.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class EmulatorServer:
             raise RuntimeError("the emulator did not start within 30 s")
 
     def stop(self) -> None:
-        """Stop the server; return when the thread has ended.  May be called twice."""
+        """Stop the server; return when the thread has ended. May be called twice."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout=_STOP_S)
@@ -126,7 +126,7 @@ class EmulatorServer:
 def serve_forever(settings: EmulatorSettings, announce: Callable[[str], None]) -> None:
     """Serve until a signal; `announce` gets the URL once the server accepts.
 
-    SIGTERM and SIGINT end it, and so does SIGHUP unless it is ignored (`nohup`).  Call it in the
+    SIGTERM and SIGINT end it, and so does SIGHUP unless it is ignored (`nohup`). Call it in the
     main thread only, since it handles signals.
     """
     stop = threading.Event()

@@ -102,11 +102,11 @@ Outage = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmulatorSettings:
-    """All settings.  The defaults follow the service's rules, without quotas.
+    """All settings. The defaults follow the service's rules, without quotas.
 
-    Limits of 0 mean no limit.  `retired` has the names of models, or `("all",)` for every model
-    past its shut-down date.  `extra_models` has pairs of a name, which the registry does not have,
-    and a dim.  `pretty` means that `prettyPrint=false` is ignored; a query parameter in
+    Limits of 0 mean no limit. `retired` has the names of models, or `("all",)` for every model
+    past its shut-down date. `extra_models` has pairs of a name, which the registry does not have,
+    and a dim. `pretty` means that `prettyPrint=false` is ignored; a query parameter in
     `unknown_parameters` is rejected.
 
     No option has the settings of the last paragraph, which imitate a service (`as_found`): entries

@@ -13,7 +13,7 @@ from bulkembed.emulator.media_rules import Modality
 
 @dataclasses.dataclass
 class Stats:
-    """Counts of calls that embed.  It needs about 60 bytes per distinct text and 100 per second.
+    """Counts of calls that embed. It needs about 60 bytes per distinct text and 100 per second.
 
     A text is counted when it is answered with a vector, at the time when the quota counted it.
     """

@@ -75,7 +75,7 @@ class VertexBatchRoutes(JobRoutes):
         return routes
 
     async def create(self, request: Request) -> Response:
-        """Handle `batchPredictionJobs.create`.  Two equal calls create two jobs."""
+        """Handle `batchPredictionJobs.create`. Two equal calls create two jobs."""
         self._gateway.check_access(request)
         raw = await self._gateway.read(request, self._settings.max_body_bytes)
         wanted = read_job(parse(raw))

@@ -1,6 +1,6 @@
 """Protobuf's JSON: check the names and values of a message.
 
-Both spellings of a name are accepted (`taskType`, `task_type`).  Null means unset.  An integer may
+Both spellings of a name are accepted (`taskType`, `task_type`). Null means unset. An integer may
 be a string, and an enum a number.
 """
 

@@ -22,7 +22,7 @@ Doubles = npt.NDArray[np.float64]
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 _TASK_ANGLE = 0.2
-"""The angle, in radians, between a text's vectors without and with a task.  cos 0.2 is 0.98: a
+"""The angle, in radians, between a text's vectors without and with a task. cos 0.2 is 0.98: a
 query stays near its document, and no two tasks give the same vector."""
 _GRID = 2.0**20
 
@@ -101,7 +101,7 @@ def _projection(model: str, dim: int, width: int) -> Doubles:
 def _task_rotation(model: str, task: str, width: int) -> Doubles:
     """Return a rotation by a small angle, in planes that depend on the task.
 
-    A rotation keeps the cosines between texts of one task.  A small one keeps texts of different
+    A rotation keeps the cosines between texts of one task. A small one keeps texts of different
     tasks comparable.
     """
     basis = orthonormal(width, width, seed("task", model, task))
@@ -115,7 +115,7 @@ def _task_rotation(model: str, task: str, width: int) -> Doubles:
 def _on_grid(values: Doubles) -> Doubles:
     """Return the values as whole numbers, `_GRID` for 1.
 
-    Sums of their products are exact in a double, in any order of addition.  So a text's vector does
+    Sums of their products are exact in a double, in any order of addition. So a text's vector does
     not depend on the other texts of the call.
     """
     return np.ascontiguousarray(np.rint(values * _GRID))
@@ -124,7 +124,7 @@ def _on_grid(values: Doubles) -> Doubles:
 def embed(spec: ModelSpec, dim: int, tasks: Sequence[str], ids: Sequence[Sequence[int]]) -> Floats:
     """Return the model's vectors of tokenized texts, one row each, in their order.
 
-    A shorter vector is the first part of the full one.  It gets length 1 only if the model does so.
+    A shorter vector is the first part of the full one. It gets length 1 only if the model does so.
     """
     return project(spec, dim, tasks, words().means(ids))
 

@@ -1,7 +1,7 @@
 """Classification: train a model on the vectors.
 
 Which package of the standard library does a docstring come from?  A logistic regression is trained
-on three quarters of the docstrings and tested on the others; no text is in both.  The baseline is
+on three quarters of the docstrings and tested on the others; no text is in both. The baseline is
 to always name the largest package.
 """
 

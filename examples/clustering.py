@@ -1,7 +1,7 @@
 """Clustering: find hidden trends.
 
 What has Unicode been adding?  The names of its symbols are clustered, and each cluster is labelled
-with its most distinctive words.  Python knows which symbols Unicode 3.2 had in 2002, so each theme
+with its most distinctive words. Python knows which symbols Unicode 3.2 had in 2002, so each theme
 has a share of these and a share of the symbols that were added later.
 """
 

@@ -1,7 +1,7 @@
 """Code retrieval: find a function by what it does.
 
-Functions of the standard library are embedded as RETRIEVAL_DOCUMENT, without their docstrings.  The
-first sentences of the docstrings are the questions, embedded as CODE_RETRIEVAL_QUERY.  So each
+Functions of the standard library are embedded as RETRIEVAL_DOCUMENT, without their docstrings. The
+first sentences of the docstrings are the questions, embedded as CODE_RETRIEVAL_QUERY. So each
 question has one right answer, and its words are not in the code.
 """
 

@@ -1,7 +1,7 @@
 """Image search: which images show what the words say, and which are copies of each other?
 
 Drawings of coloured shapes, and photos that come with matplotlib and scikit-learn, are embedded as
-images; the queries are embedded as texts with the same model.  Smaller copies of some images, saved
+images; the queries are embedded as texts with the same model. Smaller copies of some images, saved
 again with another quality, are to be found by their vectors alone.
 """
 

@@ -1,7 +1,7 @@
 """Information retrieval: answer questions from Python's language reference.
 
 Passages are embedded as RETRIEVAL_DOCUMENT, questions as QUESTION_ANSWERING or RETRIEVAL_QUERY.
-The questions were written by hand, each with the topic that answers it.  The score is how often a
+The questions were written by hand, each with the topic that answers it. The score is how often a
 passage of that topic is among the first k.
 """
 

@@ -31,7 +31,7 @@ OUT = Path("out/examples")
 DIM = "768"
 EMULATOR = "the local emulator (sums of word vectors, not Gemini)"
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
-"""Colours for all kinds of colour vision.  Source: Okabe and Ito, Color Universal Design, 2008."""
+"""Colours for all kinds of colour vision. Source: Okabe and Ito, Color Universal Design, 2008."""
 
 mpl.rcParams.update(
     {

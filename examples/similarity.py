@@ -1,6 +1,6 @@
 """Semantic similarity: which sentences say the same?
 
-A heat map compares twelve sentences of four subjects.  Ten more pairs were graded by hand, from 0
+A heat map compares twelve sentences of four subjects. Ten more pairs were graded by hand, from 0
 (nothing in common) to 5 (the same meaning): do their cosines have the order of the grades?  The
 last pairs are traps: the same words with another meaning.
 """

@@ -1,7 +1,7 @@
 """A vector database: load a dataset into LanceDB and into DuckDB, and search there.
 
-Both read the Parquet files directly.  The reference is exact: numpy computes all cosines.  Without
-an index LanceDB and DuckDB must return the same neighbours.  With an index LanceDB searches only
+Both read the Parquet files directly. The reference is exact: numpy computes all cosines. Without
+an index LanceDB and DuckDB must return the same neighbours. With an index LanceDB searches only
 part of the rows, and recall@10 is the share of the ten nearest rows that it still finds.
 
 Both are imported after the job: LanceDB does not support processes that fork later.

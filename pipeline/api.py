@@ -30,20 +30,20 @@ _OF_THE_COMMAND = ("log_level", "log_json")
 def run(**options: Any) -> RunSummary:
     """Embed the input and write ids and vectors to Parquet, as `bulkembed run` does.
 
-    The arguments are the options of the command, with `_` for `-`: `id_column="sku"`.  A flag is
-    True or False, and an option that can be repeated takes a list.  `beam_args` is a list of Beam's
-    own options.  Environment variables and `config` count as for the command.
+    The arguments are the options of the command, with `_` for `-`: `id_column="sku"`. A flag is
+    True or False, and an option that can be repeated takes a list. `beam_args` is a list of Beam's
+    own options. Environment variables and `config` count as for the command.
 
         summary = bulkembed.run(input="docs/*.parquet", output="out/docs", dim=768)
 
-    Only one run at a time can be active in a process.  In the main thread, SIGINT, SIGTERM and
-    SIGHUP stop a run cleanly.  The log goes to the logger `bulkembed`.
+    Only one run at a time can be active in a process. In the main thread, SIGINT, SIGTERM and
+    SIGHUP stop a run cleanly. The log goes to the logger `bulkembed`.
 
     Returns:
         The summary of a run that is complete.
 
     Raises:
-        BulkEmbedError: as `exit_code` says.  `RunStopped` has the summary of a run that ended
+        BulkEmbedError: as `exit_code` says. `RunStopped` has the summary of a run that ended
             early; `ConfigError` means wrong options.
     """
     from bulkembed.pipeline.cli.options import OPTIONS

@@ -21,7 +21,7 @@ Source: ai.google.dev/gemini-api/docs/batch-api, 2026-11, and docs.cloud.google.
 prediction for embeddings", 2026-09.
 """
 VERTEX_JOB_ROWS = 1_000_000
-"""How many rows of a job Vertex AI takes.  Source: the same."""
+"""How many rows of a job Vertex AI takes. Source: the same."""
 MIN_POLL_S = 0.1
 """The shortest time between two looks at open jobs: each one is a request for each job."""
 _USED_BYTES = 0.95
@@ -54,7 +54,7 @@ class BatchFallback(enum.StrEnum):
 
 
 ENQUEUED_TOKENS = {Tier.ONE: 500_000, Tier.TWO: 5_000_000, Tier.THREE: 10_000_000}
-"""The tokens of all open jobs that the Developer API accepts.  The free tier has no batch jobs.
+"""The tokens of all open jobs that the Developer API accepts. The free tier has no batch jobs.
 
 Source: ai.google.dev/gemini-api/docs/rate-limits, as last published, 2025-11.
 """

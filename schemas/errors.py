@@ -18,8 +18,8 @@ BulkEmbedError
     ├── Intercepted      something other than the service answered: a proxy's page, a redirect
     └── BadAnswer        the answer has another form, count or length than the request requires
 
-The names in brackets are attributes, with facts for programs.  They survive pickling: Beam pickles
-every error of a worker.  Every error has an `exit_code`: that of the command; 1 if none is given.
+The names in brackets are attributes, with facts for programs. They survive pickling: Beam pickles
+every error of a worker. Every error has an `exit_code`: that of the command; 1 if none is given.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WITH_REUSE = "the same command with another --output and --reuse {}"
 
 
 class BulkEmbedError(Exception):
-    """Base of the errors above.  Secrets that this process knows are masked in all strings."""
+    """Base of the errors above. Secrets that this process knows are masked in all strings."""
 
     exit_code: ExitCode = ExitCode.FAILED
     """What the command ends with."""

@@ -76,7 +76,7 @@ class CallSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbedderConfig:
-    """Which vectors, from which service, and how fast.  Can be pickled; does not hold the key."""
+    """Which vectors, from which service, and how fast. Can be pickled; does not hold the key."""
 
     service: ServiceConfig
     embedding: EmbeddingConfig
@@ -105,7 +105,7 @@ class OutputConfig:
 class ProcessId:
     """A process number with the scope in which it is unique.
 
-    Containers share the host's name and reuse process numbers.  So a number identifies a process
+    Containers share the host's name and reuse process numbers. So a number identifies a process
     only within one boot of the machine and one process namespace.
     """
 
@@ -130,7 +130,7 @@ class RunStamp:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class JobConfig:
-    """All settings of one run.  They can be pickled, and do not hold the key.
+    """All settings of one run. They can be pickled, and do not hold the key.
 
     `row_schema` is the type of `id` and of the kept columns over all input files.
     """
@@ -170,7 +170,7 @@ class JobConfig:
     """The launcher; workers that can see its process stop when it ends."""
     version: str = ""
     run_number: int = 0
-    """The number of the run that holds the dataset; it only grows.  0: no run holds the dataset."""
+    """The number of the run that holds the dataset; it only grows. 0: no run holds the dataset."""
     pinned_digest: str = ""
     """The embedding digest pinned for the dataset; empty if the run does not hold it."""
     unstamped_run: str | None = None

@@ -34,7 +34,7 @@ class Waiting(enum.StrEnum):
 class LiveCounts:
     """What a process has done in a run so far; such counts can be added.
 
-    `embedded`, `dead` and `skipped` are changes by commits.  Dead letters that the run retries are
+    `embedded`, `dead` and `skipped` are changes by commits. Dead letters that the run retries are
     not counted as dead when it begins.
     """
 

@@ -30,7 +30,7 @@ IMAGE_TOKENS = 258
 PAGE_TOKENS = 258
 AUDIO_TOKENS_PER_S = 25
 FRAME_TOKENS = 66
-"""Tokens of media, whatever the size of an image.  Source: measured on the service, 2026."""
+"""Tokens of media, whatever the size of an image. Source: measured on the service, 2026."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

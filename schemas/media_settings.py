@@ -24,7 +24,7 @@ class MediaCheck(enum.StrEnum):
     HEADER = "header"
     """Headers only: size of an image, length of audio and video, number of pages."""
     OFF = "off"
-    """Only the type, from the first bytes.  The service refuses what it does not accept."""
+    """Only the type, from the first bytes. The service refuses what it does not accept."""
 
 
 class Transcode(enum.StrEnum):
@@ -50,7 +50,7 @@ class LongMedia(enum.StrEnum):
 class MediaSettings:
     """How media is checked and prepared.
 
-    All but `check` and the limits of bytes and pixels change vectors.  Words may be strings:
+    All but `check` and the limits of bytes and pixels change vectors. Words may be strings:
     `MediaSettings(transcode="off")`.
 
     Raises:
@@ -62,7 +62,7 @@ class MediaSettings:
     max_image_side: int | None = None
     """The longer side in pixels to which larger images are reduced; None: they stay."""
     max_pixels: int = 50_000_000
-    """Width times height of an image.  Transcoding one takes 4 to 16 bytes of memory per pixel,
+    """Width times height of an image. Transcoding one takes 4 to 16 bytes of memory per pixel,
     most of all WEBP; a JPEG that passes takes almost none."""
     max_bytes: int = 20_000_000
     """Of one media part as it is sent, before base64."""

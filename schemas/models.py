@@ -1,6 +1,6 @@
 """The registry of embedding models: everything that bulkembed knows about a model.
 
-A new model is one more `ModelSpec`.  No other module knows a model by its name.
+A new model is one more `ModelSpec`. No other module knows a model by its name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def query_task(corpus: TaskType) -> TaskType:
     """Return the task type of a query that is to be compared with a corpus.
 
     Queries for documents have their own task type; QUESTION_ANSWERING, FACT_VERIFICATION and
-    CODE_RETRIEVAL_QUERY are alternatives to it.  In every other corpus, a query has the task type
+    CODE_RETRIEVAL_QUERY are alternatives to it. In every other corpus, a query has the task type
     of the corpus.
     """
     return TaskType.RETRIEVAL_QUERY if corpus is TaskType.RETRIEVAL_DOCUMENT else corpus
@@ -48,7 +48,7 @@ class TaskStyle(enum.StrEnum):
     FIELD = "field"
     """In the request's `taskType`."""
     PREFIX = "prefix"
-    """In words before the text.  The model ignores `taskType`."""
+    """In words before the text. The model ignores `taskType`."""
 
 
 class UnitLength(enum.StrEnum):
@@ -69,12 +69,12 @@ class VertexMethod(enum.StrEnum):
 TITLE = "{title}"
 """The place of a document's title in a prefix."""
 MAX_TEXTS = 100
-"""The maximum texts of a `batchEmbedContents`.  Source: the service's own 400, 2026-11."""
+"""The maximum texts of a `batchEmbedContents`. Source: the service's own 400, 2026-11."""
 MAX_BODY_BYTES = 4_194_304
-"""The maximum bytes of a request's body.  Source: the service's own 400, 2026-11."""
+"""The maximum bytes of a request's body. Source: the service's own 400, 2026-11."""
 PREDICT_TEXTS = 250
 PREDICT_TOKENS = 20_000
-"""The maximum texts and tokens of a `predict`.  Source: cloud.google.com/vertex-ai, 2026-11."""
+"""The maximum texts and tokens of a `predict`. Source: cloud.google.com/vertex-ai, 2026-11."""
 
 DefaultQuota = tuple[int | None, int | None, int | None]
 """Requests per minute, tokens per minute, requests per day; None: no limit."""
@@ -91,7 +91,7 @@ class ModelSpec:
     max_tokens: int
     """The maximum tokens of one text."""
     prefixes: Mapping[TaskType, str] | None = dataclasses.field(default=None, hash=False)
-    """The words before a text that name the task, with TITLE where the title goes.  None: the
+    """The words before a text that name the task, with TITLE where the title goes. None: the
     model takes the request's `taskType`."""
     no_title: str = "none"
     """Replaces TITLE if a document has no title."""
@@ -116,7 +116,7 @@ class ModelSpec:
     successor: str | None = None
     vertex_only: bool = False
     media_factors: MediaFactors = SAME_PRICE
-    """The prices of media.  PDF pages are on no price list, and counted as images."""
+    """The prices of media. PDF pages are on no price list, and counted as images."""
     takes_media: bool = False
     """Whether a content may have images, audio, video and PDF files; if not, only text."""
     known: bool = True
@@ -175,7 +175,7 @@ class ModelSpec:
     def dim_warning(self, dim: int | None) -> str | None:
         """Return a sentence about a dim below the documented range, or None within the range.
 
-        The service accepts such a dim.  Source: google-genai's own tests request 10 and 100
+        The service accepts such a dim. Source: google-genai's own tests request 10 and 100
         dimensions of gemini-embedding-001 and -2, 2026-11.
         """
         if dim is None or not self.known or dim >= self.min_dim:
@@ -283,7 +283,7 @@ def largest_dim() -> int:
 def find_model(name: str) -> ModelSpec:
     """Return the entry of a model, or a guess for a model that the registry does not have.
 
-    The guess depends on the family of the name.  A name that begins with `gemini-embedding-2` is
+    The guess depends on the family of the name. A name that begins with `gemini-embedding-2` is
     assumed to need the prefixes of that model.
 
     Source: google-genai 3.4.0, `t_is_vertex_embed_content_model`, for the method on Vertex AI.

@@ -47,7 +47,7 @@ MEDIA_FIELD = pa.field(
     nullable=False,
 )
 """If `--content` names media: the media of the row, in the order in which it was sent, by its true
-type and its size in the input.  `uri` is null if the input has the bytes."""
+type and its size in the input. `uri` is null if the input has the bytes."""
 SOURCE_HASH_FIELD = pa.field(SOURCE_HASH, TEXT_HASH_TYPE, nullable=False)
 """If a dataset with media mirrors its input: what identifies the row there, by which the next run
 compares; see `units.source_hashes`."""
@@ -124,7 +124,7 @@ def dead_letters_schema(
         row_schema: has the type of `id`.
         metadata: of every part's footer.
         id_name: the name of the id's column.
-        hashes: whether there is a column `text_hash`, as in a synchronised dataset.  It is null for
+        hashes: whether there is a column `text_hash`, as in a synchronised dataset. It is null for
             a row that cannot be sent.
     """
     return pa.schema(

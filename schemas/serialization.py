@@ -1,7 +1,7 @@
 """Dataclasses to plain values and back, checked against their types.
 
-Every record, note and file that a later run reads goes through these two functions.  Keys that a
-dataclass does not have are ignored, so that an older version reads what a newer one wrote.  Fields
+Every record, note and file that a later run reads goes through these two functions. Keys that a
+dataclass does not have are ignored, so that an older version reads what a newer one wrote. Fields
 with a default may be missing, so that a newer version reads what an older one wrote.
 """
 

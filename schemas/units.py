@@ -125,8 +125,8 @@ class CallCounts:
     repeated: int = 0
     """Duplicate rows, which got the vector of another row.
 
-    A unit counts all rows whose text was sent before it.  The counts of shared texts subtract the
-    texts that were sent for that.  So only the sum over a run or a dataset is meaningful.
+    A unit counts all rows whose text was sent before it. The counts of shared texts subtract the
+    texts that were sent for that. So only the sum over a run or a dataset is meaningful.
     """
 
     reused: int = 0
@@ -176,7 +176,7 @@ class GroupPlace:
 class UnitRecord:
     """The commit record of a unit: the rows that it covers, and their results.
 
-    rows == embedded + dead + skipped + removed.  `generation` counts how often the same rows were
+    rows == embedded + dead + skipped + removed. `generation` counts how often the same rows were
     committed again (a retry of dead letters, or a copy without removed rows); within a run number
     the highest one counts.
     """
@@ -193,7 +193,7 @@ class UnitRecord:
     vector_parts: tuple[str, ...] = ()
     dead_part: str | None = None
     vectors: Count = 0
-    """Rows of the vector parts: more than `embedded` if they are passages.  The name of the record
+    """Rows of the vector parts: more than `embedded` if they are passages. The name of the record
     does not have it."""
     is_partitioned: bool = False
     """Whether its vector parts are in folders of partitions: the name of the record says so."""
@@ -206,9 +206,9 @@ class UnitRecord:
     """The size of all its parts, including those that a retry took over; see `Dataset.sized_parts`.
     None in records of older versions."""
     run_number: Count = 0
-    """The number of the run that committed it; later runs have larger numbers.  0: unknown."""
+    """The number of the run that committed it; later runs have larger numbers. 0: unknown."""
     embedding_digest: str = ""
-    """The digest of the settings of its vectors.  Empty: the pinned settings."""
+    """The digest of the settings of its vectors. Empty: the pinned settings."""
     removed: Count = 0
     """Rows that were removed after they had been committed."""
     place: GroupPlace | None = None

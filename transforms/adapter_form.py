@@ -29,7 +29,7 @@ class AdapterForm:
     Args:
         adapter: reads the contents of an element, and fills in its vectors.
         columns: what the values are that the adapter finds, in their order: texts, or media of a
-            kind.  Empty if their own types say it; see `content_of`.
+            kind. Empty if their own types say it; see `content_of`.
     """
 
     adapter: EmbeddingTypeAdapter
@@ -71,8 +71,8 @@ def item_adapter() -> EmbeddingTypeAdapter[EmbeddableItem, EmbeddableItem]:
 def content_of(value: Any) -> RowText:
     """Return a content by the type of its value.
 
-    A string is a text.  Bytes, an object with `bytes` and `path`, and an image of Pillow are
-    images.  A list has several of these, which are sent together for one vector.
+    A string is a text. Bytes, an object with `bytes` and `path`, and an image of Pillow are
+    images. A list has several of these, which are sent together for one vector.
     """
     parts = value if isinstance(value, list | tuple) else [value]
     return _content([_image(part) if is_media_value(part) else part for part in parts])

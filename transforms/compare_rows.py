@@ -20,8 +20,8 @@ class CompareRows(beam.PTransform):
     """Compare slices of the input with the parts of a dataset, by id.
 
     The elements are blocks of keys, about 100 bytes for each row, of one slice and one partition of
-    the ids; neither texts nor vectors.  Each partition's difference becomes a file for the
-    launcher.  Then the rows to send of each slice are staged.
+    the ids; neither texts nor vectors. Each partition's difference becomes a file for the
+    launcher. Then the rows to send of each slice are staged.
 
     Args:
         settings: what the workers know.

@@ -45,9 +45,9 @@ _Word = TypeVar("_Word", bound=enum.StrEnum)
 class Gemini:
     """The model, service and quota of a stage; the same settings as the flags of `bulkembed run`.
 
-    A stage checks these settings when it is made.  They can be pickled, and name the place of the
-    API key, never the key.  Without `limits`, those of Google's first paid tier apply, as for the
-    command.  Limits hold for all stages and processes of this host together.
+    A stage checks these settings when it is made. They can be pickled, and name the place of the
+    API key, never the key. Without `limits`, those of Google's first paid tier apply, as for the
+    command. Limits hold for all stages and processes of this host together.
     """
 
     model: str = DEFAULT_MODEL
@@ -211,8 +211,8 @@ class EmbedElements(beam.PTransform):
     ) -> EmbedElements:
         """Emit dead letters as a second output: `good, bad = rows | ...with_exception_handling()`.
 
-        `bad` has `DeadLetter`s.  Without this, the first row that cannot be embedded fails the
-        pipeline, so that no row is lost silently.  Failures of the service always fail the
+        `bad` has `DeadLetter`s. Without this, the first row that cannot be embedded fails the
+        pipeline, so that no row is lost silently. Failures of the service always fail the
         pipeline.
         """
         self._tags = (main_tag, dead_letter_tag)
@@ -341,7 +341,7 @@ def fetch_settings(media: MediaSettings, fetch: FetchSettings | None) -> FetchSe
 class EmbedElementsFn(beam.DoFn):
     """Embeds the elements of a bundle in batches, of which several are in flight.
 
-    The plain function `row_texts.embed_texts` does the work.  `setup` reads the API key on the
+    The plain function `row_texts.embed_texts` does the work. `setup` reads the API key on the
     worker.
 
     Args:
@@ -481,10 +481,10 @@ class _Dead:
 class EmitFn(beam.DoFn):
     """Pass on elements, and send dead letters to the output of that tag.
 
-    No output of a stage may come from `finish_bundle` directly.  Beam hands the last batch to a
+    No output of a stage may come from `finish_bundle` directly. Beam hands the last batch to a
     consumer with `process_batch` (WriteToParquet, WriteToJson, to_dataframe) before it calls
-    `finish_bundle` of the producer, and drops what is yielded there.  The output of this DoFn comes
-    from `process`, before its consumers get their last batch.  It is fused with the stage before
+    `finish_bundle` of the producer, and drops what is yielded there. The output of this DoFn comes
+    from `process`, before its consumers get their last batch. It is fused with the stage before
     it, so it costs one function call per element.
 
     Source: DoOperation.finish in apache_beam/runners/worker/operations.py, 2.77.

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class EmbedUnits(beam.PTransform):
     """Embed slices of the plan; emit the records of the committed units.
 
-    Vectors are never elements of the pipeline.  Each `process` writes those of its answers to part
+    Vectors are never elements of the pipeline. Each `process` writes those of its answers to part
     files.
 
     Args:
         job: the configuration of the workers.
-        shared: texts that several units have.  No unit starts before all of them are done.
-        gathers: known vectors to gather.  No unit starts before that is done.
+        shared: texts that several units have. No unit starts before all of them are done.
+        gathers: known vectors to gather. No unit starts before that is done.
     """
 
     def __init__(

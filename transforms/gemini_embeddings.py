@@ -33,17 +33,17 @@ from bulkembed.transforms.model_handler import MAX_TEXTS, MIN_TEXTS, NAME, Gemin
 class GeminiEmbeddings(EmbeddingsManager):
     """An embeddings manager like Beam's VertexAITextEmbeddings, on bulkembed's engine.
 
-    With `columns`, the named fields of dicts or beam.Rows become vectors, as lists of floats.  With
-    `content`, several fields are sent together for one vector.  Without both, the elements are
+    With `columns`, the named fields of dicts or beam.Rows become vectors, as lists of floats. With
+    `content`, several fields are sent together for one vector. Without both, the elements are
     ml.rag's EmbeddableItems (Chunks) with a text, an image or both, whose embedding is filled in.
 
-    With MLTransform's `with_exception_handling`, each element that fails is one dead letter.  In
+    With MLTransform's `with_exception_handling`, each element that fails is one dead letter. In
     Beam's other managers the whole batch fails.
 
     Args:
         gemini: the model, service and quota.
         columns: the fields that become vectors: texts, or media as in `image:photo`.
-        type_adapter: reads and fills elements of other types.  What it reads is a string
+        type_adapter: reads and fills elements of other types. What it reads is a string
             for a text; bytes, `{bytes, path}` or an image of Pillow for an image; or a list of
             these, which are sent together.
         content: the parts of a row that are sent together, in order, as for `EmbedRows`:
@@ -53,8 +53,8 @@ class GeminiEmbeddings(EmbeddingsManager):
         fetch: how files of media are read.
         max_batch_size: the maximum number of texts in one request; at most what the service allows.
         min_batch_size: the minimum number of texts that RunInference passes to
-            `get_model_handler()` at once.  MLTransform fills requests with the texts there are.
-        load_model_args, large_model, inference_args: every manager of Beam accepts these.  They
+            `get_model_handler()` at once. MLTransform fills requests with the texts there are.
+        load_model_args, large_model, inference_args: every manager of Beam accepts these. They
             have no effect, because no model is loaded here.
 
     Raises:

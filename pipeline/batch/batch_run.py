@@ -288,7 +288,7 @@ class BatchRun:
     def _can_submit_less(self) -> bool:
         """Whether smaller jobs of the same texts are to be tried.
 
-        That is when the service took no job, and none is open.  If answers were collected
+        That is when the service took no job, and none is open. If answers were collected
         meanwhile, the next pass finds out which texts are still missing.
         """
         can_wait = not self.settings.detach or self._submission.can_be_smaller

@@ -109,7 +109,7 @@ def collected_before(ledger: BatchLedger, entry: BatchJob) -> BatchJob | None:
     """Return the entry of a job whose answers are in the dataset already; None if none are.
 
     Its entry in the ledger does not say so: it is damaged, or the run that collected them was
-    killed before it wrote the entry.  What the job cost is estimated by its entry.
+    killed before it wrote the entry. What the job cost is estimated by its entry.
 
     Raises:
         OutputError: the answers cannot be read, or the ledger cannot be written.

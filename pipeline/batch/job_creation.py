@@ -29,7 +29,7 @@ RECENT_S = 600.0
 NO_ANSWER = (Unavailable, Intercepted, BadAnswer)
 """Errors after which a job may have been created all the same."""
 LOOKUP_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
-"""How long to wait before each look for a job whose creation got no answer.  After that time, a
+"""How long to wait before each look for a job whose creation got no answer. After that time, a
 job that exists is in the list of the service."""
 
 

@@ -31,7 +31,7 @@ class ListedJob:
     """Since it was planned, until it ended or until now."""
     texts: int
     tokens: int
-    """As the service counted them; estimated for an open job.  Tokens of media count as the tokens
+    """As the service counted them; estimated for an open job. Tokens of media count as the tokens
     of text that cost the same."""
     unconfirmed_tokens: int
     """Those of `tokens` that may not have been billed, because the answers are lost."""

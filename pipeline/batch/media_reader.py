@@ -31,7 +31,7 @@ FindKnown: TypeAlias = Callable[[Keys], npt.NDArray[np.bool_]]
 class JobMediaReader:
     """Reads rows, and notes their contents.
 
-    A row is read once, and again if its files may have changed.  Some rows are on a disk at a time.
+    A row is read once, and again if its files may have changed. Some rows are on a disk at a time.
     """
 
     job: JobConfig

@@ -200,7 +200,7 @@ class OpenJobs:
     def note_refusal(self, entry: BatchJob, error: QuotaExceeded) -> None:
         """Note that the service takes no further job now.
 
-        If this dataset has open jobs, it waits for them.  If not, the job may be larger than the
+        If this dataset has open jobs, it waits for them. If not, the job may be larger than the
         quota: its texts go into smaller ones.
         """
         log.log(

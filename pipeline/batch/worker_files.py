@@ -45,7 +45,7 @@ class UploadedJob:
 class WorkerFileMaker:
     """Lets workers make as many files as can be submitted now; see `FileMaker`.
 
-    Before workers begin, the ledger has the display name of each job.  So the next run finds their
+    Before workers begin, the ledger has the display name of each job. So the next run finds their
     files, whoever is killed.
     """
 

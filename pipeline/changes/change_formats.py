@@ -28,7 +28,7 @@ def text_chunks(
 ) -> Iterator[str]:
     """Yield changes as JSON lines or CSV, some rows at a time.
 
-    Hashes and other bytes are hexadecimal, and times are in ISO 8601.  In CSV, a list is JSON, as
+    Hashes and other bytes are hexadecimal, and times are in ISO 8601. In CSV, a list is JSON, as
     pgvector reads it, and null is an empty field.
     """
     if kind is ChangeFormat.CSV:

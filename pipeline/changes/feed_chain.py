@@ -18,7 +18,7 @@ def feeds_since(output: str, manifest: Manifest, since: str | None) -> tuple[Run
         output: the dataset, for messages.
         manifest: its manifest.
         since: the id of a run, which stands for the state when it ended; or a time in ISO 8601, in
-            UTC if it has no zone.  None for the state before the last run that changed rows.
+            UTC if it has no zone. None for the state before the last run that changed rows.
 
     Raises:
         ConfigError: it is neither, or the changes since then are not known.

@@ -1,7 +1,7 @@
 """The net difference between two complete states, folded from the change feeds between them.
 
 Events are folded in partitions by id, and are read from the feeds again for the result, so the
-memory does not grow with their number.  Rows that were moved to another part since, as by a
+memory does not grow with their number. Rows that were moved to another part since, as by a
 compaction, are found by their ids in the parts of the last state.
 """
 

@@ -24,7 +24,7 @@ AGAIN, TITLED, PLAIN = 3, 4, 5
 """The places of other forms of the first text in the first request: once more, with a title, and
 without a prefix."""
 SAME = 0.998
-"""The cosine from which two vectors count as equal.  A service may answer the same text with
+"""The cosine from which two vectors count as equal. A service may answer the same text with
 slightly different numbers; another task, title or text changes more."""
 
 

@@ -116,7 +116,7 @@ def find_pretty_print(model: CheckedModel) -> ProbeResult:
 
 
 def find_protobuf(model: CheckedModel) -> ProbeResult:
-    """Find whether an answer can be had as protobuf.  Nothing depends on it."""
+    """Find whether an answer can be had as protobuf. Nothing depends on it."""
     body = model.writer().body([text_of_probe(model.embedding, TEXTS[0])])
 
     def as_proto(request: httpx2.Request) -> httpx2.Request:

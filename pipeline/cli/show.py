@@ -32,7 +32,7 @@ def show_table(
     right: Collection[str] = (),
     folds: bool = True,
 ) -> None:
-    """Print rows under headings.  On a terminal, a cell that is too wide fills several lines.
+    """Print rows under headings. On a terminal, a cell that is too wide fills several lines.
 
     Elsewhere each row is one line without blanks at its end, and control characters are escaped
     everywhere.

@@ -1,6 +1,6 @@
 """Compact a dataset: merge its small parts into large ones, under the rules of a commit.
 
-Readers see either the old parts or the merged ones.  A killed compaction leaves both; the next
+Readers see either the old parts or the merged ones. A killed compaction leaves both; the next
 compaction or run deletes those that do not count.
 """
 

@@ -33,12 +33,12 @@ def plan_merges(
     """Return the numbers of the parts to merge, ascending, in a list for each merged part.
 
     In a partitioned dataset each number means the parts of one record, which are merged partition
-    by partition.  The target is that of the largest partition.
+    by partition. The target is that of the largest partition.
 
-    Parts of at least half of the target stay.  The others are merged with those that follow, as
-    long as they have at most `target` bytes together.  If the last of these lists is small, a part
+    Parts of at least half of the target stay. The others are merged with those that follow, as
+    long as they have at most `target` bytes together. If the last of these lists is small, a part
     that is larger than all others of it together stays, so that a dataset that grows by a little
-    every night does not write all of its last part each time.  The result of a merge is never
+    every night does not write all of its last part each time. The result of a merge is never
     merged again as long as nothing changes.
 
     Args:

@@ -26,7 +26,7 @@ COMPONENTS = 50
 PERPLEXITY = 30
 ITERATIONS = 350
 ANGLE = 0.8
-"""How coarsely t-SNE approximates distant points.  Of 1,500 docstrings, as many neighbours stay
+"""How coarsely t-SNE approximates distant points. Of 1,500 docstrings, as many neighbours stay
 neighbours as with 500 iterations and scikit-learn's 0.5, in half the time."""
 MAX_WORDS = 3
 """Words of a cluster's name."""

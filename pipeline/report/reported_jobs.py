@@ -35,7 +35,7 @@ class ReportedJob:
     unanswered: int
     """Texts that go into another job."""
     tokens: int
-    """As the service counted them, or at most if that is lost; estimated for an open job.  Tokens
+    """As the service counted them, or at most if that is lost; estimated for an open job. Tokens
     of media count as the tokens of text that cost the same."""
     usd: float | None
     """What its answers cost, or may cost; None if the price is not known."""

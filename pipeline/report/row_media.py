@@ -64,9 +64,9 @@ def views_of(
 ) -> dict[int, RowView]:
     """Return what can be shown of rows with media, by their places among `rows`.
 
-    Random rows are read, the same ones each time.  A row of the input counts only if its content
-    has the hash of what was embedded, so that no other file is shown.  Where the input has gone,
-    images come from kept columns with their bytes.  Nothing is downloaded from web servers.
+    Random rows are read, the same ones each time. A row of the input counts only if its content
+    has the hash of what was embedded, so that no other file is shown. Where the input has gone,
+    images come from kept columns with their bytes. Nothing is downloaded from web servers.
 
     Args:
         dataset: the dataset of the rows; some parts of its contents are media.

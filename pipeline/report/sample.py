@@ -45,7 +45,7 @@ READ_THREADS = 4
 """Parts to read at once; each holds a block in memory."""
 MAX_PARTS_S = 3.0
 """After this time no further part is read, because a distant store may be slow, but at least
-READ_THREADS.  Half of it is for the footers of the parts."""
+READ_THREADS. Half of it is for the footers of the parts."""
 MAX_TEXTS_S = 2.0
 """After this time no further text is read: the input may be distant or large."""
 MAX_TEXT_CHARS = 2000

@@ -185,7 +185,7 @@ def plan_run(request: RunRequest, scans: Scans, before: DatasetState) -> Plan:
 def committed(dataset: Dataset, scans: Scans, *, sync: bool = False) -> DatasetState:
     """Return the state of the dataset; units with damaged parts do not count as committed.
 
-    Damaged units of input files that no longer exist do count: they cannot be embedded again.  With
+    Damaged units of input files that no longer exist do count: they cannot be embedded again. With
     `sync` their rows are found in the input by their ids, so they do not count.
     """
     state = dataset.state()

@@ -1,7 +1,7 @@
 """How units get their known vectors: which row groups are read in place, and which are gathered.
 
-Each row group of a source is read once, by one worker.  A row group that only one slice wants is
-read by that slice, and its rows wait in memory for their units.  If several slices want it, or if
+Each row group of a source is read once, by one worker. A row group that only one slice wants is
+read by that slice, and its rows wait in memory for their units. If several slices want it, or if
 too many rows would have to wait, it is read before all units, and its rows are written to files
 that are ordered by unit.
 """

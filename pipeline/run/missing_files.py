@@ -47,7 +47,7 @@ def check_missing_files(
 ) -> None:
     """Check what this run would do about input files that are missing, before anything is sent.
 
-    With `--prune` their rows are deleted, as far as `--max-delete` allows.  Else the rows are kept,
+    With `--prune` their rows are deleted, as far as `--max-delete` allows. Else the rows are kept,
     but not if their ids are in other files now: then the dataset would have these ids twice.
 
     Args:

@@ -1,11 +1,11 @@
 """The search for texts that several units want, and for known vectors, at any number of rows.
 
-The texts of all planned rows are read once.  The key of each text, and where it is, go to
-partitions on disk by the key.  Each partition then has all places of its texts, and fits into
+The texts of all planned rows are read once. The key of each text, and where it is, go to
+partitions on disk by the key. Each partition then has all places of its texts, and fits into
 memory: there the texts that repeat are found, and the keys are looked up in the indexes of the
 sources of known vectors.
 
-A committed mean of passages has the hash of its whole text.  So if rows get means, their long texts
+A committed mean of passages has the hash of its whole text. So if rows get means, their long texts
 are read before and looked up as a whole; the passages of those that are found are left out.
 """
 
@@ -51,7 +51,7 @@ TEXT = np.dtype([("key", "<u8"), ("place", "<u8")])
 """The key of a text, and its place: the planned row, times 2^24, plus the passage."""
 _PASSAGE_BITS = np.uint64(24)
 PARTITION_BYTES = BUFFER_BYTES = 4 << 20
-"""Small: units may be embedded in this process meanwhile.  Comparing a partition takes about ten
+"""Small: units may be embedded in this process meanwhile. Comparing a partition takes about ten
 times its size."""
 _PASSAGES_PER_ROW = 8
 """Assumed if texts are cut into passages; decides only how many partitions there are."""

@@ -1,7 +1,7 @@
 """The difference between the input and a synchronised dataset, found in bounded memory.
 
 The keys of all rows are spread over partitions on disk by their ids, and one partition at a time is
-compared.  Nothing is kept of an unchanged row.
+compared. Nothing is kept of an unchanged row.
 """
 
 from __future__ import annotations

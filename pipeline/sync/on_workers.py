@@ -60,7 +60,7 @@ def compare_on_workers(
         check: raises if the run must not do this; then the shards are deleted.
 
     Returns:
-        The difference, and the work.  None if the launcher is to do it: there is no cluster or
+        The difference, and the work. None if the launcher is to do it: there is no cluster or
         too little to do, or the runner has failed.
 
     Raises:

@@ -16,8 +16,8 @@ from bulkembed.transforms.sync.removed_rows import remove_all
 def remove_rows(dataset: Dataset, job: JobConfig, request: RunRequest, mirror: Mirror) -> None:
     """Replace the parts that have rows to remove by copies without them, unit by unit.
 
-    Call this once the rows to send are committed.  After a kill, the next run finds the rows that
-    are left.  On a cluster the workers do it; the launcher does what they have left.
+    Call this once the rows to send are committed. After a kill, the next run finds the rows that
+    are left. On a cluster the workers do it; the launcher does what they have left.
 
     Raises:
         OutputError: a part cannot be read or written.

@@ -27,8 +27,8 @@ _PLACE = "place"
 class Spool:
     """Copies of rows that the dataset certainly does not have, in a file on a local disk.
 
-    So the input need not be read again for them.  Which rows these are is only known when all rows
-    have been compared.  Almost all others are recognized by a filter of the committed rows.
+    So the input need not be read again for them. Which rows these are is only known when all rows
+    have been compared. Almost all others are recognized by a filter of the committed rows.
 
     Args:
         folder: an existing folder on a local disk.

@@ -102,7 +102,7 @@ def draw_synced(
 ) -> Iterator[ComparedRow]:
     """Yield the vectors of random rows of the input; rows without a vector are left out.
 
-    Their ids are looked up in all parts.  Of a row with several passages, the first one is taken.
+    Their ids are looked up in all parts. Of a row with several passages, the first one is taken.
     """
     scans, schema = _scan(dataset, wanted, trust_saved=True)
     total = scans.rows

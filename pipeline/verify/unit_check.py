@@ -65,7 +65,7 @@ class PartKind:
     tolerance: float | None = None
     """Allowed difference of a vector's length from 1; None if lengths are not checked."""
     names_sources: bool = False
-    """Whether each row says which file it comes from, as in a synchronised dataset.  Else all rows
+    """Whether each row says which file it comes from, as in a synchronised dataset. Else all rows
     of a unit are of its file."""
     partition_by: str | None = None
     """The column whose value is in the name of the folder, and not in the file."""

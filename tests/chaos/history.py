@@ -64,7 +64,7 @@ class World:
 class Moment:
     """When something happens to a run: at an audit event, or after paid texts and a delay.
 
-    `share` is of the texts that are not paid for yet when the run begins.  `event` is (event, part
+    `share` is of the texts that are not paid for yet when the run begins. `event` is (event, part
     of an argument, number), as tests/kill/killer.py takes it; at it the process kills itself.
     """
 

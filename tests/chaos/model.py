@@ -1,7 +1,7 @@
 """What a dataset must hold and what it may cost, in plain Python: no code of the job is used.
 
-The model knows the input, the settings and the service.  It looks at the output as bytes and with
-plain pyarrow.  `Wrong` says what is not as it must be.
+The model knows the input, the settings and the service. It looks at the output as bytes and with
+plain pyarrow. `Wrong` says what is not as it must be.
 """
 
 from __future__ import annotations

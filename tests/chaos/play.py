@@ -221,7 +221,7 @@ class Player:
         """Waits until no call is under way.
 
         On a busy machine, the service may not have read yet what a process sent before it was
-        killed.  It reads requests in their order, so it has once it answers another one; twice,
+        killed. It reads requests in their order, so it has once it answers another one; twice,
         as a call is under way a moment after it was read.
         """
         for _ in range(2):
@@ -625,7 +625,7 @@ class Player:
 def _is_of_a_library(path: Path) -> bool:
     """Whether a run was killed in the moment in which only a library knew of this file.
 
-    Python's `tempfile` writes a file to try the folder.  Beam makes an empty folder for each
+    Python's `tempfile` writes a file to try the folder. Beam makes an empty folder for each
     pipeline, which the run then replaces by one in its own.
     """
     if path.is_dir():

@@ -1,7 +1,7 @@
 """A parent that has imported all that a run needs, and forks one for each command that it is told.
 
 A start costs seconds of CPU, nearly all of it imports; a fork of a parent with one thread is like
-a new process otherwise.  Requests come as lines of JSON on standard input, answers go as lines of
+a new process otherwise. Requests come as lines of JSON on standard input, answers go as lines of
 JSON to standard output: {"pid": ...} when a process has begun, and {"pid": ..., "code": ...} when
 it has ended.
 """

@@ -255,7 +255,7 @@ def test_containers_with_the_same_host_name_are_distinguished(dataset: Dataset) 
         with a_container(dataset, "run-1") as second:
             out, err = second.communicate(timeout=60)
             assert "OutputLocked" in err, out
-    # Killed.  Its successor is process 1 as well, which does not prove that this one is alive.
+    # Killed. Its successor is process 1 as well, which does not prove that this one is alive.
     date(dataset, "_run/claims/run-0.json", DEAD_AFTER_S + 1)
     with a_container(dataset, "run-2") as restarted:
         assert restarted.stdout is not None

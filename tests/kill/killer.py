@@ -3,7 +3,7 @@
     python killer.py EVENT PART N run --input ...
 
 EVENT is one of Python's audit events, told just before the thing happens; PART stands in one of
-its arguments.  Source: https://docs.python.org/3/library/audit_events.html, 2026-11.
+its arguments. Source: https://docs.python.org/3/library/audit_events.html, 2026-11.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.readers
 
 PAGE = ROOT / "docs/load.md"
 MAX_LINES = 10
-"""Of a recipe, besides its imports.  A longer one should be a command."""
+"""Of a recipe, besides its imports. A longer one should be a command."""
 IMPORT = ("import ", "from ", "#")
 EXPECTED = """
 import pyarrow.dataset as ds

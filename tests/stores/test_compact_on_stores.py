@@ -72,7 +72,7 @@ def test_a_compaction_on_a_store_that_is_killed_merges_the_same_rows(
     assert len(list((merged / "dead_letters").iterdir())) == 1
     same_rows(merged, whole)
     # On Azure, a process that is killed while it creates its claim leaves an empty file, which does
-    # not say whose it is.  A run deletes it once it is five minutes old.
+    # not say whose it is. A run deletes it once it is five minutes old.
     left = [name for name in leftovers(merged) if (merged / name).stat().st_size]
     assert left == []
     assert all(name.startswith("_run/claims/.tmp-") for name in leftovers(merged))

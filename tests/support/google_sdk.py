@@ -1,6 +1,6 @@
 """Google's own tests of `embed_content`, from the google-genai wheel, run against an emulator.
 
-The tests are in `google.genai.tests`.  They run in a process of their own, in Google's mode `api`,
+The tests are in `google.genai.tests`. They run in a process of their own, in Google's mode `api`,
 with the emulator as base URL: once as the Developer API, once as Vertex with a key.
 """
 

@@ -40,7 +40,7 @@ def just_before(
 ) -> Iterator[None]:
     """Do something before the n-th event of a kind whose arguments name a path with a part.
 
-    Fails if it never comes to that.  The events are Python's audit events.
+    Fails if it never comes to that. The events are Python's audit events.
     """
     moment = _Moment(event, part, number, action)
     _moments.append(moment)

@@ -21,7 +21,7 @@ CTRL_C = b"\x03"
 
 
 class Terminal:
-    """`bulkembed ...` in the foreground of a terminal.  `close` ends whatever still runs."""
+    """`bulkembed ...` in the foreground of a terminal. `close` ends whatever still runs."""
 
     def __init__(self, *words: object, **environ: str) -> None:
         self.data = b""

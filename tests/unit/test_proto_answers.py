@@ -1,4 +1,4 @@
-"""Answers in protobuf.  Google's own library writes them."""
+"""Answers in protobuf. Google's own library writes them."""
 
 from __future__ import annotations
 

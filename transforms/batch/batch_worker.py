@@ -35,7 +35,7 @@ from bulkembed.transforms.dataset.dataset import Dataset
 TASKS_AT_ONCE = 2
 """Tasks of a process that run together, so that one computes while the other transfers.
 
-Engines may give each process many at a time.  Each needs memory for its texts and disk space for
+Engines may give each process many at a time. Each needs memory for its texts and disk space for
 its file or its results.
 """
 
@@ -47,7 +47,7 @@ _running = threading.BoundedSemaphore(TASKS_AT_ONCE)
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class BatchWork:
-    """What all workers of a run know.  Can be pickled, and does not hold the key."""
+    """What all workers of a run know. Can be pickled, and does not hold the key."""
 
     job: JobConfig
     settings: BatchConfig
@@ -80,7 +80,7 @@ class BatchWorker:
     """Does tasks of a run in a worker process.
 
     A task may be repeated, also while a lost worker still runs it: everything that is written is
-    named after the job.  An error goes into the report: the launcher then does the task itself.
+    named after the job. An error goes into the report: the launcher then does the task itself.
 
     Args:
         work: what all workers know.

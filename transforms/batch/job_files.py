@@ -24,7 +24,7 @@ from bulkembed.transforms.units.shared_texts import DamagePolicy, read_shared
 
 BUFFER_BYTES = 1 << 20
 MAX_LINE_BYTES = 20 << 20
-"""The most that one content takes in a job file.  The limit of the services is not published."""
+"""The most that one content takes in a job file. The limit of the services is not published."""
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from bulkembed.transforms.core.media_content import MediaContent
 def answers_of(answer: Answer, portions: Sequence[Portion]) -> Iterator[Answer]:
     """Yield each portion's part of the answer to their call.
 
-    The parts of the counts add up to those of the answer.  A count of the whole call is divided by
+    The parts of the counts add up to those of the answer. A count of the whole call is divided by
     the estimates.
     """
     if len(portions) == 1:

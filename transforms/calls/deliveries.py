@@ -15,7 +15,7 @@ from bulkembed.transforms.core.content import Content
 
 
 class ResultReceiver(Protocol):
-    """Takes the result of each content.  A content without a result is sent by the next run."""
+    """Takes the result of each content. A content without a result is sent by the next run."""
 
     def embedded(self, contents: Sequence[Content], answer: Answer, attempts: int) -> None:
         """Take the vectors of one answered call, or of the receiver's part of it.

@@ -25,7 +25,7 @@ Send = Callable[[Call, Draft, Slot, int], None]
 
 
 class Dispatcher:
-    """Takes calls from the queue, one after the other, and starts them.  Lives on one event loop.
+    """Takes calls from the queue, one after the other, and starts them. Lives on one event loop.
 
     A call is formed when the gate lets it pass, with no more contents than the budget has room for.
     If the account or the rate service makes it wait, the queue waits for that, and the call is

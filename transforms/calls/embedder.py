@@ -104,7 +104,7 @@ class Embedder:
     def expecting(self) -> Iterator[None]:
         """Say that contents are on their way: calls that are not full wait for them a little.
 
-        From any thread.  On the loop, what is handed in right after it is in time.
+        From any thread. On the loop, what is handed in right after it is in time.
         """
         self.loop.call_soon(lambda: self._caller.expect(1))
         try:

@@ -41,12 +41,12 @@ MAX_BAD_TRIES = 4
 
 @dataclasses.dataclass(slots=True)
 class CallStats:
-    """Calls that a process has sent so far.  The names of the fields are those of the counters."""
+    """Calls that a process has sent so far. The names of the fields are those of the counters."""
 
     calls_sent: int = 0
     calls_retried: int = 0
     calls_refused: int = 0
-    """429s.  The counter is older than the word "rate-limited"."""
+    """429s. The counter is older than the word "rate-limited"."""
 
 
 class FailedCalls:

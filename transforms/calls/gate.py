@@ -50,7 +50,7 @@ class Hold:
 
 
 class Gate:
-    """Forms the next call from the queue, if one may be sent.  Lives on one event loop.
+    """Forms the next call from the queue, if one may be sent. Lives on one event loop.
 
     A call has a slot only while it is in flight, not while it waits for quota or after a failure.
     The first call of a process is a probe: it is sent alone, and the others wait for its answer.
@@ -139,7 +139,7 @@ class Gate:
     def offer(self, queue: CallQueue, monotonic: float) -> Draft | Hold | None:
         """Return the call that may be sent now, or how long to wait; None if nothing waits.
 
-        The call is as full as the limits allow.  If the rest of the window has no room for it, it
+        The call is as full as the limits allow. If the rest of the window has no room for it, it
         is the part that has, or shorter contents behind it; see `core.part_calls`.
 
         Args:

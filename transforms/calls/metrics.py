@@ -36,7 +36,7 @@ def counter(name: str, namespace: str = NAMESPACE) -> Metrics.DelegatingCounter:
 
 
 class CallCounters:
-    """Counts what a process has sent.  Use it in `process` or `finish_bundle`, or counts are lost.
+    """Counts what a process has sent. Use it in `process` or `finish_bundle`, or counts are lost.
 
     Args:
         namespace: the stage.

@@ -76,7 +76,7 @@ class _Entry(Generic[C]):
 
 
 class Pool(Generic[C]):
-    """Objects by key: made for the first user, closed by the last one.  Thread-safe.
+    """Objects by key: made for the first user, closed by the last one. Thread-safe.
 
     Beam makes a DoFn for each thread. An object that a DoFn owned would exist once per thread, and
     two threads would have twice the calls in flight.
@@ -91,7 +91,7 @@ class Pool(Generic[C]):
     ) -> C:
         """Return the usable object of that key; make one if there is none.
 
-        Each user must `release` it once.  Raises what `make` raises.
+        Each user must `release` it once. Raises what `make` raises.
         """
         with self._lock:
             for entry in self._entries:

@@ -1,6 +1,6 @@
 """Decode a line of a result file: the vector of a content, or the reason why it has none.
 
-The Batch API and Vertex AI have several forms of a line, all of which are read.  The vector is
+The Batch API and Vertex AI have several forms of a line, all of which are read. The vector is
 taken out by simdjson; the other values become Python objects.
 """
 
@@ -28,12 +28,12 @@ from bulkembed.transforms.core.vectors import Vector
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class BatchLine:
-    """One line of a result file.  It has either a vector or an error."""
+    """One line of a result file. It has either a vector or an error."""
 
     key: bytes | None
     """The hash of the content; None if the line names none."""
     vector: Vector | None = None
-    """Shape (dim,): finite, and not only zeros.  Its length is as the service gave it."""
+    """Shape (dim,): finite, and not only zeros. Its length is as the service gave it."""
     tokens: int | None = None
     """The service's count; None if it reports none."""
     truncated: bool | None = None
@@ -74,7 +74,7 @@ def _line(found: dict[str, Any], answer_of: Callable[[dict[str, Any]], Answer]) 
     """Return the line that an object is.
 
     Args:
-        found: the object.  A vector that was taken out of it may be missing.
+        found: the object. A vector that was taken out of it may be missing.
         answer_of: returns the vector of the `response`, and its counts.
     """
     key = _key(found)

@@ -11,9 +11,9 @@ from bulkembed.transforms.clients.retry_policy import RetryPolicy
 
 
 class BatchService(Protocol):
-    """Batch jobs of one model at one service.  Threads may share it; it cannot be pickled.
+    """Batch jobs of one model at one service. Threads may share it; it cannot be pickled.
 
-    Every method raises a CallError, see schemas/errors.py.  All calls but the creation of a job are
+    Every method raises a CallError, see schemas/errors.py. All calls but the creation of a job are
     retried, and transfers are resumed.
     """
 
@@ -60,7 +60,7 @@ class BatchService(Protocol):
         ...
 
     def cancel(self, name: str) -> None:
-        """Cancel a job.  It may be over already, or may not exist."""
+        """Cancel a job. It may be over already, or may not exist."""
         ...
 
     def download(self, job: RemoteJob, path: Path) -> None:
@@ -73,14 +73,14 @@ class BatchService(Protocol):
         ...
 
     def delete_file(self, file: str) -> None:
-        """Delete a job file, or one of the `results` of a job.  It may not exist.
+        """Delete a job file, or one of the `results` of a job. It may not exist.
 
         A file that the service does not let clients delete stays, as results of the Developer API.
         """
         ...
 
     def delete_job(self, name: str) -> None:
-        """Delete a job.  It may not exist.
+        """Delete a job. It may not exist.
 
         One that the service does not let clients delete stays, as one of Vertex AI that is not over
         yet.

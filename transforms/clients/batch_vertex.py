@@ -22,7 +22,7 @@ class VertexBatches(JobCalls):
     """The batch jobs of a project at a location; see `BatchService` and `JobCalls`.
 
     The files of a job are in a folder of their own: FOLDER/NAME/requests.jsonl, and its results
-    below FOLDER/NAME/results/.  A bucket that is none raises ConfigError.
+    below FOLDER/NAME/results/. A bucket that is none raises ConfigError.
 
     Source: docs.cloud.google.com, "Batch prediction for embeddings", 2026-09, and google-genai 3.6.
     """

@@ -32,7 +32,7 @@ class BucketFiles:
     """Copies files to a folder of a bucket and back.
 
     Args:
-        bucket: gs://BUCKET/FOLDER.  Or a local folder, which a server on this machine knows as the
+        bucket: gs://BUCKET/FOLDER. Or a local folder, which a server on this machine knows as the
             bucket of that name.
         retry: how calls of the bucket are repeated.
 

@@ -42,7 +42,7 @@ class ErrorRule:
     """Which answers mean which error.
 
     An answer matches if its HTTP status or its google.rpc code is listed, the pattern is found in
-    its words, and it is a page if `page` is set.  The rpc code is ignored for `STATUS_DECIDES`.
+    its words, and it is a page if `page` is set. The rpc code is ignored for `STATUS_DECIDES`.
     """
 
     name: str
@@ -150,7 +150,7 @@ RULES: tuple[ErrorRule, ...] = (
 NO_SUCH_METHOD = (404, 501)
 """The answers of a service that does not offer a method."""
 SETTINGS = frozenset({"dim", "task_type", "request_form", "location"})
-"""Rules about the settings of the whole job that match by words.  After a call has passed, the
+"""Rules about the settings of the whole job that match by words. After a call has passed, the
 settings are known to be good: then such words come from a text that the service repeats."""
 
 
@@ -182,7 +182,7 @@ _LIMIT_BEFORE = re.compile(rf"{_LIMIT}\W*(\w+\W+){{0,4}}$|[<≤]=?\s*$", re.IGNO
 def named_cap(words: str, texts: int) -> int | None:
     """Return the maximum texts of a call, if the rejection of a call of `texts` says it.
 
-    Only a number below `texts` can be it.  Numbers after a word about limits take precedence.
+    Only a number below `texts` can be it. Numbers after a word about limits take precedence.
     """
     found = [(_value(match), words[: match.start()]) for match in _NUMBER.finditer(words)]
     caps = [(value, before) for value, before in found if 1 <= value < texts]

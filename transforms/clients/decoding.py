@@ -1,6 +1,6 @@
 """Decode the bytes of an answer into vectors, without making Python floats.
 
-An answer of an unusual shape is left to the plain path, which decides what it is.  So both paths
+An answer of an unusual shape is left to the plain path, which decides what it is. So both paths
 give the same bits and raise the same errors.
 """
 

@@ -26,7 +26,7 @@ log = logging.getLogger("bulkembed")
 
 
 class JobCalls:
-    """Gets, lists, cancels and deletes jobs, with retries.  A subclass knows their form.
+    """Gets, lists, cancels and deletes jobs, with retries. A subclass knows their form.
 
     Args:
         service: where to call, and how.
@@ -89,7 +89,7 @@ class JobCalls:
     def _leaving(self, name: str) -> Iterator[None]:
         """Leave a file or job to the service if it does not let clients delete it.
 
-        That costs nothing, and must not keep a run from its end.  The Developer API rejects the
+        That costs nothing, and must not keep a run from its end. The Developer API rejects the
         deletion of results, because of the long id that it gave them itself.
 
         Source: googleapis/python-genai#1759, 2026-09.

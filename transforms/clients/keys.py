@@ -79,7 +79,7 @@ _FAULTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("it contains a character that is not ASCII", lambda key: not key.isascii()),
     ("it contains a character that cannot be printed", lambda key: not key.isprintable()),
 )
-"""Possible faults of a key, each with its test.  The words do not show the key."""
+"""Possible faults of a key, each with its test. The words do not show the key."""
 
 
 def find_key(
@@ -134,7 +134,7 @@ def _checked(text: str, where: str) -> str:
     """Return the key in a text, without surrounding white space.
 
     Raises:
-        ConfigError: it is not a key.  The text is not shown: a part of it may be the key.
+        ConfigError: it is not a key. The text is not shown: a part of it may be the key.
     """
     key = text.strip(_BLANKS)
     fault = next((words for words, applies in _FAULTS if applies(key)), None)

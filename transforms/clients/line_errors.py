@@ -47,7 +47,7 @@ class LineError:
     http_status: int | None = None
     """The status that the service names or means; None if it names none."""
     about_row: bool = False
-    """Whether the content is at fault.  If not, it may pass when it is sent again."""
+    """Whether the content is at fault. If not, it may pass when it is sent again."""
 
     @property
     def dead_code(self) -> DeadCode:
@@ -59,7 +59,7 @@ def line_error(found: object) -> LineError:
     """Return the error that a service gives a line.
 
     Args:
-        found: a google.rpc.Status, or a text.  A text may have the JSON of an error in it, as in
+        found: a google.rpc.Status, or a text. A text may have the JSON of an error in it, as in
             `Bad Request: {"error": {"code": 400}}`.
     """
     error = _embedded(found) if isinstance(found, str) else found

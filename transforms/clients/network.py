@@ -1,6 +1,6 @@
 """Connections of asyncio for the HTTP client, which read large pieces.
 
-httpcore's own, which are anyio's, read a piece of 64 kB at a time, and one of 16 kB with TLS.  That
+httpcore's own, which are anyio's, read a piece of 64 kB at a time, and one of 16 kB with TLS. That
 would be more than half of the cost of a download.
 """
 

@@ -1,7 +1,7 @@
 """Answers in protobuf, an experiment: vectors without digits, and errors as google.rpc.Status.
 
 Sources: google/ai/generativelanguage/v1beta/generative_service.proto, google/rpc/status.proto and
-error_details.proto.  The number of `usage_metadata` is in none of them, so there are no counts.
+error_details.proto. The number of `usage_metadata` is in none of them, so there are no counts.
 """
 
 from __future__ import annotations

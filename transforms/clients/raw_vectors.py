@@ -1,6 +1,6 @@
 """Take vectors out of JSON without making Python floats.
 
-simdjson parses the bytes and gives each `values` as a buffer of doubles.  Only usual shapes are
+simdjson parses the bytes and gives each `values` as a buffer of doubles. Only usual shapes are
 taken; the caller leaves all others to an ordinary parser.
 """
 
@@ -61,7 +61,7 @@ def take_vector(line: Body, dim: int | None) -> tuple[Matrix, Slim] | None:
 def _is_flat(body: Body, slim: Slim, vectors: int) -> bool:
     """Return whether no vector that was taken out of a body has a list inside.
 
-    simdjson flattens such a list.  Its bracket shows it.  An escaped bracket in a string would
+    simdjson flattens such a list. Its bracket shows it. An escaped bracket in a string would
     confuse the count.
     """
     if b"\\" in body and b"\\u005" in body:

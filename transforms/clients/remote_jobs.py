@@ -24,7 +24,7 @@ class RemoteState(enum.StrEnum):
     SUCCEEDED = "succeeded"
     """It is over; some of its rows may have failed."""
     PARTIAL = "partial"
-    """It is over, and has results of a part of its rows.  Vertex AI only."""
+    """It is over, and has results of a part of its rows. Vertex AI only."""
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"

@@ -71,7 +71,7 @@ class Retries:
     def reached(self, position: int) -> None:
         """Note how far a transfer is.
 
-        Further than ever before is progress, and the time begins again.  A transfer that gets to
+        Further than ever before is progress, and the time begins again. A transfer that gets to
         the same place again and again must end.
         """
         if position > self._furthest:

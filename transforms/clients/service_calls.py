@@ -30,7 +30,7 @@ GOOGLE = "https://generativelanguage.googleapis.com"
 
 
 class ServiceCalls:
-    """Calls one service.  Threads may share it; it cannot be pickled.
+    """Calls one service. Threads may share it; it cannot be pickled.
 
     Args:
         service: where to call, and how.

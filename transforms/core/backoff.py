@@ -107,7 +107,7 @@ class PauseState:
         """Pause after a failure of a call sent at `sent_at`; return the seconds until the end.
 
         `jitter`, from 0 to 1, is added (`shared_delay_jitter_s`), so that hosts resume at different
-        times.  A running pause is never shortened.
+        times. A running pause is never shortened.
         """
         if self.floor_s == 0.0 or sent_at >= self.failed_at:
             self.floor_s = min(self.cap_s, max(self.first_s, 2 * self.floor_s))

@@ -1,8 +1,8 @@
 """Names of columns that may be paths to fields in nested columns, such as `attributes.brand`.
 
-A name may be read in several ways, since names in the data may have dots.  The first way that the
+A name may be read in several ways, since names in the data may have dots. The first way that the
 data has counts: first the whole name as a literal name, then longer literal names before shorter
-ones.  In a path with double quotes, as in `meta."a.b".c`, only dots outside the quotes count.
+ones. In a path with double quotes, as in `meta."a.b".c`, only dots outside the quotes count.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hashes of texts, and their keys, by which texts are searched.
 
-A search compares the first eight bytes of the hashes.  If two different texts agree in these, one
+A search compares the first eight bytes of the hashes. If two different texts agree in these, one
 of them is sent earlier than necessary, or again, and nothing else happens.
 """
 
@@ -40,7 +40,7 @@ def text_hash(title: str | None, text: str) -> bytes:
 
 
 def keys(hashes: Sequence[bytes]) -> Keys:
-    """Return the first eight bytes of each hash.  Shape (n,)."""
+    """Return the first eight bytes of each hash. Shape (n,)."""
     joined: Keys = np.frombuffer(b"".join(hashes), np.uint64)[::2].copy()
     return joined
 

@@ -15,7 +15,7 @@ OUTAGE_AFTER = 8
 USELESS_AFTER = 3
 """The same for answers that cost money or come from a proxy."""
 MAX_BAD_PROBES = 4
-"""Probes with useless answers, over about 30 s, after which the run ends.  With 16 calls of 100
+"""Probes with useless answers, over about 30 s, after which the run ends. With 16 calls of 100
 texts in flight, at most 2,000 texts are paid for in vain."""
 MAX_INTERCEPTED_PROBES = 3
 

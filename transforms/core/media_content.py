@@ -182,7 +182,7 @@ def parts_hash(
     `span` is the place of a piece, if only a piece of the one long part is sent.
 
     Media counts by its bytes as they are in the input, before anything is transcoded, and so does
-    not depend on the version of a library.  Its true type follows from the bytes.
+    not depend on the version of a library. Its true type follows from the bytes.
     """
     digest = hashlib.blake2b(digest_size=HASH_BYTES, person=_PERSON)
     for part in parts:

@@ -46,7 +46,7 @@ def fitting(contents: Iterable[Content], limits: CallLimits) -> int:
 def pack(contents: Sequence[Content], limits: CallLimits) -> list[Sequence[Content]]:
     """Return the contents, in their order, as calls that are each as full as the limits allow.
 
-    Every content is in exactly one call.  One that exceeds a limit by itself has its own call.
+    Every content is in exactly one call. One that exceeds a limit by itself has its own call.
     """
     calls: list[Sequence[Content]] = []
     start = 0

@@ -1,13 +1,13 @@
 """When a call that is not full is sent because the rest of the window has no room for a full one.
 
 The rest is worth a call of any size if otherwise it would stay unused: of 9,000 texts at 3,000 per
-minute, a single one that is left out of the first windows takes another minute.  But room appears
+minute, a single one that is left out of the first windows takes another minute. But room appears
 bit by bit, as calls leave the window and answers return reserved tokens, and a call for each bit
-would be a shower of tiny ones.  So a part waits as long as more room is about to appear, but at
-most PART_WAIT_S.  That bounds both: at most one such call in PART_WAIT_S, and at most that much of
+would be a shower of tiny ones. So a part waits as long as more room is about to appear, but at
+most PART_WAIT_S. That bounds both: at most one such call in PART_WAIT_S, and at most that much of
 a minute unused.
 
-Where not even the next content fits, because it is long, shorter ones behind it use the rest.  What
+Where not even the next content fits, because it is long, shorter ones behind it use the rest. What
 they use must not keep the next one waiting: it is sent at most PART_WAIT_S later than without them.
 """
 
@@ -22,7 +22,7 @@ _MIN_WAIT_S = 0.01
 
 
 class PartWait:
-    """How long the part of a call waits; one for each queue.  Times come from a monotonic clock."""
+    """How long the part of a call waits; one for each queue. Times come from a monotonic clock."""
 
     def __init__(self) -> None:
         self._since = math.inf
@@ -56,7 +56,7 @@ class HeadWait:
 
         Args:
             now: epoch seconds.
-            wait_s: until it has room.  Only the first one for a head counts, unless that time is
+            wait_s: until it has room. Only the first one for a head counts, unless that time is
                 over, because other processes have used the room.
         """
         if not now <= self._due < math.inf:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 """Start and end of a passage in its text, in characters (code points)."""
 WINDOW = 8
-"""Passages that the splitter sees together.  Its time grows with the square of a piece without a
+"""Passages that the splitter sees together. Its time grows with the square of a piece without a
 place to cut: without windows, a megabyte of base64 takes 10 s."""
 
 

@@ -27,7 +27,7 @@ TIERS: dict[Tier, DefaultQuota] = {
 """Source: ai.google.dev/gemini-api/docs/rate-limits, as last published, 2025-11."""
 
 MAX_MEDIA_BODY_BYTES = 3_500_000
-"""Of a call that several contents with media share; one content alone may be larger.  The service
+"""Of a call that several contents with media share; one content alone may be larger. The service
 says nothing about media: 4 MiB is its limit for texts."""
 DAY_S = 86_400.0
 

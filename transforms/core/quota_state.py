@@ -184,7 +184,7 @@ def encode_state(
     """Return three sequences of numbers as bytes with a checksum.
 
     The bytes are MAGIC, a CRC-32 of the rest (4 bytes), the three lengths, and the numbers of the
-    three sequences.  Lengths and numbers are doubles in the byte order of this machine: the state
+    three sequences. Lengths and numbers are doubles in the byte order of this machine: the state
     is for one host.
     """
     first, second = array.array("d", head), array.array("d", in_flight)

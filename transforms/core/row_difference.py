@@ -131,7 +131,7 @@ class RowDifference:
     send_why: npt.NDArray[np.uint8]
     """`Why`, shape (n,)."""
     remove: Places
-    """The places of the committed rows to remove, once the rows to send are committed.  A row of
+    """The places of the committed rows to remove, once the rows to send are committed. A row of
     several passages has several places."""
     repeated: Places
     """The places of rows whose id a later row of the input has, shape (m,)."""
@@ -163,9 +163,9 @@ def _joined(arrays: list[npt.NDArray[Any]], kind: type) -> npt.NDArray[Any]:
 def difference(wanted: npt.NDArray[np.void], committed: npt.NDArray[np.void]) -> RowDifference:
     """Compare all rows of some ids.
 
-    The last row of an id in the input is the one that the dataset should have.  If several
+    The last row of an id in the input is the one that the dataset should have. If several
     committed rows equal it, the best one stays: vectors rather than a dead letter, then the one
-    that was committed last.  Rows without an id are compared as a multiset.
+    that was committed last. Rows without an id are compared as a multiset.
 
     Args:
         wanted: rows of the input, of dtype INPUT_ROW.

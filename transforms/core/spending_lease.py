@@ -1,7 +1,7 @@
 """What one process has paid, and how much more it may pay before it writes that down again.
 
-Processes that share no locked file each write a note of their own.  A note would be out of date
-with every request, so it also says how much the process may pay until the next note.  Thus the sum
+Processes that share no locked file each write a note of their own. A note would be out of date
+with every request, so it also says how much the process may pay until the next note. Thus the sum
 of the notes is never too low, even after `kill -9`, and too high by at most what is left of that.
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 from bulkembed.schemas.serialization import from_plain, to_plain
 
 WIDTHS_S = (1, 2, 4, 12, 60, 360, 1_440, 8_640, 86_400)
-"""The possible lengths of a moment.  Each divides the next; those up to 60 divide 60."""
+"""The possible lengths of a moment. Each divides the next; those up to 60 divide 60."""
 MAX_MOMENTS = 360
 STEPS = 8
 """Steps per doubling of the latency: each is about 9 % wide."""

@@ -130,7 +130,7 @@ class TokenAccount:
         return Spent(self.paid + self.reserved, self.unconfirmed + self.reserved)
 
     def to_bytes(self) -> bytes:
-        """Return a line of JSON.  Its length is constant, because it is overwritten in place."""
+        """Return a line of JSON. Its length is constant, because it is overwritten in place."""
         content = {key: getattr(self, name) for key, name in _FIELDS.items()}
         return json.dumps(content).ljust(_LENGTH).encode() + b"\n"
 

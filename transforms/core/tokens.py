@@ -33,7 +33,7 @@ _SIGNS = b"\xe2"
 _EAST = bytes(range(0xE3, 0xF0))
 
 MAX_TOKEN_BYTES = 128
-"""No token is longer.  Source: the longest tokens of public vocabularies repeat one character: 31
+"""No token is longer. Source: the longest tokens of public vocabularies repeat one character: 31
 spaces in Gemma's, 128 in those of OpenAI (2026-11)."""
 _PIECE = re.compile(r"\s+|\S+")
 
@@ -100,7 +100,7 @@ def readable_part(text: str, max_tokens: int) -> str:
     """Return the beginning of a text that includes everything a model of `max_tokens` can read.
 
     A token has at most MAX_TOKEN_BYTES bytes, and white space counts as nothing, because some
-    tokenizers fold it.  So the part is longer than what is read, never shorter.
+    tokenizers fold it. So the part is longer than what is read, never shorter.
     """
     remaining = max_tokens * MAX_TOKEN_BYTES
     if 4 * len(text) <= remaining or utf8_bytes(text) <= remaining:
@@ -151,7 +151,7 @@ class TokenEstimator:
     def reserve(self, call: Features) -> int:
         """Return the tokens to reserve in the quota: the estimate and twice the usual error.
 
-        The errors of few texts cancel each other out less than those of many.  The result is at
+        The errors of few texts cancel each other out less than those of many. The result is at
         most the call's bytes, and at most `max_tokens` for each of its texts.
         """
         error = self.error * math.sqrt(max(1.0, self._texts / max(1, call[0])))

@@ -1,4 +1,4 @@
-"""The account of a dataset: a locked file that the processes of a run share.  POSIX only."""
+"""The account of a dataset: a locked file that the processes of a run share. POSIX only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AccountFile:
 
     @contextlib.contextmanager
     def account(self) -> Iterator[TokenAccount]:
-        """Lock the account, yield it, and write it if it changed.  Never await inside.
+        """Lock the account, yield it, and write it if it changed. Never await inside.
 
         Raises:
             OutputError: the file cannot be written, or is damaged.

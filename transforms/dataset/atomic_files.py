@@ -48,9 +48,9 @@ def write_atomically(
 ) -> int:
     """Write a file atomically: by a temporary name, fsync and rename, or by one upload.
 
-    S3 and Google Cloud Storage show an upload when it is complete.  Azure would show an empty file
-    first, because of how pyarrow writes.  There the upload gets a temporary name, and the store
-    copies it; if readers ignore empty files, that is not needed and saves 7 requests.  Nothing is
+    S3 and Google Cloud Storage show an upload when it is complete. Azure would show an empty file
+    first, because of how pyarrow writes. There the upload gets a temporary name, and the store
+    copies it; if readers ignore empty files, that is not needed and saves 7 requests. Nothing is
     streamed to its final name: an error inside an open stream would publish an incomplete object.
     After an upload the size of the stored object is verified.
 

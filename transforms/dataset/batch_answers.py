@@ -1,7 +1,7 @@
 """The answers of batch jobs, as files of the dataset until their units are committed.
 
 The vectors of a job are a part: columns text_hash, truncated and vector, in the order of the
-answers.  So they are found by the index of hashes and read like the vectors of other datasets.
+answers. So they are found by the index of hashes and read like the vectors of other datasets.
 What the service said about single texts is a JSON file.
 """
 

@@ -1,10 +1,10 @@
 """The ledger of a dataset's batch jobs, in `_run/batch/`.
 
-A job has an entry, `NAME.json`, and a list of its texts, `NAME.texts`.  Once it has ended,
+A job has an entry, `NAME.json`, and a list of its texts, `NAME.texts`. Once it has ended,
 `NAME.parquet` has its vectors, `NAME.rejected` what the service said about single texts, and
-`NAME.missing` the texts without an answer.  With media, `NAME.rows` has the contents of rows that
-were read for the job; if it is lost, they are read again.  An entry is written before the service
-is asked for what it says, so whatever is killed, the next run knows which jobs may exist.  Of a
+`NAME.missing` the texts without an answer. With media, `NAME.rows` has the contents of rows that
+were read for the job; if it is lost, they are read again. An entry is written before the service
+is asked for what it says, so whatever is killed, the next run knows which jobs may exist. Of a
 closed job nothing but its cost is left, in two copies: the entry and `NAME.closed`.
 """
 

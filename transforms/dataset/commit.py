@@ -111,7 +111,7 @@ def commit_group(
         dataset: the dataset.
         output: how its vectors are written.
         records: the records of the units without the names of their parts, all of one run; two at
-            least.  None has failed rows, because those are retried unit by unit.
+            least. None has failed rows, because those are retried unit by unit.
         tables: the rows of the units, in the order of the records.
         check_ownership: as in `commit_unit`.
 
@@ -203,7 +203,7 @@ def write_committed(
 def _counts_or_is_deleted(dataset: Dataset, record: PartsRecord) -> bool:
     """Return whether a record counts although another run owns the dataset; else delete it.
 
-    If it counts, the other run may have read it already and skip its rows.  If records of the
+    If it counts, the other run may have read it already and skip its rows. If records of the
     other run cover its rows, or overwrote them, it must go, because readers of the folder would
     read its parts.
     """

@@ -1,6 +1,6 @@
 """Committed vectors as a source of known vectors, for contents that no plan could look up.
 
-A file at a path or URI has no hash before it is read.  So a worker looks it up itself: in the rows
+A file at a path or URI has no hash before it is read. So a worker looks it up itself: in the rows
 that were committed before its process opened this source, in other datasets, and in the rows that
 its own process has committed.
 """

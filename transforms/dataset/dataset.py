@@ -191,7 +191,7 @@ class Dataset:
     def state(self) -> DatasetState:
         """Return which rows are committed.
 
-        That takes one listing, and the records of groups are read.  No other record is opened, but
+        That takes one listing, and the records of groups are read. No other record is opened, but
         a record without content does not count.
         """
         files = atomic_files.list_files(self.filesystem, self.path(UNITS))
@@ -215,7 +215,7 @@ class Dataset:
         return DatasetState.of(found, digest, first, groups)
 
     def read_groups(self, names: Iterable[str]) -> list[GroupRecord]:
-        """Return the records of groups, each read once.  One that is deleted meanwhile is omitted.
+        """Return the records of groups, each read once. One that is deleted meanwhile is omitted.
 
         Raises:
             OutputError: a record is damaged.
@@ -323,14 +323,14 @@ class Dataset:
         return self.parts_of_each(list(state.parts_records()))
 
     def parts_of_each(self, records: Sequence[PartsRecord]) -> list[RecordParts]:
-        """Return the parts of records, in their order.  Several records are opened at a time."""
+        """Return the parts of records, in their order. Several records are opened at a time."""
         with concurrent.futures.ThreadPoolExecutor(READ_THREADS) as pool:
             return list(pool.map(self.parts_of, records))
 
     def sized_parts(self, record: PartsRecord, parts: Iterable[str]) -> list[str]:
         """Return the parts whose bytes the name of a record includes.
 
-        These are all its parts.  A version without run numbers counted only the parts that a retry
+        These are all its parts. A version without run numbers counted only the parts that a retry
         of dead letters wrote itself.
         """
         if record.run_number or not record.generation:

@@ -22,7 +22,7 @@ class DuplicateIds:
     """Collects ids in any order, from several threads; equal ids are found by a 64-bit key.
 
     More keys than the buffer of `PartitionedRows` has are in a file without a name, which takes 8
-    bytes for each.  They are compared in partitions; one id of very many rows needs more memory.
+    bytes for each. They are compared in partitions; one id of very many rows needs more memory.
 
     Args:
         folder: an existing folder on a local disk; None for the system's temporary directory.

@@ -1,9 +1,9 @@
 """Gathered rows: known vectors that a run has collected from its sources, ordered by unit.
 
-A file in `_run/gather/` has the rows that one worker has read, up to about 64 MB.  It begins with
-a header: magic number, dimensions, units, rows and a CRC-32.  Then follow the numbers of the units
+A file in `_run/gather/` has the rows that one worker has read, up to about 64 MB. It begins with
+a header: magic number, dimensions, units, rows and a CRC-32. Then follow the numbers of the units
 (4 bytes each), the end of the rows of each (8 bytes each), the labels of all rows (see LABEL), and
-their vectors as float32.  So a unit reads its rows by two small reads of each file.
+their vectors as float32. So a unit reads its rows by two small reads of each file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The hash index: which row of which part of a dataset has the vector of a text.
 
-It is made from the `text_hash` columns of the parts alone, and takes 16 bytes a row.  A part never
-changes, so its name and size say what it holds.  Parts that an index does not know yet get a new
-segment.  Entries of parts that no longer count are skipped, until segments are merged.
+It is made from the `text_hash` columns of the parts alone, and takes 16 bytes a row. A part never
+changes, so its name and size say what it holds. Parts that an index does not know yet get a new
+segment. Entries of parts that no longer count are skipped, until segments are merged.
 
-The index of a dataset is in `_run/index/`.  That of a dataset that must not be written is made in
+The index of a dataset is in `_run/index/`. That of a dataset that must not be written is made in
 a temporary folder, as far as the dataset has none.
 """
 

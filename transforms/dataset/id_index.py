@@ -1,6 +1,6 @@
 """The keys of all ids of a state, sorted on disk: which ids are repeated, and which are in it.
 
-Each input row that has a vector is in it once.  It is updated by the rows of parts that come and
+Each input row that has a vector is in it once. It is updated by the rows of parts that come and
 go, so a run need not read the ids of the others.
 """
 

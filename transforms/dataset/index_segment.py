@@ -1,9 +1,9 @@
 """Segments of the hash index: sorted files that say which row of which part has a text.
 
-A segment is a sequence of blocks.  A block has the keys of its entries, ascending, and after them
-the part and the row of each entry.  All entries of one key are in one block.  The footer has the
+A segment is a sequence of blocks. A block has the keys of its entries, ascending, and after them
+the part and the row of each entry. All entries of one key are in one block. The footer has the
 parts, the row groups of each, and the first key, the size and the CRC-32 of each block; then
-follow the footer's CRC-32, its length, and a magic number.  So a lookup reads the footer and the
+follow the footer's CRC-32, its length, and a magic number. So a lookup reads the footer and the
 blocks it needs, and nothing that is damaged or incomplete is ever used.
 """
 

@@ -1,11 +1,11 @@
 """Kept answers: vectors that are paid for but not committed, so that they are billed once.
 
 `_run/spill/` has a file for each unit in progress, deleted once the unit is committed; only on
-local disks.  `_run/shared/` has the vectors of texts that several units share, deleted once the
+local disks. `_run/shared/` has the vectors of texts that several units share, deleted once the
 dataset is complete.
 
-On a local disk, answers are appended to a file one by one.  An object store has no appending, so
-about a thousand shared texts become one object when all of them are answered.  A process downloads
+On a local disk, answers are appended to a file one by one. An object store has no appending, so
+about a thousand shared texts become one object when all of them are answered. A process downloads
 each object once, to a file that has no name, and reads the vectors there.
 
 A file is a sequence of blocks, one for each answered request: header, embedding digest (8 bytes),
@@ -50,7 +50,7 @@ NO_DIGEST = "0" * 2 * _DIGEST_BYTES
 FLAGS: tuple[bool | None, ...] = (False, True, None)
 """The meanings of the byte for `truncated`."""
 HASH_TYPE = np.dtype(f"S{HASH_BYTES}")
-"""Text hashes in an array.  numpy drops trailing zeros, so compare only hashes of this type."""
+"""Text hashes in an array. numpy drops trailing zeros, so compare only hashes of this type."""
 _READ_ROWS = 256
 _DOWNLOADS = 4
 """How many objects are in memory at a time, each up to about 12 MB."""
@@ -192,8 +192,8 @@ class _Entries:
 def _entries(path: Path, digest: str, unstamped_run: str | None) -> Iterator[_Entries]:
     """Yield the blocks of a file that were made with some settings.
 
-    Blocks of an older version have no digest.  Those of units count if such a version wrote to the
-    dataset last.  Shared ones count only if its last run wrote them: that version let a run with
+    Blocks of an older version have no digest. Those of units count if such a version wrote to the
+    dataset last. Shared ones count only if its last run wrote them: that version let a run with
     other settings follow one that had left nothing but shared answers.
 
     Args:
@@ -331,7 +331,7 @@ class KeptAnswers:
     """The kept answers of a dataset as a source of known vectors, one in each process.
 
     It has the answers of units that earlier runs left, and the shared vectors that existed at the
-    last `refresh`.  Safe for threads.
+    last `refresh`. Safe for threads.
     """
 
     def __init__(self, dataset: Dataset, job: JobConfig) -> None:

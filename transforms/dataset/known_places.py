@@ -24,9 +24,9 @@ PLACE = np.dtype(
 )
 """A text that a unit wants, and a row that has its vector.
 
-key: of the text's hash, `hashing.keys`; the row's whole `text_hash` decides.  unit: its number in
-the plan, counted over the units of all files in their order.  source: its number in `KnownPlaces`.
-part: its number in the source.  row: its number in the part.
+key: of the text's hash, `hashing.keys`; the row's whole `text_hash` decides. unit: its number in
+the plan, counted over the units of all files in their order. source: its number in `KnownPlaces`.
+part: its number in the source. row: its number in the part.
 """
 _ORDERED = np.dtype([("order", "<u8"), ("place", PLACE)])
 
@@ -60,7 +60,7 @@ class KnownPlaces:
     """The places of the known vectors that the units of a plan want.
 
     There is one place for each text of each unit that any source has, however often the unit wants
-    the text.  Several units may want the same row.
+    the text. Several units may want the same row.
     """
 
     sources: tuple[PlaceSource, ...]

@@ -1,7 +1,7 @@
 """Vectors that are already paid for, found by the hashes of their texts.
 
 A unit sees one interface: the answers kept from an interrupted run (`kept_answers`), and the rows
-of committed parts that the launcher has found for it (`known_places`, `slice_vectors`).  A source
+of committed parts that the launcher has found for it (`known_places`, `slice_vectors`). A source
 is read in place and in bounded blocks.
 """
 
@@ -59,8 +59,8 @@ class KnownVectors(Protocol):
     def read(self, wanted: Keys) -> Iterator[VectorBlock]:
         """Yield the vectors of wanted texts that this source has, in the order of the source.
 
-        Two texts may have one key, which is half of their hash.  So a block may have texts that
-        are not wanted.  A vector that cannot be read any more is left out: its text is sent again.
+        Two texts may have one key, which is half of their hash. So a block may have texts that
+        are not wanted. A vector that cannot be read any more is left out: its text is sent again.
 
         Args:
             wanted: the keys of texts, as `hashing.keys` gives them, ascending and distinct.

@@ -87,7 +87,7 @@ _GROUP = re.compile(r"group-([0-9a-f]{16})-m\d+-e\d+-l\d+-g(\d+)-b\d+-n(\d+)-v[0
 def part_name(record: PartsRecord) -> str:
     """Return the name of the parts that the commit of a record writes, without their folders.
 
-    A second attempt of the same run has the same name, so it overwrites the first.  The name holds
+    A second attempt of the same run has the same name, so it overwrites the first. The name holds
     the number of the run, so that a late writer of an earlier run overwrites nothing.
     """
     if isinstance(record, GroupRecord):

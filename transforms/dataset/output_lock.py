@@ -2,7 +2,7 @@
 
 On a local disk the kernel keeps a lock on `_run/lock.json`, and frees it when its owner ends.
 Object stores, and disks without file locks, use claims: files in `_run/claims/` that their owners
-renew.  A lock keeps a second run from starting; the run number in `run.json` keeps a run that lost
+renew. A lock keeps a second run from starting; the run number in `run.json` keeps a run that lost
 its lock from committing.
 """
 
@@ -317,9 +317,9 @@ def acquire_by_claim(
     """Hold an output by a claim; yield the dead owner that had it before, if any.
 
     A run writes its claim, then lists all claims, and withdraws its own if another owner is
-    running.  Of two runs, the one that lists later sees the claim of the other, so never do both
-    continue.  That needs a store whose listings show what was written before, as S3, Google Cloud
-    Storage and Azure do.  Two runs that start at the same moment may both withdraw.
+    running. Of two runs, the one that lists later sees the claim of the other, so never do both
+    continue. That needs a store whose listings show what was written before, as S3, Google Cloud
+    Storage and Azure do. Two runs that start at the same moment may both withdraw.
 
     An owner on another machine that was suspended for longer than `dead_after_s` counts as dead,
     but may wake up: the run number in `run.json` keeps it from committing.
@@ -375,7 +375,7 @@ def delete_dead_claims(
 ) -> LockOwner | None:
     """Delete the claims of dead owners; return one of these owners.
 
-    Ages are differences between times of the file system's own clock.  A claim with a date in the
+    Ages are differences between times of the file system's own clock. A claim with a date in the
     future, as after a clock was set back, is dead if nobody renews it.
 
     Args:

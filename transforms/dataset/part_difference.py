@@ -2,7 +2,7 @@
 
 Rows are compared in partitions by their ids, so the memory does not grow with the number of rows.
 Equal ids are compared together: an id is changed if its rows are not the same multiset, and all of
-its new rows are in the feed.  A row that has moved to another part is not in it.
+its new rows are in the feed. A row that has moved to another part is not in it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def feed_schema(part: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
     """Return the schema of a change feed.
 
     The columns are id, `passage` if the rows are passages, change, vector_changed, part, row and
-    text_hash.  The last three, and the passage, are null for a deleted id.
+    text_hash. The last three, and the passage, are null for a deleted id.
     """
     passage = [pa.field("passage", pa.int32())] if part_files.holds_passages(part) else []
     return pa.schema(
@@ -114,7 +114,7 @@ class PartDifference:
         folder: a folder on a local disk for temporary files.
         rows: about how many rows the two states have together.
         sizes: the bytes of parts, as far as they are known.
-        unchanged: names of parts of both states.  They are read only for ids that are in other
+        unchanged: names of parts of both states. They are read only for ids that are in other
             parts as well, or if there is no index.
         index: the ids of the old state; None if it is not known.
         unique: whether ids are known to be unique; then neither of the two is used.

@@ -58,8 +58,8 @@ def part_writer(
 ) -> Callable[[pa.NativeFile], None]:
     """Return a function that writes one part to a stream, as one row group.
 
-    All columns except plain vectors are compressed by zstd, level 1.  The numbers of a vector
-    hardly compress; with byte_stream_split they compress by about 15 %.  Each page has a checksum.
+    All columns except plain vectors are compressed by zstd, level 1. The numbers of a vector
+    hardly compress; with byte_stream_split they compress by about 15 %. Each page has a checksum.
     """
     return functools.partial(
         pq.write_table,
@@ -106,7 +106,7 @@ def write_row_groups(
     """Write one part of many rows, in row groups of about `group_bytes`, else ROW_GROUP_BYTES.
 
     Columns are encoded as `part_writer` does it, with pages for values as large as those of the
-    first row group.  One row group is in memory at a time.
+    first row group. One row group is in memory at a time.
     """
     groups = _row_groups(blocks, group_bytes or ROW_GROUP_BYTES)
     tables = (_in_pieces(pa.Table.from_batches(group).cast(schema)) for group in groups)
@@ -264,8 +264,8 @@ def read_blocks(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a part in order, in blocks of about 4 MB of vectors, or of some rows.
 
-    In `columns`, `id` means the column of the ids, which is then named so in the blocks.  The
-    column of the partition can be among them.  Without `columns` all that are in the file are read.
+    In `columns`, `id` means the column of the ids, which is then named so in the blocks. The
+    column of the partition can be among them. Without `columns` all that are in the file are read.
     Of `row_groups`, only these are read.
 
     Raises:

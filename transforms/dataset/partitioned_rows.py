@@ -46,14 +46,14 @@ def partition_numbers(keys: npt.NDArray[np.uint64], partitions: int) -> npt.NDAr
 class PartitionedRows:
     """Rows in partitions by the first bits of their keys; add rows first, then read partitions.
 
-    The rows are in memory until they exceed the buffer.  Then they are in one unnamed file, which
-    disappears with the process.  Safe for threads.
+    The rows are in memory until they exceed the buffer. Then they are in one unnamed file, which
+    disappears with the process. Safe for threads.
 
     Args:
         folder: an existing folder on a local disk, for the file.
         dtype: the type of a row, with named fields.
         partitions: a power of two; see `partitions_for`.
-        key: the field with the key, a uint64; or several, of which the first one counts.  The keys
+        key: the field with the key, a uint64; or several, of which the first one counts. The keys
             must be spread evenly, as hashes are.
         buffer_bytes: rows in memory before they are written; adding takes about three times that.
     """

@@ -1,7 +1,7 @@
 """Partitions: vectors in folders by the values of one column, as in `vectors/lang=de/`.
 
 The column is not in the files: readers take it from the names of the folders, and some of them
-reject a column that is in both.  The footer of a part has the exact value with its type.
+reject a column that is in both. The footer of a part has the exact value with its type.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_NAME_BYTES = 255
 KEY = b"bulkembed.partition"
 """In the footer of a part: its column with its Arrow type, and the value, as JSON."""
 _ESCAPED = frozenset("\"#%'*/:=?\\{}[]^\x7f") | {chr(code) for code in range(32)}
-"""What Spark escapes.  It reads other characters only if they are not escaped."""
+"""What Spark escapes. It reads other characters only if they are not escaped."""
 _TYPES = "strings, integers, booleans or dates"
 
 
@@ -124,7 +124,7 @@ def too_many(column: str, folders: Collection[str], where: str) -> str | None:
 def split(table: pa.Table, column: str | None) -> Iterator[tuple[str, pa.Table]]:
     """Yield the folder and the rows of each partition, without the column, ordered by folder.
 
-    The rows of a partition keep their order.  Without a column there is one part with an empty
+    The rows of a partition keep their order. Without a column there is one part with an empty
     folder.
     """
     if column is None:

@@ -1,6 +1,6 @@
 """Commit records: which rows of a dataset are committed.
 
-A unit is committed once its record exists.  The name of a record has everything except details.
+A unit is committed once its record exists. The name of a record has everything except details.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class DatasetState:
     """What the commit records say: each row is covered by one record at most."""
 
     records: tuple[UnitRecord, ...] = ()
-    """In the order of files and rows.  Those of units of groups have a `place`."""
+    """In the order of files and rows. Those of units of groups have a `place`."""
     groups: tuple[GroupRecord, ...] = ()
     """The groups with units that count."""
     stale: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class DatasetState:
         Args:
             found: the records of single units.
             digest: the embedding digest of the dataset; records with another one do not count.
-                Records of older versions have no digest in their names, and count.  Empty: any.
+                Records of older versions have no digest in their names, and count. Empty: any.
             first_run_number: records of earlier runs do not count: their rows were overwritten.
             groups: the records of groups; of those with one key the newest counts.
         """
@@ -186,7 +186,7 @@ def without_overlaps(records: Iterable[UnitRecord]) -> Iterator[UnitRecord]:
     """Yield the records that count, in the order of files and rows: none covers a row of another.
 
     Of overlapping records the one of the newer run counts, then the one of the higher generation,
-    then the one that covers more rows.  A record that does not count is left out as a whole.
+    then the one that covers more rows. A record that does not count is left out as a whole.
     """
     ordered = sorted(records, key=lambda record: record.unit)
     start = 0

@@ -114,7 +114,7 @@ def replace_rows(
         keeps_old: whether the old record, which does not count any more, and its parts stay.
 
     Returns:
-        The new record, of the next generation.  The same record if there is nothing to remove.
+        The new record, of the next generation. The same record if there is nothing to remove.
         None if no row is left: then the record is withdrawn.
 
     Raises:

@@ -28,7 +28,7 @@ Pairs = npt.NDArray[Any]
 
 
 class RowContents:
-    """The keys of the contents of rows, by the keys of the rows.  Rows may be added again."""
+    """The keys of the contents of rows, by the keys of the rows. Rows may be added again."""
 
     def __init__(self) -> None:
         # Each in one piece: a search in a field of pairs would copy it.

@@ -1,8 +1,8 @@
 """Keys of rows: numbers that are equal for equal values, made without a Python object per row.
 
 They are computed from the buffers of Arrow arrays by numpy, and are the same in every process and
-version.  The keys depend on values alone: not on chunks, slices, dictionaries, or the width of
-integers, floats and offsets.  They are no defense against someone who looks for collisions.
+version. The keys depend on values alone: not on chunks, slices, dictionaries, or the width of
+integers, floats and offsets. They are no defense against someone who looks for collisions.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Kind(enum.IntEnum):
 def id_keys(ids: pa.Array | pa.ChunkedArray) -> Keys128:
     """Return 128 bits for each id, shape (n, 2); two different ids never share them in practice.
 
-    An integer and the string of its digits are different ids.  Nulls have a key of their own.
+    An integer and the string of its digits are different ids. Nulls have a key of their own.
     """
     return np.ascontiguousarray(_column(ids, _SEEDS).T)
 
@@ -70,8 +70,8 @@ def id_keys(ids: pa.Array | pa.ChunkedArray) -> Keys128:
 def column_keys(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> npt.NDArray[np.uint64]:
     """Return 64 bits for each row over some columns, shape (rows,).
 
-    NaN equals NaN, and -0.0 differs from 0.0.  Times that differ only in their unit are equal;
-    decimals are equal only with the same scale.  The fields of a struct may be in any order.
+    NaN equals NaN, and -0.0 differs from 0.0. Times that differ only in their unit are equal;
+    decimals are equal only with the same scale. The fields of a struct may be in any order.
 
     Raises:
         TypeError: a column has a type that no Parquet file has, such as a union.

@@ -42,7 +42,7 @@ COPY = "_run/run.copy.json"
 FORMAT_VERSION = 3
 """The format that a run writes.
 
-Since format 2, names of records and parts have a run number.  Since format 3, there may be records
+Since format 2, names of records and parts have a run number. Since format 3, there may be records
 of groups, of removed rows and of partitioned units, which an earlier version would not see.
 """
 OLDEST_FORMAT = 1

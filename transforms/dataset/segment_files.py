@@ -78,7 +78,7 @@ class SegmentFolder:
         digest: the embedding digest of its vectors.
         scratch: a folder on a local disk for what is not written to the dataset.
         keep: whether segments are kept in the dataset; the caller must have its lock.
-        trusted: whether all parts count; if not, those whose footer has the digest.  Then stored
+        trusted: whether all parts count; if not, those whose footer has the digest. Then stored
             segments are not used.
     """
 
@@ -202,7 +202,7 @@ class SegmentFolder:
     def _upload(self, path: Path) -> None:
         """Copy a segment to the store, where an incomplete copy is no segment.
 
-        This run uses the copy on its disk.  If there is none on the store, the next run builds the
+        This run uses the copy on its disk. If there is none on the store, the next run builds the
         segment again.
         """
         target = self.dataset.path(INDEX, path.name)

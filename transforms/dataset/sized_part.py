@@ -1,6 +1,6 @@
 """A part whose size is known, which is read from a store by fewer requests.
 
-Arrow asks a store for the size of each file that it opens.  A fragment of one of its datasets can
+Arrow asks a store for the size of each file that it opens. A fragment of one of its datasets can
 be given the size, so that reading takes one request for the footer, and one for each range of
 neighboring columns.
 """
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 class SizedPart:
     """An open part, with the methods of `pyarrow.parquet.ParquetFile` that readers of parts use.
 
-    Reading a page verifies its checksum.  One row group is read at a time.
+    Reading a page verifies its checksum. One row group is read at a time.
 
     Args:
         filesystem: its file system.

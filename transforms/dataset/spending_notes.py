@@ -1,7 +1,7 @@
 """What a dataset has cost in all runs whose processes cannot share a locked file.
 
 On an object store, and on clusters, each process of a run overwrites a note of its own in
-`_run/spending/`.  At the end of a run the launcher adds the notes to `total.json`.  It lists how
+`_run/spending/`. At the end of a run the launcher adds the notes to `total.json`. It lists how
 much of each note is included, so that nothing counts twice, whatever is killed: a note is deleted
 only by a later run, and one that a late worker writes again counts with the difference.
 """

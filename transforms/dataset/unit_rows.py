@@ -22,7 +22,7 @@ class UnitRows:
     Args:
         dataset: the dataset of the units.
         columns: the columns to read, as far as a part has them; and PASSAGE_COLUMNS if its rows
-            are passages.  For `id` see `read_blocks`.
+            are passages. For `id` see `read_blocks`.
     """
 
     _KEPT = 3

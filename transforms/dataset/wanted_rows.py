@@ -35,7 +35,7 @@ SUFFIX = ".wanted"
 _SIZE = struct.Struct("<I")
 _COLUMNS = ("text_hash", "truncated", "vector")
 _BLOCK_BYTES = 1 << 20
-"""About how much memory the vectors of one block take.  Arrow needs several times that to decode
+"""About how much memory the vectors of one block take. Arrow needs several times that to decode
 them, and keeps it for each thread."""
 
 log = logging.getLogger("bulkembed")
@@ -150,7 +150,7 @@ class WantedBlock:
 def read_blocks(wanted: WantedGroup) -> Iterator[WantedBlock]:
     """Yield the wanted rows of a row group, in order; none, with a warning, if unreadable.
 
-    If the row group is damaged, its first rows may be there.  Blocks may share memory.
+    If the row group is damaged, its first rows may be there. Blocks may share memory.
     """
     try:
         yield from _read_group(_source_at(wanted.part.source), wanted)

@@ -1,6 +1,6 @@
 """Lists that the launcher of a run writes to `_run/gather/` for its workers, or they for it.
 
-There may be too much in them for an element of Beam.  A CRC-32 comes before the content.
+There may be too much in them for an element of Beam. A CRC-32 comes before the content.
 """
 
 from __future__ import annotations

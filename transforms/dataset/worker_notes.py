@@ -1,7 +1,7 @@
 """Notes that the processes of a run write for each other, small JSON files in `_run/`.
 
 Workers note why the run must end, which input files are damaged, what shared texts cost, and what
-they did over time.  A note's name begins with the run that it belongs to.
+they did over time. A note's name begins with the run that it belongs to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger("bulkembed")
 def write_stop(dataset: Dataset, run_id: str, stop: Stop) -> None:
     """Note why a run must end, for its workers and its launcher; one note for each reason.
 
-    A full disk has no room for the note.  This process ends all the same, and logs why.
+    A full disk has no room for the note. This process ends all the same, and logs why.
     """
     try:
         _write(dataset, STOPS, f"{run_id}-{stop.reason}", stop)

@@ -121,7 +121,7 @@ def has_fraction(kind: pa.DataType) -> bool:
 def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
     """Return the type that holds the values of both; None if there is none.
 
-    Equal types stay as they are.  Otherwise dictionaries and views become the types of their
+    Equal types stay as they are. Otherwise dictionaries and views become the types of their
     values, numbers widen, structs get the fields of both, and nulls take any type.
     """
     if first.equals(second):
@@ -138,9 +138,9 @@ def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 def writable(kind: pa.DataType) -> pa.DataType:
     """Return the type with parts replaced that Parquet or its readers do not support, at any depth.
 
-    A type of nulls becomes string.  A struct without fields (`{}` in every row) becomes an always
-    empty map of strings, since Parquet cannot hold it.  Views become the types that they view,
-    since pyarrow cannot take single rows of them.  Timestamps in nanoseconds become microseconds,
+    A type of nulls becomes string. A struct without fields (`{}` in every row) becomes an always
+    empty map of strings, since Parquet cannot hold it. Views become the types that they view,
+    since pyarrow cannot take single rows of them. Timestamps in nanoseconds become microseconds,
     since Spark cannot read files that have them.
     """
     return _mapped(kind, lambda leaf: _in_microseconds(_holdable(leaf)))
@@ -348,19 +348,19 @@ def merge_schemas(
 ) -> pa.Schema:
     """Return the output's `id`, then the kept columns, in the order of the flag or of first sight.
 
-    Every field may be null.  Ids are strings or integers: of the type that all files have, else
-    int64, or uint64 if a file needs it.  Without any id, because no file has rows, they are
+    Every field may be null. Ids are strings or integers: of the type that all files have, else
+    int64, or uint64 if a file needs it. Without any id, because no file has rows, they are
     strings.
 
-    Kept columns keep their type.  Where files differ, they get the type that holds the values of
-    all, or string if there is none and one of the types was inferred from values.  Files without
+    Kept columns keep their type. Where files differ, they get the type that holds the values of
+    all, or string if there is none and one of the types was inferred from values. Files without
     rows count only if their types agree with the others.
 
     Args:
         scanned: the files.
         columns: which columns are wanted.
         pinned: the types of the kept columns in the dataset that the run resumes, as Arrow writes
-            them.  A type that an earlier version or run gave to these values stays.
+            them. A type that an earlier version or run gave to these values stays.
 
     Raises:
         ConfigError: the types of files do not agree, no file has a kept column, or a kept column

@@ -59,8 +59,8 @@ def split_glob(path: str) -> Glob:
 def _compile(glob: str) -> re.Pattern[str]:
     """Return a regex for whole relative paths.
 
-    `*`, `?` and `[...]` stay within one folder.  `**` alone between slashes is any number of
-    folders, including none.  At the end, it is every file below.
+    `*`, `?` and `[...]` stay within one folder. `**` alone between slashes is any number of
+    folders, including none. At the end, it is every file below.
     """
     parts = glob.split("/")
     regex = ""
@@ -148,7 +148,7 @@ class _Pattern:
     def _means_hidden(self, base: str) -> bool:
         """Return whether the glob matches a name that begins with . or _.
 
-        `*.jsonl` matches `_a.jsonl`, but `*` alone does not.  No glob matches `_SUCCESS`, and a
+        `*.jsonl` matches `_a.jsonl`, but `*` alone does not. No glob matches `_SUCCESS`, and a
         leading dot must be written out.
         """
         last = self.glob.below.rpartition("/")[2] if self.glob is not None else ""
@@ -177,12 +177,12 @@ def find_input(
 ) -> Listing:
     """Return the files that the patterns match, each once, sorted by name.
 
-    A pattern is a file, a folder (with all folders below it) or a glob.  A pattern that is an
-    existing path is that path.  Names are relative to the pattern's root: a file's folder, the
+    A pattern is a file, a folder (with all folders below it) or a glob. A pattern that is an
+    existing path is that path. Names are relative to the pattern's root: a file's folder, the
     folder itself, or the leading folders of a glob without `*`, `?` and `[`.
 
     In a folder, names that begin with `.` or `_` are ignored, and so are names without an ending of
-    a known format.  A glob matches `_a.jsonl`, and a file named in full always matches.  Where two
+    a known format. A glob matches `_a.jsonl`, and a file named in full always matches. Where two
     files would get the same name, the later one gets its parent folders' names in front, until its
     name is unique.
 
@@ -406,7 +406,7 @@ def _relative(root: str, path: str) -> str:
 def _walk(pattern: _Pattern, depth: int | None, neighbours: _Neighbours) -> Iterator[pafs.FileInfo]:
     """Yield the files below the root that match.
 
-    A store lists all folders at once.  On a disk, folders are listed one by one, so that ignored
+    A store lists all folders at once. On a disk, folders are listed one by one, so that ignored
     folders cost nothing, and a link to a folder above does not lead to an endless loop.
     """
     if not pattern.is_local:

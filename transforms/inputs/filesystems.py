@@ -53,7 +53,7 @@ OPTIONS = {
 class Location(NamedTuple):
     """The store of a path, which is empty for local files, and the path on it.
 
-    A local path is absolute.  A store's path begins with its bucket or container, as pyarrow.fs
+    A local path is absolute. A store's path begins with its bucket or container, as pyarrow.fs
     expects.
     """
 
@@ -69,8 +69,8 @@ class Location(NamedTuple):
 def open_filesystem(path_or_uri: str) -> tuple[pafs.FileSystem, str]:
     """Return the file system of a path or URI, and the path to open on it.
 
-    Local paths are literal, except for `~`.  `file://` URIs are percent-decoded.  Keys of a store
-    are literal, as in the stores' own tools.  Options come last, as in
+    Local paths are literal, except for `~`. `file://` URIs are percent-decoded. Keys of a store
+    are literal, as in the stores' own tools. Options come last, as in
     `s3://bucket/key?region=eu-west-1`; see `OPTIONS`.
 
     Raises:
@@ -135,7 +135,7 @@ def locate(path_or_uri: str) -> Location:
 def names_a_host(path_or_uri: str) -> bool:
     """Return whether the options of a path could send a store's credentials to another host.
 
-    An endpoint could, or a scheme without TLS.  Only options that are known not to are allowed.
+    An endpoint could, or a scheme without TLS. Only options that are known not to are allowed.
     """
     options = path_or_uri.partition("?")[2]
     if scheme_of(path_or_uri) in (None, "file") or not options:
@@ -324,7 +324,7 @@ def _is_on(options: Mapping[str, str], name: str) -> bool:
 class LocalInput:
     """The part of a local `pyarrow.fs.FileSystem` that finds and reads input.
 
-    Paths are in the readable form of `file_names`.  pyarrow opens names that are not UTF-8 as
+    Paths are in the readable form of `file_names`. pyarrow opens names that are not UTF-8 as
     bytes, but cannot list them.
     """
 

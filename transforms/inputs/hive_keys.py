@@ -24,7 +24,7 @@ INT64 = range(-(2**63), 2**63)
 def hive_keys(path: str) -> Mapping[str, str | None]:
     """Return the values in the names of a file's folders, by key, in order.
 
-    Names are percent-decoded.  If a key occurs twice, the folder nearest to the file counts.
+    Names are percent-decoded. If a key occurs twice, the folder nearest to the file counts.
     """
     folders = path.rpartition("/")[0]
     return _keys_of(folders) if "=" in folders else {}

@@ -101,7 +101,7 @@ def _range(array: pa.Array) -> tuple[int, int]:
 def fitting(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
     """Return the values as an array of that type, and the offsets of those that do not fit.
 
-    Values that do not fit become null.  If the type is string, other values are written as JSON.
+    Values that do not fit become null. If the type is string, other values are written as JSON.
     """
     if pat.is_string(kind):
         values = [text_of(value) for value in values]

@@ -143,7 +143,7 @@ def _row(number: int, begin: int, line: bytes) -> tuple[tuple[int, int, bytes], 
 def parse(line: bytes) -> tuple[dict[str, Any], bool]:
     """Return a row's object, and whether its strings are known to have no lone surrogates.
 
-    orjson rejects lone surrogates, NaN, numbers beyond a double and byte order marks.  Such lines
+    orjson rejects lone surrogates, NaN, numbers beyond a double and byte order marks. Such lines
     are parsed by the standard library.
 
     Raises:

@@ -30,7 +30,7 @@ def as_in_dataset(
         schema: `id` and the kept columns of the input, as `merge_schemas` returns them.
         scanned: its files.
         columns: which columns are wanted.
-        pinned: the same columns of the dataset.  A column that they do not hold stays as it is.
+        pinned: the same columns of the dataset. A column that they do not hold stays as it is.
     """
     files = [group.first for group in similar_files(file for file in scanned if file.rows)]
     if not files:

@@ -26,7 +26,7 @@ class FoundColumn:
 def find_column(schema: pa.Schema, name: str) -> FoundColumn | None:
     """Return the column or field that a name means in a schema; None if there is none.
 
-    A map has every key.  The first of several columns with the same name counts.
+    A map has every key. The first of several columns with the same name counts.
     """
     for path in readings(name):
         if path[0] in schema.names:

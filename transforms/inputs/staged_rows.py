@@ -2,7 +2,7 @@
 
 A staged shard is a Parquet file with one row for each row of the input: its id, title, text or
 parts, and kept columns with the output's types, why it cannot be embedded, and the file and row it
-comes from.  It is read as an input file of the format STAGED, and gives the same batches as the
+comes from. It is read as an input file of the format STAGED, and gives the same batches as the
 input itself.
 """
 
@@ -44,7 +44,7 @@ _PARTS = pa.field(
         )
     ),
 )
-"""The parts of a row with media.  A text has only a `text`; media has `data`, or a path or URI as
+"""The parts of a row with media. A text has only a `text`; media has `data`, or a path or URI as
 its `text` and the store and folder of relative paths."""
 _KEPT = "kept."
 """Begins the name of a kept column, so that it can have any name."""

@@ -26,7 +26,7 @@ def reject_above(
 ) -> None:
     """Raise ConfigError if a folder, or one above it, is a table.
 
-    On a store, a look at a folder costs one or two requests.  So only folders that may be inside a
+    On a store, a look at a folder costs one or two requests. So only folders that may be inside a
     table are looked at, and not the folder itself if everything below it is listed anyway.
 
     Args:

@@ -1,6 +1,6 @@
 """Which addresses a download may connect to: by default public ones only.
 
-URLs come from data, which anybody may have written.  Without this check, a row could make a worker
+URLs come from data, which anybody may have written. Without this check, a row could make a worker
 ask a machine of its own network, or the metadata server of its cloud.
 """
 

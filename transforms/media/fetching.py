@@ -33,9 +33,9 @@ _File = concurrent.futures.Future[IO[bytes] | RemoteFile]
 
 
 class MediaFetcher:
-    """Fetches media of a process: from web servers, stores and local disks.  Thread-safe.
+    """Fetches media of a process: from web servers, stores and local disks. Thread-safe.
 
-    All threads share the limits, so that a process needs one fetcher.  Close it at the end.
+    All threads share the limits, so that a process needs one fetcher. Close it at the end.
 
     Args:
         settings: time-outs and limits.
@@ -82,7 +82,7 @@ class MediaFetcher:
 
         With `by_uri`, of files in buckets of Google Cloud Storage only the first bytes are read.
 
-        The next downloads are in flight while the caller uses what it got.  A file that waits for
+        The next downloads are in flight while the caller uses what it got. A file that waits for
         the caller takes at most 1 MiB of memory; a larger one is on disk.
 
         Raises:

@@ -1,7 +1,7 @@
 """Open and check images with Pillow.
 
 Each type is opened by its own reader, never by guessing, so that the types which this module does
-not name (among them those that start other programs) are never read.  Pillow's own limit of pixels
+not name (among them those that start other programs) are never read. Pillow's own limit of pixels
 is for `Image.open`, which is not used: `MediaSettings.max_pixels` holds before anything is decoded.
 """
 
@@ -30,7 +30,7 @@ _READERS = {
     "image/heic": ("pillow_heif", "HeifImageFile"),
 }
 _MAX_SCANS = 100
-"""Of a progressive JPEG; encoders write about 10.  Each costs a pass over the whole image."""
+"""Of a progressive JPEG; encoders write about 10. Each costs a pass over the whole image."""
 _TILE_TAGS = (322, 323)
 
 # What Pillow has to say of damaged metadata is not for the user: the pixels are what is sent.

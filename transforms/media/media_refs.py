@@ -40,7 +40,7 @@ _STANDARD = str.maketrans("-_", "+/")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MediaRef:
-    """One file of media: its bytes, or where they are.  Exactly one of both is set."""
+    """One file of media: its bytes, or where they are. Exactly one of both is set."""
 
     data: bytes | None = dataclasses.field(default=None, repr=False)
     uri: str | None = None
@@ -70,7 +70,7 @@ def refs_of(
 
     Args:
         value: the value, as Arrow or JSON gives it.
-        kind: the kind of the part.  A list may have 6 images, or one item of another kind.
+        kind: the kind of the part. A list may have 6 images, or one item of another kind.
         where: the column in a message, such as `column 'photo'`.
         base: the folder of relative paths: that of the input file, or `--media-root`.
 

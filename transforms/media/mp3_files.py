@@ -1,6 +1,6 @@
 """MP3 files: their length by their frames, and pieces of them.
 
-Each frame says its own length, so that the length is right whatever the bit rates are.  The first
+Each frame says its own length, so that the length is right whatever the bit rates are. The first
 frame may hold a table (`Xing`, `Info`, `VBRI`) in place of sound.
 Source: ISO/IEC 11172-3 and 13818-3; gabriel.mp3-tech.org, "VBR header and LAME tag".
 """
@@ -47,7 +47,7 @@ class Mp3File:
     def piece(self, data: bytes, start_s: float, end_s: float, *, limit_s: float) -> bytes:
         """Return the frames that lie between two seconds as a whole, as a file of their own.
 
-        A first frame counts them: readers would have to guess the length of another file.  Some
+        A first frame counts them: readers would have to guess the length of another file. Some
         take it for sound, so that it counts too where the piece has to be within `limit_s`.
         """
         first = bisect.bisect_left(self.times, start_s - _TICK_S)

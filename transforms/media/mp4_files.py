@@ -1,7 +1,7 @@
 """MP4 and MOV files: the length of their video, from the boxes that describe it.
 
 A box has 4 bytes of size and 4 of name; a size of 1 is followed by 8 bytes of size, and 0 means to
-the end of the file.  Fragmented files keep their lengths in the boxes `moof`.
+the end of the file. Fragmented files keep their lengths in the boxes `moof`.
 Source: ISO/IEC 14496-12; Apple's QuickTime File Format.
 """
 

@@ -38,7 +38,7 @@ def check_installed() -> None:
 def prepare_media(data: bytes, kind: MediaKind, settings: MediaSettings) -> list[PreparedMedia]:
     """Check one media file, and return what is sent for it, in the order of the file.
 
-    What the model accepts is returned as it is, byte for byte; other images as JPEG or PNG.  The
+    What the model accepts is returned as it is, byte for byte; other images as JPEG or PNG. The
     list has one element unless `settings.long_media` is `pieces`.
 
     Args:

@@ -113,7 +113,7 @@ def unreadable(error: Exception, location: Location) -> MediaFault:
 def version_of(location: Location) -> str:
     """Return the size and the time of a file: another content would have others.
 
-    Where there is no file, or none that may be read, it is the code of the dead letter.  Nothing
+    Where there is no file, or none that may be read, it is the code of the dead letter. Nothing
     of the file is read.
 
     Raises:

@@ -61,7 +61,7 @@ def transcode(
 ) -> tuple[bytes, str, tuple[int, int]]:
     """Return an image as JPEG, or as PNG if a pixel is transparent; its type; width and height.
 
-    Only the first frame or page is taken.  The EXIF orientation and the color profile are applied,
+    Only the first frame or page is taken. The EXIF orientation and the color profile are applied,
     and no metadata is written.
 
     Raises:

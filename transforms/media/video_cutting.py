@@ -20,7 +20,7 @@ def video_piece(data: bytes, mime: str, start_s: float, end_s: float, *, limit_s
     """Return a part of an MP4 or MOV file, with the video and audio as they are encoded.
 
     Frames are not encoded again, so that a piece may start up to a few seconds before `start_s`, at
-    a frame that needs no other.  Its end is moved forward if it would last longer than `limit_s`.
+    a frame that needs no other. Its end is moved forward if it would last longer than `limit_s`.
 
     Raises:
         MediaFault: ffmpeg is not installed, or cannot read the file.

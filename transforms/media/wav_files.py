@@ -1,7 +1,7 @@
 """WAV files: their length, and pieces of them.
 
-A RIFF file is a list of chunks: 4 bytes of name, 4 of size, and an odd size is padded.  RF64 files
-keep the size of their data in the chunk `ds64`.  Source: EBU Tech 3306; Microsoft's mmreg.h.
+A RIFF file is a list of chunks: 4 bytes of name, 4 of size, and an odd size is padded. RF64 files
+keep the size of their data in the chunk `ds64`. Source: EBU Tech 3306; Microsoft's mmreg.h.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from bulkembed.transforms.sync.partitioned_blocks import SlicePlaces
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class CompareSettings:
-    """What all workers of a comparison know.  Can be pickled."""
+    """What all workers of a comparison know. Can be pickled."""
 
     job: JobConfig
     compared: Comparison

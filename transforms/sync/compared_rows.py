@@ -178,7 +178,7 @@ def vector_rows(table: pa.Table, first_place: int, age: int, compared: Compariso
     """Return the keys of committed rows with vectors, of dtype COMMITTED_ROW.
 
     Args:
-        table: consecutive rows of a part, with the columns of `compared.vector_columns`.  If the
+        table: consecutive rows of a part, with the columns of `compared.vector_columns`. If the
             rows are passages, all passages of each input row must be there.
         first_place: the place of the first row.
         age: the age of their commit.

@@ -1,6 +1,6 @@
 """Staged shards: files in `_run/staged/` with the rows of the input that are to be sent.
 
-A shard is named by its content.  So whoever stages the same rows again writes the same file.
+A shard is named by its content. So whoever stages the same rows again writes the same file.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def use_system_pool() -> None:
     """Let Arrow use the allocator of the system, unless the user has chosen one.
 
-    Arrow's own keeps up to 30 MB for each thread that has encoded or decoded vectors.  Pages of
+    Arrow's own keeps up to 30 MB for each thread that has encoded or decoded vectors. Pages of
     Parquet files still come from it: that choice is made when Arrow is imported.
     """
     if POOL_VARIABLE not in os.environ:
@@ -30,9 +30,9 @@ def use_system_pool() -> None:
 def return_large_buffers() -> None:
     """Let this process give each buffer of 1 MB or more back as soon as it is freed.
 
-    Without this, glibc raises that size to that of the largest buffer so far, up to 32 MB.  Media,
+    Without this, glibc raises that size to that of the largest buffer so far, up to 32 MB. Media,
     the bodies of its requests and the vectors of batch jobs then share heaps with small objects,
-    which keep half of the heaps empty.  Other C libraries are left alone.
+    which keep half of the heaps empty. Other C libraries are left alone.
     """
     use_system_pool()
     if MMAP_VARIABLE in os.environ:

@@ -1,8 +1,8 @@
 """Contents that several units of a process want, although no plan could know: one of them sends it.
 
-What is in a file at a path or URI is known once it is read.  The first unit that wants a content
-claims it.  A later one sends its other contents, waits until the units that have claimed before it
-have ended, and looks for the content in what these have committed.  So no two units wait for each
+What is in a file at a path or URI is known once it is read. The first unit that wants a content
+claims it. A later one sends its other contents, waits until the units that have claimed before it
+have ended, and looks for the content in what these have committed. So no two units wait for each
 other.
 """
 

@@ -50,7 +50,7 @@ TIMELINE_EVERY_S = 30.0
 """How much of the timeline a kill can lose."""
 
 YOUNG_COLLECTIONS = 100
-"""Collections of younger objects before one of all objects; Python's default is 10.  A collection
+"""Collections of younger objects before one of all objects; Python's default is 10. A collection
 of all objects looks at each text in memory, of which there are some 100,000 if vectors are short;
 units and their calls are freed without it."""
 
@@ -242,7 +242,7 @@ class Engine:
 
 
 class _RunCounts:
-    """What the engines of this process have done, also closed ones.  Safe for threads."""
+    """What the engines of this process have done, also closed ones. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

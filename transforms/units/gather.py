@@ -24,7 +24,7 @@ READ_AHEAD = 2
 def gather_rows(engine: Engine, gather: GatherSlice) -> Iterator[int]:
     """Gather the rows of a list; yield how many rows came from each row group.
 
-    Rows of a part that cannot be read are left out: their texts are sent.  It stops cleanly, as
+    Rows of a part that cannot be read are left out: their texts are sent. It stops cleanly, as
     `embed_slice` does.
 
     Raises:

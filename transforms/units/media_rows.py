@@ -90,7 +90,7 @@ def hash_without_fetching(
 ) -> bytes | None:
     """Return the hash of a row's content, without reading files; None if its media is bad.
 
-    Media that must be fetched counts by its place.  Such a hash is only good for finding rows with
+    Media that must be fetched counts by its place. Such a hash is only good for finding rows with
     the same content: vectors have the hash of the bytes.
 
     Args:
@@ -124,7 +124,7 @@ def is_media(parts: Sequence[object]) -> bool:
 class MediaRows:
     """Makes the contents of rows with media, and keeps their bytes in one file without a name.
 
-    Equal contents are prepared once.  The file lasts as long as a content refers to it.
+    Equal contents are prepared once. The file lasts as long as a content refers to it.
 
     Args:
         sent: gets the contents.

@@ -7,9 +7,9 @@ import threading
 
 
 class MemoryBudget:
-    """The memory that the tasks of a process may use together.  Safe for threads.
+    """The memory that the tasks of a process may use together. Safe for threads.
 
-    A single task always fits if no other is running.  First come, first served: small tasks do not
+    A single task always fits if no other is running. First come, first served: small tasks do not
     overtake a large one.
     """
 

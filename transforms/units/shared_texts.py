@@ -88,7 +88,7 @@ def read_shared(
     estimator: TokenEstimator,
     on_damage: DamagePolicy = lambda file, rows: rows,
 ) -> Iterator[DistinctContents]:
-    """Yield single texts, some at a time.  Rows that cannot be sent are left to their units.
+    """Yield single texts, some at a time. Rows that cannot be sent are left to their units.
 
     Args:
         files: the texts.

@@ -33,7 +33,7 @@ _DOWNLOADS = 4
 class SliceVectors:
     """The known vectors of a slice, for its units in the order of the slice.
 
-    A row group that a single unit wants is read by that unit.  One that several units want is read
+    A row group that a single unit wants is read by that unit. One that several units want is read
     when the first of them comes, and its rows wait in memory; the plan bounds how many can wait.
 
     Args:

@@ -42,7 +42,7 @@ ROW_BYTES = 1000
 CHECK_EVERY_S = 1.0
 MAX_TEXTS = 4000
 """The maximum passages of a unit whose texts are cut: its vectors are in memory until it is
-committed.  A row is never split, however many passages it has."""
+committed. A row is never split, however many passages it has."""
 
 Covered = Mapping[str, Sequence[RowRange]]
 Result = TypeVar("Result")
@@ -52,8 +52,8 @@ def embed_slice(engine: Engine, plan_slice: PlanSlice) -> Iterator[UnitRecord]:
     """Embed a slice; yield the record of each unit as it is committed.
 
     It stops cleanly once the engine's stop flag is set: the finished rows of all units are
-    committed.  An error of one unit sets the flag.  Rows that are committed already are skipped,
-    because a runner that lost a worker hands its slice out again.  If the run has lost its dataset,
+    committed. An error of one unit sets the flag. Rows that are committed already are skipped,
+    because a runner that lost a worker hands its slice out again. If the run has lost its dataset,
     the whole slice is skipped.
 
     Raises:
@@ -185,7 +185,7 @@ def memory_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
 def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
     """Embed texts that units share; yield the counts of their requests, some texts at a time.
 
-    It stops cleanly, as `embed_slice` does.  The units send the texts that are still missing.
+    It stops cleanly, as `embed_slice` does. The units send the texts that are still missing.
 
     Raises:
         Exception: an unknown error, once all requests have ended.

@@ -37,8 +37,8 @@ FileRows = list[tuple[Unit, RowBatch]]
 def grouped_files(files: Sequence[FileUnits], job: JobConfig) -> Iterator[Sequence[FileUnits]]:
     """Yield the files of a slice in its order, those that form a group together.
 
-    A small file has at most half as many rows to embed as a unit.  Consecutive ones form a group of
-    at most `unit_rows` rows, if the slice has enough of them.  Retried units, whose old vectors
+    A small file has at most half as many rows to embed as a unit. Consecutive ones form a group of
+    at most `unit_rows` rows, if the slice has enough of them. Retried units, whose old vectors
     stay where they are, and rows with media, whose size is not known, form no groups.
 
     The same slice always has the same groups.

@@ -23,7 +23,7 @@ class Work(Protocol):
 
 
 class Tally:
-    """Adds up the work of a process.  Safe for threads."""
+    """Adds up the work of a process. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

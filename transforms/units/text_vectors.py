@@ -54,7 +54,7 @@ class TextVectors:
     def _allocated(self, dim: int) -> Matrix:
         """Return the matrix, allocated once the first vector shows its length."""
         if self._matrix is None:
-            # Pages of its own are returned to the system.  Blocks of this size in malloc's heap
+            # Pages of its own are returned to the system. Blocks of this size in malloc's heap
             # leave holes, and the process grows.
             shape = (len(self.present), dim)
             pages = mmap.mmap(-1, max(1, 4 * shape[0] * shape[1]), flags=_PRIVATE)

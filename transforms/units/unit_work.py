@@ -66,7 +66,7 @@ class UnitWorker:
             known: its known vectors; those of kept answers are preferred.
 
         Returns:
-            The record of each unit with finished rows.  A unit that needs a text that would have to
+            The record of each unit with finished rows. A unit that needs a text that would have to
             be sent and must not has none.
 
         Raises:

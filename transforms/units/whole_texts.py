@@ -1,7 +1,7 @@
 """Long texts that are known as a whole, so that none of their passages is sent.
 
 With `--long-text mean`, a committed row has the mean of its passages, and the hash of its whole
-text.  The vectors of the passages are not in the dataset.
+text. The vectors of the passages are not in the dataset.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Parquet columns with large values: read value by value, since pyarrow holds whole pages.
 
-By default, pyarrow and arrow-rs write pages of 1,024 rows: 205 MB for images of 200 kB.  pyarrow
+By default, pyarrow and arrow-rs write pages of 1,024 rows: 205 MB for images of 200 kB. pyarrow
 reads a page as a whole, and while it decompresses one it needs up to three times as much memory.
 """
 

@@ -26,7 +26,7 @@ def decompressed_blocks(read: Callable[[], bytes], size: int) -> Iterator[bytes]
         size: how many bytes they decompress to.
 
     Raises:
-        NotInBlocks: see there.  The blocks before are right.
+        NotInBlocks: see there. The blocks before are right.
     """
     codec = pa.Codec("snappy")
     for block, block_bytes in _blocks(read, size):
