@@ -24,7 +24,7 @@ from bulkembed.schemas.embedding import Compression, Wire
 from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected, JobRejected, QuotaExceeded
 from bulkembed.transforms.clients.bodies import NoVectors
 from bulkembed.transforms.clients.gemini import GeminiClient
-from bulkembed.transforms.clients.lean_answers import JSON_EVERY, LeanAnswers
+from bulkembed.transforms.clients.lean_answers import DOUBT_AFTER, JSON_EVERY, LeanAnswers
 
 DIM = 128
 UNKNOWN = b'{"detail":[{"type":"extra_forbidden","loc":["query","prettyPrint"],"msg":"Extra"}]}'
@@ -267,20 +267,24 @@ def test_a_service_that_answers_in_json_all_the_same_is_believed() -> None:
     assert service.queries == [compact, compact | {"alt": "proto"}, compact, compact]
 
 
-def test_protobuf_of_another_form_is_a_bad_answer_and_json_follows() -> None:
+@pytest.mark.parametrize(
+    ("content_type", "code"),
+    [("application/x-protobuf", "proto"), ("application/octet-stream", "json")],
+)
+def test_protobuf_of_another_form_is_a_bad_answer_and_json_follows(
+    content_type: str, code: str
+) -> None:
     class Strange(Service):
-        content_type = "application/x-protobuf"
-
         def answer(self, query: Mapping[str, str], body: Any) -> tuple[int, bytes]:
             found = super().answer(query, body)
-            self.content_type = f"application/{'x-protobuf' if 'alt' in query else 'json'}"
+            self.content_type = content_type if "alt" in query else "application/json"
             return (200, b"\x0a\x01") if "alt" in query else found
 
     async def calls(client: GeminiClient) -> None:
         await call_many(client, 1)
         with pytest.raises(BadAnswer) as caught:
             await call_many(client, 1)
-        assert caught.value.code == "proto"
+        assert caught.value.code == code
         await call_many(client, 2)
 
     service = Strange(400, b"")
@@ -288,6 +292,36 @@ def test_protobuf_of_another_form_is_a_bad_answer_and_json_follows() -> None:
     with serving(service) as url:
         with_client(url, calls, dim=DIM, wire=Wire.PROTO)
     assert ["alt" in query for query in service.queries] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("status", [200, 429])
+def test_json_that_is_labelled_as_protobuf_is_read(status: int) -> None:
+    service = Service(429, b'{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"wait"}}')
+    service.content_type, service.refuses = "application/x-protobuf", status != 200
+    with serving(service) as url:
+        if status == 200:
+            with_client(url, call_many, dim=DIM)
+        else:
+            assert failing(QuotaExceeded, url).service_message == "wait"
+
+
+def test_parameters_are_in_doubt_after_several_vague_rejections_in_a_row() -> None:
+    """A gateway may be replaced in the middle of a run; no row must fail because of that."""
+    service = Service(400, b'{"error":{"message":"invalid argument"}}')
+    service.refuses = False
+
+    async def calls(client: GeminiClient) -> None:
+        await call_many(client, 1)
+        service.refuses = True
+        for _ in range(DOUBT_AFTER - 1):
+            with pytest.raises(CallRejected):
+                await call_many(client, 1)
+        await call_many(client, 2)
+
+    with serving(service) as url:
+        with_client(url, calls, dim=DIM)
+    compact = {"prettyPrint": "false"}
+    assert service.queries == [compact] * (1 + DOUBT_AFTER) + [{}, {}]
 
 
 def test_a_429_in_protobuf_has_its_delay_and_limit() -> None:

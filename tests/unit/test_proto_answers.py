@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bulkembed.schemas.errors import BadAnswer
 from bulkembed.transforms.clients.classification import classify, quota_facts
-from bulkembed.transforms.clients.proto_answers import decode_proto, is_proto, read_status
+from bulkembed.transforms.clients.proto_answers import decode_proto, holds_proto, read_status
 
 
 def response_class() -> Any:
@@ -158,7 +158,8 @@ def test_any_bytes_of_an_error_are_an_error(body: bytes, status: int) -> None:
 
 
 def test_protobuf_is_known_by_its_content_type() -> None:
-    assert is_proto("application/x-protobuf; charset=x")
-    assert is_proto("Application/Protobuf")
-    assert not is_proto("application/json; charset=UTF-8")
-    assert not is_proto("")
+    assert holds_proto("application/x-protobuf; charset=x", b"\n")
+    assert holds_proto("Application/Protobuf", b"")
+    assert not holds_proto("application/json; charset=UTF-8", b"\n")
+    assert not holds_proto("", b"\n")
+    assert not holds_proto("application/x-protobuf", b'{"embeddings"')

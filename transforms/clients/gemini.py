@@ -17,7 +17,7 @@ import httpx2
 from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig, Wire
-from bulkembed.schemas.errors import BadAnswer, CallError, CallRejected, JobRejected, Unavailable
+from bulkembed.schemas.errors import CallError, CallRejected, JobRejected, Unavailable
 from bulkembed.transforms.clients.bodies import KeptBody, NoVectors, kept_body
 from bulkembed.transforms.clients.classification import NO_SUCH_METHOD
 from bulkembed.transforms.clients.decoding import Answer, decode_answer, decode_count
@@ -28,7 +28,7 @@ from bulkembed.transforms.clients.error_answers import (
     read_error,
 )
 from bulkembed.transforms.clients.lean_answers import ALT, LeanAnswers
-from bulkembed.transforms.clients.proto_answers import decode_proto, is_proto, read_status
+from bulkembed.transforms.clients.proto_answers import decode_proto, holds_proto, read_status
 from bulkembed.transforms.clients.requests import RequestWriter
 from bulkembed.transforms.clients.sdk import open_sdk
 from bulkembed.transforms.clients.transport import (
@@ -128,7 +128,8 @@ class GeminiClient:
         """
 
         def checked(body: KeptBody) -> T:
-            if not is_proto(body.content_type) and holds_error(body.content):
+            is_proto = holds_proto(body.content_type, body.content)
+            if not is_proto and holds_error(body.content):
                 raise self._error(read_error(200, body.content), texts)
             return read(body)
 
@@ -141,21 +142,22 @@ class GeminiClient:
             raise self._error(_read_error(answer), texts) from None
 
     def _read_vectors(self, body: KeptBody, texts: int) -> Answer:
-        """Return the vectors of a good answer, whose format its Content-Type decides.
+        """Return the vectors of a good answer; ask for protobuf no longer if it is none.
 
         Raises:
             BadAnswer: see `decode_answer`.
         """
         dim = self._embedding.out_dim
-        if is_proto(body.content_type):
-            try:
-                return decode_proto(body.content, texts, dim)
-            except BadAnswer:
+        is_good_proto = False
+        try:
+            if holds_proto(body.content_type, body.content):
+                answer = decode_proto(body.content, texts, dim)
+                is_good_proto = True
+            else:
+                answer = decode_answer(body.content, texts, dim)
+        finally:
+            if ALT in body.parameters and not is_good_proto:
                 self._lean.drop([ALT])
-                raise
-        answer = decode_answer(body.content, texts, dim)
-        if ALT in body.parameters:
-            self._lean.drop([ALT])
         return answer
 
     async def _answer(
@@ -191,7 +193,7 @@ class GeminiClient:
 
 
 def _read_error(answer: NoVectors) -> ErrorAnswer:
-    if is_proto(answer.headers.get("content-type", "")):
+    if holds_proto(answer.headers.get("content-type", ""), answer.body):
         return read_status(answer.status, answer.body)
     return read_error(answer.status, answer.body, answer.headers.get("location", ""))
 

@@ -34,6 +34,9 @@ _NOT_ABOUT_THE_REQUEST = frozenset({401, 403, 407, 408, 429})
 _NO_SUCH_FORMAT = frozenset({406, 415, 501})
 _VAGUE = frozenset({"method", "model_gone", "page", "path", "refused", "unexpected"})
 """The rules of `classification` that a rejected parameter may match, if nothing names it."""
+DOUBT_AFTER = 4
+"""Rejections without a clear reason, one after the other, after which each parameter is in doubt
+again: a gateway may have been replaced."""
 _SOME_PARAMETER = re.compile(
     r"(unknown|unexpected|unsupported|unrecogni[sz]ed|invalid|extra) (url |query )+(string )?param",
     re.IGNORECASE,
@@ -50,6 +53,7 @@ class LeanAnswers:
     def __init__(self, *, proto: bool) -> None:
         self._parameters = dict([COMPACT, PROTO] if proto else [COMPACT])
         self._accepted: set[str] = set()
+        self._rejections = 0
         self._calls = 0
 
     async def call(
@@ -58,8 +62,8 @@ class LeanAnswers:
         """Return the result of `send`, a call with given parameters.
 
         A call whose answer seems to reject a parameter is repeated without it.  If that works, the
-        parameter is left out from then on.  Until the service has accepted a parameter, a
-        rejection without a clear reason may be about it.
+        parameter is left out from then on.  Until the service has accepted a parameter, or if it
+        rejects several calls in a row, a rejection without a clear reason may be about it.
 
         Args:
             send: makes the call.
@@ -80,6 +84,7 @@ class LeanAnswers:
             refused |= suspects
             parameters = {name: value for name, value in parameters.items() if name not in suspects}
         self._accepted.update(parameters)
+        self._rejections = 0
         self.drop(refused)
         return found
 
@@ -94,6 +99,9 @@ class LeanAnswers:
         rule = classify(read_error(answer.status, answer.body).reply)
         if named or rule.name not in _VAGUE:
             return named
+        self._rejections += 1
+        if self._rejections >= DOUBT_AFTER:
+            self._accepted.clear()
         return frozenset(sent) - self._accepted
 
     def _next(self, *, vectors: bool) -> dict[str, str]:

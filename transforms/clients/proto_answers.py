@@ -29,10 +29,11 @@ _CODES = (
 """Of google.rpc.Code, by their numbers."""
 
 
-def is_proto(content_type: str) -> bool:
-    """Return whether a Content-Type is that of protobuf."""
+def holds_proto(content_type: str, body: Body) -> bool:
+    """Return whether a body is in protobuf: its Content-Type says so, and it is no JSON."""
     kind = content_type.partition(";")[0].strip().lower()
-    return kind in ("application/x-protobuf", "application/protobuf")
+    is_labelled = kind in ("application/x-protobuf", "application/protobuf")
+    return is_labelled and not body.startswith((b"{", b"["))
 
 
 def decode_proto(body: Body, texts: int, dim: int | None) -> Answer:
