@@ -157,7 +157,8 @@ class FoundFile:
 class InputFile:
     """A scanned file: its identity, the number of its rows, and where they begin.
 
-    `digest` is the BLAKE2b hash of the content, 32 hex digits.  `offsets[i]` is the byte at which
+    `digest` is the BLAKE2b hash of the stored bytes, 32 hex digits, or the tag of a store, see
+    `store_tags`.  Files with other content have other digests.  `offsets[i]` is the byte at which
     row `i * OFFSET_STRIDE_ROWS` begins; it is empty if the format has no use for it.
     """
 

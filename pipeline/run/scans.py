@@ -80,7 +80,8 @@ def scan_inputs(
     """Find the input files, and scan those that have changed since the last run.
 
     A file with the name, size and time of a saved scan is not read again, unless `trust_saved` is
-    off. Messages name `flag` as the flag that has the patterns.
+    off. One with its name and size is identified in the same way, by its bytes or a store's tag.
+    Messages name `flag` as the flag that has the patterns.
 
     Raises:
         ConfigError: no file matches, a column is missing, or the files are those of a table.
@@ -89,9 +90,15 @@ def scan_inputs(
     listing = find_input(patterns, format, output, tables_as_files=tables_as_files, flag=flag)
     found = listing.files
     stamps = {file.path: stamp_of(file) for file in found}
-    saved = _saved_scans(dataset, columns) if trust_saved else {}
+    scanned_before = _saved_scans(dataset)
+    digests = {_content_of(file.found): file.digest for _, file in scanned_before}
+    saved = _trusted(scanned_before, columns) if trust_saved else {}
+
+    def scan(file: FoundFile) -> ScannedFile | InputError:
+        return saved.get(_stamp(file)) or _scan(file, columns, digests.get(_content_of(file), ""))
+
     with concurrent.futures.ThreadPoolExecutor(SCAN_THREADS) as pool:
-        results = list(pool.map(lambda f: saved.get(_stamp(f)) or _scan(f, columns), found))
+        results = list(pool.map(scan, found))
     bad = {
         file.name: result
         for file, result in zip(found, results, strict=True)
@@ -108,11 +115,16 @@ def scan_inputs(
     return Scans(files, unreadable, listing.ignored, (), frozenset(bad), stamps)
 
 
-def _scan(found: FoundFile, columns: InputColumns) -> ScannedFile | InputError:
+def _scan(found: FoundFile, columns: InputColumns, known_digest: str) -> ScannedFile | InputError:
     try:
-        return scan_file(open_found(found), found, columns)
+        return scan_file(open_found(found), found, columns, known_digest)
     except InputError as error:
         return error
+
+
+def _content_of(found: FoundFile) -> tuple[str, int]:
+    """Return what of the name and content of a file is known without reading it."""
+    return found.name, found.size_bytes
 
 
 def _stamp(found: FoundFile) -> tuple[object, ...]:
@@ -176,14 +188,20 @@ def _scanned_for(columns: InputColumns) -> str:
     return f"{columns}{parts}"
 
 
-def _saved_scans(dataset: Dataset, columns: InputColumns) -> dict[tuple[object, ...], ScannedFile]:
-    current = (SCAN_VERSION, _scanned_for(columns))
+def _saved_scans(dataset: Dataset) -> list[tuple[tuple[int, str], ScannedFile]]:
     # Only a shortcut: a file whose line cannot be read is scanned again.
     try:
-        saved = list(_read_scans(dataset))
+        return list(_read_scans(dataset))
     except OutputError as error:
         log.warning("%s. Scanning all input files again.", error.message.rstrip("."))
-        return {}
+        return []
+
+
+def _trusted(
+    saved: Sequence[tuple[tuple[int, str], ScannedFile]], columns: InputColumns
+) -> dict[tuple[object, ...], ScannedFile]:
+    """Return the scans that this version made for the same columns."""
+    current = (SCAN_VERSION, _scanned_for(columns))
     return {_stamp(file.found): file for scanned_by, file in saved if scanned_by == current}
 
 

@@ -39,6 +39,7 @@ from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.row_parts import size_of
 from bulkembed.transforms.inputs.rows import RowBatch
+from bulkembed.transforms.inputs.store_tags import is_tag
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
@@ -133,9 +134,10 @@ def _missing_rows(
         f"{rows:,} of {number_of(file.rows, 'row')} missing in the dataset, first row {left[0][0]}"
     )
     if not covering and file.name in known:
-        message = (
-            "its content has changed since it was embedded. Run the same command with --rescan."
-        )
+        what = "its content has changed since it was embedded"
+        # A store's tag may be another one although the content is not.
+        what = "written again after it was embedded" if is_tag(file.digest) else what
+        message = f"{what}. Run the same command with --rescan."
     elif not covering:
         message += ". File names are relative to the pattern: use the same pattern as for the run."
     yield Finding(Check.INPUT, file.name, message)

@@ -45,6 +45,8 @@ class Request:
     path: str
     body_bytes: int
     status: int
+    answer_bytes: int = 0
+    """The bytes of the answer's body, also of those that the client did not wait for."""
 
     @property
     def kind(self) -> str:
@@ -63,6 +65,8 @@ class StoreProxy:
         self.upstream = upstream
         self.fault: Callable[[str, str, int], Fault | None] = lambda method, path, number: None
         """Told method, path and the number of a request, from 1, says what goes wrong with it."""
+        self.hidden: frozenset[str] = frozenset()
+        """Headers of answers, in lower case, that no client gets."""
         self.requests: list[Request] = []
         self.faults: Counter[Fault] = Counter()
         self._lock = threading.Lock()
@@ -167,9 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is Fault.HALF:
             body = body[: len(body) // 2]
         status, headers, answer = self._ask(body)
-        proxy.note(
-            Request(self.command, self.path, len(body), 0 if fault is Fault.LOST else status)
-        )
+        seen_status = 0 if fault is Fault.LOST else status
+        proxy.note(Request(self.command, self.path, len(body), seen_status, len(answer)))
         if fault is Fault.LOST:
             self._cut(0)
         else:
@@ -213,6 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(status)
         length = str(len(body))
         for name, value in headers:
+            if name.lower() in self.server.proxy.hidden:
+                continue
             if name.lower() not in _OF_THE_CONNECTION:
                 self.send_header(name, value)
             elif name.lower() == "content-length" and self.command == "HEAD":

@@ -20,9 +20,7 @@ from bulkembed.transforms.inputs.text_rows import BatchBuilder, ScannedIds
 TSV = InputFormat(name="tsv", title="TSV", module=__name__, endings=("tsv",))
 
 
-def scan(
-    stream: PeekableStream, filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
-) -> ScannedFile:
+def scan(stream: PeekableStream, found: FoundFile, columns: InputColumns) -> ScannedFile:
     names, *rows = list(_lines(stream))
     check_present(found.name, columns, names)
     ids = ScannedIds()

@@ -1,7 +1,7 @@
 """Input formats: a table of what is read, and how a file's name and content choose an entry.
 
 To add a format, write a module with the functions `scan` and `read` (see
-`input_files.FormatModule`), and add an entry to `FORMATS`.
+`input_files.StreamFormat`), and add an entry to `FORMATS`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ class InputFormat:
     title: str
     """What messages call it."""
     module: str
-    """Its code: an `input_files.FormatModule`, imported when the first such file is scanned."""
+    """Its code: an `input_files.StreamFormat`, imported when the first such file is scanned."""
     endings: tuple[str, ...]
     """The last part of file names, in lower case and without the dot."""
     magic: bytes = b""
     """The bytes at `magic_at` of every such file; empty for text formats."""
     magic_at: int = 0
+    last_bytes: bytes = b""
+    """The end of every such file, if a footer has all that a scan needs.  Then its code is an
+    `input_files.FooterFormat`."""
     starts: tuple[bytes, ...] = ()
     """Of a text format: the first characters after white space.  They identify it in a file that is
     named like a format with magic bytes."""
@@ -52,6 +55,7 @@ _PARQUET = InputFormat(
     module="bulkembed.transforms.inputs.parquet",
     endings=("parquet", "parq", "pq"),
     magic=b"PAR1",
+    last_bytes=b"PAR1",
     has_types=True,
     may_be_compressed=False,
 )

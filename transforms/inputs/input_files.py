@@ -16,14 +16,18 @@ from bulkembed.schemas.serialization import Count, from_plain, to_plain
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.formats import FORMATS, codec_of, format_of, module_of
 from bulkembed.transforms.inputs.hive_keys import folders_read, hive_keys
+from bulkembed.transforms.inputs.parquet_footers import read_tail
 from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns
+from bulkembed.transforms.inputs.store_tags import is_tag, tag_of
 from bulkembed.transforms.inputs.stored_bytes import (
     HashingReader,
     PeekableStream,
     changed,
     check_size,
     decompressed,
+    opened,
     reading,
+    seekable,
 )
 
 HEAD_BYTES = 1 << 16
@@ -41,7 +45,7 @@ class ScannedFile:
 
     found: FoundFile
     digest: str
-    """32 hex digits: BLAKE2b-16 of the stored (still compressed) bytes."""
+    """See `InputFile.digest`."""
     rows: Count
     offsets: tuple[Count, ...]
     """See `InputFile.offsets`."""
@@ -117,27 +121,7 @@ class ScannedFile:
 
 
 class FormatModule(Protocol):
-    """The code of an input format: a module with these two functions."""
-
-    def scan(
-        self,
-        stream: PeekableStream,
-        filesystem: pafs.FileSystem,
-        found: FoundFile,
-        columns: InputColumns,
-    ) -> ScannedFile:
-        """Count the rows of a file, and find its columns and their types.
-
-        Args:
-            stream: the decompressed bytes, from the first one.  They need not be read.
-            filesystem: opens `found.path` where the stream will not do.
-            found: the file, with its actual format and compression.
-            columns: which columns are read.
-
-        Raises:
-            InputError: the content is not of this format, or is damaged.
-            ConfigError: a column is missing, or has a type that cannot be used.
-        """
+    """The code of an input format: a module with this function, and with one that scans."""
 
     def read(
         self,
@@ -149,38 +133,123 @@ class FormatModule(Protocol):
         """Yield one batch for each range; see `read_batches`."""
 
 
-def scan_file(filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns) -> ScannedFile:
+class StreamFormat(FormatModule, Protocol):
+    """The code of a format whose files are scanned from start to end."""
+
+    def scan(self, stream: PeekableStream, found: FoundFile, columns: InputColumns) -> ScannedFile:
+        """Count the rows of a file, and find its columns and their types.
+
+        Args:
+            stream: the decompressed bytes, from the first one.  They need not be read.
+            found: the file, with its actual format and compression.
+            columns: which columns are read.
+
+        Raises:
+            InputError: the content is not of this format, or is damaged.
+            ConfigError: a column is missing, or has a type that cannot be used.
+        """
+
+
+class FooterFormat(FormatModule, Protocol):
+    """The code of a format whose files have a footer, see `InputFormat.last_bytes`."""
+
+    def scan_footer(
+        self, stored: pa.NativeFile, found: FoundFile, columns: InputColumns, tail: bytes
+    ) -> ScannedFile:
+        """Return the number of rows, the columns and their types.
+
+        Args:
+            stored: the file.
+            found: the file, with its actual format.
+            columns: which columns are read.
+            tail: the last bytes of the file, up to `TAIL_BYTES`, which need not be read again.
+
+        Raises:
+            InputError, ConfigError: as `StreamFormat.scan`.
+            OSError, pa.ArrowException: the footer is damaged.
+        """
+
+
+def scan_file(
+    filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns, known_digest: str = ""
+) -> ScannedFile:
     """Read a file once, and return its identity, rows, columns and types.
 
     The content decides which format is read, not the name.  Memory use does not grow with the size
     of the file.  Lines that are not rows count as rows: they become dead letters later.
+
+    On a store that gives a tag, only the footer of a file that has one is read.
+
+    Args:
+        filesystem: the file system that the file is on.
+        found: the file.
+        columns: which columns are read.
+        known_digest: that of an earlier scan of a file with this name and size.  If it was a hash
+            of the bytes, as earlier versions made it for all files, this one is too.
 
     Raises:
         InputError: the file cannot be read, is truncated, is of no known format, has lines but no
             row, or changed since it was found.
         ConfigError: a column is missing, or has a type that cannot be used.
     """
+    may_have_tag = not found.is_local and (not known_digest or is_tag(known_digest))
+    scanned = None
+    if may_have_tag:
+        scanned = _scan_by_tag(filesystem, found, columns)
+    if scanned is None:
+        scanned = _scan_bytes(filesystem, found, columns)
+    actual = scanned.found
+    is_as_named = (actual.format, actual.compression) == (found.format, found.compression)
+    how = [] if is_as_named else [actual.compression or actual.format]
+    how += [scanned.reading] if scanned.reading else []
+    return dataclasses.replace(
+        scanned, reading="+".join(how), folders=folders_read(found, columns, scanned.columns)
+    )
+
+
+def _scan_by_tag(
+    filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
+) -> ScannedFile | None:
+    """Scan the footer of a file on a store; None if it has no footer, or the store gives no tag."""
+    known = FORMATS[found.format]
+    if not known.last_bytes or not found.size_bytes:
+        return None
+    with reading(found), filesystem.open_input_file(found.path) as stored:
+        size, tag = stored.size(), tag_of(stored.metadata())
+        if size != found.size_bytes:
+            raise changed(found, f"it has {size:,} bytes")
+        tail = read_tail(stored) if tag is not None else b""
+        if tag is None or not tail.endswith(known.last_bytes):
+            return None
+        code = cast("FooterFormat", _code_of(known.name))
+        scanned = code.scan_footer(stored, found, columns, tail)
+    return dataclasses.replace(scanned, digest=tag)
+
+
+def _scan_bytes(
+    filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
+) -> ScannedFile:
+    """Read a whole file once, and scan it; its digest is the hash of its bytes."""
     check_size(filesystem, found)
-    with reading(found), filesystem.open_input_stream(found.path, compression=None) as raw:
+    with reading(found), opened(filesystem, found) as raw:
         reader = HashingReader(raw)
         stored = PeekableStream(reader, HEAD_BYTES)
         codec = codec_of(stored.head)
         stream = PeekableStream(decompressed(stored, codec), HEAD_BYTES)
         known = format_of(found, stream.head, compression=codec)
         actual = dataclasses.replace(found, format=known.name, compression=codec)
-        scanned = _code_of(known.name).scan(stream, filesystem, actual, columns)
+        code = _code_of(known.name)
+        scanned = None
+        if not known.last_bytes:
+            scanned = cast("StreamFormat", code).scan(stream, actual, columns)
         digest = reader.finish()
-    if reader.bytes_read != found.size_bytes:
-        raise changed(found, f"it has {reader.bytes_read:,} bytes")
-    is_as_named = (known.name, codec) == (found.format, found.compression)
-    how = [] if is_as_named else [codec or known.name]
-    how += [scanned.reading] if scanned.reading else []
-    return dataclasses.replace(
-        scanned,
-        digest=digest,
-        reading="+".join(how),
-        folders=folders_read(found, columns, scanned.columns),
-    )
+        if reader.bytes_read != found.size_bytes:
+            raise changed(found, f"it has {reader.bytes_read:,} bytes")
+        if scanned is None:
+            with seekable(raw, filesystem, found) as file:
+                footer_format = cast("FooterFormat", code)
+                scanned = footer_format.scan_footer(file, actual, columns, reader.tail)
+    return dataclasses.replace(scanned, digest=digest)
 
 
 def read_batches(

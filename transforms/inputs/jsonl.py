@@ -63,10 +63,8 @@ _MAX_COLUMNS = 10_000
 _Exactly = Callable[[], dict[str, Any]]
 
 
-def scan(
-    stream: PeekableStream, filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
-) -> ScannedFile:
-    """Return the result of one pass over the lines; see `input_files.FormatModule`."""
+def scan(stream: PeekableStream, found: FoundFile, columns: InputColumns) -> ScannedFile:
+    """Return the result of one pass over the lines; see `input_files.StreamFormat`."""
     unsupported = json_not_in_lines(stream.head, is_whole=stream.is_whole)
     if unsupported is not None:
         raise rejected(found, unsupported, found.compression)

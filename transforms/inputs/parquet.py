@@ -43,7 +43,7 @@ from bulkembed.transforms.inputs.nested_columns import (
     struct_fields,
     take_column,
 )
-from bulkembed.transforms.inputs.parquet_footers import open_parquet, read_footer
+from bulkembed.transforms.inputs.parquet_footers import open_parquet, open_stored, read_footer
 from bulkembed.transforms.inputs.parquet_pages.large_columns import (
     HELD_PAGE_BYTES,
     ColumnPages,
@@ -58,7 +58,7 @@ from bulkembed.transforms.inputs.rows import (
     kept_table,
     text_of,
 )
-from bulkembed.transforms.inputs.stored_bytes import PeekableStream, changed, reading
+from bulkembed.transforms.inputs.stored_bytes import changed, reading
 from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 _MIN_BATCH_ROWS, _MAX_BATCH_ROWS = 64, 4096
@@ -66,22 +66,21 @@ _Pieces: TypeAlias = Iterator[list[pa.RecordBatch]]
 """For each range of rows, the record batches that have them."""
 
 
-def scan(
-    stream: PeekableStream, filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
+def scan_footer(
+    stored: pa.NativeFile, found: FoundFile, columns: InputColumns, tail: bytes
 ) -> ScannedFile:
-    """Return what the footer says; see `input_files.FormatModule`."""
+    """Return what the footer says; see `input_files.FooterFormat`."""
     if not found.size_bytes:
         raise InputError(
             f"{found.name} is empty, so it is not a Parquet file. Remove it{OR_SKIP}",
             path=found.path,
         )
-    with reading(found), filesystem.open_input_file(found.path) as file:
-        footer = read_footer(file)
-        parquet = open_parquet(file, footer)
-        schema, rows, chunks = parquet.schema_arrow, footer.rows, footer.chunks
-        used = _used(schema, found, columns, has_rows=rows > 0)
-        is_held = rows > 0 and chunks is not None and columns.media_columns
-        held = _held_bytes(file, parquet, columns) if is_held else 0
+    footer = read_footer(stored, tail)
+    parquet = open_parquet(stored, footer)
+    schema, rows, chunks = parquet.schema_arrow, footer.rows, footer.chunks
+    used = _used(schema, found, columns, has_rows=rows > 0)
+    is_held = rows > 0 and chunks is not None and columns.media_columns
+    held = _held_bytes(stored, parquet, columns) if is_held else 0
     ids = used.get(columns.id_column) if columns.id_column is not None else None
     return ScannedFile(
         found=found,
@@ -184,7 +183,7 @@ def read(
 
     Row groups without a wanted row are not read.
     """
-    with reading(file.found), filesystem.open_input_file(file.found.path) as stored:
+    with reading(file.found), open_stored(filesystem, file.found) as stored:
         footer = read_footer(stored)
         parquet = open_parquet(stored, footer)
         if parquet.metadata.num_rows != file.rows:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+
+from bulkembed.schemas.inputs import FoundFile
+from bulkembed.transforms.inputs.stored_bytes import TAIL_BYTES
 
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
 """The end of a file: the length of its footer, and the magic bytes."""
-_READ_BYTES = 64 << 10
-"""How much of the end is read at first: most footers are smaller."""
 _ARROW_SCHEMA, _NO_SCHEMA = b"ARROW:schema", b"-----:------"
 
 
@@ -41,15 +45,18 @@ class Footer:
         return _parsed(self._stored.replace(_ARROW_SCHEMA, _NO_SCHEMA))
 
 
-def read_footer(stored: pa.NativeFile) -> Footer:
+def read_footer(stored: pa.NativeFile, tail: bytes = b"") -> Footer:
     """Read a footer: one read of a file, or two if it is large.
+
+    Args:
+        stored: the file.
+        tail: its last bytes, if they are known.
 
     Raises:
         OSError, pa.ArrowException: it is damaged.
     """
     size = stored.size()
-    begin = max(0, size - _READ_BYTES)
-    tail = stored.read_at(size - begin, begin)
+    tail = tail or read_tail(stored)
     length = _footer_bytes(tail) + _TAIL_BYTES
     if tail[-len(_MAGIC) :] != _MAGIC or length > size:
         pq.read_metadata(stored)
@@ -57,6 +64,26 @@ def read_footer(stored: pa.NativeFile) -> Footer:
     if length > len(tail):
         tail = stored.read_at(length - len(tail), size - length) + tail
     return _parsed(tail[-length:])
+
+
+@contextlib.contextmanager
+def open_stored(filesystem: pafs.FileSystem, found: FoundFile) -> Iterator[pa.NativeFile]:
+    """Open a file for reading at any place.
+
+    A file that is not larger than what is read for a footer is read now, as a whole.
+    """
+    with filesystem.open_input_file(found.path) as stored:
+        if found.size_bytes > TAIL_BYTES:
+            yield stored
+        else:
+            yield pa.BufferReader(read_tail(stored))
+
+
+def read_tail(stored: pa.NativeFile) -> bytes:
+    """Read the end of a file, which has the footer unless it is large."""
+    size = stored.size()
+    begin = max(0, size - TAIL_BYTES)
+    return bytes(stored.read_at(size - begin, begin))
 
 
 def open_parquet(stored: pa.NativeFile, footer: Footer) -> pq.ParquetFile:

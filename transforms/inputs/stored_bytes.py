@@ -19,8 +19,13 @@ from bulkembed.schemas.errors import OR_SKIP, InputError
 from bulkembed.schemas.inputs import FoundFile, InputFile
 from bulkembed.transforms.core.file_names import native_name
 from bulkembed.transforms.inputs.filesystems import error_line, open_found
+from bulkembed.transforms.inputs.store_tags import is_tag, tag_now
 
 CHUNK_BYTES = 1 << 20
+TAIL_BYTES = 64 << 10
+"""How much of the end of a file is kept or read for its footer: most footers are smaller."""
+SMALL_BYTES = 1 << 20
+"""A file of at most this size is read as a whole and scanned in memory."""
 _RECENT_NS = 2_000_000_000
 """A file written less than this before may change again without a new modification time."""
 _RECENT_ON_STORES_NS = 10_000_000_000
@@ -41,6 +46,8 @@ class HashingReader(io.RawIOBase):
         self._raw = raw
         self._hash = hashlib.blake2b(digest_size=16)
         self.bytes_read = 0
+        self.tail = b""
+        """The last bytes that were read, at most `TAIL_BYTES`."""
 
     def readable(self) -> bool:
         """Return True."""
@@ -51,6 +58,8 @@ class HashingReader(io.RawIOBase):
         data: bytes = self._raw.read(nbytes if nbytes >= 0 else None)
         self._hash.update(data)
         self.bytes_read += len(data)
+        if data:
+            self.tail = (self.tail + data if len(data) < TAIL_BYTES else data)[-TAIL_BYTES:]
         return data
 
     def finish(self) -> str:
@@ -155,6 +164,31 @@ def reading(found: FoundFile) -> Iterator[None]:
         ) from error
 
 
+def opened(filesystem: pafs.FileSystem, found: FoundFile) -> pa.NativeFile:
+    """Open a file to be read once; a small one is read now, as a whole.
+
+    Raises:
+        OSError, pa.ArrowException: it cannot be read.
+    """
+    raw = filesystem.open_input_stream(found.path, compression=None)
+    if found.size_bytes > SMALL_BYTES:
+        return raw
+    with raw:
+        # One byte more, because the file may have grown.
+        return pa.BufferReader(raw.read(found.size_bytes + 1))
+
+
+def seekable(
+    raw: pa.NativeFile, filesystem: pafs.FileSystem, found: FoundFile
+) -> contextlib.AbstractContextManager[pa.NativeFile]:
+    """Return a file for reading at any place, which is the one that `opened` has read, if small."""
+    is_whole = isinstance(raw, pa.BufferReader)
+    file: contextlib.AbstractContextManager[pa.NativeFile] = (
+        contextlib.nullcontext(raw) if is_whole else filesystem.open_input_file(found.path)
+    )
+    return file
+
+
 def check_size(filesystem: pafs.FileSystem, found: FoundFile) -> None:
     """Raise InputError if the size of the file has changed since it was found."""
     with reading(found):
@@ -217,10 +251,10 @@ def is_as_before(file: InputFile, before: FileStamp | None) -> bool:
 def has_changed(file: InputFile, before: FileStamp | None) -> bool:
     """Return whether the content is not the one that was scanned.
 
-    The content is read only if the stamp proves nothing.  A file that was deleted has not changed:
-    the rows that were read from it are kept.
+    The content is read only if the stamp proves nothing, and the file has no tag of a store.  A
+    file that was deleted has not changed: the rows that were read from it are kept.
     """
-    return not is_as_before(file, before) and _digest(file.found) not in (file.digest, None)
+    return not is_as_before(file, before) and _digest_now(file) not in (file.digest, None)
 
 
 def _stamp_now(found: FoundFile) -> FileStamp | None:
@@ -250,7 +284,10 @@ def _is_recent(written_ns: int, recent_ns: int) -> bool:
     return written_ns >= time.time_ns() - recent_ns
 
 
-def _digest(found: FoundFile) -> str | None:
+def _digest_now(file: InputFile) -> str | None:
+    found = file.found
+    if is_tag(file.digest):
+        return tag_now(found)
     try:
         with open_found(found).open_input_stream(found.path, compression=None) as raw:
             return HashingReader(raw).finish()

@@ -54,10 +54,8 @@ class _TarRow:
     """Its files by their endings; None for those that are not read."""
 
 
-def scan(
-    stream: PeekableStream, filesystem: pafs.FileSystem, found: FoundFile, columns: InputColumns
-) -> ScannedFile:
-    """Return the result of one pass over the members; see `input_files.FormatModule`."""
+def scan(stream: PeekableStream, found: FoundFile, columns: InputColumns) -> ScannedFile:
+    """Return the result of one pass over the members; see `input_files.StreamFormat`."""
     scanned = ScannedColumns(found.name, columns)
     texts = _TEXTS | set(TextRecipe.of(columns).columns)
     offsets: list[int] = []

@@ -1,0 +1,56 @@
+"""What a store says of the content of a file, which identifies it without reading it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from bulkembed.schemas.inputs import FoundFile
+from bulkembed.transforms.inputs.filesystems import open_found
+
+_CHECKSUMS = (
+    ("md5", "md5Hash"),  # Google; a composite object has none.
+    ("crc32c", "crc32c"),  # Google
+    (
+        "md5",
+        "Content-Hash",
+    ),  # Azure; a file uploaded in blocks has none unless its writer sends it.
+)
+_OF_EACH_WRITE = (("generation", "generation"), ("etag", "ETag"))
+"""Google's `etag` is not used: it also changes with the metadata of a file."""
+_NO_TAG = re.compile(r"(W/)?\"?0*(-\d+)?\"?")
+"""Some servers of S3's protocol send zeros for files whose content they do not know."""
+
+
+def tag_of(metadata: Mapping[str, bytes] | None) -> str | None:
+    """Return the tag of a file, such as `etag:"9e2c5b26-1"`; None if the store gives none.
+
+    A file with other content has another tag.  A checksum of the content is used if the store has
+    one, since it stays the same if the same content is written again.
+
+    Args:
+        metadata: what pyarrow says of an opened file.
+    """
+    # Nothing checks the MD5 of a page blob or an append blob when it is written to.
+    is_block_blob = (metadata or {}).get("Blob-Type", b"BlockBlob") == b"BlockBlob"
+    for kind, name in (*_CHECKSUMS, *_OF_EACH_WRITE):
+        value = (metadata or {}).get(name, b"").decode("ascii", "backslashreplace")
+        if _NO_TAG.fullmatch(value) is None and (is_block_blob or name != "Content-Hash"):
+            return f"{kind}:{value}"
+    return None
+
+
+def is_tag(digest: str) -> bool:
+    """Return whether `InputFile.digest` is a store's tag, and not a hash of the bytes."""
+    return ":" in digest
+
+
+def tag_now(found: FoundFile) -> str | None:
+    """Return the tag of a file on a store; None if it has none, or cannot be opened."""
+    try:
+        with open_found(found).open_input_file(found.path) as stored:
+            return tag_of(stored.metadata())
+    except (OSError, pa.ArrowException):
+        return None
