@@ -204,3 +204,20 @@ def test_a_part_is_sent_when_there_is_room_for_its_first_text() -> None:
     jumping_loop.run(run(), loop)
     assert [texts for _, texts, _ in client.service.counted[-2:]] == [1, 1]
     assert client.service.counted[-2][0] - client.service.counted[0][0] <= 60 + 2
+
+
+def test_a_text_with_more_tokens_than_estimated_gets_few_429s() -> None:
+    """Its estimate fits the rest of the window, and its tokens do not, for a minute."""
+    loop, tpm, short, long = jumping_loop.JumpingLoop(), 10_000, text_of(40), text_of(600)
+    client = Client(Service(tpm=tpm), loop, lambda one: one.tokens * (6 if one is long else 5) // 5)
+    caller, _ = caller_on(loop, client, QuotaLimits(tpm=tpm))
+    receivers = [Receiver() for _ in range(2)]
+
+    async def run() -> None:
+        await caller.embed([short] * 210, receivers[0])  # 760 tokens are left.
+        await caller.embed([long], receivers[1])
+
+    jumping_loop.run(run(), loop)
+    assert [one.texts for one in receivers] == [210, 1]
+    assert client.rate_limited == 1
+    assert client.took_s <= 62

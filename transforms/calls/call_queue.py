@@ -15,6 +15,9 @@ from bulkembed.transforms.core.packing import CallLimits, fitting, within
 from bulkembed.transforms.core.part_calls import LOOK_AHEAD
 from bulkembed.transforms.core.tokens import NO_FEATURES, Features, TokenEstimator, sum_features
 
+MARGIN_AFTER_429, MAX_MARGINS = 1.25, 6
+"""How much more is reserved for a call after each 429: its tokens may have been estimated too low.
+Otherwise it would get the next 429 as soon as it may be sent."""
 LINGER_S = 0.1
 """How long contents that do not fill a call wait for others that are on their way."""
 
@@ -53,6 +56,8 @@ class Draft:
     """Whether it holds as much as the limits allow."""
     arrived_at: float
     """When the oldest of its contents came, by the event loop's clock; -inf for retries."""
+    margin: float = 1.0
+    """How many times the estimate is reserved, because less may have caused a 429."""
     places: Sequence[int] = ()
     """The places of its contents among the new ones; empty for the first ones."""
 
@@ -127,7 +132,7 @@ class CallQueue:
             self._draft = None if draft is None else (limits, draft)
             return draft
         draft = self._draft[1]
-        tokens = self._tokens(draft.features, draft.contents)
+        tokens = self._tokens(draft.features, draft.contents, draft.margin)
         return draft if tokens == draft.tokens else dataclasses.replace(draft, tokens=tokens)
 
     def part(self, draft: Draft, texts: int, tokens: int) -> Draft | None:
@@ -144,7 +149,8 @@ class CallQueue:
 
     def first(self, draft: Draft, texts: int) -> Draft:
         """Return a draft of the first contents of another."""
-        part = self._draft_of(draft.contents[:texts], draft.arrived_at, is_full=True)
+        contents = draft.contents[:texts]
+        part = self._draft_of(contents, draft.arrived_at, is_full=True, margin=draft.margin)
         return dataclasses.replace(part, places=draft.places[:texts])
 
     def behind(self, limits: CallLimits, texts: int, tokens: int) -> Draft | None:
@@ -170,8 +176,9 @@ class CallQueue:
                 if not is_full:
                     made_of, used, chosen = more, reserved, contents
                     places.append(place)
-        arrived_at = self._new[0].at if chosen else 0.0
-        return Draft(chosen, made_of, used, is_full, arrived_at, places) if chosen else None
+        if not chosen:
+            return None
+        return Draft(chosen, made_of, used, is_full, self._new[0].at, places=places)
 
     def take(self, draft: Draft, deadline_s: float) -> Call:
         """Take a draft out of the queue; new contents get `deadline_s` to be answered."""
@@ -203,9 +210,10 @@ class CallQueue:
 
     def _formed(self, limits: CallLimits) -> Draft | None:
         if self._failed:
-            contents: list[Content] = self._failed[0].contents
-            count = fitting(contents[: limits.texts], limits)
-            return self._draft_of(contents[:count], -math.inf, is_full=True)
+            call = self._failed[0]
+            count = fitting(call.contents[: limits.texts], limits)
+            margin = MARGIN_AFTER_429 ** min(call.attempts.rate_limited, MAX_MARGINS)
+            return self._draft_of(call.contents[:count], -math.inf, is_full=True, margin=margin)
         if not self._new:
             return None
         contents = self._first_new(limits.texts)
@@ -213,13 +221,20 @@ class CallQueue:
         is_full = count < len(contents) or count == limits.texts
         return self._draft_of(contents[:count], self._new[0].at, is_full=is_full)
 
-    def _draft_of(self, contents: Sequence[Content], arrived_at: float, *, is_full: bool) -> Draft:
+    def _draft_of(
+        self,
+        contents: Sequence[Content],
+        arrived_at: float,
+        *,
+        is_full: bool,
+        margin: float = 1.0,
+    ) -> Draft:
         made_of = sum_features(content.features for content in contents)
-        tokens = self._tokens(made_of, contents)
-        return Draft(contents, made_of, tokens, is_full, arrived_at)
+        tokens = self._tokens(made_of, contents, margin)
+        return Draft(contents, made_of, tokens, is_full, arrived_at, margin)
 
-    def _tokens(self, made_of: Features, contents: Sequence[Content]) -> int:
-        return self._estimator.reserve(made_of) + media_tokens(contents)
+    def _tokens(self, made_of: Features, contents: Sequence[Content], margin: float = 1.0) -> int:
+        return round(margin * self._estimator.reserve(made_of)) + media_tokens(contents)
 
     def _first_new(self, most: int) -> list[Content]:
         found: list[Content] = []

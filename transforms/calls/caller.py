@@ -195,6 +195,7 @@ class Caller:
             else:
                 self._failed.split(call, error)
         except QuotaExceeded:
+            call.attempts.rate_limited += 1
             self._queue.resend(call)  # The gate holds all calls back, which is no failure of this.
         except RETRYABLE as error:
             self._dispatcher.dispatch()  # Other calls do not wait for this one.

@@ -40,6 +40,8 @@ class Attempts:
     count: int = 0
     failures: int = 0
     """Failures because of the state of the service; 429s do not count."""
+    rate_limited: int = 0
+    """429s."""
     useless: int = 0
     """Useless answers among the failures; each may have cost money."""
     first_failure: float = math.inf
