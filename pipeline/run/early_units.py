@@ -92,13 +92,18 @@ def search_first(
     Raises:
         InputError, OutputError: a file cannot be read, or a disk is full.
     """
-    rows = plan.planned_rows
-    if rows > MIN_ROWS and _may_divide(request, job, before):
-        early, rest = plan.divided(min(max(LEAST_ROWS, int(rows * SHARE)), MOST_ROWS))
+    rows = early_rows(plan.planned_rows)
+    if rows and _may_divide(request, job, before):
+        early, rest = plan.divided(rows)
         sharing = find_sharing(dataset, job, early, before, folder, reused, keep=True)
         if rest.work and len(sharing.known) <= MAX_KNOWN:
             return SearchedUnits(early, sharing, rest)
     return SearchedUnits(plan, find_sharing(dataset, job, plan, before, folder, reused, keep=True))
+
+
+def early_rows(rows: int) -> int:
+    """Return how many rows of a plan are early, about; 0 for none."""
+    return min(max(LEAST_ROWS, int(rows * SHARE)), MOST_ROWS) if rows > MIN_ROWS else 0
 
 
 def _may_divide(request: RunRequest, job: JobConfig, before: DatasetState) -> bool:

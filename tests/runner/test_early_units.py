@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from support.cli import bulkembed, read, run, summary, write_rows
 from support.early import ALL_TEXTS, EARLY_TEXTS, OWN, TEXTS, go, small_sizes, write_input
 from support.images import picture
 from support.killing import same_rows, wait_for
 from support.media_jobs import PHOTO, embed, write_photos
+from support.moments import just_before
 from test_progress_lines import progress_lines
 
 from bulkembed.emulator.server import EmulatorServer
@@ -90,6 +93,29 @@ def test_early_units_follow_committed_rows_and_a_limit_of_rows(
         assert BEGINS in ended.err
     assert server.stats()["texts"] == ALL_TEXTS
     assert len(read(output)) == len(TEXTS)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["a.parquet", "b.parquet"])
+def test_a_file_that_is_rewritten_meanwhile_is_embedded_as_it_is_in_the_end(
+    server: EmulatorServer, source: Path, output: Path, name: str
+) -> None:
+    def rewrite() -> None:
+        """Another content of the same size, and with the same time of modification."""
+        path = source / name
+        stat, rows = path.stat(), pq.read_table(path)
+        texts = [text.capitalize() for text in rows["text"].to_pylist()]
+        write_rows(path, texts, id=rows["id"].to_pylist())
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert path.stat().st_size == stat.st_size
+
+    with just_before("os.rename", "/_run/units/", rewrite, 2):
+        ended = go(server, source, output)
+    assert ended.code == 0, ended.err
+    assert f"Embedding them again: {name}" in ended.err
+    assert len(read(output)) == len(TEXTS)
+    verified = bulkembed("verify", output, "--against", source)
+    assert verified.code == 0, verified.out
 
 
 @pytest.mark.faults

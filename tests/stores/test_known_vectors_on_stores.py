@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.cli import Ended
+from support.cli import Ended, python
 from support.killing import wait_for
 from support.stores import Store, finish
 
@@ -24,6 +24,8 @@ pytestmark = [
 ]
 
 ROWS, UNIT_ROWS = 300, 20
+SMALL_PLANS = Path(__file__).parents[1] / "kill/small_plans.py"
+"""`bulkembed` that has early units in small plans."""
 
 
 def parquet(texts: Sequence[str], ids: Sequence[int]) -> bytes:
@@ -60,6 +62,29 @@ def test_repeated_texts_are_paid_once_over_the_run(
     assert all(found[n] == found[n % 70] for n in range(ROWS))
     left = store.files(f"{store.root}/out/_run/shared")
     assert {Path(name).suffix for name in left} == {".json"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_repeated_texts_are_paid_once_if_the_plan_has_early_units(
+    store: Store, tmp_path: Path, workers: int
+) -> None:
+    texts = [f"text {n % 110}" for n in range(ROWS)]
+    store.write(f"{store.root}/in/a.parquet", parquet(texts, range(ROWS)))
+    with EmulatorServer() as server:
+        ended = python(
+            str(SMALL_PLANS), "open", "no such file", "1",
+            "run", "--input", f"{store.root}/in", "--output", f"{store.root}/out", "--base-url",
+            server.url, "--dim", "128", "--unit-rows", "20", "--workers", str(workers),
+            **store.environ,
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        assert "embedding the first 60 rows while" in ended.err
+        assert server.stats()["texts"] == 110
+    found = vectors_by_id(store, tmp_path)
+    assert len(found) == ROWS
+    assert all(found[n] == found[n % 110] for n in range(ROWS))
+    left = store.files(f"{store.root}/out/_run/shared")
+    assert {Path(name).suffix for name in left} <= {".json"}
 
 
 def test_shared_texts_of_a_stopped_run_are_not_paid_again(store: Store) -> None:
