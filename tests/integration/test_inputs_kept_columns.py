@@ -14,7 +14,8 @@ from support.inputs import put, read_all, read_lines, scan_all
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.transforms.inputs.columns import column_notes, in_microseconds, merge_schemas
+from bulkembed.transforms.inputs.column_types import in_microseconds
+from bulkembed.transforms.inputs.columns import column_notes, merge_schemas
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import RowBatch

@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 
 from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs.columns import check_present
+from bulkembed.transforms.inputs.column_checks import check_present
 from bulkembed.transforms.inputs.formats import InputFormat
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.rows import RowBatch, WantedColumns

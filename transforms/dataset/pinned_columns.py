@@ -8,7 +8,7 @@ from bulkembed.schemas.errors import OutputError
 from bulkembed.transforms.dataset import part_files, run_file
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import EMPTY_PART, VECTORS
-from bulkembed.transforms.inputs.columns import with_items
+from bulkembed.transforms.inputs.column_types import with_items
 
 _TRIES = 3
 

@@ -1,16 +1,26 @@
-"""Column types, checks of a file's columns, and one schema for the columns of all files."""
+"""One schema for the columns of all files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.types as pat
 
 from bulkembed.schemas.errors import ConfigError
 from bulkembed.schemas.inputs import IdType, InputColumns
-from bulkembed.schemas.messages import did_you_mean, number_of
-from bulkembed.transforms.core.field_paths import field_advice
+from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.inputs.column_checks import check_kept
+from bulkembed.transforms.inputs.column_types import (
+    ID_KINDS,
+    as_pinned,
+    has_fixed_lists,
+    id_kind,
+    in_lists,
+    plain_type,
+    unify,
+    writable,
+)
 from bulkembed.transforms.inputs.hive_keys import fits, hive_keys, type_of_values
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.similar_files import (
@@ -18,324 +28,9 @@ from bulkembed.transforms.inputs.similar_files import (
     may_exceed_int64,
     similar_files,
 )
-from bulkembed.transforms.inputs.text_recipe import TextRecipe
 
 _OF_HIVE_KEYS = {str(kind): kind for kind in (pa.int64(), pa.date32(), pa.string())}
 """The types of hive keys, by their names."""
-UINT64_TOP = 2**64 - 1
-INT64_TOP = 2**63 - 1
-ID_KINDS = {
-    "int": "integers",
-    "decimal": "decimals",
-    "uuid": "UUIDs",
-    "string": "strings",
-}
-"""Kinds of ids, and their names in messages; all but integers become strings."""
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values, without a dictionary or a view."""
-    if pat.is_dictionary(kind):
-        kind = kind.value_type
-    if pat.is_string_view(kind):
-        return pa.string()
-    if pat.is_binary_view(kind):
-        return pa.binary()
-    return kind
-
-
-def is_string(kind: pa.DataType) -> bool:
-    """Return whether the values are strings, or bytes that may be UTF-8.
-
-    Many writers of Parquet do not mark which bytes are strings.
-    """
-    return is_bytes(kind) or bool(
-        pat.is_string(plain_type(kind)) or pat.is_large_string(plain_type(kind))
-    )
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    """Return whether the values are bytes of any length."""
-    kind = plain_type(kind)
-    return bool(pat.is_binary(kind) or pat.is_large_binary(kind))
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a column of this type can be a text or a title; all nulls can."""
-    return is_string(kind) or bool(pat.is_null(plain_type(kind)))
-
-
-def holds_media(kind: pa.DataType) -> bool:
-    """Return whether a column of this type can have media: bytes, places of files, or both."""
-    kind = plain_type(kind)
-    if pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
-        return holds_media(kind.value_type)
-    if pat.is_struct(kind):
-        names = {kind.field(place).name for place in range(kind.num_fields)}
-        return bool(names & {"bytes", "path"})
-    return is_text(kind)
-
-
-def is_uuid(kind: pa.DataType) -> bool:
-    """Return whether the values are UUIDs."""
-    return isinstance(kind, pa.UuidType)
-
-
-def has_text_form(kind: pa.DataType) -> bool:
-    """Return whether a template can write values of this type."""
-    kind = plain_type(kind)
-    if pat.is_struct(kind):
-        return all(has_text_form(kind.field(place).type) for place in range(kind.num_fields))
-    if pat.is_map(kind):
-        return has_text_form(kind.key_type) and has_text_form(kind.item_type)
-    if pat.is_nested(kind):
-        return hasattr(kind, "value_type") and has_text_form(kind.value_type)
-    of_time = pat.is_temporal(kind) and not (pat.is_duration(kind) or pat.is_interval(kind))
-    number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)
-    return is_text(kind) or is_uuid(kind) or bool(of_time or number or pat.is_boolean(kind))
-
-
-def id_kind(kind: pa.DataType) -> str | None:
-    """Return one of ID_KINDS, or `null` for a column of nulls; None if it cannot be an id.
-
-    Floating-point numbers are read as integers: a row whose id has a fraction is a dead letter.
-    """
-    kind = plain_type(kind)
-    if pat.is_null(kind):
-        return "null"
-    if pat.is_integer(kind) or pat.is_floating(kind):
-        return "int"
-    if pat.is_decimal(kind):
-        return "decimal"
-    if is_uuid(kind):
-        return "uuid"
-    return "string" if is_string(kind) else None
-
-
-def has_fraction(kind: pa.DataType) -> bool:
-    """Return whether a decimal type has digits after the point."""
-    kind = plain_type(kind)
-    return bool(pat.is_decimal(kind)) and kind.scale > 0
-
-
-def unify(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    """Return the type that holds the values of both; None if there is none.
-
-    Equal types stay as they are. Otherwise dictionaries and views become the types of their
-    values, numbers widen, structs get the fields of both, and nulls take any type.
-    """
-    if first.equals(second):
-        return first
-    if pat.is_null(first) or pat.is_null(second):
-        return second if pat.is_null(first) else first
-    schemas = [pa.schema([("", plain_type(kind))]) for kind in (first, second)]
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowException:
-        return None
-
-
-def writable(kind: pa.DataType) -> pa.DataType:
-    """Return the type with parts replaced that Parquet or its readers do not support, at any depth.
-
-    A type of nulls becomes string. A struct without fields (`{}` in every row) becomes an always
-    empty map of strings, since Parquet cannot hold it. Views become the types that they view,
-    since pyarrow cannot take single rows of them. Timestamps in nanoseconds become microseconds,
-    since Spark cannot read files that have them.
-    """
-    return _mapped(kind, lambda leaf: _in_microseconds(_holdable(leaf)))
-
-
-def as_pinned(kind: pa.DataType, pinned: str) -> pa.DataType | None:
-    """Return the type that earlier versions gave a column, if its name is `pinned`; else None.
-
-    Args:
-        kind: the type of the column's values.
-        pinned: the type that the column has in the dataset, as Arrow writes it.
-    """
-    for leaf in (_holdable, lambda leaf: _in_nanoseconds(_holdable(leaf))):
-        older = _mapped(kind, leaf)
-        if str(older) == pinned:
-            return older
-    return None
-
-
-def in_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Return the type with timestamps in nanoseconds replaced by microseconds."""
-    return _mapped(kind, _in_microseconds)
-
-
-def has_nanoseconds(kind: pa.DataType) -> bool:
-    """Return whether the type has a timestamp in nanoseconds, at any depth."""
-    return not in_microseconds(kind).equals(kind)
-
-
-def in_lists(kind: pa.DataType) -> pa.DataType:
-    """Return the type with lists of fixed size replaced by lists: pyarrow cannot read null ones."""
-    return _mapped(kind, _plain_list)
-
-
-def with_items(kind: pa.DataType) -> pa.DataType:
-    """Return the type with values of lists named `item`; Parquet files name them `element`."""
-    return _mapped(kind, _list_of_items)
-
-
-def has_fixed_lists(kind: pa.DataType) -> bool:
-    """Return whether the type has a list of fixed size, at any depth."""
-    return not in_lists(kind).equals(kind)
-
-
-def _holdable(kind: pa.DataType) -> pa.DataType:
-    if pat.is_null(kind):
-        return pa.string()
-    if pat.is_struct(kind) and kind.num_fields == 0:
-        return pa.map_(pa.string(), pa.string())
-    if pat.is_string_view(kind) or pat.is_binary_view(kind):
-        return plain_type(kind)
-    return kind
-
-
-def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    nanoseconds = pat.is_timestamp(kind) and kind.unit == "ns"
-    return pa.timestamp("us", kind.tz) if nanoseconds else kind
-
-
-def _in_nanoseconds(kind: pa.DataType) -> pa.DataType:
-    microseconds = pat.is_timestamp(kind) and kind.unit == "us"
-    return pa.timestamp("ns", kind.tz) if microseconds else kind
-
-
-def _plain_list(kind: pa.DataType) -> pa.DataType:
-    if isinstance(kind, pa.BaseExtensionType) and pat.is_fixed_size_list(kind.storage_type):
-        kind = kind.storage_type
-    return pa.list_(kind.value_field) if pat.is_fixed_size_list(kind) else kind
-
-
-def _list_of_items(kind: pa.DataType) -> pa.DataType:
-    if pat.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_name("item"))
-    if pat.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_name("item"), kind.list_size)
-    return pa.list_(kind.value_field.with_name("item")) if pat.is_list(kind) else kind
-
-
-def _mapped(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """Return the type with `leaf` applied to each type in it, the inner ones first."""
-
-    def inner(field: pa.Field) -> pa.Field:
-        return field.with_type(_mapped(field.type, leaf))
-
-    if pat.is_struct(kind):
-        kind = pa.struct(_fields(kind, inner))
-    elif pat.is_map(kind):
-        made = pa.map_(inner(kind.key_field), inner(kind.item_field), kind.keys_sorted)
-        kind = kind if made.equals(kind) else made  # Keep a map's own field names.
-    elif pat.is_fixed_size_list(kind):
-        kind = pa.list_(inner(kind.value_field), kind.list_size)
-    elif pat.is_large_list(kind):
-        kind = pa.large_list(inner(kind.value_field))
-    elif pat.is_list(kind):
-        kind = pa.list_(inner(kind.value_field))
-    return leaf(kind)
-
-
-def _fields(kind: pa.DataType, inner: Callable[[pa.Field], pa.Field]) -> Iterable[pa.Field]:
-    return [inner(kind.field(place)) for place in range(kind.num_fields)]
-
-
-def check_present(
-    name: str, columns: InputColumns, found: Collection[str], fields: Sequence[str] = ()
-) -> None:
-    """Raise ConfigError unless a file has the columns of the id, text and title.
-
-    Args:
-        name: the file, for messages.
-        columns: which columns are wanted.
-        found: the names of its columns, and the wanted paths to fields that it has.
-        fields: paths to fields in its columns, for messages.
-    """
-    wanted = [(columns.id_column, "--id-column", ", or use --generate-ids")]
-    text_flag = "--text-column" if columns.text_template is None else "--text-template"
-    text_flag = "--content" if columns.content else text_flag
-    wanted += [(field, text_flag, "") for field in columns.text_fields]
-    wanted += [(columns.title_column, "--title-column", "")]
-    wanted += [(column, "--content", "") for column in columns.media_columns]
-    for column, flag, other in wanted:
-        if column is not None and column not in found:
-            known = dict.fromkeys([*found, *fields])
-            raise _missing(name, column, f"Choose one with {flag}{other}.", known)
-
-
-def check_kept(name: str, columns: InputColumns, found: Collection[str]) -> None:
-    """Raise ConfigError unless the file `name` has the columns that are kept by name."""
-    for column in () if columns.keeps_all else columns.keep_columns:
-        if column not in found:
-            raise _missing(name, column, "Remove it from --keep-columns.", found)
-
-
-def _missing(name: str, column: str, cure: str, found: Collection[str]) -> ConfigError:
-    near = f"{did_you_mean(column, found)} ".lstrip()
-    shown = ", ".join(map(repr, list(found)[:40])) or "none"
-    more = f" and {len(found) - 40} more" if len(found) > 40 else ""
-    return ConfigError(
-        f"{name} has no column {column!r}. {near}It has {shown}{more}. {cure}",
-    )
-
-
-def check_types(name: str, types: Mapping[str, pa.DataType], columns: InputColumns) -> None:
-    """Raise ConfigError unless the id, text and title of a file have types that can be used."""
-    for column in TextRecipe.of(columns).columns:
-        kind = types[column]
-        if not has_text_form(kind):
-            raise ConfigError(
-                f"{name}: column {column!r} is {kind}, which cannot be written as text. Cast it, "
-                "or choose another column.",
-            )
-        of_template = columns.text_template is not None or bool(columns.content)
-        if not is_text(kind) and (not of_template or column == columns.title_column):
-            raise ConfigError(
-                f"{name}: column {column!r} is {kind}, but a text or title must be a string "
-                "(string, binary with UTF-8, or a dictionary of them). Cast it, choose another "
-                f"column, or write it into the text with --text-template '{{{column}}}'."
-                + field_advice(column, _field_names(kind)),
-            )
-    for column in columns.media_columns:
-        if not holds_media(types[column]):
-            raise ConfigError(
-                f"{name}: column {column!r} is {types[column]}, which holds no media. Allowed are "
-                "bytes, strings (paths, URIs, data: URIs, base64), structs with the fields bytes "
-                "and path, and lists of these. Choose another column in --content."
-            )
-    if columns.id_column is not None:
-        _check_id(name, columns.id_column, types[columns.id_column], columns.id_type)
-
-
-def _check_id(name: str, column: str, kind: pa.DataType, id_type: IdType) -> None:
-    if id_kind(kind) is None:
-        raise ConfigError(
-            f"{name}: column {column!r} is {kind}, but an id must be a number, a UUID or a string. "
-            "Cast it, choose another --id-column, or use --generate-ids."
-            + field_advice(column, _field_names(kind)),
-        )
-    if has_fraction(kind) and id_type is IdType.AUTO:
-        raise ConfigError(
-            f"{name}: column {column!r} is {kind}, which has digits after the point. Use "
-            "--id-type string to keep them.",
-        )
-
-
-def _field_names(kind: pa.DataType) -> list[str]:
-    return [field.name for field in kind] if pat.is_struct(kind) else []
-
-
-def check_unique(name: str, used: Sequence[str], found: Sequence[str]) -> None:
-    """Raise ConfigError if a file has two columns of a name that is used."""
-    twice = [column for column in used if found.count(column) > 1]
-    if twice:
-        raise ConfigError(
-            f"{name} has more than one column {twice[0]!r}. Rename one of them.",
-        )
-
 
 _Kinds = list[tuple[ScannedFile, pa.DataType]]
 """The files that have a column, each with its type there."""

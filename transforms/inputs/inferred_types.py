@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP, unify
+from bulkembed.transforms.inputs.column_types import INT64_TOP, UINT64_TOP, unify
 from bulkembed.transforms.inputs.rows import text_of
 
 UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError)

@@ -27,7 +27,7 @@ from bulkembed.transforms.core.field_paths import (
     value_at,
 )
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs.columns import check_present
+from bulkembed.transforms.inputs.column_checks import check_present
 from bulkembed.transforms.inputs.hive_keys import hive_keys
 from bulkembed.transforms.inputs.inferred_types import ColumnType
 from bulkembed.transforms.inputs.input_files import ScannedFile

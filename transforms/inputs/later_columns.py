@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from bulkembed.schemas.inputs import InputColumns
-from bulkembed.transforms.inputs.columns import kept_type, unify
+from bulkembed.transforms.inputs.column_types import unify
+from bulkembed.transforms.inputs.columns import kept_type
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.similar_files import (
     may_be_negative,

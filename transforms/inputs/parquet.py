@@ -16,10 +16,8 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.errors import OR_SKIP, InputError
 from bulkembed.schemas.inputs import FoundFile, InputColumns, InputFile
 from bulkembed.transforms.core.ranges import RowRange
-from bulkembed.transforms.inputs.columns import (
-    check_present,
-    check_types,
-    check_unique,
+from bulkembed.transforms.inputs.column_checks import check_present, check_types, check_unique
+from bulkembed.transforms.inputs.column_types import (
     has_fixed_lists,
     has_nanoseconds,
     in_lists,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import IdType
 from bulkembed.transforms.core.field_paths import MISSING, NotAnObject, field_advice, value_at
-from bulkembed.transforms.inputs.columns import INT64_TOP, UINT64_TOP
+from bulkembed.transforms.inputs.column_types import INT64_TOP, UINT64_TOP
 from bulkembed.transforms.inputs.hive_keys import fits
 from bulkembed.transforms.inputs.inferred_types import fitting
 from bulkembed.transforms.inputs.row_parts import PartReader, RowPart
