@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from bulkembed.pipeline.run.request import InputRequest
 from bulkembed.schemas.embedding import EmbeddingConfig
 from bulkembed.schemas.inputs import InputFile
 from bulkembed.schemas.units import UnitRecord
-from bulkembed.transforms.core.content import sent_hash
+from bulkembed.transforms.core.content import sent_hasher
 from bulkembed.transforms.inputs.filesystems import Location, locate, open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.rows import BadValue, RowBatch
@@ -49,17 +49,19 @@ class TextUnit:
 
     OTHER: ClassVar[str] = "another text"
     batch: RowBatch
-    embedding: EmbeddingConfig
+    ids: Sequence[Any]
+    sent_hash: Callable[[str | None, str], bytes]
+    """Returns the hash of a text and its title as they are sent."""
 
     def id_of(self, row: PartRow) -> Any:
         """Return the id of a row."""
-        return self.batch.ids[row["source_row"] - self.batch.first_row].as_py()
+        return self.ids[row["source_row"] - self.batch.first_row]
 
     def hash_of(self, row: PartRow) -> bytes | None:
         """Return the hash of the text that is sent for a row or passage; None if it has none."""
         offset = row["source_row"] - self.batch.first_row
         text = passage_text(self.batch, row)
-        return None if text is None else sent_hash(self.embedding, self.batch.titles[offset], text)
+        return None if text is None else self.sent_hash(self.batch.titles[offset], text)
 
     def fault_of(self, row: PartRow) -> str | None:
         """Return None: a text is in the input."""
@@ -164,8 +166,9 @@ def source_units(
     filesystem = open_found(file.found)
     ranges = [(record.unit.first_row, record.unit.rows) for record in records]
     if media is None:
+        hash_of = sent_hasher(embedding)
         for batch in read_batches(filesystem, file, wanted.columns, schema, ranges):
-            yield TextUnit(batch, embedding)
+            yield TextUnit(batch, batch.ids.to_pylist(), hash_of)
         return
     pieces = [windows(file, [rows]) for rows in ranges]
     whole = [one for own in pieces for one in own]
