@@ -12,6 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SAMPLE_EVERY_S = 0.05
+MAX_SAMPLE_EVERY_S = 1.0
+SAMPLES_PER_DURATION = 400
+"""Samples become rarer as a command runs on: twenty a second would take a tenth of a core."""
+WITH_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Lets Python keep compiled modules, as where a package is installed."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +66,7 @@ def cost_of(command: Sequence[object], environ: Mapping[str, str] | None = None)
 
 
 class _Sampler(threading.Thread):
-    """Samples a process and its descendants, twenty times a second."""
+    """Samples a process and its descendants, twenty times a second at first."""
 
     def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
@@ -72,7 +77,11 @@ class _Sampler(threading.Thread):
         self.io: dict[int, tuple[int, int]] = {root: (0, 0)}
 
     def run(self) -> None:
-        while not self.done.wait(SAMPLE_EVERY_S):
+        started, pause_s = time.monotonic(), SAMPLE_EVERY_S
+        while not self.done.wait(pause_s):
+            elapsed_s = time.monotonic() - started
+            pause_s = max(SAMPLE_EVERY_S, elapsed_s / SAMPLES_PER_DURATION)
+            pause_s = min(MAX_SAMPLE_EVERY_S, pause_s)
             found = _processes()
             tree = {self._root}
             for pid in sorted(found):
@@ -81,7 +90,9 @@ class _Sampler(threading.Thread):
             running = [pid for pid in tree if pid in found]
             self.cpu_s.update({pid: found[pid][1] for pid in running})
             self.io.update({pid: _io_bytes(pid) or self.io.get(pid, (0, 0)) for pid in running})
-            self.peak_bytes = max(self.peak_bytes, sum(found[pid][2] for pid in running))
+            together = sum(found[pid][2] for pid in running)
+            # Of the first process the system knows what was between two samples.
+            self.peak_bytes = max(self.peak_bytes, together, _peak_bytes(self._root))
 
 
 def _processes() -> dict[int, tuple[int, float, int]]:
@@ -97,6 +108,15 @@ def _processes() -> dict[int, tuple[int, float, int]]:
         cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
         found[int(folder.name)] = (int(fields[1]), cpu_s, int(fields[21]) * _PAGE_BYTES)
     return found
+
+
+def _peak_bytes(pid: int) -> int:
+    """Return the most resident bytes that a process has had; 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _io_bytes(pid: int) -> tuple[int, int] | None:

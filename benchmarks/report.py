@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.children import WITH_BYTECODE
 from benchmarks.search import write
 from bulkembed.pipeline.report.usage import Usage
 
@@ -63,7 +64,9 @@ def measure(output: str) -> dict[str, float]:
 def measured(output: Path) -> dict[str, float]:
     """Return what `measure` returns in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.report", "--measure", str(output)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **WITH_BYTECODE}
+    )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.children import Cost, cost_of
+from benchmarks.children import WITH_BYTECODE, Cost, cost_of
 from benchmarks.speed import PYTHON, remove
 from bulkembed.pipeline.run.early_units import early_rows
 
@@ -75,7 +75,7 @@ def measure(folder: Path, rows: int, *, whole: bool) -> Iterator[Measured]:
     quiet = ["--log-level", "error", "--no-report", "--api-key-file", _key(folder)]
 
     def cost(name: str, *arguments: object) -> Measured:
-        return Measured(name, rows, size_mb, cost_of(arguments))
+        return Measured(name, rows, size_mb, cost_of(arguments, WITH_BYTECODE))
 
     yield cost(
         f"estimate --sample {SAMPLE_ROWS}", *command, "estimate", *inputs, "--sample", SAMPLE_ROWS
