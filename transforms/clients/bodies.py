@@ -1,4 +1,4 @@
-"""An HTTP client that keeps the bodies of good answers, so that the SDK does not parse them.
+"""An HTTP client that receives the large bodies of good answers.
 
 A body has megabytes, so only a few are received at a time.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import dataclasses
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -34,44 +32,22 @@ _GZIP_WINDOW = 31
 """Window bits that require a gzip header: 15, and 16 for the header."""
 _GZIP_MAGIC = b"\x1f\x8b"
 """The first bytes of a gzip file; neither JSON nor protobuf begins like this."""
-_GZIP_AGENT = " (gzip)"
-"""Some of Google's APIs compress only for clients whose name has this word.
-
-Source: developers.google.com, "Performance tips".
-"""
-_PLAIN_JSON = {"content-type": "application/json"}
-_BODY: contextvars.ContextVar[KeptBody | None] = contextvars.ContextVar("body", default=None)
-"""Gets the body of the good answer to the call that this task makes."""
 
 
 @dataclasses.dataclass(slots=True)
 class KeptBody:
-    """The body of the good answer to one call; empty before it is there."""
+    """The body of a good answer; empty before it is there."""
 
-    parameters: Mapping[str, str]
-    """Added to the query of the call."""
     content: bytearray = dataclasses.field(default_factory=bytearray)
-    """Decompressed.  It is used for other bodies after the `with`."""
+    """Decompressed."""
+    content_type: str = ""
     buffers: BodyBuffers | None = None
     """Where the content comes from."""
-    content_type: str = ""
 
-
-@contextlib.contextmanager
-def kept_body(parameters: Mapping[str, str] | None = None) -> Iterator[KeptBody]:
-    """Yield what gets the body if the call inside the `with` has a good answer.
-
-    Args:
-        parameters: added to the query of the call.
-    """
-    body = KeptBody(parameters or {})
-    token = _BODY.set(body)
-    try:
-        yield body
-    finally:
-        _BODY.reset(token)
-        if body.buffers is not None:
-            body.buffers.give_back(body.content)
+    def release(self) -> None:
+        """Let the memory of the content be used for other bodies."""
+        if self.buffers is not None:
+            self.buffers.give_back(self.content)
 
 
 class Inflater:
@@ -166,7 +142,7 @@ class NoVectors(Exception):
 
 
 class BodyKeeper(httpx2.AsyncClient):
-    """An HTTP client that returns empty bodies to callers inside `kept_body`.
+    """An HTTP client that makes no copies of a body, and receives a few bodies at a time.
 
     It changes nothing of httpx and httpcore outside itself: other code of the process may use them.
     """
@@ -180,19 +156,12 @@ class BodyKeeper(httpx2.AsyncClient):
                 pool: Any = transport._pool
                 pool._network_backend = WideBackend()
 
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """See httpx.
+    async def receive(self, request: httpx2.Request, kept: KeptBody) -> None:
+        """Send a request, and receive its good answer.
 
         Raises:
-            NoVectors: inside `kept_body`, for an answer with another status than 200.
+            NoVectors: the answer has another status than 200.
         """
-        kept = _BODY.get()
-        if kept is None:
-            return await super().send(request, **options)
-        if kept.parameters:
-            request.url = request.url.copy_merge_params(kept.parameters)
-        if "gzip" in request.headers["accept-encoding"]:
-            request.headers["user-agent"] += _GZIP_AGENT
         # The client's own `send` logs a line for each call.
         response = await self._transport_for_url(request.url).handle_async_request(request)
         response.request = request
@@ -203,7 +172,6 @@ class BodyKeeper(httpx2.AsyncClient):
             await self._receive(response, kept)
         finally:
             await response.aclose()
-        return httpx2.Response(200, headers=_PLAIN_JSON, content=b"{}", request=request)
 
     async def _receive(self, response: httpx2.Response, kept: KeptBody) -> None:
         """Receive the body, decompressed.  It takes a place after its first bytes."""

@@ -1,8 +1,7 @@
 """Call the Gemini API through google-genai: contents in, a checked matrix out.
 
-The SDK makes and signs the request.  The body of a good answer does not pass through it:
-`BodyKeeper` keeps the bytes and hands the SDK an empty answer, so that no vector ever becomes a
-list of Python floats in a pydantic model.
+The SDK makes and signs requests, see `made_requests`.  They are sent without it, so that no vector
+ever becomes a list of Python floats in a pydantic model.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ from typing import TypeVar
 
 import google.auth.exceptions
 import httpx2
-from google.genai import types
 
 from bulkembed.schemas.embedding import EmbeddingConfig, ServiceConfig, Wire
 from bulkembed.schemas.errors import CallError, CallRejected, JobRejected, Unavailable
-from bulkembed.transforms.clients.bodies import KeptBody, NoVectors, kept_body
+from bulkembed.transforms.clients.bodies import KeptBody, NoVectors
 from bulkembed.transforms.clients.classification import NO_SUCH_METHOD
 from bulkembed.transforms.clients.decoding import Answer, decode_answer, decode_count
 from bulkembed.transforms.clients.error_answers import (
@@ -28,6 +26,7 @@ from bulkembed.transforms.clients.error_answers import (
     read_error,
 )
 from bulkembed.transforms.clients.lean_answers import ALT, LeanAnswers
+from bulkembed.transforms.clients.made_requests import RequestMaker, UnsentRequests
 from bulkembed.transforms.clients.proto_answers import decode_proto, holds_proto, read_status
 from bulkembed.transforms.clients.requests import RequestWriter
 from bulkembed.transforms.clients.sdk import open_sdk
@@ -41,6 +40,8 @@ from bulkembed.transforms.clients.transport import (
 from bulkembed.transforms.core.content import Content
 
 T = TypeVar("T")
+Made = Callable[[Mapping[str, str]], Awaitable[httpx2.Request]]
+"""Makes the request of a call with some query parameters."""
 
 
 class GeminiClient:
@@ -67,7 +68,11 @@ class GeminiClient:
         self._lean = LeanAnswers(proto=service.wire is Wire.PROTO)
         certificates = trusted_certificates(service)
         self._http = open_http(service, connections, certificates)
-        self._client = open_sdk(service, key, certificates, async_http=self._http)
+        self._maker = RequestMaker(
+            is_signed_by_key=key is not None, encodings=self._http.headers["accept-encoding"]
+        )
+        unsent = UnsentRequests(verify=certificates, trust_env=False)
+        self._client = open_sdk(service, key, certificates, async_http=unsent)
 
     async def embed(self, contents: Sequence[Content]) -> Answer:
         """Return the vectors of the contents, in their order.
@@ -75,18 +80,18 @@ class GeminiClient:
         Raises:
             CallError: one of its kinds, see schemas/errors.py.
         """
-        content = self._writer.body(contents)
+        dummies, fields = self._writer.dummies(len(contents)), self._writer.body(contents)
+        models = self._client.aio.models
         try:
             return await self._call(
-                lambda: self._client.aio.models.embed_content(
-                    model=self._embedding.model,
-                    contents=self._writer.dummies(len(contents)),
-                    config=types.EmbedContentConfig(
-                        http_options=types.HttpOptions(extra_body=content)
-                    ),
+                lambda parameters: self._maker.request(
+                    lambda: models.embed_content(model=self._embedding.model, contents=dummies),
+                    parameters,
+                    kind=len(dummies),
+                    fields=fields,
                 ),
                 len(contents),
-                lambda body: self._read_vectors(body, len(contents)),
+                lambda parameters, body: self._read_vectors(parameters, body, len(contents)),
                 vectors=True,
             )
         except JobRejected as error:
@@ -101,11 +106,14 @@ class GeminiClient:
             CallError: as `embed`.
         """
         return await self._call(
-            lambda: self._client.aio.models.count_tokens(
-                model=self._embedding.model, contents=self._writer.counted(content)
+            lambda parameters: self._maker.request(
+                lambda: self._client.aio.models.count_tokens(
+                    model=self._embedding.model, contents=self._writer.counted(content)
+                ),
+                parameters,
             ),
             1,
-            lambda body: decode_count(body.content),
+            lambda _, body: decode_count(body.content),
             vectors=False,
         )
 
@@ -115,33 +123,36 @@ class GeminiClient:
 
     async def _call(
         self,
-        send: Callable[[], Awaitable[object]],
+        make: Made,
         texts: int,
-        read: Callable[[KeptBody], T],
+        read: Callable[[Mapping[str, str], KeptBody], T],
         *,
         vectors: bool,
     ) -> T:
-        """Return what `read` makes of the body of the answer; the SDK itself sees an empty one.
+        """Return what `read` makes of the parameters of the call and of the body of its answer.
 
         Raises:
             CallError: there was no answer, or it is an error or a page, or cannot be read.
         """
 
-        def checked(body: KeptBody) -> T:
-            is_proto = holds_proto(body.content_type, body.content)
-            if not is_proto and holds_error(body.content):
-                raise self._error(read_error(200, body.content), texts)
-            return read(body)
+        async def send(parameters: Mapping[str, str]) -> T:
+            body = KeptBody()
+            try:
+                await self._receive(make(parameters), body)
+                is_proto = holds_proto(body.content_type, body.content)
+                if not is_proto and holds_error(body.content):
+                    raise self._error(read_error(200, body.content), texts)
+                return read(parameters, body)
+            finally:
+                body.release()
 
         try:
-            return await self._lean.call(
-                lambda parameters: self._answer(send, parameters, checked), vectors=vectors
-            )
+            return await self._lean.call(send, vectors=vectors)
         except NoVectors as answer:
             forget_frames(answer)
             raise self._error(_read_error(answer), texts) from None
 
-    def _read_vectors(self, body: KeptBody, texts: int) -> Answer:
+    def _read_vectors(self, parameters: Mapping[str, str], body: KeptBody, texts: int) -> Answer:
         """Return the vectors of a good answer; ask for protobuf no longer if it is none.
 
         Raises:
@@ -156,37 +167,28 @@ class GeminiClient:
             else:
                 answer = decode_answer(body.content, texts, dim)
         finally:
-            if ALT in body.parameters and not is_good_proto:
+            if ALT in parameters and not is_good_proto:
                 self._lean.drop([ALT])
         return answer
 
-    async def _answer(
-        self,
-        send: Callable[[], Awaitable[object]],
-        parameters: Mapping[str, str],
-        read: Callable[[KeptBody], T],
-    ) -> T:
-        """Return what `read` makes of the body of a good answer.
+    async def _receive(self, request: Awaitable[httpx2.Request], body: KeptBody) -> None:
+        """Send a request, and receive the body of its good answer.
 
         Raises:
-            CallError: there is no answer, or it cannot be read.
+            CallError: there is no answer.
             NoVectors: the answer is an error or a page.
         """
-        with kept_body(parameters) as body:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await send()
-            except TimeoutError:
-                raise Unavailable(
-                    f"no answer within {self._timeout_s:g} s", code="timeout"
-                ) from None
-            except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
-                # After the handshake, the HTTP client does not wrap the OSErrors of TLS.
-                forget_frames(error)
-                raise transport_error(error) from None
-            except google.auth.exceptions.GoogleAuthError as error:
-                raise credentials_error(error) from None
-            return read(body)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._http.receive(await request, body)
+        except TimeoutError:
+            raise Unavailable(f"no answer within {self._timeout_s:g} s", code="timeout") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OSError) as error:
+            # After the handshake, the HTTP client does not wrap the OSErrors of TLS.
+            forget_frames(error)
+            raise transport_error(error) from None
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise credentials_error(error) from None
 
     def _error(self, answer: ErrorAnswer, texts: int) -> CallError:
         return call_error(answer, self._embedding.spec, self._base_url, self._key, texts)
