@@ -339,6 +339,30 @@ def test_the_request_has_the_documented_form_and_at_most_the_estimated_size(url:
     assert len(body) <= sum(len(json.dumps(one.text)) + REQUEST_BYTES for one in sent)
 
 
+@pytest.mark.parametrize(
+    ("model", "vertexai"),
+    [("gemini-embedding-001", False), ("gemini-embedding-2", False), ("gemini-embedding-2", True)],
+)
+@pytest.mark.parametrize("texts", [TEXTS[:1], TEXTS])
+def test_a_copied_request_equals_one_that_the_sdk_makes(
+    url: str, model: str, vertexai: bool, texts: list[str]
+) -> None:
+    sent = items(texts, model=model)
+
+    async def twice(client: GeminiClient) -> None:
+        await client.embed(items(TEXTS[:1], model=model))
+        await client.embed(items(TEXTS[1:3], model=model))
+        await client.embed(sent)
+
+    facts: dict[str, Any] = {"model": model, "vertexai": vertexai}
+    with between(url) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        with_client(address, twice, **facts)
+        with_client(address, lambda client: client.embed(sent), **facts)
+    *_, copied, made = server.seen
+    assert copied == made
+
+
 def test_gemini_embedding_2_gets_neither_a_task_type_nor_a_title(url: str) -> None:
     with between(url) as server:
         facts: dict[str, Any] = {"model": "gemini-embedding-2", "has_titles": True}

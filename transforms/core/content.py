@@ -9,8 +9,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
+from json.encoder import encode_basestring_ascii
 
 from bulkembed.schemas.embedding import EmbeddingConfig, LongText
 from bulkembed.schemas.models import TITLE
@@ -179,8 +179,8 @@ def _readable(title: str | None, text: str, embedding: EmbeddingConfig) -> tuple
 
 
 def json_bytes(text: str) -> int:
-    """Return the bytes of a text in a JSON body that escapes all but ASCII, as the SDK's does."""
-    return len(json.dumps(text))
+    """Return the bytes of a text in a JSON body that escapes all but ASCII; UTF-8 has no more."""
+    return len(encode_basestring_ascii(text))
 
 
 def within_body(text: str, max_bytes: int) -> str:
