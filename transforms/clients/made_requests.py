@@ -64,7 +64,7 @@ class RequestMaker:
     """Makes the requests of one client.
 
     Args:
-        is_signed_by_key: whether the credentials are a key, which does not expire.  Requests of one
+        is_signed_by_key: whether the credentials are a key, which does not expire. Requests of one
             kind differ in their bodies only then, so the SDK makes the first one of each kind.
         encodings: how answers may be compressed.
     """
