@@ -121,7 +121,7 @@ $(READERS)/.ready: tests/readers/readers.lock
 test-readers: $(DEV_READY) $(READERS)/.ready  ## Open the output in Spark, LanceDB and datasets, and the pages' DAG in Airflow: 2 minutes
 	READERS=$(abspath $(READERS))/bin/python timeout 600 $(BIN)/python -m pytest -m readers tests/readers
 
-bench-quota: $(DEV_READY)  ## Measure the quota engine against the emulator: 13 minutes
+bench-quota: $(DEV_READY)  ## Measure the quota engine against the emulator: 12 minutes
 	timeout 1500 $(BIN)/python -m benchmarks.quota
 
 bench-quota-small: $(DEV_READY)  ## The same with fewer windows: 6 minutes
