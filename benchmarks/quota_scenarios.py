@@ -109,7 +109,7 @@ def lower_limit(setting: Setting) -> list[Row]:
     """The service's limit is lower than `--rpm`."""
     limit = 2000
     with emulator("--rpm", limit, *LATENCY) as server:
-        source = setting.source("lower-limit", limit * setting.pick(5, 3))
+        source = setting.source("lower-limit", limit * setting.pick(5, 4))
         ended = Job(server.url, source, setting.folder / "lower-limit", "--rpm", 3000).wait()
         stats, used = server.stats(), windows_of(server, limit)
         first = next((one["at_s"] for one in server.samples if one["answers_429"]), 0.0)
