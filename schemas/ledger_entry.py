@@ -77,7 +77,7 @@ class BatchJob:
     answers: str = ""
     """The file with its vectors, within the dataset; empty if it has none."""
     media: MediaTokens = NO_MEDIA
-    """Those of `tokens` that are of media."""
+    """How many of `tokens` are of media."""
     surcharge: Count = 0
     """What the media of all its texts costs above its own tokens, in tokens of text."""
 

@@ -48,7 +48,7 @@ class LiveCounts:
     texts: int = 0
     tokens: int = 0
     image_tokens: int = 0
-    """Those of `tokens` that are of images, and of pages of PDF files."""
+    """How many of `tokens` are of images, and of pages of PDF files."""
     audio_tokens: int = 0
     video_tokens: int = 0
     sent: int = 0
@@ -63,7 +63,7 @@ class LiveCounts:
 
     @property
     def media(self) -> MediaTokens:
-        """Those of the tokens that are of media."""
+        """How many of the tokens are of media."""
         return MediaTokens(self.image_tokens, self.audio_tokens, self.video_tokens)
 
     def __add__(self, other: LiveCounts) -> LiveCounts:
@@ -101,9 +101,9 @@ class LiveJobs:
     open: int
     """Jobs whose answers may still come."""
     texts: int
-    """Those of open jobs."""
+    """The texts of open jobs."""
     tokens: int
-    """Those of open jobs, about as the service counts them."""
+    """The tokens of open jobs, about as the service counts them."""
     tokens_limit: int | None
     """None: no limit."""
     oldest_s: float | None

@@ -191,7 +191,7 @@ class PreparedMedia:
     tokens: int
     """As the service counts them; 0 if the length is not known."""
     audio_tokens: int = 0
-    """Those among `tokens` that are of the audio track of a video."""
+    """How many of `tokens` are of the audio track of a video."""
     seconds: float | None = None
     """The length of audio and video; None if it is not known."""
     pages: int | None = None

@@ -133,13 +133,13 @@ class CallCounts:
     """Texts of rows that got a vector that an earlier run or another dataset had committed; they
     are not among `repeated`."""
     image_tokens: int = 0
-    """Those of `tokens` that are of images, and of pages of PDF files."""
+    """How many of `tokens` are of images, and of pages of PDF files."""
     audio_tokens: int = 0
     video_tokens: int = 0
 
     @property
     def media(self) -> MediaTokens:
-        """Those of the tokens that are of media."""
+        """How many of the tokens are of media."""
         return MediaTokens(self.image_tokens, self.audio_tokens, self.video_tokens)
 
     def __add__(self, other: CallCounts) -> CallCounts:

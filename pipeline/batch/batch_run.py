@@ -84,7 +84,7 @@ class BatchRun:
     fetch: FetchAhead | None = None
     """Reads the media of rows; None if rows are texts alone."""
     workers: BatchWorkers | None = None
-    """Those of a cluster, which write job files and collect results; None: this process does."""
+    """The workers of a cluster, which write job files and collect results; None if none do."""
     is_limited: bool = False
     """Whether the plan leaves out rows that a later run needs answers for (`--limit-rows`)."""
     counters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)

@@ -34,7 +34,7 @@ class ListedJob:
     """As the service counted them; estimated for an open job. Tokens of media count as the tokens
     of text that cost the same."""
     unconfirmed_tokens: int
-    """Those of `tokens` that may not have been billed, because the answers are lost."""
+    """How many of `tokens` may not have been billed, because the answers are lost."""
     usd: float | None
     """What its answers cost, or may cost; None if the price is not known."""
     job: str

@@ -43,9 +43,9 @@ class UnitCommits:
     """On a local disk."""
     embed: Embed
     counters: collections.Counter[str]
-    """Those of the run, to which commits add."""
+    """The counters of the run, to which commits add."""
     contents: RowContents
-    """Those of rows with media that were read."""
+    """The contents of rows with media that were read."""
     attempts: int
     """How often units are prepared again whose files change whenever they are read."""
     _stuck: int = 0

@@ -71,7 +71,7 @@ class ProbeCalls:
         self.was_answered = False
         """Whether the service has answered one, if only with a rejection of that request."""
         self.limits: list[NamedLimit] = []
-        """Those that a 429 named."""
+        """The limits that 429s named."""
         self.batches_texts: bool | None = None
         """Whether the service offers the method for several contents; None: not known yet."""
 

@@ -66,7 +66,7 @@ class UnitTally:
     repeated: int
     """Texts that are not sent, because another row or an earlier run has the vector."""
     reused: int
-    """Those among them whose vector an earlier run or another dataset has."""
+    """How many of `repeated` have a vector from an earlier run or another dataset."""
     too_long: int
     """Rows whose texts are cut, or have more tokens than the model accepts (estimated)."""
     sent: SentCounts

@@ -91,7 +91,7 @@ class Estimate:
     repeated: Amount
     """Texts and passages that duplicate one of this run or of an earlier run."""
     reused: Amount
-    """Those among them whose vector an earlier run or another dataset has."""
+    """How many of `repeated` have a vector from an earlier run or another dataset."""
     too_long: Amount
     """Rows whose text is cut, or has more tokens than the model accepts (estimated)."""
     paid: Amount

@@ -74,7 +74,7 @@ class Snapshot:
     codes: dict[str, int]
     """Dead letters of this run by code."""
     jobs: LiveJobs | None = None
-    """Those of this run; None if it has no batch mode."""
+    """The batch jobs of this run; None without batch mode."""
     ending: str | None = None
     """Why the run is about to end."""
     content_noun: str = "text"

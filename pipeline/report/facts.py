@@ -43,13 +43,13 @@ class Cost:
     """Tokens that were sent, and tokens that deduplication saved."""
 
     online_tokens: int
-    """For the committed rows."""
+    """Of online requests for the committed rows."""
     batch_tokens: int
-    batch_billed_tokens: int
-    """The tokens of text that cost the same."""
     """Of all batch jobs."""
+    batch_billed_tokens: int
+    """The tokens of text that cost as much as `batch_tokens`."""
     texts: int
-    """Those of all these tokens."""
+    """How many texts had these tokens."""
     duplicates: int
     """Rows that needed no text of their own."""
     price: Price | None

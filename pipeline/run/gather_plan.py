@@ -62,7 +62,7 @@ class GatherPlan:
 
     @property
     def gathered_rows(self) -> int:
-        """Those of them that are gathered first."""
+        """The known vectors that are gathered before the units start."""
         return sum(gather.rows for gather in self.gathers)
 
     @property

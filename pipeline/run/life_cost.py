@@ -37,9 +37,9 @@ class LifeSpending:
     batch: int = 0
     """By batch jobs that have ended."""
     last_run_batch: int = 0
-    """Those that the last run collected."""
+    """How many of `batch` the last run collected."""
     batch_unconfirmed: int = 0
-    """Those of `batch` whose answers are lost."""
+    """How many of `batch` are of jobs whose answers are lost."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class LifeCost:
     usd: float | None
     """By the configured or Google's price of today; None if not known."""
     unconfirmed_tokens: int
-    """Those of `tokens` that may not have been billed: the requests of killed runs, requests that
+    """How many of `tokens` may not have been billed: the requests of killed runs, requests that
     failed without an answer, and batch jobs whose answers are lost."""
     last_run_tokens: int | None = None
     last_run_usd: float | None = None

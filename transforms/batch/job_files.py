@@ -78,7 +78,7 @@ class JobFile:
     """What its texts can cost at most, in tokens of text."""
     size_bytes: int
     media: MediaTokens = NO_MEDIA
-    """Those of the tokens that are of media."""
+    """How many of the tokens are of media."""
     surcharge: int = 0
     """What its media costs above its own tokens, in tokens of text."""
 

@@ -41,7 +41,7 @@ def counted_tokens(contents: Sequence[Content], answer: Answer) -> int:
 
 
 def counted_media(contents: Sequence[Content], answer: Answer) -> MediaTokens:
-    """Return those of the tokens of an answered call that are of media: counted, or estimated."""
+    """Return the tokens of media of an answered call: the service's count, or else the estimate."""
     return estimated_media(contents) if answer.media is None else answer.media
 
 

@@ -36,7 +36,7 @@ class Answer:
     truncated: tuple[bool | None, ...] | None = None
     """Whether the service cut each content."""
     media: MediaTokens | None = None
-    """Those of the tokens that are of media."""
+    """How many of the tokens are of media; None if the answer does not say it."""
 
 
 def decode_answer(body: Body, texts: int, dim: int | None) -> Answer:

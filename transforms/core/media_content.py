@@ -38,7 +38,7 @@ class StoredMedia:
     start: int
     size: int
     audio_tokens: int = 0
-    """Those among `tokens` that are of the audio track of a video."""
+    """How many of `tokens` are of the audio track of a video."""
     has_text: bool = False
     """Whether the service adds the text that it finds, whose tokens are not known before."""
 

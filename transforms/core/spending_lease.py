@@ -24,7 +24,7 @@ class Spent:
 
     tokens: Count = 0
     unconfirmed: Count = 0
-    """Those among them that no answer confirmed: they may have been billed, or not."""
+    """How many of `tokens` no answer confirmed: they may have been billed, or not."""
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(self.tokens + other.tokens, self.unconfirmed + other.unconfirmed)
@@ -36,7 +36,7 @@ class SpendingNote:
 
     tokens: Count = 0
     unconfirmed: Count = 0
-    """Those of `tokens` that no answer confirmed."""
+    """How many of `tokens` no answer confirmed."""
     ahead: Count = 0
     """What it may have paid in addition since the note was written, at most."""
 

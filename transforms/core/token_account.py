@@ -55,7 +55,7 @@ class TokenAccount:
     changes: int = 0
     """Counts reservations and settlements, so that waiting calls see progress."""
     unconfirmed: int = 0
-    """Those of the paid tokens that no answer confirmed: they may have been billed, or not."""
+    """How many of the paid tokens no answer confirmed: they may have been billed, or not."""
     paid_before: int | None = None
     """Tokens that were paid when the last run started; None if unknown."""
 

@@ -25,9 +25,9 @@ class Claim:
     """The contents of one unit."""
 
     own: list[Content]
-    """Those to send."""
+    """The contents that this unit sends."""
     elsewhere: list[Content]
-    """Those that other units have sent, or are sending."""
+    """The contents that other units have sent, or are sending."""
     before: list[asyncio.Event]
     """The ends of the units that are sending them."""
 

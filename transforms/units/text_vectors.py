@@ -55,12 +55,11 @@ class TextVectors:
         """Return the matrix, allocated once the first vector shows its length."""
         if self._matrix is None:
             # Pages of its own are returned to the system. Blocks of this size in malloc's heap
-            # leave holes, and the process grows.
+            # leave holes, and the process grows. With small pages, a third of the time to fill the
+            # matrix is page faults.
             shape = (len(self.present), dim)
             pages = mmap.mmap(-1, max(1, 4 * shape[0] * shape[1]), flags=_PRIVATE)
-            if hasattr(
-                mmap, "MADV_HUGEPAGE"
-            ):  # Otherwise a third of the time to fill it is faults.
+            if hasattr(mmap, "MADV_HUGEPAGE"):
                 pages.madvise(mmap.MADV_HUGEPAGE)
             self._matrix = np.ndarray(shape, np.float32, buffer=pages)
         return self._matrix
