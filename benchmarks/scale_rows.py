@@ -84,7 +84,7 @@ def measure(folder: Path, rows: int, *, whole: bool) -> Iterator[Measured]:
     first = [PYTHON, "-m", "benchmarks.first_call"]
     yield cost(FIRST, *first, *run, unused)
     yield cost(f"{FIRST}, --dedupe unit", *first, *run, folder / "unused2", "--dedupe", "unit")
-    yield cost(FIRST_OF_REST, *first, early_rows(rows), *run, folder / "unused3")
+    yield cost(FIRST_OF_REST, *first, early_rows(rows, 0), *run, folder / "unused3")
     if whole:
         yield cost(
             "run, without HTTP and JSON", PYTHON, "-m", "benchmarks.ready_vectors", *run, output

@@ -46,13 +46,15 @@ from bulkembed.transforms.dataset.known_places import PLACE, KnownPlaces, PlaceS
 from bulkembed.transforms.dataset.records import DatasetState
 from bulkembed.transforms.units.engine import engine_for, release
 
-MIN_ROWS = 1_000_000
-"""A plan of fewer rows is searched as a whole, which takes two seconds."""
+MIN_ROWS, MIN_BYTES = 1_000_000, 1 << 30
+"""A plan of at most so many rows and bytes is searched as a whole, in some seconds."""
 SHARE = 0.02
 """The share of the rows that are early.  Embedding these takes about as long as searching the rest
 if nothing limits the speed, and longer with a quota."""
 LEAST_ROWS, MOST_ROWS = 100_000, 1_000_000
 """Limits of the early rows."""
+EARLY_BYTES = 256 << 20
+"""The limit of their bytes in the input, of which each file counts by the share of its rows."""
 MAX_KNOWN = 1000
 """If early units want more known vectors, the plan is searched as a whole: each row group of the
 known parts would be read twice, for the early units and for the rest."""
@@ -92,7 +94,7 @@ def search_first(
     Raises:
         InputError, OutputError: a file cannot be read, or a disk is full.
     """
-    rows = early_rows(plan.planned_rows)
+    rows = early_rows(plan.planned_rows, plan.size_bytes)
     if rows and _may_divide(request, job, before):
         early, rest = plan.divided(rows)
         sharing = find_sharing(dataset, job, early, before, folder, reused, keep=True)
@@ -101,9 +103,17 @@ def search_first(
     return SearchedUnits(plan, find_sharing(dataset, job, plan, before, folder, reused, keep=True))
 
 
-def early_rows(rows: int) -> int:
-    """Return how many rows of a plan are early, about; 0 for none."""
-    return min(max(LEAST_ROWS, int(rows * SHARE)), MOST_ROWS) if rows > MIN_ROWS else 0
+def early_rows(rows: int, size_bytes: int) -> int:
+    """Return how many rows of a plan are early, about; 0 for none.
+
+    Args:
+        rows: of the plan.
+        size_bytes: their bytes in the input.
+    """
+    if rows <= MIN_ROWS and size_bytes <= MIN_BYTES:
+        return 0
+    wanted = min(max(LEAST_ROWS, int(rows * SHARE)), MOST_ROWS)
+    return max(1, min(wanted, rows * EARLY_BYTES // max(1, size_bytes)))
 
 
 def _may_divide(request: RunRequest, job: JobConfig, before: DatasetState) -> bool:

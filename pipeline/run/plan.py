@@ -41,6 +41,15 @@ class Plan:
         return retried or sum(unit.rows for file in self.work for unit in file.units)
 
     @property
+    def size_bytes(self) -> int:
+        """The bytes of the planned rows in the input; each file counts by the share of its rows."""
+        return sum(
+            file.file.found.size_bytes * file.rows // file.file.rows
+            for file in self.work
+            if file.file.rows
+        )
+
+    @property
     def units(self) -> int:
         """Units of this run."""
         return sum(len(file.units) for file in self.work)

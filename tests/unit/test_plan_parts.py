@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.jobs import a_file
 
+from bulkembed.pipeline.run.early_units import early_rows
 from bulkembed.pipeline.run.plan import Plan, make_plan
 from bulkembed.schemas.units import Unit
 from bulkembed.transforms.dataset.records import DatasetState
@@ -39,3 +41,27 @@ def test_a_plan_without_a_file_has_the_units_of_the_others() -> None:
     plan = make_plan([a_file(5, "a.parquet"), a_file(3, "b.parquet")], DatasetState(), 2)
     left = plan.without_file("/in/a.parquet")
     assert units_of(left) == list(itertools.islice(units_of(plan), 3, None))
+
+
+@pytest.mark.parametrize(
+    ("rows", "size_bytes", "early"),
+    [
+        pytest.param(10**6, 1 << 30, 0, id="small"),
+        pytest.param(10**6 + 1, 10**7, 100_000, id="a-little-more-rows"),
+        pytest.param(25 * 10**6, 10**8, 500_000, id="many-rows"),
+        pytest.param(10**9, 10**8, 1_000_000, id="very-many-rows"),
+        pytest.param(50 * 10**6, 100 << 30, 125_000, id="long-texts"),
+        pytest.param(1000, 4 << 30, 62, id="few-texts-of-megabytes"),
+        pytest.param(1, 4 << 30, 1, id="one-row"),
+    ],
+)
+def test_early_rows_are_few_enough_to_be_searched_in_seconds(
+    rows: int, size_bytes: int, early: int
+) -> None:
+    assert early_rows(rows, size_bytes) == early
+
+
+def test_rows_of_a_plan_count_by_their_share_of_a_file() -> None:
+    plan = make_plan([a_file(10, "a.parquet"), a_file(5, "b.parquet")], DatasetState(), 2)
+    first, rest = plan.divided(6)
+    assert (plan.size_bytes, first.size_bytes, rest.size_bytes) == (2000, 600, 1400)
