@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from bulkembed.transforms.core.field_paths import (
 )
 from bulkembed.transforms.core.ranges import RowRange
 from bulkembed.transforms.inputs.column_checks import check_present
+from bulkembed.transforms.inputs.forward_rows import ForwardRows
 from bulkembed.transforms.inputs.hive_keys import hive_keys
 from bulkembed.transforms.inputs.inferred_types import ColumnType
 from bulkembed.transforms.inputs.input_files import ScannedFile
@@ -46,7 +46,6 @@ from bulkembed.transforms.inputs.rows import (
 )
 from bulkembed.transforms.inputs.stored_bytes import (
     PeekableStream,
-    changed,
     decompressed,
     reading,
 )
@@ -244,20 +243,16 @@ def read(
     A plain file is entered near each range; a compressed one is decompressed once.
     """
     with reading(file.found), _open(filesystem, file) as stream:
-        next_row, following = 0, _rows(stream, file, 0)
+
+        def rows_from(_: int, at_byte: int) -> Iterator[bytes]:
+            if at_byte:
+                stream.seek(at_byte)
+            return _rows(stream, file, at_byte)
+
+        rows = ForwardRows(file, rows_from, can_seek=file.found.compression is None)
         for first_row, count in ranges:
-            place = min(first_row // OFFSET_STRIDE_ROWS, len(file.offsets) - 1)
-            if place * OFFSET_STRIDE_ROWS > next_row:
-                stream.seek(file.offsets[place])
-                next_row = place * OFFSET_STRIDE_ROWS
-                following = _rows(stream, file, file.offsets[place])
-            skipped = first_row - next_row
-            rows = list(itertools.islice(following, skipped, skipped + count))
-            if len(rows) < count:
-                raise changed(file.found, f"it has fewer than {first_row + count:,} rows")
-            next_row = first_row + count
             batch = BatchBuilder(file.name, wanted, first_row)
-            for row in rows:
+            for row in rows.read(first_row, count):
                 _add_row(batch, row)
             yield batch.build()
 

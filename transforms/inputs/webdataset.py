@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -20,13 +19,13 @@ import pyarrow.fs as pafs
 from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.inputs import OFFSET_STRIDE_ROWS, FoundFile, InputColumns, InputFile
 from bulkembed.transforms.core.ranges import RowRange
+from bulkembed.transforms.inputs.forward_rows import ForwardRows
 from bulkembed.transforms.inputs.input_files import ScannedFile
 from bulkembed.transforms.inputs.jsonl import ScannedColumns
 from bulkembed.transforms.inputs.jsonl_lines import NotARow, may_be_rounded, parse, parse_exactly
 from bulkembed.transforms.inputs.rows import BadValue, RowBatch, WantedColumns, has_lone_surrogate
 from bulkembed.transforms.inputs.stored_bytes import (
     PeekableStream,
-    changed,
     decompressed,
     reading,
 )
@@ -109,21 +108,17 @@ def read(
         return number in current and ending in reads
 
     with reading(file.found), _open(filesystem, file) as (stream, seek):
-        next_row, following = 0, _rows(TarReader(stream, seek=seek), wants)
+
+        def rows_from(number: int, at_byte: int) -> Iterator[_TarRow]:
+            if seek is not None and at_byte:
+                seek(at_byte)
+            return _rows(TarReader(stream, at=at_byte, seek=seek), wants, number)
+
+        rows = ForwardRows(file, rows_from, can_seek=seek is not None)
         for first_row, count in ranges:
             current = range(first_row, first_row + count)
-            place = min(first_row // OFFSET_STRIDE_ROWS, len(file.offsets) - 1)
-            if seek is not None and place * OFFSET_STRIDE_ROWS > next_row:
-                next_row, at = place * OFFSET_STRIDE_ROWS, file.offsets[place]
-                seek(at)
-                following = _rows(TarReader(stream, at=at, seek=seek), wants, next_row)
-            skipped = first_row - next_row
-            rows = list(itertools.islice(following, skipped, skipped + count))
-            if len(rows) < count:
-                raise changed(file.found, f"it has fewer than {first_row + count:,} rows")
-            next_row = first_row + count
             batch = BatchBuilder(file.name, wanted, first_row)
-            for row in rows:
+            for row in rows.read(first_row, count):
                 _add_row(batch, row, wanted.recipe.columns)
             yield batch.build()
 
