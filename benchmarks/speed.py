@@ -23,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.children import ROOT, Cost, cost_of
 from benchmarks.processes import emulator
+from benchmarks.ready_server import ready_server
 from benchmarks.texts import Texts
 
 TINY_ROWS = 100
@@ -30,14 +31,22 @@ UNIT_ROWS = 2_500
 MAX_WORKERS = 2
 """The few rows make a unit for each of that many workers, so that all of them start up."""
 LATENCY_MS = 50
+MAX_PART = 4
+"""A client has at most so many times the rows of `--rows`."""
 SERVERS = {"google": (), "indented": ("--pretty",)}
 """The emulator as it is, and one that ignores `prettyPrint=false`."""
+READY = "ready"
+"""The first of them behind a server of ready-made answers, see `ready_server`."""
 REACHES = (
     ("indented JSON, to compact JSON", "job, indented answers", "job, no compression", None),
     ("the job, to the SDK script", "job, 1 worker", "sdk script, nested lists", 0.20),
-    ("protobuf, to JSON", "job, protobuf", "job, no compression", 0.50),
+    ("protobuf, to JSON", "job, protobuf", "job, 1 worker", 0.50),
+    ("protobuf, to JSON without compression", "job, protobuf", "job, no compression", 0.50),
+    ("2 workers, to 1", "ready answers, 2 workers", "ready answers, 1 worker", 1.10),
 )
-"""Ratios of CPU seconds: their name, two clients, and the target."""
+"""Ratios of CPU seconds: their name, two clients, and the most that is wanted."""
+SPEED_UP = ("2 workers, to 1", "ready answers, 2 workers", "ready answers, 1 worker", 1.5)
+"""A ratio of rows per second, and the least that is wanted. It needs a quiet machine."""
 PYTHON = sys.executable
 TEXT_CHARS = 400
 """Maximum length of a text; the docstrings then have 143 characters on average."""
@@ -53,7 +62,7 @@ class Client:
     arguments: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
     server: str = "google"
-    """One of SERVERS."""
+    """One of SERVERS, or READY."""
 
     @property
     def is_job(self) -> bool:
@@ -75,12 +84,15 @@ def clients(peers: str | None) -> list[Client]:
     """Return all clients."""
     job = (PYTHON, "-m", "bulkembed", "run")
     plain = ("--compression", "off")
+    two = ("--workers", "2")
     found = [
         Client("job, 1 worker", job),
         Client("job, no compression", job, arguments=plain),
         Client("job, indented answers", job, arguments=plain, server="indented"),
-        Client("job, protobuf", job, arguments=(*plain, "--wire", "proto")),
-        Client("job, 2 workers", job, arguments=("--workers", "2")),
+        Client("job, protobuf", job, arguments=("--wire", "proto")),
+        Client("job, 2 workers", job, arguments=two),
+        Client("ready answers, 1 worker", job, 4.0, server=READY),
+        Client("ready answers, 2 workers", job, 4.0, two, server=READY),
         Client("job, plain decode", job, environ=(("BULKEMBED_PLAIN_DECODE", "1"),)),
         Client("sdk script, nested lists", _script("sdk"), 0.3, ("nested",)),
         Client("sdk script, Content objects", _script("sdk"), 0.3, ("contents",)),
@@ -115,7 +127,7 @@ class Bench:
         self._folder = folder
         self._rows = rows
         self._numbers = itertools.count()
-        self._source = Texts(folder).write_short("speed", 2 * rows, TEXT_CHARS)
+        self._source = Texts(folder).write_short("speed", MAX_PART * rows, TEXT_CHARS)
 
     def figures(self, client: Client, url: str, dim: int) -> Figures:
         """Run a client over a few rows, for its start-up, and over its share of the rows."""
@@ -155,8 +167,9 @@ def measure(bench: Bench, chosen: Sequence[Client], dim: int, repeat: int) -> di
             name: stack.enter_context(
                 emulator("--canned", "--latency-ms", LATENCY_MS, *SERVERS[name])
             ).url
-            for name in sorted({client.server for client in chosen})
+            for name in sorted({"google", *(client.server for client in chosen)} - {READY})
         }
+        urls[READY] = stack.enter_context(ready_server(urls["google"], LATENCY_MS))
         for _ in range(repeat):
             for client in chosen:
                 found = bench.figures(client, urls[client.server], dim)
@@ -186,11 +199,15 @@ def show(title: str, found: dict[str, Figures]) -> None:
 
 def show_reaches(found: dict[str, Figures]) -> None:
     """Print the ratios that have targets."""
-    table = Table("CPU seconds of", "ratio", "target", title="3,072 dimensions")
+    table = Table("CPU seconds per row", "ratio", "target", title="3,072 dimensions")
     for name, one, other, target in REACHES:
         if one in found and other in found:
             ratio = found[one].cpu_s / found[other].cpu_s
             table.add_row(name, f"{ratio:.2f}", "" if target is None else f"at most {target:.2f}")
+    name, one, other, least = SPEED_UP
+    if one in found and other in found:
+        ratio = found[one].rows_per_s / found[other].rows_per_s
+        table.add_row(f"{name}, rows per second", f"{ratio:.2f}", f"at least {least:.2f}")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

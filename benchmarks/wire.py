@@ -39,20 +39,20 @@ CLIENTS = (
     Client("JSON", JOB, arguments=OFF),
     Client("indented JSON, compressed", JOB, server="indented"),
     Client("indented JSON", JOB, arguments=OFF, server="indented"),
-    Client("protobuf, compressed", JOB, arguments=PROTO),
-    Client("protobuf", JOB, arguments=(*PROTO, *OFF)),
+    Client("protobuf", JOB, arguments=PROTO),
 )
 
 
 def row_bytes(url: str, client: Client) -> float:
     """Return the bytes of a row of an answer as it is sent."""
-    query = "alt=proto" if "proto" in client.arguments else "prettyPrint=false"
+    is_proto = "proto" in client.arguments
+    query = "alt=proto" if is_proto else "prettyPrint=false"
     one = {
         "model": f"models/{MODEL}",
         "content": {"parts": [{"text": "text"}]},
         "outputDimensionality": DIM,
     }
-    encoding = "identity" if "off" in client.arguments else "gzip"
+    encoding = "identity" if is_proto or "off" in client.arguments else "gzip"
     answer = httpx2.post(
         f"{url}/v1beta/models/{MODEL}:batchEmbedContents?{query}",
         json={"requests": [one] * CALL_TEXTS},

@@ -153,6 +153,8 @@ class BodyKeeper(httpx2.AsyncClient):
         self._buffers = BodyBuffers()
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx2.AsyncHTTPTransport):
+                # httpx cannot be told which backend its pools use. A transport of our own over
+                # httpcore's pools, which can, would repeat httpx's proxies, limits and errors.
                 pool: Any = transport._pool
                 pool._network_backend = WideBackend()
 
