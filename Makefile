@@ -124,7 +124,7 @@ test-readers: $(DEV_READY) $(READERS)/.ready  ## Open the output in Spark, Lance
 bench-quota: $(DEV_READY)  ## Measure the quota engine against the emulator: 12 minutes
 	timeout 1500 $(BIN)/python -m benchmarks.quota
 
-bench-quota-small: $(DEV_READY)  ## The same with fewer windows: 6 minutes
+bench-quota-small: $(DEV_READY)  ## The same with fewer windows: 7 minutes
 	timeout 900 $(BIN)/python -m benchmarks.quota --small
 
 bench-dedupe: $(DEV_READY)  ## Measure the search for texts that repeat, over a million rows: 2 minutes

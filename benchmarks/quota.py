@@ -22,7 +22,7 @@ from benchmarks.quota_odd_sizes import odd_units, small_files
 from benchmarks.quota_scenarios import SCENARIOS, Row, Setting
 from benchmarks.texts import Texts
 
-OF_ODD_SIZES = ((odd_units, 170), (small_files, 320))
+OF_ODD_SIZES = ((odd_units, 170), (small_files, 240))
 """Each with its start in seconds."""
 
 
@@ -61,7 +61,7 @@ def show(rows: list[Row]) -> None:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--small", action="store_true", help="fewer windows, about five minutes")
+    parser.add_argument("--small", action="store_true", help="fewer windows, about seven minutes")
     parser.add_argument("--only", default="", help="names of scenarios, separated by commas")
     parser.add_argument("--keep", type=Path, help="a folder for the written files, which are kept")
     args = parser.parse_args()

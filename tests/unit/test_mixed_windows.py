@@ -93,7 +93,7 @@ def look(processes: Sequence[Handing], client: Client) -> Look | None:
     return Look(used, (free[0], free[1]), min(left))
 
 
-@settings(max_examples=15, deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=10, deadline=None, phases=WITHOUT_SHRINKING)
 @given(
     seed=st.integers(0, 10**6),
     rpm=st.integers(60, 1500),
