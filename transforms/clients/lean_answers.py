@@ -34,7 +34,7 @@ _NOT_ABOUT_THE_REQUEST = frozenset({401, 403, 407, 408, 429})
 _NO_SUCH_FORMAT = frozenset({406, 415, 501})
 _VAGUE = frozenset({"method", "model_gone", "page", "path", "refused", "unexpected"})
 """The rules of `classification` that a rejected parameter may match, if nothing names it."""
-DOUBT_AFTER = 4
+DOUBT_AFTER = 8
 """Rejections without a clear reason, one after the other, after which each parameter is in doubt
 again: a gateway may have been replaced."""
 _SOME_PARAMETER = re.compile(
