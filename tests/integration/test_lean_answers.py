@@ -212,6 +212,20 @@ def test_a_vague_error_is_repeated_without_a_parameter_until_the_service_has_acc
     assert service.queries == [compact, {}, compact, compact]
 
 
+def test_rejections_of_texts_are_seldom_repeated() -> None:
+    service = Service(400, b'{"error":{"message":"invalid argument"}}', all_calls=True)
+    calls = 3 * DOUBT_AFTER
+
+    async def all_rejected(client: GeminiClient) -> None:
+        for _ in range(calls):
+            with pytest.raises(CallRejected):
+                await call_many(client, 1)
+
+    with serving(service) as url:
+        with_client(url, all_rejected, dim=DIM)
+    assert 1 <= len(service.queries) - calls <= 1 + calls // (DOUBT_AFTER - 1)
+
+
 def test_a_service_that_names_one_parameter_at_a_time_is_asked_without_both() -> None:
     queries: list[tuple[str, ...]] = []
     refused = set[str]()

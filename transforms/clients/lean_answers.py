@@ -80,6 +80,7 @@ class LeanAnswers:
             except NoVectors as answer:
                 suspects = self._suspects(parameters, answer)
                 if not suspects:
+                    self._accepted.update(refused)  # They were not the reason.
                     raise
             refused |= suspects
             parameters = {name: value for name, value in parameters.items() if name not in suspects}
@@ -101,6 +102,7 @@ class LeanAnswers:
             return named
         self._rejections += 1
         if self._rejections >= DOUBT_AFTER:
+            self._rejections = 0
             self._accepted.clear()
         return frozenset(sent) - self._accepted
 
