@@ -49,10 +49,10 @@ COMMIT_MEMORY_BYTES = 96 << 20
 TIMELINE_EVERY_S = 30.0
 """How much of the timeline a kill can lose."""
 
-YOUNG_COLLECTIONS = 100
+YOUNG_COLLECTIONS = 1000
 """Collections of younger objects before one of all objects; Python's default is 10. A collection
-of all objects looks at each text in memory, of which there are some 100,000 if vectors are short;
-units and their calls are freed without it."""
+of all objects looks at each text in memory, of which there are some 100,000 if vectors are short,
+and takes half a second.  Units and their calls, also failed ones, are freed without it."""
 
 Read = TypeVar("Read")
 
