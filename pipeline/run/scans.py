@@ -26,6 +26,8 @@ SCANS_FILE = f"{PLAN}/files.jsonl"
 SCAN_VERSION = 3
 """Version of the saved scans; files with a scan of another version are scanned again."""
 SCAN_THREADS = 4
+STORE_SCAN_THREADS = 16
+"""The same if files are on a store, where a scan is mostly waiting for two answers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ def scan_inputs(
     def scan(file: FoundFile) -> ScannedFile | InputError:
         return saved.get(_stamp(file)) or _scan(file, columns, digests.get(_content_of(file), ""))
 
-    with concurrent.futures.ThreadPoolExecutor(SCAN_THREADS) as pool:
+    is_local = all(file.is_local for file in found)
+    threads = SCAN_THREADS if is_local else STORE_SCAN_THREADS
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(scan, found))
     bad = {
         file.name: result

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.cli import read
+from support.store_proxy import SLOW_S, Fault
 from support.stores import Store
 
 from bulkembed.emulator.server import EmulatorServer
+from bulkembed.transforms.core.hashing import text_hash
 
 pytestmark = [pytest.mark.stores, pytest.mark.timeout(280)]
 
@@ -101,15 +105,21 @@ def test_of_a_parquet_file_the_footer_is_read_and_what_is_embedded(store: Store)
         assert len(before.keys() - after.keys()) == (2 if store.name == "az" else 1)
 
 
-def test_a_file_that_is_written_again_during_a_run_is_noticed_without_reading_it(
-    store: Store, tmp_path: Path
+def embed_while_a_file_is_written(
+    store: Store, out: Path, is_the_moment: Callable[[str, str], bool]
 ) -> None:
+    """Write other content of the same size during a run, which has to notice it.
+
+    Args:
+        store: the store.
+        out: a local folder for the output.
+        is_the_moment: whether to do it before a request; called with its method and path.
+    """
     write_all(store)
     written: list[str] = []
 
     def overwrite(method: str, path: str, _: int) -> None:
-        """Write other content of the same size when the first record is committed."""
-        if method in ("PUT", "POST") and "/_run/units/" in unquote(path) and not written:
+        if not written and is_the_moment(method, unquote(path)):
             written.append(path)
             store.write(f"{store.root}/in/f1.parquet", parquet(1, "news"))
 
@@ -121,9 +131,46 @@ def test_a_file_that_is_written_again_during_a_run_is_noticed_without_reading_it
         assert ended.code == 0, ended.err
         assert "f1.parquet" in ended.err
         assert read_bytes(store) < 2 * FILES * (3 * FOOTER_BYTES + TEXT_BYTES)
-        assert server.stats()["texts"] == (FILES + 1) * ROWS
-    out = store.fetch(f"{store.root}/out", tmp_path / "out")
-    assert read(out).num_rows == FILES * ROWS
+        assert server.stats()["texts"] in (FILES * ROWS, (FILES + 1) * ROWS)
+    rows = read(store.fetch(f"{store.root}/out", out))
+    assert rows.num_rows == FILES * ROWS
+    hashes = set(rows.column("text_hash").to_pylist())
+    assert {text_hash(None, f"news {row} of file 1") for row in range(ROWS)} <= hashes
+
+
+def test_a_file_that_is_written_again_during_a_run_is_noticed_without_reading_it(
+    store: Store, tmp_path: Path
+) -> None:
+    embed_while_a_file_is_written(
+        store, tmp_path, lambda method, path: method in ("PUT", "POST") and "/_run/units/" in path
+    )
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_a_file_that_is_written_between_its_tag_and_its_footer_is_noticed(
+    store: Store, tmp_path: Path
+) -> None:
+    embed_while_a_file_is_written(
+        store, tmp_path, lambda method, path: method == "GET" and "/in/f1.parquet" in path
+    )
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_many_files_of_a_store_are_scanned_at_once(store: Store) -> None:
+    for file in range(20):
+        store.write(f"{store.root}/in/f{file}.parquet", parquet(file % FILES))
+    reads: list[float] = []
+
+    def slow(method: str, path: str, _: int) -> Fault | None:
+        if method != "GET" or "/in/f" not in unquote(path):
+            return None
+        reads.append(time.monotonic())
+        return Fault.SLOW if len(reads) <= 20 else None
+
+    store.proxy.fault = slow
+    ended = store.run("estimate", "--input", f"{store.root}/in", "--dim", 128)
+    assert ended.code == 0, ended.err
+    assert sum(at < min(reads) + SLOW_S / 2 for at in reads) > 8
 
 
 @pytest.mark.parametrize("store", ["s3"], indirect=True)
