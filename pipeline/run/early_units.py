@@ -28,7 +28,6 @@ from bulkembed.pipeline.run.plan import Plan
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.reuse import ReusedDataset
 from bulkembed.pipeline.run.sharing import Sharing, find_sharing, keep_vectors
-from bulkembed.pipeline.run.summary import dead_codes
 from bulkembed.pipeline.run.text_search import distinct_keys
 from bulkembed.schemas.embedding import LongText
 from bulkembed.schemas.errors import BulkEmbedError, InputError, OutputTaken
@@ -39,7 +38,7 @@ from bulkembed.transforms.batch.run_stop import RunStop
 from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.core.quota_limits import split_concurrency
-from bulkembed.transforms.dataset import worker_notes
+from bulkembed.transforms.dataset import run_file, worker_notes
 from bulkembed.transforms.dataset.committed_vectors import committed_index
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_places import PLACE, KnownPlaces, PlaceSource
@@ -166,7 +165,7 @@ class RestOfRun:
             searching = pool.submit(self._search, ended)
             try:
                 counters = collections.Counter(work.run(self.job, self.folder))
-                counters.update(self._run(searching, dead_codes(counters)))
+                counters.update(self._run(searching))
             finally:
                 ended.set()
         return dict(counters)
@@ -198,17 +197,8 @@ class RestOfRun:
                 worker_notes.write_damaged_file(self.dataset, self.job.run_id, file, error)
                 rest = rest.without_file(error.path)
 
-    def _run(
-        self,
-        searching: concurrent.futures.Future[tuple[Plan, Sharing]],
-        failed: dict[str, int],
-    ) -> dict[str, int]:
-        """Embed the rest once its texts are searched, unless the run must end.
-
-        Args:
-            searching: the search.
-            failed: the dead letters of the early units, by code.
-        """
+    def _run(self, searching: concurrent.futures.Future[tuple[Plan, Sharing]]) -> dict[str, int]:
+        """Embed the rest once its texts are searched, unless the run must end."""
         stop = RunStop(self.dataset, self.job.run_id)
         try:
             while not (stop.is_set() or searching.done()):
@@ -216,17 +206,16 @@ class RestOfRun:
             if stop.is_set():
                 return {}
             rest, sharing = searching.result()
-            return self._embed(rest, sharing, sum(failed.values())) if rest.work else {}
+            return self._embed(rest, sharing) if rest.work else {}
         except OutputTaken as error:
             stop.set(StopReason.TAKEN_OVER, error.message)
         except BulkEmbedError as error:
             stop.set(StopReason.BROKEN, error.message)
         return {}
 
-    def _embed(self, rest: Plan, sharing: Sharing, failed: int) -> dict[str, int]:
+    def _embed(self, rest: Plan, sharing: Sharing) -> dict[str, int]:
         job, dataset = self.job, self.dataset
-        if job.max_dead_rows is not None:
-            job = dataclasses.replace(job, max_dead_rows=max(0, job.max_dead_rows - failed))
+        run_file.check_ownership(dataset, job)
         self.goal.shared += sum(file.texts for file in sharing.picks)
         dataset.delete(dataset.gathered_files())
         work = distribute(self.request, job, rest, sharing)

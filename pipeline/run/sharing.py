@@ -103,7 +103,7 @@ def find_sharing(
     """
     several = plan.units > 1 or job.embedding.long_text.cuts
     several = several or any(one.embedded for one in (*state.records, *state.damaged))
-    several = several or bool(reused) or settled is not None
+    several = several or bool(reused) or (settled is not None and len(settled) > 0)
     if job.dedupe is not Dedupe.RUN or not plan.work or not several:
         return Sharing()
     sources = known_sources(dataset, job, state, scratch, reused, keep=keep)

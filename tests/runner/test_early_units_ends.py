@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -39,10 +40,14 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def endless_search(
-    monkeypatch: pytest.MonkeyPatch, output: Path, then: Callable[[], None] = lambda: None
+def late_search(
+    monkeypatch: pytest.MonkeyPatch,
+    output: Path,
+    then: Callable[[], None] = lambda: None,
+    *,
+    ends: bool = False,
 ) -> None:
-    """The search lasts until the run ends; do something once the early units are committed."""
+    """Do something once the early units are committed; then search, or wait until the run ends."""
     find_sharing = early_units.find_sharing
 
     def search(*args: Any, **more: Any) -> Any:
@@ -50,9 +55,10 @@ def endless_search(
             return find_sharing(*args, **more)
         wait_for(lambda: committed_rows(output) == EARLY_ROWS)
         then()
-        while True:
+        while not ends:
             more["check"]()
             time.sleep(0.01)
+        return find_sharing(*args, **more)
 
     monkeypatch.setattr(early_units, "find_sharing", search)
 
@@ -91,7 +97,7 @@ def test_a_signal_between_the_parts_ends_the_search(
     workers: int,
 ) -> None:
     with monkeypatch.context() as patch:
-        endless_search(patch, output, then=stop)
+        late_search(patch, output, then=stop)
         ended = go(server, source, output, "--workers", workers)
     assert ended.code == 75, ended.err
     assert "interrupted by SIGTERM" in ended.err
@@ -103,7 +109,7 @@ def test_a_limit_of_time_between_the_parts_ends_the_search(
     server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        endless_search(patch, output)
+        late_search(patch, output)
         ended = go(server, source, output, "--max-runtime", "6s")
     assert ended.code == 75, ended.err
     assert "--max-runtime" in ended.err
@@ -111,11 +117,39 @@ def test_a_limit_of_time_between_the_parts_ends_the_search(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_a_launcher_that_lost_its_dataset_between_the_parts_writes_nothing_more(
+    server: EmulatorServer,
+    source: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    others = output / "_run/gather/rows-of-another-run"
+
+    def take_over() -> None:
+        pinned = json.loads((output / "_run/run.json").read_bytes())
+        taken = {"run_number": pinned["run_number"] + 1, "last_run_id": "another-run"}
+        (output / "_run/run.json").write_text(json.dumps(pinned | taken))
+        others.parent.mkdir(exist_ok=True)
+        others.touch()
+
+    late_search(monkeypatch, output, then=take_over, ends=True)
+    ended = go(server, source, output, "--workers", workers)
+    assert ended.code == 5, ended.err
+    assert "another-run has taken over" in ended.last
+    assert server.stats()["texts"] == EARLY_TEXTS
+    assert others.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("most", "code"), [(1, 3), (4, 3), (5, 0)])
 def test_failed_rows_of_both_parts_count_together(
     tmp_path: Path, most: int, code: int, workers: int
 ) -> None:
-    texts = [f"poison {n}" if n in (3, 21, 102, 121, 122) else one for n, one in enumerate(TEXTS)]
+    """Blank rows have not failed."""
+    poison, blank = (3, 21, 102, 121, 122), (5, 6, 7, 8, 110)
+    texts = [f"poison {n}" if n in poison else text for n, text in enumerate(TEXTS)]
+    texts = ["" if n in blank else text for n, text in enumerate(texts)]
     source, output = write_input(tmp_path / "in", texts), tmp_path / "out"
     limit = ("--max-dead-letters", most, "--workers", workers)
     with EmulatorServer(EmulatorSettings(poison="poison")) as server:

@@ -1,4 +1,4 @@
-"""Whether a run in batch mode must end, and waits that end with it."""
+"""Whether a run must end, for its launcher, and waits that end with it."""
 
 from __future__ import annotations
 
