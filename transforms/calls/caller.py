@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random as random_module
 import time
 from collections.abc import Callable, Sequence
@@ -25,13 +24,12 @@ from bulkembed.transforms.calls.deliveries import Delivery, ResultReceiver
 from bulkembed.transforms.calls.dispatcher import Dispatcher
 from bulkembed.transforms.calls.failed_calls import CallStats, FailedCalls
 from bulkembed.transforms.calls.gate import Gate, Slot
+from bulkembed.transforms.calls.outage import ServiceOutage
 from bulkembed.transforms.calls.rate_service import RateService
-from bulkembed.transforms.calls.retry import Retrier, stop_reason
+from bulkembed.transforms.calls.retry import Retrier
 from bulkembed.transforms.calls.spending import Spending
 from bulkembed.transforms.calls.stop_messages import (
     day_spent_message,
-    failed_throughout_message,
-    hopeless_message,
 )
 from bulkembed.transforms.calls.stopping import StopFlag, Stopping
 from bulkembed.transforms.clients.decoding import Answer
@@ -93,7 +91,6 @@ class Caller:
         self._gate = gate
         self._estimator = estimator
         self._stop = stop
-        self._deadline_s = deadline_s
         self._factors = factors
         self._spending = spending or Spending(None, None, stop)
         self._clock = clock
@@ -101,7 +98,7 @@ class Caller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: dict[asyncio.Future[Answer], Call] = {}
         self._aborted = False
-        self._failing_since = math.inf
+        self._outage = ServiceOutage(stop, deadline_s, clock)
         self.retrier = Retrier(stop, deadline_s, RetryWait(random), clock)
         self.stats = CallStats()
         self.timeline = Timeline()
@@ -250,18 +247,17 @@ class Caller:
             if self._failed.is_about_job(error):
                 # Before the gate knows of the failure and sends the next call.
                 self._stop.set(StopReason.REJECTED, error.message)
-            if isinstance(error, RETRYABLE):
-                self._failing_since = min(self._failing_since, self._clock())
+            self._outage.failed(error)
             self._note_failure(slot, self._gate.fail(slot, error), error)
             self._spending.failed(reserved, error)
-            self._end_run_if_down(error, started)
+            self._outage.check(error, started, is_hopeless=self._gate.hopeless)
             raise
         except BaseException:
             self._gate.abandon(slot)
             self._spending.lost(reserved)
             raise
         self._failed.note_answer(contents)
-        self._failing_since = math.inf
+        self._outage.answered()
         self.retrier.answered()
         self._gate.succeed(slot, answer.tokens, len(contents))
         counted = counted_tokens(contents, answer)
@@ -300,12 +296,10 @@ class Caller:
         if effect is None:
             return
         self.stats.calls_refused += 1
-        remaining_s = self._remaining_s()
         if effect.day_resets_at is not None:
             self._stop.set(StopReason.DAY_SPENT, day_spent_message(effect.day_resets_at))
-        elif effect.wait_s > remaining_s:  # Nothing is sent before the deadline.
-            loop, since = asyncio.get_running_loop(), self._failing_since
-            loop.call_later(remaining_s, self._end_run_if_failing_since, since, error)
+        else:
+            self._outage.pause(effect.wait_s, error)
         if effect.adopted:
             old, new = ("none" if one is None else f"{one:,}" for one in effect.limits)
             log.warning(
@@ -317,26 +311,3 @@ class Caller:
                 "uses the quota, or the service counts differently. bulkembed now spreads its "
                 "requests evenly."
             )
-
-    def _remaining_s(self) -> float:
-        """Return the seconds until no call has passed for one call deadline."""
-        return self._failing_since + self._deadline_s - self._clock()
-
-    def _end_run_if_down(self, error: CallError, started: float) -> None:
-        """End the run if no call has had a useful answer for too long.
-
-        Args:
-            error: of the last call.
-            started: when that call was sent.
-        """
-        if not isinstance(error, RETRYABLE):
-            return
-        if self._gate.hopeless:
-            self._stop.set(stop_reason(error), hopeless_message(error))
-        elif started >= self._failing_since and self._remaining_s() <= 0:
-            self._stop.set(stop_reason(error), failed_throughout_message(self._deadline_s, error))
-
-    def _end_run_if_failing_since(self, since: float, error: CallError) -> None:
-        """End the run if no call has passed since then; on the event loop."""
-        if self._failing_since == since:
-            self._stop.set(stop_reason(error), failed_throughout_message(self._deadline_s, error))
