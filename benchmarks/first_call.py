@@ -3,7 +3,7 @@
     python -m benchmarks.first_call run --input ...
     python -m benchmarks.first_call ROWS run --input ...
 
-What it cost is what a run needs before it sends anything.  With a number of rows, whose texts are
+What it cost is what a run needs before it sends anything. With a number of rows, whose texts are
 distinct, it makes the vectors of these rows in its process, and ends at the request after them.
 """
 

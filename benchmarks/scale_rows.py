@@ -114,7 +114,7 @@ def reads(start: Measured, most: Measured) -> float:
 def slope(start: Measured, measured: Sequence[Measured]) -> float | None:
     """Return the power of the rows with which the CPU seconds of a command grow.
 
-    It is fitted over all sizes, without what the command needs for a few rows.  None if there is
+    It is fitted over all sizes, without what the command needs for a few rows. None if there is
     one size, or if the rows hardly matter.
 
     Args:

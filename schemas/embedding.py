@@ -186,8 +186,8 @@ class ServiceConfig:
 BYTES_PER_TOKEN = 4
 """How many UTF-8 bytes count as a token when texts are cut.
 
-These are four letters of English, two of Russian, one and a third of Chinese.  The number is
-constant, so that every run cuts a text in the same way.  No text has more tokens than bytes.
+These are four letters of English, two of Russian, one and a third of Chinese. The number is
+constant, so that every run cuts a text in the same way. No text has more tokens than bytes.
 """
 MIN_TOKENS = 16
 DEFAULT_TOKENS = 512
@@ -199,7 +199,7 @@ DEFAULT_OVERLAP = 64
 class PassageSize:
     """The maximum tokens of a passage, and of its overlap with the passage before it.
 
-    Title and prefix count as parts of a passage.  A token is BYTES_PER_TOKEN bytes.
+    Title and prefix count as parts of a passage. A token is BYTES_PER_TOKEN bytes.
 
     Raises:
         ConfigError: no text can be cut to these sizes.
@@ -232,8 +232,8 @@ class PassageSize:
 class EmbeddingConfig:
     """All settings that affect the vector of a text.
 
-    `dim` None means the model's default.  For `passage_tokens` and `passage_overlap` None, see
-    `passages`.  Two runs may share a dataset only if their digests are equal.
+    `dim` None means the model's default. For `passage_tokens` and `passage_overlap` None, see
+    `passages`. Two runs may share a dataset only if their digests are equal.
 
     Raises:
         ConfigError: the model does not support this dim, task type or title.

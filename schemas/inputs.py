@@ -45,8 +45,8 @@ class IdType(enum.StrEnum):
 class InputColumns:
     """The columns of the input that are read, and how.
 
-    Exactly one of `text_column`, `text_template` and `content` is set.  `id_column` is None if ids
-    are generated (`path#row`).  `keep_columns` is a tuple of names, or `("*",)` for all but the id.
+    Exactly one of `text_column`, `text_template` and `content` is set. `id_column` is None if ids
+    are generated (`path#row`). `keep_columns` is a tuple of names, or `("*",)` for all but the id.
     """
 
     id_column: str | None = "id"
@@ -131,8 +131,8 @@ class InputColumns:
 class FoundFile:
     """A file that a pattern matched, as its file system lists it; it was not read yet.
 
-    `name` is the path relative to the pattern's root, with `/`.  It stays the same if the data is
-    copied or mounted elsewhere.  `path` is what pyarrow.fs opens, on the file system that `store`
+    `name` is the path relative to the pattern's root, with `/`. It stays the same if the data is
+    copied or mounted elsewhere. `path` is what pyarrow.fs opens, on the file system that `store`
     names.
     """
 
@@ -158,7 +158,7 @@ class InputFile:
     """A scanned file: its identity, the number of its rows, and where they begin.
 
     `digest` is the BLAKE2b hash of the stored bytes, 32 hex digits, or the tag of a store, see
-    `store_tags`.  Files with other content have other digests.  `offsets[i]` is the byte at which
+    `store_tags`. Files with other content have other digests. `offsets[i]` is the byte at which
     row `i * OFFSET_STRIDE_ROWS` begins; it is empty if the format has no use for it.
     """
 

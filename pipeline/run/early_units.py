@@ -1,9 +1,9 @@
 """The early units of a large plan, which are embedded while the texts of the others are searched.
 
 With `--dedupe run` the texts of a plan are searched before any is sent, so that each one is paid
-for once.  That takes two seconds per million rows.  So of a large plan only the first units are
-searched at first.  While they are embedded, a thread searches the texts of the rest, without those
-that early units have.  Once the early units are committed, their vectors that the rest wants are
+for once. That takes two seconds per million rows. So of a large plan only the first units are
+searched at first. While they are embedded, a thread searches the texts of the rest, without those
+that early units have. Once the early units are committed, their vectors that the rest wants are
 kept as shared answers, and the rest is embedded.
 """
 
@@ -48,7 +48,7 @@ from bulkembed.transforms.units.engine import engine_for, release
 MIN_ROWS, MIN_BYTES = 1_000_000, 1 << 30
 """A plan of at most so many rows and bytes is searched as a whole, in some seconds."""
 SHARE = 0.02
-"""The share of the rows that are early.  Embedding these takes about as long as searching the rest
+"""The share of the rows that are early. Embedding these takes about as long as searching the rest
 if nothing limits the speed, and longer with a quota."""
 LEAST_ROWS, MOST_ROWS = 100_000, 1_000_000
 """Limits of the early rows."""
@@ -119,7 +119,7 @@ def _may_divide(request: RunRequest, job: JobConfig, before: DatasetState) -> bo
     """Return whether a run may have early units.
 
     The index of committed hashes must have all of their texts, which excludes the passages of means
-    and media.  On a cluster a second Beam job would take minutes to start.
+    and media. On a cluster a second Beam job would take minutes to start.
     """
     return (
         job.dedupe is Dedupe.RUN
@@ -227,7 +227,7 @@ class RestOfRun:
     def _keep_early_vectors(self, wanted: Keys) -> None:
         """Keep the vectors of early units that the rest wants, as shared answers.
 
-        As known vectors they would be gathered once for each unit that wants them.  The units send
+        As known vectors they would be gathered once for each unit that wants them. The units send
         the texts that are not found, such as those of dead letters.
         """
         if not len(wanted):
@@ -247,7 +247,7 @@ class RestOfRun:
 def _engine_between(job: JobConfig, work: Distribution) -> Iterator[None]:
     """Keep the engine of this process between the early units and the rest, if it has one.
 
-    So connections, learned limits and the count of dead letters stay.  Other processes start again.
+    So connections, learned limits and the count of dead letters stay. Other processes start again.
     """
     if not work.is_local or work.processes > 1:
         yield

@@ -32,7 +32,7 @@ class Fault(enum.Enum):
 
 
 _HOW_FAR = "bytes */*"
-"""Google's client asks so what has come of an upload after a 500.  The service says 308, and where
+"""Google's client asks so what has come of an upload after a 500. The service says 308, and where
 nothing has come, no range (cloud.google.com/storage/docs/performing-resumable-uploads#status-check,
 2026-11); fake-gcs-server takes it for the end of the upload, and stores an empty file."""
 

@@ -81,8 +81,8 @@ class _Arrived:
 class CallQueue:
     """Contents in the order of arrival; contents of calls that failed go before new ones.
 
-    New contents of several receivers share a call.  Those of a call that failed stay apart from
-    others, because a fault may be theirs.  Lives on one event loop.
+    New contents of several receivers share a call. Those of a call that failed stay apart from
+    others, because a fault may be theirs. Lives on one event loop.
 
     Args:
         estimator: estimates the tokens of a call.

@@ -57,7 +57,7 @@ class Client(Protocol):
 
 
 class Caller:
-    """Gets vectors for contents.  Lives on one event loop and serves all units of a process.
+    """Gets vectors for contents. Lives on one event loop and serves all units of a process.
 
     Args:
         client: sends one call.
@@ -134,7 +134,7 @@ class Caller:
             raise
 
     def expect(self, sources: int) -> None:
-        """Say that so many more, or fewer, are about to hand in contents.  On the loop only.
+        """Say that so many more, or fewer, are about to hand in contents. On the loop only.
 
         While there are any, a call that is not full waits a little for what they bring.
         """
@@ -144,11 +144,11 @@ class Caller:
             asyncio.get_running_loop().call_soon(self._dispatcher.dispatch)
 
     def close(self) -> None:
-        """End all waiting: nothing more is sent.  On the event loop only."""
+        """End all waiting: nothing more is sent. On the event loop only."""
         self._dispatcher.close()
 
     def abort(self) -> None:
-        """Cancel the calls in flight; their contents get no result.  On the event loop only."""
+        """Cancel the calls in flight; their contents get no result. On the event loop only."""
         self._aborted = True
         for answer in self._in_flight:
             answer.cancel()
@@ -214,7 +214,7 @@ class Caller:
             self._queue.resend(call)
 
     def _deliver(self, call: Call, answer: Answer) -> None:
-        """Hand out the vectors of a call.  The first receiver that takes some counts the call."""
+        """Hand out the vectors of a call. The first receiver that takes some counts the call."""
         attempts = call.attempts.count
         parts = answers_of(answer, call.portions)
         for portion, part in zip(call.portions, parts, strict=True):

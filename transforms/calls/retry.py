@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_INTERCEPTED_TRIES = 5
 """Tries of one call that a proxy answers: it may block a text because of its words."""
 OUTAGE_REPORT_AFTER = 3
-"""Consecutive failures that are reported each time.  Fewer are reported the first time only."""
+"""Consecutive failures that are reported each time. Fewer are reported the first time only."""
 _FAILS = {"once": "the service fails", "clears": "the service answers"}
 _ANSWERS = {"once": "the service answers", "clears": "the service fails"}
 """Log extras for messages that only one of several workers shows; see runners/worker.py."""

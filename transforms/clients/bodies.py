@@ -54,7 +54,7 @@ class Inflater:
     """Decompresses a body that arrives in pieces.
 
     The first bytes decide whether it is gzip: some proxies decompress a body and leave the header
-    as it was, or remove only the header.  The body was paid for all the same.
+    as it was, or remove only the header. The body was paid for all the same.
 
     Args:
         encoding: the `content-encoding` of the answer.
@@ -176,7 +176,7 @@ class BodyKeeper(httpx2.AsyncClient):
             await response.aclose()
 
     async def _receive(self, response: httpx2.Response, kept: KeptBody) -> None:
-        """Receive the body, decompressed.  It takes a place after its first bytes."""
+        """Receive the body, decompressed. It takes a place after its first bytes."""
         pieces = response.aiter_raw()
         first = await anext(pieces, b"")
         inflater = Inflater(response.headers.get("content-encoding", ""))

@@ -1,6 +1,6 @@
 """Call the Gemini API through google-genai: contents in, a checked matrix out.
 
-The SDK makes and signs requests, see `made_requests`.  They are sent without it, so that no vector
+The SDK makes and signs requests, see `made_requests`. They are sent without it, so that no vector
 ever becomes a list of Python floats in a pydantic model.
 """
 
@@ -45,7 +45,7 @@ Made = Callable[[Mapping[str, str]], Awaitable[httpx2.Request]]
 
 
 class GeminiClient:
-    """Calls one model on one service.  Lives on one event loop; cannot be pickled.
+    """Calls one model on one service. Lives on one event loop; cannot be pickled.
 
     Args:
         service: where to call, and how.

@@ -1,6 +1,6 @@
 """Query parameters that make answers smaller, without those that a service does not know.
 
-Google documents them for all of its APIs.  Source:
+Google documents them for all of its APIs. Source:
 docs.cloud.google.com/apis/docs/system-parameters.
 """
 
@@ -61,8 +61,8 @@ class LeanAnswers:
     ) -> T:
         """Return the result of `send`, a call with given parameters.
 
-        A call whose answer seems to reject a parameter is repeated without it.  If that works, the
-        parameter is left out from then on.  Until the service has accepted a parameter, or if it
+        A call whose answer seems to reject a parameter is repeated without it. If that works, the
+        parameter is left out from then on. Until the service has accepted a parameter, or if it
         rejects several calls in a row, a rejection without a clear reason may be about it.
 
         Args:

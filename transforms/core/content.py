@@ -1,6 +1,6 @@
-"""What is sent for a row: its content, measured and hashed.  A text is one kind of content.
+"""What is sent for a row: its content, measured and hashed. A text is one kind of content.
 
-Packing, the gate, the caller and the receivers of results see `Content` only.  The code that reads
+Packing, the gate, the caller and the receivers of results see `Content` only. The code that reads
 rows makes contents, and the code that writes requests (`clients.requests`) knows their kinds.
 """
 
@@ -28,7 +28,7 @@ REQUEST_BYTES = 320
 BODY_MARGIN_BYTES = 65_536
 """How far a body stays below the model's limit."""
 TITLE_BYTES = 2**20
-"""Maximum bytes of a title in a body.  A longer one is cut, so that the text has room."""
+"""Maximum bytes of a title in a body. A longer one is cut, so that the text has room."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Content(abc.ABC):
     index: int
     """Its place among the distinct contents of the unit."""
     hash: bytes
-    """Of what is sent, before anything is cut off.  Equal hashes get equal vectors."""
+    """Of what is sent, before anything is cut off. Equal hashes get equal vectors."""
     tokens: int
     """An estimate."""
     body_bytes: int
@@ -98,7 +98,7 @@ class TextContent(Content):
 def as_sent(config: EmbeddingConfig, title: str | None, text: str) -> tuple[str | None, str]:
     """Return the title and the text of the request, with the task's prefix if the model wants it.
 
-    The title is None if the prefix holds it.  A title of white space counts as none.
+    The title is None if the prefix holds it. A title of white space counts as none.
 
     Source: ai.google.dev/gemini-api/docs/embeddings (task prefixes), 2026-11.
     """

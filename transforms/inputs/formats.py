@@ -30,13 +30,13 @@ class InputFormat:
     """The bytes at `magic_at` of every such file; empty for text formats."""
     magic_at: int = 0
     last_bytes: bytes = b""
-    """The end of every such file, if a footer has all that a scan needs.  Then its code is an
+    """The end of every such file, if a footer has all that a scan needs. Then its code is an
     `input_files.FooterFormat`."""
     starts: tuple[bytes, ...] = ()
-    """Of a text format: the first characters after white space.  They identify it in a file that is
+    """Of a text format: the first characters after white space. They identify it in a file that is
     named like a format with magic bytes."""
     has_types: bool = False
-    """Whether files declare the types of their columns.  The types of others are inferred from
+    """Whether files declare the types of their columns. The types of others are inferred from
     their values, and a column may have values of several types."""
     may_be_compressed: bool = True
     """Whether files may be compressed as a whole, as in `.jsonl.gz`."""

@@ -39,7 +39,7 @@ _ID_BATCH_ROWS = 4096
 class ScannedFile:
     """The identity, rows and types of a file, for the columns that it was scanned for.
 
-    The digest, rows and offsets depend on the content alone.  The types depend on the wanted
+    The digest, rows and offsets depend on the content alone. The types depend on the wanted
     columns too, so that a saved scan must be keyed by name, size, mtime and `InputColumns`.
     """
 
@@ -51,7 +51,7 @@ class ScannedFile:
     """See `InputFile.offsets`."""
     schema: pa.Schema
     """The id column, if any id was found, and the kept columns that the file has, by the names or
-    paths that name them; no metadata.  A column with only nulls has type null."""
+    paths that name them; no metadata. A column with only nulls has type null."""
     columns: tuple[str, ...]
     """All columns of the file, in order; for JSONL the keys of its rows."""
     id_range: tuple[int, int] | None = None
@@ -140,7 +140,7 @@ class StreamFormat(FormatModule, Protocol):
         """Count the rows of a file, and find its columns and their types.
 
         Args:
-            stream: the decompressed bytes, from the first one.  They need not be read.
+            stream: the decompressed bytes, from the first one. They need not be read.
             found: the file, with its actual format and compression.
             columns: which columns are read.
 
@@ -175,8 +175,8 @@ def scan_file(
 ) -> ScannedFile:
     """Read a file once, and return its identity, rows, columns and types.
 
-    The content decides which format is read, not the name.  Memory use does not grow with the size
-    of the file.  Lines that are not rows count as rows: they become dead letters later.
+    The content decides which format is read, not the name. Memory use does not grow with the size
+    of the file. Lines that are not rows count as rows: they become dead letters later.
 
     On a store that gives a tag, only the footer of a file that has one is read.
 
@@ -184,7 +184,7 @@ def scan_file(
         filesystem: the file system that the file is on.
         found: the file.
         columns: which columns are read.
-        known_digest: that of an earlier scan of a file with this name and size.  If it was a hash
+        known_digest: that of an earlier scan of a file with this name and size. If it was a hash
             of the bytes, as earlier versions made it for all files, this one is too.
 
     Raises:
@@ -261,9 +261,9 @@ def read_batches(
 ) -> Iterator[RowBatch]:
     """Yield the rows of each range as one batch, in order.
 
-    The ranges are ascending and do not overlap.  The file is read once, forward: a compressed file
+    The ranges are ascending and do not overlap. The file is read once, forward: a compressed file
     is decompressed once, a plain JSONL file is entered near each range, and of a Parquet file only
-    the needed columns and row groups are read.  One batch is in memory at a time.
+    the needed columns and row groups are read. One batch is in memory at a time.
 
     Args:
         filesystem: the file system that `file` is on.
@@ -290,7 +290,7 @@ def read_ids(
 ) -> Iterator[pa.Array]:
     """Yield the ids of all rows of a file, in order; null where a row has none.
 
-    Of a Parquet file only the id column is read.  For the arguments and errors see `read_batches`.
+    Of a Parquet file only the id column is read. For the arguments and errors see `read_batches`.
     """
     ids, keys = pa.schema([schema.field("id")]), dict(file.hive_keys)
     only_ids = WantedColumns(columns, ids, keys, reads_texts=False)

@@ -26,8 +26,8 @@ class Footer:
 
     metadata: pq.FileMetaData
     chunks: pq.FileMetaData | None
-    """The same; None if columns are encrypted.  Then pyarrow 25 ends the process where the metadata
-    of such a column chunk is looked at (`RowGroupMetaData.column`).  Reading the column raises.
+    """The same; None if columns are encrypted. Then pyarrow 25 ends the process where the metadata
+    of such a column chunk is looked at (`RowGroupMetaData.column`). Reading the column raises.
     """
     _stored: bytes
 

@@ -27,7 +27,7 @@ _NO_TAG = re.compile(r"(W/)?\"?0*(-\d+)?\"?")
 def tag_of(metadata: Mapping[str, bytes] | None) -> str | None:
     """Return the tag of a file, such as `etag:"9e2c5b26-1"`; None if the store gives none.
 
-    A file with other content has another tag.  A checksum of the content is used if the store has
+    A file with other content has another tag. A checksum of the content is used if the store has
     one, since it stays the same if the same content is written again.
 
     Args:

@@ -134,9 +134,9 @@ class Bz2Reader:
 def decompressed(raw: Stream, compression: str | None) -> Stream:
     """Return a stream of the decompressed bytes; `raw` gives them as they are stored.
 
-    A file may have several gzip members, zstd frames or bz2 streams.  Reading raises if the last
+    A file may have several gzip members, zstd frames or bz2 streams. Reading raises if the last
     one is truncated or followed by other bytes, which the readers of zstandard and Beam do not
-    notice.  A file of zero bytes is an empty stream.
+    notice. A file of zero bytes is an empty stream.
     """
     if compression is None:
         return raw
@@ -251,7 +251,7 @@ def is_as_before(file: InputFile, before: FileStamp | None) -> bool:
 def has_changed(file: InputFile, before: FileStamp | None) -> bool:
     """Return whether the content is not the one that was scanned.
 
-    The content is read only if the stamp proves nothing, and the file has no tag of a store.  A
+    The content is read only if the stamp proves nothing, and the file has no tag of a store. A
     file that was deleted has not changed: the rows that were read from it are kept.
     """
     return not is_as_before(file, before) and _digest_now(file) not in (file.digest, None)

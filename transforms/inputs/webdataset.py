@@ -1,6 +1,6 @@
 """WebDataset shards: tar files in which adjacent files with the same stem are a row.
 
-`000001.jpg`, `000001.txt` and `000001.json` are one row.  Its columns are `__key__` (`000001`), an
+`000001.jpg`, `000001.txt` and `000001.json` are one row. Its columns are `__key__` (`000001`), an
 ending each (`jpg` has bytes, `txt` a string), and the fields of the JSON object.
 """
 
@@ -37,7 +37,7 @@ from bulkembed.transforms.inputs.unsupported_files import Unsupported, rejected
 KEY = "__key__"
 _JSON = "json"
 _TEXTS = frozenset(("txt", "text", "transcript", "cls", "class", "count", "index", "id"))
-"""Endings of texts; those of `webdataset.autodecode`.  Others are bytes."""
+"""Endings of texts; those of `webdataset.autodecode`. Others are bytes."""
 _DATA_FILES = frozenset(("jsonl", "ndjson", "parquet", "csv", "tsv"))
 _NAME = re.compile(r"(?:\./)*((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 _BUFFER_BYTES = {True: 1 << 16, False: 1 << 20}
@@ -97,7 +97,7 @@ def read(
 ) -> Iterator[RowBatch]:
     """Yield one batch for each range; see `input_files.read_batches`.
 
-    Only wanted members of wanted rows are read.  A plain file is entered near each range; a
+    Only wanted members of wanted rows are read. A plain file is entered near each range; a
     compressed one is decompressed once.
     """
     current = range(0)

@@ -52,7 +52,7 @@ TIMELINE_EVERY_S = 30.0
 YOUNG_COLLECTIONS = 1000
 """Collections of younger objects before one of all objects; Python's default is 10. A collection
 of all objects looks at each text in memory, of which there are some 100,000 if vectors are short,
-and takes half a second.  Units and their calls, also failed ones, are freed without it."""
+and takes half a second. Units and their calls, also failed ones, are freed without it."""
 
 Read = TypeVar("Read")
 
