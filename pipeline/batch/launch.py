@@ -29,6 +29,7 @@ from bulkembed.transforms.batch.batch_worker import BatchWork
 from bulkembed.transforms.batch.run_stop import RunStop
 from bulkembed.transforms.clients.batch_service import open_batch_service
 from bulkembed.transforms.clients.retry_policy import RetryPolicy
+from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.batch_ledger import BatchLedger
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.media.fetching import MediaFetcher
@@ -68,6 +69,7 @@ def run_batches(
     ledger = BatchLedger(dataset)
 
     def embed(job: JobConfig, plan: Plan, sharing: Sharing) -> dict[str, int]:
+        run_file.check_ownership(dataset, job)
         dataset.delete(dataset.gathered_files())
         if job.sends_online:
             job = dataclasses.replace(job, budget=online_budget(request, dataset, ledger))

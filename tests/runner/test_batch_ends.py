@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from support.cli import Ended, bulkembed, read, run, summary, write_rows
 from support.killing import Job, Step, ended, leftovers, same_rows, wait_for
+from support.moments import just_before
 
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
@@ -248,3 +249,22 @@ def test_a_run_without_rows_deletes_what_a_killed_one_left_of_its_jobs(
         check_paid_once(server)
     assert states(out) == ["closed"]
     assert {path.suffix for path in (out / "_run/batch").iterdir()} == {".json", ".closed"}
+
+
+def test_a_launcher_that_lost_its_dataset_leaves_the_files_of_the_other_run(
+    source: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    others = out / "_run/gather/rows-of-another-run"
+
+    def take_over() -> None:
+        pinned = json.loads((out / "_run/run.json").read_bytes())
+        taken = {"run_number": pinned["run_number"] + 1, "last_run_id": "another-run"}
+        (out / "_run/run.json").write_text(json.dumps(pinned | taken))
+        others.parent.mkdir(exist_ok=True)
+        others.touch()
+
+    with serving(seconds=0.2) as server, just_before("os.rename", ".parquet", take_over):
+        last = batch(server, source, out)
+    assert last.code == 5, last.err
+    assert others.exists()
