@@ -253,13 +253,13 @@ class EmbedRows(EmbedElements):
     r"""Add a vector to each row of your own pipeline.
 
     The input is beam.Rows, NamedTuples, dicts, or Arrow RecordBatches and Tables, bounded or
-    unbounded.  A row gets a list of floats in `vector_column`.  An Arrow batch gets a column of
-    fixed-size lists of float32.  A NamedTuple without such a field becomes a beam.Row.  Windows and
+    unbounded. A row gets a list of floats in `vector_column`. An Arrow batch gets a column of
+    fixed-size lists of float32. A NamedTuple without such a field becomes a beam.Row. Windows and
     timestamps are kept; the order of rows may change.
 
-    One engine per process serves all stages with equal settings.  It fills its requests, keeps many
-    in flight, and stays within the quota of `gemini` over all stages.  If a bundle fails and the
-    runner retries it, its texts are billed again.  For jobs that must keep paid answers, see
+    One engine per process serves all stages with equal settings. It fills its requests, keeps many
+    in flight, and stays within the quota of `gemini` over all stages. If a bundle fails and the
+    runner retries it, its texts are billed again. For jobs that must keep paid answers, see
     EmbedUnits.
 
     Args:
@@ -273,7 +273,7 @@ class EmbedRows(EmbedElements):
         fetch: how files of media are read, such as
             `FetchSettings(allow_private_addresses=True)`.
         vector_column: the field that gets the vector; an existing field is replaced.
-        gather_s: how many seconds rows wait at most for rows of other bundles.  On unbounded input
+        gather_s: how many seconds rows wait at most for rows of other bundles. On unbounded input
             a bundle may have one row, and without this each row would be a request.
 
     Raises:

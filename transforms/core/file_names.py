@@ -1,7 +1,7 @@
 r"""Convert names of local files to a form that can be shown and stored, and back.
 
-A name is a sequence of bytes.  Python represents bytes that are not UTF-8 as lone surrogates, which
-neither JSON, Parquet nor pyarrow accepts.  The readable form of `caf<E9>.parquet` is
+A name is a sequence of bytes. Python represents bytes that are not UTF-8 as lone surrogates, which
+neither JSON, Parquet nor pyarrow accepts. The readable form of `caf<E9>.parquet` is
 `caf\xe9.parquet`.
 """
 
@@ -16,8 +16,8 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 def readable_name(name: str) -> str:
     r"""Return the readable form of a name or path of the operating system.
 
-    A name in UTF-8 does not change.  In other names, each byte that is not UTF-8 becomes `\xHH`,
-    and a backslash becomes `\x5c`.  The same holds for a name that looks like the readable form
+    A name in UTF-8 does not change. In other names, each byte that is not UTF-8 becomes `\xHH`,
+    and a backslash becomes `\x5c`. The same holds for a name that looks like the readable form
     of another one.
     """
     return "/".join(map(_readable, name.split("/")))

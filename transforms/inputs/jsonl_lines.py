@@ -28,9 +28,9 @@ class NotARow(ValueError):
 def lines(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]]:
     r"""Yield the lines of a stream as (line number, byte where it begins, bytes); no blank ones.
 
-    Only `\n` ends a line.  A `\r` before it remains, which JSON treats as white space.  Line
-    numbers count from 1 at the beginning of the stream, and include blank lines.  A byte order mark
-    is skipped at byte 0 only.  Where objects have no line breaks between them, several are yielded
+    Only `\n` ends a line. A `\r` before it remains, which JSON treats as white space. Line
+    numbers count from 1 at the beginning of the stream, and include blank lines. A byte order mark
+    is skipped at byte 0 only. Where objects have no line breaks between them, several are yielded
     as one line, so that memory use does not grow with the file.
 
     Args:
@@ -72,8 +72,8 @@ def objects(stream: Stream, at_byte: int = 0) -> Iterator[tuple[int, int, bytes]
 def split(line: bytes) -> list[tuple[int, bytes]]:
     r"""Return the rows of a line that is not one object, each with the byte where it begins.
 
-    Objects are decoded one after the other.  Anything that is not an object, or that is followed by
-    something other than an object, is one row up to the next `\r` or the end of the line.  No row
+    Objects are decoded one after the other. Anything that is not an object, or that is followed by
+    something other than an object, is one row up to the next `\r` or the end of the line. No row
     depends on the rows before it, so that reading can begin in the middle of a line.
     """
     text = line.decode("utf-8", "surrogateescape")

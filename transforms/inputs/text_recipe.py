@@ -92,7 +92,7 @@ def decode_template(typed: str, flag: str = "--text-template") -> str:
     r"""Return the template that a flag means: `\n` is a line break, and so on.
 
     The shell, the environment and a YAML string in single quotes pass `\n` on as two characters,
-    and a YAML string in double quotes as a line break.  Decoding makes all of them equal.
+    and a YAML string in double quotes as a line break. Decoding makes all of them equal.
 
     Raises:
         ConfigError: a backslash is followed by a character that is not in ESCAPES.
