@@ -40,6 +40,11 @@ def read_facts(path: str) -> ServiceFacts:
             f"--as {path}: it has format {report.format}, and this version reads {FORMAT}. Run "
             "`bulkembed check --json` with this version."
         )
+    for rule, words in report.facts.errors.items():
+        if not 400 <= words.status <= 599:
+            raise ConfigError(
+                f"--as {path}: facts.errors.{rule}.status is {words.status}. Use 400 to 599."
+            )
     return report.facts
 
 

@@ -181,6 +181,14 @@ def test_another_file_is_an_error_that_names_it(content: str, tmp_path: Path) ->
         read_facts(str(tmp_path / "none.json"))
 
 
+def test_a_status_that_is_no_rejection_is_an_error(server: EmulatorServer, tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    checked(server, "--json", file, *ONE)
+    file.write_text(file.read_text().replace('"status": 404', '"status": 9999', 1))
+    with pytest.raises(ConfigError, match=r"facts\.errors\.model_gone\.status is 9999\. Use 400"):
+        read_facts(str(file))
+
+
 def test_a_file_of_a_later_format_is_an_error(server: EmulatorServer, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     checked(server, "--json", file, *ONE)
