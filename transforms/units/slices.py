@@ -39,6 +39,9 @@ COPIES = 1.1
 """A unit's vectors are in memory once, as a matrix, plus one page of Parquet at a time."""
 ROW_BYTES = 1000
 """Memory of a row besides its text and its vector: hash, features, its place in a request."""
+MIN_ROW_BYTES = 3000
+"""What a row counts at least, also with a short vector.  With more than 64,000 rows in memory no
+request is fuller, but Python keeps the memory of their texts until the process ends."""
 CHECK_EVERY_S = 1.0
 MAX_TEXTS = 4000
 """The maximum passages of a unit whose texts are cut: its vectors are in memory until it is
@@ -176,10 +179,10 @@ def _memory_of_unit(engine: Engine, prepared: PreparedUnit) -> int:
 
 
 def memory_of(dim: int | None, items: Sequence[Content], rows: int) -> int:
-    """Return the bytes of memory that texts, their vectors and their rows take in progress."""
+    """Return the bytes of memory to reserve for texts, their vectors and their rows in progress."""
     texts = sum(item.held_bytes for item in items)
     vectors = int(len(items) * (dim or largest_dim()) * 4 * COPIES)
-    return vectors + 2 * texts + rows * ROW_BYTES
+    return max(vectors + 2 * texts + rows * ROW_BYTES, rows * MIN_ROW_BYTES)
 
 
 def embed_shared(engine: Engine, shared: SharedSlice) -> Iterator[CallCounts]:
