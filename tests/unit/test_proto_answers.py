@@ -163,3 +163,35 @@ def test_protobuf_is_known_by_its_content_type() -> None:
     assert not holds_proto("application/json; charset=UTF-8", b"\n")
     assert not holds_proto("", b"\n")
     assert not holds_proto("application/x-protobuf", b'{"embeddings"')
+
+
+@given(VECTORS, st.booleans(), st.booleans(), st.integers(0, 2))
+def test_the_usual_form_and_others_give_the_same_vectors(
+    vectors: list[list[float]], regular: bool, counted: bool, more: int
+) -> None:
+    answer = Response(**({"usage": "3", "count": 1} if counted else {}))
+    for vector in vectors:
+        answer.embeddings.add(values=vector, shape=[] if regular else [1])
+    body = bytearray(answer.SerializeToString())
+    dim = len(vectors[0])
+    for known in (dim, None):
+        found = decode_proto(body, len(vectors), known).vectors
+        assert found.dtype == np.float32
+        assert np.array_equal(found, np.array(vectors, np.float32))
+    body.append(0)  # Nothing may still look into the buffer.
+    for texts in {len(vectors) - 1, len(vectors) + more} - {0, len(vectors)}:
+        with pytest.raises(BadAnswer):
+            decode_proto(answer.SerializeToString(), texts, dim)
+
+
+@given(VECTORS, st.data())
+def test_a_cut_message_of_the_usual_form_is_a_bad_answer(
+    vectors: list[list[float]], data: st.DataObject
+) -> None:
+    answer = Response()
+    for vector in vectors:
+        answer.embeddings.add(values=vector)
+    body = answer.SerializeToString()
+    end = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(BadAnswer):
+        decode_proto(body[:end], len(vectors), len(vectors[0]))

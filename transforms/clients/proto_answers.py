@@ -42,9 +42,12 @@ def decode_proto(body: Body, texts: int, dim: int | None) -> Answer:
     Raises:
         BadAnswer: not such a message, another count or length, or numbers that are not finite.
     """
-    vectors: Matrix | None = None
+    data = memoryview(body).toreadonly()
+    vectors = None if dim is None else _regular(data, texts, dim)
+    if vectors is not None:
+        return Answer(check_numbers(vectors))
     found = 0
-    for item in _messages(memoryview(body).toreadonly(), _EMBEDDINGS):
+    for item in _messages(data, _EMBEDDINGS):
         values = _floats(item)
         if vectors is None:
             vectors = np.empty((texts, dim or len(values)), np.float32)
@@ -60,6 +63,33 @@ def decode_proto(body: Body, texts: int, dim: int | None) -> Answer:
     if vectors is None or found != texts:
         raise BadAnswer(f"the answer has {found} embeddings for {texts} texts", code="count")
     return Answer(check_numbers(vectors))
+
+
+def _regular(data: memoryview, texts: int, dim: int) -> Matrix | None:
+    """Return the vectors of a message of the usual form in one step; None for another form.
+
+    In that form the embeddings are at the beginning, and have nothing but their values.
+    """
+    values = bytes((_VALUES << 3 | _BYTES, *_as_varint(4 * dim)))
+    head = bytes((_EMBEDDINGS << 3 | _BYTES, *_as_varint(len(values) + 4 * dim))) + values
+    size = texts * (len(head) + 4 * dim)
+    if len(data) < size:
+        return None
+    rows = np.frombuffer(data[:size], np.uint8).reshape(texts, -1)
+    if (rows[:, : len(head)] != np.frombuffer(head, np.uint8)).any():
+        return None
+    if any(field == _EMBEDDINGS for field, _ in _fields(data[size:])):
+        return None
+    vectors: Matrix = rows[:, len(head) :].copy().view("<f4")
+    return vectors
+
+
+def _as_varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*found, value))
 
 
 def read_status(status: int, body: bytes) -> ErrorAnswer:
