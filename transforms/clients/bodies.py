@@ -16,7 +16,7 @@ from isal import isal_zlib
 from bulkembed.schemas.errors import BadAnswer
 from bulkembed.transforms.clients.body_buffers import BodyBuffers, put
 from bulkembed.transforms.clients.body_places import BodyPlace
-from bulkembed.transforms.clients.network import WideBackend
+from bulkembed.transforms.clients.network import WideBackend, replace_backend
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much is read of an answer without vectors; a proxy's page may have any size."""
@@ -153,10 +153,7 @@ class BodyKeeper(httpx2.AsyncClient):
         self._buffers = BodyBuffers()
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx2.AsyncHTTPTransport):
-                # httpx cannot be told which backend its pools use. A transport of our own over
-                # httpcore's pools, which can, would repeat httpx's proxies, limits and errors.
-                pool: Any = transport._pool
-                pool._network_backend = WideBackend()
+                replace_backend(transport, lambda _: WideBackend())
 
     async def receive(self, request: httpx2.Request, kept: KeptBody) -> None:
         """Send a request, and receive its good answer.

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import select
 import ssl
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import httpcore2
+import httpx2
 
 T = TypeVar("T")
 
@@ -189,6 +190,19 @@ class WideBackend(httpcore2.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """See httpcore."""
         await asyncio.sleep(seconds)
+
+
+def replace_backend(
+    transport: httpx2.AsyncHTTPTransport,
+    make: Callable[[httpcore2.AsyncNetworkBackend], httpcore2.AsyncNetworkBackend],
+) -> None:
+    """Let a transport open its connections through another backend, made from its own.
+
+    httpx has no public way to choose one. A transport of our own over httpcore's pools, which have
+    one, would repeat httpx's proxies, limits and errors.
+    """
+    pool: Any = transport._pool
+    pool._network_backend = make(pool._network_backend)
 
 
 def _is_readable(transport: Any) -> bool:

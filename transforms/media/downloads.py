@@ -13,7 +13,7 @@ import http
 import random
 import urllib.parse
 from collections.abc import AsyncIterator
-from typing import IO, Any
+from typing import IO
 
 import httpcore2
 import httpx2
@@ -22,6 +22,7 @@ from bulkembed.schemas.dead_letters import DeadCode
 from bulkembed.schemas.fetch_settings import MAX_REDIRECTS, FetchSettings
 from bulkembed.schemas.media import MediaFault
 from bulkembed.schemas.messages import number_of
+from bulkembed.transforms.clients.network import replace_backend
 from bulkembed.transforms.clients.transport import bad_certificate, environment_certificates
 from bulkembed.transforms.core.backoff import retry_wait_s
 from bulkembed.transforms.media.addresses import (
@@ -118,9 +119,9 @@ class Downloads:
                 max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
             ),
         )
-        pool: Any = self._direct._pool
-        pool._network_backend = CheckedBackend(
-            pool._network_backend, threads, allow_private=settings.allow_private_addresses
+        allow_private = settings.allow_private_addresses
+        replace_backend(
+            self._direct, lambda own: CheckedBackend(own, threads, allow_private=allow_private)
         )
 
     @property
