@@ -98,7 +98,7 @@ def test_a_429_that_nobody_expected_loses_nothing(
 
 
 @pytest.mark.parametrize("row", [0, 2617, 4999])
-def test_one_bad_row_among_five_thousand_costs_at_most_14_calls_more(
+def test_one_bad_row_among_five_thousand_costs_at_most_15_calls_more(
     tmp_path: Path, row: int
 ) -> None:
     texts = [f"text {n}" + (" poison" if n == row else "") for n in range(5000)]
@@ -106,7 +106,8 @@ def test_one_bad_row_among_five_thousand_costs_at_most_14_calls_more(
     with served(poison="poison") as server:
         ended = run(server.url, source, tmp_path / "out", "--dim", 128)
         assert ended.code == 0, ended.err
-        assert server.stats()["calls"] <= 50 + 14
+        # The first call of a run may be rejected because of a parameter, so it is sent without one.
+        assert server.stats()["calls"] <= 50 + 14 + (row == 0)
         assert server.stats()["texts"] == 4999
     assert dead_codes(tmp_path / "out") == {row: "refused"}
     assert len(read(tmp_path / "out")) == 4999
