@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from bulkembed.pipeline.run.request import InputRequest, RunRequest
 from bulkembed.pipeline.run.row_schema import row_schema
-from bulkembed.pipeline.run.scans import scan_inputs
+from bulkembed.pipeline.run.scans import planned_files, scan_inputs
 from bulkembed.pipeline.run.service import embed_as_dataset
 from bulkembed.pipeline.verify.source_units import (
     InputMedia,
@@ -39,7 +39,7 @@ from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import read_batches
 from bulkembed.transforms.inputs.row_parts import size_of
 from bulkembed.transforms.inputs.rows import RowBatch
-from bulkembed.transforms.inputs.store_tags import is_tag
+from bulkembed.transforms.inputs.store_tags import is_tag, kind_of
 from bulkembed.transforms.units.distinct_contents import RowFailure
 from bulkembed.transforms.units.row_texts import RowText
 
@@ -97,7 +97,7 @@ def check_input(
     by_key, sound_of = _by_file(records), _by_file(sound)
     known = {record.source_file for record in records}
     parts = UnitRows(dataset, ["id", "source_row", "text_hash"])
-    for file in scans.inputs:
+    for file in _as_planned(dataset, scans.inputs):
         covering = by_key.pop(file.key, [])
         yield from _missing_rows(file, covering, known)
         to_read = sound_of.get(file.key, [])
@@ -114,6 +114,18 @@ def check_input(
             message = f"not in the input, but the dataset has {number_of(rows, 'row')} of it. "
             message += "Use --prune to remove them."
             yield Finding(Check.INPUT, name, message)
+
+
+def _as_planned(dataset: Dataset, files: Sequence[InputFile]) -> Iterator[InputFile]:
+    """Yield the files, those that were embedded from another store with the tags that they had.
+
+    Nothing but name and size says that such a file is the same one; but its rows are compared.
+    """
+    planned = {(one.name, one.found.size_bytes): one for one in planned_files(dataset).values()}
+    for file in files:
+        before = planned.get((file.name, file.found.size_bytes), file)
+        is_other_kind = is_tag(before.digest) and kind_of(before.digest) != kind_of(file.digest)
+        yield dataclasses.replace(file, digest=before.digest) if is_other_kind else file
 
 
 def _by_file(records: Sequence[UnitRecord]) -> dict[str, list[UnitRecord]]:
@@ -281,7 +293,7 @@ def draw(
         format=wanted.format, skip_bad_files=True, tables_as_files=True,
     )  # fmt: skip
     schema = row_schema(dataset, scans.files, wanted.columns)
-    files = {file.key: file for file in scans.inputs}
+    files = {file.key: file for file in _as_planned(dataset, scans.inputs)}
     covered = [record for record in records if record.unit.file_key in files]
     total = sum(record.vectors for record in covered)
     places = sorted(random.sample(range(total), min(rows, total)))

@@ -47,6 +47,11 @@ def is_tag(digest: str) -> bool:
     return ":" in digest
 
 
+def kind_of(digest: str) -> str:
+    """Return the kind of a tag, such as etag; an empty string for a hash of the bytes."""
+    return digest.partition(":")[0] if is_tag(digest) else ""
+
+
 def tag_now(found: FoundFile) -> str | None:
     """Return the tag of a file on a store; None if it has none, or cannot be opened."""
     try:
