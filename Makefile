@@ -193,7 +193,7 @@ bench-nightly-store: $(DEV_READY)  ## Count the requests to a store in nights ov
 	timeout 1800 $(BIN)/python -m benchmarks.nightly --rows 200000 --unit-rows 500 --ready --store
 
 .PHONY: bench-scale bench-scale-small
-bench-scale: $(DEV_READY)  ## Measure jobs over 2,000 small files, and over 50,000,000 rows: 3 hours
+bench-scale: $(DEV_READY)  ## Measure jobs over 2,000 small files, and over 50,000,000 rows: 2 hours
 	timeout 21600 $(BIN)/python -m benchmarks.scale
 
 bench-scale-small: $(DEV_READY)  ## The same over 400 files, and 300,000 rows: 3 minutes
