@@ -98,7 +98,8 @@ class LeanAnswers:
     def _suspects(self, sent: Iterable[str], answer: NoVectors) -> frozenset[str]:
         named = refused_parameters(sent, answer.status, answer.body)
         rule = classify(read_error(answer.status, answer.body).reply)
-        if named or rule.name not in _VAGUE:
+        names_model = rule.name == "model_gone" and b"models/" in answer.body
+        if named or names_model or rule.name not in _VAGUE:
             return named
         self._rejections += 1
         if self._rejections >= DOUBT_AFTER:
