@@ -193,6 +193,39 @@ def test_a_text_with_bad_answers_is_found_at_once(texts: int) -> None:
     assert ended.service.paid_in_vain <= MAX_BAD_TRIES * (TEXTS + 1)
 
 
+@pytest.mark.parametrize("error", [BUSY, PAGE, SHORT])
+@pytest.mark.parametrize("texts", [50, TEXTS])
+def test_a_text_that_always_fails_is_found_when_no_other_call_is_left(
+    texts: int, error: CallError
+) -> None:
+    def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
+        return error if any(item.text == "t7" for item in items) else None
+
+    ended = embed(texts, fails)
+    assert ended.code == 0
+    assert ended.receiver.bad == {"t7": DeadCode.SERVICE_ERROR}
+    assert len(ended.receiver.good) == texts - 1
+    assert ended.service.now < 620
+
+
+def test_a_proxys_pages_end_the_run_soon_also_if_few_texts_are_left() -> None:
+    ended = embed(50, lambda *_: PAGE)
+    assert ended.code == 1
+    assert not ended.receiver.bad
+    assert not ended.receiver.good
+    assert ended.service.now < 40
+
+
+@pytest.mark.parametrize("texts", [1, 50, 150])
+def test_an_outage_ends_the_run_at_the_deadline_also_if_few_texts_are_left(texts: int) -> None:
+    ended = embed(texts, lambda *_: BUSY)
+    assert ended.code == 75
+    assert not ended.receiver.bad
+    assert not ended.receiver.good
+    assert 590 < ended.service.now < 620
+    assert "600 s" in ended.message
+
+
 def test_some_bad_answers_delay_a_run_only_briefly() -> None:
     def fails(service: Service, items: Sequence[TextContent]) -> CallError | None:
         return SHORT if service.calls % 20 == 19 else None

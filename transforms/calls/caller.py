@@ -107,7 +107,9 @@ class Caller:
             spending=self._spending, retrier=self.retrier, deadline_s=deadline_s,
             rate_service=rate_service,
         )  # fmt: skip
-        self._failed = FailedCalls(self._queue, gate, stop, self.stats, deadline_s, clock)
+        self._failed = FailedCalls(
+            self._queue, gate, stop, self.stats, deadline_s, clock, self._is_last_call
+        )
 
     @property
     def throttled_s(self) -> float:
@@ -152,6 +154,10 @@ class Caller:
         self._aborted = True
         for answer in self._in_flight:
             answer.cancel()
+
+    def _is_last_call(self) -> bool:
+        """Return whether there is no other call than the one whose task asks."""
+        return len(self._tasks) == 1 and not self._queue
 
     def _forget(self, delivery: Delivery) -> None:
         """Forget a receiver; calls that nobody waits for any more are cancelled."""

@@ -35,6 +35,8 @@ log = logging.getLogger("bulkembed")
 
 ROW_DEADLINE_FRACTION = 0.2
 """How much of a call's deadline a single resent row gets."""
+ALONE_FRACTION = 0.5
+"""How much of its deadline a call gets as it is if there is no other that could pass."""
 MAX_BAD_TRIES = 4
 """Bad answers to one call after which its contents are sent alone: each may have cost money."""
 
@@ -59,6 +61,7 @@ class FailedCalls:
         stats: counts what is sent again.
         deadline_s: how long a call is retried.
         clock: seconds, monotonic.
+        is_alone: whether there is no other call, waiting or in flight.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class FailedCalls:
         stats: CallStats,
         deadline_s: float,
         clock: Callable[[], float],
+        is_alone: Callable[[], bool],
     ) -> None:
         self._queue = queue
         self._gate = gate
@@ -76,6 +80,7 @@ class FailedCalls:
         self._stats = stats
         self._deadline_s = deadline_s
         self._clock = clock
+        self._is_alone = is_alone
         self._last_answer = -math.inf
         self._max_answered_bytes = 0
 
@@ -98,8 +103,14 @@ class FailedCalls:
         if isinstance(error, BadAnswer) and attempts.useless >= MAX_BAD_TRIES:
             return len(call.contents) > 1 or self._others_passed(attempts)
         if isinstance(error, Intercepted) and attempts.useless >= MAX_INTERCEPTED_TRIES:
-            return self._others_passed(attempts)
+            return self._others_passed(attempts) or self._may_be_split_alone(call)
+        if self._may_be_split_alone(call):
+            return attempts.remaining_s(self._clock()) <= attempts.deadline_s * ALONE_FRACTION
         return attempts.is_expired(self._clock())
+
+    def _may_be_split_alone(self, call: Call) -> bool:
+        """Return whether only the texts of this call can show whether one of them is at fault."""
+        return len(call.contents) > 1 and self._is_alone()
 
     def _others_passed(self, attempts: Attempts) -> bool:
         """Return whether the service has answered other calls since this one first failed."""
@@ -110,12 +121,13 @@ class FailedCalls:
 
         If no other call has passed in the meantime, the service is down, and the run ends. If
         others pass, the call itself is at fault: it is split once, into single contents, so that
-        rerunning the command cannot fail at it again and again. A bad answer may be caused by one
-        content even if no other call is left that could pass.
+        rerunning the command cannot fail at it again and again. So is a call if there is no other
+        that could pass: its contents have the rest of its deadline to show what is at fault.
         """
         attempts = call.attempts
         passed, texts = self._others_passed(attempts), len(call.contents)
-        split = texts > 1 and (passed or isinstance(error, BadAnswer))
+        alone = not passed and self._may_be_split_alone(call)
+        split = texts > 1 and (passed or alone or isinstance(error, BadAnswer))
         if not passed and not split:
             message = failed_throughout_message(attempts.deadline_s, error)
             self._stop.set(stop_reason(error), message)
@@ -133,6 +145,8 @@ class FailedCalls:
             [one.part(at, at + 1)] for one in call.portions for at in range(len(one.contents))
         ]
         deadline_s = attempts.deadline_s * ROW_DEADLINE_FRACTION
+        if alone:
+            deadline_s = attempts.remaining_s(self._clock())
         return self._resend(single, deadline_s, attempts.suspect_since)
 
     def split(self, call: Call, error: CallError) -> None:
