@@ -181,10 +181,12 @@ class RestOfRun:
             if ended.is_set():
                 raise Stopping
 
-        rest = self.rest
-        settled = distinct_keys(self.job, self.early, check)
+        early, rest = self.early, self.rest
+        settled = None
         while True:
             try:
+                if settled is None:
+                    settled = distinct_keys(self.job, early, check)
                 return rest, find_sharing(
                     self.dataset, self.job, rest, self.before, self.folder, self.reused,
                     keep=True, settled=settled, check=check,
@@ -193,9 +195,10 @@ class RestOfRun:
                 if not (self.job.skip_bad_files and error.damaged):
                     raise
                 log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-                (file,) = (one.file for one in rest.work if one.file.found.path == error.path)
+                of_both = (one.file for one in (*early.work, *rest.work))
+                file = next(file for file in of_both if file.found.path == error.path)
                 worker_notes.write_damaged_file(self.dataset, self.job.run_id, file, error)
-                rest = rest.without_file(error.path)
+                early, rest = early.without_file(error.path), rest.without_file(error.path)
 
     def _run(self, searching: concurrent.futures.Future[tuple[Plan, Sharing]]) -> dict[str, int]:
         """Embed the rest once its texts are searched, unless the run must end."""

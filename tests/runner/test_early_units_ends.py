@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from support.cli import read, run, summary, write_rows
 from support.early import ALL_TEXTS, EARLY_ROWS, EARLY_TEXTS, TEXTS, go, small_sizes, write_input
@@ -211,3 +212,28 @@ def test_a_file_that_the_search_finds_damaged(
         (line,) = summary(output)["skipped_files"]
         assert bad.name in line
         assert summary(output)["dataset"]["left"] == 0
+
+
+def test_a_file_that_is_damaged_while_its_early_units_are_embedded_is_skipped(
+    server: EmulatorServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The texts of early units are read again for the search of the rest."""
+    distinct_keys = early_units.distinct_keys
+
+    def of_damaged_texts(*args: Any) -> Any:
+        path = source / "a.parquet"
+        column = pq.read_metadata(path).row_group(0).column(1)
+        assert column.path_in_schema == "text"
+        begin = column.dictionary_page_offset or column.data_page_offset
+        with path.open("r+b") as file:
+            file.seek(begin)
+            file.write(bytes(column.total_compressed_size))
+        return distinct_keys(*args)
+
+    monkeypatch.setattr(early_units, "distinct_keys", of_damaged_texts)
+    ended = go(server, source, output, "--skip-bad-files")
+    assert ended.code == 0, ended.err
+    assert "skipped by --skip-bad-files: a.parquet" in ended.err
+    assert read(output)["source_file"].to_pylist().count("b.parquet") == len(TEXTS) - 100
+    (line,) = summary(output)["skipped_files"]
+    assert "a.parquet" in line
