@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -20,6 +21,7 @@ from bulkembed.transforms.dataset.layout import PLAN
 from bulkembed.transforms.inputs.discover import find_input
 from bulkembed.transforms.inputs.filesystems import open_found
 from bulkembed.transforms.inputs.input_files import ScannedFile, scan_file
+from bulkembed.transforms.inputs.store_tags import NO_TAG
 from bulkembed.transforms.inputs.stored_bytes import FileStamp, stamp_of
 
 SCANS_FILE = f"{PLAN}/files.jsonl"
@@ -96,8 +98,17 @@ def scan_inputs(
     digests = {_content_of(file.found): file.digest for _, file in scanned_before}
     saved = _trusted(scanned_before, columns) if trust_saved else {}
 
+    unsaved = {one.name for one in found if not one.is_local and _content_of(one) not in digests}
+    forgotten = _forgotten_keys(dataset, scanned_before, unsaved)
+
     def scan(file: FoundFile) -> ScannedFile | InputError:
-        return saved.get(_stamp(file)) or _scan(file, columns, digests.get(_content_of(file), ""))
+        scanned = saved.get(_stamp(file)) or _scan(
+            file, columns, digests.get(_content_of(file), "")
+        )
+        if file.name not in forgotten or _has_key(scanned, forgotten[file.name]):
+            return scanned
+        by_bytes = _scan(file, columns, NO_TAG)
+        return by_bytes if _has_key(by_bytes, forgotten[file.name]) else scanned
 
     is_local = all(file.is_local for file in found)
     threads = SCAN_THREADS if is_local else STORE_SCAN_THREADS
@@ -119,11 +130,43 @@ def scan_inputs(
     return Scans(files, unreadable, listing.ignored, (), frozenset(bad), stamps)
 
 
+def _forgotten_keys(
+    dataset: Dataset,
+    saved: Sequence[tuple[tuple[int, str], ScannedFile]],
+    unsaved: Collection[str],
+) -> dict[str, set[str]]:
+    """Return the keys of committed files without a saved scan, by name, as far as they are wanted.
+
+    The last run had another input, or skipped them. Earlier versions made keys of the bytes, so
+    such a file must be read to know it.
+
+    Args:
+        dataset: the output.
+        saved: its saved scans.
+        unsaved: the names of wanted files.
+    """
+    keys: dict[str, set[str]] = collections.defaultdict(set)
+    if not (saved and unsaved):
+        return keys
+    with contextlib.suppress(OutputError):  # The run reports it when it reads the state again.
+        known = {file.input_file.key for _, file in saved}
+        records = {one.unit.file_key: one for one in dataset.state().records}
+        others = [record for key, record in records.items() if key not in known]
+        for record in dataset.read_records(others):
+            if record.source_file in unsaved:
+                keys[record.source_file].add(record.unit.file_key)
+    return keys
+
+
 def _scan(found: FoundFile, columns: InputColumns, known_digest: str) -> ScannedFile | InputError:
     try:
         return scan_file(open_found(found), found, columns, known_digest)
     except InputError as error:
         return error
+
+
+def _has_key(scanned: ScannedFile | InputError, keys: Collection[str]) -> bool:
+    return isinstance(scanned, ScannedFile) and scanned.input_file.key in keys
 
 
 def _content_of(found: FoundFile) -> tuple[str, int]:

@@ -69,8 +69,10 @@ def requests_of_a_file(store: Store) -> int:
     return sum("/in/f1.parquet" in path and "prefix=" not in path for path in paths)
 
 
-def command(store: Store, server: EmulatorServer, *more: object) -> tuple[object, ...]:
-    source, output = f"{store.root}/in", f"{store.root}/out"
+def command(
+    store: Store, server: EmulatorServer, *more: object, source: str = ""
+) -> tuple[object, ...]:
+    source, output = source or f"{store.root}/in", f"{store.root}/out"
     args = ("--input", source, "--output", output, "--dim", 128, "--base-url", server.url)
     return ("run", *args, "--no-report", *more)
 
@@ -187,3 +189,28 @@ def test_a_dataset_of_an_earlier_version_is_not_planned_again(store: Store) -> N
         assert ended.code == 0, ended.err
         assert store.files(f"{store.root}/out/vectors") == before
         assert server.stats()["texts"] == FILES * ROWS
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_files_that_the_last_run_of_an_earlier_version_had_no_scan_of_are_not_planned_again(
+    store: Store,
+) -> None:
+    write_all(store)
+    one = f"{store.root}/in/f0.parquet"
+    with EmulatorServer() as server:
+        store.proxy.hidden = frozenset({"etag"})
+        assert store.run(*command(store, server)).code == 0
+        assert store.run(*command(store, server, source=one)).code == 0
+        store.proxy.hidden = frozenset()
+        before = store.files(f"{store.root}/out/vectors")
+        store.write(f"{store.root}/in/new.parquet", parquet(FILES))
+        ended = store.run(*command(store, server, "--dedupe", "unit"))
+        assert ended.code == 0, ended.err
+        after = store.files(f"{store.root}/out/vectors")
+        assert before.keys() <= after.keys()
+        assert server.stats()["texts"] == (FILES + 1) * ROWS
+        assert store.run(*command(store, server, source=one)).code == 0
+        store.proxy.forget()
+        assert store.run(*command(store, server)).code == 0
+        assert store.files(f"{store.root}/out/vectors") == after
+        assert server.stats()["texts"] == (FILES + 1) * ROWS

@@ -20,8 +20,11 @@ _CHECKSUMS = (
 )
 _OF_EACH_WRITE = (("generation", "generation"), ("etag", "ETag"))
 """Google's `etag` is not used: it also changes with the metadata of a file."""
-_NO_TAG = re.compile(r"(W/)?\"?0*(-\d+)?\"?")
+_EMPTY = re.compile(r"(W/)?\"?0*(-\d+)?\"?")
 """Some servers of S3's protocol send zeros for files whose content they do not know."""
+
+NO_TAG = "bytes"
+"""Stands for a digest of bytes: a file that is known to have one is read as a whole."""
 
 
 def tag_of(metadata: Mapping[str, bytes] | None) -> str | None:
@@ -37,7 +40,7 @@ def tag_of(metadata: Mapping[str, bytes] | None) -> str | None:
     is_block_blob = (metadata or {}).get("Blob-Type", b"BlockBlob") == b"BlockBlob"
     for kind, name in (*_CHECKSUMS, *_OF_EACH_WRITE):
         value = (metadata or {}).get(name, b"").decode("ascii", "backslashreplace")
-        if _NO_TAG.fullmatch(value) is None and (is_block_blob or name != "Content-Hash"):
+        if _EMPTY.fullmatch(value) is None and (is_block_blob or name != "Content-Hash"):
             return f"{kind}:{value}"
     return None
 
