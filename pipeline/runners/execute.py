@@ -81,12 +81,23 @@ def execute(
             elif signalled.is_set():
                 stopped_at = now
                 progress.ending = names[0]
+                _announce(names[0], limits)
                 _stop(job, StopReason.SIGNAL, f"interrupted by {names[0]}: stopped cleanly")
             elif limits.ends_at is not None and now >= limits.ends_at:
                 stopped_at = now
                 progress.ending = "deadline"
+                _announce("--max-runtime", limits)
                 _stop(job, StopReason.DEADLINE, "--max-runtime was reached: stopped cleanly")
     return thread.result()
+
+
+def _announce(cause: str, limits: TimeLimits) -> None:
+    log.info(
+        "%s: the run stops. Requests in flight may take up to %.0f s, then finished rows are "
+        "committed. Another signal ends the run at once.",
+        cause,
+        limits.shutdown_timeout_s,
+    )
 
 
 def _abort() -> None:
