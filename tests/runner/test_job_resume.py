@@ -136,7 +136,7 @@ def test_success_goes_before_the_first_change(source: Path, tmp_path: Path) -> N
         (("--no-normalize",), ("normalize is True in the dataset",)),
         (("--long-text", "stop"), ("long_text",)),
         (("--title-column", "text"), ("titles",)),
-        (("--keep-columns", "text"), ("kept", "--reuse")),
+        (("--keep-columns", "text"), ("column 'text' is kept in this run only", "--reuse")),
         (("--id-type", "string"), ("id_type", "--reuse")),
         (("--vector-type", "float16"), ("vector_type", "--reuse")),
         (("--vector-encoding", "byte_stream_split"), ("vector_encoding",)),

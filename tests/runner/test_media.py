@@ -220,7 +220,8 @@ def test_only_the_settings_of_media_that_differ_are_named(url: str, tmp_path: Pa
     ended = embed(url, source, tmp_path / "out", *PHOTO, "--max-image-side", 100)
     assert ended.code == 2
     assert (
-        "run: media.max_image_side is None in the dataset and 100 in this run. Choose" in ended.last
+        "run: media.max_image_side is not set in the dataset and 100 in this run. Choose"
+        in ended.last
     )
 
 

@@ -99,7 +99,7 @@ def test_the_vectors_of_either_layout_are_reused_for_the_other(
 ) -> None:
     ended = go(server, source, flat, "--partition-by", "lang")
     assert ended.code == 2
-    assert "partition_by is None in the dataset and 'lang' in this run" in ended.last
+    assert "partition_by is not set in the dataset and 'lang' in this run" in ended.last
     assert ended.last.endswith(f"--partition-by lang --reuse {flat}")
     by_lang(server, source, output, "--reuse", flat)
     assert same_rows(output, flat)

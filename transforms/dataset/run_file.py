@@ -442,6 +442,9 @@ def _differences(pinned: dict[str, Any], wanted: dict[str, Any], within: str = "
         old, new, name = pinned.get(key), wanted.get(key), within + key
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{name}.")
+        elif old != new and within == "kept." and (old is None or new is None):
+            where = "in this run" if old is None else "in the dataset"
+            found.append(f"column {key!r} is kept {where} only")
         elif old != new:
             shown = f"{_shown(old, new)} in the dataset and {_shown(new, old)} in this run"
             found.append(f"{name} is {shown}")
@@ -450,7 +453,9 @@ def _differences(pinned: dict[str, Any], wanted: dict[str, Any], within: str = "
 
 def _shown(value: object, other: object) -> str:
     """Return a fact for a message; a switch may be pinned only if it is on."""
-    return repr(False if value is None and other is True else value)
+    if value is None:
+        return "False" if other is True else "not set"
+    return repr(value)
 
 
 def _write(dataset: Dataset, pinned: dict[str, Any]) -> None:
