@@ -11,6 +11,12 @@ def number_of(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def size_of(size_bytes: int) -> str:
+    """Return a size with its unit: `12.5 MiB`, `1.2 GiB`."""
+    gib = size_bytes / 2**30
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{size_bytes / 2**20:.1f} MiB"
+
+
 def content_noun(*, has_media: bool) -> str:
     """Return the noun for what is sent for a row: a content, if rows have media, or a text."""
     return "content" if has_media else "text"

@@ -8,7 +8,7 @@ from pathlib import Path
 from bulkembed.pipeline.run.plan import Plan
 from bulkembed.schemas.errors import OutputError
 from bulkembed.schemas.job import JobConfig, VectorType
-from bulkembed.schemas.messages import number_of
+from bulkembed.schemas.messages import number_of, size_of
 from bulkembed.transforms.dataset.dataset import Dataset
 
 ROW_BYTES = 64
@@ -56,10 +56,6 @@ def check_free_space(dataset: Dataset, plan: Plan, job: JobConfig, shared_texts:
     if needed > free:
         raise OutputError(
             f"{dataset.root}: the vectors of {number_of(plan.planned_rows, 'row')} need about "
-            f"{_gib(needed)}, but the disk has {_gib(free)} free. Free some space, or use another "
-            "--output, a smaller --dim or --vector-type float16."
+            f"{size_of(needed)}, but the disk has {size_of(free)} free. Free some space, or use "
+            "another --output, a smaller --dim or --vector-type float16."
         )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"

@@ -18,6 +18,7 @@ from bulkembed.pipeline.run.plan import (
 from bulkembed.pipeline.run.request import RunRequest
 from bulkembed.pipeline.run.sharing import Sharing
 from bulkembed.schemas.job import JobConfig
+from bulkembed.schemas.messages import size_of
 from bulkembed.schemas.units import SharedSlice
 from bulkembed.transforms.core.quota_limits import split_concurrency
 from bulkembed.transforms.dataset.dataset import Dataset
@@ -82,8 +83,8 @@ def distribute(request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing
     if gather.gathered_rows:
         log.info(
             "known vectors: %s to gather in _run/gather before the first unit, %s read in place",
-            _size(gather.gathered_bytes),
-            _size((gather.rows - gather.gathered_rows) * gather.vector_bytes),
+            size_of(gather.gathered_bytes),
+            size_of((gather.rows - gather.gathered_rows) * gather.vector_bytes),
         )
     return Distribution(
         options,
@@ -92,7 +93,3 @@ def distribute(request: RunRequest, job: JobConfig, plan: Plan, sharing: Sharing
         is_local=local is not None,
         processes=beam_options.worker_processes(options),
     )
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -51,7 +51,7 @@ def test_too_little_disk_space_is_reported_before_anything_is_paid(
     write_rows(source, [f"text {n}" for n in range(200)])
     ended = run(server.url, source, small_disk / "out", "--dim", 3072)
     assert ended.code == 1
-    assert "the disk has 0.00 GiB free" in ended.last
+    assert "the disk has 1.0 MiB free" in ended.last
     assert server.stats()["calls"] == 0
 
 
