@@ -103,9 +103,9 @@ def _show(report: CheckReport) -> None:
     from bulkembed.pipeline.cli.show import show_table
 
     show_table(
-        ("model", "what", "assumed", "found", "verdict"),
+        ("model", "what", "verdict", "assumed", "found"),
         (
-            (one.model, one.name, one.assumed, " ".join(masked(one.found).split()), one.verdict)
+            (one.model, one.name, one.verdict, one.assumed, " ".join(masked(one.found).split()))
             for one in report.assumptions
         ),
         sys.stdout,

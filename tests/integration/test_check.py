@@ -53,6 +53,8 @@ def test_the_emulator_is_as_assumed() -> None:
     *rows, _, total = ended.out.splitlines()
     assert total == f"{len(rows) - 1} assumptions: {len(rows) - 1} as assumed"
     assert len(rows) > 30
+    place = rows[0].index("verdict")
+    assert {row[place:].split("  ")[0] for row in rows[1:]} == {"as assumed"}
     assert ended.err.startswith(
         "bulkembed: sending 24 small requests to the emulator, which count as"
     )
