@@ -38,7 +38,7 @@ _json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_output
 @_json_flag
 def status(output: str, as_json: bool) -> None:
-    """Show the progress, dead letters and spend of a dataset.
+    """Show the progress, dead letters and cost of a dataset.
 
     OUT is the folder of the dataset. Reads its commit records only, also while a run is writing it.
     """
@@ -124,7 +124,7 @@ def verify(
 
     Reads every file in OUT and checks it against its commit records, settings and (with --against)
     input. Calls the service for --sample only. Exit codes: 0 no problem; 1 problems, which the
-    table lists.
+    table lists; 2 no such dataset or input; 5 a run is using the dataset.
     """
     from bulkembed.pipeline.cli.pinned_run import given_places, given_service, request_of
     from bulkembed.pipeline.verify.verify import VerifyRequest
