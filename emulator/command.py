@@ -56,8 +56,8 @@ def _share_options(command: _F) -> _F:
 @_number_option("--port", 0, "Port to listen on; 0: any free one.")
 @click.option(
     "--as", "found", metavar="FILE",
-    help="Behave as the service did of which `bulkembed check --json FILE` was run. Options that "
-    "are given as well take precedence.",
+    help="Behave like the service that `bulkembed check --json FILE` was run against. Other "
+    "options take precedence over the file.",
 )  # fmt: skip
 @click.option("--api-key", help="Accept this key only. [default: any key]")
 @click.option(

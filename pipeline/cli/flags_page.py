@@ -28,8 +28,8 @@ A TIME is written `30s`, `10m`, `2h` or `1h30m`.
 """
 EXAMPLES_NOTE = "<!-- parsed, not run: the files are only names -->"
 """The tests parse the examples below this comment."""
-_CODE = re.compile(r"(?<![`\w-])(?:--[a-z][a-z-]*|\*\*|'\S*')(?![`\w])")
-"""Flags, patterns and templates."""
+_CODE = re.compile(r"(?P<code>`[^`]*`)|(?<![\w-])(?:--[a-z][a-z-]*|\*\*|'\S*')(?!\w)")
+"""Flags, patterns and templates, and code that is marked as such."""
 
 
 def flags_page() -> str:
@@ -85,7 +85,7 @@ def _row(ctx: click.Context, option: click.Option) -> str:
 
 
 def _as_code(text: str) -> str:
-    return _CODE.sub(r"`\g<0>`", text)
+    return _CODE.sub(lambda found: found["code"] or f"`{found[0]}`", text)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,10 @@ def test_the_page_of_flags_names_every_flag_of_every_command() -> None:
         )
 
 
+def test_a_command_in_a_help_text_is_one_piece_of_code_in_the_page_of_flags() -> None:
+    assert "`bulkembed check --json FILE`" in flags_page()
+
+
 def test_the_readme_has_the_required_flags() -> None:
     named = table_flags(README)
     assert {option.opts[0] for option in OPTIONS if option.required} <= named <= FLAGS
