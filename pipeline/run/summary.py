@@ -396,7 +396,7 @@ def _time_line(summary: RunSummary) -> str:
     rate = summary.run.embedded / summary.seconds if summary.seconds > 0 else 0.0
     line = f"{summary.seconds:,.1f} s"
     if summary.run.embedded:
-        line += f", {rate:,.0f} rows/s"
+        line += f", {rate:,.1f} rows/s" if rate < 10 else f", {rate:,.0f} rows/s"
     if summary.throttled_s >= 1:
         line += f"; {summary.throttled_s:,.0f} s of it spent waiting for quota"
     return line

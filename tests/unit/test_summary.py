@@ -52,6 +52,10 @@ def test_the_summary_accounts_for_every_row() -> None:
     assert "out" in text
 
 
+def test_a_slow_run_is_not_shown_as_one_without_rows() -> None:
+    assert "3,000.0 s, 0.4 rows/s" in shown(summary(seconds=3000.0))
+
+
 def test_a_summary_of_media_counts_contents() -> None:
     cost = LifeCost(tokens=54321, usd=None, unconfirmed_tokens=9, has_media=True)
     found = shown(summary(cost=cost, batch=BatchCounts(1, 5, 6, 2)))
