@@ -165,7 +165,8 @@ def status_lines(status: Status) -> Iterable[tuple[str, str]]:
     yield "dataset", f"{status.output}, {status.model}"
     yield "state", "complete" if status.complete else f"incomplete. {RERUN}"
     if status.refused is not None:
-        yield "refused", f"{status.refused.at}, {status.refused.line()}"
+        at = status.refused.at.replace("T", " ").replace("+00:00", " UTC")
+        yield "refused", f"{at}, {status.refused.line()}"
     if status.warning:
         yield "warning", status.warning
     if status.runner:
