@@ -80,7 +80,7 @@ class QuotaLimits:
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} {value}: use a number from 1, or 0 for no limit")
         if not 0 < self.share <= 1:
-            raise ConfigError(f"--quota-share {self.share}: use a fraction of 1, such as 1/4")
+            raise ConfigError(f"--quota-share {self.share}: use a fraction of 1, such as 1/4.")
 
     def shared(self, limit: int) -> int:
         """Return this host's share of a limit, at least 1."""
@@ -114,4 +114,4 @@ def parse_share(text: str) -> fractions.Fraction:
         share = fractions.Fraction(plain)
         if 0 < share <= 1:
             return share
-    raise ConfigError(f"--quota-share {text}: use a fraction of 1, such as 1/4")
+    raise ConfigError(f"--quota-share {text}: use a fraction of 1, such as 1/4.")
