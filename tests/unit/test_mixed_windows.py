@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from support import jumping_loop
 from support.call_world import Client, Receiver, caller_on, embed_units, text_of
@@ -103,6 +103,9 @@ def look(processes: Sequence[Handing], client: Client) -> Look | None:
     tokens_share=st.floats(0.7, 1.1),
     cut=st.booleans(),
 )
+@example(  # Room for a short text comes from an answer to another process.
+    seed=2025, rpm=224, tpm=21237, rpd=1853, processes=3, tokens_share=0.778, cut=False
+)  # fmt: skip
 def test_99_percent_of_every_full_window_is_used(
     seed: int,
     rpm: int,

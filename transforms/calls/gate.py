@@ -16,7 +16,7 @@ from bulkembed.transforms.calls.shared_quota import Quota
 from bulkembed.transforms.core.concurrency import ConcurrencyLevel
 from bulkembed.transforms.core.health import ServiceHealth
 from bulkembed.transforms.core.packing import CallLimits
-from bulkembed.transforms.core.part_calls import HeadWait, PartWait
+from bulkembed.transforms.core.part_calls import PART_WAIT_S, HeadWait, PartWait
 from bulkembed.transforms.core.quota_mirror import POLL_S, QuotaMirror, RateLimitEffect
 
 _MAYBE_COUNTED = (Unavailable, Intercepted, BadAnswer)
@@ -192,7 +192,9 @@ class Gate:
         elif part.texts == draft.texts:
             part = None
         if part is None:
-            return Hold(wait_s, for_quota=True)
+            # More room, also by an answer to another process, may be enough for a part.
+            look_s = max(mirror.more_room_s(now), PART_WAIT_S)
+            return Hold(min(wait_s, look_s), for_quota=True)
         part_wait_s = mirror.wait_s(now, part.texts, part.tokens)
         if part_wait_s == 0 and not (part.places and part.is_full):
             part_wait_s = self._part_wait.wait_s(monotonic, mirror.more_room_s(now))
