@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bulkembed.schemas.change_format import ChangeFormat
+from bulkembed.transforms.dataset.part_files import write_list
 
 
 def write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> None:
     """Write changes to a stream as one Parquet file."""
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+        write_list(writer, batches)
 
 
 def text_chunks(

@@ -224,8 +224,7 @@ def _write_feed(
         def write(stream: pa.NativeFile) -> None:
             options = {"compression": "zstd", "write_page_checksum": True}
             with pq.ParquetWriter(stream, schema, **options) as writer:
-                for batch in found.batches(schema):
-                    writer.write_batch(batch)
+                part_files.write_list(writer, found.batches(schema))
 
         dataset.write_large(feed, write)
         if run.index_digest:

@@ -192,6 +192,17 @@ def test_changes_are_written_with_vectors_in_each_format(
     assert "deleted                 b0" in shown.out
 
 
+def test_lists_of_many_parts_have_few_row_groups(
+    server: EmulatorServer, folder: Path, out: Path, tmp_path: Path
+) -> None:
+    go(server, folder, out, "--unit-rows", 1)
+    assert len(list((out / "vectors").iterdir())) > 5
+    (feed,) = (out / "_run/changes").iterdir()
+    assert bulkembed("changes", out, "--output", tmp_path / "changes.parquet").code == 0
+    for path in (feed, tmp_path / "changes.parquet"):
+        assert pq.read_metadata(path).num_row_groups == 1
+
+
 def test_changes_that_are_not_known_say_what_to_do(
     server: EmulatorServer, folder: Path, out: Path
 ) -> None:

@@ -40,6 +40,8 @@ BLOCK_BYTES = 4 << 20
 """About how much memory the vectors of one block take."""
 ROW_GROUP_BYTES = 64 << 20
 """The maximum size of a row group of a copied or merged part, in memory, if it has several rows."""
+LIST_GROUP_BYTES = 16 << 20
+"""The same of a list of changes. The writer keeps some kB for each row group until its end."""
 BUFFER_BYTES = 1 << 20
 ROW_BYTES = 4096
 """The assumed size of a row without a vector."""
@@ -115,6 +117,12 @@ def write_row_groups(
         while table.num_rows:
             writer.write_table(table, row_group_size=table.num_rows)
             table = next(tables, schema.empty_table())
+
+
+def write_list(writer: pq.ParquetWriter, blocks: Iterable[pa.RecordBatch]) -> None:
+    """Write any number of rows in groups of about LIST_GROUP_BYTES, one in memory at a time."""
+    for group in _row_groups(blocks, LIST_GROUP_BYTES):
+        writer.write_table(pa.Table.from_batches(group))
 
 
 def _row_groups(
