@@ -40,7 +40,7 @@ BLOCK_BYTES = 4 << 20
 """About how much memory the vectors of one block take."""
 ROW_GROUP_BYTES = 64 << 20
 """The maximum size of a row group of a copied or merged part, in memory, if it has several rows."""
-LIST_GROUP_BYTES = 16 << 20
+LIST_GROUP_BYTES = 4 << 20
 """The same of a list of changes. The writer keeps some kB for each row group until its end."""
 BUFFER_BYTES = 1 << 20
 ROW_BYTES = 4096
