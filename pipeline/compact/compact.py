@@ -21,6 +21,7 @@ from bulkembed.schemas.messages import number_of
 from bulkembed.schemas.stop import RERUN
 from bulkembed.schemas.units import GroupRecord, PartsRecord, UnitRecord
 from bulkembed.transforms.dataset import output_lock, run_file
+from bulkembed.transforms.dataset.array_imports import import_pandas_first
 from bulkembed.transforms.dataset.atomic_files import REPAIR
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS, partition_of
@@ -60,6 +61,7 @@ def compact(
         OutputTaken: another run has taken over the dataset.
         OutputError: parts are damaged, or a file cannot be read or written.
     """
+    import_pandas_first()
     started = time.monotonic()
     dataset = Dataset.open(output)
     run_file.read(dataset)

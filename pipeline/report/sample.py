@@ -27,6 +27,7 @@ from bulkembed.transforms.core.content import sent_hash
 from bulkembed.transforms.core.tokens import TokenEstimator
 from bulkembed.transforms.core.vectors import Matrix
 from bulkembed.transforms.dataset import part_files, run_file
+from bulkembed.transforms.dataset.array_imports import import_pandas_first
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.records import RecordParts
 from bulkembed.transforms.inputs.filesystems import names_a_host, open_found
@@ -126,6 +127,7 @@ def draw_sample(
     Raises:
         OutputError: a part cannot be read.
     """
+    import_pandas_first()
     chance = np.random.default_rng(SEED)
     file_keys: dict[str, dict[str, str]] = collections.defaultdict(dict)
     for record in records:

@@ -54,6 +54,7 @@ from bulkembed.transforms.dataset import (
     scratch,
     worker_notes,
 )
+from bulkembed.transforms.dataset.array_imports import import_pandas_first
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.layout import SUCCESS, record_name
 from bulkembed.transforms.dataset.output_lock import LockOwner
@@ -118,6 +119,7 @@ class _LateCommits(Exception):
 
 
 def _attempt(request: RunRequest, started: float) -> RunSummary:
+    import_pandas_first()
     if request.embedding.media is not None:
         check_installed()
     if request.embedding.media is not None or request.mode.uses_batch:

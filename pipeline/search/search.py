@@ -22,6 +22,7 @@ from bulkembed.schemas.models import TaskType, query_task
 from bulkembed.schemas.prices import price_of
 from bulkembed.transforms.core.vectors import Vector, best, cosines, to_unit_length
 from bulkembed.transforms.dataset import part_files
+from bulkembed.transforms.dataset.array_imports import import_pandas_first
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.partitions import whole_schema
 from bulkembed.transforms.inputs.row_parts import MediaValue
@@ -167,6 +168,7 @@ def search(
         CallError: the service returns no vector.
         OutputError: a part cannot be read.
     """
+    import_pandas_first()
     if isinstance(query, str) and not query.strip():
         raise ConfigError("the query is blank. Give the text to search for.")
     corpus = EmbeddingConfig.from_facts(pinned["embedding"])

@@ -30,6 +30,7 @@ from bulkembed.schemas.stop import ExitCode
 from bulkembed.schemas.units import GroupRecord, UnitRecord
 from bulkembed.transforms.core.file_names import readable_name
 from bulkembed.transforms.dataset import output_lock, part_files, run_file
+from bulkembed.transforms.dataset.array_imports import import_pandas_first
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.duplicate_ids import DuplicateIds
 from bulkembed.transforms.dataset.records import DatasetState, RecordParts
@@ -128,6 +129,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
     """
     started = time.monotonic()
     dataset = Dataset.open(request.output)
+    import_pandas_first()
     pinned = run_file.read(dataset)
     owner = output_lock.current_owner(dataset)
     if owner is not None:
