@@ -38,11 +38,12 @@ from bulkembed.transforms.batch.run_stop import RunStop
 from bulkembed.transforms.calls.stopping import Stopping
 from bulkembed.transforms.core.hashing import Keys
 from bulkembed.transforms.core.quota_limits import split_concurrency
-from bulkembed.transforms.dataset import run_file, worker_notes
+from bulkembed.transforms.dataset import run_file
 from bulkembed.transforms.dataset.committed_vectors import committed_index
 from bulkembed.transforms.dataset.dataset import Dataset
 from bulkembed.transforms.dataset.known_places import PLACE, KnownPlaces, PlaceSource
 from bulkembed.transforms.dataset.records import DatasetState
+from bulkembed.transforms.units.damaged_files import note_damage
 from bulkembed.transforms.units.engine import engine_for, release
 
 MIN_ROWS, MIN_BYTES = 1_000_000, 1 << 30
@@ -118,8 +119,9 @@ def early_rows(rows: int, size_bytes: int) -> int:
 def _may_divide(request: RunRequest, job: JobConfig, before: DatasetState) -> bool:
     """Return whether a run may have early units.
 
-    The index of committed hashes must have all of their texts, which excludes the passages of means
-    and media. On a cluster a second Beam job would take minutes to start.
+    The vectors of early units are found by the hashes of their texts in the index of committed
+    rows. It has no hashes of the passages that make a mean, nor of media. On a cluster, a second
+    Beam job would take minutes to start.
     """
     return (
         job.dedupe is Dedupe.RUN
@@ -192,12 +194,11 @@ class RestOfRun:
                     keep=True, settled=settled, check=check,
                 )  # fmt: skip
             except InputError as error:
-                if not (self.job.skip_bad_files and error.damaged):
-                    raise
-                log.warning("skipped by --skip-bad-files: %s", error.without_advice)
                 of_both = (one.file for one in (*early.work, *rest.work))
-                file = next(file for file in of_both if file.found.path == error.path)
-                worker_notes.write_damaged_file(self.dataset, self.job.run_id, file, error)
+                file = next((one for one in of_both if one.found.path == error.path), None)
+                if file is None:
+                    raise
+                note_damage(self.dataset, self.job, file, error)
                 early, rest = early.without_file(error.path), rest.without_file(error.path)
 
     def _run(self, searching: concurrent.futures.Future[tuple[Plan, Sharing]]) -> dict[str, int]:

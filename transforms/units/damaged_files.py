@@ -34,7 +34,16 @@ def skip_damage(
     try:
         yield from rows
     except InputError as error:
-        if not (job.skip_bad_files and error.damaged):
-            raise
-        log.warning("skipped by --skip-bad-files: %s", error.without_advice)
-        worker_notes.write_damaged_file(dataset, job.run_id, file, error)
+        note_damage(dataset, job, file, error)
+
+
+def note_damage(dataset: Dataset, job: JobConfig, file: InputFile, error: InputError) -> None:
+    """Note that a file is skipped because of an error.
+
+    Raises:
+        InputError: the error, if the file is not damaged, or the run does not skip such files.
+    """
+    if not (job.skip_bad_files and error.damaged):
+        raise error
+    log.warning("skipped by --skip-bad-files: %s", error.without_advice)
+    worker_notes.write_damaged_file(dataset, job.run_id, file, error)
