@@ -14,6 +14,7 @@ import pytest
 from support.cli import Ended, bulkembed, read, run, summary, write_rows
 from support.killing import Job, Step, ended, leftovers, same_rows, wait_for
 from support.moments import just_before
+from support.other_run import gathered_by_another_run, take_over
 
 from bulkembed.emulator.batch_settings import BatchSettings
 from bulkembed.emulator.server import EmulatorServer
@@ -255,16 +256,8 @@ def test_a_launcher_that_lost_its_dataset_leaves_the_files_of_the_other_run(
     source: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    others = out / "_run/gather/rows-of-another-run"
-
-    def take_over() -> None:
-        pinned = json.loads((out / "_run/run.json").read_bytes())
-        taken = {"run_number": pinned["run_number"] + 1, "last_run_id": "another-run"}
-        (out / "_run/run.json").write_text(json.dumps(pinned | taken))
-        others.parent.mkdir(exist_ok=True)
-        others.touch()
-
-    with serving(seconds=0.2) as server, just_before("os.rename", ".parquet", take_over):
+    taken_over = just_before("os.rename", ".parquet", lambda: take_over(out))
+    with serving(seconds=0.2) as server, taken_over:
         last = batch(server, source, out)
     assert last.code == 5, last.err
-    assert others.exists()
+    assert gathered_by_another_run(out).exists()

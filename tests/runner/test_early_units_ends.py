@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ from support.cli import read, run, summary, write_rows
 from support.early import ALL_TEXTS, EARLY_ROWS, EARLY_TEXTS, TEXTS, go, small_sizes, write_input
 from support.killing import leftovers, wait_for
 from support.moments import just_before
+from support.other_run import gathered_by_another_run, take_over
 from test_damaged_files import damaged
 
 from bulkembed.emulator.server import EmulatorServer
@@ -125,21 +125,12 @@ def test_a_launcher_that_lost_its_dataset_between_the_parts_writes_nothing_more(
     monkeypatch: pytest.MonkeyPatch,
     workers: int,
 ) -> None:
-    others = output / "_run/gather/rows-of-another-run"
-
-    def take_over() -> None:
-        pinned = json.loads((output / "_run/run.json").read_bytes())
-        taken = {"run_number": pinned["run_number"] + 1, "last_run_id": "another-run"}
-        (output / "_run/run.json").write_text(json.dumps(pinned | taken))
-        others.parent.mkdir(exist_ok=True)
-        others.touch()
-
-    late_search(monkeypatch, output, then=take_over, ends=True)
+    late_search(monkeypatch, output, then=lambda: take_over(output), ends=True)
     ended = go(server, source, output, "--workers", workers)
     assert ended.code == 5, ended.err
     assert "another-run has taken over" in ended.last
     assert server.stats()["texts"] == EARLY_TEXTS
-    assert others.exists()
+    assert gathered_by_another_run(output).exists()
 
 
 @pytest.mark.parametrize(("most", "code", "workers"), [(1, 3, 1), (4, 3, 1), (5, 0, 1), (5, 0, 2)])
