@@ -23,6 +23,18 @@ DIM = 768
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@contextlib.contextmanager
+def server_of(module: str, *arguments: object) -> Iterator[str]:
+    """Run a module of the benchmarks that prints its address at first; yield the address."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
 class Emulator:
     """A `bulkembed emulator` process, whose counts are sampled four times a second."""
 

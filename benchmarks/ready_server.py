@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import socketserver
-import subprocess
 import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
 
 import httpx2
-
-from benchmarks.children import ROOT
 
 _TEXT = b'"content":'
 """Once in a request for each text."""
@@ -71,18 +67,6 @@ class _Connection(socketserver.StreamRequestHandler):
                 answer = self.server.answer(line.split()[1].decode(), headers, body)
                 time.sleep(self.server.latency_s)
                 self.connection.sendall(answer)
-
-
-@contextlib.contextmanager
-def ready_server(emulator_url: str, latency_ms: int) -> Iterator[str]:
-    """Yield the address of such a server in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.ready_server", emulator_url, str(latency_ms)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
 
 
 def main() -> None:

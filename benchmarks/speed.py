@@ -22,8 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.children import ROOT, Cost, cost_of
-from benchmarks.processes import emulator
-from benchmarks.ready_server import ready_server
+from benchmarks.processes import emulator, server_of
 from benchmarks.texts import Texts
 
 TINY_ROWS = 100
@@ -169,7 +168,7 @@ def measure(bench: Bench, chosen: Sequence[Client], dim: int, repeat: int) -> di
             ).url
             for name in sorted({"google", *(client.server for client in chosen)} - {READY})
         }
-        urls[READY] = stack.enter_context(ready_server(urls["google"], LATENCY_MS))
+        urls[READY] = stack.enter_context(server_of("ready_server", urls["google"], LATENCY_MS))
         for _ in range(repeat):
             for client in chosen:
                 found = bench.figures(client, urls[client.server], dim)

@@ -11,18 +11,15 @@ import argparse
 import contextlib
 import dataclasses
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.children import ROOT
-from benchmarks.processes import emulator
+from benchmarks.processes import emulator, server_of
 from benchmarks.speed import LATENCY_MS, PYTHON, SERVERS, Bench, Client, Figures
 
 DIM = 3072
@@ -63,18 +60,6 @@ def row_bytes(url: str, client: Client) -> float:
     return int(answer.headers["content-length"]) / CALL_TEXTS
 
 
-@contextlib.contextmanager
-def slow_line(url: str) -> Iterator[str]:
-    """Yield the address of a slow line to a server."""
-    command = [sys.executable, "-m", "benchmarks.slow_line", url, str(SLOW_MBIT_PER_S)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as line:
-        assert line.stdout is not None
-        try:
-            yield line.stdout.readline().strip()
-        finally:
-            line.terminate()
-
-
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser()
@@ -90,7 +75,10 @@ def main() -> None:
             ).url
             for name, options in SERVERS.items()
         }
-        slow = {name: stack.enter_context(slow_line(url)) for name, url in urls.items()}
+        slow = {
+            name: stack.enter_context(server_of("slow_line", url, SLOW_MBIT_PER_S))
+            for name, url in urls.items()
+        }
         lines = {"loopback": urls, f"{SLOW_MBIT_PER_S} Mbit/s": slow}
         table = Table(
             "line", "answers", "bytes per row", "rows/s", "CPU s / 1,000 rows",
