@@ -10,14 +10,11 @@ import pyarrow as pa
 from bulkembed.schemas.inputs import FoundFile
 from bulkembed.transforms.inputs.filesystems import open_found
 
-_CHECKSUMS = (
-    ("md5", "md5Hash"),  # Google; a composite object has none.
-    ("crc32c", "crc32c"),  # Google
-    (
-        "md5",
-        "Content-Hash",
-    ),  # Azure; a file uploaded in blocks has none unless its writer sends it.
-)
+_AZURE_MD5 = "Content-Hash"
+"""A file that is uploaded in blocks has none unless its writer sends it."""
+_CHECKSUMS = (("md5", "md5Hash"), ("crc32c", "crc32c"), ("md5", _AZURE_MD5))
+"""Kinds of tags and where the metadata has them; the first two are Google's. A composite object
+there has no MD5."""
 _OF_EACH_WRITE = (("generation", "generation"), ("etag", "ETag"))
 """Google's `etag` is not used: it also changes with the metadata of a file."""
 _EMPTY = re.compile(r"(W/)?\"?0*(-\d+)?\"?")
@@ -36,11 +33,13 @@ def tag_of(metadata: Mapping[str, bytes] | None) -> str | None:
     Args:
         metadata: what pyarrow says of an opened file.
     """
-    # Nothing checks the MD5 of a page blob or an append blob when it is written to.
-    is_block_blob = (metadata or {}).get("Blob-Type", b"BlockBlob") == b"BlockBlob"
+    known = dict(metadata or {})
+    if known.get("Blob-Type", b"BlockBlob") != b"BlockBlob":
+        # Nothing checks the MD5 of a page blob or an append blob when it is written to.
+        known.pop(_AZURE_MD5, None)
     for kind, name in (*_CHECKSUMS, *_OF_EACH_WRITE):
-        value = (metadata or {}).get(name, b"").decode("ascii", "backslashreplace")
-        if _EMPTY.fullmatch(value) is None and (is_block_blob or name != "Content-Hash"):
+        value = known.get(name, b"").decode("ascii", "backslashreplace")
+        if _EMPTY.fullmatch(value) is None:
             return f"{kind}:{value}"
     return None
 
